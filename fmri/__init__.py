@@ -1,0 +1,5 @@
+"""Brain files in, patterns out: BOLD runs, betas, ROI patterns, reliability. Names are loaded when first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})

@@ -1,0 +1,5 @@
+"""Make the images: regular photographs, adversarial noise, adversarial interference. Names are loaded when first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
