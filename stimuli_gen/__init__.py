@@ -1,4 +1,4 @@
-"""Make the images: regular photographs, adversarial noise, adversarial interference. Names are loaded when first used."""
+"""Make the images: regular photographs, adversarial noise and interference. Names are loaded when first used."""
 
 import lazy_loader
 

@@ -1,0 +1,308 @@
+"""What is done, what is to do, in which order: a study can be killed at any time and goes on where it was.
+
+A step is done when its record says so: the record holds the step's key (its settings, the keys of the steps it
+needs, the contents of the user's files it reads, the package version) and a digest of each file it wrote. The
+record is written last and atomically, so a step that was interrupted is simply run again, from the same seeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import neurometamer
+from neurometamer.store import InputError, digest, digest_file, read_json, unknown_name, write_json
+from neurometamer.study.settings import StudySettings
+
+if TYPE_CHECKING:
+    from stimuli_gen.staged import StagedModel
+
+STATE = ".state"
+"""Folder, inside the study's, of the step records and of what only later steps read."""
+
+
+class Reporter(Protocol):
+    """Hears how a study goes on; what it does with that cannot change the numbers."""
+
+    def start(self, number: int, total: int, title: str) -> None:
+        """Hear that a step begins (number from 1)."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Hear how far the step has come."""
+
+    def finish(self, seconds: float, kept: bool) -> None:
+        """Hear that the step is done, or was found done (`kept`)."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def start(self, number: int, total: int, title: str) -> None:
+        """Ignore."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def finish(self, seconds: float, kept: bool) -> None:
+        """Ignore."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """One study's settings, its folder, and the network it loads at most once.
+
+    Attributes
+    ----------
+    folder : Path
+        Output folder; everything is written inside.
+    settings : StudySettings
+        Checked settings.
+    base : Path
+        Folder of the study file: relative names in the settings start here.
+    """
+
+    folder: Path
+    settings: StudySettings
+    base: Path
+
+    def path(self, *parts: str) -> Path:
+        """Name a file or folder of the study.
+
+        Parameters
+        ----------
+        *parts : str
+            Below the study's folder.
+
+        Returns
+        -------
+        Path
+            Not created.
+        """
+        return self.folder.joinpath(*parts)
+
+    def state(self, *parts: str) -> Path:
+        """Name a file that only later steps read.
+
+        Parameters
+        ----------
+        *parts : str
+            Below the state folder.
+
+        Returns
+        -------
+        Path
+            Not created.
+        """
+        return self.folder.joinpath(STATE, *parts)
+
+    def source(self, name: str) -> Path:
+        """Resolve a file name of the settings.
+
+        Parameters
+        ----------
+        name : str
+            Absolute, or relative to the study file.
+
+        Returns
+        -------
+        Path
+            Existing file or folder.
+
+        Raises
+        ------
+        InputError
+            When it does not exist.
+        """
+        path = self.base / Path(name).expanduser()
+        if not path.exists():
+            raise InputError(f"{name} does not exist (looked for {path}); correct it in the study file.")
+        return path
+
+    @cached_property
+    def model(self) -> StagedModel:
+        """The network under study."""
+        from neurometamer.zoo import load_model
+
+        chosen = self.settings.model
+        weights = chosen.weights if chosen.weights in ("default", "random") else self.source(chosen.weights)
+        return load_model(chosen.name, weights=weights, device=self.settings.run.device, seed=self.settings.study.seed)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages to analyze, early to late."""
+        known = tuple(self.model.stages)
+        for stage in self.settings.model.stages:
+            if stage not in known:
+                raise unknown_name(f"stage of {self.settings.model.name}", stage, known)
+        return tuple(stage for stage in known if stage in self.settings.model.stages) or known
+
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a study.
+
+    Attributes
+    ----------
+    name : str
+        Unique; other steps name it in `needs`.
+    title : str
+        Shown while it runs.
+    run : callable
+        Takes the workspace and a progress function, writes files atomically, returns them.
+    needs : tuple of str
+        Steps that come before.
+    sections : tuple of str
+        Sections of the settings that its numbers depend on.
+    reads : tuple of Path
+        The user's files it reads; their contents are part of its key.
+    """
+
+    name: str
+    title: str
+    run: Callable[[Workspace, Progress], Iterable[Path]]
+    needs: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    reads: tuple[Path, ...] = ()
+
+
+def carry_out(steps: Sequence[Step], workspace: Workspace, reporter: Reporter | None = None) -> dict[str, float]:
+    """Run the steps that are not done, in order.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        In an order in which each comes after what it needs.
+    workspace : Workspace
+        Settings and folder.
+    reporter : Reporter, optional
+        Hears about progress.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds each step took, when it ran (also for steps found done).
+
+    Raises
+    ------
+    InputError
+        When the folder holds a different study or another process works in it.
+    """
+    reporter = reporter or Silent()
+    seconds: dict[str, float] = {}
+    keys: dict[str, str] = {}
+    _claim(workspace)
+    with _alone_in(workspace.folder):
+        for number, step in enumerate(steps, start=1):
+            reporter.start(number, len(steps), step.title)
+            keys[step.name] = key = _key(step, workspace.settings.numbers(), keys)
+            record = workspace.state("steps", f"{step.name}.json")
+            found = _read_record(record, key, workspace.folder)
+            if found is None:
+                begun = time.monotonic()
+                written = [Path(path) for path in step.run(workspace, reporter.advance)]
+                seconds[step.name] = round(time.monotonic() - begun, 3)
+                outputs = {path.relative_to(workspace.folder).as_posix(): digest_file(path) for path in written}
+                write_json(record, {"key": key, "outputs": outputs, "seconds": seconds[step.name]})
+            else:
+                seconds[step.name] = float(found["seconds"])
+            reporter.finish(seconds[step.name], kept=found is not None)
+    return seconds
+
+
+def step_seconds(workspace: Workspace, steps: Iterable[str]) -> dict[str, float]:
+    """Read how long finished steps took.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The study.
+    steps : iterable of str
+        Names.
+
+    Returns
+    -------
+    dict of str to float
+        Steps without a record are left out.
+    """
+    records = {name: workspace.state("steps", f"{name}.json") for name in steps}
+    return {name: float(read_json(path)["seconds"]) for name, path in records.items() if path.is_file()}
+
+
+def _key(step: Step, numbers: Mapping[str, Any], keys: Mapping[str, str]) -> str:
+    return digest(
+        step.name,
+        neurometamer.__version__,
+        numbers["study"]["seed"],
+        {section: numbers[section] for section in step.sections},
+        {need: keys[need] for need in step.needs},
+        [digest_file(path) for path in step.reads],
+    )
+
+
+def _read_record(record: Path, key: str, folder: Path) -> dict[str, Any] | None:
+    """Return the record when the step is done: same key, and every output as it was written."""
+    if not record.is_file():
+        return None
+    found = read_json(record)
+    if found["key"] != key:
+        return None
+    same = all(
+        (folder / name).is_file() and digest_file(folder / name) == value for name, value in found["outputs"].items()
+    )
+    return found if same else None
+
+
+def _claim(workspace: Workspace) -> None:
+    """Make the folder this study's, or refuse it when it is another's."""
+    mark = workspace.state("study.json")
+    numbers = workspace.settings.numbers()
+    if mark.is_file():
+        other = read_json(mark)
+        if other != numbers:
+            raise InputError(
+                f"{workspace.folder} holds a different study: {_first_difference(other, numbers)}. "
+                "Choose another --out, or remove that folder."
+            )
+        return
+    if workspace.folder.is_dir() and any(not one.name.startswith(".") for one in workspace.folder.iterdir()):
+        raise InputError(f"{workspace.folder} is not empty and holds no study; choose another --out.")
+    write_json(mark, numbers)
+
+
+def _first_difference(there: Mapping[str, Any], here: Mapping[str, Any], place: str = "") -> str:
+    for name in [*here, *(set(there) - set(here))]:
+        old, new = there.get(name), here.get(name)
+        if old != new:
+            where = f"{place}.{name}" if place else name
+            if isinstance(old, Mapping) and isinstance(new, Mapping):
+                return _first_difference(old, new, where)
+            return f"there {where} = {old!r:.60}, here {new!r:.60}"
+    return "settings differ"
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the study's lock (released by the system when the process dies) and sweep up half-written files."""
+    lock = folder / STATE / "lock"
+    with lock.open("w") as held:
+        if os.name == "posix":
+            import fcntl
+
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(
+                    f"another process is working in {folder}; wait for it or choose another --out."
+                ) from None
+        for part in folder.rglob(".part-*"):
+            part.unlink(missing_ok=True)
+        yield

@@ -1,0 +1,339 @@
+"""Settings of a study, read from TOML and checked: an unknown key is an error that names the nearest known one.
+
+Settings that change numbers are hashed into the identity of a study and of its steps; those in ``[run]`` (device,
+batch size, threads) change only how it is run, and are recorded, not hashed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+"""Names that become files and folders."""
+
+
+class Section(BaseModel):
+    """A table of study.toml: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Study(Section):
+    """Who this study is."""
+
+    name: Name = "study"
+    """Name; also the default output folder."""
+    seed: int = Field(0, ge=0)
+    """Every random number derives from it and from the name of what it is for."""
+
+
+class Images(Section):
+    """Where the images come from."""
+
+    source: str = "packaged"
+    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs, or a CSV with the
+    columns file[, id, category]."""
+    ready: str = ""
+    """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
+    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated."""
+
+
+class Model(Section):
+    """The network."""
+
+    name: str = "efficientnet_lite0"
+    """A name of ``neurometamer models list``."""
+    weights: str = "default"
+    """"default" (ImageNet), "random" (everything is stamped untrained), or a file."""
+    stages: tuple[str, ...] = ()
+    """Stages to analyze; empty: all of the model's."""
+
+
+class Generator(Section):
+    """What adversarial noise and interference have in common."""
+
+    confidence: Share = 0.99
+    """Stop when the network gives the target this probability on the image rounded to 8 bits."""
+    max_steps: int = Field(400, ge=1)
+    """Give up (``success = False``) after so many gradient steps."""
+    step_size: float = Field(gt=0)
+    """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
+    pull: float = Field(ge=0)
+    """Weight of the squared distance to the ImageNet mean (noise) or the photograph (interference)."""
+
+
+class Noise(Generator):
+    """Adversarial noise (AN): noise to people, the photograph's class to the network."""
+
+    step_size: float = Field(2.0, gt=0)
+    """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
+    pull: float = Field(1e-4, ge=0)
+    """Lambda: weight of the squared distance to the ImageNet mean image."""
+    start_sd: float = Field(0.1, ge=0)
+    """Standard deviation of the Gaussian noise added to the mean image at the start."""
+    target: str = "own"
+    """"own" (the network's class of the photograph), a class, or a CSV with the columns id and target."""
+
+
+class Interference(Generator):
+    """Adversarial interference (AI): the photograph to people, a wrong class to the network."""
+
+    step_size: float = Field(0.3, gt=0)
+    """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
+    pull: float = Field(1e-3, ge=0)
+    """Lambda: weight of the squared distance to the photograph."""
+    target: str = "random"
+    """"random" (a wrong class by seed), "least_likely", a class, or a CSV with the columns id and target."""
+
+
+class Transfer(Section):
+    """Whether other networks see the same."""
+
+    models: tuple[str, ...] = ()
+    """Names of models that judge the images of the first."""
+
+
+class Simulation(Section):
+    """The simulated cortex and the truth planted in it."""
+
+    subjects: int = Field(3, ge=1, le=99)
+    """Number of subjects."""
+    runs: int = Field(4, ge=2)
+    """Runs a subject; each shows every image once."""
+    voxels_per_roi: int = Field(60, ge=4)
+    """Voxels in each region, responding or not."""
+    responding: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel selection."""
+    noise_sd: float = Field(1.0, ge=0)
+    """Standard deviation of the scanner noise, percent of the baseline."""
+    object_model: str = "efficientnet_lite0"
+    """The network whose activations to the *photograph* stand for what people see in it."""
+    object_stage: str = "global_pool"
+    """Its stage."""
+    mixing: dict[Name, float] = {"V1": 0.0, "V2": 0.25, "V3": 0.5, "V4": 0.75, "LO": 1.0}
+    """Region → share of object features; the rest is Gabor energy of the pixels."""
+
+
+class Subject(Section):
+    """The files of one scanned subject."""
+
+    id: Name
+    """Name of the subject."""
+    bold: tuple[str, ...]
+    """4-D NIfTI files, one a run."""
+    events: tuple[str, ...]
+    """BIDS events.tsv, one a run; ``trial_type`` holds stimulus ids."""
+    confounds: tuple[str, ...] = ()
+    """Confounds tables, one a run, or none."""
+    masks: dict[Name, str]
+    """Region → mask NIfTI on the grid of the BOLD files."""
+
+    @model_validator(mode="after")
+    def _one_file_a_run(self) -> Self:
+        if not self.bold:
+            raise ValueError("bold is empty; give one 4-D NIfTI a run")
+        if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
+            raise ValueError(
+                f"{len(self.bold)} bold, {len(self.events)} events and {len(self.confounds)} confounds files; "
+                "give one events file a run, and one confounds file a run or none"
+            )
+        if not self.masks:
+            raise ValueError("masks is empty; give at least one ROI = mask file")
+        return self
+
+
+class Brain(Section):
+    """Where the brain data come from."""
+
+    source: Literal["simulated", "bold", "none"] = "simulated"
+    """"simulated" (a cortex with known truth), "bold" (the subjects listed) or "none" (network only)."""
+    simulation: Simulation = Simulation()
+    """Of the simulated cortex."""
+    subjects: tuple[Subject, ...] = ()
+    """Of source = "bold"."""
+
+    @model_validator(mode="after")
+    def _subjects_match_source(self) -> Self:
+        if self.source == "bold" and not self.subjects:
+            raise ValueError('source = "bold" needs at least one [[brain.subjects]]')
+        again = duplicates(subject.id for subject in self.subjects)
+        if again:
+            raise ValueError(f"subject ids must be unique; {name_ids(again)} occur more than once")
+        return self
+
+
+class Glm(Section):
+    """One beta per condition × presentation."""
+
+    hrf_model: Literal["glover", "spm", "glover + derivative", "spm + derivative"] = "glover"
+    """Hemodynamic response, a name of nilearn's."""
+    high_pass_hz: float = Field(0.01, ge=0)
+    """Cut-off of the cosine drift model."""
+    noise_model: Literal["ar1", "ols"] = "ar1"
+    """Of the residuals."""
+    estimator: Literal["LSA", "LSS"] = "LSA"
+    """All events in one design, or each against the rest."""
+    ignore: tuple[str, ...] = ("blank", "n/a")
+    """Trial types that are no stimuli; they stay part of the baseline."""
+
+
+class Selection(Section):
+    """Which voxels enter: the reliable ones, judged on one kind of image only."""
+
+    voxels_per_roi: int = Field(30, ge=0)
+    """The most reliable so many of each region; 0 keeps all."""
+    kind: Literal["RE"] = "RE"
+    """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
+
+
+class Rsa(Section):
+    """Representational similarity analysis."""
+
+    measure: Literal["spearman", "pearson"] = "spearman"
+    """RDMs are 1 − this correlation over units or voxels."""
+    comparator: Literal["spearman", "pearson", "kendall", "rho-a", "cosine"] = "spearman"
+    """Between RDMs."""
+    resamples: int = Field(1000, ge=0)
+    """Bootstrap resamples of the images."""
+    confidence: Share = 0.95
+    """Coverage of the intervals."""
+
+
+class Encoding(Section):
+    """Ridge from layers to voxels."""
+
+    folds: int = Field(0, ge=0)
+    """Cross-validation folds over photographs; 0: leave one out."""
+    alphas: tuple[Annotated[float, Field(gt=0)], ...] = tuple(float(10.0**power) for power in range(-2, 9))
+    """Ridge penalties to choose from, per voxel, on the training photographs."""
+    scheme: Literal["by image", "all"] = "by image"
+    """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all": train on all
+    photographs, as Zhang et al. 2021."""
+
+
+class Run(Section):
+    """How to run; changes no numbers (beyond float rounding, which is recorded with the device)."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the network runs."""
+    batch_size: int = Field(8, ge=1)
+    """Images at once."""
+
+
+class StudySettings(Section):
+    """All of study.toml."""
+
+    study: Study = Study()
+    images: Images = Images()
+    model: Model = Model()
+    noise: Noise = Noise()
+    interference: Interference = Interference()
+    transfer: Transfer = Transfer()
+    brain: Brain = Brain()
+    glm: Glm = Glm()
+    selection: Selection = Selection()
+    rsa: Rsa = Rsa()
+    encoding: Encoding = Encoding()
+    run: Run = Run()
+
+    def numbers(self) -> dict[str, Any]:
+        """Return everything that changes numbers: all sections but ``[run]``.
+
+        Returns
+        -------
+        dict
+            Section to settings, JSON-able.
+        """
+        return self.model_dump(mode="json", exclude={"run"})
+
+
+def read_settings(path: str | Path) -> StudySettings:
+    """Read and check a study file.
+
+    Parameters
+    ----------
+    path : path-like
+        TOML. Relative file names in it are meant from its folder; `Workspace.source` resolves them.
+
+    Returns
+    -------
+    StudySettings
+        Checked; file names as given.
+
+    Raises
+    ------
+    InputError
+        Missing file, broken TOML, an unknown key (the nearest is named), a value out of range.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"study file {path} does not exist; 'neurometamer init' writes one to start from.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"study file {path} is not valid TOML: {error}") from error
+    return check_settings(values, where=str(path))
+
+
+def check_settings(values: dict[str, Any], where: str = "settings") -> StudySettings:
+    """Check settings given as nested mappings.
+
+    Parameters
+    ----------
+    values : dict
+        Section to keys to values.
+    where : str
+        Named in the error.
+
+    Returns
+    -------
+    StudySettings
+        Checked.
+
+    Raises
+    ------
+    InputError
+        With the first problem found: section and key, what came, what is allowed.
+    """
+    try:
+        return StudySettings.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    dotted = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        section = ".".join(place[:-1]) or "top level"
+        return f"[{section}] {unknown_name('key', place[-1], _known_keys(place[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{dotted} is missing."
+    text = problem["msg"].removeprefix("Value error, ")
+    return (
+        f"{dotted}: {text}; got {problem['input']!r:.80}." if problem["type"] != "value_error" else f"{dotted}: {text}."
+    )
+
+
+def _known_keys(place: list[str]) -> list[str]:
+    """List the keys of a section, walking through nested sections and lists of sections."""
+    section: Any = StudySettings
+    for part in place:
+        if part.isdigit():
+            continue
+        annotation = section.model_fields[part].annotation
+        inner = [one for one in getattr(annotation, "__args__", ()) if isinstance(one, type)]
+        section = next(
+            (one for one in [annotation, *inner] if isinstance(one, type) and issubclass(one, Section)), None
+        )
+        if section is None:
+            return []
+    return list(section.model_fields)

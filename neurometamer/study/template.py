@@ -1,0 +1,101 @@
+"""The commented study file that ``neurometamer init`` writes, made from the settings themselves so it cannot drift."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from neurometamer.store import InputError, write_text
+from neurometamer.study.settings import Section, StudySettings, Subject
+
+HEADER = """\
+# A study: from images and BOLD files to a comparison report.
+# Run it with:  neurometamer run {name}
+# Every key is shown with its default and may be left out. File names are relative to this file.
+# Settings outside [run] change numbers and are part of the study's identity.
+"""
+
+SUBJECT = """\
+# Your own data: set source = "bold" above, and give one such block a subject.
+# [[brain.subjects]]
+# id = "sub-01"
+# bold = ["sub-01/func/sub-01_run-1_bold.nii.gz", "sub-01/func/sub-01_run-2_bold.nii.gz"]
+# events = ["sub-01/func/sub-01_run-1_events.tsv", "sub-01/func/sub-01_run-2_events.tsv"]
+# confounds = []
+# masks = { V1 = "sub-01/masks/V1.nii.gz", LO = "sub-01/masks/LO.nii.gz" }
+"""
+
+
+def template(name: str = "study.toml") -> str:
+    """Write out every setting with its meaning and default.
+
+    Parameters
+    ----------
+    name : str
+        File name shown in the header.
+
+    Returns
+    -------
+    str
+        TOML that reads back as the default settings.
+    """
+    parts = [HEADER.format(name=name)]
+    for section, field in StudySettings.model_fields.items():
+        parts.append(_section(section, field.get_default()))
+    return "\n".join(parts)
+
+
+def write_template(path: str | Path) -> Path:
+    """Write the commented study file, never over an existing one.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        When it exists.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists; give another name, or remove it.")
+    return write_text(path, template(path.name))
+
+
+def _section(name: str, value: Section) -> str:
+    doc = " ".join((type(value).__doc__ or "").split())
+    lines = [f"# {doc}", f"[{name}]"]
+    nested = []
+    for key, field in type(value).model_fields.items():
+        content = getattr(value, key)
+        if isinstance(content, Section):
+            nested.append(_section(f"{name}.{key}", content))
+        elif Subject in getattr(field.annotation, "__args__", ()):
+            nested.append(SUBJECT)
+        else:
+            lines += textwrap.wrap(field.description or "", 112, initial_indent="# ", subsequent_indent="# ")
+            lines.append(f"{key} = {_toml(content)}")
+    return "\n".join(lines) + "\n" + "".join("\n" + one for one in nested)
+
+
+def _toml(value: Any) -> str:
+    if value is PydanticUndefined:
+        raise TypeError("a section of the study file has a key without default")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
