@@ -1,0 +1,102 @@
+"""Progress on the console: a live bar on a terminal, one line a step elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+QUIET_S = 10.0
+"""Where there is no terminal, a step that lasts says how far it is only so often."""
+
+
+class ConsoleReporter:
+    """Tell a person how a study goes on. Writes to standard error, so that standard output stays scriptable."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live: Progress | None = None
+        self._task = TaskID(0)
+        self._title = ""
+        self._spoke = 0.0
+
+    def start(self, number: int, total: int, title: str) -> None:
+        """Show that a step begins.
+
+        Parameters
+        ----------
+        number : int
+            From 1.
+        total : int
+            Number of steps.
+        title : str
+            What the step does.
+        """
+        self._title = f"[{number}/{total}] {title}"
+        self._spoke = time.monotonic()
+        if self._console.is_terminal:
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[count]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._live.start()
+            self._task = self._live.add_task(self._title, total=None, count="")
+
+    def advance(self, done: int, total: int) -> None:
+        """Show how far the step has come.
+
+        Parameters
+        ----------
+        done, total : int
+            Units of the step's own choice.
+        """
+        if self._live is not None:
+            self._live.update(self._task, completed=done, total=total, count=f"{done}/{total}")
+        elif time.monotonic() - self._spoke > QUIET_S:
+            self._spoke = time.monotonic()
+            self._say(f"{self._title}: {done} of {total}")
+
+    def finish(self, seconds: float, kept: bool) -> None:
+        """Show that the step is done.
+
+        Parameters
+        ----------
+        seconds : float
+            How long it took.
+        kept : bool
+            It had been done before.
+        """
+        self.close()
+        self._say(f"{self._title}: " + ("already done" if kept else f"{seconds:.1f} s"))
+
+    def close(self) -> None:
+        """Take the bar off the screen; also to be called when a step failed."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def console_reporter() -> Iterator[ConsoleReporter]:
+    """Give a reporter whose bar is gone however the block ends.
+
+    Yields
+    ------
+    ConsoleReporter
+        On standard error.
+    """
+    reporter = ConsoleReporter()
+    try:
+        yield reporter
+    finally:
+        reporter.close()

@@ -1,0 +1,126 @@
+"""The ground floor: atomic files, tables and arrays that come back as they went, digests, seeds, errors."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurometamer import store
+from neurometamer.store import InputError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    goal = tmp_path / "table.csv"
+    store.write_text(goal, "old")
+    with pytest.raises(OSError, match="No space"), store.atomic_path(goal) as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert goal.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_atomic_path_keeps_the_suffix_writers_choose_by(tmp_path):
+    with store.atomic_path(tmp_path / "deep" / "bold.nii.gz") as part:
+        assert part.name.endswith("bold.nii.gz")
+        part.write_bytes(b"x")
+    assert (tmp_path / "deep" / "bold.nii.gz").read_bytes() == b"x"
+
+
+def test_tables_come_back_with_text_ids_missing_values_and_full_precision(tmp_path):
+    table = pd.DataFrame({"id": ["007", 'é, "x"'], "p": [0.1 + 0.2, np.nan], "success": [True, False]})
+    for name in ("t.csv", "t.tsv"):
+        back = store.read_table(store.write_table(tmp_path / name, table), required=["id", "p"])
+        assert list(back["id"]) == ["007", 'é, "x"']
+        assert back["p"][0] == 0.1 + 0.2
+        assert np.isnan(back["p"][1])
+        assert list(back["success"]) == [True, False]
+
+
+def test_read_table_says_which_column_is_missing(tmp_path):
+    store.write_text(tmp_path / "e.tsv", "onset\tduration\n1\t2\n")
+    with pytest.raises(InputError, match=r"lacks the column\(s\) trial_type; it has onset, duration"):
+        store.read_table(tmp_path / "e.tsv", required=["onset", "trial_type"])
+    with pytest.raises(InputError, match="does not exist"):
+        store.read_table(tmp_path / "nowhere.csv")
+    store.write_text(tmp_path / "empty.csv", "")
+    with pytest.raises(InputError, match="not a readable table"):
+        store.read_table(tmp_path / "empty.csv")
+
+
+def test_hdf5_round_trip_of_arrays_tables_and_attributes(tmp_path):
+    table = pd.DataFrame(
+        {"id": ["b", "a"], "note": [None, "gréy"], "steps": [3, 4], "p": [0.5, np.nan], "ok": [True, False]}
+    )
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    path = store.write_hdf5(
+        tmp_path / "x.h5",
+        arrays={"group/values": values, "names": np.array(["é", "b"])},
+        tables={"stimuli": table},
+        attributes={"settings": {"a": [1, 2.5, None]}},
+    )
+    back = store.read_hdf5_table(path, "stimuli")
+    assert list(back.columns) == list(table.columns)
+    assert list(back["id"]) == ["b", "a"]
+    assert pd.isna(back["note"][0])
+    assert back["note"][1] == "gréy"
+    np.testing.assert_array_equal(back["p"], table["p"])
+    assert back["ok"].dtype == bool
+    np.testing.assert_array_equal(store.read_hdf5_array(path, "group/values"), values)
+    assert list(store.read_hdf5_array(path, "names")) == ["é", "b"]
+    assert store.read_hdf5_attributes(path) == {"settings": {"a": [1, 2.5, None]}}
+    with pytest.raises(InputError, match="holds no table 'nope'; it holds"):
+        store.read_hdf5_table(path, "nope")
+
+
+def test_a_file_that_is_not_hdf5_is_named(tmp_path):
+    store.write_text(tmp_path / "no.h5", "text")
+    with pytest.raises(InputError, match=r"no\.h5 is not an HDF5 file"), store.open_hdf5(tmp_path / "no.h5"):
+        pass
+
+
+@pytest.mark.parametrize("bad", ["../x", "a/b", "", ".hidden", "a\\b", "a\x00b", "/etc/passwd", "x\n"])
+def test_no_id_names_a_file_outside_the_folder(bad):
+    with pytest.raises(InputError, match="cannot name a file"):
+        store.file_name(bad)
+
+
+def test_unknown_names_offer_the_nearest_then_all():
+    assert str(store.unknown_name("measure", "spearmann", ["pearson", "spearman"])) == (
+        "unknown measure 'spearmann'; did you mean 'spearman'? Known: pearson, spearman"
+    )
+    assert str(store.unknown_name("measure", "zzz", ["pearson"])) == "unknown measure 'zzz'. Known: pearson"
+
+
+def test_duplicates_are_listed_once():
+    assert store.duplicates(["a", "b", "a", "a", "c", "b"]) == ["a", "b"]
+    assert store.name_ids("abcdefg", limit=2) == "a, b … (7 in all)"
+
+
+@given(st.integers(0, 2**32 - 1), st.text(), st.text())
+def test_generators_depend_on_seed_and_name_only(seed, first, second):
+    here = store.generator(seed, first).random(3)
+    np.testing.assert_array_equal(here, store.generator(seed, first).random(3))
+    if first != second:
+        assert not np.array_equal(here, store.generator(seed, second).random(3))
+
+
+def test_digests_tell_contents_apart():
+    values = np.arange(6.0)
+    assert store.digest(values) == store.digest(values.copy())
+    assert store.digest(values) != store.digest(values.reshape(2, 3))
+    assert store.digest(values) != store.digest(values.astype(np.float32))
+    assert store.digest({"a": 1, "b": 2}) == store.digest({"b": 2, "a": 1})
+    assert store.digest("a", "b") != store.digest("ab")
+
+
+def test_provenance_holds_versions_and_no_paths_of_this_machine():
+    record = store.provenance({"rsa": {"measure": "spearman"}}, seed=3)
+    assert record["versions"]["numpy"] == np.__version__
+    assert record["seed"] == 3
+    assert "/home" not in str(record)
+    assert "/root" not in str(record)

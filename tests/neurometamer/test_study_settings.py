@@ -1,0 +1,59 @@
+"""Settings are checked: unknown keys name the nearest, values out of range are told, the template cannot drift."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from neurometamer.store import InputError
+from neurometamer.study.settings import StudySettings, check_settings, read_settings
+from neurometamer.study.template import template, write_template
+
+SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "m.nii"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"noise": {"confidense": 0.9}}, r"\[noise\] unknown key 'confidense'; did you mean 'confidence'\?"),
+        ({"nose": {}}, r"\[top level\] unknown key 'nose'; did you mean 'noise'\?"),
+        ({"brain": {"simulation": {"runz": 3}}}, r"\[brain.simulation\] unknown key 'runz'; did you mean 'runs'\?"),
+        ({"brain": {"subjects": [{**SUBJECT, "maks": 1}]}}, r"unknown key 'maks'; did you mean 'masks'\?"),
+        ({"brain": {"source": "bold"}}, r"needs at least one \[\[brain.subjects\]\]"),
+        ({"brain": {"subjects": [{**SUBJECT, "events": []}]}}, "1 bold, 0 events and 0 confounds files"),
+        ({"brain": {"subjects": [SUBJECT, SUBJECT]}}, "subject ids must be unique; s1 occur"),
+        ({"rsa": {"confidence": 2}}, r"rsa.confidence: Input should be less than 1; got 2\."),
+        ({"rsa": {"measure": "kendal"}}, "'spearman' or 'pearson'; got 'kendal'"),
+        ({"study": {"name": "../out"}}, "study.name"),
+    ],
+)
+def test_bad_settings_are_one_line_that_names_the_key(values, message):
+    with pytest.raises(InputError, match=message) as error:
+        check_settings(values, where="study.toml")
+    assert "\n" not in str(error.value)
+
+
+def test_the_template_holds_every_key_and_reads_back_as_the_defaults(tmp_path):
+    path = write_template(tmp_path / "study.toml")
+    assert read_settings(path) == StudySettings()
+    written = tomllib.loads(template())
+    for section, field in StudySettings.model_fields.items():
+        keys = set(type(field.get_default()).model_fields) - {"subjects", "simulation"}
+        assert keys <= set(written[section]), section
+    with pytest.raises(InputError, match="exists; give another name"):
+        write_template(path)
+
+
+def test_run_settings_are_not_part_of_the_identity():
+    first = check_settings({"run": {"device": "cpu", "batch_size": 2}})
+    assert first.numbers() == StudySettings().numbers()
+    assert check_settings({"study": {"seed": 1}}).numbers() != first.numbers()
+
+
+def test_broken_toml_and_missing_files_are_told(tmp_path):
+    with pytest.raises(InputError, match="does not exist; 'neurometamer init'"):
+        read_settings(tmp_path / "study.toml")
+    (tmp_path / "study.toml").write_text("[study\n")
+    with pytest.raises(InputError, match="not valid TOML"):
+        read_settings(tmp_path / "study.toml")
