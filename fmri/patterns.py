@@ -327,5 +327,6 @@ def _check_known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
         raise unknown_name(kind, absent[0], known)
     if absent:
         raise InputError(
-            f"unknown {kind}s {name_ids(absent)}; the patterns hold {name_ids(known)}; check the ids against events.tsv."
+            f"unknown {kind}s {name_ids(absent)}; the patterns hold {name_ids(known)}; "
+            "check the ids against events.tsv."
         )
