@@ -38,6 +38,7 @@ UNITS = ("percent", "raw")
 IGNORED = ("blank", NO_TRIAL_TYPE)
 """Trial types that get no regressor by default: they are the baseline."""
 
+_WHY = ("", "NaN or infinite", "constant")
 _TOO_ALIKE = 0.999
 _TOO_WEAK = 0.1
 _SINGULAR = 1e-7
@@ -122,7 +123,7 @@ def estimate_betas(
         event_design(run, hrf=hrf, high_pass_hz=high_pass_hz, ignore=ignore, slice_time_ref=slice_time_ref)
         for run in runs
     ]
-    values, broken = [], np.zeros(len(voxels), dtype=object)
+    values, broken = [], np.zeros(len(voxels), dtype=np.int64)
     for done, (run, (_, design)) in enumerate(zip(runs, designs, strict=True), start=1):
         series = read_voxels(run.image, union)
         reasons = _unusable(series)
@@ -474,17 +475,17 @@ def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> Non
 
 
 def _unusable(series: np.ndarray) -> np.ndarray:
-    """Say why each voxel cannot be used: 0 where it can, else the reason. Shape (n_voxels,)."""
-    reasons = np.zeros(series.shape[1], dtype=object)
+    """Say why each voxel cannot be used: 0 where it can, else a position in `_WHY`. Shape (n_voxels,)."""
     finite = np.isfinite(series).all(axis=0)
-    reasons[~finite] = "NaN or infinite"
-    reasons[finite & (series == series[0]).all(axis=0)] = "constant"
-    return reasons
+    return np.where(~finite, 1, np.where((series == series[0]).all(axis=0), 2, 0))
 
 
 def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
-    counts = voxels.assign(why=reasons)[reasons.astype(bool)].groupby(["roi", "why"], sort=False).size()
-    found = name_ids(f"{count} {why} in {roi}" for (roi, why), count in counts.items())
+    rois = voxels["roi"].to_numpy()
+    counts = [
+        (int(np.sum((rois == roi) & (reasons == why))), _WHY[why], roi) for roi in dict.fromkeys(rois) for why in (1, 2)
+    ]
+    found = name_ids(f"{count} {why} in {roi}" for count, why, roi in counts if count)
     return InputError(
         f'{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or unusable="drop" '
         "to drop and list them."
@@ -529,8 +530,11 @@ def _grid(run: BoldRun) -> dict[str, Any]:
 
 
 def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:
-    rows = voxels.assign(why=broken)[broken != 0]
-    return [{"roi": row.roi, "ijk": [int(row.i), int(row.j), int(row.k)], "why": row.why} for row in rows.itertuples()]
+    names, places = voxels["roi"].to_numpy(), voxels[["i", "j", "k"]].to_numpy()
+    return [
+        {"roi": str(names[row]), "ijk": places[row].tolist(), "why": _WHY[broken[row]]}
+        for row in np.flatnonzero(broken)
+    ]
 
 
 def _write_volumes(
