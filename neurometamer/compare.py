@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.comparators import COMPARATORS, centered_ranks
 from neurometamer.rdm import align_rdms, check_rdms, place_name, select_kind, take_conditions
 from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
@@ -18,219 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
 
-Scores = Callable[[np.ndarray], np.ndarray]
-"""Weights (m, n_pairs) to scores (m, n_rdms, n_pairs)."""
-
-BLOCK = 2**22
-"""Numbers held at a time for resamples: 32 MiB of float64."""
-
 MIN_IMAGES = 3
 """A resample with fewer distinct images has at most one distinct pair: left out, as in rsatoolbox."""
-
-
-# ------------------------------------------------------------------------------------- comparators on arrays
-
-
-def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Correlate the ranks of dissimilarities, ties sharing their average rank.
-
-    Parameters
-    ----------
-    a : ndarray, shape (n_a, n_pairs)
-        Condensed RDMs.
-    b : ndarray, shape (n_b, n_pairs)
-        Condensed RDMs over the same pairs.
-    weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are (whole numbers, see `pair_weights`).
-
-    Returns
-    -------
-    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
-        In [-1, 1]; NaN where one side is constant.
-
-    Examples
-    --------
-    >>> spearman(np.array([[1.0, 2, 3]]), np.array([[1.0, 9, 5]])).tolist()
-    [[0.5]]
-    """
-    return _over_blocks(_cosine, _ranked(a), _ranked(b), len(a) + len(b), a.shape[1], weights)
-
-
-def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Correlate dissimilarities.
-
-    Parameters
-    ----------
-    a : ndarray, shape (n_a, n_pairs)
-        Condensed RDMs.
-    b : ndarray, shape (n_b, n_pairs)
-        Condensed RDMs over the same pairs.
-    weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
-
-    Returns
-    -------
-    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
-        In [-1, 1]; NaN where one side is constant.
-    """
-    return _over_blocks(_cosine, _centered(a), _centered(b), len(a) + len(b), a.shape[1], weights)
-
-
-def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Take the cosine of the angle between dissimilarity vectors, the mean not removed.
-
-    Parameters
-    ----------
-    a : ndarray, shape (n_a, n_pairs)
-        Condensed RDMs.
-    b : ndarray, shape (n_b, n_pairs)
-        Condensed RDMs over the same pairs.
-    weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
-
-    Returns
-    -------
-    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
-        In [-1, 1]; NaN where one side is zero throughout.
-    """
-    return _over_blocks(_cosine, _raw(a), _raw(b), len(a) + len(b), a.shape[1], weights)
-
-
-def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Take Spearman's rho expected under random breaking of ties: it does not favor RDMs with many ties.
-
-    Parameters
-    ----------
-    a : ndarray, shape (n_a, n_pairs)
-        Condensed RDMs.
-    b : ndarray, shape (n_b, n_pairs)
-        Condensed RDMs over the same pairs.
-    weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
-
-    Returns
-    -------
-    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
-        In [-1, 1].
-
-    References
-    ----------
-    Schütt et al. (2023), eLife 12:e82566.
-    """
-    return _over_blocks(_rank_product, _ranked(a), _ranked(b), len(a) + len(b), a.shape[1], weights)
-
-
-def kendall(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Take Kendall's tau-a: concordant minus discordant pairs of pairs over all, ties counting as neither.
-
-    This is ``"tau-a"`` in rsatoolbox, whose ``"kendall"`` is tau-b.
-
-    Parameters
-    ----------
-    a : ndarray, shape (n_a, n_pairs)
-        Condensed RDMs.
-    b : ndarray, shape (n_b, n_pairs)
-        Condensed RDMs over the same pairs.
-    weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are. Work and memory grow with n_pairs squared.
-
-    Returns
-    -------
-    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
-        In [-1, 1].
-
-    References
-    ----------
-    Nili et al. (2014), PLoS Comput Biol 10:e1003553.
-    """
-    if weights is None:
-        return np.array([[_tau_a(one, other) for other in b] for one in a])
-    out = np.empty((len(weights), len(a), len(b)))
-    copies = weights.astype(np.float32)
-    total = weights.sum(axis=1)
-    for i, one in enumerate(a):
-        signs = np.sign(one[:, np.newaxis] - one).astype(np.float32)
-        for j, other in enumerate(b):
-            agreement = signs * np.sign(other[:, np.newaxis] - other).astype(np.float32)
-            out[:, i, j] = np.einsum("mp,mp->m", (copies @ agreement).astype(np.float64), weights)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return out / (total * (total - 1))[:, np.newaxis, np.newaxis]
-
-
-def _tau_a(one: np.ndarray, other: np.ndarray) -> float:
-    """Rescale scipy's tau-b, which divides by the untied pairs, to tau-a, which divides by all."""
-    from scipy.stats import kendalltau
-
-    total = one.size * (one.size - 1) / 2
-    untied = [total - sum(n * (n - 1) / 2 for n in np.unique(x, return_counts=True)[1]) for x in (one, other)]
-    if min(untied) == 0:
-        return 0.0
-    return float(kendalltau(one, other).statistic * np.sqrt(untied[0] * untied[1]) / total)
-
-
-COMPARATORS: dict[str, Callable[..., np.ndarray]] = {
-    "spearman": spearman,
-    "pearson": pearson,
-    "kendall": kendall,
-    "rho-a": rho_a,
-    "cosine": cosine,
-}
-"""Comparator name to its function ``(a, b, weights=None)`` on condensed RDMs."""
-
-
-def _over_blocks(
-    combine: Callable[..., np.ndarray], a: Scores, b: Scores, n_rdms: int, n_pairs: int, weights: np.ndarray | None
-) -> np.ndarray:
-    """Apply a comparator to blocks of resamples small enough for memory."""
-    if weights is None:
-        ones = np.ones((1, n_pairs))
-        return combine(a(ones), b(ones), ones)[0]
-    step = max(1, BLOCK // (n_rdms * n_pairs))
-    parts = [weights[start : start + step] for start in range(0, len(weights), step)]
-    return np.concatenate([combine(a(part), b(part), part) for part in parts])
-
-
-def _cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    copies = weights[:, np.newaxis]
-    products = (a * copies) @ b.transpose(0, 2, 1)
-    lengths = np.sqrt((a**2 * copies).sum(axis=2)[:, :, np.newaxis] * (b**2 * copies).sum(axis=2)[:, np.newaxis])
-    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
-
-
-def _rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    total = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
-    products = (a * weights[:, np.newaxis]) @ b.transpose(0, 2, 1)
-    return np.divide(12 * products, total**3 - total, out=np.full(products.shape, np.nan), where=total > 1)
-
-
-def _raw(x: np.ndarray) -> Scores:
-    return lambda weights: np.broadcast_to(x, (len(weights), *x.shape))
-
-
-def _centered(x: np.ndarray) -> Scores:
-    def scores(weights: np.ndarray) -> np.ndarray:
-        total = np.maximum(weights.sum(axis=1, keepdims=True), 1)
-        return x - (weights @ x.T / total)[:, :, np.newaxis]
-
-    return scores
-
-
-def _ranked(x: np.ndarray) -> Scores:
-    """Rank pairs that come in several copies: sort once, then each resample only counts the copies below."""
-    sorting = [np.unique(row, return_inverse=True)[1] for row in x]
-    orders = [np.argsort(groups, kind="stable") for groups in sorting]
-
-    def scores(weights: np.ndarray) -> np.ndarray:
-        out = np.empty((len(weights), *x.shape))
-        middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
-        for k, (groups, order) in enumerate(zip(sorting, orders)):
-            starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-            copies = np.add.reduceat(weights[:, order], starts, axis=1)
-            ranks = np.cumsum(copies, axis=1) - (copies - 1) / 2 - middle
-            out[:, k] = ranks[:, groups]
-        return out
-
-    return scores
 
 
 # ------------------------------------------------------------------------------------------------- resampling
@@ -411,7 +201,7 @@ def kind_similarity(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Ask of each layer or ROI: are the images of two kinds arranged alike?
+    """Compare the arrangement of the images of two kinds, in each layer or ROI.
 
     The RDM within one kind is compared with the RDM within the other, photograph by photograph; responses to the two
     kinds are never correlated with each other directly.
@@ -477,7 +267,7 @@ def kind_difference(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Ask of each layer or ROI by how much one pair of kinds is more alike than another, in the same resamples.
+    """Compare two pairs of kinds in each layer or ROI: how much more alike is the first, in the same resamples.
 
     Parameters
     ----------
@@ -540,7 +330,14 @@ def _shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tu
 # ---------------------------------------------------------------------------------------------- noise ceilings
 
 
-def subject_ceilings(vectors: np.ndarray, by: str = "spearman") -> tuple[np.ndarray, np.ndarray]:
+POOLS = {
+    "scaled": "RDMs made comparable for the comparator (ranks, z-scores or unit length) before averaging; rsatoolbox",
+    "raw": "dissimilarities averaged as they are",
+}
+"""Name of a way to average subjects' RDMs to what it does."""
+
+
+def subject_ceilings(vectors: np.ndarray, by: str = "spearman", pool: str = "scaled") -> tuple[np.ndarray, np.ndarray]:
     """Compare each subject's RDM with the pool of the others and with the pool of all.
 
     Parameters
@@ -549,6 +346,8 @@ def subject_ceilings(vectors: np.ndarray, by: str = "spearman") -> tuple[np.ndar
         Condensed RDMs of one ROI, at least 2 subjects.
     by : str
         One of `COMPARATORS`.
+    pool : str
+        One of `POOLS`.
 
     Returns
     -------
@@ -556,7 +355,9 @@ def subject_ceilings(vectors: np.ndarray, by: str = "spearman") -> tuple[np.ndar
         Lower (others) and upper (all, the subject itself included) bound of each subject.
     """
     compare = _comparator(by)
-    scaled = _poolable(vectors, by)
+    if pool not in POOLS:
+        raise unknown_name("pool", pool, POOLS)
+    scaled = _poolable(vectors, by) if pool == "scaled" else vectors
     others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
     low = [compare(pool[np.newaxis], one[np.newaxis])[0, 0] for pool, one in zip(others, vectors)]
     return np.array(low), compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
@@ -568,7 +369,7 @@ def _poolable(vectors: np.ndarray, by: str) -> np.ndarray:
         return vectors / np.sqrt(np.mean(vectors**2, axis=1, keepdims=True))
     if by == "pearson":
         return (vectors - vectors.mean(axis=1, keepdims=True)) / vectors.std(axis=1, keepdims=True)
-    return _ranked(vectors)(np.ones((1, vectors.shape[1])))[0]
+    return centered_ranks(vectors)(np.ones((1, vectors.shape[1])))[0]
 
 
 def describe_ceiling(by: str, n_subjects: int) -> str:
@@ -595,7 +396,7 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
     )
 
 
-def noise_ceiling(rdms: RDMs, by: str = "spearman") -> tuple[float, float]:
+def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> tuple[float, float]:
     """Bound what any model can reach in one ROI, given how much the subjects differ.
 
     Parameters
@@ -604,6 +405,8 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman") -> tuple[float, float]:
         One RDM a subject, all of one ROI.
     by : str
         One of `COMPARATORS`.
+    pool : str
+        One of `POOLS`: how the subjects' RDMs are averaged.
 
     Returns
     -------
@@ -611,15 +414,20 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman") -> tuple[float, float]:
         Lower bound (each subject with the mean of the others) and upper bound (with the mean of all), averaged over
         subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN with a single subject.
 
+    Notes
+    -----
+    ``pool="scaled"`` equals ``rsatoolbox.inference.boot_noise_ceiling``. Published ceilings are often of raw means:
+    for the 92 images of Cichy et al. EVC is .242/.392 scaled and .239/.386 raw, IT .453/.542 and .449/.535.
+
     References
     ----------
-    Nili et al. (2014), PLoS Comput Biol 10:e1003553; equal to ``rsatoolbox.inference.boot_noise_ceiling``.
+    Nili et al. (2014), PLoS Comput Biol 10:e1003553.
     """
     check_rdms(rdms, "the RDMs of the noise ceiling")
     _comparator(by)
     if rdms.n_rdm < 2:
         return float("nan"), float("nan")
-    low, high = subject_ceilings(rdms.dissimilarities, by)
+    low, high = subject_ceilings(rdms.dissimilarities, by, pool)
     return float(low.mean()), float(high.mean())
 
 
@@ -711,7 +519,9 @@ def _bounds(vectors: np.ndarray, by: str) -> tuple[np.ndarray, np.ndarray]:
 def _unique(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
     """Give each RDM's labels; they must be there and differ."""
     if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
-        raise InputError(f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have {', '.join(rdms.rdm_descriptors)}.")
+        raise InputError(
+            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have {', '.join(rdms.rdm_descriptors)}."
+        )
     labels = list(zip(*([str(one) for one in rdms.rdm_descriptors[name]] for name in names)))
     if again := duplicates(" ".join(label) for label in labels):
         raise InputError(f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}.")

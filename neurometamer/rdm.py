@@ -1,4 +1,4 @@
-"""Representational dissimilarity matrices: built exactly, named by stimulus id, joined by id, kept in rsatoolbox's file.
+"""Representational dissimilarity matrices (RDMs): built exactly, named and joined by stimulus id.
 
 The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all kinds; since 1 - correlation looks at two
 stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from neurometamer.measures import MEASURES
 from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
 
 if TYPE_CHECKING:
@@ -22,101 +23,22 @@ if TYPE_CHECKING:
 
     from fmri.patterns import Patterns
 
-CHUNK = 4096
-"""Columns turned to float64 at a time: bounds the extra memory to `CHUNK` values a stimulus."""
-
-EXACT_FLOAT32 = 2**23
-"""Up to this many units a centered mid-rank (a multiple of one half) is exact in float32."""
-
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
 
 
-class StageValues(Protocol):
-    """What `activation_rdms` needs of activations: ids, stages in order, provenance, and one stage at a time."""
+class _StageValues(Protocol):
+    """What `activation_rdms` needs of activations; `neurometamer.activations.Activations` has it."""
 
     ids: tuple[str, ...]
     stages: tuple[str, ...]
     provenance: Mapping[str, Any]
 
     def read(self, stage: str) -> np.ndarray:
-        """Return one stage's values.
-
-        Parameters
-        ----------
-        stage : str
-            One of `stages`.
-
-        Returns
-        -------
-        ndarray, shape (n_stimuli, n_units)
-            In the order of `ids`.
-        """
+        """Return one stage's values, (n_stimuli, n_units), in the order of `ids`."""
 
 
 # -------------------------------------------------------------------------------------------- numbers to RDMs
-
-
-def mid_ranks(row: np.ndarray) -> np.ndarray:
-    """Rank one stimulus' values over units, ties sharing their average rank, centered on zero.
-
-    Zeros, 40 to 90 % of a ReLU stage, are one known block of ties: they are counted, only the rest is sorted.
-
-    Parameters
-    ----------
-    row : ndarray, shape (n_units,)
-        Finite values.
-
-    Returns
-    -------
-    ndarray, shape (n_units,)
-        Average rank minus (n_units + 1) / 2; float32, exact because all are multiples of one half (float64 from
-        2**23 units on).
-
-    Examples
-    --------
-    >>> mid_ranks(np.array([0.0, 3.0, 0.0, -1.0])).tolist()
-    [0.0, 1.5, 0.0, -1.5]
-    """
-    n = row.size
-    ranks = np.empty(n, dtype=np.float32 if n < EXACT_FLOAT32 else np.float64)
-    other = np.flatnonzero(row)
-    values = row[other]
-    order = np.argsort(values)
-    ordered = values[order]
-    n_zero, n_below = n - other.size, int(np.searchsorted(ordered, 0))
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if other.size else np.empty(0, dtype=int)
-    sizes = np.diff(np.r_[starts, other.size])
-    middles = starts + (sizes + 1) / 2 + np.where(starts >= n_below, n_zero, 0) - (n + 1) / 2
-    ranks[other[order]] = np.repeat(middles, sizes)
-    ranks[row == 0] = n_below + (n_zero + 1) / 2 - (n + 1) / 2
-    return ranks
-
-
-def _spearman(values: np.ndarray) -> np.ndarray:
-    n, p = values.shape
-    ranks = np.empty((n, p), dtype=np.float32 if p < EXACT_FLOAT32 else np.float64)
-    for i in range(n):
-        ranks[i] = mid_ranks(np.asarray(values[i]))
-    return _inner_products(ranks, np.zeros((n, 1)))
-
-
-def _pearson(values: np.ndarray) -> np.ndarray:
-    means = np.array([np.mean(row, dtype=np.float64) for row in values])[:, np.newaxis]
-    return _inner_products(values, means)
-
-
-def _inner_products(values: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Sum the products of all rows with all rows in float64, a chunk of columns at a time."""
-    total = np.zeros((len(values), len(values)))
-    for start in range(0, values.shape[1], CHUNK):
-        part = values[:, start : start + CHUNK].astype(np.float64) - means
-        total += part @ part.T
-    return total
-
-
-MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"spearman": _spearman, "pearson": _pearson}
-"""Measure name to the function from values (n, p) to centered inner products (n, n); dissimilarity is 1 - correlation."""
 
 
 def compute_rdm(
@@ -299,11 +221,13 @@ def place_name(rdms: RDMs, index: int) -> str:
     str
         Subject and ROI or stage, or its number where it has none.
     """
-    known = [str(rdms.rdm_descriptors[name][index]) for name in ("subject", "roi", "stage") if name in rdms.rdm_descriptors]
+    known = [
+        str(rdms.rdm_descriptors[name][index]) for name in ("subject", "roi", "stage") if name in rdms.rdm_descriptors
+    ]
     return " ".join(known) or f"RDM {index}"
 
 
-def activation_rdms(activations: StageValues, table: pd.DataFrame, *, measure: str = "spearman") -> RDMs:
+def activation_rdms(activations: _StageValues, table: pd.DataFrame, *, measure: str = "spearman") -> RDMs:
     """Compute one RDM a network stage, over all stimuli of all kinds.
 
     Parameters
@@ -607,7 +531,9 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     columns = {**plain.pattern_descriptors, **plain.rdm_descriptors}
     names = [str(one) for column in columns.values() for one in column]
     if foreign := [name for name in names if not name.isascii()]:
-        raise InputError(f"rsatoolbox's file cannot hold letters beyond ASCII: rename {name_ids(dict.fromkeys(foreign))}.")
+        raise InputError(
+            f"rsatoolbox's file cannot hold letters beyond ASCII: rename {name_ids(dict.fromkeys(foreign))}."
+        )
     with atomic_path(path) as part:
         part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
         plain.save(str(part), file_type="hdf5")

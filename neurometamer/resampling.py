@@ -84,7 +84,7 @@ def percentile_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
-    flat = samples.reshape(len(samples), -1)
+    flat = samples.reshape(len(samples), int(np.prod(samples.shape[1:])))
     ends = np.full((2, flat.shape[1]), np.nan)
     defined = np.isfinite(flat).any(axis=0)
     if defined.any():
