@@ -1,0 +1,264 @@
+"""What a network answers to every stimulus, stage by stage: one streamed pass, kept on disk or in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.store import InputError, atomic_path, digest, duplicates, name_ids, open_hdf5, unknown_name
+
+if TYPE_CHECKING:
+    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stimuli import StimulusSet
+
+CONTENT = "activations"
+CHUNK_VALUES = 2**18
+"""Values an HDF5 chunk: 1 MiB of float32, whole rows."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Activations:
+    """Responses of a network's stages to stimuli.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Stimulus ids, the order of the rows.
+    stages : tuple of str
+        Early to late.
+    n_units : mapping of str to int
+        Units of each stage.
+    provenance : mapping
+        Model, weights, digests.
+    arrays : mapping of str to ndarray, optional
+        Stage to float32 (n_stimuli, n_units), when held in memory.
+    path : Path, optional
+        HDF5 file, when held on disk.
+
+    Raises
+    ------
+    InputError
+        When ids repeat, or a stage has no values or not one row a stimulus.
+    """
+
+    ids: tuple[str, ...]
+    stages: tuple[str, ...]
+    n_units: Mapping[str, int]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] | None = None
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if again := duplicates(self.ids):
+            raise InputError(f"activations: repeated stimulus id(s) {name_ids(again)}.")
+        if self.arrays is None and self.path is None:
+            raise InputError("activations need their values: arrays in memory or a path.")
+        for stage in self.stages:
+            expected = (len(self.ids), self.n_units.get(stage))
+            if self.arrays is not None and (stage not in self.arrays or self.arrays[stage].shape != expected):
+                raise InputError(f"activations: stage '{stage}' has no array of shape (stimuli, units) = {expected}.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, stage: str) -> np.ndarray:
+        """Return one stage's responses.
+
+        Parameters
+        ----------
+        stage : str
+            One of `stages`.
+
+        Returns
+        -------
+        ndarray, shape (n_stimuli, n_units)
+            float32, rows in the order of `ids`, units flattened in the module's order (channel, row, column).
+
+        Raises
+        ------
+        InputError
+            When the stage is unknown.
+        """
+        if stage not in self.stages:
+            raise unknown_name("stage", stage, self.stages)
+        if self.arrays is not None:
+            return self.arrays[stage]
+        with open_hdf5(str(self.path)) as file:
+            return file[_dataset(json.loads(file.attrs["stages"]), stage)][...]
+
+
+def _dataset(stages: Sequence[str], stage: str) -> str:
+    """Name datasets by number: a stage's name may hold a slash."""
+    return f"stages/{list(stages).index(stage):03d}"
+
+
+def compute_activations(
+    model: StagedModel,
+    stimuli: StimulusSet,
+    *,
+    stages: Sequence[str] | None = None,
+    batch_size: int = 8,
+    path: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Activations:
+    """Run all stimuli through a network once and keep the responses of its stages.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; it runs up to the deepest stage asked for.
+    stimuli : StimulusSet
+        Images of the size that the network wants; read batch by batch.
+    stages : sequence of str, optional
+        All stages by default; kept in the network's order, whatever the order asked.
+    batch_size : int
+        Images a pass. The last batch is filled up, so that an image's responses do not depend on its companions;
+        another batch size may change the last digit of float32.
+    path : path-like, optional
+        HDF5 file for the responses, written as they come; in memory when not given. An existing file for the same
+        model, images and stages is used as it is.
+    progress : callable, optional
+        Called as ``progress(images_done, images)``.
+
+    Returns
+    -------
+    Activations
+        One row a stimulus.
+
+    Raises
+    ------
+    InputError
+        For an unknown stage, no stimuli, images of another size, or a `path` that holds something else.
+    """
+    asked = tuple(model.stages) if stages is None else tuple(stages)
+    if not asked or not len(stimuli):
+        raise InputError("activations need at least one stage and one stimulus.")
+    for stage in asked:
+        if stage not in model.stages:
+            raise unknown_name(f"stage of {model.name}", stage, model.stages)
+    ordered = tuple(stage for stage in model.stages if stage in asked)
+    identity = digest(model.digest, stimuli.digest, list(ordered))
+    if path is not None and Path(path).exists() and read_identity(path) == identity:
+        return read_activations(path)
+    provenance = {
+        "model": model.name,
+        "weights": model.weights,
+        "trained": model.trained,
+        "model_digest": model.digest,
+        "stimuli_digest": stimuli.digest,
+        "identity": identity,
+    }
+    if path is None:
+        arrays: dict[str, np.ndarray] = {}
+        _fill(model, stimuli, ordered, batch_size, lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
+              progress)  # fmt: skip
+        n_units = {stage: arrays[stage].shape[1] for stage in ordered}
+        return Activations(ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays)
+    with _new_file(path, stimuli.ids, ordered, provenance) as create:
+        _fill(model, stimuli, ordered, batch_size, create, progress)
+    return read_activations(path)
+
+
+def _fill(
+    model: StagedModel,
+    stimuli: StimulusSet,
+    stages: Sequence[str],
+    batch_size: int,
+    create: Callable[[str, tuple[int, int]], Any],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Stream the images through the network into arrays or datasets, made at the first batch."""
+    import torch
+
+    from stimuli_gen.staged import padded_batches
+
+    targets: dict[str, Any] = {}
+    with torch.no_grad():
+        for rows, batch in padded_batches(stimuli.images, batch_size, model.device):
+            for stage, values in model.activations(batch, stages).items():
+                flat = values[: rows.stop - rows.start].flatten(1).float().cpu().numpy()
+                if stage not in targets:
+                    targets[stage] = create(stage, (len(stimuli), flat.shape[1]))
+                targets[stage][rows] = flat
+            if progress is not None:
+                progress(rows.stop, len(stimuli))
+
+
+@contextmanager
+def _new_file(
+    path: str | os.PathLike[str], ids: Sequence[str], stages: Sequence[str], provenance: Mapping[str, Any]
+) -> Iterator[Callable[[str, tuple[int, int]], Any]]:
+    """Open a new activation file for filling; it gets its name only when it is whole."""
+    import h5py
+
+    with atomic_path(path) as part, h5py.File(part, "w") as file:
+        file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
+        for name, value in {"content": CONTENT, "stages": list(stages), "provenance": dict(provenance)}.items():
+            file.attrs[name] = json.dumps(value, sort_keys=True)
+
+        def create(stage: str, shape: tuple[int, int]) -> Any:
+            rows = max(1, min(shape[0], CHUNK_VALUES // shape[1]))
+            return file.create_dataset(_dataset(stages, stage), shape=shape, dtype="f4", chunks=(rows, shape[1]))
+
+        yield create
+
+
+def read_identity(path: str | os.PathLike[str]) -> str:
+    """Read which model, images and stages an activation file is of.
+
+    Parameters
+    ----------
+    path : path-like
+        An existing file.
+
+    Returns
+    -------
+    str
+        Digest.
+
+    Raises
+    ------
+    InputError
+        When the file holds something else, so that nobody's data is written over.
+    """
+    with open_hdf5(path) as file:
+        if file.attrs.get("content") != json.dumps(CONTENT):
+            raise InputError(f"{path} exists and does not hold activations; choose another path.")
+        return json.loads(file.attrs["provenance"])["identity"]
+
+
+def read_activations(path: str | os.PathLike[str]) -> Activations:
+    """Open an activation file; the values stay on disk until `Activations.read`.
+
+    Parameters
+    ----------
+    path : path-like
+        File that `compute_activations` wrote.
+
+    Returns
+    -------
+    Activations
+        Backed by the file.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or holds something else.
+    """
+    read_identity(path)
+    with open_hdf5(path) as file:
+        stages = tuple(json.loads(file.attrs["stages"]))
+        return Activations(
+            ids=tuple(file["ids"].asstr()[...]),
+            stages=stages,
+            n_units={stage: int(file[_dataset(stages, stage)].shape[1]) for stage in stages},
+            provenance=json.loads(file.attrs["provenance"]),
+            path=Path(path),
+        )
