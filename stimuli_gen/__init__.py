@@ -1,5 +1,12 @@
-"""Make the images: regular photographs, adversarial noise, adversarial interference. Names are loaded when first used."""
+"""Make the images: photographs, adversarial noise, adversarial interference. Names are loaded when first used."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],
+        "staged": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
+        "stimuli": ["StimulusSet", "StoredImages", "concat_stimuli", "read_stimuli", "write_stimuli"],
+    },
+)

@@ -1,0 +1,395 @@
+"""A frozen network with its preprocessing and its ordered stages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurometamer.store import InputError, digest, unknown_name
+from stimuli_gen.regular import Preprocessing
+
+SOFTMAX = "softmax"
+"""A stage with this path is the softmax of the network's output."""
+
+
+class _Reached(Exception):
+    """Leave the forward pass: every stage asked for is recorded."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StagedModel:
+    """A frozen network in evaluation mode, what its input must look like, and its stages.
+
+    Build it with `stage_model`, which copies and freezes the network and checks the stages.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Takes normalized images, returns logits (b, n_classes).
+    stages : mapping of str to str
+        Stage name to module path, early to late. The path ``"softmax"`` is the softmax of the output.
+    preprocessing : Preprocessing
+        Input size, resize rule, mean and std.
+    class_names : tuple of str
+        One an output.
+    name, weights : str
+        What to call the network and its weights in tables.
+    trained : bool
+        False stamps "untrained" on everything made with it.
+    """
+
+    network: nn.Module
+    stages: Mapping[str, str]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    name: str
+    weights: str
+    trained: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", dict(self.stages))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        if not self.stages:
+            raise InputError(f"{self.name}: name at least one stage.")
+        modules = [path for path, _ in self.network.named_modules() if path]
+        for path in self.stages.values():
+            if path != SOFTMAX and path not in modules:
+                raise unknown_name(f"module of {self.name}", path, modules)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of outputs."""
+        return len(self.class_names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((one.device for one in self.network.parameters()), torch.device("cpu"))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of weights, kinds of modules, preprocessing and stages; the same on every device."""
+        weights = [
+            part
+            for name, value in self.network.state_dict().items()
+            if not name.endswith("num_batches_tracked")  # changes nothing in evaluation
+            for part in (name, value.detach().cpu().contiguous().float().numpy())
+        ]
+        kinds = [[path, type(module).__name__] for path, module in self.network.named_modules()]
+        return digest(kinds, asdict(self.preprocessing), list(self.stages.items()), *weights)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Run the network.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1], of the size that the preprocessing gives.
+
+        Returns
+        -------
+        Tensor
+            (b, n_classes); differentiable with respect to the images.
+        """
+        return self.network(self._normalized(images))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Run the network and its softmax.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            (b, n_classes), rows sum to 1.
+        """
+        return self.logits(images).softmax(dim=1)
+
+    def activations(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """Run the network up to the deepest of some stages and return what they put out.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+        stages : sequence of str
+            Stage names, in any order.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Stage → (b, …) as the module gives it, in the order asked for; differentiable. Later in-place
+            operations of the network do not reach them.
+
+        Raises
+        ------
+        InputError
+            When a stage is unknown.
+        """
+        for one in stages:
+            if one not in self.stages:
+                raise unknown_name(f"stage of {self.name}", one, self.stages)
+        order = [one for one in self.stages if one in set(stages)]
+        if not order:
+            return {}
+        recorded: dict[str, Tensor] = {}
+        deepest = order[-1]
+        with ExitStack() as hooks:
+            for one in order:
+                if self.stages[one] != SOFTMAX:
+                    module = self.network.get_submodule(self.stages[one])
+                    hook = partial(_record, recorded=recorded, stage=one, last=one == deepest)
+                    hooks.callback(module.register_forward_hook(hook).remove)
+            try:
+                output = self.network(self._normalized(images))
+            except _Reached:
+                pass
+            else:
+                recorded |= {one: output.softmax(dim=1) for one in order if self.stages[one] == SOFTMAX}
+        return {one: recorded[one] for one in stages}
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.preprocessing.size):
+            raise InputError(
+                f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, {self.preprocessing.size[1]}), "
+                f"not {tuple(images.shape)}; load them with its preprocessing."
+            )
+        mean = images.new_tensor(self.preprocessing.mean).view(1, 3, 1, 1)
+        std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
+        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool) -> None:
+    """Forward hook: keep the output; a copy unless the network stops here, because it may overwrite its own."""
+    recorded[stage] = output if last else output.clone()
+    if last:
+        raise _Reached
+
+
+# ---------------------------------------------------------------------------------------------------- making
+
+
+def stage_model(
+    network: nn.Module,
+    *,
+    stages: Mapping[str, str],
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    name: str,
+    weights: str,
+    trained: bool,
+    device: str | torch.device = "cpu",
+) -> StagedModel:
+    """Make a `StagedModel` of a private copy of a network; the caller's module is not touched.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Any image classifier that takes normalized images and returns logits.
+    stages : mapping of str to str
+        Stage name → module path, early to late; ``"softmax"`` for the softmax of the output.
+    preprocessing : Preprocessing
+        Of the network.
+    class_names : sequence of str
+        One an output.
+    name, weights : str
+        Tags for tables.
+    trained : bool
+        Whether the weights were learnt.
+    device : str or torch.device
+        Where the copy goes.
+
+    Returns
+    -------
+    StagedModel
+        In evaluation mode, float32, frozen, channels-last (faster convolutions), and checked.
+
+    Raises
+    ------
+    InputError
+        See `check_model`.
+    """
+    private = copy.deepcopy(network).float().eval().requires_grad_(False)
+    private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = StagedModel(
+        network=private,
+        stages=stages,
+        preprocessing=preprocessing,
+        class_names=tuple(class_names),
+        name=name,
+        weights=weights,
+        trained=trained,
+    )
+    check_model(model)
+    return model
+
+
+def check_model(model: StagedModel) -> None:
+    """Check that a model can be used: runs one mid-grey image forward and backward.
+
+    Parameters
+    ----------
+    model : StagedModel
+        What to check. No random numbers are drawn.
+
+    Raises
+    ------
+    InputError
+        When the network is in training mode or not frozen, its weights or output are not finite, the number of
+        outputs differs from the number of class names, a stage does not run exactly once, does not give a
+        tensor, or comes out of order, or no gradient reaches the image. The message says what to do.
+    """
+    cure = "build it with stage_model"
+    if any(module.training for module in model.network.modules()):
+        raise InputError(f"{model.name} is in training mode; call .eval(), or {cure}.")
+    if any(one.requires_grad for one in model.network.parameters()):
+        raise InputError(f"{model.name} has trainable weights; call .requires_grad_(False), or {cure}.")
+    bad = [path for path, one in model.network.state_dict().items() if not torch.isfinite(one.float()).all()]
+    if bad:
+        raise InputError(f"{model.name} has weights that are not finite ({bad[0]}, {len(bad)} in all); load it again.")
+    image = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device, requires_grad=True)
+    with _calls(model) as calls:
+        output = model.logits(image)
+    _check_calls(model, calls)
+    _check_output(model, image, output)
+
+
+@contextmanager
+def _calls(model: StagedModel) -> Iterator[list[str]]:
+    """List the stages as their modules run; an output that is not a tensor is an error."""
+    calls: list[str] = []
+
+    def note(_: nn.Module, __: Any, output: Any, *, stage: str) -> None:
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"{model.name}: stage '{stage}' gives a {type(output).__name__}, not a tensor; name a module inside it."
+            )
+        calls.append(stage)
+
+    with ExitStack() as hooks:
+        for stage, path in model.stages.items():
+            if path != SOFTMAX:
+                module = model.network.get_submodule(path)
+                hooks.callback(module.register_forward_hook(partial(note, stage=stage)).remove)
+        yield calls
+
+
+def _check_calls(model: StagedModel, calls: list[str]) -> None:
+    expected = [stage for stage, path in model.stages.items() if path != SOFTMAX]
+    for stage in expected:
+        if calls.count(stage) != 1:
+            raise InputError(
+                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) runs {calls.count(stage)} times "
+                "in one forward pass; name one that runs once, for example the block around it."
+            )
+    if calls != expected:
+        raise InputError(f"{model.name}: list the stages early to late; the network runs them as {', '.join(calls)}.")
+    if SOFTMAX in list(model.stages.values())[:-1]:
+        raise InputError(f"{model.name}: the softmax stage is the last one; list it last.")
+
+
+def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
+    if not isinstance(output, Tensor) or tuple(output.shape) != (1, model.n_classes):
+        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"{model.name} gives {came} for one image but has {model.n_classes} class names.")
+    if not torch.isfinite(output).all():
+        raise InputError(f"{model.name} gives outputs that are not finite for a grey image; check weights, mean, std.")
+    if not output.requires_grad:
+        raise InputError(f"{model.name}: no gradient reaches the image; remove detach() or no_grad() in its forward.")
+    (gradient,) = torch.autograd.grad(output.square().sum(), image)
+    if not torch.isfinite(gradient).all():
+        raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Find the device asked for.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "mps"}
+        ``auto``: CUDA, else Apple's MPS, else the CPU.
+
+    Returns
+    -------
+    torch.device
+        Present on this machine.
+
+    Raises
+    ------
+    InputError
+        When the name is unknown or the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if name not in there:
+        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps"])
+    if not there[name]:
+        raise InputError(f"device '{name}' is not available on this machine; use --device auto or cpu.")
+    return torch.device(name)
+
+
+# --------------------------------------------------------------------------------------------------- running
+
+
+def padded_batches(images: Any, batch_size: int, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+    """Cut images into batches of one fixed shape, so that no image's numbers depend on its companions.
+
+    Parameters
+    ----------
+    images : ndarray or StoredImages
+        (n, 3, height, width) float32.
+    batch_size : int
+        Images a batch; the last batch is filled up with black images.
+    device : torch.device
+        Where the batches go.
+
+    Yields
+    ------
+    rows : slice
+        Which images these are.
+    batch : Tensor
+        (batch_size, 3, height, width); only the first ``rows.stop - rows.start`` count.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch size must be at least 1, not {batch_size}.")
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, min(start + batch_size, len(images)))
+        batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.float32)
+        batch[: rows.stop - rows.start] = images[rows]
+        yield rows, torch.from_numpy(batch).to(device)
+
+
+def predict(model: StagedModel, images: Any, batch_size: int = 8) -> np.ndarray:
+    """Compute the class probabilities of images.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    images : ndarray or StoredImages
+        (n, 3, height, width) float32 in [0, 1].
+    batch_size : int
+        Images a pass.
+
+    Returns
+    -------
+    ndarray
+        (n, n_classes) float32.
+    """
+    found = np.zeros((len(images), model.n_classes), dtype=np.float32)
+    with torch.no_grad():
+        for rows, batch in padded_batches(images, batch_size, model.device):
+            found[rows] = model.probabilities(batch)[: rows.stop - rows.start].cpu().numpy()
+    return found

@@ -1,0 +1,387 @@
+"""The stimulus set: pixels, one table row an image, provenance; written as PNG, CSV and HDF5.
+
+What people see is the 8-bit PNG, so 8-bit values are always *rounded* (cutting them off loses most adversarial
+images); the float pixels are kept beside it in HDF5.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import (
+    InputError,
+    atomic_path,
+    digest,
+    duplicates,
+    file_name,
+    name_ids,
+    open_hdf5,
+    read_hdf5_attributes,
+    read_hdf5_table,
+    write_hdf5,
+    write_table,
+)
+
+REQUIRED_COLUMNS = ("id", "kind", "reference_id")
+_TEXT = (*REQUIRED_COLUMNS, "category", "note", "target_name", "top1_name", "why_not", "model", "weights")
+_WHOLE = ("target_index", "top1_index", "steps", "seed")
+_YES_NO = ("success", "confirmed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImages:
+    """Images that stay in their HDF5 file and are read when indexed.
+
+    Parameters
+    ----------
+    path : Path
+        File written by `write_stimuli`.
+    shape : tuple of int
+        (n, 3, height, width).
+    rows : tuple of int, optional
+        The rows of the file that these images are; all by default.
+    rounded : bool
+        Round to 8 bits on reading.
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+    rows: tuple[int, ...] | None = None
+    rounded: bool = False
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read some images: (m, 3, height, width) float32."""
+        wanted = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        if self.rows is not None:
+            wanted = np.asarray(self.rows)[wanted]
+        rows, back = np.unique(wanted, return_inverse=True)  # HDF5 reads increasing rows only
+        with open_hdf5(self.path) as file:
+            images = file["images"][rows][back] if len(rows) else np.zeros((0, *self.shape[1:]), np.float32)
+        return from_8bit(to_8bit(images)) if self.rounded else images
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(np.float32 if dtype is None else dtype, copy=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StimulusSet:
+    """Images with what is known about each of them.
+
+    Parameters
+    ----------
+    images : ndarray or StoredImages
+        (n, 3, height, width) float32 in [0, 1], red, green, blue. Never edit them in place.
+    table : pandas.DataFrame
+        One row an image. Required columns: ``id`` (unique), ``kind`` (``RE``, ``AN``, ``AI`` …),
+        ``reference_id`` (of a photograph: its own id). ``category`` and ``note`` are added empty when missing.
+    provenance : mapping
+        Where the images come from; JSON-able.
+
+    Raises
+    ------
+    InputError
+        When shape, type or range of the images is wrong, a column is missing, or ids repeat.
+    """
+
+    images: np.ndarray | StoredImages
+    table: pd.DataFrame
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        object.__setattr__(self, "table", _tidy_table(self.table, len(self.images)))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids in table order."""
+        return tuple(self.table["id"])
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of pixels and table; the same in memory and on disk."""
+        return digest([digest(self.images[slice(i, i + 1)]) for i in range(len(self))], self.table)
+
+    def select(self, *, ids: Sequence[str] | None = None, kind: str | None = None) -> StimulusSet:
+        """Take some of the images.
+
+        Parameters
+        ----------
+        ids : sequence of str, optional
+            These, in this order.
+        kind : str, optional
+            Those of this kind, in table order (among `ids` when both are given).
+
+        Returns
+        -------
+        StimulusSet
+            May be empty when no image is of the kind.
+
+        Raises
+        ------
+        InputError
+            When ids are unknown or repeated.
+        """
+        rows = np.arange(len(self))
+        if ids is not None:
+            place = {one: row for row, one in enumerate(self.ids)}
+            if missing := [one for one in ids if one not in place]:
+                raise InputError(f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}.")
+            if again := duplicates(ids):
+                raise InputError(f"id(s) asked for more than once: {name_ids(again)}.")
+            rows = np.array([place[one] for one in ids], dtype=int)
+        if kind is not None:
+            rows = rows[(self.table["kind"].to_numpy() == kind)[rows]]
+        return replace(self, images=_take(self.images, rows), table=self.table.iloc[rows])
+
+    def as_shown(self) -> StimulusSet:
+        """Round the images to 8 bits: exactly what the PNG files show.
+
+        Returns
+        -------
+        StimulusSet
+            Same table, rounded images.
+        """
+        if isinstance(self.images, StoredImages):
+            return replace(self, images=replace(self.images, rounded=True))
+        return replace(self, images=from_8bit(to_8bit(self.images)))
+
+
+def _check_images(images: np.ndarray | StoredImages) -> None:
+    shape = images.shape
+    if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < 1:
+        raise InputError(f"images have the shape {tuple(shape)}; they must be (n, 3, height, width).")
+    if isinstance(images, StoredImages):
+        return
+    if images.dtype != np.float32:
+        raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
+    if len(images) and not (images.min() >= 0 and images.max() <= 1):  # also catches NaN
+        bad = [i for i, one in enumerate(images) if not (one.min() >= 0 and one.max() <= 1)]
+        raise InputError(f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by 1/255 or clip.")
+
+
+def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
+    """Check the table and give every known column its one type, so that it survives writing and reading."""
+    if missing := [name for name in REQUIRED_COLUMNS if name not in table.columns]:
+        raise InputError(f"the stimulus table lacks the column(s) {', '.join(missing)}.")
+    if len(table) != n_images:
+        raise InputError(f"the stimulus table has {len(table)} rows for {n_images} images; one row an image.")
+    empty = [name for name in REQUIRED_COLUMNS if table[name].isna().any() or (table[name].astype(str) == "").any()]
+    if empty:
+        raise InputError(f"the stimulus table has empty cells in {', '.join(empty)}.")
+    tidy = table.reset_index(drop=True).assign(
+        **{name: "" for name in ("category", "note") if name not in table.columns}
+    )
+    columns = {name: tidy[name].astype(object).fillna("").astype(str) for name in _TEXT if name in tidy.columns}
+    columns |= {name: _whole(tidy[name]) for name in _WHOLE if name in tidy.columns}
+    columns |= {name: _yes_no(tidy[name]) for name in _YES_NO if name in tidy.columns}
+    if again := duplicates(columns["id"]):
+        raise InputError(f"duplicate stimulus id(s): {name_ids(again)}; give each image its own id.")
+    return tidy.assign(**columns)
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    return pd.to_numeric(column).astype("Int64" if column.isna().any() else "int64")
+
+
+def _yes_no(column: pd.Series) -> pd.Series:
+    known = {"True": True, "False": False}
+    values = [None if missing else known[str(one)] for one, missing in zip(column, column.isna(), strict=True)]
+    return pd.Series(values, index=column.index, dtype="boolean" if None in values else "bool")
+
+
+def _take(images: np.ndarray | StoredImages, rows: np.ndarray) -> np.ndarray | StoredImages:
+    if not isinstance(images, StoredImages):
+        return images[rows]
+    inside = rows if images.rows is None else np.asarray(images.rows, dtype=int)[rows]
+    return replace(images, rows=tuple(inside.tolist()), shape=(len(rows), *images.shape[1:]))
+
+
+def to_8bit(images: np.ndarray) -> np.ndarray:
+    """Round images in [0, 1] to 8 bits.
+
+    Parameters
+    ----------
+    images : ndarray
+        (…) float32 in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        (…) uint8, 0 to 255, rounded to nearest (half to even), not cut off.
+    """
+    return np.rint(images * np.float32(255)).astype(np.uint8)
+
+
+def from_8bit(levels: np.ndarray) -> np.ndarray:
+    """Scale 8-bit levels to [0, 1], as torchvision's ``ToTensor`` does.
+
+    Parameters
+    ----------
+    levels : ndarray
+        (…) uint8.
+
+    Returns
+    -------
+    ndarray
+        (…) float32 in [0, 1].
+    """
+    return levels.astype(np.float32) / np.float32(255)
+
+
+def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
+    """Put several sets one after another.
+
+    Parameters
+    ----------
+    sets : sequence of StimulusSet
+        At least one; all images of one size. Stored images are read into memory.
+
+    Returns
+    -------
+    StimulusSet
+        Columns are the union; cells a set does not have are missing. The provenances are listed under ``parts``.
+
+    Raises
+    ------
+    InputError
+        When ids repeat, sizes differ, or there is no set.
+    """
+    if not sets:
+        raise InputError("no stimulus sets to put together.")
+    sizes = sorted({one.images.shape[2:] for one in sets})
+    if len(sizes) > 1:
+        raise InputError(f"stimulus sets have different image sizes: {sizes}; make them for one network.")
+    return StimulusSet(
+        images=np.concatenate([np.asarray(one.images) for one in sets]),
+        table=pd.concat([one.table for one in sets], ignore_index=True),
+        provenance={"parts": [dict(one.provenance) for one in sets]},
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- files
+
+
+def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
+    """Write ``png/<id>.png`` (8 bits, rounded), ``stimuli.h5`` (float pixels, table, provenance), ``stimuli.csv``.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        What to write.
+    folder : path-like
+        Made when missing. Every file is written atomically; PNGs of other ids in it are left alone.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When an id cannot name a file.
+    """
+    folder = Path(folder)
+    names = [file_name(one) for one in stimuli.ids]
+    for row, name in enumerate(names):
+        write_png(folder / "png" / f"{name}.png", stimuli.images[slice(row, row + 1)][0])
+    write_hdf5(
+        folder / "stimuli.h5",
+        arrays={"images": np.asarray(stimuli.images)},
+        tables={"table": stimuli.table},
+        attributes={"provenance": dict(stimuli.provenance)},
+    )
+    write_table(folder / "stimuli.csv", stimuli.table)
+    return folder
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write one image as an 8-bit RGB PNG, rounded, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        Final file.
+    image : ndarray
+        (3, height, width) float32 in [0, 1].
+    """
+    from PIL import Image
+
+    with atomic_path(path) as part:
+        Image.fromarray(np.ascontiguousarray(to_8bit(image).transpose(1, 2, 0))).save(part)
+
+
+def read_png(path: Path) -> np.ndarray:
+    """Read an image written by `write_png`.
+
+    Parameters
+    ----------
+    path : Path
+        8-bit RGB PNG.
+
+    Returns
+    -------
+    ndarray
+        (3, height, width) float32 in [0, 1].
+
+    Raises
+    ------
+    InputError
+        When the file is missing, cannot be decoded or is not RGB.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode != "RGB":
+                raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
+            return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; write the stimuli again.") from None
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be decoded: {error}.") from error
+
+
+def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool = True) -> StimulusSet:
+    """Read a set written by `write_stimuli`: the float pixels.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder, or its ``stimuli.h5``.
+    in_memory : bool
+        Read the pixels now; otherwise they stay on disk and are read when indexed.
+
+    Returns
+    -------
+    StimulusSet
+        `StimulusSet.as_shown` of it is what the PNG files hold.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or holds something else.
+    """
+    file = Path(path) / "stimuli.h5" if Path(path).is_dir() else Path(path)
+    table = read_hdf5_table(file, "table")
+    provenance = read_hdf5_attributes(file).get("provenance", {})
+    with open_hdf5(file) as opened:
+        if "images" not in opened:
+            raise InputError(f"{file} holds no images; is it a stimuli.h5?")
+        shape = opened["images"].shape
+    images = StoredImages(path=file, shape=shape)
+    return StimulusSet(images=images[:] if in_memory else images, table=table, provenance=provenance)
