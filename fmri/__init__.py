@@ -2,4 +2,9 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "patterns": ["Patterns", "concat_patterns", "read_patterns", "write_patterns"],
+    },
+)

@@ -1,0 +1,527 @@
+"""Betas: a general linear model with one regressor an event gives one response per presentation and voxel.
+
+Hemodynamic response, drifts, design matrix and the AR(1) fit are nilearn's; here are the choices around them,
+the checks, and the way from events to labeled `Patterns`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmri.bold import NO_TRIAL_TYPE, BoldRun, check_4d, check_runs, open_nifti, read_voxels
+from fmri.patterns import Patterns
+from fmri.rois import check_masks, read_masks, voxel_table
+from neurometamer.store import (
+    InputError,
+    atomic_path,
+    digest,
+    digest_file,
+    name_ids,
+    provenance,
+    read_json,
+    read_table,
+    unknown_name,
+    write_json,
+    write_table,
+)
+
+HRFS = ("glover", "spm")
+NOISE_MODELS = ("ar1", "ols")
+UNITS = ("percent", "raw")
+IGNORED = ("blank", NO_TRIAL_TYPE)
+"""Trial types that get no regressor by default: they are the baseline."""
+
+_TOO_ALIKE = 0.999
+_TOO_WEAK = 0.1
+_SINGULAR = 1e-7
+
+
+def estimate_betas(
+    runs: Sequence[BoldRun],
+    masks: Mapping[str, np.ndarray | str | os.PathLike[str]],
+    *,
+    hrf: str = "glover",
+    high_pass_hz: float = 0.01,
+    noise_model: str = "ar1",
+    events: str = "LSA",
+    units: str = "percent",
+    ignore: Sequence[str] = IGNORED,
+    slice_time_ref: float = 0.0,
+    unusable: str = "refuse",
+    progress: Callable[[int, int], None] | None = None,
+) -> Patterns:
+    """Estimate one response per event and voxel.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+        The runs of one subject in order of acquisition; each is fitted on its own.
+    masks : mapping of str to ndarray of bool (i, j, k) or path-like
+        ROI name to mask; paths are read with `read_masks`.
+    hrf : {"glover", "spm"}
+        Hemodynamic response function of nilearn.
+    high_pass_hz : float
+        Slowest cosine drift removed, in Hz. A run of T seconds gets about 2·T·high_pass_hz drift regressors. What
+        the events do more slowly than this is removed with the drift: with blocks, keep 1 / high_pass_hz well above
+        the time from one block to the next of the same condition.
+    noise_model : {"ar1", "ols"}
+        First-order autoregressive noise (nilearn's ``run_glm``, coefficients rounded to 0.01) or white noise.
+    events : {"LSA", "LSS"}
+        Least squares *all*: one model with one regressor an event. Least squares *separate*: one model an event, with
+        one regressor for the event and one for all others together.
+    units : {"percent", "raw"}
+        Percent signal change (100 × beta / mean of the voxel in its run), or units of the image. One unit is the
+        plateau of the response to endless stimulation, as nilearn scales its regressors: the *peak* of the response
+        to a 2-s event is about 0.4 of its beta.
+    ignore : sequence of str
+        Trial types without a regressor. Events without a trial type are called ``"n/a"``.
+    slice_time_ref : float
+        Time within the TR to which the volumes refer, in [0, 1]; 0.5 for fMRIPrep's slice-time correction.
+    unusable : {"refuse", "drop"}
+        What to do with voxels of a mask that have NaN, infinite or constant time courses in any run: an error that
+        names the region, or drop them in all runs and list them in ``provenance["dropped"]``.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each run.
+
+    Returns
+    -------
+    Patterns
+        One observation an event, in order of runs and onsets, with ``presentation`` counted over the runs and the
+        further column ``onset`` (s). Values are float64.
+
+    Raises
+    ------
+    InputError
+        When runs and masks disagree, voxels are unusable, or a design cannot be estimated.
+
+    Notes
+    -----
+    LSA and LSS are named as in Mumford et al. (2012); nilearn shows LSS as an example, with one regressor per other
+    *condition* where here all other events share one.
+
+    References
+    ----------
+    Mumford, Turner, Ashby & Poldrack (2012). Deconvolving BOLD activation in event-related designs for multivoxel
+    pattern classification analyses. NeuroImage 59, 2636-2643.
+    """
+    _check_choices(hrf=(hrf, HRFS), noise_model=(noise_model, NOISE_MODELS), events=(events, EVENT_MODELS),
+                   units=(units, UNITS), unusable=(unusable, ("refuse", "drop")))  # fmt: skip
+    check_runs(runs)
+    regions = _as_masks(masks, runs[0])
+    voxels, union, place = voxel_table(regions, runs[0].subject)
+    # All designs first: a bad one is found before minutes of fitting.
+    designs = [
+        event_design(run, hrf=hrf, high_pass_hz=high_pass_hz, ignore=ignore, slice_time_ref=slice_time_ref)
+        for run in runs
+    ]
+    values, broken = [], np.zeros(len(voxels), dtype=object)
+    for done, (run, (_, design)) in enumerate(zip(runs, designs, strict=True), start=1):
+        series = read_voxels(run.image, union)
+        reasons = _unusable(series)
+        if reasons.any() and unusable == "refuse":
+            raise _unusable_error(run, voxels, reasons[place])
+        broken = np.where(reasons[place] != 0, reasons[place], broken)
+        values.append(_fit_run(run, series, design, reasons == 0, noise_model, events, units)[:, place])
+        if progress is not None:
+            progress(done, len(runs))
+    keep = broken == 0
+    _check_regions_left(voxels, keep)
+    settings = {
+        "hrf": hrf, "high_pass_hz": high_pass_hz, "noise_model": noise_model, "events": events, "units": units,
+        "ignore": list(ignore), "slice_time_ref": slice_time_ref, "unusable": unusable,
+    }  # fmt: skip
+    return Patterns(
+        values=np.concatenate(values)[:, keep],
+        observations=_observations(runs, [kept for kept, _ in designs]),
+        voxels=voxels[keep],
+        provenance=provenance(
+            settings,
+            step="estimate_betas",
+            runs=[_run_record(run) for run in runs],
+            masks={name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()},
+            grid=_grid(runs[0]),
+            dropped=_dropped_record(voxels, broken),
+        ),
+    )
+
+
+def event_design(
+    run: BoldRun,
+    *,
+    hrf: str = "glover",
+    high_pass_hz: float = 0.01,
+    ignore: Sequence[str] = IGNORED,
+    slice_time_ref: float = 0.0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Build the design of one run: one regressor an event, confounds, cosine drifts, intercept.
+
+    Parameters
+    ----------
+    run : BoldRun
+        The run.
+    hrf, high_pass_hz, ignore, slice_time_ref
+        See `estimate_betas`.
+
+    Returns
+    -------
+    events : pandas.DataFrame
+        The events that have a regressor, sorted by onset.
+    design : pandas.DataFrame
+        One row a volume; the first columns are the events in the same order (``event_0001`` …), then the confounds
+        (standardized, which changes no beta; constant ones left out), the drifts and ``constant``.
+
+    Raises
+    ------
+    InputError
+        When no event is left, the columns are not linearly independent, two events cannot be told apart, an event
+        comes too late to be seen, or there are more columns than volumes.
+    """
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    kept = run.events[~run.events["trial_type"].isin(list(ignore))]
+    kept = kept.sort_values("onset", kind="stable").reset_index(drop=True)
+    if kept.empty:
+        raise InputError(f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out.")
+    if not 0 <= slice_time_ref <= 1:
+        raise InputError(f"slice_time_ref is {slice_time_ref}; give a share of the TR between 0 and 1.")
+    if not 0 <= high_pass_hz < 0.5 / run.tr_s:
+        raise InputError(f"high_pass_hz is {high_pass_hz}; give Hz from 0 to below {0.5 / run.tr_s:g} (half of 1/TR).")
+    confounds = _standardized(run.confounds)
+    named = kept[["onset", "duration"]].assign(trial_type=[f"event_{place + 1:04d}" for place in range(len(kept))])
+    with warnings.catch_warnings():
+        # Impulses (duration 0) are meant; a singular design is refused below, with the events named.
+        warnings.filterwarnings("ignore", message=".*null duration.*")
+        warnings.filterwarnings("ignore", message=".*design matrix.*singular.*")
+        design = make_first_level_design_matrix(
+            (np.arange(run.n_volumes) + slice_time_ref) * run.tr_s,
+            named,
+            hrf_model=hrf,
+            drift_model="cosine",
+            high_pass=high_pass_hz,
+            add_regs=confounds,
+        )
+    _check_design(run, kept, design)
+    return kept, design
+
+
+def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
+    """Write betas as images: a 4-D NIfTI with one volume an observation, the observation table, the provenance.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        From `estimate_betas` (the provenance holds the voxel grid).
+    folder : path-like
+        Gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask that reaches beyond the
+        estimated voxels is noticed), ``betas.tsv`` (row n describes volume n) and ``betas.json``.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When the patterns do not come from a volume, or two regions disagree about a voxel.
+    """
+    grid = patterns.provenance.get("grid")
+    if not grid:
+        raise InputError("these patterns carry no voxel grid; only what estimate_betas made can be written as images.")
+    shape = tuple(int(size) for size in grid["shape"])
+    places = np.ravel_multi_index(tuple(patterns.voxels[name].to_numpy() for name in "ijk"), shape, order="F")
+    first, back = np.unique(places, return_index=True, return_inverse=True)[1:]
+    values = patterns.values.astype(np.float32)
+    if not np.array_equal(values[:, first][:, back], values):
+        raise InputError("two regions hold different values for the same voxel; write them to two folders.")
+    target = Path(folder)
+    _write_volumes(target / "betas.nii.gz", values, places, shape, np.asarray(grid["affine"], dtype=np.float64))
+    write_table(target / "betas.tsv", patterns.observations)
+    write_json(target / "betas.json", {"subject": patterns.subject, "provenance": dict(patterns.provenance)})
+    return target
+
+
+def read_betas(
+    folder: str | os.PathLike[str],
+    masks: Mapping[str, str | os.PathLike[str]],
+    *,
+    unusable: str = "refuse",
+) -> Patterns:
+    """Read betas written by `write_betas` and cut regions out of them.
+
+    Parameters
+    ----------
+    folder : path-like
+        With ``betas.nii.gz``, ``betas.tsv`` and ``betas.json``.
+    masks : mapping of str to path-like
+        ROI name to NIfTI mask on the same grid.
+    unusable : {"refuse", "drop"}
+        What to do with voxels of a mask for which nothing was estimated.
+
+    Returns
+    -------
+    Patterns
+        Values are float32, exactly those written.
+
+    Raises
+    ------
+    InputError
+        When a file is missing, table and image disagree, a mask lies on another grid, or a mask reaches beyond the
+        estimated voxels and `unusable` is ``"refuse"``.
+    """
+    _check_choices(unusable=(unusable, ("refuse", "drop")))
+    image = Path(folder) / "betas.nii.gz"
+    record = read_json(Path(folder) / "betas.json")
+    observations = read_table(Path(folder) / "betas.tsv", ("condition", "presentation", "run"))
+    # An empty session is written as n/a, the BIDS word for a missing value.
+    observations["session"] = observations["session"].astype(object).where(observations["session"].notna(), "")
+    regions = read_masks(masks, image)
+    voxels, union, place = voxel_table(regions, str(record["subject"]))
+    values = read_voxels(image, union).astype(np.float32)
+    if len(values) != len(observations):
+        raise InputError(
+            f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; estimate the betas again."
+        )
+    keep = np.isfinite(values).all(axis=0)[place]
+    if unusable == "refuse" and not keep.all():
+        counts = voxels[~keep].groupby("roi", sort=False).size()
+        raise InputError(
+            "masks reach voxels without betas: "
+            + name_ids(f"{roi} {count}" for roi, count in counts.items())
+            + '; use the masks the betas were estimated with, or unusable="drop".'
+        )
+    _check_regions_left(voxels, keep)
+    more = {"masks": {name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()}}
+    return Patterns(
+        values=values[:, place][:, keep],
+        observations=observations,
+        voxels=voxels[keep],
+        provenance={**record["provenance"], **more},
+    )
+
+
+# ------------------------------------------------------------------------------------------------- the model
+
+
+def _fit_run(
+    run: BoldRun,
+    series: np.ndarray,
+    design: pd.DataFrame,
+    usable: np.ndarray,
+    noise_model: str,
+    events: str,
+    units: str,
+) -> np.ndarray:
+    """Fit one run; columns of unusable voxels stay NaN. Returns (n_events, n_voxels)."""
+    data = series[:, usable]
+    n_events = sum(str(name).startswith("event_") for name in design.columns)
+    betas = np.full((n_events, series.shape[1]), np.nan)
+    betas[:, usable] = EVENT_MODELS[events](data, design.to_numpy(), n_events, noise_model)
+    if units == "percent":
+        means = data.mean(axis=0)
+        if np.any(means <= 0):
+            raise InputError(
+                f"{run.label}: {int(np.sum(means <= 0))} voxel(s) of the masks have a mean ≤ 0, so percent signal "
+                'change has no meaning; give images that keep their mean, or units="raw".'
+            )
+        betas[:, usable] *= 100 / means
+    return betas
+
+
+def _least_squares_all(data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str) -> np.ndarray:
+    return _fit(data, design, noise_model)[:n_events]
+
+
+def _least_squares_separate(data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str) -> np.ndarray:
+    """One model an event. Convolution is linear, so the others' regressor is the sum of theirs."""
+    total = design[:, :n_events].sum(axis=1)
+    betas = np.empty((n_events, data.shape[1]))
+    for event in range(n_events):
+        one = design[:, event]
+        others = [total - one] if n_events > 1 else []
+        betas[event] = _fit(data, np.column_stack([one, *others, design[:, n_events:]]), noise_model)[0]
+    return betas
+
+
+EVENT_MODELS: dict[str, Callable[[np.ndarray, np.ndarray, int, str], np.ndarray]] = {
+    "LSA": _least_squares_all,
+    "LSS": _least_squares_separate,
+}
+"""How events become regressors; the keys are the choices of `estimate_betas`."""
+
+
+def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
+    """Run nilearn's GLM and put the coefficients of its noise groups together: (n_columns, n_voxels)."""
+    from nilearn.glm.first_level import run_glm
+
+    labels, results = run_glm(data, design, noise_model=noise_model)
+    betas = np.empty((design.shape[1], data.shape[1]))
+    for label, result in results.items():
+        betas[:, labels == label] = result.theta
+    return betas
+
+
+def _standardized(confounds: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Center and scale the confounds: better conditioned, same betas. Constant ones say what the intercept says."""
+    if confounds is None:
+        return None
+    spread = confounds.std(ddof=0)
+    varying = confounds.loc[:, spread > 1e-12 * confounds.abs().max()]
+    if varying.empty:
+        return None
+    scaled = (varying - varying.mean()) / varying.std(ddof=0)
+    return scaled.rename(columns=lambda name: f"confound_{name}")
+
+
+# ----------------------------------------------------------------------------------------------- the checks
+
+
+def _check_choices(**choices: tuple[str, Any]) -> None:
+    for kind, (name, known) in choices.items():
+        if name not in known:
+            raise unknown_name(kind, name, known)
+
+
+def _as_masks(masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun) -> dict[str, np.ndarray]:
+    arrays = {
+        name: mask if isinstance(mask, np.ndarray) else read_masks({name: mask}, run.image)[name]
+        for name, mask in masks.items()
+    }
+    return check_masks(arrays, check_4d(run.image, open_nifti(run.image))[:3])
+
+
+def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame) -> None:
+    events = design.to_numpy()[:, : len(kept)]
+    names = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept.itertuples()]
+    if len(design.columns) >= len(design):
+        raise InputError(
+            f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for {len(design)} "
+            "volumes; use fewer confounds, a lower high_pass_hz, or longer runs."
+        )
+    # Compare with the same events in the middle of an endless run: their full response.
+    reach = np.abs(events).max(axis=0)
+    weak = reach < _TOO_WEAK * np.array([_full_reach(kept, reach, place) for place in range(len(kept))])
+    if weak.any():
+        late = [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
+        raise InputError(
+            f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events (trial type in "
+            "ignore) or give the whole run."
+        )
+    _check_apart(run, events, names)
+    _check_rank(run, design, names)
+
+
+def _full_reach(kept: pd.DataFrame, reach: np.ndarray, place: int) -> float:
+    """Largest peak among the regressors of events at most as long as this one, so that lengths compare."""
+    return float(reach[kept["duration"].to_numpy() <= kept["duration"].iloc[place]].max())
+
+
+def _check_apart(run: BoldRun, events: np.ndarray, names: Sequence[str]) -> None:
+    lengths = np.linalg.norm(events, axis=0)
+    alike = np.triu((events.T @ events) / np.outer(lengths, lengths), 1) > _TOO_ALIKE
+    if alike.any():
+        pairs = [f"{names[one]} and {names[other]}" for one, other in zip(*np.nonzero(alike), strict=True)]
+        raise InputError(
+            f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove repeated rows, or give "
+            "events that belong together one row."
+        )
+
+
+def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse linearly dependent columns and name those that take part."""
+    scaled = design.to_numpy() / np.linalg.norm(design.to_numpy(), axis=0)
+    _, sizes, directions = np.linalg.svd(scaled, full_matrices=False)
+    if sizes[-1] > _SINGULAR * sizes[0]:
+        return
+    part = np.abs(directions[-1]) > 0.05
+    labels = [*names, *design.columns[len(names) :]]
+    involved = [label for label, takes_part in zip(labels, part, strict=True) if takes_part]
+    raise InputError(
+        f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave out confounds that "
+        "repeat others (drifts and intercept are already in the design), or overlapping events."
+    )
+
+
+def _unusable(series: np.ndarray) -> np.ndarray:
+    """Say why each voxel cannot be used: 0 where it can, else the reason. Shape (n_voxels,)."""
+    reasons = np.zeros(series.shape[1], dtype=object)
+    finite = np.isfinite(series).all(axis=0)
+    reasons[~finite] = "NaN or infinite"
+    reasons[finite & (series == series[0]).all(axis=0)] = "constant"
+    return reasons
+
+
+def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
+    counts = voxels.assign(why=reasons)[reasons != 0].groupby(["roi", "why"], sort=False).size()
+    found = name_ids(f"{count} {why} in {roi}" for (roi, why), count in counts.items())
+    return InputError(
+        f'{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or unusable="drop" '
+        "to drop and list them."
+    )
+
+
+def _check_regions_left(voxels: pd.DataFrame, keep: np.ndarray) -> None:
+    left = set(voxels["roi"][keep])
+    lost = [roi for roi in dict.fromkeys(voxels["roi"]) if roi not in left]
+    if lost:
+        raise InputError(f"no usable voxel is left in ROI(s) {name_ids(lost)}; check the masks against the images.")
+
+
+# ------------------------------------------------------------------------------------------ tables and files
+
+
+def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame(
+            {"condition": table["trial_type"], "run": run.run, "session": run.session, "onset": table["onset"]}
+        )
+        for run, table in zip(runs, kept, strict=True)
+    ]
+    joined = pd.concat(parts, ignore_index=True)
+    joined.insert(1, "presentation", joined.groupby("condition").cumcount() + 1)
+    return joined
+
+
+def _run_record(run: BoldRun) -> dict[str, Any]:
+    return {
+        "image": run.label, "image_digest": digest_file(run.image), "events_digest": digest(run.events),
+        "confounds": [] if run.confounds is None else [str(name) for name in run.confounds.columns],
+        "confounds_digest": None if run.confounds is None else digest(run.confounds),
+        "run": run.run, "session": run.session, "n_volumes": run.n_volumes, "tr_s": run.tr_s,
+    }  # fmt: skip
+
+
+def _grid(run: BoldRun) -> dict[str, Any]:
+    image = open_nifti(run.image)
+    return {"shape": [int(size) for size in image.shape[:3]], "affine": np.asarray(image.affine).tolist()}
+
+
+def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:
+    rows = voxels.assign(why=broken)[broken != 0]
+    return [{"roi": row.roi, "ijk": [int(row.i), int(row.j), int(row.k)], "why": row.why} for row in rows.itertuples()]
+
+
+def _write_volumes(
+    path: Path, values: np.ndarray, places: np.ndarray, shape: tuple[int, ...], affine: np.ndarray
+) -> None:
+    """Write one volume a row, one at a time: the 4-D array is never in memory."""
+    import nibabel
+    from nibabel.openers import ImageOpener
+
+    frame = np.full(int(np.prod(shape)), np.nan, dtype="<f4")
+    header = nibabel.Nifti1Image(np.zeros(shape, dtype=np.float32), affine).header.copy()
+    header.set_data_shape((*shape, len(values)))
+    header["vox_offset"] = 352
+    with atomic_path(path) as part, ImageOpener(part, "wb") as file:
+        header.write_to(file)
+        file.write(b"\0" * (352 - file.tell()))
+        for row in values:
+            frame[places] = row
+            file.write(frame.tobytes())

@@ -1,0 +1,332 @@
+"""Patterns: responses of voxels to presentations of conditions, with the tables that say which is which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import (
+    InputError,
+    digest,
+    duplicates,
+    name_ids,
+    read_hdf5_array,
+    read_hdf5_attributes,
+    read_hdf5_table,
+    unknown_name,
+    write_hdf5,
+)
+
+OBSERVATION_COLUMNS = ("condition", "presentation", "run", "session")
+VOXEL_COLUMNS = ("subject", "roi", "i", "j", "k")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patterns:
+    """Responses of the voxels of one or more regions to each presentation of each condition.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_observations, n_voxels)
+        Responses; all finite. Their unit is ``provenance["settings"]["units"]`` where a GLM made them:
+        ``"percent"`` = percent signal change, ``"raw"`` = units of the scanner.
+    observations : pandas.DataFrame
+        One row an observation: ``condition`` (stimulus id), ``presentation`` (running count of that condition over
+        the subject's runs: 1, 2, …), ``run``, ``session``, and any further columns. No observation occurs twice.
+    voxels : pandas.DataFrame
+        One row a voxel of a region: ``subject``, ``roi``, ``i``, ``j``, ``k`` (indices into the volume), and any
+        further columns (``reliability``, ``hemisphere``). A voxel in two regions has two rows.
+    provenance : mapping
+        JSON-able record of how the values came about.
+
+    Notes
+    -----
+    The arrays and tables are private copies; the array is read-only.
+    """
+
+    values: np.ndarray
+    observations: pd.DataFrame
+    voxels: pd.DataFrame
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        observations = _named_columns(self.observations, OBSERVATION_COLUMNS, "observations", text=(0, 2, 3))
+        voxels = _named_columns(self.voxels, VOXEL_COLUMNS, "voxels", text=(0, 1))
+        values = np.array(self.values)
+        if values.dtype.kind in "iub":
+            values = values.astype(np.float64)
+        if values.dtype not in (np.float32, np.float64) or values.shape != (len(observations), len(voxels)):
+            raise InputError(
+                f"patterns have values of shape {values.shape} and type {values.dtype}, but {len(observations)} "
+                f"observations and {len(voxels)} voxels; give a float array of shape (observations, voxels)."
+            )
+        _check_finite(values, voxels)
+        _check_unique(observations, ("condition", "presentation"), "observation(s)")
+        _check_unique(voxels, VOXEL_COLUMNS, "voxel(s)")
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "observations", observations)
+        object.__setattr__(self, "voxels", voxels)
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """The regions, in order of first appearance."""
+        return tuple(dict.fromkeys(self.voxels["roi"]))
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions, in order of first appearance."""
+        return tuple(dict.fromkeys(self.observations["condition"]))
+
+    @property
+    def subject(self) -> str:
+        """The subject whose patterns these are; empty when there is no voxel, an error when there are several."""
+        subjects = list(dict.fromkeys(self.voxels["subject"]))
+        if len(subjects) > 1:
+            raise InputError(f"patterns hold {len(subjects)} subjects ({name_ids(subjects)}); select one.")
+        return subjects[0] if subjects else ""
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify values and tables (not the provenance)."""
+        return digest(self.values, self.observations, self.voxels)
+
+    def select(
+        self,
+        *,
+        roi: str | Sequence[str] | None = None,
+        conditions: Sequence[str] | None = None,
+        voxels: np.ndarray | None = None,
+    ) -> Patterns:
+        """Keep some regions, conditions or voxels.
+
+        Parameters
+        ----------
+        roi : str or sequence of str, optional
+            Region(s) to keep.
+        conditions : sequence of str, optional
+            Conditions to keep; observations stay in their order.
+        voxels : ndarray of bool, shape (n_voxels,), optional
+            True for the voxel rows to keep; combined with `roi`.
+
+        Returns
+        -------
+        Patterns
+            New patterns with the same provenance.
+
+        Raises
+        ------
+        InputError
+            When a region or condition is unknown, or the mask is not one boolean a voxel.
+        """
+        columns = np.ones(len(self.voxels), dtype=bool)
+        if roi is not None:
+            wanted = [roi] if isinstance(roi, str) else list(roi)
+            _check_known("ROI", wanted, self.rois)
+            columns &= self.voxels["roi"].isin(wanted).to_numpy()
+        if voxels is not None:
+            mask = np.asarray(voxels)
+            if mask.dtype != bool or mask.shape != columns.shape:
+                raise InputError(
+                    f"voxels is {mask.dtype} of shape {mask.shape}; give booleans of shape {columns.shape}."
+                )
+            columns &= mask
+        rows = np.ones(len(self), dtype=bool)
+        if conditions is not None:
+            asked = [conditions] if isinstance(conditions, str) else list(conditions)
+            _check_known("condition", asked, self.conditions)
+            rows &= self.observations["condition"].isin(asked).to_numpy()
+        return replace(
+            self,
+            values=self.values[np.ix_(rows, columns)],
+            observations=self.observations[rows],
+            voxels=self.voxels[columns],
+        )
+
+    def means(self, presentations: Sequence[int] | None = None) -> tuple[tuple[str, ...], np.ndarray]:
+        """Average over presentations.
+
+        Parameters
+        ----------
+        presentations : sequence of int, optional
+            Average only these presentations (default: all).
+
+        Returns
+        -------
+        conditions : tuple of str
+            In order of first appearance in `observations` (of all presentations).
+        values : ndarray of float64, shape (n_conditions, n_voxels)
+            Mean response to each condition.
+
+        Raises
+        ------
+        InputError
+            When a condition has none of the presentations asked for.
+        """
+        names = self.conditions
+        codes = self.observations["condition"].map({name: code for code, name in enumerate(names)}).to_numpy(dtype=int)
+        rows = np.ones(len(self), dtype=bool)
+        if presentations is not None:
+            rows &= self.observations["presentation"].isin(list(presentations)).to_numpy()
+        counts = np.bincount(codes[rows], minlength=len(names))
+        if np.any(counts == 0):
+            absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
+            raise InputError(f"no such presentation of condition(s) {name_ids(absent)}; asked for {presentations}.")
+        averaging = np.zeros((len(names), len(self)))
+        averaging[codes[rows], np.flatnonzero(rows)] = 1
+        return names, averaging @ self.values.astype(np.float64, copy=False) / counts[:, None]
+
+
+def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
+    """Put the sessions of one subject together: observations one after the other, the same voxels.
+
+    Parameters
+    ----------
+    parts : sequence of Patterns
+        Sessions in order; voxels are matched by subject, region and i, j, k. Presentations are counted anew.
+
+    Returns
+    -------
+    Patterns
+        All observations; voxels in the order of the first part; provenance of each under ``parts``.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to join, or a part lacks voxels of another.
+    """
+    if not parts:
+        raise InputError("no patterns to join; give at least one.")
+    first = parts[0]
+    keys = pd.MultiIndex.from_frame(first.voxels[list(VOXEL_COLUMNS)])
+    values = []
+    for part in parts:
+        order = pd.MultiIndex.from_frame(part.voxels[list(VOXEL_COLUMNS)]).get_indexer(keys)
+        if len(part.voxels) != len(keys) or np.any(order < 0):
+            raise InputError(
+                f"patterns have different voxels ({len(keys)} and {len(part.voxels)}, {int(np.sum(order < 0))} of the "
+                "first are missing in another); make them with the same masks and the same dropped voxels."
+            )
+        values.append(part.values[:, order])
+    observations = pd.concat([part.observations for part in parts], ignore_index=True)
+    return Patterns(
+        values=np.concatenate(values),
+        observations=observations.assign(presentation=observations.groupby("condition").cumcount() + 1),
+        voxels=first.voxels,
+        provenance={"parts": [dict(part.provenance) for part in parts]},
+    )
+
+
+def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:
+    """Write patterns to one HDF5 file, atomically.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        What to write.
+    path : path-like
+        Final file: array ``values``, tables ``observations`` and ``voxels``, attribute ``provenance``.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return write_hdf5(
+        path,
+        arrays={"values": patterns.values},
+        tables={"observations": patterns.observations, "voxels": patterns.voxels},
+        attributes={"provenance": dict(patterns.provenance), "content": "patterns", "digest": patterns.digest},
+    )
+
+
+def read_patterns(path: str | os.PathLike[str]) -> Patterns:
+    """Read patterns written by `write_patterns`.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Patterns
+        Equal to what was written.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, is not HDF5 or holds something else.
+    """
+    return Patterns(
+        values=read_hdf5_array(path, "values"),
+        observations=read_hdf5_table(path, "observations"),
+        voxels=read_hdf5_table(path, "voxels"),
+        provenance=read_hdf5_attributes(path).get("provenance", {}),
+    )
+
+
+def _named_columns(table: pd.DataFrame, names: Sequence[str], what: str, text: Sequence[int]) -> pd.DataFrame:
+    """Copy a table, check its columns, make names text and counts integers."""
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise InputError(
+            f"the {what} table lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
+        )
+    table = table.reset_index(drop=True).copy()
+    for place, name in enumerate(names):
+        if table[name].isna().any():
+            raise InputError(f"the {what} table has {int(table[name].isna().sum())} row(s) without '{name}'; fill it.")
+        if place in text:
+            table[name] = np.array([str(one) for one in table[name]], dtype=object)
+        else:
+            table[name] = _whole_numbers(table[name], what, name)
+    return table
+
+
+def _whole_numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
+    try:
+        numbers = column.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"'{name}' of the {what} table must be whole numbers; it is {column.dtype}.") from None
+    if np.any(numbers != np.round(numbers)):
+        raise InputError(f"'{name}' of the {what} table must be whole numbers; it has {numbers[numbers % 1 != 0][0]}.")
+    return numbers.astype(np.int64)
+
+
+def _check_finite(values: np.ndarray, voxels: pd.DataFrame) -> None:
+    broken = ~np.isfinite(values).all(axis=0)
+    if broken.any():
+        places = [f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()]
+        raise InputError(
+            f"patterns hold NaN or infinite values in voxel(s) {name_ids(places)}; drop these voxels before "
+            'making patterns (estimate_betas: nan="drop").'
+        )
+
+
+def _check_unique(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
+    if table.duplicated(list(names)).any():
+        again = duplicates(" ".join(map(str, row)) for row in table[list(names)].itertuples(index=False))
+        raise InputError(f"{what} given twice ({', '.join(names)}): {name_ids(again)}; keep one of each.")
+
+
+def _check_known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    absent = [name for name in asked if name not in set(known)]
+    if len(absent) == 1 or (absent and kind == "ROI"):
+        raise unknown_name(kind, absent[0], known)
+    if absent:
+        raise InputError(
+            f"unknown {kind}s {name_ids(absent)}; the patterns hold {name_ids(known)}; "
+            "check the ids against events.tsv."
+        )

@@ -1,0 +1,725 @@
+"""Compare RDMs: between kinds of images, between network and cortex, with intervals over stimuli and noise ceilings.
+
+Every table says in its column ``method`` what was compared and what was resampled. RDMs are joined by stimulus id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.rdm import align_rdms, check_rdms, place_name, select_kind, take_conditions
+from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+Scores = Callable[[np.ndarray], np.ndarray]
+"""Weights (m, n_pairs) to scores (m, n_rdms, n_pairs)."""
+
+BLOCK = 2**22
+"""Numbers held at a time for resamples: 32 MiB of float64."""
+
+MIN_IMAGES = 3
+"""A resample with fewer distinct images has at most one distinct pair: left out, as in rsatoolbox."""
+
+
+# ------------------------------------------------------------------------------------- comparators on arrays
+
+
+def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Correlate the ranks of dissimilarities, ties sharing their average rank.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        How many copies of each pair there are (whole numbers, see `pair_weights`).
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1]; NaN where one side is constant.
+
+    Examples
+    --------
+    >>> spearman(np.array([[1.0, 2, 3]]), np.array([[1.0, 9, 5]])).tolist()
+    [[0.5]]
+    """
+    return _over_blocks(_cosine, _ranked(a), _ranked(b), len(a) + len(b), a.shape[1], weights)
+
+
+def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Correlate dissimilarities.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        How many copies of each pair there are.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1]; NaN where one side is constant.
+    """
+    return _over_blocks(_cosine, _centered(a), _centered(b), len(a) + len(b), a.shape[1], weights)
+
+
+def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Take the cosine of the angle between dissimilarity vectors, the mean not removed.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        How many copies of each pair there are.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1]; NaN where one side is zero throughout.
+    """
+    return _over_blocks(_cosine, _raw(a), _raw(b), len(a) + len(b), a.shape[1], weights)
+
+
+def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Take Spearman's rho expected under random breaking of ties: it does not favor RDMs with many ties.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        How many copies of each pair there are.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1].
+
+    References
+    ----------
+    Schütt et al. (2023), eLife 12:e82566.
+    """
+    return _over_blocks(_rank_product, _ranked(a), _ranked(b), len(a) + len(b), a.shape[1], weights)
+
+
+def kendall(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Take Kendall's tau-a: concordant minus discordant pairs of pairs over all, ties counting as neither.
+
+    This is ``"tau-a"`` in rsatoolbox, whose ``"kendall"`` is tau-b.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        How many copies of each pair there are. Work and memory grow with n_pairs squared.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1].
+
+    References
+    ----------
+    Nili et al. (2014), PLoS Comput Biol 10:e1003553.
+    """
+    if weights is None:
+        return np.array([[_tau_a(one, other) for other in b] for one in a])
+    out = np.empty((len(weights), len(a), len(b)))
+    copies = weights.astype(np.float32)
+    total = weights.sum(axis=1)
+    for i, one in enumerate(a):
+        signs = np.sign(one[:, np.newaxis] - one).astype(np.float32)
+        for j, other in enumerate(b):
+            agreement = signs * np.sign(other[:, np.newaxis] - other).astype(np.float32)
+            out[:, i, j] = np.einsum("mp,mp->m", (copies @ agreement).astype(np.float64), weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return out / (total * (total - 1))[:, np.newaxis, np.newaxis]
+
+
+def _tau_a(one: np.ndarray, other: np.ndarray) -> float:
+    """Rescale scipy's tau-b, which divides by the untied pairs, to tau-a, which divides by all."""
+    from scipy.stats import kendalltau
+
+    total = one.size * (one.size - 1) / 2
+    untied = [total - sum(n * (n - 1) / 2 for n in np.unique(x, return_counts=True)[1]) for x in (one, other)]
+    if min(untied) == 0:
+        return 0.0
+    return float(kendalltau(one, other).statistic * np.sqrt(untied[0] * untied[1]) / total)
+
+
+COMPARATORS: dict[str, Callable[..., np.ndarray]] = {
+    "spearman": spearman,
+    "pearson": pearson,
+    "kendall": kendall,
+    "rho-a": rho_a,
+    "cosine": cosine,
+}
+"""Comparator name to its function ``(a, b, weights=None)`` on condensed RDMs."""
+
+
+def _over_blocks(
+    combine: Callable[..., np.ndarray], a: Scores, b: Scores, n_rdms: int, n_pairs: int, weights: np.ndarray | None
+) -> np.ndarray:
+    """Apply a comparator to blocks of resamples small enough for memory."""
+    if weights is None:
+        ones = np.ones((1, n_pairs))
+        return combine(a(ones), b(ones), ones)[0]
+    step = max(1, BLOCK // (n_rdms * n_pairs))
+    parts = [weights[start : start + step] for start in range(0, len(weights), step)]
+    return np.concatenate([combine(a(part), b(part), part) for part in parts])
+
+
+def _cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    copies = weights[:, np.newaxis]
+    products = (a * copies) @ b.transpose(0, 2, 1)
+    lengths = np.sqrt((a**2 * copies).sum(axis=2)[:, :, np.newaxis] * (b**2 * copies).sum(axis=2)[:, np.newaxis])
+    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
+
+
+def _rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    total = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
+    products = (a * weights[:, np.newaxis]) @ b.transpose(0, 2, 1)
+    return np.divide(12 * products, total**3 - total, out=np.full(products.shape, np.nan), where=total > 1)
+
+
+def _raw(x: np.ndarray) -> Scores:
+    return lambda weights: np.broadcast_to(x, (len(weights), *x.shape))
+
+
+def _centered(x: np.ndarray) -> Scores:
+    def scores(weights: np.ndarray) -> np.ndarray:
+        total = np.maximum(weights.sum(axis=1, keepdims=True), 1)
+        return x - (weights @ x.T / total)[:, :, np.newaxis]
+
+    return scores
+
+
+def _ranked(x: np.ndarray) -> Scores:
+    """Rank pairs that come in several copies: sort once, then each resample only counts the copies below."""
+    sorting = [np.unique(row, return_inverse=True)[1] for row in x]
+    orders = [np.argsort(groups, kind="stable") for groups in sorting]
+
+    def scores(weights: np.ndarray) -> np.ndarray:
+        out = np.empty((len(weights), *x.shape))
+        middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
+        for k, (groups, order) in enumerate(zip(sorting, orders)):
+            starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+            copies = np.add.reduceat(weights[:, order], starts, axis=1)
+            ranks = np.cumsum(copies, axis=1) - (copies - 1) / 2 - middle
+            out[:, k] = ranks[:, groups]
+        return out
+
+    return scores
+
+
+# ------------------------------------------------------------------------------------------------- resampling
+
+
+def _comparator(by: str) -> Callable[..., np.ndarray]:
+    if by not in COMPARATORS:
+        raise unknown_name("comparison", by, COMPARATORS)
+    return COMPARATORS[by]
+
+
+def _resample(compare: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Compare in every resample; NaN where it holds fewer than 3 distinct images."""
+    if not len(counts):
+        return np.full((0, len(a), len(b)), np.nan)
+    samples = compare(a, b, pair_weights(counts))
+    samples[(counts > 0).sum(axis=1) < MIN_IMAGES] = np.nan
+    return samples
+
+
+def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "") -> str:
+    """Say in words what was compared and what was resampled.
+
+    Parameters
+    ----------
+    by : str
+        Comparator.
+    counts : ndarray, shape (n_resamples, n)
+        The draws (`bootstrap_counts`).
+    confidence : float
+        Of the interval.
+    left_out : str
+        Ids that only one side held.
+
+    Returns
+    -------
+    str
+        Text for the column ``method``.
+    """
+    n_resamples, n = counts.shape
+    name = "kendall tau-a" if by == "kendall" else by
+    text = f"{name}; no interval"
+    if n_resamples:
+        text = (
+            f"{name}; {confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} resamples, "
+            "same-image pairs dropped"
+        )
+        undefined = int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum())
+        text += f", {undefined} resamples of fewer than {MIN_IMAGES} images left out" if undefined else ""
+    return text + (f"; held by one side only and left out: {name_ids(left_out.split(', '))}" if left_out else "")
+
+
+def _canonical(rdms: RDMs) -> RDMs:
+    """Order stimuli by id, so that the draws of the bootstrap do not depend on the order in a file."""
+    return take_conditions(rdms, np.argsort([str(one) for one in rdms.pattern_descriptors["condition"]]))
+
+
+def _joined(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
+    check_rdms(a, "the first RDMs")
+    check_rdms(b, "the second RDMs")
+    first, second = align_rdms(_canonical(a), b, join=join)
+    for rdms in (first, second):
+        flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
+        if flat.size:
+            raise InputError(
+                f"all dissimilarities are equal in {name_ids(place_name(rdms, int(i)) for i in flat)}, "
+                "so they correlate with nothing; leave those RDMs out."
+            )
+    return first, second, first.descriptors.get("left_out", "") if join == "inner" else ""
+
+
+# ----------------------------------------------------------------------------------------------------- tables
+
+
+def compare_rdms(
+    a: RDMs,
+    b: RDMs,
+    *,
+    by: str = "spearman",
+    kind: str | None = None,
+    join: str = "exact",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Compare every RDM of one set with every RDM of another, joined by stimulus id.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        With ids in ``pattern_descriptors["condition"]``, in any order.
+    by : str
+        One of `COMPARATORS`.
+    kind : str, optional
+        Compare only the stimuli of one kind; all together by default.
+    join : str
+        ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the others named in
+        ``method``.
+    n_bootstrap : int
+        Resamples of the stimuli, the same for all rows; 0 for no interval.
+    seed : int
+        Of the resamples.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a pair of RDMs: the descriptors of the RDMs as ``a_…`` and ``b_…``, then similarity, ci_low, ci_high,
+        method, n (stimuli).
+
+    Raises
+    ------
+    InputError
+        When ids do not match, a name is unknown, or an RDM is constant.
+    """
+    import pandas as pd
+
+    compare = _comparator(by)
+    if kind is not None:
+        a, b = select_kind(a, kind), select_kind(b, kind)
+    a, b, left_out = _joined(a, b, join)
+    counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
+    value = compare(a.dissimilarities, b.dissimilarities)
+    low, high = percentile_interval(_resample(compare, a.dissimilarities, b.dissimilarities, counts), confidence)
+    method = describe_method(by, counts, confidence, left_out)
+    rows = [
+        {
+            **{f"a_{name}": text for name, text in _descriptors(a, i).items()},
+            **{f"b_{name}": text for name, text in _descriptors(b, j).items()},
+            **_values(value[i, j], low[i, j], high[i, j]),
+            "method": method,
+            "n": a.n_cond,
+        }
+        for i in range(a.n_rdm)
+        for j in range(b.n_rdm)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _descriptors(rdms: RDMs, index: int) -> dict[str, Any]:
+    """Give what names one RDM; its number when nothing else does."""
+    named = {name: column[index] for name, column in rdms.rdm_descriptors.items() if name != "index"}
+    return named or {"index": index}
+
+
+def _values(value: float, low: float, high: float) -> dict[str, float]:
+    return {"similarity": float(value), "ci_low": float(low), "ci_high": float(high)}
+
+
+def _place(rdms: RDMs, index: int) -> dict[str, str]:
+    known = {name: str(column[index]) for name, column in rdms.rdm_descriptors.items()}
+    place = known.get("stage") or known.get("roi") or place_name(rdms, index)
+    return {"system": known.get("system", ""), "subject": known.get("subject", ""), "place": place}
+
+
+def _kind_samples(
+    rdms: RDMs, pair: tuple[str, str], by: str, join: str, n_bootstrap: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """Compare two kinds within each RDM: values (n_rdms,), resampled values, the draws, ids left out."""
+    compare = _comparator(by)
+    a, b, left_out = _joined(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
+    counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
+    values, samples = [], []
+    for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
+        values.append(compare(one, other)[0, 0])
+        samples.append(_resample(compare, one, other, counts)[:, 0, 0])
+    return np.array(values), np.stack(samples, axis=1), counts, left_out
+
+
+def kind_similarity(
+    rdms: RDMs,
+    pairs: Sequence[tuple[str, str]] = (("RE", "AN"), ("RE", "AI")),
+    *,
+    by: str = "spearman",
+    join: str = "exact",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Ask of each layer or ROI: are the images of two kinds arranged alike?
+
+    The RDM within one kind is compared with the RDM within the other, photograph by photograph; responses to the two
+    kinds are never correlated with each other directly.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All kinds in one RDM, with ``pattern_descriptors`` kind and reference_id.
+    pairs : sequence of (str, str)
+        Kinds to compare.
+    by : str
+        One of `COMPARATORS`.
+    join : str
+        ``"exact"``: each photograph has an image of both kinds; ``"inner"``: those that have.
+    n_bootstrap : int
+        Resamples of the photographs, the same for all rows; 0 for no interval.
+    seed : int
+        Of the resamples.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table ``similarity.csv``: system, subject, place, pair (``RE-AN``), similarity, ci_low, ci_high, method,
+        n (photographs).
+
+    Raises
+    ------
+    InputError
+        For an unknown kind or comparator, photographs without a counterpart, fewer than 4 photographs.
+
+    Notes
+    -----
+    Zhang et al. subsample 80 % of the vertices; that interval ignores the choice of images and is about half as wide
+    as it should be. Here the images are resampled.
+
+    References
+    ----------
+    Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis.
+    """
+    import pandas as pd
+
+    rows = []
+    for pair in pairs:
+        value, samples, counts, left_out = _kind_samples(rdms, pair, by, join, n_bootstrap, seed)
+        low, high = percentile_interval(samples, confidence)
+        method = describe_method(by, counts, confidence, left_out)
+        for i in range(rdms.n_rdm):
+            row = {**_place(rdms, i), "pair": "-".join(pair), **_values(value[i], low[i], high[i])}
+            rows.append({**row, "method": method, "n": counts.shape[1], "order": i})
+    return pd.DataFrame(rows).sort_values("order", kind="stable", ignore_index=True).drop(columns="order")
+
+
+def kind_difference(
+    rdms: RDMs,
+    first: tuple[str, str] = ("RE", "AI"),
+    second: tuple[str, str] = ("RE", "AN"),
+    *,
+    by: str = "spearman",
+    join: str = "exact",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Ask of each layer or ROI by how much one pair of kinds is more alike than another, in the same resamples.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All kinds in one RDM, with ``pattern_descriptors`` kind and reference_id.
+    first, second : (str, str)
+        The similarity of `second` is subtracted from that of `first`.
+    by : str
+        One of `COMPARATORS`.
+    join : str
+        ``"exact"``: each photograph has an image of all kinds; ``"inner"``: those that have.
+    n_bootstrap : int
+        Resamples of the photographs, the same for all rows; 0 for no interval.
+    seed : int
+        Of the resamples.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table ``similarity_difference.csv``: system, subject, place, pair (``RE-AI minus RE-AN``), difference,
+        ci_low, ci_high, method, n (photographs).
+
+    Raises
+    ------
+    InputError
+        For an unknown kind or comparator, photographs without a counterpart, fewer than 4 photographs.
+    """
+    import pandas as pd
+
+    rdms, left_out = _shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
+    value, samples, counts, _ = _kind_samples(rdms, first, by, "exact", n_bootstrap, seed)
+    other, other_samples, other_counts, _ = _kind_samples(rdms, second, by, "exact", n_bootstrap, seed)
+    if counts.shape != other_counts.shape:
+        raise InputError(
+            f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} {other_counts.shape[1]}; "
+            "a difference needs the same ones (or join='inner')."
+        )
+    low, high = percentile_interval(samples - other_samples, confidence)
+    method = f"paired difference of {describe_method(by, counts, confidence, left_out)}"
+    name = f"{'-'.join(first)} minus {'-'.join(second)}"
+    rows = [
+        {**_place(rdms, i), "pair": name, "difference": float(value[i] - other[i]), "ci_low": float(low[i])}
+        | {"ci_high": float(high[i]), "method": method, "n": counts.shape[1]}
+        for i in range(rdms.n_rdm)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tuple[RDMs, str]:
+    """Keep the photographs that have an image of every kind; name the others."""
+    parts = [{str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]} for kind in kinds]
+    shared = set.intersection(*parts)
+    references = [str(one) for one in rdms.pattern_descriptors["reference_id"]]
+    kept = take_conditions(rdms, [i for i, one in enumerate(references) if one in shared])
+    return kept, ", ".join(sorted(set.union(*parts) - shared))
+
+
+# ---------------------------------------------------------------------------------------------- noise ceilings
+
+
+def subject_ceilings(vectors: np.ndarray, by: str = "spearman") -> tuple[np.ndarray, np.ndarray]:
+    """Compare each subject's RDM with the pool of the others and with the pool of all.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n_subjects, n_pairs)
+        Condensed RDMs of one ROI, at least 2 subjects.
+    by : str
+        One of `COMPARATORS`.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_subjects,)
+        Lower (others) and upper (all, the subject itself included) bound of each subject.
+    """
+    compare = _comparator(by)
+    scaled = _poolable(vectors, by)
+    others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
+    low = [compare(pool[np.newaxis], one[np.newaxis])[0, 0] for pool, one in zip(others, vectors)]
+    return np.array(low), compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
+
+
+def _poolable(vectors: np.ndarray, by: str) -> np.ndarray:
+    """Scale RDMs so that their mean is the one most like all of them under the comparator."""
+    if by == "cosine":
+        return vectors / np.sqrt(np.mean(vectors**2, axis=1, keepdims=True))
+    if by == "pearson":
+        return (vectors - vectors.mean(axis=1, keepdims=True)) / vectors.std(axis=1, keepdims=True)
+    return _ranked(vectors)(np.ones((1, vectors.shape[1])))[0]
+
+
+def describe_ceiling(by: str, n_subjects: int) -> str:
+    """Name the noise ceiling's convention, or say why there is none.
+
+    Parameters
+    ----------
+    by : str
+        Comparator.
+    n_subjects : int
+        How many subjects have this ROI.
+
+    Returns
+    -------
+    str
+        Text for the column ``ceiling``.
+    """
+    if n_subjects < 2:
+        return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
+    pooled = {"cosine": "unit-length", "pearson": "z-scored"}.get(by, "rank-transformed")
+    return (
+        f"Nili 2014, {by}: each subject's RDM with the mean {pooled} RDM of the other subjects (low) "
+        f"or of all (high), {n_subjects} subjects"
+    )
+
+
+def noise_ceiling(rdms: RDMs, by: str = "spearman") -> tuple[float, float]:
+    """Bound what any model can reach in one ROI, given how much the subjects differ.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        One RDM a subject, all of one ROI.
+    by : str
+        One of `COMPARATORS`.
+
+    Returns
+    -------
+    tuple of float
+        Lower bound (each subject with the mean of the others) and upper bound (with the mean of all), averaged over
+        subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN with a single subject.
+
+    References
+    ----------
+    Nili et al. (2014), PLoS Comput Biol 10:e1003553; equal to ``rsatoolbox.inference.boot_noise_ceiling``.
+    """
+    check_rdms(rdms, "the RDMs of the noise ceiling")
+    _comparator(by)
+    if rdms.n_rdm < 2:
+        return float("nan"), float("nan")
+    low, high = subject_ceilings(rdms.dissimilarities, by)
+    return float(low.mean()), float(high.mean())
+
+
+# ---------------------------------------------------------------------------------------------- layers and ROIs
+
+
+def layer_by_roi(
+    network: RDMs,
+    brain: RDMs,
+    *,
+    kind: str | None = "RE",
+    by: str = "spearman",
+    join: str = "exact",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Compare every network stage with every ROI, subject by subject and on average, beside the noise ceiling.
+
+    Parameters
+    ----------
+    network : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors["stage"]``: one RDM a stage.
+    brain : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
+    kind : str or None
+        Kind of stimuli compared; None takes all stimuli as they are named.
+    by : str
+        One of `COMPARATORS`.
+    join : str
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+    n_bootstrap : int
+        Resamples of the stimuli, the same for all rows; 0 for no interval.
+    seed : int
+        Of the resamples.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table ``layer_roi.csv``: kind, subject, roi, layer, similarity, ci_low, ci_high, ceiling_low,
+        ceiling_high, ceiling, method, n. Rows with subject ``mean`` hold the mean over subjects, its interval from
+        the same resamples of the stimuli (subjects are not resampled), and the usual group ceiling.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, a name is unknown, a stage or a subject's ROI comes twice, or an RDM is constant.
+    """
+    import pandas as pd
+
+    compare = _comparator(by)
+    if kind is not None:
+        network, brain = select_kind(network, kind), select_kind(brain, kind)
+    network, brain, left_out = _joined(network, brain, join)
+    layers = _unique(network, ("stage",))
+    _unique(brain, ("subject", "roi"))
+    counts = bootstrap_counts(network.n_cond, n_bootstrap, seed)
+    method = describe_method(by, counts, confidence, left_out)
+    rows = []
+    for roi, subjects, vectors in _by_roi(brain):
+        value = compare(network.dissimilarities, vectors)
+        samples = _resample(compare, network.dissimilarities, vectors, counts)
+        low, high = _bounds(vectors, by)
+        columns = {
+            **{name: (value[:, j], samples[:, :, j], low[j], high[j]) for j, name in enumerate(subjects)},
+            "mean": (value.mean(axis=1), samples.mean(axis=2), low.mean(), high.mean()),
+        }
+        text = describe_ceiling(by, len(subjects))
+        for subject, (similarity, drawn, floor, top) in columns.items():
+            ends = percentile_interval(drawn, confidence)
+            for i, (layer,) in enumerate(layers):
+                rows.append(
+                    {"kind": kind or "all", "subject": subject, "roi": roi, "layer": layer}
+                    | _values(similarity[i], ends[0][i], ends[1][i])
+                    | {"ceiling_low": float(floor), "ceiling_high": float(top), "ceiling": text}
+                    | {"method": method + "; mean over subjects" * (subject == "mean"), "n": network.n_cond}
+                )
+    return pd.DataFrame(rows)
+
+
+def _bounds(vectors: np.ndarray, by: str) -> tuple[np.ndarray, np.ndarray]:
+    if len(vectors) < 2:
+        return np.array([np.nan]), np.array([np.nan])
+    return subject_ceilings(vectors, by)
+
+
+def _unique(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Give each RDM's labels; they must be there and differ."""
+    if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
+        raise InputError(f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have {', '.join(rdms.rdm_descriptors)}.")
+    labels = list(zip(*([str(one) for one in rdms.rdm_descriptors[name]] for name in names)))
+    if again := duplicates(" ".join(label) for label in labels):
+        raise InputError(f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}.")
+    return labels
+
+
+def _by_roi(brain: RDMs) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    rois = np.array([str(one) for one in brain.rdm_descriptors["roi"]])
+    subjects = np.array([str(one) for one in brain.rdm_descriptors["subject"]])
+    for roi in dict.fromkeys(rois.tolist()):
+        yield roi, subjects[rois == roi].tolist(), brain.dissimilarities[rois == roi]

@@ -1,0 +1,645 @@
+"""Representational dissimilarity matrices: built exactly, named by stimulus id, joined by id, kept in rsatoolbox's file.
+
+The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all kinds; since 1 - correlation looks at two
+stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+    from fmri.patterns import Patterns
+
+CHUNK = 4096
+"""Columns turned to float64 at a time: bounds the extra memory to `CHUNK` values a stimulus."""
+
+EXACT_FLOAT32 = 2**23
+"""Up to this many units a centered mid-rank (a multiple of one half) is exact in float32."""
+
+MIN_CONDITIONS = 4
+"""Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
+
+
+class StageValues(Protocol):
+    """What `activation_rdms` needs of activations: ids, stages in order, provenance, and one stage at a time."""
+
+    ids: tuple[str, ...]
+    stages: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    def read(self, stage: str) -> np.ndarray:
+        """Return one stage's values.
+
+        Parameters
+        ----------
+        stage : str
+            One of `stages`.
+
+        Returns
+        -------
+        ndarray, shape (n_stimuli, n_units)
+            In the order of `ids`.
+        """
+
+
+# -------------------------------------------------------------------------------------------- numbers to RDMs
+
+
+def mid_ranks(row: np.ndarray) -> np.ndarray:
+    """Rank one stimulus' values over units, ties sharing their average rank, centered on zero.
+
+    Zeros, 40 to 90 % of a ReLU stage, are one known block of ties: they are counted, only the rest is sorted.
+
+    Parameters
+    ----------
+    row : ndarray, shape (n_units,)
+        Finite values.
+
+    Returns
+    -------
+    ndarray, shape (n_units,)
+        Average rank minus (n_units + 1) / 2; float32, exact because all are multiples of one half (float64 from
+        2**23 units on).
+
+    Examples
+    --------
+    >>> mid_ranks(np.array([0.0, 3.0, 0.0, -1.0])).tolist()
+    [0.0, 1.5, 0.0, -1.5]
+    """
+    n = row.size
+    ranks = np.empty(n, dtype=np.float32 if n < EXACT_FLOAT32 else np.float64)
+    other = np.flatnonzero(row)
+    values = row[other]
+    order = np.argsort(values)
+    ordered = values[order]
+    n_zero, n_below = n - other.size, int(np.searchsorted(ordered, 0))
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if other.size else np.empty(0, dtype=int)
+    sizes = np.diff(np.r_[starts, other.size])
+    middles = starts + (sizes + 1) / 2 + np.where(starts >= n_below, n_zero, 0) - (n + 1) / 2
+    ranks[other[order]] = np.repeat(middles, sizes)
+    ranks[row == 0] = n_below + (n_zero + 1) / 2 - (n + 1) / 2
+    return ranks
+
+
+def _spearman(values: np.ndarray) -> np.ndarray:
+    n, p = values.shape
+    ranks = np.empty((n, p), dtype=np.float32 if p < EXACT_FLOAT32 else np.float64)
+    for i in range(n):
+        ranks[i] = mid_ranks(np.asarray(values[i]))
+    return _inner_products(ranks, np.zeros((n, 1)))
+
+
+def _pearson(values: np.ndarray) -> np.ndarray:
+    means = np.array([np.mean(row, dtype=np.float64) for row in values])[:, np.newaxis]
+    return _inner_products(values, means)
+
+
+def _inner_products(values: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Sum the products of all rows with all rows in float64, a chunk of columns at a time."""
+    total = np.zeros((len(values), len(values)))
+    for start in range(0, values.shape[1], CHUNK):
+        part = values[:, start : start + CHUNK].astype(np.float64) - means
+        total += part @ part.T
+    return total
+
+
+MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"spearman": _spearman, "pearson": _pearson}
+"""Measure name to the function from values (n, p) to centered inner products (n, n); dissimilarity is 1 - correlation."""
+
+
+def compute_rdm(
+    values: np.ndarray, measure: str = "spearman", *, ids: Sequence[str] | None = None, place: str = "these values"
+) -> np.ndarray:
+    """Compute one RDM: 1 - correlation over units of every two stimuli.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_stimuli, n_units)
+        Responses, any float or integer type.
+    measure : str
+        ``"spearman"`` (average ranks) or ``"pearson"``.
+    ids : sequence of str, optional
+        Stimulus ids, for messages; the row numbers otherwise.
+    place : str
+        Stage or ROI, for messages.
+
+    Returns
+    -------
+    ndarray, shape (n_stimuli * (n_stimuli - 1) / 2,)
+        Condensed dissimilarities in [0, 2], float64, in the order of `numpy.triu_indices`.
+
+    Raises
+    ------
+    InputError
+        For an unknown measure, fewer than 4 stimuli, NaN or infinite values, or a stimulus whose values are all
+        equal (its correlation is undefined). The ids are named.
+
+    References
+    ----------
+    Kriegeskorte, Mur & Bandettini (2008), Front Syst Neurosci 2:4; 1 - Spearman as in Zhang et al. (2018, CCN).
+
+    Examples
+    --------
+    >>> compute_rdm(np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])).tolist()
+    [0.0, 2.0, 0.5, 2.0, 0.5, 1.5]
+    """
+    if measure not in MEASURES:
+        raise unknown_name("RDM measure", measure, MEASURES)
+    values = np.asarray(values)
+    names = [str(one) for one in (range(len(values)) if ids is None else ids)]
+    _check_values(values, names, place)
+    products = MEASURES[measure](values)
+    spread = np.sqrt(np.diag(products))
+    correlation = products / np.outer(spread, spread)
+    return 1 - np.clip(correlation[np.triu_indices(len(values), 1)], -1, 1)
+
+
+def _check_values(values: np.ndarray, names: Sequence[str], place: str) -> None:
+    if values.ndim != 2 or len(values) != len(names):
+        raise InputError(f"{place}: expected one row of values for each of {len(names)} ids, got shape {values.shape}.")
+    _check_enough(names, place)
+    broken = [name for name, row in zip(names, values) if not np.isfinite(row).all()]
+    if broken:
+        raise InputError(f"{place}: NaN or infinite values for {name_ids(broken)}; exclude those voxels or stimuli.")
+    flat = [name for name, row in zip(names, values) if row.min() == row.max()]
+    if flat:
+        raise InputError(
+            f"{place}: all values are equal for {name_ids(flat)}, so their correlation is undefined; "
+            "leave those stimuli or this place out."
+        )
+
+
+def _check_enough(names: Sequence[str], place: str) -> None:
+    if len(names) < MIN_CONDITIONS:
+        raise InputError(
+            f"{place}: {len(names)} condition(s) ({name_ids(names)}); at least {MIN_CONDITIONS} are needed."
+        )
+
+
+# ----------------------------------------------------------------------------------------------- labelled RDMs
+
+
+def label_rdms(
+    dissimilarities: np.ndarray,
+    *,
+    conditions: Sequence[str],
+    places: Mapping[str, Sequence[Any]],
+    patterns: Mapping[str, Sequence[str]] | None = None,
+    measure: str,
+    provenance: Mapping[str, Any] | None = None,
+) -> RDMs:
+    """Give dissimilarities their names; the way in for RDMs that were made elsewhere.
+
+    Parameters
+    ----------
+    dissimilarities : ndarray, shape (n_rdms, n_pairs) or (n_rdms, n, n)
+        Finite numbers.
+    conditions : sequence of str, length n
+        Stimulus ids, unique.
+    places : mapping of str to sequence
+        One list of length n_rdms each, e.g. ``stage``, ``subject``, ``roi``, ``system``.
+    patterns : mapping of str to sequence of str, optional
+        One list of length n each, e.g. ``kind``, ``reference_id``.
+    measure : str
+        What the numbers are, e.g. ``"1 - Spearman"``.
+    provenance : mapping, optional
+        What went in; kept as JSON text in ``descriptors["provenance"]``.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Checked (`check_rdms`).
+
+    Raises
+    ------
+    InputError
+        When ids repeat or are too few, or numbers are missing.
+    """
+    from rsatoolbox.rdm import RDMs
+
+    rdms = RDMs(
+        np.asarray(dissimilarities, dtype=np.float64),
+        dissimilarity_measure=measure,
+        descriptors={"provenance": json.dumps(dict(provenance or {}), sort_keys=True, default=str)},
+        rdm_descriptors={name: [_plain(one) for one in column] for name, column in places.items()},
+        pattern_descriptors={
+            "condition": [str(one) for one in conditions],
+            **{name: [str(one) for one in column] for name, column in (patterns or {}).items()},
+        },
+    )
+    check_rdms(rdms, "RDMs")
+    return rdms
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_rdms(rdms: RDMs, what: str) -> None:
+    """Refuse RDMs that cannot be joined by id or hold missing numbers.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs from anywhere.
+    what : str
+        Their name in messages, e.g. the file.
+
+    Raises
+    ------
+    InputError
+        Without ``pattern_descriptors["condition"]``, with repeated ids, fewer than 4 conditions, or
+        dissimilarities that are NaN or infinite (which RDMs and conditions is said).
+    """
+    if "condition" not in rdms.pattern_descriptors:
+        raise InputError(
+            f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
+            f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
+        )
+    names = [str(one) for one in rdms.pattern_descriptors["condition"]]
+    if again := duplicates(names):
+        raise InputError(f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of its own.")
+    _check_enough(names, what)
+    bad_rdm, bad_pair = np.nonzero(~np.isfinite(rdms.dissimilarities))
+    if bad_rdm.size:
+        first, second = np.triu_indices(rdms.n_cond, 1)
+        ids = dict.fromkeys(names[i] for pair in np.unique(bad_pair) for i in (first[pair], second[pair]))
+        where = [place_name(rdms, int(i)) for i in np.unique(bad_rdm)]
+        raise InputError(
+            f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli {name_ids(ids)}; "
+            "leave those RDMs or stimuli out."
+        )
+
+
+def place_name(rdms: RDMs, index: int) -> str:
+    """Name one RDM of many for people, e.g. ``"S1 V4"``.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        The RDMs.
+    index : int
+        Which one.
+
+    Returns
+    -------
+    str
+        Subject and ROI or stage, or its number where it has none.
+    """
+    known = [str(rdms.rdm_descriptors[name][index]) for name in ("subject", "roi", "stage") if name in rdms.rdm_descriptors]
+    return " ".join(known) or f"RDM {index}"
+
+
+def activation_rdms(activations: StageValues, table: pd.DataFrame, *, measure: str = "spearman") -> RDMs:
+    """Compute one RDM a network stage, over all stimuli of all kinds.
+
+    Parameters
+    ----------
+    activations : Activations
+        What the network answered; its provenance names model and weights.
+    table : pandas.DataFrame
+        The stimuli: columns id, kind, reference_id; the RDMs follow its order.
+    measure : str
+        One of `MEASURES`.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        ``pattern_descriptors``: condition, reference_id, kind; ``rdm_descriptors``: stage, system, model, weights,
+        n_units.
+
+    Raises
+    ------
+    InputError
+        When table and activations do not hold the same ids, or a stage cannot be ranked (see `compute_rdm`).
+    """
+    ids = list(table["id"].astype(str))
+    rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
+    vectors, n_units = [], []
+    for stage in activations.stages:
+        values = activations.read(stage)
+        values = values if np.array_equal(rows, np.arange(len(values))) else values[rows]
+        vectors.append(compute_rdm(values, measure, ids=ids, place=f"stage '{stage}'"))
+        n_units.append(values.shape[1])
+    known, n = activations.provenance, len(activations.stages)
+    places = {
+        "stage": list(activations.stages),
+        "system": ["network"] * n,
+        "model": [str(known.get("model", ""))] * n,
+        "weights": [str(known.get("weights", ""))] * n,
+        "n_units": n_units,
+    }
+    return _stimulus_rdms(np.array(vectors), table, places, measure, known)
+
+
+def pattern_rdms(
+    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame, *, measure: str = "spearman"
+) -> RDMs:
+    """Compute one RDM a subject and ROI from the mean pattern of each stimulus.
+
+    Parameters
+    ----------
+    patterns_by_subject : mapping of str to Patterns
+        Responses; presentations of a stimulus are averaged first.
+    table : pandas.DataFrame
+        The stimuli: columns id, kind, reference_id; the RDMs follow its order.
+    measure : str
+        One of `MEASURES`.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        ``pattern_descriptors``: condition, reference_id, kind; ``rdm_descriptors``: subject, roi, system, n_voxels.
+
+    Raises
+    ------
+    InputError
+        When a subject's conditions are not exactly the stimuli of the table, or values cannot be ranked.
+    """
+    ids = list(table["id"].astype(str))
+    places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
+    vectors = []
+    for subject, patterns in patterns_by_subject.items():
+        means = mean_responses(patterns, ids, subject)
+        rois = np.asarray(patterns.voxels["roi"].astype(str))
+        for roi in dict.fromkeys(rois):
+            values = means[:, rois == roi]
+            vectors.append(compute_rdm(values, measure, ids=ids, place=f"subject '{subject}', ROI '{roi}'"))
+            for name, value in zip(places, (subject, str(roi), "brain", values.shape[1])):
+                places[name].append(value)
+    if not vectors:
+        raise InputError("no patterns were given; at least one subject with one ROI is needed.")
+    return _stimulus_rdms(np.array(vectors), table, places, measure, {})
+
+
+def _stimulus_rdms(
+    vectors: np.ndarray,
+    table: pd.DataFrame,
+    places: Mapping[str, Sequence[Any]],
+    measure: str,
+    provenance: Mapping[str, Any],
+) -> RDMs:
+    return label_rdms(
+        vectors,
+        conditions=list(table["id"]),
+        places=places,
+        patterns={name: list(table[name]) for name in ("reference_id", "kind")},
+        measure=f"1 - {measure.capitalize()}",
+        provenance=provenance,
+    )
+
+
+def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.ndarray:
+    """Average a subject's presentations and put the stimuli in the order asked for.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        One subject's responses.
+    ids : sequence of str
+        Stimulus ids wanted, all of them and no others.
+    subject : str
+        Name for messages.
+
+    Returns
+    -------
+    ndarray, shape (n_ids, n_voxels)
+        Mean over presentations.
+
+    Raises
+    ------
+    InputError
+        When the subject's conditions are not exactly `ids`.
+    """
+    conditions, means = patterns.means()
+    return means[match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")]
+
+
+# --------------------------------------------------------------------------------------------------- joining
+
+
+def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str) -> np.ndarray:
+    """Find where each wanted id stands; both sides must hold the same ids, each once.
+
+    Parameters
+    ----------
+    have : iterable of str
+        Ids there are.
+    wanted : iterable of str
+        Ids in the order asked for.
+    what, other : str
+        Names of the two sides for messages.
+
+    Returns
+    -------
+    ndarray of int
+        ``have[result[k]] == wanted[k]``.
+
+    Raises
+    ------
+    InputError
+        Listing repeated ids, ids that only one side holds, or both.
+
+    Examples
+    --------
+    >>> match_ids(["b", "a"], ["a", "b"], "patterns", "the table").tolist()
+    [1, 0]
+    """
+    left, right = [str(one) for one in have], [str(one) for one in wanted]
+    again = {what: duplicates(left), other: duplicates(right)}
+    position = {name: i for i, name in enumerate(left)}
+    missing = [name for name in right if name not in position]
+    extra = [name for name in left if name not in set(right)]
+    found = [f"repeated in {side}: {name_ids(ids)}" for side, ids in again.items() if ids]
+    found += [f"missing from {what}: {name_ids(missing)}"] if missing else []
+    found += [f"missing from {other}: {name_ids(extra)}"] if extra else []
+    if found:
+        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(found)}.")
+    return np.array([position[name] for name in right], dtype=int)
+
+
+def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
+    """Reorder or select the conditions of RDMs.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        Left unchanged.
+    rows : sequence of int
+        Which conditions, in the order wanted, each at most once.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        New object; all descriptors follow.
+    """
+    from rsatoolbox.rdm import RDMs
+
+    index = np.asarray(rows, dtype=int)
+    keep = {name: [_plain(column[i]) for i in index] for name, column in rdms.pattern_descriptors.items()}
+    first, second = np.triu_indices(len(index), 1)
+    low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
+    position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
+    return RDMs(
+        rdms.dissimilarities[:, position],
+        dissimilarity_measure=rdms.dissimilarity_measure,
+        descriptors=dict(rdms.descriptors),
+        rdm_descriptors={name: [_plain(one) for one in column] for name, column in rdms.rdm_descriptors.items()},
+        pattern_descriptors={name: column for name, column in keep.items() if name != "index"},
+    )
+
+
+def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
+    """Take the part of one kind of images, its conditions named by the photograph that they come from.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All kinds in one, with ``pattern_descriptors`` kind and `by`.
+    kind : str
+        ``"RE"``, ``"AN"``, ``"AI"`` …
+    by : str
+        Descriptor that becomes ``condition``; the stimulus id stays as ``stimulus``.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Equal to the RDMs of these images alone.
+
+    Raises
+    ------
+    InputError
+        For a missing descriptor, an unknown kind, two images of the kind from one photograph, or fewer than 4.
+    """
+    for name in ("kind", by):
+        if name not in rdms.pattern_descriptors:
+            raise InputError(f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected.")
+    kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
+    if kind not in kinds:
+        raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
+    part = take_conditions(rdms, [i for i, one in enumerate(kinds) if one == kind])
+    part.pattern_descriptors["stimulus"] = part.pattern_descriptors["condition"]
+    part.pattern_descriptors["condition"] = [str(one) for one in part.pattern_descriptors[by]]
+    check_rdms(part, f"RDMs of kind {kind}")
+    return part
+
+
+def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") -> tuple[RDMs, RDMs]:
+    """Put two sets of RDMs into the same order of stimuli, by id.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        In any order; left unchanged.
+    by : str
+        Pattern descriptor that holds the ids.
+    join : str
+        ``"exact"``: both must hold the same ids. ``"inner"``: the ids that both hold are kept; the others are
+        listed in ``descriptors["left_out"]`` of the results.
+
+    Returns
+    -------
+    tuple of rsatoolbox.rdm.RDMs
+        Both in the order of `a`.
+
+    Raises
+    ------
+    InputError
+        Listing missing, extra and repeated ids; also when fewer than 4 stimuli are shared.
+    """
+    if join not in ("exact", "inner"):
+        raise unknown_name("join", join, ("exact", "inner"))
+    for rdms, name in ((a, "first"), (b, "second")):
+        if by not in rdms.pattern_descriptors:
+            raise InputError(f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by.")
+    left = [str(one) for one in a.pattern_descriptors[by]]
+    right = [str(one) for one in b.pattern_descriptors[by]]
+    shared = [one for one in left if one in set(right)] if join == "inner" else left
+    if join == "inner":
+        left_out = sorted(set(left) ^ set(right))
+        a = take_conditions(a, [i for i, one in enumerate(left) if one in set(shared)])
+        b = take_conditions(b, [i for i, one in enumerate(right) if one in set(shared)])
+        a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
+        left, right = [one for one in left if one in set(shared)], [one for one in right if one in set(shared)]
+    rows = match_ids(right, left, "the second RDMs", "the first RDMs")
+    _check_enough(left, "stimuli shared by both RDMs")
+    return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
+    """Write RDMs in rsatoolbox's own HDF5 layout, atomically.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        With stimulus ids in ``pattern_descriptors["condition"]``.
+    path : path-like
+        Final file; ``rsatoolbox.rdm.load_rdm(path, file_type="hdf5")`` opens it.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        When the RDMs do not pass `check_rdms`, or a name is not ASCII (all that rsatoolbox's layout can hold).
+    """
+    check_rdms(rdms, "RDMs to write")
+    plain = take_conditions(rdms, range(rdms.n_cond))
+    columns = {**plain.pattern_descriptors, **plain.rdm_descriptors}
+    names = [str(one) for column in columns.values() for one in column]
+    if foreign := [name for name in names if not name.isascii()]:
+        raise InputError(f"rsatoolbox's file cannot hold letters beyond ASCII: rename {name_ids(dict.fromkeys(foreign))}.")
+    with atomic_path(path) as part:
+        part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
+        plain.save(str(part), file_type="hdf5")
+    return Path(path)
+
+
+def read_rdms(path: str | os.PathLike[str]) -> RDMs:
+    """Read RDMs from rsatoolbox's HDF5 layout and check them.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Descriptors as lists of Python text and numbers.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or holds no RDMs, or they do not pass `check_rdms`.
+    """
+    import rsatoolbox.rdm as rsa
+
+    with open_hdf5(path) as file:
+        lacking = [name for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors") if name not in file]
+    if lacking:
+        raise InputError(f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms.")
+    rdms = rsa.load_rdm(str(path), file_type="hdf5")
+    if "condition" in rdms.pattern_descriptors and "index" in rdms.pattern_descriptors:
+        rdms = take_conditions(rdms, range(rdms.n_cond))
+    check_rdms(rdms, str(path))
+    return rdms

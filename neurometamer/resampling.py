@@ -1,0 +1,94 @@
+"""Resample images: how often each image is drawn, and the interval that the resamples give.
+
+One set of draws is shared by all layers, ROIs and subjects of a table, so that their differences are paired.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurometamer.store import InputError, generator
+
+
+def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
+    """Draw images with replacement and count how often each one came.
+
+    Parameters
+    ----------
+    n : int
+        How many images there are; as many are drawn in each resample.
+    n_resamples : int
+        How many resamples, 0 for none.
+    seed : int
+        The same seed and `n` give the same draws everywhere.
+
+    Returns
+    -------
+    ndarray, shape (n_resamples, n)
+        Counts as int64; each row sums to `n`.
+
+    Raises
+    ------
+    InputError
+        When `n_resamples` is negative.
+
+    Examples
+    --------
+    >>> bootstrap_counts(4, 3, seed=0).sum(axis=1).tolist()
+    [4, 4, 4]
+    """
+    if n_resamples < 0:
+        raise InputError(f"n_bootstrap must be 0 or more, not {n_resamples}.")
+    return generator(seed, "bootstrap", n).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+
+
+def pair_weights(counts: np.ndarray) -> np.ndarray:
+    """Turn draws of images into weights of image pairs, in the order of a condensed RDM.
+
+    A pair is there once for each combination of its two images' copies. A pair made of two copies of one image
+    has no place in a condensed RDM and is thereby dropped: its dissimilarity of 0 would be agreement by construction.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (n_resamples, n)
+        How often each image was drawn.
+
+    Returns
+    -------
+    ndarray, shape (n_resamples, n * (n - 1) / 2)
+        Weights as float64.
+    """
+    first, second = np.triu_indices(counts.shape[1], 1)
+    return (counts[:, first] * counts[:, second]).astype(np.float64)
+
+
+def percentile_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Take the central interval of the resampled values, column by column.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n_resamples, ...)
+        One value a resample; NaN where the resample left it undefined (left out here).
+    confidence : float
+        Share of the resamples inside, in (0, 1).
+
+    Returns
+    -------
+    tuple of ndarray
+        Low and high end, shape (...); NaN where no resample is defined.
+
+    Raises
+    ------
+    InputError
+        When `confidence` is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
+    flat = samples.reshape(len(samples), -1)
+    ends = np.full((2, flat.shape[1]), np.nan)
+    defined = np.isfinite(flat).any(axis=0)
+    if defined.any():
+        tail = 50 * (1 - confidence)
+        ends[:, defined] = np.nanpercentile(flat[:, defined], [tail, 100 - tail], axis=0)
+    low, high = ends.reshape(2, *samples.shape[1:])
+    return low, high
