@@ -76,7 +76,7 @@ class Noise(Generator):
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
     pull: float = Field(1e-4, ge=0)
     """Lambda: weight of the squared distance to the ImageNet mean image."""
-    start_sd: float = Field(0.1, ge=0)
+    noise_sd: float = Field(0.1, ge=0)
     """Standard deviation of the Gaussian noise added to the mean image at the start."""
     target: str = "own"
     """"own" (the network's class of the photograph), a class, or a CSV with the columns id and target."""
@@ -182,6 +182,8 @@ class Glm(Section):
     """All events in one design, or each against the rest."""
     ignore: tuple[str, ...] = ("blank", "n/a")
     """Trial types that are no stimuli; they stay part of the baseline."""
+    unusable: Literal["refuse", "drop"] = "refuse"
+    """What to do with voxels that are NaN or constant: refuse them by name, or drop and record them."""
 
 
 class Selection(Section):
@@ -210,9 +212,10 @@ class Encoding(Section):
     """Ridge from layers to voxels."""
 
     folds: int = Field(0, ge=0)
-    """Cross-validation folds over photographs; 0: leave one out."""
-    alphas: tuple[Annotated[float, Field(gt=0)], ...] = tuple(float(10.0**power) for power in range(-2, 9))
-    """Ridge penalties to choose from, per voxel, on the training photographs."""
+    """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10 folds."""
+    alphas: tuple[Annotated[float, Field(gt=0)], ...] = tuple(float(10.0**power) for power in range(-3, 5))
+    """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean squared length of
+    the features."""
     scheme: Literal["by image", "all"] = "by image"
     """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all": train on all
     photographs, as Zhang et al. 2021."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,42 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml(one)}" for key, one in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def study_toml(settings: StudySettings) -> str:
+    """Write settings out as the study file that would give them.
+
+    Parameters
+    ----------
+    settings : StudySettings
+        Of a study.
+
+    Returns
+    -------
+    str
+        TOML with every key but those of ``[run]``.
+    """
+    lines: list[str] = []
+    for section, values in settings.numbers().items():
+        _write_out(section, values, lines)
+    return "\n".join(lines) + "\n"
+
+
+def _write_out(place: str, values: dict[str, Any], lines: list[str]) -> None:
+    lines.append(f"[{place}]")
+    subjects = values.pop("subjects", []) if place == "brain" else []
+    nested = {key: one for key, one in values.items() if isinstance(one, dict) and place == "brain"}
+    lines += [f"{key} = {_toml(one)}" for key, one in values.items() if key not in nested]
+    lines.append("")
+    for key, one in nested.items():
+        _write_out(f"{place}.{key}", one, lines)
+    for subject in subjects:
+        lines += [f"[[{place}.subjects]]", *(f"{key} = {_toml(one)}" for key, one in subject.items()), ""]

@@ -1,0 +1,77 @@
+"""Run a study from its file or its settings; the demo is a study file that ships with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from neurometamer.study.plan import Reporter, Workspace, carry_out
+from neurometamer.study.settings import StudySettings, read_settings
+from neurometamer.study.steps import plan_steps
+
+
+def run_study(
+    study: str | Path | StudySettings,
+    out: str | Path | None = None,
+    *,
+    device: str | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Run a study, or go on with it: finished steps are kept.
+
+    Parameters
+    ----------
+    study : path-like or StudySettings
+        Study file, or settings (then relative file names start at the working folder).
+    out : path-like, optional
+        Output folder; by default named after the study, in the working folder.
+    device : str, optional
+        Instead of ``[run] device``.
+    reporter : Reporter, optional
+        Hears about progress.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    InputError
+        When the study file or an input cannot be used, or the folder holds a different study.
+    """
+    from_file = not isinstance(study, StudySettings)
+    settings = read_settings(study) if from_file else study
+    if device is not None:
+        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"device": device})})
+    base = Path(study).resolve().parent if from_file else Path.cwd()
+    work = Workspace(folder=Path(out or settings.study.name), settings=settings, base=base)
+    carry_out(plan_steps(work), work, reporter)
+    return work.path("report.html")
+
+
+def demo_settings(*, model: str | None = None, weights: str | None = None, seed: int | None = None) -> StudySettings:
+    """Read the demo's study file, with another network or seed when asked.
+
+    Parameters
+    ----------
+    model : str, optional
+        Name of a network.
+    weights : str, optional
+        ``"default"``, ``"random"`` or a file.
+    seed : int, optional
+        Seed.
+
+    Returns
+    -------
+    StudySettings
+        For `run_study`.
+    """
+    with resources.as_file(resources.files("neurometamer.study").joinpath("demo.toml")) as path:
+        settings = read_settings(path)
+    network = {name: one for name, one in (("name", model), ("weights", weights)) if one is not None}
+    changes = {
+        "model": settings.model.model_copy(update=network),
+        "study": settings.study.model_copy(update={} if seed is None else {"seed": seed}),
+    }
+    return settings.model_copy(update=changes)
