@@ -106,8 +106,10 @@ def test_split_half_rdm_reliability_is_spearman_of_spearman_rdms():
 
 
 def test_classification_finds_signal_and_only_signal():
-    signal = leave_one_run_out_accuracy(make(noise=0.3, n_conditions=6), standardize=False)
+    signal = leave_one_run_out_accuracy(make(noise=0.1, n_conditions=6), standardize=False)
     assert (signal["accuracy"] > 0.9).all()
+    pair = leave_one_run_out_accuracy(make(), ["c3", "c11"]).iloc[0]
+    assert (pair["n_tests"], pair["chance"]) == (8, 0.5)
     noise = leave_one_run_out_accuracy(make(noise=100.0, n_presentations=20, seed=4))
     # 400 tests at 1/20: standard deviation .011
     assert (np.abs(noise["accuracy"] - 0.05) < 0.045).all() and (noise["chance"] == 0.05).all()
