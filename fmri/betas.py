@@ -39,7 +39,7 @@ IGNORED = ("blank", NO_TRIAL_TYPE)
 """Trial types that get no regressor by default: they are the baseline."""
 
 _WHY = ("", "NaN or infinite", "constant")
-_TOO_ALIKE = 0.999
+_TOO_ALIKE = 0.998
 _TOO_WEAK = 0.1
 _SINGULAR = 1e-7
 
@@ -200,7 +200,7 @@ def event_design(
     with warnings.catch_warnings():
         # Impulses (duration 0) are meant; a singular design is refused below, with the events named.
         warnings.filterwarnings("ignore", message=".*null duration.*")
-        warnings.filterwarnings("ignore", message=".*design matrix.*singular.*")
+        warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
         design = make_first_level_design_matrix(
             (np.arange(run.n_volumes) + slice_time_ref) * run.tr_s,
             named,
@@ -305,7 +305,7 @@ def read_betas(
     image = Path(folder) / "betas.nii.gz"
     record = read_json(Path(folder) / "betas.json")
     observations = read_table(Path(folder) / "betas.tsv", ("condition", "presentation", "run"))
-    # An empty session is written as n/a, the BIDS word for a missing value.
+    # pandas reads an empty session as a missing value.
     observations["session"] = observations["session"].astype(object).where(observations["session"].notna(), "")
     regions = read_masks(masks, image)
     voxels, union, place = voxel_table(regions, str(record["subject"]))
@@ -314,7 +314,7 @@ def read_betas(
         raise InputError(
             f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; estimate the betas again."
         )
-    keep = np.isfinite(values).all(axis=0)[place]
+    keep = np.asarray(np.isfinite(values[:, place]).all(axis=0))
     if unusable == "refuse" and not keep.all():
         counts = voxels[~keep].groupby("roi", sort=False).size()
         raise InputError(
@@ -348,6 +348,8 @@ def _fit_run(
     data = series[:, usable]
     n_events = sum(str(name).startswith("event_") for name in design.columns)
     betas = np.full((n_events, series.shape[1]), np.nan)
+    if not usable.any():
+        return betas
     betas[:, usable] = EVENT_MODELS[events](data, design.to_numpy(), n_events, noise_model)
     if units == "percent":
         means = data.mean(axis=0)
@@ -389,7 +391,7 @@ def _fit(data: np.ndarray, design: np.ndarray, noise_model: str) -> np.ndarray:
     labels, results = run_glm(data, design, noise_model=noise_model)
     betas = np.empty((design.shape[1], data.shape[1]))
     for label, result in results.items():
-        betas[:, labels == label] = result.theta
+        betas[:, np.flatnonzero(labels == label)] = result.theta
     return betas
 
 

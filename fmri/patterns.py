@@ -49,6 +49,22 @@ class Patterns:
     Notes
     -----
     The arrays and tables are private copies; the array is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> patterns = Patterns(
+    ...     values=np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]),
+    ...     observations=pd.DataFrame(
+    ...         {"condition": ["cat", "cup", "cat"], "presentation": [1, 1, 2], "run": ["1", "1", "2"], "session": ""}
+    ...     ),
+    ...     voxels=pd.DataFrame({"subject": "01", "roi": ["V1", "LO"], "i": [3, 4], "j": 0, "k": 0}),
+    ... )
+    >>> patterns.rois
+    ('V1', 'LO')
+    >>> conditions, means = patterns.select(roi="LO").means()
+    >>> conditions, means.tolist()
+    (('cat', 'cup'), [[4.0], [4.0]])
     """
 
     values: np.ndarray

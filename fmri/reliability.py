@@ -275,7 +275,8 @@ def _spearman_rdm(values: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
     rows = _standard_rows(rankdata(values, axis=1))
-    return 1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+    # Few voxels give equal distances; rounding keeps them equal, whatever the order of the sums.
+    return np.round(1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)], 12)
 
 
 def _regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -120,7 +120,7 @@ def simulate_subject(
     n_blanks: int | None = None,
     response_sd: float = 3.0,
     response_mean: float = 3.0,
-    noise_sd: float = 1.0,
+    noise_sd: float = 0.7,
     noise_ar1: float = 0.3,
     drift_sd: float = 1.0,
     motion_sd: float = 0.5,

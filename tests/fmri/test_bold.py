@@ -1,0 +1,155 @@
+"""Runs and masks: read exactly, and refused with a cure when they cannot be used."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmri import bold as bold_module
+from fmri import read_masks, read_run, read_runs, read_voxels
+from neurometamer.store import InputError
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_voxels_are_those_of_nilearn(tmp_path, suffix, dtype, monkeypatch):
+    from nilearn.maskers import NiftiMasker
+
+    rng = np.random.default_rng(0)
+    image = nibabel.Nifti1Image(
+        (1000 + 30 * rng.normal(size=(6, 5, 4, 23))).astype(np.float32), np.diag([2, 2, 2, 1.0])
+    )
+    image.header.set_data_dtype(dtype)  # int16 is written with scl_slope and scl_inter
+    path = tmp_path / f"run{suffix}"
+    nibabel.save(image, path)
+    mask = rng.random((6, 5, 4)) > 0.6
+    monkeypatch.setattr(bold_module, "_SLAB_VALUES", 5 * mask.size)  # several slabs, the last one shorter
+    masker = NiftiMasker(nibabel.Nifti1Image(mask.astype(np.uint8), image.affine), standardize=None)
+    peer = masker.fit_transform(nibabel.load(path))
+    np.testing.assert_array_equal(read_voxels(path, mask).astype(peer.dtype), peer)
+
+
+def test_run_takes_labels_from_the_file_name_and_repetition_time_from_the_header(make_run):
+    bold, events, _ = make_run("ses-2_run-03", tr_s=1.5)
+    run = read_run(bold, events)
+    assert (run.subject, run.session, run.run, run.tr_s, run.n_volumes) == ("07", "2", "03", 1.5, 60)
+    assert read_run(bold, events, run="1", session="x", subject="y", tr_s=2).key == ("x", "1")
+
+
+def test_missing_trial_types_are_named(make_run):
+    events = pd.DataFrame({"onset": [2.0, 8.0], "duration": 1.0, "trial_type": ["007", None]})
+    assert list(read_run(*make_run(events=events)[:2]).events["trial_type"]) == ["007", "n/a"]
+
+
+def test_confounds_are_motion_by_default_and_first_gaps_are_filled(make_run):
+    bold, events, _ = make_run()
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 8)))
+    table.columns = [*bold_module.MOTION_COLUMNS, "trans_x_derivative1", "csf"]
+    table.loc[0, "trans_x_derivative1"] = np.nan
+    assert list(read_run(bold, events, table).confounds) == list(bold_module.MOTION_COLUMNS)
+    filled = read_run(bold, events, table, columns=["trans_x_derivative1"]).confounds["trans_x_derivative1"]
+    assert filled[0] == filled[1] == table["trans_x_derivative1"][1]
+    table.loc[7, "csf"] = np.nan
+    with pytest.raises(InputError, match="after the first row: csf"):
+        read_run(bold, events, table, columns=["csf"])
+    with pytest.raises(InputError, match=r"lack the column.*fd.*they have trans_x"):
+        read_run(bold, events, table, columns=["fd"])
+    with pytest.raises(InputError, match="59 rows but the image has 60 volumes"):
+        read_run(bold, events, table[1:])
+
+
+EVENTS = pd.DataFrame({"onset": [2.0, 8.0], "duration": 1.0, "trial_type": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        (EVENTS.drop(columns="duration"), "lacks the column.* duration"),
+        (EVENTS[:0], "no rows"),
+        (EVENTS.assign(onset=["2", "soon"]), r"'onset' is not a number in row 2 \(soon\)"),
+        (EVENTS.assign(duration=np.nan), r"'duration' is not a number in row 1 .* row 2"),
+        (EVENTS.assign(onset=[-1.0, 3]), "'a' at -1 s; shift the onsets"),
+        (EVENTS.assign(duration=[1.0, -1]), "negative duration: 'b' at 8 s"),
+        (EVENTS.assign(onset=[1.0, 120]), r"beyond the run's end \(60 volumes × 2 s = 120 s\): 'b' at 120 s"),
+        (EVENTS.assign(duration=[1.0, 200]), "beyond the run's end .* 'b' at 8 s"),
+    ],
+)
+def test_bad_events_are_refused(make_run, events, message):
+    with pytest.raises(InputError, match=message):
+        read_run(*make_run(events=events)[:2])
+
+
+def test_bad_images_are_refused(make_run, tmp_path):
+    bold, events, mask = make_run()
+    for name, contents in {"empty.nii": b"", "text.nii": b"no image", "header.nii.gz": bold.read_bytes()[:100]}.items():
+        path = tmp_path / name
+        path.write_bytes(contents)
+        with pytest.raises(InputError, match=f"{name} is (empty|not a readable NIfTI)"):
+            read_run(path, events)
+    with pytest.raises(InputError, match=r"no.nii does not exist"):
+        read_run(tmp_path / "no.nii", events)
+    with pytest.raises(InputError, match=r"3-D with shape .* must be 4-D"):
+        read_run(mask, events)
+    no_time = make_run("run-9", tr_s=0)
+    with pytest.raises(InputError, match="repetition time of 0 'sec'; give tr_s"):
+        read_run(*no_time[:2])
+    assert read_run(*no_time[:2], tr_s=2).tr_s == 2
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_image_cut_off_in_the_middle_is_refused(make_run, suffix):
+    bold, events, _ = make_run(suffix=suffix)
+    bold.write_bytes(bold.read_bytes()[: bold.stat().st_size // 2])
+    run = read_run(bold, events)
+    with pytest.raises(InputError, match="cut off or damaged"):
+        read_voxels(run.image, np.ones((4, 5, 3), dtype=bool))
+
+
+def test_runs_must_fit_together(make_run):
+    one, two = make_run("run-1"), make_run("run-2")
+    assert [run.run for run in read_runs([one[0], two[0]], [one[1], two[1]])] == ["1", "2"]
+    assert [run.run for run in read_runs([make_run("x")[0], make_run("y")[0]], [one[1], two[1]])] == ["1", "2"]
+    with pytest.raises(InputError, match=r"2 BOLD image\(s\) but 1 events"):
+        read_runs([one[0], two[0]], [one[1]])
+    with pytest.raises(InputError, match="runs given twice: session '' run '1'"):
+        read_runs([one[0], one[0]], [one[1], one[1]])
+    other = make_run("run-3", shape=(4, 5, 4))
+    with pytest.raises(InputError, match=r"has the grid \(4, 5, 4\) but .* has \(4, 5, 3\); resample"):
+        read_runs([one[0], other[0]], [one[1], other[1]])
+    moved = make_run("run-4", affine=np.diag([2.0, 2.0, 2.5, 1.0]))
+    with pytest.raises(InputError, match=r"another affine \(largest difference 0.5\)"):
+        read_runs([one[0], moved[0]], [one[1], moved[1]])
+
+
+def test_masks_are_checked_and_never_resampled(make_run, tmp_path):
+    bold, _, mask = make_run()
+    assert read_masks({"V1": mask}, bold)["V1"].sum() == 6
+    affine = nibabel.load(mask).affine
+
+    def save(values, affine=affine):
+        nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "m.nii")
+        return {"V2": tmp_path / "m.nii"}
+
+    zeros = np.zeros((4, 5, 3), dtype=np.float32)
+    with pytest.raises(InputError, match="without any voxel: V2"):
+        read_masks(save(zeros), bold)
+    with pytest.raises(InputError, match=r"'V2': m.nii is not a binary mask; it holds 0.0, 0.5"):
+        read_masks(save(np.where(np.arange(3) > 1, 0.5, zeros).astype(np.float32)), bold)
+    with pytest.raises(InputError, match="not a binary mask"):
+        read_masks(save(np.full_like(zeros, np.nan)), bold)
+    with pytest.raises(InputError, match=r"m.nii has the grid \(4, 5, 2\)"):
+        read_masks(save(zeros[..., :2]), bold)
+    with pytest.raises(InputError, match="another affine"):
+        read_masks(save(zeros + 1, np.diag([2, 2, 2.1, 1])), bold)
+    with pytest.raises(InputError, match="no ROI masks"):
+        read_masks({}, bold)
+
+
+@pytest.mark.data
+def test_layout_without_contents_says_so(shared_data):
+    func = shared_data / "bids_ds105_layout" / "sub-1" / "func"
+    stem = "sub-1_task-objectviewing_run-01"
+    with pytest.raises(InputError, match=r"run-01_bold.nii.gz is empty \(0 bytes\); fetch"):
+        read_run(func / f"{stem}_bold.nii.gz", func / f"{stem}_events.tsv")

@@ -1,0 +1,97 @@
+"""Patterns: tables and values stay together, on disk too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fmri import Patterns, concat_patterns, read_patterns, write_patterns
+from neurometamer.store import InputError, write_hdf5
+
+
+def make(values=None, **changes):
+    observations = pd.DataFrame({
+        "condition": ["007", "cat", "x", "cat", "007", "x"], "presentation": [1, 1, 1, 2, 2, 2],
+        "run": ["1"] * 3 + ["2"] * 3, "session": "",
+    })  # fmt: skip
+    voxels = pd.DataFrame({"subject": "01", "roi": ["V1", "V1", "LO", "LO"], "i": [0, 1, 1, 2], "j": 0, "k": 0})
+    values = np.arange(24, dtype=np.float32).reshape(6, 4) if values is None else values
+    return Patterns(**{"values": values, "observations": observations, "voxels": voxels, **changes})
+
+
+@settings(deadline=None, max_examples=15)
+@given(arrays(np.float32, (6, 4), elements=st.floats(-1e6, 1e6, width=32)))
+def test_hdf5_gives_back_what_was_written(tmp_path_factory, values):
+    patterns = make(values, provenance={"settings": {"units": "percent"}, "dropped": [{"ijk": [1, 2, 3]}]})
+    path = write_patterns(patterns, tmp_path_factory.mktemp("p") / "patterns.h5")
+    again = read_patterns(path)
+    assert again.values.dtype == np.float32 and again.digest == patterns.digest
+    pd.testing.assert_frame_equal(again.observations, patterns.observations)
+    pd.testing.assert_frame_equal(again.voxels, patterns.voxels)
+    assert again.provenance == patterns.provenance
+    assert again.conditions == ("007", "cat", "x")  # names stay text, order of first appearance
+
+
+def test_select_and_means_go_by_name():
+    patterns = make()
+    names, means = patterns.means()
+    assert names == ("007", "cat", "x")
+    np.testing.assert_array_equal(means, [[8, 9, 10, 11], [8, 9, 10, 11], [14, 15, 16, 17]])
+    part = patterns.select(roi="LO", conditions=["x", "007"], voxels=np.array([True, True, False, True]))
+    assert part.rois == ("LO",) and part.conditions == ("007", "x")
+    np.testing.assert_array_equal(part.values, patterns.values[[0, 2, 4, 5]][:, [3]])
+    np.testing.assert_array_equal(patterns.means([2])[1][0], patterns.values[4])
+
+
+def test_patterns_are_private_copies():
+    values = np.zeros((6, 4))
+    patterns = make(values)
+    values[:] = 1
+    assert not patterns.values.any()
+    with pytest.raises(ValueError, match="read-only"):
+        patterns.values[0] = 1
+
+
+def test_sessions_are_joined_by_voxel_not_by_position():
+    first = make()
+    shuffled = [2, 0, 3, 1]
+    second = make(first.values[:, shuffled] + 100, voxels=first.voxels.iloc[shuffled])
+    joined = concat_patterns([first, second])
+    np.testing.assert_array_equal(joined.values[6:], first.values + 100)
+    assert joined.observations["presentation"].max() == 4
+    with pytest.raises(InputError, match=r"different voxels \(4 and 3"):
+        concat_patterns([first, first.select(voxels=np.array([True, True, True, False]))])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": np.zeros((6, 3))}, r"shape \(6, 3\).*6 observations and 4 voxels"),
+        ({"values": np.full((6, 4), np.nan)}, r"NaN or infinite values in voxel.*V1 \(0, 0, 0\).*drop"),
+        ({"observations": make().observations.drop(columns="run")}, "lacks the column.*run"),
+        ({"observations": make().observations.assign(presentation=1)}, r"observation\(s\) given twice.*007 1"),
+        ({"observations": make().observations.assign(condition=None)}, r"6 row\(s\) without 'condition'"),
+        ({"voxels": make().voxels.assign(i=0)}, r"voxel\(s\) given twice.*01 V1 0 0 0"),
+        ({"voxels": make().voxels.assign(i=0.5)}, "'i' of the voxels table must be whole numbers"),
+    ],
+)
+def test_bad_patterns_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        make(**changes)
+
+
+def test_unknown_names_and_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown ROI 'V11'; did you mean 'V1'"):
+        make().select(roi="V11")
+    with pytest.raises(InputError, match="unknown conditions dog, bird"):
+        make().select(conditions=["cat", "dog", "bird"])
+    with pytest.raises(InputError, match="give booleans of shape"):
+        make().select(voxels=np.array([0, 1]))
+    with pytest.raises(InputError, match=r"no such presentation of condition.*007, cat, x"):
+        make().means([3])
+    with pytest.raises(InputError, match="holds no array 'values'"):
+        read_patterns(write_hdf5(tmp_path / "other.h5", {"a": np.zeros(2)}))

@@ -1,0 +1,125 @@
+"""The simulated cortex: what is planted comes back through the path of real data."""
+
+from __future__ import annotations
+
+import hashlib
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmri import read_masks, read_run, read_truth, select_voxels, simulate_subject
+from neurometamer.store import InputError
+
+
+def small(folder, **changes):
+    rng = np.random.default_rng(1)
+    settings = {
+        "subject": "02", "conditions": list("abcdef"), "features": {"x": rng.normal(size=(6, 4))},
+        "mixing": {"V1": {"x": 1.0}}, "seed": 0, "voxels_per_roi": 10, "n_runs": 2,
+    }  # fmt: skip
+    return simulate_subject(folder, **{**settings, **changes})
+
+
+def test_planted_betas_are_recovered(simulated, simulated_patterns):
+    truth = simulated.truth
+    responds = truth.voxels["responds"].to_numpy()
+    pd.testing.assert_frame_equal(truth.voxels.drop(columns="responds"), simulated_patterns.voxels)
+    names, means = simulated_patterns.means()
+    planted = truth.betas[[truth.conditions.index(name) for name in names]]
+    found = np.array([np.corrcoef(one, other)[0, 1] for one, other in zip(planted.T[responds], means.T[responds])])
+    assert np.median(found) > 0.9 and np.mean(found > 0.8) > 0.95
+    # Over conditions and voxels: also the scale is that of the planted betas.
+    slope = np.polyfit(planted[:, responds].ravel(), means[:, responds].ravel(), 1)[0]
+    assert slope == pytest.approx(1, abs=0.06)
+    assert abs(means[:, ~responds].mean()) < 0.1
+    assert not planted[:, ~responds].any()
+
+
+def test_reliability_on_a_third_of_the_conditions_finds_the_responding_voxels(simulated, simulated_patterns):
+    regular = [name for name in simulated.truth.conditions if "_" not in name]
+    chosen = select_voxels(simulated_patterns, conditions=regular, n_per_roi=30)
+    keys = ["roi", "i", "j", "k"]
+    found = chosen.voxels.merge(simulated.truth.voxels[[*keys, "responds"]], on=keys, validate="one_to_one")
+    assert len(found) == 4 * 30
+    assert found.groupby("roi")["responds"].mean().min() >= 0.9
+
+
+def test_regions_follow_their_features(simulated, features):
+    """The planted geometry is that of the feature space with the larger weight."""
+
+    def geometry(values):
+        return np.corrcoef(values)[np.triu_indices(54, 1)]
+
+    truth = simulated.truth
+    spaces = {name: geometry((one - one.mean(0)) / one.std(0)) for name, one in features.items()}
+    for roi, leading in (("V1", "pixels"), ("LO", "objects")):
+        inside = (truth.voxels["roi"] == roi).to_numpy() & truth.voxels["responds"].to_numpy()
+        fit = {name: np.corrcoef(geometry(truth.betas[:, inside]), space)[0, 1] for name, space in spaces.items()}
+        assert max(fit, key=fit.get) == leading and fit[leading] > 0.5
+
+
+def test_same_seed_same_bytes(tmp_path):
+    def contents(folder):
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+    small(tmp_path / "one")
+    small(tmp_path / "two")
+    small(tmp_path / "three", seed=1)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert set(contents(tmp_path / "one").values()).isdisjoint(
+        value for name, value in contents(tmp_path / "three").items() if "mask" not in name
+    )
+
+
+def test_a_voxel_does_not_depend_on_other_regions(tmp_path):
+    alone = small(tmp_path / "one").truth
+    more = small(tmp_path / "two", mixing={"V0": {"x": 0.0}, "V1": {"x": 1.0}}).truth
+    np.testing.assert_array_equal(more.betas[:, 10:], alone.betas)
+    assert set(np.unique(more.betas[:, :10])) == {0.0, 3.0}  # weight 0: every image alike
+
+
+def test_files_are_those_of_a_scanner(tmp_path):
+    subject = small(tmp_path, tr_s=1.5)
+    assert [path.name for path in (*subject.bold, subject.masks["V1"], subject.truth_path)] == [
+        "sub-02_task-images_run-1_bold.nii", "sub-02_task-images_run-2_bold.nii", "sub-02_roi-V1_mask.nii",
+        "sub-02_truth.h5",
+    ]  # fmt: skip
+    run = read_run(subject.bold[1], subject.events[1], subject.confounds[1])
+    assert (run.subject, run.run, run.tr_s, run.confounds.shape) == ("02", "2", 1.5, (run.n_volumes, 6))
+    # 20 s, 6 images and 1 blank of 2 + 2 s, 20 s
+    assert run.n_volumes == int(np.ceil(68 / 1.5)) and set(run.events["trial_type"]) == {*"abcdef", "blank"}
+    assert read_masks(subject.masks, subject.bold[0])["V1"].sum() == 10
+    assert nibabel.load(subject.bold[0]).get_data_dtype() == np.float32
+    orders = [list(pd.read_csv(path, sep="\t")["trial_type"]) for path in subject.events]
+    assert orders[0] != orders[1]
+
+
+def test_truth_on_disk_is_what_was_planted(tmp_path):
+    subject = small(tmp_path)
+    again = read_truth(subject.truth_path)
+    np.testing.assert_array_equal(again.betas, subject.truth.betas)
+    pd.testing.assert_frame_equal(again.voxels, subject.truth.voxels)
+    assert (again.conditions, again.mixing, again.subject) == (tuple("abcdef"), {"V1": {"x": 1.0}}, "02")
+    assert again.settings == subject.truth.settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conditions": list("abcdea")}, "conditions given twice: a"),
+        ({"conditions": ["blank", *"abcde"]}, "name of blank trials"),
+        ({"conditions": list("abcde")}, r"features 'x' have the shape \(6, 4\).*5 conditions"),
+        ({"mixing": {"V1": {"y": 1.0}}}, "unknown feature space 'y'"),
+        ({"mixing": {}}, "0 region"),
+        ({"mixing": {"../V1": {"x": 1.0}}}, "cannot name a file"),
+        ({"responding": 1.5}, "responding is 1.5; give a number up to 1"),
+        ({"noise_ar1": 1.0}, "noise_ar1 is 1.0; give a number below 1"),
+        ({"noise_sd": -1.0}, "noise_sd is -1.0; give at least 0"),
+        ({"tr_s": 0.0}, "tr_s is 0.0; give a positive number"),
+    ],
+)
+def test_impossible_simulations_are_refused(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        small(tmp_path, **changes)
