@@ -38,6 +38,7 @@ UNITS = ("percent", "raw")
 IGNORED = ("blank", NO_TRIAL_TYPE)
 """Trial types that get no regressor by default: they are the baseline."""
 
+_WHY = ("", "NaN or infinite", "constant")
 _TOO_ALIKE = 0.999
 _TOO_WEAK = 0.1
 _SINGULAR = 1e-7
@@ -70,7 +71,8 @@ def estimate_betas(
     high_pass_hz : float
         Slowest cosine drift removed, in Hz. A run of T seconds gets about 2·T·high_pass_hz drift regressors. What
         the events do more slowly than this is removed with the drift: with blocks, keep 1 / high_pass_hz well above
-        the time from one block to the next of the same condition.
+        the time from one block to the next of the same condition. Many drifts in a run filled with events multiply
+        the noise of the betas; see `noise_gain`.
     noise_model : {"ar1", "ols"}
         First-order autoregressive noise (nilearn's ``run_glm``, coefficients rounded to 0.01) or white noise.
     events : {"LSA", "LSS"}
@@ -79,7 +81,7 @@ def estimate_betas(
     units : {"percent", "raw"}
         Percent signal change (100 × beta / mean of the voxel in its run), or units of the image. One unit is the
         plateau of the response to endless stimulation, as nilearn scales its regressors: the *peak* of the response
-        to a 2-s event is about 0.4 of its beta.
+        to a 2-s event is about two thirds of its beta.
     ignore : sequence of str
         Trial types without a regressor. Events without a trial type are called ``"n/a"``.
     slice_time_ref : float
@@ -121,7 +123,7 @@ def estimate_betas(
         event_design(run, hrf=hrf, high_pass_hz=high_pass_hz, ignore=ignore, slice_time_ref=slice_time_ref)
         for run in runs
     ]
-    values, broken = [], np.zeros(len(voxels), dtype=object)
+    values, broken = [], np.zeros(len(voxels), dtype=np.int64)
     for done, (run, (_, design)) in enumerate(zip(runs, designs, strict=True), start=1):
         series = read_voxels(run.image, union)
         reasons = _unusable(series)
@@ -144,7 +146,7 @@ def estimate_betas(
         provenance=provenance(
             settings,
             step="estimate_betas",
-            runs=[_run_record(run) for run in runs],
+            runs=[_run_record(run, noise_gain(design)) for run, (_, design) in zip(runs, designs, strict=True)],
             masks={name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()},
             grid=_grid(runs[0]),
             dropped=_dropped_record(voxels, broken),
@@ -209,6 +211,29 @@ def event_design(
         )
     _check_design(run, kept, design)
     return kept, design
+
+
+def noise_gain(design: pd.DataFrame) -> float:
+    """Tell how strongly a design passes the noise of the images on to its betas.
+
+    Parameters
+    ----------
+    design : pandas.DataFrame
+        From `event_design`.
+
+    Returns
+    -------
+    float
+        Median over events of the standard deviation of a beta (least squares all) for white noise of standard
+        deviation 1: the root of the diagonal of (XᵀX)⁻¹. Between 1 and 2 for well-spaced 2-s events at a TR of 2 s;
+        above about 3, add rest between the events or lower ``high_pass_hz``.
+    """
+    values = design.to_numpy()
+    n_events = sum(str(name).startswith("event_") for name in design.columns)
+    # Through the scaled design: confounds and drifts have other sizes than events.
+    lengths = np.linalg.norm(values, axis=0)
+    inverse = np.linalg.pinv(values / lengths)
+    return float(np.median(np.linalg.norm(inverse[:n_events], axis=1) / lengths[:n_events]))
 
 
 def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
@@ -450,17 +475,17 @@ def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> Non
 
 
 def _unusable(series: np.ndarray) -> np.ndarray:
-    """Say why each voxel cannot be used: 0 where it can, else the reason. Shape (n_voxels,)."""
-    reasons = np.zeros(series.shape[1], dtype=object)
+    """Say why each voxel cannot be used: 0 where it can, else a position in `_WHY`. Shape (n_voxels,)."""
     finite = np.isfinite(series).all(axis=0)
-    reasons[~finite] = "NaN or infinite"
-    reasons[finite & (series == series[0]).all(axis=0)] = "constant"
-    return reasons
+    return np.where(~finite, 1, np.where((series == series[0]).all(axis=0), 2, 0))
 
 
 def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
-    counts = voxels.assign(why=reasons)[reasons != 0].groupby(["roi", "why"], sort=False).size()
-    found = name_ids(f"{count} {why} in {roi}" for (roi, why), count in counts.items())
+    rois = voxels["roi"].to_numpy()
+    counts = [
+        (int(np.sum((rois == roi) & (reasons == why))), _WHY[why], roi) for roi in dict.fromkeys(rois) for why in (1, 2)
+    ]
+    found = name_ids(f"{count} {why} in {roi}" for count, why, roi in counts if count)
     return InputError(
         f'{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or unusable="drop" '
         "to drop and list them."
@@ -489,12 +514,13 @@ def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.D
     return joined
 
 
-def _run_record(run: BoldRun) -> dict[str, Any]:
+def _run_record(run: BoldRun, gain: float) -> dict[str, Any]:
     return {
         "image": run.label, "image_digest": digest_file(run.image), "events_digest": digest(run.events),
         "confounds": [] if run.confounds is None else [str(name) for name in run.confounds.columns],
         "confounds_digest": None if run.confounds is None else digest(run.confounds),
         "run": run.run, "session": run.session, "n_volumes": run.n_volumes, "tr_s": run.tr_s,
+        "noise_gain": round(gain, 6),
     }  # fmt: skip
 
 
@@ -504,8 +530,11 @@ def _grid(run: BoldRun) -> dict[str, Any]:
 
 
 def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:
-    rows = voxels.assign(why=broken)[broken != 0]
-    return [{"roi": row.roi, "ijk": [int(row.i), int(row.j), int(row.k)], "why": row.why} for row in rows.itertuples()]
+    names, places = voxels["roi"].to_numpy(), voxels[["i", "j", "k"]].to_numpy()
+    return [
+        {"roi": str(names[row]), "ijk": places[row].tolist(), "why": _WHY[broken[row]]}
+        for row in np.flatnonzero(broken)
+    ]
 
 
 def _write_volumes(
@@ -519,7 +548,7 @@ def _write_volumes(
     header = nibabel.Nifti1Image(np.zeros(shape, dtype=np.float32), affine).header.copy()
     header.set_data_shape((*shape, len(values)))
     header["vox_offset"] = 352
-    with atomic_path(path) as part, ImageOpener(part, "wb") as file:
+    with atomic_path(path) as part, ImageOpener(str(part), "wb") as file:
         header.write_to(file)
         file.write(b"\0" * (352 - file.tell()))
         for row in values:

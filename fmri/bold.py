@@ -70,12 +70,24 @@ class BoldRun:
 
     @property
     def label(self) -> str:
-        """How messages name the run: its file."""
+        """How messages name the run.
+
+        Returns
+        -------
+        str
+            The name of its file.
+        """
         return Path(self.image).name
 
     @property
     def key(self) -> tuple[str, str]:
-        """Session and run."""
+        """What tells the runs of a subject apart.
+
+        Returns
+        -------
+        tuple of str
+            Session and run.
+        """
         return self.session, self.run
 
 

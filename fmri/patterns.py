@@ -81,17 +81,40 @@ class Patterns:
 
     @property
     def rois(self) -> tuple[str, ...]:
-        """The regions, in order of first appearance."""
+        """The regions.
+
+        Returns
+        -------
+        tuple of str
+            In order of first appearance.
+        """
         return tuple(dict.fromkeys(self.voxels["roi"]))
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The conditions, in order of first appearance."""
+        """The conditions.
+
+        Returns
+        -------
+        tuple of str
+            In order of first appearance.
+        """
         return tuple(dict.fromkeys(self.observations["condition"]))
 
     @property
     def subject(self) -> str:
-        """The subject whose patterns these are; empty when there is no voxel, an error when there are several."""
+        """The subject whose patterns these are.
+
+        Returns
+        -------
+        str
+            Empty when there is no voxel.
+
+        Raises
+        ------
+        InputError
+            When there are several.
+        """
         subjects = list(dict.fromkeys(self.voxels["subject"]))
         if len(subjects) > 1:
             raise InputError(f"patterns hold {len(subjects)} subjects ({name_ids(subjects)}); select one.")
@@ -99,7 +122,13 @@ class Patterns:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that identify values and tables (not the provenance)."""
+        """Identity of values and tables (not of the provenance).
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
         return digest(self.values, self.observations, self.voxels)
 
     def select(

@@ -5,6 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "adversarial": ["adversarial_interference", "adversarial_noise", "choose_targets", "confirm_saved"],
+        "descent": ["descend"],
         "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],
         "staged": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
         "stimuli": ["StimulusSet", "StoredImages", "concat_stimuli", "read_stimuli", "write_stimuli"],

@@ -1,0 +1,286 @@
+"""How reliable responses are: per voxel, per region, and the choice of voxels that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from fmri.patterns import Patterns
+from neurometamer.store import InputError, digest, name_ids
+
+MIN_CONDITIONS = 4
+ADVISED_CONDITIONS = 15
+"""Below this number of conditions Tarhan & Konkle (2020) advise against selecting voxels by reliability."""
+
+
+def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = None) -> np.ndarray:
+    """Correlate each voxel's response profile over conditions between odd and even presentations.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses; each condition needs at least two presentations.
+    conditions : sequence of str, optional
+        Conditions that make up the profile (default: all).
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voxels,)
+        Pearson correlation in [-1, 1]; 0 for a voxel whose profile is flat in one half. Not corrected for the
+        halved amount of data.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 4 conditions or a condition has only one presentation.
+
+    References
+    ----------
+    Tarhan & Konkle (2020). Reliability-based voxel selection. NeuroImage 207, 116350.
+    """
+    odd, even = _halves(patterns, conditions)
+    return _columnwise_correlation(odd, even)
+
+
+def select_voxels(
+    patterns: Patterns,
+    *,
+    conditions: Sequence[str],
+    n_per_roi: int | None = None,
+    threshold: float | None = None,
+) -> Patterns:
+    """Keep the most reliable voxels of each region and subject.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses.
+    conditions : sequence of str
+        Conditions the reliability is measured on. It has no default on purpose: choose voxels on the regular
+        images only, so that the images under test have no part in the choice (Zhang et al., 2021).
+    n_per_roi : int, optional
+        Keep this many of the most reliable voxels; a region with fewer keeps all.
+    threshold : float, optional
+        Keep voxels with at least this reliability; with `n_per_roi`, both apply.
+
+    Returns
+    -------
+    Patterns
+        All conditions, fewer voxels in their old order; ``voxels["reliability"]`` is filled and
+        ``provenance["selection"]`` says how many each region kept, of how many.
+
+    Raises
+    ------
+    InputError
+        When neither or a senseless criterion is given, no voxel of a region passes, or reliability cannot be measured.
+    """
+    if n_per_roi is None and threshold is None:
+        raise InputError("no criterion for voxels; give n_per_roi, threshold or both.")
+    if n_per_roi is not None and n_per_roi < 1:
+        raise InputError(f"n_per_roi is {n_per_roi}; give at least 1.")
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold}; give a correlation between -1 and 1.")
+    measured = voxel_reliability(patterns, conditions)
+    keep = np.zeros(len(measured), dtype=bool)
+    kept = []
+    for subject, roi, rows in _regions(patterns):
+        best = rows[np.argsort(-measured[rows], kind="stable")][:n_per_roi]
+        best = best if threshold is None else best[measured[best] >= threshold]
+        if not len(best):
+            raise InputError(
+                f"no voxel of ROI '{roi}' reaches reliability {threshold}; the best has "
+                f"{measured[rows].max():.3f}; lower the threshold or use n_per_roi."
+            )
+        keep[best] = True
+        kept.append({
+            "subject": subject, "roi": roi, "kept": len(best), "of": len(rows),
+            "fewer_than_asked": n_per_roi is not None and len(best) < n_per_roi,
+            "lowest": float(measured[best].min()), "median": float(np.median(measured[best])),
+        })  # fmt: skip
+    names = [str(name) for name in conditions]
+    few = len(set(names)) < ADVISED_CONDITIONS
+    record = {
+        "method": "split-half (odd / even presentations) Pearson correlation of the response profile over conditions",
+        "reference": "Tarhan & Konkle 2020",
+        "n_conditions": len(set(names)), "conditions_digest": digest(sorted(set(names))),
+        "n_per_roi": n_per_roi, "threshold": threshold, "regions": kept,
+        "note": f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure" if few else "",
+    }  # fmt: skip
+    marked = replace(
+        patterns,
+        voxels=patterns.voxels.assign(reliability=measured),
+        provenance={**patterns.provenance, "selection": record},
+    )
+    return marked.select(voxels=keep)
+
+
+def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None = None) -> pd.DataFrame:
+    """Measure how well the RDM of odd presentations agrees with that of even presentations, region by region.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses; each condition needs at least two presentations.
+    conditions : sequence of str, optional
+        Conditions of the RDM (default: all).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a subject and region: ``subject``, ``roi``, ``reliability`` (Spearman correlation of the two
+        1 − Spearman RDMs), ``corrected`` (Spearman–Brown: that of RDMs from twice the data; left as it is when not
+        positive, where the formula has no meaning), ``n_conditions``, ``n_voxels``, ``method``.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 4 conditions, a condition has only one presentation, or a region has fewer than 3
+        voxels.
+
+    Notes
+    -----
+    Voxels chosen by the reliability of these same conditions make this number too high.
+    """
+    from scipy.stats import spearmanr
+
+    odd, even = _halves(patterns, conditions)
+    rows = []
+    for subject, roi, columns in _regions(patterns):
+        if len(columns) < 3:
+            raise InputError(f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3.")
+        found = float(spearmanr(_spearman_rdm(odd[:, columns]), _spearman_rdm(even[:, columns])).statistic)
+        found = found if np.isfinite(found) else 0.0
+        rows.append({
+            "subject": subject, "roi": roi, "reliability": found,
+            "corrected": 2 * found / (1 + found) if found > 0 else found,
+            "n_conditions": len(odd), "n_voxels": len(columns),
+            "method": "Spearman of odd and even RDMs (1 - Spearman); corrected: Spearman-Brown",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def leave_one_run_out_accuracy(
+    patterns: Patterns, conditions: Sequence[str] | None = None, *, standardize: bool = True
+) -> pd.DataFrame:
+    """Name the condition of each response in a left-out run by its correlation with the other runs' patterns.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses of at least two runs.
+    conditions : sequence of str, optional
+        Conditions to tell apart (default: all); at least two.
+    standardize : bool
+        Divide each voxel by its standard deviation over the responses of the run, so that no voxel counts for more
+        because its percent signal change is large, as at the edge of the brain. False: as in the source.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a subject and region: ``subject``, ``roi``, ``accuracy`` (share of left-out responses named
+        correctly), ``chance`` (1 / number of conditions), ``n_conditions``, ``n_runs``, ``n_tests``, ``n_voxels``.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two runs or conditions, or a condition occurs in one run only.
+
+    Notes
+    -----
+    Within each run, each voxel's mean over the responses is taken away first (no labels are used), as in the source,
+    which splits the runs in odd and even halves where here each run is left out once. Runs should show all
+    conditions equally often.
+
+    References
+    ----------
+    Haxby et al. (2001). Distributed and overlapping representations of faces and objects in ventral temporal
+    cortex. Science 293, 2425-2430.
+    """
+    chosen = patterns if conditions is None else patterns.select(conditions=conditions)
+    runs = list(zip(chosen.observations["session"], chosen.observations["run"], strict=True))
+    run_codes, run_names = pd.factorize(pd.Index([f"{session}\x1f{run}" for session, run in runs]))
+    codes, names = pd.factorize(pd.Index(chosen.observations["condition"]))
+    if len(run_names) < 2 or len(names) < 2:
+        raise InputError(f"{len(run_names)} run(s) and {len(names)} condition(s); at least 2 of each are needed.")
+    once = [name for code, name in enumerate(names) if len(set(run_codes[codes == code])) < 2]
+    if once:
+        raise InputError(f"conditions that occur in one run only: {name_ids(once)}; leave them out with conditions.")
+    rows = []
+    for subject, roi, columns in _regions(chosen):
+        values = _centered_by_run(chosen.values[:, columns].astype(np.float64), run_codes, standardize)
+        correct = [_named_correctly(values, codes, run_codes == run) for run in range(len(run_names))]
+        rows.append({
+            "subject": subject, "roi": roi, "accuracy": float(np.concatenate(correct).mean()),
+            "chance": 1 / len(names), "n_conditions": len(names), "n_runs": len(run_names),
+            "n_tests": len(codes), "n_voxels": len(columns),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _centered_by_run(values: np.ndarray, run_codes: np.ndarray, standardize: bool) -> np.ndarray:
+    centered = values.copy()
+    for run in np.unique(run_codes):
+        rows = run_codes == run
+        centered[rows] -= centered[rows].mean(axis=0)
+        if standardize:
+            spread = centered[rows].std(axis=0)
+            centered[rows] /= np.where(spread > 0, spread, 1)
+    return centered
+
+
+def _named_correctly(values: np.ndarray, codes: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Classify the responses of one left-out run: boolean, one a response."""
+    train, train_codes = values[~test], codes[~test]
+    templates = np.stack([train[train_codes == code].mean(axis=0) for code in range(codes.max() + 1)])
+    similarity = _standard_rows(values[test]) @ _standard_rows(templates).T
+    return similarity.argmax(axis=1) == codes[test]
+
+
+def _standard_rows(values: np.ndarray) -> np.ndarray:
+    centered = values - values.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(centered, axis=1, keepdims=True)
+    return centered / np.where(lengths > 0, lengths, 1)
+
+
+def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean responses of odd and of even presentations, each (n_conditions, n_voxels)."""
+    chosen = patterns if conditions is None else patterns.select(conditions=conditions)
+    n_conditions = len(chosen.conditions)
+    if n_conditions < MIN_CONDITIONS:
+        raise InputError(
+            f"{n_conditions} condition(s); reliability needs at least {MIN_CONDITIONS} "
+            f"({ADVISED_CONDITIONS} or more are advised)."
+        )
+    numbers = chosen.observations["presentation"]
+    parity = [set(rows % 2) for _, rows in numbers.groupby(chosen.observations["condition"], sort=False)]
+    single = [name for name, found in zip(chosen.conditions, parity, strict=True) if len(found) < 2]
+    if single:
+        raise InputError(
+            f"conditions without both an odd and an even presentation: {name_ids(single)}; reliability needs each "
+            "condition at least twice: give more runs, or leave these conditions out."
+        )
+    odd = chosen.means(sorted(set(numbers[numbers % 2 == 1])))[1]
+    even = chosen.means(sorted(set(numbers[numbers % 2 == 0])))[1]
+    return odd, even
+
+
+def _columnwise_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.clip((_standard_rows(one.T) * _standard_rows(other.T)).sum(axis=1), -1, 1)
+
+
+def _spearman_rdm(values: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    rows = _standard_rows(rankdata(values, axis=1))
+    return 1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+
+
+def _regions(patterns: Patterns) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Give subject, region and voxel rows of each region."""
+    table = patterns.voxels.reset_index(drop=True)
+    for key, rows in table.groupby(["subject", "roi"], sort=False):
+        subject, roi = key
+        yield str(subject), str(roi), rows.index.to_numpy()

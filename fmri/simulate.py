@@ -1,0 +1,484 @@
+"""A simulated cortex with known truth: the files a scanner and its preprocessing would leave, and what was planted.
+
+It knows features (one row a condition), not where they come from. What is simulated is a caricature: one
+hemodynamic response for all voxels, linear summation, no spatial smoothness.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmri.bold import MOTION_COLUMNS
+from fmri.patterns import VOXEL_COLUMNS
+from neurometamer.store import (
+    InputError,
+    atomic_path,
+    duplicates,
+    file_name,
+    generator,
+    name_ids,
+    read_hdf5_array,
+    read_hdf5_attributes,
+    read_hdf5_table,
+    unknown_name,
+    write_hdf5,
+    write_table,
+)
+
+VOXEL_SIZE_MM = 2.0
+BLANK = "blank"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SimulatedTruth:
+    """What was planted in one simulated subject.
+
+    Parameters
+    ----------
+    subject : str
+        The subject's label.
+    conditions : tuple of str
+        Rows of `betas`.
+    betas : ndarray of float64, shape (n_conditions, n_voxels)
+        Planted responses in percent signal change, in the scale of `fmri.estimate_betas`; 0 in voxels that do not
+        respond.
+    voxels : pandas.DataFrame
+        ``subject``, ``roi``, ``i``, ``j``, ``k``, ``responds`` (bool), in the order in which the masks give them.
+    mixing : mapping of str to mapping of str to float
+        Region to feature space to weight.
+    settings : mapping
+        All other settings of the simulation.
+    """
+
+    subject: str
+    conditions: tuple[str, ...]
+    betas: np.ndarray
+    voxels: pd.DataFrame
+    mixing: Mapping[str, Mapping[str, float]]
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.betas.shape != (len(self.conditions), len(self.voxels)):
+            raise InputError(
+                f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} conditions and "
+                f"{len(self.voxels)} voxels."
+            )
+        missing = {*VOXEL_COLUMNS, "responds"} - set(self.voxels.columns)
+        if missing:
+            raise InputError(f"the truth's voxel table lacks {name_ids(sorted(missing))}.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SimulatedSubject:
+    """Files of one simulated subject, ready for `read_runs` and `read_masks`, and the truth.
+
+    Parameters
+    ----------
+    subject : str
+        Label without ``sub-``.
+    bold, events, confounds : tuple of Path
+        One file a run.
+    masks : mapping of str to Path
+        ROI name to mask.
+    truth : SimulatedTruth
+        What was planted.
+    truth_path : Path
+        HDF5 file of the same (`read_truth`).
+    """
+
+    subject: str
+    bold: tuple[Path, ...]
+    events: tuple[Path, ...]
+    confounds: tuple[Path, ...]
+    masks: Mapping[str, Path]
+    truth: SimulatedTruth
+    truth_path: Path
+
+
+def simulate_subject(
+    folder: str | os.PathLike[str],
+    *,
+    subject: str,
+    conditions: Sequence[str],
+    features: Mapping[str, np.ndarray],
+    mixing: Mapping[str, Mapping[str, float]],
+    seed: int,
+    voxels_per_roi: int = 60,
+    responding: float = 0.6,
+    n_runs: int = 4,
+    tr_s: float = 2.0,
+    image_s: float = 2.0,
+    gap_s: float = 2.0,
+    ends_s: float = 20.0,
+    n_blanks: int | None = None,
+    response_sd: float = 3.0,
+    response_mean: float = 3.0,
+    noise_sd: float = 1.0,
+    noise_ar1: float = 0.3,
+    drift_sd: float = 1.0,
+    motion_sd: float = 0.5,
+    baseline: float = 1000.0,
+) -> SimulatedSubject:
+    """Simulate one subject and write its files.
+
+    Parameters
+    ----------
+    folder : path-like
+        Gets ``sub-XX_task-images_run-N_bold.nii``, ``…_events.tsv``, ``…_confounds.tsv``,
+        ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
+    subject : str
+        Label, with or without ``sub-``.
+    conditions : sequence of str
+        Stimulus ids.
+    features : mapping of str to ndarray, shape (n_conditions, n_features)
+        Feature spaces; rows in the order of `conditions`.
+    mixing : mapping of str to mapping of str to float
+        Region to feature space to weight: what the region follows. A region whose weights are all 0 responds equally
+        to everything.
+    seed : int
+        Same seed, same files, byte for byte; a voxel's weights depend on seed, subject, region and its number only.
+    voxels_per_roi : int
+        Voxels in each region.
+    responding : float
+        Share of the voxels of a region that respond at all, in (0, 1].
+    n_runs : int
+        Runs; each shows every condition once, in an order of its own.
+    tr_s, image_s, gap_s, ends_s : float
+        Seconds: repetition time, image, blank after it, rest at both ends of a run (Zhang et al., 2021: 2, 2, 2, 20).
+    n_blanks : int, optional
+        Blank trials per run, at random places; by default a fifth of the conditions. Zhang et al. (2021) had 9 in 129
+        trials, but pooled five runs into one beta; with one beta an event and back-to-back trials, fewer blanks let
+        drifts and events explain each other and multiply the noise of the betas (54 conditions, 0.01 Hz: by about 5
+        with 4 blanks, 2 with 8, 26 with none).
+    response_sd, response_mean : float
+        Standard deviation (over conditions, at unit mixing weight) and mean of a responding voxel's betas, in percent
+        signal change. One unit is the plateau of an endless stimulus: a 2-s image peaks near two thirds of its beta.
+    noise_sd, noise_ar1 : float
+        Standard deviation (percent) and lag-1 correlation, in [0, 1), of the noise of a voxel.
+    drift_sd, motion_sd : float
+        Standard deviations (percent) of the slow drift and of the signal coupled to head motion.
+    baseline : float
+        Mean image intensity; voxels lie within 10 % of it.
+
+    Returns
+    -------
+    SimulatedSubject
+        Paths and truth.
+
+    Raises
+    ------
+    InputError
+        When conditions, features and mixing do not fit together, or a number is out of range.
+    """
+    label = file_name(str(subject).removeprefix("sub-"))
+    _check_simulation(conditions, features, mixing)
+    numbers = {
+        "voxels_per_roi": voxels_per_roi, "responding": responding, "n_runs": n_runs, "tr_s": tr_s, "image_s": image_s,
+        "gap_s": gap_s, "ends_s": ends_s, "response_sd": response_sd, "response_mean": response_mean,
+        "noise_sd": noise_sd, "noise_ar1": noise_ar1, "drift_sd": drift_sd, "motion_sd": motion_sd,
+        "baseline": baseline,
+        "n_blanks": round(0.2 * len(conditions)) if n_blanks is None else n_blanks,
+    }  # fmt: skip
+    _check_numbers(numbers)
+    settings = {"seed": seed, **numbers}
+    voxels = _place_voxels(label, list(mixing), voxels_per_roi)
+    betas, responds = _plant(label, conditions, features, mixing, settings)
+    truth = SimulatedTruth(
+        subject=label,
+        conditions=tuple(map(str, conditions)),
+        betas=betas,
+        voxels=voxels.assign(responds=responds),
+        mixing={roi: dict(weights) for roi, weights in mixing.items()},
+        settings=settings,
+    )
+    target = Path(folder)
+    masks = _write_masks(target, truth)
+    runs = [_write_run(target, truth, run) for run in range(1, n_runs + 1)]
+    bold, events, confounds = zip(*runs, strict=True)
+    return SimulatedSubject(
+        subject=label,
+        bold=bold,
+        events=events,
+        confounds=confounds,
+        masks=masks,
+        truth=truth,
+        truth_path=write_truth(truth, target / f"sub-{label}_truth.h5"),
+    )
+
+
+def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
+    """Write what was planted to an HDF5 file.
+
+    Parameters
+    ----------
+    truth : SimulatedTruth
+        What was planted.
+    path : path-like
+        Final file.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return write_hdf5(
+        path,
+        arrays={"betas": truth.betas},
+        tables={"voxels": truth.voxels, "conditions": pd.DataFrame({"condition": list(truth.conditions)})},
+        attributes={"subject": truth.subject, "mixing": truth.mixing, "settings": truth.settings},
+    )
+
+
+def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
+    """Read what was planted.
+
+    Parameters
+    ----------
+    path : path-like
+        File of `write_truth`.
+
+    Returns
+    -------
+    SimulatedTruth
+        Equal to what was written.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or holds something else.
+    """
+    attributes = read_hdf5_attributes(path)
+    return SimulatedTruth(
+        subject=attributes.get("subject", ""),
+        conditions=tuple(read_hdf5_table(path, "conditions")["condition"]),
+        betas=read_hdf5_array(path, "betas"),
+        voxels=read_hdf5_table(path, "voxels"),
+        mixing=attributes.get("mixing", {}),
+        settings=attributes.get("settings", {}),
+    )
+
+
+# ----------------------------------------------------------------------------------------------- the planting
+
+
+def _plant(
+    subject: str,
+    conditions: Sequence[str],
+    features: Mapping[str, np.ndarray],
+    mixing: Mapping[str, Mapping[str, float]],
+    settings: Mapping[str, Any],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw each voxel's weights and return its betas (n_conditions, n_voxels) and whether it responds."""
+    spaces = {name: _z_scored(np.asarray(values, dtype=np.float64)) for name, values in features.items()}
+    count = int(settings["voxels_per_roi"])
+    n_responding = max(1, round(settings["responding"] * count))
+    betas = np.zeros((len(conditions), count * len(mixing)))
+    responds = np.zeros(count * len(mixing), dtype=bool)
+    for place, (roi, weights) in enumerate(mixing.items()):
+        order = generator(settings["seed"], "responding", subject, roi).permutation(count)
+        for voxel in order[:n_responding]:
+            draws = generator(settings["seed"], "voxel", subject, roi, int(voxel))
+            column = place * count + int(voxel)
+            responds[column] = True
+            # Every space draws, also at weight 0: changing one weight leaves the other spaces' numbers alone.
+            parts = {
+                name: _unit(spaces[name] @ draws.standard_normal(spaces[name].shape[1])) for name in sorted(spaces)
+            }
+            profile = sum((weight * parts[name] for name, weight in weights.items()), np.zeros(len(conditions)))
+            betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
+    return betas, responds
+
+
+def _z_scored(values: np.ndarray) -> np.ndarray:
+    """Center and scale each feature over conditions; features that do not vary become 0."""
+    centered = values - values.mean(axis=0)
+    spread = centered.std(axis=0)
+    return np.where(spread > 0, centered / np.where(spread > 0, spread, 1), 0.0)
+
+
+def _unit(profile: np.ndarray) -> np.ndarray:
+    spread = profile.std()
+    return profile / spread if spread > 0 else profile
+
+
+def _place_voxels(subject: str, rois: Sequence[str], count: int) -> pd.DataFrame:
+    """Give each region two slices of its own, voxels side by side, in C order of the volume."""
+    side = int(np.ceil(np.sqrt(count / 2)))
+    tables = []
+    for place, roi in enumerate(rois):
+        index = np.sort(np.arange(side * side * 2).reshape(side, side, 2).ravel()[:count])
+        i, j, k = np.unravel_index(index, (side, side, 2))
+        tables.append(pd.DataFrame({"subject": subject, "roi": roi, "i": i + 1, "j": j + 1, "k": k + 1 + 3 * place}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape and affine of the simulated volumes: one empty voxel around everything."""
+    shape = tuple(int(truth.voxels[axis].max()) + 2 for axis in "ijk")
+    affine = np.diag([VOXEL_SIZE_MM] * 3 + [1.0])
+    affine[:3, 3] = -VOXEL_SIZE_MM * (np.array(shape) - 1) / 2
+    return (shape[0], shape[1], shape[2]), affine
+
+
+# ------------------------------------------------------------------------------------------------- the files
+
+
+def _write_masks(folder: Path, truth: SimulatedTruth) -> dict[str, Path]:
+    shape, affine = _grid(truth)
+    paths = {}
+    for roi, rows in truth.voxels.groupby("roi", sort=False):
+        mask = np.zeros(shape, dtype=np.uint8)
+        mask[rows["i"], rows["j"], rows["k"]] = 1
+        name = file_name(f"sub-{truth.subject}_roi-{roi}_mask.nii")
+        paths[str(roi)] = _save_image(folder / name, mask, affine, None)
+    return paths
+
+
+def _write_run(folder: Path, truth: SimulatedTruth, run: int) -> tuple[Path, Path, Path]:
+    """Write image, events and confounds of one run."""
+    shape, affine = _grid(truth)
+    events = _schedule(truth, run)
+    settings = truth.settings
+    end = float((events["onset"] + events["duration"]).max()) + settings["gap_s"] + settings["ends_s"]
+    n_volumes = int(np.ceil(end / settings["tr_s"]))
+    motion = _motion(truth, run, n_volumes)
+    series = _series(truth, run, events, motion)
+    volume = np.zeros((*shape, n_volumes), dtype=np.float32)
+    volume[truth.voxels["i"], truth.voxels["j"], truth.voxels["k"]] = series.T
+    stem = f"sub-{truth.subject}_task-images_run-{run}"
+    return (
+        _save_image(folder / f"{stem}_bold.nii", volume, affine, settings["tr_s"]),
+        write_table(folder / f"{stem}_events.tsv", events),
+        write_table(folder / f"{stem}_confounds.tsv", pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)),
+    )
+
+
+def _schedule(truth: SimulatedTruth, run: int) -> pd.DataFrame:
+    settings = truth.settings
+    trials = np.array([*truth.conditions, *[BLANK] * settings["n_blanks"]], dtype=object)
+    order = generator(settings["seed"], "order", truth.subject, run).permutation(len(trials))
+    onsets = settings["ends_s"] + np.arange(len(trials)) * (settings["image_s"] + settings["gap_s"])
+    return pd.DataFrame({"onset": onsets, "duration": float(settings["image_s"]), "trial_type": trials[order]})
+
+
+def _series(truth: SimulatedTruth, run: int, events: pd.DataFrame, motion: np.ndarray) -> np.ndarray:
+    """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
+    settings = truth.settings
+    parts = []
+    # Same names for conditions in truth and design; nilearn sorts them, so join by name.
+    regressors = _regressors(truth, events, len(motion))
+    for roi, rows in truth.voxels.groupby("roi", sort=False):
+        draws = generator(settings["seed"], "noise", truth.subject, roi, run)
+        count = len(rows)
+        level = settings["baseline"] * generator(settings["seed"], "baseline", truth.subject, roi).uniform(
+            0.9, 1.1, count
+        )
+        percent = regressors @ truth.betas[:, rows.index]
+        percent += settings["drift_sd"] * _columns_unit(_slow(len(motion)) @ draws.standard_normal((3, count)))
+        percent += settings["motion_sd"] * _columns_unit(motion @ draws.standard_normal((6, count)))
+        percent += settings["noise_sd"] * _ar1(draws.standard_normal((len(motion), count)), settings["noise_ar1"])
+        parts.append(level * (1 + percent / 100))
+    return np.concatenate(parts, axis=1)
+
+
+def _regressors(truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int) -> np.ndarray:
+    """Convolve each condition's events with nilearn's Glover response: (n_volumes, n_conditions)."""
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    shown = events[events["trial_type"] != BLANK]
+    # Numbered names, because nilearn makes names fit for formulas.
+    codes = {name: f"c{place:06d}" for place, name in enumerate(truth.conditions)}
+    design = make_first_level_design_matrix(
+        np.arange(n_volumes) * truth.settings["tr_s"],
+        shown.assign(trial_type=shown["trial_type"].map(codes)),
+        hrf_model="glover",
+        drift_model=None,
+    )
+    return design[list(codes.values())].to_numpy()
+
+
+def _motion(truth: SimulatedTruth, run: int, n_volumes: int) -> np.ndarray:
+    """Slow random walk of the head: mm for the first three columns, radians for the others."""
+    steps = generator(truth.settings["seed"], "motion", truth.subject, run).standard_normal((n_volumes, 6))
+    return np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
+
+
+def _slow(n_volumes: int) -> np.ndarray:
+    """Three drifts, the slowest cosines of the run: (n_volumes, 3)."""
+    time = (np.arange(n_volumes) + 0.5) / n_volumes
+    return np.cos(np.pi * np.outer(time, [1, 2, 3]))
+
+
+def _columns_unit(values: np.ndarray) -> np.ndarray:
+    centered = values - values.mean(axis=0)
+    spread = centered.std(axis=0)
+    return centered / np.where(spread > 0, spread, 1)
+
+
+def _ar1(white: np.ndarray, coefficient: float) -> np.ndarray:
+    """Turn white noise (rows = time) into AR(1) noise of the same variance, stationary from the first row."""
+    from scipy.signal import lfilter
+
+    innovation = np.sqrt(1 - coefficient**2) * white
+    innovation[0] = white[0]
+    return lfilter([1.0], [1.0, -coefficient], innovation, axis=0)
+
+
+def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, tr_s: float | None) -> Path:
+    import nibabel
+
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    if tr_s is not None:
+        image.header.set_zooms((*[VOXEL_SIZE_MM] * 3, tr_s))
+    with atomic_path(path) as part:
+        nibabel.save(image, part)
+    return path
+
+
+# ------------------------------------------------------------------------------------------------ the checks
+
+
+def _check_simulation(
+    conditions: Sequence[str], features: Mapping[str, np.ndarray], mixing: Mapping[str, Mapping[str, float]]
+) -> None:
+    again = duplicates(conditions)
+    if again:
+        raise InputError(f"conditions given twice: {name_ids(again)}; give each once.")
+    if len(conditions) < 2 or not mixing:
+        raise InputError(f"{len(conditions)} condition(s) and {len(mixing)} region(s); give at least 2 and 1.")
+    if BLANK in conditions:
+        raise InputError(f"a condition is called '{BLANK}', the name of blank trials; give it another id.")
+    for name, values in features.items():
+        if np.ndim(values) != 2 or len(values) != len(conditions) or not np.isfinite(values).all():
+            raise InputError(
+                f"features '{name}' have the shape {np.shape(values)}; give finite numbers, one row for each of the "
+                f"{len(conditions)} conditions."
+            )
+    for weights in mixing.values():
+        for name in weights:
+            if name not in features:
+                raise unknown_name("feature space", name, features)
+
+
+def _check_numbers(numbers: Mapping[str, float]) -> None:
+    at_least = {"voxels_per_roi": 1, "n_runs": 1, "n_blanks": 0, "gap_s": 0, "ends_s": 0, "response_sd": 0,
+                "noise_sd": 0, "noise_ar1": 0, "drift_sd": 0, "motion_sd": 0}  # fmt: skip
+    for name, low in at_least.items():
+        if not numbers[name] >= low:
+            raise InputError(f"{name} is {numbers[name]}; give at least {low}.")
+    for name in ("tr_s", "image_s", "baseline", "responding"):
+        if not numbers[name] > 0:
+            raise InputError(f"{name} is {numbers[name]}; give a positive number.")
+    for name in ("responding", "noise_ar1"):
+        if numbers[name] > 1 or (name == "noise_ar1" and numbers[name] == 1):
+            raise InputError(
+                f"{name} is {numbers[name]}; give a number {'up to' if name == 'responding' else 'below'} 1."
+            )

@@ -1,0 +1,503 @@
+"""Adversarial noise (AN) and adversarial interference (AI), made by gradient.
+
+AN looks like noise to people and like the photograph's class to the network; AI looks like the photograph to people
+and like another class to the network.
+
+References
+----------
+Zhang, C., Duan, X.-H., Wang, L.-Y., Li, Y.-L., Yan, B., Hu, G.-E., Zhang, R.-Y. & Tong, L. (2021). Dissociable neural
+representations of adversarially perturbed images in convolutional neural networks and the human brain. Frontiers in
+Neuroinformatics 15:677925. Their AI images for the scanner came from a greedy random search; the gradient procedure
+here is the one of their control (Supplementary Figure 4).
+Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are easily fooled. CVPR.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from neurometamer.store import (
+    InputError,
+    digest,
+    file_name,
+    generator,
+    name_ids,
+    provenance,
+    read_table,
+    unknown_name,
+)
+from stimuli_gen.descent import Descended, Objective, Start, descend
+from stimuli_gen.staged import StagedModel, predict
+from stimuli_gen.stimuli import StimulusSet, read_png, to_8bit
+
+MEAN_IMAGE = (0.485, 0.456, 0.406)
+"""The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization is."""
+
+OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "log_probability": lambda logits, target: logits.log_softmax(dim=1).gather(1, target[:, None])[:, 0],
+    "probability": lambda logits, target: logits.softmax(dim=1).gather(1, target[:, None])[:, 0],
+    "logit": lambda logits, target: logits.gather(1, target[:, None])[:, 0],
+}
+"""What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the probability; its
+logarithm has the same maximum and a gradient that does not vanish where the class is still unlikely."""
+
+TARGET_RULES = ("own", "random", "least_likely", "given")
+
+_SLACK = 0.01
+"""Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the rounding differences of
+another batch shape or device cannot turn a success into a failure when the PNG is read back."""
+
+
+# ---------------------------------------------------------------------------------------------------- targets
+
+
+def choose_targets(
+    rule: str | int | Mapping[str, Any], references: StimulusSet, model: StagedModel, seed: int = 0
+) -> dict[str, int]:
+    """Choose the class that each adversarial image shall be given by the network.
+
+    Parameters
+    ----------
+    rule : str, int or mapping
+        ``"own"``: the network's own first choice for the photograph; ``"random"``: any other class, drawn for each
+        photograph from its own generator; ``"least_likely"``; ``"given"``: the column ``target`` of the table;
+        a class index or name, for all; a CSV file with the columns ``id`` and ``target``; or a mapping id → class.
+    references : StimulusSet
+        Photographs.
+    model : StagedModel
+        The network.
+    seed : int
+        Of ``"random"``.
+
+    Returns
+    -------
+    dict of str to int
+        Reference id → class index, in the order of `references`.
+
+    Raises
+    ------
+    InputError
+        When a class is unknown or out of range, or ids are missing, repeated or unknown.
+    """
+    ids = references.ids
+    if isinstance(rule, str) and rule in ("own", "random", "least_likely"):
+        return _targets_by_network(rule, references, model, seed)
+    if isinstance(rule, str) and rule == "given":
+        if "target" not in references.table.columns:
+            raise InputError("target 'given' needs the column target in the table of photographs; it has none.")
+        rule = dict(zip(ids, references.table["target"], strict=True))
+    elif isinstance(rule, str) and (rule.lower().endswith((".csv", ".tsv"))):
+        table = read_table(rule, required=("id", "target"))
+        if table["id"].duplicated().any():
+            raise InputError(f"{rule} names id(s) more than once: {name_ids(table['id'][table['id'].duplicated()])}.")
+        rule = dict(zip(table["id"], table["target"], strict=True))
+    if not isinstance(rule, Mapping):
+        rule = dict.fromkeys(ids, rule)
+    if missing := [one for one in ids if one not in rule]:
+        raise InputError(f"no target for the photograph(s) {name_ids(missing)}; add a row for each.")
+    if unknown := [one for one in rule if one not in set(ids)]:
+        raise InputError(f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: {name_ids(ids)}.")
+    return {one: _class_index(rule[one], one, model) for one in ids}
+
+
+def _targets_by_network(rule: str, references: StimulusSet, model: StagedModel, seed: int) -> dict[str, int]:
+    found = predict(model, references.images)
+    own, least = found.argmax(axis=1), found.argmin(axis=1)
+    if rule == "random":
+        draws = [int(generator(seed, "target", one).integers(model.n_classes - 1)) for one in references.ids]
+        chosen = [draw + (draw >= first) for draw, first in zip(draws, own, strict=True)]  # skip the own class
+    else:
+        chosen = list(own if rule == "own" else least)
+    return {one: int(target) for one, target in zip(references.ids, chosen, strict=True)}
+
+
+def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
+    """Find a class by index or by its exact name."""
+    text = str(asked).strip()
+    places = [i for i, name in enumerate(model.class_names) if name == text]
+    if len(places) > 1:
+        raise InputError(f"target '{text}' of '{stimulus_id}' names {len(places)} classes; use an index: {places}.")
+    if places:
+        return places[0]
+    try:
+        number = float(text)
+    except ValueError:
+        near = difflib.get_close_matches(text, model.class_names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        rules = ", ".join(TARGET_RULES)
+        raise InputError(
+            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index from 0 to "
+            f"{model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns id and target."
+        ) from None
+    if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
+        raise InputError(
+            f"target {text} of '{stimulus_id}' is out of range; {model.name} has the classes 0 to {model.n_classes - 1}."
+        )
+    return int(number)
+
+
+# ----------------------------------------------------------------------------------------------------- making
+
+
+def adversarial_noise(
+    model: StagedModel,
+    references: StimulusSet,
+    *,
+    target: str | int | Mapping[str, Any] = "own",
+    confidence: float = 0.99,
+    objective: str = "log_probability",
+    pull: float = 1e-3,
+    noise_sd: float = 0.1,
+    step_rule: str = "l2",
+    step_size: float = 2.0,
+    max_steps: int = 500,
+    seed: int = 0,
+    batch_size: int = 8,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> StimulusSet:
+    """Make adversarial noise: from a noisy mean image up to a confident class (Zhang 2021, eq. 1; Nguyen 2015).
+
+    Raises log P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1].
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Photographs; one AN image is made for each, with the id ``<reference id>_AN``.
+    target : str, int or mapping
+        See `choose_targets`; by default the network's own class of the photograph.
+    confidence : float
+        Probability of the target at which an image is finished, on its 8-bit version; in (0, 1).
+    objective : {"log_probability", "probability", "logit"}
+        See `OBJECTIVES`.
+    pull : float
+        Weight (λ) of the squared L2 distance to the mean image, pixels in [0, 1]. Not stated in the papers.
+    noise_sd : float
+        Standard deviation of the Gaussian start noise, pixels in [0, 1]. Not stated in Zhang et al. (2021).
+    step_rule : {"l2", "sign", "raw"}
+        See `stimuli_gen.descent.STEP_RULES`.
+    step_size : float
+        In the unit of the step rule. Not stated in the papers.
+    max_steps : int
+        Steps after which an image is given up; it stays in the set with ``success = False``.
+    seed : int
+        Each image draws its noise from its own generator.
+    batch_size : int
+        See `stimuli_gen.descent.descend`.
+    resume : path-like, optional
+        Folder for finished images, to go on after an interruption.
+    progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    StimulusSet
+        Kind ``AN``. ``confidence_float`` is of the float pixels, ``confidence_png`` of the 8-bit ones;
+        ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in levels of 0 to 255.
+
+    Raises
+    ------
+    InputError
+        When the references are not photographs of the network's input size, or a setting is wrong.
+    """
+    settings = {
+        "kind": "AN", "confidence": confidence, "objective": objective, "pull": pull, "noise_sd": noise_sd,
+        "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
+    }  # fmt: skip
+    _check(model, references, settings)
+    targets = choose_targets(target, references, model, seed)
+    mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
+
+    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+        noise = generator(seed, "noise", f"{reference_id}_AN").standard_normal((3, *model.preprocessing.size))
+        return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
+
+    return _make(model, references, targets, settings, start, batch_size, resume, progress)
+
+
+def adversarial_interference(
+    model: StagedModel,
+    references: StimulusSet,
+    *,
+    target: str | int | Mapping[str, Any] = "random",
+    confidence: float = 0.99,
+    objective: str = "log_probability",
+    pull: float = 1e-3,
+    step_rule: str = "l2",
+    step_size: float = 0.5,
+    max_steps: int = 500,
+    seed: int = 0,
+    batch_size: int = 8,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> StimulusSet:
+    """Make adversarial interference: from a photograph to a wrong class, as near to the photograph as possible.
+
+    Raises log P(target) - `pull` · ‖I - photograph‖² by gradient steps within [0, 1] (Zhang 2021, control of
+    Supplementary Figure 4).
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Photographs; one AI image is made of each, with the id ``<reference id>_AI``.
+    target : str, int or mapping
+        See `choose_targets`; never the network's own class of the photograph.
+    confidence : float
+        Probability of the target at which an image is finished, on its 8-bit version; in (0, 1).
+    objective : {"log_probability", "probability", "logit"}
+        See `OBJECTIVES`.
+    pull : float
+        Weight (λ) of the squared L2 distance to the photograph, pixels in [0, 1]. Not stated in the paper.
+    step_rule : {"l2", "sign", "raw"}
+        See `stimuli_gen.descent.STEP_RULES`.
+    step_size : float
+        In the unit of the step rule. Not stated in the paper.
+    max_steps : int
+        Steps after which an image is given up; it stays in the set with ``success = False``.
+    seed : int
+        Of random targets.
+    batch_size : int
+        See `stimuli_gen.descent.descend`.
+    resume : path-like, optional
+        Folder for finished images, to go on after an interruption.
+    progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    StimulusSet
+        Kind ``AI``, columns as for `adversarial_noise`; distances are to the photograph.
+
+    Raises
+    ------
+    InputError
+        As for `adversarial_noise`, and when a target is the network's own class.
+    """
+    settings = {
+        "kind": "AI", "confidence": confidence, "objective": objective, "pull": pull,
+        "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
+    }  # fmt: skip
+    _check(model, references, settings)
+    targets = choose_targets(target, references, model, seed)
+    own = _targets_by_network("own", references, model, seed)
+    if same := [one for one in references.ids if own[one] == targets[one]]:
+        raise InputError(
+            f"the target is the network's own class for {name_ids(same)}; interference needs a wrong class: "
+            "choose another, or the target 'random'."
+        )
+    photographs = references.images
+    place = {one: row for row, one in enumerate(references.ids)}
+
+    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+        photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
+        return photograph, photograph
+
+    return _make(model, references, targets, settings, start, batch_size, resume, progress)
+
+
+def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:
+    if not len(references) or set(references.table["kind"]) != {"RE"}:
+        kinds = name_ids(sorted(set(references.table["kind"]))) or "none"
+        raise InputError(f"adversarial images are made from photographs (kind RE), not {kinds}; select(kind='RE').")
+    if tuple(references.images.shape[2:]) != model.preprocessing.size:
+        raise InputError(
+            f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees {model.preprocessing.size}; "
+            "load them with its preprocessing."
+        )
+    if not 0 < settings["confidence"] < 1:
+        raise InputError(f"confidence must be between 0 and 1, not {settings['confidence']}.")
+    if settings["objective"] not in OBJECTIVES:
+        raise unknown_name("objective", settings["objective"], OBJECTIVES)
+    if settings["pull"] < 0 or settings.get("noise_sd", 0) < 0:
+        raise InputError("pull and noise_sd must not be negative.")
+
+
+def _class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
+    gain = OBJECTIVES[objective]
+
+    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        logits, target = model.logits(images), context["target"]
+        distance = (images - context["anchor"]).square().flatten(1).sum(dim=1)
+        return pull * distance - gain(logits, target), OBJECTIVES["probability"](logits, target)
+
+    return evaluate
+
+
+def _make(
+    model: StagedModel,
+    references: StimulusSet,
+    targets: Mapping[str, int],
+    settings: Mapping[str, Any],
+    start: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    batch_size: int,
+    resume: str | os.PathLike[str] | None,
+    progress: Callable[[int, int], None] | None,
+) -> StimulusSet:
+    """Run the loop for all photographs; `start` gives first image and anchor of a reference id."""
+
+    def prepare(reference_id: str) -> Start:
+        image, anchor = start(reference_id)
+        return Start(image=image, context={"target": np.int64(targets[reference_id]), "anchor": anchor})
+
+    keys = {one: digest(settings, model.digest, one, targets[one], *start(one)) for one in references.ids}
+    made = descend(
+        _class_objective(model, settings["objective"], settings["pull"]),
+        references.ids,
+        prepare,
+        threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
+        step_size=settings["step_size"],
+        max_steps=settings["max_steps"],
+        step_rule=settings["step_rule"],
+        batch_size=batch_size,
+        device=model.device,
+        keys=keys,
+        resume=resume,
+        progress=progress,
+    )
+    images = np.stack([made[one].image for one in references.ids])
+    anchors = {one: start(one)[1] for one in references.ids}
+    table = _describe(model, references, targets, settings, made, anchors)
+    told = provenance(
+        settings, model=model.name, weights=model.weights, model_digest=model.digest,
+        references=references.digest, targets=dict(targets), device=model.device.type,
+    )  # fmt: skip
+    return _judge(model, StimulusSet(images=images, table=table, provenance=told), images, confirmed=False)
+
+
+def _describe(
+    model: StagedModel,
+    references: StimulusSet,
+    targets: Mapping[str, int],
+    settings: Mapping[str, Any],
+    made: Mapping[str, Descended],
+    anchors: Mapping[str, np.ndarray],
+) -> pd.DataFrame:
+    rows = []
+    for one, category in zip(references.ids, references.table["category"], strict=True):
+        change = to_8bit(made[one].image).astype(np.float64) - 255.0 * anchors[one]
+        rows.append(
+            {
+                "id": f"{one}_{settings['kind']}",
+                "kind": settings["kind"],
+                "reference_id": one,
+                "category": category,
+                "target_index": targets[one],
+                "target_name": model.class_names[targets[one]],
+                "confidence_float": made[one].score,
+                "confidence_png": made[one].score_shown,
+                "criterion": settings["confidence"],
+                "top1_index": -1,
+                "top1_name": "",
+                "steps": made[one].steps,
+                "success": False,
+                "confirmed": False,
+                "why_not": "",
+                "seed": settings["seed"],
+                "model": model.name,
+                "weights": model.weights,
+                "l2_8bit": float(np.sqrt(np.square(change).sum())),
+                "linf_8bit": float(np.abs(change).max()),
+                "note": "" if model.trained else "untrained network",
+            }  # fmt: skip
+        )
+    return pd.DataFrame(rows)
+
+
+# ----------------------------------------------------------------------------------------------------- judging
+
+
+def _judge(model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, confirmed: bool) -> StimulusSet:
+    """Fill in what the network says to the 8-bit pictures, and whether that meets each row's criterion."""
+    found = predict(model, to_8bit(pictures).astype(np.float32) / np.float32(255)).astype(np.float64)
+    table = stimuli.table
+    target = table["target_index"].to_numpy(dtype=int)
+    reached = found[np.arange(len(found)), target]
+    top = found.argmax(axis=1)
+    success = reached >= table["criterion"].to_numpy(dtype=float)
+    told = zip(success, reached, table["confidence_float"], table["criterion"], table["steps"], strict=True)
+    return replace(
+        stimuli,
+        table=table.assign(
+            confidence_png=reached,
+            top1_index=top,
+            top1_name=[model.class_names[i] for i in top],
+            success=success,
+            confirmed=confirmed,
+            why_not=["" if ok else _why_not(*numbers) for ok, *numbers in told],
+        ),
+    )
+
+
+def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str:
+    if as_float >= criterion:
+        return f"p = {as_float:.4f} in float but {shown:.4f} once rounded to 8 bits, below {criterion:g}"
+    return f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or a larger step size"
+
+
+def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:
+    """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network that the images were made for.
+    stimuli : StimulusSet
+        What `adversarial_noise` or `adversarial_interference` made (other kinds in it are left as they are).
+    folder : path-like
+        Where `write_stimuli` wrote them.
+
+    Returns
+    -------
+    StimulusSet
+        ``confidence_png``, ``top1_index``, ``top1_name``, ``success`` and ``why_not`` from the files,
+        ``confirmed = True``.
+
+    Raises
+    ------
+    InputError
+        When a PNG is missing, cannot be decoded or has another size, or the images were made for another network.
+    """
+    made = stimuli.table["kind"].isin(["AN", "AI"]).to_numpy()
+    if not made.any():
+        raise InputError("no adversarial images (kind AN or AI) to confirm.")
+    if not made.all():
+        ours = confirm_saved(model, stimuli.select(ids=stimuli.table["id"][made].tolist()), folder)
+        table = stimuli.table.astype({"success": object, "confirmed": object})
+        for column in ("confidence_png", "top1_index", "top1_name", "success", "confirmed", "why_not"):
+            table.loc[made, column] = ours.table[column].to_numpy()
+        return replace(stimuli, table=table)
+    _check_made_for(model, stimuli.table)
+    pictures = []
+    for one in stimuli.ids:
+        path = Path(folder) / "png" / f"{file_name(one)}.png"
+        pictures.append(read_png(path))
+        if pictures[-1].shape[1:] != model.preprocessing.size:
+            raise InputError(
+                f"{path} is {pictures[-1].shape[1:]} pixels, not {model.preprocessing.size}; write it again."
+            )
+    return _judge(model, stimuli, np.stack(pictures), confirmed=True)
+
+
+def _check_made_for(model: StagedModel, table: pd.DataFrame) -> None:
+    lacking = [name for name in ("target_index", "criterion", "confidence_float", "steps") if name not in table.columns]
+    if lacking:
+        raise InputError(f"the stimulus table lacks the column(s) {', '.join(lacking)}; it is not an adversarial set.")
+    others = table["id"][(table["model"] != model.name) | (table["weights"] != model.weights)]
+    if len(others):
+        raise InputError(
+            f"made for another network than {model.name} ({model.weights}): {name_ids(others)}; "
+            "confirm them with the network they were made for."
+        )
