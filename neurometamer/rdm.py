@@ -83,8 +83,8 @@ def compute_rdm(
     names = [str(one) for one in (range(len(values)) if ids is None else ids)]
     _check_values(values, names, place)
     products = MEASURES[measure](values)
-    spread = np.sqrt(np.diag(products))
-    correlation = products / np.outer(spread, spread)
+    squares = np.diag(products)
+    correlation = products / np.sqrt(np.outer(squares, squares))  # equal rows give exactly 1
     return 1 - np.clip(correlation[np.triu_indices(len(values), 1)], -1, 1)
 
 
@@ -564,8 +564,7 @@ def read_rdms(path: str | os.PathLike[str]) -> RDMs:
         lacking = [name for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors") if name not in file]
     if lacking:
         raise InputError(f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms.")
-    rdms = rsa.load_rdm(str(path), file_type="hdf5")
-    if "condition" in rdms.pattern_descriptors and "index" in rdms.pattern_descriptors:
-        rdms = take_conditions(rdms, range(rdms.n_cond))
+    loaded = rsa.load_rdm(str(path), file_type="hdf5")
+    rdms = take_conditions(loaded, range(loaded.n_cond))
     check_rdms(rdms, str(path))
     return rdms

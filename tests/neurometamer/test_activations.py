@@ -1,0 +1,102 @@
+"""Activations: the same numbers alone, in company and in any order; on disk as in memory; reuse; clear errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from neurometamer.activations import Activations, compute_activations, read_activations
+from neurometamer.store import InputError, write_hdf5
+from stimuli_gen.regular import Preprocessing
+from stimuli_gen.staged import stage_model
+from stimuli_gen.stimuli import StimulusSet
+
+STAGES = {"one/conv": "0", "one/relu": "1", "two": "3", "out": "6", "softmax": "softmax"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 24, 5, stride=2), torch.nn.ReLU(inplace=True), torch.nn.Conv2d(24, 32, 3),
+        torch.nn.ReLU(inplace=True), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(128, 10),
+    )  # fmt: skip
+    gray = Preprocessing(size=(48, 48), resize=48, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+    return stage_model(
+        network, stages=STAGES, preprocessing=gray, class_names=[f"c{i}" for i in range(10)], name="tiny",
+        weights="random", trained=False,
+    )  # fmt: skip
+
+
+def images(n: int, seed: int = 0) -> StimulusSet:
+    ids = [f"im{i:02d}" for i in range(n)]
+    pixels = np.random.default_rng(seed).random((n, 3, 48, 48), dtype=np.float32)
+    return StimulusSet(images=pixels, table=pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids}))
+
+
+def test_values_are_the_networks_own(model):
+    stimuli = images(5)
+    found = compute_activations(model, stimuli, batch_size=4)
+    with torch.no_grad():
+        normalized = (torch.from_numpy(stimuli.images) - 0.5) / 0.5
+        conv = model.network[0](normalized)
+        out = model.network(normalized)
+    assert found.stages == tuple(STAGES)
+    # another batch size: float32 sums in another order
+    np.testing.assert_allclose(found.read("one/conv"), conv.flatten(1).numpy(), atol=1e-5)  # not yet rectified in place
+    np.testing.assert_allclose(found.read("softmax"), out.softmax(1).numpy(), atol=1e-6)
+    assert found.read("one/conv").min() < 0 <= found.read("one/relu").min()
+    assert found.n_units["two"] == found.read("two").shape[1] == 32 * 20 * 20
+
+
+def test_an_image_does_not_depend_on_its_companions(model):
+    stimuli = images(11)
+    together = compute_activations(model, stimuli, batch_size=4)
+    order = ["im09", "im02", "im10", "im00", "im05"]
+    some = compute_activations(model, stimuli.select(ids=order), batch_size=4)
+    alone = compute_activations(model, stimuli.select(ids=["im10"]), batch_size=4)
+    for stage in together.stages:
+        whole = together.read(stage)
+        assert np.array_equal(some.read(stage), whole[[int(one[2:]) for one in order]])
+        assert np.array_equal(alone.read(stage), whole[[10]])
+
+
+def test_disk_equals_memory_and_is_not_computed_twice(model, tmp_path):
+    stimuli, path, seen = images(6), tmp_path / "a.h5", []
+    stored = compute_activations(model, stimuli, path=path, progress=lambda done, total: seen.append((done, total)))
+    memory = compute_activations(model, stimuli)
+    assert seen == [(6, 6)]
+    assert stored.ids == memory.ids == stimuli.ids
+    assert stored.provenance == memory.provenance
+    for stage in STAGES:
+        assert np.array_equal(stored.read(stage), memory.read(stage))
+        assert stored.read(stage).dtype == np.float32
+    again = compute_activations(model, stimuli, path=path, progress=lambda *_: pytest.fail("computed again"))
+    assert again.n_units == memory.n_units
+    compute_activations(model, images(6, seed=1), path=path)  # other images: made anew
+    assert not np.array_equal(read_activations(path).read("two"), memory.read("two"))
+
+
+def test_stages_stay_in_the_networks_order(model):
+    found = compute_activations(model, images(2), stages=["two", "one/conv"])
+    assert found.stages == ("one/conv", "two")
+    with pytest.raises(InputError, match="unknown stage 'out'"):
+        found.read("out")
+
+
+def test_nothing_is_left_behind_or_written_over(model, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute_activations(model, images(3), path=tmp_path / "a.h5", progress=stop)
+    assert not list(tmp_path.iterdir())
+    other = write_hdf5(tmp_path / "mine.h5", arrays={"x": np.zeros(3)})
+    with pytest.raises(InputError, match="does not hold activations"):
+        compute_activations(model, images(3), path=other)
+    with pytest.raises(InputError, match="unknown stage of tiny 'tow'; did you mean 'two'"):
+        compute_activations(model, images(3), stages=["tow"])
+    with pytest.raises(InputError, match="shape"):
+        Activations(ids=("a",), stages=("s",), n_units={"s": 2}, arrays={"s": np.zeros((2, 2))})
