@@ -18,13 +18,14 @@ DIFFERENCE = "RE-AI minus RE-AN"
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """One table on the page, all cells as text; `n_rows` counts the rows of the file, shown or not."""
+    """One table on the page, all cells as text; `n_rows` counts the file's rows, `same` holds its constant columns."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     n_rows: int
     source: str = ""
+    same: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,6 +232,25 @@ def format_number(value: float, digits: int = 2) -> str:
     return ("−" if value < 0 and float(text) else "") + text
 
 
+def names_height(names: Sequence[str], width: float) -> float:
+    """Say how much room the tick names of an x axis take, so that long names do not eat the panel.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One a tick.
+    width : float
+        Of the axes, inches.
+
+    Returns
+    -------
+    float
+        Inches; more than .25 when the names would touch side by side and are slanted.
+    """
+    longest = max(len(name) for name in names)
+    return 0.25 if longest * 0.085 <= width / len(names) else 0.25 + 0.052 * longest
+
+
 def name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
     """Name the ticks of an x axis; slanted when the names would touch.
 
@@ -244,10 +263,8 @@ def name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
     width : float
         Of the axes, inches.
     """
-    longest = max(len(name) for name in names)
-    touching = longest * 0.085 > width / len(names)
     axes.set_xticks(range(len(names)), names, parse_math=False)
-    if touching:
+    if names_height(names, width) > 0.25:
         axes.tick_params(axis="x", labelrotation=40)
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

@@ -32,6 +32,7 @@ from neurometamer.figure_style import (
     format_number,
     join_note,
     name_axis,
+    names_height,
     need_columns,
     new_figure,
     order_places,
@@ -355,7 +356,9 @@ def similarity_bars(table: pd.DataFrame, *, system: str = "brain", stamp: str = 
         "Whiskers: interval. Method: " + (describe_methods(rows) or "not named in the table"), describe_sizes(rows)
     )
     with figure_style():
-        figure = new_figure(width * per_row + 0.7, 3.1 * -(-len(subjects) // per_row), stamp, note)
+        figure = new_figure(
+            width * per_row + 0.7, (2.6 + names_height(places, width)) * -(-len(subjects) // per_row), stamp, note
+        )
         panels = panel_grid(figure, len(subjects), per_row)
         for panel, subject in zip(panels, subjects, strict=True):
             _draw_pairs(panel, rows[rows["subject"] == subject], places)
@@ -507,7 +510,9 @@ def layer_roi_lines(table: pd.DataFrame, *, kind: str = "RE", stamp: str = "") -
     note = join_note(about, describe_methods(mean), _ceiling_name(mean), describe_sizes(mean))
     width = max(2.5, 0.3 * len(layers))
     with figure_style():
-        figure = new_figure(width * per_row + 0.7, 2.5 * -(-len(rois) // per_row), stamp, note)
+        figure = new_figure(
+            width * per_row + 0.7, (1.85 + names_height(layers, width)) * -(-len(rois) // per_row), stamp, note
+        )
         panels = panel_grid(figure, len(rois), per_row)
         for panel, roi in zip(panels, rois, strict=True):
             of_roi = mean[mean["roi"] == roi].drop_duplicates("layer").set_index("layer").reindex(layers)
@@ -560,14 +565,16 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     about = f"Lines: mean over {n_subjects} subject(s); small symbols: each subject"
     with figure_style():
         note = join_note("Trained on RE. " + about, describe_methods(table))
-        figure = new_figure(width * per_row + 0.7, 2.5 * -(-len(rois) // per_row), stamp, note)
+        figure = new_figure(
+            width * per_row + 0.7, (1.85 + names_height(layers, width)) * -(-len(rois) // per_row), stamp, note
+        )
         panels = panel_grid(figure, len(rois), per_row)
         for panel, roi in zip(panels, rois, strict=True):
             _draw_tests(panel, table[table["roi"] == roi], layers)
             name_axis(panel, layers, width)
             panel.set_title(roi, parse_math=False)
         for panel in panels[::per_row]:
-            panel.set_ylabel("r, measured and predicted")
+            panel.set_ylabel("prediction accuracy, r")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3)
         return figure

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -313,6 +313,13 @@ def _grid(table: pd.DataFrame, caption: str, source: str, limit: int = LONG_TABL
     return Grid(caption=caption, columns=list(map(str, table.columns)), rows=rows, n_rows=len(table), source=source)
 
 
+def _folded(table: pd.DataFrame, caption: str, source: str) -> Grid:
+    """Say once what is the same in all rows (method, weights …), so that the table fits a page."""
+    same = [name for name in table.columns[1:] if len(table) > 1 and table[name].nunique(dropna=False) == 1]
+    grid = _grid(table.drop(columns=same), caption, source)
+    return replace(grid, same=[(str(name), cell_text(table[name].iloc[0])) for name in same])
+
+
 def _all_tables(study: Study) -> list[Grid]:
     captions = {
         "similarity": "RE–AN and RE–AI similarity",
@@ -322,12 +329,12 @@ def _all_tables(study: Study) -> list[Grid]:
         "recovery": "Planted and found",
     }
     out = [
-        _grid(table, _titled(captions[name], study.brain_stamp), f"tables/{name}.csv")
+        _folded(table, _titled(captions[name], study.brain_stamp), f"tables/{name}.csv")
         for name, table in study.tables.items()
     ]
     if study.stimuli is not None:
         table = study.stimuli.table.dropna(axis="columns", how="all")
-        out.append(_grid(table, _titled("Stimuli", study.network_stamp), "stimuli/stimuli.csv"))
+        out.append(_folded(table, _titled("Stimuli", study.network_stamp), "stimuli/stimuli.csv"))
     return out
 
 

@@ -260,6 +260,7 @@ def test_first_screen_says_what_the_tables_say(page: tuple[Path, str]) -> None:
         assert layer == of_roi.idxmax()
     text = page[1]
     assert text.index("RE–AN &gt; RE–AI at 2 of 9 layers") < text.index('<section id="stimuli"')
+    assert f"<strong>method</strong> {METHOD}; <strong>n</strong> 16; <strong>model</strong>" in text
     for words in ("✓ pass", "✗ fail", "Simulated cortex:", "max_steps", "0123456789abcdef", CEILING, METHOD):
         assert words in unescape(text)
 
