@@ -7,195 +7,54 @@ no figure leaves without saying what it shows. Colors are those of Okabe & Ito, 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, atomic_path
+from neurometamer.figure_style import (
+    COLORS,
+    FAINT,
+    HATCHES,
+    INK,
+    KINDS,
+    MARKERS,
+    MATRIX_COLORMAP,
+    PAIRS,
+    PALE,
+    RDM_COLORMAP,
+    STAMP,
+    clip_name,
+    describe_methods,
+    describe_sizes,
+    figure_style,
+    format_number,
+    join_note,
+    name_axis,
+    names_height,
+    need_columns,
+    new_figure,
+    order_places,
+    panel_grid,
+    save_figure,
+)
+from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROI_ORDER = ("V1", "V2", "V3", "V4", "LO")
-"""Early to late; areas of other names follow in table order."""
-
-KINDS = {"RE": "regular", "AN": "adversarial\nnoise", "AI": "adversarial\ninterference"}
-PAIRS = {"RE-AN": "RE–AN", "RE-AI": "RE–AI"}
-COLORS = {"RE": "#333333", "AN": "#D55E00", "AI": "#0072B2", "RE-AN": "#D55E00", "RE-AI": "#0072B2"}
-MARKERS = {"RE": "o", "AN": "s", "AI": "^"}
-HATCHES = {"RE-AN": "////", "RE-AI": ""}
-RDM_COLORMAP = "viridis"
-MATRIX_COLORMAP = "cividis"
-INK, FAINT, PALE = "#222222", "#767676", "#d9d9d9"
-
-STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.labelsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FAINT,
-    "axes.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "grid.color": PALE,
-    "grid.linewidth": 0.6,
-    "hatch.linewidth": 0.7,
-    "legend.frameon": False,
-    "svg.hashsalt": "neurometamer",
-    "svg.fonttype": "path",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "figure.constrained_layout.h_pad": 0.06,
-    "figure.constrained_layout.w_pad": 0.06,
-}
-
-
-# ------------------------------------------------------------------------------------------- frame of a figure
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Draw with our settings whatever the user's matplotlibrc says; theirs are back afterwards."""
-    from matplotlib import style
-
-    with style.context(["default", STYLE]):
-        yield
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write a figure as SVG and as PNG, each atomically; equal figures give equal bytes.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The figure.
-    path : path-like
-        Final name without suffix; ``.svg`` and ``.png`` are added.
-
-    Returns
-    -------
-    tuple of Path
-        The SVG and the PNG (150 dots per inch; raster parts of the SVG have that resolution too).
-    """
-    svg, png = (Path(f"{os.fspath(path)}.{suffix}") for suffix in ("svg", "png"))
-    with _style():
-        with atomic_path(svg) as part:
-            figure.savefig(part, format="svg", dpi=150, metadata={"Date": None})
-        with atomic_path(png) as part:
-            figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
-    return svg, png
-
-
-def _frame(width: float, height: float, stamp: str, note: str) -> Figure:
-    """Make a figure (inches) with the stamp above and the note below, outside every axes."""
-    from matplotlib.figure import Figure
-
-    note = textwrap.fill(note, int(width * 15.5))
-    extra = 0.34 * bool(stamp) + 0.155 * (note.count("\n") + 1) * bool(note)
-    figure = Figure(figsize=(width, height + extra), layout="constrained", facecolor="white")
-    if stamp:
-        _draw_stamp(figure, stamp, 1 - 0.12 / (height + extra))
-    if note:
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color=FAINT, linespacing=1.25)
-    return figure
-
-
-def _draw_stamp(figure: Figure, stamp: str, y: float) -> None:
-    box = {"boxstyle": "round,pad=0.3", "facecolor": "#FFF3C4", "edgecolor": "#8A6D00", "linewidth": 0.8}
-    # suptitle, not text: constrained layout keeps the axes out of its way.
-    figure.suptitle(stamp.upper(), x=0.985, y=y, ha="right", va="top", fontsize=8, fontweight="bold", bbox=box)
-
-
-def _need(table: pd.DataFrame, what: str, columns: Iterable[str]) -> None:
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise InputError(f"the {what} table lacks the column(s) {', '.join(missing)}.")
-    if table.empty:
-        raise InputError(f"the {what} table has no rows to draw.")
-
-
-def order_places(names: Iterable[object]) -> list[str]:
-    """Put the names of ROIs in the order V1, V2, V3, V4, LO; other names (layers too) keep the order they come in.
-
-    Parameters
-    ----------
-    names : iterable
-        Names, repeated or not.
-
-    Returns
-    -------
-    list of str
-        Each name once.
-
-    Examples
-    --------
-    >>> order_places(["LO", "FFA", "V1", "LO"])
-    ['V1', 'LO', 'FFA']
-    """
-    found = list(dict.fromkeys(map(str, names)))
-    return [name for name in ROI_ORDER if name in found] + [name for name in found if name not in ROI_ORDER]
-
-
-def _clip(text: object, length: int) -> str:
-    """Cut a class name at its first comma and, if still too long, with an ellipsis."""
-    name = str(text).split(",")[0].strip()
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
-
-
-def format_number(value: float, digits: int = 2) -> str:
-    """Write .31 and −.05, as papers do for numbers that stay within ±1."""
-    if not np.isfinite(value):
-        return "–"
-    text = f"{abs(value):.{digits}f}"
-    text = text[1:] if text.startswith("0.") else text
-    return ("−" if value < 0 and float(text) else "") + text
-
-
-def _name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
-    """Name the ticks of an x axis `width` inches wide; slanted when the names would touch."""
-    longest = max(len(name) for name in names)
-    touching = longest * 0.085 > width / len(names)
-    axes.set_xticks(range(len(names)), names)
-    if touching:
-        axes.tick_params(axis="x", labelrotation=40)
-        for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
-    axes.set_xlim(-0.6, len(names) - 0.4)
-
-
-def _grid(figure: Figure, n_panels: int, per_row: int) -> list[Axes]:
-    n_rows = -(-n_panels // per_row)
-    panels = figure.subplots(n_rows, min(per_row, n_panels), sharey=True, squeeze=False).ravel().tolist()
-    for panel in panels[n_panels:]:
-        panel.set_axis_off()
-    return panels[:n_panels]
-
-
-def describe_sizes(table: pd.DataFrame) -> str:
-    """Say how many photographs the rows rest on, when the table tells."""
-    if "n" not in table.columns or table["n"].dropna().empty:
-        return ""
-    low, high = int(table["n"].min()), int(table["n"].max())
-    return f"n = {low} photographs" if low == high else f"n = {low} to {high} photographs"
-
-
-def _methods(table: pd.DataFrame) -> str:
-    names = list(dict.fromkeys(table["method"].dropna().astype(str))) if "method" in table.columns else []
-    return "; ".join(names)
-
-
-def _note(*parts: str) -> str:
-    return ". ".join(part.rstrip(".") for part in parts if part) + "."
+__all__ = [
+    "encoding_bars",
+    "layer_roi_lines",
+    "layer_roi_matrix",
+    "percentile_rdm",
+    "rdm_heatmaps",
+    "save_figure",
+    "similarity_bars",
+    "stimulus_sheet",
+]
 
 
 # ------------------------------------------------------------------------------------------------------ stimuli
@@ -240,14 +99,14 @@ def stimulus_sheet(
     InputError
         When columns are missing or images and rows differ in number.
     """
-    _need(table, "stimulus", ("id", "kind", "reference_id"))
+    need_columns(table, "stimulus", ("id", "kind", "reference_id"))
     if len(images) != len(table):
         raise InputError(f"{len(images)} images came with a table of {len(table)} rows; one row an image is needed.")
     everyone = list(dict.fromkeys(table["reference_id"].astype(str)))
     shown = everyone[first : first + limit]
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     rows_at = {(str(row.reference_id), row.kind): index for index, row in enumerate(table.itertuples())}
-    with _style():
+    with figure_style():
         sheet = _Sheet(len(shown), len(kinds), blocks, stamp, len(everyone))
         for rank, name in enumerate(shown):
             sheet.name_row(rank, name)
@@ -277,7 +136,7 @@ class _Sheet:
         self.height = self.top + self.per_block * (self.side + self.caption) + 0.3
         self.figure = Figure(figsize=(self.width, self.height), facecolor="white")
         if stamp:
-            _draw_stamp(self.figure, stamp, 1 - 0.1 / self.height)
+            self.figure.text(0.985, 1 - 0.1 / self.height, stamp.upper(), ha="right", va="top", **STAMP)
         text = "✗ dashed frame: the criterion was not met on the saved file. p: the network's confidence there."
         if n_rows < n_all:
             text = f"{n_rows} of {n_all} photographs are shown, {n_all - n_rows} are not.  {text}"
@@ -338,7 +197,7 @@ def _failed(row: pd.Series) -> bool:
 
 def _caption(row: pd.Series, failed: bool) -> str:
     name, target, confidence = (row.get(key) for key in ("top1_name", "target_name", "confidence_png"))
-    first = "" if name is None or pd.isna(name) else _clip(name, 20)
+    first = "" if name is None or pd.isna(name) else clip_name(name, 20)
     missed = failed and target is not None and not pd.isna(target) and str(target) not in ("", str(name))
     second = "" if confidence is None or pd.isna(confidence) else f"p = {format_number(float(confidence), 3)}"
     if missed:
@@ -411,6 +270,9 @@ def rdm_heatmaps(
     InputError
         When titles or conditions do not fit the matrices.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     matrices = np.asarray(matrices, dtype=float)
     n_rows, n_columns, n = matrices.shape[:3]
     if matrices.shape != (len(row_titles), len(column_titles), n, n) or (conditions and len(conditions) != n):
@@ -422,35 +284,40 @@ def rdm_heatmaps(
     width = -(-n_columns // n_bands)
     named = 0 < len(conditions) <= 16
     note = "Percentile of each dissimilarity among the pairs of its own RDM; same order of photographs everywhere"
-    with _style():
+    with figure_style():
         size = (1.42 * width + 1.0 + 0.9 * named, 1.42 * n_bands * n_rows + 0.35 * n_bands)
-        figure = _frame(max(size[0], 4.6), size[1], stamp, note + ("." if named else f" ({n} photographs)."))
-        panels = figure.subplots(n_bands * n_rows, width, squeeze=False)
-        drawn = None
-        for place in np.ndindex(n_bands * n_rows, width):
-            axes, column, row = panels[place], place[0] // n_rows * width + place[1], place[0] % n_rows
-            axes.set(xticks=[], yticks=[])
+        figure = new_figure(max(size[0], 4.6), size[1], stamp, note + ("." if named else f" ({n} photographs)."))
+        # One low empty row between bands keeps them apart.
+        heights = (([1.0] * n_rows + [0.12]) * n_bands)[:-1]
+        panels: Any = figure.subplots(len(heights), width, squeeze=False, gridspec_kw={"height_ratios": heights})
+        colors = ScalarMappable(Normalize(0, 100), RDM_COLORMAP)
+        for line, column_in_band in np.ndindex(panels.shape):
+            axes, (band, row) = panels[line, column_in_band], divmod(line, n_rows + 1)
+            column = band * width + column_in_band if row < n_rows else n_columns
             if column >= n_columns:
                 axes.set_axis_off()
                 continue
-            drawn = _draw_rdm(axes, matrices[row, column])
+            _draw_rdm(axes, matrices[row, column])
             if row == 0:
                 axes.set_title(column_titles[column], fontsize=9, parse_math=False)
-            if place[1] == 0:
-                axes.set_ylabel(row_titles[row], fontsize=10, fontweight="bold", parse_math=False)
-                if named:
-                    names = [_clip(name, 14) for name in conditions]
-                    axes.set_yticks(range(n), names, fontsize=min(6.5, 92 / n), parse_math=False)
-                    axes.tick_params(axis="y", length=0, pad=2)
-        bar = figure.colorbar(drawn, ax=panels, shrink=min(1, 3 / size[1]), aspect=25, pad=0.015, ticks=[0, 50, 100])
+            if column_in_band == 0:
+                _name_rdm(axes, row_titles[row], conditions if named else ())
+        bar = figure.colorbar(colors, ax=panels, shrink=min(1, 3 / size[1]), aspect=25, pad=0.015, ticks=[0, 50, 100])
         bar.set_label("dissimilarity, percentile")
         return figure
 
 
-def _draw_rdm(axes: Axes, rdm: np.ndarray) -> Any:
-    axes.set_facecolor(PALE)
+def _draw_rdm(axes: Axes, rdm: np.ndarray) -> None:
+    axes.set(xticks=[], yticks=[], facecolor=PALE)
     axes.spines[:].set_visible(False)
-    return axes.imshow(percentile_rdm(rdm), cmap=RDM_COLORMAP, vmin=0, vmax=100, interpolation="nearest")
+    axes.imshow(percentile_rdm(rdm), cmap=RDM_COLORMAP, vmin=0, vmax=100, interpolation="nearest")
+
+
+def _name_rdm(axes: Axes, title: str, conditions: Sequence[str]) -> None:
+    axes.set_ylabel(title, fontsize=10, fontweight="bold", parse_math=False)
+    names = [clip_name(name, 14) for name in conditions]
+    axes.set_yticks(range(len(names)), names, fontsize=6, parse_math=False)
+    axes.tick_params(axis="y", length=0, pad=2)
 
 
 # --------------------------------------------------------------------------------------------------- similarity
@@ -478,20 +345,24 @@ def similarity_bars(table: pd.DataFrame, *, system: str = "brain", stamp: str = 
     InputError
         When columns are missing or no row belongs to `system`.
     """
-    _need(table, "similarity", ("system", "subject", "place", "pair", "similarity", "ci_low", "ci_high"))
+    need_columns(table, "similarity", ("system", "subject", "place", "pair", "similarity", "ci_low", "ci_high"))
     rows = table[(table["system"] == system) & table["pair"].isin(list(PAIRS))]
-    _need(rows, f"similarity ({system})", ())
+    need_columns(rows, f"similarity ({system})", ())
     rows = rows.assign(subject=rows["subject"].fillna("").astype(str), place=rows["place"].astype(str))
     places, subjects = order_places(rows["place"]), list(dict.fromkeys(rows["subject"]))
     per_row = min(len(subjects), 4)
     width = max(0.56 * len(places), 5.2 if len(subjects) == 1 else 2.3)
-    note = _note("Whiskers: " + (_methods(rows) or "interval of the table"), describe_sizes(rows))
-    with _style():
-        figure = _frame(width * per_row + 0.7, 3.1 * -(-len(subjects) // per_row), stamp, note)
-        panels = _grid(figure, len(subjects), per_row)
+    note = join_note(
+        "Whiskers: interval. Method: " + (describe_methods(rows) or "not named in the table"), describe_sizes(rows)
+    )
+    with figure_style():
+        figure = new_figure(
+            width * per_row + 0.7, (2.6 + names_height(places, width)) * -(-len(subjects) // per_row), stamp, note
+        )
+        panels = panel_grid(figure, len(subjects), per_row)
         for panel, subject in zip(panels, subjects, strict=True):
             _draw_pairs(panel, rows[rows["subject"] == subject], places)
-            _name_axis(panel, places, width)
+            name_axis(panel, places, width)
             panel.set_title(subject, parse_math=False)
         for panel in panels[::per_row]:
             panel.set_ylabel("similarity of RDMs")
@@ -503,9 +374,14 @@ def similarity_bars(table: pd.DataFrame, *, system: str = "brain", stamp: str = 
 def _draw_pairs(axes: Axes, rows: pd.DataFrame, places: Sequence[str]) -> None:
     """Draw two bars a place; whiskers as lines, because a bootstrap interval need not contain its estimate."""
     for shift, pair in ((-0.2, "RE-AN"), (0.2, "RE-AI")):
-        of_pair = rows[rows["pair"] == pair].drop_duplicates("place").set_index("place").reindex(places)
+        of_pair = rows[rows["pair"] == pair].drop_duplicates("place").set_index("place").reindex(list(places))
         x = np.arange(len(places)) + shift
-        style = {"facecolor": COLORS[pair], "edgecolor": "white", "hatch": HATCHES[pair], "linewidth": 0}
+        style: dict[str, Any] = {
+            "facecolor": COLORS[pair],
+            "edgecolor": "white",
+            "hatch": HATCHES[pair],
+            "linewidth": 0,
+        }
         axes.bar(x, of_pair["similarity"].astype(float), 0.38, label=PAIRS[pair], **style)
         low, high = of_pair["ci_low"].to_numpy(dtype=float), of_pair["ci_high"].to_numpy(dtype=float)
         known = np.isfinite(low) & np.isfinite(high)
@@ -521,9 +397,9 @@ def _draw_pairs(axes: Axes, rows: pd.DataFrame, places: Sequence[str]) -> None:
 
 def _mean_rows(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Rows of the mean over subjects; where a table has none, the mean of the subjects' rows."""
-    _need(table, "layer by ROI", ("subject", "roi", "layer", "similarity"))
+    need_columns(table, "layer by ROI", ("subject", "roi", "layer", "similarity"))
     rows = table[table["kind"] == kind] if "kind" in table.columns else table
-    _need(rows, f"layer by ROI ({kind})", ())
+    need_columns(rows, f"layer by ROI ({kind})", ())
     if (rows["subject"] == "mean").any():
         return rows[rows["subject"] == "mean"]
     numbers = [c for c in ("similarity", "ceiling_low", "ceiling_high") if c in rows.columns]
@@ -568,23 +444,29 @@ def layer_roi_matrix(table: pd.DataFrame, *, kind: str = "RE", stamp: str = "") 
     """
     rows = _mean_rows(table, kind)
     rois, layers = order_places(rows["roi"]), list(dict.fromkeys(rows["layer"].astype(str)))
-    values = rows.pivot_table(index="layer", columns="roi", values="similarity", sort=False).reindex(layers)[rois]
+    unique = rows.drop_duplicates(["layer", "roi"])
+    values = unique.pivot(index="layer", columns="roi", values="similarity").reindex(index=layers, columns=rois)
     grid, ceilings = values.to_numpy(dtype=float), _ceilings(rows)
     heads = [roi + ("\n" + "–".join(map(format_number, ceilings[roi])) if roi in ceilings else "") for roi in rois]
     under = "Under each ROI: its noise ceiling, low–high" if ceilings else ""
-    note = _note("Mean over subjects; frame: best layer of the ROI", under, _ceiling_name(rows), describe_sizes(rows))
-    with _style():
-        figure = _frame(max(5.6, 0.95 * len(rois) + 2.2), 0.36 * len(layers) + 1.1, stamp, note)
+    note = join_note(
+        "Mean over subjects; frame: best layer of the ROI", under, _ceiling_name(rows), describe_sizes(rows)
+    )
+    with figure_style():
+        figure = new_figure(max(5.6, 0.95 * len(rois) + 2.2), 0.36 * len(layers) + 1.1, stamp, note)
         axes = figure.subplots()
-        drawn = axes.imshow(grid, cmap=MATRIX_COLORMAP, aspect="auto", vmin=min(0.0, float(np.nanmin(grid))))
+        drawn = axes.imshow(grid, cmap=MATRIX_COLORMAP, aspect="auto", vmin=float(np.nanmin(grid, initial=0.0)))
         axes.spines[:].set_visible(False)
         axes.set_xticks(range(len(rois)), heads, parse_math=False)
         axes.set_yticks(range(len(layers)), layers, parse_math=False)
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         for row, column in np.argwhere(np.isfinite(grid)):
-            bright = drawn.norm(grid[row, column]) > 0.55
+            bright = grid[row, column] > 0.45 * drawn.get_clim()[0] + 0.55 * drawn.get_clim()[1]
             best = grid[row, column] == np.nanmax(grid[:, column])
-            style = {"color": "black" if bright else "white", "fontweight": "bold" if best else "normal"}
+            style: dict[str, Any] = {
+                "color": "black" if bright else "white",
+                "fontweight": "bold" if best else "normal",
+            }
             axes.text(column, row, format_number(grid[row, column]), ha="center", va="center", **style)
             if best:
                 axes.add_patch(_cell_frame(column, row, style["color"]))
@@ -625,11 +507,13 @@ def layer_roi_lines(table: pd.DataFrame, *, kind: str = "RE", stamp: str = "") -
     rois, layers = order_places(mean["roi"]), list(dict.fromkeys(mean["layer"].astype(str)))
     ceilings, per_row = _ceilings(mean), min(3, len(rois))
     about = "Line: mean over subjects, band around it: interval; dots: subjects; gray: noise ceiling"
-    note = _note(about, _methods(mean), _ceiling_name(mean), describe_sizes(mean))
+    note = join_note(about, describe_methods(mean), _ceiling_name(mean), describe_sizes(mean))
     width = max(2.5, 0.3 * len(layers))
-    with _style():
-        figure = _frame(width * per_row + 0.7, 2.5 * -(-len(rois) // per_row), stamp, note)
-        panels = _grid(figure, len(rois), per_row)
+    with figure_style():
+        figure = new_figure(
+            width * per_row + 0.7, (1.85 + names_height(layers, width)) * -(-len(rois) // per_row), stamp, note
+        )
+        panels = panel_grid(figure, len(rois), per_row)
         for panel, roi in zip(panels, rois, strict=True):
             of_roi = mean[mean["roi"] == roi].drop_duplicates("layer").set_index("layer").reindex(layers)
             if roi in ceilings:
@@ -644,7 +528,7 @@ def layer_roi_lines(table: pd.DataFrame, *, kind: str = "RE", stamp: str = "") -
             panel.axhline(0, color=INK, linewidth=0.8)
             panel.grid(axis="y")
             panel.set_title(roi, parse_math=False)
-            _name_axis(panel, layers, width)
+            name_axis(panel, layers, width)
         for panel in panels[::per_row]:
             panel.set_ylabel("similarity of RDMs")
         return figure
@@ -673,22 +557,24 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     InputError
         When columns or rows are missing.
     """
-    _need(table, "encoding", ("subject", "roi", "layer", "test", "r"))
+    need_columns(table, "encoding", ("subject", "roi", "layer", "test", "r"))
     table = table[table["subject"] != "mean"]
     rois, layers = order_places(table["roi"]), list(dict.fromkeys(table["layer"].astype(str)))
     per_row, width = min(3, len(rois)), max(2.5, 0.3 * len(layers))
     n_subjects = table["subject"].nunique()
     about = f"Lines: mean over {n_subjects} subject(s); small symbols: each subject"
-    with _style():
-        note = _note("Trained on RE. " + about, _methods(table))
-        figure = _frame(width * per_row + 0.7, 2.5 * -(-len(rois) // per_row), stamp, note)
-        panels = _grid(figure, len(rois), per_row)
+    with figure_style():
+        note = join_note("Trained on RE. " + about, describe_methods(table))
+        figure = new_figure(
+            width * per_row + 0.7, (1.85 + names_height(layers, width)) * -(-len(rois) // per_row), stamp, note
+        )
+        panels = panel_grid(figure, len(rois), per_row)
         for panel, roi in zip(panels, rois, strict=True):
             _draw_tests(panel, table[table["roi"] == roi], layers)
-            _name_axis(panel, layers, width)
+            name_axis(panel, layers, width)
             panel.set_title(roi, parse_math=False)
         for panel in panels[::per_row]:
-            panel.set_ylabel("r, measured and predicted")
+            panel.set_ylabel("prediction accuracy, r")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3)
         return figure
@@ -699,8 +585,8 @@ def _draw_tests(axes: Axes, rows: pd.DataFrame, layers: Sequence[str]) -> None:
         of_test = rows[rows["test"] == test]
         if of_test.empty:
             continue
-        mean = of_test.groupby("layer", sort=False)["r"].mean().reindex(layers)
-        style = {"color": COLORS[test], "marker": MARKERS[test]}
+        mean = of_test.groupby("layer", sort=False)["r"].mean().reindex(list(layers))
+        style: dict[str, Any] = {"color": COLORS[test], "marker": MARKERS[test]}
         x = np.array([layers.index(layer) for layer in of_test["layer"].astype(str)])
         axes.plot(x + shift, of_test["r"], linestyle="", markersize=2.4, alpha=0.55, markeredgewidth=0, **style)
         name = "test on held-out RE" if test == "RE" else f"test on {test}"

@@ -1,0 +1,347 @@
+"""What all figures share: style, stamp, saving, and how names and numbers are written on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import InputError, atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROI_ORDER = ("V1", "V2", "V3", "V4", "LO")
+"""Early to late; areas of other names follow in table order."""
+
+KINDS = {"RE": "regular", "AN": "adversarial\nnoise", "AI": "adversarial\ninterference"}
+PAIRS = {"RE-AN": "RE–AN", "RE-AI": "RE–AI"}
+COLORS = {"RE": "#333333", "AN": "#D55E00", "AI": "#0072B2", "RE-AN": "#D55E00", "RE-AI": "#0072B2"}
+MARKERS = {"RE": "o", "AN": "s", "AI": "^"}
+HATCHES = {"RE-AN": "////", "RE-AI": ""}
+RDM_COLORMAP = "viridis"
+MATRIX_COLORMAP = "cividis"
+INK, FAINT, PALE = "#222222", "#767676", "#d9d9d9"
+
+STAMP: dict[str, Any] = {
+    "fontsize": 8,
+    "fontweight": "bold",
+    "bbox": {"boxstyle": "round,pad=0.3", "facecolor": "#FFF3C4", "edgecolor": "#8A6D00", "linewidth": 0.8},
+}
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.7,
+    "legend.frameon": False,
+    "svg.hashsalt": "neurometamer",
+    "svg.fonttype": "path",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.06,
+}
+
+
+@contextlib.contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw with our settings whatever the user's matplotlibrc says; theirs are back afterwards.
+
+    Yields
+    ------
+    None
+        While the settings hold.
+    """
+    from matplotlib import style
+
+    with style.context(["default", STYLE]):
+        yield
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write a figure as SVG and as PNG, each atomically; equal figures give equal bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    path : path-like
+        Final name without suffix; ``.svg`` and ``.png`` are added.
+
+    Returns
+    -------
+    tuple of Path
+        The SVG and the PNG (150 dots per inch; raster parts of the SVG have that resolution too).
+    """
+    svg, png = (Path(f"{os.fspath(path)}.{suffix}") for suffix in ("svg", "png"))
+    engine = figure.get_layout_engine()
+    with figure_style():
+        # Arranging takes longer than drawing: once for both files, so that both are laid out alike.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        with atomic_path(svg) as part:
+            figure.savefig(part, format="svg", dpi=150, metadata={"Date": None})
+        with atomic_path(png) as part:
+            figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
+    figure.set_layout_engine(engine)
+    return svg, png
+
+
+def new_figure(width: float, height: float, stamp: str, note: str) -> Figure:
+    """Make a figure with the stamp above and the note below, outside every axes.
+
+    Parameters
+    ----------
+    width, height : float
+        Inches for the axes; stamp and note come on top of it.
+    stamp : str
+        Empty for none.
+    note : str
+        Wrapped to the width; empty for none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Without axes.
+    """
+    from matplotlib.figure import Figure
+
+    note = textwrap.fill(note, int(width * 15.5))
+    extra = 0.34 * bool(stamp) + 0.155 * (note.count("\n") + 1) * bool(note)
+    figure = Figure(figsize=(width, height + extra), layout="constrained", facecolor="white")
+    if stamp:
+        # suptitle without a height: constrained layout then keeps every axes below it.
+        figure.suptitle(stamp.upper(), x=0.985, ha="right", **STAMP)
+    if note:
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color=FAINT, linespacing=1.25)
+    return figure
+
+
+def need_columns(table: pd.DataFrame, what: str, columns: Iterable[str]) -> None:
+    """Refuse a table that cannot be drawn.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What came.
+    what : str
+        Its name in the message.
+    columns : iterable of str
+        Columns it must have.
+
+    Raises
+    ------
+    InputError
+        When columns or rows are missing.
+    """
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InputError(f"the {what} table lacks the column(s) {', '.join(missing)}.")
+    if table.empty:
+        raise InputError(f"the {what} table has no rows to draw.")
+
+
+def order_places(names: Iterable[object]) -> list[str]:
+    """Put the names of ROIs in the order V1, V2, V3, V4, LO; other names (layers too) keep the order they come in.
+
+    Parameters
+    ----------
+    names : iterable
+        Names, repeated or not.
+
+    Returns
+    -------
+    list of str
+        Each name once.
+
+    Examples
+    --------
+    >>> order_places(["LO", "FFA", "V1", "LO"])
+    ['V1', 'LO', 'FFA']
+    """
+    found = list(dict.fromkeys(map(str, names)))
+    return [name for name in ROI_ORDER if name in found] + [name for name in found if name not in ROI_ORDER]
+
+
+def clip_name(text: object, length: int) -> str:
+    """Cut a class name at its first comma and, if still too long, with an ellipsis.
+
+    Parameters
+    ----------
+    text : object
+        The name.
+    length : int
+        Most characters.
+
+    Returns
+    -------
+    str
+        The name as drawn.
+
+    Examples
+    --------
+    >>> clip_name("espresso maker, coffee machine", 20), clip_name("greenhouse", 6)
+    ('espresso maker', 'green…')
+    """
+    name = str(text).split(",")[0].strip()
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+
+
+def format_number(value: float, digits: int = 2) -> str:
+    """Write .31 and −.05, as papers do for numbers that stay within ±1.
+
+    Parameters
+    ----------
+    value : float
+        The number.
+    digits : int
+        Decimals.
+
+    Returns
+    -------
+    str
+        A dash for what is not finite.
+
+    Examples
+    --------
+    >>> format_number(-0.052), format_number(1.0), format_number(-0.001)
+    ('−.05', '1.00', '.00')
+    """
+    if not np.isfinite(value):
+        return "–"
+    text = f"{abs(value):.{digits}f}"
+    text = text[1:] if text.startswith("0.") else text
+    return ("−" if value < 0 and float(text) else "") + text
+
+
+def names_height(names: Sequence[str], width: float) -> float:
+    """Say how much room the tick names of an x axis take, so that long names do not eat the panel.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One a tick.
+    width : float
+        Of the axes, inches.
+
+    Returns
+    -------
+    float
+        Inches; more than .25 when the names would touch side by side and are slanted.
+    """
+    longest = max(len(name) for name in names)
+    return 0.25 if longest * 0.085 <= width / len(names) else 0.25 + 0.052 * longest
+
+
+def name_axis(axes: Axes, names: Sequence[str], width: float) -> None:
+    """Name the ticks of an x axis; slanted when the names would touch.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Whose ticks.
+    names : sequence of str
+        One a tick, at 0, 1, 2 …
+    width : float
+        Of the axes, inches.
+    """
+    axes.set_xticks(range(len(names)), names, parse_math=False)
+    if names_height(names, width) > 0.25:
+        axes.tick_params(axis="x", labelrotation=40)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.6, len(names) - 0.4)
+
+
+def panel_grid(figure: Figure, n_panels: int, per_row: int) -> list[Axes]:
+    """Make panels that share one y axis.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Where.
+    n_panels : int
+        How many.
+    per_row : int
+        How many side by side.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+        Left to right, top to bottom.
+    """
+    n_rows = -(-n_panels // per_row)
+    panels = figure.subplots(n_rows, min(per_row, n_panels), sharey=True, squeeze=False).ravel().tolist()
+    for panel in panels[n_panels:]:
+        panel.set_axis_off()
+    return panels[:n_panels]
+
+
+def describe_sizes(table: pd.DataFrame) -> str:
+    """Say how many photographs the rows of a table rest on.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With or without a column n.
+
+    Returns
+    -------
+    str
+        ``"n = 16 photographs"``; empty when the table does not tell.
+    """
+    if "n" not in table.columns or table["n"].dropna().empty:
+        return ""
+    low, high = int(table["n"].min()), int(table["n"].max())
+    return f"n = {low} photographs" if low == high else f"n = {low} to {high} photographs"
+
+
+def describe_methods(table: pd.DataFrame) -> str:
+    """Name the methods of a table's numbers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With or without a column method.
+
+    Returns
+    -------
+    str
+        Each method once; empty when the table does not tell.
+    """
+    names = list(dict.fromkeys(table["method"].dropna().astype(str))) if "method" in table.columns else []
+    return "; ".join(names)
+
+
+def join_note(*parts: str) -> str:
+    """Join parts into sentences.
+
+    Parameters
+    ----------
+    *parts : str
+        With or without a full stop; empty ones are dropped.
+
+    Returns
+    -------
+    str
+        Ends with a full stop.
+    """
+    return ". ".join(part.rstrip(".") for part in parts if part) + "."

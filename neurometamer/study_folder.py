@@ -1,0 +1,196 @@
+"""Read what a study folder holds on disk: tables, stimuli, RDMs, provenance. Absent parts are empty, not errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from neurometamer.store import InputError, read_json, read_table
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+    from stimuli_gen.stimuli import StimulusSet
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "similarity": ("system", "subject", "place", "pair", "similarity", "ci_low", "ci_high", "method", "n"),
+    "similarity_difference": ("system", "subject", "place", "pair", "difference", "ci_low", "ci_high"),
+    "layer_roi": ("subject", "roi", "layer", "similarity"),
+    "encoding": ("subject", "roi", "layer", "test", "r"),
+    "recovery": ("what", "planted", "found", "pass"),
+}
+"""The tables of a study and the columns without which the page cannot be made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The parts of a study folder that exist; absent ones are empty."""
+
+    folder: Path
+    provenance: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame]
+    rdms: Mapping[str, RDMs]
+    stimuli: StimulusSet | None
+    recipe: str = ""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any brain number comes from a simulation.
+
+        Returns
+        -------
+        bool
+            From the provenance and from the columns of the tables.
+        """
+        return self.section("brain").get("source") == "simulated" or "simulated" in self._values("data")
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the network has random weights.
+
+        Returns
+        -------
+        bool
+            From the provenance and from the columns of the tables.
+        """
+        model = self.section("model")
+        tags = {str(model.get("weights", "")), *self._values("weights")}
+        return model.get("trained") is False or any(tag.lower().startswith("random") for tag in tags)
+
+    @property
+    def network_stamp(self) -> str:
+        """What every number of the network must be read with; empty for a trained one.
+
+        Returns
+        -------
+        str
+            From the provenance and from the columns of the tables.
+        """
+        return "untrained network (random weights)" if self.untrained else ""
+
+    @property
+    def brain_stamp(self) -> str:
+        """What every number that rests on the brain must be read with.
+
+        Returns
+        -------
+        str
+            From the provenance and from the columns of the tables.
+        """
+        return " · ".join(filter(None, ["simulated cortex" if self.simulated else "", self.network_stamp]))
+
+    def _values(self, column: str) -> set[str]:
+        """Collect the values that a column takes in any table."""
+        found = [table[column].dropna().astype(str) for table in self.tables.values() if column in table.columns]
+        return {value for values in found for value in values}
+
+    def rows(self, name: str, **equal: str) -> pd.DataFrame:
+        """Select rows of a table by the values of columns.
+
+        Parameters
+        ----------
+        name : str
+            One of `TABLES`.
+        **equal : str
+            Column and the value it must have.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Empty when the table is not there.
+        """
+        table = self.tables.get(name, pd.DataFrame(columns=list(dict.fromkeys([*TABLES[name], *equal]))))
+        for column, value in equal.items():
+            table = table[table[column] == value]
+        return table
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return a part of the provenance.
+
+        Parameters
+        ----------
+        name : str
+            E.g. ``"settings"``.
+
+        Returns
+        -------
+        mapping
+            Empty when it is not there.
+        """
+        value = self.provenance.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+
+def read_study(folder: str | os.PathLike[str]) -> Study:
+    """Read what a study folder holds; parts that were not made are left empty.
+
+    Parameters
+    ----------
+    folder : path-like
+        With ``provenance.json`` or ``study.toml``, and any of ``tables/``, ``stimuli/`` and ``rdms/``.
+
+    Returns
+    -------
+    Study
+        The parts.
+
+    Raises
+    ------
+    InputError
+        When the folder is missing, is not a study, or holds a file that cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder that `neurometamer run` or `demo` wrote.")
+    if not (folder / "provenance.json").is_file() and not (folder / "study.toml").is_file():
+        raise InputError(
+            f"{folder} is not a study: it has neither provenance.json nor study.toml; give the folder that "
+            "`neurometamer run` or `demo` wrote."
+        )
+    provenance = read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
+    if not isinstance(provenance, dict):
+        raise InputError(f"{folder / 'provenance.json'} does not hold a JSON object; run the study again.")
+    found = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
+    tables = {name: _with_text(read_table(path, TABLES[name])) for name, path in found.items() if path.is_file()}
+    recipe = folder / "study.toml"
+    return Study(
+        folder=folder,
+        provenance=provenance,
+        tables=tables,
+        rdms=dict(_read_rdms(folder)),
+        stimuli=_read_stimuli(folder / "stimuli"),
+        recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+    )
+
+
+def _with_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Names of places and layers as text, so that a layer called 7 stays a name."""
+    names = [name for name in ("subject", "place", "roi", "layer", "what") if name in table.columns]
+    return table.assign(**{name: table[name].astype("object").fillna("").astype(str) for name in names})
+
+
+def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:
+    from neurometamer.rdm import read_rdms
+
+    for system in ("network", "brain"):
+        path = folder / "rdms" / f"{system}.h5"
+        if not path.is_file():
+            continue
+        rdms = read_rdms(path)
+        missing = [name for name in ("reference_id", "kind") if name not in rdms.pattern_descriptors]
+        if missing:
+            raise InputError(f"{path} lacks the pattern descriptor(s) {', '.join(missing)}; run the study again.")
+        yield system, rdms
+
+
+def _read_stimuli(folder: Path) -> StimulusSet | None:
+    if not folder.is_dir():
+        return None
+    from stimuli_gen.stimuli import read_stimuli
+
+    return read_stimuli(folder).as_shown()

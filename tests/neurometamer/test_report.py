@@ -1,0 +1,351 @@
+"""The report page, built from a study folder that these tests write themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rsatoolbox.rdm import RDMs
+
+from neurometamer.rdm import write_rdms
+from neurometamer.report import answers, build_report, read_study
+from neurometamer.store import InputError, write_json, write_table
+from stimuli_gen.stimuli import StimulusSet, write_stimuli
+
+PHOTOS = ("astronaut", "brick", "camera", "cat", "chelsea_the_long_named_cat", "china", "clock", "coffee", "coins",
+          "flower", "grass", "gravel", "hubble", "motorcycle", "retina", "rocket")  # fmt: skip
+LAYERS = (
+    "conv_stem",
+    "blocks.0",
+    "blocks.1",
+    "blocks.2",
+    "blocks.3",
+    "blocks.4",
+    "global_pool",
+    "classifier",
+    "softmax",
+)
+ROIS = ("V1", "V2", "V3", "V4", "LO")
+SUBJECTS = ("sim01", "sim02", "sim03")
+METHOD = "spearman; 95% percentile bootstrap over 16 stimuli, 1000 resamples, same-image pairs dropped"
+CEILING = (
+    "Nili 2014, spearman: each subject's RDM with the mean rank-transformed RDM of the other subjects (low) or of all "
+    "(high), 3 subjects"
+)
+CLASSES = ("Egyptian cat", "espresso maker, coffee machine", "missile", "greenhouse, nursery, glasshouse", "wall clock")
+TAGS = {"model": "efficientnet_lite0", "weights": "imagenet (efficientnet-lite0-57934424.pth)", "data": "simulated"}
+
+
+def make_study(
+    folder: Path,
+    *,
+    photos: tuple[str, ...] = PHOTOS,
+    trained: bool = True,
+    hard: str = "",
+    side: int = 64,
+    n_rdms: int = 9,
+) -> Path:
+    """Write a study whose numbers are drawn at random around a plausible pattern.
+
+    `hard` is put into its texts; few network RDMs (`n_rdms`) make drawing quick.
+    """
+    rng = np.random.default_rng(0)
+    weights = TAGS["weights"] if trained else "random (untrained, seed 0)"
+    table = _stimuli(rng, photos, hard)
+    write_stimuli(StimulusSet(images=_images(rng, len(photos), side), table=table), folder / "stimuli")
+    tables = {"similarity": _similarity(rng, hard), "layer_roi": _layer_roi(rng), "encoding": _encoding(rng)}
+    tables["similarity_difference"] = _difference(tables["similarity"])
+    tables["recovery"] = pd.DataFrame({
+        "what": ["V1 follows Gabor energy", "LO follows objects", f"no area follows AN {hard}"],
+        "planted": ["gabor", "object", "r = 0"],
+        "found": ["gabor", "gabor", "r = .02"],
+        "criterion": ["largest similarity", "largest similarity", "interval holds 0"],
+        "pass": [True, False, True],
+    })  # fmt: skip
+    for name, one in tables.items():
+        write_table(folder / "tables" / f"{name}.csv", one.assign(**{**TAGS, "weights": weights}))
+    _rdms(rng, table, folder, LAYERS[:n_rdms])
+    write_json(folder / "provenance.json", {
+        "settings": {"study": {"name": "demo"}, "noise": {"confidence": 0.99, "max_steps": 400},
+                     "interference": {"confidence": 0.99}, "rsa": {"measure": "spearman", "resamples": 1000}},
+        "versions": {"neurometamer": "0.1.0", "numpy": "2.4.0", "torch": "2.14"}, "python": "3.12.1", "seed": 0,
+        "machine": "Linux x86_64", "digests": {"photographs": "0123456789abcdef"}, "seconds": {"noise": 41.2},
+        "model": {"name": "efficientnet_lite0", "weights": weights, "digest": "00ff00ff00ff00ff", "trained": trained},
+        "brain": {"source": "simulated", "subjects": list(SUBJECTS)},
+        "notes": [f"camera: gray, repeated into three channels {hard}"],
+    })  # fmt: skip
+    (folder / "study.toml").write_text('[study]\nname = "demo"\n', encoding="utf-8")
+    return folder
+
+
+def _images(rng: np.random.Generator, n: int, side: int) -> np.ndarray:
+    """Smooth pictures for photographs, noise for AN, a little noise on the photograph for AI."""
+    from scipy.ndimage import gaussian_filter
+
+    soft = gaussian_filter(rng.random((n, 3, side, side)), (0, 0, side / 9, side / 9))
+    low, high = soft.min(axis=(1, 2, 3), keepdims=True), soft.max(axis=(1, 2, 3), keepdims=True)
+    photo = (soft - low) / (high - low)
+    noise = np.clip(0.5 + 0.12 * rng.standard_normal(photo.shape), 0, 1)
+    both = np.clip(photo + 0.02 * rng.standard_normal(photo.shape), 0, 1)
+    return np.stack([photo, noise, both], axis=1).reshape(-1, 3, side, side).astype(np.float32)
+
+
+def _stimuli(rng: np.random.Generator, photos: tuple[str, ...], hard: str) -> pd.DataFrame:
+    rows = []
+    for rank, name in enumerate(photos):
+        own, wrong = CLASSES[rank % 5], CLASSES[(rank + 2) % 5] + hard
+        rows.append({"id": name, "kind": "RE", "top1_name": own, "confidence_png": 0.55 + 0.44 * rng.random()})
+        rows.append({"id": f"{name}_AN", "kind": "AN", "target_name": own, "top1_name": own, "steps": 120 + rank,
+                     "confidence_float": 0.994, "confidence_png": 0.992, "success": True})  # fmt: skip
+        failed = rank == 3
+        rows.append({"id": f"{name}_AI", "kind": "AI", "target_name": wrong, "steps": 30 + rank, "success": not failed,
+                     "top1_name": own if failed else wrong, "confidence_float": 0.995,
+                     "confidence_png": 0.43 if failed else 0.993})  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.assign(reference_id=table["id"].str.replace("_A[NI]$", "", regex=True), category="", note="")
+
+
+def _bounded(rows: list[dict[str, object]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    return table.assign(ci_low=table["similarity"] - 0.11, ci_high=table["similarity"] + 0.12, method=METHOD, n=16)
+
+
+def _similarity(rng: np.random.Generator, hard: str) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    rise = (-0.01, 0.02, 0.22, 0.21, 0.32, 0.47, 0.52, 0.79, 0.54)
+    flat = (0.62, 0.19, 0.45, 0.47, 0.46, 0.59, 0.62, 0.75, 0.155)
+    for layer, an, ai in zip(LAYERS, rise, flat, strict=True):
+        for pair, value in (("RE-AN", an), ("RE-AI", ai)):
+            rows.append({"system": "network", "subject": "", "place": layer, "pair": pair, "similarity": value})
+    for subject in SUBJECTS:
+        for roi in ROIS:
+            for pair, value in (("RE-AN", 0.0), ("RE-AI", 0.28)):
+                value += 0.04 * rng.standard_normal()
+                rows.append({"system": "brain", "subject": subject + hard, "place": roi, "pair": pair,
+                             "similarity": value})  # fmt: skip
+    return _bounded(rows)
+
+
+def _difference(similarity: pd.DataFrame) -> pd.DataFrame:
+    keys = ["system", "subject", "place"]
+    wide = similarity.pivot_table(index=keys, columns="pair", values="similarity", sort=False).reset_index()
+    value = wide["RE-AI"] - wide["RE-AN"]
+    return wide[keys].assign(
+        pair="RE-AI minus RE-AN", difference=value, ci_low=value - 0.15, ci_high=value + 0.15, method=METHOD, n=16
+    )
+
+
+def _layer_roi(rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    for j, roi in enumerate(ROIS):
+        best = 1.5 * j
+        single = {
+            s: [0.34 - 0.035 * abs(i - best) + 0.03 * rng.standard_normal() for i in range(len(LAYERS))]
+            for s in SUBJECTS
+        }
+        for subject, values in {**single, "mean": np.mean(list(single.values()), axis=0).tolist()}.items():
+            for layer, value in zip(LAYERS, values, strict=True):
+                rows.append({"kind": "RE", "subject": subject, "roi": roi, "layer": layer, "similarity": value})
+    return _bounded(rows).assign(ceiling_low=0.42, ceiling_high=0.56, ceiling=CEILING)
+
+
+def _encoding(rng: np.random.Generator) -> pd.DataFrame:
+    rows = [
+        {"subject": subject, "roi": roi, "layer": layer, "test": test, "n_voxels": 30, "n_train": 15, "n_test": 16,
+         "r": level - 0.02 * i + 0.03 * rng.standard_normal(), "alpha": 100.0, "scheme": "leave-one-out",
+         "method": "Pearson over images a voxel, mean over voxels"}
+        for subject in SUBJECTS for roi in ROIS for i, layer in enumerate(LAYERS)
+        for test, level in (("RE", 0.35), ("AI", 0.25), ("AN", 0.02))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _rdms(rng: np.random.Generator, table: pd.DataFrame, folder: Path, layers: tuple[str, ...]) -> None:
+    n = len(table)
+    patterns = {"condition": table["id"].tolist()} | {name: table[name].tolist() for name in ("reference_id", "kind")}
+    places = {
+        "network": {"system": ["network"] * len(layers), "stage": list(layers)},
+        "brain": {
+            "system": ["brain"] * 15,
+            "subject": list(np.repeat(SUBJECTS, 5)),
+            "roi": list(ROIS) * 3,
+        },
+    }
+    for system, descriptors in places.items():
+        points = rng.standard_normal((len(descriptors["system"]), n, 12)) + rng.standard_normal((n, 12))
+        values = np.stack([1 - np.corrcoef(one)[np.triu_indices(n, 1)] for one in points])
+        rdms = RDMs(values, "1 - Spearman", rdm_descriptors=descriptors, pattern_descriptors=patterns)
+        write_rdms(rdms, folder / "rdms" / f"{system}.h5")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A study whose texts hold markup, and its page."""
+    folder = make_study(tmp_path_factory.mktemp("study"), photos=PHOTOS[:6], hard="<b>x", n_rdms=2)
+    return folder, build_report(folder).read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """Collects resources and checks that what opens is closed."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_page_loads_nothing_and_parses(page: tuple[Path, str]) -> None:
+    text = page[1]
+    reader = Reader(text)
+    assert reader.open == []
+    assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in reader.tags}
+    assert all(str(one["src"]).startswith("data:image/") and one["alt"] for one in reader.all("img"))
+    assert "url(" not in text and "@import" not in text and "default-src 'none'" in text
+    links = [str(one["href"]) for one in reader.all("a")]
+    assert all(link.startswith(("#", "https://doi.org/")) for link in links)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) and {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert len(text) < 4e6  # 16 photographs: at most 6.4e6 of pixels, were they incompressible, and 1.2e6 of the rest
+
+
+def test_text_of_the_data_is_escaped(page: tuple[Path, str]) -> None:
+    assert "<b>x" not in page[1]
+    assert "sim01&lt;b&gt;x" in page[1] and "no area follows AN &lt;b&gt;x" in page[1]
+
+
+def test_two_builds_are_identical(page: tuple[Path, str]) -> None:
+    folder, text = page
+    before = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    assert build_report(folder).read_text(encoding="utf-8") == text
+    assert {path.name: path.read_bytes() for path in (folder / "figures").iterdir()} == before
+    assert len(before) == 16 and not list(folder.rglob(".part-*"))
+
+
+def test_first_screen_says_what_the_tables_say(page: tuple[Path, str]) -> None:
+    study = read_study(page[0])
+    found = {answer.number: answer for answer in answers(study)}
+    assert "RE–AN > RE–AI at 2 of 9 layers" in found
+    network = found["RE–AN > RE–AI at 2 of 9 layers"].text
+    # Differences of -.04 (classifier) and -.385 (softmax), ± .15; RE–AI ahead by more than .15 at 4 of the 7.
+    assert "RE–AN is larger at classifier, softmax, RE–AI at 7 layers" in network
+    assert "excludes zero at 1 of the first and 4 of the second" in network
+    assert "RE–AI > RE–AN in 15 of 15 subject × ROI pairs" in found
+    assert "AN 6 of 6, AI 5 of 6 images; 2 of 3 planted facts" in found
+    best = next(answer.grid for answer in answers(study) if answer.grid is not None)
+    mean = study.rows("layer_roi", subject="mean")
+    for roi, layer, *_ in best.rows:
+        of_roi = mean[mean["roi"] == roi].set_index("layer")["similarity"]
+        assert layer == of_roi.idxmax()
+    text = page[1]
+    assert text.index("RE–AN &gt; RE–AI at 2 of 9 layers") < text.index('<section id="stimuli"')
+    assert f"<strong>method</strong> {METHOD}; <strong>n</strong> 16; <strong>model</strong>" in text
+    for words in ("✓ pass", "✗ fail", "Simulated cortex:", "max_steps", "0123456789abcdef", CEILING, METHOD):
+        assert words in unescape(text)
+
+
+def test_without_the_paired_difference_overlap_is_counted_and_said(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, photos=PHOTOS[:4], side=8)
+    (folder / "tables" / "similarity_difference.csv").unlink()
+    network = answers(read_study(folder))[0].text
+    assert "the two intervals do not overlap at 1 of the first and 3 of the second" in network
+
+
+def test_untrained_network_is_stamped_on_page_tables_and_figures(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, photos=PHOTOS[:4], trained=False, side=8)
+    for path in (folder / "rdms").iterdir():
+        path.unlink()  # their stamps are those of the other figures; drawing them takes longest
+    study = read_study(folder)
+    assert study.network_stamp == "untrained network (random weights)"
+    assert study.brain_stamp == "simulated cortex · untrained network (random weights)"
+    text = build_report(folder).read_text(encoding="utf-8")
+    assert "Untrained network:" in text and "Voxel encoding · simulated cortex · untrained network" in text
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, flags=re.DOTALL)
+    assert len(captions) == 6 and all("ntrained network (random weights)" in caption for caption in captions)
+
+
+@pytest.mark.parametrize("settings", [{}, {"brain": None, "notes": "one note", "model": {}, "settings": {"noise": 3}}])
+def test_a_study_with_little_in_it_still_has_a_page(tmp_path: Path, settings: dict[str, object]) -> None:
+    write_json(tmp_path / "provenance.json", settings)
+    text = build_report(tmp_path).read_text(encoding="utf-8")
+    Reader(text)
+    for line in ("holds no stimuli", "no RDMs of the network nor of the brain", "no tables/layer_roi.csv",
+                 "no tables/encoding.csv", "no tables/recovery.csv", "None in this study"):  # fmt: skip
+        assert line in text
+    assert "<img" not in text and "Simulated cortex" not in text
+
+
+def test_network_only_study_without_interference(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, photos=PHOTOS[:4], side=8)
+    for name in ("layer_roi", "encoding", "recovery", "similarity_difference"):
+        (folder / "tables" / f"{name}.csv").unlink()
+    (folder / "rdms" / "brain.h5").unlink()
+    similarity = pd.read_csv(folder / "tables" / "similarity.csv", keep_default_na=False)
+    keep = (similarity["system"] == "network") & (similarity["pair"] == "RE-AN")
+    write_table(folder / "tables" / "similarity.csv", similarity[keep].assign(data=""))
+    table = pd.read_csv(folder / "stimuli" / "stimuli.csv")
+    images = np.full((8, 3, 8, 8), 0.5, dtype=np.float32)
+    without = table[table["kind"] != "AI"].reset_index(drop=True)
+    write_stimuli(StimulusSet(images=images, table=without), tmp_path / "new" / "stimuli")
+    (folder / "stimuli").rename(tmp_path / "old")
+    (tmp_path / "new" / "stimuli").rename(folder / "stimuli")
+    provenance = json.loads((folder / "provenance.json").read_text())
+    write_json(folder / "provenance.json", {**provenance, "brain": {}})
+    text = build_report(folder).read_text(encoding="utf-8")
+    assert "No AI images were made in this study." in text
+    assert "similarity of the brain" in text and "RDMs of the brain." in text
+    assert "Simulated cortex" not in text
+
+
+def _not_json(folder: Path) -> None:
+    (folder / "provenance.json").write_text("{", encoding="utf-8")
+
+
+def _no_columns(folder: Path) -> None:
+    write_json(folder / "provenance.json", {})
+    write_table(folder / "tables" / "encoding.csv", pd.DataFrame({"roi": ["V1"], "r": [0.1]}))
+
+
+def _not_rdms(folder: Path) -> None:
+    write_json(folder / "provenance.json", {})
+    (folder / "rdms").mkdir()
+    (folder / "rdms" / "brain.h5").write_bytes(b"no")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: None, "is not a study: it has neither provenance.json nor study.toml"),
+        (lambda folder: folder.rmdir(), "is not a folder"),
+        (_not_json, "is not a JSON file"),
+        (_no_columns, "lacks the column.s. subject, layer, test"),
+        (_not_rdms, "brain.h5"),
+    ],
+)
+def test_bad_folders_say_what_to_do(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    spoil(folder)
+    with pytest.raises(InputError, match=message):
+        build_report(folder)
