@@ -356,7 +356,7 @@ def _check_finite(values: np.ndarray, voxels: pd.DataFrame) -> None:
         places = [f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()]
         raise InputError(
             f"patterns hold NaN or infinite values in voxel(s) {name_ids(places)}; drop these voxels before "
-            'making patterns (estimate_betas: nan="drop").'
+            'making patterns (estimate_betas: unusable="drop").'
         )
 
 

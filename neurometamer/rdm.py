@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,20 +22,10 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
+    from neurometamer.activations import Activations
 
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
-
-
-class _StageValues(Protocol):
-    """What `activation_rdms` needs of activations; `neurometamer.activations.Activations` has it."""
-
-    ids: tuple[str, ...]
-    stages: tuple[str, ...]
-    provenance: Mapping[str, Any]
-
-    def read(self, stage: str) -> np.ndarray:
-        """Return one stage's values, (n_stimuli, n_units), in the order of `ids`."""
 
 
 # -------------------------------------------------------------------------------------------- numbers to RDMs
@@ -227,7 +217,7 @@ def place_name(rdms: RDMs, index: int) -> str:
     return " ".join(known) or f"RDM {index}"
 
 
-def activation_rdms(activations: _StageValues, table: pd.DataFrame, *, measure: str = "spearman") -> RDMs:
+def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: str = "spearman") -> RDMs:
     """Compute one RDM a network stage, over all stimuli of all kinds.
 
     Parameters

@@ -157,7 +157,7 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
 
 
 def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
-    """What nobody planted must not be found: no region follows adversarial structure."""
+    """Check that what nobody planted is not found: no region follows adversarial structure."""
     table = read_table(work.path("tables", "similarity.csv"))
     brain = table[table["system"] == "brain"].pivot(index=["subject", "place"], columns="pair", values="similarity")
     if {"RE-AI", "RE-AN"} <= set(brain.columns):
@@ -181,7 +181,7 @@ def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
 
 
 def _encoding_rows(table: pd.DataFrame, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Encoding of regions that follow objects alone: their AN percepts are random, so nothing can predict them."""
+    """Check regions that follow objects alone: their AN percepts are random, so nothing can predict them."""
     objects = [roi for roi, share in mixing.items() if share == 1]
     noise = table[table["roi"].isin(objects) & (table["test"] == "AN")]["r"]
     if len(noise):

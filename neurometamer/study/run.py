@@ -40,11 +40,14 @@ def run_study(
     InputError
         When the study file or an input cannot be used, or the folder holds a different study.
     """
-    from_file = not isinstance(study, StudySettings)
-    settings = read_settings(study) if from_file else study
+    settings, base = (
+        (study, Path.cwd())
+        if isinstance(study, StudySettings)
+        else (read_settings(study), Path(study).resolve().parent)
+    )
     if device is not None:
-        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"device": device})})
-    base = Path(study).resolve().parent if from_file else Path.cwd()
+        run = settings.run.model_copy(update={"device": device})
+        settings = settings.model_copy(update={"run": run})
     work = Workspace(folder=Path(out or settings.study.name), settings=settings, base=base)
     carry_out(plan_steps(work), work, reporter)
     return work.path("report.html")

@@ -1,0 +1,168 @@
+"""Steps that make or read BOLD files and turn them into patterns and RDMs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json
+from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
+from neurometamer.study.plan import Progress, Workspace
+from neurometamer.study.settings import Subject
+
+if TYPE_CHECKING:
+    from fmri.patterns import Patterns
+
+
+def subject_names(work: Workspace) -> tuple[str, ...]:
+    """Name the study's subjects."""
+    brain = work.settings.brain
+    if brain.source == "simulated":
+        return tuple(f"sub-{number:02d}" for number in range(1, brain.simulation.subjects + 1))
+    return tuple(subject.id for subject in brain.subjects) if brain.source == "bold" else ()
+
+
+def scanned(work: Workspace, name: str) -> Subject:
+    """Name the files of a subject: the user's, or those that the simulation wrote."""
+    if work.settings.brain.source == "bold":
+        return next(one for one in work.settings.brain.subjects if one.id == name)
+    files: Mapping[str, str] = read_json(work.state("brain-files.json"))
+    ours = sorted(str(work.path(one).resolve()) for one in files if one.startswith(f"brain/{name}/"))
+    masks = {
+        roi: one for roi in work.settings.brain.simulation.mixing for one in ours if one.endswith(f"roi-{roi}_mask.nii")
+    }
+    return Subject(
+        id=name,
+        bold=tuple(one for one in ours if one.endswith("_bold.nii")),
+        events=tuple(one for one in ours if one.endswith("_events.tsv")),
+        confounds=tuple(one for one in ours if one.endswith("_confounds.tsv")),
+        masks=masks,
+    )
+
+
+def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Simulate every subject: BOLD runs, events, masks, and the truth that was planted."""
+    from fmri.simulate import simulate_subject
+
+    simulation = work.settings.brain.simulation
+    features = planted_features(work)
+    ids = shown_stimuli(work).ids
+    mixing = {roi: {"gabor": 1 - share, "object": share} for roi, share in simulation.mixing.items()}
+    names = subject_names(work)
+    written = [write_hdf5(work.state("planted.h5"), arrays={**features, "condition": np.array(ids)})]
+    for number, name in enumerate(names):
+        subject = simulate_subject(
+            work.path("brain", name),
+            subject=name,
+            conditions=ids,
+            features=features,
+            mixing=mixing,
+            seed=work.settings.study.seed,
+            voxels_per_roi=simulation.voxels_per_roi,
+            responding=simulation.responding,
+            n_runs=simulation.runs,
+            noise_sd=simulation.noise_sd,
+        )
+        written += [*subject.bold, *subject.events, *subject.confounds, *subject.masks.values(), subject.truth_path]
+        progress(number + 1, len(names))
+    listing = {path.relative_to(work.folder).as_posix(): digest_file(path) for path in written if path.suffix != ".h5"}
+    written.append(write_json(work.state("brain-files.json"), listing))
+    return written
+
+
+def planted_features(work: Workspace) -> dict[str, np.ndarray]:
+    """Make the two feature spaces that the simulated cortex follows.
+
+    ``gabor``: Gabor energy of the pixels shown. ``object``: what people see. A photograph and its AI image share the
+    photograph's features in a late stage of a fixed network; each AN image has a random percept of its own. So
+    nothing in the cortex follows adversarial structure.
+    """
+    from neurometamer.activations import compute_activations
+    from neurometamer.zoo import load_model
+    from stimuli_gen.lowlevel import gabor_energy
+
+    simulation = work.settings.brain.simulation
+    shown = shown_stimuli(work)
+    model = load_model(simulation.object_model, device="cpu")
+    ids = shown.table["id"][shown.table["kind"] == "RE"].tolist()
+    found = compute_activations(model, seen_by(model, work).select(ids=ids), stages=[simulation.object_stage])
+    seen = dict(zip(ids, found.read(simulation.object_stage).astype(np.float64), strict=True))
+    everything = np.stack(list(seen.values()))
+    center, spread = everything.mean(axis=0), everything.std(axis=0)
+    percepts = [
+        center + spread * generator(work.settings.study.seed, "percept", one).standard_normal(len(center))
+        if kind == "AN"
+        else seen[reference]
+        for one, kind, reference in zip(*(shown.table[name] for name in ("id", "kind", "reference_id")), strict=True)
+    ]
+    return {"gabor": gabor_energy(np.asarray(shown.images)), "object": np.stack(percepts)}
+
+
+def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
+    """Estimate one beta per image × presentation, simulated and measured subjects by the same path."""
+    from fmri.betas import estimate_betas
+    from fmri.bold import read_runs
+    from fmri.patterns import write_patterns
+
+    files, glm = scanned(work, subject), work.settings.glm
+    runs = read_runs(
+        [work.source(one) for one in files.bold],
+        [work.source(one) for one in files.events],
+        [work.source(one) for one in files.confounds] or None,
+        subject=subject,
+    )
+    fitted = estimate_betas(
+        runs,
+        {roi: work.source(one) for roi, one in files.masks.items()},
+        hrf=glm.hrf_model,
+        high_pass_hz=glm.high_pass_hz,
+        noise_model=glm.noise_model,
+        events=glm.estimator,
+        ignore=glm.ignore,
+        unusable=glm.unusable,
+        progress=progress,
+    )
+    _check_conditions(work, subject, fitted)
+    return [write_patterns(fitted, work.state("betas", f"{subject}.h5"))]
+
+
+def _check_conditions(work: Workspace, subject: str, fitted: Patterns) -> None:
+    """Refuse events without a stimulus before anything is computed from them."""
+    from neurometamer.rdm import match_ids
+
+    match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
+
+
+def patterns(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Keep the reliable voxels of each subject and region, judged on regular images only."""
+    from fmri.patterns import read_patterns, write_patterns
+    from fmri.reliability import select_voxels
+
+    selection = work.settings.selection
+    table = stimulus_table(work)
+    regular = table["id"][table["kind"] == selection.kind].tolist()
+    written = []
+    for name in subject_names(work):
+        chosen = read_patterns(work.state("betas", f"{name}.h5"))
+        if selection.voxels_per_roi:
+            chosen = select_voxels(chosen, conditions=regular, n_per_roi=selection.voxels_per_roi)
+        written.append(write_patterns(chosen, work.path("patterns", f"{name}.h5")))
+    return written
+
+
+def read_subjects(work: Workspace) -> dict[str, Patterns]:
+    """Read the patterns of all subjects."""
+    from fmri.patterns import read_patterns
+
+    return {name: read_patterns(work.path("patterns", f"{name}.h5")) for name in subject_names(work)}
+
+
+def brain_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Compute one RDM a subject and region over all images."""
+    from neurometamer.rdm import pattern_rdms, write_rdms
+
+    rdms = pattern_rdms(read_subjects(work), stimulus_table(work), measure=work.settings.rsa.measure)
+    return [write_rdms(rdms, work.path("rdms", "brain.h5"))]

@@ -1,0 +1,155 @@
+"""Steps that make images and ask networks about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import write_table
+from neurometamer.study.plan import Progress, Workspace
+
+if TYPE_CHECKING:
+    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stimuli import StimulusSet
+
+
+def photographs(work: Workspace) -> StimulusSet:
+    """Load the regular images as the network wants them."""
+    from neurometamer.zoo import model_entry
+    from stimuli_gen.regular import load_photographs, packaged_photographs
+
+    wanted = model_entry(work.settings.model.name).preprocessing
+    source = work.settings.images.source
+    return packaged_photographs(wanted) if source == "packaged" else load_photographs(work.source(source), wanted)
+
+
+def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[Path]:
+    """Make AN or AI images; each finished image is kept even when the step is interrupted."""
+    from stimuli_gen.adversarial import adversarial_interference, adversarial_noise
+    from stimuli_gen.stimuli import write_stimuli
+
+    options: dict[str, Any] = getattr(work.settings, kind).model_dump()
+    if str(options["target"]).endswith(".csv"):
+        options["target"] = str(work.source(options["target"]))
+    make = {"noise": adversarial_noise, "interference": adversarial_interference}[kind]
+    made = make(
+        work.model,
+        photographs(work),
+        **options,
+        seed=work.settings.study.seed,
+        batch_size=work.settings.run.batch_size,
+        resume=work.state("finished", kind),
+        progress=progress,
+    )
+    return [write_stimuli(made, work.state(kind)) / "stimuli.h5"]
+
+
+def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Put RE, AN and AI together, write them, and judge the written PNG files."""
+    from stimuli_gen.adversarial import confirm_saved
+    from stimuli_gen.stimuli import concat_stimuli, read_stimuli, write_stimuli
+
+    parts = [
+        named(work.model, photographs(work)),
+        *(read_stimuli(work.state(one)) for one in ("noise", "interference")),
+    ]
+    together = concat_stimuli(parts)
+    folder = write_stimuli(together, work.path("stimuli"))
+    write_stimuli(confirm_saved(work.model, together, folder), folder)
+    return _stimulus_files(folder, together)
+
+
+def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Take images that were made, and shown, before."""
+    from neurometamer.zoo import model_entry
+    from stimuli_gen.regular import load_photographs
+    from stimuli_gen.stimuli import read_stimuli, write_stimuli
+
+    source = work.source(work.settings.images.ready)
+    if source.is_dir():
+        given = read_stimuli(source)
+    else:
+        given = load_photographs(source, model_entry(work.settings.model.name).preprocessing)
+    return _stimulus_files(write_stimuli(named(work.model, given), work.path("stimuli")), given)
+
+
+def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
+    """Add what the network says to images that do not carry it yet: its first class and how sure it is."""
+    from stimuli_gen.staged import predict
+
+    if "top1_index" in given.table:
+        return given
+    found = predict(model, given.as_shown().images).astype(float)
+    top = found.argmax(axis=1)
+    columns = {"top1_index": top, "top1_name": [model.class_names[i] for i in top], "confidence_png": found.max(axis=1)}
+    return replace(given, table=given.table.assign(**columns, model=model.name, weights=model.weights))
+
+
+def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Ask other networks about the saved images, each through its own preprocessing."""
+    from neurometamer.zoo import load_model
+    from stimuli_gen.staged import predict
+
+    table = shown_stimuli(work).table
+    judges = [work.settings.model.name, *work.settings.transfer.models] if "target_index" in table else []
+    rows: list[dict[str, Any]] = []
+    for number, name in enumerate(judges):
+        judge = work.model if number == 0 else load_model(name, device=work.settings.run.device)
+        found = predict(judge, seen_by(judge, work).images, work.settings.run.batch_size).astype(float)
+        rows += _judgements(judge, found, table)
+        progress(number + 1, len(judges))
+    columns = ["judge", "judge_weights", "kind", "n", "says_target", "target_probability", "says_as_photograph"]
+    return [write_table(work.path("tables", "transfer.csv"), pd.DataFrame(rows, columns=columns))]
+
+
+def _judgements(judge: StagedModel, found: np.ndarray, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row a kind: how often the judge says the target, how sure, and how often what it says to the photograph."""
+    top = pd.Series(found.argmax(axis=1), index=table["id"])
+    rows = []
+    for kind, part in table[table["kind"] != "RE"].groupby("kind", sort=False):
+        here = part.index.to_numpy()
+        target = part["target_index"].to_numpy(dtype=int)
+        own = top[part["reference_id"]].to_numpy()
+        rows.append(
+            {
+                "judge": judge.name,
+                "judge_weights": judge.weights,
+                "kind": kind,
+                "n": len(part),
+                "says_target": float(np.mean(top.to_numpy()[here] == target)),
+                "target_probability": float(np.mean(found[here, target])),
+                "says_as_photograph": float(np.mean(top.to_numpy()[here] == own)),
+            }
+        )
+    return rows
+
+
+def shown_stimuli(work: Workspace) -> StimulusSet:
+    """Read the study's stimuli as people are shown them: rounded to 8 bits."""
+    from stimuli_gen.stimuli import read_stimuli
+
+    return read_stimuli(work.path("stimuli")).as_shown()
+
+
+def stimulus_table(work: Workspace) -> pd.DataFrame:
+    """Read the table of the study's stimuli."""
+    return shown_stimuli(work).table
+
+
+def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
+    """Present the saved images to a network: as they are where the size fits, else through its preprocessing."""
+    from stimuli_gen.regular import load_photographs
+
+    ours = shown_stimuli(work)
+    if tuple(ours.images.shape[2:]) == model.preprocessing.size:
+        return ours
+    return load_photographs([work.path("stimuli", "png", f"{one}.png") for one in ours.ids], model.preprocessing)
+
+
+def _stimulus_files(folder: Path, given: StimulusSet) -> list[Path]:
+    return [folder / "stimuli.h5", folder / "stimuli.csv", *(folder / "png" / f"{one}.png" for one in given.ids)]
