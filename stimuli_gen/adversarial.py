@@ -140,7 +140,8 @@ def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
         ) from None
     if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
         raise InputError(
-            f"target {text} of '{stimulus_id}' is out of range; {model.name} has the classes 0 to {model.n_classes - 1}."
+            f"target {text} of '{stimulus_id}' is out of range; "
+            f"{model.name} has the classes 0 to {model.n_classes - 1}."
         )
     return int(number)
 
@@ -350,7 +351,7 @@ def _make(
 
     def prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
-        return Start(image=image, context={"target": np.int64(targets[reference_id]), "anchor": anchor})
+        return Start(image=image, context={"target": np.array(targets[reference_id]), "anchor": anchor})
 
     keys = {one: digest(settings, model.digest, one, targets[one], *start(one)) for one in references.ids}
     made = descend(
@@ -411,7 +412,7 @@ def _describe(
                 "l2_8bit": float(np.sqrt(np.square(change).sum())),
                 "linf_8bit": float(np.abs(change).max()),
                 "note": "" if model.trained else "untrained network",
-            }  # fmt: skip
+            }
         )
     return pd.DataFrame(rows)
 
