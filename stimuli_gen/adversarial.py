@@ -236,7 +236,7 @@ def adversarial_interference(
     objective: str = "log_probability",
     pull: float = 1e-3,
     step_rule: str = "l2",
-    step_size: float = 0.5,
+    step_size: float = 0.25,
     max_steps: int = 500,
     seed: int = 0,
     batch_size: int = 8,

@@ -307,7 +307,11 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         raise InputError(f"{model.name} gives outputs that are not finite for a grey image; check weights, mean, std.")
     if not output.requires_grad:
         raise InputError(f"{model.name}: no gradient reaches the image; remove detach() or no_grad() in its forward.")
-    (gradient,) = torch.autograd.grad(output.square().sum(), image)
+    try:
+        (gradient,) = torch.autograd.grad(output.square().sum(), image)
+    except RuntimeError as error:
+        told = str(error).splitlines()[0]
+        raise InputError(f"{model.name}: its gradient cannot be computed; mend its forward: {told}") from error
     if not torch.isfinite(gradient).all():
         raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
 

@@ -1,4 +1,4 @@
-"""Networks that the tests of stimuli_gen share: EfficientNet-Lite0 and SqueezeNet with ImageNet weights, random AlexNet."""
+"""Networks that these tests share: EfficientNet-Lite0 and SqueezeNet with ImageNet weights, random AlexNet."""
 
 from __future__ import annotations
 

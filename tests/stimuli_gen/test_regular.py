@@ -34,10 +34,9 @@ def test_cut_equals_torchvision_bit_for_bit(width, height):
 
 @pytest.mark.parametrize("shape", [(500, 375), (375, 500), (301, 801), (256, 256), (100, 224)])
 def test_cut_and_normalization_equal_timm_for_lite0(shape, lite0):
+    import timm
     import torch
     from timm.data import create_transform, resolve_data_config
-
-    import timm
 
     config = resolve_data_config({}, model=timm.create_model("tf_efficientnet_lite0"))
     assert (config["mean"], config["std"]) == (lite0.preprocessing.mean, lite0.preprocessing.std)
