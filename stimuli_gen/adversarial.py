@@ -220,11 +220,11 @@ def adversarial_noise(
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
-    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         noise = generator(seed, "noise", f"{reference_id}_AN").standard_normal((3, *model.preprocessing.size))
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
-    return _make(model, references, targets, settings, start, batch_size, resume, progress)
+    return _make(model, references, targets, settings, _start, batch_size, resume, progress)
 
 
 def adversarial_interference(
@@ -302,11 +302,11 @@ def adversarial_interference(
     photographs = references.images
     place = {one: row for row, one in enumerate(references.ids)}
 
-    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
         return photograph, photograph
 
-    return _make(model, references, targets, settings, start, batch_size, resume, progress)
+    return _make(model, references, targets, settings, _start, batch_size, resume, progress)
 
 
 def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:

@@ -66,17 +66,35 @@ class StagedModel:
 
     @property
     def n_classes(self) -> int:
-        """Number of outputs."""
+        """Number of outputs.
+
+        Returns
+        -------
+        int
+            As many as class names.
+        """
         return len(self.class_names)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where the weights are.
+
+        Returns
+        -------
+        torch.device
+            The CPU for a network without weights.
+        """
         return next((one.device for one in self.network.parameters()), torch.device("cpu"))
 
     @cached_property
     def digest(self) -> str:
-        """Hash of weights, kinds of modules, preprocessing and stages; the same on every device."""
+        """Hash of weights, kinds of modules, preprocessing and stages; the same on every device.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
         weights = [
             part
             for name, value in self.network.state_dict().items()

@@ -30,8 +30,8 @@ def some(photographs, n=3):
 
 def test_noise_and_interference_hold_on_the_saved_png(lite0, photographs, tmp_path):
     references = some(photographs)
-    noise = adversarial_noise(lite0, references, batch_size=4)
-    interference = adversarial_interference(lite0, references, batch_size=4)
+    noise = adversarial_noise(lite0, references, batch_size=3)
+    interference = adversarial_interference(lite0, references, batch_size=3)
     everything = concat_stimuli([references, noise, interference])
     write_stimuli(everything, tmp_path)
     table = confirm_saved(lite0, everything, tmp_path).table
@@ -57,7 +57,7 @@ def test_noise_and_interference_hold_on_the_saved_png(lite0, photographs, tmp_pa
 
 
 def test_same_seed_same_images_whatever_the_company_and_after_an_interruption(lite0, photographs, tmp_path):
-    settings = {"batch_size": 4, "max_steps": 2, "seed": 3}
+    settings = {"batch_size": 2, "max_steps": 2, "seed": 3}
     together = adversarial_noise(lite0, some(photographs), **settings)
 
     class Killed(Exception):

@@ -67,7 +67,7 @@ def test_rounding_is_the_same_as_for_files():
 @pytest.mark.parametrize("name", ["lite0", "alexnet"])
 def test_an_image_alone_in_a_batch_and_shuffled_is_the_same(name, request):
     model = request.getfixturevalue(name)
-    ids = [f"image {i}" for i in range(6)]
+    ids = [f"image {i}" for i in range(4)]
 
     def prepare(one):
         random = generator(0, one)
@@ -76,14 +76,14 @@ def test_an_image_alone_in_a_batch_and_shuffled_is_the_same(name, request):
 
     def make(some):
         objective = _class_objective(model, "log_probability", 1e-3)
-        return descend(objective, some, prepare, threshold=2, step_size=1.0, max_steps=2, keep="last", batch_size=4)
+        return descend(objective, some, prepare, threshold=2, step_size=1.0, max_steps=2, keep="last", batch_size=3)
 
-    together, shuffled, alone = make(ids), make(ids[::-1]), make(ids[5:])
+    together, shuffled, alone = make(ids), make(ids[::-1]), make(ids[3:])
     for one in ids:
         np.testing.assert_array_equal(together[one].image, shuffled[one].image)
         assert together[one].score_shown == shuffled[one].score_shown
-    np.testing.assert_array_equal(together["image 5"].image, alone["image 5"].image)
-    assert np.abs(together["image 5"].image - prepare("image 5").image).max() > 0
+    np.testing.assert_array_equal(together["image 3"].image, alone["image 3"].image)
+    assert np.abs(together["image 3"].image - prepare("image 3").image).max() > 0
 
 
 class Killed(Exception):

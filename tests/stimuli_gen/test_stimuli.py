@@ -75,6 +75,8 @@ def test_concat_joins_tables_and_refuses_repeated_ids():
         (None, {"id": ["a", "a"], "kind": "RE", "reference_id": "a"}, "duplicate stimulus id"),
         (None, {"id": ["a", "b"], "kind": "RE"}, "lacks the column.* reference_id"),
         (None, {"id": ["a", None], "kind": "RE", "reference_id": "a"}, "empty cells in id"),
+        (None, {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "steps": [1.5, 2]}, "steps .* whole numbers"),
+        (None, {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "success": "yes"}, "success .* True or False"),
         (None, {"id": ["a"], "kind": "RE", "reference_id": "a"}, "1 rows for 2 images"),
     ],
 )
