@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "adversarial": ["adversarial_interference", "adversarial_noise", "choose_targets", "confirm_saved"],
         "descent": ["descend"],
+        "lowlevel": ["gabor_energy", "luminance", "pixel_features"],
         "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],
         "staged": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
         "stimuli": ["StimulusSet", "StoredImages", "concat_stimuli", "read_stimuli", "write_stimuli"],

@@ -140,7 +140,8 @@ def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
         ) from None
     if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
         raise InputError(
-            f"target {text} of '{stimulus_id}' is out of range; {model.name} has the classes 0 to {model.n_classes - 1}."
+            f"target {text} of '{stimulus_id}' is out of range; "
+            f"{model.name} has the classes 0 to {model.n_classes - 1}."
         )
     return int(number)
 
@@ -219,11 +220,11 @@ def adversarial_noise(
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
-    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         noise = generator(seed, "noise", f"{reference_id}_AN").standard_normal((3, *model.preprocessing.size))
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
-    return _make(model, references, targets, settings, start, batch_size, resume, progress)
+    return _make(model, references, targets, settings, _start, batch_size, resume, progress)
 
 
 def adversarial_interference(
@@ -235,7 +236,7 @@ def adversarial_interference(
     objective: str = "log_probability",
     pull: float = 1e-3,
     step_rule: str = "l2",
-    step_size: float = 0.5,
+    step_size: float = 0.25,
     max_steps: int = 500,
     seed: int = 0,
     batch_size: int = 8,
@@ -301,11 +302,11 @@ def adversarial_interference(
     photographs = references.images
     place = {one: row for row, one in enumerate(references.ids)}
 
-    def start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
         return photograph, photograph
 
-    return _make(model, references, targets, settings, start, batch_size, resume, progress)
+    return _make(model, references, targets, settings, _start, batch_size, resume, progress)
 
 
 def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:
@@ -350,7 +351,7 @@ def _make(
 
     def prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
-        return Start(image=image, context={"target": np.int64(targets[reference_id]), "anchor": anchor})
+        return Start(image=image, context={"target": np.array(targets[reference_id]), "anchor": anchor})
 
     keys = {one: digest(settings, model.digest, one, targets[one], *start(one)) for one in references.ids}
     made = descend(
@@ -411,7 +412,7 @@ def _describe(
                 "l2_8bit": float(np.sqrt(np.square(change).sum())),
                 "linf_8bit": float(np.abs(change).max()),
                 "note": "" if model.trained else "untrained network",
-            }  # fmt: skip
+            }
         )
     return pd.DataFrame(rows)
 

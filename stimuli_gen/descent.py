@@ -4,7 +4,8 @@ One image's result never depends on its companions. A convolution library may ch
 shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image batch by about 1e-6), but with one
 fixed shape each image's numbers are exactly its own. So the loop runs a fixed number of slots: a finished image
 leaves its slot to the next one in the queue, and slots that stay empty at the end are computed and ignored.
-`batch_size` itself is therefore the one run setting that may change results, and only by float rounding.
+Batch size, device and number of threads themselves choose kernels, so they may change results, by float rounding
+that many steps can amplify; with these three unchanged, results are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -162,8 +163,8 @@ def descend(
     keep : {"best", "last"}
         Which iterate of an image that was given up.
     batch_size : int
-        Number of slots: the batch always has this shape. May change results by float rounding only; order of `ids`,
-        companions and interruptions change nothing.
+        Number of slots: the batch always has this shape. Another one rounds differently; order of `ids`, companions
+        and interruptions change nothing.
     device : torch.device or str
         Where to compute.
     keys : mapping of str to str, optional

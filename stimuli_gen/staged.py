@@ -66,17 +66,35 @@ class StagedModel:
 
     @property
     def n_classes(self) -> int:
-        """Number of outputs."""
+        """Number of outputs.
+
+        Returns
+        -------
+        int
+            As many as class names.
+        """
         return len(self.class_names)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where the weights are.
+
+        Returns
+        -------
+        torch.device
+            The CPU for a network without weights.
+        """
         return next((one.device for one in self.network.parameters()), torch.device("cpu"))
 
     @cached_property
     def digest(self) -> str:
-        """Hash of weights, kinds of modules, preprocessing and stages; the same on every device."""
+        """Hash of weights, kinds of modules, preprocessing and stages; the same on every device.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
         weights = [
             part
             for name, value in self.network.state_dict().items()
@@ -307,7 +325,11 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         raise InputError(f"{model.name} gives outputs that are not finite for a grey image; check weights, mean, std.")
     if not output.requires_grad:
         raise InputError(f"{model.name}: no gradient reaches the image; remove detach() or no_grad() in its forward.")
-    (gradient,) = torch.autograd.grad(output.square().sum(), image)
+    try:
+        (gradient,) = torch.autograd.grad(output.square().sum(), image)
+    except RuntimeError as error:
+        told = str(error).splitlines()[0]
+        raise InputError(f"{model.name}: its gradient cannot be computed; mend its forward: {told}") from error
     if not torch.isfinite(gradient).all():
         raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
 

@@ -107,12 +107,24 @@ class StimulusSet:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Ids in table order."""
+        """Ids in table order.
+
+        Returns
+        -------
+        tuple of str
+            Unique.
+        """
         return tuple(self.table["id"])
 
     @cached_property
     def digest(self) -> str:
-        """Hash of pixels and table; the same in memory and on disk."""
+        """Hash of pixels and table; the same in memory and on disk.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
         return digest([digest(self.images[slice(i, i + 1)]) for i in range(len(self))], self.table)
 
     def select(self, *, ids: Sequence[str] | None = None, kind: str | None = None) -> StimulusSet:
@@ -186,15 +198,20 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
         **{name: "" for name in ("category", "note") if name not in table.columns}
     )
     columns = {name: tidy[name].astype(object).fillna("").astype(str) for name in _TEXT if name in tidy.columns}
-    columns |= {name: _whole(tidy[name]) for name in _WHOLE if name in tidy.columns}
-    columns |= {name: _yes_no(tidy[name]) for name in _YES_NO if name in tidy.columns}
+    for names, convert, what in ((_WHOLE, _whole, "whole numbers"), (_YES_NO, _yes_no, "True or False")):
+        for name in (one for one in names if one in tidy.columns):
+            try:
+                columns[name] = convert(tidy[name])
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(f"the column {name} of the stimulus table must hold {what} ({error}).") from error
     if again := duplicates(columns["id"]):
         raise InputError(f"duplicate stimulus id(s): {name_ids(again)}; give each image its own id.")
     return tidy.assign(**columns)
 
 
 def _whole(column: pd.Series) -> pd.Series:
-    return pd.to_numeric(column).astype("Int64" if column.isna().any() else "int64")
+    whole = pd.to_numeric(column).astype("Int64")  # refuses fractions, which int64 would cut off
+    return whole if column.isna().any() else whole.astype("int64")
 
 
 def _yes_no(column: pd.Series) -> pd.Series:

@@ -1,0 +1,202 @@
+"""Image features below objects: luma, pixels, Gabor energy. Controls for RSA, and what simulated early areas follow.
+
+References
+----------
+Jones, J. P. & Palmer, L. A. (1987). An evaluation of the two-dimensional Gabor filter model of simple receptive
+fields in cat striate cortex. Journal of Neurophysiology 58:1233-1258.
+Adelson, E. H. & Bergen, J. R. (1985). Spatiotemporal energy models for the perception of motion. JOSA A 2:284-299.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from neurometamer.store import InputError
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green, blue (ITU-R BT.601), on gamma-coded values as stored; Pillow's grey conversion."""
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """Weigh red, green and blue to grey.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, 3, height, width) in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        (n, height, width) float64 in [0, 1].
+
+    Raises
+    ------
+    InputError
+        When the shape is another.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f"images have the shape {images.shape}; they must be (n, 3, height, width).")
+    return np.einsum("nchw,c->nhw", images, np.array(LUMA), dtype=np.float64)
+
+
+def luminance(images: np.ndarray) -> np.ndarray:
+    """Measure how light each image is and how much its light varies.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, 3, height, width) in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        (n, 2) float64: mean luma, and its standard deviation over pixels (root-mean-square contrast). Luma of
+        gamma-coded values, not candela per square metre, which depend on the screen.
+    """
+    light = grey(images)
+    return np.stack([light.mean(axis=(1, 2)), light.std(axis=(1, 2))], axis=1)
+
+
+def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -> np.ndarray:
+    """Average the pixels over a coarse grid.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, 3, height, width) in [0, 1].
+    size : int
+        Cells along each side; at most height and width.
+    color : bool
+        Keep red, green and blue apart; otherwise grey.
+
+    Returns
+    -------
+    ndarray
+        (n, size²) or (n, 3 · size²) float64 in [0, 1], rows of the grid one after another.
+
+    Raises
+    ------
+    InputError
+        When the grid is finer than the image.
+    """
+    maps = np.asarray(images, dtype=np.float64) if color else grey(images)[:, None]
+    return _pool(maps, size).reshape(len(maps), -1)
+
+
+def _pool(maps: np.ndarray, size: int) -> np.ndarray:
+    """Average (…, height, width) over a size × size grid of cells that differ by at most one pixel a side."""
+    height, width = maps.shape[-2:]
+    if not 1 <= size <= min(height, width):
+        raise InputError(f"a grid of {size} cells a side does not fit images of {height} x {width} pixels.")
+    for axis, length in ((-2, height), (-1, width)):
+        edges = np.arange(size) * length // size
+        counts = np.diff(edges, append=length)
+        maps = np.add.reduceat(maps, edges, axis=axis) / (counts[:, None] if axis == -2 else counts)
+    return maps
+
+
+def gabor(frequency: float, angle: float, bandwidth: float = 1.0) -> np.ndarray:
+    """Make a quadrature pair of round Gabor filters.
+
+    Parameters
+    ----------
+    frequency : float
+        Cycles a pixel.
+    angle : float
+        Direction of the modulation, radians; 0 = along the rows (a vertical grating).
+    bandwidth : float
+        Half-response bandwidth, octaves.
+
+    Returns
+    -------
+    ndarray
+        (side, side) complex128, side odd: real part even, imaginary part odd. The Gaussian envelope integrates
+        to 1 and is cut at three standard deviations for every angle (``skimage.filters.gabor_kernel`` gives the
+        same values but cuts oblique filters closer).
+
+    Notes
+    -----
+    Standard deviation in pixels = sqrt(ln 2 / 2) / π · (2^b + 1) / (2^b - 1) / frequency.
+    """
+    octave = 2.0**bandwidth
+    sd = np.sqrt(np.log(2) / 2) / np.pi * (octave + 1) / (octave - 1) / frequency
+    reach = np.ceil(3 * sd)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    envelope = np.exp(-(x**2 + y**2) / (2 * sd**2)) / (2 * np.pi * sd**2)
+    return envelope * np.exp(2j * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle)))
+
+
+def gabor_energy(
+    images: np.ndarray,
+    *,
+    wavelengths: Sequence[float] = (4.0, 8.0, 16.0, 32.0),
+    n_orientations: int = 4,
+    size: int = 7,
+    bandwidth: float = 1.0,
+) -> np.ndarray:
+    """Measure contrast energy by orientation, scale and place: a bank of quadrature Gabor filters, squared and pooled.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, 3, height, width) in [0, 1].
+    wavelengths : sequence of float
+        Pixels a cycle, at least 2.
+    n_orientations : int
+        Evenly spaced over half a turn, from 0 (vertical gratings).
+    size : int
+        Cells along each side of the pooling grid.
+    bandwidth : float
+        Octaves.
+
+    Returns
+    -------
+    ndarray
+        (n, n_wavelengths · n_orientations · size²) float64 ≥ 0, in that order. Each image's mean is taken off
+        and every filter's mean response to uniform light is zero, so that only contrast counts; outside the
+        image there is none.
+
+    Raises
+    ------
+    InputError
+        When a wavelength is below 2 pixels, or the grid is finer than the image.
+    """
+    from scipy import fft
+
+    if min(wavelengths) < 2 or n_orientations < 1:
+        raise InputError("Gabor wavelengths must be at least 2 pixels, with at least 1 orientation.")
+    light = grey(images)
+    light -= light.mean(axis=(1, 2), keepdims=True)
+    height, width = light.shape[1:]
+    bank = [
+        _without_mean(gabor(1 / wavelength, np.pi * k / n_orientations, bandwidth))
+        for wavelength in wavelengths
+        for k in range(n_orientations)
+    ]
+    margin = max(len(one) for one in bank) // 2
+    padded = (fft.next_fast_len(height + margin), fft.next_fast_len(width + margin))
+    transfer = [fft.fft2(_centred(one, padded)).astype(np.complex64) for one in bank]
+    energy = np.empty((len(light), len(bank), size, size))
+    for row, one in enumerate(light):
+        spectrum = fft.fft2(one.astype(np.float32), padded)
+        for place, filtered in enumerate(transfer):
+            response = fft.ifft2(spectrum * filtered)[:height, :width]
+            energy[row, place] = _pool(response.real**2 + response.imag**2, size)
+    return energy.reshape(len(light), -1)
+
+
+def _without_mean(kernel: np.ndarray) -> np.ndarray:
+    """Take off the envelope's share so that uniform light gives no response."""
+    envelope = np.abs(kernel)
+    return kernel - envelope * kernel.sum() / envelope.sum()
+
+
+def _centred(kernel: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Lay a kernel on a larger grid with its centre at the origin, wrapping around."""
+    grid = np.zeros(shape, dtype=complex)
+    grid[: kernel.shape[0], : kernel.shape[1]] = kernel
+    return np.roll(grid, [-(kernel.shape[0] // 2), -(kernel.shape[1] // 2)], axis=(0, 1))

@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from neurometamer.store import InputError
+from stimuli_gen import StimulusSet, concat_stimuli, read_stimuli, write_stimuli
+
+
+def make(ids=("a", "b", "007"), kind="RE", **columns):
+    images = np.random.default_rng(len(ids)).random((len(ids), 3, 5, 4), dtype=np.float32)
+    table = pd.DataFrame({"id": list(ids), "kind": kind, "reference_id": list(ids), **columns})
+    return StimulusSet(images=images, table=table, provenance={"made": "here"})
+
+
+def test_what_is_read_back_is_what_was_written(tmp_path):
+    made = make(
+        kind=["RE", "AN", "AI"],
+        confidence_float=[0.1, 1 / 3, np.nan],
+        target_index=[1, None, 3],
+        success=[True, None, False],
+        note=["", "grey", None],
+    )
+    write_stimuli(made, tmp_path)
+    for in_memory in (True, False):
+        back = read_stimuli(tmp_path, in_memory=in_memory)
+        assert back.digest == made.digest
+        np.testing.assert_array_equal(np.asarray(back.images), made.images)
+        pd.testing.assert_frame_equal(back.table, made.table)
+        assert back.provenance == {"made": "here"}
+    assert (tmp_path / "stimuli.csv").read_text().splitlines()[3].startswith("007,AI,007,")
+
+
+def test_pngs_show_the_rounded_images(tmp_path):
+    made = make()
+    write_stimuli(made, tmp_path)
+    for stimuli in (read_stimuli(tmp_path), read_stimuli(tmp_path, in_memory=False)):
+        images = np.asarray(stimuli.as_shown().images)
+        assert np.abs(images - made.images).max() <= 0.5 / 255 + 1e-7
+        for one, image in zip(stimuli.ids, images, strict=True):
+            pixels = np.asarray(Image.open(tmp_path / "png" / f"{one}.png"))
+            np.testing.assert_array_equal(pixels.transpose(2, 0, 1).astype(np.float32) / 255, image)
+
+
+def test_select_keeps_the_order_asked_for(tmp_path):
+    made = make(kind=["RE", "AN", "RE"])
+    stored = read_stimuli(write_stimuli(made, tmp_path), in_memory=False)
+    for stimuli in (made, stored):
+        some = stimuli.select(ids=["007", "a"])
+        assert some.ids == ("007", "a")
+        np.testing.assert_array_equal(np.asarray(some.images), made.images[[2, 0]])
+        np.testing.assert_array_equal(some.images[np.array([1, 0, 1])], made.images[[0, 2, 0]])
+        np.testing.assert_array_equal(np.asarray(some.select(ids=["a"]).images), made.images[[0]])
+        assert stimuli.select(kind="RE").ids == ("a", "007")
+        assert len(stimuli.select(kind="metamer")) == 0
+    with pytest.raises(InputError, match=r"no stimulus has the id\(s\) x; known: a, b, 007"):
+        made.select(ids=["a", "x"])
+
+
+def test_concat_joins_tables_and_refuses_repeated_ids():
+    both = concat_stimuli([make(), make(["c"], kind="AN", target_index=[7], success=[True])])
+    assert both.ids == ("a", "b", "007", "c")
+    assert both.table["target_index"].tolist() == [pd.NA, pd.NA, pd.NA, 7]
+    with pytest.raises(InputError, match=r"duplicate stimulus id\(s\): a"):
+        concat_stimuli([make(), make(["a"])])
+
+
+@pytest.mark.parametrize(
+    ("images", "table", "match"),
+    [
+        (np.zeros((2, 3, 4, 4)), None, "float64; they must be float32"),
+        (np.zeros((2, 1, 4, 4), np.float32), None, r"must be \(n, 3, height, width\)"),
+        (np.full((2, 3, 4, 4), np.nan, np.float32), None, r"not finite in row\(s\) 0, 1"),
+        (np.full((2, 3, 4, 4), 200, np.float32), None, r"leave \[0, 1\]"),
+        (None, {"id": ["a", "a"], "kind": "RE", "reference_id": "a"}, "duplicate stimulus id"),
+        (None, {"id": ["a", "b"], "kind": "RE"}, "lacks the column.* reference_id"),
+        (None, {"id": ["a", None], "kind": "RE", "reference_id": "a"}, "empty cells in id"),
+        (None, {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "steps": [1.5, 2]}, "steps .* whole numbers"),
+        (None, {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "success": "yes"}, "success .* True or False"),
+        (None, {"id": ["a"], "kind": "RE", "reference_id": "a"}, "1 rows for 2 images"),
+    ],
+)
+def test_bad_sets_are_refused(images, table, match):
+    images = np.zeros((2, 3, 4, 4), np.float32) if images is None else images
+    table = {"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]} if table is None else table
+    with pytest.raises(InputError, match=match):
+        StimulusSet(images=images, table=pd.DataFrame(table))
+
+
+def test_an_id_that_leaves_the_folder_is_not_written(tmp_path):
+    with pytest.raises(InputError, match="cannot name a file"):
+        write_stimuli(make(["../x"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
