@@ -139,7 +139,8 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
 
     ids = read_hdf5_array(work.state("planted.h5"), "condition").tolist()
     spaces = ("gabor", "object")
-    rdms = [compute_rdm(read_hdf5_array(work.state("planted.h5"), name), "pearson", ids=ids) for name in spaces]
+    features = [read_hdf5_array(work.state("planted.h5"), name) for name in spaces]
+    rdms = [compute_rdm(_z_scored(values), "pearson", ids=ids) for values in features]
     brain = read_rdms(work.path("rdms", "brain.h5"))
     names = brain.pattern_descriptors
     kinds, references = (dict(zip(names["condition"], names[key], strict=True)) for key in ("kind", "reference_id"))
@@ -154,6 +155,13 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
     table = found.set_index(["a_subject", "a_roi", "b_stage"])["similarity"]
     places = found[["a_subject", "a_roi"]].drop_duplicates().itertuples(index=False)
     return {(s, roi): float(table[s, roi, "object"] - table[s, roi, "gabor"]) for s, roi in places}
+
+
+def _z_scored(values: np.ndarray) -> np.ndarray:
+    """Scale features as the simulation does before it draws voxels from them; constant ones are left out."""
+    spread = values.std(axis=0)
+    varying = values[:, spread > 0]
+    return (varying - varying.mean(axis=0)) / spread[spread > 0]
 
 
 def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:

@@ -74,7 +74,7 @@ class Noise(Generator):
 
     step_size: float = Field(2.0, gt=0)
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
-    pull: float = Field(1e-4, ge=0)
+    pull: float = Field(1e-3, ge=0)
     """Lambda: weight of the squared distance to the ImageNet mean image."""
     noise_sd: float = Field(0.1, ge=0)
     """Standard deviation of the Gaussian noise added to the mean image at the start."""
@@ -85,7 +85,7 @@ class Noise(Generator):
 class Interference(Generator):
     """Adversarial interference (AI): the photograph to people, a wrong class to the network."""
 
-    step_size: float = Field(0.3, gt=0)
+    step_size: float = Field(0.25, gt=0)
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
     pull: float = Field(1e-3, ge=0)
     """Lambda: weight of the squared distance to the photograph."""
@@ -107,11 +107,11 @@ class Simulation(Section):
     """Number of subjects."""
     runs: int = Field(4, ge=2)
     """Runs a subject; each shows every image once."""
-    voxels_per_roi: int = Field(60, ge=4)
+    voxels_per_roi: int = Field(160, ge=4)
     """Voxels in each region, responding or not."""
     responding: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Share of the voxels that respond to images; the rest is noise, to be left out by the voxel selection."""
-    noise_sd: float = Field(1.0, ge=0)
+    noise_sd: float = Field(0.7, ge=0)
     """Standard deviation of the scanner noise, percent of the baseline."""
     object_model: str = "efficientnet_lite0"
     """The network whose activations to the *photograph* stand for what people see in it."""
@@ -189,7 +189,7 @@ class Glm(Section):
 class Selection(Section):
     """Which voxels enter: the reliable ones, judged on one kind of image only."""
 
-    voxels_per_roi: int = Field(30, ge=0)
+    voxels_per_roi: int = Field(80, ge=0)
     """The most reliable so many of each region; 0 keeps all."""
     kind: Literal["RE"] = "RE"
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
