@@ -96,15 +96,15 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted; what was finished is kept: run the same command again to go on.", 130, debug)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(
-            f"error: cannot write: {error.strerror}{where}; make room or choose another --out, "
-            "and run the same command again: what was finished is kept.",
-            2,
-            debug,
-        )
+        _fail(f"error: {_what_failed(error)}; what was finished is kept: run the same command again then.", 2, debug)
+
+
+def _what_failed(error: OSError) -> str:
+    """Say what the system refused; HDF5 hides a full disk in the text of its error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return "the disk is full; make room, or choose another --out"
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}; choose another --out, or mend that"
 
 
 def _fail(message: str, code: int, debug: bool) -> None:
@@ -281,7 +281,7 @@ def fmri_betas(
     from fmri.betas import write_betas
     from neurometamer.study.commands import make_patterns
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "events": estimator,
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
            "unusable": unusable}  # fmt: skip
     with _one_step("betas") as progress:
         patterns = make_patterns(
@@ -317,7 +317,7 @@ def fmri_patterns(
     from fmri.patterns import write_patterns
     from neurometamer.study.commands import make_patterns, regular_ids
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "events": estimator,
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
            "unusable": unusable}  # fmt: skip
     judges = select_on or (regular_ids(stimuli) if stimuli else [])
     with _one_step("patterns") as progress:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fmri.patterns import Patterns
     from stimuli_gen.regular import Preprocessing
+    from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 Files = Sequence[str | Path]
@@ -114,6 +115,7 @@ def make_stimuli(
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing).select(kind="RE")
     out = Path(out)
+    _refuse_others(out, network, photographs, {**options, "seed": seed})
     made = make(
         network,
         photographs,
@@ -123,20 +125,25 @@ def make_stimuli(
         progress=progress,
         **options,
     )
-    _refuse_others(out, made)
     write_stimuli(made, out)
     judged = confirm_saved(network, made, out)
     write_stimuli(judged, out)
     return judged.table
 
 
-def _refuse_others(out: Path, made: StimulusSet) -> None:
-    """Refuse a folder that holds a set of other images, before anything in it is written over."""
-    if not (out / "stimuli.csv").is_file():
+def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
+    from stimuli_gen.stimuli import read_stimuli
+
+    if not (out / "stimuli.h5").is_file():
         return
-    there = set(read_table(out / "stimuli.csv", required=["id"])["id"])
-    if others := sorted(there - set(made.ids)):
-        raise InputError(f"{out} holds other stimuli ({name_ids(others)}); choose another --out.")
+    there = read_stimuli(out, in_memory=False)
+    made = there.provenance.get("settings", {})
+    differing = [name for name, value in settings.items() if name in made and made[name] != value]
+    differing += ["model or weights"] if there.provenance.get("model_digest") != network.digest else []
+    differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
+    if differing:
+        raise InputError(f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another --out.")
 
 
 def make_patterns(
@@ -150,6 +157,7 @@ def make_patterns(
     tr_s: float | None = None,
     n_voxels: int = 0,
     select_on: Sequence[str] = (),
+    estimator: str = "LSA",
     progress: Progress | None = None,
     **glm: Any,
 ) -> Patterns:
@@ -171,6 +179,8 @@ def make_patterns(
         Keep so many voxels of each ROI, the most reliable; 0 keeps all.
     select_on : sequence of str
         Conditions on which reliability is judged; needed with `n_voxels`.
+    estimator : {"LSA", "LSS"}
+        All events in one design, or each against the rest.
     progress : callable, optional
         Hears (runs done, runs).
     **glm : object
@@ -202,7 +212,7 @@ def make_patterns(
         patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"))
     else:
         runs = read_runs(bold, events, confounds or None, subject=subject, tr_s=tr_s)
-        patterns = estimate_betas(runs, dict(masks), progress=progress, **glm)
+        patterns = estimate_betas(runs, dict(masks), events=estimator, progress=progress, **glm)
     if n_voxels:
         patterns = select_voxels(patterns, conditions=list(select_on), n_per_roi=n_voxels)
     return patterns
