@@ -1,0 +1,22 @@
+"""Every tutorial runs from top to bottom; each ends in an assertion of what was learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "tutorials").glob("*.ipynb"))
+
+
+# The Jupyter client and the kernel's event loop warn about their own internals.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_tutorial_runs_and_ends_in_an_assertion(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.cells[-1].cell_type == "code"
+    assert notebook.cells[-1].source.lstrip().startswith("assert ")
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
