@@ -59,12 +59,15 @@ def test_patterns_are_private_copies():
 def test_sessions_are_joined_by_voxel_not_by_position():
     first = make()
     shuffled = [2, 0, 3, 1]
-    second = make(first.values[:, shuffled] + 100, voxels=first.voxels.iloc[shuffled])
+    observations = first.observations.assign(session="2")
+    second = make(first.values[:, shuffled] + 100, voxels=first.voxels.iloc[shuffled], observations=observations)
     joined = concat_patterns([first, second])
     np.testing.assert_array_equal(joined.values[6:], first.values + 100)
     assert joined.observations["presentation"].max() == 4
     with pytest.raises(InputError, match=r"different voxels \(4 and 3"):
         concat_patterns([first, first.select(voxels=np.array([True, True, True, False]))])
+    with pytest.raises(InputError, match="runs in more than one part: session '' run '1'"):
+        concat_patterns([first, first])  # two runs of one name would count as one
 
 
 @pytest.mark.parametrize(
