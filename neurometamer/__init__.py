@@ -7,6 +7,31 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "activations": ["Activations", "compute_activations", "read_activations"],
+        "compare": ["compare_rdms", "kind_difference", "kind_similarity", "layer_by_roi", "noise_ceiling"],
+        "encoding": ["fit_encoding"],
+        "rdm": [
+            "activation_rdms",
+            "align_rdms",
+            "compute_rdm",
+            "pattern_rdms",
+            "read_rdms",
+            "select_kind",
+            "write_rdms",
+        ],
+        "report": ["build_report"],
         "store": ["InputError"],
+        "study.commands": [
+            "compare_files",
+            "encode_files",
+            "make_patterns",
+            "make_rdms",
+            "make_stimuli",
+            "read_images",
+        ],
+        "study.run": ["demo_settings", "run_study"],
+        "study.settings": ["StudySettings", "check_settings", "read_settings"],
+        "study.template": ["write_template"],
+        "zoo": ["list_models", "load_model"],
     },
 )

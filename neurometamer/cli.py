@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
+import time
 import traceback
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from neurometamer.study.console import ConsoleReporter
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Do this network and this visual cortex treat the same images as the same?",
+    epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take several values take "
+    "them after one option or repeated.",
 )
 stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images.")
 models_app = typer.Typer(no_args_is_help=True, help="The networks known by name.")
@@ -34,12 +42,39 @@ class Device(StrEnum):
     mps = "mps"
 
 
+MANY = ("--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stages", "--by", "--select-on")
+"""Options that take several values, after one option (as the shell expands ``*``) or repeated."""
+
 ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
 Weights = Annotated[str, typer.Option(help="'default' (ImageNet), 'random' (untrained), or a file.")]
 DeviceName = Annotated[Device, typer.Option(help="Where the network runs.")]
 Seed = Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")]
-Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+Stages = Annotated[list[str], typer.Option(help="Stages of the network; all when not given.")]
+Images = Annotated[
+    list[Path], typer.Option(help="Folders written by 'stimuli', folders of photographs, or CSV files (column file).")
+]
+PatternFiles = Annotated[list[Path], typer.Option(help="Files written by 'fmri patterns', one a subject.")]
+Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
+Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")]
+Confounds = Annotated[list[Path], typer.Option(help="Confounds tables, one a run, or none.")]
+Masks = Annotated[list[str], typer.Option(help="NAME=FILE, a mask on the grid of the BOLD files.")]
+SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
+Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
+
+
+def _several(arguments: list[str]) -> list[str]:
+    """Repeat an option before each of its values: ``--bold a b`` becomes ``--bold a --bold b``."""
+    expanded: list[str] = []
+    option = ""
+    for one in arguments:
+        if one.startswith("--"):
+            option = one if one in MANY else ""
+            if not option:
+                expanded.append(one)
+        else:
+            expanded += [option, one] if option else [one]
+    return expanded
 
 
 def main() -> None:
@@ -53,7 +88,7 @@ def main() -> None:
     from neurometamer.store import InputError
 
     debug = "--debug" in sys.argv
-    arguments = [one for one in sys.argv[1:] if one != "--debug"]
+    arguments = _several([one for one in sys.argv[1:] if one != "--debug"])
     try:
         app(args=arguments, prog_name="neurometamer")
     except InputError as error:
@@ -61,15 +96,15 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted; what was finished is kept: run the same command again to go on.", 130, debug)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(
-            f"error: cannot write: {error.strerror}{where}; make room or choose another --out, "
-            "and run the same command again: what was finished is kept.",
-            2,
-            debug,
-        )
+        _fail(f"error: {_what_failed(error)}; what was finished is kept: run the same command again then.", 2, debug)
+
+
+def _what_failed(error: OSError) -> str:
+    """Say what the system refused; HDF5 hides a full disk in the text of its error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return "the disk is full; make room, or choose another --out"
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}; choose another --out, or mend that"
 
 
 def _fail(message: str, code: int, debug: bool) -> None:
@@ -77,3 +112,359 @@ def _fail(message: str, code: int, debug: bool) -> None:
         traceback.print_exc()
     typer.echo(" ".join(message.split()), err=True)
     raise SystemExit(code)
+
+
+# ------------------------------------------------------------------------------------------------ whole studies
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-output"),
+    model: ModelName = "efficientnet_lite0",
+    weights: Weights = "default",
+    device: DeviceName = Device.auto,
+    seed: Seed = 0,
+) -> None:
+    """Run the demo study: packaged photographs, AN and AI, a simulated cortex, RSA, encoding, report.
+
+    Python: neurometamer.run_study(neurometamer.demo_settings(...), out).
+    """
+    from neurometamer.study.run import demo_settings, run_study
+
+    settings = demo_settings(model=model, weights=_weights(weights), seed=seed)
+    with _reporter() as reporter:
+        report = run_study(settings, out, device=device.value, reporter=reporter)
+    typer.echo(report)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="Study file; 'neurometamer init' writes one.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder; else named after the study.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Instead of the study file's.")] = None,
+) -> None:
+    """Run a study, or go on with it: what was finished is kept.
+
+    Python: neurometamer.run_study.
+    """
+    from neurometamer.study.run import run_study
+
+    with _reporter() as reporter:
+        report = run_study(study, out, device=device.value if device else None, reporter=reporter)
+    typer.echo(report)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write; never written over.")] = Path("study.toml"),
+) -> None:
+    """Write a commented study file with every setting, for your own data.
+
+    Python: neurometamer.write_template.
+    """
+    from neurometamer.study.template import write_template
+
+    typer.echo(write_template(path))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
+    """Write the report of a study's folder anew, from the files in it.
+
+    Python: neurometamer.build_report.
+    """
+    from neurometamer.report import build_report
+
+    typer.echo(build_report(folder))
+
+
+# ---------------------------------------------------------------------------------------------- single steps
+
+
+@models_app.command("list")
+def models_list(
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every column.")] = False,
+) -> None:
+    """List the networks known by name, and whether their weights are here.
+
+    Python: neurometamer.list_models.
+    """
+    from neurometamer.zoo import list_models
+
+    table = list_models()
+    if csv:
+        typer.echo(table.to_csv(index=False), nl=False)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table()
+    shown.add_column("name", no_wrap=True)
+    for title in ("input", "weights", "stages"):
+        shown.add_column(title)
+    for row in table.to_dict("records"):
+        here = "on this machine" if row["available"] else ("pip install" if row["offline"] else "file or download")
+        shown.add_row(row["name"], f"{row['input_size']} px", here, row["stages"])
+    Console().print(shown)
+
+
+@stimuli_app.command("noise")
+def stimuli_noise(
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    model: ModelName,
+    weights: Weights = "default",
+    target: Annotated[str, typer.Option(help="own, a class, given (column target), or a CSV (id, target).")] = "own",
+    confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
+    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 500,
+    step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
+    pull: Annotated[float, typer.Option(help="Weight of the squared distance to the mean image.")] = 1e-3,
+    noise_sd: Annotated[float, typer.Option(help="Standard deviation of the start noise.")] = 0.1,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Make adversarial noise (AN): noise to people, the photograph's class to the network.
+
+    Python: neurometamer.make_stimuli("noise", ...).
+    """
+    options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
+               "pull": pull, "noise_sd": noise_sd}  # fmt: skip
+    _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, options)
+
+
+@stimuli_app.command("interference")
+def stimuli_interference(
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    model: ModelName,
+    weights: Weights = "default",
+    target: Annotated[
+        str, typer.Option(help="random, least_likely, a class, given (column target), or a CSV (id, target).")
+    ] = "random",
+    confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
+    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 500,
+    step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
+    pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Make adversarial interference (AI): the photograph to people, a wrong class to the network.
+
+    Python: neurometamer.make_stimuli("interference", ...).
+    """
+    options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
+               "pull": pull}  # fmt: skip
+    _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, options)
+
+
+@fmri_app.command("betas")
+def fmri_betas(
+    bold: Bold,
+    events: Events,
+    masks: Masks,
+    out: Annotated[Path, typer.Option(help="Output folder: betas.nii.gz, betas.tsv, betas.json.")],
+    confounds: Confounds = [],  # noqa: B006
+    subject: SubjectName = "",
+    tr: Annotated[float | None, typer.Option(help="Repetition time in s, when the images do not tell.")] = None,
+    hrf: Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")] = "glover",
+    high_pass: Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")] = 0.01,
+    noise_model: Annotated[str, typer.Option(help="ar1 or ols.")] = "ar1",
+    estimator: Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")] = "LSA",
+    unusable: Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")] = "refuse",
+) -> None:
+    """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
+
+    Python: fmri.read_runs, fmri.estimate_betas, fmri.write_betas.
+    """
+    from fmri.betas import write_betas
+    from neurometamer.study.commands import make_patterns
+
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
+           "unusable": unusable}  # fmt: skip
+    with _one_step("betas") as progress:
+        patterns = make_patterns(
+            _named_files(masks), bold=bold, events=events, confounds=confounds, subject=subject or None, tr_s=tr,
+            progress=progress, **glm,
+        )  # fmt: skip
+    typer.echo(write_betas(patterns, out))
+
+
+@fmri_app.command("patterns")
+def fmri_patterns(
+    masks: Masks,
+    out: Annotated[Path, typer.Option(help="HDF5 file to write.")],
+    bold: Bold = [],  # noqa: B006
+    events: Events = [],  # noqa: B006
+    confounds: Confounds = [],  # noqa: B006
+    betas: Annotated[Path | None, typer.Option(help="Instead of BOLD runs: a folder of 'fmri betas'.")] = None,
+    subject: SubjectName = "",
+    tr: Annotated[float | None, typer.Option(help="Repetition time in s, when the images do not tell.")] = None,
+    voxels: Annotated[int, typer.Option(min=0, help="Keep so many voxels a ROI, the most reliable; 0: all.")] = 0,
+    stimuli: Annotated[Path | None, typer.Option(help="stimuli.csv; its RE rows judge reliability.")] = None,
+    select_on: Annotated[list[str], typer.Option(help="Instead: the conditions that judge reliability.")] = [],  # noqa: B006
+    hrf: Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")] = "glover",
+    high_pass: Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")] = 0.01,
+    noise_model: Annotated[str, typer.Option(help="ar1 or ols.")] = "ar1",
+    estimator: Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")] = "LSA",
+    unusable: Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")] = "refuse",
+) -> None:
+    """Take ROI patterns (observations x voxels) out of BOLD runs or betas, and keep reliable voxels.
+
+    Python: neurometamer.make_patterns, fmri.write_patterns.
+    """
+    from fmri.patterns import write_patterns
+    from neurometamer.study.commands import make_patterns, regular_ids
+
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
+           "unusable": unusable}  # fmt: skip
+    judges = select_on or (regular_ids(stimuli) if stimuli else [])
+    with _one_step("patterns") as progress:
+        patterns = make_patterns(
+            _named_files(masks), bold=bold, events=events, confounds=confounds, betas=betas, subject=subject or None,
+            tr_s=tr, n_voxels=voxels, select_on=judges, progress=progress, **glm,
+        )  # fmt: skip
+    typer.echo(write_patterns(patterns, out))
+
+
+@app.command()
+def rdm(
+    out: Annotated[Path, typer.Option(help="HDF5 file to write, in rsatoolbox's layout.")],
+    model: Annotated[str | None, typer.Option(help="A name of 'neurometamer models list'; or give --patterns.")] = None,
+    weights: Weights = "default",
+    images: Images = [],  # noqa: B006
+    patterns: PatternFiles = [],  # noqa: B006
+    stages: Stages = [],  # noqa: B006
+    measure: Annotated[str, typer.Option(help="RDMs are 1 - this correlation: spearman or pearson.")] = "spearman",
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Compute the RDMs of a network's stages or of subjects' regions.
+
+    Python: neurometamer.make_rdms.
+    """
+    from neurometamer.study.commands import make_rdms
+
+    with _one_step("RDMs") as progress:
+        path = make_rdms(
+            out, model=model, weights=_weights(weights), images=images, patterns=patterns, stages=stages,
+            measure=measure.lower(), device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+        )  # fmt: skip
+    typer.echo(path)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="RDMs, HDF5.")],
+    b: Annotated[Path, typer.Argument(help="RDMs, HDF5.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    by: Annotated[list[str], typer.Option(help="spearman, pearson, kendall (tau-a), rho-a, cosine.")] = ["spearman"],  # noqa: B006
+    kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
+    join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
+    resamples: Resamples = 1000,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    seed: Seed = 0,
+) -> None:
+    """Compare the RDMs of two files, joined by stimulus id, never by position.
+
+    Python: neurometamer.compare_files.
+    """
+    from neurometamer.study.commands import compare_files
+
+    compare_files(a, b, out, by=by, kind=kind, join=join, resamples=resamples, confidence=confidence, seed=seed)
+    typer.echo(out)
+
+
+@app.command()
+def encode(
+    model: ModelName,
+    images: Images,
+    patterns: PatternFiles,
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    weights: Weights = "default",
+    stages: Stages = [],  # noqa: B006
+    scheme: Annotated[
+        str, typer.Option(help="'by image' (hold out) or 'all' (train on all, Zhang 2021).")
+    ] = "by image",
+    folds: Annotated[int, typer.Option(min=0, help="0: leave one out up to 20 photographs, else 10.")] = 0,
+    resamples: Resamples = 1000,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Predict voxels from layers: trained on RE, tested on held-out RE, on AI and on AN.
+
+    Python: neurometamer.encode_files.
+    """
+    from neurometamer.study.commands import encode_files
+
+    with _one_step("encoding") as progress:
+        encode_files(
+            out, model=model, weights=_weights(weights), images=images, patterns=patterns, stages=stages,
+            device=device.value, batch_size=batch_size, seed=seed, scheme=scheme, n_folds=folds or None,
+            n_bootstrap=resamples, progress=progress,
+        )  # fmt: skip
+    typer.echo(out)
+
+
+# --------------------------------------------------------------------------------------------------- plumbing
+
+
+def _make_stimuli(
+    kind: str, model: str, weights: str, images: Path, out: Path, device: Device, batch_size: int, seed: int,
+    options: dict[str, Any],
+) -> None:  # fmt: skip
+    """Call the generator, say what failed; exit code 1 when an image did not meet its criterion."""
+    from neurometamer.store import name_ids
+    from neurometamer.study.commands import make_stimuli
+
+    with _one_step(f"adversarial {kind}") as progress:
+        table = make_stimuli(
+            kind, model=model, weights=_weights(weights), images=images, out=out, device=device.value,
+            batch_size=batch_size, seed=seed, progress=progress, **options,
+        )  # fmt: skip
+    failed = table["id"][~table["success"].astype(bool)].tolist()
+    typer.echo(f"{len(table) - len(failed)} of {len(table)} images meet their criterion on the saved PNG: {out}")
+    if failed:
+        typer.echo(f"not met: {name_ids(failed)}; see why_not in {out / 'stimuli.csv'}", err=True)
+        raise typer.Exit(1)
+
+
+def _named_files(masks: list[str]) -> dict[str, Path]:
+    from neurometamer.store import InputError, duplicates, name_ids
+
+    pairs = [one.partition("=") for one in masks]
+    if bad := [one for one, (name, _, file) in zip(masks, pairs, strict=True) if not (name and file)]:
+        raise InputError(f"--masks wants NAME=FILE, not {name_ids(bad)}.")
+    if again := duplicates(name for name, _, _ in pairs):
+        raise InputError(f"--masks names {name_ids(again)} more than once; give each ROI its own name.")
+    return {name: Path(file) for name, _, file in pairs}
+
+
+def _weights(weights: str) -> str:
+    """Make a weights file absolute, since a study may look for files elsewhere."""
+    return weights if weights in ("default", "random") else str(Path(weights).resolve())
+
+
+@contextlib.contextmanager
+def _reporter() -> Iterator[ConsoleReporter]:
+    from neurometamer.study.console import console_reporter
+
+    with console_reporter() as reporter:
+        yield reporter
+
+
+@contextlib.contextmanager
+def _one_step(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of a command that has one step."""
+    begun = time.monotonic()
+    with _reporter() as reporter:
+        reporter.start(1, 1, title)
+        yield reporter.advance
+        reporter.finish(time.monotonic() - begun, kept=False)
+
+
+if __name__ == "__main__":
+    main()

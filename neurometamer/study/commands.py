@@ -1,0 +1,475 @@
+"""The commands' Python twins: files in, files out, one function a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.store import InputError, name_ids, read_table, unknown_name, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fmri.patterns import Patterns
+    from stimuli_gen.regular import Preprocessing
+    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stimuli import StimulusSet
+
+Files = Sequence[str | Path]
+Progress = Callable[[int, int], None]
+GENERATORS = ("noise", "interference")
+
+
+def read_images(sources: Files, preprocessing: Preprocessing) -> StimulusSet:
+    """Read images from any mix of stimulus folders, photograph folders and CSV files, as people are shown them.
+
+    Parameters
+    ----------
+    sources : sequence of path-like
+        Each a folder written by `make_stimuli` or a study's ``stimuli`` folder, a folder of photographs, or a CSV
+        with the column ``file``.
+    preprocessing : Preprocessing
+        For photographs.
+
+    Returns
+    -------
+    StimulusSet
+        All of them, rounded to 8 bits.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to read, ids repeat or sizes differ.
+    """
+    from stimuli_gen.regular import load_photographs
+    from stimuli_gen.stimuli import concat_stimuli, read_stimuli
+
+    def one(source: Path) -> StimulusSet:
+        made = source.is_dir() and (source / "stimuli.h5").is_file()
+        return read_stimuli(source).as_shown() if made else load_photographs(source, preprocessing)
+
+    if not sources:
+        raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
+    return concat_stimuli([one(Path(source)) for source in sources])
+
+
+def make_stimuli(
+    kind: str,
+    *,
+    model: str,
+    images: str | Path,
+    out: str | Path,
+    weights: str = "default",
+    device: str = "auto",
+    batch_size: int = 8,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Make AN or AI images of photographs, write them, and judge the written PNG files.
+
+    Parameters
+    ----------
+    kind : {"noise", "interference"}
+        Which.
+    model : str
+        Name of the network.
+    images : path-like
+        Folder of photographs, or CSV with the column ``file``.
+    out : path-like
+        Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
+    weights, device : str
+        See `neurometamer.zoo.load_model`.
+    batch_size : int
+        Images at once.
+    seed : int
+        Of everything random.
+    progress : callable, optional
+        Hears (images done, images).
+    **options : object
+        Target, confidence and the other settings of `stimuli_gen.adversarial_noise` or
+        `stimuli_gen.adversarial_interference`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table that was written, one row an image.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used, or the folder holds images made otherwise.
+
+    Notes
+    -----
+    Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
+    """
+    from neurometamer.zoo import load_model
+    from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
+    from stimuli_gen.stimuli import write_stimuli
+
+    if kind not in GENERATORS:
+        raise unknown_name("generator", kind, GENERATORS)
+    make = adversarial_noise if kind == "noise" else adversarial_interference
+    network = load_model(model, weights=weights, device=device, seed=seed)
+    photographs = read_images([images], network.preprocessing).select(kind="RE")
+    out = Path(out)
+    _refuse_others(out, network, photographs, {**options, "seed": seed})
+    made = make(
+        network,
+        photographs,
+        seed=seed,
+        batch_size=batch_size,
+        resume=out / ".finished",
+        progress=progress,
+        **options,
+    )
+    write_stimuli(made, out)
+    judged = confirm_saved(network, made, out)
+    write_stimuli(judged, out)
+    return judged.table
+
+
+def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
+    from stimuli_gen.stimuli import read_stimuli
+
+    if not (out / "stimuli.h5").is_file():
+        return
+    there = read_stimuli(out, in_memory=False)
+    made = there.provenance.get("settings", {})
+    differing = [name for name, value in settings.items() if name in made and made[name] != value]
+    differing += ["model or weights"] if there.provenance.get("model_digest") != network.digest else []
+    differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
+    if differing:
+        raise InputError(f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another --out.")
+
+
+def make_patterns(
+    masks: Mapping[str, str | Path],
+    *,
+    bold: Files = (),
+    events: Files = (),
+    confounds: Files = (),
+    betas: str | Path | None = None,
+    subject: str | None = None,
+    tr_s: float | None = None,
+    n_voxels: int = 0,
+    select_on: Sequence[str] = (),
+    estimator: str = "LSA",
+    progress: Progress | None = None,
+    **glm: Any,
+) -> Patterns:
+    """Take ROI patterns out of BOLD runs, or out of betas that were estimated before.
+
+    Parameters
+    ----------
+    masks : mapping of str to path-like
+        ROI name → mask.
+    bold, events, confounds : sequence of path-like
+        One file a run each (confounds may be left out); or give `betas`.
+    betas : path-like, optional
+        Folder written by ``neurometamer fmri betas``.
+    subject : str, optional
+        Name; by default from the file names.
+    tr_s : float, optional
+        Repetition time in seconds, when the images do not tell.
+    n_voxels : int
+        Keep so many voxels of each ROI, the most reliable; 0 keeps all.
+    select_on : sequence of str
+        Conditions on which reliability is judged; needed with `n_voxels`.
+    estimator : {"LSA", "LSS"}
+        All events in one design, or each against the rest.
+    progress : callable, optional
+        Hears (runs done, runs).
+    **glm : object
+        Settings of `fmri.estimate_betas`.
+
+    Returns
+    -------
+    Patterns
+        Observations × voxels.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used.
+    """
+    from fmri.betas import estimate_betas, read_betas
+    from fmri.bold import read_runs
+    from fmri.reliability import select_voxels
+
+    if not masks:
+        raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
+    if (betas is None) == (not bold):
+        raise InputError("give either BOLD runs (--bold and --events) or a folder of betas (--betas).")
+    if n_voxels and not select_on:
+        raise InputError(
+            "--voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) or --select-on."
+        )
+    if betas is not None:
+        patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"))
+    else:
+        runs = read_runs(bold, events, confounds or None, subject=subject, tr_s=tr_s)
+        patterns = estimate_betas(runs, dict(masks), events=estimator, progress=progress, **glm)
+    if n_voxels:
+        patterns = select_voxels(patterns, conditions=list(select_on), n_per_roi=n_voxels)
+    return patterns
+
+
+def regular_ids(table: str | Path) -> list[str]:
+    """Read which stimuli are regular images.
+
+    Parameters
+    ----------
+    table : path-like
+        CSV with the columns ``id`` and ``kind``, e.g. a ``stimuli.csv``.
+
+    Returns
+    -------
+    list of str
+        Ids of kind RE.
+
+    Raises
+    ------
+    InputError
+        When there are none.
+    """
+    rows = read_table(table, required=["id", "kind"])
+    ids = rows["id"][rows["kind"] == "RE"].tolist()
+    if not ids:
+        raise InputError(f"{table} has no rows of kind RE.")
+    return ids
+
+
+def make_rdms(
+    out: str | Path,
+    *,
+    model: str | None = None,
+    weights: str = "default",
+    images: Files = (),
+    patterns: Files = (),
+    stages: Sequence[str] = (),
+    measure: str = "spearman",
+    device: str = "auto",
+    batch_size: int = 8,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Compute RDMs of a network's stages, or of subjects' ROI patterns, and write them for rsatoolbox.
+
+    Parameters
+    ----------
+    out : path-like
+        HDF5 file; ``rsatoolbox.rdm.load_rdm(out, file_type="hdf5")`` opens it.
+    model : str, optional
+        Name of the network; or give `patterns`.
+    weights, device : str
+        See `neurometamer.zoo.load_model`.
+    images : sequence of path-like
+        See `read_images`. With `patterns`, optional: says which condition is of which kind and photograph.
+    patterns : sequence of path-like
+        Files of ``neurometamer fmri patterns``, one a subject.
+    stages : sequence of str
+        Stages; all when empty.
+    measure : str
+        ``"spearman"`` or ``"pearson"``.
+    batch_size : int
+        Images at once.
+    seed : int
+        Of random weights.
+    progress : callable, optional
+        Hears (images done, images).
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used.
+    """
+    from neurometamer.activations import compute_activations
+    from neurometamer.rdm import activation_rdms, pattern_rdms, write_rdms
+    from neurometamer.zoo import load_model
+
+    if (model is None) == (not patterns):
+        raise InputError("give either a network (--model and --images) or --patterns.")
+    if model is None:
+        subjects = read_pattern_files(patterns)
+        return write_rdms(pattern_rdms(subjects, _conditions_table(subjects, images), measure=measure), out)
+    network = load_model(model, weights=weights, device=device, seed=seed)
+    stimuli = read_images(images, network.preprocessing)
+    found = compute_activations(network, stimuli, stages=list(stages) or None, batch_size=batch_size, progress=progress)
+    return write_rdms(activation_rdms(found, stimuli.table, measure=measure), out)
+
+
+def read_pattern_files(files: Files) -> dict[str, Patterns]:
+    """Read pattern files of several subjects.
+
+    Parameters
+    ----------
+    files : sequence of path-like
+        One a subject.
+
+    Returns
+    -------
+    dict of str to Patterns
+        By subject; a file without a subject is named after itself.
+
+    Raises
+    ------
+    InputError
+        When two files are of one subject.
+    """
+    from fmri.patterns import read_patterns
+
+    subjects: dict[str, Patterns] = {}
+    for file in files:
+        patterns = read_patterns(file)
+        name = patterns.subject or Path(file).stem
+        if name in subjects:
+            raise InputError(f"{file} is a second file of subject {name}; give one file a subject.")
+        subjects[name] = patterns
+    return subjects
+
+
+def _conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.DataFrame:
+    """Say what the conditions are: from stimulus tables, else each is its own regular image."""
+    import pandas as pd
+
+    if not images:
+        ids = list(next(iter(subjects.values())).conditions)
+        return pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    return pd.concat([read_table(_table_of(Path(one)), required=["id", "kind", "reference_id"]) for one in images])
+
+
+def _table_of(source: Path) -> Path:
+    return source / "stimuli.csv" if source.is_dir() else source
+
+
+def compare_files(
+    a: str | Path,
+    b: str | Path,
+    out: str | Path | None = None,
+    *,
+    by: Sequence[str] = ("spearman",),
+    kind: str | None = None,
+    join: str = "exact",
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare all RDMs of one file with all of another, joined by stimulus id.
+
+    Parameters
+    ----------
+    a, b : path-like
+        HDF5 files of RDMs.
+    out : path-like, optional
+        CSV to write.
+    by : sequence of str
+        Comparators, upper or lower case.
+    kind : str, optional
+        Only stimuli of this kind, joined by photograph.
+    join : {"exact", "inner"}
+        Whether both must hold the same ids, or the shared ones are used.
+    resamples : int
+        Bootstrap resamples of the stimuli; 0 for no intervals.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of the resamples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a pair of RDMs and comparator (column ``by``).
+
+    Raises
+    ------
+    InputError
+        When ids do not match or a name is unknown.
+    """
+    import pandas as pd
+
+    from neurometamer.compare import compare_rdms
+    from neurometamer.rdm import read_rdms
+
+    first, second = read_rdms(a), read_rdms(b)
+    options: dict[str, Any] = {
+        "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
+    }  # fmt: skip
+    names = [name.lower() for name in by]
+    table = pd.concat(
+        [compare_rdms(first, second, by=name, **options).assign(by=name) for name in names], ignore_index=True
+    )
+    if out is not None:
+        write_table(out, table)
+    return table
+
+
+def encode_files(
+    out: str | Path,
+    *,
+    model: str,
+    images: Files,
+    patterns: Files,
+    weights: str = "default",
+    stages: Sequence[str] = (),
+    device: str = "auto",
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """Predict voxels from a network's stages: trained on RE, tested on held-out RE, AI and AN.
+
+    Parameters
+    ----------
+    out : path-like
+        CSV to write.
+    model : str
+        Name of the network.
+    images : sequence of path-like
+        See `read_images`; together exactly the conditions of the patterns.
+    patterns : sequence of path-like
+        Files of ``neurometamer fmri patterns``, one a subject.
+    weights, device : str
+        See `neurometamer.zoo.load_model`.
+    stages : sequence of str
+        Stages; all when empty.
+    batch_size : int
+        Images at once.
+    progress : callable, optional
+        Hears (stages done, stages).
+    seed : int
+        Of folds, resamples and random weights.
+    **options : object
+        Settings of `neurometamer.encoding.fit_encoding`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What was written.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used.
+    """
+    from neurometamer.activations import compute_activations
+    from neurometamer.encoding import fit_encoding
+    from neurometamer.zoo import load_model
+
+    network = load_model(model, weights=weights, device=device, seed=seed)
+    stimuli = read_images(images, network.preprocessing)
+    subjects = read_pattern_files(patterns)
+    found = compute_activations(network, stimuli, stages=list(stages) or None, batch_size=batch_size)
+    table = fit_encoding(found, subjects, stimuli.table, seed=seed, progress=progress, **options)
+    table = table.assign(model=network.name, weights=network.weights)
+    write_table(out, table)
+    return table
