@@ -402,7 +402,7 @@ def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 
     with open_hdf5(path) as file:
         if name not in file or "columns" not in file[name].attrs:
-            raise InputError(f"{path} holds no table '{name}'; it holds {', '.join(file) or 'nothing'}.")
+            raise InputError(f"{path} holds no table '{name}'; it holds {', '.join(map(str, file)) or 'nothing'}.")
         group = file[name]
         columns = {column: _read_column(group[column]) for column in json.loads(group.attrs["columns"])}
         return pd.DataFrame(columns, index=pd.RangeIndex(int(group.attrs["n_rows"])))
@@ -438,7 +438,7 @@ def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     """
     with open_hdf5(path) as file:
         if name not in file:
-            raise InputError(f"{path} holds no array '{name}'; it holds {', '.join(file) or 'nothing'}.")
+            raise InputError(f"{path} holds no array '{name}'; it holds {', '.join(map(str, file)) or 'nothing'}.")
         values = file[name][...]
     return np.char.decode(values) if values.dtype.kind == "S" else values
 
@@ -477,7 +477,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     Raises
     ------
     InputError
-        When it is missing or is not HDF5.
+        When it is missing, is not HDF5, or is damaged where it is read.
     """
     import h5py
 
@@ -488,7 +488,12 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     except OSError as error:
         raise InputError(f"{path} is not an HDF5 file: {error}.") from error
     with file:
-        yield file
+        try:
+            yield file
+        except InputError:
+            raise
+        except (OSError, KeyError, RuntimeError, ValueError) as error:  # what h5py raises where a file is damaged
+            raise InputError(f"{path} is damaged or of another kind ({error}); make or copy it again.") from error
 
 
 # ------------------------------------------------------------------------------------------ identity and seeds

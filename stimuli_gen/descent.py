@@ -327,14 +327,14 @@ class _Vault:
         self._keys = keys or {}
 
     def get(self, one: str) -> Descended | None:
-        """Read an image; None when it is not there or its file is damaged."""
+        """Read an image; None when it is not there or its file cannot be read, whatever is wrong with it."""
         if self._folder is None:
             return None
         path = self._folder / f"{self._keys[one]}.h5"
         try:
             told = read_hdf5_attributes(path)["result"]
             return Descended(image=read_hdf5_array(path, "image"), **told)
-        except (InputError, OSError, KeyError, TypeError):
+        except (InputError, KeyError, TypeError):
             return None
 
     def put(self, one: str, result: Descended) -> None:

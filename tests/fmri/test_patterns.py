@@ -87,6 +87,23 @@ def test_bad_patterns_are_refused(changes, message):
         make(**changes)
 
 
+def test_damaged_files_are_refused(tmp_path):
+    """Wherever a byte is wrong: readable as before, or one clear error; never what h5py raises."""
+    path = write_patterns(make(), tmp_path / "patterns.h5")
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        contents = np.frombuffer(good, dtype=np.uint8).copy()
+        contents[rng.integers(len(good), size=3)] = rng.integers(256, size=3)
+        path.write_bytes(contents.tobytes())
+        try:
+            read_patterns(path)
+        except InputError:
+            refused += 1
+    assert refused > 5
+
+
 def test_unknown_names_and_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="unknown ROI 'V11'; did you mean 'V1'"):
         make().select(roi="V11")
