@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import io
 import json
 import os
 import platform
@@ -317,6 +318,54 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd
 # ------------------------------------------------------------------------------------------------------ HDF5
 
 
+class _Sink(io.FileIO):
+    """A file that HDF5 can always close: the first refusal of the system is kept, and later writes do nothing.
+
+    The HDF5 library cannot close a file that it cannot write (on a full disk): it would crash the interpreter at exit.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while len(rest) and self.refusal is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.refusal = error
+        return len(data)
+
+
+@contextlib.contextmanager
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a new HDF5 file for filling; it gets its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path-like
+        Final file.
+
+    Yields
+    ------
+    h5py.File
+        Open for writing.
+
+    Raises
+    ------
+    OSError
+        When the system refuses to write, on a full disk for example.
+    """
+    import h5py
+
+    with atomic_path(path) as part, _Sink(part, "w+") as sink:
+        try:
+            with h5py.File(sink, "w") as file:
+                yield file
+        finally:
+            if sink.refusal is not None:
+                raise sink.refusal
+
+
 def write_hdf5(
     path: str | os.PathLike[str],
     arrays: Mapping[str, np.ndarray] | None = None,
@@ -341,9 +390,7 @@ def write_hdf5(
     Path
         The file.
     """
-    import h5py
-
-    with atomic_path(path) as part, h5py.File(part, "w") as file:
+    with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
             file.create_dataset(name, data=_storable(np.asarray(values)))
         for name, table in (tables or {}).items():
