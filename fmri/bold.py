@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import pandas as pd
 from neurometamer.store import InputError, duplicates, name_ids, read_table
 
 if TYPE_CHECKING:
+    from nibabel.arrayproxy import ArrayProxy
     from nibabel.nifti1 import Nifti1Image
 
 EVENT_COLUMNS = ("onset", "duration", "trial_type")
@@ -26,6 +28,7 @@ NO_TRIAL_TYPE = "n/a"
 """What an event without a trial type is called (the BIDS word for a missing value)."""
 
 _SLAB_VALUES = 4_000_000
+_CHECK_BYTES = 2**22
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
@@ -128,7 +131,8 @@ def read_run(
     Raises
     ------
     InputError
-        When a file cannot be read or its contents cannot be used.
+        When a file cannot be read, its contents cannot be used, or the file names of events or confounds name another
+        subject, session or run than that of the image.
 
     Notes
     -----
@@ -139,6 +143,9 @@ def read_run(
     opened = open_nifti(path)
     n_volumes = check_4d(path, opened)[3]
     names = _entities(path)
+    for other in (events, confounds):
+        if other is not None and not isinstance(other, pd.DataFrame):
+            _check_belongs(Path(other), path)
     table = events if isinstance(events, pd.DataFrame) else read_table(events, EVENT_COLUMNS)
     nuisance = confounds if confounds is None or isinstance(confounds, pd.DataFrame) else read_table(confounds)
     return BoldRun(
@@ -253,7 +260,7 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
     Raises
     ------
     InputError
-        When the file is missing, empty, cut off in the header or not an image.
+        When the file is missing, empty, cut off in the header, or not a NIfTI image of real numbers.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -266,12 +273,53 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
             f"{path} is empty (0 bytes); fetch the file itself (datalad get, git annex get) or copy it again."
         )
     try:
-        # keep_file_open: a .nii.gz is then read in one pass, however many slabs are asked for.
-        return nibabel.load(path, keep_file_open=True)  # type: ignore[return-value]
+        image = nibabel.load(path)
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(
             f"{path} is not a readable NIfTI image ({_one_line(error)}); copy or convert it again."
         ) from error
+    if not isinstance(image, nibabel.Nifti1Pair):
+        raise InputError(f"{path} is a {type(image).__name__}, not a NIfTI image; convert it to .nii.gz.")
+    if image.get_data_dtype().kind not in "iuf":
+        raise InputError(f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it.")
+    return image  # type: ignore[return-value]
+
+
+@contextmanager
+def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[ArrayProxy]:
+    """Give the values of an opened image, still on disk; the file is read in one pass and checked to its end.
+
+    Parameters
+    ----------
+    path : path-like
+        For the message.
+    image : nibabel image
+        From `open_nifti`.
+
+    Yields
+    ------
+    nibabel.arrayproxy.ArrayProxy
+        To be cut into slabs, first to last; scaled as the header says.
+
+    Raises
+    ------
+    InputError
+        When the file is cut off or damaged (a ``.gz`` file has a checksum at its end, which nibabel does not read).
+    """
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.openers import ImageOpener
+
+    raw: Any = image.dataobj
+    spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
+    try:
+        with ImageOpener(str(image.file_map["image"].filename), "rb") as file:
+            yield ArrayProxy(file, spec, mmap=False)
+            while file.read(_CHECK_BYTES):
+                pass
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{path} is cut off or damaged ({_one_line(error)}); copy or convert it again.") from error
 
 
 def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int, int, int]:
@@ -353,11 +401,9 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
         raise InputError(f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}.")
     step = max(1, _SLAB_VALUES // max(1, mask.size))
     series = np.empty((shape[3], int(mask.sum())), dtype=np.float64)
-    try:
+    with stored_values(path, image) as values:
         for first in range(0, shape[3], step):
-            series[first : first + step] = np.asarray(image.dataobj[..., first : first + step])[mask].T
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{path} is cut off or damaged ({_one_line(error)}); copy or convert it again.") from error
+            series[first : first + step] = np.asarray(values[..., first : first + step])[mask].T
     return series
 
 
@@ -368,6 +414,17 @@ def _one_line(error: BaseException) -> str:
 def _entities(path: Path) -> dict[str, str]:
     """Read the BIDS labels of a file name."""
     return dict(re.findall(r"(?:^|_)(sub|ses|run)-([A-Za-z0-9]+)", path.name))
+
+
+def _check_belongs(table: Path, image: Path) -> None:
+    """Refuse a table of another run: lists in different orders would give every event to the wrong volumes."""
+    theirs, ours = _entities(table), _entities(image)
+    for name in theirs.keys() & ours.keys():
+        # BIDS reads run-1 and run-01 as the same number.
+        if theirs[name].lstrip("0") != ours[name].lstrip("0"):
+            raise InputError(
+                f"{table.name} was given for {image.name}; give the files of all lists in the same order of runs."
+            )
 
 
 def _header_tr(path: Path, image: Nifti1Image) -> float:
@@ -393,11 +450,11 @@ def _checked_events(events: pd.DataFrame, n_volumes: int, tr_s: float, label: st
         raise InputError(f"{label}: the events table has no rows; leave the run out.")
     table = events.reset_index(drop=True).copy()
     for name in ("onset", "duration"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
+        numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         broken = [f"row {row + 1} ({table[name][row]})" for row in np.flatnonzero(~np.isfinite(numbers))]
         if broken:
             raise InputError(f"{label}: '{name}' is not a number in {name_ids(broken)}; give seconds.")
-        table[name] = numbers.to_numpy(dtype=np.float64)
+        table[name] = numbers
     types = table["trial_type"]
     table["trial_type"] = types.astype(object).where(types.notna(), NO_TRIAL_TYPE).map(str)
     _check_within_run(table, n_volumes, tr_s, label)
@@ -437,6 +494,8 @@ def _checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> p
             f"{label}: the confounds have {len(confounds)} rows but the image has {n_volumes} volumes; "
             "give one row a volume."
         )
+    if again := duplicates(confounds.columns):
+        raise InputError(f"{label}: confound(s) given more than once: {name_ids(again)}; name each column once.")
     table = confounds.reset_index(drop=True).apply(pd.to_numeric, errors="coerce").astype(np.float64)
     first = ~np.isfinite(table.iloc[0].to_numpy())
     values = table.to_numpy(copy=True)

@@ -249,7 +249,7 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     Raises
     ------
     InputError
-        When there is nothing to join, or a part lacks voxels of another.
+        When there is nothing to join, a part lacks voxels of another, or two parts hold a run with the same labels.
     """
     if not parts:
         raise InputError("no patterns to join; give at least one.")
@@ -264,6 +264,9 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
                 "first are missing in another); make them with the same masks and the same dropped voxels."
             )
         values.append(part.values[:, order])
+    runs = [part.observations[["session", "run"]].drop_duplicates() for part in parts]
+    if again := duplicates(f"session '{row.session}' run '{row.run}'" for one in runs for row in one.itertuples()):
+        raise InputError(f"runs in more than one part: {name_ids(again)}; give each session its own label.")
     observations = pd.concat([part.observations for part in parts], ignore_index=True)
     return Patterns(
         values=np.concatenate(values),

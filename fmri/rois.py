@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fmri.bold import check_same_grid, open_nifti
+from fmri.bold import check_same_grid, open_nifti, stored_values
 from neurometamer.store import InputError, name_ids
 
 
@@ -110,12 +109,8 @@ def voxel_table(masks: Mapping[str, np.ndarray], subject: str) -> tuple[pd.DataF
 
 def _read_mask(name: str, path: Path) -> np.ndarray:
     image = open_nifti(path)
-    try:
-        values = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(
-            f"{path} is cut off or damaged ({' '.join(str(error).split())[:160]}); copy it again."
-        ) from error
+    with stored_values(path, image) as stored:
+        values = np.asarray(stored)
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3:

@@ -7,6 +7,7 @@ hemodynamic response for all voxels, linear summation, no spatial smoothness.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,9 @@ def simulate_subject(
     InputError
         When conditions, features and mixing do not fit together, or a number is out of range.
     """
-    label = file_name(str(subject).removeprefix("sub-"))
+    label = str(subject).removeprefix("sub-")
+    if not re.fullmatch("[A-Za-z0-9]+", label):  # anything else would end the label in the names of the files
+        raise InputError(f"subject {subject!r} is not a BIDS label; use letters and digits.")
     _check_simulation(conditions, features, mixing)
     numbers = {
         "voxels_per_roi": voxels_per_roi, "responding": responding, "n_runs": n_runs, "tr_s": tr_s, "image_s": image_s,

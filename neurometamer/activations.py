@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.store import InputError, atomic_path, digest, duplicates, name_ids, open_hdf5, unknown_name
+from neurometamer.store import InputError, digest, duplicates, name_ids, new_hdf5, open_hdf5, unknown_name
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -198,7 +198,7 @@ def _new_file(
     """Open a new activation file for filling; it gets its name only when it is whole."""
     import h5py
 
-    with atomic_path(path) as part, h5py.File(part, "w") as file:
+    with new_hdf5(path) as file:
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
         for name, value in {"content": CONTENT, "stages": list(stages), "provenance": dict(provenance)}.items():
             file.attrs[name] = json.dumps(value, sort_keys=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import io
 import json
 import os
 import platform
@@ -317,6 +318,54 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd
 # ------------------------------------------------------------------------------------------------------ HDF5
 
 
+class _Sink(io.FileIO):
+    """A file that HDF5 can always close: the first refusal of the system is kept, and later writes do nothing.
+
+    The HDF5 library cannot close a file that it cannot write (on a full disk): it would crash the interpreter at exit.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while len(rest) and self.refusal is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.refusal = error
+        return len(data)
+
+
+@contextlib.contextmanager
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a new HDF5 file for filling; it gets its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path-like
+        Final file.
+
+    Yields
+    ------
+    h5py.File
+        Open for writing.
+
+    Raises
+    ------
+    OSError
+        When the system refuses to write, on a full disk for example.
+    """
+    import h5py
+
+    with atomic_path(path) as part, _Sink(part, "w+") as sink:
+        try:
+            with h5py.File(sink, "w") as file:
+                yield file
+        finally:
+            if sink.refusal is not None:
+                raise sink.refusal
+
+
 def write_hdf5(
     path: str | os.PathLike[str],
     arrays: Mapping[str, np.ndarray] | None = None,
@@ -341,9 +390,7 @@ def write_hdf5(
     Path
         The file.
     """
-    import h5py
-
-    with atomic_path(path) as part, h5py.File(part, "w") as file:
+    with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
             file.create_dataset(name, data=_storable(np.asarray(values)))
         for name, table in (tables or {}).items():
@@ -402,7 +449,7 @@ def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 
     with open_hdf5(path) as file:
         if name not in file or "columns" not in file[name].attrs:
-            raise InputError(f"{path} holds no table '{name}'; it holds {', '.join(file) or 'nothing'}.")
+            raise InputError(f"{path} holds no table '{name}'; it holds {', '.join(map(str, file)) or 'nothing'}.")
         group = file[name]
         columns = {column: _read_column(group[column]) for column in json.loads(group.attrs["columns"])}
         return pd.DataFrame(columns, index=pd.RangeIndex(int(group.attrs["n_rows"])))
@@ -438,7 +485,7 @@ def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     """
     with open_hdf5(path) as file:
         if name not in file:
-            raise InputError(f"{path} holds no array '{name}'; it holds {', '.join(file) or 'nothing'}.")
+            raise InputError(f"{path} holds no array '{name}'; it holds {', '.join(map(str, file)) or 'nothing'}.")
         values = file[name][...]
     return np.char.decode(values) if values.dtype.kind == "S" else values
 
@@ -477,7 +524,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     Raises
     ------
     InputError
-        When it is missing or is not HDF5.
+        When it is missing, is not HDF5, or is damaged where it is read.
     """
     import h5py
 
@@ -488,7 +535,12 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     except OSError as error:
         raise InputError(f"{path} is not an HDF5 file: {error}.") from error
     with file:
-        yield file
+        try:
+            yield file
+        except InputError:
+            raise
+        except (OSError, KeyError, RuntimeError, ValueError) as error:  # what h5py raises where a file is damaged
+            raise InputError(f"{path} is damaged or of another kind ({error}); make or copy it again.") from error
 
 
 # ------------------------------------------------------------------------------------------ identity and seeds

@@ -2,7 +2,8 @@
 
 One image's result never depends on its companions. A convolution library may choose other kernels for another batch
 shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image batch by about 1e-6), but with one
-fixed shape each image's numbers are exactly its own. So the loop runs a fixed number of slots: a finished image
+fixed shape whose places all get the same arithmetic (see `stimuli_gen.staged.batch_shape`) each image's numbers are
+exactly its own. So the loop runs a fixed number of slots: a finished image
 leaves its slot to the next one in the queue, and slots that stay empty at the end are computed and ignored.
 Batch size, device and number of threads themselves choose kernels, so they may change results, by float rounding
 that many steps can amplify; with these three unchanged, results are equal bit for bit.
@@ -29,6 +30,7 @@ from neurometamer.store import (
     unknown_name,
     write_hdf5,
 )
+from stimuli_gen.staged import batch_shape
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 """(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score (b,), to reach
@@ -163,8 +165,8 @@ def descend(
     keep : {"best", "last"}
         Which iterate of an image that was given up.
     batch_size : int
-        Number of slots: the batch always has this shape. Another one rounds differently; order of `ids`, companions
-        and interruptions change nothing.
+        Number of slots: the batch always has this shape, rounded up by `stimuli_gen.staged.batch_shape`. Another one
+        rounds differently; order of `ids`, companions and interruptions change nothing.
     device : torch.device or str
         Where to compute.
     keys : mapping of str to str, optional
@@ -192,7 +194,7 @@ def descend(
         progress(len(done), len(ids))
     if not queue:
         return {one: done[one] for one in ids}
-    slots = _Slots(queue, prepare, batch_size, torch.device(device))
+    slots = _Slots(queue, prepare, batch_shape(batch_size), torch.device(device))
     while any(slots.ids):
         loss, score, gradient = _evaluate(objective, slots)
         slots.remember(score)
@@ -325,14 +327,14 @@ class _Vault:
         self._keys = keys or {}
 
     def get(self, one: str) -> Descended | None:
-        """Read an image; None when it is not there or its file is damaged."""
+        """Read an image; None when it is not there or its file cannot be read, whatever is wrong with it."""
         if self._folder is None:
             return None
         path = self._folder / f"{self._keys[one]}.h5"
         try:
             told = read_hdf5_attributes(path)["result"]
             return Descended(image=read_hdf5_array(path, "image"), **told)
-        except (InputError, OSError, KeyError, TypeError):
+        except (InputError, KeyError, TypeError):
             return None
 
     def put(self, one: str, result: Descended) -> None:

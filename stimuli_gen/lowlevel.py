@@ -84,7 +84,7 @@ def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -
         When the grid is finer than the image.
     """
     maps = np.asarray(images, dtype=np.float64) if color else grey(images)[:, None]
-    return _pool(maps, size).reshape(len(maps), -1)
+    return _pool(maps, size).reshape(len(maps), maps.shape[1] * size**2)
 
 
 def _pool(maps: np.ndarray, size: int) -> np.ndarray:
@@ -163,12 +163,14 @@ def gabor_energy(
     Raises
     ------
     InputError
-        When a wavelength is below 2 pixels, or the grid is finer than the image.
+        When a wavelength is below 2 pixels, there is no filter, or the grid is finer than the image.
     """
     from scipy import fft
 
-    if min(wavelengths) < 2 or n_orientations < 1:
-        raise InputError("Gabor wavelengths must be at least 2 pixels, with at least 1 orientation.")
+    if not len(wavelengths) or min(wavelengths) < 2 or n_orientations < 1 or not bandwidth > 0:
+        raise InputError(
+            "Gabor filters need wavelengths of at least 2 pixels, an orientation and a positive bandwidth."
+        )
     light = grey(images)
     light -= light.mean(axis=(1, 2), keepdims=True)
     height, width = light.shape[1:]
@@ -177,8 +179,9 @@ def gabor_energy(
         for wavelength in wavelengths
         for k in range(n_orientations)
     ]
-    margin = max(len(one) for one in bank) // 2
-    padded = (fft.next_fast_len(height + margin), fft.next_fast_len(width + margin))
+    side = max(len(one) for one in bank)
+    # So far that nothing wraps around into the image, and that a filter larger than the image fits.
+    padded = tuple(fft.next_fast_len(max(length + side // 2, side)) for length in (height, width))
     transfer = [fft.fft2(_centred(one, padded)).astype(np.complex64) for one in bank]
     energy = np.empty((len(light), len(bank), size, size))
     for row, one in enumerate(light):
@@ -186,7 +189,7 @@ def gabor_energy(
         for place, filtered in enumerate(transfer):
             response = fft.ifft2(spectrum * filtered)[:height, :width]
             energy[row, place] = _pool(response.real**2 + response.imag**2, size)
-    return energy.reshape(len(light), -1)
+    return energy.reshape(len(light), len(bank) * size**2)
 
 
 def _without_mean(kernel: np.ndarray) -> np.ndarray:

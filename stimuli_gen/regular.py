@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+KINDS = ("RE", "AN", "AI", "metamer", "control")
+"""Regular image, adversarial noise, adversarial interference, metamer, control image."""
 BACKGROUND = 128
 """Grey level (0 to 255) that shows through transparent pixels: mid-grey, the usual background in the scanner."""
 
@@ -82,8 +84,8 @@ class Preprocessing:
             raise InputError(f"preprocessing: resize ({self.resize}) must be at least the input size {self.size}.")
         if self.interpolation not in INTERPOLATIONS:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
-        if min(self.std) <= 0:
-            raise InputError(f"preprocessing: std must be positive, not {self.std}.")
+        if not (np.isfinite([*self.mean, *self.std]).all() and min(self.std) > 0):
+            raise InputError(f"preprocessing: mean ({self.mean}) must be finite and std ({self.std}) positive.")
 
     def cut(self, photograph: Image.Image) -> np.ndarray:
         """Resize and centre-cut one RGB photograph.
@@ -139,7 +141,7 @@ def convert_photograph(photograph: Image.Image) -> tuple[Image.Image, str]:
     notes = []
     if getattr(photograph, "n_frames", 1) > 1:
         notes.append(f"first of {photograph.n_frames} frames")  # type: ignore[attr-defined]
-    if _png_bits(photograph) == 16 and photograph.mode.startswith("RGB"):
+    if _bits(photograph) == 16 and not photograph.mode.startswith("I"):
         notes.append("16 bits a channel: the high 8 kept")  # what Pillow gives
     if photograph.getexif().get(0x0112, 1) != 1:
         notes.append("turned upright (EXIF)")
@@ -156,8 +158,10 @@ def convert_photograph(photograph: Image.Image) -> tuple[Image.Image, str]:
     return photograph.convert("RGB"), "; ".join(notes)
 
 
-def _png_bits(photograph: Image.Image) -> int:
-    """Bits a channel of a PNG (byte 24 of the file, in the header chunk); 0 for other files."""
+def _bits(photograph: Image.Image) -> int:
+    """Bits a channel of a TIFF (tag 258) or PNG (byte 24 of the file, in the header chunk); 0 for other files."""
+    if photograph.format == "TIFF":
+        return max(photograph.tag_v2.get(258, (0,)))  # type: ignore[attr-defined]
     stream = getattr(photograph, "fp", None)
     if photograph.format != "PNG" or stream is None:
         return 0
@@ -209,13 +213,14 @@ def _open(path: Path) -> tuple[Image.Image, str]:
 def load_photographs(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], preprocessing: Preprocessing
 ) -> StimulusSet:
-    """Load photographs as regular images (kind ``RE``).
+    """Load photographs as regular images (kind ``RE``), or images made elsewhere with what a table says of them.
 
     Parameters
     ----------
     source : path-like or sequence of path-like
         A folder (all its image files, by name), a CSV or TSV file with the column ``file`` (relative to the table)
-        and optionally ``id``, ``category``, ``target`` and others, which are kept, or a list of files.
+        and optionally ``id``, ``kind``, ``reference_id``, ``category``, ``target`` and others, which are kept, or a
+        list of files. Where ``kind`` is absent or empty it is ``RE``; where ``reference_id`` is, the image's own id.
     preprocessing : Preprocessing
         Of the network that will see them.
 
@@ -227,7 +232,8 @@ def load_photographs(
     Raises
     ------
     InputError
-        When there are no images, files are missing or cannot be decoded, or ids repeat or cannot name a file.
+        When there are no images, files are missing or cannot be decoded, ids repeat or cannot name a file, a kind is
+        unknown, a reference id is no image of the table, or that of a photograph is not its own.
     """
     listing = _listing(source)
     if again := duplicates(listing["id"]):
@@ -249,8 +255,8 @@ def _listing(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) 
         return _list_files(sorted(files), str(path))
     if path.suffix.lower() in (".csv", ".tsv"):
         table = read_table(path, required=("file",))
-        if table["file"].isna().any() or table.empty:
-            raise InputError(f"{path} has no rows, or rows without a file.")
+        if table.empty or table[[one for one in ("file", "id") if one in table.columns]].isna().any(axis=None):
+            raise InputError(f"{path} has no rows, or rows without a file or an id.")
         files = [path.parent / str(one) for one in table["file"]]
         ids = table["id"] if "id" in table.columns else [one.stem for one in files]
         return table.assign(file=pd.Series(files, dtype=object), id=ids)
@@ -265,9 +271,30 @@ def _list_files(files: Sequence[Path], where: str) -> pd.DataFrame:
     return pd.DataFrame({"file": pd.Series(list(files), dtype=object), "id": [one.stem for one in files]})
 
 
+def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
+    """Fill in kind and reference id where the table does not give them, and check that they fit together."""
+    ids = listing["id"].astype(str)
+    kind = listing["kind"].fillna("RE") if "kind" in listing.columns else pd.Series("RE", index=listing.index)
+    reference = listing["reference_id"].fillna(ids) if "reference_id" in listing.columns else ids
+    if len(unknown := kind[~kind.isin(KINDS)]):
+        raise unknown_name(f"kind of '{ids[unknown.index[0]]}'", unknown.iloc[0], KINDS)
+    if len(lost := reference[~reference.isin(ids)]):
+        raise InputError(
+            f"the reference id(s) {name_ids(lost)} of {name_ids(ids[lost.index])} are no images of the table; "
+            "add the photographs they were made from."
+        )
+    if len(astray := ids[(kind == "RE") & (reference != ids)]):
+        raise InputError(
+            f"photograph(s) (kind RE) whose reference_id is not their own id: {name_ids(astray)}; "
+            "give them their kind (AN, AI …) or leave reference_id empty."
+        )
+    return listing.assign(kind=kind, reference_id=reference)
+
+
 def _load(listing: pd.DataFrame, preprocessing: Preprocessing) -> StimulusSet:
     for one in listing["id"]:
         file_name(str(one))
+    listing = _with_kinds(listing)
     images, notes, problems = [], [], {}
     for file in listing["file"]:
         try:
@@ -283,8 +310,6 @@ def _load(listing: pd.DataFrame, preprocessing: Preprocessing) -> StimulusSet:
     given = listing["note"].fillna("").astype(str) if "note" in listing.columns else [""] * len(listing)
     table = listing.assign(
         file=[one.name for one in listing["file"]],
-        kind="RE",
-        reference_id=listing["id"],
         note=["; ".join(filter(None, pair)) for pair in zip(given, notes, strict=True)],
     )
     first_columns = ["id", "kind", "reference_id"]

@@ -112,6 +112,9 @@ def test_betas_on_disk_are_exact_and_masks_beyond_them_are_noticed(simulated_pat
     np.testing.assert_array_equal(dropped.values, again.select(roi="V1").values)
     with pytest.raises(InputError, match="has the grid"):
         read_betas(folder, {"V1": make_run()[2]})
+    (folder / "betas.json").write_text("{}")
+    with pytest.raises(InputError, match=r"betas\.json was not written by write_betas"):
+        read_betas(folder, simulated.masks)
 
 
 def spoil(data):
@@ -158,6 +161,7 @@ def with_events(run: BoldRun, onsets, **changes):
         ([4, 30, 30], {}, "run-1_bold.nii: events too close in time.*'t1' at 30 s and 't2' at 30 s"),
         ([4, 30, 30.1], {}, "too close in time"),
         ([4, 30, 119], {}, "run ends before the response to 't2' at 119 s"),
+        ([119.9], {}, "run ends before the response to 't0' at 119.9 s"),
         (list(range(2, 118, 2)), {}, r"61 columns \(58 events\) for 60 volumes"),
         ([4, 30], {"a": np.arange(60), "b": 3.0 - np.arange(60)}, "depend on each other: confound_a, confound_b"),
     ],
@@ -167,6 +171,13 @@ def test_designs_that_cannot_be_estimated_are_refused(make_run, onsets, confound
     table = pd.DataFrame(confounds, index=range(60)) if confounds else None
     with pytest.raises(InputError, match=message):
         event_design(with_events(run, onsets, confounds=table))
+
+
+def test_a_late_event_is_measured_by_its_own_length(make_run):
+    run = read_run(*make_run()[:2])
+    table = pd.DataFrame({"onset": [10.0, 118], "duration": [10.0, 2], "trial_type": ["long", "short"]})
+    with pytest.raises(InputError, match="run ends before the response to 'short' at 118 s"):
+        event_design(BoldRun(image=run.image, n_volumes=60, tr_s=2.0, events=table))
 
 
 def test_constant_confounds_are_left_out_and_impulses_allowed(make_run):

@@ -58,6 +58,8 @@ def test_confounds_are_motion_by_default_and_first_gaps_are_filled(make_run):
         read_run(bold, events, table, columns=["fd"])
     with pytest.raises(InputError, match="59 rows but the image has 60 volumes"):
         read_run(bold, events, table[1:])
+    with pytest.raises(InputError, match=r"confound\(s\) given more than once: trans_x"):
+        read_run(bold, events, table, columns=["trans_x", "trans_x"])
 
 
 EVENTS = pd.DataFrame({"onset": [2.0, 8.0], "duration": 1.0, "trial_type": ["a", "b"]})
@@ -69,6 +71,7 @@ EVENTS = pd.DataFrame({"onset": [2.0, 8.0], "duration": 1.0, "trial_type": ["a",
         (EVENTS.drop(columns="duration"), "lacks the column.* duration"),
         (EVENTS[:0], "no rows"),
         (EVENTS.assign(onset=["2", "soon"]), r"'onset' is not a number in row 2 \(soon\)"),
+        (EVENTS.assign(onset=[np.nan, 8]), r"'onset' is not a number in row 1 \(nan\)"),
         (EVENTS.assign(duration=np.nan), r"'duration' is not a number in row 1 .* row 2"),
         (EVENTS.assign(onset=[-1.0, 3]), "'a' at -1 s; shift the onsets"),
         (EVENTS.assign(duration=[1.0, -1]), "negative duration: 'b' at 8 s"),
@@ -105,6 +108,49 @@ def test_image_cut_off_in_the_middle_is_refused(make_run, suffix):
     run = read_run(bold, events)
     with pytest.raises(InputError, match="cut off or damaged"):
         read_voxels(run.image, np.ones((4, 5, 3), dtype=bool))
+
+
+def test_a_damaged_compressed_image_is_noticed(make_run):
+    """A flipped bit often still decompresses; only the checksum at the end of the file tells."""
+    bold, events, mask = make_run(suffix=".nii.gz")
+    contents = bytearray(bold.read_bytes())
+    contents[-6] ^= 1  # the checksum itself: everything before it can be read
+    bold.write_bytes(bytes(contents))
+    with pytest.raises(InputError, match=r"is cut off or damaged \(CRC check failed"):
+        read_voxels(read_run(bold, events).image, read_masks({"V1": mask}, mask)["V1"])
+    packed = mask.with_suffix(".nii.gz")
+    values = np.random.default_rng(0).integers(0, 2, (20, 20, 20), dtype=np.uint8)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), packed)
+    assert read_masks({"V1": packed}, packed)["V1"].sum() == values.sum()
+    contents = bytearray(packed.read_bytes())
+    contents[-6] ^= 1
+    packed.write_bytes(bytes(contents))
+    with pytest.raises(InputError, match=r"mask.nii.gz is cut off or damaged \(CRC"):
+        read_masks({"V1": packed}, packed)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda data: nibabel.MGHImage(data.astype(np.float32), np.eye(4)), "x.mgz is a MGHImage, not a NIfTI image"),
+        (lambda data: nibabel.Nifti1Image(data.astype(np.complex64), np.eye(4)), "complex64, not real numbers"),
+    ],
+)
+def test_other_kinds_of_images_are_refused(tmp_path, make, message):
+    image = make(np.ones((2, 2, 2, 9)))
+    path = tmp_path / ("x.mgz" if isinstance(image, nibabel.MGHImage) else "x.nii")
+    nibabel.save(image, path)
+    with pytest.raises(InputError, match=message):
+        read_run(path, EVENTS, tr_s=2)
+
+
+def test_tables_of_another_run_are_refused(make_run):
+    one, two = make_run("ses-a_run-1"), make_run("ses-a_run-2")
+    with pytest.raises(InputError, match=r"run-2_events.tsv was given for .*run-1_bold.nii; .* same order"):
+        read_runs([one[0], two[0]], [two[1], one[1]])
+    padded = two[1].with_name(two[1].name.replace("run-2", "run-02"))
+    two[1].rename(padded)
+    assert read_run(two[0], padded).run == "2"
 
 
 def test_runs_must_fit_together(make_run):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,12 +63,15 @@ def test_patterns_are_private_copies():
 def test_sessions_are_joined_by_voxel_not_by_position():
     first = make()
     shuffled = [2, 0, 3, 1]
-    second = make(first.values[:, shuffled] + 100, voxels=first.voxels.iloc[shuffled])
+    observations = first.observations.assign(session="2")
+    second = make(first.values[:, shuffled] + 100, voxels=first.voxels.iloc[shuffled], observations=observations)
     joined = concat_patterns([first, second])
     np.testing.assert_array_equal(joined.values[6:], first.values + 100)
     assert joined.observations["presentation"].max() == 4
     with pytest.raises(InputError, match=r"different voxels \(4 and 3"):
         concat_patterns([first, first.select(voxels=np.array([True, True, True, False]))])
+    with pytest.raises(InputError, match="runs in more than one part: session '' run '1'"):
+        concat_patterns([first, first])  # two runs of one name would count as one
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,50 @@ def test_sessions_are_joined_by_voxel_not_by_position():
 def test_bad_patterns_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         make(**changes)
+
+
+FULL_DISK = """
+import resource, sys
+from fmri import read_patterns, write_betas, write_patterns
+
+patterns = read_patterns(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))  # the system refuses longer files, as a full disk does
+for write in (write_patterns, write_betas):
+    try:
+        write(patterns, sys.argv[2])
+    except OSError as error:
+        print(error.errno)
+"""
+
+
+def test_a_full_disk_is_a_plain_error_and_leaves_nothing(tmp_path):
+    """In a process of its own: HDF5 used to crash the interpreter at its end, after the error had been handled."""
+    values = np.random.default_rng(0).normal(size=(6, 400)).astype(np.float32)
+    voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": np.arange(400), "j": 0, "k": 0})
+    grid = {"shape": [400, 1, 1], "affine": np.eye(4).tolist()}
+    source = write_patterns(make(values, voxels=voxels, provenance={"grid": grid}), tmp_path / "patterns.h5")
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", FULL_DISK, source, tmp_path / "out" / "new"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout.split(), ran.stderr) == (0, [str(errno.EFBIG)] * 2, "")
+    assert [one for one in (tmp_path / "out").rglob("*") if one.is_file()] == []
+
+
+def test_damaged_files_are_refused(tmp_path):
+    """Wherever a byte is wrong: readable as before, or one clear error; never what h5py raises."""
+    path = write_patterns(make(), tmp_path / "patterns.h5")
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        contents = np.frombuffer(good, dtype=np.uint8).copy()
+        contents[rng.integers(len(good), size=3)] = rng.integers(256, size=3)
+        path.write_bytes(contents.tobytes())
+        try:
+            read_patterns(path)
+        except InputError:
+            refused += 1
+    assert refused > 5
 
 
 def test_unknown_names_and_files_are_refused(tmp_path):

@@ -114,6 +114,7 @@ def test_truth_on_disk_is_what_was_planted(tmp_path):
         ({"mixing": {"V1": {"y": 1.0}}}, "unknown feature space 'y'"),
         ({"mixing": {}}, "0 region"),
         ({"mixing": {"../V1": {"x": 1.0}}}, "cannot name a file"),
+        ({"subject": "a_b"}, "subject 'a_b' is not a BIDS label"),
         ({"responding": 1.5}, "responding is 1.5; give a number up to 1"),
         ({"noise_ar1": 1.0}, "noise_ar1 is 1.0; give a number below 1"),
         ({"noise_sd": -1.0}, "noise_sd is -1.0; give at least 0"),

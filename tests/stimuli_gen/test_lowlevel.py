@@ -34,6 +34,18 @@ def test_energy_equals_direct_convolution():
             np.testing.assert_allclose(found[row, place], np.mean(np.abs(response) ** 2), rtol=1e-5)
 
 
+def test_filters_larger_than_the_image_do_not_wrap_around():
+    images = np.random.default_rng(3).random((1, 3, 20, 24), dtype=np.float32)
+    framed = np.full((1, 3, 220, 224), 0.5, np.float32)
+    light = grey(images)[0]
+    framed[0, :, 100:120, 100:124] = light - light.mean() + 0.5  # the same light amid much uniform grey
+    small, large = gabor_energy(images, size=1), gabor_energy(framed, size=11)
+    assert small.shape == (1, 16) and gabor_energy(images[:0]).shape == (0, 16 * 49)
+    # The framed image's cell 5 x 5 covers rows 100 to 119 and columns 101 to 121: nearly the small image.
+    inside = large.reshape(16, 11, 11)[:, 5, 5]
+    np.testing.assert_allclose(small[0], inside, rtol=0.15)
+
+
 def test_energy_finds_orientation_scale_and_place_and_ignores_uniform_light():
     y = np.mgrid[:96, :96][0]
     grating = 0.5 + 0.4 * np.sin(2 * np.pi * y / 8 + 0.3)
@@ -71,5 +83,7 @@ def test_bad_arguments_are_refused():
         pixel_features(images, 9)
     with pytest.raises(InputError, match="at least 2 pixels"):
         gabor_energy(images, wavelengths=[1])
+    with pytest.raises(InputError, match="positive bandwidth"):
+        gabor_energy(images, bandwidth=0)
     with pytest.raises(InputError, match=r"must be \(n, 3, height, width\)"):
         luminance(images[0])

@@ -110,6 +110,39 @@ def test_a_table_gives_ids_categories_and_targets(tmp_path):
     np.testing.assert_array_equal(same.images[0], stimuli.images[0])
 
 
+def listed(tmp_path, **columns):
+    noise(20, 20).save(tmp_path / "x.png")
+    table = pd.DataFrame({"file": "x.png", "id": ["cup", "cup_AN", "cup_AI"], **columns})
+    table.to_csv(tmp_path / "list.csv", index=False)
+    return load_photographs(tmp_path / "list.csv", SMALL).table
+
+
+def test_a_table_gives_kinds_and_references_of_images_made_elsewhere(tmp_path):
+    table = listed(tmp_path, kind=["RE", "AN", "AI"], reference_id=[None, "cup", "cup"])
+    assert table["kind"].tolist() == ["RE", "AN", "AI"]
+    assert table["reference_id"].tolist() == ["cup"] * 3
+    absent = listed(tmp_path)
+    assert (absent["kind"] == "RE").all() and (absent["reference_id"] == absent["id"]).all()
+    assert listed(tmp_path, kind=[None, "control", None])["kind"].tolist() == ["RE", "control", "RE"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        (
+            {"kind": ["RE", "AN", "AI"], "reference_id": ["cup", "cap", "mug"]},
+            r"reference id\(s\) cap, mug of cup_AN, cup_AI are no images of the table",
+        ),
+        ({"reference_id": "cup"}, r"reference_id is not their own id: cup_AN, cup_AI; give them their kind"),
+        ({"kind": ["RE", "AN", "ai"]}, "unknown kind of 'cup_AI' 'ai'.*Known: RE, AN, AI, metamer, control"),
+        ({"id": [None, None, "a"]}, "rows without a file or an id"),
+    ],
+)
+def test_kinds_and_references_that_do_not_fit_are_refused(tmp_path, columns, match):
+    with pytest.raises(InputError, match=match):
+        listed(tmp_path, **columns)
+
+
 def test_bad_photographs_are_named(tmp_path):
     noise(20, 20).save(tmp_path / "good.png")
     (tmp_path / "broken.jpg").write_bytes((tmp_path / "good.png").read_bytes()[:200])
@@ -135,7 +168,8 @@ def test_bad_photographs_are_named(tmp_path):
     [
         ({"interpolation": "cubic"}, "unknown interpolation 'cubic'; did you mean 'bicubic'"),
         ({"resize": 7}, "must be at least the input size"),
-        ({"std": (0.5, 0.0, 0.5)}, "std must be positive"),
+        ({"std": (0.5, 0.0, 0.5)}, r"std \(.*\) positive"),
+        ({"std": (0.5, float("nan"), 0.5)}, r"std \(.*\) positive"),
         ({"mean": (0.5,)}, "mean needs 3 values, not 1"),
     ],
 )

@@ -107,6 +107,9 @@ def test_digest_follows_weights_preprocessing_and_stages():
     other.conv.bias.data[0] += 1e-6
     assert stage(other).digest != model.digest
     assert stage(model.network, {"conv": "conv"}).digest != model.digest
+    dilated = copy.deepcopy(model.network)
+    dilated.conv.dilation = dilated.conv.padding = (2, 2)  # same weights, same kinds of modules, other outputs
+    assert stage(dilated).digest != model.digest
     softer = Preprocessing(size=(8, 8), resize=8, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3)
     assert stage(model.network, preprocessing=softer).digest != model.digest
 
@@ -114,6 +117,8 @@ def test_digest_follows_weights_preprocessing_and_stages():
 def test_predictions_do_not_depend_on_companions(lite0, photographs):
     alone = predict(lite0, photographs.images[4:5], batch_size=4)
     np.testing.assert_array_equal(alone[0], predict(lite0, photographs.images[:6], batch_size=4)[4])
+    sixes = (predict(lite0, images, batch_size=6) for images in (photographs.images[:6], photographs.images[5::-1]))
+    np.testing.assert_array_equal(next(sixes), next(sixes)[::-1])
     batches = list(padded_batches(photographs.images[:5], 4, torch.device("cpu")))
     assert [(rows.start, rows.stop, len(batch)) for rows, batch in batches] == [(0, 4, 4), (4, 5, 4)]
 
