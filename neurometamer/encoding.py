@@ -226,9 +226,9 @@ def _predict(
     """Predict every tested image from the fold that does not hold its photograph; pool the folds without bias.
 
     Two things that differ between folds would give a negative correlation where there is no relation at all (about
-    -.5 with 16 photographs, one a fold; -.2 from the second alone). The intercept moves against the held-out response: predictions are taken relative to it. The
-    penalty shrinks less, the worse the held-out image fits the rest: predictions are taken in units of the standard
-    deviation of the fold's fitted values.
+    -.5 with 16 photographs, one a fold; -.2 from the second alone). The intercept moves against the held-out
+    response: predictions are taken relative to it. The penalty shrinks less, the worse the held-out image fits the
+    rest: predictions are taken in units of the standard deviation of the fold's fitted values.
     """
     place = {test: {one: i for i, one in enumerate(_tested(design, test))} for test in design.tests}
     predicted = {test: np.empty((len(place[test]), responses.shape[1])) for test in design.tests}

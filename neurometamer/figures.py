@@ -294,9 +294,12 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     rois, layers = order_places(table["roi"]), list(dict.fromkeys(table["layer"].astype(str)))
     per_row, width = min(3, len(rois)), max(2.5, 0.3 * len(layers))
     n_subjects = table["subject"].nunique()
-    about = f"Lines: mean over {n_subjects} subject(s); small symbols: each subject"
+    about = (
+        f"Trained on RE. Lines: mean over {n_subjects} subject(s); small symbols: each subject; no interval is drawn"
+    )
+    method = describe_methods(table)
     with figure_style():
-        note = join_note("Trained on RE. " + about, describe_methods(table))
+        note = join_note(about, f"Method: {method}" if method else "")
         figure = new_figure(
             width * per_row + 0.7, (1.85 + names_height(layers, width)) * -(-len(rois) // per_row), stamp, note
         )
