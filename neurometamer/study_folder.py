@@ -62,7 +62,8 @@ class Study:
         if self.simulated:
             return "a simulated cortex"
         tables = (self.rows("similarity", system="brain"), self.rows("layer_roi"), self.rows("encoding"))
-        return "visual cortex" if self.section("brain") or any(len(table) for table in tables) else ""
+        asked = self.section("brain").get("source", "none") != "none"
+        return "visual cortex" if asked or any(len(table) for table in tables) else ""
 
     @property
     def untrained(self) -> bool:

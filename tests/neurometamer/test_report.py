@@ -341,11 +341,12 @@ def test_network_only_study_without_interference(tmp_path: Path) -> None:
     (folder / "stimuli").rename(tmp_path / "old")
     (tmp_path / "new" / "stimuli").rename(folder / "stimuli")
     provenance = json.loads((folder / "provenance.json").read_text())
-    write_json(folder / "provenance.json", {**provenance, "brain": {}})
+    write_json(folder / "provenance.json", {**provenance, "brain": {"source": "none", "subjects": []}})
     text = build_report(folder).read_text(encoding="utf-8")
     assert "No AI images were made in this study." in text
     assert "similarity of the brain" in text and "RDMs of the brain." in text
     assert "Simulated cortex" not in text
+    assert "None in this study." in text and "Measured BOLD" not in text
     assert "<h1>Which images does efficientnet_lite0 treat as the same?</h1>" in text and "visual cortex" not in text
 
 
