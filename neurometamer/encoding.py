@@ -318,9 +318,8 @@ def fit_encoding(
     ``"by image"``).
 
     The interval resamples test images of models that stay as they are. It leaves out what another training set would
-    change and is too narrow with few photographs: where voxels and stage had nothing in common it missed 0 in 15 to
-    35 % of simulated ROIs (16 or 40 photographs, voxels that share 1 to 3 components) instead of 5 %. It is no test
-    against 0.
+    change and is too narrow: where voxels and stage had nothing in common it missed 0 in about a quarter of simulated
+    ROIs (12 to 48 % over settings, with 16 or 40 photographs) instead of 5 %. It is no test against 0.
 
     References
     ----------
