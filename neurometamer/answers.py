@@ -176,18 +176,23 @@ def _layer_roi_answer(study: Study) -> Answer | None:
         return None
     cells = []
     for row in best.to_dict("records"):
-        ceiling = "–".join(format_number(float(row.get(f"ceiling_{end}", np.nan))) for end in ("low", "high"))
-        cells.append([row["roi"], row["layer"], format_number(row["similarity"]), ceiling])
+        low, high, floor, top = (
+            format_number(float(row.get(end, np.nan))) for end in ("ci_low", "ci_high", "ceiling_low", "ceiling_high")
+        )
+        cells.append(
+            [row["roi"], row["layer"], f"{format_number(row['similarity'])} ({low}, {high})", f"{floor}–{top}"]
+        )
     simulated = " of the simulated cortex" if study.simulated else ""
-    top = best.iloc[int(best["similarity"].astype(float).argmax())]
+    above = int((best["ci_low"].astype(float) > 0).sum()) if "ci_low" in best.columns else 0
+    n_layers = study.rows("layer_roi")["layer"].nunique()
     return Answer(
         title=f"Which layer is most like which area{simulated}?",
-        number=f"{top['roi']} is matched best, by {top['layer']}",
-        text="Regular images, mean over subjects. That a layer is best is a description; differences between layers "
-        "are not tested.",
+        number=f"The best layer's interval is above zero in {above} of {len(best)} ROIs",
+        text=f"Regular images, mean over subjects. Each best layer was picked from {n_layers} on these same numbers, "
+        "so it flatters; differences between layers are not tested.",
         grid=Grid(
             caption="Best layer of each ROI",
-            columns=("ROI", "best layer", "similarity", "ceiling"),
+            columns=("ROI", "best layer", "similarity (interval)", "ceiling"),
             rows=cells,
             n_rows=len(cells),
         ),
@@ -216,11 +221,38 @@ def encoding_answer(study: Study) -> Answer | None:
     text = "Mean r over subjects, ROIs and layers of ridge models trained on regular images."
     if {"AI", "AN"} <= set(wide.columns):
         both = wide.dropna(subset=["AI", "AN"])
-        text += f" AI is predicted better than AN in {int((both['AI'] > both['AN']).sum())} of {len(both)} models."
+        text += (
+            f" AI is predicted better than AN in {int((both['AI'] > both['AN']).sum())} of {len(both)} models, which "
+            "share images and voxels: a count, not a test."
+        )
+    if scheme_note(study):
+        text += f" {scheme_note(study)}"
     return Answer(
         title="Do voxel-encoding models carry over to the other images?",
         number=", ".join(f"{test} {mean[test]}" for test in ("RE", "AI", "AN") if test in mean),
         text=text,
+    )
+
+
+def scheme_note(study: Study) -> str:
+    """Warn of an encoding scheme whose numbers on AI images cannot be read as generalization.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        Empty when every image was predicted without the photograph it was made from.
+    """
+    rows = study.rows("encoding")
+    if "scheme" not in rows.columns or not (rows["scheme"] == "all").any():
+        return ""
+    return (
+        "Scheme “all” is no clean test for AI: the models were trained on the very photographs that the AI images "
+        "resemble, so r is high even where layer and voxels have nothing in common."
     )
 
 
@@ -233,8 +265,8 @@ def _checks_answer(study: Study) -> Answer | None:
     if len(rows):
         passed = rows["pass"].map(is_true)
         numbers.append(f"{int(passed.sum())} of {len(rows)} planted facts")
-        texts.append("What the simulation put in is found again" + (" in all." if passed.all() else ", but not: "))
-        texts[-1] += "" if passed.all() else f"{name_ids(rows['what'][~passed])}."
+        lost = "" if passed.all() else f" Not found: {name_ids(rows['what'][~passed])}."
+        texts.append(f"Each planted fact has a criterion of its own in the table of planted truth.{lost}")
     if not numbers:
         return None
     return Answer(

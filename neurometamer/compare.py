@@ -82,14 +82,18 @@ def _joined(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     check_rdms(a, "the first RDMs")
     check_rdms(b, "the second RDMs")
     first, second = align_rdms(_canonical(a), b, join=join)
-    for rdms in (first, second):
-        flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
-        if flat.size:
-            raise InputError(
-                f"all dissimilarities are equal in {name_ids(place_name(rdms, int(i)) for i in flat)}, "
-                "so they correlate with nothing; leave those RDMs out."
-            )
+    _refuse_flat(first)
+    _refuse_flat(second)
     return first, second, first.descriptors.get("left_out", "") if join == "inner" else ""
+
+
+def _refuse_flat(rdms: RDMs) -> None:
+    flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
+    if flat.size:
+        raise InputError(
+            f"all dissimilarities are equal in {name_ids(place_name(rdms, int(i)) for i in flat)}, "
+            "so they correlate with nothing; leave those RDMs out."
+        )
 
 
 # ----------------------------------------------------------------------------------------------------- tables
@@ -359,12 +363,12 @@ def subject_ceilings(vectors: np.ndarray, by: str = "spearman", pool: str = "sca
         raise unknown_name("pool", pool, POOLS)
     scaled = _poolable(vectors, by) if pool == "scaled" else vectors
     others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
-    low = [compare(pool[np.newaxis], one[np.newaxis])[0, 0] for pool, one in zip(others, vectors)]
+    low = [compare(rest[np.newaxis], one[np.newaxis])[0, 0] for rest, one in zip(others, vectors)]
     return np.array(low), compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
 
 
 def _poolable(vectors: np.ndarray, by: str) -> np.ndarray:
-    """Scale RDMs so that their mean is the one most like all of them under the comparator."""
+    """Scale RDMs so that their mean is most like all of them (for tau-a nearly so; rsatoolbox does the same)."""
     if by == "cosine":
         return vectors / np.sqrt(np.mean(vectors**2, axis=1, keepdims=True))
     if by == "pearson":
@@ -424,6 +428,7 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
     Nili et al. (2014), PLoS Comput Biol 10:e1003553.
     """
     check_rdms(rdms, "the RDMs of the noise ceiling")
+    _refuse_flat(rdms)
     _comparator(by)
     if rdms.n_rdm < 2:
         return float("nan"), float("nan")

@@ -374,9 +374,9 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     """
     left, right = [str(one) for one in have], [str(one) for one in wanted]
     again = {what: duplicates(left), other: duplicates(right)}
-    position = {name: i for i, name in enumerate(left)}
+    position, asked = {name: i for i, name in enumerate(left)}, set(right)
     missing = [name for name in right if name not in position]
-    extra = [name for name in left if name not in set(right)]
+    extra = [name for name in left if name not in asked]
     found = [f"repeated in {side}: {name_ids(ids)}" for side, ids in again.items() if ids]
     found += [f"missing from {what}: {name_ids(missing)}"] if missing else []
     found += [f"missing from {other}: {name_ids(extra)}"] if extra else []
@@ -481,13 +481,12 @@ def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") 
             raise InputError(f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by.")
     left = [str(one) for one in a.pattern_descriptors[by]]
     right = [str(one) for one in b.pattern_descriptors[by]]
-    shared = [one for one in left if one in set(right)] if join == "inner" else left
     if join == "inner":
-        left_out = sorted(set(left) ^ set(right))
-        a = take_conditions(a, [i for i, one in enumerate(left) if one in set(shared)])
-        b = take_conditions(b, [i for i, one in enumerate(right) if one in set(shared)])
+        shared, left_out = set(left) & set(right), sorted(set(left) ^ set(right))
+        a = take_conditions(a, [i for i, one in enumerate(left) if one in shared])
+        b = take_conditions(b, [i for i, one in enumerate(right) if one in shared])
         a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
-        left, right = [one for one in left if one in set(shared)], [one for one in right if one in set(shared)]
+        left, right = [one for one in left if one in shared], [one for one in right if one in shared]
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     _check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

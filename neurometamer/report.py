@@ -25,6 +25,7 @@ from neurometamer.answers import (
     encoding_answer,
     is_true,
     paired_similarity,
+    scheme_note,
     success_rows,
 )
 from neurometamer.figure_style import KINDS, PAIRS, describe_sizes, format_number, order_places
@@ -147,6 +148,32 @@ def _stimuli_section(study: Study) -> Section:
     )
 
 
+def _transfer_section(study: Study) -> Section | None:
+    """Tell what other networks say to the same files; None where none was asked."""
+    rows = study.rows("transfer")
+    if rows.empty:
+        return None
+    name = str(study.section("model").get("name", ""))
+    cells = []
+    for row in rows.to_dict("records"):
+        said = [f"{round(row[key] * row['n'])} of {row['n']}" for key in ("says_target", "says_as_photograph")]
+        judge = f"{row['judge']} (made for it)" if row["judge"] == name else row["judge"]
+        cells.append([judge, row["kind"], said[0], format_number(row["target_probability"], 3), said[1]])
+    text = (
+        "The saved PNG files shown to each network through its own preprocessing. A network “says” its first class. "
+        "The target is the class that the image was made for; the last column counts images that get the class which "
+        "the same network gives to the photograph they come from."
+    )
+    grid = Grid(
+        caption=_titled("What networks say to the AN and AI images", study.network_stamp),
+        columns=("network", "kind", "says the target", "mean p(target)", "says what it says to the photograph"),
+        rows=cells,
+        n_rows=len(cells),
+        source="tables/transfer.csv",
+    )
+    return Section(key="transfer", title="Do other networks see the same?", text=[text], grids=[grid])
+
+
 def _rdm_stack(rdms: RDMs, column: str) -> tuple[np.ndarray, list[str], list[str], list[str]]:
     """Sort RDMs of all stimuli into kinds × columns, photographs in one order, mean percentile over subjects.
 
@@ -243,6 +270,8 @@ def _similarity_section(study: Study) -> Section:
 def _bounds(rows: pd.DataFrame) -> str:
     """Say n, the interval method and the ceiling convention of these rows, as the table names them."""
     parts = [describe_sizes(rows)]
+    if "subject" in rows.columns and (rows["subject"] == "mean").any():
+        rows = rows[rows["subject"] == "mean"]  # what is drawn with an interval
     for column, name in (("method", "Method"), ("ceiling", "Noise ceiling")):
         if column in rows.columns and (values := list(dict.fromkeys(rows[column].dropna().astype(str)))):
             parts.append(f"{name}: {'; '.join(values)}")
@@ -284,12 +313,14 @@ def _encoding_section(study: Study) -> Section:
     caption = (
         f"Correlation of measured and predicted voxel responses; models trained on regular images"
         f"{f' ({scheme})' if scheme else ''}. Mean over {rows['subject'].nunique()} subjects; dots are subjects. "
-        f"{_bounds(rows)}"
+        f"Intervals are in the table, not drawn. {_bounds(rows)}"
     )
+    note = scheme_note(study)
     alt = f"Mean r: {answer.number}." if answer else "No finite values."
     return Section(
         key="encoding",
         title=title,
+        text=[note] if note else [],
         pictures=[_picture(study, "encoding", figure, _stamped(study, caption, brain=True), alt)],
     )
 
@@ -322,6 +353,7 @@ def _folded(table: pd.DataFrame, caption: str, source: str) -> Grid:
 
 def _all_tables(study: Study) -> list[Grid]:
     captions = {
+        "transfer": "Other networks",
         "similarity": "RE–AN and RE–AI similarity",
         "similarity_difference": "Difference of the two, from the same resamples",
         "layer_roi": "Layers and ROIs",
@@ -329,8 +361,13 @@ def _all_tables(study: Study) -> list[Grid]:
         "recovery": "Planted and found",
     }
     out = [
-        _folded(table, _titled(captions[name], study.brain_stamp), f"tables/{name}.csv")
+        _folded(
+            table,
+            _titled(captions[name], study.network_stamp if name == "transfer" else study.brain_stamp),
+            f"tables/{name}.csv",
+        )
         for name, table in study.tables.items()
+        if len(table)
     ]
     if study.stimuli is not None:
         table = study.stimuli.table.dropna(axis="columns", how="all")
@@ -366,15 +403,14 @@ def _settings(study: Study) -> list[Grid]:
 
 def _honesty(study: Study) -> list[tuple[str, str]]:
     """Say of each ingredient whether it is real."""
-    model, brain = study.section("model"), study.section("brain")
+    model = study.section("model")
     name, weights = model.get("name", "the network"), model.get("weights", "")
     network = (
         f"{name} with random weights: it was never trained, so its numbers say what the architecture alone does."
         if study.network_stamp
         else f"{name}, trained weights{f' ({weights})' if weights else ''}: real activations."
     )
-    has_brain = bool(brain) or not study.rows("similarity", system="brain").empty
-    if not has_brain:
+    if not study.cortex:
         cortex = "None in this study."
     elif study.simulated:
         cortex = (
@@ -413,8 +449,9 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     import jinja2
 
     study = read_study(folder)
-    makers: tuple[Callable[[Study], Section], ...] = (
-        _stimuli_section, _similarity_section, _layer_roi_section, _rdm_section, _encoding_section, _recovery_section,
+    makers: tuple[Callable[[Study], Section | None], ...] = (
+        _stimuli_section, _transfer_section, _similarity_section, _layer_roi_section, _rdm_section, _encoding_section,
+        _recovery_section,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neurometamer"),
@@ -429,9 +466,10 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
         weights=str(study.section("model").get("weights", "")),
         subjects=[str(one) for one in study.section("brain").get("subjects") or []],
         simulated=study.simulated,
+        cortex=study.cortex,
         stamps=_banner(study),
         answers=answers(study),
-        sections=[make(study) for make in makers],
+        sections=[section for make in makers if (section := make(study)) is not None],
         tables=_all_tables(study),
         settings=_settings(study),
         notes=[str(note) for note in ([notes] if isinstance(notes, str) else notes)],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stimuli_gen.stimuli import StimulusSet
 
 TABLES: dict[str, tuple[str, ...]] = {
+    "transfer": ("judge", "kind", "n", "says_target", "target_probability", "says_as_photograph"),
     "similarity": ("system", "subject", "place", "pair", "similarity", "ci_low", "ci_high", "method", "n"),
     "similarity_difference": ("system", "subject", "place", "pair", "difference", "ci_low", "ci_high"),
     "layer_roi": ("subject", "roi", "layer", "similarity"),
@@ -48,6 +49,21 @@ class Study:
             From the provenance and from the columns of the tables.
         """
         return self.section("brain").get("source") == "simulated" or "simulated" in self._values("data")
+
+    @property
+    def cortex(self) -> str:
+        """What the network is compared with, in words.
+
+        Returns
+        -------
+        str
+            Empty for a study of a network alone.
+        """
+        if self.simulated:
+            return "a simulated cortex"
+        tables = (self.rows("similarity", system="brain"), self.rows("layer_roi"), self.rows("encoding"))
+        asked = self.section("brain").get("source", "none") != "none"
+        return "visual cortex" if asked or any(len(table) for table in tables) else ""
 
     @property
     def untrained(self) -> bool:
@@ -170,7 +186,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
 
 def _with_text(table: pd.DataFrame) -> pd.DataFrame:
     """Names of places and layers as text, so that a layer called 7 stays a name."""
-    names = [name for name in ("subject", "place", "roi", "layer", "what") if name in table.columns]
+    names = [name for name in ("subject", "place", "roi", "layer", "what", "judge") if name in table.columns]
     return table.assign(**{name: table[name].astype("object").fillna("").astype(str) for name in names})
 
 

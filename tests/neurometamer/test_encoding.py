@@ -77,6 +77,27 @@ def test_correlations_equal_numpy_also_in_resamples():
         np.testing.assert_allclose(result, [*expected, np.nan], atol=1e-10)
 
 
+def test_rounding_is_not_taken_for_a_response():
+    """Voxels that answer to one photograph only, and a stage that answers alike to all, predict nothing."""
+    n = 16
+    table, rng = stimulus_table(n), np.random.default_rng(0)
+    values = np.tile(rng.random(80), (3 * n, 1))
+    values[5] += 1.0
+    values[2 * n + 5] += 1.0
+    layers = {"layer": features(n, 300, 1), "dead": np.full((3 * n, 40), 0.1, dtype=np.float32)}
+    layers["dead"] *= rng.random(40).astype(np.float32)
+    one = make_patterns(table, values)
+    result = fit_encoding(make_activations(table, layers), {"S1": one}, table, n_bootstrap=50)
+    assert result["n_constant"].eq(40)[result["layer"].eq("dead")].all()
+    assert result.loc[result["layer"].eq("dead") | result["test"].eq("AN"), "r"].isna().all()
+    defined = result["r"].notna()
+    assert (result.loc[defined, ["ci_low", "ci_high"]].abs().fillna(0) <= 1).all(axis=None)
+    drawn = column_correlations(values[:n], rng.random((n, 80)), bootstrap_counts(n, 200, seed=0))
+    without = (bootstrap_counts(n, 200, seed=0)[:, 5] == 0).nonzero()[0]
+    assert np.isnan(drawn[without]).all()
+    assert np.nanmax(np.abs(drawn)) <= 1 + 1e-9
+
+
 @pytest.mark.parametrize("n_folds", [None, 4])
 def test_no_relation_gives_zero_not_a_negative_correlation(n_folds):
     n, found = 16, []

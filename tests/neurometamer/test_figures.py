@@ -162,10 +162,19 @@ def test_long_sheet_says_how_many_are_missing() -> None:
 @pytest.mark.parametrize("n_columns", [1, 5, 6, 9, 12])
 def test_every_rdm_has_its_place(n_columns: int) -> None:
     figure = heatmaps(n_columns=n_columns)
-    drawn = [axes for axes in figure.axes if axes.images]
-    assert len(drawn) == 3 * n_columns
-    titles = [axes.get_title() for axes in drawn if axes.get_title()]
-    assert titles == list(LAYERS[:n_columns])
+    figure.draw_without_rendering()
+    images = [image for axes in figure.axes[:1] for image in axes.images]
+    assert len(images) == 3 * n_columns
+    boxes = [image.get_window_extent() for image in images]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    wanted = np.random.default_rng(0).random((3, n_columns, 5, 5))
+    wanted += np.swapaxes(wanted, -1, -2)
+    for (row, column), image, box in zip(np.ndindex(3, n_columns), images, boxes, strict=True):
+        np.testing.assert_array_equal(image.get_array().filled(np.nan), figures.percentile_rdm(wanted[row, column]))
+        if row == 0:
+            title = next(text for text in figure.findobj(Text) if text.get_text() == LAYERS[column])
+            above = title.get_window_extent()
+            assert box.x0 - 5 < above.x0 and above.x1 < box.x1 + 5 and box.y1 < above.y0 < box.y1 + 20
 
 
 @settings(max_examples=40, deadline=None)

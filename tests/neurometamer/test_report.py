@@ -71,6 +71,11 @@ def make_study(
     })  # fmt: skip
     for name, one in tables.items():
         write_table(folder / "tables" / f"{name}.csv", one.assign(**{**TAGS, "weights": weights}))
+    transfer = pd.DataFrame({
+        "judge": ["efficientnet_lite0", "efficientnet_lite1" + hard], "kind": ["AN", "AN"], "n": [16, 16],
+        "says_target": [1.0, 0.0625], "target_probability": [0.9949, 0.0081], "says_as_photograph": [1.0, 0.125],
+    })  # fmt: skip
+    write_table(folder / "tables" / "transfer.csv", transfer)
     _rdms(rng, table, folder, LAYERS[:n_rdms])
     write_json(folder / "provenance.json", {
         "settings": {"study": {"name": "demo"}, "noise": {"confidence": 0.99, "max_steps": 400},
@@ -261,8 +266,33 @@ def test_first_screen_says_what_the_tables_say(page: tuple[Path, str]) -> None:
     text = page[1]
     assert text.index("RE–AN &gt; RE–AI at 2 of 9 layers") < text.index('<section id="stimuli"')
     assert f"<strong>method</strong> {METHOD}; <strong>n</strong> 16; <strong>model</strong>" in text
+    layers = next(answer for answer in answers(study) if answer.grid is not None)
+    above = sum(mean[mean["roi"] == row[0]].set_index("layer").loc[row[1], "ci_low"] > 0 for row in best.rows)
+    assert f"above zero in {above} of 5 ROIs" in layers.number and "picked from 9" in layers.text
     for words in ("✓ pass", "✗ fail", "Simulated cortex:", "max_steps", "0123456789abcdef", CEILING, METHOD):
         assert words in unescape(text)
+
+
+def test_other_networks_are_asked_only_where_the_table_says_so(page: tuple[Path, str], tmp_path: Path) -> None:
+    text = unescape(page[1])
+    part = text[text.index('<section id="transfer"') : text.index('<section id="similarity"')]
+    assert text.index('<section id="stimuli"') < text.index('<section id="transfer"')
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", part)
+    assert cells[-5:] == ["efficientnet_lite1<b>x", "AN", "1 of 16", ".008", "2 of 16"]
+    assert cells[-10:-5] == ["efficientnet_lite0 (made for it)", "AN", "16 of 16", ".995", "16 of 16"]
+    write_json(tmp_path / "provenance.json", {})
+    header = pd.DataFrame(columns=["judge", "kind", "n", "says_target", "target_probability", "says_as_photograph"])
+    write_table(tmp_path / "tables" / "transfer.csv", header)
+    empty = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "Do other networks" not in empty and "Other networks" not in empty
+
+
+def test_training_on_all_photographs_is_called_no_clean_test(page: tuple[Path, str], tmp_path: Path) -> None:
+    assert "no clean test for AI" not in page[1]
+    write_json(tmp_path / "provenance.json", {})
+    write_table(tmp_path / "tables" / "encoding.csv", _encoding(np.random.default_rng(0)).assign(scheme="all"))
+    text = build_report(tmp_path).read_text(encoding="utf-8")
+    assert text.count("Scheme “all” is no clean test for AI") == 2  # beside the answer and beside the figure
 
 
 def test_without_the_paired_difference_overlap_is_counted_and_said(tmp_path: Path) -> None:
@@ -311,11 +341,13 @@ def test_network_only_study_without_interference(tmp_path: Path) -> None:
     (folder / "stimuli").rename(tmp_path / "old")
     (tmp_path / "new" / "stimuli").rename(folder / "stimuli")
     provenance = json.loads((folder / "provenance.json").read_text())
-    write_json(folder / "provenance.json", {**provenance, "brain": {}})
+    write_json(folder / "provenance.json", {**provenance, "brain": {"source": "none", "subjects": []}})
     text = build_report(folder).read_text(encoding="utf-8")
     assert "No AI images were made in this study." in text
     assert "similarity of the brain" in text and "RDMs of the brain." in text
     assert "Simulated cortex" not in text
+    assert "None in this study." in text and "Measured BOLD" not in text
+    assert "<h1>Which images does efficientnet_lite0 treat as the same?</h1>" in text and "visual cortex" not in text
 
 
 def _not_json(folder: Path) -> None:

@@ -1,0 +1,328 @@
+"""Figures of many images, placed by hand in one axes: an axes for each image, and arranging them, takes seconds."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.figure_style import (
+    COLORS,
+    FAINT,
+    KINDS,
+    PALE,
+    RDM_COLORMAP,
+    STAMP,
+    clip_name,
+    figure_style,
+    format_number,
+    need_columns,
+)
+from neurometamer.store import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class _Page:
+    """A figure whose parts are placed in inches from the top left."""
+
+    def __init__(self, width: float, height: float, top: float, stamp: str, note: str) -> None:
+        from matplotlib.figure import Figure
+
+        self.width, self.height, self.top = width, height, top
+        self.figure = Figure(figsize=(width, height), facecolor="white")
+        self.axes = self.figure.add_axes((0, 0, 1, 1 - top / height))
+        self.axes.set_axis_off()
+        if stamp:
+            self.figure.text(0.985, 1 - 0.1 / height, stamp.upper(), ha="right", va="top", **STAMP)
+        style: dict[str, Any] = {"fontsize": 7.5, "color": FAINT, "va": "bottom", "linespacing": 1.25}
+        self.figure.text(0.1 / width, 0.08 / height, note, **style)
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        self.figure.text(left / self.width, 1 - top / self.height, text, parse_math=False, **style)
+
+    def image(self, left: float, top: float, side: float, pixels: np.ndarray, **style: Any) -> None:
+        self.axes.imshow(pixels, aspect="auto", extent=(left, left + side, top + side, top), **style)
+
+    def set_limits(self) -> None:
+        """Let one unit of the axes be an inch of the page (last, since every image sets the limits anew)."""
+        self.axes.set(xlim=(0, self.width), ylim=(self.height, self.top))
+
+
+# ------------------------------------------------------------------------------------------------------ stimuli
+
+
+def stimulus_sheet(
+    images: np.ndarray,
+    table: pd.DataFrame,
+    *,
+    first: int = 0,
+    limit: int = 16,
+    blocks: int = 2,
+    stamp: str = "",
+) -> Figure:
+    """Show the photographs with the images made from them, one row a photograph, in columns RE, AN, AI.
+
+    Under each image stand the network's top-1 class and the confidence on the saved 8-bit file; an image that missed
+    its criterion has a dashed frame and a cross.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 3, height, width)
+        In [0, 1]; image i belongs to row i of `table`.
+    table : DataFrame
+        Columns id, kind, reference_id; used when there: top1_name, target_name, confidence_png, success.
+    first : int
+        The first photograph of this sheet, to draw large sets on several sheets.
+    limit : int
+        At most so many photographs; the sheet says how many are not shown.
+    blocks : int
+        Blocks of rows side by side.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        About 9 inches wide for two blocks.
+
+    Raises
+    ------
+    InputError
+        When columns are missing or images and rows differ in number.
+    """
+    need_columns(table, "stimulus", ("id", "kind", "reference_id"))
+    if len(images) != len(table):
+        raise InputError(f"{len(images)} images came with a table of {len(table)} rows; one row an image is needed.")
+    everyone = list(dict.fromkeys(table["reference_id"].astype(str)))
+    shown = everyone[first : first + limit]
+    kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
+    rows_at = {(str(row.reference_id), row.kind): index for index, row in enumerate(table.itertuples())}
+    with figure_style():
+        sheet = _PhotographPage(len(shown), len(kinds), blocks, stamp, len(everyone))
+        for rank, name in enumerate(shown):
+            sheet.name_row(rank, name)
+            for column, kind in enumerate(kinds):
+                index = rows_at.get((name, kind))
+                if index is None:
+                    sheet.empty(rank, column)
+                else:
+                    sheet.photograph(rank, column, images[index], table.iloc[index])
+        sheet.name_columns(kinds)
+        sheet.set_limits()
+        return sheet.figure
+
+
+class _PhotographPage(_Page):
+    """Places photographs and the images made from them in blocks of rows."""
+
+    side, gap, caption, margin = 1.22, 0.14, 0.42, 0.3
+
+    def __init__(self, n_rows: int, n_kinds: int, blocks: int, stamp: str, n_all: int) -> None:
+        self.blocks = max(1, min(blocks, n_rows))
+        self.per_block = -(-n_rows // self.blocks)
+        self.block_width = self.margin + n_kinds * (self.side + self.gap) + 0.12
+        note = "✗ dashed frame: the criterion was not met on the saved file. p: the network's confidence there."
+        if n_rows < n_all:
+            note = f"{n_rows} of {n_all} photographs are shown, {n_all - n_rows} are not.  {note}"
+        top = 0.5 + 0.36 * bool(stamp)
+        height = top + self.per_block * (self.side + self.caption) + 0.3
+        super().__init__(self.blocks * self.block_width, height, top, stamp, note)
+
+    def _frame(self, rank: int, column: int, **style: Any) -> None:
+        from matplotlib.patches import Rectangle
+
+        self.axes.add_patch(Rectangle(self._corner(rank, column), self.side, self.side, fill=False, **style))
+
+    def _corner(self, rank: int, column: int) -> tuple[float, float]:
+        block, row = divmod(rank, self.per_block)
+        left = block * self.block_width + self.margin + column * (self.side + self.gap)
+        return left, self.top + row * (self.side + self.caption)
+
+    def name_row(self, rank: int, name: str) -> None:
+        left, top = self._corner(rank, 0)
+        text = name if len(name) <= 20 else name[:19] + "…"
+        where = {"rotation": 90, "ha": "right", "va": "center"}
+        self.text(left - 0.06, top + self.side / 2, text, fontsize=8, fontweight="bold", **where)
+
+    def name_columns(self, kinds: Sequence[str]) -> None:
+        for block in range(self.blocks):
+            for column, kind in enumerate(kinds):
+                left, top = self._corner(block * self.per_block, column)
+                where = {"ha": "center", "va": "bottom", "fontsize": 8, "linespacing": 1.1}
+                words = KINDS[kind].replace("\n", " ").replace("adversarial ", "")
+                self.text(left + self.side / 2, top - 0.05, f"{kind}\n{words}", color=COLORS[kind], **where)
+
+    def empty(self, rank: int, column: int) -> None:
+        left, top = self._corner(rank, column)
+        where = {"ha": "center", "va": "center"}
+        self.text(left + self.side / 2, top + self.side / 2, "none", color=FAINT, fontsize=8, **where)
+        self._frame(rank, column, color=PALE)
+
+    def photograph(self, rank: int, column: int, image: np.ndarray, row: pd.Series) -> None:
+        left, top = self._corner(rank, column)
+        pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(np.uint8)
+        self.image(left, top, self.side, pixels, interpolation="antialiased")
+        failed = _failed(row)
+        if failed:
+            self._frame(rank, column, color="#B00020", linewidth=2, linestyle=(0, (3, 1.5)))
+        style = {"ha": "center", "va": "top", "fontsize": 7, "linespacing": 1.15}
+        style |= {"color": "#B00020", "fontweight": "bold"} if failed else {}
+        self.text(left + self.side / 2, top + self.side + 0.035, _caption(row, failed), **style)
+
+
+def _failed(row: pd.Series) -> bool:
+    """Read `success` as a CSV or an HDF5 table may hold it; an image without a verdict has not failed."""
+    value = row.get("success")
+    return value is not None and not pd.isna(value) and str(value).lower() in ("false", "0", "0.0")
+
+
+def _caption(row: pd.Series, failed: bool) -> str:
+    name, target, confidence = (row.get(key) for key in ("top1_name", "target_name", "confidence_png"))
+    first = "" if name is None or pd.isna(name) else clip_name(name, 20)
+    missed = failed and target is not None and not pd.isna(target) and str(target) not in ("", str(name))
+    second = "" if confidence is None or pd.isna(confidence) else f"p = {format_number(float(confidence), 3)}"
+    if missed:
+        second = second.replace("p =", "p(target) =")
+    return "\n".join(part for part in (first, ("✗ " if failed else "") + second) if part.strip())
+
+
+# --------------------------------------------------------------------------------------------------------- RDMs
+
+
+def percentile_rdm(rdm: np.ndarray) -> np.ndarray:
+    """Replace the dissimilarities of one RDM by their percentile rank among its pairs, ties averaged.
+
+    Parameters
+    ----------
+    rdm : ndarray, shape (n, n)
+        Symmetric; the diagonal is ignored; pairs that are not finite stay missing.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        0 (most alike pair) to 100 (most different pair), NaN on the diagonal.
+    """
+    from scipy.stats import rankdata
+
+    out = np.full(rdm.shape, np.nan)
+    pairs = np.tril_indices(len(rdm), -1)
+    values = np.asarray(rdm, dtype=float)[pairs]
+    known = np.isfinite(values)
+    ranks = np.full(values.shape, np.nan)
+    ranks[known] = 100 * (rankdata(values[known]) - 1) / max(known.sum() - 1, 1)
+    out[pairs] = ranks
+    out.T[pairs] = ranks
+    return out
+
+
+def rdm_heatmaps(
+    matrices: np.ndarray,
+    *,
+    row_titles: Sequence[str],
+    column_titles: Sequence[str],
+    conditions: Sequence[str] = (),
+    columns_per_band: int = 6,
+    stamp: str = "",
+) -> Figure:
+    """Draw a grid of RDMs, each scaled to the percentiles of its own pairs, with one color bar.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (n_rows, n_columns, n_conditions, n_conditions)
+        Dissimilarities; the same conditions in the same order everywhere.
+    row_titles : sequence of str
+        E.g. the kinds RE, AN, AI.
+    column_titles : sequence of str
+        E.g. layers or ROIs.
+    conditions : sequence of str
+        Names of the conditions; drawn beside the first column for up to 16.
+    columns_per_band : int
+        Longer grids are folded into bands of about equal length.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Rank-scaled heat maps, as is usual for RSA (Kriegeskorte et al. 2008).
+
+    Raises
+    ------
+    InputError
+        When titles or conditions do not fit the matrices.
+    """
+    matrices = np.asarray(matrices, dtype=float)
+    n_rows, n_columns, n = matrices.shape[:3]
+    if matrices.shape != (len(row_titles), len(column_titles), n, n) or (conditions and len(conditions) != n):
+        raise InputError(
+            f"RDMs of shape {matrices.shape} came with {len(row_titles)} row titles, {len(column_titles)} column "
+            f"titles and {len(conditions)} conditions."
+        )
+    n_bands = -(-n_columns // columns_per_band)
+    width = -(-n_columns // n_bands)
+    with figure_style():
+        named = conditions if len(conditions) <= 16 else ()
+        page = _HeatMapPage(width, n_rows, n_bands, [clip_name(name, 14) for name in named], n, stamp)
+        for row, column in np.ndindex(n_rows, n_columns):
+            band, place = divmod(column, width)
+            page.rdm(row, band, place, percentile_rdm(matrices[row, column]), column_titles[column] * (row == 0))
+        for row, band in np.ndindex(n_rows, n_bands):
+            page.name_row(row, band, row_titles[row])
+        page.set_limits()
+        page.color_bar()
+        return page.figure
+
+
+class _HeatMapPage(_Page):
+    """Places RDMs in bands of rows (kinds) and columns (layers or ROIs)."""
+
+    side, gap, title, bar = 1.27, 0.12, 0.3, 0.75
+
+    def __init__(self, width: int, n_rows: int, n_bands: int, conditions: Sequence[str], n: int, stamp: str) -> None:
+        self.conditions, self.n_rows = conditions, n_rows
+        self.margin = 1.1 if conditions else 0.4
+        across = max(self.margin + width * (self.side + self.gap) + self.bar, 4.6)
+        note = "Percentile of each dissimilarity among the pairs of its own RDM; same order of photographs everywhere"
+        note = textwrap.fill(note + ("." if conditions else f" ({n} photographs)."), int(across * 15.5))
+        self.band = self.title + n_rows * (self.side + self.gap)
+        top = 0.1 + 0.36 * bool(stamp)
+        super().__init__(across, top + n_bands * self.band + 0.2 + 0.155 * (note.count("\n") + 1), top, stamp, note)
+        self.bottom = top + n_bands * self.band
+
+    def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
+        top = self.top + band * self.band + self.title + row * (self.side + self.gap)
+        return self.margin + column * (self.side + self.gap), top
+
+    def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray, title: str) -> None:
+        from matplotlib import colormaps
+
+        left, top = self._corner(row, band, column)
+        colors = colormaps[RDM_COLORMAP].with_extremes(bad=PALE)
+        self.image(left, top, self.side, percentiles, cmap=colors, vmin=0, vmax=100, interpolation="nearest")
+        if title:
+            size = min(9, 9 * 16 / len(title))  # long names of layers stay above their own column
+            where = {"ha": "center", "va": "bottom", "fontsize": size, "fontweight": "bold"}
+            self.text(left + self.side / 2, top - 0.06, title, **where)
+
+    def name_row(self, row: int, band: int, title: str) -> None:
+        left, top = self._corner(row, band, 0)
+        where = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold"}
+        self.text(0.2, top + self.side / 2, title, **where)
+        for i, name in enumerate(self.conditions):
+            middle = top + (i + 0.5) * self.side / len(self.conditions)
+            self.text(left - 0.04, middle, name, fontsize=6, ha="right", va="center_baseline")
+
+    def color_bar(self) -> None:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        length = min(3, 0.8 * (self.bottom - self.top))
+        low = 1 - (self.top + self.bottom + length) / 2 / self.height
+        axes = self.figure.add_axes((1 - 0.62 / self.width, low, 0.12 / self.width, length / self.height))
+        bar = self.figure.colorbar(ScalarMappable(Normalize(0, 100), RDM_COLORMAP), cax=axes, ticks=[0, 50, 100])
+        bar.set_label("dissimilarity, percentile", labelpad=1)
