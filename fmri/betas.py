@@ -53,7 +53,7 @@ def estimate_betas(
     hrf: str = "glover",
     high_pass_hz: float = 0.01,
     noise_model: str = "ar1",
-    events: str = "LSA",
+    estimator: str = "LSA",
     units: str = "percent",
     ignore: Sequence[str] = IGNORED,
     slice_time_ref: float = 0.0,
@@ -77,7 +77,7 @@ def estimate_betas(
         the noise of the betas; see `noise_gain`.
     noise_model : {"ar1", "ols"}
         First-order autoregressive noise (nilearn's ``run_glm``, coefficients in steps of 0.01) or white noise.
-    events : {"LSA", "LSS"}
+    estimator : {"LSA", "LSS"}
         Least squares *all*: one model with one regressor an event. Least squares *separate*: one model an event, with
         one regressor for the event and one for all others together.
     units : {"percent", "raw"}
@@ -115,7 +115,7 @@ def estimate_betas(
     Mumford, Turner, Ashby & Poldrack (2012). Deconvolving BOLD activation in event-related designs for multivoxel
     pattern classification analyses. NeuroImage 59, 2636-2643.
     """
-    _check_choices(hrf=(hrf, HRFS), noise_model=(noise_model, NOISE_MODELS), events=(events, EVENT_MODELS),
+    _check_choices(hrf=(hrf, HRFS), noise_model=(noise_model, NOISE_MODELS), estimator=(estimator, EVENT_MODELS),
                    units=(units, UNITS), unusable=(unusable, ("refuse", "drop")))  # fmt: skip
     check_runs(runs)
     regions = _as_masks(masks, runs[0])
@@ -132,13 +132,13 @@ def estimate_betas(
         if reasons.any() and unusable == "refuse":
             raise _unusable_error(run, voxels, reasons[place])
         broken = np.where(reasons[place] != 0, reasons[place], broken)
-        values.append(_fit_run(run, series, design, reasons == 0, noise_model, events, units)[:, place])
+        values.append(_fit_run(run, series, design, reasons == 0, noise_model, estimator, units)[:, place])
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
     _check_regions_left(voxels, keep)
     settings = {
-        "hrf": hrf, "high_pass_hz": high_pass_hz, "noise_model": noise_model, "events": events, "units": units,
+        "hrf": hrf, "high_pass_hz": high_pass_hz, "noise_model": noise_model, "estimator": estimator, "units": units,
         "ignore": list(ignore), "slice_time_ref": slice_time_ref, "unusable": unusable,
     }  # fmt: skip
     return Patterns(
@@ -348,7 +348,7 @@ def _fit_run(
     design: pd.DataFrame,
     usable: np.ndarray,
     noise_model: str,
-    events: str,
+    estimator: str,
     units: str,
 ) -> np.ndarray:
     """Fit one run; columns of unusable voxels stay NaN. Returns (n_events, n_voxels)."""
@@ -357,7 +357,7 @@ def _fit_run(
     betas = np.full((n_events, series.shape[1]), np.nan)
     if not usable.any():
         return betas
-    betas[:, usable] = EVENT_MODELS[events](data, design.to_numpy(), n_events, noise_model)
+    betas[:, usable] = EVENT_MODELS[estimator](data, design.to_numpy(), n_events, noise_model)
     if units == "percent":
         means = data.mean(axis=0)
         if np.any(means <= 0):

@@ -216,7 +216,7 @@ def stimuli_noise(
     weights: Weights = "default",
     target: Annotated[str, typer.Option(help="own, a class, given (column target), or a CSV (id, target).")] = "own",
     confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
-    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 500,
+    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the mean image.")] = 1e-3,
     noise_sd: Annotated[float, typer.Option(help="Standard deviation of the start noise.")] = 0.1,
@@ -243,7 +243,7 @@ def stimuli_interference(
         str, typer.Option(help="random, least_likely, a class, given (column target), or a CSV (id, target).")
     ] = "random",
     confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
-    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 500,
+    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
     device: DeviceName = Device.auto,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 TEXT_COLUMNS = ("id", "reference_id", "condition", "subject", "run", "session", "trial_type", "roi", "kind")
 """Columns that hold names: read as text, so that the id ``007`` does not become the number 7."""
 
+MISSING = ("", "n/a", "nan", "NaN")
+"""What an empty cell may say. Other words, such as ``NA`` or ``null``, may be names."""
+
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message says what, which ids, and what to do.
@@ -302,7 +305,9 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd
 
     sep = "\t" if Path(path).suffix == ".tsv" else ","
     try:
-        table = pd.read_csv(path, sep=sep, dtype=dict.fromkeys(TEXT_COLUMNS, "str"))
+        table = pd.read_csv(
+            path, sep=sep, dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False, na_values=MISSING
+        )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

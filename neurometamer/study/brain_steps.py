@@ -120,7 +120,7 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
         hrf=glm.hrf_model,
         high_pass_hz=glm.high_pass_hz,
         noise_model=glm.noise_model,
-        events=glm.estimator,
+        estimator=glm.estimator,
         ignore=glm.ignore,
         unusable=glm.unusable,
         progress=progress,

@@ -212,7 +212,7 @@ def make_patterns(
         patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"))
     else:
         runs = read_runs(bold, events, confounds or None, subject=subject, tr_s=tr_s)
-        patterns = estimate_betas(runs, dict(masks), events=estimator, progress=progress, **glm)
+        patterns = estimate_betas(runs, dict(masks), estimator=estimator, progress=progress, **glm)
     if n_voxels:
         patterns = select_voxels(patterns, conditions=list(select_on), n_per_roi=n_voxels)
     return patterns

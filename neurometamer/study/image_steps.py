@@ -104,7 +104,8 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
         rows += _judgements(judge, found, table)
         progress(number + 1, len(judges))
     columns = ["judge", "judge_weights", "kind", "n", "says_target", "target_probability", "says_as_photograph"]
-    return [write_table(work.path("tables", "transfer.csv"), pd.DataFrame(rows, columns=columns))]
+    found_table = pd.DataFrame(rows, columns=columns).assign(model=work.model.name, weights=work.model.weights)
+    return [write_table(work.path("tables", "transfer.csv"), found_table)]
 
 
 def _judgements(judge: StagedModel, found: np.ndarray, table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ class Generator(Section):
 
     confidence: Share = 0.99
     """Stop when the network gives the target this probability on the image rounded to 8 bits."""
-    max_steps: int = Field(400, ge=1)
+    max_steps: int = Field(300, ge=1)
     """Give up (``success = False``) after so many gradient steps."""
     step_size: float = Field(gt=0)
     """L2 norm of one step, pixel values in [0, 1]; the papers leave it open."""
@@ -172,7 +172,7 @@ class Brain(Section):
 class Glm(Section):
     """One beta per condition × presentation."""
 
-    hrf_model: Literal["glover", "spm", "glover + derivative", "spm + derivative"] = "glover"
+    hrf_model: Literal["glover", "spm"] = "glover"
     """Hemodynamic response, a name of nilearn's."""
     high_pass_hz: float = Field(0.01, ge=0)
     """Cut-off of the cosine drift model."""

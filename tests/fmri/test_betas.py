@@ -66,7 +66,7 @@ def test_lss_is_one_model_an_event(make_run):
     bold, _, mask = make_run()
     events = pd.DataFrame({"onset": 4.0 + 7 * np.arange(15), "duration": 2.0, "trial_type": list("abc") * 5})
     run = read_run(bold, events)
-    ours = estimate_betas([run], {"V1": mask}, noise_model="ols", events="LSS", units="raw")
+    ours = estimate_betas([run], {"V1": mask}, noise_model="ols", estimator="LSS", units="raw")
     series = read_voxels(bold, read_masks({"V1": mask}, bold)["V1"])
     for row in (0, 7, 14):
         named = events.assign(trial_type=["this" if other == row else "others" for other in range(15)])
