@@ -204,7 +204,7 @@ def test_noise_gain_tells_dense_designs(make_run):
     [
         ({"hrf": "glove"}, "unknown hrf 'glove'; did you mean 'glover'"),
         ({"noise_model": "ar2"}, "unknown noise_model 'ar2'; did you mean 'ar1'"),
-        ({"events": "lsa"}, "unknown events 'lsa'"),
+        ({"estimator": "lsa"}, "unknown estimator 'lsa'"),
         ({"units": "psc"}, "unknown units 'psc'.*percent, raw"),
         ({"unusable": "keep"}, "unknown unusable 'keep'"),
         ({"ignore": ["a", "b", "c", "blank"]}, "no event is left after ignoring a, b, c, blank"),
