@@ -42,16 +42,19 @@ def read_images(sources: Files, preprocessing: Preprocessing) -> StimulusSet:
     InputError
         When there is nothing to read, ids repeat or sizes differ.
     """
-    from stimuli_gen.regular import load_photographs
-    from stimuli_gen.stimuli import concat_stimuli, read_stimuli
-
-    def one(source: Path) -> StimulusSet:
-        made = source.is_dir() and (source / "stimuli.h5").is_file()
-        return read_stimuli(source).as_shown() if made else load_photographs(source, preprocessing)
+    from stimuli_gen.stimuli import concat_stimuli
 
     if not sources:
         raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
-    return concat_stimuli([one(Path(source)) for source in sources])
+    return concat_stimuli([_read_one(Path(source), preprocessing) for source in sources])
+
+
+def _read_one(source: Path, preprocessing: Preprocessing) -> StimulusSet:
+    from stimuli_gen.regular import load_photographs
+    from stimuli_gen.stimuli import read_stimuli
+
+    made = source.is_dir() and (source / "stimuli.h5").is_file()
+    return read_stimuli(source).as_shown() if made else load_photographs(source, preprocessing)
 
 
 def make_stimuli(
@@ -265,7 +268,7 @@ def make_rdms(
         HDF5 file; ``rsatoolbox.rdm.load_rdm(out, file_type="hdf5")`` opens it.
     model : str, optional
         Name of the network; or give `patterns`.
-    weights, device : str
+    weights : str
         See `neurometamer.zoo.load_model`.
     images : sequence of path-like
         See `read_images`. With `patterns`, optional: says which condition is of which kind and photograph.
@@ -275,6 +278,8 @@ def make_rdms(
         Stages; all when empty.
     measure : str
         ``"spearman"`` or ``"pearson"``.
+    device : str
+        See `neurometamer.zoo.load_model`.
     batch_size : int
         Images at once.
     seed : int
@@ -438,10 +443,12 @@ def encode_files(
         See `read_images`; together exactly the conditions of the patterns.
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
-    weights, device : str
+    weights : str
         See `neurometamer.zoo.load_model`.
     stages : sequence of str
         Stages; all when empty.
+    device : str
+        See `neurometamer.zoo.load_model`.
     batch_size : int
         Images at once.
     progress : callable, optional

@@ -14,7 +14,13 @@ QUIET_S = 10.0
 
 
 class ConsoleReporter:
-    """Tell a person how a study goes on. Writes to standard error, so that standard output stays scriptable."""
+    """Tell a person how a study goes on. Writes to standard error, so that standard output stays scriptable.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to; standard error by default.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)

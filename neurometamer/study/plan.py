@@ -31,16 +31,40 @@ class Reporter(Protocol):
     """Hears how a study goes on; what it does with that cannot change the numbers."""
 
     def start(self, number: int, total: int, title: str) -> None:
-        """Hear that a step begins (number from 1)."""
+        """Hear that a step begins.
+
+        Parameters
+        ----------
+        number : int
+            From 1.
+        total : int
+            Number of steps.
+        title : str
+            What the step does.
+        """
 
     def advance(self, done: int, total: int) -> None:
-        """Hear how far the step has come."""
+        """Hear how far the step has come.
+
+        Parameters
+        ----------
+        done, total : int
+            Units of the step's own choice.
+        """
 
     def finish(self, seconds: float, kept: bool) -> None:
-        """Hear that the step is done, or was found done (`kept`)."""
+        """Hear that the step is done.
+
+        Parameters
+        ----------
+        seconds : float
+            How long it took.
+        kept : bool
+            It had been done before.
+        """
 
 
-class Silent:
+class _Silent:
     """A reporter that says nothing."""
 
     def start(self, number: int, total: int, title: str) -> None:
@@ -126,7 +150,13 @@ class Workspace:
 
     @cached_property
     def model(self) -> StagedModel:
-        """The network under study."""
+        """Load the network under study.
+
+        Returns
+        -------
+        StagedModel
+            On the device of ``[run]``.
+        """
         from neurometamer.zoo import load_model
 
         chosen = self.settings.model
@@ -135,7 +165,13 @@ class Workspace:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages to analyze, early to late."""
+        """Name the stages to analyze.
+
+        Returns
+        -------
+        tuple of str
+            Early to late.
+        """
         known = tuple(self.model.stages)
         for stage in self.settings.model.stages:
             if stage not in known:
@@ -196,7 +232,7 @@ def carry_out(steps: Sequence[Step], workspace: Workspace, reporter: Reporter | 
     InputError
         When the folder holds a different study or another process works in it.
     """
-    reporter = reporter or Silent()
+    reporter = reporter or _Silent()
     seconds: dict[str, float] = {}
     keys: dict[str, str] = {}
     _claim(workspace)
