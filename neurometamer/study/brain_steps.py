@@ -113,6 +113,8 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
         [work.source(one) for one in files.events],
         [work.source(one) for one in files.confounds] or None,
         subject=subject,
+        tr_s=files.tr_s or None,
+        columns=glm.confounds or None,
     )
     fitted = estimate_betas(
         runs,

@@ -134,6 +134,8 @@ class Subject(Section):
     """Confounds tables, one a run, or none."""
     masks: dict[Name, str]
     """Region → mask NIfTI on the grid of the BOLD files."""
+    tr_s: float = Field(0, ge=0)
+    """Repetition time in seconds; 0: as the images say."""
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
@@ -180,6 +182,8 @@ class Glm(Section):
     """Of the residuals."""
     estimator: Literal["LSA", "LSS"] = "LSA"
     """All events in one design, or each against the rest."""
+    confounds: tuple[str, ...] = ()
+    """Columns of the confounds tables; empty: the six motion parameters where there are all six, else every column."""
     ignore: tuple[str, ...] = ("blank", "n/a")
     """Trial types that are no stimuli; they stay part of the baseline."""
     unusable: Literal["refuse", "drop"] = "refuse"

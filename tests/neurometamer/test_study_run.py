@@ -175,3 +175,20 @@ def test_the_demo_takes_another_network_and_seed():
     settings = demo_settings(model="alexnet", weights="random", seed=5)
     assert (settings.model.name, settings.model.weights, settings.study.seed) == ("alexnet", "random", 5)
     assert demo_settings().brain.source == "simulated"
+
+
+def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
+    """A CSV of pictures with their kinds is enough for the network's side; parts that need a brain are left out."""
+    table = read_table(small_study / "stimuli" / "stimuli.csv")
+    pictures = [str(small_study / "stimuli" / "png" / f"{one}.png") for one in table["id"]]
+    table.assign(file=pictures)[["file", "id", "kind", "reference_id"]].to_csv(tmp_path / "shown.csv", index=False)
+    (tmp_path / "study.toml").write_text(
+        '[images]\nready = "shown.csv"\n[model]\nname = "alexnet"\nweights = "random"\nstages = ["relu1"]\n'
+        '[brain]\nsource = "none"\n[rsa]\nresamples = 20\n'
+    )
+    report = run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu")
+    assert "simulated cortex" not in report.read_text().lower()
+    assert sorted(one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")) == (
+        ["similarity", "similarity_difference", "transfer"]
+    )
+    assert set(read_table(tmp_path / "out" / "tables" / "similarity.csv")["system"]) == {"network"}
