@@ -221,6 +221,8 @@ def load_photographs(
         A folder (all its image files, by name), a CSV or TSV file with the column ``file`` (relative to the table)
         and optionally ``id``, ``kind``, ``reference_id``, ``category``, ``target`` and others, which are kept, or a
         list of files. Where ``kind`` is absent or empty it is ``RE``; where ``reference_id`` is, the image's own id.
+        Pictures of a table with the column ``kind`` were made for a network: those that have its input size already
+        are taken as they are, since resizing would wash out what makes them adversarial.
     preprocessing : Preprocessing
         Of the network that will see them.
 
@@ -294,6 +296,7 @@ def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
 def _load(listing: pd.DataFrame, preprocessing: Preprocessing) -> StimulusSet:
     for one in listing["id"]:
         file_name(str(one))
+    finished = "kind" in listing.columns
     listing = _with_kinds(listing)
     images, notes, problems = [], [], {}
     for file in listing["file"]:
@@ -302,7 +305,8 @@ def _load(listing: pd.DataFrame, preprocessing: Preprocessing) -> StimulusSet:
         except InputError as error:
             problems[file.name] = str(error)
             continue
-        images.append(preprocessing.cut(photograph))
+        fits = finished and photograph.size == preprocessing.size[::-1]
+        images.append(from_8bit(np.asarray(photograph)).transpose(2, 0, 1) if fits else preprocessing.cut(photograph))
         notes.append(note)
     if problems:
         first = next(iter(problems))

@@ -19,6 +19,7 @@ from neurometamer.rdm import read_rdms
 from neurometamer.store import InputError, read_hdf5_attributes, read_hdf5_table, read_json, read_table
 from neurometamer.study.run import demo_settings, run_study
 from neurometamer.study.settings import read_settings
+from stimuli_gen.stimuli import read_png
 
 TABLES = {
     "similarity": "system subject place pair similarity ci_low ci_high method n",
@@ -192,3 +193,6 @@ def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
         ["similarity", "similarity_difference", "transfer"]
     )
     assert set(read_table(tmp_path / "out" / "tables" / "similarity.csv")["system"]) == {"network"}
+    for one in table["id"]:  # pixel for pixel what was shown, not resized once more
+        png = Path("stimuli") / "png" / f"{one}.png"
+        np.testing.assert_array_equal(read_png(tmp_path / "out" / png), read_png(small_study / png))
