@@ -137,7 +137,7 @@ def demo(
     settings = demo_settings(model=model, weights=_weights(weights), seed=seed)
     with _reporter() as reporter:
         report = run_study(settings, out, device=device.value, reporter=reporter)
-    typer.echo(report)
+    _end_study(report)
 
 
 @app.command()
@@ -154,7 +154,7 @@ def run(
 
     with _reporter() as reporter:
         report = run_study(study, out, device=device.value if device else None, reporter=reporter)
-    typer.echo(report)
+    _end_study(report)
 
 
 @app.command()
@@ -413,6 +413,16 @@ def encode(
 
 
 # --------------------------------------------------------------------------------------------------- plumbing
+
+
+def _end_study(report: Path) -> None:
+    """Print the report's path; say which images did not meet their criterion, since the study went on with them."""
+    from neurometamer.store import name_ids
+    from neurometamer.study.run import failed_stimuli
+
+    if failed := failed_stimuli(report.parent):
+        typer.echo(f"note: these images did not meet their criterion: {name_ids(failed)}; see the report.", err=True)
+    typer.echo(report)
 
 
 def _make_stimuli(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from neurometamer.store import read_table
 from neurometamer.study.plan import Reporter, Workspace, carry_out
 from neurometamer.study.settings import StudySettings, read_settings
 from neurometamer.study.steps import plan_steps
@@ -51,6 +52,25 @@ def run_study(
     work = Workspace(folder=Path(out or settings.study.name), settings=settings, base=base)
     carry_out(plan_steps(work), work, reporter)
     return work.path("report.html")
+
+
+def failed_stimuli(folder: str | Path) -> list[str]:
+    """Name the images of a study that did not meet their criterion.
+
+    Parameters
+    ----------
+    folder : path-like
+        Output folder of a study.
+
+    Returns
+    -------
+    list of str
+        Ids; empty when all did.
+    """
+    table = read_table(Path(folder) / "stimuli" / "stimuli.csv", required=["id"])
+    if "success" not in table:
+        return []
+    return table["id"][table["success"].astype(str) == "False"].tolist()
 
 
 def demo_settings(*, model: str | None = None, weights: str | None = None, seed: int | None = None) -> StudySettings:

@@ -17,7 +17,7 @@ import pytest
 
 from neurometamer.rdm import read_rdms
 from neurometamer.store import InputError, read_hdf5_attributes, read_hdf5_table, read_json, read_table
-from neurometamer.study.run import demo_settings, run_study
+from neurometamer.study.run import demo_settings, failed_stimuli, run_study
 from neurometamer.study.settings import read_settings
 from stimuli_gen.stimuli import read_png
 
@@ -74,6 +74,7 @@ def test_failed_criteria_are_rows_with_a_reason_never_dropped(small_study):
     assert len(failed) == 6
     assert not failed["success"].astype(str).eq("True").any()
     assert failed["why_not"].str.contains("after 2 steps, below 0.9").all()
+    assert set(failed_stimuli(small_study)) >= set(failed["id"])
     assert any("did not meet its criterion" in note for note in read_json(small_study / "provenance.json")["notes"])
 
 
