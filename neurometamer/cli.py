@@ -44,7 +44,8 @@ class Device(StrEnum):
 
 
 MANY = (
-    "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by", "--select-on",
+    "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
+    "--select-on",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
