@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +202,7 @@ def null_distribution(
     batch_size : int
         Images a pass.
     progress : callable, optional
-        Called with (pairs done, pairs in all), over all stages.
+        Called with (images run and pairs compared so far, in all), pairs over all stages.
 
     Returns
     -------
@@ -334,90 +335,113 @@ def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
 
 @contextmanager
 def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Give a folder for the responses; one beside `path` outlives an interruption, and goes when all is done."""
+    """Give a folder for the responses; one beside `path` outlives an interruption, but no bad input."""
     if path is None:
         with tempfile.TemporaryDirectory(prefix="neurometamer-null-") as name:
             yield Path(name)
         return
     folder = Path(f"{path}.parts")
     folder.mkdir(parents=True, exist_ok=True)
-    yield folder
+    try:
+        yield folder
+    except InputError:
+        shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
 
 
 class _Work:
-    """One null distribution being made: responses on disk, tiles one after another, state saved now and then."""
+    """One null distribution being made: responses on disk, then tile after tile; the state is saved now and then."""
 
     def __init__(
         self, model: StagedModel, stimuli: StimulusSet, stages: Sequence[str], pairs: np.ndarray, folder: Path, key: str
     ) -> None:
         self.model, self.stimuli, self.stages, self.pairs = model, stimuli, stages, pairs
-        self.folder, self.state, self.key = folder, folder / "state.h5", key
+        self.folder, self.key = folder, key
+        self.values = np.full((len(stages), len(METRICS), len(pairs)), np.nan)
+        self.n_images, self.n_done, self.sizes = 0, 0, [0] * len(stages)  # images run, pairs of stages, units of stages
+        self.saved = time.monotonic()
+        self._resume()
 
     def run(self, batch_size: int, progress: Callable[[int, int], None] | None) -> np.ndarray:
         """Return the values: (n_stages, n_metrics, n_pairs)."""
-        values, done = self._resume()
-        total = len(self.stages) * len(self.pairs)
-        if done == total:
-            return values
-        sizes = self._store_responses(batch_size)
-        saved = time.monotonic()
+        total = len(self.stimuli) + len(self.stages) * len(self.pairs)
         try:
-            for index, part, responses in self._left(done, sizes):
-                values[index, :, part] = responses.compare(self.pairs[part])
-                done = index * len(self.pairs) + part.stop
-                if time.monotonic() - saved >= SAVE_SECONDS:
-                    self._save(values, done)
-                    saved = time.monotonic()
+            for _ in chain(self._run_images(batch_size), self._compare_pairs()):
+                if time.monotonic() - self.saved >= SAVE_SECONDS:
+                    self._save()
                 if progress is not None:
-                    progress(done, total)
+                    progress(self.n_images + self.n_done, total)
         except BaseException:  # Ctrl-C included
-            self._save(values, done)
+            self._save()
             raise
-        return values
+        return self.values
 
-    def _left(self, done: int, sizes: Sequence[int]) -> Iterator[tuple[int, slice, _Responses]]:
-        """List the tiles that are not done, stage by stage."""
-        for index, units in enumerate(sizes):
-            if (index + 1) * len(self.pairs) <= done:
-                continue
-            responses = _Responses(self._file(index, "values"), self._file(index, "ranks"), len(self.stimuli), units)
-            for part in _tiles(self.pairs):
-                if index * len(self.pairs) + part.stop > done:
-                    yield index, part, responses
-
-    def _file(self, index: int, what: str) -> Path:
-        return self.folder / f"{index:03d}-{what}.bin"
-
-    def _resume(self) -> tuple[np.ndarray, int]:
-        if self.state.is_file() and read_hdf5_attributes(self.state).get("key") == self.key:
-            return read_hdf5_array(self.state, "values"), int(read_hdf5_attributes(self.state)["done"])
-        return np.full((len(self.stages), len(METRICS), len(self.pairs)), np.nan), 0
-
-    def _save(self, values: np.ndarray, done: int) -> None:
-        write_hdf5(self.state, arrays={"values": values}, attributes={"key": self.key, "done": done})
-
-    def _store_responses(self, batch_size: int) -> list[int]:
-        """Run every image once; write responses and centered ranks of each stage; return the units of each."""
+    def _run_images(self, batch_size: int) -> Iterator[None]:
+        """Run every image once; append its responses and their centered ranks to the files of each stage."""
         import torch
 
-        from stimuli_gen.staged import padded_batches
+        from stimuli_gen.staged import batch_shape, padded_batches
 
-        sizes = [0] * len(self.stages)
-        for index in range(len(self.stages)):
-            for what in ("values", "ranks"):
-                self._file(index, what).unlink(missing_ok=True)
-        with torch.no_grad():
-            for rows, batch in padded_batches(self.stimuli.images, batch_size, self.model.device):
+        size = batch_shape(batch_size)
+        for start in range(self.n_images, len(self.stimuli), size):
+            rows = slice(start, min(start + size, len(self.stimuli)))
+            ((_, batch),) = padded_batches(self.stimuli.images[rows], size, self.model.device)
+            with torch.no_grad():
                 found = self.model.activations(batch, self.stages)
-                for index, stage in enumerate(self.stages):
-                    flat = found[stage][: rows.stop - rows.start].flatten(1).float().cpu().numpy()
-                    finite_responses(flat, f"{self.model.name}, stage '{stage}'", self.stimuli.ids[rows])
-                    sizes[index] = flat.shape[1]
-                    for what, block in (("values", flat), ("ranks", centered_ranks(flat))):
-                        with self._file(index, what).open("ab") as file:  # plain writes: a full disk is an OSError
-                            file.write(block.tobytes())
-        return sizes
+            for index, stage in enumerate(self.stages):
+                flat = found[stage][: rows.stop - start].flatten(1).float().cpu().numpy()
+                finite_responses(flat, f"{self.model.name}, stage '{stage}'", self.stimuli.ids[rows])
+                self.sizes[index] = flat.shape[1]
+                for path, block in zip(self._files(index), (flat, centered_ranks(flat)), strict=True):
+                    with path.open("ab") as file:  # plain writes: a full disk is an OSError
+                        file.write(block.tobytes())
+            self.n_images = rows.stop
+            yield
+
+    def _compare_pairs(self) -> Iterator[None]:
+        """Compare the tiles that are not done, stage by stage."""
+        for index, units in enumerate(self.sizes):
+            if (index + 1) * len(self.pairs) <= self.n_done:
+                continue
+            responses = _Responses(*self._files(index), len(self.stimuli), units)
+            for part in _tiles(self.pairs):
+                if (done := index * len(self.pairs) + part.stop) > self.n_done:
+                    self.values[index, :, part] = responses.compare(self.pairs[part])
+                    self.n_done = done
+                    yield
+
+    def _files(self, index: int) -> tuple[Path, Path]:
+        return self.folder / f"{index:03d}-values.bin", self.folder / f"{index:03d}-ranks.bin"
+
+    def _save(self) -> None:
+        for path in self.folder.glob("*.bin"):  # on disk before the state says so
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        told = {"key": self.key, "n_images": self.n_images, "n_done": self.n_done, "sizes": self.sizes}
+        write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=told)
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        """Take up the state of the same work, and cut the files back to it; otherwise begin with empty files."""
+        state = self.folder / "state.h5"
+        told = read_hdf5_attributes(state) if state.is_file() else {}
+        if told.get("key") == self.key and all(
+            path.is_file() and path.stat().st_size >= told["n_images"] * units * kind.itemsize
+            for index, units in enumerate(told["sizes"])
+            for path, kind in zip(self._files(index), _kinds(units), strict=True)
+        ):
+            self.values = read_hdf5_array(state, "values")
+            self.n_images, self.n_done, self.sizes = told["n_images"], told["n_done"], told["sizes"]
+        for index, units in enumerate(self.sizes):
+            for path, kind in zip(self._files(index), _kinds(units), strict=True):
+                path.touch()
+                os.truncate(path, self.n_images * units * kind.itemsize)
+
+
+def _kinds(units: int) -> tuple[np.dtype, np.dtype]:
+    """Types of the stored responses and of their ranks."""
+    return np.dtype(np.float32), np.dtype(np.float32 if units < EXACT_FLOAT32 else np.float64)
 
 
 def centered_ranks(values: np.ndarray) -> np.ndarray:
@@ -437,7 +461,7 @@ def centered_ranks(values: np.ndarray) -> np.ndarray:
 
     units = values.shape[1]
     ranks = np.stack([rankdata(row) - (units + 1) / 2 for row in values])
-    return ranks.astype(np.float32) if units < EXACT_FLOAT32 else ranks
+    return ranks.astype(_kinds(units)[1])
 
 
 def _tiles(pairs: np.ndarray) -> Iterator[slice]:
@@ -452,9 +476,9 @@ class _Responses:
 
     def __init__(self, values: Path, ranks: Path, n: int, units: int) -> None:
         self.n_units = units
-        self.values = np.memmap(values, dtype=np.float32, mode="r", shape=(n, units))
-        kind = np.float32 if units < EXACT_FLOAT32 else np.float64
-        self.ranks = np.memmap(ranks, dtype=kind, mode="r", shape=(n, units))
+        kinds = _kinds(units)
+        self.values = np.memmap(values, dtype=kinds[0], mode="r", shape=(n, units))
+        self.ranks = np.memmap(ranks, dtype=kinds[1], mode="r", shape=(n, units))
         self.mean, self.square, self.spread, self.rank_spread = np.zeros((4, n))
         for i in range(n):
             row = self.values[i].astype(np.float64)

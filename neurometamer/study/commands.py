@@ -169,7 +169,7 @@ def make_null(
     seed : int
         Of the draw, and of random weights.
     progress : callable, optional
-        Hears (pairs done, pairs), over all stages.
+        Hears (images run and pairs compared so far, in all).
 
     Returns
     -------

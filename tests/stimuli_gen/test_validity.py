@@ -285,20 +285,26 @@ here.null_distribution(here.tiny_model(), photographs, ["early", "late"], path={
 """
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stop", [0.004, 0.7])  # while the images run, while pairs are compared
+def test_killed_and_resumed_equals_uninterrupted(stop, tmp_path, monkeypatch):
     monkeypatch.setattr(nulls, "TILE", 4)
     model, photographs = tiny_model(), image_set(lattice(17))
     whole = null_distribution(model, photographs, ["early", "late"])
     path = tmp_path / "null.h5"
-    code = KILLED.format(folder=str(Path(__file__).parent), path=str(path), stop=0.7)
+    code = KILLED.format(folder=str(Path(__file__).parent), path=str(path), stop=stop)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not path.exists()
+    with (tmp_path / "null.h5.parts" / "000-values.bin").open("ab") as file:
+        file.write(b"half a row")
 
     def interrupt(done, total):
         if done > 0.9 * total:
             raise KeyboardInterrupt
 
+    passes = []
+    original = type(model).activations
+    monkeypatch.setattr(type(model), "activations", lambda *given: passes.append(1) or original(*given))
     with pytest.raises(KeyboardInterrupt):
         null_distribution(model, photographs, ["early", "late"], path=path, progress=interrupt)
     heard = []
@@ -306,7 +312,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
         model, photographs, ["early", "late"], path=path, progress=lambda *done: heard.append(done)
     )
     assert heard[0][0] > 0.9 * heard[0][1]  # what was saved is not done again
-    assert heard[-1][0] == heard[-1][1] == 2 * 17 * 16
+    assert heard[-1][0] == heard[-1][1] == 17 + 2 * 17 * 16
+    assert len(passes) == (2 if stop < 0.1 else 0)  # of 3 batches: no image runs again that was saved
     assert np.array_equal(resumed.values, whole.values)
     assert np.array_equal(read_null(path).values, whole.values)
     assert [one.name for one in tmp_path.iterdir()] == ["null.h5"]
@@ -339,7 +346,7 @@ def test_null_is_read_when_it_is_there_and_others_are_not_written_over(tmp_path,
         read_null(tmp_path / "nowhere.h5")
 
 
-def test_null_refuses_what_makes_no_sense():
+def test_null_refuses_what_makes_no_sense(tmp_path):
     model, photographs = tiny_model(), image_set(lattice(3))
     with pytest.raises(InputError, match="at least 2 different images, not 1"):
         null_distribution(model, photographs.select(ids=["photo0"]), ["early"])
@@ -351,9 +358,10 @@ def test_null_refuses_what_makes_no_sense():
         null_distribution(model, photographs, ["early"], n_pairs=0)
     with pytest.raises(InputError, match="same pixels: photo0, photo2"):
         null_distribution(model, image_set(lattice(2)[[0, 1, 0]]), ["early"])
-    broken = tiny_model(Broken())
+    broken, half_black = tiny_model(Broken()), np.stack([np.full((3, 8, 8), 0.5), np.zeros((3, 8, 8))])
     with pytest.raises(InputError, match="stage 'early': not finite for photo1; "):
-        null_distribution(broken, image_set(np.stack([np.full((3, 8, 8), 0.5), np.zeros((3, 8, 8))])), ["early"])
+        null_distribution(broken, image_set(half_black), ["early"], path=tmp_path / "null.h5")
+    assert not list(tmp_path.iterdir())
 
 
 class Broken(nn.Module):
