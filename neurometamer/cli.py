@@ -43,7 +43,10 @@ class Device(StrEnum):
     mps = "mps"
 
 
-MANY = ("--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stages", "--by", "--select-on")
+MANY = (
+    "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
+    "--select-on",
+)  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
 ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
@@ -260,6 +263,35 @@ def stimuli_interference(
     options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
                "pull": pull}  # fmt: skip
     _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, options)
+
+
+@stimuli_app.command("null")
+def stimuli_null(
+    images: Images,
+    model: ModelName,
+    stage: Annotated[list[str], typer.Option(help="Stages of the network, one or more.")],
+    out: Annotated[Path, typer.Option(help="HDF5 file to write, or to go on with.")],
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of images to draw; all when there are no more.")] = 1_000_000,
+    weights: Weights = "default",
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Measure how alike responses to different images are: what a metamer's match has to exceed.
+
+    Python: neurometamer.make_null.
+    """
+    from neurometamer.study.commands import make_null
+
+    with _one_step("null distribution") as progress:
+        null = make_null(
+            out, model=model, images=images, stages=stage, n_pairs=pairs, weights=_weights(weights),
+            device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+        )  # fmt: skip
+    for name, rows in null.summary().groupby("stage", sort=False):
+        largest = ", ".join(f"{metric} {value:.3f}" for metric, value in zip(rows["metric"], rows["max"], strict=True))
+        typer.echo(f"{name}: largest of {len(null.pairs)} pairs: {largest}")
+    typer.echo(out)
 
 
 @fmri_app.command("betas")

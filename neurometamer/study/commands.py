@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fmri.patterns import Patterns
+    from stimuli_gen.nulls import NullDistribution
     from stimuli_gen.regular import Preprocessing
     from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
@@ -132,6 +133,62 @@ def make_stimuli(
     judged = confirm_saved(network, made, out)
     write_stimuli(judged, out)
     return judged.table
+
+
+def make_null(
+    out: str | Path,
+    *,
+    model: str,
+    images: Files,
+    stages: Sequence[str],
+    n_pairs: int = 1_000_000,
+    weights: str = "default",
+    device: str = "auto",
+    batch_size: int = 8,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> NullDistribution:
+    """Measure how alike a network's responses to pairs of different images are; keep it for judging metamers.
+
+    Parameters
+    ----------
+    out : path-like
+        HDF5 file. The same call goes on where it was interrupted, and reads what is finished.
+    model : str
+        Name of the network.
+    images : sequence of path-like
+        See `read_images`.
+    stages : sequence of str
+        Stages of the network.
+    n_pairs : int
+        Pairs to draw; all when there are no more.
+    weights, device : str
+        See `neurometamer.zoo.load_model`.
+    batch_size : int
+        Images at once.
+    seed : int
+        Of the draw, and of random weights.
+    progress : callable, optional
+        Hears (images run and pairs compared so far, in all).
+
+    Returns
+    -------
+    NullDistribution
+        Its ``summary()`` has the maxima.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used, or `out` holds something else.
+    """
+    from neurometamer.zoo import load_model
+    from stimuli_gen.nulls import null_distribution
+
+    network = load_model(model, weights=weights, device=device, seed=seed)
+    stimuli = read_images(images, network.preprocessing)
+    return null_distribution(
+        network, stimuli, stages, n_pairs=n_pairs, seed=seed, path=out, batch_size=batch_size, progress=progress
+    )
 
 
 def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ COMMANDS = (
     "models list",
     "stimuli noise",
     "stimuli interference",
+    "stimuli null",
     "fmri betas",
     "fmri patterns",
 )

@@ -1,0 +1,121 @@
+"""Sixteen everyday categories (Geirhos et al. 2019; Feather et al. 2023) in the 1,000 ImageNet classes.
+
+The categories are those of 16-class-ImageNet: ImageNet classes below one WordNet noun each, as far as their names are
+unambiguous (which is why some breeds of dog are left out). Of the 231 WordNet ids of that list, 207 are classes of
+ILSVRC-2012. Chance is 1/16.
+
+References
+----------
+Geirhos, R., Temme, C. R. M., Rauber, J., Schütt, H. H., Bethge, M. & Wichmann, F. A. (2018). Generalisation in humans
+and deep neural networks. NeurIPS.
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
+biological and artificial neural networks. Nature Neuroscience 26:2017-2034.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from neurometamer.store import InputError, unknown_name
+
+N_IMAGENET = 1000
+"""Classes of ILSVRC-2012, whose order every ImageNet network shares."""
+
+_RANGES: Mapping[str, str] = {
+    "airplane": "404",  # airliner
+    "bear": "294-297",  # brown, black, ice and sloth bear
+    "bicycle": "444 671",  # bicycle built for two, mountain bike
+    "bird": "8 10-16 18-20 22-24 80-83 87-96 98-100 127-133 135-145",  # hen … pelican and king penguin
+    "boat": "472 554 625 814 914",  # canoe, fireboat, lifeboat, speedboat, yawl
+    "bottle": "440 720 737 898-899 901 907",  # beer, pill, pop, water; water and whiskey jug; wine
+    "car": "436 511 817",  # beach wagon, convertible, sports car
+    "cat": "281-286",  # tabby … Egyptian cat, cougar
+    "chair": "423 559 765 857",  # barber chair, folding chair, rocking chair, throne
+    "clock": "409 530 892",  # analog, digital, wall
+    "dog": "152-191 193-203 205-226 228-241 243-250 252-257 259 261-263 265-268",
+    "elephant": "385-386",  # Indian, African
+    "keyboard": "508 878",  # of computers, of typewriters
+    "knife": "499",  # cleaver
+    "oven": "766",  # rotisserie
+    "truck": "555 569 656 675 717 734 864 867",  # fire engine, garbage truck, minivan, vans, pickup, tow, trailer
+}
+
+
+def _indices(ranges: str) -> list[int]:
+    ends = [(one.split("-")[0], one.split("-")[-1]) for one in ranges.split()]
+    return [index for first, last in ends for index in range(int(first), int(last) + 1)]
+
+
+CATEGORIES: tuple[str, ...] = tuple(_RANGES)
+"""The 16 category names, in alphabetical order."""
+
+
+def sixteen_classes() -> dict[int, str]:
+    """Tell which ImageNet class is of which of the 16 categories.
+
+    Returns
+    -------
+    dict of int to str
+        The 207 mapped ImageNet indices (0 to 999), increasing, each with its category.
+
+    Examples
+    --------
+    >>> table = sixteen_classes()
+    >>> len(table), table[404], table[281]
+    (207, 'airplane', 'cat')
+    """
+    pairs = [(index, category) for category, ranges in _RANGES.items() for index in _indices(ranges)]
+    return dict(sorted(pairs))
+
+
+def _first_mapped(scores: np.ndarray) -> np.ndarray:
+    table = sixteen_classes()
+    mapped = np.array(list(table))
+    categories = np.array([CATEGORIES.index(one) for one in table.values()])
+    return categories[scores[:, mapped].argmax(axis=1)]
+
+
+def _mean_prob(scores: np.ndarray) -> np.ndarray:
+    return np.stack([scores[:, _indices(ranges)].mean(axis=1) for ranges in _RANGES.values()], axis=1).argmax(axis=1)
+
+
+RULES_16: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"first_mapped": _first_mapped, "mean_prob": _mean_prob}
+"""Rule name to the function from class probabilities (n, 1000) float64 to places in `CATEGORIES` (n,).
+
+``first_mapped`` (Feather et al. 2023): walk the classes from the likeliest down, the first that belongs to a category
+wins. ``mean_prob`` (Geirhos et al.'s model-vs-human): the category whose classes have the largest mean probability."""
+
+
+def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndarray:
+    """Turn ImageNet class probabilities into one of 16 categories an image.
+
+    Parameters
+    ----------
+    probabilities : ndarray
+        (n, 1000), rows sum to 1. For ``first_mapped`` logits will do as well; for ``mean_prob`` they will not.
+    rule : {"first_mapped", "mean_prob"}
+        See `RULES_16`.
+
+    Returns
+    -------
+    ndarray
+        (n,) category names.
+
+    Raises
+    ------
+    InputError
+        When the rule is unknown, there are not 1,000 classes, or a value is not finite.
+    """
+    if rule not in RULES_16:
+        raise unknown_name("16-category rule", rule, RULES_16)
+    scores = np.asarray(probabilities, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] != N_IMAGENET:
+        raise InputError(
+            f"16 categories are made of the 1,000 ImageNet classes, (n, 1000), not of {scores.shape}; "
+            "use a network with ImageNet's classes."
+        )
+    if not np.isfinite(scores).all():
+        raise InputError("class probabilities are not finite; check the network's weights and its input.")
+    return np.array(CATEGORIES)[RULES_16[rule](scores)]

@@ -1,0 +1,535 @@
+"""How alike a network's responses to two different photographs are: the null distribution of a metamer's match.
+
+Every image runs through the network once. What pairs need then are inner products: those of the responses give
+Pearson's r and the signal-to-noise ratio, those of their centered ranks Spearman's rho. They are computed tile by tile
+(`TILE` × `TILE` images) in float64, so that a million pairs take minutes, not days, in little memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import (
+    InputError,
+    digest,
+    duplicates,
+    generator,
+    name_ids,
+    provenance,
+    read_hdf5_array,
+    read_hdf5_attributes,
+    unknown_name,
+    write_hdf5,
+)
+from stimuli_gen.validity import METRICS, finite_responses, snr_from_squares
+
+if TYPE_CHECKING:
+    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stimuli import StimulusSet
+
+CONTENT = "null distribution"
+TILE = 64
+"""Images a side of a tile."""
+COLUMNS = 16384
+"""Units turned to float64 at a time."""
+SAVE_SECONDS = 60.0
+"""At most so much work is lost when the process is killed."""
+EXACT_FLOAT32 = 2**23
+"""Below so many units a centered average rank (a multiple of one half) is exact in float32."""
+DOUBTFUL = 1e-9
+"""Squared distances below this share of the squared norms lost digits in the subtraction: taken again, directly."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NullDistribution:
+    """Similarity of a network's responses to pairs of different images.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Of the images.
+    pairs : ndarray
+        (n_pairs, 2) int, places in `ids`: the first image is the signal of the signal-to-noise ratio.
+    stages : tuple of str
+        Stages, in the order of `values`.
+    values : ndarray
+        (n_stages, n_metrics, n_pairs) float64; metrics in the order of `stimuli_gen.validity.METRICS`.
+    provenance : mapping
+        Model, weights, digests of model and images, seed, pairs asked for.
+
+    Raises
+    ------
+    InputError
+        When the shapes do not belong together.
+    """
+
+    ids: tuple[str, ...]
+    pairs: np.ndarray
+    stages: tuple[str, ...]
+    values: np.ndarray
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.stages), len(METRICS), len(self.pairs))
+        if self.values.shape != expected or not len(self.pairs):
+            raise InputError(f"null distribution: values of shape {self.values.shape} where {expected} belongs.")
+
+    @property
+    def model_digest(self) -> str:
+        """Which network it is of.
+
+        Returns
+        -------
+        str
+            `StagedModel.digest`.
+        """
+        return str(self.provenance.get("model_digest", ""))
+
+    def read(self, stage: str, metric: str) -> np.ndarray:
+        """Return the values of one stage and metric.
+
+        Parameters
+        ----------
+        stage : str
+            One of `stages`.
+        metric : str
+            A key of `stimuli_gen.validity.METRICS`.
+
+        Returns
+        -------
+        ndarray
+            (n_pairs,) float64.
+
+        Raises
+        ------
+        InputError
+            When the stage or the metric is unknown.
+        """
+        if stage not in self.stages:
+            raise unknown_name("stage of this null distribution", stage, self.stages)
+        if metric not in METRICS:
+            raise unknown_name("metric", metric, METRICS)
+        return self.values[self.stages.index(stage), list(METRICS).index(metric)]
+
+    def exceedance(self, stage: str, metric: str, found: np.ndarray) -> np.ndarray:
+        """Tell how often a pair of different images is at least as alike.
+
+        Parameters
+        ----------
+        stage, metric : str
+            See `read`.
+        found : ndarray
+            (n,) values of that metric.
+
+        Returns
+        -------
+        ndarray
+            (n,), (1 + pairs at least as alike) / (1 + pairs): a permutation p value if the pairs were independent,
+            which pairs that share images are not.
+        """
+        ordered = np.sort(self.read(stage, metric))
+        at_least = len(ordered) - np.searchsorted(ordered, np.asarray(found, dtype=np.float64), side="left")
+        return (1 + at_least) / (1 + len(ordered))
+
+    def summary(self) -> pd.DataFrame:
+        """Tabulate the distribution.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a stage and metric: stage, metric, n_images, n_pairs, mean, sd, q95, max.
+        """
+        rows = [
+            {
+                "stage": stage,
+                "metric": metric,
+                "n_images": len(self.ids),
+                "n_pairs": len(self.pairs),
+                "mean": one.mean(),
+                "sd": one.std() if np.isfinite(one).all() else np.nan,
+                "q95": np.quantile(one, 0.95, method="lower"),
+                "max": one.max(),
+            }
+            for stage in self.stages
+            for metric in METRICS
+            for one in [self.read(stage, metric)]
+        ]
+        return pd.DataFrame(rows)
+
+
+def null_distribution(
+    model: StagedModel,
+    stimuli: StimulusSet,
+    stages: Sequence[str],
+    *,
+    n_pairs: int = 1_000_000,
+    seed: int = 0,
+    path: str | os.PathLike[str] | None = None,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> NullDistribution:
+    """Measure how alike a network's responses to random pairs of different images are.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    stimuli : StimulusSet
+        At least two images, no two with the same pixels.
+    stages : sequence of str
+        Stages to measure, all from one pass over the images.
+    n_pairs : int
+        Ordered pairs to draw, without replacement; every pair is taken once when there are no more than that,
+        n · (n - 1). Feather et al. (2023) draw 1,000,000 from ImageNet's training images.
+    seed : int
+        Of the draw.
+    path : path-like, optional
+        HDF5 file that keeps the result. If it is there and of the same model, images, stages, pairs and seed, it is
+        read and nothing is computed. While it is made, ``<path>.parts`` beside it holds the responses (about
+        8 bytes a unit and image) and, at least once a minute, what is done; the same call goes on from there.
+    batch_size : int
+        Images a pass.
+    progress : callable, optional
+        Called with (images run and pairs compared so far, in all), pairs over all stages.
+
+    Returns
+    -------
+    NullDistribution
+        Pairs in a fixed order that does not depend on interruptions.
+
+    Raises
+    ------
+    InputError
+        When a stage is unknown, there are fewer than two images or pairs below 1, two images have the same pixels, a
+        response is not finite, or `path` holds something else.
+
+    Notes
+    -----
+    Feather et al. (2023) draw pairs of augmented training crops; here the images are used as they are. All-zero
+    responses give 0 for every metric, as in their code.
+    """
+    ordered = _check(model, stimuli, stages, n_pairs)
+    identity = {
+        "model_digest": model.digest, "stimuli_digest": stimuli.digest, "stages": list(ordered),
+        "n_pairs_asked": n_pairs, "seed": seed,
+    }  # fmt: skip
+    if path is not None and Path(path).exists():
+        _refuse_other(path, identity)
+        return read_null(path)
+    pairs = draw_pairs(len(stimuli), n_pairs, seed)
+    with _scratch(path) as folder:
+        values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(batch_size, progress)
+        told = provenance(
+            identity, content=CONTENT, model=model.name, weights=model.weights, trained=model.trained,
+            device=model.device.type, **identity,
+        )  # fmt: skip
+        made = NullDistribution(ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told)
+        if path is not None:
+            write_hdf5(
+                path,
+                arrays={"values": values, "pairs": pairs, "ids": np.array(stimuli.ids)},
+                attributes={"content": CONTENT, "metrics": list(METRICS), "provenance": told},
+            )
+    return made
+
+
+def read_null(path: str | os.PathLike[str]) -> NullDistribution:
+    """Read a null distribution that `null_distribution` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        HDF5 file.
+
+    Returns
+    -------
+    NullDistribution
+        As it was made.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or holds something else.
+    """
+    attributes = _attributes(path)
+    told = attributes["provenance"]
+    if attributes.get("metrics") != list(METRICS):
+        raise InputError(f"{path} holds other metrics ({attributes.get('metrics')}); make the null again.")
+    return NullDistribution(
+        ids=tuple(read_hdf5_array(path, "ids").tolist()),
+        pairs=read_hdf5_array(path, "pairs"),
+        stages=tuple(told["stages"]),
+        values=read_hdf5_array(path, "values"),
+        provenance=told,
+    )
+
+
+def _attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    attributes = read_hdf5_attributes(path)
+    if attributes.get("content") != CONTENT:
+        raise InputError(f"{path} does not hold a null distribution; choose another path.")
+    return attributes
+
+
+def _refuse_other(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
+    told = _attributes(path)["provenance"]
+    if differing := [name for name, value in identity.items() if told.get(name) != value]:
+        raise InputError(
+            f"{path} holds a null distribution made otherwise (other {name_ids(differing)}); choose another."
+        )
+
+
+def _check(model: StagedModel, stimuli: StimulusSet, stages: Sequence[str], n_pairs: int) -> tuple[str, ...]:
+    for stage in stages:
+        if stage not in model.stages:
+            raise unknown_name(f"stage of {model.name}", stage, model.stages)
+    if not stages:
+        raise InputError(f"name at least one stage of {model.name}: {', '.join(model.stages)}.")
+    if len(stimuli) < 2:
+        raise InputError(f"a null distribution needs at least 2 different images, not {len(stimuli)}.")
+    if n_pairs < 1:
+        raise InputError(f"a null distribution needs at least 1 pair, not {n_pairs}.")
+    looks = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
+    if same := set(duplicates(looks)):
+        ids = [one for one, look in zip(stimuli.ids, looks, strict=True) if look in same]
+        raise InputError(f"images with the same pixels: {name_ids(ids)}; a pair must be of different images.")
+    return tuple(stage for stage in model.stages if stage in set(stages))
+
+
+def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
+    """Draw ordered pairs of different images, no pair twice.
+
+    Parameters
+    ----------
+    n : int
+        Images, at least 2.
+    n_pairs : int
+        Pairs to draw; all n · (n - 1) if there are no more.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    ndarray
+        (min(n_pairs, n · (n - 1)), 2) int64, ordered by tile, so that pairs of the same images come together.
+    """
+    total = n * (n - 1)
+    drawn = generator(seed, "null pairs", n).choice(total, size=min(n_pairs, total), replace=False)
+    first, rest = np.divmod(drawn, n - 1)
+    pairs = np.stack([first, rest + (rest >= first)], axis=1)
+    low, high = pairs.min(axis=1), pairs.max(axis=1)
+    return pairs[np.lexsort((pairs[:, 0], high, low, high // TILE, low // TILE))]
+
+
+@contextmanager
+def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """Give a folder for the responses; one beside `path` outlives an interruption, but no bad input."""
+    if path is None:
+        with tempfile.TemporaryDirectory(prefix="neurometamer-null-") as name:
+            yield Path(name)
+        return
+    folder = Path(f"{path}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except InputError:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
+
+
+class _Work:
+    """One null distribution being made: responses on disk, then tile after tile; the state is saved now and then."""
+
+    def __init__(
+        self, model: StagedModel, stimuli: StimulusSet, stages: Sequence[str], pairs: np.ndarray, folder: Path, key: str
+    ) -> None:
+        self.model, self.stimuli, self.stages, self.pairs = model, stimuli, stages, pairs
+        self.folder, self.key = folder, key
+        self.values = np.full((len(stages), len(METRICS), len(pairs)), np.nan)
+        self.n_images, self.n_done, self.sizes = 0, 0, [0] * len(stages)  # images run, pairs of stages, units of stages
+        self.saved = time.monotonic()
+        self._resume()
+
+    def run(self, batch_size: int, progress: Callable[[int, int], None] | None) -> np.ndarray:
+        """Return the values: (n_stages, n_metrics, n_pairs)."""
+        total = len(self.stimuli) + len(self.stages) * len(self.pairs)
+        try:
+            for _ in chain(self._run_images(batch_size), self._compare_pairs()):
+                if time.monotonic() - self.saved >= SAVE_SECONDS:
+                    self._save()
+                if progress is not None:
+                    progress(self.n_images + self.n_done, total)
+        except BaseException:  # Ctrl-C included
+            self._save()
+            raise
+        return self.values
+
+    def _run_images(self, batch_size: int) -> Iterator[None]:
+        """Run every image once; append its responses and their centered ranks to the files of each stage."""
+        import torch
+
+        from stimuli_gen.staged import batch_shape, padded_batches
+
+        size = batch_shape(batch_size)
+        for start in range(self.n_images, len(self.stimuli), size):
+            rows = slice(start, min(start + size, len(self.stimuli)))
+            ((_, batch),) = padded_batches(self.stimuli.images[rows], size, self.model.device)
+            with torch.no_grad():
+                found = self.model.activations(batch, self.stages)
+            for index, stage in enumerate(self.stages):
+                flat = found[stage][: rows.stop - start].flatten(1).float().cpu().numpy()
+                finite_responses(flat, f"{self.model.name}, stage '{stage}'", self.stimuli.ids[rows])
+                self.sizes[index] = flat.shape[1]
+                for path, block in zip(self._files(index), (flat, centered_ranks(flat)), strict=True):
+                    with path.open("ab") as file:  # plain writes: a full disk is an OSError
+                        file.write(block.tobytes())
+            self.n_images = rows.stop
+            yield
+
+    def _compare_pairs(self) -> Iterator[None]:
+        """Compare the tiles that are not done, stage by stage."""
+        for index, units in enumerate(self.sizes):
+            if (index + 1) * len(self.pairs) <= self.n_done:
+                continue
+            responses = _Responses(*self._files(index), len(self.stimuli), units)
+            for part in _tiles(self.pairs):
+                if (done := index * len(self.pairs) + part.stop) > self.n_done:
+                    self.values[index, :, part] = responses.compare(self.pairs[part])
+                    self.n_done = done
+                    yield
+
+    def _files(self, index: int) -> tuple[Path, Path]:
+        return self.folder / f"{index:03d}-values.bin", self.folder / f"{index:03d}-ranks.bin"
+
+    def _save(self) -> None:
+        for path in self.folder.glob("*.bin"):  # on disk before the state says so
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        told = {"key": self.key, "n_images": self.n_images, "n_done": self.n_done, "sizes": self.sizes}
+        write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=told)
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        """Take up the state of the same work, and cut the files back to it; otherwise begin with empty files."""
+        state = self.folder / "state.h5"
+        told = read_hdf5_attributes(state) if state.is_file() else {}
+        if told.get("key") == self.key and all(
+            path.is_file() and path.stat().st_size >= told["n_images"] * units * kind.itemsize
+            for index, units in enumerate(told["sizes"])
+            for path, kind in zip(self._files(index), _kinds(units), strict=True)
+        ):
+            self.values = read_hdf5_array(state, "values")
+            self.n_images, self.n_done, self.sizes = told["n_images"], told["n_done"], told["sizes"]
+        for index, units in enumerate(self.sizes):
+            for path, kind in zip(self._files(index), _kinds(units), strict=True):
+                path.touch()
+                os.truncate(path, self.n_images * units * kind.itemsize)
+
+
+def _kinds(units: int) -> tuple[np.dtype, np.dtype]:
+    """Types of the stored responses and of their ranks."""
+    return np.dtype(np.float32), np.dtype(np.float32 if units < EXACT_FLOAT32 else np.float64)
+
+
+def centered_ranks(values: np.ndarray) -> np.ndarray:
+    """Rank each row, ties sharing their average rank, centered on zero.
+
+    Parameters
+    ----------
+    values : ndarray
+        (n, units), finite.
+
+    Returns
+    -------
+    ndarray
+        (n, units) float32, exact, below 2**23 units; else float64.
+    """
+    from scipy.stats import rankdata
+
+    units = values.shape[1]
+    ranks = np.stack([rankdata(row) - (units + 1) / 2 for row in values])
+    return ranks.astype(_kinds(units)[1])
+
+
+def _tiles(pairs: np.ndarray) -> Iterator[slice]:
+    """Cut ordered pairs where the tile changes."""
+    tiles = np.sort(pairs, axis=1) // TILE
+    cuts = np.flatnonzero((tiles[1:] != tiles[:-1]).any(axis=1)) + 1
+    yield from map(slice, [0, *cuts.tolist()], [*cuts.tolist(), len(pairs)])
+
+
+class _Responses:
+    """The stored responses of one stage, and what each image brings to its pairs."""
+
+    def __init__(self, values: Path, ranks: Path, n: int, units: int) -> None:
+        self.n_units = units
+        kinds = _kinds(units)
+        self.values = np.memmap(values, dtype=kinds[0], mode="r", shape=(n, units))
+        self.ranks = np.memmap(ranks, dtype=kinds[1], mode="r", shape=(n, units))
+        self.mean, self.square, self.spread, self.rank_spread = np.zeros((4, n))
+        for i in range(n):
+            row = self.values[i].astype(np.float64)
+            constant = row.max() == row.min()
+            self.mean[i] = row[0] if constant else row.mean()
+            self.square[i] = row @ row
+            self.spread[i] = 0 if constant else np.square(row - self.mean[i]).sum()
+            self.rank_spread[i] = 0 if constant else np.square(self.ranks[i], dtype=np.float64).sum()
+
+    def compare(self, pairs: np.ndarray) -> np.ndarray:
+        """Compare the pairs of one tile: (n_metrics, n_pairs)."""
+        low, high = pairs.min(axis=1), pairs.max(axis=1)
+        rank_product, product = self._products(low, high)
+        power = snr_from_squares(
+            self.square[pairs[:, 0]],
+            self._noise(low, high, product),
+            (self.square[low] == 0) | (self.square[high] == 0),
+        )
+        return np.stack(
+            [
+                _correlation(rank_product, self.rank_spread[low], self.rank_spread[high]),
+                _correlation(product, self.spread[low], self.spread[high]),
+                power,
+                power / 2,
+            ]
+        )
+
+    def _products(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Inner products of centered ranks and of centered values: (2, n_pairs)."""
+        rows, at_row = np.unique(low, return_inverse=True)
+        columns, at_column = np.unique(high, return_inverse=True)
+        products = np.zeros((2, len(rows), len(columns)))
+        nothing = np.zeros_like(self.mean)
+        for start in range(0, self.n_units, COLUMNS):
+            part = slice(start, start + COLUMNS)
+            for total, source, mean in zip(products, (self.ranks, self.values), (nothing, self.mean), strict=True):
+                left = source[rows, part] - mean[rows, None]  # float64: the mean is
+                total += left @ (source[columns, part] - mean[columns, None]).T
+        return products[:, at_row, at_column]
+
+    def _noise(self, low: np.ndarray, high: np.ndarray, product: np.ndarray) -> np.ndarray:
+        """Squared distances of the pairs, from their centered inner products."""
+        noise = self.spread[low] + self.spread[high] - 2 * product
+        noise += self.n_units * np.square(self.mean[low] - self.mean[high])
+        for i in np.flatnonzero(noise <= DOUBTFUL * (self.square[low] + self.square[high])):
+            difference = self.values[low[i]].astype(np.float64) - self.values[high[i]]
+            noise[i] = difference @ difference
+        return noise
+
+
+def _correlation(product: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Divide by the spreads; 0 where one side is constant."""
+    scale = np.sqrt(left) * np.sqrt(right)
+    return np.clip(np.divide(product, scale, out=np.zeros_like(product), where=scale > 0), -1, 1)

@@ -1,0 +1,478 @@
+"""Is it a metamer? The network's responses and classes for an image and for its reference, judged against a null.
+
+Feather et al. (2023) keep an image when the network that it was made for gives it the same of 16 categories as its
+reference, and its responses match the reference's better than those of any pair of different images, by Spearman's
+rho, by Pearson's r and by the signal-to-noise ratio. Here the criteria are taken twice: of the float pixels, and of the
+8-bit picture that people are shown.
+
+References
+----------
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
+biological and artificial neural networks. Nature Neuroscience 26:2017-2034; code: model_metamers_pytorch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import InputError, duplicates, file_name, name_ids, unknown_name
+from stimuli_gen.classes16 import N_IMAGENET, to_sixteen
+from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
+
+if TYPE_CHECKING:
+    from stimuli_gen.nulls import NullDistribution
+    from stimuli_gen.staged import StagedModel
+
+# ----------------------------------------------------------------------------------------------------- numbers
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlate ranks, row by row; ties share their average rank, as in ``scipy.stats.spearmanr``.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        (n, units), finite.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64 in [-1, 1]; 0 where a row is constant. (All-zero rows give 0 in the code of Feather et al.; of
+        other constant rows the correlation is undefined, and no evidence of a match.)
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    from scipy.stats import rankdata
+
+    a, b = _rows(a, b)
+    return pearson(rankdata(a, axis=1), rankdata(b, axis=1))
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlate values, row by row, as ``scipy.stats.pearsonr``.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        (n, units), finite.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64 in [-1, 1]; 0 where a row is constant, see `spearman`.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    a, b = _rows(a, b)
+    constant = (np.ptp(a, axis=1) == 0) | (
+        np.ptp(b, axis=1) == 0
+    )  # exact; a rounded mean leaves constant rows a spread
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products = np.einsum("nu,nu->n", a, b)
+    found = np.divide(products, scale, out=np.zeros(len(a)), where=(scale > 0) & ~constant)
+    return np.clip(found, -1, 1)
+
+
+def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Measure the signal-to-noise ratio as a ratio of powers, row by row: 10 · log10(‖a‖² / ‖a − b‖²).
+
+    Parameters
+    ----------
+    a : ndarray
+        (n, units), finite: the signal, responses to the reference.
+    b : ndarray
+        (n, units), finite: signal and noise, responses to the metamer.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64, decibels; +inf where a and b are identical, 0 where one of them is all zero (both, too), as in
+        the code of Feather et al. (2023).
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    a, b = _rows(a, b)
+    signal, noise = np.square(a).sum(axis=1), np.square(a - b).sum(axis=1)
+    silent = np.logical_not(np.logical_and(a.any(axis=1), b.any(axis=1)))
+    return snr_from_squares(signal, noise, silent)
+
+
+def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Measure the signal-to-noise ratio in the form of the reference code: 10 · log10(‖a‖ / ‖a − b‖).
+
+    Parameters
+    ----------
+    a, b : ndarray
+        See `snr_db_power`.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64: exactly half of `snr_db_power`. The factor 10 belongs to ratios of powers, but the code of Feather
+        et al. (2023) takes it of a ratio of norms; compare numbers of one form only.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    return snr_db_power(a, b) / 2
+
+
+METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "spearman": spearman,
+    "pearson": pearson,
+    "snr_db_power": snr_db_power,
+    "snr_db_amplitude": snr_db_amplitude,
+}
+"""Metric name to the function from two (n, units) to (n,); larger is more alike."""
+
+_CRITERIA = ("spearman", "pearson", "snr_db_power")
+"""The metrics that Feather et al. (2023) ask for; the two forms of the ratio decide alike."""
+
+
+def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) -> np.ndarray:
+    """Turn squared norms into decibels.
+
+    Parameters
+    ----------
+    signal, noise : ndarray
+        (n,) squared norms.
+    silent : ndarray
+        (n,) bool, whether one of the two responses is all zero.
+
+    Returns
+    -------
+    ndarray
+        (n,) 10 · log10(signal / noise); +inf without noise, 0 where silent.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(silent, 0.0, 10 * (np.log10(signal) - np.log10(noise)))
+
+
+def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Measure the relative error of the responses, row by row: ‖b − a‖ / ‖a‖, the loss that metamers minimize.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        (n, units), finite: responses to the reference and to the metamer.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64; for an all-zero reference +inf, or 0 if the metamer's is all zero too.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    a, b = _rows(a, b)
+    error, size = np.linalg.norm(a - b, axis=1), np.linalg.norm(a, axis=1)
+    return np.divide(error, size, out=np.where(error > 0, np.inf, 0.0), where=size > 0)
+
+
+def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.ndim != 2 or a.shape != b.shape or not a.shape[1]:
+        raise InputError(f"responses are compared row by row: two arrays (n, units), not {a.shape} and {b.shape}.")
+    for one in (a, b):
+        finite_responses(one, "responses", range(len(one)))
+    return a, b
+
+
+def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> None:
+    """Refuse responses that are not finite.
+
+    Parameters
+    ----------
+    values : ndarray
+        (n, units).
+    what : str
+        Whose they are.
+    ids : sequence
+        One name a row.
+
+    Raises
+    ------
+    InputError
+        Naming the rows.
+    """
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        names = name_ids([one for one, wrong in zip(ids, bad, strict=True) if wrong])
+        raise InputError(f"{what}: not finite for {names}; check the network's weights and the images.")
+
+
+# ----------------------------------------------------------------------------------------------------- classes
+
+
+def same_class(model: StagedModel, references: Any, images: Any, batch_size: int = 8) -> pd.DataFrame:
+    """Tell whether a network gives each image the class of its reference.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references, images : ndarray or StoredImages
+        (n, 3, height, width) float32 in [0, 1]; row by row.
+    batch_size : int
+        Images a pass.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a pair: ``same_class_1000`` (same first of all the network's classes), ``same_class_16`` (same of 16
+        categories, rule ``first_mapped``, that of Feather et al. 2023), ``same_class_16_mean_prob`` (rule
+        ``mean_prob``); ``top1_reference`` and ``top1`` class names; ``category16_reference`` and ``category16``. Where
+        the network has not ImageNet's 1,000 classes, the columns of the 16 categories are missing values.
+
+    Raises
+    ------
+    InputError
+        When the numbers of images differ, or a probability is not finite.
+    """
+    from stimuli_gen.staged import predict
+
+    if len(references) != len(images):
+        raise InputError(f"{len(images)} images are compared with {len(references)} references; give one each.")
+    return _class_columns(model, predict(model, references, batch_size), predict(model, images, batch_size))
+
+
+def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
+    for one in (before, after):
+        finite_responses(one, f"{model.name}, class probabilities", range(len(one)))
+    first, now = before.argmax(axis=1), after.argmax(axis=1)
+    columns: dict[str, Any] = {"same_class_1000": first == now}
+    if model.n_classes == N_IMAGENET:
+        names = {rule: (to_sixteen(before, rule), to_sixteen(after, rule)) for rule in ("first_mapped", "mean_prob")}
+        columns |= {"same_class_16": np.equal(*names["first_mapped"])}
+        columns |= {"same_class_16_mean_prob": np.equal(*names["mean_prob"])}
+        categories = names["first_mapped"]
+    else:
+        columns |= dict.fromkeys(
+            ("same_class_16", "same_class_16_mean_prob"), pd.array([pd.NA] * len(first), "boolean")
+        )
+        categories = (np.full(len(first), ""), np.full(len(first), ""))
+    columns |= {"top1_reference": [model.class_names[i] for i in first], "top1": [model.class_names[i] for i in now]}
+    columns |= {"category16_reference": categories[0], "category16": categories[1]}
+    flags = [name for name in columns if name.startswith("same_class")]
+    return pd.DataFrame(columns).astype(dict.fromkeys(flags, "boolean"))
+
+
+# ----------------------------------------------------------------------------------------------------- judging
+
+
+def judge(
+    models: Sequence[tuple[StagedModel, str]],
+    references: StimulusSet,
+    metamers: StimulusSet,
+    *,
+    nulls: Sequence[NullDistribution] = (),
+    folder: str | os.PathLike[str] | None = None,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Judge metamers by the criteria of Feather et al. (2023), as float images and as 8-bit pictures.
+
+    Parameters
+    ----------
+    models : sequence of (StagedModel, str)
+        Each network with the stage to compare at; of an ensemble, all of its members.
+    references : StimulusSet
+        Holds the reference of every metamer, under its ``reference_id``.
+    metamers : StimulusSet
+        What to judge; images of the size that every network sees.
+    nulls : sequence of NullDistribution
+        Joined to the networks by their digest and stage. Without one, nothing is above it, and ``valid`` is missing.
+    folder : path-like, optional
+        Where `stimuli_gen.write_stimuli` wrote the metamers: the pictures are then the files, read back. Otherwise the
+        images are rounded as the files would be.
+    batch_size : int
+        Images a pass.
+    progress : callable, optional
+        Called with (images judged, images in all), over all networks.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a metamer and network, networks in the order given: id, reference_id, model, weights, stage, null_pairs
+        (0 without a null); then, each with the prefix ``float_`` and ``png_``: loss (`inversion_loss`); spearman,
+        pearson, snr_db_power and snr_db_amplitude, each also with the suffixes ``_above_null`` (larger than the largest
+        of the null) and ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000, same_class_16,
+        same_class_16_mean_prob (`same_class`); top1, category16 and those of the reference; valid, the two criteria
+        together: same_class_16, and above the null in Spearman, Pearson and ratio. Last ``valid`` (that of the picture,
+        which is what people see) and ``why_not``.
+
+    Raises
+    ------
+    InputError
+        When ids do not join, a stage is unknown, a null is of none of the networks, or a picture is missing.
+    """
+    from stimuli_gen.staged import batch_shape
+
+    batch_shape(batch_size)  # refuses less than 1
+    rows = _reference_rows(references, metamers)
+    matched = _match_nulls(models, nulls)
+    pictures = _pictures(metamers, folder)
+    total = len(models) * len(metamers)
+    tables = []
+    for number, ((model, stage), null) in enumerate(zip(models, matched, strict=True)):
+        parts = []
+        for start in range(0, len(metamers), batch_size):
+            part = slice(start, min(start + batch_size, len(metamers)))
+            images = {"float": metamers.images[part], "png": pictures[part]}
+            ids = metamers.ids[part]
+            parts.append(_judge_batch(model, stage, null, references.images[rows[part]], images, ids, batch_size))
+            if progress is not None:
+                progress(number * len(metamers) + part.stop, total)
+        told = {
+            "id": metamers.ids, "reference_id": metamers.table["reference_id"].to_numpy(), "model": model.name,
+            "weights": model.weights, "stage": stage, "null_pairs": 0 if null is None else len(null.pairs),
+        }  # fmt: skip
+        table = pd.concat([pd.DataFrame(told), pd.concat(parts, ignore_index=True)], axis=1)
+        tables.append(_verdict(table, model))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
+    if not len(metamers):
+        raise InputError("no metamers to judge.")
+    place = {one: row for row, one in enumerate(references.ids)}
+    wanted = metamers.table["reference_id"].tolist()
+    if missing := [one for one in dict.fromkeys(wanted) if one not in place]:
+        raise InputError(f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}.")
+    return np.array([place[one] for one in wanted])
+
+
+def _match_nulls(
+    models: Sequence[tuple[StagedModel, str]], nulls: Sequence[NullDistribution]
+) -> list[NullDistribution | None]:
+    """Join nulls to networks by digest and stage; each null must be of some use, and none of them doubtful."""
+    if not models:
+        raise InputError("no networks to judge with.")
+    for model, stage in models:
+        if stage not in model.stages:
+            raise unknown_name(f"stage of {model.name}", stage, model.stages)
+    wanted = [(model.digest, stage) for model, stage in models]
+    offered = [(null.model_digest, stage) for null in nulls for stage in null.stages]
+    for null in nulls:
+        if not any((null.model_digest, stage) in wanted for stage in null.stages):
+            names = name_ids(f"{model.name} {stage}" for model, stage in models)
+            raise InputError(
+                f"a null distribution is of {null.provenance.get('model')} ({null.provenance.get('weights')}), "
+                f"{', '.join(null.stages)}, which is none of: {names}; make one for each network and stage."
+            )
+    if again := duplicates(f"{digest} {stage}" for digest, stage in offered if (digest, stage) in wanted):
+        raise InputError(f"more than one null distribution for {name_ids(again)}; give one a network and stage.")
+    return [
+        next((null for null in nulls if null.model_digest == model_digest and stage in null.stages), None)
+        for model_digest, stage in wanted
+    ]
+
+
+def _pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None) -> Any:
+    if folder is None:
+        return metamers.as_shown().images
+    pictures = []
+    for one in metamers.ids:
+        path = Path(folder) / "png" / f"{file_name(one)}.png"
+        pictures.append(read_png(path))
+        if pictures[-1].shape != tuple(metamers.images.shape[1:]):
+            size = metamers.images.shape[2:]
+            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not {tuple(size)}; write it again.")
+    return np.stack(pictures)
+
+
+def _judge_batch(
+    model: StagedModel, stage: str, null: NullDistribution | None, references: np.ndarray,
+    images: Mapping[str, np.ndarray], ids: Sequence[str], batch_size: int,
+) -> pd.DataFrame:  # fmt: skip
+    """Judge up to `batch_size` images, in float and as pictures, beside their references."""
+    expected = _run(model, stage, references, ids, batch_size)
+    shown = from_8bit(to_8bit(references))
+    rounded = expected if np.array_equal(shown, references) else _run(model, stage, shown, ids, batch_size)
+    columns = []
+    for prefix, (before, before_classes) in {"float": expected, "png": rounded}.items():
+        after, after_classes = _run(model, stage, images[prefix], ids, batch_size)
+        numbers: dict[str, Any] = {"loss": inversion_loss(before, after)}
+        for name, metric in METRICS.items():
+            numbers[name] = metric(before, after)
+            numbers |= {f"{name}_{what}": one for what, one in _beside(null, stage, name, numbers[name]).items()}
+        classes = _class_columns(model, before_classes, after_classes)
+        columns.append(pd.concat([pd.DataFrame(numbers), classes], axis=1).add_prefix(f"{prefix}_"))
+    return pd.concat(columns, axis=1)
+
+
+def _run(
+    model: StagedModel, stage: str, images: np.ndarray, ids: Sequence[str], batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Responses (n, units) and class probabilities of one batch."""
+    import torch
+
+    from stimuli_gen.staged import padded_batches, predict
+
+    with torch.no_grad():
+        ((rows, batch),) = padded_batches(images, batch_size, model.device)
+        found = model.activations(batch, [stage])[stage][: rows.stop].flatten(1).float().cpu().numpy()
+    finite_responses(found, f"{model.name}, stage '{stage}'", ids)
+    return found, predict(model, images, batch_size)
+
+
+def _beside(null: NullDistribution | None, stage: str, metric: str, found: np.ndarray) -> dict[str, Any]:
+    if null is None:
+        return {"above_null": _missing(len(found)), "exceedance": np.full(len(found), np.nan)}
+    above = found > null.read(stage, metric).max()
+    return {"above_null": pd.Series(above, dtype="boolean"), "exceedance": null.exceedance(stage, metric, found)}
+
+
+def _missing(n: int) -> pd.Series:
+    return pd.Series([pd.NA] * n, dtype="boolean")
+
+
+def _verdict(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
+    """Put the criteria together, and say which were not met."""
+    reasons = {}
+    for prefix in ("float", "png"):
+        wanted = ["same_class_16", *(f"{name}_above_null" for name in _CRITERIA)]
+        flags = table[[f"{prefix}_{name}" for name in wanted]]
+        unknown = flags.isna().any(axis=1)
+        valid = flags.fillna(False).astype(bool).all(axis=1).astype("boolean").mask(unknown)
+        table = table.assign(**{f"{prefix}_valid": valid})
+        reasons[prefix] = [_why_not(row, prefix, model) for _, row in table.iterrows()]
+    told = [
+        f"valid in float, but not once rounded to 8 bits: {shown}" if shown and not as_float else shown
+        for as_float, shown in zip(reasons["float"], reasons["png"], strict=True)
+    ]
+    return table.assign(valid=table["png_valid"], why_not=told)
+
+
+def _why_not(row: pd.Series, prefix: str, model: StagedModel) -> str:
+    reasons = []
+    if row["null_pairs"] == 0:
+        reasons.append("no null distribution was given for this network and stage")
+    elif below := [name for name in _CRITERIA if not row[f"{prefix}_{name}_above_null"]]:
+        reasons.append(f"not above the null in {', '.join(below)}")
+    same = row[f"{prefix}_same_class_16"]
+    if pd.isna(same):
+        reasons.append(f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories are made")
+    elif not same:
+        reasons.append(f"{row[f'{prefix}_category16']} to the network, not {row[f'{prefix}_category16_reference']}")
+    return "; ".join(reasons)
