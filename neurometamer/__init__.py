@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "study.commands": [
             "compare_files",
             "encode_files",
+            "make_controls",
             "make_patterns",
             "make_rdms",
             "make_stimuli",

@@ -43,7 +43,10 @@ class Device(StrEnum):
     mps = "mps"
 
 
-MANY = ("--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stages", "--by", "--select-on")
+MANY = (
+    "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stages", "--by", "--select-on",
+    "--levels",
+)  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
 ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
@@ -260,6 +263,34 @@ def stimuli_interference(
     options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
                "pull": pull}  # fmt: skip
     _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, options)
+
+
+@stimuli_app.command("control")
+def stimuli_control(
+    kind: Annotated[
+        str,
+        typer.Option(help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale or phase_scramble."),
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    levels: Annotated[
+        list[float], typer.Option(help="How strong: a norm (pixels in [0, 1]), an SSNR, or a blur's sigma in pixels.")
+    ] = [],  # noqa: B006
+    model: Annotated[str, typer.Option(help="Whose input size the images get.")] = "efficientnet_lite0",
+    png16: Annotated[bool, typer.Option("--png16", help="Also write 16-bit PNG files.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Make control images: photographs changed in ways that know nothing of a network.
+
+    Python: neurometamer.make_controls.
+    """
+    from neurometamer.study.commands import make_controls
+
+    with _one_step(f"{kind} controls") as progress:
+        table = make_controls(
+            kind, images=images, out=out, model=model, levels=levels, seed=seed, png16=png16, progress=progress
+        )
+    typer.echo(f"{len(table)} images: {out}")
 
 
 @fmri_app.command("betas")

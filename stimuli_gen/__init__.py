@@ -6,10 +6,20 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "adversarial": ["adversarial_interference", "adversarial_noise", "choose_targets", "confirm_saved"],
+        "controls": ["CONTROLS", "control_images"],
         "descent": ["descend"],
         "lowlevel": ["gabor_energy", "luminance", "pixel_features"],
+        "png16": ["read_png16", "write_png16"],
         "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],
         "staged": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
-        "stimuli": ["StimulusSet", "StoredImages", "concat_stimuli", "read_stimuli", "write_stimuli"],
+        "stimuli": [
+            "StimulusSet",
+            "StoredImages",
+            "concat_stimuli",
+            "image_distances",
+            "read_stimuli",
+            "write_contact_sheet",
+            "write_stimuli",
+        ],
     },
 )

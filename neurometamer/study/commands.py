@@ -134,6 +134,71 @@ def make_stimuli(
     return judged.table
 
 
+def make_controls(
+    kind: str,
+    *,
+    images: str | Path,
+    out: str | Path,
+    model: str = "efficientnet_lite0",
+    weights: str = "default",
+    device: str = "auto",
+    levels: Sequence[float] = (),
+    batch_size: int = 8,
+    seed: int = 0,
+    png16: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Make control images of photographs and write them.
+
+    Parameters
+    ----------
+    kind : str
+        A name of `stimuli_gen.CONTROLS`.
+    images : path-like
+        Folder of photographs, or CSV with the column ``file``.
+    out : path-like
+        Gets what `stimuli_gen.write_stimuli` writes.
+    model : str
+        Network whose input size and cut the photographs get.
+    weights, device : str
+        See `neurometamer.zoo.load_model`; for attacks only.
+    levels : sequence of float
+        How strong, in the control's unit; its default when empty.
+    batch_size : int
+        Images at once; for attacks only.
+    seed : int
+        Of everything random.
+    png16 : bool
+        Also write 16-bit PNG files.
+    progress : callable, optional
+        Hears (images done, images).
+    **options : object
+        Further settings of the control.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table that was written, one row an image.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used, or the folder holds images made otherwise.
+    """
+    from neurometamer.zoo import model_entry
+    from stimuli_gen.controls import control_images
+    from stimuli_gen.stimuli import read_stimuli, write_stimuli
+
+    photographs = read_images([images], model_entry(model).preprocessing).select(kind="RE")
+    made = control_images(photographs, kind, levels=levels, seed=seed, progress=progress, **options)
+    out = Path(out)
+    if (out / "stimuli.h5").is_file() and read_stimuli(out, in_memory=False).digest != made.digest:
+        raise InputError(f"{out} holds other stimuli; choose another --out.")
+    write_stimuli(made, out, png16=png16)
+    return made.table
+
+
 def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
     """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
     from stimuli_gen.stimuli import read_stimuli

@@ -25,6 +25,7 @@ COMMANDS = (
     "models list",
     "stimuli noise",
     "stimuli interference",
+    "stimuli control",
     "fmri betas",
     "fmri patterns",
 )
@@ -110,6 +111,14 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
         assert made.returncode == (0 if kind == "noise" else 1), made.stderr  # 1: some did not meet the criterion
         table = read_table(tmp_path / kind / "stimuli.csv", required=["id", "confidence_png", "success", "why_not"])
         assert {one.stem for one in (tmp_path / kind / "png").iterdir()} == set(table["id"])
+    levels = ("--levels", 1, 2.5, "--png16")
+    making = ("stimuli", "control", "--kind", "blur", "--model", "alexnet", "--images", "photographs.csv")
+    done = neurometamer(*making, *levels, "--out", "controls", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = read_table(tmp_path / "controls" / "stimuli.csv", required=["control", "level", "psnr", "ssim"])
+    assert set(table["level"]) == {1.0, 2.5} and set(table["kind"]) == {"control"}
+    assert len(list((tmp_path / "controls" / "png16").iterdir())) == len(table)
+    assert "holds other stimuli" in bad_input(*making, "--out", "controls", cwd=tmp_path)
     again = bad_input("stimuli", "noise", *network, "--images", "photographs.csv", "--out", "noise", cwd=tmp_path)
     assert "made otherwise" in again
 
