@@ -276,21 +276,31 @@ def stimuli_control(
     levels: Annotated[
         list[float], typer.Option(help="How strong: a norm (pixels in [0, 1]), an SSNR, or a blur's sigma in pixels.")
     ] = [],  # noqa: B006
-    model: Annotated[str, typer.Option(help="Whose input size the images get.")] = "efficientnet_lite0",
+    model: Annotated[
+        str, typer.Option(help="Whose input size the images get, and which PGD attacks.")
+    ] = "efficientnet_lite0",
+    weights: Weights = "default",
+    target: Annotated[str, typer.Option(help="Of PGD: a class, random …; untargeted when not given.")] = "",
+    steps: Annotated[int, typer.Option(min=1, help="Of PGD.")] = 64,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
     png16: Annotated[bool, typer.Option("--png16", help="Also write 16-bit PNG files.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """Make control images: photographs changed in ways that know nothing of a network.
+    """Make control images: random vectors, noise, blur, greyscale, scrambled phase, or PGD within a ball.
 
     Python: neurometamer.make_controls.
     """
     from neurometamer.study.commands import make_controls
 
+    options = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
     with _one_step(f"{kind} controls") as progress:
         table = make_controls(
-            kind, images=images, out=out, model=model, levels=levels, seed=seed, png16=png16, progress=progress
-        )
-    typer.echo(f"{len(table)} images: {out}")
+            kind, images=images, out=out, model=model, weights=_weights(weights), device=device.value, levels=levels,
+            batch_size=batch_size, seed=seed, png16=png16, progress=progress, **options,
+        )  # fmt: skip
+    fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
+    typer.echo(f"{len(table)} images{fooled}: {out}")
 
 
 @fmri_app.command("betas")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ from neurometamer.store import (
     read_table,
     unknown_name,
 )
-from stimuli_gen.descent import Descended, Objective, Start, descend
+from stimuli_gen.balls import Confined, check_ball, linf_on_8_bits, read_mask
+from stimuli_gen.descent import Descended, Objective, Start, box, descend
 from stimuli_gen.staged import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, read_png, to_8bit
+from stimuli_gen.stimuli import StimulusSet, likeness, read_png, to_8bit
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
 """The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization is."""
@@ -205,7 +206,8 @@ def adversarial_noise(
     -------
     StimulusSet
         Kind ``AN``. ``confidence_float`` is of the float pixels, ``confidence_png`` of the 8-bit ones;
-        ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in levels of 0 to 255.
+        ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in levels of 0 to 255;
+        ``psnr`` and ``ssim`` compare it with the photograph, see `stimuli_gen.stimuli.likeness`.
 
     Raises
     ------
@@ -238,6 +240,9 @@ def adversarial_interference(
     step_rule: str = "l2",
     step_size: float = 0.25,
     max_steps: int = 300,
+    ball: str = "none",
+    radius: float | None = None,
+    mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
@@ -268,6 +273,13 @@ def adversarial_interference(
         In the unit of the step rule. Not stated in the paper.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
+    ball : {"none", "l2", "linf"}
+        Keep the image within a ball around the photograph.
+    radius : float, optional
+        Of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the L∞ ball, whose radius is
+        lowered to whole levels of 1/255 for that, while in the L2 ball rounding may add half a level a value.
+    mask : ndarray or mapping of str to ndarray, optional
+        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly as they are.
     seed : int
         Of random targets.
     batch_size : int
@@ -292,13 +304,10 @@ def adversarial_interference(
         "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
     }  # fmt: skip
     _check(model, references, settings)
+    limits = _limits(ball, radius, mask, references.ids, model.preprocessing.size)
+    settings |= {"ball": ball, "radius": limits.radius} if ball != "none" else {}
     targets = choose_targets(target, references, model, seed)
-    own = _targets_by_network("own", references, model, seed)
-    if same := [one for one in references.ids if own[one] == targets[one]]:
-        raise InputError(
-            f"the target is the network's own class for {name_ids(same)}; interference needs a wrong class: "
-            "choose another, or the target 'random'."
-        )
+    refuse_own_class(model, references, targets)
     photographs = references.images
     place = {one: row for row, one in enumerate(references.ids)}
 
@@ -306,10 +315,49 @@ def adversarial_interference(
         photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
         return photograph, photograph
 
-    return _make(model, references, targets, settings, _start, batch_size, resume, progress)
+    return _make(model, references, targets, settings, _start, batch_size, resume, progress, limits)
 
 
-def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:
+def refuse_own_class(model: StagedModel, references: StimulusSet, targets: Mapping[str, int]) -> None:
+    """Check that no target is what the network says anyhow.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Photographs.
+    targets : mapping of str to int
+        Reference id → class.
+
+    Raises
+    ------
+    InputError
+        When one is; the message names the photographs.
+    """
+    own = _targets_by_network("own", references, model, 0)
+    if same := [one for one in references.ids if own[one] == targets[one]]:
+        raise InputError(
+            f"the target is the network's own class for {name_ids(same)}; interference needs a wrong class: "
+            "choose another, or the target 'random'."
+        )
+
+
+def check_photographs(model: StagedModel, references: StimulusSet) -> None:
+    """Check that images can be made adversarial.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Must be photographs of its input size.
+
+    Raises
+    ------
+    InputError
+        When they are not.
+    """
     if not len(references) or set(references.table["kind"]) != {"RE"}:
         kinds = name_ids(sorted(set(references.table["kind"]))) or "none"
         raise InputError(f"adversarial images are made from photographs (kind RE), not {kinds}; select(kind='RE').")
@@ -318,12 +366,34 @@ def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, A
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees {model.preprocessing.size}; "
             "load them with its preprocessing."
         )
+
+
+def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:
+    check_photographs(model, references)
     if not 0 < settings["confidence"] < 1:
         raise InputError(f"confidence must be between 0 and 1, not {settings['confidence']}.")
     if settings["objective"] not in OBJECTIVES:
         raise unknown_name("objective", settings["objective"], OBJECTIVES)
     if settings["pull"] < 0 or settings.get("noise_sd", 0) < 0:
         raise InputError("pull and noise_sd must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Limits:
+    """How far an image may go; without masks there is no limit."""
+
+    ball: str = "none"
+    radius: float | None = None
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def _limits(ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]) -> _Limits:
+    check_ball(ball, radius)
+    if ball == "none" and mask is None:
+        return _Limits()
+    if ball == "linf" and radius is not None:
+        radius = linf_on_8_bits(radius)
+    return _Limits(ball=ball, radius=radius, masks={one: read_mask(mask, one, size) for one in ids})
 
 
 def _class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
@@ -346,22 +416,34 @@ def _make(
     batch_size: int,
     resume: str | os.PathLike[str] | None,
     progress: Callable[[int, int], None] | None,
+    limits: _Limits | None = None,
 ) -> StimulusSet:
     """Run the loop for all photographs; `start` gives first image and anchor of a reference id."""
+    limits = limits or _Limits()
+    parts = limits.masks
 
     def prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
-        return Start(image=image, context={"target": np.array(targets[reference_id]), "anchor": anchor})
+        context = {"target": np.array(targets[reference_id]), "anchor": anchor}
+        return Start(image=image, context=context | ({"mask": parts[reference_id]} if parts else {}))
 
-    keys = {one: digest(settings, model.digest, one, targets[one], *start(one)) for one in references.ids}
+    keys = {
+        one: digest(settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else []))
+        for one in references.ids
+    }
+    objective, project = _class_objective(model, settings["objective"], settings["pull"]), box
+    if parts:
+        objective = confined = Confined(objective, limits.ball, limits.radius)
+        project = confined.project
     made = descend(
-        _class_objective(model, settings["objective"], settings["pull"]),
+        objective,
         references.ids,
         prepare,
         threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
         step_size=settings["step_size"],
         max_steps=settings["max_steps"],
         step_rule=settings["step_rule"],
+        project=project,
         batch_size=batch_size,
         device=model.device,
         keys=keys,
@@ -370,15 +452,16 @@ def _make(
     )
     images = np.stack([made[one].image for one in references.ids])
     anchors = {one: start(one)[1] for one in references.ids}
-    table = _describe(model, references, targets, settings, made, anchors)
+    table = describe_adversarial(model, references, targets, settings, made, anchors)
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest,
         references=references.digest, targets=dict(targets), device=model.device.type,
+        **({"masks": digest(*parts.values())} if parts else {}),
     )  # fmt: skip
-    return _judge(model, StimulusSet(images=images, table=table, provenance=told), images, confirmed=False)
+    return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
 
 
-def _describe(
+def describe_adversarial(
     model: StagedModel,
     references: StimulusSet,
     targets: Mapping[str, int],
@@ -386,8 +469,30 @@ def _describe(
     made: Mapping[str, Descended],
     anchors: Mapping[str, np.ndarray],
 ) -> pd.DataFrame:
+    """Make the table of adversarial images, not judged yet.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network they are for.
+    references : StimulusSet
+        The photographs.
+    targets : mapping of str to int
+        Reference id → class.
+    settings : mapping
+        ``kind``, ``confidence`` and ``seed`` are read.
+    made : mapping of str to Descended
+        Reference id → result.
+    anchors : mapping of str to ndarray
+        Reference id → image to which distances are measured.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a photograph, in their order.
+    """
     rows = []
-    for one, category in zip(references.ids, references.table["category"], strict=True):
+    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
         change = to_8bit(made[one].image).astype(np.float64) - 255.0 * anchors[one]
         rows.append(
             {
@@ -411,6 +516,7 @@ def _describe(
                 "weights": model.weights,
                 "l2_8bit": float(np.sqrt(np.square(change).sum())),
                 "linf_8bit": float(np.abs(change).max()),
+                **likeness(made[one].image, references.images[slice(row, row + 1)][0]),
                 "note": "" if model.trained else "untrained network",
             }
         )
@@ -420,8 +526,27 @@ def _describe(
 # ----------------------------------------------------------------------------------------------------- judging
 
 
-def _judge(model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, confirmed: bool) -> StimulusSet:
-    """Fill in what the network says to the 8-bit pictures, and whether that meets each row's criterion."""
+def judge_adversarial(
+    model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, confirmed: bool = False
+) -> StimulusSet:
+    """Fill in what the network says to the 8-bit pictures, and whether that meets each row's criterion.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    stimuli : StimulusSet
+        Adversarial images.
+    pictures : ndarray
+        (n, 3, height, width) float32: the images, or what was read from their files.
+    confirmed : bool
+        Whether the pictures come from the files.
+
+    Returns
+    -------
+    StimulusSet
+        With the columns of `confirm_saved`.
+    """
     found = predict(model, to_8bit(pictures).astype(np.float32) / np.float32(255)).astype(np.float64)
     table = stimuli.table
     target = table["target_index"].to_numpy(dtype=int)
@@ -489,7 +614,7 @@ def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.Pat
             raise InputError(
                 f"{path} is {pictures[-1].shape[1:]} pixels, not {model.preprocessing.size}; write it again."
             )
-    return _judge(model, stimuli, np.stack(pictures), confirmed=True)
+    return judge_adversarial(model, stimuli, np.stack(pictures), confirmed=True)
 
 
 def _check_made_for(model: StagedModel, table: pd.DataFrame) -> None:

@@ -154,17 +154,17 @@ def make_controls(
     Parameters
     ----------
     kind : str
-        A name of `stimuli_gen.CONTROLS`.
+        A name of `stimuli_gen.CONTROLS`, or of `stimuli_gen.ATTACKS` (PGD).
     images : path-like
         Folder of photographs, or CSV with the column ``file``.
     out : path-like
         Gets what `stimuli_gen.write_stimuli` writes.
     model : str
-        Network whose input size and cut the photographs get.
+        Network whose input size and cut the photographs get, and which is attacked.
     weights, device : str
         See `neurometamer.zoo.load_model`; for attacks only.
     levels : sequence of float
-        How strong, in the control's unit; its default when empty.
+        How strong, in the control's unit (of an attack: one radius); its default when empty.
     batch_size : int
         Images at once; for attacks only.
     seed : int
@@ -185,14 +185,30 @@ def make_controls(
     ------
     InputError
         When the input cannot be used, or the folder holds images made otherwise.
+
+    Notes
+    -----
+    Finished images of an attack are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
     """
-    from neurometamer.zoo import model_entry
-    from stimuli_gen.controls import control_images
+    from neurometamer.zoo import load_model, model_entry
+    from stimuli_gen.controls import CONTROLS, control_images
+    from stimuli_gen.pgd import ATTACKS, attack_images
     from stimuli_gen.stimuli import read_stimuli, write_stimuli
 
+    if kind not in {**CONTROLS, **ATTACKS}:
+        raise unknown_name("control", kind, [*CONTROLS, *ATTACKS])
     photographs = read_images([images], model_entry(model).preprocessing).select(kind="RE")
-    made = control_images(photographs, kind, levels=levels, seed=seed, progress=progress, **options)
     out = Path(out)
+    if kind in CONTROLS:
+        made = control_images(photographs, kind, levels=levels, seed=seed, progress=progress, **options)
+    else:
+        if len(levels) > 1:
+            raise InputError(f"{kind} takes one level (its radius), not {len(levels)}; make a folder for each.")
+        network = load_model(model, weights=weights, device=device, seed=seed)
+        made = attack_images(
+            network, photographs, kind, radius=levels[0] if levels else None, seed=seed, batch_size=batch_size,
+            resume=out / ".finished", progress=progress, **options,
+        )  # fmt: skip
     if (out / "stimuli.h5").is_file() and read_stimuli(out, in_memory=False).digest != made.digest:
         raise InputError(f"{out} holds other stimuli; choose another --out.")
     write_stimuli(made, out, png16=png16)
