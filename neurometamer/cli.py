@@ -248,10 +248,20 @@ def stimuli_interference(
     target: Annotated[
         str, typer.Option(help="random, least_likely, a class, given (column target), or a CSV (id, target).")
     ] = "random",
-    confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
-    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
+    method: Annotated[str, typer.Option(help="gradient, or greedy (random search, Zhang 2021).")] = "gradient",
+    confidence: Annotated[
+        float | None, typer.Option(help="Stop at this probability on the 8-bit image; 0.99, greedy 0.5.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Give an image up after so many steps or tries; 300, greedy 20000.")
+    ] = None,
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
+    ball: Annotated[str, typer.Option(help="Stay in a ball around the photograph: none, l2 or linf.")] = "none",
+    radius: Annotated[float | None, typer.Option(help="Of the ball, pixels in [0, 1].")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Image file: only its light pixels may change.")] = None,
+    amplitude: Annotated[float, typer.Option(help="Of greedy: noise is uniform within this, levels of 255.")] = 5.0,
+    shared_channels: Annotated[bool, typer.Option("--shared-channels", help="Of greedy: grey noise.")] = False,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -260,8 +270,16 @@ def stimuli_interference(
 
     Python: neurometamer.make_stimuli("interference", ...).
     """
-    options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
-               "pull": pull}  # fmt: skip
+    from neurometamer.study.commands import read_mask_file
+
+    options: dict[str, Any] = {"target": target, "method": method}
+    if method == "greedy":
+        options |= {"confidence": 0.5 if confidence is None else confidence, "max_tries": max_steps or 20_000,
+                    "amplitude": amplitude, "shared_channels": shared_channels}  # fmt: skip
+    else:
+        options |= {"confidence": 0.99 if confidence is None else confidence, "max_steps": max_steps or 300,
+                    "step_size": step_size, "pull": pull, "ball": ball, "radius": radius}  # fmt: skip
+        options |= {"mask": read_mask_file(mask)} if mask else {}
     _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, options)
 
 

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "adversarial": ["adversarial_interference", "adversarial_noise", "choose_targets", "confirm_saved"],
+        "adversarial": ["adversarial_interference", "adversarial_noise", "confirm_saved"],
         "controls": ["CONTROLS", "control_images"],
         "descent": ["descend"],
         "greedy": ["greedy_interference"],
@@ -23,5 +23,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_contact_sheet",
             "write_stimuli",
         ],
+        "targets": ["choose_targets"],
     },
 )

@@ -14,7 +14,6 @@ Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are easily foo
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,13 +31,13 @@ from neurometamer.store import (
     generator,
     name_ids,
     provenance,
-    read_table,
     unknown_name,
 )
 from stimuli_gen.balls import Confined, check_ball, linf_on_8_bits, read_mask
 from stimuli_gen.descent import Descended, Objective, Start, box, descend
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, likeness, read_png, to_8bit
+from stimuli_gen.targets import choose_targets, refuse_own_class
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
 """The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization is."""
@@ -51,100 +50,9 @@ OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 """What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the probability; its
 logarithm has the same maximum and a gradient that does not vanish where the class is still unlikely."""
 
-TARGET_RULES = ("own", "random", "least_likely", "given")
-
 _SLACK = 0.01
 """Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the rounding differences of
 another batch shape or device cannot turn a success into a failure when the PNG is read back."""
-
-
-# ---------------------------------------------------------------------------------------------------- targets
-
-
-def choose_targets(
-    rule: str | int | Mapping[str, Any], references: StimulusSet, model: StagedModel, seed: int = 0
-) -> dict[str, int]:
-    """Choose the class that each adversarial image shall be given by the network.
-
-    Parameters
-    ----------
-    rule : str, int or mapping
-        ``"own"``: the network's own first choice for the photograph; ``"random"``: any other class, drawn for each
-        photograph from its own generator; ``"least_likely"``; ``"given"``: the column ``target`` of the table;
-        a class index or name, for all; a CSV file with the columns ``id`` and ``target``; or a mapping id → class.
-    references : StimulusSet
-        Photographs.
-    model : StagedModel
-        The network.
-    seed : int
-        Of ``"random"``.
-
-    Returns
-    -------
-    dict of str to int
-        Reference id → class index, in the order of `references`.
-
-    Raises
-    ------
-    InputError
-        When a class is unknown or out of range, or ids are missing, repeated or unknown.
-    """
-    ids = references.ids
-    if isinstance(rule, str) and rule in ("own", "random", "least_likely"):
-        return _targets_by_network(rule, references, model, seed)
-    if isinstance(rule, str) and rule == "given":
-        if "target" not in references.table.columns:
-            raise InputError("target 'given' needs the column target in the table of photographs; it has none.")
-        rule = dict(zip(ids, references.table["target"], strict=True))
-    elif isinstance(rule, str) and (rule.lower().endswith((".csv", ".tsv"))):
-        table = read_table(rule, required=("id", "target"))
-        if table["id"].duplicated().any():
-            raise InputError(f"{rule} names id(s) more than once: {name_ids(table['id'][table['id'].duplicated()])}.")
-        rule = dict(zip(table["id"], table["target"], strict=True))
-    if not isinstance(rule, Mapping):
-        rule = dict.fromkeys(ids, rule)
-    if missing := [one for one in ids if one not in rule]:
-        raise InputError(f"no target for the photograph(s) {name_ids(missing)}; add a row for each.")
-    if unknown := [one for one in rule if one not in set(ids)]:
-        raise InputError(f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: {name_ids(ids)}.")
-    return {one: _class_index(rule[one], one, model) for one in ids}
-
-
-def _targets_by_network(rule: str, references: StimulusSet, model: StagedModel, seed: int) -> dict[str, int]:
-    found = predict(model, references.images)
-    own, least = found.argmax(axis=1), found.argmin(axis=1)
-    if rule == "random":
-        draws = [int(generator(seed, "target", one).integers(model.n_classes - 1)) for one in references.ids]
-        chosen = [draw + (draw >= first) for draw, first in zip(draws, own, strict=True)]  # skip the own class
-    else:
-        chosen = list(own if rule == "own" else least)
-    return {one: int(target) for one, target in zip(references.ids, chosen, strict=True)}
-
-
-def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
-    """Find a class by index or by its exact name."""
-    text = str(asked).strip()
-    places = [i for i, name in enumerate(model.class_names) if name == text]
-    if len(places) > 1:
-        raise InputError(f"target '{text}' of '{stimulus_id}' names {len(places)} classes; use an index: {places}.")
-    if places:
-        return places[0]
-    try:
-        number = float(text)
-    except ValueError:
-        near = difflib.get_close_matches(text, model.class_names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        rules = ", ".join(TARGET_RULES)
-        raise InputError(
-            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index from 0 to "
-            f"{model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns id and target."
-        ) from None
-    if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
-        raise InputError(
-            f"target {text} of '{stimulus_id}' is out of range; "
-            f"{model.name} has the classes 0 to {model.n_classes - 1}."
-        )
-    return int(number)
 
 
 # ----------------------------------------------------------------------------------------------------- making
@@ -305,7 +213,8 @@ def adversarial_interference(
     }  # fmt: skip
     _check(model, references, settings)
     limits = _limits(ball, radius, mask, references.ids, model.preprocessing.size)
-    settings |= {"ball": ball, "radius": limits.radius} if ball != "none" else {}
+    settings |= {"ball": ball, "radius": radius, "radius_kept": limits.radius} if ball != "none" else {}
+    settings |= {"mask": digest(*limits.masks.values())} if mask is not None else {}
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
     photographs = references.images
@@ -316,31 +225,6 @@ def adversarial_interference(
         return photograph, photograph
 
     return _make(model, references, targets, settings, _start, batch_size, resume, progress, limits)
-
-
-def refuse_own_class(model: StagedModel, references: StimulusSet, targets: Mapping[str, int]) -> None:
-    """Check that no target is what the network says anyhow.
-
-    Parameters
-    ----------
-    model : StagedModel
-        The network.
-    references : StimulusSet
-        Photographs.
-    targets : mapping of str to int
-        Reference id → class.
-
-    Raises
-    ------
-    InputError
-        When one is; the message names the photographs.
-    """
-    own = _targets_by_network("own", references, model, 0)
-    if same := [one for one in references.ids if own[one] == targets[one]]:
-        raise InputError(
-            f"the target is the network's own class for {name_ids(same)}; interference needs a wrong class: "
-            "choose another, or the target 'random'."
-        )
 
 
 def check_photographs(model: StagedModel, references: StimulusSet) -> None:
@@ -456,7 +340,6 @@ def _make(
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest,
         references=references.digest, targets=dict(targets), device=model.device.type,
-        **({"masks": digest(*parts.values())} if parts else {}),
     )  # fmt: skip
     return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
 
@@ -570,7 +453,7 @@ def judge_adversarial(
 def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str:
     if as_float >= criterion:
         return f"p = {as_float:.4f} in float but {shown:.4f} once rounded to 8 bits, below {criterion:g}"
-    return f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or a larger step size"
+    return f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or larger ones"
 
 
 def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:

@@ -31,14 +31,13 @@ from neurometamer.store import (
 )
 from stimuli_gen.adversarial import (
     check_photographs,
-    choose_targets,
     describe_adversarial,
     judge_adversarial,
-    refuse_own_class,
 )
 from stimuli_gen.descent import Descended, box, shown
 from stimuli_gen.staged import StagedModel, batch_shape
 from stimuli_gen.stimuli import StimulusSet
+from stimuli_gen.targets import choose_targets, refuse_own_class
 
 _SLACK = 1e-4
 """Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes and devices."""

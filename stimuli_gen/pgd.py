@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from neurometamer.store import digest, generator, provenance, unknown_name
-from stimuli_gen.adversarial import check_photographs, choose_targets, refuse_own_class
+from stimuli_gen.adversarial import check_photographs
 from stimuli_gen.balls import BALLS, Confined, check_ball, linf_on_8_bits, random_in_ball, read_mask
 from stimuli_gen.descent import Descended, Objective, Start, descend
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
+from stimuli_gen.targets import choose_targets, refuse_own_class
 
 ATTACKS: Mapping[str, tuple[str, float, str]] = {"pgd_l2": ("l2", 3.0, "l2"), "pgd_linf": ("linf", 4 / 255, "sign")}
 """Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.descent.STEP_RULES`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from neurometamer.store import InputError, name_ids, read_table, unknown_name, write_table
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from fmri.patterns import Patterns
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Files = Sequence[str | Path]
 Progress = Callable[[int, int], None]
 GENERATORS = ("noise", "interference")
+METHODS = ("gradient", "greedy")
 
 
 def read_images(sources: Files, preprocessing: Preprocessing) -> StimulusSet:
@@ -92,7 +94,8 @@ def make_stimuli(
         Hears (images done, images).
     **options : object
         Target, confidence and the other settings of `stimuli_gen.adversarial_noise` or
-        `stimuli_gen.adversarial_interference`.
+        `stimuli_gen.adversarial_interference`; ``method="greedy"`` makes interference by
+        `stimuli_gen.greedy_interference` and takes its settings.
 
     Returns
     -------
@@ -110,15 +113,21 @@ def make_stimuli(
     """
     from neurometamer.zoo import load_model
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
+    from stimuli_gen.greedy import greedy_interference
     from stimuli_gen.stimuli import write_stimuli
 
     if kind not in GENERATORS:
         raise unknown_name("generator", kind, GENERATORS)
-    make = adversarial_noise if kind == "noise" else adversarial_interference
+    method = options.pop("method", "gradient")
+    if method not in METHODS or (kind == "noise" and method != "gradient"):
+        raise unknown_name(f"method of {kind}", method, METHODS if kind == "interference" else METHODS[:1])
+    make: Callable[..., StimulusSet] = adversarial_noise if kind == "noise" else adversarial_interference
+    make = greedy_interference if method == "greedy" else make
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing).select(kind="RE")
     out = Path(out)
-    _refuse_others(out, network, photographs, {**options, "seed": seed})
+    told = {name: value for name, value in options.items() if name != "mask"}
+    _refuse_others(out, network, photographs, {**told, "seed": seed, "method": method})
     made = make(
         network,
         photographs,
@@ -132,6 +141,34 @@ def make_stimuli(
     judged = confirm_saved(network, made, out)
     write_stimuli(judged, out)
     return judged.table
+
+
+def read_mask_file(path: str | Path) -> np.ndarray:
+    """Read which pixels may change from an image file.
+
+    Parameters
+    ----------
+    path : path-like
+        Any image; light pixels (at least mid-grey) may change.
+
+    Returns
+    -------
+    ndarray
+        (height, width) bool.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L")) >= 128
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"the mask {path} cannot be read: {error}.") from error
 
 
 def make_controls(
@@ -222,7 +259,7 @@ def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, se
     if not (out / "stimuli.h5").is_file():
         return
     there = read_stimuli(out, in_memory=False)
-    made = there.provenance.get("settings", {})
+    made = {"method": "gradient", "ball": "none", "radius": None, **there.provenance.get("settings", {})}
     differing = [name for name, value in settings.items() if name in made and made[name] != value]
     differing += ["model or weights"] if there.provenance.get("model_digest") != network.digest else []
     differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
