@@ -226,6 +226,10 @@ def stimuli_noise(
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the mean image.")] = 1e-3,
     noise_sd: Annotated[float, typer.Option(help="Standard deviation of the start noise.")] = 0.1,
+    nguyen: Annotated[
+        bool, typer.Option("--nguyen", help="Steps and decay of Nguyen 2015, on the probability; no pull.")
+    ] = False,
+    decay: Annotated[float, typer.Option(help="Of --nguyen: share of the distance to the mean lost a step.")] = 0.01,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -234,8 +238,15 @@ def stimuli_noise(
 
     Python: neurometamer.make_stimuli("noise", ...).
     """
-    options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
-               "pull": pull, "noise_sd": noise_sd}  # fmt: skip
+    options: dict[str, Any] = {
+        "target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
+        "pull": pull, "noise_sd": noise_sd,
+    }  # fmt: skip
+    if nguyen:
+        from stimuli_gen.progress import Progress
+
+        del options["step_size"]
+        options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
     _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, options)
 
 

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lowlevel": ["gabor_energy", "luminance", "pixel_features"],
         "pgd": ["ATTACKS", "attack_images"],
         "png16": ["read_png16", "write_png16"],
+        "progress": ["Progress"],
         "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],
         "staged": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
         "stimuli": [

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from neurometamer.store import (
@@ -35,6 +36,7 @@ from neurometamer.store import (
 )
 from stimuli_gen.balls import Confined, check_ball, linf_on_8_bits, read_mask
 from stimuli_gen.descent import Descended, Objective, Start, box, descend
+from stimuli_gen.progress import Progress, Progressing
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, likeness, read_png, to_8bit
 from stimuli_gen.targets import choose_targets, refuse_own_class
@@ -70,6 +72,7 @@ def adversarial_noise(
     step_rule: str = "l2",
     step_size: float = 2.0,
     max_steps: int = 300,
+    progress_rule: Progress | None = None,
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
@@ -101,6 +104,10 @@ def adversarial_noise(
         In the unit of the step rule. Not stated in the papers.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
+    progress_rule : Progress, optional
+        Nguyen's steps instead: length by wanted rise of the probability, decay toward the mean image. Needs
+        ``objective="probability"`` and ``pull=0``; `step_rule` and `step_size` are not used. Nguyen et al. start
+        with ``noise_sd=1 / 255``.
     seed : int
         Each image draws its noise from its own generator.
     batch_size : int
@@ -122,11 +129,15 @@ def adversarial_noise(
     InputError
         When the references are not photographs of the network's input size, or a setting is wrong.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "kind": "AN", "confidence": confidence, "objective": objective, "pull": pull, "noise_sd": noise_sd,
         "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
     }  # fmt: skip
     _check(model, references, settings)
+    if progress_rule is not None:
+        if objective != "probability" or pull:
+            raise InputError(f"progress_rule needs objective 'probability' and pull 0, not '{objective}' and {pull}.")
+        settings |= {"step_rule": "progress", "step_size": 1.0, "progress": asdict(progress_rule)}
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
@@ -319,6 +330,11 @@ def _make(
     if parts:
         objective = confined = Confined(objective, limits.ball, limits.radius)
         project = confined.project
+    step_rule = settings["step_rule"]
+    if step_rule == "progress":
+        mean = torch.tensor(MEAN_IMAGE, device=model.device).view(3, 1, 1)
+        objective = progressing = Progressing(objective, Progress(**settings["progress"]), mean)
+        step_rule, project = "raw", progressing.project
     made = descend(
         objective,
         references.ids,
@@ -326,7 +342,7 @@ def _make(
         threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
         step_size=settings["step_size"],
         max_steps=settings["max_steps"],
-        step_rule=settings["step_rule"],
+        step_rule=step_rule,
         project=project,
         batch_size=batch_size,
         device=model.device,

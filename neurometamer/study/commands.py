@@ -126,7 +126,7 @@ def make_stimuli(
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing).select(kind="RE")
     out = Path(out)
-    told = {name: value for name, value in options.items() if name != "mask"}
+    told = {name: value for name, value in options.items() if name not in ("mask", "progress_rule")}
     _refuse_others(out, network, photographs, {**told, "seed": seed, "method": method})
     made = make(
         network,
