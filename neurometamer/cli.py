@@ -281,7 +281,7 @@ def stimuli_interference(
 
     Python: neurometamer.make_stimuli("interference", ...).
     """
-    from neurometamer.study.commands import read_mask_file
+    from stimuli_gen.balls import read_mask_file
 
     options: dict[str, Any] = {"target": target, "method": method}
     if method == "greedy":

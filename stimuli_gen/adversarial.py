@@ -34,7 +34,7 @@ from neurometamer.store import (
     provenance,
     unknown_name,
 )
-from stimuli_gen.balls import Confined, check_ball, linf_on_8_bits, read_mask
+from stimuli_gen.balls import Confined, check_ball, digest_masks, linf_on_8_bits, read_mask
 from stimuli_gen.descent import Descended, Objective, Start, box, descend
 from stimuli_gen.progress import Progress, Progressing
 from stimuli_gen.staged import StagedModel, predict
@@ -225,7 +225,7 @@ def adversarial_interference(
     _check(model, references, settings)
     limits = _limits(ball, radius, mask, references.ids, model.preprocessing.size)
     settings |= {"ball": ball, "radius": radius, "radius_kept": limits.radius} if ball != "none" else {}
-    settings |= {"mask": digest(*limits.masks.values())} if mask is not None else {}
+    settings |= {"mask": digest_masks(mask)} if mask is not None else {}
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
     photographs = references.images

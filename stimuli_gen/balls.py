@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, unknown_name
+from neurometamer.store import InputError, digest, unknown_name
 from stimuli_gen.descent import Objective, box
 
 
@@ -144,6 +145,51 @@ def read_mask(mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size
     if not np.isin(values, (0, 1)).all() or not values.any():
         raise InputError(f"the mask of '{one}' must hold 0 and 1 only, and at least one 1 (may change).")
     return values.astype(np.float32)[None]
+
+
+def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read which pixels may change from an image file.
+
+    Parameters
+    ----------
+    path : path-like
+        Any image; light pixels (at least mid-grey) may change.
+
+    Returns
+    -------
+    ndarray
+        (height, width) bool.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L")) >= 128
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"the mask {path} cannot be read: {error}.") from error
+
+
+def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
+    """Hash masks as they were given.
+
+    Parameters
+    ----------
+    mask : ndarray or mapping of str to ndarray
+        See `read_mask`.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; the same for numbers and for truth values.
+    """
+    if isinstance(mask, Mapping):
+        return digest([[one, digest_masks(mask[one])] for one in sorted(mask)])
+    return digest(np.asarray(mask).astype(np.uint8))
 
 
 def linf_on_8_bits(radius: float) -> float:

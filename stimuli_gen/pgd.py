@@ -21,7 +21,7 @@ from torch import Tensor
 
 from neurometamer.store import digest, generator, provenance, unknown_name
 from stimuli_gen.adversarial import check_photographs
-from stimuli_gen.balls import BALLS, Confined, check_ball, linf_on_8_bits, random_in_ball, read_mask
+from stimuli_gen.balls import BALLS, Confined, check_ball, digest_masks, linf_on_8_bits, random_in_ball, read_mask
 from stimuli_gen.descent import Descended, Objective, Start, descend
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
@@ -147,7 +147,7 @@ def attack_images(
     )
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest, references=references.digest,
-        classes=classes, mask=None if mask is None else digest(*masks.values()), device=model.device.type,
+        classes=classes, mask=None if mask is None else digest_masks(mask), device=model.device.type,
     )  # fmt: skip
     images = np.stack([made[one].image for one in references.ids])
     table = _describe(model, references, classes, settings, made, images)

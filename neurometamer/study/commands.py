@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from neurometamer.store import InputError, name_ids, read_table, unknown_name, write_table
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from fmri.patterns import Patterns
@@ -113,6 +112,7 @@ def make_stimuli(
     """
     from neurometamer.zoo import load_model
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
+    from stimuli_gen.balls import digest_masks
     from stimuli_gen.greedy import greedy_interference
     from stimuli_gen.stimuli import write_stimuli
 
@@ -126,7 +126,8 @@ def make_stimuli(
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing).select(kind="RE")
     out = Path(out)
-    told = {name: value for name, value in options.items() if name not in ("mask", "progress_rule")}
+    told = {name: value for name, value in options.items() if name != "progress_rule"}
+    told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
     _refuse_others(out, network, photographs, {**told, "seed": seed, "method": method})
     made = make(
         network,
@@ -141,34 +142,6 @@ def make_stimuli(
     judged = confirm_saved(network, made, out)
     write_stimuli(judged, out)
     return judged.table
-
-
-def read_mask_file(path: str | Path) -> np.ndarray:
-    """Read which pixels may change from an image file.
-
-    Parameters
-    ----------
-    path : path-like
-        Any image; light pixels (at least mid-grey) may change.
-
-    Returns
-    -------
-    ndarray
-        (height, width) bool.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read.
-    """
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L")) >= 128
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"the mask {path} cannot be read: {error}.") from error
 
 
 def make_controls(
@@ -259,7 +232,7 @@ def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, se
     if not (out / "stimuli.h5").is_file():
         return
     there = read_stimuli(out, in_memory=False)
-    made = {"method": "gradient", "ball": "none", "radius": None, **there.provenance.get("settings", {})}
+    made = {"method": "gradient", "ball": "none", "radius": None, "mask": None, **there.provenance.get("settings", {})}
     differing = [name for name, value in settings.items() if name in made and made[name] != value]
     differing += ["model or weights"] if there.provenance.get("model_digest") != network.digest else []
     differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []

@@ -198,8 +198,8 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
     # near the mean image this network's gradient is rough: a start that differs by 6e-8 changes it by 0.2 %
     assert ((after < 0.02) | (np.abs(after - 1) < 0.02)).all() and (after < 0.02).any()
 
-    made = adversarial_noise(lite0, references, progress_rule=rule, max_steps=40, confidence=0.5, **options)
-    assert made.table["confidence_png"].min() > 0.1
+    made = adversarial_noise(lite0, references, progress_rule=rule, max_steps=12, confidence=0.5, **options)
+    assert (made.table["confidence_png"] > 5 * p).all()
     assert made.provenance["settings"]["progress"]["decay"] == 0.01
     with pytest.raises(InputError, match="needs objective 'probability' and pull 0"):
         adversarial_noise(lite0, references, progress_rule=rule)

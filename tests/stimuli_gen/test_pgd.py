@@ -3,11 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 from neurometamer.store import InputError
 from stimuli_gen import adversarial_interference, attack_images, predict, stage_model
-from stimuli_gen.balls import BALLS, linf_on_8_bits, random_in_ball
+from stimuli_gen.balls import BALLS, digest_masks, linf_on_8_bits, random_in_ball, read_mask_file
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stimuli import to_8bit
 
@@ -130,6 +131,14 @@ def test_pixels_outside_the_mask_stay_exactly_as_they_are(lite0, photographs):
     assert np.sqrt((limited**2).sum(axis=(1, 2, 3))).max() <= 1 + 1e-5
 
 
+def test_masks_come_from_image_files(tmp_path):
+    levels = np.array([[0, 127, 128], [255, 3, 200]], dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.png"), [[0, 0, 1], [1, 0, 1]])
+    with pytest.raises(InputError, match=r"none.png cannot be read"):
+        read_mask_file(tmp_path / "none.png")
+
+
 def test_interference_in_a_ball(lite0, photographs):
     references = photographs.select(ids=IDS)
     made = adversarial_interference(lite0, references, ball="linf", radius=4 / 255, max_steps=60, batch_size=3)
@@ -137,6 +146,8 @@ def test_interference_in_a_ball(lite0, photographs):
     levels = to_8bit(made.images).astype(int) - to_8bit(references.images)
     assert np.abs(levels).max() <= 4
     assert made.provenance["settings"]["radius"] == 4 / 255
+    ones = np.ones((4, 4))
+    assert digest_masks(ones) == digest_masks(ones > 0) != digest_masks({"moon": ones})
     assert linf_on_8_bits(8 / 255) == 8 / 255 and linf_on_8_bits(0.03) == 7 / 255 and linf_on_8_bits(0.001) == 0.001
 
 
