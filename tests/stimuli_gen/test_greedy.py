@@ -111,7 +111,7 @@ def test_finished_images_are_kept_and_given_up_ones_explained(small, references,
 
 def test_probability_of_a_trained_network_only_rises(lite0, photographs):
     references = photographs.select(ids=IDS[:2])
-    made = [greedy_interference(lite0, references, max_tries=tries, batch_size=2, target="random") for tries in (2, 12)]
+    made = [greedy_interference(lite0, references, max_tries=tries, batch_size=2, target="random") for tries in (1, 6)]
     assert (made[1].table["confidence_float"] >= made[0].table["confidence_float"]).all()
     assert (made[1].table["accepted"] >= 1).all()
     start = predict(lite0, references.images)[[0, 1], made[1].table["target_index"].to_numpy(int)]

@@ -95,14 +95,14 @@ def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, greys):
 
 def test_attacks_fool_a_trained_network_inside_their_ball(lite0, photographs, tmp_path):
     references = photographs.select(ids=IDS)
-    options = {"steps": 8, "batch_size": 3, "seed": 2}
+    options = {"steps": 4, "batch_size": 3, "seed": 2}
     own = predict(lite0, references.images).argmax(axis=1)
     for attack, radius in (("pgd_linf", 2.7 / 255), ("pgd_l2", 1.5)):
         made = attack_images(lite0, references, attack, radius=radius, **options, resume=tmp_path / attack)
         assert made.ids == tuple(f"{one}_{attack}" for one in IDS)
         table = made.table
         assert table["success"].all() and (table["top1_index"].to_numpy() != own).all()
-        assert (table["steps"] == 8).all() and set(table["kind"]) == {"control"}
+        assert (table["steps"] == 4).all() and set(table["kind"]) == {"control"}
         again = attack_images(lite0, references, attack, radius=radius, **options, resume=tmp_path / attack)
         np.testing.assert_array_equal(again.images, made.images)
         if attack == "pgd_linf":
@@ -113,7 +113,7 @@ def test_attacks_fool_a_trained_network_inside_their_ball(lite0, photographs, tm
     company = attack_images(lite0, references.select(ids=IDS[::-1]), "pgd_l2", radius=1.5, **options)
     np.testing.assert_array_equal(company.images[::-1], made.images)
     early = attack_images(lite0, references, "pgd_linf", radius=8 / 255, stop_early=True, **options)
-    assert early.table["success"].all() and (early.table["steps"] < 8).all()
+    assert early.table["success"].all() and (early.table["steps"] < 4).all()
 
 
 def test_pixels_outside_the_mask_stay_exactly_as_they_are(lite0, photographs):
@@ -121,8 +121,8 @@ def test_pixels_outside_the_mask_stay_exactly_as_they_are(lite0, photographs):
     mask = np.zeros((224, 224), dtype=bool)
     mask[40:180, 60:200] = True
     for made in (
-        attack_images(lite0, references, "pgd_l2", radius=2.0, steps=5, mask=mask, batch_size=2),
-        adversarial_interference(lite0, references, mask=mask, max_steps=60, batch_size=2),
+        attack_images(lite0, references, "pgd_l2", radius=2.0, steps=3, mask=mask, batch_size=2),
+        adversarial_interference(lite0, references, mask=mask, max_steps=4, batch_size=2),
         adversarial_interference(lite0, references, mask=mask, ball="l2", radius=1.0, max_steps=3, batch_size=2),
     ):
         np.testing.assert_array_equal(made.images[:, :, ~mask], references.images[:, :, ~mask])
