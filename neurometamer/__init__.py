@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "compare_files",
             "encode_files",
             "make_null",
+            "make_controls",
             "make_patterns",
             "make_rdms",
             "make_stimuli",

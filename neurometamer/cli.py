@@ -45,7 +45,7 @@ class Device(StrEnum):
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on",
+    "--select-on", "--levels",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
@@ -226,6 +226,10 @@ def stimuli_noise(
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the mean image.")] = 1e-3,
     noise_sd: Annotated[float, typer.Option(help="Standard deviation of the start noise.")] = 0.1,
+    nguyen: Annotated[
+        bool, typer.Option("--nguyen", help="Steps and decay of Nguyen 2015, on the probability; no pull.")
+    ] = False,
+    decay: Annotated[float, typer.Option(help="Of --nguyen: share of the distance to the mean lost a step.")] = 0.01,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -234,8 +238,15 @@ def stimuli_noise(
 
     Python: neurometamer.make_stimuli("noise", ...).
     """
-    options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
-               "pull": pull, "noise_sd": noise_sd}  # fmt: skip
+    options: dict[str, Any] = {
+        "target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
+        "pull": pull, "noise_sd": noise_sd,
+    }  # fmt: skip
+    if nguyen:
+        from stimuli_gen.progress import Progress
+
+        del options["step_size"]
+        options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
     _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, options)
 
 
@@ -248,10 +259,20 @@ def stimuli_interference(
     target: Annotated[
         str, typer.Option(help="random, least_likely, a class, given (column target), or a CSV (id, target).")
     ] = "random",
-    confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
-    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
+    method: Annotated[str, typer.Option(help="gradient, or greedy (random search, Zhang 2021).")] = "gradient",
+    confidence: Annotated[
+        float | None, typer.Option(help="Stop at this probability on the 8-bit image; 0.99, greedy 0.5.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Give an image up after so many steps or tries; 300, greedy 20000.")
+    ] = None,
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
+    ball: Annotated[str, typer.Option(help="Stay in a ball around the photograph: none, l2 or linf.")] = "none",
+    radius: Annotated[float | None, typer.Option(help="Of the ball, pixels in [0, 1].")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Image file: only its light pixels may change.")] = None,
+    amplitude: Annotated[float, typer.Option(help="Of greedy: noise is uniform within this, levels of 255.")] = 5.0,
+    shared_channels: Annotated[bool, typer.Option("--shared-channels", help="Of greedy: grey noise.")] = False,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -260,8 +281,16 @@ def stimuli_interference(
 
     Python: neurometamer.make_stimuli("interference", ...).
     """
-    options = {"target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
-               "pull": pull}  # fmt: skip
+    from stimuli_gen.balls import read_mask_file
+
+    options: dict[str, Any] = {"target": target, "method": method}
+    if method == "greedy":
+        options |= {"confidence": 0.5 if confidence is None else confidence, "max_tries": max_steps or 20_000,
+                    "amplitude": amplitude, "shared_channels": shared_channels}  # fmt: skip
+    else:
+        options |= {"confidence": 0.99 if confidence is None else confidence, "max_steps": max_steps or 300,
+                    "step_size": step_size, "pull": pull, "ball": ball, "radius": radius}  # fmt: skip
+        options |= {"mask": read_mask_file(mask)} if mask else {}
     _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, options)
 
 
@@ -292,6 +321,44 @@ def stimuli_null(
         largest = ", ".join(f"{metric} {value:.3f}" for metric, value in zip(rows["metric"], rows["max"], strict=True))
         typer.echo(f"{name}: largest of {len(null.pairs)} pairs: {largest}")
     typer.echo(out)
+
+
+@stimuli_app.command("control")
+def stimuli_control(
+    kind: Annotated[
+        str,
+        typer.Option(help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale or phase_scramble."),
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    levels: Annotated[
+        list[float], typer.Option(help="How strong: a norm (pixels in [0, 1]), an SSNR, or a blur's sigma in pixels.")
+    ] = [],  # noqa: B006
+    model: Annotated[
+        str, typer.Option(help="Whose input size the images get, and which PGD attacks.")
+    ] = "efficientnet_lite0",
+    weights: Weights = "default",
+    target: Annotated[str, typer.Option(help="Of PGD: a class, random …; untargeted when not given.")] = "",
+    steps: Annotated[int, typer.Option(min=1, help="Of PGD.")] = 64,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    png16: Annotated[bool, typer.Option("--png16", help="Also write 16-bit PNG files.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Make control images: random vectors, noise, blur, greyscale, scrambled phase, or PGD within a ball.
+
+    Python: neurometamer.make_controls.
+    """
+    from neurometamer.study.commands import make_controls
+
+    options = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
+    with _one_step(f"{kind} controls") as progress:
+        table = make_controls(
+            kind, images=images, out=out, model=model, weights=_weights(weights), device=device.value, levels=levels,
+            batch_size=batch_size, seed=seed, png16=png16, progress=progress, **options,
+        )  # fmt: skip
+    fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
+    typer.echo(f"{len(table)} images{fooled}: {out}")
 
 
 @fmri_app.command("betas")

@@ -14,15 +14,15 @@ Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are easily foo
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from neurometamer.store import (
@@ -32,12 +32,14 @@ from neurometamer.store import (
     generator,
     name_ids,
     provenance,
-    read_table,
     unknown_name,
 )
-from stimuli_gen.descent import Descended, Objective, Start, descend
+from stimuli_gen.balls import Confined, check_ball, digest_masks, linf_on_8_bits, read_mask
+from stimuli_gen.descent import Descended, Objective, Start, box, descend
+from stimuli_gen.progress import Progress, Progressing
 from stimuli_gen.staged import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, read_png, to_8bit
+from stimuli_gen.stimuli import StimulusSet, likeness, read_png, to_8bit
+from stimuli_gen.targets import choose_targets, refuse_own_class
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
 """The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization is."""
@@ -50,100 +52,9 @@ OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 """What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the probability; its
 logarithm has the same maximum and a gradient that does not vanish where the class is still unlikely."""
 
-TARGET_RULES = ("own", "random", "least_likely", "given")
-
 _SLACK = 0.01
 """Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the rounding differences of
 another batch shape or device cannot turn a success into a failure when the PNG is read back."""
-
-
-# ---------------------------------------------------------------------------------------------------- targets
-
-
-def choose_targets(
-    rule: str | int | Mapping[str, Any], references: StimulusSet, model: StagedModel, seed: int = 0
-) -> dict[str, int]:
-    """Choose the class that each adversarial image shall be given by the network.
-
-    Parameters
-    ----------
-    rule : str, int or mapping
-        ``"own"``: the network's own first choice for the photograph; ``"random"``: any other class, drawn for each
-        photograph from its own generator; ``"least_likely"``; ``"given"``: the column ``target`` of the table;
-        a class index or name, for all; a CSV file with the columns ``id`` and ``target``; or a mapping id → class.
-    references : StimulusSet
-        Photographs.
-    model : StagedModel
-        The network.
-    seed : int
-        Of ``"random"``.
-
-    Returns
-    -------
-    dict of str to int
-        Reference id → class index, in the order of `references`.
-
-    Raises
-    ------
-    InputError
-        When a class is unknown or out of range, or ids are missing, repeated or unknown.
-    """
-    ids = references.ids
-    if isinstance(rule, str) and rule in ("own", "random", "least_likely"):
-        return _targets_by_network(rule, references, model, seed)
-    if isinstance(rule, str) and rule == "given":
-        if "target" not in references.table.columns:
-            raise InputError("target 'given' needs the column target in the table of photographs; it has none.")
-        rule = dict(zip(ids, references.table["target"], strict=True))
-    elif isinstance(rule, str) and (rule.lower().endswith((".csv", ".tsv"))):
-        table = read_table(rule, required=("id", "target"))
-        if table["id"].duplicated().any():
-            raise InputError(f"{rule} names id(s) more than once: {name_ids(table['id'][table['id'].duplicated()])}.")
-        rule = dict(zip(table["id"], table["target"], strict=True))
-    if not isinstance(rule, Mapping):
-        rule = dict.fromkeys(ids, rule)
-    if missing := [one for one in ids if one not in rule]:
-        raise InputError(f"no target for the photograph(s) {name_ids(missing)}; add a row for each.")
-    if unknown := [one for one in rule if one not in set(ids)]:
-        raise InputError(f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: {name_ids(ids)}.")
-    return {one: _class_index(rule[one], one, model) for one in ids}
-
-
-def _targets_by_network(rule: str, references: StimulusSet, model: StagedModel, seed: int) -> dict[str, int]:
-    found = predict(model, references.images)
-    own, least = found.argmax(axis=1), found.argmin(axis=1)
-    if rule == "random":
-        draws = [int(generator(seed, "target", one).integers(model.n_classes - 1)) for one in references.ids]
-        chosen = [draw + (draw >= first) for draw, first in zip(draws, own, strict=True)]  # skip the own class
-    else:
-        chosen = list(own if rule == "own" else least)
-    return {one: int(target) for one, target in zip(references.ids, chosen, strict=True)}
-
-
-def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
-    """Find a class by index or by its exact name."""
-    text = str(asked).strip()
-    places = [i for i, name in enumerate(model.class_names) if name == text]
-    if len(places) > 1:
-        raise InputError(f"target '{text}' of '{stimulus_id}' names {len(places)} classes; use an index: {places}.")
-    if places:
-        return places[0]
-    try:
-        number = float(text)
-    except ValueError:
-        near = difflib.get_close_matches(text, model.class_names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        rules = ", ".join(TARGET_RULES)
-        raise InputError(
-            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index from 0 to "
-            f"{model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns id and target."
-        ) from None
-    if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
-        raise InputError(
-            f"target {text} of '{stimulus_id}' is out of range; "
-            f"{model.name} has the classes 0 to {model.n_classes - 1}."
-        )
-    return int(number)
 
 
 # ----------------------------------------------------------------------------------------------------- making
@@ -161,6 +72,7 @@ def adversarial_noise(
     step_rule: str = "l2",
     step_size: float = 2.0,
     max_steps: int = 300,
+    progress_rule: Progress | None = None,
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
@@ -192,6 +104,10 @@ def adversarial_noise(
         In the unit of the step rule. Not stated in the papers.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
+    progress_rule : Progress, optional
+        Nguyen's steps instead: length by wanted rise of the probability, decay toward the mean image. Needs
+        ``objective="probability"`` and ``pull=0``; `step_rule` and `step_size` are not used. Nguyen et al. start
+        with ``noise_sd=1 / 255``.
     seed : int
         Each image draws its noise from its own generator.
     batch_size : int
@@ -205,18 +121,23 @@ def adversarial_noise(
     -------
     StimulusSet
         Kind ``AN``. ``confidence_float`` is of the float pixels, ``confidence_png`` of the 8-bit ones;
-        ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in levels of 0 to 255.
+        ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in levels of 0 to 255;
+        ``psnr`` and ``ssim`` compare it with the photograph, see `stimuli_gen.stimuli.likeness`.
 
     Raises
     ------
     InputError
         When the references are not photographs of the network's input size, or a setting is wrong.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "kind": "AN", "confidence": confidence, "objective": objective, "pull": pull, "noise_sd": noise_sd,
         "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
     }  # fmt: skip
     _check(model, references, settings)
+    if progress_rule is not None:
+        if objective != "probability" or pull:
+            raise InputError(f"progress_rule needs objective 'probability' and pull 0, not '{objective}' and {pull}.")
+        settings |= {"step_rule": "progress", "step_size": 1.0, "progress": asdict(progress_rule)}
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
@@ -238,6 +159,9 @@ def adversarial_interference(
     step_rule: str = "l2",
     step_size: float = 0.25,
     max_steps: int = 300,
+    ball: str = "none",
+    radius: float | None = None,
+    mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
@@ -268,6 +192,13 @@ def adversarial_interference(
         In the unit of the step rule. Not stated in the paper.
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
+    ball : {"none", "l2", "linf"}
+        Keep the image within a ball around the photograph.
+    radius : float, optional
+        Of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the L∞ ball, whose radius is
+        lowered to whole levels of 1/255 for that, while in the L2 ball rounding may add half a level a value.
+    mask : ndarray or mapping of str to ndarray, optional
+        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly as they are.
     seed : int
         Of random targets.
     batch_size : int
@@ -292,13 +223,11 @@ def adversarial_interference(
         "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
     }  # fmt: skip
     _check(model, references, settings)
+    limits = _limits(ball, radius, mask, references.ids, model.preprocessing.size)
+    settings |= {"ball": ball, "radius": radius, "radius_kept": limits.radius} if ball != "none" else {}
+    settings |= {"mask": digest_masks(mask)} if mask is not None else {}
     targets = choose_targets(target, references, model, seed)
-    own = _targets_by_network("own", references, model, seed)
-    if same := [one for one in references.ids if own[one] == targets[one]]:
-        raise InputError(
-            f"the target is the network's own class for {name_ids(same)}; interference needs a wrong class: "
-            "choose another, or the target 'random'."
-        )
+    refuse_own_class(model, references, targets)
     photographs = references.images
     place = {one: row for row, one in enumerate(references.ids)}
 
@@ -306,10 +235,24 @@ def adversarial_interference(
         photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
         return photograph, photograph
 
-    return _make(model, references, targets, settings, _start, batch_size, resume, progress)
+    return _make(model, references, targets, settings, _start, batch_size, resume, progress, limits)
 
 
-def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:
+def check_photographs(model: StagedModel, references: StimulusSet) -> None:
+    """Check that images can be made adversarial.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Must be photographs of its input size.
+
+    Raises
+    ------
+    InputError
+        When they are not.
+    """
     if not len(references) or set(references.table["kind"]) != {"RE"}:
         kinds = name_ids(sorted(set(references.table["kind"]))) or "none"
         raise InputError(f"adversarial images are made from photographs (kind RE), not {kinds}; select(kind='RE').")
@@ -318,12 +261,34 @@ def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, A
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees {model.preprocessing.size}; "
             "load them with its preprocessing."
         )
+
+
+def _check(model: StagedModel, references: StimulusSet, settings: Mapping[str, Any]) -> None:
+    check_photographs(model, references)
     if not 0 < settings["confidence"] < 1:
         raise InputError(f"confidence must be between 0 and 1, not {settings['confidence']}.")
     if settings["objective"] not in OBJECTIVES:
         raise unknown_name("objective", settings["objective"], OBJECTIVES)
     if settings["pull"] < 0 or settings.get("noise_sd", 0) < 0:
         raise InputError("pull and noise_sd must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Limits:
+    """How far an image may go; without masks there is no limit."""
+
+    ball: str = "none"
+    radius: float | None = None
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def _limits(ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]) -> _Limits:
+    check_ball(ball, radius)
+    if ball == "none" and mask is None:
+        return _Limits()
+    if ball == "linf" and radius is not None:
+        radius = linf_on_8_bits(radius)
+    return _Limits(ball=ball, radius=radius, masks={one: read_mask(mask, one, size) for one in ids})
 
 
 def _class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
@@ -346,22 +311,39 @@ def _make(
     batch_size: int,
     resume: str | os.PathLike[str] | None,
     progress: Callable[[int, int], None] | None,
+    limits: _Limits | None = None,
 ) -> StimulusSet:
     """Run the loop for all photographs; `start` gives first image and anchor of a reference id."""
+    limits = limits or _Limits()
+    parts = limits.masks
 
     def prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
-        return Start(image=image, context={"target": np.array(targets[reference_id]), "anchor": anchor})
+        context = {"target": np.array(targets[reference_id]), "anchor": anchor}
+        return Start(image=image, context=context | ({"mask": parts[reference_id]} if parts else {}))
 
-    keys = {one: digest(settings, model.digest, one, targets[one], *start(one)) for one in references.ids}
+    keys = {
+        one: digest(settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else []))
+        for one in references.ids
+    }
+    objective, project = _class_objective(model, settings["objective"], settings["pull"]), box
+    if parts:
+        objective = confined = Confined(objective, limits.ball, limits.radius)
+        project = confined.project
+    step_rule = settings["step_rule"]
+    if step_rule == "progress":
+        mean = torch.tensor(MEAN_IMAGE, device=model.device).view(3, 1, 1)
+        objective = progressing = Progressing(objective, Progress(**settings["progress"]), mean)
+        step_rule, project = "raw", progressing.project
     made = descend(
-        _class_objective(model, settings["objective"], settings["pull"]),
+        objective,
         references.ids,
         prepare,
         threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
         step_size=settings["step_size"],
         max_steps=settings["max_steps"],
-        step_rule=settings["step_rule"],
+        step_rule=step_rule,
+        project=project,
         batch_size=batch_size,
         device=model.device,
         keys=keys,
@@ -370,15 +352,15 @@ def _make(
     )
     images = np.stack([made[one].image for one in references.ids])
     anchors = {one: start(one)[1] for one in references.ids}
-    table = _describe(model, references, targets, settings, made, anchors)
+    table = describe_adversarial(model, references, targets, settings, made, anchors)
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest,
         references=references.digest, targets=dict(targets), device=model.device.type,
     )  # fmt: skip
-    return _judge(model, StimulusSet(images=images, table=table, provenance=told), images, confirmed=False)
+    return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
 
 
-def _describe(
+def describe_adversarial(
     model: StagedModel,
     references: StimulusSet,
     targets: Mapping[str, int],
@@ -386,8 +368,30 @@ def _describe(
     made: Mapping[str, Descended],
     anchors: Mapping[str, np.ndarray],
 ) -> pd.DataFrame:
+    """Make the table of adversarial images, not judged yet.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network they are for.
+    references : StimulusSet
+        The photographs.
+    targets : mapping of str to int
+        Reference id → class.
+    settings : mapping
+        ``kind``, ``confidence`` and ``seed`` are read.
+    made : mapping of str to Descended
+        Reference id → result.
+    anchors : mapping of str to ndarray
+        Reference id → image to which distances are measured.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a photograph, in their order.
+    """
     rows = []
-    for one, category in zip(references.ids, references.table["category"], strict=True):
+    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
         change = to_8bit(made[one].image).astype(np.float64) - 255.0 * anchors[one]
         rows.append(
             {
@@ -411,6 +415,7 @@ def _describe(
                 "weights": model.weights,
                 "l2_8bit": float(np.sqrt(np.square(change).sum())),
                 "linf_8bit": float(np.abs(change).max()),
+                **likeness(made[one].image, references.images[slice(row, row + 1)][0]),
                 "note": "" if model.trained else "untrained network",
             }
         )
@@ -420,8 +425,27 @@ def _describe(
 # ----------------------------------------------------------------------------------------------------- judging
 
 
-def _judge(model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, confirmed: bool) -> StimulusSet:
-    """Fill in what the network says to the 8-bit pictures, and whether that meets each row's criterion."""
+def judge_adversarial(
+    model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, confirmed: bool = False
+) -> StimulusSet:
+    """Fill in what the network says to the 8-bit pictures, and whether that meets each row's criterion.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    stimuli : StimulusSet
+        Adversarial images.
+    pictures : ndarray
+        (n, 3, height, width) float32: the images, or what was read from their files.
+    confirmed : bool
+        Whether the pictures come from the files.
+
+    Returns
+    -------
+    StimulusSet
+        With the columns of `confirm_saved`.
+    """
     found = predict(model, to_8bit(pictures).astype(np.float32) / np.float32(255)).astype(np.float64)
     table = stimuli.table
     target = table["target_index"].to_numpy(dtype=int)
@@ -445,7 +469,7 @@ def _judge(model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, co
 def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str:
     if as_float >= criterion:
         return f"p = {as_float:.4f} in float but {shown:.4f} once rounded to 8 bits, below {criterion:g}"
-    return f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or a larger step size"
+    return f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or larger ones"
 
 
 def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:
@@ -489,7 +513,7 @@ def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.Pat
             raise InputError(
                 f"{path} is {pictures[-1].shape[1:]} pixels, not {model.preprocessing.size}; write it again."
             )
-    return _judge(model, stimuli, np.stack(pictures), confirmed=True)
+    return judge_adversarial(model, stimuli, np.stack(pictures), confirmed=True)
 
 
 def _check_made_for(model: StagedModel, table: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ images); the float pixels are kept beside it in HDF5.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +27,18 @@ from neurometamer.store import (
     read_hdf5_attributes,
     read_hdf5_table,
     write_hdf5,
+    write_json,
     write_table,
 )
+from stimuli_gen.png16 import write_png16
 
 REQUIRED_COLUMNS = ("id", "kind", "reference_id")
 _TEXT = (*REQUIRED_COLUMNS, "category", "note", "target_name", "top1_name", "why_not", "model", "weights")
 _WHOLE = ("target_index", "top1_index", "steps", "seed")
 _YES_NO = ("success", "confirmed")
+_SHEET = 200
+"""Most images on a contact sheet."""
+_SSIM_WINDOW = 11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,11 +294,66 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     )
 
 
+def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Measure how far an image is from its reference.
+
+    Parameters
+    ----------
+    image, reference : ndarray
+        (3, height, width) float32 in [0, 1].
+
+    Returns
+    -------
+    dict of str to float
+        ``l2`` and ``linf``: norms of the difference of the float images, pixels in [0, 1]. ``l2_8bit`` and
+        ``linf_8bit``: the same of the 8-bit images, in levels of 0 to 255. ``psnr`` and ``ssim``: see `likeness`.
+    """
+    change = np.asarray(image, dtype=np.float64) - reference
+    levels = to_8bit(image).astype(np.float64) - to_8bit(reference)
+    return {
+        "l2": float(np.sqrt(np.square(change).sum())),
+        "linf": float(np.abs(change).max()),
+        "l2_8bit": float(np.sqrt(np.square(levels).sum())),
+        "linf_8bit": float(np.abs(levels).max()),
+        **likeness(image, reference),
+    }
+
+
+def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Measure how like its reference an image looks, both rounded to 8 bits as people see them.
+
+    Parameters
+    ----------
+    image, reference : ndarray
+        (3, height, width) float32 in [0, 1].
+
+    Returns
+    -------
+    dict of str to float
+        ``psnr``: peak signal-to-noise ratio in dB (infinite for equal images). ``ssim``: structural similarity with
+        the Gaussian window of Wang et al. (2004), sigma 1.5, mean over channels; missing (NaN) for images smaller
+        than its 11 pixels. Both are scikit-image's.
+    """
+    from skimage.metrics import structural_similarity
+
+    seen, original = (from_8bit(to_8bit(one)).astype(np.float64) for one in (image, reference))
+    error = float(np.mean(np.square(seen - original)))
+    ssim = np.nan
+    if min(image.shape[1:]) >= _SSIM_WINDOW:
+        ssim = structural_similarity(
+            seen, original, data_range=1, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    return {"psnr": float(-10 * np.log10(error)) if error else np.inf, "ssim": float(ssim)}
+
+
 # ------------------------------------------------------------------------------------------------------- files
 
 
-def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
-    """Write ``png/<id>.png`` (8 bits, rounded), ``stimuli.h5`` (float pixels, table, provenance), ``stimuli.csv``.
+def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False) -> Path:
+    """Write the images as PNG and HDF5, their table, their provenance and a contact sheet.
+
+    ``png/<id>.png`` (8 bits, rounded), ``stimuli.h5`` (float pixels, table, provenance), ``stimuli.csv``,
+    ``provenance.json``, ``contact_sheet.png`` (thumbnails with ids, of at most 200 images).
 
     Parameters
     ----------
@@ -301,6 +361,8 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
         What to write.
     folder : path-like
         Made when missing. Every file is written atomically; PNGs of other ids in it are left alone.
+    png16 : bool
+        Also write ``png16/<id>.png`` with 16 bits a channel; read them with `stimuli_gen.png16.read_png16`.
 
     Returns
     -------
@@ -315,7 +377,10 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     names = [file_name(one) for one in stimuli.ids]
     for row, name in enumerate(names):
-        write_png(folder / "png" / f"{name}.png", stimuli.images[slice(row, row + 1)][0])
+        image = stimuli.images[slice(row, row + 1)][0]
+        write_png(folder / "png" / f"{name}.png", image)
+        if png16:
+            write_png16(folder / "png16" / f"{name}.png", image)
     write_hdf5(
         folder / "stimuli.h5",
         arrays={"images": np.asarray(stimuli.images)},
@@ -323,7 +388,56 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
         attributes={"provenance": dict(stimuli.provenance)},
     )
     write_table(folder / "stimuli.csv", stimuli.table)
+    write_json(folder / "provenance.json", dict(stimuli.provenance))
+    if len(stimuli):
+        write_contact_sheet(folder / "contact_sheet.png", stimuli)
     return folder
+
+
+def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, side: int = 128) -> Path:
+    """Draw the images side by side, each above its id, in table order.
+
+    Parameters
+    ----------
+    path : path-like
+        PNG file.
+    stimuli : StimulusSet
+        The first 200 are shown.
+    side : int
+        Longer side of a thumbnail, pixels.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    n = min(len(stimuli), _SHEET)
+    columns = int(np.ceil(np.sqrt(n)))
+    cell, text = side + 8, 14
+    sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (cell + text)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for row, one in enumerate(stimuli.ids[:n]):
+        levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
+        small = Image.fromarray(np.ascontiguousarray(levels))
+        small.thumbnail((side, side))
+        left, top = row % columns * cell + 4, row // columns * (cell + text) + 4
+        sheet.paste(small, (left, top))
+        draw.text((left, top + side), _fitting(one, lambda words: draw.textlength(words, font) <= side), "black", font)
+    with atomic_path(path) as part:
+        sheet.save(part, format="PNG")
+    return Path(path)
+
+
+def _fitting(words: str, fits: Callable[[str], bool]) -> str:
+    """Cut the middle out of a long id: its end tells the kind of image."""
+    shown = words
+    keep = len(words)
+    while not fits(shown) and keep > 2:
+        keep -= 1
+        shown = f"{words[: keep // 2]}...{words[len(words) - keep + keep // 2 :]}"
+    return shown
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

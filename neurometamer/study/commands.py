@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Files = Sequence[str | Path]
 Progress = Callable[[int, int], None]
 GENERATORS = ("noise", "interference")
+METHODS = ("gradient", "greedy")
 
 
 def read_images(sources: Files, preprocessing: Preprocessing) -> StimulusSet:
@@ -93,7 +94,8 @@ def make_stimuli(
         Hears (images done, images).
     **options : object
         Target, confidence and the other settings of `stimuli_gen.adversarial_noise` or
-        `stimuli_gen.adversarial_interference`.
+        `stimuli_gen.adversarial_interference`; ``method="greedy"`` makes interference by
+        `stimuli_gen.greedy_interference` and takes its settings.
 
     Returns
     -------
@@ -111,15 +113,23 @@ def make_stimuli(
     """
     from neurometamer.zoo import load_model
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
+    from stimuli_gen.balls import digest_masks
+    from stimuli_gen.greedy import greedy_interference
     from stimuli_gen.stimuli import write_stimuli
 
     if kind not in GENERATORS:
         raise unknown_name("generator", kind, GENERATORS)
-    make = adversarial_noise if kind == "noise" else adversarial_interference
+    method = options.pop("method", "gradient")
+    if method not in METHODS or (kind == "noise" and method != "gradient"):
+        raise unknown_name(f"method of {kind}", method, METHODS if kind == "interference" else METHODS[:1])
+    make: Callable[..., StimulusSet] = adversarial_noise if kind == "noise" else adversarial_interference
+    make = greedy_interference if method == "greedy" else make
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing).select(kind="RE")
     out = Path(out)
-    _refuse_others(out, network, photographs, {**options, "seed": seed})
+    told = {name: value for name, value in options.items() if name != "progress_rule"}
+    told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
+    _refuse_others(out, network, photographs, {**told, "seed": seed, "method": method})
     made = make(
         network,
         photographs,
@@ -133,6 +143,102 @@ def make_stimuli(
     judged = confirm_saved(network, made, out)
     write_stimuli(judged, out)
     return judged.table
+
+
+def make_controls(
+    kind: str,
+    *,
+    images: str | Path,
+    out: str | Path,
+    model: str = "efficientnet_lite0",
+    weights: str = "default",
+    device: str = "auto",
+    levels: Sequence[float] = (),
+    batch_size: int = 8,
+    seed: int = 0,
+    png16: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Make control images of photographs and write them.
+
+    Parameters
+    ----------
+    kind : str
+        A name of `stimuli_gen.CONTROLS`, or of `stimuli_gen.ATTACKS` (PGD).
+    images : path-like
+        Folder of photographs, or CSV with the column ``file``.
+    out : path-like
+        Gets what `stimuli_gen.write_stimuli` writes.
+    model : str
+        Network whose input size and cut the photographs get, and which is attacked.
+    weights, device : str
+        See `neurometamer.zoo.load_model`; for attacks only.
+    levels : sequence of float
+        How strong, in the control's unit (of an attack: one radius); its default when empty.
+    batch_size : int
+        Images at once; for attacks only.
+    seed : int
+        Of everything random.
+    png16 : bool
+        Also write 16-bit PNG files.
+    progress : callable, optional
+        Hears (images done, images).
+    **options : object
+        Further settings of the control.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table that was written, one row an image.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used, or the folder holds images made otherwise.
+
+    Notes
+    -----
+    Finished images of an attack are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
+    """
+    from neurometamer.zoo import load_model, model_entry
+    from stimuli_gen.controls import CONTROLS, control_images
+    from stimuli_gen.pgd import ATTACKS, attack_images
+    from stimuli_gen.stimuli import read_stimuli, write_stimuli
+
+    if kind not in {**CONTROLS, **ATTACKS}:
+        raise unknown_name("control", kind, [*CONTROLS, *ATTACKS])
+    photographs = read_images([images], model_entry(model).preprocessing).select(kind="RE")
+    out = Path(out)
+    if kind in CONTROLS:
+        made = control_images(photographs, kind, levels=levels, seed=seed, progress=progress, **options)
+    else:
+        if len(levels) > 1:
+            raise InputError(f"{kind} takes one level (its radius), not {len(levels)}; make a folder for each.")
+        network = load_model(model, weights=weights, device=device, seed=seed)
+        made = attack_images(
+            network, photographs, kind, radius=levels[0] if levels else None, seed=seed, batch_size=batch_size,
+            resume=out / ".finished", progress=progress, **options,
+        )  # fmt: skip
+    if (out / "stimuli.h5").is_file() and read_stimuli(out, in_memory=False).digest != made.digest:
+        raise InputError(f"{out} holds other stimuli; choose another --out.")
+    write_stimuli(made, out, png16=png16)
+    return made.table
+
+
+def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
+    from stimuli_gen.stimuli import read_stimuli
+
+    if not (out / "stimuli.h5").is_file():
+        return
+    there = read_stimuli(out, in_memory=False)
+    made = {"method": "gradient", "ball": "none", "radius": None, "mask": None, **there.provenance.get("settings", {})}
+    differing = [name for name, value in settings.items() if name in made and made[name] != value]
+    differing += ["model or weights"] if there.provenance.get("model_digest") != network.digest else []
+    differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
+    if differing:
+        raise InputError(f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another --out.")
 
 
 def make_null(
@@ -189,21 +295,6 @@ def make_null(
     return null_distribution(
         network, stimuli, stages, n_pairs=n_pairs, seed=seed, path=out, batch_size=batch_size, progress=progress
     )
-
-
-def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
-    from stimuli_gen.stimuli import read_stimuli
-
-    if not (out / "stimuli.h5").is_file():
-        return
-    there = read_stimuli(out, in_memory=False)
-    made = there.provenance.get("settings", {})
-    differing = [name for name, value in settings.items() if name in made and made[name] != value]
-    differing += ["model or weights"] if there.provenance.get("model_digest") != network.digest else []
-    differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
-    if differing:
-        raise InputError(f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another --out.")
 
 
 def make_patterns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,11 @@ def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[P
     options: dict[str, Any] = getattr(work.settings, kind).model_dump()
     if str(options["target"]).endswith(".csv"):
         options["target"] = str(work.source(options["target"]))
-    make = {"noise": adversarial_noise, "interference": adversarial_interference}[kind]
+    makers: dict[str, Callable[..., StimulusSet]] = {
+        "noise": adversarial_noise,
+        "interference": adversarial_interference,
+    }
+    make = makers[kind]
     made = make(
         work.model,
         photographs(work),

@@ -26,6 +26,7 @@ COMMANDS = (
     "stimuli noise",
     "stimuli interference",
     "stimuli null",
+    "stimuli control",
     "fmri betas",
     "fmri patterns",
 )
@@ -111,6 +112,25 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
         assert made.returncode == (0 if kind == "noise" else 1), made.stderr  # 1: some did not meet the criterion
         table = read_table(tmp_path / kind / "stimuli.csv", required=["id", "confidence_png", "success", "why_not"])
         assert {one.stem for one in (tmp_path / kind / "png").iterdir()} == set(table["id"])
+    levels = ("--levels", 1, 2.5, "--png16")
+    making = ("stimuli", "control", "--kind", "blur", "--model", "alexnet", "--images", "photographs.csv")
+    done = neurometamer(*making, *levels, "--out", "controls", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = read_table(tmp_path / "controls" / "stimuli.csv", required=["control", "level", "psnr", "ssim"])
+    assert set(table["level"]) == {1.0, 2.5} and set(table["kind"]) == {"control"}
+    assert len(list((tmp_path / "controls" / "png16").iterdir())) == len(table)
+    assert "holds other stimuli" in bad_input(*making, "--out", "controls", cwd=tmp_path)
+    greedy = ("--method", "greedy", "--max-steps", 2, "--out", "greedy")
+    made = neurometamer("stimuli", "interference", *network, "--images", "photographs.csv", *greedy, cwd=tmp_path)
+    assert made.returncode == 1, made.stderr
+    assert set(read_table(tmp_path / "greedy" / "stimuli.csv", required=["accepted"])["tries"]) == {2}
+    assert "method" in bad_input(
+        "stimuli", "interference", *network, "--images", "photographs.csv", "--out", "greedy", cwd=tmp_path
+    )
+    attack = ("--kind", "pgd_linf", "--steps", 1, "--levels", 0.02, "--out", "pgd")
+    done = neurometamer("stimuli", "control", *network, "--images", "photographs.csv", *attack, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read_table(tmp_path / "pgd" / "stimuli.csv")["linf_8bit"].max() <= 5
     again = bad_input("stimuli", "noise", *network, "--images", "photographs.csv", "--out", "noise", cwd=tmp_path)
     assert "made otherwise" in again
 

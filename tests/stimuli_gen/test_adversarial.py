@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
-from neurometamer.store import InputError, read_table
+from neurometamer.store import InputError, generator, read_table
 from stimuli_gen import (
+    Progress,
     adversarial_interference,
     adversarial_noise,
     choose_targets,
@@ -171,3 +173,50 @@ def test_sixteen_real_photographs_hold_on_the_png(name, make, shared_data, reque
     table = confirm_saved(model, stimuli, tmp_path).table
     assert len(table) == 16 and table["success"].all(), table[["id", "steps", "confidence_png", "why_not"]]
     assert table["steps"].mean() < 60
+
+
+def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
+    """In the public code's own units: pixels of 0 to 255 minus the mean, rate and wanted rise as written there."""
+    references = some(photographs, 2)
+    rule = Progress(early=0.03, late=0.1, decay=0.01)
+    options = {"objective": "probability", "pull": 0, "noise_sd": 1 / 255, "batch_size": 2, "seed": 1}
+    made = adversarial_noise(lite0, references, progress_rule=rule, max_steps=1, **options)
+    own = torch.from_numpy(predict(lite0, references.images).argmax(axis=1))
+    mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
+    noise = np.stack([generator(1, "noise", one).standard_normal((3, 224, 224)) for one in made.ids])
+    start = torch.from_numpy((mean + noise / 255).clip(0, 1).astype(np.float32)).requires_grad_(True)
+    p = lite0.probabilities(start).gather(1, own[:, None])[:, 0]
+    (gradient,) = torch.autograd.grad(p.sum(), start)
+    g, p = gradient.double().numpy() / 255, p.detach().double().numpy()
+    wanted = np.minimum(0.03, 0.1 * (1 - p))
+    rate = np.minimum(1e12, wanted / (g**2).sum(axis=(1, 2, 3)))
+    centered = 255 * (start.detach().double().numpy() - mean)
+    expected = np.clip((centered + rate[:, None, None, None] * g) * 0.99 + 255 * mean, 0, 255)
+    # of the two iterates the likelier is kept: the one after the step, unless the step went wrong
+    moved = np.linalg.norm((expected - 255 * start.detach().numpy()).reshape(2, -1), axis=1)
+    after = np.linalg.norm((expected - 255 * made.images).reshape(2, -1), axis=1) / moved
+    # near the mean image this network's gradient is rough: a start that differs by 6e-8 changes it by 0.2 %
+    assert ((after < 0.02) | (np.abs(after - 1) < 0.02)).all() and (after < 0.02).any()
+
+    made = adversarial_noise(lite0, references, progress_rule=rule, max_steps=12, confidence=0.5, **options)
+    assert (made.table["confidence_png"] > 5 * p).all()
+    assert made.provenance["settings"]["progress"]["decay"] == 0.01
+    with pytest.raises(InputError, match="needs objective 'probability' and pull 0"):
+        adversarial_noise(lite0, references, progress_rule=rule)
+    with pytest.raises(InputError, match="decay in"):
+        Progress(decay=1.0)
+
+
+def test_targets_of_another_category(lite0, photographs):
+    own = choose_targets("own", photographs, lite0)
+    categories = {index: f"group {index % 3}" for index in range(900)}
+    chosen = choose_targets("another_category", photographs, lite0, 4, categories=categories)
+    assert chosen == choose_targets("another_category", photographs, lite0, 4, categories=categories)
+    assert all(categories[chosen[one]] != categories.get(own[one]) for one in own)
+    assert len(set(chosen.values())) > 10
+    with pytest.raises(InputError, match="needs categories"):
+        choose_targets("another_category", photographs, lite0)
+    with pytest.raises(InputError, match=r"class\(es\) 1000; .* 0 to 999"):
+        choose_targets("another_category", photographs, lite0, categories={1000: "a"})
+    with pytest.raises(InputError, match="no class of another category"):
+        choose_targets("another_category", photographs, lite0, categories=dict.fromkeys(range(1000), "all"))

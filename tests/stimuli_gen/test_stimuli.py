@@ -1,10 +1,22 @@
+import json
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from neurometamer.store import InputError
-from stimuli_gen import StimulusSet, concat_stimuli, read_stimuli, write_stimuli
+from stimuli_gen import (
+    StimulusSet,
+    concat_stimuli,
+    image_distances,
+    read_png16,
+    read_stimuli,
+    write_png16,
+    write_stimuli,
+)
+from stimuli_gen.stimuli import to_8bit
 
 
 def make(ids=("a", "b", "007"), kind="RE", **columns):
@@ -40,6 +52,64 @@ def test_pngs_show_the_rounded_images(tmp_path):
         for one, image in zip(stimuli.ids, images, strict=True):
             pixels = np.asarray(Image.open(tmp_path / "png" / f"{one}.png"))
             np.testing.assert_array_equal(pixels.transpose(2, 0, 1).astype(np.float32) / 255, image)
+
+
+def test_16_bit_pngs_read_back_exactly_also_by_others(tmp_path):
+    image = np.random.default_rng(0).random((3, 5, 7), dtype=np.float32)
+    image[:, 0, :2] = [0, 1]
+    levels = np.rint(image.astype(float) * 65535)
+    path = write_png16(tmp_path / "a.png", image)
+    back = read_png16(path)
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(np.rint(back.astype(float) * 65535), levels)
+    np.testing.assert_array_equal(read_png16(write_png16(tmp_path / "b.png", back)), back)
+    io = pytest.importorskip("torchvision.io")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torchvision means to give its decoders away
+        decoded = io.decode_image(str(path), mode=io.ImageReadMode.UNCHANGED)
+    assert str(decoded.dtype) == "torch.uint16"
+    np.testing.assert_array_equal(decoded.numpy(), levels)
+    eight = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+    assert np.abs(eight.astype(int) - levels // 256).max() <= 1  # viewers of 8 bits
+
+    data = path.read_bytes()
+    for broken in (data[:-20], data[:60] + b"x" + data[61:], b"GIF89a"):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match="not a 16-bit PNG of ours"):
+            read_png16(path)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+    with pytest.raises(InputError, match="other bits"):
+        read_png16(path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_png16(tmp_path / "none.png")
+
+
+def test_a_folder_holds_provenance_contact_sheet_and_16_bits_when_asked_for(tmp_path):
+    made = make()
+    write_stimuli(made, tmp_path, png16=True)
+    assert json.loads((tmp_path / "provenance.json").read_text()) == {"made": "here"}
+    for one, image in zip(made.ids, made.images, strict=True):
+        assert np.abs(read_png16(tmp_path / "png16" / f"{one}.png") - image).max() <= 0.5 / 65535 + 1e-7
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.size == (2 * 136, 2 * 150)
+        first = np.asarray(sheet)[4 : 4 + made.images.shape[2], 4 : 4 + made.images.shape[3]]
+    np.testing.assert_array_equal(first, to_8bit(made.images[0]).transpose(1, 2, 0))
+    write_stimuli(make([], kind="RE"), tmp_path / "empty")
+    assert not (tmp_path / "empty" / "contact_sheet.png").exists()
+
+
+def test_distances_are_those_of_scikit_image():
+    from skimage.metrics import peak_signal_noise_ratio
+
+    rng = np.random.default_rng(1)
+    image, reference = rng.random((2, 3, 20, 24), dtype=np.float32)
+    found = image_distances(image, reference)
+    seen = [np.rint(one * 255) / 255 for one in (image.astype(float), reference.astype(float))]
+    assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(seen[0], seen[1], data_range=1), rel=1e-6)
+    assert found["l2_8bit"] == pytest.approx(255 * np.linalg.norm(seen[0] - seen[1]), rel=1e-6)
+    same = image_distances(image, image)
+    assert same["psnr"] == np.inf and same["ssim"] == pytest.approx(1) and same["linf"] == 0
+    assert np.isnan(image_distances(image[:, :8], reference[:, :8])["ssim"])
 
 
 def test_select_keeps_the_order_asked_for(tmp_path):

@@ -1,0 +1,253 @@
+"""Limits on how far an image may go from its anchor: L2 and L∞ balls, and a mask of the pixels that may change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurometamer.store import InputError, digest, unknown_name
+from stimuli_gen.descent import Objective, box
+
+
+def project_l2(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
+    """Bring images back to the L2 balls around their anchors.
+
+    Parameters
+    ----------
+    images, anchors : Tensor
+        (b, 3, height, width).
+    radius : float
+        In the unit of the pixels.
+
+    Returns
+    -------
+    Tensor
+        The nearest point of each ball: a + d · min(1, radius / ‖d‖), d = image - anchor. Images inside stay
+        as they are.
+    """
+    change = images - anchors
+    norm = change.flatten(1).norm(dim=1)
+    outside = norm > radius
+    nearer = anchors + change * (radius / norm.clamp_min(radius)).view(-1, 1, 1, 1)
+    return torch.where(outside.view(-1, 1, 1, 1), nearer, images)
+
+
+def project_linf(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
+    """Bring images back to the L∞ balls around their anchors.
+
+    Parameters
+    ----------
+    images, anchors : Tensor
+        (b, 3, height, width).
+    radius : float
+        In the unit of the pixels.
+
+    Returns
+    -------
+    Tensor
+        The nearest point of each ball: every value clipped to anchor ± radius.
+    """
+    return torch.minimum(torch.maximum(images, anchors - radius), anchors + radius)
+
+
+BALLS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "none": lambda images, anchors, radius: images,
+    "l2": project_l2,
+    "linf": project_linf,
+}
+"""Name → (images, anchors, radius) → images in their balls."""
+
+
+def random_in_ball(random: np.random.Generator, shape: tuple[int, ...], ball: str, radius: float) -> np.ndarray:
+    """Draw a change of an image from a ball.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+        Of this image.
+    shape : tuple of int
+        (3, height, width).
+    ball : {"l2", "linf"}
+        Which.
+    radius : float
+        In the unit of the pixels.
+
+    Returns
+    -------
+    ndarray
+        float32, uniform over the ball.
+    """
+    if ball == "linf":
+        return random.uniform(-radius, radius, shape).astype(np.float32)
+    direction = random.standard_normal(shape)
+    length = radius * random.random() ** (1 / direction.size)
+    return (direction * (length / np.linalg.norm(direction))).astype(np.float32)
+
+
+def check_ball(ball: str, radius: float | None) -> None:
+    """Check that a ball and its radius go together.
+
+    Parameters
+    ----------
+    ball : str
+        See `BALLS`.
+    radius : float, optional
+        Above 0 for ``l2`` and ``linf``; not to be given for ``none``.
+
+    Raises
+    ------
+    InputError
+        When they do not.
+    """
+    if ball not in BALLS:
+        raise unknown_name("ball", ball, BALLS)
+    if ball == "none" and radius is not None:
+        raise InputError(f"a radius ({radius}) needs a ball: l2 or linf.")
+    if ball != "none" and not (radius is not None and 0 < radius < np.inf):
+        raise InputError(f"the {ball} ball needs a radius above 0, pixels in [0, 1], not {radius}.")
+
+
+def read_mask(mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size: tuple[int, int]) -> np.ndarray:
+    """Find the mask of one image.
+
+    Parameters
+    ----------
+    mask : ndarray, mapping of str to ndarray, or None
+        (height, width), True or 1 where pixels may change; one for all, or one for each reference id.
+    one : str
+        Reference id.
+    size : tuple of int
+        (height, width) of the images.
+
+    Returns
+    -------
+    ndarray
+        (1, height, width) float32 of 0 and 1; all 1 without a mask.
+
+    Raises
+    ------
+    InputError
+        When the image has no mask, or the mask another size, other values, or no pixel that may change.
+    """
+    if mask is None:
+        return np.ones((1, *size), dtype=np.float32)
+    if isinstance(mask, Mapping):
+        if one not in mask:
+            raise InputError(f"no mask for '{one}'; give one for each photograph.")
+        mask = mask[one]
+    values = np.asarray(mask)
+    if values.shape != size:
+        raise InputError(f"the mask of '{one}' is {values.shape}; it must be {size} (height, width).")
+    if not np.isin(values, (0, 1)).all() or not values.any():
+        raise InputError(f"the mask of '{one}' must hold 0 and 1 only, and at least one 1 (may change).")
+    return values.astype(np.float32)[None]
+
+
+def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read which pixels may change from an image file.
+
+    Parameters
+    ----------
+    path : path-like
+        Any image; light pixels (at least mid-grey) may change.
+
+    Returns
+    -------
+    ndarray
+        (height, width) bool.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L")) >= 128
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"the mask {path} cannot be read: {error}.") from error
+
+
+def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
+    """Hash masks as they were given.
+
+    Parameters
+    ----------
+    mask : ndarray or mapping of str to ndarray
+        See `read_mask`.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; the same for numbers and for truth values.
+    """
+    if isinstance(mask, Mapping):
+        return digest([[one, digest_masks(mask[one])] for one in sorted(mask)])
+    return digest(np.asarray(mask).astype(np.uint8))
+
+
+def linf_on_8_bits(radius: float) -> float:
+    """Shrink an L∞ radius to whole 8-bit levels, where rounding an 8-bit photograph's neighbor cannot leave the ball.
+
+    Parameters
+    ----------
+    radius : float
+        Pixels in [0, 1].
+
+    Returns
+    -------
+    float
+        The largest multiple of 1/255 that is not above the radius; radii below one level stay as they are.
+    """
+    levels = np.floor(radius * 255 + 1e-6)  # 8/255 as a float is not quite eight levels
+    return float(levels / 255) if levels else radius
+
+
+class Confined:
+    """An objective whose images stay in the mask and the ball around ``context["anchor"]``.
+
+    Parameters
+    ----------
+    objective : callable
+        See `stimuli_gen.descent.Objective`; its context holds ``anchor`` (3, height, width or broadcast) and ``mask``
+        (1, height, width).
+    ball : str
+        See `BALLS`.
+    radius : float
+        Of the ball.
+
+    Notes
+    -----
+    The loop's `project` sees images only, but the ball's centers are those of the images just evaluated: so the
+    evaluation leaves them for the projection of the same step.
+    """
+
+    def __init__(self, objective: Objective, ball: str, radius: float | None) -> None:
+        self._objective, self._ball, self._radius = objective, BALLS[ball], radius or 0.0
+        self._anchors = torch.zeros(())
+
+    def __call__(self, images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Evaluate the images with the anchor outside the mask, so that no gradient arises there."""
+        self._anchors, mask = context["anchor"], context["mask"]
+        return self._objective(torch.where(mask > 0, images, self._anchors), context)
+
+    def project(self, images: Tensor) -> Tensor:
+        """Project onto the ball, then onto what can be shown, which is nearer to every anchor that can be shown.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width), in the slots that were evaluated last.
+
+        Returns
+        -------
+        Tensor
+            In both sets.
+        """
+        return box(self._ball(images, self._anchors, self._radius))

@@ -1,0 +1,272 @@
+"""Adversarial interference (AI) by greedy random search, without gradients: the AI images of Zhang et al. (2021).
+
+References
+----------
+Zhang, C. et al. (2021). Frontiers in Neuroinformatics 15:677925, "Stimuli": noise from uniform(-5, 5) is added to
+every pixel and kept when the probability of the wrong label rises, until it is above .5. Not stated: pixel scale (0 to
+255 here), clipping, whether the channels share their noise, number of tries.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurometamer.store import (
+    InputError,
+    digest,
+    generator,
+    provenance,
+    read_hdf5_array,
+    read_hdf5_attributes,
+    write_hdf5,
+)
+from stimuli_gen.adversarial import (
+    check_photographs,
+    describe_adversarial,
+    judge_adversarial,
+)
+from stimuli_gen.descent import Descended, box, shown
+from stimuli_gen.staged import StagedModel, batch_shape
+from stimuli_gen.stimuli import StimulusSet
+from stimuli_gen.targets import choose_targets, refuse_own_class
+
+_SLACK = 1e-4
+"""Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes and devices."""
+
+
+def greedy_interference(
+    model: StagedModel,
+    references: StimulusSet,
+    *,
+    target: str | int | Mapping[str, Any] = "random",
+    confidence: float = 0.5,
+    amplitude: float = 5.0,
+    shared_channels: bool = False,
+    max_tries: int = 20_000,
+    seed: int = 0,
+    batch_size: int = 8,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> StimulusSet:
+    """Make adversarial interference by trial and error: add noise, keep it when the wrong class gets likelier.
+
+    One candidate at a time for each image. Images run side by side, each with its own generator, and do not
+    influence each other.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Photographs; one AI image is made of each, with the id ``<reference id>_AI``.
+    target : str, int or mapping
+        See `stimuli_gen.choose_targets`; never the network's own class of the photograph.
+    confidence : float
+        An image is finished when the probability of the target is above this, float and 8-bit version alike.
+    amplitude : float
+        Noise is uniform between minus and plus this, in levels of 0 to 255.
+    shared_channels : bool
+        One draw a pixel for all three channels (grey noise), or one a channel. The paper leaves it open.
+    max_tries : int
+        Candidates after which an image is given up; it stays in the set with ``success = False``. Not stated in the
+        paper.
+    seed : int
+        Of noise and random targets.
+    batch_size : int
+        Images side by side; rounded up by `stimuli_gen.staged.batch_shape`.
+    resume : path-like, optional
+        Folder for finished images, to go on after an interruption.
+    progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    StimulusSet
+        Kind ``AI``, columns as for `stimuli_gen.adversarial_interference`, and ``tries`` and ``accepted``; ``steps``
+        is the number of tries.
+
+    Raises
+    ------
+    InputError
+        When the references are not photographs of the network's input size, or a setting is wrong.
+    """
+    settings = {
+        "kind": "AI", "method": "greedy", "confidence": confidence, "amplitude": amplitude,
+        "shared_channels": shared_channels, "max_tries": max_tries, "seed": seed,
+    }  # fmt: skip
+    check_photographs(model, references)
+    if not (0 < confidence < 1 and 0 < amplitude < 255 and max_tries >= 1):
+        raise InputError(
+            f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between 0 and 255, "
+            f"and max_tries ({max_tries}) at least 1."
+        )
+    targets = choose_targets(target, references, model, seed)
+    refuse_own_class(model, references, targets)
+    place = {one: row for row, one in enumerate(references.ids)}
+
+    def _photograph(one: str) -> np.ndarray:
+        return references.images[slice(place[one], place[one] + 1)][0]
+
+    search = _Search(
+        model=model, targets=targets, settings=settings, photograph=_photograph,
+        keys={one: digest(settings, model.digest, one, targets[one], _photograph(one)) for one in references.ids},
+        folder=None if resume is None else Path(resume),
+    )  # fmt: skip
+    found = _run(search, references.ids, batch_shape(batch_size), progress)
+    made = {one: result for one, (result, _) in found.items()}
+    anchors = {one: _photograph(one) for one in references.ids}
+    table = describe_adversarial(model, references, targets, settings, made, anchors).assign(
+        tries=[made[one].steps for one in references.ids], accepted=[found[one][1] for one in references.ids]
+    )
+    told = provenance(
+        settings, model=model.name, weights=model.weights, model_digest=model.digest,
+        references=references.digest, targets=dict(targets), device=model.device.type,
+    )  # fmt: skip
+    images = np.stack([made[one].image for one in references.ids])
+    return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """What all images of one search share."""
+
+    model: StagedModel
+    targets: Mapping[str, int]
+    settings: Mapping[str, Any]
+    photograph: Callable[[str], np.ndarray]
+    keys: Mapping[str, str]
+    folder: Path | None
+
+    def noise(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw one candidate's noise, in [0, 1] pixels: (3, height, width), or (1, height, width) when shared."""
+        channels = 1 if self.settings["shared_channels"] else 3
+        drawn = random.random((channels, *shape[1:]), dtype=np.float32)
+        return (2 * drawn - 1) * np.float32(self.settings["amplitude"] / 255)
+
+    def read(self, one: str) -> tuple[Descended, int] | None:
+        """Read a finished image; None when it is not there or cannot be read."""
+        if self.folder is None:
+            return None
+        path = self.folder / f"{self.keys[one]}.h5"
+        try:
+            told = read_hdf5_attributes(path)["result"]
+            accepted = told.pop("accepted")
+            return Descended(image=read_hdf5_array(path, "image"), **told), accepted
+        except (InputError, KeyError, TypeError):
+            return None
+
+    def write(self, one: str, result: Descended, accepted: int) -> None:
+        """Write a finished image atomically."""
+        if self.folder is None:
+            return
+        told = {name: getattr(result, name) for name in ("score", "score_shown", "steps", "reached")}
+        path = self.folder / f"{self.keys[one]}.h5"
+        write_hdf5(
+            path, arrays={"image": result.image}, attributes={"result": told | {"accepted": accepted}, "id": one}
+        )
+
+
+@dataclass(kw_only=True)
+class _Slot:
+    """A place of the batch, lent to one image; with the id None it is computed and ignored."""
+
+    one: str | None = None
+    random: np.random.Generator | None = None
+    tries: int = 0
+    accepted: int = 0
+
+
+def _run(
+    search: _Search, ids: tuple[str, ...], n_slots: int, progress: Callable[[int, int], None] | None
+) -> dict[str, tuple[Descended, int]]:
+    done = {one: found for one in ids if (found := search.read(one)) is not None}
+    queue = deque(one for one in ids if one not in done)
+    if progress is not None and done:
+        progress(len(done), len(ids))
+    slots = [_Slot() for _ in range(n_slots)]
+    device = search.model.device
+    images = torch.zeros((n_slots, 3, *search.model.preprocessing.size), device=device)
+    target = torch.zeros(n_slots, dtype=torch.long, device=device)
+    best = torch.full((n_slots,), -torch.inf, device=device)  # log P(wrong): rises where P does, and is finer
+    with torch.no_grad():
+        while queue or any(slot.one for slot in slots):
+            for place, slot in enumerate(slots):
+                if slot.one is None and queue:
+                    _lend(search, slot, queue.popleft())
+                    images[place] = torch.from_numpy(search.photograph(slot.one)).to(images)  # type: ignore[arg-type]
+                    target[place], best[place] = search.targets[slot.one], -torch.inf  # type: ignore[index]
+            candidates = box(images + _noise(search, slots, images))
+            score = _log_probability(search.model, candidates, target)
+            _check_finite(slots, score)
+            better = score > best
+            images = torch.where(better.view(-1, 1, 1, 1), candidates, images)
+            best = torch.where(better, score, best)
+            for one, result in _finished(search, slots, images, target, best, better.tolist()).items():
+                search.write(one, *result)
+                done[one] = result
+                if progress is not None:
+                    progress(len(done), len(ids))
+    return {one: done[one] for one in ids}
+
+
+def _lend(search: _Search, slot: _Slot, one: str) -> None:
+    """Give a place to an image. Its first candidate is the photograph itself, without noise: the score to beat."""
+    slot.one, slot.tries, slot.accepted = one, -1, -1
+    slot.random = generator(search.settings["seed"], "greedy", f"{one}_AI")
+
+
+def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
+    noise = np.zeros(tuple(images.shape), dtype=np.float32)
+    for place, slot in enumerate(slots):
+        if slot.random is not None and slot.tries >= 0:
+            noise[place] = search.noise(slot.random, tuple(images.shape[1:]))
+    return torch.from_numpy(noise).to(images)
+
+
+def _log_probability(model: StagedModel, images: Tensor, target: Tensor) -> Tensor:
+    return model.logits(images).log_softmax(dim=1).gather(1, target[:, None])[:, 0]
+
+
+def _check_finite(slots: list[_Slot], score: Tensor) -> None:
+    for slot, value in zip(slots, score.tolist(), strict=True):
+        if slot.one is not None and not np.isfinite(value):
+            raise InputError(
+                f"the probability of '{slot.one}' is not a number at try {slot.tries + 1}; check the network with "
+                "check_model. Finished images are kept."
+            )
+
+
+def _finished(
+    search: _Search, slots: list[_Slot], images: Tensor, target: Tensor, best: Tensor, better: list[bool]
+) -> dict[str, tuple[Descended, int]]:
+    """Count the try; return the images whose target is likely enough once rounded to 8 bits, or that have no tries."""
+    wanted = search.settings["confidence"] + (1 - search.settings["confidence"]) * _SLACK
+    score = best.exp().tolist()
+    for slot, kept in zip(slots, better, strict=True):
+        slot.tries, slot.accepted = slot.tries + 1, slot.accepted + kept
+    late = [slot.tries >= search.settings["max_tries"] for slot in slots]
+    ask = [slot.one is not None and (out or (kept and value > wanted))
+           for slot, out, kept, value in zip(slots, late, better, score, strict=True)]  # fmt: skip
+    if not any(ask):
+        return {}
+    score_shown = _log_probability(search.model, shown(images), target).exp().tolist()
+    finished = {}
+    for place, slot in enumerate(slots):
+        reached = min(score[place], score_shown[place]) > wanted
+        if slot.one is not None and ask[place] and (reached or late[place]):
+            result = Descended(
+                image=images[place].cpu().numpy().copy(), score=score[place], score_shown=score_shown[place],
+                steps=slot.tries, reached=reached,
+            )  # fmt: skip
+            finished[slot.one] = (result, slot.accepted)
+            slot.one, slot.random = None, None
+    return finished

@@ -1,0 +1,221 @@
+"""Projected gradient descent (PGD): the strongest change within a ball, as a measure of how robust a network is.
+
+References
+----------
+Mądry, A., Makelov, A., Schmidt, L., Tsipras, D. & Vladu, A. (2018). Towards deep learning models resistant to
+adversarial attacks. ICLR.
+Feather, J. et al. (2023). Nature Neuroscience 26, 2017-2034: untargeted, 64 steps of a quarter of the radius, L2
+radius 3 and L∞ radius 4/255, pixels in [0, 1].
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from neurometamer.store import digest, generator, provenance, unknown_name
+from stimuli_gen.adversarial import check_photographs
+from stimuli_gen.balls import BALLS, Confined, check_ball, digest_masks, linf_on_8_bits, random_in_ball, read_mask
+from stimuli_gen.descent import Descended, Objective, Start, descend
+from stimuli_gen.staged import StagedModel, predict
+from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
+from stimuli_gen.targets import choose_targets, refuse_own_class
+
+ATTACKS: Mapping[str, tuple[str, float, str]] = {"pgd_l2": ("l2", 3.0, "l2"), "pgd_linf": ("linf", 4 / 255, "sign")}
+"""Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.descent.STEP_RULES`."""
+
+
+def attack_images(
+    model: StagedModel,
+    references: StimulusSet,
+    attack: str = "pgd_linf",
+    *,
+    radius: float | None = None,
+    target: str | int | Mapping[str, Any] | None = None,
+    label: str | int | Mapping[str, Any] = "own",
+    steps: int = 64,
+    step_size: float | None = None,
+    random_start: bool = True,
+    stop_early: bool = False,
+    mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> StimulusSet:
+    """Change photographs within a ball so that a network errs, by projected gradient steps on the cross-entropy.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Photographs; one image is made of each, with the id ``<reference id>_<attack>``.
+    attack : {"pgd_l2", "pgd_linf"}
+        L2 ball with L2-normalized steps, or L∞ ball with sign steps.
+    radius : float, optional
+        Of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
+    target : str, int or mapping, optional
+        Class to reach, see `stimuli_gen.choose_targets`; untargeted by default: away from `label`.
+    label : str, int or mapping
+        The right class, for untargeted attacks; by default the network's own choice for the photograph.
+    steps : int
+        Number of steps.
+    step_size : float, optional
+        By default a quarter of the radius.
+    random_start : bool
+        Start at a random point of the ball (uniform over it) rather than at the photograph.
+    stop_early : bool
+        Finish an image as soon as it errs, float and 8-bit versions alike, instead of taking all steps.
+    mask : ndarray or mapping of str to ndarray, optional
+        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly as they are.
+    seed : int
+        Of random starts and random targets; each image has its own generator.
+    batch_size : int
+        See `stimuli_gen.descent.descend`.
+    resume : path-like, optional
+        Folder for finished images, to go on after an interruption.
+    progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    StimulusSet
+        Kind ``control``, with label or target, what the network says to the 8-bit image, ``success`` (it errs as
+        wanted), and the distances of `stimuli_gen.image_distances`. The float image is in the ball. The 8-bit image
+        of an 8-bit photograph is in the L∞ ball too: a radius of at least 1/255 is lowered to whole levels for that.
+        In the L2 ball it is only up to rounding, which adds at most half a level a value; compare ``l2_8bit`` with
+        ``radius_8bit``.
+
+    Raises
+    ------
+    InputError
+        When a setting, a class or a mask is wrong.
+    """
+    if attack not in ATTACKS:
+        raise unknown_name("attack", attack, ATTACKS)
+    ball, default, step_rule = ATTACKS[attack]
+    asked = default if radius is None else radius
+    check_ball(ball, asked)
+    radius = linf_on_8_bits(asked) if ball == "linf" else asked
+    size = model.preprocessing.size
+    check_photographs(model, references)
+    classes = choose_targets(label if target is None else target, references, model, seed)
+    masks = {one: read_mask(mask, one, size) for one in references.ids}
+    settings: dict[str, Any] = {
+        "control": attack, "radius": radius, "radius_asked": asked, "targeted": target is not None, "steps": steps,
+        "step_size": radius / 4 if step_size is None else step_size, "random_start": random_start,
+        "stop_early": stop_early, "seed": seed,
+    }  # fmt: skip
+    if target is not None:
+        refuse_own_class(model, references, classes)
+    place = {one: row for row, one in enumerate(references.ids)}
+
+    def _prepare(one: str) -> Start:
+        photograph = references.images[slice(place[one], place[one] + 1)][0]
+        image = photograph
+        if random_start:
+            drawn = masks[one] * random_in_ball(generator(seed, attack, one), photograph.shape, ball, radius)
+            image = _confine(photograph + drawn, photograph, ball, radius)
+        return Start(image=image, context={"class": np.array(classes[one]), "anchor": photograph, "mask": masks[one]})
+
+    confined = Confined(_objective(model, targeted=target is not None), ball, radius)
+    made = descend(
+        confined,
+        references.ids,
+        _prepare,
+        threshold=_ANY if stop_early else float("inf"),
+        step_size=settings["step_size"],
+        max_steps=steps,
+        step_rule=step_rule,
+        project=confined.project,
+        keep="last",
+        batch_size=batch_size,
+        device=model.device,
+        keys={
+            one: digest(settings, model.digest, one, classes[one], masks[one], _prepare(one).context["anchor"])
+            for one in references.ids
+        },
+        resume=resume,
+        progress=progress,
+    )
+    told = provenance(
+        settings, model=model.name, weights=model.weights, model_digest=model.digest, references=references.digest,
+        classes=classes, mask=None if mask is None else digest_masks(mask), device=model.device.type,
+    )  # fmt: skip
+    images = np.stack([made[one].image for one in references.ids])
+    table = _describe(model, references, classes, settings, made, images)
+    return StimulusSet(images=images, table=table, provenance=told)
+
+
+_ANY = float(np.finfo(np.float32).tiny)
+"""The least margin that counts as an error of the network."""
+
+
+def _confine(image: np.ndarray, anchor: np.ndarray, ball: str, radius: float) -> np.ndarray:
+    """Put a start, which is in the ball up to rounding, into the ball and into [0, 1]."""
+    here, center = torch.from_numpy(image)[None], torch.from_numpy(anchor)[None]
+    return BALLS[ball](here, center, radius).clamp(0, 1)[0].numpy()
+
+
+def _objective(model: StagedModel, *, targeted: bool) -> Objective:
+    """Lower the log-probability of the label, or raise that of the target; the score is the margin in logits."""
+    sign = -1.0 if targeted else 1.0
+
+    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        logits, index = model.logits(images), context["class"][:, None]
+        others = logits.detach().scatter(1, index, -torch.inf).amax(dim=1)
+        margin = others - logits.detach().gather(1, index)[:, 0]
+        return sign * logits.log_softmax(dim=1).gather(1, index)[:, 0], sign * margin
+
+    return evaluate
+
+
+def _describe(
+    model: StagedModel,
+    references: StimulusSet,
+    classes: Mapping[str, int],
+    settings: Mapping[str, Any],
+    made: Mapping[str, Descended],
+    images: np.ndarray,
+) -> pd.DataFrame:
+    found = predict(model, from_8bit(to_8bit(images))).astype(np.float64)
+    top, targeted = found.argmax(axis=1), settings["targeted"]
+    rows = []
+    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
+        index = classes[one]
+        success = bool((top[row] == index) == targeted)
+        name = model.class_names[index]
+        rows.append(
+            {
+                "id": f"{one}_{settings['control']}",
+                "kind": "control",
+                "reference_id": one,
+                "category": category,
+                "control": settings["control"],
+                "level": settings["radius"],
+                "targeted": str(targeted),
+                "class_index": index,
+                "class_name": name,
+                "class_probability_png": found[row, index],
+                "margin_float": made[one].score,
+                "top1_index": top[row],
+                "top1_name": model.class_names[top[row]],
+                "steps": made[one].steps,
+                "success": success,
+                "why_not": "" if success else f"the network {'does not say' if targeted else 'still says'} '{name}'",
+                "seed": settings["seed"],
+                "model": model.name,
+                "weights": model.weights,
+                "radius_8bit": 255 * settings["radius"],
+                **image_distances(images[row], references.images[slice(row, row + 1)][0]),
+                "note": "" if model.trained else "untrained network",
+            }
+        )
+    return pd.DataFrame(rows)

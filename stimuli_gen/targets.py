@@ -1,0 +1,158 @@
+"""Which class an adversarial image shall be given by the network."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from neurometamer.store import InputError, generator, name_ids, read_table
+from stimuli_gen.staged import StagedModel, predict
+from stimuli_gen.stimuli import StimulusSet
+
+TARGET_RULES = ("own", "random", "least_likely", "another_category", "given")
+
+
+def choose_targets(
+    rule: str | int | Mapping[str, Any],
+    references: StimulusSet,
+    model: StagedModel,
+    seed: int = 0,
+    categories: Mapping[int, str] | None = None,
+) -> dict[str, int]:
+    """Choose the class that each adversarial image shall be given by the network.
+
+    Parameters
+    ----------
+    rule : str, int or mapping
+        ``"own"``: the network's own first choice for the photograph; ``"random"``: any other class, drawn for each
+        photograph from its own generator; ``"least_likely"``; ``"another_category"``: a random class whose category
+        is another than that of the network's own first choice; ``"given"``: the column ``target`` of the table;
+        a class index or name, for all; a CSV file with the columns ``id`` and ``target``; or a mapping id → class.
+    references : StimulusSet
+        Photographs.
+    model : StagedModel
+        The network.
+    seed : int
+        Of ``"random"`` and ``"another_category"``.
+    categories : mapping of int to str, optional
+        Class index → category (such as one of 16 entry-level categories), for ``"another_category"``; classes
+        without a category are never chosen.
+
+    Returns
+    -------
+    dict of str to int
+        Reference id → class index, in the order of `references`.
+
+    Raises
+    ------
+    InputError
+        When a class is unknown or out of range, or ids are missing, repeated or unknown.
+    """
+    ids = references.ids
+    if isinstance(rule, str) and rule in ("own", "random", "least_likely"):
+        return _targets_by_network(rule, references, model, seed)
+    if isinstance(rule, str) and rule == "another_category":
+        return _of_another_category(categories, references, model, seed)
+    if isinstance(rule, str) and rule == "given":
+        if "target" not in references.table.columns:
+            raise InputError("target 'given' needs the column target in the table of photographs; it has none.")
+        rule = dict(zip(ids, references.table["target"], strict=True))
+    elif isinstance(rule, str) and (rule.lower().endswith((".csv", ".tsv"))):
+        table = read_table(rule, required=("id", "target"))
+        if table["id"].duplicated().any():
+            raise InputError(f"{rule} names id(s) more than once: {name_ids(table['id'][table['id'].duplicated()])}.")
+        rule = dict(zip(table["id"], table["target"], strict=True))
+    if not isinstance(rule, Mapping):
+        rule = dict.fromkeys(ids, rule)
+    if missing := [one for one in ids if one not in rule]:
+        raise InputError(f"no target for the photograph(s) {name_ids(missing)}; add a row for each.")
+    if unknown := [one for one in rule if one not in set(ids)]:
+        raise InputError(f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: {name_ids(ids)}.")
+    return {one: _class_index(rule[one], one, model) for one in ids}
+
+
+def _targets_by_network(rule: str, references: StimulusSet, model: StagedModel, seed: int = 0) -> dict[str, int]:
+    found = predict(model, references.images)
+    own, least = found.argmax(axis=1), found.argmin(axis=1)
+    if rule == "random":
+        draws = [int(generator(seed, "target", one).integers(model.n_classes - 1)) for one in references.ids]
+        chosen = [draw + (draw >= first) for draw, first in zip(draws, own, strict=True)]  # skip the own class
+    else:
+        chosen = list(own if rule == "own" else least)
+    return {one: int(target) for one, target in zip(references.ids, chosen, strict=True)}
+
+
+def _of_another_category(
+    categories: Mapping[int, str] | None, references: StimulusSet, model: StagedModel, seed: int
+) -> dict[str, int]:
+    """Draw a class of another category than that of the network's own choice, over classes, not over categories."""
+    if not categories:
+        raise InputError("target 'another_category' needs categories: class index → category.")
+    if wrong := [one for one in categories if not 0 <= one < model.n_classes]:
+        raise InputError(
+            f"categories name the class(es) {name_ids(wrong)}; {model.name} has the classes 0 to {model.n_classes - 1}."
+        )
+    own = predict(model, references.images).argmax(axis=1)
+    chosen = {}
+    for one, first in zip(references.ids, own, strict=True):
+        others = [
+            index for index in sorted(categories) if index != first and categories[index] != categories.get(int(first))
+        ]
+        if not others:
+            raise InputError(f"no class of another category than '{categories.get(int(first))}' for '{one}'.")
+        chosen[one] = others[int(generator(seed, "target", one).integers(len(others)))]
+    return chosen
+
+
+def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
+    """Find a class by index or by its exact name."""
+    text = str(asked).strip()
+    places = [i for i, name in enumerate(model.class_names) if name == text]
+    if len(places) > 1:
+        raise InputError(f"target '{text}' of '{stimulus_id}' names {len(places)} classes; use an index: {places}.")
+    if places:
+        return places[0]
+    try:
+        number = float(text)
+    except ValueError:
+        near = difflib.get_close_matches(text, model.class_names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        rules = ", ".join(TARGET_RULES)
+        raise InputError(
+            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index from 0 to "
+            f"{model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns id and target."
+        ) from None
+    if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
+        raise InputError(
+            f"target {text} of '{stimulus_id}' is out of range; "
+            f"{model.name} has the classes 0 to {model.n_classes - 1}."
+        )
+    return int(number)
+
+
+def refuse_own_class(model: StagedModel, references: StimulusSet, targets: Mapping[str, int]) -> None:
+    """Check that no target is what the network says anyhow.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    references : StimulusSet
+        Photographs.
+    targets : mapping of str to int
+        Reference id → class.
+
+    Raises
+    ------
+    InputError
+        When one is; the message names the photographs.
+    """
+    own = _targets_by_network("own", references, model)
+    if same := [one for one in references.ids if own[one] == targets[one]]:
+        raise InputError(
+            f"the target is the network's own class for {name_ids(same)}; interference needs a wrong class: "
+            "choose another, or the target 'random'."
+        )

@@ -1,0 +1,134 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from neurometamer.store import InputError, generator
+from stimuli_gen import confirm_saved, greedy_interference, predict, read_stimuli, stage_model, write_stimuli
+from stimuli_gen.regular import Preprocessing
+
+IDS = ["camera", "motorcycle", "moon"]
+
+
+class Small(torch.nn.Module):
+    """A smooth classifier of 4 classes that a search can fool within some hundred tries."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3 * 6 * 6, 4)
+        with torch.no_grad():
+            random = np.random.default_rng(0)
+            self.layer.weight.copy_(torch.from_numpy(2 * random.standard_normal((4, 108))))
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+
+@pytest.fixture(scope="module")
+def small():
+    wanted = Preprocessing(size=(6, 6), resize=6, interpolation="bilinear", mean=(0.5,) * 3, std=(1.0,) * 3)
+    return stage_model(
+        Small(), stages={"layer": "layer"}, preprocessing=wanted, class_names=["a", "b", "c", "d"], name="small",
+        weights="", trained=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def references(photographs):
+    levels = np.random.default_rng(3).integers(60, 200, (3, 3, 6, 6))
+    return replace(photographs.select(ids=IDS), images=(levels / 255).astype(np.float32))
+
+
+def by_hand(model, image, target, one, *, confidence, seed, shared=False):
+    """The procedure as the paper tells it, one image, one candidate at a time."""
+    random = generator(seed, "greedy", f"{one}_AI")
+
+    def probability(picture):
+        return torch.log_softmax(model.logits(torch.from_numpy(picture)[None].repeat(4, 1, 1, 1)), 1)[0, target].item()
+
+    tries = accepted = 0
+    best = probability(image)
+    while np.exp(best) <= confidence or np.exp(probability(np.rint(image * 255) / np.float32(255))) <= confidence:
+        drawn = random.random((1 if shared else 3, 6, 6), dtype=np.float32)
+        candidate = np.clip(image + (2 * drawn - 1) * np.float32(5 / 255), 0, 1)
+        tries += 1
+        if (found := probability(candidate)) > best:
+            image, best, accepted = candidate, found, accepted + 1
+    return image, tries, accepted
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_search_is_that_of_the_paper_whatever_the_company(small, references, shared, tmp_path):
+    options = {"seed": 2, "batch_size": 4, "target": "least_likely", "shared_channels": shared}
+    made = greedy_interference(small, references, **options)
+    table = made.table
+    assert made.ids == tuple(f"{one}_AI" for one in IDS)
+    for row, one in enumerate(IDS):
+        index = table["target_index"][row]
+        image, tries, accepted = by_hand(
+            small, references.images[row], index, one, confidence=0.5 + 0.5e-4, seed=2, shared=shared
+        )
+        assert (table["tries"][row], table["accepted"][row]) == (tries, accepted)
+        np.testing.assert_allclose(made.images[row], image, atol=1e-6)
+        change = made.images[row] - references.images[row]
+        assert np.allclose(change, change[:1], atol=1e-6) == shared
+    assert table["success"].all() and (table["confidence_png"] > 0.5).all()
+    assert (table["top1_index"] == table["target_index"]).all() and (table["accepted"] < table["tries"]).all()
+    backwards = greedy_interference(small, references.select(ids=IDS[::-1]), **(options | {"batch_size": 4}))
+    np.testing.assert_array_equal(backwards.images[::-1], made.images)
+
+    write_stimuli(made, tmp_path)
+    confirmed = confirm_saved(small, read_stimuli(tmp_path), tmp_path).table
+    assert confirmed["success"].all() and confirmed["confirmed"].all()
+
+
+def test_finished_images_are_kept_and_given_up_ones_explained(small, references, tmp_path):
+    options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
+    whole = greedy_interference(small, references, **options)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, total):
+        if done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        greedy_interference(small, references, resume=tmp_path, progress=kill, **options)
+    assert len(list(tmp_path.iterdir())) == 2
+    heard = []
+    resumed = greedy_interference(
+        small, references, resume=tmp_path, progress=lambda *told: heard.append(told), **options
+    )
+    assert heard == [(2, 3), (3, 3)]
+    assert resumed.digest == whole.digest
+
+    short = greedy_interference(small, references, **(options | {"max_tries": 3})).table
+    assert (short["tries"] == 3).all() and not short["success"].any()
+    assert short["why_not"].str.contains("after 3 steps, below 0.5").all()
+
+
+def test_probability_of_a_trained_network_only_rises(lite0, photographs):
+    references = photographs.select(ids=IDS[:2])
+    made = [greedy_interference(lite0, references, max_tries=tries, batch_size=2, target="random") for tries in (1, 6)]
+    assert (made[1].table["confidence_float"] >= made[0].table["confidence_float"]).all()
+    assert (made[1].table["accepted"] >= 1).all()
+    start = predict(lite0, references.images)[[0, 1], made[1].table["target_index"].to_numpy(int)]
+    assert (made[1].table["confidence_float"] > start).all()
+    change = np.abs(made[1].images - references.images).max(axis=(1, 2, 3))
+    assert (change <= made[1].table["accepted"] * 5 / 255 + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"confidence": 1.0}, "confidence .* between 0 and 1"),
+        ({"amplitude": 0}, "amplitude .* between 0 and 255"),
+        ({"max_tries": 0}, "at least 1"),
+        ({"target": "own"}, "network's own class"),
+    ],
+)
+def test_bad_settings_are_refused(small, references, options, match):
+    with pytest.raises(InputError, match=match):
+        greedy_interference(small, references, **options)
