@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "encode_files",
             "make_patterns",
             "make_rdms",
+            "make_metamers",
             "make_stimuli",
             "read_images",
         ],

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "depth": ["depth_units", "resolve_stage"],
         "descent": ["descend"],
         "lowlevel": ["gabor_energy", "luminance", "pixel_features"],
-        "matching": ["match_stages"],
+        "matching": ["at_size", "match_stages"],
         "metamers": ["confirm_metamers", "model_metamers"],
         "recipes": ["PRESETS", "Penalty", "Recipe"],
         "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],

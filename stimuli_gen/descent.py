@@ -263,12 +263,20 @@ def descend(
             if progress is not None:
                 progress(len(done), len(ids))
         direction = OPTIMIZERS[optimizer](STEP_RULES[step_rule](gradient), slots.steps, slots.state)
-        length = _per_image([step_size(n) for n in slots.steps], direction) if callable(step_size) else step_size
+        length = _lengths(step_size, slots.steps, max_steps, direction)
         moved = slots.images - length * direction
         slots.images = project(moved if confine is None else confine(moved, slots.context))
         slots.steps = [steps + 1 for steps in slots.steps]
         slots.refill([one if one not in done else None for one in slots.ids])
     return {one: done[one] for one in ids}
+
+
+def _lengths(
+    step_size: float | Callable[[int], float], steps: Sequence[int], max_steps: int, like: Tensor
+) -> float | Tensor:
+    if not callable(step_size):
+        return step_size
+    return _per_image([step_size(min(one, max_steps - 1)) for one in steps], like)  # empty slots count on
 
 
 def _check_settings(

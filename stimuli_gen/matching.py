@@ -14,7 +14,7 @@ from neurometamer.store import InputError, duplicates, name_ids
 from stimuli_gen.depth import resolve_stage, run_order
 from stimuli_gen.descent import Objective
 from stimuli_gen.recipes import Penalty, Recipe
-from stimuli_gen.staged import StagedModel
+from stimuli_gen.staged import StagedModel, check_model
 
 Stage = str | float
 Stages = Stage | Sequence[Stage]
@@ -192,7 +192,7 @@ def match_stages(
     sizes = {one.name: one.preprocessing.size for one in networks}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
-        raise InputError(f"networks see images of different sizes ({told}); give them one size.")
+        raise InputError(f"networks see images of different sizes ({told}); give them one size (at_size).")
     if len({str(one.device) for one in networks}) > 1:
         raise InputError("networks are on different devices; load them on one.")
     if isinstance(stage, Mapping):
@@ -227,6 +227,37 @@ def _match(model: StagedModel, stage: Stages, weights: Sequence[float] | None, s
 
 def _is_relu(model: StagedModel, path: str) -> bool:
     return path in dict(model.network.named_modules()) and isinstance(model.network.get_submodule(path), nn.ReLU)
+
+
+def at_size(model: StagedModel, size: int) -> StagedModel:
+    """Let a network see images of another size, so that networks of a set see the same one.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; most convolutional ones take any size.
+    size : int
+        Height and width in pixels.
+
+    Returns
+    -------
+    StagedModel
+        The same network; photographs are resized in proportion before they are cropped.
+
+    Raises
+    ------
+    InputError
+        When the network takes no such images.
+    """
+    old = model.preprocessing
+    resized = replace(old, size=(size, size), resize=max(size, round(old.resize * size / min(old.size))))
+    changed = replace(model, preprocessing=resized)
+    try:
+        check_model(changed)
+    except (RuntimeError, AssertionError, ValueError) as error:  # whatever its layers say to another size
+        told = str(error).splitlines()[0]
+        raise InputError(f"{model.name} cannot see {size} x {size} pixels ({told}); choose another size.") from error
+    return changed
 
 
 def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequence[Penalty] = ()) -> list[Objective]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.store import InputError, name_ids, read_table, unknown_name, write_table
+from neurometamer.store import InputError, digest, name_ids, read_table, unknown_name, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def make_stimuli(
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing).select(kind="RE")
     out = Path(out)
-    _refuse_others(out, network, photographs, {**options, "seed": seed})
+    _refuse_others(out, network.digest, photographs, {**options, "seed": seed})
     made = make(
         network,
         photographs,
@@ -134,7 +134,108 @@ def make_stimuli(
     return judged.table
 
 
-def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
+def make_metamers(
+    models: str | Sequence[str],
+    *,
+    stage: str,
+    images: str | Path,
+    out: str | Path,
+    preset: str = "feather2023",
+    weights: str = "default",
+    image_size: int | None = None,
+    device: str = "auto",
+    batch_size: int = 8,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Make metamers of photographs for one network or a set, write them, and judge the written PNG files.
+
+    Parameters
+    ----------
+    models : str or sequence of str
+        Names of networks.
+    stage : str
+        A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or ``"NAME=STAGE"`` for
+        each network, between commas.
+    images : path-like
+        Folder of photographs, or CSV with the column ``file``.
+    out : path-like
+        Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
+    preset : {"feather2023", "boehm2025", "fast"}
+        See `stimuli_gen.recipes.PRESETS`.
+    weights : str
+        See `neurometamer.zoo.load_model`; a file is for one network.
+    image_size : int, optional
+        Height and width in pixels that every network shall see; needed where networks of a set were made for
+        different sizes. By default each its own.
+    device : str
+        See `neurometamer.zoo.load_model`.
+    batch_size : int
+        Images at once.
+    seed : int
+        Of everything random.
+    progress : callable, optional
+        Hears (images done, images).
+    **options : object
+        Other settings of `stimuli_gen.model_metamers`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table that was written, one row an image.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used, or the folder holds images made otherwise.
+
+    Notes
+    -----
+    Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
+    """
+    from neurometamer.zoo import load_model
+    from stimuli_gen.matching import at_size, match_stages
+    from stimuli_gen.metamers import confirm_metamers, model_metamers
+    from stimuli_gen.stimuli import write_stimuli
+
+    names = [models] if isinstance(models, str) else list(models)
+    if len(names) > 1 and weights not in ("default", "random"):
+        raise InputError("a weights file is for one network; make a set with 'default' or 'random' weights.")
+    networks = [load_model(name, weights=weights, device=device, seed=seed) for name in names]
+    if image_size is not None:
+        networks = [at_size(one, image_size) for one in networks]
+    stages = _stage_by_network(stage)
+    matched = {one.model.name: list(one.stages) for one in match_stages(networks, stages)}
+    photographs = read_images([images], networks[0].preprocessing).select(kind="RE")
+    out = Path(out)
+    settings = {**options, "preset": preset, "stages": matched, "seed": seed}
+    _refuse_others(out, _digest_of_set(networks), photographs, settings)
+    made = model_metamers(
+        networks, photographs, stage=stages, preset=preset, seed=seed, batch_size=batch_size,
+        resume=out / ".finished", progress=progress, **options,
+    )  # fmt: skip
+    write_stimuli(made, out)
+    judged = confirm_metamers(networks, made, photographs, out)
+    write_stimuli(judged, out)
+    return judged.table
+
+
+def _digest_of_set(networks: Sequence[StagedModel]) -> str:
+    return digest([one.digest for one in networks])
+
+
+def _stage_by_network(stage: str) -> str | dict[str, str]:
+    """Read ``NAME=STAGE,NAME=STAGE``; any other text is the stage of all."""
+    if "=" not in stage:
+        return stage
+    pairs = [one.partition("=") for one in stage.split(",")]
+    if bad := [one for one, (name, _, place) in zip(stage.split(","), pairs, strict=True) if not (name and place)]:
+        raise InputError(f"stages by network are NAME=STAGE between commas, not {name_ids(bad)}.")
+    return {name.strip(): place.strip() for name, _, place in pairs}
+
+
+def _refuse_others(out: Path, model_digest: str, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
     """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
     from stimuli_gen.stimuli import read_stimuli
 
@@ -143,7 +244,7 @@ def _refuse_others(out: Path, network: StagedModel, photographs: StimulusSet, se
     there = read_stimuli(out, in_memory=False)
     made = there.provenance.get("settings", {})
     differing = [name for name, value in settings.items() if name in made and made[name] != value]
-    differing += ["model or weights"] if there.provenance.get("model_digest") != network.digest else []
+    differing += ["model or weights"] if there.provenance.get("model_digest") != model_digest else []
     differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
     if differing:
         raise InputError(f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another --out.")
