@@ -7,7 +7,7 @@ References
 ----------
 Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
 biological and artificial neural networks. Nature Neuroscience 26, 2017-2034.
-Boehm et al. (2025). Ensemble metamers. arXiv 2504.01739.
+Boehm et al. (2025). arXiv 2504.01739 (sets of networks).
 """
 
 from __future__ import annotations
