@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from neurometamer.study.console import ConsoleReporter
 
 app = typer.Typer(
@@ -26,7 +28,7 @@ app = typer.Typer(
     epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take several values take "
     "them after one option or repeated.",
 )
-stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images.")
+stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images and metamers.")
 models_app = typer.Typer(no_args_is_help=True, help="The networks known by name.")
 fmri_app = typer.Typer(no_args_is_help=True, help="BOLD files in, patterns out.")
 app.add_typer(stimuli_app, name="stimuli")
@@ -310,7 +312,7 @@ def stimuli_null(
 
     Python: neurometamer.make_null.
     """
-    from neurometamer.study.commands import make_null
+    from neurometamer.study.stimulus_commands import make_null
 
     with _one_step("null distribution") as progress:
         null = make_null(
@@ -349,7 +351,7 @@ def stimuli_control(
 
     Python: neurometamer.make_controls.
     """
-    from neurometamer.study.commands import make_controls
+    from neurometamer.study.stimulus_commands import make_controls
 
     options = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
     with _one_step(f"{kind} controls") as progress:
@@ -359,6 +361,43 @@ def stimuli_control(
         )  # fmt: skip
     fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
     typer.echo(f"{len(table)} images{fooled}: {out}")
+
+
+@stimuli_app.command("metamer")
+def stimuli_metamer(
+    models: Annotated[str, typer.Option(help="A name of 'neurometamer models list', or several between commas.")],
+    stage: Annotated[
+        str, typer.Option(help="A stage, early, middle, late, a fraction of depth, or NAME=STAGE for each network.")
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "feather2023",
+    weights: Weights = "default",
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    max_error: Annotated[
+        float | None, typer.Option(help="Finish an image at this ||a' - a|| / ||a||, and ask it of a success.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels that every network sees, where theirs differ.")
+    ] = None,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Make metamers: the photograph to one network, or to each of several, at a stage.
+
+    Python: neurometamer.make_metamers.
+    """
+    from neurometamer.study.stimulus_commands import make_metamers
+
+    options: dict[str, Any] = {} if steps is None else {"steps": steps}
+    with _one_step("metamers") as progress:
+        table = make_metamers(
+            [name.strip() for name in models.split(",")], stage=stage, images=images, out=out, preset=preset,
+            weights=_weights(weights), image_size=image_size, device=device.value, batch_size=batch_size, seed=seed,
+            max_error=max_error, progress=progress, **options,
+        )  # fmt: skip
+    _tell_success(table, out)
 
 
 @fmri_app.command("betas")
@@ -529,14 +568,19 @@ def _make_stimuli(
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Call the generator, say what failed; exit code 1 when an image did not meet its criterion."""
-    from neurometamer.store import name_ids
-    from neurometamer.study.commands import make_stimuli
+    from neurometamer.study.stimulus_commands import make_stimuli
 
     with _one_step(f"adversarial {kind}") as progress:
         table = make_stimuli(
             kind, model=model, weights=_weights(weights), images=images, out=out, device=device.value,
             batch_size=batch_size, seed=seed, progress=progress, **options,
         )  # fmt: skip
+    _tell_success(table, out)
+
+
+def _tell_success(table: pd.DataFrame, out: Path) -> None:
+    from neurometamer.store import name_ids
+
     failed = table["id"][~table["success"].astype(bool)].tolist()
     typer.echo(f"{len(table) - len(failed)} of {len(table)} images meet their criterion on the saved PNG: {out}")
     if failed:

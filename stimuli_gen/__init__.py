@@ -1,4 +1,4 @@
-"""Make the images: photographs, adversarial noise, adversarial interference. Names are loaded when first used."""
+"""Make the images: photographs, adversarial images, metamers, controls. Names are loaded when first used."""
 
 import lazy_loader
 
@@ -8,13 +8,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "adversarial": ["adversarial_interference", "adversarial_noise", "confirm_saved"],
         "classes16": ["sixteen_classes", "to_sixteen"],
         "controls": ["CONTROLS", "control_images"],
+        "depth": ["depth_units", "resolve_stage"],
         "descent": ["descend"],
         "greedy": ["greedy_interference"],
         "lowlevel": ["gabor_energy", "luminance", "pixel_features"],
+        "matching": ["at_size", "match_stages"],
+        "metamers": ["confirm_metamers", "model_metamers"],
         "nulls": ["NullDistribution", "null_distribution", "read_null"],
         "pgd": ["ATTACKS", "attack_images"],
         "png16": ["read_png16", "write_png16"],
         "progress": ["Progress"],
+        "recipes": ["PRESETS", "Penalty", "Recipe"],
         "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],
         "staged": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
         "stimuli": [

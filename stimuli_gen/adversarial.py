@@ -34,7 +34,7 @@ from neurometamer.store import (
     provenance,
     unknown_name,
 )
-from stimuli_gen.balls import Confined, check_ball, digest_masks, linf_on_8_bits, read_mask
+from stimuli_gen.balls import check_ball, confine_to, digest_masks, linf_on_8_bits, read_mask, within_mask
 from stimuli_gen.descent import Descended, Objective, Start, box, descend
 from stimuli_gen.progress import Progress, Progressing
 from stimuli_gen.staged import StagedModel, predict
@@ -328,8 +328,7 @@ def _make(
     }
     objective, project = _class_objective(model, settings["objective"], settings["pull"]), box
     if parts:
-        objective = confined = Confined(objective, limits.ball, limits.radius)
-        project = confined.project
+        objective = within_mask(objective)
     step_rule = settings["step_rule"]
     if step_rule == "progress":
         mean = torch.tensor(MEAN_IMAGE, device=model.device).view(3, 1, 1)
@@ -343,6 +342,7 @@ def _make(
         step_size=settings["step_size"],
         max_steps=settings["max_steps"],
         step_rule=step_rule,
+        confine=confine_to(limits.ball, limits.radius) if parts else None,
         project=project,
         batch_size=batch_size,
         device=model.device,

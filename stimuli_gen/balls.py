@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurometamer.store import InputError, digest, unknown_name
-from stimuli_gen.descent import Objective, box
+from stimuli_gen.descent import Objective
 
 
 def project_l2(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
@@ -209,45 +209,42 @@ def linf_on_8_bits(radius: float) -> float:
     return float(levels / 255) if levels else radius
 
 
-class Confined:
-    """An objective whose images stay in the mask and the ball around ``context["anchor"]``.
+def within_mask(objective: Objective) -> Objective:
+    """Evaluate images with their anchor outside the mask, so that no gradient arises there.
 
     Parameters
     ----------
     objective : callable
         See `stimuli_gen.descent.Objective`; its context holds ``anchor`` (3, height, width or broadcast) and ``mask``
         (1, height, width).
-    ball : str
-        See `BALLS`.
-    radius : float
-        Of the ball.
 
-    Notes
-    -----
-    The loop's `project` sees images only, but the ball's centers are those of the images just evaluated: so the
-    evaluation leaves them for the projection of the same step.
+    Returns
+    -------
+    callable
+        An objective.
     """
 
-    def __init__(self, objective: Objective, ball: str, radius: float | None) -> None:
-        self._objective, self._ball, self._radius = objective, BALLS[ball], radius or 0.0
-        self._anchors = torch.zeros(())
+    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return objective(torch.where(context["mask"] > 0, images, context["anchor"]), context)
 
-    def __call__(self, images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Evaluate the images with the anchor outside the mask, so that no gradient arises there."""
-        self._anchors, mask = context["anchor"], context["mask"]
-        return self._objective(torch.where(mask > 0, images, self._anchors), context)
+    return evaluate
 
-    def project(self, images: Tensor) -> Tensor:
-        """Project onto the ball, then onto what can be shown, which is nearer to every anchor that can be shown.
 
-        Parameters
-        ----------
-        images : Tensor
-            (b, 3, height, width), in the slots that were evaluated last.
+def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+    """Keep images in the ball around ``context["anchor"]``, for `stimuli_gen.descent.descend`.
 
-        Returns
-        -------
-        Tensor
-            In both sets.
-        """
-        return box(self._ball(images, self._anchors, self._radius))
+    Clipping to what can be shown afterwards brings an image nearer to every anchor that can be shown, so both hold.
+
+    Parameters
+    ----------
+    ball : str
+        See `BALLS`.
+    radius : float, optional
+        Of the ball.
+
+    Returns
+    -------
+    callable
+        (images, context) → images.
+    """
+    return lambda images, context: BALLS[ball](images, context["anchor"], radius or 0.0)

@@ -91,6 +91,31 @@ STEP_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
 """Gradient (b, 3, height, width) → direction: scaled to unit L2 norm per image, its sign, or as it is."""
 
 KEEP = ("best", "last")
+SOLVERS = ("joint", "round_robin")
+
+
+def _adam(direction: Tensor, steps: Sequence[int], state: dict[str, Tensor]) -> Tensor:
+    first, second = 0.9, 0.999
+    for name in ("mean", "square"):
+        state.setdefault(name, torch.zeros_like(direction))
+    state["mean"] = first * state["mean"] + (1 - first) * direction
+    state["square"] = second * state["square"] + (1 - second) * direction.square()
+    mean = state["mean"] / _per_image([1 - first ** (n + 1) for n in steps], direction)
+    square = state["square"] / _per_image([1 - second ** (n + 1) for n in steps], direction)
+    return mean / (square.sqrt() + 1e-8)
+
+
+OPTIMIZERS: Mapping[str, Callable[[Tensor, Sequence[int], dict[str, Tensor]], Tensor]] = {
+    "sgd": lambda direction, steps, state: direction,
+    "adam": _adam,
+}
+"""Direction of the step rule (b, 3, height, width), steps that each image has taken, and the state kept from step to
+step (each tensor has one row an image, zero when an image begins) → direction to go. ``sgd`` is plain, without
+momentum; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8."""
+
+
+def _per_image(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
 
 
 def box(images: Tensor) -> Tensor:
@@ -126,14 +151,18 @@ def shown(images: Tensor) -> Tensor:
 
 
 def descend(
-    objective: Objective,
+    objective: Objective | Sequence[Objective],
     ids: Sequence[str],
     prepare: Callable[[str], Start],
     *,
     threshold: float,
-    step_size: float,
+    step_size: float | Callable[[int], float],
     max_steps: int,
     step_rule: str = "l2",
+    optimizer: str = "sgd",
+    solver: str = "joint",
+    turn: int = 1,
+    confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     project: Callable[[Tensor], Tensor] = box,
     keep: str = "best",
     batch_size: int = 8,
@@ -146,20 +175,31 @@ def descend(
 
     Parameters
     ----------
-    objective : callable
-        See `Objective`. The losses of a batch are summed, never averaged.
+    objective : callable or sequence of callable
+        See `Objective`. The losses of a batch are summed, never averaged. Of several, losses are added and the lowest
+        score counts; their gradients are computed one after another, so that memory is that of one.
     ids : sequence of str
         Which images to make.
     prepare : callable
         Id → `Start`; called when the image gets its slot.
     threshold : float
         An image is finished when its float version and its 8-bit version both score at least this.
-    step_size : float
+    step_size : float or callable
         Length of a step: L2 norm (``l2``), change of every value (``sign``), or factor (``raw``); images in [0, 1].
+        A callable is a schedule: steps that the image has taken → length.
     max_steps : int
         Steps after which an image is given up (and kept, with ``reached=False``).
     step_rule : {"l2", "sign", "raw"}
         See `STEP_RULES`.
+    optimizer : {"sgd", "adam"}
+        See `OPTIMIZERS`.
+    solver : {"joint", "round_robin"}
+        Of several objectives: follow the sum of their gradients, or each in turn. Turns go by the image's own steps,
+        and the threshold is asked after each full round.
+    turn : int
+        Steps that one objective has before the next (``round_robin``).
+    confine : callable, optional
+        Applied after each step and before `project`; takes images and context, so it can use a center of the image.
     project : callable
         Applied after each step.
     keep : {"best", "last"}
@@ -187,6 +227,9 @@ def descend(
         When ids repeat, a setting is wrong, or a loss is not finite (the message names step and stimulus).
     """
     _check_settings(ids, step_rule, keep, step_size, max_steps, batch_size)
+    aims = _Aims(objective, solver, turn, keep)
+    if optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
     vault = _Vault(resume, keys)
     done = {one: found for one in ids if (found := vault.get(one)) is not None}
     queue = deque(one for one in ids if one not in done)
@@ -196,22 +239,38 @@ def descend(
         return {one: done[one] for one in ids}
     slots = _Slots(queue, prepare, batch_shape(batch_size), torch.device(device))
     while any(slots.ids):
-        loss, score, gradient = _evaluate(objective, slots)
+        loss, score, gradient = aims.evaluate(slots)
         slots.remember(score)
         _check_finite(slots, loss)
-        for one, result in _finished(objective, slots, score, threshold, max_steps, keep).items():
+        for one, result in _finished(aims, slots, score, threshold, max_steps, keep).items():
             vault.put(one, result)
             done[one] = result
             if progress is not None:
                 progress(len(done), len(ids))
-        slots.images = project(slots.images - step_size * STEP_RULES[step_rule](gradient))
+        direction = OPTIMIZERS[optimizer](STEP_RULES[step_rule](gradient), slots.steps, slots.state)
+        length = _lengths(step_size, slots.steps, max_steps, direction)
+        moved = slots.images - length * direction
+        slots.images = project(moved if confine is None else confine(moved, slots.context))
         slots.steps = [steps + 1 for steps in slots.steps]
         slots.refill([one if one not in done else None for one in slots.ids])
     return {one: done[one] for one in ids}
 
 
+def _lengths(
+    step_size: float | Callable[[int], float], steps: Sequence[int], max_steps: int, like: Tensor
+) -> float | Tensor:
+    if not callable(step_size):
+        return step_size
+    return _per_image([step_size(min(one, max_steps - 1)) for one in steps], like)  # empty slots count on
+
+
 def _check_settings(
-    ids: Sequence[str], step_rule: str, keep: str, step_size: float, max_steps: int, batch_size: int
+    ids: Sequence[str],
+    step_rule: str,
+    keep: str,
+    step_size: float | Callable[[int], float],
+    max_steps: int,
+    batch_size: int,
 ) -> None:
     if again := duplicates(ids):
         raise InputError(f"duplicate stimulus id(s): {name_ids(again)}.")
@@ -219,7 +278,7 @@ def _check_settings(
         raise unknown_name("step rule", step_rule, STEP_RULES)
     if keep not in KEEP:
         raise unknown_name("iterate to keep", keep, KEEP)
-    if not (step_size > 0 and max_steps >= 1 and batch_size >= 1):
+    if not ((callable(step_size) or step_size > 0) and max_steps >= 1 and batch_size >= 1):
         raise InputError(
             f"step size ({step_size}), steps ({max_steps}) and batch size ({batch_size}) must be positive."
         )
@@ -240,6 +299,7 @@ class _Slots:
         }
         self.best, self.best_score = self.images.clone(), torch.full((batch_size,), -torch.inf, device=device)
         self.steps = [0] * batch_size
+        self.state: dict[str, Tensor] = {}
         self.ids: list[str | None] = []
         self.refill([None] * batch_size)
 
@@ -255,12 +315,60 @@ class _Slots:
                     self.context[name][place] = torch.as_tensor(value).to(self.context[name])
                 self.best_score[place] = -torch.inf
                 self.steps[place] = 0
+                for kept in self.state.values():
+                    kept[place] = 0
 
     def remember(self, score: Tensor) -> None:
         """Keep the best iterate of every image."""
         better = score > self.best_score
         self.best = torch.where(better.view(-1, 1, 1, 1), self.images, self.best)
         self.best_score = torch.where(better, score, self.best_score)
+
+
+class _Aims:
+    """The objectives, and which of them an image follows now."""
+
+    def __init__(self, objective: Objective | Sequence[Objective], solver: str, turn: int, keep: str) -> None:
+        self.all: tuple[Objective, ...] = (objective,) if callable(objective) else tuple(objective)
+        if solver not in SOLVERS:
+            raise unknown_name("solver", solver, SOLVERS)
+        if not self.all or turn < 1:
+            raise InputError(f"need at least one objective ({len(self.all)}) and one step a turn ({turn}).")
+        self.turn = turn
+        self.in_turn = solver == "round_robin" and len(self.all) > 1
+        if self.in_turn and keep == "best":
+            raise InputError("objectives in turn have no best iterate; use keep='last'.")
+
+    def evaluate(self, slots: _Slots) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute loss, score and the gradient for the images only."""
+        if self.in_turn:
+            return self._evaluate_in_turn(slots)
+        loss, score, gradient = _evaluate(self.all[0], slots)
+        for one in self.all[1:]:
+            more = _evaluate(one, slots)
+            loss, score, gradient = loss + more[0], torch.minimum(score, more[1]), gradient + more[2]
+        return loss, score, gradient
+
+    def _evaluate_in_turn(self, slots: _Slots) -> tuple[Tensor, Tensor, Tensor]:
+        whose = [(steps // self.turn) % len(self.all) for steps in slots.steps]
+        needed = sorted({aim for aim, one in zip(whose, slots.ids, strict=True) if one is not None})
+        loss, score, gradient = _evaluate(self.all[needed[0]], slots)
+        for aim in needed[1:]:  # images that began at other times have other turns
+            mine = torch.tensor([one == aim for one in whose], device=loss.device)
+            more = _evaluate(self.all[aim], slots)
+            loss, score = torch.where(mine, more[0], loss), torch.where(mine, more[1], score)
+            gradient = torch.where(mine.view(-1, 1, 1, 1), more[2], gradient)
+        return loss, score, gradient
+
+    def asked(self, steps: int) -> bool:
+        """Tell whether an image that has taken so many steps may be finished."""
+        return not self.in_turn or steps % (self.turn * len(self.all)) == 0
+
+    def score(self, images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+        """Compute the lowest score of all objectives."""
+        with torch.no_grad():
+            scores = [one(images, context)[1] for one in self.all]
+        return scores[0] if len(scores) == 1 else torch.stack(scores).amin(dim=0)
 
 
 def _evaluate(objective: Objective, slots: _Slots) -> tuple[Tensor, Tensor, Tensor]:
@@ -283,22 +391,28 @@ def _check_finite(slots: _Slots, loss: Tensor) -> None:
 
 
 def _finished(
-    objective: Objective, slots: _Slots, score: Tensor, threshold: float, max_steps: int, keep: str
+    aims: _Aims, slots: _Slots, score: Tensor, threshold: float, max_steps: int, keep: str
 ) -> dict[str, Descended]:
     """Find the images that reached the threshold, rounded ones included, or have no steps left."""
-    scores = score.tolist()
     late = [steps >= max_steps for steps in slots.steps]
     lent = [one is not None for one in slots.ids]
-    if not any(here and (out or value >= threshold) for here, out, value in zip(lent, late, scores, strict=True)):
+    asked = [out or aims.asked(steps) for out, steps in zip(late, slots.steps, strict=True)]
+    if aims.in_turn:  # the score at hand is that of one objective
+        if not any(here and (out or (now and threshold < torch.inf)) for here, out, now in zip(lent, late, asked)):
+            return {}
+        score = aims.score(slots.images, slots.context)
+    scores = score.tolist()
+    good = [now and value >= threshold for now, value in zip(asked, scores, strict=True)]
+    if not any(here and (out or fine) for here, out, fine in zip(lent, late, good, strict=True)):
         return {}
-    scores_shown = _score_shown(objective, slots.images, slots.context)
-    reached = [min(pair) >= threshold for pair in zip(scores, scores_shown, strict=True)]
+    scores_shown = aims.score(shown(slots.images), slots.context).tolist()
+    reached = [fine and value >= threshold for fine, value in zip(good, scores_shown, strict=True)]
     images = slots.images
     if keep == "best" and any(here and out and not ok for here, out, ok in zip(lent, late, reached, strict=True)):
-        good = torch.tensor(reached, device=images.device)
-        images = torch.where(good.view(-1, 1, 1, 1), images, slots.best)
-        scores = torch.where(good, score, slots.best_score).tolist()
-        scores_shown = _score_shown(objective, images, slots.context)
+        ok = torch.tensor(reached, device=images.device)
+        images = torch.where(ok.view(-1, 1, 1, 1), images, slots.best)
+        scores = torch.where(ok, score, slots.best_score).tolist()
+        scores_shown = aims.score(shown(images), slots.context).tolist()
     return {
         one: Descended(
             image=images[place].cpu().contiguous().numpy().copy(),
@@ -310,11 +424,6 @@ def _finished(
         for place, one in enumerate(slots.ids)
         if one is not None and (reached[place] or late[place])
     }
-
-
-def _score_shown(objective: Objective, images: Tensor, context: Mapping[str, Tensor]) -> list[float]:
-    with torch.no_grad():
-        return objective(shown(images), context)[1].tolist()
 
 
 class _Vault:

@@ -21,7 +21,16 @@ from torch import Tensor
 
 from neurometamer.store import digest, generator, provenance, unknown_name
 from stimuli_gen.adversarial import check_photographs
-from stimuli_gen.balls import BALLS, Confined, check_ball, digest_masks, linf_on_8_bits, random_in_ball, read_mask
+from stimuli_gen.balls import (
+    BALLS,
+    check_ball,
+    confine_to,
+    digest_masks,
+    linf_on_8_bits,
+    random_in_ball,
+    read_mask,
+    within_mask,
+)
 from stimuli_gen.descent import Descended, Objective, Start, descend
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
@@ -125,16 +134,15 @@ def attack_images(
             image = _confine(photograph + drawn, photograph, ball, radius)
         return Start(image=image, context={"class": np.array(classes[one]), "anchor": photograph, "mask": masks[one]})
 
-    confined = Confined(_objective(model, targeted=target is not None), ball, radius)
     made = descend(
-        confined,
+        within_mask(_objective(model, targeted=target is not None)),
         references.ids,
         _prepare,
         threshold=_ANY if stop_early else float("inf"),
         step_size=settings["step_size"],
         max_steps=steps,
         step_rule=step_rule,
-        project=confined.project,
+        confine=confine_to(ball, radius),
         keep="last",
         batch_size=batch_size,
         device=model.device,

@@ -27,6 +27,7 @@ COMMANDS = (
     "stimuli interference",
     "stimuli null",
     "stimuli control",
+    "stimuli metamer",
     "fmri betas",
     "fmri patterns",
 )
@@ -98,6 +99,22 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     masks = ("--masks", "V1.nii", "--bold", "a.nii", "--events", "e.tsv")
     assert "NAME=FILE" in bad_input("fmri", "betas", *masks, "--out", tmp_path / "b")
     assert "give either" in bad_input("rdm", "--out", tmp_path / "x.h5")
+
+
+def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
+    write_study(tmp_path)
+    making = ("stimuli", "metamer", "--weights", "random", "--device", "cpu", "--images", "photographs.csv")
+    pair = ("--models", "alexnet,squeezenet1_0", "--preset", "boehm2025", "--steps", 1, "--max-error", 2)
+    first = neurometamer(*making, *pair, "--stage", "early", "--out", "m", cwd=tmp_path)
+    table = read_table(tmp_path / "m" / "stimuli.csv", required=["loss_float_alexnet", "loss_png_squeezenet1_0"])
+    assert first.returncode == (0 if (table["success"].astype(str) == "True").all() else 1), first.stderr
+    assert set(table["stage_alexnet"]) == {"relu2"} and set(table["stage_squeezenet1_0"]) == {"features.4"}
+    assert {one.stem for one in (tmp_path / "m" / "png").iterdir()} == set(table["id"])
+    again = bad_input(*making, *pair, "--stage", "late", "--out", "m", cwd=tmp_path)
+    assert "made otherwise (other stages)" in again
+    both = ("--models", "efficientnet_lite0,efficientnet_lite1", "--stage", "early", "--out", "n")
+    assert "different sizes" in bad_input(*making, *both, cwd=tmp_path)
+    assert "NAME=STAGE" in bad_input(*making, "--models", "alexnet", "--stage", "alexnet=", "--out", "n", cwd=tmp_path)
 
 
 def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):

@@ -5,6 +5,7 @@ import torch
 from neurometamer.store import InputError, generator
 from stimuli_gen import descend
 from stimuli_gen.adversarial import _class_objective
+from stimuli_gen.balls import BALLS
 from stimuli_gen.descent import Start, shown
 from stimuli_gen.stimuli import from_8bit, to_8bit
 
@@ -154,3 +155,125 @@ def test_bad_settings_are_refused(change, match):
         run(["near"], **change)
     with pytest.raises(InputError, match=r"duplicate stimulus id\(s\): near"):
         run(["near", "near"])
+
+
+# ------------------------------------------------------------------------------ several objectives, optimizers
+
+
+def pulls(goals, record=None):
+    """One quadratic objective a goal; `record` hears which one was asked."""
+
+    def objective(number, goal):
+        def evaluate(images, context):
+            if record is not None and images.requires_grad:
+                record.append(number)
+            difference = images - goal
+            return difference.square().flatten(1).sum(1), -difference.abs().flatten(1).amax(1)
+
+        return evaluate
+
+    return [objective(number, goal) for number, goal in enumerate(goals)]
+
+
+def test_objectives_in_turn_follow_one_another_and_end_where_arithmetic_says():
+    asked = []
+    given = {"threshold": torch.inf, "step_size": 0.1, "step_rule": "raw", "keep": "last", "batch_size": 1}
+    more = {"max_steps": 13, "solver": "round_robin", "turn": 3}
+    found = descend(pulls([0.2, 0.7], asked), ["near"], at_half, **given, **more)
+    assert asked[:13] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
+    value = 0.5
+    for number in asked[:13]:
+        value += 0.2 * ((0.2, 0.7)[number] - value)
+    np.testing.assert_allclose(found["near"].image, value, rtol=1e-5)
+    assert found["near"].score == pytest.approx(-max(abs(value - 0.2), abs(value - 0.7)), rel=1e-4)  # the worst counts
+    joint = descend(pulls([0.2, 0.7]), ["near"], at_half, **given, max_steps=40)["near"]
+    np.testing.assert_allclose(joint.image, 0.45, rtol=1e-5)  # the sum is lowest at the mean
+
+
+def test_joint_gradients_are_the_sum_of_the_single_ones():
+    given = {"threshold": torch.inf, "step_size": 0.01, "step_rule": "raw", "keep": "last", "max_steps": 1}
+    goals = [0.2, 0.7, 0.9]
+
+    def change(objective):
+        return descend(objective, ["near"], at_half, **given)["near"].image - 0.5
+
+    np.testing.assert_allclose(change(pulls(goals)), sum(change(pulls([goal])) for goal in goals), rtol=1e-5)
+
+
+def test_turns_go_by_the_image_not_by_its_companions():
+    """Images that stop at different steps leave their slot to images that are at another turn than the rest."""
+
+    def objectives():
+        def first(images, context):
+            return towards_goal(images, context)
+
+        def second(images, context):
+            loss, score = towards_goal(images, context)
+            return loss + (images - 0.3).square().flatten(1).sum(1), score
+
+        return [first, second]
+
+    given = {"threshold": -0.12, "step_size": 0.03, "max_steps": 25, "step_rule": "raw", "keep": "last"}
+    given |= {"solver": "round_robin", "turn": 2, "optimizer": "adam", "batch_size": 2}
+    together = descend(objectives(), list(GOALS), at_half, **given)
+    assert len({one.steps for one in together.values()}) > 2
+    assert all(one.steps % 4 == 0 or one.steps == 25 for one in together.values())
+    for one in GOALS:
+        alone = descend(objectives(), [one], at_half, **given)[one]
+        np.testing.assert_array_equal(alone.image, together[one].image)
+        assert (alone.steps, alone.score, alone.reached) == (
+            together[one].steps,
+            together[one].score,
+            together[one].reached,
+        )
+
+
+def test_adam_agrees_with_torch():
+    given = {"threshold": torch.inf, "step_size": 0.02, "max_steps": 30, "step_rule": "raw", "keep": "last"}
+    found = descend(towards_goal, ["far", "dark", "near"], at_half, **given, optimizer="adam", batch_size=2)
+    for one in ("far", "dark", "near"):
+        image = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
+        adam = torch.optim.Adam([image], lr=0.02)
+        for _ in range(30):
+            adam.zero_grad()
+            (image - GOALS[one]).square().sum().backward()
+            adam.step()
+        # the same formula, operations in another order: float32 rounding of 30 steps
+        np.testing.assert_allclose(found[one].image, image.detach().numpy()[0], rtol=1e-5)
+
+
+def test_a_schedule_is_asked_for_each_image_by_its_own_steps():
+    lengths = [0.1, 0.05, 0.02]
+    given = {"threshold": torch.inf, "max_steps": 3, "step_rule": "sign", "keep": "last", "batch_size": 1}
+    found = descend(towards_goal, ["far", "dark"], at_half, step_size=lambda step: lengths[step], **given)
+    np.testing.assert_allclose(found["far"].image, 0.5 + sum(lengths), rtol=1e-6)
+    np.testing.assert_allclose(found["dark"].image, 0.5 - sum(lengths), rtol=1e-5)
+
+
+def test_balls_are_nearest_points_and_leave_what_is_inside_alone():
+    random = np.random.default_rng(0)
+    images = torch.from_numpy(random.uniform(0, 1, (4, 3, 5, 5)).astype(np.float32))
+    center = torch.from_numpy(random.uniform(0, 1, (4, 3, 5, 5)).astype(np.float32))
+    change = (images - center).flatten(1)
+    l2, linf = BALLS["l2"](images, center, 0.7), BALLS["linf"](images, center, 0.1)
+    np.testing.assert_allclose((l2 - center).flatten(1).norm(dim=1), 0.7, rtol=1e-5)
+    cosine = torch.nn.functional.cosine_similarity((l2 - center).flatten(1), change)
+    np.testing.assert_allclose(cosine, 1, rtol=1e-5)
+    np.testing.assert_allclose(linf, np.clip(images.numpy(), center.numpy() - 0.1, center.numpy() + 0.1))
+    for rule, radius in (("l2", 100_000.0), ("linf", 1.0), ("none", 0.1)):
+        assert torch.equal(BALLS[rule](images, center, radius), images)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"optimizer": "lbfgs"}, "unknown optimizer 'lbfgs'"),
+        ({"solver": "both"}, "unknown solver 'both'"),
+        ({"turn": 0}, "one step a turn"),
+        ({"solver": "round_robin", "keep": "best"}, "no best iterate"),
+    ],
+)
+def test_bad_settings_of_several_objectives_are_refused(change, match):
+    given = {"threshold": torch.inf, "step_size": 0.1, "max_steps": 3}
+    with pytest.raises(InputError, match=match):
+        descend(pulls([0.2, 0.7]), ["near"], at_half, **(given | change))

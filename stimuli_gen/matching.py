@@ -1,0 +1,289 @@
+"""What of which network a metamer shall match, and the loss that says how well it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neurometamer.store import InputError, duplicates, name_ids
+from stimuli_gen.depth import resolve_stage, run_order
+from stimuli_gen.descent import Objective
+from stimuli_gen.recipes import Penalty, Recipe
+from stimuli_gen.staged import StagedModel, check_model
+
+Stage = str | float
+Stages = Stage | Sequence[Stage]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Match:
+    """What of one network shall be matched.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network, with the matched stages among its stages.
+    stages : tuple of str
+        Early to late.
+    weights : tuple of float
+        Of the stages' errors in the loss; their sum is 1.
+    straight_through : tuple of str
+        Stages that are a ReLU whose gradient is passed as if it were the identity.
+    digest : str
+        Of the model as it was given.
+    """
+
+    model: StagedModel
+    stages: tuple[str, ...]
+    weights: tuple[float, ...]
+    straight_through: tuple[str, ...] = ()
+    digest: str
+
+    @property
+    def stage(self) -> str:
+        """Name the stages in one word.
+
+        Returns
+        -------
+        str
+            Joined by ``+``.
+        """
+        return "+".join(self.stages)
+
+    def activations(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the activations to be matched.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+
+        Returns
+        -------
+        dict of str to Tensor
+            Stage → (b, n_units). Only this branch of a straight-through ReLU has the gradient of the identity; what
+            later stages see has the ordinary one.
+        """
+        inputs: dict[str, Tensor] = {}
+
+        def _keep_input(stage: str) -> Callable[[nn.Module, Any], Tensor]:
+            def _hook(_: nn.Module, given: Any) -> Tensor:
+                inputs[stage] = given[0]
+                return given[0].clone()  # the ReLU may overwrite its input
+
+            return _hook
+
+        with ExitStack() as hooks:
+            for stage in self.straight_through:
+                module = self.model.network.get_submodule(self.model.stages[stage])
+                hooks.callback(module.register_forward_pre_hook(_keep_input(stage)).remove)
+            found = self.model.activations(images, self.stages)
+        for stage, value in inputs.items():
+            found[stage] = value + (found[stage] - value).detach()
+        return {stage: _flat(value) for stage, value in found.items()}
+
+    def key(self, stage: str) -> str:
+        """Name a stage among those of all networks.
+
+        Parameters
+        ----------
+        stage : str
+            Stage of this network.
+
+        Returns
+        -------
+        str
+            With the network's name.
+        """
+        return f"{self.model.name}: {stage}"
+
+    def error(self, images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+        """Compute the inversion loss ‖a' - a‖ / ‖a‖ (Feather 2023), weighted over the stages.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+        context : mapping of str to Tensor
+            What `anchors` gave for the photographs.
+
+        Returns
+        -------
+        Tensor
+            (b,).
+        """
+        found = self.activations(images)
+        parts = [
+            weight
+            * torch.linalg.vector_norm(found[stage] - context[self.key(stage)], dim=1)
+            / context[f"{self.key(stage)} norm"]
+            for stage, weight in zip(self.stages, self.weights, strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0)
+
+    def anchors(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute what `error` compares with.
+
+        Parameters
+        ----------
+        images : Tensor
+            Photographs, (b, 3, height, width) in [0, 1].
+
+        Returns
+        -------
+        dict of str to Tensor
+            Activations (b, n_units) and their norms (b,).
+        """
+        with torch.no_grad():
+            found = {self.key(stage): value.detach() for stage, value in self.activations(images).items()}
+        return {**found, **{f"{name} norm": torch.linalg.vector_norm(one, dim=1) for name, one in found.items()}}
+
+
+def _flat(activations: Tensor) -> Tensor:
+    """Flatten each image's activations in the order in which channels-last maps lie in memory, so without a copy."""
+    if activations.ndim == 4:
+        activations = activations.permute(0, 2, 3, 1)
+    return activations.flatten(1)
+
+
+# ---------------------------------------------------------------------------------------------- what to match
+
+
+def match_stages(
+    models: StagedModel | Sequence[StagedModel],
+    stage: Stages | Mapping[str, Stages],
+    *,
+    stage_weights: Sequence[float] | None = None,
+    straight_through_relu: bool = False,
+) -> tuple[Match, ...]:
+    """Say which stages of which networks shall be matched.
+
+    Parameters
+    ----------
+    models : StagedModel or sequence of StagedModel
+        One network, or a set whose names differ and whose inputs have one size.
+    stage : str, float, sequence of these, or mapping
+        A stage or several; see `stimuli_gen.depth.resolve_stage`. A mapping gives each model's name its own.
+    stage_weights : sequence of float, optional
+        One for each stage asked for, of its error in the loss; equal by default. Scaled to the sum 1.
+    straight_through_relu : bool
+        At matched stages that are a ReLU; other stages are not changed.
+
+    Returns
+    -------
+    tuple of Match
+        One a network.
+
+    Raises
+    ------
+    InputError
+        When networks or stages do not fit.
+    """
+    networks = (models,) if isinstance(models, StagedModel) else tuple(models)
+    if not networks:
+        raise InputError("metamers need at least one network.")
+    if again := duplicates([one.name for one in networks]):
+        raise InputError(f"networks with the same name: {name_ids(again)}; name each its own way.")
+    sizes = {one.name: one.preprocessing.size for one in networks}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
+        raise InputError(f"networks see images of different sizes ({told}); give them one size (at_size).")
+    if len({str(one.device) for one in networks}) > 1:
+        raise InputError("networks are on different devices; load them on one.")
+    if isinstance(stage, Mapping):
+        wrong = [name for name in sizes if name not in stage] + [name for name in stage if name not in sizes]
+        if wrong:
+            raise InputError(f"stages are given by network, but not for each or for others: {name_ids(wrong)}.")
+        return tuple(_match(one, stage[one.name], stage_weights, straight_through_relu) for one in networks)
+    return tuple(_match(one, stage, stage_weights, straight_through_relu) for one in networks)
+
+
+def _match(model: StagedModel, stage: Stages, weights: Sequence[float] | None, straight_through: bool) -> Match:
+    asked = [stage] if isinstance(stage, (str, int, float)) else list(stage)
+    given = [1.0] * len(asked) if weights is None else [float(one) for one in weights]
+    if not asked or len(given) != len(asked) or min(given) <= 0:
+        raise InputError(f"{model.name}: {len(asked)} stage(s) and {len(given)} weight(s); one above 0 for each stage.")
+    found = [resolve_stage(model, one) for one in asked]
+    if again := duplicates([name for name, _ in found]):
+        raise InputError(f"{model.name}: stage {name_ids(again)} is asked for more than once.")
+    name_of = {path: name for name, path in found}
+    weight_of = {path: weight / sum(given) for (_, path), weight in zip(found, given, strict=True)}
+    paths = run_order(model, tuple(name_of))
+    view = replace(model, stages={name_of[path]: path for path in paths})
+    relus = [name for name, path in view.stages.items() if _is_relu(model, path)]
+    return Match(
+        model=view,
+        stages=tuple(view.stages),
+        weights=tuple(weight_of[path] for path in paths),
+        straight_through=tuple(relus) if straight_through else (),
+        digest=model.digest,
+    )
+
+
+def _is_relu(model: StagedModel, path: str) -> bool:
+    return path in dict(model.network.named_modules()) and isinstance(model.network.get_submodule(path), nn.ReLU)
+
+
+def at_size(model: StagedModel, size: int) -> StagedModel:
+    """Let a network see images of another size, so that networks of a set see the same one.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; most convolutional ones take any size.
+    size : int
+        Height and width in pixels.
+
+    Returns
+    -------
+    StagedModel
+        The same network; photographs are resized in proportion before they are cropped.
+
+    Raises
+    ------
+    InputError
+        When the network takes no such images.
+    """
+    old = model.preprocessing
+    resized = replace(old, size=(size, size), resize=max(size, round(old.resize * size / min(old.size))))
+    changed = replace(model, preprocessing=resized)
+    try:
+        check_model(changed)
+    except (RuntimeError, AssertionError, ValueError) as error:  # whatever its layers say to another size
+        told = str(error).splitlines()[0]
+        raise InputError(f"{model.name} cannot see {size} x {size} pixels ({told}); choose another size.") from error
+    return changed
+
+
+def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequence[Penalty] = ()) -> list[Objective]:
+    """Make one objective a network: its error and the penalties; the score is the negative error.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        What shall be matched.
+    recipe : Recipe
+        Of it, the solver: penalties count in every turn, but once in a sum.
+    penalties : sequence of Penalty
+        Terms of the loss.
+
+    Returns
+    -------
+    list of callable
+        See `stimuli_gen.descent.Objective`.
+    """
+
+    def _objective(match: Match, terms: Sequence[Penalty]) -> Objective:
+        def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+            error = match.error(images, context)
+            return sum((term(images) for term in terms), start=error), -error
+
+        return _evaluate
+
+    once = recipe.solver == "joint"
+    return [_objective(match, () if once and place else penalties) for place, match in enumerate(matches)]
