@@ -47,7 +47,7 @@ class Device(StrEnum):
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on", "--levels",
+    "--select-on", "--levels", "--null",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
@@ -300,7 +300,7 @@ def stimuli_interference(
 def stimuli_null(
     images: Images,
     model: ModelName,
-    stage: Annotated[list[str], typer.Option(help="Stages of the network, one or more.")],
+    stage: Annotated[list[str], typer.Option(help="Stages of the network: names, early, middle, late, fractions.")],
     out: Annotated[Path, typer.Option(help="HDF5 file to write, or to go on with.")],
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of images to draw; all when there are no more.")] = 1_000_000,
     weights: Weights = "default",
@@ -380,6 +380,7 @@ def stimuli_metamer(
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Pixels that every network sees, where theirs differ.")
     ] = None,
+    null: Annotated[list[Path], typer.Option(help="Files of 'stimuli null', for the column valid.")] = [],  # noqa: B006
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -395,7 +396,7 @@ def stimuli_metamer(
         table = make_metamers(
             [name.strip() for name in models.split(",")], stage=stage, images=images, out=out, preset=preset,
             weights=_weights(weights), image_size=image_size, device=device.value, batch_size=batch_size, seed=seed,
-            max_error=max_error, progress=progress, **options,
+            nulls=null, max_error=max_error, progress=progress, **options,
         )  # fmt: skip
     _tell_success(table, out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from neurometamer.store import InputError, digest, name_ids, unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stimuli_gen.matching import Match
     from stimuli_gen.nulls import NullDistribution
     from stimuli_gen.regular import Preprocessing
     from stimuli_gen.staged import StagedModel
@@ -234,6 +236,7 @@ def make_metamers(
     preset: str = "feather2023",
     weights: str = "default",
     image_size: int | None = None,
+    nulls: Files = (),
     device: str = "auto",
     batch_size: int = 8,
     seed: int = 0,
@@ -260,6 +263,8 @@ def make_metamers(
     image_size : int, optional
         Height and width in pixels that every network shall see; needed where networks of a set were made for
         different sizes. By default each its own.
+    nulls : sequence of path-like
+        Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
     device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
@@ -297,7 +302,8 @@ def make_metamers(
     if image_size is not None:
         networks = [at_size(one, image_size) for one in networks]
     stages = _stage_by_network(stage)
-    matched = {one.model.name: list(one.stages) for one in match_stages(networks, stages)}
+    matches = match_stages(networks, stages)
+    matched = {one.model.name: list(one.stages) for one in matches}
     photographs = read_images([images], networks[0].preprocessing).select(kind="RE")
     out = Path(out)
     settings = {**options, "preset": preset, "stages": matched, "seed": seed}
@@ -308,8 +314,44 @@ def make_metamers(
     )  # fmt: skip
     write_stimuli(made, out)
     judged = confirm_metamers(networks, made, photographs, out)
+    judged = _with_validity(judged, networks, matches, photographs, out, nulls, batch_size)
     write_stimuli(judged, out)
     return judged.table
+
+
+def _with_validity(
+    judged: StimulusSet,
+    networks: Sequence[StagedModel],
+    matches: Sequence[Match],
+    photographs: StimulusSet,
+    out: Path,
+    nulls: Files,
+    batch_size: int,
+) -> StimulusSet:
+    """Add the criteria of Feather et al. for each network and matched stage, of the float images and of the files."""
+    from stimuli_gen.nulls import read_null
+    from stimuli_gen.validity import METRICS, judge
+
+    places = [
+        (_knows(network, one), stage) for network, one in zip(networks, matches, strict=True) for stage in one.stages
+    ]
+    found = judge(
+        places, photographs, judged, nulls=[read_null(one) for one in nulls], folder=out, batch_size=batch_size
+    )
+    columns: dict[str, Any] = {}
+    for model, stage in places:
+        part = found[(found["model"] == model.name) & (found["stage"] == stage)].set_index("id").loc[list(judged.ids)]
+        end = f"_{model.name}" if len(matches) > 1 else ""
+        end += f"_{stage}" if len(places) > len(matches) else ""
+        for metric in (*METRICS, "same_class_16"):
+            columns |= {f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in ("float", "png")}
+        columns[f"valid{end}"] = part["valid"].to_numpy()
+    return replace(judged, table=judged.table.assign(**columns))
+
+
+def _knows(network: StagedModel, match: Match) -> StagedModel:
+    """Take the network itself where it names the stages, so that its nulls can be found; else its view of them."""
+    return network if set(match.stages) <= set(network.stages) else match.model
 
 
 def _digest_of_set(networks: Sequence[StagedModel]) -> str:
@@ -350,7 +392,7 @@ def make_null(
     images : sequence of path-like
         See `read_images`.
     stages : sequence of str
-        Stages of the network.
+        Stages of the network: names, early, middle, late, or fractions of depth.
     n_pairs : int
         Pairs to draw; all when there are no more.
     weights, device : str
@@ -373,12 +415,21 @@ def make_null(
         When the input cannot be used, or `out` holds something else.
     """
     from neurometamer.zoo import load_model
+    from stimuli_gen.matching import match_stages
     from stimuli_gen.nulls import null_distribution
 
     network = load_model(model, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, network.preprocessing)
+    (matched,) = match_stages(network, list(stages))
     return null_distribution(
-        network, stimuli, stages, n_pairs=n_pairs, seed=seed, path=out, batch_size=batch_size, progress=progress
+        _knows(network, matched),
+        stimuli,
+        matched.stages,
+        n_pairs=n_pairs,
+        seed=seed,
+        path=out,
+        batch_size=batch_size,
+        progress=progress,
     )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rsatoolbox
 
@@ -104,12 +105,32 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
 def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
     write_study(tmp_path)
     making = ("stimuli", "metamer", "--weights", "random", "--device", "cpu", "--images", "photographs.csv")
-    pair = ("--models", "alexnet,squeezenet1_0", "--preset", "boehm2025", "--steps", 1, "--max-error", 2)
+    null = ("--model", "alexnet", "--weights", "random", "--images", "photographs.csv", "--stage", "early")
+    done = neurometamer("stimuli", "null", *null, "--pairs", 10, "--out", "null.h5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pair = (
+        "--models",
+        "alexnet,squeezenet1_0",
+        "--null",
+        "null.h5",
+        "--preset",
+        "boehm2025",
+        "--steps",
+        1,
+        "--max-error",
+        2,
+    )
     first = neurometamer(*making, *pair, "--stage", "early", "--out", "m", cwd=tmp_path)
     table = read_table(tmp_path / "m" / "stimuli.csv", required=["loss_float_alexnet", "loss_png_squeezenet1_0"])
     assert first.returncode == (0 if (table["success"].astype(str) == "True").all() else 1), first.stderr
     assert set(table["stage_alexnet"]) == {"relu2"} and set(table["stage_squeezenet1_0"]) == {"features.4"}
     assert {one.stem for one in (tmp_path / "m" / "png").iterdir()} == set(table["id"])
+    for network in ("alexnet", "squeezenet1_0"):
+        power, amplitude = (table[f"snr_db_{form}_png_{network}"] for form in ("power", "amplitude"))
+        np.testing.assert_allclose(power, 2 * amplitude)
+        assert table[f"spearman_float_{network}"].between(-1, 1).all()
+    assert table["valid_alexnet"].notna().all()  # judged against its null
+    assert table["valid_squeezenet1_0"].isna().all()  # no null was given
     again = bad_input(*making, *pair, "--stage", "late", "--out", "m", cwd=tmp_path)
     assert "made otherwise (other stages)" in again
     both = ("--models", "efficientnet_lite0,efficientnet_lite1", "--stage", "early", "--out", "n")
