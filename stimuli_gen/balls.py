@@ -223,11 +223,7 @@ def within_mask(objective: Objective) -> Objective:
     callable
         An objective.
     """
-
-    def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return objective(torch.where(context["mask"] > 0, images, context["anchor"]), context)
-
-    return evaluate
+    return lambda images, context: objective(torch.where(context["mask"] > 0, images, context["anchor"]), context)
 
 
 def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
