@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
 
+MIN_VOXELS = 3
+"""Every correlation over two voxels is -1 or 1."""
+
 
 # -------------------------------------------------------------------------------------------- numbers to RDMs
 
@@ -281,7 +284,8 @@ def pattern_rdms(
     Raises
     ------
     InputError
-        When a subject's conditions are not exactly the stimuli of the table, or values cannot be ranked.
+        When a subject's conditions are not exactly the stimuli of the table, a ROI has fewer than 3 voxels (every
+        correlation over two is -1 or 1), or values cannot be ranked.
     """
     ids = list(table["id"].astype(str))
     places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
@@ -291,6 +295,11 @@ def pattern_rdms(
         rois = np.asarray(patterns.voxels["roi"].astype(str))
         for roi in dict.fromkeys(rois):
             values = means[:, rois == roi]
+            if values.shape[1] < MIN_VOXELS:
+                raise InputError(
+                    f"subject '{subject}', ROI '{roi}' has {values.shape[1]} voxel(s); a correlation distance needs at "
+                    f"least {MIN_VOXELS}. Enlarge the mask, or leave the region out."
+                )
             vectors.append(compute_rdm(values, measure, ids=ids, place=f"subject '{subject}', ROI '{roi}'"))
             for name, value in zip(places, (subject, str(roi), "brain", values.shape[1])):
                 places[name].append(value)

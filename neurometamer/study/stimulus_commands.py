@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +130,7 @@ def make_stimuli(
     out = Path(out)
     told = {name: value for name, value in options.items() if name != "progress_rule"}
     told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
+    told["progress"] = None if options.get("progress_rule") is None else asdict(options["progress_rule"])
     _refuse_others(out, network.digest, photographs, {**told, "seed": seed, "method": method})
     made = make(
         network,
@@ -440,7 +441,14 @@ def _refuse_others(out: Path, model_digest: str, photographs: StimulusSet, setti
     if not (out / "stimuli.h5").is_file():
         return
     there = read_stimuli(out, in_memory=False)
-    made = {"method": "gradient", "ball": "none", "radius": None, "mask": None, **there.provenance.get("settings", {})}
+    made = {
+        "method": "gradient",
+        "ball": "none",
+        "radius": None,
+        "mask": None,
+        "progress": None,
+        **there.provenance.get("settings", {}),
+    }
     differing = [name for name, value in settings.items() if name in made and made[name] != value]
     differing += ["model or weights"] if there.provenance.get("model_digest") != model_digest else []
     differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []

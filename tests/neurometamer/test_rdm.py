@@ -217,3 +217,13 @@ def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="beyond ASCII: rename Käfer"):
         write_rdms(some_rdms(["Käfer", *REFERENCES]), tmp_path / "x.h5")
     assert not (tmp_path / "x.h5").exists()
+
+
+def test_a_roi_of_two_voxels_is_refused_by_name():
+    table = stimulus_table()
+    whole = make_patterns(table)
+    rois = whole.voxels["roi"].to_numpy()
+    few = np.flatnonzero(rois == "V1")[:2]
+    kept = (rois != "V1") | np.isin(np.arange(len(rois)), few)
+    with pytest.raises(InputError, match=r"subject 'S1', ROI 'V1' has 2 voxel\(s\); .* at least 3"):
+        pattern_rdms({"S1": whole.select(voxels=kept)}, table)
