@@ -14,22 +14,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, digest, file_name, generator, name_ids, provenance
+from neurometamer.store import InputError, digest, generator, name_ids, provenance
 from stimuli_gen.balls import BALLS
-from stimuli_gen.descent import Start, descend
+from stimuli_gen.classes16 import CATEGORIES, N_IMAGENET, to_sixteen
+from stimuli_gen.descent import Descended, Start, descend
+from stimuli_gen.lattice import asked_of, file_objectives, mend_files
 from stimuli_gen.matching import Match, Stages, match_stages, metamer_objectives
-from stimuli_gen.recipes import STARTS, Penalty, Recipe, make_recipe
-from stimuli_gen.staged import StagedModel, padded_batches
-from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
+from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
+from stimuli_gen.staged import StagedModel, padded_batches, predict
+from stimuli_gen.stimuli import StimulusSet, to_8bit
+from stimuli_gen.verdict import BATCH, Verdict, ends, judge_metamers, top_class
+
+if TYPE_CHECKING:
+    from stimuli_gen.nulls import NullDistribution
 
 # ------------------------------------------------------------------------------------------------------ making
 
@@ -44,6 +49,9 @@ def model_metamers(
     penalties: Sequence[Penalty] = (),
     start_images: Mapping[str, np.ndarray] | np.ndarray | None = None,
     max_error: float | None = None,
+    nulls: Sequence[NullDistribution] = (),
+    null_quantile: float = 1.0,
+    file_rounds: int = 5,
     suffix: str = "",
     seed: int = 0,
     batch_size: int = 8,
@@ -73,6 +81,14 @@ def model_metamers(
     max_error : float, optional
         An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at most this, on the
         8-bit version too. In no paper; by default all steps are taken.
+    nulls : sequence of NullDistribution
+        Of these networks and stages: an image can only succeed when it meets the criteria of Feather et al. (2023),
+        too. See `stimuli_gen.validity.judge`.
+    null_quantile : float
+        Of the nulls, that a match must be above; 1, the maximum, in the paper.
+    file_rounds : int
+        An image that meets every criterion until it is rounded to 8 bits goes on for at most so many rounds of
+        `stimuli_gen.lattice.ROUND_STEPS` steps on rounded images; 0 for none. In no paper.
     suffix : str
         Of the ids, after ``_metamer``, to tell sets apart.
     seed : int
@@ -90,8 +106,11 @@ def model_metamers(
     -------
     StimulusSet
         Kind ``metamer``. ``loss_float`` and ``loss_png`` are ‖a' - a‖ / ‖a‖ of the float and the 8-bit pixels;
-        ``same_class_1000`` says whether photograph and 8-bit image have the same first class; of several networks
-        these and ``stage`` end in the network's name. ``success``: the same class (and `max_error`) for every network.
+        ``same_class_1000`` says whether photograph and 8-bit image have the same first class,
+        ``same_class_1000_float`` of the float image; of several networks these and ``stage`` end in the network's name.
+        With `nulls`, the columns of `stimuli_gen.verdict.validity_columns`. ``success``: the 8-bit image has the same
+        class for every network, and meets `max_error` and the nulls' criteria where they are given. ``file_steps``:
+        steps on rounded images; an image that succeeds by them has 8-bit values as float pixels, too.
 
     Raises
     ------
@@ -101,61 +120,177 @@ def model_metamers(
     if start_images is not None:
         overrides = {"start": "image", **overrides}
     recipe = make_recipe(preset, overrides)
+    networks = (models,) if isinstance(models, StagedModel) else tuple(models)
     matches = match_stages(
-        models, stage, stage_weights=stage_weights, straight_through_relu=recipe.straight_through_relu
+        networks, stage, stage_weights=stage_weights, straight_through_relu=recipe.straight_through_relu
     )
-    _check(matches, references, recipe, start_images, max_error)
-    if overrides.get("straight_through_relu") and not all(one.straight_through for one in matches):
-        others = [one.key(one.stage) for one in matches if not one.straight_through]
-        raise InputError(f"straight_through_relu needs a stage that is a ReLU; these are none: {name_ids(others)}.")
-    settings = {
-        "kind": "metamer", "preset": preset, **asdict(recipe), "open_choices": list(recipe.open_choices),
+    _check(matches, references, recipe, start_images, max_error, file_rounds)
+    if overrides.get("straight_through_relu"):
+        _check_straight_through(matches)
+    judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
+    told = {
+        "penalties": [asdict(one) for one in penalties], "max_error": max_error, "suffix": suffix, "seed": seed,
+        "nulls": [_identity(one) for one in nulls], "null_quantile": null_quantile, "file_rounds": file_rounds,
+    }  # fmt: skip
+    named = {"kind": "metamer", "preset": preset, "open_choices": list(recipe.open_choices)}
+    settings = {**asdict(recipe), **named, **_stages(matches), **told}
+    starts = _Starts(references, recipe, start_images, seed)
+    context = _Context(recipe, starts, _Anchors(matches, references, batch_size), len(matches), seed)
+    run = _Run(
+        matches=matches,
+        recipe=recipe,
+        batch_size=batch_size,
+        keys=_keys(settings, matches, starts, references.ids),
+        resume=resume,
+    )
+    made = run.descend(penalties, references.ids, starts, context, max_error, progress)
+    stimuli = _collect(matches, references, settings, made)
+    verdict = judge(stimuli, references)
+    if file_rounds and any(verdict.only_in_float):
+        stimuli = run.mend(stimuli, references, verdict, judge, context, file_rounds)
+        verdict = judge(stimuli, references)
+    return verdict.on(stimuli, confirmed=False)
+
+
+def _stages(matches: Sequence[Match]) -> dict[str, Any]:
+    return {
         "stages": {one.model.name: list(one.stages) for one in matches},
         "stage_weights": {one.model.name: list(one.weights) for one in matches},
         "straight_through_at": {one.model.name: list(one.straight_through) for one in matches},
-        "penalties": [asdict(one) for one in penalties], "max_error": max_error, "suffix": suffix, "seed": seed,
-    }  # fmt: skip
-    starts = _Starts(references, recipe, start_images, seed)
-    anchors = _Anchors(matches, references, batch_size)
+    }
 
-    def _prepare(reference_id: str) -> Start:
-        first = starts(reference_id)
-        center = starts.photograph(reference_id) if recipe.center == "reference" else first
-        ball = {} if recipe.ball == "none" else {"center": center}
-        return Start(image=first, context={**anchors(reference_id), **ball})
 
-    made = descend(
-        metamer_objectives(matches, recipe, penalties),
-        references.ids,
-        _prepare,
-        threshold=torch.inf if max_error is None else -max_error,
-        step_size=lambda step: recipe.step_length(step, len(matches)),
-        max_steps=recipe.total_steps(len(matches)),
-        step_rule=recipe.step_rule,
-        optimizer=recipe.optimizer,
-        solver=recipe.solver,
-        turn=recipe.turn,
-        confine=_confine(recipe),
-        keep="last",
-        batch_size=batch_size,
-        device=matches[0].model.device,
-        keys=_keys(settings, matches, starts, references.ids),
-        resume=resume,
-        progress=progress,
-    )
-    images = np.stack([made[one].image for one in references.ids])
-    stimuli = StimulusSet(
-        images=images,
-        table=_describe(matches, references, settings, {one: found.steps for one, found in made.items()}, images),
-        provenance=provenance(
-            settings,
-            models=[{"name": one.model.name, "weights": one.model.weights, "digest": one.digest} for one in matches],
-            model_digest=digest([one.digest for one in matches]),
-            references=references.digest,
-            device=matches[0].model.device.type,
-        ),
-    )
-    return _judge(matches, stimuli, references, from_8bit(to_8bit(images)), confirmed=False, batch_size=batch_size)
+def _identity(null: NullDistribution) -> dict[str, Any]:
+    names = ("model", "weights", "model_digest", "stimuli_digest", "stages", "n_pairs_asked", "seed")
+    return {name: null.provenance[name] for name in names if name in null.provenance}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Run:
+    """What both descents share: that on float pixels, and that on rounded ones."""
+
+    matches: Sequence[Match]
+    recipe: Recipe
+    batch_size: int
+    keys: Mapping[str, str]
+    resume: str | os.PathLike[str] | None
+
+    def descend(
+        self,
+        penalties: Sequence[Penalty],
+        ids: Sequence[str],
+        starts: _Starts,
+        context: _Context,
+        max_error: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> dict[str, Descended]:
+        recipe, n_models = self.recipe, len(self.matches)
+        return descend(
+            metamer_objectives(self.matches, recipe, penalties),
+            ids,
+            lambda one: Start(image=starts(one), context=context(one)),
+            threshold=float("inf") if max_error is None else -max_error,
+            step_size=lambda step: recipe.step_length(step, n_models),
+            max_steps=recipe.total_steps(n_models),
+            step_rule=recipe.step_rule,
+            optimizer=recipe.optimizer,
+            solver=recipe.solver,
+            turn=recipe.turn,
+            confine=_confine(recipe),
+            keep="last",
+            batch_size=self.batch_size,
+            device=self.matches[0].model.device,
+            keys=self.keys,
+            resume=self.resume,
+            progress=progress,
+        )
+
+    def mend(
+        self,
+        stimuli: StimulusSet,
+        references: StimulusSet,
+        verdict: Verdict,
+        judge: Callable[..., Verdict],
+        context: _Context,
+        rounds: int,
+    ) -> StimulusSet:
+        """Go on with the images that are good only in float; those whose files become good replace them."""
+        images = np.array(stimuli.images)
+        row_of = {references.ids[row]: row for row, only in enumerate(verdict.only_in_float) if only}
+        ask = _Asking(self.matches, stimuli, references, judge, row_of)
+        mended = mend_files(
+            file_objectives(self.matches),
+            {one: images[row] for one, row in row_of.items()},
+            ask,
+            context,
+            rounds=rounds,
+            confine=_confine(self.recipe),
+            batch_size=self.batch_size,
+            device=self.matches[0].model.device,
+            keys=self.keys,
+            resume=self.resume,
+        )
+        steps = stimuli.table["file_steps"].to_numpy(copy=True)
+        for one, found in mended.items():
+            steps[row_of[one]] = found.steps
+            if found.image is not None:
+                images[row_of[one]] = found.image
+        table = stimuli.table.assign(file_steps=steps, **_distances(images, references))
+        return replace(stimuli, images=images, table=table)
+
+
+class _Asking:
+    """Say what the files of images do not meet yet, as `stimuli_gen.lattice.mend_files` wants to know."""
+
+    def __init__(
+        self,
+        matches: Sequence[Match],
+        stimuli: StimulusSet,
+        references: StimulusSet,
+        judge: Callable[..., Verdict],
+        row_of: Mapping[str, int],
+    ) -> None:
+        self._matches, self._stimuli, self._references = matches, stimuli, references
+        self._judge, self._row_of = judge, row_of
+        photographs = references.select(ids=list(row_of)).images
+        self._classes = {one.model.name: top_class(one.model, photographs) for one in matches}
+        self._categories = {one.model.name: _categories(one.model, photographs) for one in matches}
+        self._place = {one: place for place, one in enumerate(row_of)}
+
+    def __call__(self, images: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+        names = [self._stimuli.ids[self._row_of[one]] for one in images]
+        part = replace(self._stimuli.select(ids=names), images=np.stack(list(images.values())))
+        verdict = self._judge(part, self._references.select(ids=list(images)))
+        limits = part.table["max_error"].to_numpy(dtype=float)
+        nulls = any(name.startswith("valid") for name in verdict.columns)
+        asked: dict[str, dict[str, np.ndarray]] = {}
+        for row, one in enumerate(images):
+            if not verdict.reasons["png"][row]:
+                continue
+            asked[one] = {}
+            for match in self._matches:
+                name = match.model.name
+                asked[one] |= asked_of(
+                    match,
+                    error=_asked_error(verdict.losses[name][row], limits[row], verdict.below_null[name][row], nulls),
+                    top_class=int(self._classes[name][self._place[one]]),
+                    category=int(self._categories[name][self._place[one]]) if nulls else -1,
+                )
+        return asked
+
+
+def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> float:
+    """Ask for `max_error` and, in an image that a null judges, for a match no worse, and a better one if need be."""
+    within = limit * (1 - 1e-4)  # another batch size rounds otherwise
+    if below_null:
+        return float(np.fmin(within, 0.8 * loss))
+    return float(np.fmin(within, loss)) if nulls or np.isnan(limit) else within
+
+
+def _categories(model: StagedModel, photographs: Any) -> np.ndarray:
+    if model.n_classes != N_IMAGENET:
+        return np.full(len(photographs), -1)
+    return np.array([CATEGORIES.index(one) for one in to_sixteen(predict(model, photographs, BATCH))])
 
 
 def _check(
@@ -164,6 +299,7 @@ def _check(
     recipe: Recipe,
     start_images: Mapping[str, np.ndarray] | np.ndarray | None,
     max_error: float | None,
+    file_rounds: int,
 ) -> None:
     model = matches[0].model
     if not len(references) or set(references.table["kind"]) != {"RE"}:
@@ -178,6 +314,13 @@ def _check(
         raise InputError("start_images and start='image' go together; give both or neither.")
     if max_error is not None and not max_error > 0:
         raise InputError(f"max_error must be above 0, not {max_error}.")
+    if file_rounds < 0:
+        raise InputError(f"file_rounds must not be negative, not {file_rounds}.")
+
+
+def _check_straight_through(matches: Sequence[Match]) -> None:
+    if others := [one.key(one.stage) for one in matches if not one.straight_through]:
+        raise InputError(f"straight_through_relu needs a stage that is a ReLU; these are none: {name_ids(others)}.")
 
 
 class _Starts:
@@ -236,6 +379,23 @@ class _Anchors:
         return self._kept[one]
 
 
+class _Context:
+    """What the objectives must know of an image: anchors, center of the ball, shifts of all steps."""
+
+    def __init__(self, recipe: Recipe, starts: _Starts, anchors: _Anchors, n_models: int, seed: int) -> None:
+        self._recipe, self._starts, self._anchors, self._seed = recipe, starts, anchors, seed
+        self._n_steps = recipe.total_steps(n_models)
+
+    def __call__(self, one: str) -> dict[str, np.ndarray]:
+        found = dict(self._anchors(one))
+        if self._recipe.ball != "none":
+            from_photograph = self._recipe.center == "reference"
+            found["center"] = self._starts.photograph(one) if from_photograph else self._starts(one)
+        if self._recipe.jitter:
+            found["shifts"] = draw_shifts(self._recipe.jitter, self._n_steps, generator(self._seed, "jitter", one))
+        return found
+
+
 def _check_anchors(found: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
     for name, norms in found.items():
         if norms.ndim > 1:
@@ -254,106 +414,68 @@ def _confine(recipe: Recipe) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 def _keys(settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts, ids: Sequence[str]) -> dict[str, str]:
-    """Hash all that makes each image's pixels; what only names them is left out."""
-    recipe = {name: value for name, value in settings.items() if name not in ("preset", "open_choices", "suffix")}
+    """Hash all that makes each image's pixels before they are rounded; what only names or judges them is left out."""
+    no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
+    recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
     models = [one.digest for one in matches]
     return {one: digest(recipe, models, one, starts.photograph(one), starts(one)) for one in ids}
 
 
-def _ends(matches: Sequence[Match]) -> list[str]:
-    return [""] if len(matches) == 1 else [f"_{one.model.name}" for one in matches]
+def _collect(
+    matches: Sequence[Match], references: StimulusSet, settings: Mapping[str, Any], made: Mapping[str, Descended]
+) -> StimulusSet:
+    images = np.stack([made[one].image for one in references.ids])
+    told = provenance(
+        settings,
+        models=[{"name": one.model.name, "weights": one.model.weights, "digest": one.digest} for one in matches],
+        model_digest=digest([one.digest for one in matches]),
+        references=references.digest,
+        device=matches[0].model.device.type,
+    )
+    steps = [made[one].steps for one in references.ids]
+    return StimulusSet(images=images, table=_describe(matches, references, settings, steps, images), provenance=told)
 
 
 def _describe(
     matches: Sequence[Match],
     references: StimulusSet,
     settings: Mapping[str, Any],
-    steps: Mapping[str, int],
+    steps: Sequence[int],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    fixed = {
-        "model": "+".join(one.model.name for one in matches),
-        "weights": "; ".join(one.model.weights for one in matches),
-        **{f"stage{end}": one.stage for end, one in zip(_ends(matches), matches, strict=True)},
-        "preset": settings["preset"],
-        "straight_through": ", ".join(one.key(name) for one in matches for name in one.straight_through)
-        or ("not applicable" if settings["straight_through_relu"] else "no"),
-        "max_error": np.nan if settings["max_error"] is None else settings["max_error"],
-        "seed": settings["seed"],
-        "note": "" if all(one.model.trained for one in matches) else "untrained network",
+    straight = ", ".join(one.key(name) for one in matches for name in one.straight_through)
+    table = pd.DataFrame({"id": [f"{one}_metamer{settings['suffix']}" for one in references.ids]})
+    return table.assign(
+        kind="metamer",
+        reference_id=list(references.ids),
+        category=references.table["category"].to_numpy(),
+        model="+".join(one.model.name for one in matches),
+        weights="; ".join(one.model.weights for one in matches),
+        **{f"stage{end}": one.stage for end, one in zip(ends(matches), matches, strict=True)},
+        preset=settings["preset"],
+        straight_through=straight or ("not applicable" if settings["straight_through_relu"] else "no"),
+        max_error=np.nan if settings["max_error"] is None else settings["max_error"],
+        seed=settings["seed"],
+        note="" if all(one.model.trained for one in matches) else "untrained network",
+        steps=list(steps),
+        file_steps=0,
+        **_distances(images, references),
+    )
+
+
+def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:
+    """Distance of each 8-bit image from its photograph, in grey levels."""
+    changes = [
+        to_8bit(image).astype(np.float64) - 255.0 * references.images[slice(row, row + 1)][0]
+        for row, image in enumerate(images)
+    ]
+    return {
+        "l2_8bit": [float(np.sqrt(np.square(one).sum())) for one in changes],
+        "linf_8bit": [float(np.abs(one).max()) for one in changes],
     }
-    rows = []
-    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
-        photograph = references.images[slice(row, row + 1)][0]
-        change = to_8bit(images[row]).astype(np.float64) - 255.0 * photograph
-        rows.append(
-            {
-                "id": f"{one}_metamer{settings['suffix']}",
-                "kind": "metamer",
-                "reference_id": one,
-                "category": category,
-                **fixed,
-                "steps": steps[one],
-                "l2_8bit": float(np.sqrt(np.square(change).sum())),
-                "linf_8bit": float(np.abs(change).max()),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 # ----------------------------------------------------------------------------------------------------- judging
-
-
-def _errors(match: Match, references: Any, images: Any, batch_size: int) -> np.ndarray:
-    found = []
-    pairs = zip(
-        padded_batches(references, batch_size, match.model.device),
-        padded_batches(images, batch_size, match.model.device),
-        strict=True,
-    )
-    with torch.no_grad():
-        for (rows, photographs), (_, batch) in pairs:
-            error = match.error(batch, match.anchors(photographs))
-            found.append(error[: rows.stop - rows.start].cpu().numpy())
-    return np.concatenate(found).astype(np.float64)
-
-
-def _top_class(model: StagedModel, images: Any, batch_size: int) -> np.ndarray:
-    found = []
-    with torch.no_grad():
-        for rows, batch in padded_batches(images, batch_size, model.device):
-            found.append(model.logits(batch)[: rows.stop - rows.start].argmax(dim=1).cpu().numpy())
-    return np.concatenate(found)
-
-
-def _judge(
-    matches: Sequence[Match],
-    stimuli: StimulusSet,
-    references: StimulusSet,
-    pictures: np.ndarray,
-    *,
-    confirmed: bool,
-    batch_size: int = 8,
-) -> StimulusSet:
-    """Fill in what each network says to the float and the 8-bit pixels, and whether that meets the criterion."""
-    columns: dict[str, Any] = {}
-    reasons: list[list[str]] = [[] for _ in stimuli.ids]
-    limits = stimuli.table["max_error"].to_numpy(dtype=float)
-    for end, match in zip(_ends(matches), matches, strict=True):
-        columns[f"loss_float{end}"] = _errors(match, references.images, stimuli.images, batch_size)
-        columns[f"loss_png{end}"] = loss = _errors(match, references.images, pictures, batch_size)
-        own, seen = (_top_class(match.model, images, batch_size) for images in (references.images, pictures))
-        columns[f"same_class_1000{end}"] = own == seen
-        for row, reason in enumerate(reasons):
-            if own[row] != seen[row]:
-                names = match.model.class_names
-                reason.append(f"{match.model.name} says {names[seen[row]]} instead of {names[own[row]]}")
-            if loss[row] > limits[row]:
-                reason.append(f"{match.model.name}: loss {loss[row]:.4f} above {limits[row]:g}")
-    columns["success"] = [not reason for reason in reasons]
-    columns["confirmed"] = confirmed
-    columns["why_not"] = ["; ".join(reason) for reason in reasons]
-    return replace(stimuli, table=stimuli.table.assign(**columns))
 
 
 def confirm_metamers(
@@ -361,6 +483,8 @@ def confirm_metamers(
     stimuli: StimulusSet,
     references: StimulusSet,
     folder: str | os.PathLike[str],
+    *,
+    nulls: Sequence[NullDistribution] = (),
 ) -> StimulusSet:
     """Read the written PNG files back and judge them: what people will be shown is what must match.
 
@@ -374,16 +498,19 @@ def confirm_metamers(
         Their photographs.
     folder : path-like
         Where `stimuli_gen.stimuli.write_stimuli` wrote them.
+    nulls : sequence of NullDistribution
+        Those that the metamers were made with.
 
     Returns
     -------
     StimulusSet
-        ``loss_png``, ``same_class_1000``, ``success`` and ``why_not`` from the files, ``confirmed = True``.
+        All that `model_metamers` judges, from the files; ``confirmed = True``.
 
     Raises
     ------
     InputError
-        When a PNG is missing, cannot be decoded or has another size, or the images were made for other networks.
+        When a PNG is missing, cannot be decoded or has another size, or the images were made for other networks or
+        judged with other nulls.
     """
     networks = [models] if isinstance(models, StagedModel) else list(models)
     settings = stimuli.provenance.get("settings", {})
@@ -392,6 +519,8 @@ def confirm_metamers(
         raise InputError("no metamers to confirm; give a set that the metamer generator made.")
     if made_for != [one.digest for one in networks]:
         raise InputError("the metamers were made for other networks; confirm them with those, in the same order.")
+    if [_identity(one) for one in nulls] != settings.get("nulls", []):
+        raise InputError("the metamers were judged with other null distributions; confirm them with the same.")
     matches = [
         match_stages(
             one,
@@ -401,10 +530,6 @@ def confirm_metamers(
         for one in networks
     ]
     photographs = references.select(ids=stimuli.table["reference_id"].tolist())
-    pictures = []
-    for one in stimuli.ids:
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
-        pictures.append(read_png(path))
-        if pictures[-1].shape[1:] != tuple(stimuli.images.shape[2:]):
-            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not those that were made; write it again.")
-    return _judge(matches, stimuli, photographs, np.stack(pictures), confirmed=True)
+    quantile = settings.get("null_quantile", 1.0)
+    verdict = judge_metamers(networks, matches, stimuli, photographs, folder=folder, nulls=nulls, quantile=quantile)
+    return verdict.on(stimuli, confirmed=True)
