@@ -231,17 +231,18 @@ def mend_files(
     for number in range(rounds):
         if not asked:
             break
+        length = _step_length(behind) * 0.5**number
         found = descend(
             objective,
             list(asked),
             _starts(behind, asked, context),
             threshold=0.0,
-            step_size=_step_length(behind) * 0.5**number,
+            step_size=length,
             max_steps=round_steps,
             confine=confine,
             batch_size=batch_size,
             device=device,
-            keys=_keys(asked, behind, keys, number, round_steps),
+            keys=_keys(asked, behind, keys, length, round_steps),
             resume=resume,
         )
         behind |= {one: result.image for one, result in found.items()}
@@ -269,11 +270,11 @@ def _keys(
     asked: Mapping[str, Mapping[str, np.ndarray]],
     images: Mapping[str, np.ndarray],
     keys: Mapping[str, str] | None,
-    number: int,
+    length: float,
     round_steps: int,
 ) -> dict[str, str] | None:
     """Hash what makes a round's image: the whole image before it, and what is asked."""
     if keys is None:
         return None
     told = {one: {name: value.item() for name, value in wanted.items()} for one, wanted in asked.items()}
-    return {one: digest("file", keys[one], images[one], told[one], number, round_steps) for one in asked}
+    return {one: digest("file", keys[one], images[one], told[one], length, round_steps) for one in asked}
