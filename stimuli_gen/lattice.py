@@ -30,7 +30,7 @@ from stimuli_gen.stimuli import from_8bit, to_8bit
 
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
-STEP_LEVELS = 0.1
+STEP_LEVELS = 0.003
 """Length of a first step: root mean square over the pixels, in grey levels. Halved each round."""
 LEAD = 1e-3
 """By how much the wanted class must lead, in standard deviations of the logits, so that another batch agrees."""
@@ -204,10 +204,12 @@ def mend_files(
         Steps in a round.
     confine : callable, optional
         See `stimuli_gen.descent.descend`.
-    batch_size, device, resume : object
+    batch_size, device : object
         See `stimuli_gen.descent.descend`.
     keys : mapping of str to str, optional
         Id → digest of what made the image; needed with `resume`.
+    resume : path-like, optional
+        See `stimuli_gen.descent.descend`.
 
     Returns
     -------

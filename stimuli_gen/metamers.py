@@ -194,6 +194,8 @@ class _Run:
             max_steps=recipe.total_steps(n_models),
             step_rule=recipe.step_rule,
             optimizer=recipe.optimizer,
+            parametrization=recipe.parametrization,
+            rescore=recipe.jitter > 0,
             solver=recipe.solver,
             turn=recipe.turn,
             confine=_confine(recipe),

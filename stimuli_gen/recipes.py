@@ -11,9 +11,7 @@ from torch import Tensor
 
 from neurometamer.store import InputError, unknown_name
 from stimuli_gen.balls import BALLS
-from stimuli_gen.descent import OPTIMIZERS, SOLVERS, STEP_RULES
-
-PARAMETRIZATIONS = ("pixels", "fourier")
+from stimuli_gen.descent import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES
 
 # ------------------------------------------------------------------------------------------------------ starts
 
