@@ -30,8 +30,10 @@ from stimuli_gen.stimuli import from_8bit, to_8bit
 
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
-STEP_LEVELS = 0.003
-"""Length of a first step: root mean square over the pixels, in grey levels. Halved each round."""
+STEP_LEVELS = 0.01
+"""First step of every pixel, along the sign of its gradient, in grey levels; halved each round. About one pixel in a
+hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps halve the error that rounding brings;
+steps of one L2 norm do as well at best, ten times longer ones undo it.)"""
 LEAD = 1e-3
 """By how much the wanted class must lead, in standard deviations of the logits, so that another batch agrees."""
 PUSH = 0.05
@@ -223,8 +225,8 @@ def mend_files(
 
     Notes
     -----
-    Of no paper. Steps are scaled to one length for each image (`STEP_LEVELS`), halved from round to round; each round
-    begins at the best image of the one before.
+    Of no paper. Every pixel takes steps of one length (`STEP_LEVELS`), halved from round to round; each round begins at
+    the best image of the one before.
     """
     if rounds < 0 or round_steps < 1:
         raise InputError(f"rounds ({rounds}) must not be negative, and have at least 1 step, not {round_steps}.")
@@ -233,13 +235,14 @@ def mend_files(
     for number in range(rounds):
         if not asked:
             break
-        length = _step_length(behind) * 0.5**number
+        length = STEP_LEVELS / 255 * 0.5**number
         found = descend(
             objective,
             list(asked),
             _starts(behind, asked, context),
             threshold=0.0,
             step_size=length,
+            step_rule="sign",
             max_steps=round_steps,
             confine=confine,
             batch_size=batch_size,
@@ -261,11 +264,6 @@ def _starts(
     context: Callable[[str], Mapping[str, np.ndarray]],
 ) -> Callable[[str], Start]:
     return lambda one: Start(image=images[one], context={**context(one), **asked[one]})
-
-
-def _step_length(images: Mapping[str, np.ndarray]) -> float:
-    """L2 norm of a change of every pixel by `STEP_LEVELS`."""
-    return float(STEP_LEVELS / 255 * np.sqrt(next(iter(images.values())).size))
 
 
 def _keys(
