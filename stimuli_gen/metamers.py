@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from neurometamer.store import InputError, digest, generator, name_ids, provenance
+from neurometamer.store import InputError, digest, generator, name_ids, provenance, unknown_name
 from stimuli_gen.balls import BALLS
 from stimuli_gen.classes16 import CATEGORIES, N_IMAGENET, to_sixteen
-from stimuli_gen.descent import Descended, Start, descend
+from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.lattice import asked_of, file_objectives, mend_files
 from stimuli_gen.matching import Match, Stages, match_stages, metamer_objectives
 from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
@@ -35,6 +35,8 @@ from stimuli_gen.verdict import BATCH, Verdict, ends, judge_metamers, top_class
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
+
+MODES = ("exact", "fast")
 
 # ------------------------------------------------------------------------------------------------------ making
 
@@ -52,11 +54,15 @@ def model_metamers(
     nulls: Sequence[NullDistribution] = (),
     null_quantile: float = 1.0,
     file_rounds: int = 5,
+    mode: str = "exact",
+    finish: float = 0.1,
     suffix: str = "",
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Pass], None] | None = None,
+    film: Film | None = None,
     **overrides: Any,
 ) -> StimulusSet:
     """Make metamers of photographs for one network or a set of networks.
@@ -89,6 +95,12 @@ def model_metamers(
     file_rounds : int
         An image that meets every criterion until it is rounded to 8 bits goes on for at most so many rounds of
         `stimuli_gen.lattice.ROUND_STEPS` steps on rounded images; 0 for none. In no paper.
+    mode : {"exact", "fast"}
+        ``fast``: most steps follow a copy of each network in bfloat16, where the machine computes in it
+        (`stimuli_gen.fast.fast_model`), the last ones the network itself. Both are compared with what the network
+        itself says to the photograph: drafts that are compared with their own answer end at a larger error.
+    finish : float
+        Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     suffix : str
         Of the ids, after ``_metamer``, to tell sets apart.
     seed : int
@@ -96,9 +108,11 @@ def model_metamers(
     batch_size : int
         See `stimuli_gen.descent.descend`.
     resume : path-like, optional
-        Folder for finished images, to go on after an interruption.
+        Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
+    watch, film : callable, optional
+        See `stimuli_gen.descent.descend`; of the steps before `file_rounds`.
     **overrides : object
         Fields of `stimuli_gen.recipes.Recipe`, in place of the preset's.
 
@@ -133,17 +147,18 @@ def model_metamers(
         "nulls": [_identity(one) for one in nulls], "null_quantile": null_quantile, "file_rounds": file_rounds,
     }  # fmt: skip
     named = {"kind": "metamer", "preset": preset, "open_choices": list(recipe.open_choices)}
-    settings = {**asdict(recipe), **named, **_stages(matches), **told}
+    drafts = _drafts(matches, mode)
+    settings = {**asdict(recipe), **named, **_stages(matches), **told, **_fast_settings(drafts, finish)}
     starts = _Starts(references, recipe, start_images, seed)
     context = _Context(recipe, starts, _Anchors(matches, references, batch_size), len(matches), seed)
     run = _Run(
-        matches=matches,
-        recipe=recipe,
-        batch_size=batch_size,
+        matches=matches, recipe=recipe, batch_size=batch_size, resume=resume,
         keys=_keys(settings, matches, starts, references.ids),
-        resume=resume,
-    )
-    made = run.descend(penalties, references.ids, starts, context, max_error, progress)
+    )  # fmt: skip
+    follow: dict[str, Any] = {"progress": progress, "watch": watch, "film": film}
+    if drafts:
+        follow |= {"draft": metamer_objectives(drafts, recipe, penalties), "finish": finish}
+    made = run.descend(penalties, references.ids, starts, context, max_error, **follow)
     stimuli = _collect(matches, references, settings, made)
     verdict = judge(stimuli, references)
     if file_rounds and any(verdict.only_in_float):
@@ -158,6 +173,25 @@ def _stages(matches: Sequence[Match]) -> dict[str, Any]:
         "stage_weights": {one.model.name: list(one.weights) for one in matches},
         "straight_through_at": {one.model.name: list(one.straight_through) for one in matches},
     }
+
+
+def _drafts(matches: Sequence[Match], mode: str) -> tuple[Match, ...]:
+    """Give each network its fast copy, with the same name, so that it is compared with the network's own answers."""
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    if mode == "exact":
+        return ()
+    from stimuli_gen.fast import fast_model
+
+    return tuple(replace(one, model=fast_model(one.model)) for one in matches)
+
+
+def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:
+    """List what the mode adds; nothing for ``exact``, whose digests are older than the mode."""
+    if not drafts:
+        return {}
+    told = {one.model.name: {"precision": one.model.precision, "digest": one.model.digest} for one in drafts}
+    return {"mode": "fast", "finish": finish, "drafts": told}
 
 
 def _identity(null: NullDistribution) -> dict[str, Any]:
@@ -182,7 +216,7 @@ class _Run:
         starts: _Starts,
         context: _Context,
         max_error: float | None,
-        progress: Callable[[int, int], None] | None,
+        **more: Any,
     ) -> dict[str, Descended]:
         recipe, n_models = self.recipe, len(self.matches)
         return descend(
@@ -204,7 +238,7 @@ class _Run:
             device=self.matches[0].model.device,
             keys=self.keys,
             resume=self.resume,
-            progress=progress,
+            **more,
         )
 
     def mend(
@@ -459,10 +493,16 @@ def _describe(
         max_error=np.nan if settings["max_error"] is None else settings["max_error"],
         seed=settings["seed"],
         note="" if all(one.model.trained for one in matches) else "untrained network",
+        mode=settings.get("mode", "exact"),
+        **({"draft_precision": _precisions(settings["drafts"])} if "drafts" in settings else {}),
         steps=list(steps),
         file_steps=0,
         **_distances(images, references),
     )
+
+
+def _precisions(drafts: Mapping[str, Mapping[str, str]]) -> str:
+    return ", ".join(dict.fromkeys(one["precision"] for one in drafts.values()))
 
 
 def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:

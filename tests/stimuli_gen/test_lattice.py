@@ -15,6 +15,7 @@ from stimuli_gen import (
     StimulusSet,
     confirm_metamers,
     judge,
+    load_photographs,
     match_stages,
     model_metamers,
     read_stimuli,
@@ -291,3 +292,21 @@ def test_bad_rounds_are_refused(net, pictures):
         model_metamers(net, pictures, stage="late", **STILL, file_rounds=-1)
     with pytest.raises(InputError, match="at least 1 step, not 0"):
         mend_files([], {}, dict, dict, rounds=1, round_steps=0)
+
+
+@pytest.mark.data
+def test_successes_of_a_trained_network_are_successes_of_the_files(squeezenet, shared_data, tmp_path):
+    files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:2]
+    photographs = load_photographs(files, squeezenet.preprocessing)
+    signs = np.random.default_rng(1).choice([-0.52, 0.52], photographs.images.shape)
+    images = np.clip(photographs.images + signs / 255, 0, 1).astype(np.float32)
+    starts = dict(zip(photographs.ids, images, strict=True))
+    given = {"stage": "late", "start_images": starts, **STILL, "batch_size": 2}
+    before = model_metamers(squeezenet, photographs, **given, file_rounds=0).table
+    limit = float((before["loss_float"] + before["loss_png"]).min()) / 2
+    assert (before["loss_float"] < limit).all() and (before["loss_png"] > limit).all()
+    made = model_metamers(squeezenet, photographs, **given, max_error=limit)
+    assert made.table["success"].all() and (made.table["file_steps"] > 0).all()
+    write_stimuli(made, tmp_path)
+    again = confirm_metamers(squeezenet, read_stimuli(tmp_path), photographs, tmp_path).table
+    pd.testing.assert_frame_equal(again.drop(columns="confirmed"), made.table.drop(columns="confirmed"))
