@@ -296,15 +296,15 @@ def test_bad_rounds_are_refused(net, pictures):
 
 @pytest.mark.data
 def test_successes_of_a_trained_network_are_successes_of_the_files(squeezenet, shared_data, tmp_path):
-    files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:2]
+    files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:1]
     photographs = load_photographs(files, squeezenet.preprocessing)
     signs = np.random.default_rng(1).choice([-0.52, 0.52], photographs.images.shape)
     images = np.clip(photographs.images + signs / 255, 0, 1).astype(np.float32)
     starts = dict(zip(photographs.ids, images, strict=True))
-    given = {"stage": "late", "start_images": starts, **STILL, "batch_size": 2}
+    given = {"stage": "late", "start_images": starts, **STILL, "batch_size": 1}
     before = model_metamers(squeezenet, photographs, **given, file_rounds=0).table
-    limit = float((before["loss_float"] + before["loss_png"]).min()) / 2
-    assert (before["loss_float"] < limit).all() and (before["loss_png"] > limit).all()
+    limit = 0.85 * float(before["loss_png"][0])
+    assert before["loss_float"][0] < limit
     made = model_metamers(squeezenet, photographs, **given, max_error=limit)
     assert made.table["success"].all() and (made.table["file_steps"] > 0).all()
     write_stimuli(made, tmp_path)
