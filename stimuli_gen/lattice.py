@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from neurometamer.store import InputError, digest
-from stimuli_gen.classes16 import CATEGORIES, N_IMAGENET, sixteen_classes
+from stimuli_gen.classes16 import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
 from stimuli_gen.descent import Objective, Start, descend, shown
 from stimuli_gen.matching import Match
-from stimuli_gen.stimuli import from_8bit, to_8bit
+from stimuli_gen.staged import StagedModel, predict
+from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
+from stimuli_gen.verdict import BATCH, Verdict, top_class
 
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
@@ -278,3 +280,109 @@ def _keys(
         return None
     told = {one: {name: value.item() for name, value in wanted.items()} for one, wanted in asked.items()}
     return {one: digest("file", keys[one], images[one], told[one], length, round_steps) for one in asked}
+
+
+# ---------------------------------------------------------------------------------------------------- metamers
+
+
+def mend_metamers(
+    matches: Sequence[Match],
+    stimuli: StimulusSet,
+    references: StimulusSet,
+    verdict: Verdict,
+    judge: Callable[[StimulusSet, StimulusSet], Verdict],
+    context: Callable[[str], Mapping[str, np.ndarray]],
+    *,
+    rounds: int,
+    **run: Any,
+) -> StimulusSet:
+    """Go on with metamers that are good only as float pixels; those whose files become good replace them.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        What of each network is matched.
+    stimuli : StimulusSet
+        Metamers, with the column ``file_steps``.
+    references : StimulusSet
+        Their photographs, row by row.
+    verdict : Verdict
+        On all of them.
+    judge : callable
+        Metamers and their photographs → verdict.
+    context : callable
+        Photograph's id → anchors, and the center of the ball.
+    rounds : int
+        See `mend_files`.
+    **run : object
+        `mend_files`'s other settings; ``keys`` by photograph.
+
+    Returns
+    -------
+    StimulusSet
+        With ``file_steps``; an image whose file did not become good is as it was.
+    """
+    images = np.array(stimuli.images)
+    row_of = {references.ids[row]: row for row, only in enumerate(verdict.only_in_float) if only}
+    broken = {one: images[row] for one, row in row_of.items()}
+    ask = _Asking(matches, stimuli, references, judge, row_of)
+    steps = stimuli.table["file_steps"].to_numpy(copy=True)
+    for one, found in mend_files(file_objectives(matches), broken, ask, context, rounds=rounds, **run).items():
+        steps[row_of[one]] = found.steps
+        if found.image is not None:
+            images[row_of[one]] = found.image
+    return replace(stimuli, images=images, table=stimuli.table.assign(file_steps=steps))
+
+
+class _Asking:
+    """Say what the files of images do not meet yet, as `mend_files` wants to know."""
+
+    def __init__(
+        self,
+        matches: Sequence[Match],
+        stimuli: StimulusSet,
+        references: StimulusSet,
+        judge: Callable[[StimulusSet, StimulusSet], Verdict],
+        row_of: Mapping[str, int],
+    ) -> None:
+        self._matches, self._stimuli, self._references = matches, stimuli, references
+        self._judge, self._row_of = judge, row_of
+        photographs = references.select(ids=list(row_of)).images
+        self._classes = {one.model.name: top_class(one.model, photographs) for one in matches}
+        self._categories = {one.model.name: _categories(one.model, photographs) for one in matches}
+        self._place = {one: place for place, one in enumerate(row_of)}
+
+    def __call__(self, images: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+        names = [self._stimuli.ids[self._row_of[one]] for one in images]
+        part = replace(self._stimuli.select(ids=names), images=np.stack(list(images.values())))
+        verdict = self._judge(part, self._references.select(ids=list(images)))
+        limits = part.table["max_error"].to_numpy(dtype=float)
+        nulls = any(name.startswith("valid") for name in verdict.columns)
+        asked: dict[str, dict[str, np.ndarray]] = {}
+        for row, one in enumerate(images):
+            if not verdict.reasons["png"][row]:
+                continue
+            asked[one] = {}
+            for match in self._matches:
+                name = match.model.name
+                asked[one] |= asked_of(
+                    match,
+                    error=_asked_error(verdict.losses[name][row], limits[row], verdict.below_null[name][row], nulls),
+                    top_class=int(self._classes[name][self._place[one]]),
+                    category=int(self._categories[name][self._place[one]]) if nulls else -1,
+                )
+        return asked
+
+
+def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> float:
+    """Ask for `max_error` and, in an image that a null judges, for a match no worse, and a better one if need be."""
+    within = limit * (1 - 1e-4)  # another batch size rounds otherwise
+    if below_null:
+        return float(np.fmin(within, 0.8 * loss))
+    return float(np.fmin(within, loss)) if nulls or np.isnan(limit) else within
+
+
+def _categories(model: StagedModel, photographs: Any) -> np.ndarray:
+    if model.n_classes != N_IMAGENET:
+        return np.full(len(photographs), -1)
+    return np.array([CATEGORIES.index(one) for one in to_sixteen(predict(model, photographs, BATCH))])

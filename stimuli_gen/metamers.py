@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,13 @@ from torch import Tensor
 
 from neurometamer.store import InputError, digest, generator, name_ids, provenance, unknown_name
 from stimuli_gen.balls import BALLS
-from stimuli_gen.classes16 import CATEGORIES, N_IMAGENET, to_sixteen
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
-from stimuli_gen.lattice import asked_of, file_objectives, mend_files
+from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, match_stages, metamer_objectives
 from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
-from stimuli_gen.staged import StagedModel, padded_batches, predict
+from stimuli_gen.staged import StagedModel, padded_batches
 from stimuli_gen.stimuli import StimulusSet, to_8bit
-from stimuli_gen.verdict import BATCH, Verdict, ends, judge_metamers, top_class
+from stimuli_gen.verdict import ends, judge_metamers
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
@@ -141,30 +140,50 @@ def model_metamers(
     _check(matches, references, recipe, start_images, max_error, file_rounds)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
-    judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
-    told = {
-        "penalties": [asdict(one) for one in penalties], "max_error": max_error, "suffix": suffix, "seed": seed,
-        "nulls": [_identity(one) for one in nulls], "null_quantile": null_quantile, "file_rounds": file_rounds,
-    }  # fmt: skip
-    named = {"kind": "metamer", "preset": preset, "open_choices": list(recipe.open_choices)}
     drafts = _drafts(matches, mode)
-    settings = {**asdict(recipe), **named, **_stages(matches), **told, **_fast_settings(drafts, finish)}
+    settings = {
+        "kind": "metamer", "preset": preset, **asdict(recipe), "open_choices": list(recipe.open_choices),
+        **_stages(matches), "penalties": [asdict(one) for one in penalties], "max_error": max_error,
+        "nulls": [_identity(one) for one in nulls], "null_quantile": null_quantile, "file_rounds": file_rounds,
+        "suffix": suffix, "seed": seed, **_fast_settings(drafts, finish),
+    }  # fmt: skip
     starts = _Starts(references, recipe, start_images, seed)
     context = _Context(recipe, starts, _Anchors(matches, references, batch_size), len(matches), seed)
-    run = _Run(
-        matches=matches, recipe=recipe, batch_size=batch_size, resume=resume,
-        keys=_keys(settings, matches, starts, references.ids),
-    )  # fmt: skip
-    follow: dict[str, Any] = {"progress": progress, "watch": watch, "film": film}
-    if drafts:
-        follow |= {"draft": metamer_objectives(drafts, recipe, penalties), "finish": finish}
-    made = run.descend(penalties, references.ids, starts, context, max_error, **follow)
+    run: dict[str, Any] = {
+        "confine": _confine(recipe), "batch_size": batch_size, "device": matches[0].model.device,
+        "keys": _keys(settings, matches, starts, references.ids), "resume": resume,
+    }  # fmt: skip
+    made = descend(
+        metamer_objectives(matches, recipe, penalties),
+        references.ids,
+        lambda one: Start(image=starts(one), context=context(one)),
+        threshold=float("inf") if max_error is None else -max_error,
+        draft=metamer_objectives(drafts, recipe, penalties) if drafts else None,
+        finish=finish,
+        keep="last",
+        progress=progress,
+        watch=watch,
+        film=film,
+        **_steps(recipe, len(matches)),
+        **run,
+    )
     stimuli = _collect(matches, references, settings, made)
+    judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     verdict = judge(stimuli, references)
     if file_rounds and any(verdict.only_in_float):
-        stimuli = run.mend(stimuli, references, verdict, judge, context, file_rounds)
+        stimuli = mend_metamers(matches, stimuli, references, verdict, judge, context, rounds=file_rounds, **run)
+        stimuli = replace(stimuli, table=stimuli.table.assign(**_distances(np.asarray(stimuli.images), references)))
         verdict = judge(stimuli, references)
     return verdict.on(stimuli, confirmed=False)
+
+
+def _steps(recipe: Recipe, n_models: int) -> dict[str, Any]:
+    """Say to the loop how steps are taken."""
+    return {
+        "step_size": lambda step: recipe.step_length(step, n_models), "max_steps": recipe.total_steps(n_models),
+        "step_rule": recipe.step_rule, "optimizer": recipe.optimizer, "parametrization": recipe.parametrization,
+        "rescore": recipe.jitter > 0, "solver": recipe.solver, "turn": recipe.turn,
+    }  # fmt: skip
 
 
 def _stages(matches: Sequence[Match]) -> dict[str, Any]:
@@ -197,136 +216,6 @@ def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:
 def _identity(null: NullDistribution) -> dict[str, Any]:
     names = ("model", "weights", "model_digest", "stimuli_digest", "stages", "n_pairs_asked", "seed")
     return {name: null.provenance[name] for name in names if name in null.provenance}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Run:
-    """What both descents share: that on float pixels, and that on rounded ones."""
-
-    matches: Sequence[Match]
-    recipe: Recipe
-    batch_size: int
-    keys: Mapping[str, str]
-    resume: str | os.PathLike[str] | None
-
-    def descend(
-        self,
-        penalties: Sequence[Penalty],
-        ids: Sequence[str],
-        starts: _Starts,
-        context: _Context,
-        max_error: float | None,
-        **more: Any,
-    ) -> dict[str, Descended]:
-        recipe, n_models = self.recipe, len(self.matches)
-        return descend(
-            metamer_objectives(self.matches, recipe, penalties),
-            ids,
-            lambda one: Start(image=starts(one), context=context(one)),
-            threshold=float("inf") if max_error is None else -max_error,
-            step_size=lambda step: recipe.step_length(step, n_models),
-            max_steps=recipe.total_steps(n_models),
-            step_rule=recipe.step_rule,
-            optimizer=recipe.optimizer,
-            parametrization=recipe.parametrization,
-            rescore=recipe.jitter > 0,
-            solver=recipe.solver,
-            turn=recipe.turn,
-            confine=_confine(recipe),
-            keep="last",
-            batch_size=self.batch_size,
-            device=self.matches[0].model.device,
-            keys=self.keys,
-            resume=self.resume,
-            **more,
-        )
-
-    def mend(
-        self,
-        stimuli: StimulusSet,
-        references: StimulusSet,
-        verdict: Verdict,
-        judge: Callable[..., Verdict],
-        context: _Context,
-        rounds: int,
-    ) -> StimulusSet:
-        """Go on with the images that are good only in float; those whose files become good replace them."""
-        images = np.array(stimuli.images)
-        row_of = {references.ids[row]: row for row, only in enumerate(verdict.only_in_float) if only}
-        ask = _Asking(self.matches, stimuli, references, judge, row_of)
-        mended = mend_files(
-            file_objectives(self.matches),
-            {one: images[row] for one, row in row_of.items()},
-            ask,
-            context,
-            rounds=rounds,
-            confine=_confine(self.recipe),
-            batch_size=self.batch_size,
-            device=self.matches[0].model.device,
-            keys=self.keys,
-            resume=self.resume,
-        )
-        steps = stimuli.table["file_steps"].to_numpy(copy=True)
-        for one, found in mended.items():
-            steps[row_of[one]] = found.steps
-            if found.image is not None:
-                images[row_of[one]] = found.image
-        table = stimuli.table.assign(file_steps=steps, **_distances(images, references))
-        return replace(stimuli, images=images, table=table)
-
-
-class _Asking:
-    """Say what the files of images do not meet yet, as `stimuli_gen.lattice.mend_files` wants to know."""
-
-    def __init__(
-        self,
-        matches: Sequence[Match],
-        stimuli: StimulusSet,
-        references: StimulusSet,
-        judge: Callable[..., Verdict],
-        row_of: Mapping[str, int],
-    ) -> None:
-        self._matches, self._stimuli, self._references = matches, stimuli, references
-        self._judge, self._row_of = judge, row_of
-        photographs = references.select(ids=list(row_of)).images
-        self._classes = {one.model.name: top_class(one.model, photographs) for one in matches}
-        self._categories = {one.model.name: _categories(one.model, photographs) for one in matches}
-        self._place = {one: place for place, one in enumerate(row_of)}
-
-    def __call__(self, images: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-        names = [self._stimuli.ids[self._row_of[one]] for one in images]
-        part = replace(self._stimuli.select(ids=names), images=np.stack(list(images.values())))
-        verdict = self._judge(part, self._references.select(ids=list(images)))
-        limits = part.table["max_error"].to_numpy(dtype=float)
-        nulls = any(name.startswith("valid") for name in verdict.columns)
-        asked: dict[str, dict[str, np.ndarray]] = {}
-        for row, one in enumerate(images):
-            if not verdict.reasons["png"][row]:
-                continue
-            asked[one] = {}
-            for match in self._matches:
-                name = match.model.name
-                asked[one] |= asked_of(
-                    match,
-                    error=_asked_error(verdict.losses[name][row], limits[row], verdict.below_null[name][row], nulls),
-                    top_class=int(self._classes[name][self._place[one]]),
-                    category=int(self._categories[name][self._place[one]]) if nulls else -1,
-                )
-        return asked
-
-
-def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> float:
-    """Ask for `max_error` and, in an image that a null judges, for a match no worse, and a better one if need be."""
-    within = limit * (1 - 1e-4)  # another batch size rounds otherwise
-    if below_null:
-        return float(np.fmin(within, 0.8 * loss))
-    return float(np.fmin(within, loss)) if nulls or np.isnan(limit) else within
-
-
-def _categories(model: StagedModel, photographs: Any) -> np.ndarray:
-    if model.n_classes != N_IMAGENET:
-        return np.full(len(photographs), -1)
-    return np.array([CATEGORIES.index(one) for one in to_sixteen(predict(model, photographs, BATCH))])
 
 
 def _check(
