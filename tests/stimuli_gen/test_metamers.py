@@ -349,9 +349,9 @@ def test_a_jittered_metamer_matches_when_it_is_moved(tiny, pictures):
 
 
 def test_early_stop_of_a_jittered_image_is_asked_of_the_image_itself(tiny, pictures):
-    made = model_metamers(tiny, pictures, stage="late", preset="fast", steps=300, jitter=1, max_error=0.45).table
-    assert made["success"].all() and (made["steps"] < 300).all()
-    assert (made[["loss_float", "loss_png"]] <= 0.45).all(axis=None)
+    made = model_metamers(tiny, pictures, stage="late", preset="fast", steps=300, jitter=1, max_error=0.05).table
+    assert made["success"].all() and made["steps"].between(1, 299).all()
+    assert (made[["loss_float", "loss_png"]] <= 0.05).all(axis=None)
 
 
 def test_passes_and_frames_are_told(tiny, pictures):
