@@ -7,7 +7,7 @@ does not flicker. An animation is for looking at; numbers are read from the PNG 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,7 @@ from stimuli_gen.stimuli import read_png, to_8bit, write_png
 if TYPE_CHECKING:
     from PIL import Image
 
-Film = Callable[[str, int, np.ndarray], None]
-"""(stimulus id, step, image (3, height, width) in [0, 1]) → nothing; what the gradient loop calls now and then."""
+    from stimuli_gen.descent import Film
 
 _SAMPLE = 2**18
 """Pixels, evenly over all frames, from which the palette is chosen."""

@@ -3,7 +3,9 @@ import pytest
 from PIL import Image
 
 from neurometamer.store import InputError, generator
-from stimuli_gen import animate_folder, frame_recorder, write_animation
+from stimuli_gen import animate_folder, descend, frame_recorder, write_animation
+from stimuli_gen.adversarial import _class_objective
+from stimuli_gen.descent import Start
 from stimuli_gen.stimuli import read_png, write_png
 
 
@@ -128,6 +130,34 @@ def test_a_recorded_film_becomes_an_animation_for_each_image(frames, tmp_path):
     expected, _, _ = read_back(write_animation(frames, tmp_path / "by_hand.gif", captions=captions, hold_ms=500))
     assert times == [500, *[80] * 7, 500]
     np.testing.assert_array_equal(pixels, expected)
+
+
+def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
+    references = photographs.select(ids=["camera", "cat"])
+    target = {one: np.array(7) for one in references.ids}
+    images = dict(zip(references.ids, references.images, strict=True))
+
+    def prepare(one):
+        return Start(image=images[one], context={"target": target[one], "anchor": images[one]})
+
+    losses = {one: {} for one in references.ids}
+
+    def watch(seen):
+        for one, step in seen.steps.items():
+            losses[one][step] = seen.losses[one]
+
+    made = descend(
+        _class_objective(lite0, "log_probability", 0.0), references.ids, prepare, threshold=2.0, step_size=1.0,
+        max_steps=4, keep="last", batch_size=2, watch=watch, film=frame_recorder(tmp_path / "film"),
+    )  # fmt: skip
+    for one in references.ids:
+        first, *_, last = sorted((tmp_path / "film" / one).iterdir())
+        assert (first.name, last.name) == ("000000.png", "000004.png")
+        np.testing.assert_allclose(read_png(first), images[one], atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(read_png(last), made[one].image, atol=0.5 / 255 + 1e-6)
+        assert losses[one][4] < losses[one][0]
+    _, times, _ = read_back(animate_folder(tmp_path / "film", tmp_path, losses=losses)["cat"])
+    assert len(times) == len(list((tmp_path / "film" / "cat").iterdir())) and times[0] == times[-1] == 1500
 
 
 def test_a_run_that_goes_on_adds_and_one_that_begins_anew_replaces(frames, tmp_path):
