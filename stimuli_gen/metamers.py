@@ -22,11 +22,12 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from neurometamer.store import InputError, digest, generator, name_ids, provenance, unknown_name
+from neurometamer.store import InputError, digest, generator, name_ids, provenance
 from stimuli_gen.balls import BALLS
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
+from stimuli_gen.fast import draft_model
 from stimuli_gen.lattice import mend_metamers
-from stimuli_gen.matching import Match, Stages, match_stages, metamer_objectives
+from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
 from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
 from stimuli_gen.staged import StagedModel, padded_batches
 from stimuli_gen.stimuli import StimulusSet, to_8bit
@@ -34,8 +35,6 @@ from stimuli_gen.verdict import ends, judge_metamers
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
-
-MODES = ("exact", "fast")
 
 # ------------------------------------------------------------------------------------------------------ making
 
@@ -148,7 +147,7 @@ def model_metamers(
         "suffix": suffix, "seed": seed, **_fast_settings(drafts, finish),
     }  # fmt: skip
     starts = _Starts(references, recipe, start_images, seed)
-    context = _Context(recipe, starts, _Anchors(matches, references, batch_size), len(matches), seed)
+    context = _Context(recipe, starts, _Anchors(matches, references, batch_size, starts), len(matches), seed)
     run: dict[str, Any] = {
         "confine": _confine(recipe), "batch_size": batch_size, "device": matches[0].model.device,
         "keys": _keys(settings, matches, starts, references.ids), "resume": resume,
@@ -196,13 +195,8 @@ def _stages(matches: Sequence[Match]) -> dict[str, Any]:
 
 def _drafts(matches: Sequence[Match], mode: str) -> tuple[Match, ...]:
     """Give each network its fast copy, with the same name, so that it is compared with the network's own answers."""
-    if mode not in MODES:
-        raise unknown_name("mode", mode, MODES)
-    if mode == "exact":
-        return ()
-    from stimuli_gen.fast import fast_model
-
-    return tuple(replace(one, model=fast_model(one.model)) for one in matches)
+    drafts = [draft_model(one.model, mode) for one in matches]
+    return tuple(replace(one, model=draft) for one, draft in zip(matches, drafts, strict=True) if draft is not None)
 
 
 def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:
@@ -284,8 +278,8 @@ class _Starts:
 class _Anchors:
     """Activations to the photographs, computed once each, a batch at a time in the order of the loop."""
 
-    def __init__(self, matches: Sequence[Match], references: StimulusSet, batch_size: int) -> None:
-        self._matches, self._batch_size = matches, batch_size
+    def __init__(self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts) -> None:
+        self._matches, self._batch_size, self._starts = matches, batch_size, starts
         self._images, self._ids = references.images, references.ids
         self._kept: dict[str, dict[str, np.ndarray]] = {}
 
@@ -298,6 +292,8 @@ class _Anchors:
             for match in self._matches:
                 found |= {name: value.cpu().numpy() for name, value in match.anchors(batch).items()}
             _check_anchors(found, self._ids[rows])
+            if not self._kept:  # the first time
+                check_reach(self._matches, self._starts(one), one)
             self._kept = {
                 name: {key: value[row] for key, value in found.items()} for row, name in enumerate(self._ids[rows])
             }
