@@ -28,6 +28,7 @@ from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
+from stimuli_gen.places import CPU_CHUNK
 from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
 from stimuli_gen.staged import StagedModel, padded_batches
 from stimuli_gen.stimuli import StimulusSet, to_8bit
@@ -279,7 +280,9 @@ class _Anchors:
     """Activations to the photographs, computed once each, a batch at a time in the order of the loop."""
 
     def __init__(self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts) -> None:
-        self._matches, self._batch_size, self._starts = matches, batch_size, starts
+        on_cpu = matches[0].model.device.type == "cpu"  # as in the loop: there the batch size shall change nothing
+        self._matches, self._starts = matches, starts
+        self._batch_size = min(batch_size, CPU_CHUNK) if on_cpu else batch_size
         self._images, self._ids = references.images, references.ids
         self._kept: dict[str, dict[str, np.ndarray]] = {}
 
