@@ -50,7 +50,7 @@ app.add_typer(fmri_app, name="fmri")
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on", "--levels", "--null",
+    "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurometamer.cli_options import (
+    Animate,
     BatchSize,
     Device,
     DeviceName,
     Images,
+    Mode,
     ModelName,
+    ModeName,
+    Png16,
+    Resume,
     Seed,
     Weights,
     absolute_weights,
@@ -41,6 +46,10 @@ def stimuli_noise(
         bool, typer.Option("--nguyen", help="Steps and decay of Nguyen 2015, on the probability; no pull.")
     ] = False,
     decay: Annotated[float, typer.Option(help="Of --nguyen: share of the distance to the mean lost a step.")] = 0.01,
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -58,7 +67,8 @@ def stimuli_noise(
 
         del options["step_size"]
         options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
-    _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, options)
+    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, resume, options)
 
 
 @stimuli_app.command("interference")
@@ -68,7 +78,7 @@ def stimuli_interference(
     model: ModelName,
     weights: Weights = "default",
     target: Annotated[
-        str, typer.Option(help="random, least_likely, a class, given (column target), or a CSV (id, target).")
+        str, typer.Option(help="random, least_likely, another_category, a class, given (column target), or a CSV.")
     ] = "random",
     method: Annotated[str, typer.Option(help="gradient, or greedy (random search, Zhang 2021).")] = "gradient",
     confidence: Annotated[
@@ -84,6 +94,10 @@ def stimuli_interference(
     mask: Annotated[Path | None, typer.Option(help="Image file: only its light pixels may change.")] = None,
     amplitude: Annotated[float, typer.Option(help="Of greedy: noise is uniform within this, levels of 255.")] = 5.0,
     shared_channels: Annotated[bool, typer.Option("--shared-channels", help="Of greedy: grey noise.")] = False,
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -102,7 +116,8 @@ def stimuli_interference(
         options |= {"confidence": 0.99 if confidence is None else confidence, "max_steps": max_steps or 300,
                     "step_size": step_size, "pull": pull, "ball": ball, "radius": radius}  # fmt: skip
         options |= {"mask": read_mask_file(mask)} if mask else {}
-    _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, options)
+    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, resume, options)
 
 
 @stimuli_app.command("null")
@@ -151,9 +166,12 @@ def stimuli_control(
     weights: Weights = "default",
     target: Annotated[str, typer.Option(help="Of PGD: a class, random …; untargeted when not given.")] = "",
     steps: Annotated[int, typer.Option(min=1, help="Of PGD.")] = 64,
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
-    png16: Annotated[bool, typer.Option("--png16", help="Also write 16-bit PNG files.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Make control images: random vectors, noise, blur, greyscale, scrambled phase, or PGD within a ball.
@@ -162,11 +180,12 @@ def stimuli_control(
     """
     from neurometamer.study.stimulus_commands import make_controls
 
-    options = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
-    with one_step(f"{kind} controls") as progress:
+    options: dict[str, Any] = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
+    with one_step(f"{kind} controls", out, resume) as progress:
         table = make_controls(
             kind, images=images, out=out, model=model, weights=absolute_weights(weights), device=device.value,
-            levels=levels, batch_size=batch_size, seed=seed, png16=png16, progress=progress, **options,
+            levels=levels, batch_size=batch_size, seed=seed, mode=mode.value, png16=png16, animate=animate,
+            fresh=not resume, progress=progress, watch=progress.watch, **options,
         )  # fmt: skip
     fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
     typer.echo(f"{len(table)} images{fooled}: {out}")
@@ -176,13 +195,25 @@ def stimuli_control(
 def stimuli_metamer(
     models: Annotated[str, typer.Option(help="A name of 'neurometamer models list', or several between commas.")],
     stage: Annotated[
-        str, typer.Option(help="A stage, early, middle, late, a fraction of depth, or NAME=STAGE for each network.")
+        list[str],
+        typer.Option(help="Stages: names, early, middle, late, fractions of depth, or NAME=STAGE for each network."),
     ],
     images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
     out: Annotated[Path, typer.Option(help="Output folder.")],
     preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "feather2023",
     weights: Weights = "default",
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset, by its name in Recipe.")
+    ] = [],  # noqa: B006
+    penalty: Annotated[
+        list[str],
+        typer.Option(help="kind:weight[:power[:pixel_scale]] added to the loss: total_variation, alpha_norm, range."),
+    ] = [],  # noqa: B006
+    stage_weight: Annotated[list[float], typer.Option(help="One for each --stage; equal when not given.")] = [],  # noqa: B006
+    start_image: Annotated[
+        Path | None, typer.Option(help="First image: a file for all, or a folder with one for each photograph's id.")
+    ] = None,
     max_error: Annotated[
         float | None, typer.Option(help="Finish an image at this ||a' - a|| / ||a||, and ask it of a success.")
     ] = None,
@@ -190,6 +221,10 @@ def stimuli_metamer(
         int | None, typer.Option(min=1, help="Pixels that every network sees, where theirs differ.")
     ] = None,
     null: Annotated[list[Path], typer.Option(help="Files of 'stimuli null', for the column valid.")] = [],  # noqa: B006
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -199,28 +234,34 @@ def stimuli_metamer(
     Python: neurometamer.make_metamers.
     """
     from neurometamer.study.stimulus_commands import make_metamers
+    from neurometamer.study.stimulus_options import read_overrides, read_penalties
 
-    options: dict[str, Any] = {} if steps is None else {"steps": steps}
-    with one_step("metamers") as progress:
+    options: dict[str, Any] = read_overrides(set_)
+    options |= {} if steps is None else {"steps": steps}
+    options |= {"penalties": read_penalties(penalty)} if penalty else {}
+    options |= {"stage_weights": stage_weight} if stage_weight else {}
+    with one_step("metamers", out, resume) as progress:
         table = make_metamers(
             [name.strip() for name in models.split(",")], stage=stage, images=images, out=out, preset=preset,
             weights=absolute_weights(weights), image_size=image_size, device=device.value, batch_size=batch_size,
-            seed=seed, nulls=null, max_error=max_error, progress=progress, **options,
+            seed=seed, nulls=null, start_images=start_image, max_error=max_error, mode=mode.value, png16=png16,
+            animate=animate, fresh=not resume, progress=progress, watch=progress.watch, **options,
         )  # fmt: skip
     _tell_success(table, out)
 
 
 def _make_stimuli(
     kind: str, model: str, weights: str, images: Path, out: Path, device: Device, batch_size: int, seed: int,
-    options: dict[str, Any],
+    resume: bool, options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Call the generator, say what failed; exit code 1 when an image did not meet its criterion."""
     from neurometamer.study.stimulus_commands import make_stimuli
 
-    with one_step(f"adversarial {kind}") as progress:
+    with one_step(f"adversarial {kind}", out, resume) as progress:
         table = make_stimuli(
             kind, model=model, weights=absolute_weights(weights), images=images, out=out, device=device.value,
-            batch_size=batch_size, seed=seed, progress=progress, **options,
+            batch_size=batch_size, seed=seed, fresh=not resume, progress=progress, watch=progress.watch,
+            **options,
         )  # fmt: skip
     _tell_success(table, out)
 

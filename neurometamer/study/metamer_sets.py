@@ -21,12 +21,12 @@ LOWEST = ("spearman_png", "pearson_png", "snr_db_power_png", "snr_db_amplitude_p
 """Measures of which a set has those of its worst network, where larger is better."""
 
 
-def read_stages(texts: str | Sequence[str]) -> str | list[str] | dict[str, list[str]]:
+def read_stages(texts: str | Sequence[Stage]) -> str | list[str] | dict[str, list[str]]:
     """Read stages as they are written: one, several, or ``NAME=STAGE`` for networks.
 
     Parameters
     ----------
-    texts : str or sequence of str
+    texts : str or sequence of str or float
         Stages, or ``NAME=STAGE`` (several between commas); a name may come more than once.
 
     Returns
@@ -39,7 +39,7 @@ def read_stages(texts: str | Sequence[str]) -> str | list[str] | dict[str, list[
     InputError
         When some are by network and others are not, or a name or a stage is missing.
     """
-    listed = [texts] if isinstance(texts, str) else list(texts)
+    listed = [texts] if isinstance(texts, str) else [str(one) for one in texts]
     if not any("=" in one for one in listed):
         return listed[0] if len(listed) == 1 else listed
     pairs = [one for text in listed for one in text.split(",")]
