@@ -25,7 +25,20 @@ of older studies stay valid."""
 
 
 def later(default: Any, **checks: Any) -> Any:
-    """Give a setting that came after others."""
+    """Give a setting that came after others.
+
+    Parameters
+    ----------
+    default : object
+        Its default.
+    **checks : object
+        Of pydantic's ``Field``.
+
+    Returns
+    -------
+    object
+        The field, marked `LATER`.
+    """
     return Field(default, json_schema_extra=LATER, **checks)
 
 
