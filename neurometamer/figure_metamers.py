@@ -117,6 +117,7 @@ class _MetamerPage(Page):
         left, top = self._corner(row, column)
         pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(np.uint8)
         self.image(left, top, self.side, pixels, interpolation="antialiased")
-        told = f"{clip_name(words, 22)}\np = {format_number(float(p), 3)}"
+        number = f"= {format_number(float(p), 3)}" if float(p) >= 0.0005 else "< .001"
+        told = f"{clip_name(words, 22)}\np {number}"
         where = {"ha": "center", "va": "top", "fontsize": 7.5, "linespacing": 1.15}
         self.text(left + self.side / 2, top + self.side + 0.04, told, color=color, **where)
