@@ -291,6 +291,29 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
     return changed
 
 
+def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+    """Shift each image as its step wants it, where a gradient is asked for.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width).
+    context : mapping of str to Tensor
+        ``shifts`` (b, n_steps, 2), see `stimuli_gen.recipes.draw_shifts`; ``step`` (b,), steps taken.
+
+    Returns
+    -------
+    Tensor
+        The same shape; as they are when no gradient is asked for: an image is judged where it stands.
+    """
+    if not images.requires_grad:
+        return images
+    shifts = context["shifts"]
+    step = context["step"].clamp(max=shifts.shape[1] - 1)
+    now = shifts[torch.arange(len(images), device=images.device), step].tolist()
+    return torch.stack([one.roll((down, right), dims=(1, 2)) for one, (down, right) in zip(images, now, strict=True)])
+
+
 def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequence[Penalty] = ()) -> list[Objective]:
     """Make one objective a network: its error and the penalties; the score is the negative error.
 
@@ -299,7 +322,8 @@ def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequ
     matches : sequence of Match
         What shall be matched.
     recipe : Recipe
-        Of it, the solver: penalties count in every turn, but once in a sum.
+        Of it, the solver (penalties count in every turn, but once in a sum) and the jitter (of what the network sees,
+        not of what penalties see).
     penalties : sequence of Penalty
         Terms of the loss.
 
@@ -311,7 +335,7 @@ def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequ
 
     def _objective(match: Match, terms: Sequence[Penalty]) -> Objective:
         def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-            error = match.error(images, context)
+            error = match.error(shifted(images, context) if recipe.jitter else images, context)
             return sum((term(images) for term in terms), start=error), -error
 
         return _evaluate

@@ -15,21 +15,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, digest, file_name, generator, name_ids, provenance
+from neurometamer.store import InputError, digest, generator, name_ids, provenance
 from stimuli_gen.balls import BALLS
-from stimuli_gen.descent import Start, descend
+from stimuli_gen.descent import Descended, Film, Pass, Start, descend
+from stimuli_gen.fast import draft_model
+from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
-from stimuli_gen.recipes import STARTS, Penalty, Recipe, make_recipe
+from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
 from stimuli_gen.staged import StagedModel, padded_batches
-from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
+from stimuli_gen.stimuli import StimulusSet, to_8bit
+from stimuli_gen.verdict import ends, judge_metamers
+
+if TYPE_CHECKING:
+    from stimuli_gen.nulls import NullDistribution
 
 # ------------------------------------------------------------------------------------------------------ making
 
@@ -44,11 +49,18 @@ def model_metamers(
     penalties: Sequence[Penalty] = (),
     start_images: Mapping[str, np.ndarray] | np.ndarray | None = None,
     max_error: float | None = None,
+    nulls: Sequence[NullDistribution] = (),
+    null_quantile: float = 1.0,
+    file_rounds: int = 5,
+    mode: str = "exact",
+    finish: float = 0.1,
     suffix: str = "",
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Pass], None] | None = None,
+    film: Film | None = None,
     **overrides: Any,
 ) -> StimulusSet:
     """Make metamers of photographs for one network or a set of networks.
@@ -73,6 +85,20 @@ def model_metamers(
     max_error : float, optional
         An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at most this, on the
         8-bit version too. In no paper; by default all steps are taken.
+    nulls : sequence of NullDistribution
+        Of these networks and stages: an image can only succeed when it meets the criteria of Feather et al. (2023),
+        too. See `stimuli_gen.validity.judge`.
+    null_quantile : float
+        Of the nulls, that a match must be above; 1, the maximum, in the paper.
+    file_rounds : int
+        An image that meets every criterion until it is rounded to 8 bits goes on for at most so many rounds of
+        `stimuli_gen.lattice.ROUND_STEPS` steps on rounded images; 0 for none. In no paper.
+    mode : {"exact", "fast"}
+        ``fast``: most steps follow a copy of each network in bfloat16, where the machine computes in it
+        (`stimuli_gen.fast.fast_model`), the last ones the network itself. Both are compared with what the network
+        itself says to the photograph: drafts that are compared with their own answer end at a larger error.
+    finish : float
+        Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     suffix : str
         Of the ids, after ``_metamer``, to tell sets apart.
     seed : int
@@ -80,9 +106,11 @@ def model_metamers(
     batch_size : int
         See `stimuli_gen.descent.descend`.
     resume : path-like, optional
-        Folder for finished images, to go on after an interruption.
+        Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
+    watch, film : callable, optional
+        See `stimuli_gen.descent.descend`; of the steps before `file_rounds`.
     **overrides : object
         Fields of `stimuli_gen.recipes.Recipe`, in place of the preset's.
 
@@ -90,8 +118,11 @@ def model_metamers(
     -------
     StimulusSet
         Kind ``metamer``. ``loss_float`` and ``loss_png`` are ‖a' - a‖ / ‖a‖ of the float and the 8-bit pixels;
-        ``same_class_1000`` says whether photograph and 8-bit image have the same first class; of several networks
-        these and ``stage`` end in the network's name. ``success``: the same class (and `max_error`) for every network.
+        ``same_class_1000`` says whether photograph and 8-bit image have the same first class,
+        ``same_class_1000_float`` of the float image; of several networks these and ``stage`` end in the network's name.
+        With `nulls`, the columns of `stimuli_gen.verdict.validity_columns`. ``success``: the 8-bit image has the same
+        class for every network, and meets `max_error` and the nulls' criteria where they are given. ``file_steps``:
+        steps on rounded images; an image that succeeds by them has 8-bit values as float pixels, too.
 
     Raises
     ------
@@ -101,61 +132,84 @@ def model_metamers(
     if start_images is not None:
         overrides = {"start": "image", **overrides}
     recipe = make_recipe(preset, overrides)
+    networks = (models,) if isinstance(models, StagedModel) else tuple(models)
     matches = match_stages(
-        models, stage, stage_weights=stage_weights, straight_through_relu=recipe.straight_through_relu
+        networks, stage, stage_weights=stage_weights, straight_through_relu=recipe.straight_through_relu
     )
-    _check(matches, references, recipe, start_images, max_error)
-    if overrides.get("straight_through_relu") and not all(one.straight_through for one in matches):
-        others = [one.key(one.stage) for one in matches if not one.straight_through]
-        raise InputError(f"straight_through_relu needs a stage that is a ReLU; these are none: {name_ids(others)}.")
+    _check(matches, references, recipe, start_images, max_error, file_rounds)
+    if overrides.get("straight_through_relu"):
+        _check_straight_through(matches)
+    drafts = _drafts(matches, mode)
     settings = {
         "kind": "metamer", "preset": preset, **asdict(recipe), "open_choices": list(recipe.open_choices),
-        "stages": {one.model.name: list(one.stages) for one in matches},
-        "stage_weights": {one.model.name: list(one.weights) for one in matches},
-        "straight_through_at": {one.model.name: list(one.straight_through) for one in matches},
-        "penalties": [asdict(one) for one in penalties], "max_error": max_error, "suffix": suffix, "seed": seed,
+        **_stages(matches), "penalties": [asdict(one) for one in penalties], "max_error": max_error,
+        "nulls": [_identity(one) for one in nulls], "null_quantile": null_quantile, "file_rounds": file_rounds,
+        "suffix": suffix, "seed": seed, **_fast_settings(drafts, finish),
     }  # fmt: skip
     starts = _Starts(references, recipe, start_images, seed)
-    anchors = _Anchors(matches, references, batch_size, starts)
-
-    def _prepare(reference_id: str) -> Start:
-        first = starts(reference_id)
-        center = starts.photograph(reference_id) if recipe.center == "reference" else first
-        ball = {} if recipe.ball == "none" else {"center": center}
-        return Start(image=first, context={**anchors(reference_id), **ball})
-
+    context = _Context(recipe, starts, _Anchors(matches, references, batch_size, starts), len(matches), seed)
+    run: dict[str, Any] = {
+        "confine": _confine(recipe), "batch_size": batch_size, "device": matches[0].model.device,
+        "keys": _keys(settings, matches, starts, references.ids), "resume": resume,
+    }  # fmt: skip
     made = descend(
         metamer_objectives(matches, recipe, penalties),
         references.ids,
-        _prepare,
-        threshold=torch.inf if max_error is None else -max_error,
-        step_size=lambda step: recipe.step_length(step, len(matches)),
-        max_steps=recipe.total_steps(len(matches)),
-        step_rule=recipe.step_rule,
-        optimizer=recipe.optimizer,
-        solver=recipe.solver,
-        turn=recipe.turn,
-        confine=_confine(recipe),
+        lambda one: Start(image=starts(one), context=context(one)),
+        threshold=float("inf") if max_error is None else -max_error,
+        draft=metamer_objectives(drafts, recipe, penalties) if drafts else None,
+        finish=finish,
         keep="last",
-        batch_size=batch_size,
-        device=matches[0].model.device,
-        keys=_keys(settings, matches, starts, references.ids),
-        resume=resume,
         progress=progress,
+        watch=watch,
+        film=film,
+        **_steps(recipe, len(matches)),
+        **run,
     )
-    images = np.stack([made[one].image for one in references.ids])
-    stimuli = StimulusSet(
-        images=images,
-        table=_describe(matches, references, settings, {one: found.steps for one, found in made.items()}, images),
-        provenance=provenance(
-            settings,
-            models=[{"name": one.model.name, "weights": one.model.weights, "digest": one.digest} for one in matches],
-            model_digest=digest([one.digest for one in matches]),
-            references=references.digest,
-            device=matches[0].model.device.type,
-        ),
-    )
-    return _judge(matches, stimuli, references, from_8bit(to_8bit(images)), confirmed=False, batch_size=batch_size)
+    stimuli = _collect(matches, references, settings, made)
+    judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
+    verdict = judge(stimuli, references)
+    if file_rounds and any(verdict.only_in_float):
+        stimuli = mend_metamers(matches, stimuli, references, verdict, judge, context, rounds=file_rounds, **run)
+        stimuli = replace(stimuli, table=stimuli.table.assign(**_distances(np.asarray(stimuli.images), references)))
+        verdict = judge(stimuli, references)
+    return verdict.on(stimuli, confirmed=False)
+
+
+def _steps(recipe: Recipe, n_models: int) -> dict[str, Any]:
+    """Say to the loop how steps are taken."""
+    return {
+        "step_size": lambda step: recipe.step_length(step, n_models), "max_steps": recipe.total_steps(n_models),
+        "step_rule": recipe.step_rule, "optimizer": recipe.optimizer, "parametrization": recipe.parametrization,
+        "rescore": recipe.jitter > 0, "solver": recipe.solver, "turn": recipe.turn,
+    }  # fmt: skip
+
+
+def _stages(matches: Sequence[Match]) -> dict[str, Any]:
+    return {
+        "stages": {one.model.name: list(one.stages) for one in matches},
+        "stage_weights": {one.model.name: list(one.weights) for one in matches},
+        "straight_through_at": {one.model.name: list(one.straight_through) for one in matches},
+    }
+
+
+def _drafts(matches: Sequence[Match], mode: str) -> tuple[Match, ...]:
+    """Give each network its fast copy, with the same name, so that it is compared with the network's own answers."""
+    drafts = [draft_model(one.model, mode) for one in matches]
+    return tuple(replace(one, model=draft) for one, draft in zip(matches, drafts, strict=True) if draft is not None)
+
+
+def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:
+    """List what the mode adds; nothing for ``exact``, whose digests are older than the mode."""
+    if not drafts:
+        return {}
+    told = {one.model.name: {"precision": one.model.precision, "digest": one.model.digest} for one in drafts}
+    return {"mode": "fast", "finish": finish, "drafts": told}
+
+
+def _identity(null: NullDistribution) -> dict[str, Any]:
+    names = ("model", "weights", "model_digest", "stimuli_digest", "stages", "n_pairs_asked", "seed")
+    return {name: null.provenance[name] for name in names if name in null.provenance}
 
 
 def _check(
@@ -164,6 +218,7 @@ def _check(
     recipe: Recipe,
     start_images: Mapping[str, np.ndarray] | np.ndarray | None,
     max_error: float | None,
+    file_rounds: int,
 ) -> None:
     model = matches[0].model
     if not len(references) or set(references.table["kind"]) != {"RE"}:
@@ -178,6 +233,13 @@ def _check(
         raise InputError("start_images and start='image' go together; give both or neither.")
     if max_error is not None and not max_error > 0:
         raise InputError(f"max_error must be above 0, not {max_error}.")
+    if file_rounds < 0:
+        raise InputError(f"file_rounds must not be negative, not {file_rounds}.")
+
+
+def _check_straight_through(matches: Sequence[Match]) -> None:
+    if others := [one.key(one.stage) for one in matches if not one.straight_through]:
+        raise InputError(f"straight_through_relu needs a stage that is a ReLU; these are none: {name_ids(others)}.")
 
 
 class _Starts:
@@ -238,6 +300,23 @@ class _Anchors:
         return self._kept[one]
 
 
+class _Context:
+    """What the objectives must know of an image: anchors, center of the ball, shifts of all steps."""
+
+    def __init__(self, recipe: Recipe, starts: _Starts, anchors: _Anchors, n_models: int, seed: int) -> None:
+        self._recipe, self._starts, self._anchors, self._seed = recipe, starts, anchors, seed
+        self._n_steps = recipe.total_steps(n_models)
+
+    def __call__(self, one: str) -> dict[str, np.ndarray]:
+        found = dict(self._anchors(one))
+        if self._recipe.ball != "none":
+            from_photograph = self._recipe.center == "reference"
+            found["center"] = self._starts.photograph(one) if from_photograph else self._starts(one)
+        if self._recipe.jitter:
+            found["shifts"] = draw_shifts(self._recipe.jitter, self._n_steps, generator(self._seed, "jitter", one))
+        return found
+
+
 def _check_anchors(found: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
     for name, norms in found.items():
         if norms.ndim > 1:
@@ -256,106 +335,74 @@ def _confine(recipe: Recipe) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 def _keys(settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts, ids: Sequence[str]) -> dict[str, str]:
-    """Hash all that makes each image's pixels; what only names them is left out."""
-    recipe = {name: value for name, value in settings.items() if name not in ("preset", "open_choices", "suffix")}
+    """Hash all that makes each image's pixels before they are rounded; what only names or judges them is left out."""
+    no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
+    recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
     models = [one.digest for one in matches]
     return {one: digest(recipe, models, one, starts.photograph(one), starts(one)) for one in ids}
 
 
-def _ends(matches: Sequence[Match]) -> list[str]:
-    return [""] if len(matches) == 1 else [f"_{one.model.name}" for one in matches]
+def _collect(
+    matches: Sequence[Match], references: StimulusSet, settings: Mapping[str, Any], made: Mapping[str, Descended]
+) -> StimulusSet:
+    images = np.stack([made[one].image for one in references.ids])
+    told = provenance(
+        settings,
+        models=[{"name": one.model.name, "weights": one.model.weights, "digest": one.digest} for one in matches],
+        model_digest=digest([one.digest for one in matches]),
+        references=references.digest,
+        device=matches[0].model.device.type,
+    )
+    steps = [made[one].steps for one in references.ids]
+    return StimulusSet(images=images, table=_describe(matches, references, settings, steps, images), provenance=told)
 
 
 def _describe(
     matches: Sequence[Match],
     references: StimulusSet,
     settings: Mapping[str, Any],
-    steps: Mapping[str, int],
+    steps: Sequence[int],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    fixed = {
-        "model": "+".join(one.model.name for one in matches),
-        "weights": "; ".join(one.model.weights for one in matches),
-        **{f"stage{end}": one.stage for end, one in zip(_ends(matches), matches, strict=True)},
-        "preset": settings["preset"],
-        "straight_through": ", ".join(one.key(name) for one in matches for name in one.straight_through)
-        or ("not applicable" if settings["straight_through_relu"] else "no"),
-        "max_error": np.nan if settings["max_error"] is None else settings["max_error"],
-        "seed": settings["seed"],
-        "note": "" if all(one.model.trained for one in matches) else "untrained network",
+    straight = ", ".join(one.key(name) for one in matches for name in one.straight_through)
+    table = pd.DataFrame({"id": [f"{one}_metamer{settings['suffix']}" for one in references.ids]})
+    return table.assign(
+        kind="metamer",
+        reference_id=list(references.ids),
+        category=references.table["category"].to_numpy(),
+        model="+".join(one.model.name for one in matches),
+        weights="; ".join(one.model.weights for one in matches),
+        **{f"stage{end}": one.stage for end, one in zip(ends(matches), matches, strict=True)},
+        preset=settings["preset"],
+        straight_through=straight or ("not applicable" if settings["straight_through_relu"] else "no"),
+        max_error=np.nan if settings["max_error"] is None else settings["max_error"],
+        seed=settings["seed"],
+        note="" if all(one.model.trained for one in matches) else "untrained network",
+        mode=settings.get("mode", "exact"),
+        **({"draft_precision": _precisions(settings["drafts"])} if "drafts" in settings else {}),
+        steps=list(steps),
+        file_steps=0,
+        **_distances(images, references),
+    )
+
+
+def _precisions(drafts: Mapping[str, Mapping[str, str]]) -> str:
+    return ", ".join(dict.fromkeys(one["precision"] for one in drafts.values()))
+
+
+def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:
+    """Distance of each 8-bit image from its photograph, in grey levels."""
+    changes = [
+        to_8bit(image).astype(np.float64) - 255.0 * references.images[slice(row, row + 1)][0]
+        for row, image in enumerate(images)
+    ]
+    return {
+        "l2_8bit": [float(np.sqrt(np.square(one).sum())) for one in changes],
+        "linf_8bit": [float(np.abs(one).max()) for one in changes],
     }
-    rows = []
-    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
-        photograph = references.images[slice(row, row + 1)][0]
-        change = to_8bit(images[row]).astype(np.float64) - 255.0 * photograph
-        rows.append(
-            {
-                "id": f"{one}_metamer{settings['suffix']}",
-                "kind": "metamer",
-                "reference_id": one,
-                "category": category,
-                **fixed,
-                "steps": steps[one],
-                "l2_8bit": float(np.sqrt(np.square(change).sum())),
-                "linf_8bit": float(np.abs(change).max()),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 # ----------------------------------------------------------------------------------------------------- judging
-
-
-def _errors(match: Match, references: Any, images: Any, batch_size: int) -> np.ndarray:
-    found = []
-    pairs = zip(
-        padded_batches(references, batch_size, match.model.device),
-        padded_batches(images, batch_size, match.model.device),
-        strict=True,
-    )
-    with torch.no_grad():
-        for (rows, photographs), (_, batch) in pairs:
-            error = match.error(batch, match.anchors(photographs))
-            found.append(error[: rows.stop - rows.start].cpu().numpy())
-    return np.concatenate(found).astype(np.float64)
-
-
-def _top_class(model: StagedModel, images: Any, batch_size: int) -> np.ndarray:
-    found = []
-    with torch.no_grad():
-        for rows, batch in padded_batches(images, batch_size, model.device):
-            found.append(model.logits(batch)[: rows.stop - rows.start].argmax(dim=1).cpu().numpy())
-    return np.concatenate(found)
-
-
-def _judge(
-    matches: Sequence[Match],
-    stimuli: StimulusSet,
-    references: StimulusSet,
-    pictures: np.ndarray,
-    *,
-    confirmed: bool,
-    batch_size: int = 8,
-) -> StimulusSet:
-    """Fill in what each network says to the float and the 8-bit pixels, and whether that meets the criterion."""
-    columns: dict[str, Any] = {}
-    reasons: list[list[str]] = [[] for _ in stimuli.ids]
-    limits = stimuli.table["max_error"].to_numpy(dtype=float)
-    for end, match in zip(_ends(matches), matches, strict=True):
-        columns[f"loss_float{end}"] = _errors(match, references.images, stimuli.images, batch_size)
-        columns[f"loss_png{end}"] = loss = _errors(match, references.images, pictures, batch_size)
-        own, seen = (_top_class(match.model, images, batch_size) for images in (references.images, pictures))
-        columns[f"same_class_1000{end}"] = own == seen
-        for row, reason in enumerate(reasons):
-            if own[row] != seen[row]:
-                names = match.model.class_names
-                reason.append(f"{match.model.name} says {names[seen[row]]} instead of {names[own[row]]}")
-            if loss[row] > limits[row]:
-                reason.append(f"{match.model.name}: loss {loss[row]:.4f} above {limits[row]:g}")
-    columns["success"] = [not reason for reason in reasons]
-    columns["confirmed"] = confirmed
-    columns["why_not"] = ["; ".join(reason) for reason in reasons]
-    return replace(stimuli, table=stimuli.table.assign(**columns))
 
 
 def confirm_metamers(
@@ -363,6 +410,8 @@ def confirm_metamers(
     stimuli: StimulusSet,
     references: StimulusSet,
     folder: str | os.PathLike[str],
+    *,
+    nulls: Sequence[NullDistribution] = (),
 ) -> StimulusSet:
     """Read the written PNG files back and judge them: what people will be shown is what must match.
 
@@ -376,16 +425,19 @@ def confirm_metamers(
         Their photographs.
     folder : path-like
         Where `stimuli_gen.stimuli.write_stimuli` wrote them.
+    nulls : sequence of NullDistribution
+        Those that the metamers were made with.
 
     Returns
     -------
     StimulusSet
-        ``loss_png``, ``same_class_1000``, ``success`` and ``why_not`` from the files, ``confirmed = True``.
+        All that `model_metamers` judges, from the files; ``confirmed = True``.
 
     Raises
     ------
     InputError
-        When a PNG is missing, cannot be decoded or has another size, or the images were made for other networks.
+        When a PNG is missing, cannot be decoded or has another size, or the images were made for other networks or
+        judged with other nulls.
     """
     networks = [models] if isinstance(models, StagedModel) else list(models)
     settings = stimuli.provenance.get("settings", {})
@@ -394,6 +446,8 @@ def confirm_metamers(
         raise InputError("no metamers to confirm; give a set that the metamer generator made.")
     if made_for != [one.digest for one in networks]:
         raise InputError("the metamers were made for other networks; confirm them with those, in the same order.")
+    if [_identity(one) for one in nulls] != settings.get("nulls", []):
+        raise InputError("the metamers were judged with other null distributions; confirm them with the same.")
     matches = [
         match_stages(
             one,
@@ -403,10 +457,6 @@ def confirm_metamers(
         for one in networks
     ]
     photographs = references.select(ids=stimuli.table["reference_id"].tolist())
-    pictures = []
-    for one in stimuli.ids:
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
-        pictures.append(read_png(path))
-        if pictures[-1].shape[1:] != tuple(stimuli.images.shape[2:]):
-            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not those that were made; write it again.")
-    return _judge(matches, stimuli, photographs, np.stack(pictures), confirmed=True)
+    quantile = settings.get("null_quantile", 1.0)
+    verdict = judge_metamers(networks, matches, stimuli, photographs, folder=folder, nulls=nulls, quantile=quantile)
+    return verdict.on(stimuli, confirmed=True)

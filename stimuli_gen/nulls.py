@@ -123,6 +123,31 @@ class NullDistribution:
             raise unknown_name("metric", metric, METRICS)
         return self.values[self.stages.index(stage), list(METRICS).index(metric)]
 
+    def limit(self, stage: str, metric: str, quantile: float = 1.0) -> float:
+        """Return what a match must be above.
+
+        Parameters
+        ----------
+        stage, metric : str
+            See `read`.
+        quantile : float
+            Of the values, above 0; 1 is their maximum, the criterion of Feather et al. (2023).
+
+        Returns
+        -------
+        float
+            The smallest value that is at least as large as this share of them.
+
+        Raises
+        ------
+        InputError
+            When the stage or the metric is unknown, or the quantile outside (0, 1].
+        """
+        if not 0 < quantile <= 1:
+            raise InputError(f"the quantile of a null distribution must be above 0 and at most 1, not {quantile}.")
+        ordered = np.sort(self.read(stage, metric))
+        return float(ordered[int(np.ceil(quantile * len(ordered))) - 1])
+
     def exceedance(self, stage: str, metric: str, found: np.ndarray) -> np.ndarray:
         """Tell how often a pair of different images is at least as alike.
 

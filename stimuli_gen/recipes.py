@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurometamer.store import InputError, unknown_name
 from stimuli_gen.balls import BALLS
-from stimuli_gen.descent import OPTIMIZERS, SOLVERS, STEP_RULES
+from stimuli_gen.descent import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES
 
 # ------------------------------------------------------------------------------------------------------ starts
 
@@ -82,6 +82,12 @@ class Recipe:
         Of the ball.
     straight_through_relu : bool
         At a matched stage that is a ReLU, let the gradient pass as if it were the identity.
+    parametrization : {"pixels", "fourier"}
+        What the optimizer moves, see `stimuli_gen.descent.descend`.
+    jitter : int
+        Largest shift in pixels, up, down, left and right, of what the networks see at each step; 0 for none. Pixels
+        that leave at one border come in at the other. The photograph is not shifted, so that the image shall match it
+        wherever it stands: a stage that keeps places cannot be matched exactly, choose a late one. In no paper.
     open_choices : tuple of str
         What the source leaves open, and what is chosen here.
 
@@ -108,6 +114,8 @@ class Recipe:
     radius: float
     center: str
     straight_through_relu: bool
+    parametrization: str = "pixels"
+    jitter: int = 0
     open_choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -121,15 +129,27 @@ class Recipe:
             ("solver", self.solver, SOLVERS),
             ("ball", self.ball, BALLS),
             ("center", self.center, ["start", "reference"]),
+            ("parametrization", self.parametrization, PARAMETRIZATIONS),
         ):
             if name not in known:
                 raise unknown_name(what, str(name), known)
         for name in ("steps", "turn", "step_size", "last_step_size", "radius"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
-        for name in ("start_level", "start_spread", "halvings"):
+        for name in ("start_level", "start_spread", "halvings", "jitter"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}.")
+        if self.jitter != int(self.jitter):
+            raise InputError(f"jitter must be a whole number of pixels, not {self.jitter}.")
+        if self.optimizer == "lbfgs":
+            self._check_lbfgs()
+
+    def _check_lbfgs(self) -> None:
+        """Curvature is estimated from one objective's plain gradients in pixels; all else is refused."""
+        needed = {"step_rule": "raw", "parametrization": "pixels", "solver": "joint", "jitter": 0}
+        if wrong := {name: value for name, value in needed.items() if getattr(self, name) != value}:
+            told = ", ".join(f"{name}={value!r}, not {getattr(self, name)!r}" for name, value in wrong.items())
+            raise InputError(f"optimizer='lbfgs' needs {told}.")
 
     def total_steps(self, n_models: int) -> int:
         """Count the gradient steps of an image.
@@ -168,6 +188,43 @@ class Recipe:
         around = self.turn * (n_models if self.solver == "round_robin" else 1)
         rounds = -(-total // around)
         return SCHEDULES["exponential"](min(1.0, (step // around) / max(1, rounds - 1)), self)
+
+
+def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that came later than others and have their default, so that old digests stay.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of a metamer.
+
+    Returns
+    -------
+    dict
+        The rest.
+    """
+    later = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
+    return {name: value for name, value in settings.items() if name not in later or value != later[name]}
+
+
+def draw_shifts(largest: int, n_steps: int, random: np.random.Generator) -> np.ndarray:
+    """Draw the shifts of an image, one for each step.
+
+    Parameters
+    ----------
+    largest : int
+        In pixels.
+    n_steps : int
+        Steps.
+    random : numpy.random.Generator
+        Of the image.
+
+    Returns
+    -------
+    ndarray
+        (n_steps, 2) int64, down and right, each uniform from -largest to largest.
+    """
+    return random.integers(-largest, largest, size=(n_steps, 2), endpoint=True)
 
 
 # fmt: off

@@ -279,6 +279,8 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
 
 # ----------------------------------------------------------------------------------------------------- judging
 
+ONLY_IN_FLOAT = "valid in float, but not once rounded to 8 bits"
+
 
 def judge(
     models: Sequence[tuple[StagedModel, str]],
@@ -286,6 +288,7 @@ def judge(
     metamers: StimulusSet,
     *,
     nulls: Sequence[NullDistribution] = (),
+    quantile: float = 1.0,
     folder: str | os.PathLike[str] | None = None,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
@@ -302,6 +305,8 @@ def judge(
         What to judge; images of the size that every network sees.
     nulls : sequence of NullDistribution
         Joined to the networks by their digest and stage. Without one, nothing is above it, and ``valid`` is missing.
+    quantile : float
+        Of the null, in (0, 1], that a match must be above: 1, the maximum, in Feather et al. (2023).
     folder : path-like, optional
         Where `stimuli_gen.write_stimuli` wrote the metamers: the pictures are then the files, read back. Otherwise the
         images are rounded as the files would be.
@@ -315,8 +320,8 @@ def judge(
     pandas.DataFrame
         One row a metamer and network, networks in the order given: id, reference_id, model, weights, stage, null_pairs
         (0 without a null); then, each with the prefix ``float_`` and ``png_``: loss (`inversion_loss`); spearman,
-        pearson, snr_db_power and snr_db_amplitude, each also with the suffixes ``_above_null`` (larger than the largest
-        of the null) and ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000, same_class_16,
+        pearson, snr_db_power and snr_db_amplitude, each also with the suffixes ``_above_null`` (larger than that
+        quantile of the null) and ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000, same_class_16,
         same_class_16_mean_prob (`same_class`); top1, category16 and those of the reference; valid, the two criteria
         together: same_class_16, and above the null in Spearman, Pearson and ratio. Last ``valid`` (that of the picture,
         which is what people see) and ``why_not``.
@@ -331,7 +336,7 @@ def judge(
     batch_shape(batch_size)  # refuses less than 1
     rows = _reference_rows(references, metamers)
     matched = _match_nulls(models, nulls)
-    pictures = _pictures(metamers, folder)
+    pictures = shown_pictures(metamers, folder)
     total = len(models) * len(metamers)
     tables = []
     for number, ((model, stage), null) in enumerate(zip(models, matched, strict=True)):
@@ -340,7 +345,8 @@ def judge(
             part = slice(start, min(start + batch_size, len(metamers)))
             images = {"float": metamers.images[part], "png": pictures[part]}
             ids = metamers.ids[part]
-            parts.append(_judge_batch(model, stage, null, references.images[rows[part]], images, ids, batch_size))
+            photographs = references.images[rows[part]]
+            parts.append(_judge_batch(model, stage, null, quantile, photographs, images, ids, batch_size))
             if progress is not None:
                 progress(number * len(metamers) + part.stop, total)
         told = {
@@ -388,7 +394,27 @@ def _match_nulls(
     ]
 
 
-def _pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None) -> Any:
+def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None = None) -> Any:
+    """Give the images as people are shown them.
+
+    Parameters
+    ----------
+    metamers : StimulusSet
+        Images.
+    folder : path-like, optional
+        Where `stimuli_gen.write_stimuli` wrote them: the PNG files are read back. Otherwise the images are rounded to
+        8 bits, which is the same.
+
+    Returns
+    -------
+    ndarray or StoredImages
+        (n, 3, height, width) float32 in [0, 1].
+
+    Raises
+    ------
+    InputError
+        When a PNG is missing, cannot be decoded or has another size.
+    """
     if folder is None:
         return metamers.as_shown().images
     pictures = []
@@ -396,13 +422,13 @@ def _pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None) -> A
         path = Path(folder) / "png" / f"{file_name(one)}.png"
         pictures.append(read_png(path))
         if pictures[-1].shape != tuple(metamers.images.shape[1:]):
-            size = metamers.images.shape[2:]
-            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not {tuple(size)}; write it again.")
+            size = tuple(metamers.images.shape[2:])
+            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not {size} as made; write it again.")
     return np.stack(pictures)
 
 
 def _judge_batch(
-    model: StagedModel, stage: str, null: NullDistribution | None, references: np.ndarray,
+    model: StagedModel, stage: str, null: NullDistribution | None, quantile: float, references: np.ndarray,
     images: Mapping[str, np.ndarray], ids: Sequence[str], batch_size: int,
 ) -> pd.DataFrame:  # fmt: skip
     """Judge up to `batch_size` images, in float and as pictures, beside their references."""
@@ -415,7 +441,8 @@ def _judge_batch(
         numbers: dict[str, Any] = {"loss": inversion_loss(before, after)}
         for name, metric in METRICS.items():
             numbers[name] = metric(before, after)
-            numbers |= {f"{name}_{what}": one for what, one in _beside(null, stage, name, numbers[name]).items()}
+            beside = _beside(null, stage, name, quantile, numbers[name])
+            numbers |= {f"{name}_{what}": one for what, one in beside.items()}
         classes = _class_columns(model, before_classes, after_classes)
         columns.append(pd.concat([pd.DataFrame(numbers), classes], axis=1).add_prefix(f"{prefix}_"))
     return pd.concat(columns, axis=1)
@@ -436,10 +463,12 @@ def _run(
     return found, predict(model, images, batch_size)
 
 
-def _beside(null: NullDistribution | None, stage: str, metric: str, found: np.ndarray) -> dict[str, Any]:
+def _beside(
+    null: NullDistribution | None, stage: str, metric: str, quantile: float, found: np.ndarray
+) -> dict[str, Any]:
     if null is None:
         return {"above_null": _missing(len(found)), "exceedance": np.full(len(found), np.nan)}
-    above = found > null.read(stage, metric).max()
+    above = found > null.limit(stage, metric, quantile)
     return {"above_null": pd.Series(above, dtype="boolean"), "exceedance": null.exceedance(stage, metric, found)}
 
 
@@ -456,23 +485,45 @@ def _verdict(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
         unknown = flags.isna().any(axis=1)
         valid = flags.fillna(False).astype(bool).all(axis=1).astype("boolean").mask(unknown)
         table = table.assign(**{f"{prefix}_valid": valid})
-        reasons[prefix] = [_why_not(row, prefix, model) for _, row in table.iterrows()]
+        reasons[prefix] = [
+            "; ".join([*_unknown(row, prefix, model), *unmet(row, prefix)]) for _, row in table.iterrows()
+        ]
     told = [
-        f"valid in float, but not once rounded to 8 bits: {shown}" if shown and not as_float else shown
+        f"{ONLY_IN_FLOAT}: {shown}" if shown and not as_float else shown
         for as_float, shown in zip(reasons["float"], reasons["png"], strict=True)
     ]
     return table.assign(valid=table["png_valid"], why_not=told)
 
 
-def _why_not(row: pd.Series, prefix: str, model: StagedModel) -> str:
+def unmet(row: pd.Series, kind: str) -> list[str]:
+    """Say which criteria of Feather et al. (2023) an image does not meet, of those that can be judged.
+
+    Parameters
+    ----------
+    row : pandas.Series
+        Of the table of `judge`.
+    kind : {"float", "png"}
+        The float pixels or the picture.
+
+    Returns
+    -------
+    list of str
+        Reasons; empty when all are met.
+    """
+    reasons = []
+    flags = [f"{kind}_same_class_16", *(f"{kind}_{name}_above_null" for name in _CRITERIA)]
+    failed = {name: bool(pd.notna(row[name]) and not row[name]) for name in flags}
+    if below := [name for name in _CRITERIA if failed[f"{kind}_{name}_above_null"]]:
+        reasons.append(f"not above the null in {', '.join(below)}")
+    if failed[f"{kind}_same_class_16"]:
+        reasons.append(f"{row[f'{kind}_category16']} to the network, not {row[f'{kind}_category16_reference']}")
+    return reasons
+
+
+def _unknown(row: pd.Series, kind: str, model: StagedModel) -> list[str]:
     reasons = []
     if row["null_pairs"] == 0:
         reasons.append("no null distribution was given for this network and stage")
-    elif below := [name for name in _CRITERIA if not row[f"{prefix}_{name}_above_null"]]:
-        reasons.append(f"not above the null in {', '.join(below)}")
-    same = row[f"{prefix}_same_class_16"]
-    if pd.isna(same):
+    if pd.isna(row[f"{kind}_same_class_16"]):
         reasons.append(f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories are made")
-    elif not same:
-        reasons.append(f"{row[f'{prefix}_category16']} to the network, not {row[f'{prefix}_category16_reference']}")
-    return "; ".join(reasons)
+    return reasons

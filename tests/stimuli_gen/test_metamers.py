@@ -27,7 +27,7 @@ from stimuli_gen import (
     write_stimuli,
 )
 from stimuli_gen.matching import metamer_objectives
-from stimuli_gen.recipes import STARTS, make_recipe
+from stimuli_gen.recipes import STARTS, draw_shifts, make_recipe
 
 SIZE = 32
 PLAIN = Preprocessing(size=(SIZE, SIZE), resize=SIZE, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -260,6 +260,31 @@ def test_an_image_that_is_good_enough_is_finished_early_on_its_8_bit_version(tin
     assert missed["why_not"].str.contains(r"tiny: loss 0\.\d+ above 0\.1").all()
 
 
+@pytest.mark.parametrize(
+    ("preset", "key"),
+    [("feather2023", "eb8d026d37a95438"), ("boehm2025", "4ce3ecee96516397"), ("fast", "af9570421847f148")],
+)
+def test_images_that_earlier_versions_finished_are_found_again(tmp_path, preset, key):
+    """Options that came later have defaults that leave the digest as it was: here, of before there were any."""
+    head = nn.Linear(192, 10, bias=False)
+    head.weight.data = torch.linspace(-0.1, 0.1, 1920).reshape(10, 192)
+    model = stage_model(
+        nn.Sequential(nn.Flatten(), head), stages={"1": "1"}, name="line", weights="counted", trained=False,
+        preprocessing=Preprocessing(size=(8, 8), resize=8, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3),
+        class_names=[f"class {i}" for i in range(10)],
+    )  # fmt: skip
+    images = np.linspace(0.1, 0.9, 192, dtype=np.float32).reshape(1, 3, 8, 8)
+    photographs = StimulusSet(images=images, table=pd.DataFrame({"id": ["one"], "kind": "RE", "reference_id": ["one"]}))
+    given = {"stage": "1", "preset": preset, "start": "constant", "steps": 2, "resume": tmp_path}
+    model_metamers(model, photographs, **given)
+    assert (tmp_path / f"{key}.h5").is_file()
+    model_metamers(model, photographs, **given, jitter=0, parametrization="pixels", mode="exact")
+    assert len(list(tmp_path.iterdir())) == 1
+    model_metamers(model, photographs, **given, jitter=1)
+    model_metamers(model, photographs, **given, parametrization="fourier")
+    assert len(list(tmp_path.glob("*.h5"))) == 3
+
+
 def test_written_pngs_are_judged_again(tiny, pictures, tmp_path):
     made = model_metamers(tiny, pictures, stage="5", **quick(steps=100))
     write_stimuli(made, tmp_path)
@@ -268,6 +293,75 @@ def test_written_pngs_are_judged_again(tiny, pictures, tmp_path):
     pd.testing.assert_frame_equal(confirmed.table.drop(columns="confirmed"), made.table.drop(columns="confirmed"))
     with pytest.raises(InputError, match="made for other networks"):
         confirm_metamers(small_net(2), made, pictures, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ ways to take a step
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"optimizer": "lbfgs", "step_size": 0.5, "last_step_size": 0.5},
+        {"optimizer": "momentum", "step_rule": "l2", "step_size": 0.1, "last_step_size": 1e-3},
+        {"parametrization": "fourier"},
+    ],
+)
+def test_every_optimizer_and_space_ends_at_a_match(tiny, other, pictures, way):
+    made = model_metamers([tiny, other], pictures, stage="5", preset="fast", steps=60, **way)
+    assert (made.table[["loss_float_tiny", "loss_float_other"]] < 0.1).all(axis=None)
+    assert made.provenance["settings"] | way == made.provenance["settings"]
+
+
+def test_jitter_shifts_what_the_networks_see_and_each_image_draws_its_own(tiny, pictures):
+    (match,) = match_stages(tiny, "5")
+    recipe = make_recipe("fast", {"jitter": 3})
+    (objective,) = metamer_objectives([match], recipe)
+    shifts = np.stack([draw_shifts(3, 50, generator(0, "jitter", one)) for one in pictures.ids])
+    assert len({one.tobytes() for one in shifts}) == 5
+    assert set(np.unique(shifts)) == set(range(-3, 4))
+    images = torch.from_numpy(np.random.default_rng(1).uniform(0, 1, (5, 3, SIZE, SIZE)).astype(np.float32))
+    steps = torch.tensor([0, 4, 4, 49, 60])  # 60: a place without an image counts on
+    anchors = match.anchors(torch.from_numpy(pictures.images))
+    context = {**anchors, "shifts": torch.from_numpy(shifts), "step": steps}
+    moved = np.stack(
+        [np.roll(one, tuple(shift[min(step, 49)]), axis=(1, 2))
+         for one, shift, step in zip(images.numpy(), shifts, steps.tolist(), strict=True)]
+    )  # fmt: skip
+    tracked = images.clone().requires_grad_(True)
+    expected = match.error(torch.from_numpy(moved), anchors)
+    torch.testing.assert_close(objective(tracked, context)[0].detach(), expected)
+    torch.testing.assert_close(objective(images, context)[0], match.error(images, anchors))  # judged where it stands
+
+
+def test_a_jittered_metamer_matches_when_it_is_moved(tiny, pictures):
+    given = {"stage": "late", "preset": "fast", "steps": 80, "batch_size": 4}
+    still, shaken = (model_metamers(tiny, pictures, **given, **way) for way in ({}, {"jitter": 2}))
+    (match,) = match_stages(tiny, "late")
+    anchors = match.anchors(torch.from_numpy(pictures.images))
+    moved = [
+        match.error(torch.from_numpy(one.images).roll((down, right), dims=(2, 3)), anchors).numpy()
+        for one in (still, shaken)
+        for down, right in ((2, 0), (-1, 1), (0, -2))
+    ]
+    assert np.mean(moved[3:]) < 0.8 * np.mean(moved[:3])
+    alone = model_metamers(tiny, pictures.select(ids=["picture 3"]), **given, jitter=2)
+    np.testing.assert_array_equal(alone.images[0], shaken.images[3])
+
+
+def test_early_stop_of_a_jittered_image_is_asked_of_the_image_itself(tiny, pictures):
+    made = model_metamers(tiny, pictures, stage="late", preset="fast", steps=300, jitter=1, max_error=0.05).table
+    assert made["success"].all() and made["steps"].between(1, 299).all()
+    assert (made[["loss_float", "loss_png"]] <= 0.05).all(axis=None)
+
+
+def test_passes_and_frames_are_told(tiny, pictures):
+    heard, frames = [], []
+    model_metamers(
+        tiny, pictures, stage="5", **quick(steps=8), watch=heard.append, film=lambda *frame: frames.append(frame)
+    )
+    assert heard[-1].done == heard[-1].total == 5
+    assert {one for heard_pass in heard for one in heard_pass.losses} == set(pictures.ids)
+    assert {(one, step) for one, step, _ in frames} >= {(one, step) for one in pictures.ids for step in (0, 1, 2, 4, 8)}
 
 
 # -------------------------------------------------------------------------------------- starts, balls, penalties
@@ -422,6 +516,15 @@ def test_stages_by_name_path_and_depth(tiny):
         ({"start_images": np.zeros((3, 8, 8), np.float32)}, "the start image of 'picture 0' must be"),
         ({"start_images": np.full((3, SIZE, SIZE), 2.0)}, "the start image of 'picture 0' must be"),
         ({"max_error": 0}, "max_error must be above 0"),
+        ({"mode": "quick"}, "unknown mode 'quick'"),
+        ({"parametrization": "furier"}, "did you mean 'fourier'"),
+        ({"jitter": -1}, "jitter must not be negative"),
+        ({"jitter": 1.5}, "whole number of pixels, not 1.5"),
+        (
+            {"optimizer": "lbfgs", "parametrization": "fourier", "solver": "round_robin", "jitter": 2},
+            "'lbfgs' needs parametrization='pixels', not 'fourier', solver='joint', not 'round_robin', jitter=0, not 2",
+        ),
+        ({"optimizer": "lbfgs", "step_rule": "l2"}, "needs step_rule='raw', not 'l2'"),
         ({"optimizer": "newton"}, "unknown optimizer"),
     ],
 )
@@ -495,3 +598,50 @@ def test_lite0_sees_the_photograph_in_its_metamer(lite0, shared_data):
     assert (made.table["loss_png"] - made.table["loss_float"]).abs().max() < 0.02
     # and it does not look like it: further away in pixels than a strongly blurred copy would be
     assert (np.abs(made.images - photographs.images).mean(axis=(1, 2, 3)) > 0.05).all()
+
+
+@pytest.mark.data
+def test_a_metamer_of_a_trained_networks_stage_matches_its_later_stages(squeezenet, shared_data):
+    """Started near the photograph, so that few steps reach a small error; later stages then see nearly the same."""
+    files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:2]
+    photographs = load_photographs(files, squeezenet.preprocessing)
+    random = np.random.default_rng(0)
+    starts = {
+        one: np.clip(photograph + random.normal(0, 0.1, photograph.shape), 0, 1).astype(np.float32)
+        for one, photograph in zip(photographs.ids, photographs.images, strict=True)
+    }
+    made = model_metamers(
+        squeezenet, photographs, stage="features.4", preset="fast", steps=50, start_images=starts, batch_size=2
+    )
+    before, ours, theirs = (
+        squeezenet.activations(torch.from_numpy(one), list(squeezenet.stages))
+        for one in (np.stack(list(starts.values())), made.images, photographs.images)
+    )
+
+    def error(found, stage):
+        return ((found[stage] - theirs[stage]).flatten(1).norm(dim=1) / theirs[stage].flatten(1).norm(dim=1)).numpy()
+
+    np.testing.assert_allclose(made.table["loss_float"], error(ours, "features.4"), rtol=1e-3)
+    for stage in list(squeezenet.stages)[2:]:
+        assert (error(ours, stage) < 0.3).all() and (error(ours, stage) < 0.4 * error(before, stage)).all(), stage
+    assert made.table["success"].all()
+
+
+@pytest.mark.data
+def test_a_draft_in_bfloat16_ends_where_the_network_itself_does(squeezenet, shared_data):
+    pytest.importorskip("stimuli_gen.fast")
+    files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:1]
+    photographs = load_photographs(files, squeezenet.preprocessing)
+    given = {"stage": "features.4", "preset": "fast", "steps": 40, "batch_size": 1}
+    exact, fast = (model_metamers(squeezenet, photographs, **given, mode=mode) for mode in ("exact", "fast"))
+    assert not np.array_equal(exact.images, fast.images)
+    assert (fast.table["loss_float"] < 1.1 * exact.table["loss_float"]).all()
+    assert (exact.table["mode"][0], fast.table["mode"][0]) == ("exact", "fast")
+    settings = fast.provenance["settings"]
+    assert settings["mode"] == "fast" and settings["finish"] == 0.1 and "mode" not in exact.provenance["settings"]
+    assert settings["drafts"]["squeezenet1_0"]["precision"] == fast.table["draft_precision"][0]
+    (match,) = match_stages(squeezenet, "features.4")  # what is written is judged by the network itself
+    error = match.error(torch.from_numpy(fast.images), match.anchors(torch.from_numpy(photographs.images)))
+    np.testing.assert_allclose(fast.table["loss_float"], error.detach().numpy(), rtol=1e-4)
+    whole = model_metamers(squeezenet, photographs, **given, mode="fast", finish=1.0)
+    np.testing.assert_array_equal(whole.images, exact.images)
