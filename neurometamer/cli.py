@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from neurometamer.study.console import ConsoleReporter
+from neurometamer.cli_options import (
+    BatchSize,
+    Bold,
+    Confounds,
+    Device,
+    DeviceName,
+    Events,
+    Images,
+    Masks,
+    ModelName,
+    PatternFiles,
+    Resamples,
+    Seed,
+    Stages,
+    SubjectName,
+    Weights,
+    absolute_weights,
+    one_step,
+    open_reporter,
+)
+from neurometamer.cli_stimuli import stimuli_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +41,6 @@ app = typer.Typer(
     epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take several values take "
     "them after one option or repeated.",
 )
-stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images and metamers.")
 models_app = typer.Typer(no_args_is_help=True, help="The networks known by name.")
 fmri_app = typer.Typer(no_args_is_help=True, help="BOLD files in, patterns out.")
 app.add_typer(stimuli_app, name="stimuli")
@@ -36,37 +48,11 @@ app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
 
 
-class Device(StrEnum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on", "--levels", "--null",
+    "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
-
-ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
-Weights = Annotated[str, typer.Option(help="'default' (ImageNet), 'random' (untrained), or a file.")]
-DeviceName = Annotated[Device, typer.Option(help="Where the network runs.")]
-Seed = Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
-Stages = Annotated[list[str], typer.Option(help="Stages of the network; all when not given.")]
-Images = Annotated[
-    list[Path], typer.Option(help="Folders written by 'stimuli', folders of photographs, or CSV files (column file).")
-]
-PatternFiles = Annotated[list[Path], typer.Option(help="Files written by 'fmri patterns', one a subject.")]
-Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
-Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")]
-Confounds = Annotated[list[Path], typer.Option(help="Confounds tables, one a run, or none.")]
-Masks = Annotated[list[str], typer.Option(help="NAME=FILE, a mask on the grid of the BOLD files.")]
-SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
-Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 
 
 def _several(arguments: list[str]) -> list[str]:
@@ -139,8 +125,8 @@ def demo(
     """
     from neurometamer.study.run import demo_settings, run_study
 
-    settings = demo_settings(model=model, weights=_weights(weights), seed=seed)
-    with _reporter() as reporter:
+    settings = demo_settings(model=model, weights=absolute_weights(weights), seed=seed)
+    with open_reporter() as reporter:
         report = run_study(settings, out, device=device.value, reporter=reporter)
     _end_study(report)
 
@@ -157,7 +143,7 @@ def run(
     """
     from neurometamer.study.run import run_study
 
-    with _reporter() as reporter:
+    with open_reporter() as reporter:
         report = run_study(study, out, device=device.value if device else None, reporter=reporter)
     _end_study(report)
 
@@ -216,191 +202,6 @@ def models_list(
     Console().print(shown)
 
 
-@stimuli_app.command("noise")
-def stimuli_noise(
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
-    out: Annotated[Path, typer.Option(help="Output folder.")],
-    model: ModelName,
-    weights: Weights = "default",
-    target: Annotated[str, typer.Option(help="own, a class, given (column target), or a CSV (id, target).")] = "own",
-    confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
-    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
-    step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
-    pull: Annotated[float, typer.Option(help="Weight of the squared distance to the mean image.")] = 1e-3,
-    noise_sd: Annotated[float, typer.Option(help="Standard deviation of the start noise.")] = 0.1,
-    nguyen: Annotated[
-        bool, typer.Option("--nguyen", help="Steps and decay of Nguyen 2015, on the probability; no pull.")
-    ] = False,
-    decay: Annotated[float, typer.Option(help="Of --nguyen: share of the distance to the mean lost a step.")] = 0.01,
-    device: DeviceName = Device.auto,
-    batch_size: BatchSize = 8,
-    seed: Seed = 0,
-) -> None:
-    """Make adversarial noise (AN): noise to people, the photograph's class to the network.
-
-    Python: neurometamer.make_stimuli("noise", ...).
-    """
-    options: dict[str, Any] = {
-        "target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
-        "pull": pull, "noise_sd": noise_sd,
-    }  # fmt: skip
-    if nguyen:
-        from stimuli_gen.progress import Progress
-
-        del options["step_size"]
-        options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
-    _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, options)
-
-
-@stimuli_app.command("interference")
-def stimuli_interference(
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
-    out: Annotated[Path, typer.Option(help="Output folder.")],
-    model: ModelName,
-    weights: Weights = "default",
-    target: Annotated[
-        str, typer.Option(help="random, least_likely, a class, given (column target), or a CSV (id, target).")
-    ] = "random",
-    method: Annotated[str, typer.Option(help="gradient, or greedy (random search, Zhang 2021).")] = "gradient",
-    confidence: Annotated[
-        float | None, typer.Option(help="Stop at this probability on the 8-bit image; 0.99, greedy 0.5.")
-    ] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Give an image up after so many steps or tries; 300, greedy 20000.")
-    ] = None,
-    step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
-    pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
-    ball: Annotated[str, typer.Option(help="Stay in a ball around the photograph: none, l2 or linf.")] = "none",
-    radius: Annotated[float | None, typer.Option(help="Of the ball, pixels in [0, 1].")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Image file: only its light pixels may change.")] = None,
-    amplitude: Annotated[float, typer.Option(help="Of greedy: noise is uniform within this, levels of 255.")] = 5.0,
-    shared_channels: Annotated[bool, typer.Option("--shared-channels", help="Of greedy: grey noise.")] = False,
-    device: DeviceName = Device.auto,
-    batch_size: BatchSize = 8,
-    seed: Seed = 0,
-) -> None:
-    """Make adversarial interference (AI): the photograph to people, a wrong class to the network.
-
-    Python: neurometamer.make_stimuli("interference", ...).
-    """
-    from stimuli_gen.balls import read_mask_file
-
-    options: dict[str, Any] = {"target": target, "method": method}
-    if method == "greedy":
-        options |= {"confidence": 0.5 if confidence is None else confidence, "max_tries": max_steps or 20_000,
-                    "amplitude": amplitude, "shared_channels": shared_channels}  # fmt: skip
-    else:
-        options |= {"confidence": 0.99 if confidence is None else confidence, "max_steps": max_steps or 300,
-                    "step_size": step_size, "pull": pull, "ball": ball, "radius": radius}  # fmt: skip
-        options |= {"mask": read_mask_file(mask)} if mask else {}
-    _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, options)
-
-
-@stimuli_app.command("null")
-def stimuli_null(
-    images: Images,
-    model: ModelName,
-    stage: Annotated[list[str], typer.Option(help="Stages of the network: names, early, middle, late, fractions.")],
-    out: Annotated[Path, typer.Option(help="HDF5 file to write, or to go on with.")],
-    pairs: Annotated[int, typer.Option(min=1, help="Pairs of images to draw; all when there are no more.")] = 1_000_000,
-    weights: Weights = "default",
-    device: DeviceName = Device.auto,
-    batch_size: BatchSize = 8,
-    seed: Seed = 0,
-) -> None:
-    """Measure how alike responses to different images are: what a metamer's match has to exceed.
-
-    Python: neurometamer.make_null.
-    """
-    from neurometamer.study.stimulus_commands import make_null
-
-    with _one_step("null distribution") as progress:
-        null = make_null(
-            out, model=model, images=images, stages=stage, n_pairs=pairs, weights=_weights(weights),
-            device=device.value, batch_size=batch_size, seed=seed, progress=progress,
-        )  # fmt: skip
-    for name, rows in null.summary().groupby("stage", sort=False):
-        largest = ", ".join(f"{metric} {value:.3f}" for metric, value in zip(rows["metric"], rows["max"], strict=True))
-        typer.echo(f"{name}: largest of {len(null.pairs)} pairs: {largest}")
-    typer.echo(out)
-
-
-@stimuli_app.command("control")
-def stimuli_control(
-    kind: Annotated[
-        str,
-        typer.Option(help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale or phase_scramble."),
-    ],
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
-    out: Annotated[Path, typer.Option(help="Output folder.")],
-    levels: Annotated[
-        list[float], typer.Option(help="How strong: a norm (pixels in [0, 1]), an SSNR, or a blur's sigma in pixels.")
-    ] = [],  # noqa: B006
-    model: Annotated[
-        str, typer.Option(help="Whose input size the images get, and which PGD attacks.")
-    ] = "efficientnet_lite0",
-    weights: Weights = "default",
-    target: Annotated[str, typer.Option(help="Of PGD: a class, random …; untargeted when not given.")] = "",
-    steps: Annotated[int, typer.Option(min=1, help="Of PGD.")] = 64,
-    device: DeviceName = Device.auto,
-    batch_size: BatchSize = 8,
-    png16: Annotated[bool, typer.Option("--png16", help="Also write 16-bit PNG files.")] = False,
-    seed: Seed = 0,
-) -> None:
-    """Make control images: random vectors, noise, blur, greyscale, scrambled phase, or PGD within a ball.
-
-    Python: neurometamer.make_controls.
-    """
-    from neurometamer.study.stimulus_commands import make_controls
-
-    options = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
-    with _one_step(f"{kind} controls") as progress:
-        table = make_controls(
-            kind, images=images, out=out, model=model, weights=_weights(weights), device=device.value, levels=levels,
-            batch_size=batch_size, seed=seed, png16=png16, progress=progress, **options,
-        )  # fmt: skip
-    fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
-    typer.echo(f"{len(table)} images{fooled}: {out}")
-
-
-@stimuli_app.command("metamer")
-def stimuli_metamer(
-    models: Annotated[str, typer.Option(help="A name of 'neurometamer models list', or several between commas.")],
-    stage: Annotated[
-        str, typer.Option(help="A stage, early, middle, late, a fraction of depth, or NAME=STAGE for each network.")
-    ],
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
-    out: Annotated[Path, typer.Option(help="Output folder.")],
-    preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "feather2023",
-    weights: Weights = "default",
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
-    max_error: Annotated[
-        float | None, typer.Option(help="Finish an image at this ||a' - a|| / ||a||, and ask it of a success.")
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels that every network sees, where theirs differ.")
-    ] = None,
-    null: Annotated[list[Path], typer.Option(help="Files of 'stimuli null', for the column valid.")] = [],  # noqa: B006
-    device: DeviceName = Device.auto,
-    batch_size: BatchSize = 8,
-    seed: Seed = 0,
-) -> None:
-    """Make metamers: the photograph to one network, or to each of several, at a stage.
-
-    Python: neurometamer.make_metamers.
-    """
-    from neurometamer.study.stimulus_commands import make_metamers
-
-    options: dict[str, Any] = {} if steps is None else {"steps": steps}
-    with _one_step("metamers") as progress:
-        table = make_metamers(
-            [name.strip() for name in models.split(",")], stage=stage, images=images, out=out, preset=preset,
-            weights=_weights(weights), image_size=image_size, device=device.value, batch_size=batch_size, seed=seed,
-            nulls=null, max_error=max_error, progress=progress, **options,
-        )  # fmt: skip
-    _tell_success(table, out)
-
-
 @fmri_app.command("betas")
 def fmri_betas(
     bold: Bold,
@@ -425,7 +226,7 @@ def fmri_betas(
 
     glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
            "unusable": unusable}  # fmt: skip
-    with _one_step("betas") as progress:
+    with one_step("betas") as progress:
         patterns = make_patterns(
             _named_files(masks), bold=bold, events=events, confounds=confounds, subject=subject or None, tr_s=tr,
             progress=progress, **glm,
@@ -462,7 +263,7 @@ def fmri_patterns(
     glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
            "unusable": unusable}  # fmt: skip
     judges = select_on or (regular_ids(stimuli) if stimuli else [])
-    with _one_step("patterns") as progress:
+    with one_step("patterns") as progress:
         patterns = make_patterns(
             _named_files(masks), bold=bold, events=events, confounds=confounds, betas=betas, subject=subject or None,
             tr_s=tr, n_voxels=voxels, select_on=judges, progress=progress, **glm,
@@ -489,9 +290,9 @@ def rdm(
     """
     from neurometamer.study.commands import make_rdms
 
-    with _one_step("RDMs") as progress:
+    with one_step("RDMs") as progress:
         path = make_rdms(
-            out, model=model, weights=_weights(weights), images=images, patterns=patterns, stages=stages,
+            out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
             measure=measure.lower(), device=device.value, batch_size=batch_size, seed=seed, progress=progress,
         )  # fmt: skip
     typer.echo(path)
@@ -542,9 +343,9 @@ def encode(
     """
     from neurometamer.study.commands import encode_files
 
-    with _one_step("encoding") as progress:
+    with one_step("encoding") as progress:
         encode_files(
-            out, model=model, weights=_weights(weights), images=images, patterns=patterns, stages=stages,
+            out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
             device=device.value, batch_size=batch_size, seed=seed, scheme=scheme, n_folds=folds or None,
             n_bootstrap=resamples, progress=progress,
         )  # fmt: skip
@@ -564,31 +365,6 @@ def _end_study(report: Path) -> None:
     typer.echo(report)
 
 
-def _make_stimuli(
-    kind: str, model: str, weights: str, images: Path, out: Path, device: Device, batch_size: int, seed: int,
-    options: dict[str, Any],
-) -> None:  # fmt: skip
-    """Call the generator, say what failed; exit code 1 when an image did not meet its criterion."""
-    from neurometamer.study.stimulus_commands import make_stimuli
-
-    with _one_step(f"adversarial {kind}") as progress:
-        table = make_stimuli(
-            kind, model=model, weights=_weights(weights), images=images, out=out, device=device.value,
-            batch_size=batch_size, seed=seed, progress=progress, **options,
-        )  # fmt: skip
-    _tell_success(table, out)
-
-
-def _tell_success(table: pd.DataFrame, out: Path) -> None:
-    from neurometamer.store import name_ids
-
-    failed = table["id"][~table["success"].astype(bool)].tolist()
-    typer.echo(f"{len(table) - len(failed)} of {len(table)} images meet their criterion on the saved PNG: {out}")
-    if failed:
-        typer.echo(f"not met: {name_ids(failed)}; see why_not in {out / 'stimuli.csv'}", err=True)
-        raise typer.Exit(1)
-
-
 def _named_files(masks: list[str]) -> dict[str, Path]:
     from neurometamer.store import InputError, duplicates, name_ids
 
@@ -598,29 +374,6 @@ def _named_files(masks: list[str]) -> dict[str, Path]:
     if again := duplicates(name for name, _, _ in pairs):
         raise InputError(f"--masks names {name_ids(again)} more than once; give each ROI its own name.")
     return {name: Path(file) for name, _, file in pairs}
-
-
-def _weights(weights: str) -> str:
-    """Make a weights file absolute, since a study may look for files elsewhere."""
-    return weights if weights in ("default", "random") else str(Path(weights).resolve())
-
-
-@contextlib.contextmanager
-def _reporter() -> Iterator[ConsoleReporter]:
-    from neurometamer.study.console import console_reporter
-
-    with console_reporter() as reporter:
-        yield reporter
-
-
-@contextlib.contextmanager
-def _one_step(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a command that has one step."""
-    begun = time.monotonic()
-    with _reporter() as reporter:
-        reporter.start(1, 1, title)
-        yield reporter.advance
-        reporter.finish(time.monotonic() - begun, kept=False)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class _Page:
-    """A figure whose parts are placed in inches from the top left."""
+class Page:
+    """A figure whose parts are placed in inches from the top left.
+
+    Parameters
+    ----------
+    width, height, top : float
+        Of the figure, and of the margin above its parts; inches.
+    stamp, note : str
+        Above and below the parts.
+    """
 
     def __init__(self, width: float, height: float, top: float, stamp: str, note: str) -> None:
         from matplotlib.figure import Figure
@@ -43,9 +51,31 @@ class _Page:
         self.figure.text(0.1 / width, 0.08 / height, note, **style)
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        """Write at a place.
+
+        Parameters
+        ----------
+        left, top : float
+            Inches from the top left.
+        text : str
+            What.
+        **style : object
+            Of matplotlib's text.
+        """
         self.figure.text(left / self.width, 1 - top / self.height, text, parse_math=False, **style)
 
     def image(self, left: float, top: float, side: float, pixels: np.ndarray, **style: Any) -> None:
+        """Draw a square image.
+
+        Parameters
+        ----------
+        left, top, side : float
+            Inches from the top left, and its side.
+        pixels : ndarray
+            (height, width, 3) uint8, or (height, width) for a color map.
+        **style : object
+            Of matplotlib's imshow.
+        """
         self.axes.imshow(pixels, aspect="auto", extent=(left, left + side, top + side, top), **style)
 
     def set_limits(self) -> None:
@@ -117,7 +147,7 @@ def stimulus_sheet(
         return sheet.figure
 
 
-class _PhotographPage(_Page):
+class _PhotographPage(Page):
     """Places photographs and the images made from them in blocks of rows."""
 
     side, gap, caption, margin = 1.22, 0.14, 0.42, 0.3
@@ -278,7 +308,7 @@ def rdm_heatmaps(
         return page.figure
 
 
-class _HeatMapPage(_Page):
+class _HeatMapPage(Page):
     """Places RDMs in bands of rows (kinds) and columns (layers or ROIs)."""
 
     side, gap, title, bar = 1.27, 0.12, 0.3, 0.75

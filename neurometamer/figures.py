@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.figure_metamers import metamer_sheet
 from neurometamer.figure_pages import percentile_rdm, rdm_heatmaps, stimulus_sheet
 from neurometamer.figure_style import (
     COLORS,
@@ -44,6 +45,7 @@ __all__ = [
     "encoding_bars",
     "layer_roi_lines",
     "layer_roi_matrix",
+    "metamer_sheet",
     "percentile_rdm",
     "rdm_heatmaps",
     "save_figure",

@@ -174,6 +174,66 @@ def _transfer_section(study: Study) -> Section | None:
     return Section(key="transfer", title="Do other networks see the same?", text=[text], grids=[grid])
 
 
+def _metamer_section(study: Study) -> Section | None:
+    """Show metamers of one network beside those of a set, and what others say to them; None where none were made."""
+    rows = study.rows("metamers")
+    if rows.empty:
+        return None
+    cells = []
+    for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
+        valid = [is_true(one) for one in part["valid"].dropna()] if "valid" in part else []
+        told = [f"{sum(map(is_true, part[key]))} of {len(part)}" for key in ("success", "same_class", "top5")]
+        above = f"{sum(valid)} of {len(valid)}" if valid else "–"
+        cells.append([str(name), told[0], above, str(judge), told[1], told[2], format_number(part["p"].mean(), 3)])
+    grid = Grid(
+        caption=_titled("What the networks and a judge that had no part say", study.network_stamp),
+        columns=("made for", "same class to all of them", "valid (16 classes, above the null)", "judge",
+                 "says the photograph's class", "has it among its first five", "mean p(photograph's class)"),
+        rows=cells,
+        n_rows=len(cells),
+        source="tables/metamers.csv",
+    )  # fmt: skip
+    pictures = []
+    if study.metamers:
+        images = {f"{name} {one}": image for name, given in study.metamers.items()
+                  for one, image in zip(given.ids, np.asarray(given.images))}  # fmt: skip
+        first = next(iter(study.metamers.values()))
+        photographs = dict(zip(first.ids, np.asarray(first.images)))
+        for judge in dict.fromkeys(rows["judge"]):
+            figure = figures.metamer_sheet(images, photographs, rows, judge=judge, stamp=study.network_stamp)
+            caption = (
+                f"Photographs and their metamers, as the saved 8-bit PNG holds them; "
+                f"n = {rows['reference_id'].nunique()} photographs. {judge} saw them "
+                "through its own preprocessing. Every number is in tables/metamers.csv."
+            )
+            alt = "; ".join(
+                f"{row[1]}: {judge} says what it says to the photograph to {row[4]}" for row in cells if row[3] == judge
+            )
+            caption = _stamped(study, caption, brain=False)
+            pictures.append(_picture(study, f"metamers_{judge}", figure, caption, f"{alt}.", raster=True))
+    return Section(
+        key="metamers", title="Metamers: same to one network, to several, to another?",
+        text=_metamer_text(study), pictures=pictures, grids=[grid],
+    )  # fmt: skip
+
+
+def _metamer_text(study: Study) -> list[str]:
+    """Say how the metamers were made, and what the preset's source leaves open."""
+    chosen = study.section("settings").get("metamers") or {}
+    steps = sorted(set(study.rows("metamers").get("steps", pd.Series(dtype=int))))
+    changed = ", ".join(f"{name} = {value}" for name, value in (chosen.get("overrides") or {}).items())
+    text = [
+        "A metamer starts as noise and is changed until each network it is made for responds to it as to the "
+        f"photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: {chosen.get('preset', '–')}"
+        f"{f' with {changed}' if changed else ''}; mode: {chosen.get('mode', '–')}; steps: "
+        f"{', '.join(map(str, steps)) or '–'}. The null: the likeness of responses to different photographs "
+        "of this study.",
+    ]
+    if choices := study.section("metamers").get("open_choices"):
+        text.append(f"What the preset leaves open, and what is chosen here: {'; '.join(map(str, choices))}.")
+    return text
+
+
 def _rdm_stack(rdms: RDMs, column: str) -> tuple[np.ndarray, list[str], list[str], list[str]]:
     """Sort RDMs of all stimuli into kinds × columns, photographs in one order, mean percentile over subjects.
 
@@ -354,6 +414,7 @@ def _folded(table: pd.DataFrame, caption: str, source: str) -> Grid:
 def _all_tables(study: Study) -> list[Grid]:
     captions = {
         "transfer": "Other networks",
+        "metamers": "Metamers",
         "similarity": "RE–AN and RE–AI similarity",
         "similarity_difference": "Difference of the two, from the same resamples",
         "layer_roi": "Layers and ROIs",
@@ -363,7 +424,7 @@ def _all_tables(study: Study) -> list[Grid]:
     out = [
         _folded(
             table,
-            _titled(captions[name], study.network_stamp if name == "transfer" else study.brain_stamp),
+            _titled(captions[name], study.network_stamp if name in ("transfer", "metamers") else study.brain_stamp),
             f"tables/{name}.csv",
         )
         for name, table in study.tables.items()
@@ -450,8 +511,8 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
 
     study = read_study(folder)
     makers: tuple[Callable[[Study], Section | None], ...] = (
-        _stimuli_section, _transfer_section, _similarity_section, _layer_roi_section, _rdm_section, _encoding_section,
-        _recovery_section,
+        _stimuli_section, _transfer_section, _metamer_section, _similarity_section, _layer_roi_section, _rdm_section,
+        _encoding_section, _recovery_section,
     )  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neurometamer"),

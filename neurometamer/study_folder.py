@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
 TABLES: dict[str, tuple[str, ...]] = {
     "transfer": ("judge", "kind", "n", "says_target", "target_probability", "says_as_photograph"),
+    "metamers": (
+        "set",
+        "id",
+        "reference_id",
+        "judge",
+        "judge_says",
+        "judge_says_photograph",
+        "p_photograph",
+        "same_class",
+        "top5",
+        "p",
+        "success",
+    ),
     "similarity": ("system", "subject", "place", "pair", "similarity", "ci_low", "ci_high", "method", "n"),
     "similarity_difference": ("system", "subject", "place", "pair", "difference", "ci_low", "ci_high"),
     "layer_roi": ("subject", "roi", "layer", "similarity"),
@@ -38,6 +51,7 @@ class Study:
     rdms: Mapping[str, RDMs]
     stimuli: StimulusSet | None
     recipe: str = ""
+    metamers: Mapping[str, StimulusSet] = field(default_factory=dict)
 
     @property
     def simulated(self) -> bool:
@@ -181,7 +195,15 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         rdms=dict(_read_rdms(folder)),
         stimuli=_read_stimuli(folder / "stimuli"),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        metamers=dict(_read_metamers(folder, tables)),
     )
+
+
+def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StimulusSet]]:
+    """Read the photographs and metamers of each set of networks that the table names."""
+    for name in dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ():
+        if found := _read_stimuli(folder / "metamers" / name):
+            yield name, found
 
 
 def _with_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neurometamer.store import digest, generator, provenance, unknown_name
+from neurometamer.store import InputError, digest, file_name, generator, provenance, unknown_name
 from stimuli_gen.adversarial import check_photographs
 from stimuli_gen.balls import (
     BALLS,
@@ -34,7 +36,7 @@ from stimuli_gen.balls import (
 from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.staged import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
+from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, read_png, to_8bit
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 ATTACKS: Mapping[str, tuple[str, float, str]] = {"pgd_l2": ("l2", 3.0, "l2"), "pgd_linf": ("linf", 4 / 255, "sign")}
@@ -161,6 +163,62 @@ def attack_images(
     return StimulusSet(images=images, table=table, provenance=told)
 
 
+def confirm_attacks(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:
+    """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network that was attacked.
+    stimuli : StimulusSet
+        What `attack_images` made.
+    folder : path-like
+        Where `stimuli_gen.stimuli.write_pictures` wrote them.
+
+    Returns
+    -------
+    StimulusSet
+        ``class_probability_png``, ``top1_index``, ``top1_name``, ``success`` and ``why_not`` from the files,
+        ``confirmed = True``.
+
+    Raises
+    ------
+    InputError
+        When a PNG is missing, cannot be decoded or has another size, or another network was attacked.
+    """
+    lacking = [name for name in ("class_index", "class_name", "targeted") if name not in stimuli.table]
+    if lacking or stimuli.provenance.get("model_digest") != model.digest:
+        raise InputError(f"these images are no attacks on {model.name} ({model.weights}); confirm them with theirs.")
+    pictures = []
+    for one in stimuli.ids:
+        path = Path(folder) / "png" / f"{file_name(one)}.png"
+        pictures.append(read_png(path))
+        if pictures[-1].shape != tuple(stimuli.images.shape[1:]):
+            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not those that were made; write it again.")
+    table = stimuli.table
+    targeted = table["targeted"].astype(str).eq("True").to_numpy()
+    said = _say(model, np.stack(pictures), table["class_index"].to_numpy(dtype=int), targeted)
+    return replace(stimuli, table=table.assign(**said, confirmed=True))
+
+
+def _say(model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted: np.ndarray) -> dict[str, Any]:
+    """Ask the network about 8-bit pictures: one column each of what it says, and whether it errs as wanted."""
+    found = predict(model, pictures).astype(np.float64)
+    top = found.argmax(axis=1)
+    success = (top == classes) == targeted
+    told = zip(success, targeted, classes, strict=True)
+    return {
+        "class_probability_png": found[np.arange(len(found)), classes],
+        "top1_index": top,
+        "top1_name": [model.class_names[index] for index in top],
+        "success": success,
+        "why_not": [
+            "" if good else f"the network {'does not say' if aimed else 'still says'} '{model.class_names[index]}'"
+            for good, aimed, index in told
+        ],
+    }
+
+
 def _settings(
     attack: str, radius: float | None, steps: int, step_size: float | None, seed: int
 ) -> tuple[float, dict[str, Any]]:
@@ -236,13 +294,12 @@ def _describe(
     made: Mapping[str, Descended],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    found = predict(model, from_8bit(to_8bit(images))).astype(np.float64)
-    top, targeted = found.argmax(axis=1), settings["targeted"]
+    order = np.array([classes[one] for one in references.ids])
+    targeted = np.full(len(order), bool(settings["targeted"]))
+    said = pd.DataFrame(_say(model, from_8bit(to_8bit(images)), order, targeted)).to_dict("records")
     rows = []
     for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
         index = classes[one]
-        success = bool((top[row] == index) == targeted)
-        name = model.class_names[index]
         rows.append(
             {
                 "id": f"{one}_{settings['control']}",
@@ -251,16 +308,13 @@ def _describe(
                 "category": category,
                 "control": settings["control"],
                 "level": settings["radius"],
-                "targeted": str(targeted),
+                "targeted": str(bool(settings["targeted"])),
                 "class_index": index,
-                "class_name": name,
-                "class_probability_png": found[row, index],
+                "class_name": model.class_names[index],
                 "margin_float": made[one].score,
-                "top1_index": top[row],
-                "top1_name": model.class_names[top[row]],
+                **{str(name): value for name, value in said[row].items()},
                 "steps": made[one].steps,
-                "success": success,
-                "why_not": "" if success else f"the network {'does not say' if targeted else 'still says'} '{name}'",
+                "confirmed": False,
                 "seed": settings["seed"],
                 "model": model.name,
                 "weights": model.weights,

@@ -374,6 +374,35 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16
     InputError
         When an id cannot name a file.
     """
+    write_pictures(stimuli, folder, png16=png16)
+    return write_records(stimuli, folder)
+
+
+def write_pictures(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False) -> Path:
+    """Write what is seen: the PNG files and the contact sheet.
+
+    A set that is judged on its files is written in two parts: the pictures, and then, with the verdict in the table,
+    the rest (`write_records`).
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        What to write.
+    folder : path-like
+        See `write_stimuli`.
+    png16 : bool
+        See `write_stimuli`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When an id cannot name a file.
+    """
     folder = Path(folder)
     names = [file_name(one) for one in stimuli.ids]
     for row, name in enumerate(names):
@@ -381,6 +410,27 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16
         write_png(folder / "png" / f"{name}.png", image)
         if png16:
             write_png16(folder / "png16" / f"{name}.png", image)
+    if len(stimuli):
+        write_contact_sheet(folder / "contact_sheet.png", stimuli)
+    return folder
+
+
+def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
+    """Write the float pixels, the table and the provenance: ``stimuli.h5``, ``stimuli.csv``, ``provenance.json``.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        What to write.
+    folder : path-like
+        See `write_stimuli`.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder = Path(folder)
     write_hdf5(
         folder / "stimuli.h5",
         arrays={"images": np.asarray(stimuli.images)},
@@ -389,8 +439,6 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16
     )
     write_table(folder / "stimuli.csv", stimuli.table)
     write_json(folder / "provenance.json", dict(stimuli.provenance))
-    if len(stimuli):
-        write_contact_sheet(folder / "contact_sheet.png", stimuli)
     return folder
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from neurometamer.store import InputError, generator, name_ids, read_table
+from stimuli_gen.classes16 import N_IMAGENET, sixteen_classes
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet
 
@@ -28,8 +29,8 @@ def choose_targets(
     ----------
     rule : str, int or mapping
         ``"own"``: the network's own first choice for the photograph; ``"random"``: any other class, drawn for each
-        photograph from its own generator; ``"least_likely"``; ``"another_category"``: a random class whose category
-        is another than that of the network's own first choice; ``"given"``: the column ``target`` of the table;
+        photograph from its own generator; ``"least_likely"``; ``"another_category"``: a random wrong class of another
+        category than the photograph's; ``"given"``: the column ``target`` of the table;
         a class index or name, for all; a CSV file with the columns ``id`` and ``target``; or a mapping id → class.
     references : StimulusSet
         Photographs.
@@ -38,8 +39,10 @@ def choose_targets(
     seed : int
         Of ``"random"`` and ``"another_category"``.
     categories : mapping of int to str, optional
-        Class index → category (such as one of 16 entry-level categories), for ``"another_category"``; classes
-        without a category are never chosen.
+        Class index → category, for ``"another_category"``; classes without a category are never chosen, and a
+        photograph's category is that of the network's own first choice. By default the column ``category`` of the
+        photographs, where it is filled: classes are then those that the network gives to the photographs. Else the
+        16 categories of `stimuli_gen.sixteen_classes`.
 
     Returns
     -------
@@ -88,23 +91,54 @@ def _targets_by_network(rule: str, references: StimulusSet, model: StagedModel, 
 def _of_another_category(
     categories: Mapping[int, str] | None, references: StimulusSet, model: StagedModel, seed: int
 ) -> dict[str, int]:
-    """Draw a class of another category than that of the network's own choice, over classes, not over categories."""
-    if not categories:
-        raise InputError("target 'another_category' needs categories: class index → category.")
-    if wrong := [one for one in categories if not 0 <= one < model.n_classes]:
+    """Draw a class of another category than the photograph's, over classes, not over categories."""
+    own = [int(one) for one in predict(model, references.images).argmax(axis=1)]
+    known: Mapping[int, Collection[str]]
+    if categories is None and references.table["category"].astype(str).str.len().any():
+        given = _given_categories(references)
+        known = {index: {given[row] for row, one in enumerate(own) if one == index} for index in own}
+    else:
+        table = categories or _sixteen_of(model)
+        given, known = [table.get(index, "") for index in own], {index: {name} for index, name in table.items()}
+    if wrong := [one for one in known if not 0 <= one < model.n_classes]:
         raise InputError(
             f"categories name the class(es) {name_ids(wrong)}; {model.name} has the classes 0 to {model.n_classes - 1}."
         )
-    own = predict(model, references.images).argmax(axis=1)
     chosen = {}
-    for one, first in zip(references.ids, own, strict=True):
-        others = [
-            index for index in sorted(categories) if index != first and categories[index] != categories.get(int(first))
-        ]
+    for one, first, category in zip(references.ids, own, given, strict=True):
+        others = [index for index in sorted(known) if index != first and category not in known[index]]
         if not others:
-            raise InputError(f"no class of another category than '{categories.get(int(first))}' for '{one}'.")
+            raise InputError(
+                f"no class of another category than '{category}' for '{one}'; give photographs of at least two "
+                "categories, other targets, or 'random'."
+            )
         chosen[one] = others[int(generator(seed, "target", one).integers(len(others)))]
     return chosen
+
+
+def _given_categories(references: StimulusSet) -> list[str]:
+    given = [str(one) for one in references.table["category"]]
+    if missing := [one for one, category in zip(references.ids, given, strict=True) if not category]:
+        raise InputError(
+            f"target 'another_category': no category is given for {name_ids(missing)}; fill in the column category "
+            "for all photographs, or for none."
+        )
+    if len(set(given)) == 1:
+        raise InputError(
+            f"target 'another_category': all photographs are of the category '{given[0]}'; give photographs of at "
+            "least two categories, other targets, or 'random'."
+        )
+    return given
+
+
+def _sixteen_of(model: StagedModel) -> dict[int, str]:
+    if model.n_classes != N_IMAGENET:
+        raise InputError(
+            "target 'another_category' needs categories: the column category in the table of photographs, or class "
+            f"index → category (the 16 everyday ones are of ImageNet's {N_IMAGENET:,} classes, {model.name} has "
+            f"{model.n_classes})."
+        )
+    return sixteen_classes()
 
 
 def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:

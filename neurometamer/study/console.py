@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from stimuli_gen.descent import Pass
 
 QUIET_S = 10.0
 """Where there is no terminal, a step that lasts says how far it is only so often."""
@@ -28,6 +32,7 @@ class ConsoleReporter:
         self._task = TaskID(0)
         self._title = ""
         self._spoke = 0.0
+        self.done, self.total = 0, 0
 
     def start(self, number: int, total: int, title: str) -> None:
         """Show that a step begins.
@@ -43,6 +48,7 @@ class ConsoleReporter:
         """
         self._title = f"[{number}/{total}] {title}"
         self._spoke = time.monotonic()
+        self.done, self.total = 0, 0
         if self._console.is_terminal:
             self._live = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -63,11 +69,29 @@ class ConsoleReporter:
         done, total : int
             Units of the step's own choice.
         """
+        self.done, self.total = done, total
+        self._tell("")
+
+    def watch(self, seen: Pass) -> None:
+        """Show the pass of the gradient loop and the losses of the images at work.
+
+        Parameters
+        ----------
+        seen : Pass
+            Of `stimuli_gen.descent.descend`.
+        """
+        self.done, self.total = seen.done, seen.total
+        losses = sorted(seen.losses.values())
+        loss = f", loss {losses[len(losses) // 2]:.4g}" if losses else ""  # the median: images differ by far
+        self._tell(f"pass {seen.number}{loss}")
+
+    def _tell(self, more: str) -> None:
         if self._live is not None:
-            self._live.update(self._task, completed=done, total=total, count=f"{done}/{total}")
+            count = " · ".join(part for part in (f"{self.done}/{self.total}", more) if part)
+            self._live.update(self._task, completed=self.done, total=self.total, count=count)
         elif time.monotonic() - self._spoke > QUIET_S:
             self._spoke = time.monotonic()
-            self._say(f"{self._title}: {done} of {total}")
+            self._say(f"{self._title}: {self.done} of {self.total}" + (f", {more}" if more else ""))
 
     def finish(self, seconds: float, kept: bool) -> None:
         """Show that the step is done.

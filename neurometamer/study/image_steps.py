@@ -11,60 +11,86 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.store import write_table
+from neurometamer.study.generators import only_asked
 from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
+    from stimuli_gen.regular import Preprocessing
     from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 
 def photographs(work: Workspace) -> StimulusSet:
-    """Load the regular images as the network wants them."""
+    """Load the regular images as the network under study wants them."""
     from neurometamer.zoo import model_entry
+
+    return load_regular(work, model_entry(work.settings.model.name).preprocessing)
+
+
+def load_regular(work: Workspace, wanted: Preprocessing) -> StimulusSet:
+    """Load the regular images as a network wants them."""
     from stimuli_gen.regular import load_photographs, packaged_photographs
 
-    wanted = model_entry(work.settings.model.name).preprocessing
     source = work.settings.images.source
     return packaged_photographs(wanted) if source == "packaged" else load_photographs(work.source(source), wanted)
 
 
 def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[Path]:
     """Make AN or AI images; each finished image is kept even when the step is interrupted."""
-    from stimuli_gen.adversarial import adversarial_interference, adversarial_noise
-    from stimuli_gen.stimuli import write_stimuli
+    from stimuli_gen.stimuli import write_records
 
-    options: dict[str, Any] = getattr(work.settings, kind).model_dump()
-    if str(options["target"]).endswith(".csv"):
-        options["target"] = str(work.source(options["target"]))
-    makers: dict[str, Callable[..., StimulusSet]] = {
-        "noise": adversarial_noise,
-        "interference": adversarial_interference,
-    }
-    make = makers[kind]
+    make, options = _generator(work, kind)
     made = make(
         work.model,
         photographs(work),
         **options,
+        **only_asked(make, mode=getattr(work.settings, kind).mode, watch=progress.watch),
         seed=work.settings.study.seed,
         batch_size=work.settings.run.batch_size,
         resume=work.state("finished", kind),
         progress=progress,
     )
-    return [write_stimuli(made, work.state(kind)) / "stimuli.h5"]
+    return [write_records(made, work.state(kind)) / "stimuli.h5"]
+
+
+def _generator(work: Workspace, kind: str) -> tuple[Callable[..., StimulusSet], dict[str, Any]]:
+    """Choose the procedure, and what of the settings it takes."""
+    from stimuli_gen.adversarial import adversarial_interference, adversarial_noise
+    from stimuli_gen.balls import read_mask_file
+    from stimuli_gen.greedy import greedy_interference
+    from stimuli_gen.progress import Progress as ProgressRule
+
+    chosen = getattr(work.settings, kind)
+    target = str(work.source(chosen.target)) if chosen.target.endswith(".csv") else chosen.target
+    options: dict[str, Any] = {"target": target, "confidence": chosen.confidence}
+    if kind == "interference" and chosen.method == "greedy":
+        options |= {name: getattr(chosen, name) for name in ("amplitude", "shared_channels", "max_tries")}
+        return greedy_interference, options
+    names = ("max_steps", "step_size", "pull", "objective", "step_rule")
+    options |= {name: getattr(chosen, name) for name in names}
+    if kind == "interference":
+        options |= {"ball": chosen.ball, "radius": chosen.radius or None}
+        options |= {"mask": read_mask_file(work.source(chosen.mask))} if chosen.mask else {}
+        return adversarial_interference, options
+    options |= {"noise_sd": chosen.noise_sd}
+    if chosen.rule == "nguyen":
+        rule = ProgressRule(decay=chosen.decay)
+        options |= {"objective": "probability", "pull": 0.0, "progress_rule": rule}
+    return adversarial_noise, options
 
 
 def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Put RE, AN and AI together, write them, and judge the written PNG files."""
     from stimuli_gen.adversarial import confirm_saved
-    from stimuli_gen.stimuli import concat_stimuli, read_stimuli, write_stimuli
+    from stimuli_gen.stimuli import concat_stimuli, read_stimuli, write_pictures, write_records
 
     parts = [
         named(work.model, photographs(work)),
         *(read_stimuli(work.state(one)) for one in ("noise", "interference")),
     ]
     together = concat_stimuli(parts)
-    folder = write_stimuli(together, work.path("stimuli"))
-    write_stimuli(confirm_saved(work.model, together, folder), folder)
+    folder = write_pictures(together, work.path("stimuli"))
+    write_records(confirm_saved(work.model, together, folder), folder)
     return _stimulus_files(folder, together)
 
 

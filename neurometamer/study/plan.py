@@ -21,6 +21,7 @@ from neurometamer.store import InputError, digest, digest_file, read_json, unkno
 from neurometamer.study.settings import StudySettings
 
 if TYPE_CHECKING:
+    from stimuli_gen.descent import Pass
     from stimuli_gen.staged import StagedModel
 
 STATE = ".state"
@@ -52,6 +53,15 @@ class Reporter(Protocol):
             Units of the step's own choice.
         """
 
+    def watch(self, seen: Pass) -> None:
+        """Hear of a pass of the gradient loop.
+
+        Parameters
+        ----------
+        seen : Pass
+            Its number, the images' losses, and how many are finished.
+        """
+
     def finish(self, seconds: float, kept: bool) -> None:
         """Hear that the step is done.
 
@@ -71,6 +81,9 @@ class _Silent:
         """Ignore."""
 
     def advance(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def watch(self, seen: Pass) -> None:
         """Ignore."""
 
     def finish(self, seconds: float, kept: bool) -> None:
@@ -179,7 +192,59 @@ class Workspace:
         return tuple(stage for stage in known if stage in self.settings.model.stages) or known
 
 
-Progress = Callable[[int, int], None]
+class Progress(Protocol):
+    """What a step says of itself while it runs."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell how far the step has come.
+
+        Parameters
+        ----------
+        done, total : int
+            Units of the step's own choice.
+        """
+
+    def watch(self, seen: Pass) -> None:
+        """Tell of a pass of the gradient loop.
+
+        Parameters
+        ----------
+        seen : Pass
+            See `stimuli_gen.descent.descend`.
+        """
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A step's progress, told to a reporter.
+
+    Attributes
+    ----------
+    reporter : Reporter
+        Who hears it.
+    """
+
+    reporter: Reporter
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell how far the step has come.
+
+        Parameters
+        ----------
+        done, total : int
+            Units of the step's own choice.
+        """
+        self.reporter.advance(done, total)
+
+    def watch(self, seen: Pass) -> None:
+        """Tell of a pass of the gradient loop.
+
+        Parameters
+        ----------
+        seen : Pass
+            See `stimuli_gen.descent.descend`.
+        """
+        self.reporter.watch(seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +309,7 @@ def carry_out(steps: Sequence[Step], workspace: Workspace, reporter: Reporter | 
             found = _read_record(record, key, workspace.folder)
             if found is None:
                 begun = time.monotonic()
-                written = [Path(path) for path in step.run(workspace, reporter.advance)]
+                written = [Path(path) for path in step.run(workspace, Telling(reporter))]
                 seconds[step.name] = round(time.monotonic() - begun, 3)
                 outputs = {path.relative_to(workspace.folder).as_posix(): digest_file(path) for path in written}
                 write_json(record, {"key": key, "outputs": outputs, "seconds": seconds[step.name]})

@@ -146,7 +146,8 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         notes += [f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()]
     steps = [path.stem for path in work.state("steps").glob("*.json")]
     return provenance(
-        settings.numbers(),
+        settings.everything(),
+        **_metamer_choices(work),
         seed=settings.study.seed,
         run=settings.run.model_dump(mode="json"),
         device=str(model.device),
@@ -156,6 +157,16 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         notes=notes,
         seconds=step_seconds(work, sorted(steps)),
     )
+
+
+def _metamer_choices(work: Workspace) -> dict[str, Any]:
+    """Say what the preset of the metamers leaves open, where there are metamers."""
+    from stimuli_gen.recipes import PRESETS
+
+    chosen = work.settings.metamers
+    if not chosen.sets:
+        return {}
+    return {"metamers": {"preset": chosen.preset, "open_choices": list(PRESETS[chosen.preset].open_choices)}}
 
 
 def _comparison_options(work: Workspace) -> dict[str, Any]:

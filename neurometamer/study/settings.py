@@ -19,6 +19,29 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 """Names that become files and folders."""
 
 
+LATER: dict[str, Any] = {"later": True}
+"""Marks settings that came after others: with their default they are no part of a study's identity, so that folders
+of older studies stay valid."""
+
+
+def later(default: Any, **checks: Any) -> Any:
+    """Give a setting that came after others.
+
+    Parameters
+    ----------
+    default : object
+        Its default.
+    **checks : object
+        Of pydantic's ``Field``.
+
+    Returns
+    -------
+    object
+        The field, marked `LATER`.
+    """
+    return Field(default, json_schema_extra=LATER, **checks)
+
+
 class Section(BaseModel):
     """A table of study.toml: frozen, and no key that is not known."""
 
@@ -59,6 +82,13 @@ class Model(Section):
 class Generator(Section):
     """What adversarial noise and interference have in common."""
 
+    objective: Literal["log_probability", "probability", "logit"] = later("log_probability")
+    """What of the target is raised; Zhang et al. (2021) name the probability."""
+    step_rule: Literal["l2", "sign", "raw"] = later("l2")
+    """How a gradient becomes a step."""
+    mode: Literal["exact", "fast"] = later("exact")
+    """"fast": cheaper arithmetic on the way, judged exactly."""
+
     confidence: Share = 0.99
     """Stop when the network gives the target this probability on the image rounded to 8 bits."""
     max_steps: int = Field(300, ge=1)
@@ -80,6 +110,11 @@ class Noise(Generator):
     """Standard deviation of the Gaussian noise added to the mean image at the start."""
     target: str = "own"
     """"own" (the network's class of the photograph), a class, or a CSV with the columns id and target."""
+    rule: Literal["fixed", "nguyen"] = later("fixed")
+    """"nguyen": steps by wanted progress and decay toward the mean image, on the probability without pull (Nguyen
+    2015); step_size, step_rule, objective and pull are then not used."""
+    decay: float = later(0.01, ge=0, lt=1)
+    """Of rule = "nguyen": share of the distance to the mean image lost at each step."""
 
 
 class Interference(Generator):
@@ -90,7 +125,69 @@ class Interference(Generator):
     pull: float = Field(1e-3, ge=0)
     """Lambda: weight of the squared distance to the photograph."""
     target: str = "random"
-    """"random" (a wrong class by seed), "least_likely", a class, or a CSV with the columns id and target."""
+    """"random" (a wrong class by seed), "least_likely", "another_category" (a wrong class of another category of the
+    photographs), a class, or a CSV with the columns id and target."""
+    method: Literal["gradient", "greedy"] = later("gradient")
+    """"greedy": gradient-free search of Zhang et al. (2021) up to p > .5; of the settings above it takes confidence
+    (then .5 where none is given) and target."""
+    amplitude: float = later(5.0, gt=0, lt=255)
+    """Of greedy: noise is uniform within this, levels of 0 to 255."""
+    shared_channels: bool = later(False)
+    """Of greedy: grey noise; the paper leaves it open."""
+    max_tries: int = later(20_000, ge=1)
+    """Of greedy: give up after so many tries; the paper leaves it open."""
+    ball: Literal["none", "l2", "linf"] = later("none")
+    """Of gradient: stay in a ball around the photograph."""
+    radius: float = later(0.0, ge=0)
+    """Of the ball, pixel values in [0, 1]; 0 without a ball."""
+    mask: str = later("")
+    """Of gradient: image file, only whose light pixels may change; empty: all."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _criterion_of_method(cls, values: Any) -> Any:
+        greedy = isinstance(values, dict) and values.get("method") == "greedy"
+        return {"confidence": 0.5, **values} if greedy else values
+
+    @model_validator(mode="after")
+    def _ball_has_radius(self) -> Self:
+        if (self.ball == "none") != (self.radius == 0):
+            raise ValueError(f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; a ball needs a radius')
+        if self.method == "greedy" and (self.ball != "none" or self.mask or self.mode != "exact"):
+            raise ValueError('method = "greedy" has no ball, no mask and no mode = "fast"')
+        return self
+
+
+class Metamers(Section):
+    """Metamers of one network and of a set of networks, judged by other networks; none by default."""
+
+    sets: tuple[tuple[str, ...], ...] = ()
+    """Networks that the metamers are made for, e.g. [["efficientnet_lite0"], ["efficientnet_lite0",
+    "efficientnet_lite1"]]; empty: no metamers are made."""
+    judges: tuple[str, ...] = ()
+    """Networks that are asked what the metamers show."""
+    stage: str = "late"
+    """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE between commas."""
+    preset: str = "fast"
+    """"feather2023", "boehm2025" or "fast"."""
+    steps: int = Field(0, ge=0)
+    """Gradient steps; 0: the preset's."""
+    photographs: int | tuple[str, ...] = 0
+    """Of how many photographs, the first ones, or their ids; 0: all."""
+    image_size: int = Field(0, ge=0)
+    """Height and width in pixels that every network sees; 0: those of the first network of each set."""
+    null_pairs: int = Field(1000, ge=0)
+    """Pairs of the study's photographs whose likeness a match has to exceed; 0: no null, and no verdict by it."""
+    mode: Literal["exact", "fast"] = "exact"
+    """"fast": cheaper arithmetic on the way, judged exactly."""
+    overrides: dict[Name, bool | int | float | str] = {}
+    """Other numbers of the preset to change, by name."""
+
+    @model_validator(mode="after")
+    def _sets_have_names(self) -> Self:
+        if any(not one or duplicates(one) for one in self.sets) or duplicates(self.sets):
+            raise ValueError("sets must differ, and each name at least one network, and none twice")
+        return self
 
 
 class Transfer(Section):
@@ -243,6 +340,7 @@ class StudySettings(Section):
     noise: Noise = Noise()
     interference: Interference = Interference()
     transfer: Transfer = Transfer()
+    metamers: Metamers = later(Metamers())
     brain: Brain = Brain()
     glm: Glm = Glm()
     selection: Selection = Selection()
@@ -251,7 +349,17 @@ class StudySettings(Section):
     run: Run = Run()
 
     def numbers(self) -> dict[str, Any]:
-        """Return everything that changes numbers: all sections but ``[run]``.
+        """Return everything that changes numbers: all sections but ``[run]``, without `LATER` ones left at default.
+
+        Returns
+        -------
+        dict
+            Section to settings, JSON-able.
+        """
+        return _identity(self)
+
+    def everything(self) -> dict[str, Any]:
+        """Return all settings but ``[run]``, also those that have their default.
 
         Returns
         -------
@@ -259,6 +367,18 @@ class StudySettings(Section):
             Section to settings, JSON-able.
         """
         return self.model_dump(mode="json", exclude={"run"})
+
+
+def _identity(section: Section) -> dict[str, Any]:
+    """Leave out what came later and has its default."""
+    found = section.model_dump(mode="json", exclude={"run"})
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if field.json_schema_extra == LATER and value == field.get_default():
+            del found[name]
+        elif isinstance(value, Section) and name in found:
+            found[name] = _identity(value)
+    return found
 
 
 def read_settings(path: str | Path) -> StudySettings:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from neurometamer.store import read_table
-from neurometamer.study import brain_steps, image_steps, result_steps
+from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
 from neurometamer.study.plan import Step, Workspace
 
@@ -25,7 +25,7 @@ def plan_steps(work: Workspace) -> list[Step]:
         For `carry_out`.
     """
     subjects = subject_names(work)
-    steps = [*_image_steps(work), *_network_steps(), *_brain_steps(work, subjects)]
+    steps = [*_image_steps(work), *_network_steps(), *_metamer_steps(work), *_brain_steps(work, subjects)]
     systems = ("network-rdms", "brain-rdms") if subjects else ("network-rdms",)
     steps.append(
         Step(
@@ -80,6 +80,37 @@ def _network_steps() -> list[Step]:
     ]
 
 
+def _metamer_steps(work: Workspace) -> list[Step]:
+    chosen = work.settings.metamers
+    if not chosen.sets:
+        return []
+    weights = work.settings.model.weights
+    network = () if weights in ("default", "random") else (work.source(weights),)
+    made = [
+        Step(
+            name=f"metamers-{number + 1}",
+            title=f"metamers of {' and '.join(names)}",
+            run=partial(metamer_steps.make_set, number=number),
+            sections=("images", "model", "metamers"),
+            reads=(*_photograph_files(work), *network),
+        )
+        for number, names in enumerate(chosen.sets)
+    ]
+    if not chosen.judges:
+        return made
+    return [
+        *made,
+        Step(
+            name="metamer-judges",
+            title="what other networks say to the metamers",
+            run=metamer_steps.ask_judges,
+            needs=tuple(one.name for one in made),
+            sections=("model", "metamers"),
+            reads=network,
+        ),
+    ]
+
+
 def _image_steps(work: Workspace) -> list[Step]:
     weights = work.settings.model.weights
     network = () if weights in ("default", "random") else (work.source(weights),)
@@ -103,7 +134,7 @@ def _image_steps(work: Workspace) -> list[Step]:
             title=title,
             run=partial(image_steps.adversarial, kind=kind),
             sections=("images", "model", kind),
-            reads=(*photographs, *network, *_target_file(work, kind)),
+            reads=(*photographs, *network, *_own_files(work, kind)),
         )
         for kind, title in kinds.items()
     ]
@@ -187,9 +218,11 @@ def _listed_files(table: Path) -> tuple[Path, ...]:
     return tuple(one for one in files if one.is_file())
 
 
-def _target_file(work: Workspace, kind: str) -> tuple[Path, ...]:
-    target = getattr(work.settings, kind).target
-    return (work.source(target),) if str(target).endswith(".csv") else ()
+def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:
+    chosen = getattr(work.settings, kind)
+    targets = (chosen.target,) if chosen.target.endswith(".csv") else ()
+    masks = (chosen.mask,) if kind == "interference" and chosen.mask else ()
+    return tuple(work.source(one) for one in (*targets, *masks))
 
 
 def _subject_files(work: Workspace, name: str) -> tuple[Path, ...]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.store import InputError, digest, name_ids, unknown_name
+from neurometamer.study.generators import only_asked
+from neurometamer.study.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
+from neurometamer.study.stimulus_folder import forget, kept_in, recorder, write_films
+from neurometamer.study.stimulus_options import read_start_images
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stimuli_gen.matching import Match
+    from stimuli_gen.descent import Pass
     from stimuli_gen.nulls import NullDistribution
     from stimuli_gen.regular import Preprocessing
     from stimuli_gen.staged import StagedModel
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 
 Files = Sequence[str | Path]
 Progress = Callable[[int, int], None]
+Watch = Callable[["Pass"], None]
 GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
 
@@ -70,7 +77,12 @@ def make_stimuli(
     device: str = "auto",
     batch_size: int = 8,
     seed: int = 0,
+    mode: str = "exact",
+    png16: bool = False,
+    animate: bool = False,
+    fresh: bool = False,
     progress: Progress | None = None,
+    watch: Watch | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Make AN or AI images of photographs, write them, and judge the written PNG files.
@@ -91,8 +103,18 @@ def make_stimuli(
         Images at once.
     seed : int
         Of everything random.
+    mode : {"exact", "fast"}
+        Fast: cheaper arithmetic on the way, judged exactly.
+    png16 : bool
+        Also write 16-bit PNG files.
+    animate : bool
+        Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``.
+    fresh : bool
+        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of going on with them.
     progress : callable, optional
         Hears (images done, images).
+    watch : callable, optional
+        Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
     **options : object
         Target, confidence and the other settings of `stimuli_gen.adversarial_noise` or
         `stimuli_gen.adversarial_interference`; ``method="greedy"`` makes interference by
@@ -116,7 +138,7 @@ def make_stimuli(
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
     from stimuli_gen.balls import digest_masks
     from stimuli_gen.greedy import greedy_interference
-    from stimuli_gen.stimuli import write_stimuli
+    from stimuli_gen.stimuli import write_pictures, write_records
 
     if kind not in GENERATORS:
         raise unknown_name("generator", kind, GENERATORS)
@@ -131,19 +153,19 @@ def make_stimuli(
     told = {name: value for name, value in options.items() if name != "progress_rule"}
     told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
     told["progress"] = None if options.get("progress_rule") is None else asdict(options["progress_rule"])
-    _refuse_others(out, network.digest, photographs, {**told, "seed": seed, "method": method})
+    wishes = only_asked(make, mode=mode, watch=watch, film=recorder(out) if animate else None)
+    _refuse_others(out, network.digest, photographs, {**told, "seed": seed, "method": method, "mode": mode})
+    if fresh:
+        forget(out)
     made = make(
-        network,
-        photographs,
-        seed=seed,
-        batch_size=batch_size,
-        resume=out / ".finished",
-        progress=progress,
+        network, photographs, seed=seed, batch_size=batch_size, resume=kept_in(out), progress=progress, **wishes,
         **options,
-    )
-    write_stimuli(made, out)
+    )  # fmt: skip
+    write_pictures(made, out, png16=png16)
     judged = confirm_saved(network, made, out)
-    write_stimuli(judged, out)
+    write_records(judged, out)
+    if animate:
+        write_films(out)
     return judged.table
 
 
@@ -158,8 +180,12 @@ def make_controls(
     levels: Sequence[float] = (),
     batch_size: int = 8,
     seed: int = 0,
+    mode: str = "exact",
     png16: bool = False,
+    animate: bool = False,
+    fresh: bool = False,
     progress: Progress | None = None,
+    watch: Watch | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Make control images of photographs and write them.
@@ -182,10 +208,18 @@ def make_controls(
         Images at once; for attacks only.
     seed : int
         Of everything random.
+    mode : {"exact", "fast"}
+        Fast: cheaper arithmetic on the way, judged exactly. Of attacks.
     png16 : bool
         Also write 16-bit PNG files.
+    animate : bool
+        Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``. Of attacks.
+    fresh : bool
+        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of going on with them.
     progress : callable, optional
         Hears (images done, images).
+    watch : callable, optional
+        Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
     **options : object
         Further settings of the control.
 
@@ -205,43 +239,79 @@ def make_controls(
     """
     from neurometamer.zoo import load_model, model_entry
     from stimuli_gen.controls import CONTROLS, control_images
-    from stimuli_gen.pgd import ATTACKS, attack_images
-    from stimuli_gen.stimuli import read_stimuli, write_stimuli
+    from stimuli_gen.pgd import ATTACKS, attack_images, confirm_attacks
+    from stimuli_gen.stimuli import write_pictures, write_records
 
     if kind not in {**CONTROLS, **ATTACKS}:
         raise unknown_name("control", kind, [*CONTROLS, *ATTACKS])
     photographs = read_images([images], model_entry(model).preprocessing).select(kind="RE")
     out = Path(out)
+    judge: Callable[[StimulusSet], StimulusSet] | None = None
     if kind in CONTROLS:
+        if animate or mode != "exact":
+            raise InputError(f"{kind} images are made in one step: no animation and no mode; leave that out.")
         made = control_images(photographs, kind, levels=levels, seed=seed, progress=progress, **options)
+        _refuse_other_controls(out, made)
     else:
         if len(levels) > 1:
             raise InputError(f"{kind} takes one level (its radius), not {len(levels)}; make a folder for each.")
         network = load_model(model, weights=weights, device=device, seed=seed)
+        wishes = only_asked(attack_images, mode=mode, watch=watch, film=recorder(out) if animate else None)
+        radius = levels[0] if levels else None
+        if fresh:
+            forget(out)
         made = attack_images(
-            network, photographs, kind, radius=levels[0] if levels else None, seed=seed, batch_size=batch_size,
-            resume=out / ".finished", progress=progress, **options,
+            network, photographs, kind, radius=radius, seed=seed, batch_size=batch_size, resume=kept_in(out),
+            progress=progress, **wishes, **options,
         )  # fmt: skip
-    if (out / "stimuli.h5").is_file() and read_stimuli(out, in_memory=False).digest != made.digest:
+        judge = partial(confirm_attacks, network, folder=out)
+        _refuse_other_controls(out, made)
+    write_pictures(made, out, png16=png16)
+    judged = judge(made) if judge else made
+    write_records(judged, out)
+    if animate:
+        write_films(out)
+    return judged.table
+
+
+def _refuse_other_controls(out: Path, made: StimulusSet) -> None:
+    """Refuse a folder that holds other controls: other ids, settings, photographs or network."""
+    from stimuli_gen.stimuli import read_stimuli
+
+    if not (out / "stimuli.h5").is_file():
+        return
+    there = read_stimuli(out, in_memory=False)
+    parts = ("settings", "model_digest", "references", "classes", "mask")
+    same = all(there.provenance.get(name) == _as_read(made.provenance.get(name)) for name in parts)
+    if there.ids != made.ids or not same:
         raise InputError(f"{out} holds other stimuli; choose another --out.")
-    write_stimuli(made, out, png16=png16)
-    return made.table
+
+
+def _as_read(value: Any) -> Any:
+    """Give a value as JSON gives it back."""
+    return json.loads(json.dumps(value))
 
 
 def make_metamers(
     models: str | Sequence[str],
     *,
-    stage: str,
+    stage: StageAsked,
     images: str | Path,
     out: str | Path,
     preset: str = "feather2023",
     weights: str = "default",
     image_size: int | None = None,
     nulls: Files = (),
+    start_images: str | Path | None = None,
     device: str = "auto",
     batch_size: int = 8,
     seed: int = 0,
+    mode: str = "exact",
+    png16: bool = False,
+    animate: bool = False,
+    fresh: bool = False,
     progress: Progress | None = None,
+    watch: Watch | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Make metamers of photographs for one network or a set, write them, and judge the written PNG files.
@@ -250,7 +320,7 @@ def make_metamers(
     ----------
     models : str or sequence of str
         Names of networks.
-    stage : str
+    stage : str, sequence of str or mapping
         A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or ``"NAME=STAGE"`` for
         each network, between commas.
     images : path-like
@@ -266,14 +336,26 @@ def make_metamers(
         different sizes. By default each its own.
     nulls : sequence of path-like
         Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
+    start_images : path-like, optional
+        First images: a picture for all, or a folder with one for each photograph, by its id.
     device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
         Images at once.
     seed : int
         Of everything random.
+    mode : {"exact", "fast"}
+        Fast: cheaper arithmetic on the way, judged exactly.
+    png16 : bool
+        Also write 16-bit PNG files.
+    animate : bool
+        Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``.
+    fresh : bool
+        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of going on with them.
     progress : callable, optional
         Hears (images done, images).
+    watch : callable, optional
+        Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
     **options : object
         Other settings of `stimuli_gen.model_metamers`.
 
@@ -292,81 +374,50 @@ def make_metamers(
     Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
     """
     from neurometamer.zoo import load_model
-    from stimuli_gen.matching import at_size, match_stages
+    from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
-    from stimuli_gen.stimuli import write_stimuli
+    from stimuli_gen.nulls import read_null
+    from stimuli_gen.stimuli import write_pictures, write_records
 
     names = [models] if isinstance(models, str) else list(models)
     if len(names) > 1 and weights not in ("default", "random"):
         raise InputError("a weights file is for one network; make a set with 'default' or 'random' weights.")
     networks = [load_model(name, weights=weights, device=device, seed=seed) for name in names]
     if image_size is not None:
-        networks = [at_size(one, image_size) for one in networks]
-    stages = _stage_by_network(stage)
-    matches = match_stages(networks, stages)
+        networks = at_one_size(networks, image_size)
+    stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
+    matches = match_stages(networks, stages, stage_weights=options.get("stage_weights"))
     matched = {one.model.name: list(one.stages) for one in matches}
     photographs = read_images([images], networks[0].preprocessing).select(kind="RE")
     out = Path(out)
-    settings = {**options, "preset": preset, "stages": matched, "seed": seed}
+    first = None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
+    told = {name: value for name, value in options.items() if name not in ("stage_weights", "penalties")}
+    told["penalties"] = [asdict(one) for one in options.get("penalties", ())]
+    told["stage_weights"] = {one.model.name: list(one.weights) for one in matches}
+    told["start_images"] = None if first is None else digest(first)
+    settings = {**told, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
+    wishes = only_asked(model_metamers, mode=mode, watch=watch, film=recorder(out) if animate else None)
     _refuse_others(out, _digest_of_set(networks), photographs, settings)
+    if fresh:
+        forget(out)
+    given = [read_null(one) for one in nulls]
     made = model_metamers(
-        networks, photographs, stage=stages, preset=preset, seed=seed, batch_size=batch_size,
-        resume=out / ".finished", progress=progress, **options,
+        networks, photographs, stage=stages, preset=preset, seed=seed, batch_size=batch_size, start_images=first,
+        resume=kept_in(out), progress=progress, **wishes, **only_asked(model_metamers, nulls=given), **options,
     )  # fmt: skip
-    write_stimuli(made, out)
-    judged = confirm_metamers(networks, made, photographs, out)
-    judged = _with_validity(judged, networks, matches, photographs, out, nulls, batch_size)
-    write_stimuli(judged, out)
+    if first is not None:
+        made = replace(made, provenance={**made.provenance, "start_images": told["start_images"]})
+    write_pictures(made, out, png16=png16)
+    judged = confirm_metamers(networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given))
+    judged = with_validity(judged, networks, matches, photographs, out, given, batch_size)
+    write_records(judged, out)
+    if animate:
+        write_films(out)
     return judged.table
-
-
-def _with_validity(
-    judged: StimulusSet,
-    networks: Sequence[StagedModel],
-    matches: Sequence[Match],
-    photographs: StimulusSet,
-    out: Path,
-    nulls: Files,
-    batch_size: int,
-) -> StimulusSet:
-    """Add the criteria of Feather et al. for each network and matched stage, of the float images and of the files."""
-    from stimuli_gen.nulls import read_null
-    from stimuli_gen.validity import METRICS, judge
-
-    places = [
-        (_knows(network, one), stage) for network, one in zip(networks, matches, strict=True) for stage in one.stages
-    ]
-    found = judge(
-        places, photographs, judged, nulls=[read_null(one) for one in nulls], folder=out, batch_size=batch_size
-    )
-    columns: dict[str, Any] = {}
-    for model, stage in places:
-        part = found[(found["model"] == model.name) & (found["stage"] == stage)].set_index("id").loc[list(judged.ids)]
-        end = f"_{model.name}" if len(matches) > 1 else ""
-        end += f"_{stage}" if len(places) > len(matches) else ""
-        for metric in (*METRICS, "same_class_16"):
-            columns |= {f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in ("float", "png")}
-        columns[f"valid{end}"] = part["valid"].to_numpy()
-    return replace(judged, table=judged.table.assign(**columns))
-
-
-def _knows(network: StagedModel, match: Match) -> StagedModel:
-    """Take the network itself where it names the stages, so that its nulls can be found; else its view of them."""
-    return network if set(match.stages) <= set(network.stages) else match.model
 
 
 def _digest_of_set(networks: Sequence[StagedModel]) -> str:
     return digest([one.digest for one in networks])
-
-
-def _stage_by_network(stage: str) -> str | dict[str, str]:
-    """Read ``NAME=STAGE,NAME=STAGE``; any other text is the stage of all."""
-    if "=" not in stage:
-        return stage
-    pairs = [one.partition("=") for one in stage.split(",")]
-    if bad := [one for one, (name, _, place) in zip(stage.split(","), pairs, strict=True) if not (name and place)]:
-        raise InputError(f"stages by network are NAME=STAGE between commas, not {name_ids(bad)}.")
-    return {name.strip(): place.strip() for name, _, place in pairs}
 
 
 def make_null(
@@ -423,7 +474,7 @@ def make_null(
     stimuli = read_images(images, network.preprocessing)
     (matched,) = match_stages(network, list(stages))
     return null_distribution(
-        _knows(network, matched),
+        knows(network, matched),
         stimuli,
         matched.stages,
         n_pairs=n_pairs,
@@ -447,9 +498,11 @@ def _refuse_others(out: Path, model_digest: str, photographs: StimulusSet, setti
         "radius": None,
         "mask": None,
         "progress": None,
+        "mode": "exact",
+        "start_images": there.provenance.get("start_images"),
         **there.provenance.get("settings", {}),
     }
-    differing = [name for name, value in settings.items() if name in made and made[name] != value]
+    differing = [name for name, value in settings.items() if name in made and made[name] != _as_read(value)]
     differing += ["model or weights"] if there.provenance.get("model_digest") != model_digest else []
     differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
     if differing:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +117,10 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
         "null.h5",
         "--preset",
         "boehm2025",
-        "--steps",
-        1,
+        "--set",
+        "steps=1",
+        "--penalty",
+        "total_variation:0.001",
         "--max-error",
         2,
     )
@@ -136,6 +140,35 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
     both = ("--models", "efficientnet_lite0,efficientnet_lite1", "--stage", "early", "--out", "n")
     assert "different sizes" in bad_input(*making, *both, cwd=tmp_path)
     assert "NAME=STAGE" in bad_input(*making, "--models", "alexnet", "--stage", "alexnet=", "--out", "n", cwd=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is a POSIX signal")
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path, write_study):
+    write_study(tmp_path)
+    making = ("stimuli", "noise", "--model", "alexnet", "--weights", "random", "--device", "cpu", "--images",
+              "photographs.csv", "--out", "an", "--confidence", "0.99", "--animate", "--max-steps")  # fmt: skip
+    command = [sys.executable, "-m", "neurometamer.cli", *making, "100000"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        limit = time.monotonic() + 120
+        while time.monotonic() < limit and running.poll() is None:
+            time.sleep(0.2)
+            if list(tmp_path.glob("an/frames/*/*.png")):  # the loop has begun
+                break
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=120)
+    assert running.returncode == 130, told
+    line = told.strip().splitlines()[-1]
+    assert line.startswith("interrupted: ")
+    assert "unfinished image(s) is saved" in line and "the same command goes on" in line
+    states = list(tmp_path.glob("an/.finished/*.state.h5"))
+    assert len(states) == 6
+    done = neurometamer(*making, "3", "--fresh", "--png16", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr  # no image meets its criterion in 3 steps
+    assert "--fresh: 0 finished and 6 unfinished image(s)" in done.stderr
+    assert not any(one.exists() for one in states)
+    ids = set(read_table(tmp_path / "an" / "stimuli.csv", required=["id"])["id"])
+    assert {one.stem for one in (tmp_path / "an" / "png16").iterdir()} == ids
+    assert len(list((tmp_path / "an" / "animation").glob("*.gif"))) == 6
 
 
 def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
@@ -168,7 +201,9 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     attack = ("--kind", "pgd_linf", "--steps", 1, "--levels", 0.02, "--out", "pgd")
     done = neurometamer("stimuli", "control", *network, "--images", "photographs.csv", *attack, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert read_table(tmp_path / "pgd" / "stimuli.csv")["linf_8bit"].max() <= 5
+    attacked = read_table(tmp_path / "pgd" / "stimuli.csv")
+    assert attacked["linf_8bit"].max() <= 5
+    assert attacked["confirmed"].astype(str).eq("True").all()  # judged on the files
     again = bad_input("stimuli", "noise", *network, "--images", "photographs.csv", "--out", "noise", cwd=tmp_path)
     assert "made otherwise" in again
 

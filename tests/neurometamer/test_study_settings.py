@@ -26,6 +26,9 @@ SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "
         ({"rsa": {"confidence": 2}}, r"rsa.confidence: Input should be less than 1; got 2\."),
         ({"rsa": {"measure": "kendal"}}, "'spearman' or 'pearson'; got 'kendal'"),
         ({"study": {"name": "../out"}}, "study.name"),
+        ({"interference": {"ball": "l2"}}, 'ball = "l2" and radius = 0 do not fit'),
+        ({"interference": {"method": "greedy", "mode": "fast"}}, "has no ball, no mask and no mode"),
+        ({"metamers": {"sets": [["a", "a"]]}}, "none twice"),
     ],
 )
 def test_bad_settings_are_one_line_that_names_the_key(values, message):
@@ -49,6 +52,22 @@ def test_run_settings_are_not_part_of_the_identity():
     first = check_settings({"run": {"device": "cpu", "batch_size": 2}})
     assert first.numbers() == StudySettings().numbers()
     assert check_settings({"study": {"seed": 1}}).numbers() != first.numbers()
+
+
+def test_settings_that_came_later_leave_the_identity_of_older_studies_as_it_was():
+    numbers, everything = StudySettings().numbers(), StudySettings().everything()
+    assert set(numbers["noise"]) == {"confidence", "max_steps", "step_size", "pull", "noise_sd", "target"}
+    assert set(numbers["interference"]) == {"confidence", "max_steps", "step_size", "pull", "target"}
+    assert "metamers" not in numbers
+    assert everything["noise"]["mode"] == "exact" and everything["metamers"]["sets"] == []
+    assert check_settings({"noise": {"mode": "fast"}}).numbers()["noise"]["mode"] == "fast"
+    made = check_settings({"metamers": {"sets": [["a"], ["a", "b"]], "photographs": ["cat"]}})
+    assert made.numbers()["metamers"]["photographs"] == ["cat"]
+
+
+def test_greedy_search_has_the_criterion_of_its_paper_unless_another_is_given():
+    assert check_settings({"interference": {"method": "greedy"}}).interference.confidence == 0.5
+    assert check_settings({"interference": {"method": "greedy", "confidence": 0.7}}).interference.confidence == 0.7
 
 
 def test_broken_toml_and_missing_files_are_told(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from stimuli_gen import (
     load_photographs,
     predict,
     read_stimuli,
+    sixteen_classes,
     write_stimuli,
 )
 from stimuli_gen.adversarial import MEAN_IMAGE
@@ -207,6 +210,25 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
         Progress(decay=1.0)
 
 
+def _of_the_set(lite0, photographs, own):
+    """By default the categories of the photographs' table, where it has them; else the 16 everyday ones."""
+    table = photographs.table
+    halves = table.assign(category=["a" if row % 2 else "b" for row in range(len(table))])
+    given = dict(zip(halves["id"], halves["category"], strict=True))
+    chosen = choose_targets("another_category", replace(photographs, table=halves), lite0, 1)
+    for one, target in chosen.items():
+        like = {given[other] for other in own if own[other] == target}
+        assert like and given[one] not in like
+    with pytest.raises(InputError, match="all photographs are of the category 'a'"):
+        choose_targets("another_category", replace(photographs, table=table.assign(category="a")), lite0)
+    some = table.assign(category=["", *["a"] * (len(table) - 1)])
+    with pytest.raises(InputError, match=f"no category is given for {table['id'][0]}"):
+        choose_targets("another_category", replace(photographs, table=some), lite0)
+    everyday = choose_targets("another_category", replace(photographs, table=table.assign(category="")), lite0)
+    names = sixteen_classes()
+    assert all(names[target] != names.get(own[one]) for one, target in everyday.items())
+
+
 def test_targets_of_another_category(lite0, photographs):
     own = choose_targets("own", photographs, lite0)
     categories = {index: f"group {index % 3}" for index in range(900)}
@@ -214,8 +236,7 @@ def test_targets_of_another_category(lite0, photographs):
     assert chosen == choose_targets("another_category", photographs, lite0, 4, categories=categories)
     assert all(categories[chosen[one]] != categories.get(own[one]) for one in own)
     assert len(set(chosen.values())) > 10
-    with pytest.raises(InputError, match="needs categories"):
-        choose_targets("another_category", photographs, lite0)
+    _of_the_set(lite0, photographs, own)
     with pytest.raises(InputError, match=r"class\(es\) 1000; .* 0 to 999"):
         choose_targets("another_category", photographs, lite0, categories={1000: "a"})
     with pytest.raises(InputError, match="no class of another category"):

@@ -1,0 +1,100 @@
+"""What the commands share: options that mean the same everywhere, and their progress on the console."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from neurometamer.study.console import ConsoleReporter
+    from neurometamer.study.plan import Telling
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Mode(StrEnum):
+    """How a network is computed on the way to an image."""
+
+    exact = "exact"
+    fast = "fast"
+
+
+ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
+Weights = Annotated[str, typer.Option(help="'default' (ImageNet), 'random' (untrained), or a file.")]
+DeviceName = Annotated[Device, typer.Option(help="Where the network runs.")]
+Seed = Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+ModeName = Annotated[Mode, typer.Option("--mode", help="fast: cheaper arithmetic on the way, judged exactly.")]
+Resume = Annotated[
+    bool, typer.Option("--resume/--fresh", help="Go on with what earlier runs left in --out, or throw it away.")
+]
+Png16 = Annotated[bool, typer.Option("--png16", help="Also write 16-bit PNG files.")]
+Animate = Annotated[bool, typer.Option("--animate", help="Keep frames, and write a GIF of each synthesis.")]
+Stages = Annotated[list[str], typer.Option(help="Stages of the network; all when not given.")]
+Images = Annotated[
+    list[Path], typer.Option(help="Folders written by 'stimuli', folders of photographs, or CSV files (column file).")
+]
+PatternFiles = Annotated[list[Path], typer.Option(help="Files written by 'fmri patterns', one a subject.")]
+Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
+Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")]
+Confounds = Annotated[list[Path], typer.Option(help="Confounds tables, one a run, or none.")]
+Masks = Annotated[list[str], typer.Option(help="NAME=FILE, a mask on the grid of the BOLD files.")]
+SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
+Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
+
+
+def absolute_weights(weights: str) -> str:
+    """Make a weights file absolute, since a study may look for files elsewhere."""
+    return weights if weights in ("default", "random") else str(Path(weights).resolve())
+
+
+@contextlib.contextmanager
+def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
+    """Show how a command goes on, for as long as the block lasts; on Ctrl-C, say what is kept and how to go on."""
+    from neurometamer.study.console import console_reporter
+
+    with console_reporter() as reporter:
+        try:
+            yield reporter
+        except KeyboardInterrupt:
+            reporter.close()
+            typer.echo(_what_is_kept(reporter, out), err=True)
+            raise typer.Exit(130) from None
+
+
+def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
+    from neurometamer.study.stimulus_folder import count_kept
+
+    done = f"{reporter.done} of {reporter.total} are finished" if reporter.total else "nothing is finished yet"
+    unfinished = count_kept(out)[1] if out else 0
+    saved = f", the state of {unfinished} unfinished image(s) is saved" if unfinished else ""
+    return f"interrupted: {done}{saved}; what is finished is kept, and the same command goes on from there."
+
+
+@contextlib.contextmanager
+def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterator[Telling]:
+    """Show the progress of a command that has one step; say first what it throws away."""
+    from neurometamer.study.plan import Telling
+    from neurometamer.study.stimulus_folder import count_kept, kept_in
+
+    begun = time.monotonic()
+    if out is not None and not resume and any(count := count_kept(out)):
+        told = f"{count[0]} finished and {count[1]} unfinished image(s) in {kept_in(out)} are thrown away."
+        typer.echo(f"--fresh: {told}", err=True)
+    with open_reporter(out) as reporter:
+        reporter.start(1, 1, title)
+        yield Telling(reporter)
+        reporter.finish(time.monotonic() - begun, kept=False)

@@ -1,0 +1,276 @@
+"""The commands of ``neurometamer stimuli``: parse, call, print, exit code; nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurometamer.cli_options import (
+    Animate,
+    BatchSize,
+    Device,
+    DeviceName,
+    Images,
+    Mode,
+    ModelName,
+    ModeName,
+    Png16,
+    Resume,
+    Seed,
+    Weights,
+    absolute_weights,
+    one_step,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images and metamers.")
+
+
+@stimuli_app.command("noise")
+def stimuli_noise(
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    model: ModelName,
+    weights: Weights = "default",
+    target: Annotated[str, typer.Option(help="own, a class, given (column target), or a CSV (id, target).")] = "own",
+    confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
+    max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
+    step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
+    pull: Annotated[float, typer.Option(help="Weight of the squared distance to the mean image.")] = 1e-3,
+    noise_sd: Annotated[float, typer.Option(help="Standard deviation of the start noise.")] = 0.1,
+    nguyen: Annotated[
+        bool, typer.Option("--nguyen", help="Steps and decay of Nguyen 2015, on the probability; no pull.")
+    ] = False,
+    decay: Annotated[float, typer.Option(help="Of --nguyen: share of the distance to the mean lost a step.")] = 0.01,
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Make adversarial noise (AN): noise to people, the photograph's class to the network.
+
+    Python: neurometamer.make_stimuli("noise", ...).
+    """
+    options: dict[str, Any] = {
+        "target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
+        "pull": pull, "noise_sd": noise_sd,
+    }  # fmt: skip
+    if nguyen:
+        from stimuli_gen.progress import Progress
+
+        del options["step_size"]
+        options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
+    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, resume, options)
+
+
+@stimuli_app.command("interference")
+def stimuli_interference(
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    model: ModelName,
+    weights: Weights = "default",
+    target: Annotated[
+        str, typer.Option(help="random, least_likely, another_category, a class, given (column target), or a CSV.")
+    ] = "random",
+    method: Annotated[str, typer.Option(help="gradient, or greedy (random search, Zhang 2021).")] = "gradient",
+    confidence: Annotated[
+        float | None, typer.Option(help="Stop at this probability on the 8-bit image; 0.99, greedy 0.5.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Give an image up after so many steps or tries; 300, greedy 20000.")
+    ] = None,
+    step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
+    pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
+    ball: Annotated[str, typer.Option(help="Stay in a ball around the photograph: none, l2 or linf.")] = "none",
+    radius: Annotated[float | None, typer.Option(help="Of the ball, pixels in [0, 1].")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Image file: only its light pixels may change.")] = None,
+    amplitude: Annotated[float, typer.Option(help="Of greedy: noise is uniform within this, levels of 255.")] = 5.0,
+    shared_channels: Annotated[bool, typer.Option("--shared-channels", help="Of greedy: grey noise.")] = False,
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Make adversarial interference (AI): the photograph to people, a wrong class to the network.
+
+    Python: neurometamer.make_stimuli("interference", ...).
+    """
+    from stimuli_gen.balls import read_mask_file
+
+    options: dict[str, Any] = {"target": target, "method": method}
+    if method == "greedy":
+        options |= {"confidence": 0.5 if confidence is None else confidence, "max_tries": max_steps or 20_000,
+                    "amplitude": amplitude, "shared_channels": shared_channels}  # fmt: skip
+    else:
+        options |= {"confidence": 0.99 if confidence is None else confidence, "max_steps": max_steps or 300,
+                    "step_size": step_size, "pull": pull, "ball": ball, "radius": radius}  # fmt: skip
+        options |= {"mask": read_mask_file(mask)} if mask else {}
+    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, resume, options)
+
+
+@stimuli_app.command("null")
+def stimuli_null(
+    images: Images,
+    model: ModelName,
+    stage: Annotated[list[str], typer.Option(help="Stages of the network: names, early, middle, late, fractions.")],
+    out: Annotated[Path, typer.Option(help="HDF5 file to write, or to go on with.")],
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of images to draw; all when there are no more.")] = 1_000_000,
+    weights: Weights = "default",
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Measure how alike responses to different images are: what a metamer's match has to exceed.
+
+    Python: neurometamer.make_null.
+    """
+    from neurometamer.study.stimulus_commands import make_null
+
+    with one_step("null distribution") as progress:
+        null = make_null(
+            out, model=model, images=images, stages=stage, n_pairs=pairs, weights=absolute_weights(weights),
+            device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+        )  # fmt: skip
+    for name, rows in null.summary().groupby("stage", sort=False):
+        largest = ", ".join(f"{metric} {value:.3f}" for metric, value in zip(rows["metric"], rows["max"], strict=True))
+        typer.echo(f"{name}: largest of {len(null.pairs)} pairs: {largest}")
+    typer.echo(out)
+
+
+@stimuli_app.command("control")
+def stimuli_control(
+    kind: Annotated[
+        str,
+        typer.Option(help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale or phase_scramble."),
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    levels: Annotated[
+        list[float], typer.Option(help="How strong: a norm (pixels in [0, 1]), an SSNR, or a blur's sigma in pixels.")
+    ] = [],  # noqa: B006
+    model: Annotated[
+        str, typer.Option(help="Whose input size the images get, and which PGD attacks.")
+    ] = "efficientnet_lite0",
+    weights: Weights = "default",
+    target: Annotated[str, typer.Option(help="Of PGD: a class, random …; untargeted when not given.")] = "",
+    steps: Annotated[int, typer.Option(min=1, help="Of PGD.")] = 64,
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Make control images: random vectors, noise, blur, greyscale, scrambled phase, or PGD within a ball.
+
+    Python: neurometamer.make_controls.
+    """
+    from neurometamer.study.stimulus_commands import make_controls
+
+    options: dict[str, Any] = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
+    with one_step(f"{kind} controls", out, resume) as progress:
+        table = make_controls(
+            kind, images=images, out=out, model=model, weights=absolute_weights(weights), device=device.value,
+            levels=levels, batch_size=batch_size, seed=seed, mode=mode.value, png16=png16, animate=animate,
+            fresh=not resume, progress=progress, watch=progress.watch, **options,
+        )  # fmt: skip
+    fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
+    typer.echo(f"{len(table)} images{fooled}: {out}")
+
+
+@stimuli_app.command("metamer")
+def stimuli_metamer(
+    models: Annotated[str, typer.Option(help="A name of 'neurometamer models list', or several between commas.")],
+    stage: Annotated[
+        list[str],
+        typer.Option(help="Stages: names, early, middle, late, fractions of depth, or NAME=STAGE for each network."),
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "feather2023",
+    weights: Weights = "default",
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset, by its name in Recipe.")
+    ] = [],  # noqa: B006
+    penalty: Annotated[
+        list[str],
+        typer.Option(help="kind:weight[:power[:pixel_scale]] added to the loss: total_variation, alpha_norm, range."),
+    ] = [],  # noqa: B006
+    stage_weight: Annotated[list[float], typer.Option(help="One for each --stage; equal when not given.")] = [],  # noqa: B006
+    start_image: Annotated[
+        Path | None, typer.Option(help="First image: a file for all, or a folder with one for each photograph's id.")
+    ] = None,
+    max_error: Annotated[
+        float | None, typer.Option(help="Finish an image at this ||a' - a|| / ||a||, and ask it of a success.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels that every network sees, where theirs differ.")
+    ] = None,
+    null: Annotated[list[Path], typer.Option(help="Files of 'stimuli null', for the column valid.")] = [],  # noqa: B006
+    mode: ModeName = Mode.exact,
+    png16: Png16 = False,
+    animate: Animate = False,
+    resume: Resume = True,
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Make metamers: the photograph to one network, or to each of several, at a stage.
+
+    Python: neurometamer.make_metamers.
+    """
+    from neurometamer.study.stimulus_commands import make_metamers
+    from neurometamer.study.stimulus_options import read_overrides, read_penalties
+
+    options: dict[str, Any] = read_overrides(set_)
+    options |= {} if steps is None else {"steps": steps}
+    options |= {"penalties": read_penalties(penalty)} if penalty else {}
+    options |= {"stage_weights": stage_weight} if stage_weight else {}
+    with one_step("metamers", out, resume) as progress:
+        table = make_metamers(
+            [name.strip() for name in models.split(",")], stage=stage, images=images, out=out, preset=preset,
+            weights=absolute_weights(weights), image_size=image_size, device=device.value, batch_size=batch_size,
+            seed=seed, nulls=null, start_images=start_image, max_error=max_error, mode=mode.value, png16=png16,
+            animate=animate, fresh=not resume, progress=progress, watch=progress.watch, **options,
+        )  # fmt: skip
+    _tell_success(table, out)
+
+
+def _make_stimuli(
+    kind: str, model: str, weights: str, images: Path, out: Path, device: Device, batch_size: int, seed: int,
+    resume: bool, options: dict[str, Any],
+) -> None:  # fmt: skip
+    """Call the generator, say what failed; exit code 1 when an image did not meet its criterion."""
+    from neurometamer.study.stimulus_commands import make_stimuli
+
+    with one_step(f"adversarial {kind}", out, resume) as progress:
+        table = make_stimuli(
+            kind, model=model, weights=absolute_weights(weights), images=images, out=out, device=device.value,
+            batch_size=batch_size, seed=seed, fresh=not resume, progress=progress, watch=progress.watch,
+            **options,
+        )  # fmt: skip
+    _tell_success(table, out)
+
+
+def _tell_success(table: pd.DataFrame, out: Path) -> None:
+    from neurometamer.store import name_ids
+
+    failed = table["id"][~table["success"].astype(bool)].tolist()
+    typer.echo(f"{len(table) - len(failed)} of {len(table)} images meet their criterion on the saved PNG: {out}")
+    if failed:
+        typer.echo(f"not met: {name_ids(failed)}; see why_not in {out / 'stimuli.csv'}", err=True)
+        raise typer.Exit(1)
