@@ -267,7 +267,7 @@ def test_balls_are_nearest_points_and_leave_what_is_inside_alone():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"optimizer": "lbfgs"}, "unknown optimizer 'lbfgs'"),
+        ({"optimizer": "newton"}, "unknown optimizer 'newton'"),
         ({"solver": "both"}, "unknown solver 'both'"),
         ({"turn": 0}, "one step a turn"),
         ({"solver": "round_robin", "keep": "best"}, "no best iterate"),

@@ -422,7 +422,7 @@ def test_stages_by_name_path_and_depth(tiny):
         ({"start_images": np.zeros((3, 8, 8), np.float32)}, "the start image of 'picture 0' must be"),
         ({"start_images": np.full((3, SIZE, SIZE), 2.0)}, "the start image of 'picture 0' must be"),
         ({"max_error": 0}, "max_error must be above 0"),
-        ({"optimizer": "lbfgs"}, "unknown optimizer"),
+        ({"optimizer": "newton"}, "unknown optimizer"),
     ],
 )
 def test_bad_settings_are_refused(tiny, pictures, change, match):

@@ -1,0 +1,230 @@
+"""What a long run keeps on disk: finished images, the state of unfinished ones, and how it is stopped from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurometamer.store import InputError, read_hdf5_array, read_hdf5_attributes, write_hdf5
+
+SAVE_EVERY_S = 60.0
+"""Seconds between two savings of unfinished images, at least."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Descended:
+    """What became of one image.
+
+    Parameters
+    ----------
+    image : ndarray
+        (3, height, width) float32: the iterate that reached the threshold, or the one kept.
+    score : float
+        Its score as it is.
+    score_shown : float
+        Its score once rounded to 8 bits, as people will see it.
+    steps : int
+        Gradient steps taken.
+    reached : bool
+        Whether both scores are at or above the threshold.
+    """
+
+    image: np.ndarray
+    score: float
+    score_shown: float
+    steps: int
+    reached: bool
+
+
+class Journal:
+    """One small file a finished image, and one an unfinished image; each named by the digest of what makes it.
+
+    Parameters
+    ----------
+    folder : path-like, optional
+        Where; None keeps nothing.
+    keys : mapping of str to str, optional
+        Id → digest of everything that changes its pixels.
+    every_s : float
+        See `SAVE_EVERY_S`.
+
+    Raises
+    ------
+    InputError
+        When there is a folder but no keys.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        keys: Mapping[str, str] | None,
+        *,
+        every_s: float = SAVE_EVERY_S,
+    ) -> None:
+        if folder is not None and keys is None:
+            raise InputError("a resume folder needs keys: the digest of what makes each image.")
+        self._folder = None if folder is None else Path(folder)
+        self._keys = keys or {}
+        self._every_s, self._saved_at = every_s, time.monotonic()
+
+    @property
+    def kept(self) -> bool:
+        """Whether anything is kept.
+
+        Returns
+        -------
+        bool
+            False without a folder.
+        """
+        return self._folder is not None
+
+    def due(self) -> bool:
+        """Tell whether unfinished images should be saved now.
+
+        Returns
+        -------
+        bool
+            True when the last saving, or the beginning, is long enough ago; then the clock starts again.
+        """
+        if self._folder is None or time.monotonic() - self._saved_at < self._every_s:
+            return False
+        self._saved_at = time.monotonic()
+        return True
+
+    def get(self, one: str) -> tuple[Descended, dict[str, Any]] | None:
+        """Read a finished image.
+
+        Parameters
+        ----------
+        one : str
+            Its id.
+
+        Returns
+        -------
+        tuple of Descended and dict, or None
+            The image and what else was told of it; None when it is not there or its file cannot be read, whatever is
+            wrong with it: then it is made again.
+        """
+        if self._folder is None:
+            return None
+        path = self._folder / f"{self._keys[one]}.h5"
+        try:
+            told = dict(read_hdf5_attributes(path)["result"])
+            fixed = {name: told.pop(name) for name in ("score", "score_shown", "steps", "reached")}
+            return Descended(image=read_hdf5_array(path, "image"), **fixed), told
+        except (InputError, KeyError, TypeError, ValueError):
+            return None
+
+    def put(self, one: str, result: Descended, **told: Any) -> None:
+        """Write a finished image atomically; its unfinished state goes.
+
+        Parameters
+        ----------
+        one : str
+            Its id.
+        result : Descended
+            What became of it.
+        **told : object
+            What else to tell of it, as JSON.
+        """
+        if self._folder is None:
+            return
+        fixed = {name: getattr(result, name) for name in ("score", "score_shown", "steps", "reached")}
+        write_hdf5(
+            self._folder / f"{self._keys[one]}.h5",
+            arrays={"image": result.image},
+            attributes={"result": {**fixed, **told}, "id": one},
+        )
+        self._state(one).unlink(missing_ok=True)
+
+    def load(self, one: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Read the state of an unfinished image.
+
+        Parameters
+        ----------
+        one : str
+            Its id.
+
+        Returns
+        -------
+        tuple of dict and dict, or None
+            The arrays and what else was told; None when it is not there or cannot be read: then the image begins
+            anew.
+        """
+        if self._folder is None:
+            return None
+        try:
+            told = dict(read_hdf5_attributes(self._state(one))["state"])
+            return {name: read_hdf5_array(self._state(one), name) for name in told.pop("names")}, told
+        except (InputError, KeyError, TypeError, ValueError):
+            return None
+
+    def save(self, one: str, arrays: Mapping[str, np.ndarray], **told: Any) -> None:
+        """Write the state of an unfinished image atomically.
+
+        Parameters
+        ----------
+        one : str
+            Its id.
+        arrays : mapping of str to ndarray
+            All that is needed to go on as if nothing had happened.
+        **told : object
+            What else, as JSON.
+        """
+        if self._folder is not None:
+            state = {**told, "names": sorted(arrays)}
+            write_hdf5(self._state(one), arrays=arrays, attributes={"state": state, "id": one})
+
+    def _state(self, one: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{self._keys[one]}.state.h5"
+
+
+@dataclass
+class Interrupt:
+    """Whether a stop was asked for.
+
+    Parameters
+    ----------
+    asked : bool
+        Set by Ctrl-C.
+    """
+
+    asked: bool = False
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Let Ctrl-C wait until the state can be saved; a second Ctrl-C does not wait.
+
+    Only where Ctrl-C would raise `KeyboardInterrupt`: handlers that others have set, and threads, are left alone.
+
+    Yields
+    ------
+    Interrupt
+        To be looked at once a pass.
+    """
+    wish = Interrupt()
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield wish
+        return
+
+    def _wait(*_: object) -> None:
+        wish.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, _wait)
+    try:
+        yield wish
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

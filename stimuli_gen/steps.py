@@ -1,0 +1,224 @@
+"""From a gradient to a step: rules for its length, optimizers, and the space in which they work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# -------------------------------------------------------------------------------------------------------- rules
+
+
+def _step_l2(gradient: Tensor) -> Tensor:
+    norm = gradient.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return gradient / norm.view(-1, 1, 1, 1)
+
+
+STEP_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "l2": _step_l2,
+    "sign": torch.sign,
+    "raw": lambda gradient: gradient,
+}
+"""Gradient (b, 3, height, width) → direction: scaled to unit L2 norm per image, its sign, or as it is."""
+
+# --------------------------------------------------------------------------------------------------- optimizers
+
+State = dict[str, Tensor]
+"""What an optimizer keeps from step to step: each tensor has one row an image, zero when an image begins."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Situation:
+    """Where a batch is.
+
+    Parameters
+    ----------
+    direction : Tensor
+        (b, 3, height, width), of the step rule.
+    images : Tensor
+        (b, 3, height, width).
+    length : float or Tensor
+        Length of the step, or (b, 1, 1, 1).
+    steps : sequence of int
+        Steps that each image has taken.
+    """
+
+    direction: Tensor
+    images: Tensor
+    length: float | Tensor
+    steps: Sequence[int]
+
+
+def per_image(values: Sequence[float], like: Tensor) -> Tensor:
+    """Lay numbers out so that each applies to one image.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One an image.
+    like : Tensor
+        Whose type and device.
+
+    Returns
+    -------
+    Tensor
+        (b, 1, 1, 1).
+    """
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
+
+
+def _sgd(here: Situation, state: State) -> Tensor:
+    return here.length * here.direction
+
+
+def _momentum(here: Situation, state: State) -> Tensor:
+    state.setdefault("velocity", torch.zeros_like(here.direction))
+    state["velocity"] = 0.9 * state["velocity"] + here.direction
+    return here.length * state["velocity"]
+
+
+def _adam(here: Situation, state: State) -> Tensor:
+    first, second = 0.9, 0.999
+    for name in ("mean", "square"):
+        state.setdefault(name, torch.zeros_like(here.direction))
+    state["mean"] = first * state["mean"] + (1 - first) * here.direction
+    state["square"] = second * state["square"] + (1 - second) * here.direction.square()
+    mean = state["mean"] / per_image([1 - first ** (n + 1) for n in here.steps], here.direction)
+    square = state["square"] / per_image([1 - second ** (n + 1) for n in here.steps], here.direction)
+    return here.length * (mean / (square.sqrt() + 1e-8))
+
+
+LBFGS_MEMORY = 10
+"""Pairs of steps and gradient changes that L-BFGS keeps of each image; each takes two images of memory."""
+
+_CURVATURE = 1e-6
+"""A pair is kept when its cosine is above this: in float32, a smaller one is rounding."""
+
+
+def _lbfgs(here: Situation, state: State) -> Tensor:
+    """Two-loop recursion (Nocedal & Wright 2006, algorithm 7.4), each image with its own pairs and no line search."""
+    n, gradient = len(here.images), here.direction.flatten(1)
+    if "moves" not in state:
+        shape = (n, LBFGS_MEMORY, gradient.shape[1])
+        state |= {"moves": gradient.new_zeros(shape), "changes": gradient.new_zeros(shape)}
+        state |= {"last_image": torch.zeros_like(gradient), "last_gradient": torch.zeros_like(gradient)}
+        state["pairs"] = torch.zeros(n, dtype=torch.long, device=gradient.device)
+    _remember_pair(here, gradient, state)
+    towards = _two_loops(gradient, state)
+    norm = towards.norm(dim=1)
+    downhill = ((towards * gradient).sum(dim=1) > 0) & torch.isfinite(norm) & (state["pairs"] > 0)
+    towards = torch.where(downhill[:, None], towards, gradient)
+    norm = torch.where(downhill, norm, gradient.norm(dim=1)).clamp_min(torch.finfo(norm.dtype).tiny)
+    limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device).flatten()
+    # without curvature there is no scale: a full step; with it, the step it says, but none longer than the limit
+    scale = torch.where(downhill, (limit / norm).clamp_max(1), limit / norm)
+    return (scale[:, None] * towards).view_as(here.images)
+
+
+def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
+    """Keep what the last step (after projection) did to the gradient, where it shows curvature upward."""
+    images = here.images.flatten(1)
+    move, change = images - state["last_image"], gradient - state["last_gradient"]
+    curved = (move * change).sum(dim=1) > _CURVATURE * move.norm(dim=1) * change.norm(dim=1)
+    kept = curved & torch.tensor([steps > 0 for steps in here.steps], device=gradient.device)
+    rows = kept.nonzero()[:, 0]
+    place = state["pairs"][rows] % LBFGS_MEMORY
+    state["moves"][rows, place], state["changes"][rows, place] = move[rows], change[rows]
+    state["pairs"] = state["pairs"] + kept
+    state["last_image"], state["last_gradient"] = images.clone(), gradient.clone()
+
+
+def _two_loops(gradient: Tensor, state: State) -> Tensor:
+    """Multiply the gradient with the inverse Hessian that the pairs tell; images with few pairs use those."""
+    rows, towards = torch.arange(len(gradient), device=gradient.device), gradient
+    tiny = torch.finfo(gradient.dtype).tiny
+    seen = []
+    for age in range(LBFGS_MEMORY):
+        there = (state["pairs"] > age)[:, None]
+        place = (state["pairs"] - 1 - age) % LBFGS_MEMORY
+        move, change = state["moves"][rows, place], state["changes"][rows, place]
+        inverse = torch.where(there, 1 / (move * change).sum(dim=1, keepdim=True).clamp_min(tiny), 0.0)
+        share = inverse * (move * towards).sum(dim=1, keepdim=True)
+        towards = towards - share * change
+        if not age:  # the newest pair gives the scale
+            square = change.square().sum(dim=1, keepdim=True).clamp_min(tiny)
+            scale = torch.where(there, (move * change).sum(dim=1, keepdim=True) / square, 1.0)
+        seen.append((share, inverse, move, change))
+    towards = scale * towards
+    for share, inverse, move, change in reversed(seen):
+        towards = towards + move * (share - inverse * (change * towards).sum(dim=1, keepdim=True))
+    return towards
+
+
+OPTIMIZERS: Mapping[str, Callable[[Situation, State], Tensor]] = {
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "adam": _adam,
+    "lbfgs": _lbfgs,
+}
+"""Situation and state → what to subtract from the images. ``sgd`` is plain; ``momentum`` adds .9 of the last
+direction, as torch does; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8; ``lbfgs`` (rule ``raw``,
+pixels) takes the step that the curvature of the last `LBFGS_MEMORY` steps tells, at most as long (L2) as the length."""
+
+# ---------------------------------------------------------------------------------------------- parametrizations
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Space:
+    """A linear map x = M z in which steps are taken; M has a mean squared singular value of 1.
+
+    Parameters
+    ----------
+    pull : callable
+        Gradient for pixels (b, 3, height, width) → gradient for z: the adjoint of M.
+    push : callable
+        Change of z → change of the pixels: M.
+    """
+
+    pull: Map
+    push: Map
+
+
+OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))
+"""Axes of color, of no unit length: light - dark, red - blue, green - purple (Ohta, Kanade & Sakai 1980)."""
+
+OPPONENT_SD = (0.38, 0.11, 0.05)
+"""Standard deviations along the unit axes within an image: mean of 185 photographs at 224 x 224, pixels in [0, 1]."""
+
+
+def _hartley(images: Tensor) -> Tensor:
+    """Transform the last two axes by the orthonormal Hartley transform, a real Fourier transform that undoes itself."""
+    found = torch.fft.fft2(images, norm="ortho")
+    return found.real - found.imag
+
+
+def _fourier(shape: torch.Size, device: torch.device) -> Space:
+    height, width = shape[-2:]
+    down, right = (torch.fft.fftfreq(n, device=device) for n in (height, width))
+    frequency = (down[:, None].square() + right.square()).sqrt().clamp_min(1 / max(height, width))
+    gain = 1 / frequency
+    gain = gain / gain.square().mean().sqrt()
+    axes = torch.nn.functional.normalize(torch.tensor(OPPONENT, device=device), dim=1)
+    spread = torch.tensor(OPPONENT_SD, device=device)
+    colors = axes.T * (spread / spread.square().mean().sqrt())  # (rgb, opponent)
+
+    def _mix(matrix: Tensor, images: Tensor) -> Tensor:
+        return torch.einsum("oc,bchw->bohw", matrix, images)
+
+    return Space(
+        pull=lambda gradient: gain * _hartley(_mix(colors.T, gradient)),
+        push=lambda change: _mix(colors, _hartley(gain * change)),
+    )
+
+
+PARAMETRIZATIONS: Mapping[str, Callable[[torch.Size, torch.device], Space]] = {
+    "pixels": lambda shape, device: Space(pull=lambda gradient: gradient, push=lambda change: change),
+    "fourier": _fourier,
+}
+"""Shape of the images and device → `Space`. ``fourier``: z are amplitudes per spatial frequency f and color axis;
+pixels are made of them with weights 1/f and with the spread of colors in photographs (Olah, Mordvintsev & Schubert
+2017, Feature Visualization, Distill), so that coarse patterns change first."""
