@@ -14,9 +14,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: idle threads burn no CPU time
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from benchmarks.bars import NotAvailable, Row, Setup  # noqa: E402 - torch reads the environment when it is loaded
-from benchmarks.registry import BARS  # noqa: E402
-from benchmarks.table import show, store  # noqa: E402
+from benchmarks.bars import NotAvailable, Row, Setup
+from benchmarks.registry import BARS
+from benchmarks.table import show, store
 
 _HERE = Path(__file__).resolve().parent
 

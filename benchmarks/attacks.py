@@ -109,7 +109,9 @@ def compare_attacks(setup: Setup) -> Sequence[Row]:
         sizes = (10, 30) if architecture == "alexnet" else (5, 10)
         times = per_step(cases, short=setup.pick(sizes[0], 2), steps=setup.pick(sizes[1], 4), repeats=setup.pick(3, 1))
         flops = step_flops(lambda images, model=model: model.logits(images).sum(dim=1), photos)
-        rows += _rows(architecture, times, flops, lambda images: float(cross_entropy(plain(images), labels)))
+        with torch.no_grad():
+            losses = {case: float(cross_entropy(plain(one.result), labels)) for case, one in times.items()}
+        rows += _rows(architecture, times, flops, losses)
     return rows
 
 
@@ -158,20 +160,14 @@ def _same_images(architecture: str, model: StagedModel, references: StimulusSet,
     return rows
 
 
-def _rows(architecture: str, times: dict[str, Times], flops: float, loss: Callable[[Tensor], float]) -> list[Row]:
-    with torch.no_grad():
-        losses = {case: loss(one.result) for case, one in times.items()}
+def _rows(architecture: str, times: dict[str, Times], flops: float, losses: dict[str, float]) -> list[Row]:
     rows = []
     for case, one in times.items():
         kind = torch.bfloat16 if case == "fast" else torch.float32
         equal = float(((one.result - times["by hand"].result).abs() < 1e-6).float().mean())
         share = share_of_peak(flops, one.cpu, kind)
-        rows.append(
-            Row(
-                what=f"{architecture}: {case}", value=1000 * one.cpu, unit="CPU ms a step",
-                note=f"cross-entropy {losses[case]:.4f}; {equal:.2%} of pixels as by hand; {share:.0%} of the {kind} peak",
-            )
-        )  # fmt: skip
+        note = f"cross-entropy {losses[case]:.4f}; {equal:.2%} of pixels as by hand; {share:.0%} of the {kind} peak"
+        rows.append(Row(what=f"{architecture}: {case}", value=1000 * one.cpu, unit="CPU ms a step", note=note))
     for case, bound in (("exact", 1.05), ("fast", 0.35)):
         for other in times:
             if case not in times or other in ("exact", "fast"):

@@ -1,4 +1,4 @@
-"""P6: is an image the same alone, among eight, and in another order? Every generator, exact and fast."""
+"""P6: an image alone, among eight, and in another order, by every generator, exact and fast."""
 
 from __future__ import annotations
 

@@ -43,8 +43,9 @@ def _judge(what: str, third: StagedModel, references: StimulusSet, images: np.nd
         label, name = own, "its class of the photograph (no labels here)"
     row = np.arange(len(own))
     top5 = (np.argsort(after, axis=1)[:, -5:] == label[:, None]).any(axis=1)
+    same = after.argmax(axis=1) == own
     return [
-        Row(what=f"{what}: same class as the photograph", value=100 * float((after.argmax(axis=1) == own).mean()), unit="%", note=note),
+        Row(what=f"{what}: same class as the photograph", value=100 * float(same.mean()), unit="%", note=note),
         Row(what=f"{what}: {name} among the first five", value=100 * float(top5.mean()), unit="%"),
         Row(what=f"{what}: mean probability of {name}", value=float(after[row, label].mean())),
-    ]  # fmt: skip
+    ]

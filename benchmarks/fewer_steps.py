@@ -1,8 +1,9 @@
-"""Metamers at equal CPU budget: which way of descending gets further?
+"""Metamers at equal CPU budget: how far each way of descending gets.
 
 Each way is first timed over a few steps, then given as many as the budget pays: the CPU seconds of so many steps of the
-preset ``fast``. A way that starts at the photograph's own blurred version is told as information only: what it keeps of
-the photograph did not come from the network.
+preset ``fast``. Ways that start from the blurred photograph or from a metamer of an earlier stage are told as
+information only: what such a start keeps of the photograph is in the image although the matched stage does not ask
+for it.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ WAYS: Mapping[str, Way] = {
     "Fourier, Adam .02": _with(parametrization="fourier", step_size=0.02),
     "Fourier, Adam .1": _with(parametrization="fourier", step_size=0.1, last_step_size=0.01),
     "coarse first": _coarse_first,
-    "from a metamer of the early stage": _from_stage("early"),
+    "from a metamer of the early stage (information)": _from_stage("early"),
     "from the blurred photograph (information)": _blurred,
 }
 

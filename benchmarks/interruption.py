@@ -49,7 +49,10 @@ def interrupt(setup: Setup) -> Sequence[Row]:
     twice = (broken / "passes").stat().st_size / (whole / "passes").stat().st_size - 1
     state = "" if find_spec("stimuli_gen.journal") else "; this version keeps finished images only"
     return [
-        Row(what="resumed and uninterrupted images equal", value=float(same), unit="1 = bit for bit", sense=">=", bound=1.0),
+        Row(
+            what="resumed and uninterrupted images equal", value=float(same), unit="1 = bit for bit", sense=">=",
+            bound=1.0,
+        ),
         *rows,
         Row(
             what="work done twice, all interruptions together", value=twice * whole_s, unit="s",

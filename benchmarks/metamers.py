@@ -151,7 +151,8 @@ def _rows(name: str, times: dict[str, Times], errors: dict[str, float], flops: f
     rows = []
     for case, one in times.items():
         kind = torch.bfloat16 if case == "fast" else torch.float32
-        note = f"relative error {errors[case]:.4f}; whole call {one.whole_cpu:.2f} CPU s; wall {1000 * one.wall:.0f} ms a step"
+        told = f"whole call {one.whole_cpu:.2f} CPU s; wall {1000 * one.wall:.0f} ms a step"
+        note = f"relative error {errors[case]:.4f}; {told}"
         rows.append(Row(what=f"{name}: {case}", value=1000 * one.cpu, unit="CPU ms a step", note=note))
         share = share_of_peak(flops, one.cpu, kind)
         rows.append(

@@ -1,4 +1,4 @@
-"""P5: do reported successes hold when the PNG is opened with Pillow and the network is called directly?
+"""P5: reported successes, judged anew with the PNG opened by Pillow and the network called directly.
 
 Truncating to 8 bits, as plenoptic, torchattacks and lucent write their files, is measured beside rounding.
 """
