@@ -11,7 +11,18 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 
 from benchmarks.bars import NotAvailable, Row, Setup
 from benchmarks.hardware import share_of_peak, step_flops
-from benchmarks.networks import Normalized, fast, frozen, loaded, peer, photographs, staged, tensor
+from benchmarks.networks import (
+    Normalized,
+    fast,
+    fast_told,
+    frozen,
+    loaded,
+    peer,
+    photographs,
+    precision,
+    staged,
+    tensor,
+)
 from benchmarks.timing import Times, per_step
 from stimuli_gen import StagedModel, StimulusSet, attack_images
 
@@ -95,7 +106,7 @@ def compare_attacks(setup: Setup) -> Sequence[Row]:
     rows: list[Row] = []
     for architecture, stage in list(_NETWORKS.items())[: setup.pick(2, 1)]:
         model = staged(architecture, (stage,))
-        references = photographs(setup, model.preprocessing, setup.pick(8, 4))
+        references = photographs(setup, model.preprocessing, 8 if architecture == "alexnet" else 4)
         photos = tensor(references)
         plain = Normalized(frozen(architecture))
         with torch.no_grad():
@@ -106,12 +117,12 @@ def compare_attacks(setup: Setup) -> Sequence[Row]:
             "by hand": _by_hand(architecture, photos, labels),
         }
         rows += _add_others(cases, architecture, model, references, labels)
-        sizes = (10, 30) if architecture == "alexnet" else (5, 10)
+        sizes = (5, 20) if architecture == "alexnet" else (3, 7)
         times = per_step(cases, short=setup.pick(sizes[0], 2), steps=setup.pick(sizes[1], 4), repeats=setup.pick(3, 1))
         flops = step_flops(lambda images, model=model: model.logits(images).sum(dim=1), photos)
         with torch.no_grad():
             losses = {case: float(cross_entropy(plain(one.result), labels)) for case, one in times.items()}
-        rows += _rows(architecture, times, flops, losses)
+        rows += _rows(architecture, model, times, flops, losses)
     return rows
 
 
@@ -124,7 +135,7 @@ def _add_others(
 ) -> list[Row]:
     missing = []
     try:
-        cases["fast"] = _ours(model, references, labels, "pgd_linf", **fast(model))
+        cases["fast"] = _ours(model, references, labels, "pgd_linf", **fast())
     except NotAvailable as error:
         missing.append(Row(what=f"{architecture}: fast", value=None, note=str(error)))
     for name, make in _PEERS.items():
@@ -160,13 +171,18 @@ def _same_images(architecture: str, model: StagedModel, references: StimulusSet,
     return rows
 
 
-def _rows(architecture: str, times: dict[str, Times], flops: float, losses: dict[str, float]) -> list[Row]:
+def _rows(
+    architecture: str, model: StagedModel, times: dict[str, Times], flops: float, losses: dict[str, float]
+) -> list[Row]:
     rows = []
     for case, one in times.items():
-        kind = torch.bfloat16 if case == "fast" else torch.float32
+        kind = precision(case, model)
         equal = float(((one.result - times["by hand"].result).abs() < 1e-6).float().mean())
         share = share_of_peak(flops, one.cpu, kind)
-        note = f"cross-entropy {losses[case]:.4f}; {equal:.2%} of pixels as by hand; {share:.0%} of the {kind} peak"
+        how = f"; {fast_told(model)}" if case == "fast" else ""
+        note = (
+            f"cross-entropy {losses[case]:.4f}; {equal:.2%} of pixels as by hand; {share:.0%} of the {kind} peak{how}"
+        )
         rows.append(Row(what=f"{architecture}: {case}", value=1000 * one.cpu, unit="CPU ms a step", note=note))
     for case, bound in (("exact", 1.05), ("fast", 0.35)):
         for other in times:

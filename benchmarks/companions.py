@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bars import NotAvailable, Row, Setup
+from benchmarks.bars import Row, Setup
 from benchmarks.networks import fast, has_modes
 from neurometamer.zoo import load_model
 from stimuli_gen import (
@@ -50,13 +50,9 @@ def compare_companions(setup: Setup) -> Sequence[Row]:
         rows += _compare(f"{kind}, exact", make, references, bound=0.0)
     if not has_modes():
         return [*rows, Row(what="fast mode", value=None, note="fast mode is not in this version")]
-    try:
-        chosen = fast(model)
-    except NotAvailable as error:
-        return [*rows, Row(what="fast mode", value=None, note=str(error))]
     for kind, make in _generators(model, setup.pick(12, 3)).items():
         if "greedy" not in kind:
-            rows += _compare(f"{kind}, fast", make, references, bound=None, **chosen)
+            rows += _compare(f"{kind}, fast", make, references, bound=None, **fast())
     return rows
 
 

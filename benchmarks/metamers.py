@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.bars import NotAvailable, Row, Setup
 from benchmarks.hardware import share_of_peak, step_flops
-from benchmarks.networks import Normalized, fast, frozen, peer, photographs, staged, tensor
+from benchmarks.networks import Normalized, fast, fast_told, frozen, peer, photographs, precision, staged, tensor
 from benchmarks.timing import Times, clocked, per_step
 from stimuli_gen import StagedModel, StimulusSet, model_metamers
 
@@ -118,12 +118,12 @@ def compare_with_plenoptic(setup: Setup) -> Sequence[Row]:
     rows: list[Row] = []
     for name, path in stages.items():
         cases, missing = _cases(model, references, path, first)
-        times = per_step(cases, short=setup.pick(10, 3), steps=setup.pick(50, 5), repeats=setup.pick(3, 1))
+        times = per_step(cases, short=setup.pick(10, 3), steps=setup.pick(40, 5), repeats=setup.pick(3, 1))
         errors = {case: relative_error(plain, path, one.result, photos) for case, one in times.items()}
         flops = step_flops(
             lambda images, path=path: model.activations(images, [path])[path].flatten(1).norm(dim=1), photos
         )
-        rows += _rows(name, times, errors, flops) + [
+        rows += _rows(name, model, times, errors, flops) + [
             Row(what=f"{name}: {case}", value=None, note=why) for case, why in missing.items()
         ]
     return rows + _in_float64(setup, photos, first)
@@ -136,7 +136,7 @@ def _cases(
     cases = {"exact": _ours(model, references, path, first), "by hand": _by_hand(path, photos, first)}
     missing = {}
     try:
-        cases["fast"] = _ours(model, references, path, first, **fast(model))
+        cases["fast"] = _ours(model, references, path, first, **fast())
     except NotAvailable as error:
         missing["fast"] = str(error)
     try:
@@ -147,12 +147,12 @@ def _cases(
     return cases, missing
 
 
-def _rows(name: str, times: dict[str, Times], errors: dict[str, float], flops: float) -> list[Row]:
+def _rows(name: str, model: StagedModel, times: dict[str, Times], errors: dict[str, float], flops: float) -> list[Row]:
     rows = []
     for case, one in times.items():
-        kind = torch.bfloat16 if case == "fast" else torch.float32
+        kind = precision(case, model)
         told = f"whole call {one.whole_cpu:.2f} CPU s; wall {1000 * one.wall:.0f} ms a step"
-        note = f"relative error {errors[case]:.4f}; {told}"
+        note = f"relative error {errors[case]:.4f}; {told}" + (f"; {fast_told(model)}" if case == "fast" else "")
         rows.append(Row(what=f"{name}: {case}", value=1000 * one.cpu, unit="CPU ms a step", note=note))
         share = share_of_peak(flops, one.cpu, kind)
         rows.append(
@@ -240,11 +240,11 @@ def compare_with_double_forward(setup: Setup) -> Sequence[Row]:
     cases: dict[str, Callable[[int], Any]] = {"reference style": _reference_style(path, photos, first), "exact": _run}
     rows = []
     try:
-        chosen = fast(model)
+        chosen = fast()
         cases["fast"] = lambda steps: _run(steps, **chosen)
     except NotAvailable as error:
         rows.append(Row(what="fast", value=None, note=str(error)))
-    times = per_step(cases, short=setup.pick(5, 1), steps=setup.pick(15, 3), repeats=setup.pick(3, 1))
+    times = per_step(cases, short=setup.pick(5, 1), steps=setup.pick(10, 3), repeats=setup.pick(3, 1))
     plain = Normalized(frozen("resnet50"))
     errors = {case: relative_error(plain, path, one.result, photos) for case, one in times.items()}
     for case, one in times.items():

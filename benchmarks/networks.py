@@ -122,16 +122,27 @@ def has_modes() -> bool:
     return "mode" in inspect.signature(model_metamers).parameters
 
 
-def fast(model: StagedModel) -> dict[str, Any]:
-    """Give the argument that chooses the fast mode; `NotAvailable` where there is none or this machine lacks bf16."""
+def fast() -> dict[str, str]:
+    """Give the argument that chooses the fast mode; `NotAvailable` where this version has none."""
     if not has_modes():
         raise NotAvailable("fast mode is not in this version")
-    from stimuli_gen.fast import bfloat16_support  # type: ignore[import-not-found]
-
-    there, told = bfloat16_support(model.device)
-    if not there:
-        raise NotAvailable(told)
     return {"mode": "fast"}
+
+
+def fast_told(model: StagedModel) -> str:
+    """Say what the fast mode does here: a machine without bfloat16 has only folded batch norms."""
+    from stimuli_gen.fast import fast_notice
+
+    return fast_notice(model)
+
+
+def precision(case: str, model: StagedModel) -> torch.dtype:
+    """Name the number format in which a case does most of its work."""
+    if case != "fast":
+        return torch.float32
+    from stimuli_gen.fast import bfloat16_support
+
+    return torch.bfloat16 if bfloat16_support(model.device)[0] else torch.float32
 
 
 def setting(name: str, value: Any, known: Any = None) -> dict[str, Any]:
