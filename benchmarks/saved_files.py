@@ -38,7 +38,7 @@ def read_back(setup: Setup) -> Sequence[Row]:
         except NotAvailable as error:
             rows.append(Row(what=name, value=None, note=str(error)))
             continue
-        references = photographs(setup, model.preprocessing, setup.pick(16, 4))
+        references = photographs(setup, model.preprocessing, setup.pick(12, 4))
         for kind in ("AI", "AN", "metamer"):
             made, folder = _make(kind, model, references, setup)
             rows += _judge(f"{name}: {kind}", kind, model, references, made, folder)
@@ -52,7 +52,7 @@ def _make(kind: str, model: StagedModel, references: StimulusSet, setup: Setup) 
     elif kind == "AN":
         made = adversarial_noise(model, references, confidence=_CONFIDENCE, max_steps=setup.pick(300, 60))
     else:
-        made = model_metamers(model, references, stage="late", preset="fast", steps=setup.pick(150, 20))
+        made = model_metamers(model, references, stage="late", preset="fast", steps=setup.pick(100, 20))
     write_stimuli(made, folder)
     if kind == "metamer":
         return confirm_metamers(model, made, references, folder), folder
