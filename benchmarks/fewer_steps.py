@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from benchmarks.bars import NotAvailable, Row, Setup
-from benchmarks.networks import photographs, setting, tensor, trained
+from benchmarks.networks import DESCENT_ONLY, photographs, setting, tensor, trained
 from benchmarks.timing import clocked
 from stimuli_gen import StagedModel, StimulusSet, at_size, control_images, model_metamers, spearman
 from stimuli_gen.descent import OPTIMIZERS
@@ -51,7 +51,7 @@ class Job:
         starts = None if start is None else dict(zip(self.references.ids, start, strict=True))
         made = model_metamers(
             self.model, self.references, stage=stage or self.stage, preset="fast", steps=max(1, steps),
-            start_images=starts, batch_size=len(self.references), **recipe,
+            start_images=starts, batch_size=len(self.references), **DESCENT_ONLY, **recipe,
         )  # fmt: skip
         return np.asarray(made.images)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.bars import Row, Setup
-from benchmarks.networks import Normalized, photographs, staged, tensor
+from benchmarks.networks import DESCENT_ONLY, Normalized, photographs, staged, tensor
 from stimuli_gen import StagedModel, StimulusSet, model_metamers
 
 _STAGE, _NETWORKS, _IMAGES, _STEPS = "layer3", 4, 4, 2
@@ -53,7 +53,7 @@ def _measure(case: str) -> float:
 def _made(models: Sequence[StagedModel], references: StimulusSet, solver: str) -> None:
     model_metamers(
         list(models), references, stage=_STAGE, preset="fast", steps=_STEPS * (len(models) if solver != "joint" else 1),
-        budget="total", solver=solver, turn=1, batch_size=_IMAGES,
+        budget="total", solver=solver, turn=1, batch_size=_IMAGES, **DESCENT_ONLY,
     )  # fmt: skip
 
 

@@ -10,7 +10,18 @@ from torch import Tensor, nn
 
 from benchmarks.bars import NotAvailable, Row, Setup
 from benchmarks.hardware import share_of_peak, step_flops
-from benchmarks.networks import Normalized, fast, fast_told, frozen, peer, photographs, precision, staged, tensor
+from benchmarks.networks import (
+    DESCENT_ONLY,
+    Normalized,
+    fast,
+    fast_told,
+    frozen,
+    peer,
+    photographs,
+    precision,
+    staged,
+    tensor,
+)
 from benchmarks.timing import Times, clocked, per_step
 from stimuli_gen import StagedModel, StimulusSet, model_metamers
 
@@ -57,7 +68,7 @@ def _ours(model: StagedModel, references: StimulusSet, path: str, first: Tensor,
     def _run(steps: int) -> Tensor:
         made = model_metamers(
             model, references, stage=path, preset="fast", steps=steps, step_size=_RATE, schedule="constant",
-            start_images=starts, batch_size=len(references), **mode,
+            start_images=starts, batch_size=len(references), **DESCENT_ONLY, **mode,
         )  # fmt: skip
         return torch.from_numpy(made.images)
 
@@ -233,7 +244,7 @@ def compare_with_double_forward(setup: Setup) -> Sequence[Row]:
     def _run(steps: int, **mode: Any) -> Tensor:
         made = model_metamers(
             model, references, stage=path, preset="feather2023", steps=steps, schedule="constant",
-            start_images=starts, batch_size=len(references), **mode,
+            start_images=starts, batch_size=len(references), **DESCENT_ONLY, **mode,
         )  # fmt: skip
         return torch.from_numpy(made.images)
 
