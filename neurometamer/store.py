@@ -324,21 +324,51 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd
 
 
 class _Sink(io.FileIO):
-    """A file that HDF5 can always close: the first refusal of the system is kept, and later writes do nothing.
+    """A file that HDF5 can always close: the first refusal of the system is kept, and later writes go to memory.
 
     The HDF5 library cannot close a file that it cannot write (on a full disk): it would crash the interpreter at exit.
+    It also reads back what it wrote, and crashes on other bytes; so small pieces, which all of its own bookkeeping is,
+    are remembered. Where nothing was written it reads zeros, as from a file that it opened itself.
     """
 
     refusal: OSError | None = None
 
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._pieces: dict[int, bytes] = {}
+
     def write(self, data: Any) -> int:
-        rest = memoryview(data)
+        start, rest = self.tell(), memoryview(data)
         try:
             while len(rest) and self.refusal is None:
                 rest = rest[super().write(rest) :]
         except OSError as error:
             self.refusal = error
+        if self.refusal is not None and len(data) <= _PIECE:
+            self._pieces.pop(start, None)  # the latest comes last
+            self._pieces[start] = bytes(data)
         return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        start, found = self.tell(), memoryview(buffer).cast("B")
+        there = super().readinto(found) or 0
+        found[there:] = bytes(len(found) - there)
+        for place, data in self._pieces.items():
+            first, last = max(place, start), min(place + len(data), start + len(found))
+            if first < last:
+                found[first - start : last - start] = data[first - place : last - place]
+        return len(found)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.refusal = self.refusal or error
+            return self.tell() if size is None else size
+
+
+_PIECE = 2**20
+"""Bytes; longer pieces are data, which HDF5 hands through."""
 
 
 @contextlib.contextmanager

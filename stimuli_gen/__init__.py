@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "adversarial": ["adversarial_interference", "adversarial_noise", "confirm_saved"],
+        "animation": ["animate_folder", "frame_recorder", "write_animation"],
         "classes16": ["sixteen_classes", "to_sixteen"],
         "controls": ["CONTROLS", "control_images"],
         "depth": ["depth_units", "resolve_stage"],

@@ -35,7 +35,8 @@ from neurometamer.store import (
     unknown_name,
 )
 from stimuli_gen.balls import check_ball, confine_to, digest_masks, linf_on_8_bits, read_mask, within_mask
-from stimuli_gen.descent import Descended, Objective, Start, box, descend
+from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, box, descend
+from stimuli_gen.fast import draft_model
 from stimuli_gen.progress import Progress, Progressing
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, likeness, read_png, to_8bit
@@ -73,10 +74,13 @@ def adversarial_noise(
     step_size: float = 2.0,
     max_steps: int = 300,
     progress_rule: Progress | None = None,
+    mode: str = "exact",
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Pass], None] | None = None,
+    film: Film | None = None,
 ) -> StimulusSet:
     """Make adversarial noise: from a noisy mean image up to a confident class (Zhang 2021, eq. 1; Nguyen 2015).
 
@@ -108,14 +112,18 @@ def adversarial_noise(
         Nguyen's steps instead: length by wanted rise of the probability, decay toward the mean image. Needs
         ``objective="probability"`` and ``pull=0``; `step_rule` and `step_size` are not used. Nguyen et al. start
         with ``noise_sd=1 / 255``.
+    mode : {"exact", "fast"}
+        See `stimuli_gen.fast.draft_model`.
     seed : int
         Each image draws its noise from its own generator.
     batch_size : int
         See `stimuli_gen.descent.descend`.
     resume : path-like, optional
-        Folder for finished images, to go on after an interruption.
+        Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
+    watch, film : callable, optional
+        See `stimuli_gen.descent.descend`.
 
     Returns
     -------
@@ -145,7 +153,8 @@ def adversarial_noise(
         noise = generator(seed, "noise", f"{reference_id}_AN").standard_normal((3, *model.preprocessing.size))
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
-    return _make(model, references, targets, settings, _start, batch_size, resume, progress)
+    run = _Run(mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film)
+    return _make(model, references, targets, settings, _start, run)
 
 
 def adversarial_interference(
@@ -162,10 +171,13 @@ def adversarial_interference(
     ball: str = "none",
     radius: float | None = None,
     mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    mode: str = "exact",
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Pass], None] | None = None,
+    film: Film | None = None,
 ) -> StimulusSet:
     """Make adversarial interference: from a photograph to a wrong class, as near to the photograph as possible.
 
@@ -199,14 +211,18 @@ def adversarial_interference(
         lowered to whole levels of 1/255 for that, while in the L2 ball rounding may add half a level a value.
     mask : ndarray or mapping of str to ndarray, optional
         (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly as they are.
+    mode : {"exact", "fast"}
+        See `stimuli_gen.fast.draft_model`.
     seed : int
         Of random targets.
     batch_size : int
         See `stimuli_gen.descent.descend`.
     resume : path-like, optional
-        Folder for finished images, to go on after an interruption.
+        Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
+    watch, film : callable, optional
+        See `stimuli_gen.descent.descend`.
 
     Returns
     -------
@@ -235,7 +251,8 @@ def adversarial_interference(
         photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
         return photograph, photograph
 
-    return _make(model, references, targets, settings, _start, batch_size, resume, progress, limits)
+    run = _Run(mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film)
+    return _make(model, references, targets, settings, _start, run, limits)
 
 
 def check_photographs(model: StagedModel, references: StimulusSet) -> None:
@@ -282,6 +299,18 @@ class _Limits:
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """How the loop is run; of these, only the mode is meant to change numbers."""
+
+    mode: str
+    batch_size: int
+    resume: str | os.PathLike[str] | None
+    progress: Callable[[int, int], None] | None
+    watch: Callable[[Pass], None] | None
+    film: Film | None
+
+
 def _limits(ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]) -> _Limits:
     check_ball(ball, radius)
     if ball == "none" and mask is None:
@@ -308,48 +337,14 @@ def _make(
     targets: Mapping[str, int],
     settings: Mapping[str, Any],
     start: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    batch_size: int,
-    resume: str | os.PathLike[str] | None,
-    progress: Callable[[int, int], None] | None,
+    run: _Run,
     limits: _Limits | None = None,
 ) -> StimulusSet:
     """Run the loop for all photographs; `start` gives first image and anchor of a reference id."""
     limits = limits or _Limits()
-    parts = limits.masks
-
-    def prepare(reference_id: str) -> Start:
-        image, anchor = start(reference_id)
-        context = {"target": np.array(targets[reference_id]), "anchor": anchor}
-        return Start(image=image, context=context | ({"mask": parts[reference_id]} if parts else {}))
-
-    keys = {
-        one: digest(settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else []))
-        for one in references.ids
-    }
-    objective, project = _class_objective(model, settings["objective"], settings["pull"]), box
-    if parts:
-        objective = within_mask(objective)
-    step_rule = settings["step_rule"]
-    if step_rule == "progress":
-        mean = torch.tensor(MEAN_IMAGE, device=model.device).view(3, 1, 1)
-        objective = progressing = Progressing(objective, Progress(**settings["progress"]), mean)
-        step_rule, project = "raw", progressing.project
-    made = descend(
-        objective,
-        references.ids,
-        prepare,
-        threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
-        step_size=settings["step_size"],
-        max_steps=settings["max_steps"],
-        step_rule=step_rule,
-        confine=confine_to(limits.ball, limits.radius) if parts else None,
-        project=project,
-        batch_size=batch_size,
-        device=model.device,
-        keys=keys,
-        resume=resume,
-        progress=progress,
-    )
+    draft = draft_model(model, run.mode)
+    settings = {**settings, **({} if draft is None else {"mode": run.mode, "draft": draft.digest})}
+    made = _descend(model, draft, references, targets, settings, start, run, limits)
     images = np.stack([made[one].image for one in references.ids])
     anchors = {one: start(one)[1] for one in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors)
@@ -358,6 +353,64 @@ def _make(
         references=references.digest, targets=dict(targets), device=model.device.type,
     )  # fmt: skip
     return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
+
+
+def _descend(
+    model: StagedModel,
+    draft: StagedModel | None,
+    references: StimulusSet,
+    targets: Mapping[str, int],
+    settings: Mapping[str, Any],
+    start: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    run: _Run,
+    limits: _Limits,
+) -> dict[str, Descended]:
+    parts = limits.masks
+
+    def _prepare(reference_id: str) -> Start:
+        image, anchor = start(reference_id)
+        context = {"target": np.array(targets[reference_id]), "anchor": anchor}
+        return Start(image=image, context=context | ({"mask": parts[reference_id]} if parts else {}))
+
+    keys = {
+        one: digest(settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else []))
+        for one in references.ids
+    }
+    follows_progress = settings["step_rule"] == "progress"
+    objective, project = _objective(model, settings, masked=bool(parts))
+    return descend(
+        objective,
+        references.ids,
+        _prepare,
+        threshold=1 - (1 - settings["confidence"]) * (1 - _SLACK),
+        step_size=settings["step_size"],
+        max_steps=settings["max_steps"],
+        step_rule="raw" if follows_progress else settings["step_rule"],
+        draft=None if draft is None else _objective(draft, settings, masked=bool(parts))[0],
+        confine=confine_to(limits.ball, limits.radius) if parts else None,
+        project=project,
+        batch_size=run.batch_size,
+        device=model.device,
+        keys=keys,
+        resume=run.resume,
+        progress=run.progress,
+        watch=run.watch,
+        film=run.film,
+    )
+
+
+def _objective(
+    model: StagedModel, settings: Mapping[str, Any], *, masked: bool
+) -> tuple[Objective, Callable[[Tensor], Tensor]]:
+    """Make what is lowered, and what is applied after each step."""
+    objective = _class_objective(model, settings["objective"], settings["pull"])
+    if masked:
+        objective = within_mask(objective)
+    if settings["step_rule"] != "progress":
+        return objective, box
+    mean = torch.tensor(MEAN_IMAGE, device=model.device).view(3, 1, 1)
+    progressing = Progressing(objective, Progress(**settings["progress"]), mean)
+    return progressing, progressing.project
 
 
 def describe_adversarial(

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,14 @@ from neurometamer.store import (
     digest,
     generator,
     provenance,
-    read_hdf5_array,
-    read_hdf5_attributes,
-    write_hdf5,
 )
 from stimuli_gen.adversarial import (
     check_photographs,
     describe_adversarial,
     judge_adversarial,
 )
-from stimuli_gen.descent import Descended, box, shown
+from stimuli_gen.descent import Film, Pass, box, shown
+from stimuli_gen.journal import Descended, Interrupt, Journal, deferred_interrupt
 from stimuli_gen.staged import StagedModel, batch_shape
 from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.targets import choose_targets, refuse_own_class
@@ -56,6 +54,8 @@ def greedy_interference(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Pass], None] | None = None,
+    film: Film | None = None,
 ) -> StimulusSet:
     """Make adversarial interference by trial and error: add noise, keep it when the wrong class gets likelier.
 
@@ -84,9 +84,15 @@ def greedy_interference(
     batch_size : int
         Images side by side; rounded up by `stimuli_gen.staged.batch_shape`.
     resume : path-like, optional
-        Folder for finished images, to go on after an interruption.
+        Folder for finished images, and, once a minute and on Ctrl-C, for where the others are; the same call goes on
+        from there and ends with the same images.
     progress : callable, optional
         Called with (images done, images in all).
+    watch : callable, optional
+        Called after each try with a `stimuli_gen.descent.Pass`: the tries of each image, and minus the logarithm of
+        the probability that it has come to.
+    film : callable, optional
+        Called with (id, tries, image) at the photograph, at 1, 2, 4, 8 … tries, and at the end.
 
     Returns
     -------
@@ -98,6 +104,8 @@ def greedy_interference(
     ------
     InputError
         When the references are not photographs of the network's input size, or a setting is wrong.
+    KeyboardInterrupt
+        On Ctrl-C, after unfinished images are saved.
     """
     settings = {
         "kind": "AI", "method": "greedy", "confidence": confidence, "amplitude": amplitude,
@@ -118,10 +126,12 @@ def greedy_interference(
 
     search = _Search(
         model=model, targets=targets, settings=settings, photograph=_photograph,
-        keys={one: digest(settings, model.digest, one, targets[one], _photograph(one)) for one in references.ids},
-        folder=None if resume is None else Path(resume),
+        journal=Journal(
+            resume,
+            {one: digest(settings, model.digest, one, targets[one], _photograph(one)) for one in references.ids},
+        ),
     )  # fmt: skip
-    found = _run(search, references.ids, batch_shape(batch_size), progress)
+    found = _run(search, references.ids, batch_shape(batch_size), progress, watch, film)
     made = {one: result for one, (result, _) in found.items()}
     anchors = {one: _photograph(one) for one in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors).assign(
@@ -143,36 +153,13 @@ class _Search:
     targets: Mapping[str, int]
     settings: Mapping[str, Any]
     photograph: Callable[[str], np.ndarray]
-    keys: Mapping[str, str]
-    folder: Path | None
+    journal: Journal
 
     def noise(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw one candidate's noise, in [0, 1] pixels: (3, height, width), or (1, height, width) when shared."""
         channels = 1 if self.settings["shared_channels"] else 3
         drawn = random.random((channels, *shape[1:]), dtype=np.float32)
         return (2 * drawn - 1) * np.float32(self.settings["amplitude"] / 255)
-
-    def read(self, one: str) -> tuple[Descended, int] | None:
-        """Read a finished image; None when it is not there or cannot be read."""
-        if self.folder is None:
-            return None
-        path = self.folder / f"{self.keys[one]}.h5"
-        try:
-            told = read_hdf5_attributes(path)["result"]
-            accepted = told.pop("accepted")
-            return Descended(image=read_hdf5_array(path, "image"), **told), accepted
-        except (InputError, KeyError, TypeError):
-            return None
-
-    def write(self, one: str, result: Descended, accepted: int) -> None:
-        """Write a finished image atomically."""
-        if self.folder is None:
-            return
-        told = {name: getattr(result, name) for name in ("score", "score_shown", "steps", "reached")}
-        path = self.folder / f"{self.keys[one]}.h5"
-        write_hdf5(
-            path, arrays={"image": result.image}, attributes={"result": told | {"accepted": accepted}, "id": one}
-        )
 
 
 @dataclass(kw_only=True)
@@ -186,42 +173,109 @@ class _Slot:
 
 
 def _run(
-    search: _Search, ids: tuple[str, ...], n_slots: int, progress: Callable[[int, int], None] | None
+    search: _Search,
+    ids: tuple[str, ...],
+    n_slots: int,
+    progress: Callable[[int, int], None] | None,
+    watch: Callable[[Pass], None] | None,
+    film: Film | None,
 ) -> dict[str, tuple[Descended, int]]:
-    done = {one: found for one in ids if (found := search.read(one)) is not None}
-    queue = deque(one for one in ids if one not in done)
+    done = {one: (found[0], int(found[1]["accepted"])) for one in ids if (found := search.journal.get(one)) is not None}
     if progress is not None and done:
         progress(len(done), len(ids))
-    slots = [_Slot() for _ in range(n_slots)]
-    device = search.model.device
-    images = torch.zeros((n_slots, 3, *search.model.preprocessing.size), device=device)
-    target = torch.zeros(n_slots, dtype=torch.long, device=device)
-    best = torch.full((n_slots,), -torch.inf, device=device)  # log P(wrong): rises where P does, and is finer
-    with torch.no_grad():
-        while queue or any(slot.one for slot in slots):
-            for place, slot in enumerate(slots):
-                if slot.one is None and queue:
-                    _lend(search, slot, queue.popleft())
-                    images[place] = torch.from_numpy(search.photograph(slot.one)).to(images)  # type: ignore[arg-type]
-                    target[place], best[place] = search.targets[slot.one], -torch.inf  # type: ignore[index]
-            candidates = box(images + _noise(search, slots, images))
-            score = _log_probability(search.model, candidates, target)
-            _check_finite(slots, score)
-            better = score > best
-            images = torch.where(better.view(-1, 1, 1, 1), candidates, images)
-            best = torch.where(better, score, best)
-            for one, result in _finished(search, slots, images, target, best, better.tolist()).items():
-                search.write(one, *result)
-                done[one] = result
+    work = _Work(search, deque(one for one in ids if one not in done), n_slots)
+    number = 0
+    with torch.no_grad(), deferred_interrupt() if search.journal.kept else nullcontext(Interrupt()) as stop:
+        while work.fill():
+            number += 1
+            better = work.attempt()
+            tries, losses = work.told()
+            finished = _finished(search, work.slots, work.images, work.target, work.best, better)
+            if film is not None:
+                work.show(film, finished)
+            for one, (result, accepted) in finished.items():
+                search.journal.put(one, result, accepted=accepted)
+                done[one] = result, accepted
                 if progress is not None:
                     progress(len(done), len(ids))
+            if watch is not None:
+                watch(Pass(number=number, steps=tries, losses=losses, done=len(done), total=len(ids), places=n_slots))
+            if search.journal.due() or stop.asked:
+                work.save()
+            if stop.asked:
+                raise KeyboardInterrupt
     return {one: done[one] for one in ids}
 
 
-def _lend(search: _Search, slot: _Slot, one: str) -> None:
-    """Give a place to an image. Its first candidate is the photograph itself, without noise: the score to beat."""
-    slot.one, slot.tries, slot.accepted = one, -1, -1
-    slot.random = generator(search.settings["seed"], "greedy", f"{one}_AI")
+class _Work:
+    """The images at work, in a batch of fixed shape, and those that wait for a place."""
+
+    def __init__(self, search: _Search, queue: deque[str], n_slots: int) -> None:
+        self._search, self._queue = search, queue
+        device = search.model.device
+        self.slots = [_Slot() for _ in range(n_slots)]
+        self.images = torch.zeros((n_slots, 3, *search.model.preprocessing.size), device=device)
+        self.target = torch.zeros(n_slots, dtype=torch.long, device=device)
+        # log P(wrong): rises where P does, and is finer
+        self.best = torch.full((n_slots,), -torch.inf, device=device)
+
+    def fill(self) -> bool:
+        """Lend the free places to the images that wait; tell whether there is anything to do."""
+        for place, slot in enumerate(self.slots):
+            if slot.one is None and self._queue:
+                self._lend(place, self._queue.popleft())
+        return any(slot.one for slot in self.slots)
+
+    def _lend(self, place: int, one: str) -> None:
+        """Begin an image, or go on where it was saved.
+
+        The first candidate is the photograph itself, without noise: the score to beat.
+        """
+        slot, image, best = self.slots[place], self._search.photograph(one), -np.inf
+        slot.one, slot.tries, slot.accepted = one, -1, -1
+        slot.random = generator(self._search.settings["seed"], "greedy", f"{one}_AI")
+        saved = self._search.journal.load(one)
+        if saved is not None and saved[0]["image"].shape == image.shape:
+            image, best = saved[0]["image"], float(saved[0]["best"])
+            slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
+            slot.random.bit_generator.state = saved[1]["random"]
+        self.images[place] = torch.from_numpy(image).to(self.images)
+        self.target[place], self.best[place] = self._search.targets[one], best
+
+    def attempt(self) -> list[bool]:
+        """Try one candidate of each image, keep those that are better, and say which."""
+        candidates = box(self.images + _noise(self._search, self.slots, self.images))
+        score = _log_probability(self._search.model, candidates, self.target)
+        _check_finite(self.slots, score)
+        better = score > self.best
+        self.images = torch.where(better.view(-1, 1, 1, 1), candidates, self.images)
+        self.best = torch.where(better, score, self.best)
+        for slot, kept in zip(self.slots, better.tolist(), strict=True):
+            slot.tries, slot.accepted = slot.tries + 1, slot.accepted + kept
+        return better.tolist()
+
+    def told(self) -> tuple[dict[str, int], dict[str, float]]:
+        """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
+        at_work = [(slot, best) for slot, best in zip(self.slots, self.best.tolist(), strict=True) if slot.one]
+        return {str(slot.one): slot.tries for slot, _ in at_work}, {str(slot.one): -best for slot, best in at_work}
+
+    def show(self, film: Film, finished: Mapping[str, tuple[Descended, int]]) -> None:
+        """Give the film its frames: of each image when its tries have doubled, and the last."""
+        for one, (result, _) in finished.items():
+            film(one, result.steps, result.image)
+        for place, slot in enumerate(self.slots):
+            if slot.one is not None and slot.tries & (slot.tries - 1) == 0:
+                film(slot.one, slot.tries, self.images[place].cpu().numpy().copy())
+
+    def save(self) -> None:
+        """Write where each image is: pixels, score, tries, and the state of its random generator."""
+        for place, slot in enumerate(self.slots):
+            if slot.one is not None and slot.random is not None:
+                self._search.journal.save(
+                    slot.one,
+                    {"image": self.images[place].cpu().numpy(), "best": self.best[place].cpu().numpy()},
+                    tries=slot.tries, accepted=slot.accepted, random=dict(slot.random.bit_generator.state),
+                )  # fmt: skip
 
 
 def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
@@ -248,11 +302,9 @@ def _check_finite(slots: list[_Slot], score: Tensor) -> None:
 def _finished(
     search: _Search, slots: list[_Slot], images: Tensor, target: Tensor, best: Tensor, better: list[bool]
 ) -> dict[str, tuple[Descended, int]]:
-    """Count the try; return the images whose target is likely enough once rounded to 8 bits, or that have no tries."""
+    """Return the images whose target is likely enough once rounded to 8 bits, or that have no tries left."""
     wanted = search.settings["confidence"] + (1 - search.settings["confidence"]) * _SLACK
     score = best.exp().tolist()
-    for slot, kept in zip(slots, better, strict=True):
-        slot.tries, slot.accepted = slot.tries + 1, slot.accepted + kept
     late = [slot.tries >= search.settings["max_tries"] for slot in slots]
     ask = [slot.one is not None and (out or (kept and value > wanted))
            for slot, out, kept, value in zip(slots, late, better, score, strict=True)]  # fmt: skip

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -227,6 +228,36 @@ def _match(model: StagedModel, stage: Stages, weights: Sequence[float] | None, s
 
 def _is_relu(model: StagedModel, path: str) -> bool:
     return path in dict(model.network.named_modules()) and isinstance(model.network.get_submodule(path), nn.ReLU)
+
+
+def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
+    """Check that the gradient of each matched stage reaches the image; else no step would change it.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        What shall be matched.
+    image : ndarray
+        (3, height, width) float32: a first image.
+    one : str
+        Its id, for the message.
+
+    Raises
+    ------
+    InputError
+        When a stage is cut off from the image, or its gradient is zero everywhere; the message names the stage.
+    """
+    for match in matches:
+        images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
+        for stage, found in match.activations(images).items():
+            why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
+            if found.requires_grad:
+                (gradient,) = torch.autograd.grad(found.square().sum(), images, retain_graph=True, allow_unused=True)
+                if gradient is not None and gradient.count_nonzero():
+                    continue
+                if gradient is not None:
+                    why = f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
+            raise InputError(f"{match.key(stage)}: no gradient reaches the image ({why}); match another stage.")
 
 
 def at_size(model: StagedModel, size: int) -> StagedModel:

@@ -26,7 +26,7 @@ from torch import Tensor
 from neurometamer.store import InputError, digest, file_name, generator, name_ids, provenance
 from stimuli_gen.balls import BALLS
 from stimuli_gen.descent import Start, descend
-from stimuli_gen.matching import Match, Stages, match_stages, metamer_objectives
+from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
 from stimuli_gen.recipes import STARTS, Penalty, Recipe, make_recipe
 from stimuli_gen.staged import StagedModel, padded_batches
 from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
@@ -116,7 +116,7 @@ def model_metamers(
         "penalties": [asdict(one) for one in penalties], "max_error": max_error, "suffix": suffix, "seed": seed,
     }  # fmt: skip
     starts = _Starts(references, recipe, start_images, seed)
-    anchors = _Anchors(matches, references, batch_size)
+    anchors = _Anchors(matches, references, batch_size, starts)
 
     def _prepare(reference_id: str) -> Start:
         first = starts(reference_id)
@@ -216,8 +216,8 @@ class _Starts:
 class _Anchors:
     """Activations to the photographs, computed once each, a batch at a time in the order of the loop."""
 
-    def __init__(self, matches: Sequence[Match], references: StimulusSet, batch_size: int) -> None:
-        self._matches, self._batch_size = matches, batch_size
+    def __init__(self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts) -> None:
+        self._matches, self._batch_size, self._starts = matches, batch_size, starts
         self._images, self._ids = references.images, references.ids
         self._kept: dict[str, dict[str, np.ndarray]] = {}
 
@@ -230,6 +230,8 @@ class _Anchors:
             for match in self._matches:
                 found |= {name: value.cpu().numpy() for name, value in match.anchors(batch).items()}
             _check_anchors(found, self._ids[rows])
+            if not self._kept:  # the first time
+                check_reach(self._matches, self._starts(one), one)
             self._kept = {
                 name: {key: value[row] for key, value in found.items()} for row, name in enumerate(self._ids[rows])
             }

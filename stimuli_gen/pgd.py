@@ -31,7 +31,8 @@ from stimuli_gen.balls import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.descent import Descended, Objective, Start, descend
+from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, descend
+from stimuli_gen.fast import draft_model
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, to_8bit
 from stimuli_gen.targets import choose_targets, refuse_own_class
@@ -53,10 +54,13 @@ def attack_images(
     random_start: bool = True,
     stop_early: bool = False,
     mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    mode: str = "exact",
     seed: int = 0,
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Pass], None] | None = None,
+    film: Film | None = None,
 ) -> StimulusSet:
     """Change photographs within a ball so that a network errs, by projected gradient steps on the cross-entropy.
 
@@ -84,14 +88,18 @@ def attack_images(
         Finish an image as soon as it errs, float and 8-bit versions alike, instead of taking all steps.
     mask : ndarray or mapping of str to ndarray, optional
         (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly as they are.
+    mode : {"exact", "fast"}
+        See `stimuli_gen.fast.draft_model`.
     seed : int
         Of random starts and random targets; each image has its own generator.
     batch_size : int
         See `stimuli_gen.descent.descend`.
     resume : path-like, optional
-        Folder for finished images, to go on after an interruption.
+        Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
+    watch, film : callable, optional
+        See `stimuli_gen.descent.descend`.
 
     Returns
     -------
@@ -107,51 +115,42 @@ def attack_images(
     InputError
         When a setting, a class or a mask is wrong.
     """
-    if attack not in ATTACKS:
-        raise unknown_name("attack", attack, ATTACKS)
-    ball, default, step_rule = ATTACKS[attack]
-    asked = default if radius is None else radius
-    check_ball(ball, asked)
-    radius = linf_on_8_bits(asked) if ball == "linf" else asked
-    size = model.preprocessing.size
+    radius, settings = _settings(attack, radius, steps, step_size, seed)
+    settings |= {"targeted": target is not None, "random_start": random_start, "stop_early": stop_early}
+    draft = draft_model(model, mode)
+    settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
     check_photographs(model, references)
     classes = choose_targets(label if target is None else target, references, model, seed)
-    masks = {one: read_mask(mask, one, size) for one in references.ids}
-    settings: dict[str, Any] = {
-        "control": attack, "radius": radius, "radius_asked": asked, "targeted": target is not None, "steps": steps,
-        "step_size": radius / 4 if step_size is None else step_size, "random_start": random_start,
-        "stop_early": stop_early, "seed": seed,
-    }  # fmt: skip
+    masks = {one: read_mask(mask, one, model.preprocessing.size) for one in references.ids}
     if target is not None:
         refuse_own_class(model, references, classes)
-    place = {one: row for row, one in enumerate(references.ids)}
+    prepare = _Prepare(references, classes, masks, settings)
+    ball, _, step_rule = ATTACKS[attack]
 
-    def _prepare(one: str) -> Start:
-        photograph = references.images[slice(place[one], place[one] + 1)][0]
-        image = photograph
-        if random_start:
-            drawn = masks[one] * random_in_ball(generator(seed, attack, one), photograph.shape, ball, radius)
-            image = _confine(photograph + drawn, photograph, ball, radius)
-        return Start(image=image, context={"class": np.array(classes[one]), "anchor": photograph, "mask": masks[one]})
+    def _masked(network: StagedModel) -> Objective:
+        return within_mask(_objective(network, targeted=target is not None))
 
     made = descend(
-        within_mask(_objective(model, targeted=target is not None)),
+        _masked(model),
         references.ids,
-        _prepare,
+        prepare,
         threshold=_ANY if stop_early else float("inf"),
         step_size=settings["step_size"],
         max_steps=steps,
         step_rule=step_rule,
+        draft=None if draft is None else _masked(draft),
         confine=confine_to(ball, radius),
         keep="last",
         batch_size=batch_size,
         device=model.device,
         keys={
-            one: digest(settings, model.digest, one, classes[one], masks[one], _prepare(one).context["anchor"])
+            one: digest(settings, model.digest, one, classes[one], masks[one], prepare.photograph(one))
             for one in references.ids
         },
         resume=resume,
         progress=progress,
+        watch=watch,
+        film=film,
     )
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest, references=references.digest,
@@ -160,6 +159,50 @@ def attack_images(
     images = np.stack([made[one].image for one in references.ids])
     table = _describe(model, references, classes, settings, made, images)
     return StimulusSet(images=images, table=table, provenance=told)
+
+
+def _settings(
+    attack: str, radius: float | None, steps: int, step_size: float | None, seed: int
+) -> tuple[float, dict[str, Any]]:
+    """Fill in the attack's own values; an L∞ radius is lowered to whole 8-bit levels."""
+    if attack not in ATTACKS:
+        raise unknown_name("attack", attack, ATTACKS)
+    ball, default, _ = ATTACKS[attack]
+    asked = default if radius is None else radius
+    check_ball(ball, asked)
+    kept = linf_on_8_bits(asked) if ball == "linf" else asked
+    size = kept / 4 if step_size is None else step_size
+    return kept, {
+        "control": attack, "radius": kept, "radius_asked": asked, "steps": steps, "step_size": size, "seed": seed
+    }  # fmt: skip
+
+
+class _Prepare:
+    """First images, and what the objective must know of each."""
+
+    def __init__(
+        self,
+        references: StimulusSet,
+        classes: Mapping[str, int],
+        masks: Mapping[str, np.ndarray],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._images, self._classes, self._masks, self._settings = references.images, classes, masks, settings
+        self._place = {one: row for row, one in enumerate(references.ids)}
+
+    def photograph(self, one: str) -> np.ndarray:
+        return self._images[slice(self._place[one], self._place[one] + 1)][0]
+
+    def __call__(self, one: str) -> Start:
+        photograph, mask, settings = self.photograph(one), self._masks[one], self._settings
+        image = photograph
+        if settings["random_start"]:
+            attack, radius = settings["control"], settings["radius"]
+            ball = ATTACKS[attack][0]
+            random = generator(settings["seed"], attack, one)
+            drawn = mask * random_in_ball(random, photograph.shape, ball, radius)
+            image = _confine(photograph + drawn, photograph, ball, radius)
+        return Start(image=image, context={"class": np.array(self._classes[one]), "anchor": photograph, "mask": mask})
 
 
 _ANY = float(np.finfo(np.float32).tiny)

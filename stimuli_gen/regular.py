@@ -307,7 +307,7 @@ def _load(listing: pd.DataFrame, preprocessing: Preprocessing) -> StimulusSet:
             continue
         fits = finished and photograph.size == preprocessing.size[::-1]
         images.append(from_8bit(np.asarray(photograph)).transpose(2, 0, 1) if fits else preprocessing.cut(photograph))
-        notes.append(note)
+        notes.append("; ".join(filter(None, [note, _enlarged(photograph, preprocessing)])))
     if problems:
         first = next(iter(problems))
         raise InputError(f"cannot use the image(s) {name_ids(problems)}; {first}: {problems[first].rstrip('.')}.")
@@ -321,6 +321,13 @@ def _load(listing: pd.DataFrame, preprocessing: Preprocessing) -> StimulusSet:
     stack = np.stack(images)
     settings: dict[str, Any] = {"preprocessing": asdict(preprocessing)}
     return StimulusSet(images=stack, table=table, provenance=provenance(settings, images=digest(stack)))
+
+
+def _enlarged(photograph: Image.Image, preprocessing: Preprocessing) -> str:
+    """Say so where a photograph has fewer pixels than the network's input."""
+    width, height = photograph.size
+    small = width < preprocessing.size[1] or height < preprocessing.size[0]
+    return f"enlarged: only {width} x {height} pixels" if small else ""
 
 
 def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,11 @@ class StagedModel:
         What to call the network and its weights in tables.
     trained : bool
         False stamps "untrained" on everything made with it.
+    precision : {"bfloat16", "float32"}, optional
+        Of a fast copy (`stimuli_gen.fast.fast_model`): what its weights were cast to. Images, activations, logits and
+        gradients are float32 in any case. Not given for the exact network.
+    folded : frozenset of str
+        Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be stages.
     """
 
     network: nn.Module
@@ -54,6 +59,8 @@ class StagedModel:
     name: str
     weights: str
     trained: bool
+    precision: Literal["bfloat16", "float32"] | None = None
+    folded: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", dict(self.stages))
@@ -64,6 +71,11 @@ class StagedModel:
         for path in self.stages.values():
             if path != SOFTMAX and path not in modules:
                 raise unknown_name(f"module of {self.name}", path, modules)
+            if path in self.folded:
+                raise InputError(
+                    f"{self.name}: '{path}' of this fast copy contains the BatchNorm after it; "
+                    "choose stages before making the copy."
+                )
 
     @property
     def n_classes(self) -> int:
@@ -107,7 +119,8 @@ class StagedModel:
             [path, type(module).__name__, re.sub(" at 0x[0-9a-f]+", "", module.extra_repr())]
             for path, module in self.network.named_modules()
         ]
-        return digest(kinds, asdict(self.preprocessing), list(self.stages.items()), *weights)
+        fast = [] if self.precision is None else [f"fast, {self.precision}"]
+        return digest(kinds, asdict(self.preprocessing), list(self.stages.items()), *weights, *fast)
 
     def logits(self, images: Tensor) -> Tensor:
         """Run the network.
@@ -122,7 +135,8 @@ class StagedModel:
         Tensor
             (b, n_classes); differentiable with respect to the images.
         """
-        return self.network(self._normalized(images))
+        output = self.network(self._normalized(images))
+        return output.float() if self.precision == "bfloat16" else output
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Run the network and its softmax.
@@ -179,7 +193,11 @@ class StagedModel:
             except _Reached:
                 pass
             else:
+                if self.precision == "bfloat16":
+                    output = output.float()
                 recorded |= {one: output.softmax(dim=1) for one in order if self.stages[one] == SOFTMAX}
+        if self.precision == "bfloat16":
+            return {one: recorded[one].float() for one in stages}
         return {one: recorded[one] for one in stages}
 
     def _normalized(self, images: Tensor) -> Tensor:
@@ -190,7 +208,8 @@ class StagedModel:
             )
         mean = images.new_tensor(self.preprocessing.mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        normalized = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        return normalized.bfloat16() if self.precision == "bfloat16" else normalized
 
 
 def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool) -> None:

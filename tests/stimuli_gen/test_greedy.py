@@ -1,11 +1,15 @@
+import os
+import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from neurometamer.store import InputError, generator
-from stimuli_gen import confirm_saved, greedy_interference, predict, read_stimuli, stage_model, write_stimuli
+from stimuli_gen import confirm_saved, greedy, greedy_interference, predict, read_stimuli, stage_model, write_stimuli
+from stimuli_gen.journal import Journal
 from stimuli_gen.regular import Preprocessing
 
 IDS = ["camera", "motorcycle", "moon"]
@@ -107,6 +111,80 @@ def test_finished_images_are_kept_and_given_up_ones_explained(small, references,
     short = greedy_interference(small, references, **(options | {"max_tries": 3})).table
     assert (short["tries"] == 3).all() and not short["success"].any()
     assert short["why_not"].str.contains("after 3 steps, below 0.5").all()
+
+
+# -------------------------------------------------------------------------------------- stopped within an image
+
+
+@pytest.mark.parametrize("after", [1, 2, 30])
+def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(small, references, after, tmp_path):
+    options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
+    whole = greedy_interference(small, references, **options)
+    assert whole.table["tries"].max() > 30
+    heard = []
+
+    def press(seen):
+        heard.append(seen)
+        if seen.number == after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        greedy_interference(small, references, resume=tmp_path, watch=press, **options)
+    assert heard[-1].number == after and list(tmp_path.glob("*.state.h5"))
+    again = []
+    resumed = greedy_interference(small, references, resume=tmp_path, watch=again.append, **options)
+    assert resumed.digest == whole.digest
+    for one, tries in heard[-1].steps.items():
+        assert again[0].steps.get(one, tries + 1) == tries + 1  # goes on where it was
+    assert len(again) < whole.table["tries"].sum() and not list(tmp_path.glob("*.state.h5"))
+
+
+@pytest.mark.parametrize("harm", ["none", "cut"])
+def test_a_killed_search_goes_on_from_what_was_saved(small, references, harm, monkeypatch, tmp_path):
+    """Saved after every try here; a state that cannot be read is not used."""
+    options = {"seed": 5, "batch_size": 4, "target": "least_likely"}
+    whole = greedy_interference(small, references, **options)
+
+    class Killed(Exception):
+        pass
+
+    def kill(seen):
+        if seen.number == 12:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(greedy, "Journal", partial(Journal, every_s=0.0))
+        greedy_interference(small, references, resume=tmp_path, watch=kill, **options)
+    states = list(tmp_path.glob("*.state.h5"))
+    assert states
+    if harm == "cut":
+        for state in states:
+            state.write_bytes(state.read_bytes()[:500])
+    again = []
+    assert greedy_interference(small, references, resume=tmp_path, watch=again.append, **options).digest == whole.digest
+    assert set(again[0].steps.values()) == ({11} if harm == "none" else {0})  # eleven passes were saved
+
+
+def test_who_watches_sees_the_probability_rise_and_who_films_the_images(small, references, tmp_path):
+    passes, frames = [], []
+    options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
+    made = greedy_interference(
+        small, references, watch=passes.append, film=lambda *frame: frames.append(frame), **options
+    )
+    assert made.digest == greedy_interference(small, references, **options).digest
+    assert (passes[-1].done, passes[-1].total, passes[-1].number) == (3, 3, len(passes))
+    for row, one in enumerate(IDS):
+        tries = [seen.steps[one] for seen in passes if one in seen.steps]
+        losses = [seen.losses[one] for seen in passes if one in seen.losses]
+        assert tries == list(range(made.table["tries"][row] + 1))
+        assert (np.diff(losses) <= 0).all() and np.exp(-losses[-1]) == pytest.approx(
+            made.table["confidence_float"][row]
+        )
+        shown = {step: image for name, step, image in frames if name == one}
+        last = made.table["tries"][row]
+        assert set(shown) == {step for step in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if step < last} | {last}
+        np.testing.assert_array_equal(shown[0], references.images[row])
+        np.testing.assert_array_equal(shown[last], made.images[row])
 
 
 def test_probability_of_a_trained_network_only_rises(lite0, photographs):

@@ -1,0 +1,204 @@
+"""Show how an image came about: frames of a synthesis as an animated GIF.
+
+A GIF has at most 256 colors. All frames share one palette and none is dithered, so that a pixel that stays the same
+does not flicker. An animation is for looking at; numbers are read from the PNG and HDF5 files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.store import InputError, atomic_path, file_name
+from stimuli_gen.stimuli import read_png, to_8bit, write_png
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from stimuli_gen.descent import Film
+
+_SAMPLE = 2**18
+"""Pixels, evenly over all frames, from which the palette is chosen."""
+
+_LINE = 14
+"""Height of a caption in pixels."""
+
+
+def write_animation(
+    frames: np.ndarray | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+    *,
+    frame_ms: float = 80,
+    hold_ms: float = 1500,
+    captions: Sequence[str] | None = None,
+) -> Path:
+    """Write frames as a GIF that plays for ever, atomically.
+
+    Parameters
+    ----------
+    frames : ndarray or sequence of path-like
+        (n, 3, height, width) float in [0, 1], or PNG files of one size, in order.
+    path : path-like
+        GIF file.
+    frame_ms : float
+        How long a frame is shown, milliseconds; rounded to hundredths of a second, the unit of the format.
+    hold_ms : float
+        How long the first and the last frame are shown, milliseconds, so that the eye can compare them.
+    captions : sequence of str, optional
+        One line for each frame, written below it in black on white; what is wider than the image is cut off.
+
+    Returns
+    -------
+    Path
+        The file. Neighboring frames that are equal, captions included, become one that is shown as long as both.
+
+    Raises
+    ------
+    InputError
+        When there are no frames, they differ in size or leave [0, 1], captions are not one a frame, or a time is
+        not between 0.01 and 655 seconds.
+    """
+    from PIL import Image
+
+    levels = _levels(frames)
+    if captions is not None and len(captions) != len(levels):
+        raise InputError(f"{len(captions)} caption(s) for {len(levels)} frame(s); give one for each.")
+    for name, value in (("frame_ms", frame_ms), ("hold_ms", hold_ms)):
+        if not 10 <= value <= 655_350:
+            raise InputError(f"{name} must be between 10 and 655350 milliseconds, not {value}.")
+    palette = _palette(levels)
+    pictures = [_picture(one, None if captions is None else captions[row]) for row, one in enumerate(levels)]
+    drawn = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]
+    middle = [10 * round(frame_ms / 10)] * len(drawn)
+    middle[0] = middle[-1] = 10 * round(hold_ms / 10)
+    with atomic_path(path) as part:
+        drawn[0].save(part, format="GIF", save_all=True, append_images=drawn[1:], duration=middle, loop=0)
+    return Path(path)
+
+
+def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray:
+    """(n, height, width, 3) uint8."""
+    if not len(frames):
+        raise InputError("an animation needs at least one frame.")
+    if not isinstance(frames, np.ndarray):
+        images = [read_png(Path(one)) for one in frames]
+        for file, one in zip(frames, images, strict=True):
+            if one.shape != images[0].shape:
+                raise InputError(f"{file} is {one.shape[1:]} pixels, the first frame {images[0].shape[1:]}.")
+        frames = np.stack(images)
+    if frames.ndim != 4 or frames.shape[1] != 3:
+        raise InputError(f"frames must be (n, 3, height, width), not {frames.shape}.")
+    if not (frames.min() >= 0 and frames.max() <= 1):
+        raise InputError("frames leave [0, 1] or are not finite; clip them, or scale them by 1/255.")
+    return np.ascontiguousarray(to_8bit(frames).transpose(0, 2, 3, 1))
+
+
+def _palette(levels: np.ndarray) -> Image.Image:
+    """Choose 254 colors for all frames together; black and white are for the captions."""
+    from PIL import Image
+
+    pixels = levels.reshape(-1, 3)
+    pixels = pixels[:: -(-len(pixels) // _SAMPLE)]
+    chosen = Image.fromarray(np.ascontiguousarray(pixels[None])).quantize(254, method=Image.Quantize.MEDIANCUT)
+    colors = (chosen.getpalette() or [])[: 3 * 254]
+    holder = Image.new("P", (1, 1))
+    holder.putpalette([*colors, *[0] * (3 * 255 - len(colors)), 255, 255, 255])
+    return holder
+
+
+def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(levels)
+    if caption is None:
+        return image
+    sheet = Image.new("RGB", (image.width, image.height + _LINE), "white")
+    sheet.paste(image, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    draw.fontmode = "1"  # no grey edges: they would need colors of the palette
+    draw.text((2, image.height + 1), caption, "black", ImageFont.load_default())
+    return sheet
+
+
+# -------------------------------------------------------------------------------------------- films of a synthesis
+
+
+def frame_recorder(folder: str | os.PathLike[str]) -> Film:
+    """Make the ``film`` of a generator: it keeps each frame that it gets as a PNG.
+
+    Parameters
+    ----------
+    folder : path-like
+        Gets ``<id>/<step>.png``, the step with leading zeros. Each frame is written atomically. A run that goes on
+        adds to the frames that are there; one that begins an image anew (step 0) first removes those of that image.
+
+    Returns
+    -------
+    callable
+        (stimulus id, step, image (3, height, width) float in [0, 1]) → None.
+    """
+
+    def _keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
+        place = Path(folder) / file_name(stimulus_id)
+        if step == 0:
+            for old in _frames(place).values():
+                old.unlink()
+        write_png(place / f"{step:06d}.png", np.clip(image, 0, 1))
+
+    return _keep
+
+
+def animate_folder(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    losses: Mapping[str, Mapping[int, float]] | None = None,
+    **settings: Any,
+) -> dict[str, Path]:
+    """Write one animation for each image whose frames `frame_recorder` kept.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds ``<id>/<step>.png``.
+    out : path-like
+        Gets ``<id>.gif``.
+    losses : mapping of str to mapping of int to float, optional
+        Id → step → loss, for the captions; steps that are not in it are captioned without.
+    **settings : object
+        ``frame_ms`` and ``hold_ms`` of `write_animation`.
+
+    Returns
+    -------
+    dict of str to Path
+        Id → file, by name.
+
+    Raises
+    ------
+    InputError
+        When there are no frames, or one cannot be read.
+    """
+    source = Path(folder)
+    places = sorted(one for one in source.iterdir() if one.is_dir()) if source.is_dir() else []
+    films = {one.name: found for one in places if (found := _frames(one))}
+    if not films:
+        raise InputError(f"{folder} holds no frames (<id>/<step>.png); record some with frame_recorder.")
+    made = {}
+    for one, found in films.items():
+        known = (losses or {}).get(one, {})
+        captions = [f"step {step}" + (f", loss {known[step]:.4g}" if step in known else "") for step in found]
+        made[one] = write_animation(list(found.values()), Path(out) / f"{one}.gif", captions=captions, **settings)
+    return made
+
+
+def _frames(place: Path) -> dict[int, Path]:
+    """Step → file, by step."""
+    return {int(one.stem): one for one in sorted(place.glob("*.png"), key=_step) if one.stem.isdecimal()}
+
+
+def _step(file: Path) -> int:
+    return int(file.stem) if file.stem.isdecimal() else -1

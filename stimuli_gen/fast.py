@@ -1,0 +1,315 @@
+"""The same network, faster: folded BatchNorm and weights cast once to bfloat16.
+
+BatchNorm in evaluation is an affine map of each channel, so it is folded into the weights of the convolution before
+it (Jacob et al. 2018, section 3.2). Numbers differ from the exact network's: by float32 rounding when only folded, by
+about one part in a hundred in bfloat16, which keeps 8 bits of each number. So what was found with a fast network is
+finished and judged with the exact one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from neurometamer.store import InputError, unknown_name
+from stimuli_gen.staged import StagedModel
+
+_SAME = 1e-4
+"""Largest relative difference (L2) that counts as rounding of folded weights; measured: 1e-7 to 3e-6."""
+
+
+# ------------------------------------------------------------------------------------------------- this machine
+
+
+def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
+    """Say whether a device computes in bfloat16 itself, without emulation.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        Where the network is.
+
+    Returns
+    -------
+    supported : bool
+        True when its instructions include products of bfloat16 matrices.
+    told : str
+        Why, for the user. Taken from what the device says of itself; nothing is timed.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+            return True, "this GPU computes in bfloat16"
+        return False, "this GPU has no bfloat16 arithmetic"
+    if kind == "mps":
+        return _mps_support()
+    if kind != "cpu":
+        return False, f"bfloat16 on '{kind}' is not known"
+    for name, flag in _CPU_FLAGS.items():
+        if _cpu_has(flag):
+            return True, f"this CPU computes in bfloat16 ({name})"
+    return False, "this CPU has no bfloat16 arithmetic (neither AMX nor AVX512-BF16 nor ARM's BF16)"
+
+
+_CPU_FLAGS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "ARM BF16": "bf16"}
+_CPU_PROBES = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+
+
+def _cpu_has(flag: str) -> bool:
+    """Ask torch for a capability of the CPU; versions of torch differ in what they can say."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    probe = getattr(torch.cpu, _CPU_PROBES.get(flag, ""), lambda: False)
+    return bool(capabilities.get(flag, False)) or bool(probe())
+
+
+def _mps_support() -> tuple[bool, str]:
+    try:
+        one = torch.ones(1, 1, dtype=torch.bfloat16, device="mps")
+        works = bool((one @ one).item() == 1)
+    except (RuntimeError, TypeError):  # macOS before 14
+        works = False
+    return works, "this GPU computes in bfloat16" if works else "this GPU or this macOS has no bfloat16 arithmetic"
+
+
+def fast_notice(model: StagedModel) -> str:
+    """Say in one line what the fast mode does with a network on this machine.
+
+    Parameters
+    ----------
+    model : StagedModel
+        Made by `fast_model`, or an exact one of which a fast one would be made.
+
+    Returns
+    -------
+    str
+        Precision and why.
+    """
+    supported, told = bfloat16_support(model.device)
+    folded = f", {len(model.folded)} BatchNorms folded" if model.folded else ""
+    if model.precision == "bfloat16" or (model.precision is None and supported):
+        return f"bfloat16, finished in float32: {told}{folded}"
+    if supported:
+        told = f"{model.name} does not run in bfloat16, or float32 was asked for"
+    return f"float32: {told}{folded}"
+
+
+# --------------------------------------------------------------------------------------------------- the copy
+
+
+def fast_model(model: StagedModel, *, precision: Literal["bfloat16", "float32"] | None = None) -> StagedModel:
+    """Make a private copy of a network that computes nearly the same thing faster.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The exact network; it is not touched.
+    precision : {"bfloat16", "float32"}, optional
+        Of weights and activations inside the network. By default bfloat16 where the device computes in it and the
+        network runs in it, else float32. Images, logits, activations and gradients are float32 in any case.
+
+    Returns
+    -------
+    StagedModel
+        Same stages and paths. BatchNorm is folded into convolutions (float32 rounding, checked on an image; where it
+        is not the same within 1e-4, nothing is folded). A convolution that is a stage is not folded, and one that was
+        folded cannot be made a stage later. Its digest differs from the exact network's.
+
+    Raises
+    ------
+    InputError
+        When the precision is unknown, or bfloat16 is asked for and the network does not run in it.
+    """
+    if precision not in (None, "bfloat16", "float32"):
+        raise unknown_name("precision", str(precision), ["bfloat16", "float32"])
+    if model.precision is not None:
+        raise InputError(f"{model.name} is a fast copy already; make one of the exact network.")
+    fast = replace(_folded(model), precision="float32")
+    wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
+    if wanted == "float32":
+        return fast
+    halved = replace(fast, network=copy.deepcopy(fast.network).to(torch.bfloat16), precision="bfloat16")
+    try:
+        image = _test_image(model).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
+        works, why = bool(torch.isfinite(gradient).all()), "its gradient is not finite"
+    except RuntimeError as error:  # an operation that has no bfloat16 kernel, or a constant in float32
+        works, why = False, str(error).splitlines()[0]
+    if works:
+        return halved
+    if precision == "bfloat16":
+        raise InputError(f"{model.name} does not run in bfloat16 ({why}); use precision float32.")
+    return fast
+
+
+def _test_image(model: StagedModel) -> Tensor:
+    """One image of noise, always the same; torch's random numbers are not touched."""
+    noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
+    return torch.from_numpy(noise).to(model.device)
+
+
+# --------------------------------------------------------------------------------------------------------- modes
+
+MODES = ("exact", "fast")
+
+
+def draft_model(model: StagedModel, mode: str) -> StagedModel | None:
+    """Find the network that is followed first.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The exact network.
+    mode : {"exact", "fast"}
+        ``exact``: the network itself, at every step. ``fast``: its fast copy (see `fast_model`) until the copy is
+        content or the last tenth of the steps begins, then the network itself, which alone says what is finished.
+
+    Returns
+    -------
+    StagedModel or None
+        None in the exact mode.
+
+    Raises
+    ------
+    InputError
+        When the mode is unknown.
+    """
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    return None if mode == "exact" else fast_model(model)
+
+
+# ----------------------------------------------------------------------------------------------------- folding
+
+
+@dataclass
+class _Pair:
+    """A convolution and the BatchNorm that alone sees its output."""
+
+    convolution: str
+    norm: str
+    weight: Tensor
+    bias: Tensor
+    node: Any
+    """The convolution's place in the graph of gradients; the norm must be the only one that uses it."""
+
+
+def _folded(model: StagedModel) -> StagedModel:
+    """Copy the network with its BatchNorms folded, or as it is where the copy does not compute the same."""
+    private = replace(model, network=copy.deepcopy(model.network))
+    image = _test_image(model)
+    pairs = [one for one in _pairs(private, image) if one.convolution not in model.stages.values()]
+    if not pairs:
+        return private
+    for pair in pairs:
+        convolution = private.network.get_submodule(pair.convolution)
+        for name, value in (("weight", pair.weight), ("bias", pair.bias)):
+            convolution.register_parameter(name, nn.Parameter(value, requires_grad=False))
+        parent, _, name = pair.norm.rpartition(".")
+        setattr(private.network.get_submodule(parent), name, _what_is_left(private.network.get_submodule(pair.norm)))
+    folded = replace(private, folded=frozenset(one.convolution for one in pairs))
+    return folded if _compute_the_same(model, folded, image) else replace(model, network=copy.deepcopy(model.network))
+
+
+def _compute_the_same(model: StagedModel, folded: StagedModel, image: Tensor) -> bool:
+    stages = list(model.stages)
+    with torch.no_grad():
+        expected = [model.logits(image), *model.activations(image, stages).values()]
+        found = [folded.logits(image), *folded.activations(image, stages).values()]
+    return all(_near(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def _near(expected: Tensor, found: Tensor) -> bool:
+    off = torch.linalg.vector_norm((found - expected).flatten())
+    return bool(off <= _SAME * torch.linalg.vector_norm(expected.flatten()))
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Tell whether a module is a BatchNorm of which the rest is known; other subclasses are left alone."""
+    kind = type(module)
+    known = kind is nn.BatchNorm2d or (kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."))
+    return known and getattr(module, "running_mean", None) is not None
+
+
+def _what_is_left(norm: nn.Module) -> nn.Module:
+    """Fill a folded BatchNorm's place, so that its path stays valid: timm's has an activation inside."""
+    if type(norm) is nn.BatchNorm2d:
+        return nn.Identity()
+    return nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)).eval()  # type: ignore[arg-type]
+
+
+def _untouched(module: nn.Module) -> bool:
+    """Tell whether a module's weights are what they look like: no hooks and no parametrization (spectral norm …)."""
+    return not (module._forward_hooks or module._forward_pre_hooks or parametrize.is_parametrized(module))
+
+
+def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
+    """Find convolutions whose output goes to one BatchNorm and nowhere else, in one forward pass."""
+    modules = {path: one for path, one in model.network.named_modules() if path and _untouched(one)}
+    outputs: dict[int, tuple[str, Tensor, Tensor, int]] = {}
+    runs: Counter[str] = Counter()
+    found: list[_Pair] = []
+
+    def _after_convolution(module: nn.Conv2d, given: Any, output: Tensor, *, path: str) -> None:
+        runs[path] += 1
+        outputs[id(output)] = (path, given[0].detach().clone(), output, output._version)
+
+    def _before_norm(module: nn.BatchNorm2d, given: Any, *, path: str) -> None:
+        runs[path] += 1
+        convolution, before, output, version = outputs.get(id(given[0]), ("", image, image, 0))
+        if output is given[0] and output._version == version:
+            pair = _fold(modules[convolution], module, before, output)
+            if pair is not None:
+                found.append(_Pair(convolution, path, *pair, output.grad_fn))
+
+    with ExitStack() as hooks:
+        for path, module in modules.items():
+            if isinstance(module, nn.Conv2d):
+                after = partial(_after_convolution, path=path)
+                hooks.callback(module.register_forward_hook(after).remove)
+            elif _is_norm(module):
+                hooks.callback(module.register_forward_pre_hook(partial(_before_norm, path=path)).remove)
+        logits = model.logits(image.clone().requires_grad_(True))
+    users = Counter(node for one in _graph(logits.grad_fn) for node, _ in one.next_functions)
+    return [one for one in found if runs[one.convolution] == runs[one.norm] == users[one.node] == 1]
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, before: Tensor, output: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Fold one pair; nothing where the convolution does more with its weights than to convolve (weight norm …)."""
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        return None
+    gain, shift = (None if one is None else one.detach().cpu().double() for one in (norm.weight, norm.bias))
+    bias = None if convolution.bias is None else convolution.bias.cpu().double()
+    folded = fuse_conv_bn_weights(
+        convolution.weight.cpu().double(), bias, mean.cpu().double(), variance.cpu().double(), norm.eps, gain, shift
+    )
+    weight, bias = (one.detach().to(convolution.weight) for one in folded)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    probe = copy.copy(convolution)  # shares all but its table of parameters
+    probe._parameters = {"weight": nn.Parameter(weight, False), "bias": nn.Parameter(bias, False)}
+    with torch.no_grad():
+        expected = nn.functional.batch_norm(output, mean, variance, norm.weight, norm.bias, False, 0.0, norm.eps)
+        return (weight, bias) if _near(expected, probe.forward(before)) else None
+
+
+def _graph(root: Any) -> Iterator[Any]:
+    """Walk the graph of gradients, each node once."""
+    seen, waiting = {root}, [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for other, _ in node.next_functions:
+            if other is not None and other not in seen:
+                seen.add(other)
+                waiting.append(other)
