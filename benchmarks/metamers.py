@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bars import NotAvailable, Row, Setup
-from benchmarks.hardware import share_of_peak, step_flops
+from benchmarks.hardware import matmul_peak, share_of_peak, step_flops
 from benchmarks.networks import (
     DESCENT_ONLY,
     Normalized,
@@ -171,6 +171,10 @@ def _rows(name: str, model: StagedModel, times: dict[str, Times], errors: dict[s
         )
     for case, bound in (("exact", 0.85), ("fast", 0.35)):
         if case in times and "plenoptic" in times:
+            kind = precision(case, model)
+            least = flops / matmul_peak(kind) / times["plenoptic"].cpu
+            note = f"all operations at the speed of {kind} matrix products; no code can go far below"
+            rows.append(Row(what=f"{name}: this machine's limit for {case} / plenoptic", value=least, note=note))
             rows.append(_against(f"{name}: {case} / plenoptic", case, "plenoptic", times, errors, bound))
         if case in times:
             rows.append(_against(f"{name}: {case} / by hand", case, "by hand", times, errors, None))
