@@ -5,7 +5,7 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 # Each stamp is newer than pyproject.toml when that set of packages is installed, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml
@@ -17,6 +17,14 @@ $(VENV)/.test: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $(VENV)/.demo $@
+
+# Peers live in an environment of their own. torchattacks asks for requests ~= 2.25, which nothing here can have and it
+# needs only to download weights: so it goes in without its dependencies.
+.venv-bench/.bench: pyproject.toml
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --editable '.[bench]'
+	.venv-bench/bin/python -m pip install --quiet --no-deps 'torchattacks>=3.5'
+	touch $@
 
 demo: $(VENV)/.demo  ## set up and run the main job: photographs to report
 	$(BIN)/neurometamer demo --out $(OUT)
@@ -31,5 +39,8 @@ lint: $(VENV)/.test  ## format, style, types, import contracts, docstrings
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $$(git ls-files 'neurometamer/*.py' 'stimuli_gen/*.py' 'fmri/*.py')
 
+bench: .venv-bench/.bench  ## measure the bars beside the peers, up to 25 minutes; BARS=P1,P2 for some
+	.venv-bench/bin/python -m benchmarks $(if $(BARS),--only $(BARS))
+
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) .venv-bench $(OUT)

@@ -1,0 +1,36 @@
+"""All bars by name, in the order of the results page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from benchmarks.bars import Bar, Row, Setup
+
+
+def _later(module: str, function: str) -> Callable[[Setup], Sequence[Row]]:
+    """Import a topic when it is measured."""
+    return lambda setup: getattr(import_module(f"benchmarks.{module}"), function)(setup)
+
+
+BARS: Mapping[str, Bar] = {
+    "P1": Bar(title="metamers, AlexNet, batch 8, against plenoptic", run=_later("metamers", "compare_with_plenoptic")),
+    "P2": Bar(
+        title="PGD through the whole network, against foolbox and torchattacks",
+        run=_later("attacks", "compare_attacks"),
+    ),
+    "P3": Bar(
+        title="the double forward pass of the published code, ResNet-50 layer1",
+        run=_later("metamers", "compare_with_double_forward"),
+    ),
+    "P4": Bar(title="memory of an ensemble of four ResNet-50", run=_later("memory", "compare_ensemble")),
+    "P5": Bar(title="successes that hold when the PNG is read back", run=_later("saved_files", "read_back")),
+    "P6": Bar(title="an image alone, in a batch, in another order", run=_later("companions", "compare_companions")),
+    "P7": Bar(title="killed and resumed", run=_later("interruption", "interrupt")),
+    "P8": Bar(title="work saved by dropping finished images", run=_later("finished_images", "count_work")),
+    "peak": Bar(title="this machine's measured matrix-product peak", run=_later("hardware", "measure_peak")),
+    "fewer_steps": Bar(title="metamers at equal CPU budget", run=_later("fewer_steps", "compare_recipes")),
+    "ensemble": Bar(
+        title="metamers of one network and of two, judged by a third", run=_later("ensemble", "judge_by_a_third")
+    ),
+}

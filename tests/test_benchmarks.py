@@ -1,0 +1,64 @@
+"""The benchmarks run where no peer is installed, and write what they say they write."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Import the benchmarks from the checkout, with the peers hidden."""
+    monkeypatch.syspath_prepend(ROOT)
+    for peer in ("plenoptic", "foolbox", "torchattacks"):
+        monkeypatch.setitem(sys.modules, peer, None)
+    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("TQDM_DISABLE", "1")):
+        monkeypatch.setenv(name, value)
+    return importlib.import_module("benchmarks.__main__")
+
+
+def test_a_bar_is_measured_and_written_as_json_and_markdown(benchmarks, tmp_path, capsys):
+    assert benchmarks.main(["--only", "P6", "--quick", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results" / "P6.json").read_text(encoding="utf-8"))
+    exact = [row for row in found["rows"] if ", exact: " in row["what"]]
+    assert found["quick"] is True
+    assert len(exact) == 14  # seven generators, alone and shuffled
+    assert [row["what"] for row in exact if row["value"] != 0] == []
+    assert all(row["met"] for row in exact)
+    assert all("changed by up to 0.00" not in row["note"] for row in exact)  # something was made
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "| P6 |" in page and exact[0]["what"] in page and "torch" in page
+    assert "P6" in capsys.readouterr().out
+
+
+def test_a_time_counts_only_for_images_as_good(benchmarks):
+    metamers, timing = importlib.import_module("benchmarks.metamers"), importlib.import_module("benchmarks.timing")
+    times = {
+        name: timing.Times(cpu=cpu, wall=cpu, whole_cpu=cpu, result=None)
+        for name, cpu in (("ours", 1.0), ("peer", 2.0))
+    }
+    row = metamers._against("x", "ours", "peer", times, {"ours": 0.100, "peer": 0.098}, 0.85)
+    assert (row.value, row.met) == (0.5, True)
+    row = metamers._against("x", "ours", "peer", times, {"ours": 0.110, "peer": 0.098}, 0.85)
+    assert (row.value, row.met) == (None, None) and "does not count" in row.note
+
+
+def test_a_missing_peer_is_told_and_a_bound_is_judged(benchmarks):
+    bars, networks = importlib.import_module("benchmarks.bars"), importlib.import_module("benchmarks.networks")
+    with pytest.raises(bars.NotAvailable, match="plenoptic is not installed"):
+        networks.peer(lambda: importlib.import_module("plenoptic"), "plenoptic")
+    assert bars.Row(what="x", value=0.9, sense="<=", bound=0.85).verdict == "MISSED (1.06 of the bound)"
+    assert bars.Row(what="x", value=100.0, sense=">=", bound=100.0).met
+
+
+def test_an_unknown_bar_is_refused(benchmarks, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        benchmarks.main(["--only", "P99", "--out", str(tmp_path)])
+    assert "P99" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
