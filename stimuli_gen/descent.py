@@ -307,7 +307,8 @@ class _Seen:
 def _look(plan: _Plan, chunk: Chunk) -> _Seen:
     drafting, context = chunk.drafting(), chunk.told()
     loss, score, gradient = plan.aims.evaluate(chunk.images, context, chunk.steps, drafting)
-    chunk.remember(score, drafting)
+    if plan.keep == "best":
+        chunk.remember(score, drafting)
     losses = loss.tolist()
     _check_finite(chunk, losses)
     return _Seen(losses=losses, gradient=gradient, finished=_finished(plan, chunk, score, drafting, context))

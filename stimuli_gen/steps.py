@@ -83,11 +83,11 @@ def _adam(here: Situation, state: State) -> Tensor:
     first, second = 0.9, 0.999
     for name in ("mean", "square"):
         state.setdefault(name, torch.zeros_like(here.direction))
-    state["mean"] = first * state["mean"] + (1 - first) * here.direction
-    state["square"] = second * state["square"] + (1 - second) * here.direction.square()
-    mean = state["mean"] / per_image([1 - first ** (n + 1) for n in here.steps], here.direction)
-    square = state["square"] / per_image([1 - second ** (n + 1) for n in here.steps], here.direction)
-    return here.length * (mean / (square.sqrt() + 1e-8))
+    mean = state["mean"].mul_(first).add_(here.direction, alpha=1 - first)  # in place: memory is what takes the time
+    square = state["square"].mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
+    spread = per_image([(1 - second ** (n + 1)) ** -0.5 for n in here.steps], here.direction)
+    length = per_image([1 / (1 - first ** (n + 1)) for n in here.steps], here.direction) * here.length
+    return square.sqrt().mul_(spread).add_(1e-8).reciprocal_().mul_(mean).mul_(length)
 
 
 LBFGS_MEMORY = 10
