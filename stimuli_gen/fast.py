@@ -138,7 +138,7 @@ def fast_model(model: StagedModel, *, precision: Literal["bfloat16", "float32"] 
     wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
     if wanted == "float32":
         return fast
-    halved = replace(fast, network=copy.deepcopy(fast.network).to(torch.bfloat16), precision="bfloat16")
+    halved = replace(fast, network=_halved(fast), precision="bfloat16")
     try:
         image = _test_image(model).requires_grad_(True)
         (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
@@ -150,6 +150,19 @@ def fast_model(model: StagedModel, *, precision: Literal["bfloat16", "float32"] 
     if precision == "bfloat16":
         raise InputError(f"{model.name} does not run in bfloat16 ({why}); use precision float32.")
     return fast
+
+
+def _halved(model: StagedModel) -> nn.Module:
+    """Copy the network in bfloat16, except, on a CPU, for what is slower in it."""
+    network = copy.deepcopy(model.network).to(torch.bfloat16)
+    for path, module in network.named_modules():
+        # measured forward and backward, 4 images: 58 ms in bfloat16, 6.5 ms in float32 (96 channels, 3 x 3, stride 2)
+        depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and max(module.stride) > 1
+        if depthwise and model.device.type == "cpu":
+            module.float().load_state_dict(model.network.get_submodule(path).state_dict())
+            module.register_forward_pre_hook(lambda _, given: (given[0].float(), *given[1:]))
+            module.register_forward_hook(lambda _, __, output: output.bfloat16())
+    return network
 
 
 def _test_image(model: StagedModel) -> Tensor:
