@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurometamer.cli_behavior import behavior_app
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -34,6 +36,7 @@ fmri_app = typer.Typer(no_args_is_help=True, help="BOLD files in, patterns out."
 app.add_typer(stimuli_app, name="stimuli")
 app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
+app.add_typer(behavior_app, name="behavior")
 
 
 class Device(StrEnum):
@@ -47,7 +50,7 @@ class Device(StrEnum):
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on", "--levels", "--null",
+    "--select-on", "--levels", "--null", "--column", "--contrast",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
