@@ -158,7 +158,7 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        True categories down, answers across; gray where a category was not shown.
+        True categories down, answers across; empty where a category was not shown.
 
     Raises
     ------
@@ -172,38 +172,38 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     side = 3.4 if large else 1.35
     listed = "" if large else f"Order in both directions: {', '.join(categories)}"
     note = join_note("Share of the trials of each true category (down) that got each answer (across)", listed)
+    # All matrices are tiles of one image: an axes each would take a minute to arrange.
+    size, gap = len(categories), 0 if large else 2
+    shares = _tiles(table, models, stages, categories, gap)
+    centers = [[k * (size + gap) + (size - 1) / 2 for k in range(len(names))] for names in (models, stages)]
     with figure_style():
-        figure = new_figure(max(side * len(stages) + 1.4, 5.2), (side + 0.25) * len(models) + 0.6, stamp, note)
-        grid = figure.subplots(len(models), len(stages), squeeze=False)
-        image: Any = None
-        for i, model in enumerate(models):
-            for j, stage in enumerate(stages):
-                own = table[(table["model"].astype(str) == model) & (table["stage"].astype(str) == stage)]
-                image = _draw_matrix(grid[i][j], own, categories) or image
-                if i == 0:
-                    grid[i][j].set_title(clip_name(stage, 16), fontsize=8.5, parse_math=False)
-                if large:
-                    _name_categories(grid[i][j], categories)
-            grid[i][0].set_ylabel(clip_name(model, 20), fontsize=8, parse_math=False)
-        figure.colorbar(image, ax=grid.ravel().tolist(), aspect=30, pad=0.02).set_label("share of trials")
+        figure = new_figure(max(side * len(stages) + 1.8, 5.2), side * len(models) + 0.6, stamp, note)
+        axes = figure.subplots()
+        axes.spines[:].set_visible(False)
+        drawn = axes.imshow(shares, cmap=SHARE_COLORMAP, vmin=0, vmax=1, interpolation="nearest")
+        axes.set_xticks(centers[1], [clip_name(one, 16) for one in stages], parse_math=False)
+        axes.set_yticks(centers[0], [clip_name(one, 20) for one in models], parse_math=False)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        if large:
+            axes.set_title(f"{models[0]}, {stages[0]}", parse_math=False)
+            axes.set_xticks(range(size), categories, rotation=90, fontsize=7)
+            axes.set_yticks(range(size), categories, fontsize=7)
+        figure.colorbar(drawn, ax=axes, aspect=30, pad=0.02).set_label("share of trials")
         return figure
 
 
-def _draw_matrix(axes: Axes, own: pd.DataFrame, categories: Sequence[str]) -> Any:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_facecolor("#d9d9d9")
-    axes.spines[:].set_visible(False)
-    if own.empty:
-        return None
-    names = list(categories)
-    shares = own.pivot(index="truth", columns="response", values="share").reindex(index=names, columns=names)
-    return axes.imshow(shares.to_numpy(dtype=float), cmap=SHARE_COLORMAP, vmin=0, vmax=1, interpolation="nearest")
-
-
-def _name_categories(axes: Axes, categories: Sequence[str]) -> None:
-    axes.set_xticks(range(len(categories)), categories, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(categories)), categories, fontsize=7)
+def _tiles(
+    table: pd.DataFrame, models: Sequence[str], stages: Sequence[str], categories: Sequence[str], gap: int
+) -> np.ma.MaskedArray:
+    """Put matrices side by side with empty rows and columns between; what was not shown is empty too."""
+    size, names = len(categories), list(categories)
+    step = size + gap
+    out = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
+    for (model, stage), own in table.groupby(["model", "stage"], sort=False):
+        wide = own.pivot(index="truth", columns="response", values="share").reindex(index=names, columns=names)
+        top, left = step * models.index(str(model)), step * stages.index(str(stage))
+        out[top : top + size, left : left + size] = wide.to_numpy(dtype=float)
+    return np.ma.masked_invalid(out)
 
 
 def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", stamp: str = "") -> Figure:

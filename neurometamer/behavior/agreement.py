@@ -13,6 +13,7 @@ PAIR_COLUMNS = (
     "observed", "expected", "kappa",
 )  # fmt: skip
 EVERYWHERE = "all stages"
+COUNTS = ("n", "right", "same", "chance")
 
 
 def kappa(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -82,9 +83,9 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
     out = []
     for model, own in rows.assign(name=names).groupby("model", sort=False):
         everybody = list(dict.fromkeys(own["name"]))
-        counts = {stage: _count_pairs(part, everybody) for stage, part in own.groupby("stage", sort=False)}
-        whole = {key: sum(one[key] for one in counts.values()) for key in next(iter(counts.values()))}
-        for stage, one in {**counts, EVERYWHERE: whole}.items():
+        counts = {str(stage): _count_pairs(part, everybody) for stage, part in own.groupby("stage", sort=False)}
+        counts[EVERYWHERE] = {key: np.sum([one[key] for one in counts.values()], axis=0) for key in COUNTS}
+        for stage, one in counts.items():
             made = _pair_rows(one, everybody, min_common, within_stages=stage == EVERYWHERE)
             out.append(made.assign(model=str(model), stage=str(stage)))
     return pd.concat(out, ignore_index=True).reindex(columns=list(PAIR_COLUMNS))
@@ -171,7 +172,8 @@ def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
     Notes
     -----
     Feather et al. (2023) plot the mean over all other networks against people, one point a model and stage; stages
-    that are photographs are points too. Points of one model are not independent, so no p value is given.
+    that are photographs are points too, once for each model. Points of one model are not independent, so no p value
+    is given.
     """
     keys = ["model", "stage"]
     human = curves[curves["observer"] == "human"][[*keys, "proportion"]]

@@ -38,6 +38,7 @@ from neurometamer.behavior.curves import (
 from neurometamer.behavior.page import write_page
 from neurometamer.behavior.trials import (
     EXCLUSION_COLUMNS,
+    NATURAL,
     Screening,
     check_proportions,
     has_trials,
@@ -227,9 +228,10 @@ def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     )  # fmt: skip
     work.notes += screened.notes
     work.tables["screening"], work.tables["exclusions"] = screened.participants, screened.exclusions
+    rows = model_rows(screened.trials)
+    rows = select_cells(rows, settings.models, settings.stages or _stage_order(rows))
     if not settings.stages:
-        work.notes.append("stages are in the order in which the table first names them; --stages sets another")
-    rows = select_cells(model_rows(screened.trials), settings.models, settings.stages)
+        work.notes.append("stages are in the order in which the tables first name them; --stages sets another")
     cells = trial_cells(rows)
     curves = recognition_curves(cells, sem=settings.sem)
     if settings.bootstrap:
@@ -241,6 +243,12 @@ def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     paired, absent = cells_on_same_images(rows)
     work.notes += [f"networks lack answers to {absent} images that people saw"] if absent else []
     return cells, paired
+
+
+def _stage_order(rows: pd.DataFrame) -> list[str]:
+    """Photographs, then the order of the networks' rows: people see the stages shuffled."""
+    parts = [rows[rows["stage"] == NATURAL], rows[rows["observer"] == "network"], rows]
+    return list(dict.fromkeys(pd.concat(parts)["stage"]))
 
 
 def _describe_agreement(work: _Work, rows: pd.DataFrame, curves: pd.DataFrame) -> None:

@@ -203,7 +203,10 @@ def repeated_anova(profiles: Profiles, *, analysis: str = "", observer: str = "h
     options: dict[str, Any] = {"dv": "proportion", "subject": "participant", "effsize": "np2", "detailed": True}
     with _pingouin() as pingouin:
         factor = within if len(within) > 1 else within[0]
-        made = pingouin.rm_anova(data=_long(profiles), within=factor, correction=True, **options)
+        try:
+            made = pingouin.rm_anova(data=_long(profiles), within=factor, correction=True, **options)
+        except ZeroDivisionError:  # its test of sphericity, for an effect of two degrees of freedom in two people
+            raise InputError(f"{analysis}: pingouin cannot analyze this design with {n} people; add a third.") from None
     if len(within) == 1:
         made = made.rename(columns={"DF": "DF1"}).assign(DF2=made["DF"].iloc[-1]).iloc[:1]
     models = name_models(profiles.models)
