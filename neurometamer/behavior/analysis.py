@@ -167,9 +167,13 @@ def analyze_recognition(
     for name, part in work.tables.items():
         write_table(Path(out) / f"{name}.csv", part)
     told = {**recipe, "notes": work.notes, "tables": {name: digest(part) for name, part in work.tables.items()}}
-    page = write_page(Path(out), work.tables, told)
+    page = write_page(Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else "")
     write_json(Path(out) / "provenance.json", {**told, "finished": True})
     return page
+
+
+def _simulated(table: pd.DataFrame) -> bool:
+    return "data" in table.columns and bool((table["data"] == "simulated").any())
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -89,7 +89,7 @@ class Grid:
     file: str = ""
 
 
-def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any]) -> Path:
+def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = "") -> Path:
     """Draw the figures and write the page.
 
     Parameters
@@ -100,6 +100,8 @@ def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[s
         As `neurometamer.behavior.analyze_recognition` writes them.
     told : mapping
         Provenance: settings, notes, versions, digests.
+    stamp : str
+        What every figure and the page must say, of simulated observers for example; empty for nothing.
 
     Returns
     -------
@@ -119,8 +121,9 @@ def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[s
     page = environment.get_template("behavior.html").render(
         version=str(told.get("versions", {}).get("neurometamer", "")),
         lead=_lead(tables),
+        stamp=stamp,
         answers=_answers(tables),
-        pictures=_pictures(folder, tables, told),
+        pictures=_pictures(folder, tables, told, stamp),
         absent=[text for name, text in ABSENT.items() if name not in tables],
         grids=shown,
         notes=[str(note) for note in told.get("notes", ())],
@@ -241,31 +244,31 @@ def _picture(folder: Path, name: str, figure: Figure, caption: str, alt: str, *,
     return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width)
 
 
-def _pictures(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any]) -> list[Picture]:
+def _pictures(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str) -> list[Picture]:
     curves = tables["curves"]
     chance = 1 / len(told["settings"]["categories"])
     out = []
     if curves["model"].nunique() > 1:
-        figure = draw.recognition_lines(curves, panels="observer", chance=chance)
+        figure = draw.recognition_lines(curves, panels="observer", chance=chance, stamp=stamp)
         text = "Recognition of each model's images over stages, one panel an observer."
         out.append(_picture(folder, "curves_by_observer", figure, text, _spoken(curves)))
-    figure = draw.recognition_lines(curves, panels="model", chance=chance)
+    figure = draw.recognition_lines(curves, panels="model", chance=chance, stamp=stamp)
     text = "Recognition over stages, one panel a model, one line an observer."
     out.append(_picture(folder, "curves_by_model", figure, text, _spoken(curves)))
     if "error_consistency" in tables and tables["error_consistency"]["kappa"].notna().any():
-        figure = draw.consistency_lines(tables["error_consistency"])
+        figure = draw.consistency_lines(tables["error_consistency"], stamp=stamp)
         text = "Do observers err on the same images? Error consistency over stages, one panel a model."
         alt = "Lines of error consistency; the values are in error_consistency.csv."
         out.append(_picture(folder, "error_consistency", figure, text, alt))
     if "human_network" in tables and (tables["human_network"]["n_points"] > 0).any():
-        figure = draw.curve_scatter(curves)
+        figure = draw.curve_scatter(curves, stamp=stamp)
         text = "People against networks that the images were not made for."
         alt = "Scatter of proportions correct; the values are in curves.csv."
         out.append(_picture(folder, "people_and_networks", figure, text, alt))
-    return out + _confusion_pictures(folder, tables.get("confusion", pd.DataFrame()))
+    return out + _confusion_pictures(folder, tables.get("confusion", pd.DataFrame()), stamp)
 
 
-def _confusion_pictures(folder: Path, table: pd.DataFrame) -> list[Picture]:
+def _confusion_pictures(folder: Path, table: pd.DataFrame, stamp: str) -> list[Picture]:
     out: list[Picture] = []
     if table.empty:
         return out
@@ -275,7 +278,7 @@ def _confusion_pictures(folder: Path, table: pd.DataFrame) -> list[Picture]:
         who = "people" if kind == "human" else str(network)
         text = f"Answers of {who} to each true category, at each model and stage."
         alt = f"Confusion matrices of {who}; the values are in confusion.csv."
-        figure = draw.confusion_matrices(own)
+        figure = draw.confusion_matrices(own, stamp=stamp)
         out.append(_picture(folder, f"confusion_{place}", figure, text, alt, raster=True))
     return out
 

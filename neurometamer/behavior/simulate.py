@@ -55,7 +55,8 @@ def simulate_recognition(
     Returns
     -------
     pandas.DataFrame
-        Columns participant, observer, phase, stimulus, reference_id, condition, model, stage, truth, response, rt (ms).
+        Columns participant, observer, phase, stimulus, reference_id, condition, model, stage, truth, response, rt (ms)
+        and data, which is ``"simulated"``: figures and page then say so.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def simulate_recognition(
             right = np.sqrt(shared) * hard[:, k] + np.sqrt(1 - shared) * noise < wanted
             rows = _rows(images, [conditions[k]] * n_images, right, 0.0, random, categories)
             parts.append(rows.assign(participant=name, observer="network", rt=np.nan))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).assign(data="simulated")
 
 
 def _flat(curves: Curves) -> list[tuple[str, str, float]]:

@@ -30,6 +30,7 @@ ROLES: Mapping[str, str] = {
     "observer": "human or network; human where there is no such column",
     "reference_id": "the photograph an image was made from; the stimulus where there is no such column",
     "proportion": "share of correct answers, 0 to 1, of a table of proportions",
+    "data": "simulated, where the observers are; figures and page then say so",
 }
 """What a column can stand for. A file's column of another name is given a role by ``columns={role: name}``."""
 

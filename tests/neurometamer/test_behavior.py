@@ -610,6 +610,7 @@ def test_the_page_is_self_contained_and_says_what_the_tables_say(analyzed):
     assert page.count("<figure") == len(list((analyzed / "figures").glob("*.svg"))) == 7
     anova = pd.read_csv(analyzed / "anova.csv").query("models == 'standard vs robust' and source == 'model'").iloc[0]
     assert f"F(1, 9) = {anova['F']:.3f}, η²p = {anova['eta2_p']:.3f}" in page
+    assert "Simulated observers:" in page
     assert "screening accuracy" in page and "careless_0" in page and "p ≤ 1/201" in page
     assert all(image.strip() for image in re.findall(r'alt="([^"]*)"', page))
 
