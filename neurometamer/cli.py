@@ -50,7 +50,7 @@ class Device(StrEnum):
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on", "--levels", "--null", "--column", "--contrast",
+    "--select-on", "--levels", "--null", "--column", "--contrast", "--where",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 

@@ -18,6 +18,7 @@ def behavior_analyze(
     column: Annotated[
         list[str], typer.Option(help="ROLE=NAME, for a column of another name, e.g. participant=subject.")
     ] = [],  # noqa: B006
+    where: Annotated[list[str], typer.Option(help="COLUMN=VALUE: only rows with this value, e.g. experiment=E3.")] = [],  # noqa: B006
     models: Annotated[str, typer.Option(help="Models between commas, in this order; all when not given.")] = "",
     stages: Annotated[list[str], typer.Option(help="Stages, in this order; all when not given.")] = [],  # noqa: B006
     contrast: Annotated[list[str], typer.Option(help="A:B, two models to compare; all pairs when not given.")] = [],  # noqa: B006
@@ -53,6 +54,7 @@ def behavior_analyze(
     )  # fmt: skip
     settings = AnalysisSettings(
         columns=dict(_pairs(column, "--column", "=", "ROLE=NAME")),
+        where=dict(_pairs(where, "--where", "=", "COLUMN=VALUE")),
         models=_names(models),
         stages=stages,
         contrasts=_pairs(contrast, "--contrast", ":", "A:B"),

@@ -68,6 +68,8 @@ class AnalysisSettings:
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Role to column, see `neurometamer.behavior.trials.ROLES`."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Column to the value that its rows must have; other rows are not read."""
     models: Sequence[str] = ()
     """Models to analyze, in this order; all when empty."""
     stages: Sequence[str] = ()
@@ -154,7 +156,7 @@ def analyze_recognition(
     """
     settings = settings or AnalysisSettings()
     files = [Path(one) for one in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    table = read_recognition(files, settings.columns)
+    table = read_recognition(files, settings.columns, settings.where)
     work = _Work(settings=settings)
     cells, paired = _collect(work, table)
     _need_observers(work, cells)

@@ -30,6 +30,7 @@ ROLES: Mapping[str, str] = {
     "observer": "human or network; human where there is no such column",
     "reference_id": "the photograph an image was made from; the stimulus where there is no such column",
     "proportion": "share of correct answers, 0 to 1, of a table of proportions",
+    "experiment": "which experiment; the same name in another experiment is another person",
     "data": "simulated, where the observers are; figures and page then say so",
 }
 """What a column can stand for. A file's column of another name is given a role by ``columns={role: name}``."""
@@ -40,6 +41,11 @@ TEXT_ROLES = tuple(role for role in ROLES if role not in ("rt", "proportion"))
 PROPORTION_NAMES = ("proportion", "proportion_correct")
 PHASES = ("main", "practice", "screening", "catch")
 KINDS = ("human", "network")
+KIND_WORDS: Mapping[str, str] = {
+    "humans": "human", "people": "human", "person": "human", "participant": "human", "subject": "human",
+    "networks": "network", "model": "network", "models": "network", "machine": "network", "dnn": "network",
+}  # fmt: skip
+"""Other words for the two kinds of observer, in any case."""
 RT_UNITS: Mapping[str, float] = {"ms": 1.0, "s": 1000.0}
 """Unit of response times to its length in milliseconds."""
 
@@ -90,7 +96,9 @@ class Screened:
 
 
 def read_recognition(
-    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], columns: Mapping[str, str] | None = None
+    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Read tables of trials or of proportions, and name their columns by role.
 
@@ -101,6 +109,8 @@ def read_recognition(
         their own.
     columns : mapping of str to str, optional
         Role (see `ROLES`) to the name that it has in the files, where that differs.
+    where : mapping of str to str, optional
+        Column of the files to the value that its rows must have; others are not read.
 
     Returns
     -------
@@ -118,16 +128,24 @@ def read_recognition(
     for role in asked:
         if role not in ROLES:
             raise unknown_name("role of a column", role, ROLES)
-    tables = [_read_one(path, asked) for path in files]
+    tables = [_read_one(path, asked, dict(where or {})) for path in files]
     if not tables:
         raise InputError("no table of trials given.")
     if len({has_trials(table) for table in tables}) > 1:
         raise InputError("some files hold trials and some hold proportions; analyze them one kind at a time.")
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    if "experiment" in table.columns and table["experiment"].nunique() > 1:
+        table["participant"] = table["experiment"] + " " + table["participant"]
+    return table
 
 
-def _read_one(path: str | os.PathLike[str], asked: Mapping[str, str]) -> pd.DataFrame:
-    table = read_table(path, text=[asked.get(role, role) for role in TEXT_ROLES])
+def _read_one(path: str | os.PathLike[str], asked: Mapping[str, str], where: Mapping[str, str]) -> pd.DataFrame:
+    table = read_table(path, required=list(where), text=[*(asked.get(role, role) for role in TEXT_ROLES), *where])
+    for name, value in where.items():
+        known = [str(one) for one in dict.fromkeys(table[name].dropna())]
+        if value not in known:
+            raise unknown_name(f"value of the column {name}", value, known)
+        table = table[(table[name] == value).fillna(False)].reset_index(drop=True)
     try:
         return name_columns(table, asked)
     except InputError as error:
@@ -190,6 +208,7 @@ def _fill(table: pd.DataFrame) -> pd.DataFrame:
         table["model"] = ALL_MODELS if nested else table["condition"]
     for role, usual in (("observer", "human"), ("phase", "main")):
         table[role] = table[role].replace("", usual) if role in table.columns else usual
+    table["observer"] = [KIND_WORDS.get(one.lower(), one.lower()) for one in table["observer"]]
     for role, known in (("observer", KINDS), ("phase", PHASES)):
         for name in dict.fromkeys(table[role]):
             if name not in known:

@@ -428,6 +428,22 @@ def test_proportions_are_checked(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_people_of_different_experiments_are_different_people(tmp_path):
+    first, second = person("1", experiment="E1", model="m"), person("1", experiment="E2", model="n")
+    pd.concat([first, second]).to_csv(tmp_path / "t.csv", index=False)
+    assert set(read_recognition(tmp_path / "t.csv")["participant"]) == {"E1 1", "E2 1"}
+    only = read_recognition(tmp_path / "t.csv", where={"experiment": "E2"})
+    assert set(only["participant"]) == {"1"} and set(only["model"]) == {"n"}
+    with pytest.raises(InputError, match="unknown value of the column experiment 'E3'"):
+        read_recognition(tmp_path / "t.csv", where={"experiment": "E3"})
+
+
+def test_observers_have_other_words():
+    words = ["Human", "people", "model", "DNN"]
+    table = name_columns(pd.concat([person(observer=word) for word in words]))
+    assert list(dict.fromkeys(table["observer"])) == ["human", "network"]
+
+
 def test_names_stay_text_and_extra_columns_stay(tmp_path):
     person("007", n=2, mood="fine").to_csv(tmp_path / "t.csv", index=False)
     table = read_recognition(tmp_path / "t.csv")
