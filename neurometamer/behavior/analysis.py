@@ -312,18 +312,29 @@ def _model_jobs(work: _Work, units: pd.DataFrame, models: list[str], kind: str) 
     for name in itertools.chain(*work.settings.contrasts):
         if name not in models:
             raise unknown_name("model of a contrast", name, models)
-    pairs = list(work.settings.contrasts) or list(itertools.combinations(models, 2))
-    sets = [list(pair) for pair in pairs] + ([models] if len(models) > 2 else [])
+    pairs = [list(pair) for pair in work.settings.contrasts]
+    if not pairs:
+        every = [list(pair) for pair in itertools.combinations(models, 2)]
+        pairs = [pair for pair in every if _shared(units, pair)]
+        if rest := len(every) - len(pairs):
+            work.notes.append(f"{rest} pairs of models are not compared, because fewer than 2 observers saw both")
+    # One family of post-hoc tests: over all models where the same people saw them all, else over each pair.
+    whole = len(models) > 2 and _shared(units, models)
+    sets = pairs + ([models] if whole else [])
     singles = [[name] for name in models]
 
     def job(names: list[str], hoc: bool) -> Callable[[], None]:
         return lambda: _repeated(work, units, names, kind, hoc)
 
-    # One family of post-hoc tests: over all models where they have stages in common, else over each pair.
-    whole = bool(len(models) > 2 and _common_stages(units, models))
     return [job(names, hoc=len(names) > 2 or not whole) for names in sets] + [
         job(names, hoc=len(models) == 1) for names in singles
     ]
+
+
+def _shared(units: pd.DataFrame, models: Sequence[str]) -> bool:
+    """Tell whether two observers or more saw images of all these models, at a stage that all have."""
+    seen = [set(units[units["model"] == name]["participant"]) for name in models]
+    return len(set.intersection(*seen)) > 1 and bool(_common_stages(units, models))
 
 
 def _common_stages(units: pd.DataFrame, models: Sequence[str]) -> list[str]:

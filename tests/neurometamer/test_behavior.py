@@ -689,6 +689,17 @@ def test_a_stage_that_a_model_lacks_is_left_out_and_noted(tmp_path):
         analyze_recognition(path, tmp_path / "w", AnalysisSettings(stages=["x", "w"]))
 
 
+def test_models_that_nobody_saw_together_are_not_compared(tmp_path):
+    one, two = (pd.read_csv(proportions(tmp_path / "t.csv")) for _ in range(2))
+    two = two.assign(model=two["model"].str.upper(), experiment="E2")
+    pd.concat([one.assign(experiment="E1"), two]).to_csv(tmp_path / "t.csv", index=False)
+    folder = analyze_recognition(tmp_path / "t.csv", tmp_path / "out", QUICK).parent
+    anova, posthoc = (pd.read_csv(folder / f"{name}.csv") for name in ("anova", "posthoc"))
+    assert set(anova["models"]) == {"a vs b", "A vs B", "a", "b", "A", "B"}
+    assert set(posthoc["models"]) == {"a vs b", "A vs B"} and set(anova["n"]) == {5}
+    assert any("4 pairs of models" in note for note in json.loads((folder / "provenance.json").read_text())["notes"])
+
+
 def test_fewer_than_two_people_are_refused_with_the_reasons(tmp_path):
     path = proportions(tmp_path / "t.csv", n=1)
     with pytest.raises(InputError, match="1 human observer is left, and statistics over observers need at least 2"):
