@@ -192,10 +192,23 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
     out = groups.agg(n="size", proportion="mean", sd="std").reset_index()
     if sem == "between":
         return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
-    errors = [_within_sem(own) for _, own in cells.groupby(["observer", "network"], sort=False)]
+    kinds = cells.groupby(["observer", "network"], sort=False)
+    errors = [_within_sem(part) for _, own in kinds for part in _same_people(own)]
     return out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left").assign(
         sem_method="within people (Cousineau 2005; Morey 2008)"
     )
+
+
+def _same_people(own: pd.DataFrame) -> list[pd.DataFrame]:
+    """Part models into sets that no person saw two of, such as those of different experiments."""
+    sets: list[tuple[set[str], set[str]]] = []
+    for model, rows in own.groupby("model", sort=False):
+        models, people = {str(model)}, set(rows["participant"])
+        for known in [one for one in sets if one[1] & people]:
+            models, people = models | known[0], people | known[1]
+            sets.remove(known)
+        sets.append((models, people))
+    return [own[own["model"].isin(list(models))] for models, _ in sets]
 
 
 def _within_sem(own: pd.DataFrame) -> pd.DataFrame:

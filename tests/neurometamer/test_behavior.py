@@ -495,6 +495,9 @@ def test_standard_errors_between_and_within_people():
     wide = cells.pivot(index="participant", columns="stage", values="proportion").to_numpy()
     normalized = wide - wide.mean(axis=1, keepdims=True) + wide.mean()
     np.testing.assert_allclose(within, stats.sem(normalized, axis=0) * np.sqrt(2))
+    others = cells.assign(participant="other " + cells["participant"], model="n")
+    both = recognition_curves(pd.concat([cells, others], ignore_index=True), sem="within")
+    np.testing.assert_allclose(both["sem"], [*within, *within])
 
 
 def test_bootstrap_is_the_plain_loop_over_images(usable):
