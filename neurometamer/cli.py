@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neurometamer.cli_behavior import behavior_app
 from neurometamer.cli_options import (
     BatchSize,
     Bold,
@@ -46,11 +47,12 @@ fmri_app = typer.Typer(no_args_is_help=True, help="BOLD files in, patterns out."
 app.add_typer(stimuli_app, name="stimuli")
 app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
+app.add_typer(behavior_app, name="behavior")
 
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight",
+    "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 

@@ -281,7 +281,7 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     return write_text(path, text)
 
 
-def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV or TSV file; columns that hold names (`TEXT_COLUMNS`) stay text.
 
     Parameters
@@ -290,6 +290,8 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd
         The file; the suffix ``.tsv`` means tabs.
     required : sequence of str
         Columns that must be there.
+    text : sequence of str
+        Further columns that hold names.
 
     Returns
     -------
@@ -306,7 +308,11 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = ()) -> pd
     sep = "\t" if Path(path).suffix == ".tsv" else ","
     try:
         table = pd.read_csv(
-            path, sep=sep, dtype=dict.fromkeys(TEXT_COLUMNS, "str"), keep_default_na=False, na_values=MISSING
+            path,
+            sep=sep,
+            dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
+            keep_default_na=False,
+            na_values=MISSING,
         )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
@@ -668,7 +674,7 @@ def provenance(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """
     versions = {}
     for name in ("neurometamer", "numpy", "scipy", "pandas", "torch", "torchvision", "timm", "nibabel", "nilearn",
-                 "rsatoolbox", "scikit-learn", "scikit-image", "h5py", "pillow"):  # fmt: skip
+                 "rsatoolbox", "scikit-learn", "scikit-image", "h5py", "pillow", "pingouin"):  # fmt: skip
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return {

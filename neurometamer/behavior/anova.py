@@ -1,0 +1,401 @@
+"""Analyses of variance of proportions correct through pingouin: partial η², Greenhouse-Geisser, post-hoc tests.
+
+One row an effect, the same columns for every analysis. People with a missing cell have no place in an analysis of
+variance of complete profiles: they are left out, counted and named, or refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.behavior.permutation import permutation_p, permute_mixed, permute_repeated
+from neurometamer.store import InputError, name_ids, unknown_name
+
+CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh", "bonferroni": "bonf", "none": "none"}
+"""Correction for multiple comparisons to pingouin's name of it."""
+
+ANOVA_COLUMNS = (
+    "analysis", "observer", "models", "source", "n", "n_excluded", "n_stages", "ss", "df1", "df2", "F", "p", "p_gg",
+    "epsilon_gg", "mauchly_w", "p_sphericity", "eta2_p", "method",
+)  # fmt: skip
+_NAMES = {
+    "Source": "source", "SS": "ss", "F": "F", "p_unc": "p", "p_GG_corr": "p_gg", "np2": "eta2_p", "eps": "epsilon_gg",
+    "W_spher": "mauchly_w", "p_spher": "p_sphericity", "ddof1": "df1", "ddof2": "df2", "DF1": "df1", "DF2": "df2",
+}  # fmt: skip
+
+
+def name_models(models: Sequence[str]) -> str:
+    """Name the models of an analysis in a table.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Their names.
+
+    Returns
+    -------
+    str
+        ``"a"``, ``"a vs b"``, or ``"3 models"``.
+    """
+    return " vs ".join(models) if len(models) < 3 else f"{len(models)} models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiles:
+    """Complete data of an analysis: `values` (n, n_models, n_stages), and who was left out for which missing cells."""
+
+    values: np.ndarray
+    participants: Sequence[str]
+    models: Sequence[str]
+    stages: Sequence[str]
+    excluded: pd.DataFrame
+
+
+@contextmanager
+def _pingouin() -> Iterator[Any]:
+    """Import pingouin; its warnings about its own libraries, and about pairs without any difference, are not ours."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pingouin
+    except ImportError:
+        raise InputError(
+            "analyses of variance need pingouin; install it with pip install 'neurometamer[behavior]'."
+        ) from None
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield pingouin
+
+
+def complete_profiles(
+    cells: pd.DataFrame, models: Sequence[str], stages: Sequence[str], *, strict: bool = False, what: str = ""
+) -> Profiles:
+    """Put cells into an array of people × models × stages; leave out people with missing cells.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Cells of one kind of observer (and one network), see `trial_cells`.
+    models, stages : sequence of str
+        The levels, in order.
+    strict : bool
+        Refuse missing cells instead of leaving people out.
+    what : str
+        Name of the analysis, for messages and the list of exclusions.
+
+    Returns
+    -------
+    Profiles
+        At least two people; no value missing.
+
+    Raises
+    ------
+    InputError
+        When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people are complete.
+    """
+    wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
+    wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
+    if nowhere := [f"{model} / {stage}" for model, stage in wanted if (model, stage) not in wide.columns]:
+        raise InputError(
+            f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have trials."
+        )
+    wide = wide.reindex(index=list(dict.fromkeys(cells["participant"])), columns=wanted)
+    gaps = wide.isna()
+    lost = gaps.index[gaps.any(axis=1)]
+    if strict and len(lost):
+        raise InputError(
+            f"--strict: {what}: {name_ids(lost)} have no trials in some cells, e.g. "
+            f"{name_ids(' / '.join(cell) for cell in wanted[gaps.loc[lost[0]].to_numpy()])}."
+        )
+    whole = wide.drop(index=lost)
+    if len(whole) < 2:
+        raise InputError(
+            f"{what}: {len(whole)} people have trials in every cell, and at least 2 are needed; "
+            f"{len(lost)} lack cells. Choose fewer --models or --stages."
+        )
+    named = [
+        {"participant": who, "reason": f"{what}: {int(gaps.loc[who].sum())} of {len(wanted)} cells without trials"}
+        for who in lost
+    ]
+    return Profiles(
+        values=whole.to_numpy(dtype=float).reshape(len(whole), len(models), len(stages)),
+        participants=[str(name) for name in whole.index],
+        models=list(models),
+        stages=list(stages),
+        excluded=pd.DataFrame(named, columns=["participant", "reason"]),
+    )
+
+
+def _long(profiles: Profiles, prefix: str = "") -> pd.DataFrame:
+    """Unfold for pingouin; levels are numbered so that their order, and not the alphabet, holds."""
+    n, n_models, n_stages = profiles.values.shape
+    who, model, stage = np.indices((n, n_models, n_stages)).reshape(3, -1)
+    people = np.array([f"{prefix}{one}" for one in profiles.participants], dtype=object)
+    return pd.DataFrame(
+        {"participant": people[who], "model": model, "stage": stage, "proportion": profiles.values.ravel()}
+    )
+
+
+def _need_spread(values: np.ndarray, what: str) -> None:
+    if np.ptp(values) == 0:
+        raise InputError(f"{what}: all proportions are {values.flat[0]:g}; there is no variance to analyze.")
+
+
+def _tidy(table: pd.DataFrame, n: int, n_levels: int, **same: Any) -> pd.DataFrame:
+    """Give pingouin's table our columns; Mauchly's test only where there are more people than contrasts."""
+    out = table.rename(columns={name.replace("_", "-"): name for name in _NAMES}).rename(columns=_NAMES)
+    out = out.reindex(columns=list(ANOVA_COLUMNS)).assign(n=n, **same)
+    out["source"] = out["source"].replace({"stage * model": "model x stage", "Interaction": "observer x stage"})
+    out["n_stages"] = n_levels
+    unknown = (out["df1"] >= n - 1).to_numpy() | (out["df1"] < 2).to_numpy()
+    numbers = ["p_gg", "epsilon_gg", "mauchly_w", "p_sphericity"]
+    out[numbers] = out[numbers].astype(float)
+    out.loc[unknown, ["mauchly_w", "p_sphericity"]] = np.nan
+    # With one degree of freedom there is nothing to correct.
+    out["p_gg"] = out["p_gg"].fillna(out["p"])
+    return out
+
+
+REPEATED_METHOD = "repeated measures, pingouin"
+MIXED_METHOD = "mixed: observer between, stage within, pingouin"
+
+
+def repeated_anova(profiles: Profiles, *, analysis: str = "", observer: str = "human") -> pd.DataFrame:
+    """Repeated-measures analysis of variance: model × stage, or one way where the other factor has one level.
+
+    Parameters
+    ----------
+    profiles : Profiles
+        Complete data.
+    analysis : str
+        Its name in the table.
+    observer : str
+        Whose answers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `ANOVA_COLUMNS`, one row an effect. ``eta2_p`` is SS / (SS + SS_error); ``p_gg`` is corrected by
+        Greenhouse and Geisser's ε, whether or not sphericity is rejected; Mauchly's test is missing where there are
+        not more people than contrasts.
+
+    Raises
+    ------
+    InputError
+        When both factors have one level, or the data do not vary.
+
+    Notes
+    -----
+    Feather et al. (2023): two-way repeated measures (stage × model), F of the main effect of model.
+    """
+    n, n_models, n_stages = profiles.values.shape
+    if n_models < 2 and n_stages < 2:
+        raise InputError(f"{analysis}: one model at one stage; an analysis of variance needs two levels of something.")
+    _need_spread(profiles.values, analysis)
+    within = [name for name, levels in (("stage", n_stages), ("model", n_models)) if levels > 1]
+    options: dict[str, Any] = {"dv": "proportion", "subject": "participant", "effsize": "np2", "detailed": True}
+    with _pingouin() as pingouin:
+        factor = within if len(within) > 1 else within[0]
+        try:
+            made = pingouin.rm_anova(data=_long(profiles), within=factor, correction=True, **options)
+        except ZeroDivisionError:  # its test of sphericity, for an effect of two degrees of freedom in two people
+            raise InputError(f"{analysis}: pingouin cannot analyze this design with {n} people; add a third.") from None
+    if len(within) == 1:
+        made = made.rename(columns={"DF": "DF1"}).assign(DF2=made["DF"].iloc[-1]).iloc[:1]
+    models = name_models(profiles.models)
+    return _tidy(
+        made, n, n_stages, analysis=analysis, observer=observer, models=models, n_excluded=len(profiles.excluded),
+        method=REPEATED_METHOD,
+    )  # fmt: skip
+
+
+def mixed_anova(first: Profiles, second: Profiles, *, analysis: str = "", observer: str = "") -> pd.DataFrame:
+    """Mixed analysis of variance of one model's metamers: observer (two groups) between, stage within.
+
+    Parameters
+    ----------
+    first, second : Profiles
+        Of the same model and stages: people, and a network for each person's images, for example.
+    analysis : str
+        Its name in the table.
+    observer : str
+        Names of the groups in the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from `repeated_anova`; ε and Mauchly's test from the covariance pooled within groups.
+
+    Raises
+    ------
+    InputError
+        When models or stages differ, there are fewer than two stages, or the data do not vary.
+
+    Notes
+    -----
+    Feather et al. (2023): "human vs network". With groups of different size, sums of squares are those of pingouin
+    (stages weighted by group size).
+    """
+    if list(first.models) != list(second.models) or list(first.stages) != list(second.stages):
+        raise InputError(f"{analysis}: the groups have different models or stages.")
+    if len(first.stages) < 2:
+        raise InputError(f"{analysis}: a mixed analysis of variance needs two stages.")
+    _need_spread(np.concatenate([first.values, second.values]), analysis)
+    both = [_long(one, f"{name} ").assign(observer=name) for name, one in (("a", first), ("b", second))]
+    with _pingouin() as pingouin:
+        made = pingouin.mixed_anova(
+            data=pd.concat(both, ignore_index=True), dv="proportion", within="stage", between="observer",
+            subject="participant", effsize="np2", correction=True,
+        )  # fmt: skip
+    n = len(first.values) + len(second.values)
+    excluded = len(first.excluded) + len(second.excluded)
+    return _tidy(
+        made, n - 1, len(first.stages), analysis=analysis, observer=observer, models=name_models(first.models),
+        n_excluded=excluded, method=MIXED_METHOD,
+    ).assign(n=n)  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------- post hoc
+
+POSTHOC_COLUMNS = (
+    "analysis", "observer", "models", "family", "at", "a", "b", "n", "mean_difference", "t", "df", "p", "p_corrected",
+    "n_tests", "correction", "hedges_g",
+)  # fmt: skip
+
+
+def post_hoc(
+    profiles: Profiles, *, correction: str = "holm", analysis: str = "", observer: str = "human"
+) -> pd.DataFrame:
+    """Paired t tests between stages, between models, and between models at each stage.
+
+    Parameters
+    ----------
+    profiles : Profiles
+        Complete data.
+    correction : {"holm", "fdr", "bonferroni", "none"}
+        Within each family: stages (averaged over models), models (averaged over stages), models at each stage.
+    analysis, observer : str
+        Names in the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `POSTHOC_COLUMNS`, one row a pair, two-sided; t and p are missing where nobody differs, and such pairs are
+        not counted by the correction.
+
+    Raises
+    ------
+    InputError
+        When the correction is unknown.
+    """
+    if correction not in CORRECTIONS:
+        raise unknown_name("correction", correction, CORRECTIONS)
+    n, n_models, n_stages = profiles.values.shape
+    long, rule = _long(profiles), CORRECTIONS[correction]
+    within = [name for name, levels in (("stage", n_stages), ("model", n_models)) if levels > 1]
+    with _pingouin() as pingouin:
+        made = pingouin.pairwise_tests(
+            data=long, dv="proportion", within=within if len(within) > 1 else within[0], subject="participant",
+            padjust=rule,
+        )  # fmt: skip
+    made = made.rename(columns={"p-unc": "p_unc", "p-corr": "p_corr"})
+    names: dict[str, Sequence[str]] = {"stage": list(profiles.stages), "model": list(profiles.models)}
+    families = {"stage": "stages", "model": "models", "stage * model": "models at each stage"}
+    out = [_pair(row, profiles, names, families) for row in made.to_dict("records")]
+    table = pd.DataFrame(out).assign(
+        analysis=analysis, observer=observer, models=name_models(profiles.models), n=n, correction=correction
+    )
+    table["n_tests"] = table.groupby("family")["p"].transform("count")
+    return table.reindex(columns=list(POSTHOC_COLUMNS))
+
+
+def _pair(row: dict[Any, Any], profiles: Profiles, names: dict[str, Sequence[str]], families: dict[str, str]) -> Any:
+    contrast = str(row["Contrast"])
+    factor = "stage" if contrast == "stage" else "model"
+    a, b = int(row["A"]), int(row["B"])
+    at = int(row["stage"]) if contrast == "stage * model" else None
+    means = profiles.values.mean(axis=0) if at is None else profiles.values[:, :, at : at + 1].mean(axis=0)
+    means = means.mean(axis=0 if factor == "stage" else 1)
+    known = np.isfinite(row["T"])
+    corrected = row.get("p_corr", np.nan)
+    return {
+        "family": families[contrast],
+        "at": "" if at is None else names["stage"][at],
+        "a": names[factor][a],
+        "b": names[factor][b],
+        "mean_difference": means[a] - means[b],
+        "t": row["T"] if known else np.nan,
+        "df": row["dof"],
+        "p": row["p_unc"] if known else np.nan,
+        "p_corrected": (corrected if np.isfinite(corrected) else row["p_unc"]) if known else np.nan,
+        "hedges_g": row["hedges"],
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- permutation
+
+PERMUTATION_COLUMNS = (
+    "analysis", "observer", "models", "source", "F", "p", "n_as_large", "n_permutations", "method", "seed",
+)  # fmt: skip
+SHUFFLED = {
+    "model": "models within person, averaged over stages",
+    "stage": "stages within person, averaged over models",
+    "model x stage": "model x stage cells within person",
+    "observer": "groups of whole profiles",
+    "observer x stage": "groups of whole profiles",
+}
+
+
+def permutation_table(
+    anova: pd.DataFrame, data: Profiles | tuple[Profiles, Profiles], *, n_permutations: int = 10_000, seed: int = 0
+) -> pd.DataFrame:
+    """Give the effects of an analysis of variance the p value of shuffled labels.
+
+    Parameters
+    ----------
+    anova : pandas.DataFrame
+        From `repeated_anova` or `mixed_anova`.
+    data : Profiles or tuple of Profiles
+        What it was made of.
+    n_permutations : int
+        How many.
+    seed : int
+        Of the shuffles.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `PERMUTATION_COLUMNS`; p = (1 + n_as_large) / (1 + n_permutations), so the smallest p is 1 / (1 + N).
+
+    Notes
+    -----
+    Feather et al. (2023) shuffle 10,000 times; their scripts count ``>=`` in one place and ``>`` in another, and report
+    1 / N for none. The stage effect of a mixed analysis is not shuffled.
+    """
+    name = f"{anova['analysis'].iloc[0]} {anova['models'].iloc[0]} {anova['observer'].iloc[0]}"
+    if isinstance(data, Profiles):
+        nulls = permute_repeated(data.values, n_permutations, seed=seed, name=name)
+        names = {"model": "model", "stage": "stage", "interaction": "model x stage"}
+    else:
+        values = np.concatenate([one.values[:, 0] for one in data])
+        groups = np.repeat([0, 1], [len(one.values) for one in data])
+        nulls = permute_mixed(values, groups, n_permutations, seed=seed, name=name)
+        names = {"observer": "observer", "interaction": "observer x stage"}
+    observed = anova.set_index("source")["F"]
+    rows = []
+    for effect, null in nulls.items():
+        source = names[effect]
+        if source not in observed.index:
+            continue
+        p, large = permutation_p(null, float(observed[source]))
+        rows.append({"source": source, "F": observed[source], "p": p, "n_as_large": large, "method": SHUFFLED[source]})
+    same = {column: anova[column].iloc[0] for column in ("analysis", "observer", "models")}
+    table = pd.DataFrame(rows).assign(**same, n_permutations=n_permutations, seed=seed)
+    return table.reindex(columns=list(PERMUTATION_COLUMNS))

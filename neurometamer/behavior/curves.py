@@ -1,0 +1,303 @@
+"""Shares of correct answers: one a person, model and stage; curves over stages; confusion matrices.
+
+Units throughout: a proportion of correct answers in [0, 1]; with 16 categories chance is 1/16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.behavior.trials import spread_photographs
+from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.store import InputError, name_ids, unknown_name
+from stimuli_gen.classes16 import CATEGORIES
+
+CELL = ("observer", "network", "participant", "model", "stage")
+CURVE = ("observer", "network", "model", "stage")
+SEM_METHODS = ("between", "within")
+SOME_NETWORK = "network"
+"""The name of the network in tables of proportions, which do not tell which one answered."""
+
+
+def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
+    """Give every trial a model and the name of the network that answered.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        Usable trials, `Screened.trials`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `spread_photographs`; the column network is empty for people.
+    """
+    rows = spread_photographs(trials)
+    return rows.assign(network=rows["participant"].where(rows["observer"] == "network", ""))
+
+
+def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
+    """Average trials within each person (or network), model and stage.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        Usable trials, `Screened.trials`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns observer, network (empty for people), participant, model, stage, n_trials and proportion. Photographs
+        count in every model, see `spread_photographs`.
+    """
+    rows = model_rows(trials)
+    return _average(rows)
+
+
+def _average(rows: pd.DataFrame) -> pd.DataFrame:
+    means = rows.groupby(list(CELL), sort=False)["correct"].agg(["size", "mean"]).reset_index()
+    return means.rename(columns={"size": "n_trials", "mean": "proportion"})
+
+
+def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Give each network, for each person, its share of correct answers to the images that this person saw.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        Usable trials of people and networks, `Screened.trials`.
+
+    Returns
+    -------
+    tuple of DataFrame and int
+        Cells as from `trial_cells`, one "observer" of a network's a person, and how many answers were missing because
+        a network did not see an image.
+
+    Notes
+    -----
+    This is the data matrix of Feather et al. (2023): participants × stages × {human, network on the same images}. The
+    units of the network group differ in images only, so tests between the groups speak of these images and this
+    network, not of networks at large.
+    """
+    rows = spread_photographs(trials)
+    keys = ["model", "stage", "stimulus"]
+    people = rows[rows["observer"] == "human"].assign(network="")
+    parts, absent = [people], 0
+    for name, own in rows[rows["observer"] == "network"].groupby("participant", sort=False):
+        seen = people[["participant", *keys]].merge(own[[*keys, "correct"]], on=keys, how="left")
+        absent += int(seen["correct"].isna().sum())
+        seen = seen.dropna(subset=["correct"])
+        parts.append(seen.assign(observer="network", network=name, correct=seen["correct"].astype(bool)))
+    return _average(pd.concat(parts, ignore_index=True)), absent
+
+
+def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Turn a table of proportions into cells.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Proportions as from `neurometamer.behavior.read_recognition`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from `trial_cells`, without n_trials; missing values are left out.
+    """
+    rows = spread_photographs(table)
+    rows = rows.assign(
+        network=np.where(rows["observer"] == "network", SOME_NETWORK, ""),
+        proportion=pd.to_numeric(rows["proportion"], errors="coerce"),
+    )
+    return rows[[*CELL, "proportion"]].dropna(subset=["proportion"]).reset_index(drop=True)
+
+
+def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[str]) -> pd.DataFrame:
+    """Keep models and stages by name, in the order asked for.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        As from `trial_cells`, or trials as from `model_rows`.
+    models, stages : sequence of str
+        Names; empty for all, in the order in which they come in the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows sorted by the place of model and stage in the lists; their order in a table is the order everywhere.
+
+    Raises
+    ------
+    InputError
+        When a name has no rows.
+    """
+    order = {}
+    for role, asked in (("model", models), ("stage", stages)):
+        known = list(dict.fromkeys(cells[role]))
+        for name in asked:
+            if name not in known:
+                raise unknown_name(f"{role} (no usable trial has it)", name, known)
+        order[role] = {name: place for place, name in enumerate(asked or known)}
+    kept = cells[cells["model"].isin(list(order["model"])) & cells["stage"].isin(list(order["stage"]))]
+    if kept.empty:
+        raise InputError(f"no rows of {name_ids(models or ['any model'])} at {name_ids(stages or ['any stage'])}.")
+    kinds = {name: place for place, name in enumerate(dict.fromkeys(cells["observer"] + cells["network"]))}
+    places = pd.DataFrame(
+        {
+            "kind": (kept["observer"] + kept["network"]).map(kinds),
+            "model": kept["model"].map(order["model"]),
+            "stage": kept["stage"].map(order["stage"]),
+        }
+    )
+    return kept.loc[places.sort_values(["kind", "model", "stage"], kind="stable").index].reset_index(drop=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- curves
+
+
+def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataFrame:
+    """Average over people (or over a network's image sets) at each model and stage.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        As from `trial_cells` or `proportion_cells`.
+    sem : {"between", "within"}
+        Standard error of the mean over people as it is, or with differences between people removed: each person's
+        mean is replaced by the mean over all, and the variance corrected by C / (C - 1) for C cells (Cousineau 2005;
+        Morey 2008, equation 2). People with missing cells are left out of the second.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns observer, network, model, stage, n (people), proportion, sd, sem (NaN for one), sem_method.
+
+    Raises
+    ------
+    InputError
+        When `sem` is unknown.
+
+    References
+    ----------
+    Cousineau, D. (2005). Tutorials in Quantitative Methods for Psychology 1:42-45.
+    Morey, R. D. (2008). Tutorials in Quantitative Methods for Psychology 4:61-64.
+    """
+    if sem not in SEM_METHODS:
+        raise unknown_name("standard error", sem, SEM_METHODS)
+    groups = cells.groupby(list(CURVE), sort=False)["proportion"]
+    out = groups.agg(n="size", proportion="mean", sd="std").reset_index()
+    if sem == "between":
+        return out.assign(sem=out["sd"] / np.sqrt(out["n"]), sem_method="between people")
+    kinds = cells.groupby(["observer", "network"], sort=False)
+    errors = [_within_sem(part) for _, own in kinds for part in _same_people(own)]
+    return out.merge(pd.concat(errors, ignore_index=True), on=list(CURVE), how="left").assign(
+        sem_method="within people (Cousineau 2005; Morey 2008)"
+    )
+
+
+def _same_people(own: pd.DataFrame) -> list[pd.DataFrame]:
+    """Part models into sets that no person saw two of, such as those of different experiments."""
+    sets: list[tuple[set[str], set[str]]] = []
+    for model, rows in own.groupby("model", sort=False):
+        models, people = {str(model)}, set(rows["participant"])
+        for known in [one for one in sets if one[1] & people]:
+            models, people = models | known[0], people | known[1]
+            sets.remove(known)
+        sets.append((models, people))
+    return [own[own["model"].isin(list(models))] for models, _ in sets]
+
+
+def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
+    wide = own.pivot(index="participant", columns=["model", "stage"], values="proportion").dropna()
+    values = wide.to_numpy(dtype=float)
+    n, n_cells = values.shape
+    centered = values - values.mean(axis=1, keepdims=True)
+    known = n > 1 and n_cells > 1
+    variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1) if known else np.full(n_cells, np.nan)
+    names = wide.columns.to_frame(index=False)
+    return names.assign(sem=np.sqrt(variance / max(n, 1)), **{c: own[c].iloc[0] for c in ("observer", "network")})
+
+
+def bootstrap_curves(
+    trials: pd.DataFrame, n_bootstrap: int = 1000, *, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Draw images anew and give the interval of every point of the curves.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        Usable trials; ``reference_id`` (else ``stimulus``) names the photograph, which is what is drawn.
+    n_bootstrap : int
+        Resamples.
+    confidence : float
+        Share inside the interval, in (0, 1).
+    seed : int
+        Of the draws; they are shared by all points.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns observer, network, model, stage, n_trials, n_images, ci_low, ci_high, method. A point is the mean over
+        people of their shares of correct answers, as in `recognition_curves`.
+
+    Notes
+    -----
+    The intervals say what other images of the same kind would change, not what other people would. Feather et al.
+    (2023) resample images for answers of networks (1,000 times).
+    """
+    from scipy.sparse import csr_matrix
+
+    rows = model_rows(trials)
+    image = rows["reference_id"].fillna("") if "reference_id" in rows.columns else rows["stimulus"]
+    codes, names = pd.factorize(image.where(image != "", rows["stimulus"]))
+    counts = bootstrap_counts(len(names), n_bootstrap, seed).T.astype(float)
+    out = []
+    for key, own in rows.assign(image=codes).groupby(list(CURVE), sort=False):
+        person, people = pd.factorize(own["participant"])
+        at, shape = (person, own["image"].to_numpy()), (len(people), len(names))
+        right = csr_matrix((own["correct"].to_numpy(dtype=float), at), shape=shape) @ counts
+        shown = csr_matrix((np.ones(len(own)), at), shape=shape) @ counts
+        known = shown > 0
+        share = np.where(known, right, 0) / np.where(known, shown, 1)
+        n_known = known.sum(axis=0)
+        means = np.where(n_known > 0, share.sum(axis=0) / np.maximum(n_known, 1), np.nan)
+        low, high = percentile_interval(means[:, None], confidence)
+        out.append((*key, len(own), own["image"].nunique(), low[0], high[0]))
+    made = pd.DataFrame(out, columns=[*CURVE, "n_trials", "n_images", "ci_low", "ci_high"])
+    return made.assign(method=f"{confidence:.0%} percentile bootstrap over images, {n_bootstrap} resamples")
+
+
+def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES) -> pd.DataFrame:
+    """Count every answer to every true category: people together, each network alone, at each model and stage.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        Usable trials.
+    categories : sequence of str
+        All that can be answered.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns observer, network, model, stage, truth, response, n and share (of the trials of that true category;
+        NaN where there were none). One row a cell of the matrix, zeros too; the order of `categories` throughout.
+    """
+    rows = model_rows(trials)
+    names = list(categories)
+    places = pd.Series({name: place for place, name in enumerate(names)})
+    out = []
+    for key, own in rows.groupby(list(CURVE), sort=False):
+        counts = np.zeros((len(names), len(names)), dtype=int)
+        answered = own[own["response"].isin(names)]
+        np.add.at(counts, (places[answered["truth"]].to_numpy(), places[answered["response"]].to_numpy()), 1)
+        total = own["truth"].map(places).value_counts().reindex(range(len(names)), fill_value=0).to_numpy()[:, None]
+        share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
+        part = {"truth": np.repeat(names, len(names)), "response": names * len(names)}
+        part |= {"n": counts.ravel(), "share": share.ravel()}
+        out.append(pd.DataFrame({**dict(zip(CURVE, key)), **part}))
+    return pd.concat(out, ignore_index=True)

@@ -1,0 +1,292 @@
+"""One self-contained HTML page from the tables of a recognition experiment; it computes nothing of its own."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer import behavior_figures as draw
+from neurometamer.figure_style import save_figure
+from neurometamer.store import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LONG_TABLE = 40
+"""Tables with more rows are cut on the page; the CSV has them all."""
+MOST_NETWORKS = 4
+"""Networks whose confusion matrices are drawn; the CSV has them all."""
+
+CAPTIONS: Mapping[str, str] = {
+    "screening": "Observers, what the rules looked at, and who is left out",
+    "exclusions": "Everything that is left out, and why",
+    "curves": "Proportion correct at each model and stage",
+    "anova": "Analyses of variance",
+    "permutation": "The same effects, judged by shuffled labels",
+    "posthoc": "Post-hoc paired t tests",
+    "error_consistency": "Error consistency, mean over pairs",
+    "human_network": "People's curves and those of networks that did not make the images",
+}
+
+REFERENCES = (
+    (
+        "Feather J, Leclerc G, Mądry A, McDermott JH (2023). Model metamers reveal divergent invariances between "
+        "biological and artificial neural networks. Nature Neuroscience 26:2017–2034.",
+        "https://doi.org/10.1038/s41593-023-01442-0",
+        "the experiment, its analyses of variance and its shuffled labels",
+    ),
+    (
+        "Geirhos R, Meding K, Wichmann FA (2020). Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and "
+        "humans by measuring error consistency. NeurIPS 33.",
+        "https://arxiv.org/abs/2006.16736",
+        "error consistency",
+    ),
+    (
+        "Greenhouse SW, Geisser S (1959). On methods in the analysis of profile data. Psychometrika 24:95–112.",
+        "https://doi.org/10.1007/BF02289823",
+        "correction for lack of sphericity",
+    ),
+    (
+        "Vallat R (2018). Pingouin: statistics in Python. Journal of Open Source Software 3:1026.",
+        "https://doi.org/10.21105/joss.01026",
+        "the program that computes the analyses of variance",
+    ),
+    (
+        "Morey RD (2008). Confidence intervals from normalized data: a correction to Cousineau (2005). Tutorials in "
+        "Quantitative Methods for Psychology 4:61–64.",
+        "https://doi.org/10.20982/tqmp.04.2.p061",
+        "standard errors without differences between people",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One figure of the page."""
+
+    name: str
+    source: str
+    caption: str
+    alt: str
+    width_px: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """One table of the page, all cells as text."""
+
+    name: str
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    n_rows: int
+    file: str = ""
+
+
+def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = "") -> Path:
+    """Draw the figures and write the page.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``figures/*.svg``, ``figures/*.png`` and ``report.html``.
+    tables : mapping of str to DataFrame
+        As `neurometamer.behavior.analyze_recognition` writes them.
+    told : mapping
+        Provenance: settings, notes, versions, digests.
+    stamp : str
+        What every figure and the page must say, of simulated observers for example; empty for nothing.
+
+    Returns
+    -------
+    Path
+        The page; it loads nothing and needs no JavaScript.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("neurometamer"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [_grid(name, tables[name], caption) for name, caption in CAPTIONS.items() if len(tables.get(name, ()))]
+    page = environment.get_template("behavior.html").render(
+        version=str(told.get("versions", {}).get("neurometamer", "")),
+        lead=_lead(tables),
+        stamp=stamp,
+        answers=_answers(tables),
+        pictures=_pictures(folder, tables, told, stamp),
+        absent=[text for name, text in ABSENT.items() if name not in tables],
+        grids=shown,
+        notes=[str(note) for note in told.get("notes", ())],
+        settings=_settings(told),
+        references=REFERENCES,
+    )
+    return write_text(folder / "report.html", page)
+
+
+ABSENT = {
+    "confusion": "No confusion matrices: the table holds proportions, not answers.",
+    "error_consistency": "No error consistency: it needs single trials of two observers or more.",
+    "human_network": "No correlation with other networks: it needs single trials of networks known by name.",
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- words
+
+
+def _lead(tables: Mapping[str, pd.DataFrame]) -> str:
+    curves = tables["curves"]
+    kinds = {kind: own for kind, own in curves.groupby("observer", sort=False)}
+    parts = [f"{curves['model'].nunique()} model(s), {curves['stage'].nunique()} stage(s)"]
+    if "human" in kinds:
+        parts.insert(0, f"{int(kinds['human']['n'].max())} people")
+    if "network" in kinds:
+        names = list(dict.fromkeys(kinds["network"]["network"].astype(str)))
+        parts.append(f"answers of {len(names)} network(s): {', '.join(names)}")
+    left = tables["exclusions"]
+    persons = left[left["what"] == "observer"]
+    trials = left[left["what"] == "trials"]["n_trials"].sum()
+    parts.append(f"left out: {len(persons)} observer(s), {int(trials)} trial(s)")
+    return "; ".join(parts) + "."
+
+
+def format_p(p: float, n_permutations: int = 0) -> str:
+    """Write a p value; the smallest that shuffles can give is written as such.
+
+    Parameters
+    ----------
+    p : float
+        The value.
+    n_permutations : int
+        Shuffles behind it; 0 for none.
+
+    Returns
+    -------
+    str
+        ``"p = .034"``, ``"p < .001"`` or, of shuffles, ``"p ≤ 1/10001"``.
+
+    Examples
+    --------
+    >>> format_p(0.0342), format_p(1e-9), format_p(1 / 10001, 10000)
+    ('p = .034', 'p < .001', 'p ≤ 1/10001')
+    """
+    if not np.isfinite(p):
+        return "p –"
+    if n_permutations and p <= 1 / (1 + n_permutations):
+        return f"p ≤ 1/{1 + n_permutations}"
+    return "p < .001" if p < 0.001 else "p = " + f"{p:.3f}".removeprefix("0")
+
+
+def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
+    """Each analysis of two models, and of people and a network, in a line: title, F, and what stands beside it."""
+    anova, shuffled = tables["anova"], tables["permutation"]
+    keys = ["analysis", "observer", "models", "source"]
+    beside = shuffled.set_index(keys)[["p", "n_permutations"]]
+    out = []
+    for row in anova[anova["source"].isin(["model", "observer"])].to_dict("records"):
+        key = tuple(row[name] for name in keys)
+        title = row["models"] if row["source"] == "model" else f"{row['observer']}, images of {row['models']}"
+        number = f"F({int(row['df1'])}, {int(row['df2'])}) = {row['F']:.3f}, η²p = {row['eta2_p']:.3f}"
+        text = f"Main effect of {row['source']}, {row['n_stages']} stages, n = {row['n']}; {format_p(row['p'])}"
+        if key in beside.index:
+            text += f"; shuffled labels: {format_p(beside.loc[key, 'p'], int(beside.loc[key, 'n_permutations']))}"
+        out.append((title, number, text + "."))
+    return out
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_cell, value)) or "–"
+    return str(value)
+
+
+def _grid(name: str, table: pd.DataFrame, caption: str) -> Grid:
+    rows = [[_cell(value) for value in row] for row in table.head(LONG_TABLE).itertuples(index=False, name=None)]
+    columns = list(map(str, table.columns))
+    return Grid(name=name, caption=caption, columns=columns, rows=rows, n_rows=len(table), file=f"{name}.csv")
+
+
+def _settings(told: Mapping[str, Any]) -> list[Grid]:
+    out = []
+    parts = (("settings", "Settings"), ("digests", "Digests of the data"), ("versions", "Versions"))
+    for key, caption in parts:
+        rows = []
+        for name, value in told.get(key, {}).items():
+            nested = value.items() if isinstance(value, Mapping) else [("", value)]
+            rows += [[f"{name}.{inner}" if inner else str(name), _cell(one)] for inner, one in nested]
+        out.append(Grid(name=key, caption=caption, columns=("name", "value"), rows=rows, n_rows=len(rows)))
+    return out
+
+
+# -------------------------------------------------------------------------------------------------------- pictures
+
+
+def _picture(folder: Path, name: str, figure: Figure, caption: str, alt: str, *, raster: bool = False) -> Picture:
+    svg, png = save_figure(figure, folder / "figures" / name)
+    path, mime = (png, "image/png") if raster else (svg, "image/svg+xml")
+    source = f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    width = round(float(figure.get_size_inches()[0]) * 96)
+    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width)
+
+
+def _pictures(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str) -> list[Picture]:
+    curves = tables["curves"]
+    chance = 1 / len(told["settings"]["categories"])
+    out = []
+    if curves["model"].nunique() > 1:
+        figure = draw.recognition_lines(curves, panels="observer", chance=chance, stamp=stamp)
+        text = "Recognition of each model's images over stages, one panel an observer."
+        out.append(_picture(folder, "curves_by_observer", figure, text, _spoken(curves)))
+    figure = draw.recognition_lines(curves, panels="model", chance=chance, stamp=stamp)
+    text = "Recognition over stages, one panel a model, one line an observer."
+    out.append(_picture(folder, "curves_by_model", figure, text, _spoken(curves)))
+    if "error_consistency" in tables and tables["error_consistency"]["kappa"].notna().any():
+        figure = draw.consistency_lines(tables["error_consistency"], stamp=stamp)
+        text = "Do observers err on the same images? Error consistency over stages, one panel a model."
+        alt = "Lines of error consistency; the values are in error_consistency.csv."
+        out.append(_picture(folder, "error_consistency", figure, text, alt))
+    if "human_network" in tables and (tables["human_network"]["n_points"] > 0).any():
+        figure = draw.curve_scatter(curves, stamp=stamp)
+        text = "People against networks that the images were not made for."
+        alt = "Scatter of proportions correct; the values are in curves.csv."
+        out.append(_picture(folder, "people_and_networks", figure, text, alt))
+    return out + _confusion_pictures(folder, tables.get("confusion", pd.DataFrame()), stamp)
+
+
+def _confusion_pictures(folder: Path, table: pd.DataFrame, stamp: str) -> list[Picture]:
+    out: list[Picture] = []
+    if table.empty:
+        return out
+    groups = list(table.groupby(["observer", "network"], sort=False))
+    groups.sort(key=lambda group: group[0][0] != "human")
+    for place, ((kind, network), own) in enumerate(groups[: 1 + MOST_NETWORKS]):
+        who = "people" if kind == "human" else str(network)
+        text = f"Answers of {who} to each true category, at each model and stage."
+        alt = f"Confusion matrices of {who}; the values are in confusion.csv."
+        figure = draw.confusion_matrices(own, stamp=stamp)
+        out.append(_picture(folder, f"confusion_{place}", figure, text, alt, raster=True))
+    return out
+
+
+def _spoken(curves: pd.DataFrame) -> str:
+    """Say a figure's numbers in words, for those who cannot see it."""
+    lines = []
+    for (kind, network, model), own in curves.groupby(["observer", "network", "model"], sort=False):
+        values = ", ".join(f"{stage} {value:.2f}" for stage, value in zip(own["stage"], own["proportion"]))
+        lines.append(f"{network or kind}, {model}: {values}")
+    return "Proportion correct. " + "; ".join(lines) + "."

@@ -1,0 +1,466 @@
+"""Recognition trials: read them, check them, leave out what cannot be used, and count and name all that is left out.
+
+One row a trial, of people and networks alike (column observer); or one row a proportion of correct answers. Columns are
+known by their role, and any column of a file can be given a role, so that no file has to be rewritten.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import InputError, duplicates, name_ids, read_table, unknown_name
+from stimuli_gen.classes16 import CATEGORIES
+
+ROLES: Mapping[str, str] = {
+    "participant": "who answered: a person, or the name of a network",
+    "stimulus": "which image was shown",
+    "condition": "what was done to it; stands for the model where there is no such column",
+    "stage": "stage of the network that the image was made for",
+    "response": "the category answered",
+    "truth": "the category of the photograph",
+    "rt": "response time",
+    "model": "the network that the image was made for; empty for photographs, which count for every model",
+    "phase": "main, practice, screening or catch; main where there is no such column",
+    "observer": "human or network; human where there is no such column",
+    "reference_id": "the photograph an image was made from; the stimulus where there is no such column",
+    "proportion": "share of correct answers, 0 to 1, of a table of proportions",
+    "experiment": "which experiment; the same name in another experiment is another person",
+    "data": "simulated, where the observers are; figures and page then say so",
+}
+"""What a column can stand for. A file's column of another name is given a role by ``columns={role: name}``."""
+
+TRIAL_ROLES = ("participant", "stimulus", "stage", "response", "truth")
+PROPORTION_ROLES = ("participant", "stage", "proportion")
+TEXT_ROLES = tuple(role for role in ROLES if role not in ("rt", "proportion"))
+PROPORTION_NAMES = ("proportion", "proportion_correct")
+PHASES = ("main", "practice", "screening", "catch")
+KINDS = ("human", "network")
+KIND_WORDS: Mapping[str, str] = {
+    "humans": "human", "people": "human", "person": "human", "participant": "human", "subject": "human",
+    "networks": "network", "model": "network", "models": "network", "machine": "network", "dnn": "network",
+}  # fmt: skip
+"""Other words for the two kinds of observer, in any case."""
+RT_UNITS: Mapping[str, float] = {"ms": 1.0, "s": 1000.0}
+"""Unit of response times to its length in milliseconds."""
+
+NATURAL = "natural"
+"""The stage of rows that name neither stage nor model: photographs as they are."""
+
+ALL_MODELS = "all"
+"""The model of tables that name none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screening:
+    """Rules by which trials and people are left out.
+
+    Only `min_screening` is of a paper (7 of 12; Feather et al. 2023); the others are ours, since no rule is published.
+    A rule on trials of a phase that the table does not hold is not applied, and the notes say so.
+    """
+
+    min_screening: float = 7 / 12
+    """Least share of correct screening trials."""
+    min_catch: float = 0.75
+    """Least share of correct catch trials."""
+    min_trials: int = 1
+    """Least number of usable main trials."""
+    max_missing: float = 0.2
+    """Largest share of main trials without a usable answer."""
+    max_fast: float = 0.2
+    """Largest share of main trials answered faster than `fastest_ms`."""
+    fastest_ms: float = 150.0
+    """Answers before this time after image onset are no answers to the image; their trials are left out."""
+
+    def __post_init__(self) -> None:
+        shares = ("min_screening", "min_catch", "max_missing", "max_fast")
+        if bad := [name for name in shares if not 0 <= getattr(self, name) <= 1]:
+            raise InputError(f"{name_ids(bad)} must lie between 0 and 1; they are shares of trials.")
+        if self.min_trials < 1 or not self.fastest_ms >= 0:
+            raise InputError("min_trials must be 1 or more, and fastest_ms 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screened:
+    """Usable main trials, one row a person or network on what was kept, and one row each thing that was left out."""
+
+    trials: pd.DataFrame
+    participants: pd.DataFrame
+    exclusions: pd.DataFrame
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def read_recognition(
+    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Read tables of trials or of proportions, and name their columns by role.
+
+    Parameters
+    ----------
+    paths : path-like or sequence of path-like
+        CSV or TSV files of one kind: all trials or all proportions. The answers of networks may lie in files of
+        their own.
+    columns : mapping of str to str, optional
+        Role (see `ROLES`) to the name that it has in the files, where that differs.
+    where : mapping of str to str, optional
+        Column of the files to the value that its rows must have; others are not read.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of all files. Columns participant, stimulus, stage, response, truth and rt (trials) or participant, stage
+        and proportion (proportions); model, observer and others as far as there. Other columns are kept.
+
+    Raises
+    ------
+    InputError
+        When a role is unknown, or a file is missing, empty, or lacks columns.
+    """
+    files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    asked = dict(columns or {})
+    for role in asked:
+        if role not in ROLES:
+            raise unknown_name("role of a column", role, ROLES)
+    tables = [_read_one(path, asked, dict(where or {})) for path in files]
+    if not tables:
+        raise InputError("no table of trials given.")
+    if len({has_trials(table) for table in tables}) > 1:
+        raise InputError("some files hold trials and some hold proportions; analyze them one kind at a time.")
+    table = pd.concat(tables, ignore_index=True)
+    if "experiment" in table.columns and table["experiment"].nunique() > 1:
+        table["participant"] = table["experiment"] + " " + table["participant"]
+    return table
+
+
+def _read_one(path: str | os.PathLike[str], asked: Mapping[str, str], where: Mapping[str, str]) -> pd.DataFrame:
+    table = read_table(path, required=list(where), text=[*(asked.get(role, role) for role in TEXT_ROLES), *where])
+    for name, value in where.items():
+        known = [str(one) for one in dict.fromkeys(table[name].dropna())]
+        if value not in known:
+            raise unknown_name(f"value of the column {name}", value, known)
+        table = table[(table[name] == value).fillna(False)].reset_index(drop=True)
+    try:
+        return name_columns(table, asked)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Give the columns of a table the names of their roles, and fill in what may be left out.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row a trial or a proportion.
+    columns : mapping of str to str, optional
+        Role to column, where the two differ.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A copy. Names are text without blanks around them; model, observer and phase are always there. A column that
+        has the name of a role but not the role is kept as ``<name>_in_file``.
+
+    Raises
+    ------
+    InputError
+        When columns are missing, the table is empty, or an observer is neither human nor network.
+    """
+    asked = dict(columns or {})
+    lost = [name for name in asked.values() if name not in table.columns]
+    if "proportion" not in asked and "response" not in {*asked, *table.columns}:
+        asked |= dict([("proportion", name) for name in PROPORTION_NAMES if name in table.columns][:1])
+    source = {role: asked.get(role, role) for role in ROLES}
+    needed = PROPORTION_ROLES if source["proportion"] in table.columns else TRIAL_ROLES
+    lost += [source[role] for role in needed if source[role] not in table.columns and source[role] not in lost]
+    if lost:
+        raise InputError(
+            f"the table lacks the column(s) {', '.join(lost)}; it has {', '.join(map(str, table.columns))}. "
+            f"Needed are {', '.join(TRIAL_ROLES)} (trials) or {', '.join(PROPORTION_ROLES)} (proportions); "
+            "name a column of another name with ROLE=NAME (--column)."
+        )
+    if table.empty:
+        raise InputError("the table has no rows.")
+    out = table.rename(columns={r: f"{r}_in_file" for r in ROLES if source[r] != r and r in table.columns})
+    for role, name in source.items():
+        if name in table.columns:
+            out[role] = _as_text(table[name]) if role in TEXT_ROLES else table[name]
+    return _fill(out)
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    text = column.astype("object").where(column.notna(), "").astype(str).str.strip()
+    return text.astype("object")
+
+
+def _fill(table: pd.DataFrame) -> pd.DataFrame:
+    """Fill in model, observer and phase; drop the name of a file's column that took a role."""
+    if "model" not in table.columns:
+        # A condition that goes with several stages is a second factor; one of a single stage only names that stage.
+        nested = "condition" not in table.columns or (table.groupby("condition")["stage"].nunique() <= 1).all()
+        table["model"] = ALL_MODELS if nested else table["condition"]
+    for role, usual in (("observer", "human"), ("phase", "main")):
+        table[role] = table[role].replace("", usual) if role in table.columns else usual
+    table["observer"] = [KIND_WORDS.get(one.lower(), one.lower()) for one in table["observer"]]
+    for role, known in (("observer", KINDS), ("phase", PHASES)):
+        for name in dict.fromkeys(table[role]):
+            if name not in known:
+                raise unknown_name(role, name, known)
+    nowhere = (table["participant"] == "").sum()
+    if nowhere:
+        raise InputError(f"{nowhere} rows name no participant; fill the column in.")
+    bare = (table["stage"] == "") & (table["phase"] == "main")
+    if lost := int((bare & ~table["model"].isin(["", ALL_MODELS])).sum()):
+        raise InputError(f"{lost} rows name a model but no stage; fill the column in.")
+    table.loc[bare, "stage"] = NATURAL
+    return table
+
+
+def has_trials(table: pd.DataFrame) -> bool:
+    """Tell trials from proportions.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As from `read_recognition`.
+
+    Returns
+    -------
+    bool
+        True for trials.
+    """
+    return "proportion" not in table.columns
+
+
+# ------------------------------------------------------------------------------------------------------- screening
+
+
+def screen_trials(
+    table: pd.DataFrame,
+    rules: Screening | None = None,
+    *,
+    categories: Sequence[str] = CATEGORIES,
+    rt_unit: str = "ms",
+    missing: str = "exclude",
+    strict: bool = False,
+) -> Screened:
+    """Leave out trials and people by fixed rules; count and name everything that is left out.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Trials as from `read_recognition`.
+    rules : Screening, optional
+        The rules; the default ones when not given.
+    categories : sequence of str
+        What can be answered, in the order of confusion matrices; by default the 16 of `stimuli_gen.CATEGORIES`.
+    rt_unit : {"ms", "s"}
+        Unit of the column rt.
+    missing : {"exclude", "wrong"}
+        Whether a trial without an answer is left out or counts as wrong.
+    strict : bool
+        Refuse repeated trials, answers outside the categories and missing response times instead of leaving the
+        trials out.
+
+    Returns
+    -------
+    Screened
+        Trials with the column ``correct`` (bool) and ``rt`` in ms; networks are not screened, but their unusable
+        trials are left out too.
+
+    Raises
+    ------
+    InputError
+        When a true category is unknown, nothing is left, or `strict` finds what it refuses.
+
+    Notes
+    -----
+    Feather et al. (2023): 16 practice trials, 12 screening trials of which 7 must be right, 400 trials, 16 catch
+    trials. Of two trials of one observer, image, model and stage the first is kept.
+    """
+    rules = rules or Screening()
+    if missing not in ("exclude", "wrong"):
+        raise unknown_name("rule for missing answers", missing, ("exclude", "wrong"))
+    trials = _with_times(table, rt_unit)
+    main = trials[trials["phase"] == "main"].reset_index(drop=True)
+    if main.empty:
+        raise InputError("the table holds no main trials; see the column phase.")
+    for name in dict.fromkeys(main["truth"]):
+        if name not in categories:
+            raise unknown_name("true category", name, categories)
+    reasons = _trial_reasons(main, rules, categories, missing)
+    if strict and (reasons["reason"].isin(REFUSED)).any():
+        counts = reasons["reason"][reasons["reason"].isin(REFUSED)].value_counts()
+        raise InputError(f"--strict: {'; '.join(f'{n} trials: {why}' for why, n in counts.items())}.")
+    people, notes = _judge_people(trials, main, reasons, rules)
+    if "rt" not in table.columns:
+        notes.append("no response times: no trial or person is left out as too fast")
+    usable = main[(reasons["reason"] == "").to_numpy()].merge(
+        people.loc[people["included"], ["observer", "participant"]], on=["observer", "participant"]
+    )
+    if usable.empty:
+        raise InputError(f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}; relax the rules.")
+    usable = usable.assign(correct=(usable["response"] == usable["truth"]).to_numpy(dtype=bool))
+    return Screened(
+        trials=usable, participants=people, exclusions=_list_exclusions(main, reasons, people), notes=tuple(notes)
+    )
+
+
+REPEATED, OUTSIDE, NO_TIME = "the same trial again", "answer outside the categories", "no response time"
+REFUSED = (REPEATED, OUTSIDE, NO_TIME)
+"""Why a trial is left out, or refused by ``strict``."""
+NO_ANSWER, TOO_FAST = "no answer", "too fast"
+
+
+def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
+    """Give times in ms; a column of seconds read as milliseconds would leave everybody out as too fast."""
+    if rt_unit not in RT_UNITS:
+        raise unknown_name("unit of response times", rt_unit, RT_UNITS)
+    if "rt" not in table.columns:
+        return table.assign(rt=np.nan)
+    times = pd.to_numeric(table["rt"], errors="coerce") * RT_UNITS[rt_unit]
+    usual = float(times.median())
+    if usual < 30 or usual > 300_000:
+        raise InputError(
+            f"response times have a median of {usual:g} ms, read as {rt_unit}; give the unit they have (--rt-unit)."
+        )
+    return table.assign(rt=times)
+
+
+def _trial_reasons(main: pd.DataFrame, rules: Screening, categories: Sequence[str], missing: str) -> pd.DataFrame:
+    """Say of each main trial why it is left out; empty where it is used. The first reason holds."""
+    no_answer = (main["response"] == "").to_numpy()
+    human = (main["observer"] == "human").to_numpy()
+    times = main["rt"].to_numpy(dtype=float)
+    timed = human & np.isfinite(times).any()
+    keys = ["observer", "participant", "stimulus", "model", "stage"]
+    fast = timed & (times < rules.fastest_ms) & ~no_answer & (times >= 0)
+    tests = [
+        (main.duplicated(keys).to_numpy(), REPEATED),
+        (no_answer & (missing == "exclude"), NO_ANSWER),
+        (~no_answer & ~main["response"].isin(list(categories)).to_numpy(), OUTSIDE),
+        (timed & ~no_answer & ~(np.isfinite(times) & (times >= 0)), NO_TIME),
+        (fast, TOO_FAST),
+    ]
+    reason = np.select([test for test, _ in tests], [why for _, why in tests], default="").astype(object)
+    lost = no_answer | np.isin(reason, [OUTSIDE, NO_TIME])
+    return pd.DataFrame({"reason": reason, "lost": lost & (reason != REPEATED), "fast": fast & (reason != REPEATED)})
+
+
+def _judge_people(
+    trials: pd.DataFrame, main: pd.DataFrame, reasons: pd.DataFrame, rules: Screening
+) -> tuple[pd.DataFrame, list[str]]:
+    """One row an observer: what the rules look at, and the first rule that leaves it out."""
+    keys = ["observer", "participant"]
+    own = main[keys].assign(n=reasons["reason"] != REPEATED, used=reasons["reason"] == "", **reasons[["lost", "fast"]])
+    people = own.groupby(keys, sort=False).sum().astype(int)
+    everyone = trials[keys].drop_duplicates()
+    people = people.reindex(pd.MultiIndex.from_frame(everyone), fill_value=0).reset_index()
+    out = people.rename(columns={"n": "n_trials", "used": "n_usable", "lost": "n_missing", "fast": "n_fast"})
+    notes = []
+    for phase in ("screening", "catch"):
+        rows = trials[(trials["phase"] == phase) & (trials["observer"] == "human")]
+        right = (rows["response"] == rows["truth"]).groupby(rows["participant"]).mean()
+        human = (out["observer"] == "human").to_numpy()
+        values = out["participant"].map(right).astype(float).to_numpy()
+        out[f"{phase}_accuracy"] = np.where(human, values, np.nan)
+        if rows.empty:
+            notes.append(f"no {phase} trials: nobody is left out by them")
+    out["reason"] = [_why_out(row, rules, notes) for row in out.to_dict("records")]
+    return out.assign(included=out["reason"] == ""), notes
+
+
+def _why_out(person: Mapping[Any, Any], rules: Screening, notes: Sequence[str]) -> str:
+    """Name the first rule that leaves a person out; networks only when no trial of theirs can be used."""
+    if person["observer"] == "network":
+        return "" if person["n_usable"] else "no usable trial"
+    for phase, least in (("screening", rules.min_screening), ("catch", rules.min_catch)):
+        if any(note.startswith(f"no {phase} trials") for note in notes):
+            continue
+        accuracy = person[f"{phase}_accuracy"]
+        if not np.isfinite(accuracy):
+            return f"no {phase} trials"
+        if accuracy < least:
+            return f"{phase} accuracy {accuracy:.3g} below {least:.3g}"
+    for name, most in (("missing", rules.max_missing), ("fast", rules.max_fast)):
+        share = person[f"n_{name}"] / max(person["n_trials"], 1)
+        if share > most:
+            return f"{share:.0%} {name} answers, more than {most:.0%}"
+    return (
+        "" if person["n_usable"] >= rules.min_trials else f"{person['n_usable']} trials, fewer than {rules.min_trials}"
+    )
+
+
+EXCLUSION_COLUMNS = ("what", "observer", "participant", "reason", "n_trials")
+
+
+def _list_exclusions(main: pd.DataFrame, reasons: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
+    lost = main[["observer", "participant"]].assign(reason=reasons["reason"])
+    counts = lost[lost["reason"] != ""].value_counts(sort=False).rename("n_trials").reset_index()
+    persons = people[~people["included"]][["observer", "participant", "reason", "n_trials"]]
+    both = pd.concat([persons.assign(what="observer"), counts.assign(what="trials")], ignore_index=True)
+    return both.reindex(columns=list(EXCLUSION_COLUMNS))
+
+
+# ------------------------------------------------------------------------------------------------- rows to analyze
+
+
+def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
+    """Repeat rows that name no model, photographs, once for each model, since every curve begins with them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Trials or proportions.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Every row names a model; the model is ``"all"`` when no row named one.
+
+    Notes
+    -----
+    Feather et al. (2023) too show each person photographs once and plot them in the curve of every model. Error terms
+    of the stage "photograph" are therefore shared by the models, in their analysis as here.
+    """
+    models = [name for name in dict.fromkeys(table["model"]) if name]
+    bare = table[table["model"] == ""]
+    if bare.empty:
+        return table
+    copies = [bare.assign(model=name) for name in models or [ALL_MODELS]]
+    return pd.concat([*copies, table[table["model"] != ""]], ignore_index=True)
+
+
+def check_proportions(table: pd.DataFrame) -> None:
+    """Refuse proportions that cannot be averaged.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Proportions as from `read_recognition`.
+
+    Raises
+    ------
+    InputError
+        When a value is no number between 0 and 1, or one cell has two.
+    """
+    values = pd.to_numeric(table["proportion"], errors="coerce")
+    wrong = table[(values.isna() & table["proportion"].notna()) | (values < 0) | (values > 1)]
+    if len(wrong):
+        raise InputError(
+            f"{len(wrong)} proportions are no numbers between 0 and 1: {name_ids(wrong['proportion'])}; "
+            "give shares of correct answers, not percentages."
+        )
+    keys = table[["observer", "participant", "model", "stage"]].agg(" / ".join, axis=1)
+    if again := duplicates(keys):
+        raise InputError(
+            f"more than one proportion for {name_ids(again)}; keep one experiment, or name the column that tells "
+            "them apart as model (--column model=NAME)."
+        )

@@ -1,0 +1,303 @@
+"""Figures of recognition experiments: tables in, matplotlib figures out, in the style of all figures.
+
+Proportions correct are drawn from 0 to 1 with chance as a dotted line. Observers differ in color, marker and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.figure_style import (
+    FAINT,
+    INK,
+    clip_name,
+    figure_style,
+    join_note,
+    name_axis,
+    names_height,
+    need_columns,
+    new_figure,
+    panel_grid,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a7a00")
+"""Okabe and Ito's colors, without black, which people have; its yellow is darkened to be seen on white."""
+SIGNS = ("s", "^", "D", "v", "P", "X", "<")
+SHARE_COLORMAP = "cividis"
+
+
+def _observer_names(table: pd.DataFrame) -> pd.Series:
+    network = table["network"].fillna("").astype(str)
+    return network.where(table["observer"] == "network", "people")
+
+
+def _look(name: str, place: int) -> dict[str, Any]:
+    if name == "people":
+        return {"color": INK, "marker": "o", "linestyle": "-"}
+    return {"color": HUES[place % len(HUES)], "marker": SIGNS[place % len(SIGNS)], "linestyle": (0, (5, 2))}
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """Count how many names fit side by side in so many inches."""
+    return max(1, min(len(names), int(width / (0.6 + 0.085 * max(len(name) for name in names)))))
+
+
+def _add_legend(figure: Figure, axes: Sequence[Axes], width: float) -> None:
+    found = {text: handle for panel in axes for handle, text in zip(*panel.get_legend_handles_labels())}
+    if found:
+        columns = _legend_columns(list(found), width)
+        figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=columns)
+
+
+def _panel_size(names: Sequence[str], lines: Sequence[str], n_panels: int) -> tuple[int, float, float]:
+    """Plan panels with an x axis of names: how many a row, inches of each, and inches of the whole in height."""
+    per_row, width = min(3, n_panels), max(2.7, 0.36 * len(names))
+    width = max(width, 4.2) if n_panels == 1 else width
+    rows = -(-len(lines) // _legend_columns(lines, width * per_row))
+    return per_row, width, (2.1 + names_height(names, width)) * -(-n_panels // per_row) + 0.2 * rows
+
+
+def _title_panel(panel: Axes, title: str, width: float) -> None:
+    panel.set_title(clip_name(title, int((width - 0.4) / 0.085)), parse_math=False)
+
+
+def recognition_lines(table: pd.DataFrame, *, panels: str = "model", chance: float = 1 / 16, stamp: str = "") -> Figure:
+    """Draw shares of correct answers over stages, with standard errors and intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns observer, network, model, stage, proportion, sem; ci_low and ci_high are drawn as bands, n and the
+        methods are named when there.
+    panels : {"model", "observer"}
+        One panel a model with a line an observer, or the other way round.
+    chance : float
+        Share of correct answers of a guesser.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Whiskers: one standard error to each side.
+
+    Raises
+    ------
+    InputError
+        When columns or rows are missing.
+    """
+    need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion", "sem"))
+    rows = table.assign(observer=_observer_names(table), model=table["model"].astype(str))
+    rows["stage"] = rows["stage"].astype(str)
+    by, lines = ("model", "observer") if panels == "model" else ("observer", "model")
+    titles, names = list(dict.fromkeys(rows[by])), list(dict.fromkeys(rows[lines]))
+    stages = list(dict.fromkeys(rows["stage"]))
+    per_row, width, height = _panel_size(stages, names, len(titles))
+    with figure_style():
+        figure = new_figure(width * per_row + 0.7, height, stamp, _curve_note(rows, chance))
+        axes = panel_grid(figure, len(titles), per_row)
+        for panel, title in zip(axes, titles, strict=True):
+            for place, name in enumerate(names):
+                own = rows[(rows[by] == title) & (rows[lines] == name)].drop_duplicates("stage")
+                look = _look(name, place) | ({"linestyle": "-"} if lines == "model" else {})
+                _draw_line(panel, own.set_index("stage").reindex(stages), name, look)
+            panel.axhline(chance, color=FAINT, linewidth=1, linestyle=":")
+            _title_panel(panel, title, width)
+            panel.grid(axis="y")
+            name_axis(panel, stages, width)
+        for panel in axes[::per_row]:
+            panel.set_ylabel("proportion correct")
+            panel.set_ylim(-0.03, 1.03)
+        _add_legend(figure, axes, width * per_row)
+        return figure
+
+
+def _curve_note(rows: pd.DataFrame, chance: float) -> str:
+    named = list(dict.fromkeys(rows["sem_method"])) if "sem_method" in rows.columns else []
+    people = rows[rows["observer"] == "people"]
+    n = f"n = {int(people['n'].max())} people" if "n" in rows.columns and len(people) else ""
+    methods = list(dict.fromkeys(rows["method"].dropna())) if "method" in rows.columns else []
+    return join_note(
+        f"Whiskers: ± 1 s.e.m. {', '.join(named)}".strip(), f"Bands: {methods[0]}" if methods else "", n,
+        f"Dotted: chance, {chance:.3g}",
+    )  # fmt: skip
+
+
+def _draw_line(axes: Axes, own: pd.DataFrame, name: str, look: dict[str, Any]) -> None:
+    values = own["proportion"].to_numpy(dtype=float)
+    if not np.isfinite(values).any():
+        return
+    x = np.arange(len(own))
+    if {"ci_low", "ci_high"} <= set(own.columns):
+        low, high = (own[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.13, linewidth=0)
+    errors = own["sem"].to_numpy(dtype=float)
+    known = np.isfinite(errors) & np.isfinite(values)
+    axes.vlines(x[known], (values - errors)[known], (values + errors)[known], color=look["color"], linewidth=1.1)
+    axes.plot(x, values, markersize=4.5, linewidth=1.4, label=clip_name(name, 34), **look)
+
+
+def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
+    """Draw confusion matrices of one observer: models in rows, stages in columns.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns model, stage, truth, response and share, of one observer.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        True categories down, answers across; empty where a category was not shown.
+
+    Raises
+    ------
+    InputError
+        When columns or rows are missing.
+    """
+    need_columns(table, "confusion", ("model", "stage", "truth", "response", "share"))
+    models, stages = (list(dict.fromkeys(table[name].astype(str))) for name in ("model", "stage"))
+    categories = list(dict.fromkeys(table["truth"].astype(str)))
+    large = len(models) * len(stages) == 1
+    side = 3.4 if large else 1.35
+    listed = "" if large else f"Order in both directions: {', '.join(categories)}"
+    note = join_note("Share of the trials of each true category (down) that got each answer (across)", listed)
+    # All matrices are tiles of one image: an axes each would take a minute to arrange.
+    size, gap = len(categories), 0 if large else 2
+    shares = _tiles(table, models, stages, categories, gap)
+    centers = [[k * (size + gap) + (size - 1) / 2 for k in range(len(names))] for names in (models, stages)]
+    with figure_style():
+        figure = new_figure(max(side * len(stages) + 1.8, 5.2), side * len(models) + 0.6, stamp, note)
+        axes = figure.subplots()
+        axes.spines[:].set_visible(False)
+        drawn = axes.imshow(shares, cmap=SHARE_COLORMAP, vmin=0, vmax=1, interpolation="nearest")
+        axes.set_xticks(centers[1], [clip_name(one, 16) for one in stages], parse_math=False)
+        axes.set_yticks(centers[0], [clip_name(one, 20) for one in models], parse_math=False)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        if large:
+            axes.set_title(f"{models[0]}, {stages[0]}", parse_math=False)
+            axes.set_xticks(range(size), categories, rotation=90, fontsize=7)
+            axes.set_yticks(range(size), categories, fontsize=7)
+        figure.colorbar(drawn, ax=axes, aspect=30, pad=0.02).set_label("share of trials")
+        return figure
+
+
+def _tiles(
+    table: pd.DataFrame, models: Sequence[str], stages: Sequence[str], categories: Sequence[str], gap: int
+) -> np.ma.MaskedArray:
+    """Put matrices side by side with empty rows and columns between; what was not shown is empty too."""
+    size, names = len(categories), list(categories)
+    step = size + gap
+    out = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
+    for (model, stage), own in table.groupby(["model", "stage"], sort=False):
+        wide = own.pivot(index="truth", columns="response", values="share").reindex(index=names, columns=names)
+        top, left = step * models.index(str(model)), step * stages.index(str(stage))
+        out[top : top + size, left : left + size] = wide.to_numpy(dtype=float)
+    return np.ma.masked_invalid(out)
+
+
+def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", stamp: str = "") -> Figure:
+    """Draw the mean error consistency of pairs of observers over stages, one panel a model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns model, stage, pair, kappa, n_pairs.
+    everywhere : str
+        The name of the rows over all stages; drawn last, apart.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Zero: as if errors were independent; one: the same errors.
+
+    Raises
+    ------
+    InputError
+        When columns or rows are missing.
+    """
+    need_columns(table, "error consistency", ("model", "stage", "pair", "kappa", "n_pairs"))
+    models, pairs = (list(dict.fromkeys(table[name].astype(str))) for name in ("model", "pair"))
+    stages = [name for name in dict.fromkeys(table["stage"].astype(str)) if name != everywhere] + [everywhere]
+    per_row, width, height = _panel_size(stages, pairs, len(models))
+    note = join_note(
+        "Mean kappa of the pairs: 0 as if errors were independent, 1 the same errors (Geirhos et al. 2020). "
+        "Pairs without a value, both always right or both always wrong, are left out",
+        f"{everywhere}: against independent errors within each stage",
+    )
+    with figure_style():
+        figure = new_figure(width * per_row + 0.7, height, stamp, note)
+        axes = panel_grid(figure, len(models), per_row)
+        for panel, model in zip(axes, models, strict=True):
+            for place, pair in enumerate(pairs):
+                own = table[(table["model"].astype(str) == model) & (table["pair"].astype(str) == pair)]
+                values = own.drop_duplicates("stage").set_index("stage")["kappa"].reindex(stages).to_numpy(dtype=float)
+                look = _look("people" if pair == "human-human" else pair, place)
+                panel.plot(range(len(stages) - 1), values[:-1], markersize=4.5, label=clip_name(pair, 40), **look)
+                panel.plot([len(stages) - 1], values[-1:], markersize=6, color=look["color"], marker=look["marker"])
+            panel.axhline(0, color=INK, linewidth=0.8)
+            panel.grid(axis="y")
+            _title_panel(panel, model, width)
+            name_axis(panel, stages, width)
+        for panel in axes[::per_row]:
+            panel.set_ylabel("error consistency κ")
+        _add_legend(figure, axes, width * per_row)
+        return figure
+
+
+def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
+    """Draw people's recognition of each model's stages against that of networks the images were not made for.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns observer, network, model, stage, proportion.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One point a model and stage: the mean over other networks across, people up (Feather et al. 2023).
+
+    Raises
+    ------
+    InputError
+        When columns are missing, or no point has both.
+    """
+    need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion"))
+    human = table[table["observer"] == "human"]
+    others = table[(table["observer"] == "network") & (table["network"] != table["model"])]
+    mean = others.groupby(["model", "stage"], sort=False, as_index=False)["proportion"].mean()
+    both = human.merge(mean, on=["model", "stage"], suffixes=("_human", "_others"))
+    need_columns(both, "people and other networks", ())
+    n = others["network"].nunique()
+    with figure_style():
+        note = join_note(f"One point a model and stage; mean over {n} network(s), without the images' own network")
+        figure = new_figure(4.6, 3.6, stamp, note)
+        axes = figure.subplots()
+        for place, (model, own) in enumerate(both.groupby("model", sort=False)):
+            look = {**_look(str(model), place), "linestyle": ""}
+            label = clip_name(model, 34)
+            axes.plot(own["proportion_others"], own["proportion_human"], markersize=5, label=label, **look)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_aspect("equal")
+        axes.set_xlabel("proportion correct, other networks")
+        axes.set_ylabel("proportion correct, people")
+        axes.grid()
+        _add_legend(figure, [axes], 4.2)
+        return figure
