@@ -255,10 +255,12 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
         (n_images, n_conditions) int; column l holds the place in `conditions` that each image has in list l. In every
         list the conditions differ by at most one image, over all and within each category by at most one.
     """
-    order = generator(seed, "assignment").permutation(len(images))
-    order = order[np.argsort(images["category"].to_numpy()[order], kind="stable")]
-    first = np.empty(len(images), dtype=int)
-    first[order] = np.arange(len(images)) % len(conditions)  # goes on from category to category: even in both
+    random = generator(seed, "assignment")
+    order = random.permutation(len(images))
+    turn = {name: place for place, name in enumerate(random.permutation(sorted(set(images["category"]))))}
+    order = order[np.argsort(images["category"].map(turn).to_numpy()[order], kind="stable")]
+    first = np.empty(len(images), dtype=int)  # goes on from category to category: even in each and over all
+    first[order] = (np.arange(len(images)) + random.integers(len(conditions))) % len(conditions)
     return (first[:, None] + np.arange(len(conditions))) % len(conditions)
 
 

@@ -320,6 +320,7 @@
       answer = (place, time) => {
         if (time < onset) return; // pressed before the grid was there
         answer = null;
+        for (const button of at("grid").children) button.setAttribute("aria-disabled", "true");
         resolve({ response: E.categories[place], rt: time - onset });
       };
       signal.addEventListener("abort", () => { answer = null; resolve(null); }, { once: true });
@@ -335,7 +336,6 @@
     at("prompt").textContent = right ? `\u2713 Correct: ${truth}` : `\u2717 It was: ${truth}`;
     at("prompt").className = right ? "good" : "bad";
     for (const button of at("grid").children) {
-      button.setAttribute("aria-disabled", "true");
       if (button.dataset.category === truth) button.classList.add("good");
       else if (button.dataset.category === response) button.classList.add("bad");
     }
