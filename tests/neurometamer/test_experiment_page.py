@@ -287,7 +287,15 @@ def test_list_of_another_participant_has_the_other_conditions(browser, sources, 
     _write(sources, tmp_path)
     visitor = _visit(browser, tmp_path, "?participant=L4")  # list 0; P001 has list 1
     visitor.agree()
-    visitor.practice()
+    visitor.press("Practice")
+    visitor.answer("dog")
+    visitor.until("!document.getElementById('next').hidden")
+    browser.refresh()  # the answer is kept before the feedback is shown
+    visitor.press("You go on at image 2 of 8")
+    visitor.answer("dog")
+    visitor.find("#next").click()
+    visitor.press("without being told")
+    visitor.answer("dog")
     visitor.finish()
     visitor.told("Your answers were saved as a file")
     _check_list(join_key(_downloaded(downloads, "L4"), tmp_path / "key.csv"))
