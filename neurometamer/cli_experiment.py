@@ -1,0 +1,90 @@
+"""The commands ``neurometamer behavior page`` and ``behavior join``: parse, call, print; nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def _paths(texts: list[str]) -> list[Path]:
+    """Split at commas."""
+    return [Path(one) for text in texts for one in text.split(",") if one]
+
+
+def page(
+    stimuli: Annotated[
+        list[str],
+        typer.Option(help="Folders written by 'stimuli', or CSV files (file, id, category, condition); also A,B."),
+    ],
+    photographs: Annotated[
+        list[str], typer.Option(help="Photographs of other images, for practice, screening and catch trials: the same.")
+    ],
+    out: Annotated[Path, typer.Option(help="Gets page/ (to be published) and key.csv (not to be).")],
+    title: Annotated[str, typer.Option(help="Of the page.")] = "What did you see?",
+    consent: Annotated[Path | None, typer.Option(help="Text file for the first page.")] = None,
+    post: Annotated[str, typer.Option(help="Address that takes the answers; else they are saved as a file.")] = "",
+    fixation: Annotated[float, typer.Option(help="ms.")] = 300,
+    image: Annotated[float, typer.Option(help="ms.")] = 300,
+    mask_time: Annotated[float, typer.Option(help="ms.")] = 300,
+    slow: Annotated[
+        bool, typer.Option("--slow/--no-slow", help="500, 400 and 400 ms in the first half of practice.")
+    ] = True,
+    practice: Annotated[int, typer.Option(help="Photographs with feedback, first.")] = 16,
+    screening: Annotated[int, typer.Option(help="Photographs that decide who goes on.")] = 12,
+    pass_mark: Annotated[int, typer.Option(help="How many of these must be right.")] = 7,
+    catch: Annotated[int, typer.Option(help="Photographs between the images.")] = 16,
+    block_length: Annotated[int, typer.Option(help="Trials between breaks.")] = 100,
+    mask: Annotated[str, typer.Option(help="'phase' (scrambled images) or 'noise'.")] = "phase",
+    missing: Annotated[
+        str, typer.Option(help="An image lacks a condition: 'error', or show its 'photograph'.")
+    ] = "error",
+    seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
+) -> None:
+    """Write a folder that runs a 16-way recognition experiment in the browser, without server or network.
+
+    Open page/index.html (?participant=P01), or put page/ on any web server. Keep key.csv: 'behavior join' needs it.
+
+    Python: neurometamer.write_experiment_page.
+    """
+    from neurometamer.experiment_page import write_experiment_page
+
+    told = {} if consent is None else {"consent": _read(consent)}
+    key = write_experiment_page(
+        _paths(stimuli), _paths(photographs), out, title=title, post_url=post, seed=seed,
+        fixation_ms=fixation, image_ms=image, mask_ms=mask_time, slow_ms=(500, 400, 400) if slow else None,
+        practice=practice, screening=screening, catch=catch, pass_mark=pass_mark, block_length=block_length,
+        mask=mask, missing=missing, **told,
+    )  # fmt: skip
+    main = key[key["phase"] == "main"]
+    typer.echo(
+        f"{main['reference_id'].nunique()} images in {main['condition'].nunique()} conditions, {len(key)} files.\n"
+        f"Publish or open: {out / 'page' / 'index.html'}\nKeep to yourself: {out / 'key.csv'}"
+    )
+
+
+def join(
+    answers: Annotated[list[str], typer.Option(help="CSV files that the page saved; also A,B.")],
+    key: Annotated[Path, typer.Option(help="key.csv of that page.")],
+    out: Annotated[Path, typer.Option(help="CSV file for 'behavior analyze'.")] = Path("answers.csv"),
+) -> None:
+    """Put truth, condition, stage and model from the key into the answers of all participants.
+
+    Python: neurometamer.join_key.
+    """
+    from neurometamer.experiment_page import join_key
+    from neurometamer.store import write_table
+
+    table = join_key(_paths(answers), key)
+    write_table(out, table)
+    typer.echo(f"{len(table)} trials of {table['participant'].nunique()} participants: {out}")
+
+
+def _read(path: Path) -> str:
+    from neurometamer.store import InputError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"consent text {path} cannot be read: {error}.") from error
