@@ -1,0 +1,28 @@
+"""Evaluate metamers: who recognizes them, how they look, what they do to representations. Names load when first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "divergence": ["divergence", "jensen_shannon", "representational_divergence"],
+        "image_quality": ["METRICS", "image_quality", "measure_images"],
+        "model_sets": [
+            "check_difference_table",
+            "difference_in_means",
+            "membership_regression",
+            "plan_sets",
+            "random_sets",
+            "run_sets",
+            "set_scores",
+        ],
+        "pairs": ["MetamerSet", "metamer_set", "seen_by"],
+        "recognizability": [
+            "epsilon_comparison",
+            "epsilon_settings",
+            "recognition_table",
+            "recognizability",
+            "recognizability_curves",
+        ],
+    },
+)
