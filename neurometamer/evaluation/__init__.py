@@ -1,4 +1,4 @@
-"""Evaluate metamers: who recognizes them, how they look, what they do to representations. Names load when first used."""
+"""Evaluate metamers: who recognizes them, how they look, what they do to representations. Loaded when first used."""
 
 import lazy_loader
 

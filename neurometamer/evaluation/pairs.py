@@ -516,13 +516,20 @@ def _cell_rows(
     told: dict[str, Any], cells: pd.DataFrame, values: np.ndarray, means: np.ndarray | None, confidence: float
 ) -> list[dict[str, Any]]:
     empty = np.full(len(cells), np.nan)
-    low, high = (empty, empty) if means is None else percentile_interval(means, confidence)
+    low, high = (empty, empty) if means is None else _interval(means, confidence)
     found = _mean(values)
     return [
         {**told, **cell, "n": int((~np.isnan(values[:, at])).sum()), "value": found[at], "low": low[at],
          "high": high[at], "sd": np.nan, "n_averaged": 1}
         for at, cell in enumerate(_records(cells))
     ]  # fmt: skip
+
+
+def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Take the interval where some resamples are infinite, as those of PSNR are when an image equals its photograph."""
+    huge = 1e300
+    low, high = percentile_interval(np.where(np.isposinf(means), huge, means), confidence)
+    return np.where(low > huge / 1e6, np.inf, low), np.where(high > huge / 1e6, np.inf, high)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -544,7 +551,7 @@ def _average_rows(
             row["note"] = "; ".join(filter(None, [row["note"], f"{len(at)} {average}(s) counted; a mean needs 2"]))
         elif means is not None:
             single = _mean(values[:, at])
-            low, high = percentile_interval(means[:, at].mean(axis=1), confidence)
+            low, high = _interval(means[:, at].mean(axis=1), confidence)
             row |= {"value": single.mean(), "sd": single.std(ddof=1), "low": float(low), "high": float(high)}
         rows.append(row)
     return rows

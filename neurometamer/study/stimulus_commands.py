@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -346,6 +348,8 @@ def _with_validity(
         end += f"_{stage}" if len(places) > len(matches) else ""
         for metric in (*METRICS, "same_class_16"):
             columns |= {f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in ("float", "png")}
+        above = (part[f"png_{metric}_above_null"] for metric in ("spearman", "pearson", "snr_db_power"))
+        columns[f"above_null_png{end}"] = reduce(and_, above).to_numpy()
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return replace(judged, table=judged.table.assign(**columns))
 
