@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -231,8 +232,9 @@ def _lpips_network(path: Path) -> torch.nn.Module:
     if kind is None:
         raise InputError(f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or squeezenet1_1.")
     network = _NoTrainLpips(net=kind, pnet_rand=True)  # random, so that nothing is downloaded; filled now
-    own = {name: name.partition(".")[2] for name in network.net.state_dict()}  # slice1.0.weight → 0.weight
-    filled = {name: state.get(f"features.{rest.removeprefix('features.')}") for name, rest in own.items()}
+    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the place in torchvision's features
+    own = {name: re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name) for name in network.net.state_dict()}
+    filled = {name: state.get(rest) for name, rest in own.items()}
     if missing := [name for name, value in filled.items() if value is None]:
         raise InputError(f"{path} lacks {name_ids(missing)} of LPIPS' {kind} backbone.")
     network.net.load_state_dict(filled)

@@ -45,8 +45,8 @@ class MetamerSet:
         (n, 3, height, width) float32 in [0, 1], rounded to 8 bits; row by row photograph and metamer.
     table : pandas.DataFrame
         One row a metamer: id, reference_id, category, and `FLAGS` (boolean, missing where not judged).
-    members : mapping of str to str
-        Networks that took part: name to digest (empty where it is not known).
+    members : mapping of str to tuple of str
+        Networks that took part: name to digest and weights tag (empty where they are not known).
     matched : mapping of str to tuple of str
         Their matched stages, where the metamers tell.
     """
@@ -57,7 +57,7 @@ class MetamerSet:
     references: np.ndarray
     pictures: np.ndarray
     table: pd.DataFrame
-    members: Mapping[str, str]
+    members: Mapping[str, tuple[str, str]]
     matched: Mapping[str, tuple[str, ...]]
 
     @cached_property
@@ -104,10 +104,12 @@ class MetamerSet:
         Returns
         -------
         bool
-            By digest; by name where the metamers carry no digest.
+            By digest, or by name and weights: a network that sees images of another size is still the same. By name
+            alone where the metamers do not tell the weights.
         """
-        told = {one for one in self.members.values() if one}
-        return model.digest in told or (model.name in self.members and not self.members[model.name])
+        if model.digest in {known for known, _ in self.members.values()}:
+            return True
+        return model.name in self.members and self.members[model.name][1] in ("", model.weights)
 
 
 def states_of(valid: pd.Series) -> np.ndarray:
@@ -178,10 +180,10 @@ def metamer_set(
         named.
     """
     rows = _partners(references, metamers)
-    told = {one["name"]: one["digest"] for one in metamers.provenance.get("models", [])}
+    told = {one["name"]: (one["digest"], one["weights"]) for one in metamers.provenance.get("models", [])}
     settings = metamers.provenance.get("settings", {})
     matched = {one: tuple(stages) for one, stages in settings.get("stages", {}).items()}
-    everyone = {one: told.get(one, "") for one in (*told, *members)}
+    everyone = {one: told.get(one, ("", "")) for one in (*told, *members)}
     own = metamers.table.assign(category=references.table["category"].to_numpy()[rows])
     flags = _judged(validity, metamers.ids) if validity is not None else _stored_flags(metamers.table)
     return MetamerSet(

@@ -28,6 +28,7 @@ from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import (
     StimulusSet,
+    at_size,
     judge,
     load_photographs,
     model_metamers,
@@ -38,6 +39,7 @@ from stimuli_gen import (
 )
 from stimuli_gen.staged import predict
 
+SIDE = 96  # px; the evaluators see the pictures in their own sizes, 224 to 260
 FAST = {"preset": "fast", "steps": 30, "batch_size": 4}
 
 
@@ -54,14 +56,15 @@ def photographs(shared_data, zoo, tmp_path_factory):
     files = [str(shared_data / "photos_ccby" / one) for one in table["file"]]
     listing = tmp_path_factory.mktemp("photos") / "photos.csv"
     pd.DataFrame({"file": files, "category": table["class16"].to_numpy()}).to_csv(listing, index=False)
-    found = load_photographs(listing, zoo["efficientnet_lite0"].preprocessing)
+    found = load_photographs(listing, at_size(zoo["efficientnet_lite0"], SIDE).preprocessing)
     return found, dict(zip(found.ids, table["imagenet_index"].tolist(), strict=True))
 
 
 @pytest.fixture(scope="session")
 def made(zoo, photographs, tmp_path_factory):
     """Metamers of a single network, of a set, and restricted ones, with the null's verdict on the first."""
-    lite, pair = zoo["efficientnet_lite0"], [zoo["squeezenet1_0"], zoo["efficientnet_lite0"]]
+    pair = [at_size(zoo[one], SIDE) for one in ("squeezenet1_0", "efficientnet_lite0")]
+    lite = pair[1]
     all_photos, truth = photographs
     photos = all_photos.select(ids=all_photos.ids[:4])
     folder = tmp_path_factory.mktemp("metamers")
@@ -183,16 +186,18 @@ def test_targets(made, zoo):
     true = recognition_table(judges, [one], target="truth", truth=made.truth, batch_size=4)
     row = true[(true["ways"] == 1000) & (true["evaluator"] == "efficientnet_lite1")]
     said = predict(zoo["efficientnet_lite1"], seen_by(zoo["efficientnet_lite1"], one.pictures), 4).argmax(1)
-    assert row["hit"].tolist() == (said == [made.truth[name] for name in one.table["reference_id"]]).astype(float).tolist()
+    assert (
+        row["hit"].tolist() == (said == [made.truth[name] for name in one.table["reference_id"]]).astype(float).tolist()
+    )
     words = recognition_table(judges, [one], target="truth", ways=(16,), batch_size=4)
     assert words["wanted"].tolist() == true[true["ways"] == 16]["wanted"].tolist()
     own = recognition_table(judges, [made.sets[0]], target="generator", ways=(1000,), batch_size=4)
     lite = zoo["efficientnet_lite0"]
-    classes = predict(lite, made.sets[0].references, 4).argmax(1)
+    classes = predict(lite, seen_by(lite, made.sets[0].references), 4).argmax(1)
     assert own[own["evaluator"] == "efficientnet_lite2"]["wanted"].tolist() == [
         f"{at} {lite.class_names[at]}" for at in classes
     ]
-    with pytest.raises(InputError, match="took part .*efficientnet_lite0"):
+    with pytest.raises(InputError, match=r"took part .*efficientnet_lite0"):
         recognition_table(judges[2:], [made.sets[0]], target="generator")
     with pytest.raises(InputError, match="unknown category 'dgo'; did you mean 'dog'"):
         recognition_table(judges, [one], target="truth", truth=dict.fromkeys(made.truth, "dgo"), ways=(16,))
@@ -203,7 +208,8 @@ def test_targets(made, zoo):
 def test_curves_and_epsilon(hits):
     summary = recognition_summary(hits, n_bootstrap=100)
     curves = recognizability_curves(summary, ways=16)
-    assert curves["place"].tolist() == [0, 1, 1] and set(curves["rule"]) == {"first_mapped"}
+    assert curves.drop_duplicates(["set", "setting"])["place"].tolist() == [0, 1, 1]
+    assert set(curves["rule"]) == {"first_mapped"}
     found = epsilon_comparison(hits, n_bootstrap=100)
     rows = found[(found["stage"] == "middle") & (found["ways"] == 1000)].set_index("setting")
     outside = hits[(hits["ways"] == 1000) & (hits["stage"] == "middle") & ~hits["took_part"].astype(bool)]
@@ -226,7 +232,7 @@ def test_bad_input(made, zoo):
     with pytest.raises(InputError, match=f"no photograph has the id\\(s\\) {made.photos.ids[0]}"):
         metamer_set(lost, made.single)
     small = StimulusSet(images=made.photos.images[:, :, ::2, ::2].copy(), table=made.photos.table)
-    with pytest.raises(InputError, match=r"\(224, 224\) pixels, photographs \(112, 112\).*_metamer"):
+    with pytest.raises(InputError, match=r"\(96, 96\) pixels, photographs \(48, 48\).*_metamer"):
         metamer_set(small, made.single)
     twice = made.single.table.assign(reference_id=made.photos.ids[0])
     with pytest.raises(InputError, match="more than one metamer"):
@@ -240,7 +246,7 @@ def test_image_quality_of_real_metamers(made):
     assert len(table) == 2 * 3 * 4
     assert (table.loc[table["metric"] == "lpips", "why_not"].str.startswith("skipped: weights missing")).all()
     found = image_quality(made.sets[:2], metrics=["ssim", "tv", "lpips"], n_bootstrap=50)
-    assert found["arrow"].tolist() == ["↑", "↓", "↓"] * (len(found) // 3)
+    assert found.groupby("metric")["arrow"].unique().map(list).to_dict() == {"ssim": ["↑"], "tv": ["↓"], "lpips": ["↓"]}
     lines = found[found["metric"] == "tv"]
     assert (lines["value"] > lines["photograph_value"]).all()  # few steps leave noise in the images
     skipped = found[found["metric"] == "lpips"]
@@ -270,7 +276,7 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
         loaded.append(name)
         if len(loaded) == 2:
             raise InputError("no memory for this one")
-        return zoo[name]
+        return at_size(zoo[name], SIDE)
 
     first = run_sets(tmp_path, photos, load=load, batch_size=2)
     assert first["state"].tolist() == ["done", "failed"] and first["reason"].iloc[1] == "no memory for this one"

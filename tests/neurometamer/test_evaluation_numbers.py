@@ -269,7 +269,11 @@ def test_degenerate_distances_are_guarded():
     assert perfect.loc["RR-RM", "value"] == pytest.approx(1, abs=1e-3) and perfect.loc["RR-RM", "degenerate"]
     same = np.ones((6, 5))
     constant = representational_divergence(same, same, n_permutations=9, n_bootstrap=9)
-    assert constant["degenerate"].all() and (constant["value"] < 1e-12).all() and constant[["low", "high"]].notna().all().all()
+    assert (
+        constant["degenerate"].all()
+        and (constant["value"] < 1e-12).all()
+        and constant[["low", "high"]].notna().all().all()
+    )
     with pytest.raises(InputError, match="at least 4"):
         representational_divergence(references[:3], references[:3])
     with pytest.raises(InputError, match=r"not finite in row\(s\) 1"):
@@ -316,7 +320,9 @@ def test_differences_are_signed_and_found():
     assert found.loc["net0", "p"] == 1 / 1000 and found.loc["net0", "p_bonferroni"] == pytest.approx(0.012)
     np.testing.assert_allclose(found["p_fdr"], false_discovery_control(found["p"]))
     assert found["appearances"].sum() == scores["size"].sum()
-    lost = difference_in_means(scores.assign(score=scores["score"].where(scores.index > 4)), n_permutations=9, n_bootstrap=9)
+    lost = difference_in_means(
+        scores.assign(score=scores["score"].where(scores.index > 4)), n_permutations=9, n_bootstrap=9
+    )
     assert (lost["n_excluded"] == 5).all() and (lost["n_sets"] == 95).all()
 
 
