@@ -2,11 +2,12 @@
 
 import lazy_loader
 
+# recognizability, image_quality and divergence have the names of their modules: import them from there.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "divergence": ["divergence", "jensen_shannon", "representational_divergence"],
-        "image_quality": ["METRICS", "image_quality", "measure_images"],
+        "divergence": ["jensen_shannon", "representational_divergence"],
+        "image_quality": ["METRICS", "measure_images"],
         "model_sets": [
             "check_difference_table",
             "difference_in_means",
@@ -21,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "epsilon_comparison",
             "epsilon_settings",
             "recognition_table",
-            "recognizability",
             "recognizability_curves",
         ],
     },
