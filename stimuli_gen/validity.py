@@ -143,7 +143,7 @@ METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 """Metric name to the function from two (n, units) to (n,); larger is more alike."""
 
-_CRITERIA = ("spearman", "pearson", "snr_db_power")
+CRITERIA = ("spearman", "pearson", "snr_db_power")
 """The metrics that Feather et al. (2023) ask for; the two forms of the ratio decide alike."""
 
 
@@ -480,7 +480,7 @@ def _verdict(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
     """Put the criteria together, and say which were not met."""
     reasons = {}
     for prefix in ("float", "png"):
-        wanted = ["same_class_16", *(f"{name}_above_null" for name in _CRITERIA)]
+        wanted = ["same_class_16", *(f"{name}_above_null" for name in CRITERIA)]
         flags = table[[f"{prefix}_{name}" for name in wanted]]
         unknown = flags.isna().any(axis=1)
         valid = flags.fillna(False).astype(bool).all(axis=1).astype("boolean").mask(unknown)
@@ -511,9 +511,9 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
         Reasons; empty when all are met.
     """
     reasons = []
-    flags = [f"{kind}_same_class_16", *(f"{kind}_{name}_above_null" for name in _CRITERIA)]
+    flags = [f"{kind}_same_class_16", *(f"{kind}_{name}_above_null" for name in CRITERIA)]
     failed = {name: bool(pd.notna(row[name]) and not row[name]) for name in flags}
-    if below := [name for name in _CRITERIA if failed[f"{kind}_{name}_above_null"]]:
+    if below := [name for name in CRITERIA if failed[f"{kind}_{name}_above_null"]]:
         reasons.append(f"not above the null in {', '.join(below)}")
     if failed[f"{kind}_same_class_16"]:
         reasons.append(f"{row[f'{kind}_category16']} to the network, not {row[f'{kind}_category16_reference']}")

@@ -18,7 +18,7 @@ import torch
 from stimuli_gen.matching import Match
 from stimuli_gen.staged import StagedModel, padded_batches
 from stimuli_gen.stimuli import StimulusSet
-from stimuli_gen.validity import METRICS, ONLY_IN_FLOAT, judge, shown_pictures, unmet
+from stimuli_gen.validity import CRITERIA, METRICS, ONLY_IN_FLOAT, judge, shown_pictures, unmet
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
@@ -231,8 +231,8 @@ def validity_columns(
     Returns
     -------
     dict of str to ndarray
-        ``<metric>_float``, ``<metric>_png``, ``same_class_16_float``, ``same_class_16_png`` and ``valid``; the names
-        end in network and stage where there are several.
+        ``<metric>_float``, ``<metric>_png``, ``same_class_16_float``, ``same_class_16_png``, ``above_null_png`` (all
+        of the paper's metrics) and ``valid``; the names end in network and stage where there are several.
     """
     columns: dict[str, Any] = {}
     for model, stage in places:
@@ -241,6 +241,8 @@ def validity_columns(
         end += f"_{stage}" if len(places) > n_networks else ""
         for metric in (*METRICS, "same_class_16"):
             columns |= {f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in KINDS}
+        above = part[[f"png_{metric}_above_null" for metric in CRITERIA]]
+        columns[f"above_null_png{end}"] = above.astype("boolean").all(axis=1, skipna=False).to_numpy()
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return columns
 

@@ -1,0 +1,495 @@
+"""Representational-similarity divergence: whether metamers are as far from each other as their photographs.
+
+For an evaluator and a stage, three samples of Euclidean distances between activations: reference-reference (RR) and
+metamer-metamer (MM) over unordered pairs i < j of images, and reference-metamer (RM) over matching pairs. Each becomes
+a Gaussian kernel density on one grid; the divergence of two is
+
+    JSD(p, q) = ½ Σ p log2(p / m) + ½ Σ q log2(q / m),  m = (p + q) / 2,
+
+in [0, 1], the divergence itself and not its root. The headline is RR-MM.
+
+References
+----------
+Boehm et al. (2025). arXiv 2504.01739, Fig. 5. It leaves open which two distributions a cell shows, the grid, the
+bandwidth, the base of the logarithm, and whether the root is taken; it gives neither null nor interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.evaluation.pairs import (
+    MetamerSet,
+    chosen_evaluators,
+    no_valid_note,
+    pass_rates,
+    reported_states,
+    seen_by,
+)
+from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
+from neurometamer.store import InputError, generator, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    from stimuli_gen.staged import StagedModel
+
+N_GRID = 1_000
+MARGIN = 0.1
+"""Part of the range of the distances by which the grid goes beyond it on each side."""
+COMPARISONS = (("RR", "MM"), ("RR", "RM"), ("MM", "RM"))
+HEADLINE = ("RR", "MM")
+MIN_IMAGES = 4
+_ROWS = 200
+
+# ---------------------------------------------------------------------------------------------------- densities
+
+
+def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
+    """Lay a grid over the range of all samples and 10 % of it on each side.
+
+    Parameters
+    ----------
+    *samples : ndarray
+        Distances, not empty.
+    n_grid : int
+        Points.
+
+    Returns
+    -------
+    ndarray
+        (n_grid,) increasing, evenly spaced. Where all distances are equal, it spans a relative 10⁻⁶ around them.
+    """
+    low, high = min(one.min() for one in samples), max(one.max() for one in samples)
+    width = high - low
+    if width <= 1e-12 * max(abs(low), abs(high)):
+        width = max(abs(low), abs(high), 1.0) * 1e-6
+    return np.linspace(low - MARGIN * width, high + MARGIN * width, n_grid)
+
+
+def bandwidth(spread: np.ndarray | float, n: np.ndarray | int, step: float) -> np.ndarray:
+    """Choose the width of the kernel by Scott's rule, n^(-1/5) times the standard deviation (n - 1).
+
+    Parameters
+    ----------
+    spread : ndarray or float
+        Standard deviation.
+    n : ndarray or int
+        Distances.
+    step : float
+        Of the grid: the kernel is at least as wide, so that constant distances have a density too.
+
+    Returns
+    -------
+    ndarray
+        Widths.
+    """
+    return np.maximum(np.asarray(spread) * np.asarray(n, dtype=float) ** -0.2, step)
+
+
+def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Estimate the density of distances, as ``scipy.stats.gaussian_kde`` with Scott's rule, scaled to the sum 1.
+
+    Parameters
+    ----------
+    distances : ndarray
+        (n,).
+    grid : ndarray
+        (n_grid,) evenly spaced.
+
+    Returns
+    -------
+    ndarray
+        (n_grid,), sum 1.
+    """
+    spread = distances.std(ddof=1) if len(distances) > 1 else 0.0
+    width = bandwidth(spread, len(distances), grid[1] - grid[0])
+    found = np.zeros(len(grid))
+    for start in range(0, len(distances), 4096):
+        found += np.exp(-0.5 * np.square((grid[:, None] - distances[None, start : start + 4096]) / width)).sum(axis=1)
+    return found / found.sum()
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Compute the Jensen-Shannon divergence to the base 2, not its root.
+
+    Parameters
+    ----------
+    p, q : ndarray
+        (…, n_grid), not negative, each with the sum 1.
+
+    Returns
+    -------
+    ndarray
+        (…) in [0, 1]; the square of ``scipy.spatial.distance.jensenshannon(p, q, base=2)``.
+
+    Examples
+    --------
+    >>> float(jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])))
+    1.0
+    """
+    middle = (p + q) / 2
+    total = np.zeros(np.broadcast_shapes(p.shape, q.shape)[:-1])
+    for one in (p, q):
+        ratio = np.divide(one, middle, out=np.ones_like(middle), where=(one > 0) & (middle > 0))
+        total = total + 0.5 * (one * np.log2(ratio)).sum(axis=-1)
+    return np.clip(total, 0, 1)
+
+
+def _binning(distances: np.ndarray, grid: np.ndarray) -> Any:
+    """Share each distance between its two neighbors on the grid: a sparse (n_grid, n) matrix."""
+    from scipy.sparse import csr_matrix
+
+    place = (distances - grid[0]) / (grid[1] - grid[0])
+    left = np.clip(place.astype(int), 0, len(grid) - 2)
+    part = place - left
+    columns = np.arange(len(distances))
+    values = np.concatenate([1 - part, part])
+    return csr_matrix((values, (np.concatenate([left, left + 1]), np.tile(columns, 2))), (len(grid), len(distances)))
+
+
+def weighted_densities(weights: np.ndarray, distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Estimate many densities of weighted distances at once: binned on the grid, and smoothed by FFT.
+
+    Parameters
+    ----------
+    weights : ndarray
+        (m, n): how often each distance counts.
+    distances : ndarray
+        (n,).
+    grid : ndarray
+        (n_grid,) evenly spaced, beyond all distances.
+
+    Returns
+    -------
+    ndarray
+        (m, n_grid), sum 1. Within 1e-3 of `density` in divergence where kernels are wider than three steps of the
+        grid, as they are for samples without outliers.
+    """
+    return smoothed(np.ascontiguousarray((_binning(distances, grid) @ weights.T).T), grid)
+
+
+def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Turn counts on a grid into densities by a Gaussian kernel of Scott's width.
+
+    Parameters
+    ----------
+    histograms : ndarray
+        (m, n_grid) counts, each distance shared by its two neighbors on the grid.
+    grid : ndarray
+        (n_grid,) evenly spaced.
+
+    Returns
+    -------
+    ndarray
+        (m, n_grid), sum 1.
+    """
+    step = grid[1] - grid[0]
+    n = histograms.sum(axis=1)
+    places = np.arange(len(grid)) - (len(grid) - 1) / 2
+    mean = histograms @ places / n
+    square = histograms @ np.square(places) / n - np.square(mean) - 1 / 6  # sharing spreads by 1/6 of a step, squared
+    spread = step * np.sqrt(np.maximum(square, 0) * n / np.maximum(n - 1, 1))
+    widths = bandwidth(spread, n, step)
+    histograms = histograms / n[:, None]
+    size = 1 << (2 * len(grid) - 1).bit_length()  # room for the kernel's tails, which would else come in again
+    waves = np.fft.rfftfreq(size, d=step)
+    kernels = np.exp(-2 * np.square(np.pi * waves[None] * widths[:, None]))
+    smooth = np.fft.irfft(np.fft.rfft(histograms, size, axis=1) * kernels, size, axis=1)[:, : len(grid)]
+    smooth = np.maximum(smooth, 0)
+    return smooth / smooth.sum(axis=1, keepdims=True)
+
+
+# ----------------------------------------------------------------------------------------------- one evaluator
+
+
+def representational_divergence(
+    references: np.ndarray,
+    metamers: np.ndarray,
+    *,
+    n_permutations: int = 1_000,
+    n_bootstrap: int = 1_000,
+    confidence: float = 0.95,
+    max_pairs: int = 20_000,
+    n_grid: int = N_GRID,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare the distances among photographs, among their metamers, and between both, in one network's responses.
+
+    Parameters
+    ----------
+    references, metamers : ndarray
+        (n, units), finite, row by row; at least 4 images.
+    n_permutations : int
+        Of the null of RR-MM: photograph and metamer change places, within image pairs, at random.
+    n_bootstrap : int
+        Resamples of images. A pair of two copies of one image is left out.
+    confidence : float
+        Of the interval.
+    max_pairs : int
+        With more pairs of images than this, so many are drawn, the same for RR and MM.
+    n_grid : int
+        Points of the grid.
+    seed : int
+        Of pairs, permutations and resamples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Three rows: comparison (``RR-MM``, ``RR-RM``, ``MM-RM``), headline, value, low, high, p, null_mean, null_95 (of
+        RR-MM only: exchanging photograph and metamer leaves RM as it is), n (images), n_pairs, degenerate (a sample's
+        kernel would be narrower than the grid; it was widened to one step), and the means of the distances rr, mm, rm.
+
+    Raises
+    ------
+    InputError
+        When shapes differ, values are not finite, there are fewer than 4 images, or a number is out of range.
+
+    Notes
+    -----
+    p = (1 + k) / (1 + N), k being the permutations with a divergence at least as large as the observed one, both on
+    one grid over all distances. The value is upward biased, as the null's mean shows; compare with it.
+    """
+    _check_responses(references, metamers, n_permutations, max_pairs, n_grid)
+    distances = _distances(references, metamers, max_pairs, seed)
+    samples = {"RR": distances["rr"], "MM": distances["mm"], "RM": distances["rm"]}
+    intervals = _bootstrap(samples, distances["pairs"], len(references), n_bootstrap, confidence, n_grid, seed)
+    rows = []
+    for first, second in COMPARISONS:
+        grid = common_grid(samples[first], samples[second], n_grid=n_grid)
+        p, q = (density(samples[one], grid) for one in (first, second))
+        row: dict[str, Any] = {"comparison": f"{first}-{second}", "headline": (first, second) == HEADLINE}
+        row |= {"value": float(jensen_shannon(p, q)), **intervals[first, second], "p": np.nan, "null_mean": np.nan}
+        row |= {"null_95": np.nan, "n": len(references), "n_pairs": len(samples["RR"])}
+        row |= {"degenerate": any(_is_degenerate(samples[one], grid) for one in (first, second))}
+        row |= {f"{name.lower()}_mean": float(one.mean()) for name, one in samples.items()}
+        if row["headline"] and n_permutations:
+            row |= _permutation(distances, len(references), n_permutations, n_grid, seed)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _check_responses(
+    references: np.ndarray, metamers: np.ndarray, n_permutations: int, max_pairs: int, n_grid: int
+) -> None:
+    if references.ndim != 2 or references.shape != metamers.shape:
+        raise InputError(
+            f"responses to references {references.shape} and metamers {metamers.shape} must be two arrays "
+            "(n, units) of one shape."
+        )
+    if len(references) < MIN_IMAGES:
+        raise InputError(f"{len(references)} images; distributions of distances need at least {MIN_IMAGES}.")
+    for what, values in (("references", references), ("metamers", metamers)):
+        if bad := [row for row, one in enumerate(values) if not np.isfinite(one).all()]:
+            raise InputError(f"responses to {what} are not finite in row(s) {name_ids(bad)}; check the network.")
+    if n_permutations < 0 or max_pairs < 1 or n_grid < 10:
+        raise InputError(
+            f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or more, and n_grid "
+            f"({n_grid}) at least 10."
+        )
+
+
+def _distances(references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int) -> dict[str, Any]:
+    """Euclidean distances of the pairs i < j: rr, mm, and the crossed rm_ij, mr_ij; and rm of matching pairs."""
+    n = len(references)
+    values = np.concatenate([references, metamers]).astype(np.float64)
+    values -= values.mean(axis=0)  # squares of smaller numbers lose fewer digits
+    products = values @ values.T
+    squares = np.diag(products)
+    everything = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * products, 0))
+    first, second = np.triu_indices(n, 1)
+    if len(first) > max_pairs:
+        kept = np.sort(generator(seed, "image pairs", n).choice(len(first), max_pairs, replace=False))
+        first, second = first[kept], second[kept]
+    return {
+        "pairs": (first, second),
+        "rr": everything[first, second],
+        "mm": everything[n + first, n + second],
+        "cross": (everything[first, n + second], everything[n + first, second]),
+        "rm": np.linalg.norm(values[:n] - values[n:], axis=1),
+    }
+
+
+def _is_degenerate(distances: np.ndarray, grid: np.ndarray) -> bool:
+    return bool(distances.std(ddof=1) * len(distances) ** -0.2 < grid[1] - grid[0])
+
+
+def _permutation(distances: Mapping[str, Any], n: int, n_permutations: int, n_grid: int, seed: int) -> dict[str, float]:
+    """Exchange photograph and metamer of images at random, and see how large the divergence gets."""
+    from scipy.sparse import vstack
+
+    kinds = [distances["rr"], *distances["cross"], distances["mm"]]  # 2 · (i exchanged) + (j exchanged) picks one
+    grid = common_grid(*kinds, n_grid=n_grid)
+    bins = [_binning(one, grid) for one in kinds]
+    both = [vstack([one, other], "csr") for one, other in zip(bins, bins[::-1], strict=True)]  # RR above, MM below
+    first, second = distances["pairs"]
+    random = generator(seed, "exchange", n)
+    exchanged = np.concatenate([np.zeros((1, n), dtype=np.uint8), random.integers(0, 2, (n_permutations, n), np.uint8)])
+    found = np.empty(n_permutations + 1)
+    for start in range(0, len(exchanged), _ROWS):
+        part = exchanged[start : start + _ROWS]
+        state = 2 * part[:, first] + part[:, second]
+        counts = sum(one @ np.equal(state.T, kind).astype(float) for kind, one in enumerate(both)).T
+        p, q = (smoothed(np.ascontiguousarray(one), grid) for one in np.split(counts, 2, axis=1))
+        found[start : start + _ROWS] = jensen_shannon(p, q)
+    null = found[1:]
+    at_least = int((null >= found[0] - 1e-12).sum())
+    return {
+        "p": (1 + at_least) / (1 + n_permutations),
+        "null_mean": float(null.mean()),
+        "null_95": float(np.quantile(null, 0.95)),
+    }
+
+
+def _bootstrap(
+    samples: Mapping[str, np.ndarray], pairs: tuple[np.ndarray, np.ndarray], n: int, n_bootstrap: int,
+    confidence: float, n_grid: int, seed: int,
+) -> dict[tuple[str, str], dict[str, float]]:  # fmt: skip
+    """Resample images, and take the interval of each divergence."""
+    if not n_bootstrap:
+        return {pair: {"low": np.nan, "high": np.nan} for pair in COMPARISONS}
+    counts = bootstrap_counts(n, n_bootstrap, seed)
+    found: dict[tuple[str, str], list[np.ndarray]] = {pair: [] for pair in COMPARISONS}
+    for start in range(0, n_bootstrap, _ROWS):
+        part = counts[start : start + _ROWS]
+        complete = len(pairs[0]) == n * (n - 1) // 2
+        of_pairs = pair_weights(part) if complete else (part[:, pairs[0]] * part[:, pairs[1]]).astype(float)
+        usable = of_pairs.sum(axis=1) > 1  # a resample of copies of one image has no pairs
+        weights = {"RR": of_pairs, "MM": of_pairs, "RM": part.astype(float)}
+        for pair in COMPARISONS:
+            grid = common_grid(*(samples[one] for one in pair), n_grid=n_grid)
+            p, q = (weighted_densities(weights[one][usable], samples[one], grid) for one in pair)
+            found[pair].append(jensen_shannon(p, q))
+    ends = {pair: percentile_interval(np.concatenate(values)[:, None], confidence) for pair, values in found.items()}
+    return {pair: {"low": float(low[0]), "high": float(high[0])} for pair, (low, high) in ends.items()}
+
+
+# --------------------------------------------------------------------------------------------- many evaluators
+
+
+def divergence(
+    evaluators: Sequence[StagedModel],
+    sets: Sequence[MetamerSet],
+    *,
+    stages: Mapping[str, str | float] | str | float | None = None,
+    include_untrained: bool = False,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Compute the divergence of every set of metamers in every evaluator, at the evaluator's stage of the same depth.
+
+    Parameters
+    ----------
+    evaluators : sequence of StagedModel
+        At least 2.
+    sets : sequence of MetamerSet
+        What to compare.
+    stages : str, float or mapping, optional
+        Where each evaluator is read: a depth for all, or the evaluator's name to a stage or depth
+        (`stimuli_gen.depth.resolve_stage`). By default the set's own stage: ``early``, ``middle`` or ``late``, or, for
+        networks that took part, the stage that was matched.
+    include_untrained : bool
+        Ask networks with random weights too.
+    batch_size : int
+        Images a pass.
+    progress : callable, optional
+        Called with (evaluators done × sets, in all).
+    **options : object
+        Of `representational_divergence`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an evaluator × set × validity × comparison, for a heat map: set, members, stage, setting, evaluator,
+        evaluator_stage, trained, took_part (drawn dashed in the paper), validity, the columns of
+        `representational_divergence`, pass rates, and note. Fewer than 4 metamers of a kind are a row without value.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 2 evaluators or no set, or a stage cannot be found.
+    """
+    judges = chosen_evaluators(evaluators, include_untrained)
+    if not sets:
+        raise InputError("no metamers to compare; give at least one set.")
+    rows: list[pd.DataFrame] = []
+    told: dict[str, Any] = {}
+    kept: dict[tuple[str, str, str], np.ndarray] = {}
+    for number, one in enumerate(sets):
+        rates = pass_rates(one.table)
+        for at, judge in enumerate(judges):
+            stage, path = _stage_of(judge, one, stages)
+            told = {**one.label, "evaluator": judge.name, "evaluator_stage": stage, "trained": judge.trained,
+                    "took_part": one.took_part(judge)}  # fmt: skip
+            key = (judge.digest, path, one.reference_digest)
+            if key not in kept:
+                kept = {name: value for name, value in kept.items() if name[2] == key[2]}  # those of one size at a time
+                kept[key] = _responses(judge, stage, path, one.references, batch_size)
+            found = _by_state(one, kept[key], _responses(judge, stage, path, one.pictures, batch_size), rates, options)
+            rows.append(found.assign(**told))
+            if progress is not None:
+                progress(number * len(judges) + at + 1, len(sets) * len(judges))
+    table = pd.concat(rows, ignore_index=True)
+    first = [*told, "validity"]
+    return table[[*first, *(name for name in table.columns if name not in first)]]
+
+
+def _stage_of(
+    judge: StagedModel, one: MetamerSet, stages: Mapping[str, str | float] | str | float | None
+) -> tuple[str, str]:
+    from stimuli_gen.depth import DEPTHS, resolve_stage
+
+    if isinstance(stages, Mapping):
+        if judge.name not in stages:
+            raise unknown_name("evaluator with a stage", judge.name, stages)
+        return resolve_stage(judge, stages[judge.name])
+    if stages is not None:
+        return resolve_stage(judge, stages)
+    if one.stage in DEPTHS:
+        return resolve_stage(judge, one.stage)
+    if one.took_part(judge) and one.matched.get(judge.name):
+        return resolve_stage(judge, one.matched[judge.name][-1])
+    raise InputError(
+        f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; "
+        f"give stages: {', '.join(DEPTHS)}, a fraction, or a stage for each evaluator."
+    )
+
+
+def _responses(judge: StagedModel, stage: str, path: str, pictures: np.ndarray, batch_size: int) -> np.ndarray:
+    from dataclasses import replace
+
+    import torch
+
+    from stimuli_gen.staged import padded_batches
+
+    model = judge if stage in judge.stages else replace(judge, stages={stage: path})
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(pictures), 64):
+            chunk = seen_by(judge, pictures[start : start + 64])
+            for rows, batch in padded_batches(chunk, batch_size, judge.device):
+                values = model.activations(batch, [stage])[stage]
+                found.append(values[: rows.stop - rows.start].flatten(1).float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _by_state(
+    one: MetamerSet, references: np.ndarray, metamers: np.ndarray, rates: Mapping[str, Any], options: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Compare valid metamers with their photographs, and the others apart."""
+    parts = []
+    for state in reported_states(one.states):
+        here = one.states == state
+        n = int(here.sum())
+        if n >= MIN_IMAGES:
+            found = representational_divergence(references[here], metamers[here], **options).assign(note="")
+        else:
+            note = no_valid_note(rates) if not n else f"excluded: {n} {state} metamer(s); {MIN_IMAGES} are needed"
+            names = [f"{a}-{b}" for a, b in COMPARISONS]
+            found = pd.DataFrame({"comparison": names, "headline": [pair == HEADLINE for pair in COMPARISONS],
+                                  "value": np.nan, "low": np.nan, "high": np.nan, "n": n, "note": note})  # fmt: skip
+        parts.append(found.assign(validity=state, **rates))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,496 @@
+"""How metamers look beside their photographs: the nine image metrics of Boehm et al. (2025, Fig. 4).
+
+The definitions are torchmetrics', each with the scale that it needs. Six need no weights. FID, LPIPS and CLIP-IQA use
+networks: they run where a local file (or the network itself) is given, and otherwise have a row that says why not;
+nothing is downloaded.
+
+References
+----------
+Boehm et al. (2025). arXiv 2504.01739, Fig. 4. It does not state scales; those here are in `METRICS`.
+Detlefsen, N. S. et al. (2022). TorchMetrics. JOSS 7(70), 4101.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.evaluation.pairs import (
+    FLAGS,
+    MetamerSet,
+    no_valid_note,
+    pass_rates,
+    reported_states,
+    summarize,
+)
+from neurometamer.store import InputError, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+Weights = Mapping[str, Any]
+FID_ENOUGH = 2049
+"""Images from which a covariance of 2,048 features can have full rank; with fewer, FID is biased upwards."""
+CLIP_PROMPT = "natural"
+_SMALLEST = 41
+
+
+class _SkippedError(Exception):
+    """A metric cannot run here; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMetric:
+    """What there is to know of a metric.
+
+    Attributes
+    ----------
+    name : str
+        As in the paper.
+    better : {"higher", "lower"}
+        Direction.
+    scale : str
+        What goes in, and what comes out.
+    needs : {"pair", "image", "sets"}
+        Compares each metamer with its photograph, looks at single images, or compares the two sets.
+    weights : bool
+        Needs a network.
+    """
+
+    name: str
+    better: str
+    scale: str
+    needs: str = "pair"
+    weights: bool = False
+
+    @property
+    def arrow(self) -> str:
+        """Draw the direction.
+
+        Returns
+        -------
+        str
+            ``↑`` where higher is better, else ``↓``.
+        """
+        return "↑" if self.better == "higher" else "↓"
+
+
+METRICS: Mapping[str, ImageMetric] = {
+    "fid": ImageMetric(name="FID", better="lower", needs="sets", weights=True,
+                       scale="8-bit levels in, rounded, not cut off; 0 or more"),
+    "ssim": ImageMetric(name="SSIM", better="higher", scale="data range 1; at most 1"),
+    "psnr": ImageMetric(name="PSNR", better="higher",
+                        scale="dB, peak 1 (the paper takes each image's maximum); infinite for equal images"),
+    "vif": ImageMetric(name="VIF", better="higher",
+                       scale="levels of 0 to 255, the unit of its noise variance 2; about 0 to 1, can exceed 1"),
+    "lpips": ImageMetric(name="LPIPS", better="lower", weights=True, scale="[-1, 1] in; about 0 to 1"),
+    "rase": ImageMetric(name="RASE", better="lower", scale="free of scale; 0 to thousands"),
+    "scc": ImageMetric(name="SCC", better="higher", scale="-1 to 1; falls to 0 with the slightest noise"),
+    "tv": ImageMetric(name="TV", better="lower", needs="image",
+                      scale="sum of absolute differences per pixel and channel, pixels in [0, 1]"),
+    "clip_iqa": ImageMetric(name="CLIP-IQA", better="higher", needs="image", weights=True,
+                            scale="probability of the prompt 'Natural photo.' against 'Synthetic photo.'"),
+}  # fmt: skip
+"""Key to what there is to know; the order is that of the paper."""
+
+# ------------------------------------------------------------------------------------------- without weights
+
+
+def _pair_measures() -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
+    """Metrics of images and references (b, 3, height, width) in [0, 1] that need no weights: (b,) each."""
+    _need("torchmetrics", "metrics of image quality")
+    from torchmetrics.functional.image import peak_signal_noise_ratio, total_variation
+
+    from neurometamer.evaluation import filters
+
+    return {
+        "ssim": filters.ssim,
+        "psnr": lambda x, y: peak_signal_noise_ratio(x, y, data_range=1.0, reduction="none", dim=(1, 2, 3)),
+        "vif": lambda x, y: filters.vif(255 * x, 255 * y),
+        "rase": filters.rase,
+        "scc": filters.scc,
+        "tv": lambda x, _: total_variation(x, reduction="none") / x[0].numel(),
+    }
+
+
+def _need(package: str, what: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{what} need {package}; run: pip install 'neurometamer[evaluation]'")
+
+
+def measure_images(
+    images: np.ndarray, references: np.ndarray, metrics: Sequence[str] | None = None, *, batch_size: int = 4
+) -> pd.DataFrame:
+    """Measure images beside their references by the metrics that need no weights.
+
+    Parameters
+    ----------
+    images, references : ndarray
+        (n, 3, height, width) float32 in [0, 1], row by row; at least 41 × 41 pixels.
+    metrics : sequence of str, optional
+        Keys of `METRICS` without weights; all six by default.
+    batch_size : int
+        Images at once; memory is about 60 float32 copies of a batch.
+
+    Returns
+    -------
+    pandas.DataFrame
+        (n, metrics) float64. Equal to each torchmetrics class called image by image, but for float32 rounding:
+        within 5e-4 of SSIM and VIF, 1e-3 of SCC (in windows without contrast it divides one rounding error by
+        another), and 1e-4 of the value of the others.
+
+    Raises
+    ------
+    InputError
+        When a metric is unknown or needs weights, sizes differ, are too small, or values leave [0, 1].
+    """
+    import torch
+
+    free = [one for one, metric in METRICS.items() if not metric.weights]
+    asked = free if metrics is None else list(metrics)
+    for one in asked:
+        if one not in free:
+            raise unknown_name("image metric without weights", one, free)
+    _check_pairs(images, references)
+    measures = _pair_measures()
+    found: dict[str, list[np.ndarray]] = {one: [] for one in asked}
+    with torch.inference_mode():
+        for x, y in _batches(images, references, batch_size):
+            for one in asked:
+                found[one].append(measures[one](x, y).double().cpu().numpy())
+    return pd.DataFrame({one: np.concatenate(parts) if parts else np.zeros(0) for one, parts in found.items()})
+
+
+def _check_pairs(images: np.ndarray, references: np.ndarray) -> None:
+    if images.shape != references.shape or images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(
+            f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two arrays "
+            "(n, 3, height, width) of one shape."
+        )
+    if min(images.shape[2:]) < _SMALLEST:
+        raise InputError(f"images are {tuple(images.shape[2:])} pixels; these metrics need {_SMALLEST} x {_SMALLEST}.")
+    for what, values in (("images", images), ("references", references)):
+        bad = [row for row, one in enumerate(values) if not (one.min() >= 0 and one.max() <= 1)]
+        if bad:
+            raise InputError(f"{what} leave [0, 1] or are not finite in row(s) {name_ids(bad)}.")
+
+
+def _batches(images: np.ndarray, references: np.ndarray, batch_size: int) -> Any:
+    import torch
+
+    if batch_size < 1:
+        raise InputError(f"batch size must be at least 1, not {batch_size}.")
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
+        yield tuple(torch.from_numpy(np.ascontiguousarray(one[rows], dtype=np.float32)) for one in (images, references))
+
+
+# ---------------------------------------------------------------------------------------------- with weights
+
+
+def _file(weights: Weights, key: str) -> Path:
+    given = weights.get(key)
+    if given is None:
+        raise _SkippedError(f"skipped: weights missing; give a local file: weights={{'{key}': PATH}}")
+    if not Path(given).exists():
+        raise _SkippedError(f"skipped: weights missing at {given}")
+    return Path(given)
+
+
+def _package(name: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise _SkippedError(f"skipped: package {name.replace('_', '-')} missing")
+
+
+def _lpips(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Load LPIPS: the backbone (AlexNet, VGG16 or SqueezeNet 1.1) from a file, the linear heads from torchmetrics."""
+    from torch import nn
+
+    given = weights.get("lpips")
+    network = given if isinstance(given, nn.Module) else _lpips_network(_file(weights, "lpips"))
+    return lambda x, y: network(x, y, normalize=True).reshape(-1)  # normalize: from [0, 1] to [-1, 1]
+
+
+def _lpips_network(path: Path) -> torch.nn.Module:
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    from neurometamer.zoo import read_weights
+
+    state = {name: value for name, value in read_weights(path).items() if name.startswith("features.")}
+    kinds: dict[tuple[int, ...], Any] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
+    first = tuple(state["features.0.weight"].shape) if "features.0.weight" in state else ()
+    kind: Any = "squeeze" if any(".squeeze." in name for name in state) else kinds.get(first)
+    if kind is None:
+        raise InputError(f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or squeezenet1_1.")
+    network = _NoTrainLpips(net=kind, pnet_rand=True)  # random, so that nothing is downloaded; filled now
+    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the place in torchvision's features
+    own = {name: re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name) for name in network.net.state_dict()}
+    filled = {name: state.get(rest) for name, rest in own.items()}
+    if missing := [name for name, value in filled.items() if value is None]:
+        raise InputError(f"{path} lacks {name_ids(missing)} of LPIPS' {kind} backbone.")
+    network.net.load_state_dict(filled)
+    return network.eval()
+
+
+def _clip_iqa(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Load CLIP-IQA: a folder with a CLIP model as transformers saves it, or (model, processor)."""
+    from torchmetrics.functional.multimodal.clip_iqa import (
+        _clip_iqa_compute,
+        _clip_iqa_format_prompts,
+        _clip_iqa_get_anchor_vectors,
+        _clip_iqa_update,
+    )
+
+    given = weights.get("clip_iqa")
+    name = "local"  # any other than "clip_iqa" is a model in transformers' form
+    model, processor = given if isinstance(given, tuple) else _clip(_file(weights, "clip_iqa"))
+    prompts, names = _clip_iqa_format_prompts((CLIP_PROMPT,))
+    anchors = _clip_iqa_get_anchor_vectors(name, model, processor, prompts, "cpu")
+
+    def _measure(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        features = _clip_iqa_update(name, x, model, processor, 1.0, "cpu")
+        found: Any = _clip_iqa_compute(features, anchors, names, format_as_dict=False)
+        return found.reshape(-1)
+
+    return _measure
+
+
+def _clip(folder: Path) -> tuple[Any, Any]:
+    _package("transformers")
+    import transformers
+
+    return (
+        transformers.CLIPModel.from_pretrained(folder, local_files_only=True).eval(),
+        transformers.CLIPProcessor.from_pretrained(folder, local_files_only=True),
+    )
+
+
+def _fid(weights: Weights) -> Any:
+    """Load FID: a network from levels (b, 3, h, w) uint8 to features (b, d), or the file of torch-fidelity's."""
+    from torch import nn
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    given = weights.get("fid")
+    if isinstance(given, nn.Module):
+        return FrechetInceptionDistance(feature=given)
+    path = _file(weights, "fid")
+    _package("torch_fidelity")
+    return FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=str(path))
+
+
+_LOADERS = {"lpips": _lpips, "clip_iqa": _clip_iqa}
+
+# ------------------------------------------------------------------------------------------------- all nine
+
+
+def image_quality(
+    sets: Sequence[MetamerSet],
+    *,
+    metrics: Sequence[str] | None = None,
+    weights: Mapping[str, str | os.PathLike[str] | Any] | None = None,
+    n_bootstrap: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    batch_size: int = 4,
+) -> pd.DataFrame:
+    """Measure how metamers look, each set by each metric.
+
+    Parameters
+    ----------
+    sets : sequence of MetamerSet
+        What to measure; photographs and metamers as 8-bit pictures.
+    metrics : sequence of str, optional
+        Keys of `METRICS`; all nine by default.
+    weights : mapping, optional
+        ``fid``: file of torch-fidelity's Inception, or a network from uint8 images to features. ``lpips``: file of
+        torchvision's alexnet, vgg16 or squeezenet1_1, or a network. ``clip_iqa``: folder of a CLIP model of
+        transformers, or (model, processor).
+    n_bootstrap : int
+        Resamples of images. FID, a number of a whole set, has no interval.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of the resamples.
+    batch_size : int
+        Images at once.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a set × metric × validity: better, arrow, scale, value, low, high, n, photograph_value (of the metrics
+        that look at single images: the same of the photographs), pass rates, and note. A metric that cannot run has a
+        row with NaN and ``skipped: …`` as note.
+
+    Raises
+    ------
+    InputError
+        When there is no set, a metric is unknown, or images are too small.
+
+    Warns
+    -----
+    UserWarning
+        When FID is taken of fewer than 2,049 images.
+    """
+    asked = list(METRICS) if metrics is None else list(metrics)
+    for one in asked:
+        if one not in METRICS:
+            raise unknown_name("image metric", one, METRICS)
+    if not sets:
+        raise InputError("no metamers to measure; give at least one set.")
+    _need("torchmetrics", "metrics of image quality")
+    measured = image_quality_table(sets, metrics=asked, weights=weights, batch_size=batch_size)
+    table = measured.drop(columns="photograph_value")
+    found = summarize(table, ["metric"], "value", n_bootstrap=n_bootstrap, confidence=confidence, seed=seed)
+    found = _with_photographs(found, measured)
+    if "fid" in asked:
+        found = pd.concat([found, *(_fid_rows(one, dict(weights or {}), batch_size) for one in sets)])
+    rank = {one: place for place, one in enumerate(asked)}
+    about = pd.DataFrame([{"metric": one, "name": METRICS[one].name, "better": METRICS[one].better,
+                           "arrow": METRICS[one].arrow, "scale": METRICS[one].scale} for one in asked])  # fmt: skip
+    found = found.merge(about, on="metric").drop(columns=["sd", "n_averaged"], errors="ignore")
+    names = [" · ".join(one.label.values()) for one in sets]
+    place = found[["set", "members", "stage", "setting"]].agg(" · ".join, axis=1).map(names.index)
+    order = found.assign(_place=place, _rank=found["metric"].map(rank)).sort_values(["_place", "_rank"], kind="stable")
+    return _with_skips(order.drop(columns=["_place", "_rank"]).reset_index(drop=True), measured)
+
+
+def image_quality_table(
+    sets: Sequence[MetamerSet],
+    *,
+    metrics: Sequence[str] | None = None,
+    weights: Weights | None = None,
+    batch_size: int = 4,
+) -> pd.DataFrame:
+    """Measure every metamer by every metric but FID.
+
+    Parameters
+    ----------
+    sets : sequence of MetamerSet
+        What to measure.
+    metrics : sequence of str, optional
+        Keys of `METRICS`.
+    weights : mapping, optional
+        See `image_quality`.
+    batch_size : int
+        Images at once.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a set × image × metric: the set, id, reference_id, metric, value, photograph_value, the flags of
+        validity, and ``why_not`` (``skipped: …``, the value being NaN).
+
+    Raises
+    ------
+    InputError
+        When images are too small or a weights file holds something else.
+    """
+    asked = [one for one in (METRICS if metrics is None else metrics) if METRICS[one].needs != "sets"]
+    free = [one for one in asked if not METRICS[one].weights]
+    networks, reasons = _load_networks([one for one in asked if METRICS[one].weights], dict(weights or {}))
+    parts = []
+    for one in sets:
+        values: dict[str, Any] = dict(measure_images(one.pictures, one.references, free, batch_size=batch_size))
+        values |= {key: _run(measure, one.pictures, one.references, batch_size) for key, measure in networks.items()}
+        alone = {key for key in asked if METRICS[key].needs == "image" and key not in reasons}
+        ours = [key for key in free if key in alone]
+        before: dict[str, Any] = dict(measure_images(one.references, one.references, ours, batch_size=batch_size))
+        before |= {
+            key: _run(networks[key], one.references, one.references, batch_size) for key in alone & set(networks)
+        }
+        told = {**one.label, **{name: one.table[name].to_numpy() for name in ("id", "reference_id")}}
+        for key in asked:
+            parts.append(
+                pd.DataFrame(
+                    {
+                        **told, "metric": key, "value": np.asarray(values.get(key, np.nan), dtype=float),
+                        "photograph_value": np.asarray(before.get(key, np.nan), dtype=float),
+                        **{flag: one.table[flag].array for flag in FLAGS}, "why_not": reasons.get(key, ""),
+                    }
+                )
+            )  # fmt: skip
+    columns = ["set", "members", "stage", "setting", "id", "reference_id", "metric", "value", "photograph_value"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, *FLAGS, "why_not"])
+
+
+def _load_networks(keys: Sequence[str], weights: Weights) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
+    networks, reasons = {}, {}
+    for key in keys:
+        try:
+            networks[key] = _LOADERS[key](weights)
+        except _SkippedError as skipped:
+            reasons[key] = str(skipped)
+    return networks, reasons
+
+
+def _run(measure: Callable[..., Any], images: np.ndarray, references: np.ndarray, batch_size: int) -> np.ndarray:
+    import torch
+
+    with torch.inference_mode():
+        parts = [measure(x, y).double().cpu().numpy() for x, y in _batches(images, references, batch_size)]
+    return np.concatenate(parts)
+
+
+def _with_photographs(found: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Add what the photographs themselves get, of all of a set."""
+    if found.empty:
+        return found
+    keys = ["set", "members", "stage", "setting", "metric"]
+    return found.merge(measured.groupby(keys, as_index=False)["photograph_value"].mean(), on=keys, how="left")
+
+
+def _with_skips(found: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Say why a metric has no number."""
+    reasons = measured.loc[measured["why_not"] != "", ["metric", "why_not"]].drop_duplicates().set_index("metric")
+    told = found["metric"].map(reasons["why_not"]).fillna("") if len(reasons) else pd.Series("", index=found.index)
+    notes = ["; ".join(filter(None, pair)) for pair in zip(told, found["note"], strict=True)]
+    return found.assign(note=notes, n=np.where(told != "", 0, found["n"]))
+
+
+def _fid_rows(one: MetamerSet, weights: Weights, batch_size: int) -> pd.DataFrame:
+    """Compare photographs and metamers of one set, valid and failed apart."""
+    rates = pass_rates(one.table)
+    rows = []
+    for state in reported_states(one.states):
+        rows_here = np.flatnonzero(one.states == state)
+        value, note = np.nan, ""
+        if not len(rows_here):
+            note = no_valid_note(rates)
+        else:
+            value, note = _fid_of(one, rows_here, weights, batch_size)
+        n = len(rows_here) if np.isfinite(value) else 0
+        rows.append({**one.label, "metric": "fid", "validity": state, "n": n, "value": value, "low": np.nan,
+                     "high": np.nan, **rates, "note": note, "photograph_value": np.nan})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _fid_of(one: MetamerSet, rows: np.ndarray, weights: Weights, batch_size: int) -> tuple[float, str]:
+    import torch
+
+    from stimuli_gen.stimuli import to_8bit
+
+    try:
+        metric = _fid(weights)
+    except _SkippedError as skipped:
+        return np.nan, str(skipped)
+    if len(rows) < 2:
+        return np.nan, "skipped: FID needs at least 2 images"
+    note = ""
+    if len(rows) < FID_ENOUGH:
+        note = f"{len(rows)} images, fewer than {FID_ENOUGH}: FID is biased"
+        warnings.warn(f"{one.name}, {one.stage}: {note}; compare only sets of one size.", UserWarning, stacklevel=4)
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            metric.update(torch.from_numpy(to_8bit(one.references[part])), real=True)
+            metric.update(torch.from_numpy(to_8bit(one.pictures[part])), real=False)
+        return float(metric.compute()), note

@@ -1,0 +1,533 @@
+"""Which networks make a set's metamers recognizable? Random sets, made as jobs, and statistics of their scores.
+
+References
+----------
+Boehm et al. (2025). arXiv 2504.01739, Table 5: 100 random sets of 2 to 10 of 31 networks, and for each network the
+difference in means, mean(score | in the set) - mean(score | not in the set). The paper lets all networks outside a set
+judge it, so evaluators change with the set, and it prints differences without sign, interval or correction.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.store import (
+    InputError,
+    digest,
+    duplicates,
+    file_name,
+    generator,
+    name_ids,
+    read_json,
+    read_table,
+    unknown_name,
+    write_json,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stimuli import StimulusSet
+
+JOINT = "+"
+"""Between the members of a set, in tables."""
+PUBLISHED = {"n_sets": 100, "n_networks": 31, "appearances": 562, "sd": 0.101}
+"""Of Boehm et al. (2025), Table 5: sets, networks, sum of the appearances, standard deviation of the scores."""
+_TRIES = 1_000
+
+# --------------------------------------------------------------------------------------------------- the sets
+
+
+def random_sets(
+    names: Sequence[str], *, n_sets: int = 100, sizes: tuple[int, int] = (2, 10), seed: int = 0
+) -> pd.DataFrame:
+    """Draw sets of networks, all different.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Networks to choose from.
+    n_sets : int
+        How many.
+    sizes : tuple of int
+        Smallest and largest size; each size is as likely (the paper says only "2-10").
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a set: set (``set000`` …), members (joined by ``+``, in the order of `names`), size.
+
+    Raises
+    ------
+    InputError
+        When names repeat or hold a ``+``, sizes do not fit, or there are not so many different sets.
+    """
+    names = list(names)
+    if again := duplicates(names):
+        raise InputError(f"networks named more than once: {name_ids(again)}.")
+    if wrong := [one for one in names if JOINT in one]:
+        raise InputError(f"a network's name must not hold '{JOINT}': {name_ids(wrong)}.")
+    low, high = sizes
+    if not 1 <= low <= high <= len(names) or n_sets < 1:
+        raise InputError(
+            f"{n_sets} sets of {low} to {high} cannot be drawn of {len(names)} networks; change the range."
+        )
+    random = generator(seed, "model sets")
+    drawn: dict[tuple[int, ...], None] = {}
+    misses = 0
+    while len(drawn) < n_sets and misses < _TRIES:
+        chosen = random.choice(len(names), size=int(random.integers(low, high + 1)), replace=False)
+        before = len(drawn)
+        drawn[tuple(sorted(chosen.tolist()))] = None
+        misses = misses + 1 if len(drawn) == before else 0
+    if len(drawn) < n_sets:
+        raise InputError(f"only {len(drawn)} different sets of {low} to {high} of {len(names)} networks were found.")
+    rows = [{"set": f"set{number:03d}", "members": JOINT.join(names[i] for i in chosen), "size": len(chosen)}
+            for number, chosen in enumerate(drawn)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def membership(sets: pd.DataFrame) -> pd.DataFrame:
+    """Tell which network is in which set.
+
+    Parameters
+    ----------
+    sets : pandas.DataFrame
+        With the columns set and members.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Sets × networks, bool; networks in order of first appearance.
+    """
+    members = [str(one).split(JOINT) for one in sets["members"]]
+    names = list(dict.fromkeys(name for one in members for name in one))
+    return pd.DataFrame([[name in one for name in names] for one in members], index=sets["set"].tolist(), columns=names)
+
+
+# ------------------------------------------------------------------------------------------------------- jobs
+
+
+def plan_sets(
+    folder: str | os.PathLike[str],
+    sets: pd.DataFrame,
+    *,
+    stage: str = "middle",
+    preset: str = "boehm2025",
+    seed: int = 0,
+    references: str = "",
+    **options: Any,
+) -> pd.DataFrame:
+    """Write the list of jobs: ``jobs.csv``, and a folder a set with its ``job.json`` (set and recipe).
+
+    Parameters
+    ----------
+    folder : path-like
+        Made when missing. Planning the same again changes nothing.
+    sets : pandas.DataFrame
+        From `random_sets`.
+    stage, preset, seed : str, str, int
+        See `stimuli_gen.model_metamers`.
+    references : str
+        Digest of the photographs, where they are known already.
+    **options : object
+        Overrides of the recipe.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `job_states`.
+
+    Raises
+    ------
+    InputError
+        When the folder holds other jobs, or a setting is unknown.
+    """
+    from stimuli_gen.recipes import make_recipe
+
+    make_recipe(preset, options)
+    folder = Path(folder)
+    recipe = {"stage": stage, "preset": preset, "seed": seed, "references": references, "options": dict(options)}
+    jobs = [{**row, "members": row["members"].split(JOINT), **recipe} for row in sets.to_dict("records")]
+    for job in jobs:
+        path = folder / file_name(job["set"]) / "job.json"
+        if path.is_file() and digest(read_json(path)) != digest(job):
+            raise InputError(f"{path} is another job; choose another folder, or plan as before.")
+    if (folder / "jobs.csv").is_file():
+        there = set(read_table(folder / "jobs.csv", ["set"])["set"])
+        if extra := sorted(there - set(sets["set"])):
+            raise InputError(f"{folder} holds other jobs too ({name_ids(extra)}); choose another folder.")
+    for job in jobs:
+        write_json(folder / job["set"] / "job.json", job)
+    write_table(folder / "jobs.csv", sets[["set", "members", "size"]])
+    return job_states(folder)
+
+
+def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """List the jobs of a folder and how far they are.
+
+    Parameters
+    ----------
+    folder : path-like
+        From `plan_sets`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        set, members, size, state (``to do``, ``done`` or ``failed``), reason.
+
+    Raises
+    ------
+    InputError
+        When there is no list of jobs.
+    """
+    folder = Path(folder)
+    jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
+    marks = [folder / one / "state.json" for one in jobs["set"]]
+    found = [read_json(one) if one.is_file() else {"state": "to do", "reason": ""} for one in marks]
+    return jobs.assign(state=[one["state"] for one in found], reason=[one["reason"] for one in found])
+
+
+def run_sets(
+    folder: str | os.PathLike[str],
+    references: StimulusSet,
+    *,
+    load: Callable[[str], StagedModel] | None = None,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Make the metamers of all jobs that are not done; the same call goes on after an interruption.
+
+    Parameters
+    ----------
+    folder : path-like
+        From `plan_sets`. Each set's metamers are written into its folder (`stimuli_gen.write_stimuli`).
+    references : StimulusSet
+        Photographs in the networks' size.
+    load : callable, optional
+        Name to network; `neurometamer.zoo.load_model` by default. Use it to give networks of a set one size.
+    batch_size : int
+        Images at once.
+    progress : callable, optional
+        Called with (jobs done, jobs in all).
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `job_states`. A job that cannot be done is ``failed``, with its reason, and is tried again by the next call.
+
+    Raises
+    ------
+    InputError
+        When there is no list of jobs, or the photographs are not those of the plan.
+    """
+    from neurometamer.zoo import load_model
+
+    folder = Path(folder)
+    jobs = job_states(folder)
+    made = int((jobs["state"] == "done").sum())
+    for name in jobs.loc[jobs["state"] != "done", "set"]:
+        job = read_json(folder / name / "job.json")
+        if job["references"] and job["references"] != references.digest:
+            raise InputError(f"{folder / name} was planned for other photographs; give those.")
+        try:
+            _make(job, folder / name, references, load or load_model, batch_size)
+        except InputError as error:
+            write_json(folder / name / "state.json", {"state": "failed", "reason": str(error)})
+        else:
+            write_json(folder / name / "state.json", {"state": "done", "reason": ""})
+            made += 1
+        if progress is not None:
+            progress(made, len(jobs))
+    return job_states(folder)
+
+
+def _make(
+    job: Mapping[str, Any], folder: Path, references: StimulusSet, load: Callable[[str], StagedModel], batch_size: int
+) -> None:
+    from stimuli_gen.metamers import confirm_metamers, model_metamers
+    from stimuli_gen.stimuli import write_stimuli
+
+    networks = [load(one) for one in job["members"]]
+    stimuli = model_metamers(
+        networks, references, stage=job["stage"], preset=job["preset"], seed=job["seed"], batch_size=batch_size,
+        resume=folder / ".finished", **job["options"],
+    )  # fmt: skip
+    write_stimuli(stimuli, folder)
+    write_stimuli(confirm_metamers(networks, stimuli, references, folder), folder)
+
+
+# ------------------------------------------------------------------------------------------------- statistics
+
+
+def set_scores(
+    hits: pd.DataFrame, *, held_out: Sequence[str], validity: str = "valid", ways: int = 1000
+) -> pd.DataFrame:
+    """Score each set by evaluators that are in none of them, the same for all sets.
+
+    Parameters
+    ----------
+    hits : pandas.DataFrame
+        From `neurometamer.evaluation.recognizability.recognition_table`, of one stage and setting.
+    held_out : sequence of str
+        Evaluators, at least 2.
+    validity : {"valid", "failed", "not judged"}
+        Which metamers count.
+    ways : int
+        1000 or 16 (then the first rule in the table).
+
+    Returns
+    -------
+    pandas.DataFrame
+        set, members, size, score (mean over images and evaluators; NaN where no metamer counts), n (images).
+
+    Raises
+    ------
+    InputError
+        When there are fewer than 2 held-out evaluators, one is not in the table or is in a set, or the table has
+        several stages or settings.
+    """
+    from neurometamer.evaluation.pairs import STATES, states_of
+
+    if validity not in STATES:
+        raise unknown_name("validity", validity, STATES)
+    if len(set(held_out)) < 2:
+        raise InputError(f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed.")
+    for name in held_out:
+        if name not in set(hits["evaluator"]):
+            raise unknown_name("evaluator", name, dict.fromkeys(hits["evaluator"]))
+    if len(hits[["stage", "setting"]].drop_duplicates()) > 1:
+        raise InputError("the sets are of several stages or settings; score one at a time.")
+    rows = hits[hits["evaluator"].isin(list(held_out)) & (hits["ways"] == ways)]
+    if taken := sorted(set(rows.loc[rows["took_part"].astype(bool), "evaluator"])):
+        raise InputError(f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others.")
+    rows = rows[rows["rule"] == rows["rule"].iloc[0]].assign(state=lambda one: states_of(one["valid"]))
+    sets = (
+        hits[["set", "members"]]
+        .drop_duplicates()
+        .assign(size=lambda one: one["members"].str.count(re.escape(JOINT)) + 1)
+    )
+    part = rows[rows["state"] == validity].groupby("set")
+    scores = pd.DataFrame({"score": part["hit"].mean(), "n": part["reference_id"].nunique()}).reset_index()
+    return sets.merge(scores, on="set", how="left").assign(n=lambda one: one["n"].fillna(0).astype(int))
+
+
+def difference_in_means(
+    scores: pd.DataFrame,
+    *,
+    n_permutations: int = 10_000,
+    n_bootstrap: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare the sets with each network to those without it: signed differences, with p corrected for all networks.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        set, members, score; sets without a score are left out and counted.
+    n_permutations : int
+        Shuffles of the scores over the sets; p = (1 + k) / (1 + N) for differences at least as far from 0.
+    n_bootstrap : int
+        Resamples of sets.
+    confidence : float
+        Of the interval.
+    seed : int
+        Of both.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a network: network, appearances, difference (Δ = mean with - mean without), low, high, se
+        (sd √(1/a + 1/(n - a)), a being the appearances), p, p_bonferroni, p_fdr (Benjamini-Hochberg), n_sets,
+        n_excluded. NaN for a network that is in all sets or in none.
+
+    Raises
+    ------
+    InputError
+        When fewer than 4 sets have a score.
+    """
+    usable = scores[np.isfinite(scores["score"].astype(float))]
+    if len(usable) < 4:
+        raise InputError(f"{len(usable)} set(s) have a score; differences need at least 4.")
+    members = membership(usable)
+    x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
+    n = len(y)
+    observed = _differences(np.ones((1, n)), y[None], x)[0]
+    shuffled = generator(seed, "shuffle scores", n).permuted(np.tile(y, (n_permutations, 1)), axis=1)
+    null = _differences(np.ones((1, n)), shuffled, x)
+    p = (1 + (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)) / (1 + n_permutations)
+    counts = bootstrap_counts(n, n_bootstrap, seed).astype(float)
+    low, high = percentile_interval(_differences(counts, y[None], x), confidence)
+    p = np.where(np.isfinite(observed), p, np.nan)
+    appearances = x.sum(axis=0)
+    with np.errstate(divide="ignore"):
+        se = y.std(ddof=1) * np.sqrt(1 / appearances + 1 / (n - appearances))
+    return pd.DataFrame(
+        {
+            "network": members.columns, "appearances": appearances.astype(int), "difference": observed,
+            "low": low, "high": high, "se": se, "p": p, "p_bonferroni": corrected(p, "bonferroni"),
+            "p_fdr": corrected(p, "fdr"), "n_sets": n, "n_excluded": len(scores) - n,
+        }
+    )  # fmt: skip
+
+
+def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Mean with minus mean without: weights (m or 1, n), scores (m or 1, n), membership (n, networks)."""
+    weighted = weights * y
+    inside, outside = weights @ x, weights @ (1 - x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return weighted @ x / inside - weighted @ (1 - x) / outside
+
+
+def corrected(p: np.ndarray, method: str) -> np.ndarray:
+    """Correct p values for the number of tests; missing ones are no tests.
+
+    Parameters
+    ----------
+    p : ndarray
+        (n,), NaN where there was no test.
+    method : {"bonferroni", "fdr"}
+        Times the number of tests, or Benjamini & Hochberg (1995).
+
+    Returns
+    -------
+    ndarray
+        (n,), at most 1.
+
+    Raises
+    ------
+    InputError
+        For an unknown method.
+    """
+    found = np.full(len(p), np.nan)
+    there = np.flatnonzero(np.isfinite(p))
+    if method == "bonferroni":
+        found[there] = np.minimum(p[there] * len(there), 1)
+    elif method == "fdr":
+        order = there[np.argsort(p[there])]
+        steps = p[order] * len(order) / np.arange(1, len(order) + 1)
+        found[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1)
+    else:
+        raise unknown_name("correction", method, ["bonferroni", "fdr"])
+    return found
+
+
+def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
+    """Regress the scores of sets on membership and size.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        set, members, score, from `set_scores` with fixed held-out evaluators.
+    confidence : float
+        Of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a term: ``(intercept)``, ``size``, and each network: estimate, se, t, p, low, high, p_bonferroni and
+        p_fdr (over the networks), df.
+
+    Raises
+    ------
+    InputError
+        When there are not more sets than terms, or the terms cannot be told apart.
+
+    Notes
+    -----
+    A set's size is the sum of its memberships, so the two cannot stand side by side freely. The model is
+    score = a + b · (size - mean size) + Σ c_M · [M in the set], with Σ c_M = 0: b is what one more average network
+    adds, c_M how much network M adds beyond that. Ordinary least squares.
+    """
+    from scipy import stats
+
+    usable = scores[np.isfinite(scores["score"].astype(float))]
+    members = membership(usable)
+    x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
+    k = x.shape[1]
+    size = x.sum(axis=1)
+    contrasts = np.vstack([np.eye(k - 1), -np.ones((1, k - 1))])  # the last effect is minus the sum of the others
+    design = np.column_stack([np.ones(len(y)), size - size.mean(), x @ contrasts])
+    df = len(y) - design.shape[1]
+    if df < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
+        raise InputError(
+            f"{len(y)} sets cannot tell {k} networks and the size apart; draw more sets, of several sizes."
+        )
+    inverse = np.linalg.inv(design.T @ design)
+    fitted = inverse @ design.T @ y
+    variance = np.square(y - design @ fitted).sum() / df
+    back = np.zeros((k + 2, k + 1))
+    back[:2, :2] = np.eye(2)
+    back[2:, 2:] = contrasts
+    estimate = back @ fitted
+    se = np.sqrt(np.diag(back @ inverse @ back.T) * variance)
+    t = np.divide(estimate, se, out=np.full(k + 2, np.nan), where=se > 0)
+    half = stats.t.ppf((1 + confidence) / 2, df) * se
+    p = 2 * stats.t.sf(np.abs(t), df)
+    networks = np.r_[np.nan, np.nan, p[2:]]
+    return pd.DataFrame(
+        {
+            "term": ["(intercept)", "size", *members.columns], "estimate": estimate, "se": se, "t": t, "p": p,
+            "low": estimate - half, "high": estimate + half, "p_bonferroni": corrected(networks, "bonferroni"),
+            "p_fdr": corrected(networks, "fdr"), "df": df,
+        }
+    )  # fmt: skip
+
+
+def check_difference_table(
+    table: pd.DataFrame, *, n_sets: int = 100, sd: float = 0.101, sizes: tuple[int, int] = (2, 10)
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Check a printed table of differences in means, such as Boehm et al. (2025), Table 5.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row a network: network, appearances, difference.
+    n_sets : int
+        Sets that were drawn.
+    sd : float
+        Standard deviation of the scores over sets.
+    sizes : tuple of int
+        Smallest and largest size of a set, as the text says.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+        The table with se = sd √(1/a + 1/(n - a)), z, exceeds (|z| > 1.96), and exceeds_bonferroni.
+    totals : dict
+        n_networks; appearances (562 in that table); mean_size and expected_size (5.62 against 6); n_negative (none,
+        although the text speaks of negative impact: signs were lost); n_exceeding; n_bonferroni.
+
+    Raises
+    ------
+    InputError
+        When a column is missing, or a network appears in no set or in all.
+    """
+    from scipy.stats import norm
+
+    if lacking := [one for one in ("network", "appearances", "difference") if one not in table.columns]:
+        raise InputError(f"the table lacks the column(s) {name_ids(lacking)}.")
+    a = table["appearances"].to_numpy(dtype=float)
+    if wrong := table.loc[(a <= 0) | (a >= n_sets), "network"].tolist():
+        raise InputError(f"no difference can be taken for networks in no set or in all {n_sets}: {name_ids(wrong)}.")
+    se = sd * np.sqrt(1 / a + 1 / (n_sets - a))
+    z = table["difference"].to_numpy(dtype=float) / se
+    limit = float(norm.isf(0.025 / len(table)))
+    rows = table.assign(se=se, z=z, exceeds=np.abs(z) > norm.isf(0.025), exceeds_bonferroni=np.abs(z) > limit)
+    totals = {
+        "n_networks": len(table), "appearances": int(a.sum()), "mean_size": float(a.sum() / n_sets),
+        "expected_size": sum(sizes) / 2, "n_negative": int((table["difference"] < 0).sum()),
+        "n_exceeding": int(rows["exceeds"].sum()), "n_bonferroni": int(rows["exceeds_bonferroni"].sum()),
+    }  # fmt: skip
+    return rows, totals
