@@ -69,7 +69,7 @@ def resnet(block="BasicBlock", **more):
     from torchvision.models import resnet as nets
 
     network = nets.ResNet(getattr(nets, block), [2, 2, 2, 2], num_classes=10, **more)
-    return network
+    return network.to(memory_format=torch.channels_last if more else torch.contiguous_format)
 
 
 def shufflenet():
