@@ -2,14 +2,15 @@
 
 Boehm et al. (2025) match metamers at 20, 50 and 80 % of a network's depth and do not say what the unit of depth is.
 Here it is the repeated block (of residual nets, transformers, MobileNets, DenseNets, fire modules …), in the order in
-which blocks run, or, of a network without blocks (AlexNet, VGG), the layer with weights. Of N units, the fraction p is
-the unit number floor(p·N + 0.5), counted from 1, at its output, after its activation.
+which blocks run, or, of a network without blocks (AlexNet, VGG), the layer with weights. Of N units that run, the
+fraction p is the unit number floor(p·N + 0.5), counted from 1, at its output, after its activation.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -29,13 +30,15 @@ _BETWEEN_BLOCKS = ("PatchMerging",)  # torchvision's Swin lists what shrinks the
 _FEWEST_BLOCKS = 3
 
 
-def depth_units(network: nn.Module) -> tuple[str, ...]:
+def depth_units(network: nn.Module, shared: Collection[str] = ()) -> tuple[str, ...]:
     """List the units in which a network's depth is counted.
 
     Parameters
     ----------
     network : torch.nn.Module
         Any network.
+    shared : collection of str
+        Paths of activations that serve several layers; the layers' own outputs stand for them.
 
     Returns
     -------
@@ -43,7 +46,7 @@ def depth_units(network: nn.Module) -> tuple[str, ...]:
         Module paths in the order of registration: blocks, or outputs of layers with weights (their activation, where
         one follows before the next such layer).
     """
-    return _blocks(network) or _layers(network)
+    return _blocks(network) or _layers(network, shared)
 
 
 def _blocks(network: nn.Module) -> tuple[str, ...]:
@@ -74,8 +77,8 @@ def _repeats_inside(path: str, members: dict[str, nn.Module]) -> bool:
     return any(count > 1 for count in kinds.values())
 
 
-def _layers(network: nn.Module) -> tuple[str, ...]:
-    """List the outputs of convolutions and matrix products, after the activation that follows."""
+def _layers(network: nn.Module, shared: Collection[str] = ()) -> tuple[str, ...]:
+    """List the outputs of convolutions and matrix products, after the activation that follows unless it is shared."""
     leaves = [(path, one) for path, one in network.named_modules() if path and not any(True for _ in one.children())]
     found: list[str] = []
     activated = True
@@ -83,7 +86,7 @@ def _layers(network: nn.Module) -> tuple[str, ...]:
         if isinstance(one, _WEIGHTED):
             found.append(path)
             activated = False
-        elif not activated and type(one).__module__ == "torch.nn.modules.activation":
+        elif not activated and path not in shared and type(one).__module__ == "torch.nn.modules.activation":
             found[-1] = path
             activated = True
     return tuple(found)
@@ -122,14 +125,25 @@ def resolve_stage(model: StagedModel, stage: str | float) -> tuple[str, str]:
         raise unknown_name(f"stage of {model.name}", str(stage), [*DEPTHS, *model.stages]) from None
     if not 0 < fraction <= 1:
         raise InputError(f"depth {fraction:g} is out of range; give a fraction above 0 and at most 1, or a stage name.")
-    units = depth_units(model.network)
+    units = _units_in_order(model)
     number = math.floor(fraction * len(units) + 0.5)
     if number < 1:
         raise InputError(
             f"{model.name} has {len(units)} units of depth, so {fraction:g} is before the first; name one."
         )
-    path = run_order(model, units)[number - 1]
+    path = units[number - 1]
     return next((name for name, known in model.stages.items() if known == path), path), path
+
+
+def _units_in_order(model: StagedModel) -> tuple[str, ...]:
+    """List the units of depth as they run; those that never do (heads for training only) have no depth."""
+    units = depth_units(model.network)
+    calls = _runs(model, units)
+    if shared := [path for path, runs in Counter(calls).items() if runs > 1]:  # one nn.ReLU for all layers, say
+        units = depth_units(model.network, shared)
+        calls = _runs(model, units)
+    _check_once(model, set(calls), calls)
+    return tuple(calls)
 
 
 def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -152,6 +166,21 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
     InputError
         When one does not run exactly once.
     """
+    calls = _runs(model, paths)
+    _check_once(model, [path for path in paths if path != SOFTMAX], calls)
+    return (*calls, *(path for path in paths if path == SOFTMAX))
+
+
+def _check_once(model: StagedModel, paths: Collection[str], calls: Sequence[str]) -> None:
+    if wrong := [path for path in paths if calls.count(path) != 1]:
+        raise InputError(
+            f"{model.name}: {name_ids(sorted(wrong))} do not run exactly once in a forward pass; "
+            "name a stage that does."
+        )
+
+
+def _runs(model: StagedModel, paths: Sequence[str]) -> list[str]:
+    """Run the network once and list the modules each time they put out."""
     calls: list[str] = []
 
     def _note(_: nn.Module, __: Any, ___: Any, *, path: str) -> None:
@@ -163,8 +192,4 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
                 module = model.network.get_submodule(path)
                 hooks.callback(module.register_forward_hook(partial(_note, path=path)).remove)
         model.logits(torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device))
-    if wrong := [path for path in paths if path != SOFTMAX and calls.count(path) != 1]:
-        raise InputError(
-            f"{model.name}: {name_ids(wrong)} do not run exactly once in a forward pass; name a stage that does."
-        )
-    return (*calls, *(path for path in paths if path == SOFTMAX))
+    return calls

@@ -351,13 +351,19 @@ def _collect(
     images = np.stack([made[one].image for one in references.ids])
     told = provenance(
         settings,
-        models=[{"name": one.model.name, "weights": one.model.weights, "digest": one.digest} for one in matches],
+        models=[_told(one) for one in matches],
         model_digest=digest([one.digest for one in matches]),
         references=references.digest,
         device=matches[0].model.device.type,
     )
     steps = [made[one].steps for one in references.ids]
     return StimulusSet(images=images, table=_describe(matches, references, settings, steps, images), provenance=told)
+
+
+def _told(match: Match) -> dict[str, Any]:
+    """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
+    model = match.model
+    return {"name": model.name, "weights": model.weights, "digest": match.digest, "modules": dict(model.stages)}
 
 
 def _describe(

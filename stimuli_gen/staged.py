@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -15,12 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from neurometamer.store import InputError, digest, unknown_name
+from neurometamer.store import InputError, digest, name_ids, unknown_name
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
 
 SOFTMAX = "softmax"
 """A stage with this path is the softmax of the network's output."""
+
+_LARGEST = 2.0
+"""Of a mean or std for pixels in [0, 1]; those for pixels of 0 to 255 are around 100."""
 
 
 class _Reached(Exception):
@@ -283,9 +287,9 @@ def stage_model(
     Raises
     ------
     InputError
-        See `check_model`.
+        When the network is no module or cannot be copied, or see `check_model`.
     """
-    private = copy.deepcopy(network).float().eval().requires_grad_(False)
+    private = _copied(network, name).float().eval().requires_grad_(False)
     private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     quicken(private)
     model = StagedModel(
@@ -301,34 +305,97 @@ def stage_model(
     return model
 
 
+def _copied(network: nn.Module, name: str) -> nn.Module:
+    """Copy a network, also one that keeps results of an earlier pass, which torch refuses to copy."""
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load weights into it first."
+        )
+    kept = [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
+    try:
+        return copy.deepcopy(network, {id(one): one.detach().clone() for one in kept if not one.is_leaf})
+    except (RuntimeError, TypeError) as error:  # such tensors inside lists, open files, locks …
+        told = str(error).splitlines()[0]
+        raise InputError(f"{name} cannot be copied; delete what it keeps beside its weights: {told}") from error
+
+
 def check_model(model: StagedModel) -> None:
-    """Check that a model can be used: runs one mid-grey image forward and backward.
+    """Check that a model can be used: runs one image of noise forward and backward, and forward once more.
 
     Parameters
     ----------
     model : StagedModel
-        What to check. No random numbers are drawn.
+        What to check. The noise is always the same. Random states (torch, NumPy, Python) are put back, whatever the
+        network draws.
 
     Raises
     ------
     InputError
-        When the network is in training mode or not frozen, its weights or output are not finite, the number of
-        outputs differs from the number of class names, a stage does not run exactly once, does not give a
-        tensor, or comes out of order, or no gradient reaches the image. The message says what to do.
+        When the network is in training mode or not frozen, mean or std are for another range of pixels, weights or
+        output are not finite, the number of outputs differs from the number of class names, a stage does not run
+        exactly once, does not give a tensor, or comes out of order, no gradient reaches the image, or the same image
+        gives another output the second time (compared exactly on a CPU, elsewhere to rounding). The message says
+        what to do.
     """
+    _check_settings(model)
+    noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
+    image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
+    with _random_states_kept(model.device), torch.enable_grad():
+        with _calls(model) as calls:
+            output = model.logits(image)
+        _check_calls(model, calls)
+        _check_output(model, image, output)
+        first = output.detach().clone()
+        del output  # its graph of gradients: one at a time
+        again = model.logits(image).detach()  # with gradients, too: without, attention takes another way
+    on_cpu = model.device.type == "cpu"  # elsewhere sums may be taken in another order each time
+    if not (torch.equal(again, first) if on_cpu else torch.allclose(again, first, rtol=1e-3, atol=1e-4)):
+        raise InputError(
+            f"{model.name} gives another output for the same image each time; take what is random (dropout with "
+            "training=True, torch.rand) or remembered from pass to pass out of its forward."
+        )
+
+
+def _check_settings(model: StagedModel) -> None:
+    """Check what needs no forward pass."""
     cure = "build it with stage_model"
-    if any(module.training for module in model.network.modules()):
-        raise InputError(f"{model.name} is in training mode; call .eval(), or {cure}.")
-    if any(one.requires_grad for one in model.network.parameters()):
-        raise InputError(f"{model.name} has trainable weights; call .requires_grad_(False), or {cure}.")
-    bad = [path for path, one in model.network.state_dict().items() if not torch.isfinite(one.float()).all()]
+    if training := [path or "the network" for path, one in model.network.named_modules() if one.training]:
+        raise InputError(f"{model.name} is in training mode; call .eval(), or {cure} ({name_ids(training)}).")
+    if trainable := [path for path, one in model.network.named_parameters() if one.requires_grad]:
+        raise InputError(
+            f"{model.name} has trainable weights; call .requires_grad_(False), or {cure} ({name_ids(trainable)})."
+        )
+    mean, std = model.preprocessing.mean, model.preprocessing.std
+    if max(map(abs, mean)) > _LARGEST or max(std) > _LARGEST:
+        raise InputError(
+            f"{model.name}: mean {mean} and std {std} are for pixels of 0 to 255; divide by 255: pixels are in [0, 1]."
+        )
+    bad = [path for path, one in model.network.named_parameters() if not torch.isfinite(one).all()]
+    for path, one in model.network.named_buffers():
+        numbers = torch.view_as_real(one) if one.is_complex() else one
+        if (numbers.isnan() | numbers.isposinf()).any():  # -inf: attention's masks
+            bad.append(path)
     if bad:
         raise InputError(f"{model.name} has weights that are not finite ({bad[0]}, {len(bad)} in all); load it again.")
-    image = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device, requires_grad=True)
-    with _calls(model) as calls:
-        output = model.logits(image)
-    _check_calls(model, calls)
-    _check_output(model, image, output)
+
+
+@contextmanager
+def _random_states_kept(device: torch.device) -> Iterator[None]:
+    """Put back all random states, whatever a network draws from them."""
+    states: list[tuple[Callable[[Any], Any], Any]] = [
+        (random.setstate, random.getstate()),
+        (np.random.set_state, np.random.get_state()),  # noqa: NPY002 (kept for the network, not used)
+        (torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    if device.type == "mps":
+        states.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
+    try:
+        yield
+    finally:
+        for put_back, state in states:
+            put_back(state)
 
 
 @contextmanager
@@ -354,6 +421,11 @@ def _calls(model: StagedModel) -> Iterator[list[str]]:
 def _check_calls(model: StagedModel, calls: list[str]) -> None:
     expected = [stage for stage, path in model.stages.items() if path != SOFTMAX]
     for stage in expected:
+        if stage not in calls:
+            raise InputError(
+                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) is not called in a forward pass; "
+                "name one that is, for example the block around it."
+            )
         if calls.count(stage) != 1:
             raise InputError(
                 f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) runs {calls.count(stage)} times "
@@ -370,9 +442,14 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"{model.name} gives {came} for one image but has {model.n_classes} class names.")
     if not torch.isfinite(output).all():
-        raise InputError(f"{model.name} gives outputs that are not finite for a grey image; check weights, mean, std.")
+        raise InputError(
+            f"{model.name} gives outputs that are not finite for an image of noise; check weights, mean, std."
+        )
     if not output.requires_grad:
-        raise InputError(f"{model.name}: no gradient reaches the image; remove detach() or no_grad() in its forward.")
+        raise InputError(
+            f"{model.name}: no gradient reaches the image; remove detach(), no_grad(), argmax and whole numbers "
+            "from its forward."
+        )
     try:
         (gradient,) = torch.autograd.grad(output.square().sum(), image)
     except RuntimeError as error:
