@@ -5,7 +5,7 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 # Each stamp is newer than pyproject.toml when that set of packages is installed, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml
@@ -29,8 +29,11 @@ $(VENV)/.test: pyproject.toml
 demo: $(VENV)/.demo  ## set up and run the main job: photographs to report
 	$(BIN)/neurometamer demo --out $(OUT)
 
-test: $(VENV)/.test  ## set up and run the whole suite
+test: $(VENV)/.test  ## set up and run the suite
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test  ## the long checks and the tutorials
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.test  ## format, style, types, import contracts, docstrings
 	$(BIN)/ruff format --check .

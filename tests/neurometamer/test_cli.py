@@ -171,6 +171,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path, write_s
     assert len(list((tmp_path / "an" / "animation").glob("*.gif"))) == 6
 
 
+@pytest.mark.slow
 def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     """From photographs and BOLD files to a table, one command at a time, each reading what the one before wrote."""
     write_study(tmp_path)

@@ -84,7 +84,7 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(downloads: Path) -> Iterator:
+def chromium(downloads: Path) -> Iterator:
     names = ("chromium", "chromium-browser", "google-chrome")
     binary = next((path for path in map(shutil.which, names) if path), None)
     driver = shutil.which("chromedriver")
@@ -103,6 +103,14 @@ def browser(downloads: Path) -> Iterator:
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield chrome
     chrome.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser, without what the pages of other tests have stored in it."""
+    chromium.get("about:blank")
+    chromium.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "file://", "storageTypes": "all"})
+    return chromium
 
 
 class Visitor:

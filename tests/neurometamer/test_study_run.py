@@ -88,6 +88,7 @@ def test_the_same_seed_gives_identical_tables_and_another_seed_does_not(small_st
     assert not np.allclose(ours["similarity"], theirs["similarity"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a POSIX signal")
 def test_killed_anywhere_and_started_again_it_ends_with_the_same_numbers(small_study, tmp_path, write_study):
     study = write_study(tmp_path)
