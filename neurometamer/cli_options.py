@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -91,6 +92,9 @@ def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterat
     from neurometamer.study.stimulus_folder import count_kept, kept_in
 
     begun = time.monotonic()
+    notes = _Notes()
+    logging.getLogger("stimuli_gen").addHandler(notes)
+    logging.getLogger("stimuli_gen").setLevel(logging.INFO)
     if out is not None and not resume and any(count := count_kept(out)):
         told = f"{count[0]} finished and {count[1]} unfinished image(s) in {kept_in(out)} are thrown away."
         typer.echo(f"--fresh: {told}", err=True)
@@ -98,3 +102,11 @@ def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterat
         reporter.start(1, 1, title)
         yield Telling(reporter)
         reporter.finish(time.monotonic() - begun, kept=False)
+    logging.getLogger("stimuli_gen").removeHandler(notes)
+
+
+class _Notes(logging.Handler):
+    """Tell on the console what the generators note: what the fast mode computes in."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage(), err=True)

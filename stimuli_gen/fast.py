@@ -9,6 +9,7 @@ finished and judged with the exact one.
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from neurometamer.store import InputError, unknown_name
 from stimuli_gen.staged import StagedModel
 
+_LOG = logging.getLogger(__name__)
 _SAME = 1e-4
 """Largest relative difference (L2) that counts as rounding of folded weights; measured: 1e-7 to 3e-6."""
 
@@ -186,6 +188,7 @@ def draft_model(model: StagedModel, mode: str) -> StagedModel | None:
     mode : {"exact", "fast"}
         ``exact``: the network itself, at every step. ``fast``: its fast copy (see `fast_model`) until the copy is
         content or the last tenth of the steps begins, then the network itself, which alone says what is finished.
+        What the copy computes in is logged: as a warning where the device has no bfloat16, as information else.
 
     Returns
     -------
@@ -199,7 +202,12 @@ def draft_model(model: StagedModel, mode: str) -> StagedModel | None:
     """
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
-    return None if mode == "exact" else fast_model(model)
+    if mode == "exact":
+        return None
+    fast = fast_model(model)
+    level = logging.INFO if fast.precision == "bfloat16" else logging.WARNING  # a warning is shown without being asked
+    _LOG.log(level, "fast mode, %s: %s.", model.name, fast_notice(fast))
+    return fast
 
 
 # ----------------------------------------------------------------------------------------------------- folding

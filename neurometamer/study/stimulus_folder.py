@@ -71,17 +71,9 @@ def recorder(out: str | Path) -> Callable[[str, int, np.ndarray], None]:
     callable
         For ``film`` of a generator. It begins anew with an image that begins anew.
     """
-    from neurometamer.store import file_name
-    from stimuli_gen.stimuli import write_png
+    from stimuli_gen.animation import frame_recorder
 
-    def _keep(one: str, step: int, image: np.ndarray) -> None:
-        folder = Path(out) / "frames" / file_name(one)
-        if step == 0:
-            for old in folder.glob("*.png"):
-                old.unlink()
-        write_png(folder / f"{step:06d}.png", image.clip(0, 1))
-
-    return _keep
+    return frame_recorder(Path(out) / "frames")
 
 
 def write_films(out: str | Path, **settings: Any) -> list[Path]:
@@ -99,12 +91,6 @@ def write_films(out: str | Path, **settings: Any) -> list[Path]:
     list of Path
         The files.
     """
-    from stimuli_gen.animation import write_animation
+    from stimuli_gen.animation import animate_folder
 
-    films = []
-    for folder in sorted(one for one in (Path(out) / "frames").glob("*") if one.is_dir()):
-        frames = sorted(folder.glob("*.png"))
-        captions = [f"step {int(one.stem)}" for one in frames]
-        path = Path(out) / "animation" / f"{folder.name}.gif"
-        films.append(write_animation(frames, path, captions=captions, **settings))
-    return films
+    return list(animate_folder(Path(out) / "frames", Path(out) / "animation", **settings).values())

@@ -7,7 +7,7 @@ from torch import nn
 
 from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, stage_model
-from stimuli_gen.fast import bfloat16_support, fast_model, fast_notice
+from stimuli_gen.fast import bfloat16_support, draft_model, fast_model, fast_notice
 
 
 def pictures(model, n=1):
@@ -90,3 +90,27 @@ def test_what_cannot_be_asked_for(resnet):
         fast_model(fast)
     with pytest.raises(InputError, match="unknown precision 'float16'"):
         fast_model(resnet, precision="float16")
+
+
+@pytest.mark.parametrize(("supported", "level"), [(True, "INFO"), (False, "WARNING")])
+def test_the_fast_mode_says_what_it_computes_in(supported, level, resnet, monkeypatch, caplog):
+    monkeypatch.setattr("stimuli_gen.fast._cpu_has", lambda _: supported)
+    with caplog.at_level("INFO", logger="stimuli_gen"):
+        assert draft_model(resnet, "exact") is None and not caplog.records
+        draft = draft_model(resnet, "fast")
+    assert draft.precision == ("bfloat16" if supported else "float32")
+    (record,) = caplog.records
+    assert record.levelname == level and f"resnet18: {draft.precision}" in record.getMessage()
+    with pytest.raises(InputError, match="unknown mode 'quick'"):
+        draft_model(resnet, "quick")
+
+
+def test_strided_depthwise_convolutions_stay_in_float32_inside_a_bfloat16_network(lite0):
+    """On a CPU they crawl in bfloat16."""
+    draft = fast_model(lite0, precision="bfloat16")
+    kinds = {
+        (max(one.stride) > 1, str(one.weight.dtype))
+        for one in draft.network.modules()
+        if isinstance(one, nn.Conv2d) and one.groups > 1
+    }
+    assert kinds == {(True, "torch.float32"), (False, "torch.bfloat16")}
