@@ -215,8 +215,8 @@ def test_what_no_file_can_meet_is_reported_and_the_float_image_kept():
         **STILL,
     )  # fmt: skip
     assert not made.table["success"].any() and set(made.table["file_steps"]) == {40}
-    expected = "valid in float, but not once rounded to 8 bits, nor after 40 steps on rounded images: pixels: loss"
-    assert made.table["why_not"].str.startswith(expected).all()
+    expected = "^valid in float, but not once rounded to 8 bits, nor after 40 steps on rounded images: .*pixels: loss"
+    assert made.table["why_not"].str.contains(expected).all()  # the class may change, too
     np.testing.assert_allclose(made.table["loss_png"], floor, rtol=1e-4)
     np.testing.assert_allclose(made.images, photographs.images, atol=1e-7)
 
