@@ -265,8 +265,10 @@ PRESETS: Mapping[str, Recipe] = {
         steps=500, budget="per_model", step_rule="raw", optimizer="adam",
         step_size=0.02, schedule="exponential", halvings=7, last_step_size=0.002,
         solver="joint", turn=10, ball="none", radius=10_000.0, center="start",
-        straight_through_relu=False,
-        open_choices=("of no paper: few steps of Adam along the sum of all networks' gradients",),
+        straight_through_relu=False, parametrization="fourier",
+        open_choices=(
+            "of no paper: few steps of Adam, taken in Fourier space, along the sum of all networks' gradients",
+        ),
     ),
 }
 # fmt: on
