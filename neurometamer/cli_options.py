@@ -92,17 +92,27 @@ def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterat
     from neurometamer.study.stimulus_folder import count_kept, kept_in
 
     begun = time.monotonic()
-    notes = _Notes()
-    logging.getLogger("stimuli_gen").addHandler(notes)
-    logging.getLogger("stimuli_gen").setLevel(logging.INFO)
     if out is not None and not resume and any(count := count_kept(out)):
         told = f"{count[0]} finished and {count[1]} unfinished image(s) in {kept_in(out)} are thrown away."
         typer.echo(f"--fresh: {told}", err=True)
-    with open_reporter(out) as reporter:
+    with _told_notes(), open_reporter(out) as reporter:
         reporter.start(1, 1, title)
         yield Telling(reporter)
         reporter.finish(time.monotonic() - begun, kept=False)
-    logging.getLogger("stimuli_gen").removeHandler(notes)
+
+
+@contextlib.contextmanager
+def _told_notes() -> Iterator[None]:
+    """Tell the notes of the generators for as long as the block lasts, however it ends."""
+    log, notes = logging.getLogger("stimuli_gen"), _Notes()
+    before = log.level
+    log.addHandler(notes)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(notes)
+        log.setLevel(before)
 
 
 class _Notes(logging.Handler):
