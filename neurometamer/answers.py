@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from neurometamer.figure_style import PAIRS, format_number, order_places
+from neurometamer.page import Grid, cell_text
 from neurometamer.store import name_ids
 from neurometamer.study_folder import Study
 
 DIFFERENCE = "RE-AI minus RE-AN"
 """The pair of similarity_difference.csv that the first screen speaks of."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """One table on the page, all cells as text; `n_rows` counts the file's rows, `same` holds its constant columns."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    n_rows: int
-    source: str = ""
-    same: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,30 +25,6 @@ class Answer:
     number: str
     text: str
     grid: Grid | None = None
-
-
-def cell_text(value: object) -> str:
-    """Write one value of a table as it stands in a cell of the page.
-
-    Parameters
-    ----------
-    value : object
-        Anything a table or the settings hold.
-
-    Returns
-    -------
-    str
-        Four digits of a number; a dash for what is missing.
-    """
-    if value is None or (isinstance(value, float) and not np.isfinite(value)) or value is pd.NA:
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(cell_text, value))
-    return str(value)
 
 
 def answers(study: Study) -> list[Answer]:

@@ -6,10 +6,8 @@ they do. The page holds its figures, loads nothing, and needs no JavaScript.
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +16,8 @@ import pandas as pd
 
 from neurometamer import figures
 from neurometamer.answers import (
-    Grid,
     answers,
     best_layers,
-    cell_text,
     encoding_answer,
     is_true,
     paired_similarity,
@@ -29,15 +25,22 @@ from neurometamer.answers import (
     success_rows,
 )
 from neurometamer.figure_style import KINDS, PAIRS, describe_sizes, format_number, order_places
-from neurometamer.store import write_text
+from neurometamer.page import (
+    Grid,
+    Picture,
+    Section,
+    cell_text,
+    embed_figure,
+    flat_settings,
+    folded_grid,
+    table_grid,
+    write_page,
+)
 from neurometamer.study_folder import Study, read_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
-
-LONG_TABLE = 24
-"""Tables with more rows are cut on the page; the CSV has them all."""
 
 REFERENCES = (
     (
@@ -73,36 +76,8 @@ REFERENCES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One figure on the page: its image as a data URI, its caption and its text for those who cannot see it."""
-
-    name: str
-    source: str
-    caption: str
-    alt: str
-    width_px: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """One part of the page; `missing` says in one line why a part is left out."""
-
-    key: str
-    title: str
-    text: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    grids: Sequence[Grid] = ()
-    missing: str = ""
-
-
 def _picture(study: Study, name: str, figure: Figure, caption: str, alt: str, *, raster: bool = False) -> Picture:
-    """Save a figure into the study and embed it: vectors where the figure has few pixels of its own."""
-    svg, png = figures.save_figure(figure, study.folder / "figures" / name)
-    path, mime = (png, "image/png") if raster else (svg, "image/svg+xml")
-    source = f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    width = round(float(figure.get_size_inches()[0]) * 96)
-    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width)
+    return embed_figure(study.folder, name, figure, caption, alt, raster=raster)
 
 
 def _stamped(study: Study, caption: str, *, brain: bool) -> str:
@@ -395,20 +370,11 @@ def _recovery_section(study: Study) -> Section:
     caption = _titled("What the simulation put in and what the analysis found", study.brain_stamp)
     text = "The simulated cortex was read back through the same path as real data."
     return Section(
-        key="recovery", title=title, text=[text], grids=[_grid(marked[names], caption, "tables/recovery.csv", 10**6)]
+        key="recovery",
+        title=title,
+        text=[text],
+        grids=[table_grid(marked[names], caption, "tables/recovery.csv", limit=10**6)],
     )
-
-
-def _grid(table: pd.DataFrame, caption: str, source: str, limit: int = LONG_TABLE) -> Grid:
-    rows = [[cell_text(value) for value in row] for row in table.head(limit).itertuples(index=False, name=None)]
-    return Grid(caption=caption, columns=list(map(str, table.columns)), rows=rows, n_rows=len(table), source=source)
-
-
-def _folded(table: pd.DataFrame, caption: str, source: str) -> Grid:
-    """Say once what is the same in all rows (method, weights …), so that the table fits a page."""
-    same = [name for name in table.columns[1:] if len(table) > 1 and table[name].nunique(dropna=False) == 1]
-    grid = _grid(table.drop(columns=same), caption, source)
-    return replace(grid, same=[(str(name), cell_text(table[name].iloc[0])) for name in same])
 
 
 def _all_tables(study: Study) -> list[Grid]:
@@ -422,7 +388,7 @@ def _all_tables(study: Study) -> list[Grid]:
         "recovery": "Planted and found",
     }
     out = [
-        _folded(
+        folded_grid(
             table,
             _titled(captions[name], study.network_stamp if name in ("transfer", "metamers") else study.brain_stamp),
             f"tables/{name}.csv",
@@ -432,17 +398,8 @@ def _all_tables(study: Study) -> list[Grid]:
     ]
     if study.stimuli is not None:
         table = study.stimuli.table.dropna(axis="columns", how="all")
-        out.append(_folded(table, _titled("Stimuli", study.network_stamp), "stimuli/stimuli.csv"))
+        out.append(folded_grid(table, _titled("Stimuli", study.network_stamp), "stimuli/stimuli.csv"))
     return out
-
-
-def _flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Turn nested settings into (dotted name, text), keys in the order of the file."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, "–" if value in ({}, [], None) else cell_text(value)
 
 
 def _settings(study: Study) -> list[Grid]:
@@ -450,7 +407,7 @@ def _settings(study: Study) -> list[Grid]:
     out = []
     parts = (("settings", "Settings"), ("model", "Network"), ("brain", "Brain"), ("digests", "Digests of the inputs"))
     for key, caption in (*parts, ("versions", "Versions"), ("seconds", "Seconds a step took")):
-        rows = [list(pair) for pair in _flat(study.section(key)) if pair[0]]
+        rows = [list(pair) for pair in flat_settings(study.section(key)) if pair[0]]
         if key == "versions":
             rows += [
                 [name, cell_text(study.provenance[name])] for name in ("python", "machine") if name in study.provenance
@@ -507,22 +464,15 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     InputError
         When the folder is missing, is not a study, or holds a file that cannot be read.
     """
-    import jinja2
-
     study = read_study(folder)
     makers: tuple[Callable[[Study], Section | None], ...] = (
         _stimuli_section, _transfer_section, _metamer_section, _similarity_section, _layer_roi_section, _rdm_section,
         _encoding_section, _recovery_section,
     )  # fmt: skip
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("neurometamer"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     notes = study.provenance.get("notes") or []
-    page = environment.get_template("report.html").render(
+    return write_page(
+        study.folder / "report.html",
+        "report.html",
         model=str(study.section("model").get("name", "a network")),
         weights=str(study.section("model").get("weights", "")),
         subjects=[str(one) for one in study.section("brain").get("subjects") or []],
@@ -539,7 +489,6 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
         references=REFERENCES,
         version=str(study.section("versions").get("neurometamer", "")),
     )
-    return write_text(study.folder / "report.html", page)
 
 
 def _banner(study: Study) -> list[tuple[str, str]]:

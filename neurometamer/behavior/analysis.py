@@ -35,7 +35,7 @@ from neurometamer.behavior.curves import (
     select_cells,
     trial_cells,
 )
-from neurometamer.behavior.page import write_page
+from neurometamer.behavior.page import write_report
 from neurometamer.behavior.trials import (
     EXCLUSION_COLUMNS,
     NATURAL,
@@ -169,7 +169,7 @@ def analyze_recognition(
     for name, part in work.tables.items():
         write_table(Path(out) / f"{name}.csv", part)
     told = {**recipe, "notes": work.notes, "tables": {name: digest(part) for name, part in work.tables.items()}}
-    page = write_page(Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else "")
+    page = write_report(Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else "")
     write_json(Path(out) / "provenance.json", {**told, "finished": True})
     return page
 

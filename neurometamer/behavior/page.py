@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from neurometamer import behavior_figures as draw
-from neurometamer.figure_style import save_figure
-from neurometamer.store import write_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from neurometamer.page import Picture, embed_figure, settings_grids, table_grid, write_page
 
 LONG_TABLE = 40
 """Tables with more rows are cut on the page; the CSV has them all."""
@@ -33,6 +27,8 @@ CAPTIONS: Mapping[str, str] = {
     "error_consistency": "Error consistency, mean over pairs",
     "human_network": "People's curves and those of networks that did not make the images",
 }
+
+PARTS = (("settings", "Settings"), ("digests", "Digests of the data"), ("versions", "Versions"))
 
 REFERENCES = (
     (
@@ -66,30 +62,7 @@ REFERENCES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One figure of the page."""
-
-    name: str
-    source: str
-    caption: str
-    alt: str
-    width_px: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """One table of the page, all cells as text."""
-
-    name: str
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    n_rows: int
-    file: str = ""
-
-
-def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = "") -> Path:
+def write_report(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = "") -> Path:
     """Draw the figures and write the page.
 
     Parameters
@@ -108,17 +81,14 @@ def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[s
     Path
         The page; it loads nothing and needs no JavaScript.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("neurometamer"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = [_grid(name, tables[name], caption) for name, caption in CAPTIONS.items() if len(tables.get(name, ()))]
-    page = environment.get_template("behavior.html").render(
+    shown = [
+        table_grid(tables[name], caption, f"{name}.csv", limit=LONG_TABLE, name=name)
+        for name, caption in CAPTIONS.items()
+        if len(tables.get(name, ()))
+    ]
+    return write_page(
+        folder / "report.html",
+        "behavior.html",
         version=str(told.get("versions", {}).get("neurometamer", "")),
         lead=_lead(tables),
         stamp=stamp,
@@ -127,10 +97,9 @@ def write_page(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[s
         absent=[text for name, text in ABSENT.items() if name not in tables],
         grids=shown,
         notes=[str(note) for note in told.get("notes", ())],
-        settings=_settings(told),
+        settings=settings_grids(told, PARTS),
         references=REFERENCES,
     )
-    return write_text(folder / "report.html", page)
 
 
 ABSENT = {
@@ -203,45 +172,7 @@ def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
     return out
 
 
-def _cell(value: object) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_cell, value)) or "–"
-    return str(value)
-
-
-def _grid(name: str, table: pd.DataFrame, caption: str) -> Grid:
-    rows = [[_cell(value) for value in row] for row in table.head(LONG_TABLE).itertuples(index=False, name=None)]
-    columns = list(map(str, table.columns))
-    return Grid(name=name, caption=caption, columns=columns, rows=rows, n_rows=len(table), file=f"{name}.csv")
-
-
-def _settings(told: Mapping[str, Any]) -> list[Grid]:
-    out = []
-    parts = (("settings", "Settings"), ("digests", "Digests of the data"), ("versions", "Versions"))
-    for key, caption in parts:
-        rows = []
-        for name, value in told.get(key, {}).items():
-            nested = value.items() if isinstance(value, Mapping) else [("", value)]
-            rows += [[f"{name}.{inner}" if inner else str(name), _cell(one)] for inner, one in nested]
-        out.append(Grid(name=key, caption=caption, columns=("name", "value"), rows=rows, n_rows=len(rows)))
-    return out
-
-
 # -------------------------------------------------------------------------------------------------------- pictures
-
-
-def _picture(folder: Path, name: str, figure: Figure, caption: str, alt: str, *, raster: bool = False) -> Picture:
-    svg, png = save_figure(figure, folder / "figures" / name)
-    path, mime = (png, "image/png") if raster else (svg, "image/svg+xml")
-    source = f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    width = round(float(figure.get_size_inches()[0]) * 96)
-    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width)
 
 
 def _pictures(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str) -> list[Picture]:
@@ -251,20 +182,20 @@ def _pictures(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[st
     if curves["model"].nunique() > 1:
         figure = draw.recognition_lines(curves, panels="observer", chance=chance, stamp=stamp)
         text = "Recognition of each model's images over stages, one panel an observer."
-        out.append(_picture(folder, "curves_by_observer", figure, text, _spoken(curves)))
+        out.append(embed_figure(folder, "curves_by_observer", figure, text, _spoken(curves)))
     figure = draw.recognition_lines(curves, panels="model", chance=chance, stamp=stamp)
     text = "Recognition over stages, one panel a model, one line an observer."
-    out.append(_picture(folder, "curves_by_model", figure, text, _spoken(curves)))
+    out.append(embed_figure(folder, "curves_by_model", figure, text, _spoken(curves)))
     if "error_consistency" in tables and tables["error_consistency"]["kappa"].notna().any():
         figure = draw.consistency_lines(tables["error_consistency"], stamp=stamp)
         text = "Do observers err on the same images? Error consistency over stages, one panel a model."
         alt = "Lines of error consistency; the values are in error_consistency.csv."
-        out.append(_picture(folder, "error_consistency", figure, text, alt))
+        out.append(embed_figure(folder, "error_consistency", figure, text, alt))
     if "human_network" in tables and (tables["human_network"]["n_points"] > 0).any():
         figure = draw.curve_scatter(curves, stamp=stamp)
         text = "People against networks that the images were not made for."
         alt = "Scatter of proportions correct; the values are in curves.csv."
-        out.append(_picture(folder, "people_and_networks", figure, text, alt))
+        out.append(embed_figure(folder, "people_and_networks", figure, text, alt))
     return out + _confusion_pictures(folder, tables.get("confusion", pd.DataFrame()), stamp)
 
 
@@ -279,7 +210,7 @@ def _confusion_pictures(folder: Path, table: pd.DataFrame, stamp: str) -> list[P
         text = f"Answers of {who} to each true category, at each model and stage."
         alt = f"Confusion matrices of {who}; the values are in confusion.csv."
         figure = draw.confusion_matrices(own, stamp=stamp)
-        out.append(_picture(folder, f"confusion_{place}", figure, text, alt, raster=True))
+        out.append(embed_figure(folder, f"confusion_{place}", figure, text, alt, raster=True))
     return out
 
 
