@@ -27,6 +27,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "study.run": ["demo_settings", "run_study"],
         "study.settings": ["StudySettings", "check_settings", "read_settings"],
         "study.template": ["write_template"],
-        "zoo": ["list_models", "load_model"],
+        "zoo": ["list_models", "load_model", "load_models"],
     },
 )

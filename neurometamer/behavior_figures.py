@@ -212,7 +212,8 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
     Parameters
     ----------
     table : DataFrame
-        Columns model, stage, pair, kappa, n_pairs.
+        Columns model, stage, pair, kappa, n_pairs; ci_low and ci_high are drawn as whiskers, and method is named, when
+        there.
     everywhere : str
         The name of the rows over all stages; drawn last, apart.
     stamp : str
@@ -232,10 +233,12 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
     models, pairs = (list(dict.fromkeys(table[name].astype(str))) for name in ("model", "pair"))
     stages = [name for name in dict.fromkeys(table["stage"].astype(str)) if name != everywhere] + [everywhere]
     per_row, width, height = _panel_size(stages, pairs, len(models))
+    methods = list(dict.fromkeys(table["method"].dropna())) if "method" in table.columns else []
     note = join_note(
         "Mean kappa of the pairs: 0 as if errors were independent, 1 the same errors (Geirhos et al. 2020). "
         "Pairs without a value, both always right or both always wrong, are left out",
         f"{everywhere}: against independent errors within each stage",
+        f"Whiskers: {methods[0]}" if methods else "",
     )
     with figure_style():
         figure = new_figure(width * per_row + 0.7, height, stamp, note)
@@ -243,10 +246,10 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
         for panel, model in zip(axes, models, strict=True):
             for place, pair in enumerate(pairs):
                 own = table[(table["model"].astype(str) == model) & (table["pair"].astype(str) == pair)]
-                values = own.drop_duplicates("stage").set_index("stage")["kappa"].reindex(stages).to_numpy(dtype=float)
                 look = _look("people" if pair == "human-human" else pair, place)
-                panel.plot(range(len(stages) - 1), values[:-1], markersize=4.5, label=clip_name(pair, 40), **look)
-                panel.plot([len(stages) - 1], values[-1:], markersize=6, color=look["color"], marker=look["marker"])
+                shift = (place - (len(pairs) - 1) / 2) * min(0.08, 0.5 / len(pairs))  # whiskers beside each other
+                _draw_consistency(panel, own.drop_duplicates("stage").set_index("stage").reindex(stages), shift, look)
+                panel.plot([], [], label=clip_name(pair, 40), markersize=4.5, **look)
             panel.axhline(0, color=INK, linewidth=0.8)
             panel.grid(axis="y")
             _title_panel(panel, model, width)
@@ -255,6 +258,17 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
             panel.set_ylabel("error consistency κ")
         _add_legend(figure, axes, width * per_row)
         return figure
+
+
+def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, look: dict[str, Any]) -> None:
+    """Draw one kind of pair: a line over the stages, and the last row, which is over all of them, apart."""
+    values, x = own["kappa"].to_numpy(dtype=float), np.arange(len(own)) + shift
+    if {"ci_low", "ci_high"} <= set(own.columns):
+        low, high = (own[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
+        known = np.isfinite(low) & np.isfinite(high)
+        axes.vlines(x[known], low[known], high[known], color=look["color"], linewidth=1.1)
+    axes.plot(x[:-1], values[:-1], markersize=4.5, **look)
+    axes.plot(x[-1:], values[-1:], markersize=6, color=look["color"], marker=look["marker"])
 
 
 def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:

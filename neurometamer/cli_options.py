@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +35,14 @@ class Mode(StrEnum):
 
 ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
 Weights = Annotated[str, typer.Option(help="'default' (ImageNet), 'random' (untrained), or a file.")]
+SetWeights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        help="'default' (ImageNet), 'random' (untrained), a file (one network), or NAME=VALUE for networks of a set, "
+        "between commas; the others get 'default'.",
+    ),
+]
 DeviceName = Annotated[Device, typer.Option(help="Where the network runs.")]
 Seed = Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
@@ -60,6 +68,13 @@ Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for 
 def absolute_weights(weights: str) -> str:
     """Make a weights file absolute, since a study may look for files elsewhere."""
     return weights if weights in ("default", "random") else str(Path(weights).resolve())
+
+
+def absolute_weights_of(names: Sequence[str], weights: str) -> dict[str, str]:
+    """Read the weights of each network of a set, and make their files absolute."""
+    from neurometamer.zoo import weights_by_name
+
+    return {name: absolute_weights(one) for name, one in weights_by_name(names, weights).items()}
 
 
 @contextlib.contextmanager

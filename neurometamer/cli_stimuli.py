@@ -19,8 +19,10 @@ from neurometamer.cli_options import (
     Png16,
     Resume,
     Seed,
+    SetWeights,
     Weights,
     absolute_weights,
+    absolute_weights_of,
     one_step,
 )
 
@@ -201,7 +203,7 @@ def stimuli_metamer(
     images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
     out: Annotated[Path, typer.Option(help="Output folder.")],
     preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "feather2023",
-    weights: Weights = "default",
+    weights: SetWeights = "default",
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     set_: Annotated[
         list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset, by its name in Recipe.")
@@ -240,12 +242,14 @@ def stimuli_metamer(
     options |= {} if steps is None else {"steps": steps}
     options |= {"penalties": read_penalties(penalty)} if penalty else {}
     options |= {"stage_weights": stage_weight} if stage_weight else {}
+    names = [name.strip() for name in models.split(",")]
+    chosen = absolute_weights_of(names, weights)
     with one_step("metamers", out, resume) as progress:
         table = make_metamers(
-            [name.strip() for name in models.split(",")], stage=stage, images=images, out=out, preset=preset,
-            weights=absolute_weights(weights), image_size=image_size, device=device.value, batch_size=batch_size,
-            seed=seed, nulls=null, start_images=start_image, max_error=max_error, mode=mode.value, png16=png16,
-            animate=animate, fresh=not resume, progress=progress, watch=progress.watch, **options,
+            names, stage=stage, images=images, out=out, preset=preset, weights=chosen, image_size=image_size,
+            device=device.value, batch_size=batch_size, seed=seed, nulls=null, start_images=start_image,
+            max_error=max_error, mode=mode.value, png16=png16, animate=animate, fresh=not resume, progress=progress,
+            watch=progress.watch, **options,
         )  # fmt: skip
     _tell_success(table, out)
 

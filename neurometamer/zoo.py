@@ -11,12 +11,12 @@ import importlib
 import importlib.util
 import socket
 import urllib.error
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.store import InputError, digest_file, name_ids, unknown_name
+from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
 from stimuli_gen.regular import Preprocessing
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from stimuli_gen.staged import StagedModel
 
+Weights = str | Path
+"""``"default"`` (ImageNet), ``"random"``, or a file: ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NO_FILE = ("default", "random")
 OFFLINE_MODEL = "efficientnet_lite0"
 DOWNLOAD_TIMEOUT_S = 20.0
 
@@ -175,7 +178,7 @@ def model_entry(name: str) -> ModelEntry:
 def load_model(
     name: str,
     *,
-    weights: str | Path = "default",
+    weights: Weights = "default",
     device: str = "auto",
     seed: int = 0,
 ) -> StagedModel:
@@ -224,6 +227,99 @@ def load_model(
         trained=str(weights) != "random",
         device=target,
     )
+
+
+def load_models(
+    names: str | Sequence[str],
+    weights: Weights | Mapping[str, Weights] = "default",
+    *,
+    device: str = "auto",
+    seed: int = 0,
+) -> list[StagedModel]:
+    """Load named models, each with its weights.
+
+    Parameters
+    ----------
+    names : str or sequence of str
+        Keys of `MODELS`.
+    weights : str, path or mapping
+        See `weights_by_name`.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    seed : int
+        Of random weights.
+
+    Returns
+    -------
+    list of StagedModel
+        In the order of `names`.
+
+    Raises
+    ------
+    InputError
+        See `weights_by_name`, which comes first, and `load_model`.
+    """
+    asked = [names] if isinstance(names, str) else list(names)
+    chosen = weights_by_name(asked, weights)
+    return [load_model(name, weights=chosen[name], device=device, seed=seed) for name in asked]
+
+
+def weights_by_name(names: Sequence[str], weights: Weights | Mapping[str, Weights] = "default") -> dict[str, str]:
+    """Read which weights each model of a set gets.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `MODELS`.
+    weights : str, path or mapping
+        ``"default"`` or ``"random"`` for all; a file, for one model; or, for several, ``NAME=VALUE`` between commas,
+        the same as a mapping: each value ``"default"``, ``"random"`` or a file. Models not named get the default.
+
+    Returns
+    -------
+    dict of str to str
+        Every name to ``"default"``, ``"random"`` or a file that exists, in the order of `names`.
+
+    Raises
+    ------
+    InputError
+        When a model is unknown, one file is given for several models, weights are given to a model that is not among
+        `names` or given twice, or a name, a value or a file is missing.
+
+    Examples
+    --------
+    >>> weights_by_name(["alexnet", "squeezenet1_0"], "squeezenet1_0=random")
+    {'alexnet': 'default', 'squeezenet1_0': 'random'}
+    """
+    for name in names:
+        model_entry(name)
+    given = weights if isinstance(weights, Mapping) else _read_choice(names, str(weights))
+    for name in given:
+        if name not in names:
+            raise unknown_name("model to give weights to", name, names)
+    found = {name: str(given.get(name, "default")) for name in names}
+    if lost := [f"{one} ({name})" for name, one in found.items() if one not in NO_FILE and not Path(one).is_file()]:
+        raise InputError(
+            f"weights file {name_ids(lost)} does not exist; give a .pth, .npz or .safetensors file, "
+            f"{' or '.join(map(repr, NO_FILE))}."
+        )
+    return found
+
+
+def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
+    """Read ``NAME=VALUE`` between commas, or what is meant for all; a file's path may hold both signs."""
+    front = text.partition("=")[0]
+    if text in NO_FILE or (len(names) == 1 and (front == text or Path(text).is_file() or Path(front).name != front)):
+        return dict.fromkeys(names, text)
+    pairs = [[part.strip() for part in one.partition("=")] for one in text.split(",")]
+    if bad := [name or f"={value}" for name, _, value in pairs if not (name and value)]:
+        raise InputError(
+            f"a weights file is for one model; for several write NAME=FILE (or NAME=default, NAME=random) between "
+            f"commas, not {name_ids(bad)}; the models are {name_ids(names)}."
+        )
+    if again := duplicates([name for name, _, _ in pairs]):
+        raise InputError(f"weights of {name_ids(again)} are given twice; give them once.")
+    return {name: value for name, _, value in pairs}
 
 
 def imagenet_classes() -> tuple[str, ...]:

@@ -258,11 +258,14 @@ def _stage_order(rows: pd.DataFrame) -> list[str]:
 
 
 def _describe_agreement(work: _Work, rows: pd.DataFrame, curves: pd.DataFrame) -> None:
+    settings = work.settings
     networks = rows[rows["observer"] == "network"]["participant"].nunique()
     if rows[["observer", "participant"]].drop_duplicates().shape[0] > 1:
-        pairs = error_consistency(rows, min_common=work.settings.min_common)
+        pairs = error_consistency(rows, min_common=settings.min_common)
         work.tables["error_consistency_pairs"] = pairs
-        work.tables["error_consistency"] = summarize_consistency(pairs)
+        work.tables["error_consistency"] = summarize_consistency(
+            pairs, rows, n_bootstrap=settings.bootstrap, confidence=settings.confidence, seed=settings.seed
+        )
     if networks and (rows["observer"] == "human").any():
         correlation = curve_correlation(curves)
         if len(correlation):

@@ -252,13 +252,12 @@ def bootstrap_curves(
     from scipy.sparse import csr_matrix
 
     rows = model_rows(trials)
-    image = rows["reference_id"].fillna("") if "reference_id" in rows.columns else rows["stimulus"]
-    codes, names = pd.factorize(image.where(image != "", rows["stimulus"]))
-    counts = bootstrap_counts(len(names), n_bootstrap, seed).T.astype(float)
+    codes, drawn = draw_images(rows, n_bootstrap, seed)
+    counts = drawn.T.astype(float)
     out = []
     for key, own in rows.assign(image=codes).groupby(list(CURVE), sort=False):
         person, people = pd.factorize(own["participant"])
-        at, shape = (person, own["image"].to_numpy()), (len(people), len(names))
+        at, shape = (person, own["image"].to_numpy()), (len(people), len(counts))
         right = csr_matrix((own["correct"].to_numpy(dtype=float), at), shape=shape) @ counts
         shown = csr_matrix((np.ones(len(own)), at), shape=shape) @ counts
         known = shown > 0
@@ -268,7 +267,49 @@ def bootstrap_curves(
         low, high = percentile_interval(means[:, None], confidence)
         out.append((*key, len(own), own["image"].nunique(), low[0], high[0]))
     made = pd.DataFrame(out, columns=[*CURVE, "n_trials", "n_images", "ci_low", "ci_high"])
-    return made.assign(method=f"{confidence:.0%} percentile bootstrap over images, {n_bootstrap} resamples")
+    return made.assign(method=name_interval(confidence, n_bootstrap))
+
+
+def draw_images(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give photographs of trials a number and draw them; the same rows and seed give the same draws everywhere.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Trials; ``reference_id`` (else ``stimulus``) names the photograph.
+    n_bootstrap : int
+        Resamples.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    codes : ndarray of int
+        (rows,), the number of each row's photograph, in the order of the rows.
+    counts : ndarray of int
+        (n_bootstrap, photographs), how often each was drawn.
+    """
+    image = rows["reference_id"].fillna("") if "reference_id" in rows.columns else rows["stimulus"]
+    codes, names = pd.factorize(image.where(image != "", rows["stimulus"]))
+    return codes, bootstrap_counts(len(names), n_bootstrap, seed)
+
+
+def name_interval(confidence: float, n_bootstrap: int) -> str:
+    """Say how intervals over images were made.
+
+    Parameters
+    ----------
+    confidence : float
+        Share inside, in (0, 1).
+    n_bootstrap : int
+        Resamples.
+
+    Returns
+    -------
+    str
+        For the column method.
+    """
+    return f"{confidence:.0%} percentile bootstrap over images, {n_bootstrap} resamples"
 
 
 def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES) -> pd.DataFrame:

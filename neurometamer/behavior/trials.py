@@ -75,7 +75,8 @@ class Screening:
     max_fast: float = 0.2
     """Largest share of main trials answered faster than `fastest_ms`."""
     fastest_ms: float = 150.0
-    """Answers before this time after image onset are no answers to the image; their trials are left out."""
+    """Faster answers are no answers to the image; their trials are left out. Times are those of the column rt: what
+    the experiment page saves begins when the answers appear, after image and mask."""
 
     def __post_init__(self) -> None:
         shares = ("min_screening", "min_catch", "max_missing", "max_fast")

@@ -18,6 +18,7 @@ from neurometamer.study.stimulus_options import read_start_images
 if TYPE_CHECKING:
     import pandas as pd
 
+    from neurometamer.zoo import Weights
     from stimuli_gen.descent import Pass
     from stimuli_gen.nulls import NullDistribution
     from stimuli_gen.regular import Preprocessing
@@ -299,7 +300,7 @@ def make_metamers(
     images: str | Path,
     out: str | Path,
     preset: str = "feather2023",
-    weights: str = "default",
+    weights: Weights | Mapping[str, Weights] = "default",
     image_size: int | None = None,
     nulls: Files = (),
     start_images: str | Path | None = None,
@@ -329,8 +330,9 @@ def make_metamers(
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
     preset : {"feather2023", "boehm2025", "fast"}
         See `stimuli_gen.recipes.PRESETS`.
-    weights : str
-        See `neurometamer.zoo.load_model`; a file is for one network.
+    weights : str, path or mapping
+        ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between commas (or a mapping)
+        for networks of a set, others get the default. See `neurometamer.zoo.weights_by_name`.
     image_size : int, optional
         Height and width in pixels that every network shall see; needed where networks of a set were made for
         different sizes. By default each its own.
@@ -373,16 +375,13 @@ def make_metamers(
     -----
     Finished images are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
     """
-    from neurometamer.zoo import load_model
+    from neurometamer.zoo import load_models
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
     from stimuli_gen.nulls import read_null
     from stimuli_gen.stimuli import write_pictures, write_records
 
-    names = [models] if isinstance(models, str) else list(models)
-    if len(names) > 1 and weights not in ("default", "random"):
-        raise InputError("a weights file is for one network; make a set with 'default' or 'random' weights.")
-    networks = [load_model(name, weights=weights, device=device, seed=seed) for name in names]
+    networks = load_models(models, weights, device=device, seed=seed)
     if image_size is not None:
         networks = at_one_size(networks, image_size)
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)

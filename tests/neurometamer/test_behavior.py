@@ -20,6 +20,7 @@ from neurometamer.behavior import (
     AnalysisSettings,
     Profiles,
     Screening,
+    agreement,
     analyze_recognition,
     bootstrap_curves,
     cells_on_same_images,
@@ -568,6 +569,56 @@ def test_planted_consistency_is_found_within_and_over_stages(shared, low, high):
     assert found["kappa"].between(low, high).all()
 
 
+PAIR = ["model", "stage", "kind_a", "observer_a", "kind_b", "observer_b"]
+
+
+def redrawn(usable: pd.DataFrame, n: int, seed: int) -> list[pd.DataFrame]:
+    """The trials of each resample, an image that was drawn twice as two images: the draws of all bootstraps."""
+    from neurometamer.resampling import bootstrap_counts
+
+    order, out = select_order(usable), []
+    for counts in bootstrap_counts(len(order), n, seed):
+        times = usable["reference_id"].map(dict(zip(order, counts)))
+        copies = [usable[times > k] for k in range(int(times.max()))]
+        parts = [one.assign(stimulus=one["stimulus"] + f"#{k}") for k, one in enumerate(copies)]
+        out.append(pd.concat(parts, ignore_index=True))
+    return out
+
+
+@pytest.mark.parametrize("block", [None, 2_000])
+def test_consistency_intervals_are_the_plain_loop_over_images(usable, monkeypatch, block):
+    if block:  # some pairs at a time
+        monkeypatch.setattr(agreement, "BLOCK", block)
+    pairs = error_consistency(usable, min_common=8)
+    found = summarize_consistency(pairs, usable, n_bootstrap=6, confidence=0.5, seed=3)
+    means, undefined = [], 0
+    for trials in redrawn(usable, 6, 3):
+        again = error_consistency(trials, min_common=1)
+        both = pairs[PAIR].merge(again, on=PAIR, how="left")  # a pair without a common trial has no kappa
+        undefined += int(both["kappa"].isna().sum())
+        means.append(summarize_consistency(both).set_index(["model", "stage", "pair"])["kappa"])
+    assert undefined > 0  # the rule is tried
+    low, high = np.nanpercentile([one.to_numpy() for one in means], [25, 75], axis=0)
+    index = found.set_index(["model", "stage", "pair"]).index
+    assert means[0].index.equals(index) and len(pairs) < len(error_consistency(usable, min_common=1))
+    np.testing.assert_allclose(found["ci_low"], low, atol=1e-12)
+    np.testing.assert_allclose(found["ci_high"], high, atol=1e-12)
+    assert set(found["method"]) == {"50% percentile bootstrap over images, 6 resamples"}
+    plain = found.drop(columns=["ci_low", "ci_high", "method"])
+    pd.testing.assert_frame_equal(plain, summarize_consistency(pairs))
+    pd.testing.assert_frame_equal(plain, summarize_consistency(pairs, usable, n_bootstrap=0))
+
+
+def test_consistency_without_a_value_or_of_other_trials(usable):
+    same = screened(person("a"), person("b")).trials
+    found = summarize_consistency(error_consistency(same), same, n_bootstrap=9)
+    assert found[["kappa", "ci_low", "ci_high"]].isna().all(axis=None)
+    none = error_consistency(same, min_common=99)
+    assert {"ci_low", "method"} <= set(summarize_consistency(none, same, n_bootstrap=9).columns)
+    with pytest.raises(InputError, match="the pairs are not of these trials, which lack plain"):
+        summarize_consistency(error_consistency(usable), same, n_bootstrap=9)
+
+
 def test_kappa_is_undefined_where_both_are_always_right():
     assert np.isnan(kappa(np.array(1.0), np.array(1.0)))
     pairs = error_consistency(screened(person("a"), person("b")).trials)
@@ -614,6 +665,9 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
     assert len(shuffled) > 20 and shuffled["p"].between(1 / 201, 1).all()
     screening = pd.read_csv(analyzed / "screening.csv").set_index("participant")
     assert screening.index[~screening["included"]].tolist() == ["careless_0", "careless_1"]
+    agreed = pd.read_csv(analyzed / "error_consistency.csv").query("stage == 'all stages' and pair == 'human-human'")
+    assert (agreed["ci_low"] < agreed["kappa"]).all() and (agreed["kappa"] < agreed["ci_high"]).all()
+    assert set(agreed["method"]) == set(curves["method"])
     posthoc = pd.read_csv(analyzed / "posthoc.csv", keep_default_na=False)
     assert set(posthoc["models"]) == {"3 models"}
     assert {path.name for path in analyzed.glob("*.csv")} == {
@@ -746,6 +800,7 @@ def test_the_command_does_what_its_python_twin_does(analyzed, tmp_path, monkeypa
     assert command(monkeypatch, "behavior", "analyze", path, *chosen) == 0
     anova = pd.read_csv(tmp_path / "few" / "anova.csv")
     assert set(anova["models"]) == {"plain vs robust", "robust", "plain"} and set(anova["n_stages"]) == {2}
+    assert "ci_low" not in pd.read_csv(tmp_path / "few" / "error_consistency.csv").columns  # no resamples
 
 
 # ------------------------------------------------------------------------------------------------------------ figures
@@ -782,6 +837,13 @@ def test_figures_show_the_tables_with_their_stamp_and_all_text_on_the_page(analy
     panel = next(axes for axes in made["by model"].axes if axes.get_title() == "robust")
     line = next(one for one in panel.get_lines() if one.get_label() == "people")
     np.testing.assert_array_equal(line.get_ydata(), own)
+    consistency = pd.read_csv(analyzed / "error_consistency.csv")
+    panel = next(axes for axes in made["consistency"].axes if axes.get_title() == "robust")
+    drawn = np.concatenate([[part[:, 1] for part in one.get_segments()] for one in panel.collections])
+    ends = consistency[consistency["model"] == "robust"][["ci_low", "ci_high"]].dropna().to_numpy()
+    np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(ends, axis=0))
+    bare = behavior_figures.consistency_lines(consistency.drop(columns=["ci_low", "ci_high", "method"]))
+    assert not any(axes.collections for axes in bare.axes)
 
 
 def test_figures_refuse_tables_without_their_columns():

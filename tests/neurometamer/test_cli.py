@@ -142,6 +142,24 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
     assert "NAME=STAGE" in bad_input(*making, "--models", "alexnet", "--stage", "alexnet=", "--out", "n", cwd=tmp_path)
 
 
+@pytest.mark.data
+def test_weights_by_network_from_the_command_line(shared_data, tmp_path, write_study):
+    write_study(tmp_path)
+    rows = (tmp_path / "photographs.csv").read_text().splitlines()
+    (tmp_path / "two.csv").write_text("\n".join(rows[:3]) + "\n")
+    (tmp_path / "a,b=c").mkdir()  # where the command is called, and what the file is called from there
+    shutil.copy(shared_data / "weights" / "squeezenet1_0_imagenet.npz", tmp_path / "a,b=c" / "mine.npz")
+    making = ("stimuli", "metamer", "--models", "squeezenet1_0,efficientnet_lite0", "--stage", "early", "--device",
+              "cpu", "--images", "../two.csv", "--preset", "boehm2025", "--steps", 1, "--out", "m")  # fmt: skip
+    done = neurometamer(*making, "--weights", "squeezenet1_0=mine.npz", cwd=tmp_path / "a,b=c")
+    assert done.returncode in (0, 1), done.stderr  # 1: a step is not enough for some
+    table = read_table(tmp_path / "a,b=c" / "m" / "stimuli.csv", required=["weights"])
+    assert len(table) == 2
+    assert table["weights"].str.match(r"file mine\.npz \(\w+\); imagenet \(efficientnet-lite0-.*\)$").all()
+    elsewhere = bad_input(*making, "--weights", "squeezenet1_0=mine.npz", cwd=tmp_path)
+    assert "mine.npz (squeezenet1_0) does not exist" in elsewhere
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is a POSIX signal")
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path, write_study):
     write_study(tmp_path)

@@ -340,6 +340,102 @@ def test_page_asks_for_code_and_consent_and_ends_after_failed_screening(browser,
     visitor.told("the experiment ends here")
 
 
+_EYES = """
+const draw = CanvasRenderingContext2D.prototype.drawImage;
+window.drawn = [];
+CanvasRenderingContext2D.prototype.drawImage = function (image, ...rest) {
+  window.drawn.push(image.src.match(/(\\w+)\\.png$/)[1]);
+  return draw.call(this, image, ...rest);
+};
+"""
+METAMER = "metamer alexnet relu3"
+
+
+class Seer(Visitor):
+    """Sees which image is drawn, and answers so many images of each condition (or phase) rightly, all others wrongly.
+
+    Parameters
+    ----------
+    key : DataFrame
+        What is to be seen in each image.
+    right : mapping of str to int
+        Condition of the main part, or phase before it or of catch trials, to how many answers are right.
+    """
+
+    def __init__(self, browser, folder: Path, participant: str, key: pd.DataFrame, right: dict[str, int]) -> None:
+        super().__init__(browser, (folder / "page" / "index.html").as_uri() + f"?participant={participant}")
+        self.key, self.right = key.set_index("code"), dict(right)
+
+    def look_and_answer(self) -> None:
+        self.asked()
+        row = self.key.loc[self.js("return window.drawn.at(-2)")]  # the last one is the mask
+        group = row["condition"] if row["phase"] == "main" else row["phase"]
+        self.right[group] = self.right.get(group, 0) - 1
+        wrong = CATEGORIES[CATEGORIES.index(row["truth"]) - 1]
+        time.sleep(0.16)  # faster answers are left out
+        self.find(f"[data-category={row['truth'] if self.right[group] >= 0 else wrong}]").click()
+
+    def take_part(self) -> None:
+        self.agree()
+        self.press("Practice")
+        for _ in range(2):
+            self.look_and_answer()
+            self.find("#next").click()
+        self.press("without being told")
+        self.look_and_answer()
+        self.press("The main part")
+        for number in range(4, N_TRIALS + 1):
+            self.until(f"document.getElementById('progress-text').textContent === 'Image {number} of {N_TRIALS}'")
+            self.look_and_answer()
+        self.told("that was the last image")
+
+
+def test_sessions_of_several_people_are_joined_and_analyzed(browser, sources, tmp_path, downloads) -> None:
+    """From stimulus folder to report: the numbers of the report are those that were clicked."""
+    out = tmp_path / "experiment"
+    key = write_experiment_page([_stimulus_folder(tmp_path / "made")], [sources[1]], out, **FAST)
+    before = {"practice": 1, "screening": 1, "catch": 1}
+    people = {
+        "001": before | {"natural": 2, METAMER: 0},
+        "002": before | {"natural": 2, METAMER: 1},
+        "003": before | {"natural": 2, METAMER: 2, "catch": 0},  # does not attend
+    }
+    hook = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _EYES})
+    try:
+        for name, right in people.items():
+            Seer(browser, out, name, key, right).take_part()
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", hook)
+    saved = ",".join(str(_downloaded(downloads, name)) for name in people)
+    for words in (
+        ["join", "--answers", saved, "--key", str(out / "key.csv"), "--out", str(tmp_path / "answers.csv")],
+        ["analyze", str(tmp_path / "answers.csv"), "--out", str(tmp_path / "analysis"), "--strict",
+         "--permutations", "99", "--resamples", "99"],
+    ):  # fmt: skip
+        done = CliRunner().invoke(behavior_app, words)
+        assert done.exception is None, done.output
+    _check_analysis(tmp_path / "analysis")
+
+
+def _check_analysis(folder: Path) -> None:
+    tables = {path.stem: pd.read_csv(path, dtype={"participant": str}) for path in folder.glob("*.csv")}
+    people = tables["screening"].set_index("participant")
+    assert people["reason"].fillna("").to_dict() == {"001": "", "002": "", "003": "catch accuracy 0 below 0.75"}
+    assert (people["screening_accuracy"] == 1).all() and (people["n_usable"] == 4).all()
+    assert tables["exclusions"][["participant", "what"]].to_numpy().tolist() == [["003", "observer"]]
+    curves = tables["curves"].set_index("stage")
+    assert curves.index.tolist() == ["natural", "relu3"] and set(curves["model"]) == {"alexnet"}
+    np.testing.assert_allclose(curves[["proportion", "sem"]], [[1, 0], [1 / 4, 1 / 4]])
+    (row,) = tables["anova"].to_dict("records")
+    assert (row["df1"], row["df2"], row["n"]) == (1, 1, 2)
+    np.testing.assert_allclose(row["F"], 9)  # differences 1 and 1/2: t = (3/4) / (1/4)
+    confusion = tables["confusion"].query("n > 0 and truth == response").groupby("stage")["n"].sum()
+    assert confusion.to_dict() == {"natural": 4, "relu3": 1}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "2 people; 1 model(s), 2 stage(s); left out: 1 observer(s), 0 trial(s)" in page
+    assert "catch accuracy 0 below 0.75" in page and "Simulated" not in page
+
+
 class _Server(http.server.SimpleHTTPRequestHandler):
     received: ClassVar[list[str]]
     refusals = 2
@@ -618,12 +714,12 @@ def test_masks_are_made_by_seed_and_hide_the_images(sources, kind) -> None:
         assert mask.mean() == pytest.approx(images[1].mean(), abs=0.02)  # clipping moves it a little
 
 
-def _stimulus_folder(folder: Path) -> Path:
-    """Photographs of four images and metamers of three of them, as the commands write them."""
+def _stimulus_folder(folder: Path, lacking: int = 0) -> Path:
+    """Photographs of four images and metamers of all but the first so many, as the commands write them."""
     rows = []
     for i, category in enumerate(MAIN):
         rows.append({"id": f"n{i}", "kind": "RE", "reference_id": f"n{i}", "category": category})
-        if i:
+        if i >= lacking:
             rows.append({"id": f"n{i}_metamer", "kind": "metamer", "reference_id": f"n{i}", "category": category,
                          "model": "alexnet", "stage": "relu3"})  # fmt: skip
     images = np.random.default_rng(0).random((len(rows), 3, SIDE, SIDE)).astype(np.float32)
@@ -631,7 +727,7 @@ def _stimulus_folder(folder: Path) -> Path:
 
 
 def test_command_reads_stimulus_folders_and_fills_missing_conditions(sources, tmp_path) -> None:
-    folder = _stimulus_folder(tmp_path / "made")
+    folder = _stimulus_folder(tmp_path / "made", lacking=1)
     few = ["--practice", "2", "--screening", "1", "--pass-mark", "0", "--catch", "1"]
     words = ["page", "--stimuli", str(folder), "--photographs", str(sources[1]), "--out", str(tmp_path / "out"), *few]
     refused = CliRunner().invoke(behavior_app, words)

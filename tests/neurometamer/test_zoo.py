@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neurometamer.store import InputError, read_table
-from neurometamer.zoo import MODELS, list_models, load_model, read_weights
+from neurometamer.zoo import MODELS, list_models, load_model, load_models, read_weights, weights_by_name
 from stimuli_gen import load_photographs, predict
 
 
@@ -102,6 +102,64 @@ def test_weights_that_do_not_fit_or_are_no_weights_are_refused(tmp_path):
         load_model("alexnet", weights=tmp_path / "nowhere.pth", device="cpu")
     with pytest.raises(InputError, match="did you mean 'alexnet'"):
         load_model("alexnett")
+
+
+PAIR = ["alexnet", "squeezenet1_0"]
+
+
+def test_weights_are_given_to_networks_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / "rate=0.1, decay" / "mine=1.npz"
+    odd.parent.mkdir()
+    for path in (odd, tmp_path / "mine.npz", tmp_path / "a=b.npz"):
+        path.touch()
+    assert weights_by_name(PAIR) == dict.fromkeys(PAIR, "default")
+    assert weights_by_name(PAIR, "random") == dict.fromkeys(PAIR, "random")
+    assert weights_by_name(PAIR, "squeezenet1_0=mine.npz") == {"alexnet": "default", "squeezenet1_0": "mine.npz"}
+    both = " squeezenet1_0 = mine.npz , alexnet=random"
+    assert list(weights_by_name(PAIR, both).items()) == [("alexnet", "random"), ("squeezenet1_0", "mine.npz")]
+    assert weights_by_name(PAIR, {"alexnet": odd}) == {"alexnet": str(odd), "squeezenet1_0": "default"}
+    for one in (odd, "mine.npz", "a=b.npz", "random"):  # one network, the path may hold both signs
+        assert weights_by_name(["alexnet"], one) == {"alexnet": str(one)}
+    assert weights_by_name(["alexnet"], f"alexnet={tmp_path / 'mine.npz'}") == {"alexnet": str(tmp_path / "mine.npz")}
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "message"),
+    [
+        (
+            PAIR,
+            "mine.npz",
+            r"a weights file is for one model; for several write NAME=FILE .* not mine\.npz; the models",
+        ),
+        (PAIR, "alexnet=random,mine.npz", r"NAME=FILE .* not mine\.npz"),
+        (PAIR, "alexnet=", "NAME=FILE .* not alexnet"),
+        (PAIR, "=mine.npz", r"NAME=FILE .* not =mine\.npz"),
+        (PAIR, "", "NAME=FILE"),
+        (PAIR, "squeezenet=random", "unknown model to give weights to 'squeezenet'; did you mean 'squeezenet1_0'"),
+        (["alexnet"], "squeezenet1_0=random", "unknown model to give weights to 'squeezenet1_0'"),
+        (PAIR, {"alexnett": "random"}, "did you mean 'alexnet'"),
+        (PAIR, "alexnet=random,alexnet=default", "weights of alexnet are given twice"),
+        (PAIR, "alexnet=nowhere.npz", r"weights file nowhere\.npz \(alexnet\) does not exist; give a \.pth"),
+        (["alexnet"], "some/rate=1/nowhere.npz", r"weights file some/rate=1/nowhere\.npz \(alexnet\) does not exist"),
+        (PAIR, {"alexnet": "defualt"}, r"defualt \(alexnet\) does not exist; .* 'default' or 'random'"),
+        (["alexnett"], "random", "unknown model 'alexnett'; did you mean 'alexnet'"),
+    ],
+)
+def test_unusable_weights_of_networks_are_refused(names, weights, message):
+    with pytest.raises(InputError, match=message):
+        weights_by_name(names, weights)
+
+
+def test_a_set_is_loaded_in_its_order_each_with_its_weights(tmp_path):
+    state = load_model("squeezenet1_0", weights="random", seed=4, device="cpu").network.state_dict()
+    torch.save(state, tmp_path / "mine.pth")
+    weights = f"alexnet=random,squeezenet1_0={tmp_path / 'mine.pth'}"
+    made = load_models(["squeezenet1_0", "alexnet"], weights, device="cpu", seed=1)
+    assert [one.name for one in made] == ["squeezenet1_0", "alexnet"]
+    assert made[0].weights.startswith("file mine.pth (") and made[1].weights == "random (untrained, seed 1)"
+    assert made[0].digest == load_model("squeezenet1_0", weights="random", seed=4, device="cpu").digest
+    assert load_models("alexnet", "random", device="cpu", seed=1)[0].digest == made[1].digest
 
 
 def test_the_list_says_what_is_here():
