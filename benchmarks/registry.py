@@ -33,4 +33,13 @@ BARS: Mapping[str, Bar] = {
     "ensemble": Bar(
         title="metamers of one network and of two, judged by a third", run=_later("ensemble", "judge_by_a_third")
     ),
+    "E1": Bar(
+        title="six image metrics of 400 pairs, against torchmetrics image by image",
+        run=_later("evaluation", "measure_image_quality"),
+    ),
+    "E2": Bar(
+        title="divergence of distances, 80 images × 31 evaluators, 1,000 permutations",
+        run=_later("evaluation", "measure_divergence"),
+    ),
+    "E3": Bar(title="the analysis of variance of Feather et al. (2023)", run=_later("evaluation", "measure_anova")),
 }

@@ -15,7 +15,10 @@ from typing import Any
 from benchmarks.bars import Row
 from neurometamer.store import read_json, write_json, write_text
 
-_PACKAGES = ("neurometamer", "torch", "torchvision", "timm", "numpy", "plenoptic", "foolbox", "torchattacks")
+_PACKAGES = (
+    "neurometamer", "torch", "torchvision", "timm", "numpy", "plenoptic", "foolbox", "torchattacks", "torchmetrics",
+    "pingouin",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

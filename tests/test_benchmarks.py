@@ -62,3 +62,27 @@ def test_an_unknown_bar_is_refused(benchmarks, tmp_path, capsys):
         benchmarks.main(["--only", "P99", "--out", str(tmp_path)])
     assert "P99" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_bars_of_the_evaluation_are_measured(benchmarks, tmp_path):
+    assert benchmarks.main(["--only", "E1,E2,E3", "--quick", "--out", str(tmp_path)]) == 0
+    found = {
+        name: json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        for name in ("E1", "E2", "E3")
+    }
+    assert [row["bound"] for row in found["E1"]] == [60.0, 1.5] and all(row["value"] for row in found["E1"])
+    assert [row["bound"] for row in found["E2"]] == [60.0, None] and all(row["value"] for row in found["E2"])
+    (anova,) = found["E3"]
+    assert "F(1, 19) = 242.218" in anova["note"] or anova["note"].startswith("the table of Feather")
+
+
+def test_image_metrics_of_other_values_or_without_their_peer_have_no_time(benchmarks, monkeypatch):
+    evaluation = importlib.import_module("benchmarks.evaluation")
+    few = evaluation._pairs(1)
+    ours = evaluation._measured(*few)
+    monkeypatch.setattr(evaluation, "_measured", lambda *_: {**ours, "scc": ours["scc"] + 0.01})
+    with pytest.raises(AssertionError, match="scc"):
+        evaluation._beside_torchmetrics(few, 1)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image", None)
+    (row,) = evaluation._beside_torchmetrics(few, 1)
+    assert row.value is None and "torchmetrics is not installed" in row.note
