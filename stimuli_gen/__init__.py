@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "descent": ["descend"],
         "greedy": ["greedy_interference"],
         "lowlevel": ["gabor_energy", "luminance", "pixel_features"],
-        "matching": ["at_size", "match_stages"],
+        "matching": ["at_size", "greyscale_view", "match_stages"],
         "metamers": ["confirm_metamers", "model_metamers"],
         "nulls": ["NullDistribution", "null_distribution", "read_null"],
         "pgd": ["ATTACKS", "attack_images", "confirm_attacks"],

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurometamer.store import InputError, duplicates, name_ids
+from stimuli_gen.controls import LUMA
 from stimuli_gen.depth import resolve_stage, run_order
 from stimuli_gen.descent import Objective
 from stimuli_gen.recipes import Penalty, Recipe
@@ -289,6 +290,48 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
         told = str(error).splitlines()[0]
         raise InputError(f"{model.name} cannot see {size} x {size} pixels ({told}); choose another size.") from error
     return changed
+
+
+def greyscale_view(model: StagedModel) -> StagedModel:
+    """Let a network see luminance only: all three of its channels get the grey value of the image.
+
+    This is a view of the network as it is, which was usually trained on color images; it is NOT a network trained on
+    greyscale images. Load one of those with its own preprocessing (mean and std are the same for its equal channels).
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; it is not touched, and the view shares its weights.
+
+    Returns
+    -------
+    StagedModel
+        Same stages, preprocessing and `trained`; named ``<name>_grey``, with the view told in its weights tag, and
+        with another digest, so that it counts as a network of its own. The grey value is Rec. 601 luma of pixels in
+        [0, 1], as of the control ``greyscale`` (`stimuli_gen.controls.LUMA`).
+
+    Raises
+    ------
+    InputError
+        When the model is a greyscale view already, or no gradient reaches the image.
+
+    Notes
+    -----
+    The gradient for red, green and blue is one gradient times their weights in the luma. So color is never matched: a
+    metamer's color is what its start and those weights leave (green moves most), and means nothing. Turn metamers of a
+    view grey (`stimuli_gen.controls.greyscale`) before people, or networks that see color, are asked about them; the
+    view itself sees the same, to the rounding of 8 bits.
+    """
+    if model.luma is not None:
+        raise InputError(f"{model.name} is a greyscale view already; make one of the network that sees color.")
+    view = replace(
+        model,
+        name=f"{model.name}_grey",
+        weights=f"{model.weights}, greyscale view (Rec. 601 luma)",
+        luma=LUMA["rec601"],
+    )
+    check_model(view)
+    return view
 
 
 def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:

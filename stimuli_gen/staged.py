@@ -56,6 +56,9 @@ class StagedModel:
         gradients are float32 in any case. Not given for the exact network.
     folded : frozenset of str
         Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be stages.
+    luma : tuple of float, optional
+        Of a greyscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the grey value that all
+        three channels of the network get. Not given for a network that sees color.
     """
 
     network: nn.Module
@@ -67,6 +70,7 @@ class StagedModel:
     trained: bool
     precision: Literal["bfloat16", "float32"] | None = None
     folded: frozenset[str] = frozenset()
+    luma: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", dict(self.stages))
@@ -107,7 +111,7 @@ class StagedModel:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of weights, modules and their settings, preprocessing and stages; the same on every device.
+        """Hash of weights, modules and their settings, preprocessing, stages and luma; the same on every device.
 
         Returns
         -------
@@ -130,7 +134,8 @@ class StagedModel:
             for path, module in self.network.named_modules()
         ]
         fast = [] if self.precision is None else [f"fast, {self.precision}"]
-        return digest(kinds, asdict(self.preprocessing), list(self.stages.items()), *weights, *fast)
+        grey = [] if self.luma is None else [f"grey, {self.luma}"]
+        return digest(kinds, asdict(self.preprocessing), list(self.stages.items()), *weights, *fast, *grey)
 
     def logits(self, images: Tensor) -> Tensor:
         """Run the network.
@@ -216,6 +221,10 @@ class StagedModel:
                 f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, {self.preprocessing.size[1]}), "
                 f"not {tuple(images.shape)}; load them with its preprocessing."
             )
+        if self.luma is not None:
+            red, green, blue = self.luma
+            grey = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
+            images = grey.expand(-1, 3, -1, -1)
         mean = images.new_tensor(self.preprocessing.mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
         normalized: Tensor = _Normalize.apply(images, mean, std)

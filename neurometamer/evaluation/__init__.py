@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_sets",
             "set_scores",
         ],
+        "observers": ["observer_conditions", "observer_matrix", "observer_tests"],
         "pairs": ["MetamerSet", "metamer_set", "seen_by"],
         "recognizability": [
             "epsilon_comparison",

@@ -397,8 +397,8 @@ def corrected(p: np.ndarray, method: str) -> np.ndarray:
     ----------
     p : ndarray
         (n,), NaN where there was no test.
-    method : {"bonferroni", "fdr"}
-        Times the number of tests, or Benjamini & Hochberg (1995).
+    method : {"bonferroni", "holm", "fdr"}
+        Times the number of tests; step by step, Holm (1979); or Benjamini & Hochberg (1995).
 
     Returns
     -------
@@ -414,12 +414,15 @@ def corrected(p: np.ndarray, method: str) -> np.ndarray:
     there = np.flatnonzero(np.isfinite(p))
     if method == "bonferroni":
         found[there] = np.minimum(p[there] * len(there), 1)
+    elif method == "holm":
+        order = there[np.argsort(p[there])]
+        found[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     elif method == "fdr":
         order = there[np.argsort(p[there])]
         steps = p[order] * len(order) / np.arange(1, len(order) + 1)
         found[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1)
     else:
-        raise unknown_name("correction", method, ["bonferroni", "fdr"])
+        raise unknown_name("correction", method, ["bonferroni", "holm", "fdr"])
     return found
 
 

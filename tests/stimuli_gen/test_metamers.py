@@ -18,6 +18,7 @@ from stimuli_gen import (
     at_size,
     confirm_metamers,
     depth_units,
+    greyscale_view,
     load_photographs,
     match_stages,
     model_metamers,
@@ -101,6 +102,17 @@ def test_a_linear_networks_metamer_is_the_start_with_the_row_space_of_the_photog
         np.testing.assert_allclose(image.ravel(), expected, atol=2e-4)
     assert (made.table["loss_float"] < 1e-3).all()
     assert (made.table["loss_png"] < 0.05).all() and (made.table["loss_png"] > made.table["loss_float"]).all()
+
+
+def test_a_greyscale_views_metamer_moves_along_the_luma_weights_only(tiny, pictures):
+    view = greyscale_view(tiny)
+    plain = {"start": "constant", "step_rule": "l2", "optimizer": "sgd", "step_size": 0.3, "parametrization": "pixels"}
+    made = model_metamers(view, pictures, stage="5", **quick(steps=12, **plain))
+    assert made.provenance["models"][0]["name"] == "tiny_grey" and made.provenance["models"][0]["digest"] == view.digest
+    moved = (made.images[:] - 0.5) / np.array([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+    assert 0.01 < np.abs(made.images[:] - 0.5).max() < 0.5  # none was clipped
+    np.testing.assert_allclose(moved, np.repeat(moved[:, 1:2], 3, axis=1), atol=1e-5)
+    assert (made.table["loss_float"] < 1).all()
 
 
 def test_a_metamer_of_a_stage_matches_all_later_stages(tiny, pictures):

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from neurometamer.store import InputError
-from stimuli_gen import Preprocessing, check_model, predict, resolve_device, stage_model
+from stimuli_gen import Preprocessing, at_size, check_model, greyscale_view, predict, resolve_device, stage_model
+from stimuli_gen.controls import LUMA, greyscale
+from stimuli_gen.fast import fast_model
 from stimuli_gen.staged import padded_batches
 
 TINY = Preprocessing(size=(8, 8), resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -112,6 +114,48 @@ def test_digest_follows_weights_preprocessing_and_stages():
     assert stage(dilated).digest != model.digest
     softer = Preprocessing(size=(8, 8), resize=8, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3)
     assert stage(model.network, preprocessing=softer).digest != model.digest
+
+
+def test_a_greyscale_view_sees_what_the_greyscale_control_makes():
+    skewed = Preprocessing(size=(8, 8), resize=8, interpolation="bilinear", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    model = stage(preprocessing=skewed, trained=True)
+    view, images = greyscale_view(model), pictures(3, 8)
+    grey = torch.from_numpy(np.stack([greyscale(one, None, 0) for one in images.double().numpy()])).float()
+    before = model.activations(grey, list(model.stages))
+    for name, found in view.activations(images, list(model.stages)).items():
+        torch.testing.assert_close(found, before[name], rtol=1e-5, atol=1e-6)  # float32 rounding of the grey value
+        assert not torch.equal(found, model.activations(images, [name])[name])
+    np.testing.assert_allclose(predict(view, images.numpy(), 2), predict(model, grey.numpy(), 2), rtol=1e-5)
+    fast = fast_model(view, precision="float32")
+    torch.testing.assert_close(fast.logits(images), view.logits(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_greyscale_view_is_a_network_of_its_own():
+    model = stage(trained=True)
+    digest, view = model.digest, greyscale_view(model)
+    assert (view.name, view.weights) == ("tiny_grey", "random, greyscale view (Rec. 601 luma)")
+    assert view.trained and view.stages == model.stages and view.preprocessing == model.preprocessing
+    assert view.digest != digest == model.digest and view.network is model.network and model.luma is None
+    assert not greyscale_view(stage()).trained
+    assert at_size(view, 12).digest == greyscale_view(at_size(model, 12)).digest != view.digest
+    assert fast_model(view, precision="float32").luma == view.luma
+    with pytest.raises(InputError, match="tiny_grey is a greyscale view already"):
+        greyscale_view(view)
+
+
+@pytest.mark.parametrize("which", ["tiny", "alexnet"])
+def test_a_greyscale_views_gradient_has_no_color(which, request):
+    """Of any stage it is one map times the luma weights, so that it is 0 along all changes that keep the luma."""
+    model = stage() if which == "tiny" else request.getfixturevalue("alexnet")
+    images = pictures(2, model.preprocessing.size[0]).requires_grad_(True)
+    weights = torch.tensor(LUMA["rec601"], dtype=torch.float64).view(1, 3, 1, 1)
+    for name, found in greyscale_view(model).activations(images, list(model.stages)).items():
+        (gradient,) = torch.autograd.grad(found.square().sum(), images, retain_graph=True)
+        shares = gradient.double() / weights
+        size = shares.abs().max()
+        assert size > 0 and (shares - shares[:, :1]).abs().max() < 1e-6 * size, name
+        keeps_luma = torch.tensor([0.587, -0.299, 0.0], dtype=torch.float64).view(1, 3, 1, 1)
+        assert (gradient.double() * keeps_luma).sum(dim=1).abs().max() < 1e-6 * size
 
 
 def test_predictions_do_not_depend_on_companions(lite0, photographs):
