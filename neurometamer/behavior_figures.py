@@ -13,7 +13,9 @@ import pandas as pd
 
 from neurometamer.figure_style import (
     FAINT,
+    HUES,
     INK,
+    SIGNS,
     clip_name,
     figure_style,
     join_note,
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a7a00")
-"""Okabe and Ito's colors, without black, which people have; its yellow is darkened to be seen on white."""
-SIGNS = ("s", "^", "D", "v", "P", "X", "<")
 SHARE_COLORMAP = "cividis"
 
 

@@ -26,6 +26,9 @@ PAIRS = {"RE-AN": "RE–AN", "RE-AI": "RE–AI"}
 COLORS = {"RE": "#333333", "AN": "#D55E00", "AI": "#0072B2", "RE-AN": "#D55E00", "RE-AI": "#0072B2"}
 MARKERS = {"RE": "o", "AN": "s", "AI": "^"}
 HATCHES = {"RE-AN": "////", "RE-AI": ""}
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a7a00")
+"""Okabe and Ito's colors, without black, which people (and means) have; its yellow is darkened to be seen on white."""
+SIGNS = ("s", "^", "D", "v", "P", "X", "<")
 RDM_COLORMAP = "viridis"
 MATRIX_COLORMAP = "cividis"
 INK, FAINT, PALE = "#222222", "#767676", "#d9d9d9"
@@ -140,9 +143,9 @@ def new_figure(width: float, height: float, stamp: str, note: str) -> Figure:
     figure = Figure(figsize=(width, height + extra), layout="constrained", facecolor="white")
     if stamp:
         # suptitle without a height: constrained layout then keeps every axes below it.
-        figure.suptitle(stamp.upper(), x=0.985, ha="right", **STAMP)
+        figure.suptitle(stamp.upper(), x=0.985, ha="right", parse_math=False, **STAMP)
     if note:
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color=FAINT, linespacing=1.25)
+        figure.supxlabel(note, x=0.01, ha="left", parse_math=False, fontsize=7.5, color=FAINT, linespacing=1.25)
     return figure
 
 
