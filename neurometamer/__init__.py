@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "store": ["InputError"],
         "study.commands": ["compare_files", "encode_files", "make_patterns", "make_rdms"],
         "study.stimulus_commands": ["make_controls", "make_metamers", "make_null", "make_stimuli", "read_images"],
+        "study.evaluation_commands": ["evaluate_metamers", "finished_sets", "make_model_sets", "plan_model_sets"],
         "study.run": ["demo_settings", "run_study"],
         "study.settings": ["StudySettings", "check_settings", "read_settings"],
         "study.template": ["write_template"],

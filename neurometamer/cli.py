@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from neurometamer.cli_behavior import behavior_app
+from neurometamer.cli_evaluate import evaluate_app
 from neurometamer.cli_options import (
     BatchSize,
     Bold,
@@ -48,12 +49,14 @@ app.add_typer(stimuli_app, name="stimuli")
 app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
 app.add_typer(behavior_app, name="behavior")
+app.add_typer(evaluate_app, name="evaluate")
 
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
     "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
-    "--stimuli", "--photographs", "--answers",
+    "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
+    "--read-at",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 

@@ -130,6 +130,9 @@ def stimuli_null(
     out: Annotated[Path, typer.Option(help="HDF5 file to write, or to go on with.")],
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of images to draw; all when there are no more.")] = 1_000_000,
     weights: Weights = "default",
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels that the network sees, as for the metamers.")
+    ] = None,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -143,7 +146,7 @@ def stimuli_null(
     with one_step("null distribution") as progress:
         null = make_null(
             out, model=model, images=images, stages=stage, n_pairs=pairs, weights=absolute_weights(weights),
-            device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+            image_size=image_size, device=device.value, batch_size=batch_size, seed=seed, progress=progress,
         )  # fmt: skip
     for name, rows in null.summary().groupby("stage", sort=False):
         largest = ", ".join(f"{metric} {value:.3f}" for metric, value in zip(rows["metric"], rows["max"], strict=True))

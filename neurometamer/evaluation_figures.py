@@ -260,8 +260,8 @@ def _state_panel(
     told = state if state == "not judged" else f"{state} metamers"
     return _Panel(
         title=f"{setting}\n{told}" if several else told, values=values, low=low, high=high,
-        words=wide["words"].fillna("").to_numpy(), words_title=share_title(state), hollow=state != "valid",
-        empty="" if np.isfinite(values).any() else "no value to draw",
+        words=wide["words"].astype(object).fillna("").to_numpy(), words_title=share_title(state),
+        hollow=state != "valid", empty="" if np.isfinite(values).any() else "no value to draw",
     )  # fmt: skip
 
 
@@ -310,7 +310,7 @@ def observer_bars(table: pd.DataFrame, *, label: str = "share recognized", stamp
     values, low, high = (wide[one].to_numpy(dtype=float) for one in ("value", "low", "high"))
     first, second = str(rows["factor_a"].iloc[0]), str(rows["factor_b"].iloc[0])
     panel = _Panel(
-        title="", values=values, low=low, high=high, words=wide["words"].fillna("–").to_numpy(),
+        title="", values=values, low=low, high=high, words=wide["words"].astype(object).fillna("–").to_numpy(),
         words_title="generators × images", empty="" if np.isfinite(values).any() else "no value to draw",
     )  # fmt: skip
     note = (

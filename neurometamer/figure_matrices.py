@@ -433,7 +433,7 @@ def observer_matrix(table: pd.DataFrame, *, label: str = "share recognized", sta
         When columns or rows are missing, or a cell has several rows.
     """
     need_columns(table, "observer", ("generator", "judge", "value", "n", "self"))
-    rows = table.assign(**{one: table[one].fillna("").astype(str) for one in ("generator", "judge")})
+    rows = table.assign(**{one: table[one].astype(object).fillna("").astype(str) for one in ("generator", "judge")})
     rows["self"] = is_true(rows["self"])  # `assign` cannot take this name
     refuse_repeats(rows, "observer", ("generator", "judge"))
     (down, sides), (across, heads) = (_grouped(rows, one) for one in ("generator", "judge"))
@@ -465,7 +465,7 @@ def _grouped(rows: pd.DataFrame, what: str) -> tuple[list[str], list[Group]]:
     first = rows.drop_duplicates(what)
     if f"{what}_group" not in rows.columns:
         return first[what].tolist(), []
-    groups = first[f"{what}_group"].fillna("").astype(str).tolist()
+    groups = first[f"{what}_group"].astype(object).fillna("").astype(str).tolist()
     known = list(dict.fromkeys(groups))
     names = [name for one in known for name, group in zip(first[what], groups) if group == one]
     return names, [(one, groups.count(one)) for one in known]

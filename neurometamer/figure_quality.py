@@ -125,7 +125,7 @@ def _order_slots(keys: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
 def _quality_note(rows: pd.DataFrame, validity: str, several: bool) -> list[str]:
     first = rows.drop_duplicates("metric")
     scales = "; ".join(": ".join(one) for one in zip(first["name"], first["scale"])) if "scale" in rows.columns else ""
-    ran = rows[~rows["note"].fillna("").astype(str).str.startswith("skipped")]
+    ran = rows[~rows["note"].astype(object).fillna("").astype(str).str.startswith("skipped")]
     endless = np.isinf(ran[["value", "low", "high"]].to_numpy(dtype=float)).any()
     return [
         f"{state_words(validity)}. ↑ higher is better, ↓ lower is better. Whiskers: interval over images",
@@ -165,7 +165,7 @@ class _Bars:
 def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars, inches: float) -> None:
     first = rows.iloc[0]
     axes.set_title(f"{first['name']} {first['arrow']}", parse_math=False)
-    notes = {one for one in rows["note"].fillna("").astype(str) if one.startswith("skipped")}
+    notes = {one for one in rows["note"].astype(object).fillna("").astype(str) if one.startswith("skipped")}
     value, low, high, before = (rows[one].to_numpy(dtype=float) for one in ("value", "low", "high", "photograph_value"))
     if notes and np.isnan(value).all():
         # Of a set without a valid metamer that is told too, after the same words.

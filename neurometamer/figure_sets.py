@@ -180,7 +180,7 @@ def text_columns(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A copy; missing names are empty.
     """
-    return table.assign(**{name: table[name].fillna("").astype(str) for name in SET_KEY})
+    return table.assign(**{name: table[name].astype(object).fillna("").astype(str) for name in SET_KEY})
 
 
 def refuse_repeats(rows: pd.DataFrame, what: str, key: Sequence[str]) -> None:
@@ -298,7 +298,7 @@ def gather_notes(rows: pd.DataFrame, places: Sequence[str], who: Sequence[str]) 
     if "note" not in rows.columns:
         return ""
     found: dict[str, dict[str, list[str]]] = {}
-    for note, place, one in zip(rows["note"].fillna("").astype(str), places, who, strict=True):
+    for note, place, one in zip(rows["note"].astype(object).fillna("").astype(str), places, who, strict=True):
         for part in filter(None, note.rstrip(".").split("; ")):
             found.setdefault(part, {}).setdefault(place, []).append(one)
     told = []

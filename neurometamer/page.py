@@ -6,6 +6,7 @@ A page holds its figures, loads nothing and needs no JavaScript; equal tables gi
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,7 +183,9 @@ def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) ->
     return grids
 
 
-def embed_figure(folder: Path, name: str, figure: Figure, caption: str, alt: str, *, raster: bool = False) -> Picture:
+def embed_figure(
+    folder: Path, name: str, figure: Figure, caption: str, alt: str, *, raster: bool = False, small: bool = False
+) -> Picture:
     """Save a figure beside the page and embed it: vectors where the figure has few pixels of its own.
 
     Parameters
@@ -197,6 +200,8 @@ def embed_figure(folder: Path, name: str, figure: Figure, caption: str, alt: str
         What it shows, and the same for those who cannot see it.
     raster : bool
         Embed the PNG.
+    small : bool
+        Embed it as JPEG instead, for sheets of images that look like noise, which a PNG cannot make small.
 
     Returns
     -------
@@ -205,9 +210,19 @@ def embed_figure(folder: Path, name: str, figure: Figure, caption: str, alt: str
     """
     svg, png = save_figure(figure, folder / "figures" / name)
     path, mime = (png, "image/png") if raster else (svg, "image/svg+xml")
-    source = f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    data, mime = (_as_jpeg(png), "image/jpeg") if small else (path.read_bytes(), mime)
+    source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
     width = round(float(figure.get_size_inches()[0]) * 96)
     return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width)
+
+
+def _as_jpeg(path: Path) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def write_page(path: Path, template: str, **parts: Any) -> Path:

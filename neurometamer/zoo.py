@@ -29,6 +29,8 @@ Weights = str | Path
 """``"default"`` (ImageNet), ``"random"``, or a file: ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NO_FILE = ("default", "random")
+GREY = "_grey"
+"""After a model's name: a view of it that sees luminance only (`stimuli_gen.greyscale_view`)."""
 OFFLINE_MODEL = "efficientnet_lite0"
 DOWNLOAD_TIMEOUT_S = 20.0
 
@@ -158,7 +160,7 @@ def model_entry(name: str) -> ModelEntry:
     Parameters
     ----------
     name : str
-        A key of `MODELS`.
+        A key of `MODELS`, or one with `GREY` at its end.
 
     Returns
     -------
@@ -170,9 +172,10 @@ def model_entry(name: str) -> ModelEntry:
     InputError
         Unknown name; the nearest is offered.
     """
-    if name not in MODELS:
+    known = name.removesuffix(GREY)
+    if known not in MODELS:
         raise unknown_name("model", name, MODELS)
-    return MODELS[name]
+    return MODELS[known]
 
 
 def load_model(
@@ -187,7 +190,7 @@ def load_model(
     Parameters
     ----------
     name : str
-        A key of `MODELS`.
+        A key of `MODELS`; with `GREY` at its end, a view of it that sees luminance only.
     weights : str or path
         ``"default"`` (ImageNet), ``"random"``, or a file: ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``.
     device : str
@@ -206,6 +209,7 @@ def load_model(
         Unknown model, missing package or weights (the message names the file and where to put it), or weights
         that do not fit the architecture.
     """
+    from stimuli_gen.matching import greyscale_view
     from stimuli_gen.staged import resolve_device, stage_model
 
     entry = model_entry(name)
@@ -217,16 +221,17 @@ def load_model(
         path = _default_weights(name, entry) if str(weights) == "default" else Path(weights)
         _load_into(network, read_weights(path), entry, path)
         tag = f"imagenet ({path.name})" if str(weights) == "default" else f"file {path.name} ({digest_file(path)})"
-    return stage_model(
+    model = stage_model(
         network,
         stages=entry.stages,
         preprocessing=entry.preprocessing,
         class_names=imagenet_classes(),
-        name=name,
+        name=name.removesuffix(GREY),
         weights=tag,
         trained=str(weights) != "random",
         device=target,
     )
+    return greyscale_view(model) if name.endswith(GREY) else model
 
 
 def load_models(

@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "png16": ["read_png16", "write_png16"],
         "progress": ["Progress"],
         "recipes": ["PRESETS", "Penalty", "Recipe"],
-        "regular": ["Preprocessing", "load_photographs", "packaged_photographs"],
+        "regular": ["Preprocessing", "load_photographs", "packaged_photographs", "read_images"],
         "staged": ["StagedModel", "check_model", "predict", "resolve_device", "stage_model"],
         "stimuli": [
             "StimulusSet",

@@ -167,7 +167,7 @@ def model_metamers(
         **_steps(recipe, len(matches)),
         **run,
     )
-    stimuli = _collect(matches, references, settings, made)
+    stimuli = _collect(matches, references, settings, made, stage)
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     verdict = judge(stimuli, references)
     if file_rounds and any(verdict.only_in_float):
@@ -346,14 +346,18 @@ def _keys(settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts
 
 
 def _collect(
-    matches: Sequence[Match], references: StimulusSet, settings: Mapping[str, Any], made: Mapping[str, Descended]
-) -> StimulusSet:
+    matches: Sequence[Match], references: StimulusSet, settings: Mapping[str, Any], made: Mapping[str, Descended],
+    stage: Stages | Mapping[str, Stages],
+) -> StimulusSet:  # fmt: skip
     images = np.stack([made[one].image for one in references.ids])
     told = provenance(
         settings,
         models=[_told(one) for one in matches],
         model_digest=digest([one.digest for one in matches]),
         references=references.digest,
+        reference_pixels=digest(to_8bit(np.asarray(references.images))),
+        reference_cuts=cuts_of(references.provenance),
+        asked=stage_words(stage),
         device=matches[0].model.device.type,
     )
     steps = [made[one].steps for one in references.ids]
@@ -364,6 +368,45 @@ def _told(match: Match) -> dict[str, Any]:
     """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
     model = match.model
     return {"name": model.name, "weights": model.weights, "digest": match.digest, "modules": dict(model.stages)}
+
+
+def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Find how photographs were cut, in the provenance of a set of them or of several put together.
+
+    Parameters
+    ----------
+    told : mapping
+        Provenance.
+
+    Returns
+    -------
+    list of dict
+        Each size, resize and interpolation once; none where nothing tells.
+    """
+    own = told.get("settings", {}).get("preprocessing")
+    found = [] if own is None else [{name: own[name] for name in ("size", "resize", "interpolation")}]
+    for part in told.get("parts", []):
+        found += [one for one in cuts_of(part) if one not in found]
+    return found
+
+
+def stage_words(stage: Stages | Mapping[str, Stages]) -> str:
+    """Say in words what stages were asked for, before they are looked up in the networks.
+
+    Parameters
+    ----------
+    stage : str, float, sequence of these, or mapping
+        As `model_metamers` takes it.
+
+    Returns
+    -------
+    str
+        ``"late"``, ``"0.8"``, several joined by ``+``; empty where networks have different ones.
+    """
+    if isinstance(stage, Mapping):
+        words = {stage_words(one) for one in stage.values()}
+        return words.pop() if len(words) == 1 else ""
+    return str(stage) if isinstance(stage, (str, int, float)) else "+".join(map(str, stage))
 
 
 def _describe(

@@ -148,6 +148,26 @@ class NullDistribution:
         ordered = np.sort(self.read(stage, metric))
         return float(ordered[int(np.ceil(quantile * len(ordered))) - 1])
 
+    def stage_of(self, model: StagedModel, stage: str) -> str | None:
+        """Find which of its stages a network's stage is, whatever else that network's view names.
+
+        Parameters
+        ----------
+        model : StagedModel
+            The network, or a view of it with other stages.
+        stage : str
+            A stage of that.
+
+        Returns
+        -------
+        str or None
+            None where the null is of another network, of other weights or of another input size, or lacks the stage.
+        """
+        told, path = self.provenance, model.stages[stage]
+        if told.get("network_digest") == model.network_digest:
+            return next((one for one, known in told.get("modules", {}).items() if known == path), None)
+        return stage if self.model_digest == model.digest and stage in self.stages else None
+
     def exceedance(self, stage: str, metric: str, found: np.ndarray) -> np.ndarray:
         """Tell how often a pair of different images is at least as alike.
 
@@ -258,7 +278,8 @@ def null_distribution(
         values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(batch_size, progress)
         told = provenance(
             identity, content=CONTENT, model=model.name, weights=model.weights, trained=model.trained,
-            device=model.device.type, **identity,
+            device=model.device.type, network_digest=model.network_digest,
+            modules={stage: model.stages[stage] for stage in ordered}, **identity,
         )  # fmt: skip
         made = NullDistribution(ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told)
         if path is not None:

@@ -330,6 +330,41 @@ def _enlarged(photograph: Image.Image, preprocessing: Preprocessing) -> str:
     return f"enlarged: only {width} x {height} pixels" if small else ""
 
 
+def read_images(sources: Sequence[str | os.PathLike[str]], preprocessing: Preprocessing) -> StimulusSet:
+    """Read images from any mix of stimulus folders, photograph folders and CSV files, as people are shown them.
+
+    Parameters
+    ----------
+    sources : sequence of path-like
+        Each a folder written by `stimuli_gen.write_stimuli`, a folder of photographs, or a CSV
+        with the column ``file``.
+    preprocessing : Preprocessing
+        For photographs.
+
+    Returns
+    -------
+    StimulusSet
+        All of them, rounded to 8 bits.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to read, ids repeat or sizes differ.
+    """
+    from stimuli_gen.stimuli import concat_stimuli
+
+    if not sources:
+        raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
+    return concat_stimuli([_read_one(Path(source), preprocessing) for source in sources])
+
+
+def _read_one(source: Path, preprocessing: Preprocessing) -> StimulusSet:
+    from stimuli_gen.stimuli import read_stimuli
+
+    made = source.is_dir() and (source / "stimuli.h5").is_file()
+    return read_stimuli(source).as_shown() if made else load_photographs(source, preprocessing)
+
+
 def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     """Load the 16 natural photographs that come inside the scikit-image and scikit-learn packages.
 

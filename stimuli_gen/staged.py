@@ -118,6 +118,20 @@ class StagedModel:
         str
             16 hexadecimal digits.
         """
+        return self._hash(list(self.stages.items()))
+
+    @cached_property
+    def network_digest(self) -> str:
+        """Hash of all but the stages: the same for all views of one network at one size.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
+        return self._hash([])
+
+    def _hash(self, stages: list[tuple[str, str]]) -> str:
         weights = [
             part
             for name, value in self.network.state_dict().items()
@@ -135,7 +149,7 @@ class StagedModel:
         ]
         fast = [] if self.precision is None else [f"fast, {self.precision}"]
         grey = [] if self.luma is None else [f"grey, {self.luma}"]
-        return digest(kinds, asdict(self.preprocessing), list(self.stages.items()), *weights, *fast, *grey)
+        return digest(kinds, asdict(self.preprocessing), stages, *weights, *fast, *grey)
 
     def logits(self, images: Tensor) -> Tensor:
         """Run the network.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, file_name, name_ids, unknown_name
+from neurometamer.store import InputError, file_name, name_ids, unknown_name
 from stimuli_gen.classes16 import N_IMAGENET, to_sixteen
 from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
 
@@ -371,27 +371,23 @@ def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarra
 def _match_nulls(
     models: Sequence[tuple[StagedModel, str]], nulls: Sequence[NullDistribution]
 ) -> list[NullDistribution | None]:
-    """Join nulls to networks by digest and stage; each null must be of some use, and none of them doubtful."""
+    """Join nulls to networks and stages; each null must be of some use, and none of them doubtful."""
     if not models:
         raise InputError("no networks to judge with.")
     for model, stage in models:
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
-    wanted = [(model.digest, stage) for model, stage in models]
-    offered = [(null.model_digest, stage) for null in nulls for stage in null.stages]
     for null in nulls:
-        if not any((null.model_digest, stage) in wanted for stage in null.stages):
+        if not any(null.stage_of(model, stage) for model, stage in models):
             names = name_ids(f"{model.name} {stage}" for model, stage in models)
             raise InputError(
                 f"a null distribution is of {null.provenance.get('model')} ({null.provenance.get('weights')}), "
                 f"{', '.join(null.stages)}, which is none of: {names}; make one for each network and stage."
             )
-    if again := duplicates(f"{digest} {stage}" for digest, stage in offered if (digest, stage) in wanted):
+    fitting = [[null for null in nulls if null.stage_of(model, stage)] for model, stage in models]
+    if again := [f"{model.name} {stage}" for (model, stage), own in zip(models, fitting, strict=True) if len(own) > 1]:
         raise InputError(f"more than one null distribution for {name_ids(again)}; give one a network and stage.")
-    return [
-        next((null for null in nulls if null.model_digest == model_digest and stage in null.stages), None)
-        for model_digest, stage in wanted
-    ]
+    return [own[0] if own else None for own in fitting]
 
 
 def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None = None) -> Any:
@@ -433,6 +429,7 @@ def _judge_batch(
 ) -> pd.DataFrame:  # fmt: skip
     """Judge up to `batch_size` images, in float and as pictures, beside their references."""
     expected = _run(model, stage, references, ids, batch_size)
+    of_null = None if null is None else null.stage_of(model, stage)
     shown = from_8bit(to_8bit(references))
     rounded = expected if np.array_equal(shown, references) else _run(model, stage, shown, ids, batch_size)
     columns = []
@@ -441,7 +438,7 @@ def _judge_batch(
         numbers: dict[str, Any] = {"loss": inversion_loss(before, after)}
         for name, metric in METRICS.items():
             numbers[name] = metric(before, after)
-            beside = _beside(null, stage, name, quantile, numbers[name])
+            beside = _beside(null, of_null, name, quantile, numbers[name])
             numbers |= {f"{name}_{what}": one for what, one in beside.items()}
         classes = _class_columns(model, before_classes, after_classes)
         columns.append(pd.concat([pd.DataFrame(numbers), classes], axis=1).add_prefix(f"{prefix}_"))
@@ -464,9 +461,9 @@ def _run(
 
 
 def _beside(
-    null: NullDistribution | None, stage: str, metric: str, quantile: float, found: np.ndarray
+    null: NullDistribution | None, stage: str | None, metric: str, quantile: float, found: np.ndarray
 ) -> dict[str, Any]:
-    if null is None:
+    if null is None or stage is None:
         return {"above_null": _missing(len(found)), "exceedance": np.full(len(found), np.nan)}
     above = found > null.limit(stage, metric, quantile)
     return {"above_null": pd.Series(above, dtype="boolean"), "exceedance": null.exceedance(stage, metric, found)}

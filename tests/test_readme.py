@@ -24,7 +24,7 @@ def all_commands() -> set[str]:
 
 
 def test_the_table_of_commands_is_complete():
-    assert set(re.findall(r"^\| `neurometamer ([a-z ]+)` \|", README, flags=re.M)) == all_commands()
+    assert set(re.findall(r"^\| `neurometamer ([a-z -]+)` \|", README, flags=re.M)) == all_commands()
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):

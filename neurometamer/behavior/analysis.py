@@ -45,13 +45,13 @@ from neurometamer.behavior.trials import (
     read_recognition,
     screen_trials,
 )
+from neurometamer.result_folder import claim_folder
 from neurometamer.store import (
     InputError,
     digest,
     digest_file,
     name_ids,
     provenance,
-    read_json,
     unknown_name,
     write_json,
     write_table,
@@ -161,7 +161,7 @@ def analyze_recognition(
     cells, paired = _collect(work, table)
     _need_observers(work, cells)
     recipe = _recipe(settings, files)
-    _claim(Path(out), recipe)
+    claim_folder(Path(out), "recognition", recipe)
     _analyze_variance(work, cells, paired, progress)
     made = {name: _joined(getattr(work, name)) for name in ("anova", "permutation", "posthoc")}
     work.tables |= {name: part for name, part in made.items() if len(part)}
@@ -194,23 +194,6 @@ def _recipe(settings: AnalysisSettings, files: Sequence[Path]) -> dict[str, Any]
     )
     digests = {path.name: digest_file(path) for path in files}
     return provenance(told, analysis="recognition", seed=settings.seed, digests=digests)
-
-
-def _claim(out: Path, recipe: Mapping[str, Any]) -> None:
-    """Refuse a folder of another analysis before anything is written over, then mark it as ours."""
-    path = out / "provenance.json"
-    if path.is_file():
-        there = read_json(path)
-        if not isinstance(there, dict) or there.get("analysis") != "recognition":
-            raise InputError(f"{out} holds something else than an analysis of recognition; choose another --out.")
-        old, new = there.get("settings", {}), recipe["settings"]
-        differing = [name for name in new if old.get(name) != new[name]]
-        differing += ["data"] if there.get("digests") != recipe["digests"] else []
-        if differing:
-            raise InputError(f"{out} holds another analysis (other {name_ids(differing)}); choose another --out.")
-    elif out.is_dir() and any(not one.name.startswith(".part-") for one in out.iterdir()):
-        raise InputError(f"{out} holds other files; choose an empty or new folder.")
-    write_json(path, {**recipe, "finished": False})
 
 
 # --------------------------------------------------------------------------------------------------------- the data

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "divergence": ["jensen_shannon", "representational_divergence"],
+        "evaluate": ["PARTS", "EvaluationSettings", "evaluate_sets", "validity_table"],
         "image_quality": ["METRICS", "measure_images"],
         "model_sets": [
             "check_difference_table",
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "observers": ["observer_conditions", "observer_matrix", "observer_tests"],
         "pairs": ["MetamerSet", "metamer_set", "seen_by"],
+        "sources": ["read_metamer_set", "read_metamers"],
         "recognizability": [
             "epsilon_comparison",
             "epsilon_settings",

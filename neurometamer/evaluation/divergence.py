@@ -43,6 +43,7 @@ COMPARISONS = (("RR", "MM"), ("RR", "RM"), ("MM", "RM"))
 HEADLINE = ("RR", "MM")
 MIN_IMAGES = 4
 _ROWS = 200
+Memory = dict[tuple[str, str, str], np.ndarray]
 
 # ---------------------------------------------------------------------------------------------------- densities
 
@@ -377,6 +378,7 @@ def divergence(
     include_untrained: bool = False,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
+    memory: Memory | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Compute the divergence of every set of metamers in every evaluator, at the evaluator's stage of the same depth.
@@ -397,6 +399,8 @@ def divergence(
         Images a pass.
     progress : callable, optional
         Called with (evaluators done × sets, in all).
+    memory : dict, optional
+        Keeps responses to photographs, for further calls; empty at first.
     **options : object
         Of `representational_divergence`.
 
@@ -417,7 +421,7 @@ def divergence(
         raise InputError("no metamers to compare; give at least one set.")
     rows: list[pd.DataFrame] = []
     told: dict[str, Any] = {}
-    kept: dict[tuple[str, str, str], np.ndarray] = {}
+    kept = {} if memory is None else memory
     for number, one in enumerate(sets):
         rates = pass_rates(one.table)
         for at, judge in enumerate(judges):
@@ -426,7 +430,8 @@ def divergence(
                     "took_part": one.took_part(judge)}  # fmt: skip
             key = (judge.digest, path, one.reference_digest)
             if key not in kept:
-                kept = {name: value for name, value in kept.items() if name[2] == key[2]}  # those of one size at a time
+                for other in [name for name in kept if name[2] != key[2]]:  # only one size at a time
+                    del kept[other]
                 kept[key] = _responses(judge, stage, path, one.references, batch_size)
             found = _by_state(one, kept[key], _responses(judge, stage, path, one.pictures, batch_size), rates, options)
             rows.append(found.assign(**told))
@@ -448,7 +453,7 @@ def _stage_of(
         return resolve_stage(judge, stages[judge.name])
     if stages is not None:
         return resolve_stage(judge, stages)
-    if one.stage in DEPTHS:
+    if one.stage in DEPTHS or _is_depth(one.stage):
         return resolve_stage(judge, one.stage)
     if one.took_part(judge) and one.matched.get(judge.name):
         return resolve_stage(judge, one.matched[judge.name][-1])
@@ -456,6 +461,13 @@ def _stage_of(
         f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; "
         f"give stages: {', '.join(DEPTHS)}, a fraction, or a stage for each evaluator."
     )
+
+
+def _is_depth(text: str) -> bool:
+    try:
+        return 0 < float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _responses(judge: StagedModel, stage: str, path: str, pictures: np.ndarray, batch_size: int) -> np.ndarray:

@@ -200,7 +200,7 @@ def _batches(images: np.ndarray, references: np.ndarray, batch_size: int) -> Any
 def _file(weights: Weights, key: str) -> Path:
     given = weights.get(key)
     if given is None:
-        raise _SkippedError(f"skipped: weights missing; give a local file: weights={{'{key}': PATH}}")
+        raise _SkippedError(f"skipped: weights missing; give a local file for {key}")
     if not Path(given).exists():
         raise _SkippedError(f"skipped: weights missing at {given}")
     return Path(given)

@@ -34,6 +34,7 @@ from neurometamer.store import (
 )
 
 if TYPE_CHECKING:
+    from stimuli_gen.nulls import NullDistribution
     from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
@@ -203,6 +204,8 @@ def run_sets(
     references: StimulusSet,
     *,
     load: Callable[[str], StagedModel] | None = None,
+    nulls: Sequence[NullDistribution] = (),
+    share: tuple[int, int] = (1, 1),
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -216,10 +219,14 @@ def run_sets(
         Photographs in the networks' size.
     load : callable, optional
         Name to network; `neurometamer.zoo.load_model` by default. Use it to give networks of a set one size.
+    nulls : sequence of NullDistribution
+        Of the networks at the stages that are matched; metamers of sets without them are not judged.
+    share : tuple of int
+        (i, n): only every n-th job, from the i-th on, so that n processes or machines can share a folder.
     batch_size : int
         Images at once.
     progress : callable, optional
-        Called with (jobs done, jobs in all).
+        Called with (jobs done, jobs) of the share.
 
     Returns
     -------
@@ -233,15 +240,18 @@ def run_sets(
     """
     from neurometamer.zoo import load_model
 
+    part, parts = share
+    if not 1 <= part <= parts:
+        raise InputError(f"share {part}/{parts} is none; give i/n with i from 1 to n.")
     folder = Path(folder)
-    jobs = job_states(folder)
+    jobs = job_states(folder).iloc[part - 1 :: parts]
     made = int((jobs["state"] == "done").sum())
     for name in jobs.loc[jobs["state"] != "done", "set"]:
         job = read_json(folder / name / "job.json")
         if job["references"] and job["references"] != references.digest:
             raise InputError(f"{folder / name} was planned for other photographs; give those.")
         try:
-            _make(job, folder / name, references, load or load_model, batch_size)
+            _make(job, folder / name, references, load or load_model, nulls, batch_size)
         except InputError as error:
             write_json(folder / name / "state.json", {"state": "failed", "reason": str(error)})
         else:
@@ -253,18 +263,23 @@ def run_sets(
 
 
 def _make(
-    job: Mapping[str, Any], folder: Path, references: StimulusSet, load: Callable[[str], StagedModel], batch_size: int
-) -> None:
+    job: Mapping[str, Any], folder: Path, references: StimulusSet, load: Callable[[str], StagedModel],
+    nulls: Sequence[NullDistribution], batch_size: int,
+) -> None:  # fmt: skip
+    from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
-    from stimuli_gen.stimuli import write_stimuli
+    from stimuli_gen.stimuli import write_pictures, write_records
+    from stimuli_gen.verdict import judged_at
 
     networks = [load(one) for one in job["members"]]
+    matched = judged_at(networks, match_stages(networks, job["stage"]))
+    own = [null for null in nulls if any(null.stage_of(model, stage) for model, stage in matched)]
     stimuli = model_metamers(
         networks, references, stage=job["stage"], preset=job["preset"], seed=job["seed"], batch_size=batch_size,
-        resume=folder / ".finished", **job["options"],
+        nulls=own, resume=folder / ".finished", **job["options"],
     )  # fmt: skip
-    write_stimuli(stimuli, folder)
-    write_stimuli(confirm_metamers(networks, stimuli, references, folder), folder)
+    write_pictures(stimuli, folder)
+    write_records(confirm_metamers(networks, stimuli, references, folder, nulls=own), folder)
 
 
 # ------------------------------------------------------------------------------------------------- statistics

@@ -155,8 +155,8 @@ def metamer_set(
     name : str
         Of the set of networks; its members' names by default.
     stage : str
-        What the matched depth is called (``early``, ``middle``, ``late``, or any other); the matched stages of the
-        networks by default.
+        What the matched depth is called (``early``, ``middle``, ``late``, or any other); by default what was asked
+        for, or the matched stages of the networks.
     setting : str
         How far images could move; read from the metamers' recipe by default, e.g. ``unbounded``.
     members : sequence of str
@@ -188,7 +188,7 @@ def metamer_set(
     flags = _judged(validity, metamers.ids) if validity is not None else _stored_flags(metamers.table)
     return MetamerSet(
         name=name or "+".join(everyone) or "unnamed",
-        stage=stage or "+".join(dict.fromkeys(one for stages in matched.values() for one in stages)) or "unnamed",
+        stage=stage or str(metamers.provenance.get("asked") or "") or _joined_stages(matched),
         setting=setting or setting_name(settings),
         references=references.as_shown().images[rows],
         pictures=np.asarray(metamers.as_shown().images[:]) if folder is None else _read_back(metamers, Path(folder)),
@@ -196,6 +196,10 @@ def metamer_set(
         members=everyone,
         matched=matched,
     )
+
+
+def _joined_stages(matched: Mapping[str, Sequence[str]]) -> str:
+    return "+".join(dict.fromkeys(one for stages in matched.values() for one in stages)) or "unnamed"
 
 
 def setting_name(settings: Mapping[str, Any]) -> str:

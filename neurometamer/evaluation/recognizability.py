@@ -42,6 +42,7 @@ WAYS = (1000, 16)
 MEASURES = ("evaluator", "evaluator_weights", "trained", "took_part", "target", "ways", "rule")
 AVERAGE = "mean of evaluators"
 _CHUNK = 64
+Memory = dict[tuple[str, str], np.ndarray]
 Seen = Callable[["StagedModel", np.ndarray, str], np.ndarray]
 
 # -------------------------------------------------------------------------------------------- image by image
@@ -59,6 +60,7 @@ def recognition_table(
     include_untrained: bool = False,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
+    memory: Memory | None = None,
 ) -> pd.DataFrame:
     """Ask every evaluator about every metamer.
 
@@ -85,6 +87,8 @@ def recognition_table(
         Images a pass.
     progress : callable, optional
         Called with (evaluators done × sets, in all).
+    memory : dict, optional
+        Keeps what networks say to photographs, for further calls; empty at first.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def recognition_table(
     judges = chosen_evaluators(evaluators, include_untrained)
     measures = _measures(ways, rules)
     _check(sets, target, judges, ways)
-    seen = _asked(batch_size)
+    seen = _asked(batch_size, {} if memory is None else memory)
     parts = []
     for number, one in enumerate(sets):
         told = {**one.label, **{name: one.table[name].to_numpy() for name in ("id", "reference_id")}}
@@ -158,11 +162,9 @@ def _check(sets: Sequence[MetamerSet], target: str, judges: Sequence[StagedModel
         )
 
 
-def _asked(batch_size: int) -> Seen:
+def _asked(batch_size: int, kept: Memory) -> Seen:
     """Make the function that asks a network about pictures; what it says to the same photographs is kept."""
     from stimuli_gen.staged import predict
-
-    kept: dict[tuple[str, str], np.ndarray] = {}
 
     def _ask(model: StagedModel, pictures: np.ndarray, key: str) -> np.ndarray:
         if not key or (model.digest, key) not in kept:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.store import InputError, read_table, write_table
-from neurometamer.study.stimulus_commands import Files, Progress, read_images
+from neurometamer.study.stimulus_commands import Files, Progress
+from stimuli_gen.regular import read_images
 
 if TYPE_CHECKING:
     import pandas as pd

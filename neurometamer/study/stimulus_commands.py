@@ -14,6 +14,7 @@ from neurometamer.study.generators import only_asked
 from neurometamer.study.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
 from neurometamer.study.stimulus_folder import forget, kept_in, recorder, write_films
 from neurometamer.study.stimulus_options import read_start_images
+from stimuli_gen.regular import read_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from neurometamer.zoo import Weights
     from stimuli_gen.descent import Pass
     from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.regular import Preprocessing
     from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
@@ -30,42 +30,6 @@ Progress = Callable[[int, int], None]
 Watch = Callable[["Pass"], None]
 GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
-
-
-def read_images(sources: Files, preprocessing: Preprocessing) -> StimulusSet:
-    """Read images from any mix of stimulus folders, photograph folders and CSV files, as people are shown them.
-
-    Parameters
-    ----------
-    sources : sequence of path-like
-        Each a folder written by `make_stimuli` or a study's ``stimuli`` folder, a folder of photographs, or a CSV
-        with the column ``file``.
-    preprocessing : Preprocessing
-        For photographs.
-
-    Returns
-    -------
-    StimulusSet
-        All of them, rounded to 8 bits.
-
-    Raises
-    ------
-    InputError
-        When there is nothing to read, ids repeat or sizes differ.
-    """
-    from stimuli_gen.stimuli import concat_stimuli
-
-    if not sources:
-        raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
-    return concat_stimuli([_read_one(Path(source), preprocessing) for source in sources])
-
-
-def _read_one(source: Path, preprocessing: Preprocessing) -> StimulusSet:
-    from stimuli_gen.regular import load_photographs
-    from stimuli_gen.stimuli import read_stimuli
-
-    made = source.is_dir() and (source / "stimuli.h5").is_file()
-    return read_stimuli(source).as_shown() if made else load_photographs(source, preprocessing)
 
 
 def make_stimuli(
@@ -427,6 +391,7 @@ def make_null(
     stages: Sequence[str],
     n_pairs: int = 1_000_000,
     weights: str = "default",
+    image_size: int | None = None,
     device: str = "auto",
     batch_size: int = 8,
     seed: int = 0,
@@ -446,7 +411,11 @@ def make_null(
         Stages of the network: names, early, middle, late, or fractions of depth.
     n_pairs : int
         Pairs to draw; all when there are no more.
-    weights, device : str
+    weights : str
+        See `neurometamer.zoo.load_model`.
+    image_size : int, optional
+        Height and width in pixels that the network shall see, as for the metamers; by default its own.
+    device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
         Images at once.
@@ -470,6 +439,8 @@ def make_null(
     from stimuli_gen.nulls import null_distribution
 
     network = load_model(model, weights=weights, device=device, seed=seed)
+    if image_size is not None:
+        (network,) = at_one_size([network], image_size)
     stimuli = read_images(images, network.preprocessing)
     (matched,) = match_stages(network, list(stages))
     return null_distribution(

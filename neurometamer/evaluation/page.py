@@ -1,0 +1,460 @@
+"""One self-contained HTML page from the tables of an evaluation; it computes nothing but counts and orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer import evaluation_figures as draw
+from neurometamer.evaluation.pairs import MetamerSet
+from neurometamer.figure_style import format_number
+from neurometamer.page import Grid, Picture, Section, embed_figure, folded_grid, settings_grids, table_grid, write_page
+from neurometamer.store import name_ids
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PARTS = (
+    ("settings", "Settings"), ("sets", "Digests of the sets"), ("evaluators", "Evaluators"),
+    ("generators", "Generators"), ("versions", "Versions"),
+)  # fmt: skip
+MEAN = "mean of evaluators"
+MOST_IMAGES, MOST_ROWS = 8, 12
+"""Of the sheet of examples."""
+
+CAPTIONS: Mapping[str, str] = {
+    "validity": "Metamers that meet the criteria of Feather et al. (2023)",
+    "recognizability": "Recognizability, each evaluator and their mean",
+    "curves": "Mean recognizability over stages",
+    "epsilon": "How far images could move",
+    "quality": "Image quality",
+    "divergence": "Divergence of representational distances",
+    "observer_matrix": "Each network's metamers, judged by each other",
+    "observer_conditions": "Recognizability by what networks were trained on",
+    "observer_tests": "Effects and their interaction",
+    "set_scores": "Scores of the sets",
+    "set_differences": "Sets with a network against sets without it",
+    "set_regression": "Regression on membership and size",
+    "recognition": "Every answer of every evaluator",
+}
+
+REFERENCES = (
+    (
+        "Boehm L, Mueller JL, Loeffler C, Schwinn L, Eskofier B, Zanca D (2025). Understanding cross-model perceptual "
+        "invariances through ensemble metamers. arXiv 2504.01739.",
+        "https://arxiv.org/abs/2504.01739",
+        "recognizability, image metrics, divergence, sets of networks; what it leaves open is a setting here",
+    ),
+    (
+        "Feather J, Leclerc G, Mądry A, McDermott JH (2023). Model metamers reveal divergent invariances between "
+        "biological and artificial neural networks. Nature Neuroscience 26:2017–2034.",
+        "https://doi.org/10.1038/s41593-023-01442-0",
+        "the two criteria of a valid metamer, 16 categories",
+    ),
+    (
+        "Geirhos R, Temme CRM, Rauber J, Schütt HH, Bethge M, Wichmann FA (2018). Generalisation in humans and deep "
+        "neural networks. NeurIPS 31.",
+        "https://arxiv.org/abs/1808.08750",
+        "the 16 categories",
+    ),
+    (
+        "Jeon H, Parde CJ, Tong F (2025). Metamers of networks trained on clear and on blurred images. Vision Sciences "
+        "Society, abstract.",
+        "https://www.visionsciences.org",
+        "networks as cross-validated observers; no numbers are published",
+    ),
+    (
+        "Detlefsen NS et al. (2022). TorchMetrics: measuring reproducibility in PyTorch. Journal of Open Source "
+        "Software 7(70):4101.",
+        "https://doi.org/10.21105/joss.04101",
+        "definitions of the image metrics",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """What the page is made of."""
+
+    folder: Path
+    tables: Mapping[str, pd.DataFrame]
+    told: Mapping[str, Any]
+    sets: Sequence[MetamerSet]
+    validity: str
+    stamp: str
+
+    def has(self, name: str) -> bool:
+        return len(self.tables.get(name, ())) > 0
+
+    def picture(self, name: str, figure: Figure, caption: str, alt: str, *, small: bool = False) -> Picture:
+        return embed_figure(self.folder, name, figure, caption, alt, small=small)
+
+
+def write_report(
+    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, sets: Sequence[MetamerSet] = ()
+) -> Path:
+    """Draw the figures and write the page.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``figures/*.svg``, ``figures/*.png`` and ``report.html``.
+    tables : mapping of str to DataFrame
+        As `neurometamer.evaluation.evaluate_sets` writes them.
+    told : mapping
+        Provenance: settings, notes, versions, digests.
+    sets : sequence of MetamerSet
+        For the sheet of examples.
+
+    Returns
+    -------
+    Path
+        The page; it loads nothing and needs no JavaScript.
+    """
+    judged = bool((tables["validity"]["n_not_judged"] < tables["validity"]["n_images"]).any())
+    stamps = _stamps(told, judged, sets)
+    report = _Report(
+        folder=folder, tables=tables, told=told, sets=sets, validity="valid" if judged else "not judged",
+        stamp=" · ".join(name.lower() for name, _ in stamps),
+    )  # fmt: skip
+    makers: tuple[Callable[[_Report], Section | None], ...] = (
+        _validity_section, _recognition_section, _epsilon_section, _observer_section, _set_section, _quality_section,
+        _divergence_section,
+    )  # fmt: skip
+    return write_page(
+        folder / "report.html",
+        "evaluation.html",
+        version=str(told.get("versions", {}).get("neurometamer", "")),
+        lead=_lead(report),
+        stamps=stamps,
+        answers=_answers(report),
+        sections=[section for make in makers if (section := make(report)) is not None],
+        tables=[
+            folded_grid(tables[name], caption, f"{name}.csv", name=name)
+            for name, caption in CAPTIONS.items()
+            if report.has(name)
+        ],
+        notes=[str(note) for note in told.get("notes", ())],
+        settings=settings_grids(told, PARTS),
+        references=REFERENCES,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- words
+
+
+def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -> list[tuple[str, str]]:
+    out = []
+    networks = {name: str(one["weights"]) for name, one in told.get("evaluators", {}).items()}
+    networks |= {name: weights for one in sets for name, (_, weights) in one.members.items()}
+    if untrained := [name for name, weights in networks.items() if "untrained" in weights]:
+        out.append(("Untrained networks", f"{name_ids(untrained)}: random weights, never trained."))
+    if not judged:
+        out.append(
+            (
+                "Validity not judged",
+                "no null distribution was given, so nobody knows which images are metamers; make one with "
+                "'neurometamer stimuli null' and give it with --null.",
+            )
+        )
+    return out
+
+
+def _with_interval(row: pd.Series) -> str:
+    return f"{format_number(row['value'])} [{format_number(row['low'])}, {format_number(row['high'])}]"
+
+
+def _lead(report: _Report) -> str:
+    table = report.tables["validity"]
+    names, stages = (list(dict.fromkeys(table[name])) for name in ("set", "stage"))
+    judges = list(report.told.get("evaluators", {}))
+    low, high = int(table["n_images"].min()), int(table["n_images"].max())
+    images = f"{low} photographs" if low == high else f"{low} to {high} photographs"
+    return (
+        f"{len(names)} set(s) of networks ({name_ids(names)}), {len(stages)} stage(s) ({name_ids(stages)}), {images} "
+        f"each; judged by {len(judges)} networks: {name_ids(judges, 8)}."
+    )
+
+
+def _answers(report: _Report) -> list[tuple[str, str, str]]:
+    makers = (_validity_answer, _recognition_answers, _divergence_answer, _observer_answer, _set_answer)
+    return [answer for make in makers for answer in make(report)]
+
+
+def _validity_answer(report: _Report) -> list[tuple[str, str, str]]:
+    table = report.tables["validity"]
+    n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
+    if report.validity == "not judged":
+        return [("How many are metamers?", "not judged", "No null distribution was given; all images count alike.")]
+    worst = table.sort_values("pass_both", kind="stable").iloc[0]
+    text = (
+        f"Same one of 16 classes, and a better match than any pair of different photographs, for every network of the "
+        f"set, in the saved picture. Fewest: {worst['set']}, {worst['stage']}, "
+        f"{int(worst['n_valid'])} of {int(worst['n_images'])}."
+    )
+    return [("How many are metamers?", f"{valid} of {n} valid", text)]
+
+
+def _recognition_answers(report: _Report) -> list[tuple[str, str, str]]:
+    out: list[tuple[str, str, str]] = []
+    if not report.has("curves"):
+        return out
+    table = report.tables["curves"]
+    rows = table[(table["validity"] == report.validity) & np.isfinite(table["value"].astype(float))]
+    first = rows["rule"].drop_duplicates().head(1).tolist()
+    for stage, own in rows[rows["rule"].isin(first)].groupby("stage", sort=False):
+        ordered = own.sort_values("value", ascending=False, kind="stable")
+        best = ordered.iloc[0]
+        rest = "; ".join(f"{one['set']} {format_number(one['value'])}" for _, one in ordered.iloc[1:6].iterrows())
+        words = "1,000 classes" if best["ways"] == 1000 else "16 categories"
+        text = f"{best['set']}: share recognized by networks that took no part, {words}."
+        out.append((f"Most recognized, stage {stage}", _with_interval(best), f"{text} Then {rest}." if rest else text))
+    return out
+
+
+def _divergence_answer(report: _Report) -> list[tuple[str, str, str]]:
+    if not report.has("divergence"):
+        return []
+    table = report.tables["divergence"]
+    rows = table[table["headline"].astype(bool) & (table["validity"] == report.validity)]
+    rows = rows[np.isfinite(rows["value"].astype(float))]
+    if rows.empty:
+        return []
+    low, high = rows["value"].min(), rows["value"].max()
+    more = int((rows["p"] < 0.05).sum())
+    text = (
+        f"Jensen–Shannon divergence (base 2) between distances among photographs and among their metamers, "
+        f"{len(rows)} evaluators × sets. Larger than by chance (p < .05, uncorrected): {more}."
+    )
+    return [("Are metamers as far apart as photographs?", f"{format_number(low)} to {format_number(high)}", text)]
+
+
+def _observer_answer(report: _Report) -> list[tuple[str, str, str]]:
+    if not report.has("observer_tests"):
+        return []
+    table = report.tables["observer_tests"]
+    rows = table[
+        (table["effect"] == "interaction") & (table["validity"] == report.validity) & (table["unit"] == "images")
+    ]
+    out = []
+    for _, row in rows.drop_duplicates(["stage"]).iterrows():
+        if np.isfinite(row["value"]):
+            text = f"{row['contrast']}; over images: p = {format_number(row['p'], 3)}."
+            out.append((f"Do the two factors act together, stage {row['stage']}?", _with_interval(row), text))
+    return out
+
+
+def _set_answer(report: _Report) -> list[tuple[str, str, str]]:
+    if not report.has("set_differences"):
+        return []
+    rows = report.tables["set_differences"]
+    rows = rows[rows["ways"] == rows["ways"].iloc[0]]
+    known = rows[np.isfinite(rows["difference"].astype(float))]
+    if known.empty:
+        return []
+    best = known.loc[known["difference"].abs().idxmax()]
+    clear = known.loc[known["p_bonferroni"] < 0.05, "network"].tolist()
+    text = (
+        f"Difference in means, signed; {int(best['n_sets'])} sets. Clear after Bonferroni: {name_ids(clear) or 'none'}."
+    )
+    return [("Which network matters most?", f"{best['network']}: {format_number(best['difference'])}", text)]
+
+
+# ------------------------------------------------------------------------------------------------------- sections
+
+
+def _asked(report: _Report, part: str) -> bool:
+    return part in report.told["settings"]["parts"]
+
+
+def _validity_section(report: _Report) -> Section:
+    text = [
+        "A metamer is valid when every network of its set gives it the photograph's one of 16 classes, and matches it "
+        "better than any pair of different photographs (Spearman, Pearson and signal-to-noise ratio above the "
+        "largest of the null), in the saved 8-bit picture. Numbers on this page are of "
+        + (
+            "valid metamers; failed ones stand apart."
+            if report.validity == "valid"
+            else "all images: nobody judged them."
+        )
+    ]
+    table = report.tables["validity"]
+    shown = table.drop(columns="members") if (table["members"] == table["set"]).all() else table
+    grid = folded_grid(shown, CAPTIONS["validity"], "validity.csv", limit=40)
+    pictures = [_examples(report)] if report.sets else []
+    return Section(key="validity", title="Validity first", text=text, grids=[grid], pictures=pictures)
+
+
+def _examples(report: _Report) -> Picture:
+    """Draw up to 8 photographs and their metamers, with how many networks see the same in them."""
+    shown = list(report.sets)[:MOST_ROWS]
+    several = len({one.setting for one in shown}) > 1
+    labels = [" · ".join(filter(None, [one.name, one.stage, one.setting if several else ""])) for one in shown]
+    everywhere = pd.Series([name for one in shown for name in one.table["reference_id"]]).value_counts(sort=False)
+    most = everywhere.max()
+    ids = [str(name) for name, count in everywhere.items() if count == most][:MOST_IMAGES]
+    photographs: dict[str, np.ndarray] = {}
+    pictures: dict[tuple[str, str], np.ndarray] = {}
+    rows = []
+    for label, one in zip(labels, shown, strict=True):
+        seen = _seen(report, one)
+        for row, (name, state) in enumerate(zip(one.table["reference_id"], one.states, strict=True)):
+            if name in ids:
+                photographs.setdefault(name, one.references[row])
+                pictures[label, name] = one.pictures[row]
+                n_seen, n_asked = seen.get(name, (0, 0))
+                rows.append({"row": label, "reference_id": name, "state": state, "n_seen": n_seen, "n_asked": n_asked})
+    figure = draw.example_sheet(photographs, pictures, pd.DataFrame(rows), stamp=report.stamp)
+    rest = f" {len(report.sets) - len(shown)} more sets are not shown." if len(report.sets) > len(shown) else ""
+    caption = f"Photographs and metamers, with their state and who recognizes them; compressed on this page.{rest}"
+    alt = f"Sheet of {len(ids)} photographs and their metamers; states and answers are in recognition.csv."
+    return report.picture("examples", figure, caption, alt, small=True)
+
+
+def _seen(report: _Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
+    """Count the evaluators without part that recognize each metamer, of all classes where they were asked so."""
+    if not report.has("recognition"):
+        return {}
+    hits = report.tables["recognition"]
+    rows = hits[(hits["rule"] == hits["rule"].iloc[0]) & ~hits["took_part"].astype(bool)]
+    for name, value in one.label.items():
+        rows = rows[rows[name].astype(str) == value]
+    counts = rows.groupby("reference_id")["hit"].agg(["sum", "count"])
+    return {str(name): (int(row["sum"]), int(row["count"])) for name, row in counts.iterrows()}
+
+
+def _recognition_section(report: _Report) -> Section:
+    title = "Recognizability"
+    if not _asked(report, "recognizability"):
+        return Section(key="recognizability", title=title, missing="Not asked for.")
+    target = {
+        "own": "the class that the evaluator itself gives the photograph",
+        "truth": "the ground truth",
+        "generator": "the class that the generating networks give the photograph",
+    }[report.told["settings"]["target"]]
+    text = f"Share of metamers that an evaluator gives {target}. Networks that took part are marked and are in no mean."
+    curves, table = report.tables["curves"], report.tables["recognizability"]
+    pictures = []
+    for ways, rule in curves[["ways", "rule"]].drop_duplicates().itertuples(index=False, name=None):
+        name = f"{ways}" if ways == 1000 else f"{ways}_{rule}"
+        words = "1,000 classes" if ways == 1000 else f"16 categories ({rule})"
+        own = curves[(curves["ways"] == ways) & (curves["rule"] == rule)]
+        if np.isfinite(own["value"].astype(float)).any():
+            figure = draw.recognizability_lines(own, chance=1 / ways, stamp=report.stamp)
+            caption = f"Mean of the evaluators that took no part, over stages; {words}."
+            pictures.append(report.picture(f"curves_{name}", figure, caption, "Lines; the values are in curves.csv."))
+        figure = draw.recognizability_matrix(table, ways=ways, rule=rule, validity=report.validity, stamp=report.stamp)
+        caption = f"Each evaluator; {words}."
+        alt = "Matrix of evaluators by sets and stages; the values are in recognizability.csv."
+        pictures.append(report.picture(f"recognizability_{name}", figure, caption, alt))
+    return Section(key="recognizability", title=title, text=[text], pictures=pictures)
+
+
+def _epsilon_section(report: _Report) -> Section | None:
+    if not report.has("epsilon"):
+        return None
+    figure = draw.epsilon_bars(report.tables["epsilon"], stamp=report.stamp)
+    caption = "Metamers whose pixels could move only so far, against those that could move freely."
+    picture = report.picture("epsilon", figure, caption, "Marks with intervals; the values are in epsilon.csv.")
+    text = "Differences are paired over photographs that are in the same state in both settings."
+    return Section(key="epsilon", title="How far images could move", text=[text], pictures=[picture])
+
+
+def _quality_section(report: _Report) -> Section:
+    title = "Image quality"
+    if not _asked(report, "quality"):
+        return Section(key="quality", title=title, missing="Not asked for.")
+    figure = draw.quality_bars(report.tables["quality"], validity=report.validity, stamp=report.stamp)
+    alt = "Bars, one panel a metric; the values are in quality.csv."
+    picture = report.picture("quality", figure, "Metamers beside their photographs; arrows say what is better.", alt)
+    scales = report.tables["quality"].drop_duplicates("metric")[["name", "arrow", "scale"]]
+    grid = table_grid(scales, "Metrics, their direction and scale", "quality.csv")
+    return Section(key="quality", title=title, pictures=[picture], grids=[grid])
+
+
+def _divergence_section(report: _Report) -> Section:
+    title = "Divergence of representational distances"
+    if not _asked(report, "divergence"):
+        return Section(key="divergence", title=title, missing="Not asked for.")
+    text = (
+        "Distances among photographs (RR) and among their metamers (MM), in each evaluator at the depth of the set: 0 "
+        "where their distributions are the same, 1 where they do not meet. The value is never quite 0; the null, made "
+        "by exchanging photograph and metamer, says how large it gets by chance."
+    )
+    table = report.tables["divergence"]
+    rows = table[table["headline"].astype(bool) & (table["validity"] == report.validity)]
+    if not np.isfinite(rows["value"].astype(float)).any():
+        return Section(key="divergence", title=title, text=[text], missing="No set has enough metamers for distances.")
+    figure = draw.divergence_heatmap(table, validity=report.validity, stamp=report.stamp)
+    alt = "Matrix of evaluators by sets and stages; the values are in divergence.csv."
+    picture = report.picture("divergence", figure, "RR–MM divergence of each set in each evaluator.", alt)
+    return Section(key="divergence", title=title, text=[text], pictures=[picture])
+
+
+def _observer_section(report: _Report) -> Section | None:
+    if not report.has("observer_matrix"):
+        return None
+    text = (
+        "Metamers of each network, judged by each other; what a network says to its own is marked and in no mean. "
+        "Over images, an effect speaks of other photographs but of these networks; over generators, of other networks, "
+        "which needs many of them (p_min is the smallest p that so few can give)."
+    )
+    matrix, bars = report.tables["observer_matrix"], report.tables["observer_conditions"]
+    matrix = matrix[(matrix["validity"] == report.validity) & (matrix["judge"] != "mean of judges")]
+    pictures: list[Picture] = []
+    context = ["stage", "setting", "ways", "rule"]
+    first = matrix[["ways", "rule"]].drop_duplicates().head(1)
+    for key in matrix.merge(first)[context].drop_duplicates().itertuples(index=False, name=None):
+        words = f"{key[0]}, {key[1]}, {key[2]} classes"
+        own = _only(matrix, dict(zip(context, key, strict=True)))
+        figure = draw.observer_matrix(own, stamp=report.stamp)
+        alt = "Matrix of generators by judges; the values are in observer_matrix.csv."
+        pictures.append(report.picture(f"observers_{len(pictures)}", figure, f"Generators and judges: {words}.", alt))
+        cells = _only(bars, dict(zip(context, key, strict=True)))
+        if np.isfinite(cells["value"].astype(float)).any():
+            figure = draw.observer_bars(cells, stamp=report.stamp)
+            caption = f"{cells['factor_a'].iloc[0]} and {cells['factor_b'].iloc[0]}: {words}."
+            alt = "Lines with intervals; the values are in observer_conditions.csv."
+            pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt))
+    columns = ["stage", "setting", "ways", "rule", "effect", "contrast", "unit", "value", "low", "high", "p", "p_min",
+               "p_holm", "n_generators", "n_images", "note"]  # fmt: skip
+    table = report.tables["observer_tests"][columns]
+    grid = folded_grid(table, CAPTIONS["observer_tests"], "observer_tests.csv", limit=40)
+    return Section(key="observers", title="Networks as observers", text=[text], pictures=pictures, grids=[grid])
+
+
+def _only(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    for name, value in values.items():
+        table = table[table[name] == value]
+    return table
+
+
+def _set_section(report: _Report) -> Section | None:
+    if not _asked(report, "sets"):
+        return None
+    title, scores = "Sets of networks", report.tables["set_scores"]
+    text = (
+        f"Every set is scored by the same evaluators, which are in none ({scores['held_out'].iloc[0]}). A difference "
+        "in means says how much better sets with a network are than sets without it; the regression parts that from "
+        "the size of the set."
+    )
+    pictures: list[Picture] = []
+    if report.has("set_differences"):
+        table = report.tables["set_differences"]
+        for (stage, setting, ways), own in table.groupby(["stage", "setting", "ways"], sort=False):
+            name = f"set_differences_{len(pictures)}"
+            caption = f"Difference in means, {stage}, {setting}, {ways} classes."
+            figure = draw.set_differences(own, stamp=report.stamp)
+            alt = "Marks with intervals; the values are in set_differences.csv."
+            pictures.append(report.picture(name, figure, caption, alt))
+    grids: list[Grid] = [
+        folded_grid(report.tables[name], CAPTIONS[name], f"{name}.csv", limit=40)
+        for name in ("set_regression",)
+        if report.has(name)
+    ]
+    return Section(key="sets", title=title, text=[text], pictures=pictures, grids=grids)

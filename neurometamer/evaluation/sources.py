@@ -1,0 +1,136 @@
+"""Metamers from disk: a folder of theirs, and the photographs that they were made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.evaluation.pairs import MetamerSet, metamer_set
+from neurometamer.store import InputError, digest, name_ids
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stimuli_gen.stimuli import StimulusSet
+
+
+def read_metamer_set(
+    folder: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]] = (),
+    *,
+    name: str = "",
+    stage: str = "",
+    validity: pd.DataFrame | None = None,
+) -> MetamerSet:
+    """Read metamers and their photographs, and join them by id.
+
+    Parameters
+    ----------
+    folder : path-like
+        Written by ``neurometamer stimuli metamer``, by a study, or by `stimuli_gen.write_stimuli`. Its PNG files are
+        what is evaluated.
+    images : sequence of path-like
+        The photographs, see `stimuli_gen.read_images`; cut as they were when the metamers were made. Not needed
+        where the folder holds them.
+    name, stage : str
+        See `neurometamer.evaluation.metamer_set`. By default the stage is what was asked for, ``late`` for example.
+    validity : pandas.DataFrame, optional
+        What `stimuli_gen.judge` found, instead of what the folder says.
+
+    Returns
+    -------
+    MetamerSet
+        Rows in the order of the metamers.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no metamers, photographs are missing, or they are not those of the metamers.
+    """
+    references, metamers = read_metamers(folder, images)
+    return metamer_set(references, metamers, name=name, stage=stage, validity=validity, folder=folder)
+
+
+def read_metamers(
+    folder: str | os.PathLike[str], images: Sequence[str | os.PathLike[str]] = ()
+) -> tuple[StimulusSet, StimulusSet]:
+    """Read metamers and their photographs.
+
+    Parameters
+    ----------
+    folder, images : path-like and sequence of path-like
+        See `read_metamer_set`.
+
+    Returns
+    -------
+    references, metamers : StimulusSet
+        The photograph of each metamer, row by row; and the metamers with their own provenance.
+
+    Raises
+    ------
+    InputError
+        See `read_metamer_set`.
+    """
+    from dataclasses import replace
+
+    from stimuli_gen.stimuli import read_stimuli
+
+    folder = Path(folder)
+    everything = read_stimuli(folder)
+    found = everything.select(kind="metamer")
+    if not len(found):
+        raise InputError(f"{folder} holds no metamers; give a folder that 'neurometamer stimuli metamer' wrote.")
+    metamers = replace(found, provenance=_of_metamers(everything.provenance))
+    own = everything.select(kind="RE")
+    photographs = own if len(own) else _photographs(folder, metamers, images)
+    wanted = metamers.table["reference_id"].tolist()
+    if missing := [one for one in dict.fromkeys(wanted) if one not in set(photographs.ids)]:
+        raise InputError(
+            f"{folder}: no photograph has the id(s) {name_ids(missing)}, of which there are metamers; give them too. "
+            f"Known: {name_ids(photographs.ids)}."
+        )
+    references = photographs.select(ids=list(dict.fromkeys(wanted)))
+    _check_pixels(folder, references, metamers.provenance)
+    return references, metamers
+
+
+def _of_metamers(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the metamers' own provenance, in a folder that holds photographs too."""
+    if "models" in told:
+        return told
+    parts = [one for one in told.get("parts", []) if "models" in one]
+    return parts[0] if len(parts) == 1 else told
+
+
+def _photographs(folder: Path, metamers: StimulusSet, images: Sequence[str | os.PathLike[str]]) -> StimulusSet:
+    from stimuli_gen.regular import read_images
+
+    if not images:
+        raise InputError(f"{folder} holds no photographs; give those that the metamers were made of, with --images.")
+    return read_images(list(images), _cut_of(folder, metamers)).select(kind="RE")
+
+
+def _cut_of(folder: Path, metamers: StimulusSet) -> Any:
+    """Say how photographs were cut when the metamers were made; images of the right size need no cut."""
+    from stimuli_gen.regular import Preprocessing
+
+    size = tuple(metamers.images.shape[2:])
+    cuts = metamers.provenance.get("reference_cuts") or []
+    told = cuts[0] if len(cuts) == 1 else {"resize": max(size), "interpolation": "bicubic"}
+    return Preprocessing(**{**told, "size": size}, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def _check_pixels(folder: Path, references: StimulusSet, told: Mapping[str, Any]) -> None:
+    """Compare the photographs with what the metamers were made of, where they tell and all are there."""
+    from stimuli_gen.stimuli import to_8bit
+
+    known = told.get("reference_pixels")
+    if known is not None and known != digest(to_8bit(np.asarray(references.images))):
+        raise InputError(
+            f"{folder}: the photographs have other pixels than those that the metamers were made of "
+            f"({name_ids(references.ids)}); give the same files, or the folder that the metamers were made from."
+        )
