@@ -8,10 +8,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "activations": ["Activations", "compute_activations", "read_activations"],
-        "compare": ["compare_rdms", "kind_difference", "kind_similarity", "layer_by_roi", "noise_ceiling"],
+        "rsa.compare": ["compare_rdms", "kind_difference", "kind_similarity", "layer_by_roi", "noise_ceiling"],
         "encoding": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
-        "rdm": [
+        "rsa.rdm": [
             "activation_rdms",
             "align_rdms",
             "compute_rdm",

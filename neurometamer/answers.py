@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_style import PAIRS, format_number, order_places
+from neurometamer.figures.style import PAIRS, format_number, order_places
 from neurometamer.page import Grid, cell_text
 from neurometamer.store import name_ids
 from neurometamer.study_folder import Study

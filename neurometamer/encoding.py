@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.rdm import MIN_CONDITIONS, match_ids, mean_responses
 from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.rsa.rdm import MIN_CONDITIONS, match_ids, mean_responses
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:

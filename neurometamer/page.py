@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_style import save_figure
+from neurometamer.figures.style import save_figure
 from neurometamer.store import write_text
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer import figures
 from neurometamer.answers import (
     answers,
     best_layers,
@@ -24,7 +23,8 @@ from neurometamer.answers import (
     scheme_note,
     success_rows,
 )
-from neurometamer.figure_style import KINDS, PAIRS, describe_sizes, format_number, order_places
+from neurometamer.figures import study as figures
+from neurometamer.figures.style import KINDS, PAIRS, describe_sizes, format_number, order_places
 from neurometamer.page import (
     Grid,
     Picture,

@@ -213,7 +213,7 @@ def _with_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:
-    from neurometamer.rdm import read_rdms
+    from neurometamer.rsa.rdm import read_rdms
 
     for system in ("network", "brain"):
         path = folder / "rdms" / f"{system}.h5"

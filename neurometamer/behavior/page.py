@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer import behavior_figures as draw
+from neurometamer.figures import behavior as draw
 from neurometamer.page import Picture, embed_figure, settings_grids, table_grid, write_page
 
 LONG_TABLE = 40

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer import evaluation_figures as draw
 from neurometamer.evaluation.pairs import MetamerSet
-from neurometamer.figure_style import format_number
+from neurometamer.figures import evaluation as draw
+from neurometamer.figures.style import format_number
 from neurometamer.page import Grid, Picture, Section, embed_figure, folded_grid, settings_grids, table_grid, write_page
 from neurometamer.store import name_ids
 

@@ -133,7 +133,7 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
 
 def _check_conditions(work: Workspace, subject: str, fitted: Patterns) -> None:
     """Refuse events without a stimulus before anything is computed from them."""
-    from neurometamer.rdm import match_ids
+    from neurometamer.rsa.rdm import match_ids
 
     match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
 
@@ -164,7 +164,7 @@ def read_subjects(work: Workspace) -> dict[str, Patterns]:
 
 def brain_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compute one RDM a subject and region over all images."""
-    from neurometamer.rdm import pattern_rdms, write_rdms
+    from neurometamer.rsa.rdm import pattern_rdms, write_rdms
 
     rdms = pattern_rdms(read_subjects(work), stimulus_table(work), measure=work.settings.rsa.measure)
     return [write_rdms(rdms, work.path("rdms", "brain.h5"))]

@@ -165,7 +165,7 @@ def make_rdms(
         When the input cannot be used.
     """
     from neurometamer.activations import compute_activations
-    from neurometamer.rdm import activation_rdms, pattern_rdms, write_rdms
+    from neurometamer.rsa.rdm import activation_rdms, pattern_rdms, write_rdms
     from neurometamer.zoo import load_model
 
     if (model is None) == (not patterns):
@@ -268,8 +268,8 @@ def compare_files(
     """
     import pandas as pd
 
-    from neurometamer.compare import compare_rdms
-    from neurometamer.rdm import read_rdms
+    from neurometamer.rsa.compare import compare_rdms
+    from neurometamer.rsa.rdm import read_rdms
 
     first, second = read_rdms(a), read_rdms(b)
     options: dict[str, Any] = {

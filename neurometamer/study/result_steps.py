@@ -37,7 +37,7 @@ def activations(work: Workspace, progress: Progress) -> Iterable[Path]:
 def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compute one RDM a stage over all images."""
     from neurometamer.activations import read_activations
-    from neurometamer.rdm import activation_rdms, write_rdms
+    from neurometamer.rsa.rdm import activation_rdms, write_rdms
 
     rdms = activation_rdms(
         read_activations(work.state("activations.h5")), stimulus_table(work), measure=work.settings.rsa.measure
@@ -47,8 +47,8 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def similarity(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compare RE with AN and with AI within each layer and region."""
-    from neurometamer.compare import kind_difference, kind_similarity
-    from neurometamer.rdm import read_rdms
+    from neurometamer.rsa.compare import kind_difference, kind_similarity
+    from neurometamer.rsa.rdm import read_rdms
 
     options = _comparison_options(work)
     systems = ["network", *(["brain"] if subject_names(work) else [])]
@@ -71,8 +71,8 @@ def similarity(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def layer_roi(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compare every layer with every region on regular images, beside the noise ceiling."""
-    from neurometamer.compare import layer_by_roi
-    from neurometamer.rdm import read_rdms
+    from neurometamer.rsa.compare import layer_by_roi
+    from neurometamer.rsa.rdm import read_rdms
 
     network, brain = (read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain"))
     table = layer_by_roi(network, brain, kind="RE", **_comparison_options(work))
@@ -110,7 +110,7 @@ def recovery(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def results(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Gather all numbers in one HDF5 file and write down where they come from."""
-    from neurometamer.rdm import read_rdms
+    from neurometamer.rsa.rdm import read_rdms
     from neurometamer.study.template import study_toml
 
     tables = {path.stem: read_table(path) for path in sorted(work.path("tables").glob("*.csv"))}

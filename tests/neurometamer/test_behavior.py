@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from scipy import stats
 
-from neurometamer import behavior_figures
 from neurometamer.behavior import (
     AnalysisSettings,
     Profiles,
@@ -50,6 +49,7 @@ from neurometamer.behavior import (
 )
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
+from neurometamer.figures import behavior as behavior_figures
 from neurometamer.store import InputError
 from stimuli_gen.classes16 import CATEGORIES
 

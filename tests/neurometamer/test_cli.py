@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rsatoolbox
 
-from neurometamer.cli import _several
+from neurometamer.cli.app import _several
 from neurometamer.store import read_table
 
 HEAVY = ("torch", "torchvision", "timm", "pandas", "nilearn", "nibabel", "rsatoolbox", "matplotlib", "scipy", "sklearn")

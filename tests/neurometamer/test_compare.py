@@ -10,7 +10,8 @@ import rsatoolbox
 from rsatoolbox.inference import boot_noise_ceiling
 
 from neurometamer.activations import compute_activations
-from neurometamer.compare import (
+from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
+from neurometamer.rsa.compare import (
     COMPARATORS,
     compare_rdms,
     kind_difference,
@@ -18,8 +19,7 @@ from neurometamer.compare import (
     layer_by_roi,
     noise_ceiling,
 )
-from neurometamer.rdm import activation_rdms, label_rdms, select_kind, take_conditions
-from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
+from neurometamer.rsa.rdm import activation_rdms, label_rdms, select_kind, take_conditions
 from neurometamer.store import InputError
 
 # their names; their "kendall" is tau-b
@@ -117,7 +117,7 @@ def test_a_longer_bootstrap_is_cut_into_blocks_of_the_same_result(monkeypatch):
     a, b = vectors(3, 10, 0), vectors(2, 10, 1)
     weights = pair_weights(bootstrap_counts(10, 50, seed=0))
     whole = COMPARATORS["spearman"](a, b, weights)
-    monkeypatch.setattr("neurometamer.comparators.BLOCK", 45 * 5 * 7)
+    monkeypatch.setattr("neurometamer.rsa.comparators.BLOCK", 45 * 5 * 7)
     assert np.array_equal(COMPARATORS["spearman"](a, b, weights), whole)
 
 

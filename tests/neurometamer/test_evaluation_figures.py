@@ -16,7 +16,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from torch import nn
 
-from neurometamer import evaluation_figures as draw
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.model_sets import difference_in_means
@@ -28,8 +27,9 @@ from neurometamer.evaluation.recognizability import (
     recognition_table,
     recognizability_curves,
 )
-from neurometamer.figure_labels import Names, fit_size, text_width, wrap_name
-from neurometamer.figure_style import format_number, save_figure
+from neurometamer.figures import evaluation as draw
+from neurometamer.figures.labels import Names, fit_size, text_width, wrap_name
+from neurometamer.figures.style import format_number, save_figure
 from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, stage_model
 from stimuli_gen.regular import Preprocessing

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from neurometamer.cli_behavior import behavior_app
+from neurometamer.cli.behavior import behavior_app
 from neurometamer.experiment_page import (
     ANSWER_COLUMNS,
     MASKS,

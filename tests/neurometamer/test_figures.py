@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import rankdata
 
-from neurometamer import figures
-from neurometamer.figure_style import clip_name, format_number, order_places
+from neurometamer.figures import study as figures
+from neurometamer.figures.style import clip_name, format_number, order_places
 from neurometamer.store import InputError
 
 LAYERS = (*(f"features.{i}" for i in range(11)), "classifier_with_a_name")

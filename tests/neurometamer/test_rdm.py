@@ -12,8 +12,8 @@ from scipy.stats import rankdata, spearmanr
 
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
-from neurometamer.measures import CHUNK, mid_ranks
-from neurometamer.rdm import (
+from neurometamer.rsa.measures import CHUNK, mid_ranks
+from neurometamer.rsa.rdm import (
     activation_rdms,
     align_rdms,
     compute_rdm,

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from rsatoolbox.rdm import RDMs
 
-from neurometamer.rdm import write_rdms
 from neurometamer.report import answers, build_report, read_study
+from neurometamer.rsa.rdm import write_rdms
 from neurometamer.store import InputError, write_json, write_table
 from stimuli_gen.stimuli import StimulusSet, write_stimuli
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neurometamer.rdm import read_rdms
+from neurometamer.rsa.rdm import read_rdms
 from neurometamer.store import InputError, read_hdf5_attributes, read_hdf5_table, read_json, read_table
 from neurometamer.study.run import demo_settings, failed_stimuli, run_study
 from neurometamer.study.settings import read_settings

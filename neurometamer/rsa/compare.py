@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.comparators import COMPARATORS, centered_ranks
-from neurometamer.rdm import align_rdms, check_rdms, place_name, select_kind, take_conditions
 from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
+from neurometamer.rsa.comparators import COMPARATORS, centered_ranks
+from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, select_kind, take_conditions
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_style import (
+from neurometamer.figures.style import (
     COLORS,
     FAINT,
     KINDS,

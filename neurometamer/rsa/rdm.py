@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.measures import MEASURES
+from neurometamer.rsa.measures import MEASURES
 from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.figure_style import STAMP
+from neurometamer.figures.style import STAMP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_labels import Names, fits, page_width, widest
-from neurometamer.figure_sets import (
+from neurometamer.figures.labels import Names, fits, page_width, widest
+from neurometamer.figures.sets import (
     COUNTS,
     MEAN,
     SET_KEY,
@@ -31,7 +31,7 @@ from neurometamer.figure_sets import (
     state_words,
     text_columns,
 )
-from neurometamer.figure_style import (
+from neurometamer.figures.style import (
     FAINT,
     MATRIX_COLORMAP,
     figure_style,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neurometamer.cli_experiment import join, page
+from neurometamer.cli.experiment import join, page
 
 behavior_app = typer.Typer(no_args_is_help=True, help="Recognition experiments with people and networks.")
 behavior_app.command()(page)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurometamer.cli_options import BatchSize, Device, DeviceName, Seed, SetWeights, one_step
+from neurometamer.cli.options import BatchSize, Device, DeviceName, Seed, SetWeights, one_step
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_pages import Page
-from neurometamer.figure_style import FAINT, clip_name, figure_style, format_number, need_columns
+from neurometamer.figures.pages import Page
+from neurometamer.figures.style import FAINT, clip_name, figure_style, format_number, need_columns
 from neurometamer.store import InputError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_examples import example_sheet
-from neurometamer.figure_labels import (
+from neurometamer.figures.examples import example_sheet
+from neurometamer.figures.labels import (
     TICK,
     Names,
     legend_plan,
@@ -29,9 +29,9 @@ from neurometamer.figure_labels import (
     top_legend,
     widest,
 )
-from neurometamer.figure_matrices import divergence_heatmap, observer_matrix, recognizability_matrix
-from neurometamer.figure_quality import quality_bars
-from neurometamer.figure_sets import (
+from neurometamer.figures.matrices import divergence_heatmap, observer_matrix, recognizability_matrix
+from neurometamer.figures.quality import quality_bars
+from neurometamer.figures.sets import (
     COUNTS,
     SET_KEY,
     STATES,
@@ -47,7 +47,7 @@ from neurometamer.figure_sets import (
     state_words,
     text_columns,
 )
-from neurometamer.figure_style import (
+from neurometamer.figures.style import (
     FAINT,
     HUES,
     INK,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurometamer.cli_options import (
+from neurometamer.cli.options import (
     Animate,
     BatchSize,
     Device,

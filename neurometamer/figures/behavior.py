@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_style import (
+from neurometamer.figures.style import (
     FAINT,
     HUES,
     INK,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from neurometamer.figure_style import need_columns
+from neurometamer.figures.style import need_columns
 from neurometamer.store import InputError, name_ids, unknown_name
 
 STAGE_ORDER = ("early", "middle", "late")

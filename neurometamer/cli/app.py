@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from neurometamer.cli_behavior import behavior_app
-from neurometamer.cli_evaluate import evaluate_app
-from neurometamer.cli_options import (
+from neurometamer.cli.behavior import behavior_app
+from neurometamer.cli.evaluate import evaluate_app
+from neurometamer.cli.options import (
     BatchSize,
     Bold,
     Confounds,
@@ -33,7 +33,7 @@ from neurometamer.cli_options import (
     one_step,
     open_reporter,
 )
-from neurometamer.cli_stimuli import stimuli_app
+from neurometamer.cli.stimuli import stimuli_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -380,7 +380,3 @@ def _named_files(masks: list[str]) -> dict[str, Path]:
     if again := duplicates(name for name, _, _ in pairs):
         raise InputError(f"--masks names {name_ids(again)} more than once; give each ROI its own name.")
     return {name: Path(file) for name, _, file in pairs}
-
-
-if __name__ == "__main__":
-    main()

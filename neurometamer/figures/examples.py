@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_labels import fit_size, page_width
-from neurometamer.figure_pages import Page
-from neurometamer.figure_sets import STATES, refuse_repeats
-from neurometamer.figure_style import FAINT, figure_style, need_columns
+from neurometamer.figures.labels import fit_size, page_width
+from neurometamer.figures.pages import Page
+from neurometamer.figures.sets import STATES, refuse_repeats
+from neurometamer.figures.style import FAINT, figure_style, need_columns
 from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_metamers import metamer_sheet
-from neurometamer.figure_pages import percentile_rdm, rdm_heatmaps, stimulus_sheet
-from neurometamer.figure_style import (
+from neurometamer.figures.metamers import metamer_sheet
+from neurometamer.figures.pages import percentile_rdm, rdm_heatmaps, stimulus_sheet
+from neurometamer.figures.style import (
     COLORS,
     FAINT,
     HATCHES,

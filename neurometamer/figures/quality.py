@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figure_labels import (
+from neurometamer.figures.labels import (
     TICK,
     Names,
     fit_size,
@@ -25,7 +25,7 @@ from neurometamer.figure_labels import (
     top_legend,
     widest,
 )
-from neurometamer.figure_sets import (
+from neurometamer.figures.sets import (
     COUNTS,
     SET_KEY,
     gather_notes,
@@ -39,7 +39,7 @@ from neurometamer.figure_sets import (
     state_words,
     text_columns,
 )
-from neurometamer.figure_style import FAINT, HUES, INK, figure_style, join_note, need_columns, new_figure
+from neurometamer.figures.style import FAINT, HUES, INK, figure_style, join_note, need_columns, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

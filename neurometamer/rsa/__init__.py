@@ -1,0 +1,1 @@
+"""Representational similarity: RDMs from responses, and their comparison. Names are re-exported by `neurometamer`."""
