@@ -317,10 +317,9 @@ def greyscale_view(model: StagedModel) -> StagedModel:
 
     Notes
     -----
-    The gradient for red, green and blue is one gradient times their weights in the luma. So color is never matched: a
-    metamer's color is what its start and those weights leave (green moves most), and means nothing. Turn metamers of a
-    view grey (`stimuli_gen.controls.greyscale`) before people, or networks that see color, are asked about them; the
-    view itself sees the same, to the rounding of 8 bits.
+    The gradient for red, green and blue is one gradient times their weights in the luma. So color is never matched: an
+    image's color is what its start and those weights leave (green moves most), and means nothing. `model_metamers`
+    turns metamers of views grey, where no ball confines them; the view itself sees the same.
     """
     if model.luma is not None:
         raise InputError(f"{model.name} is a greyscale view already; make one of the network that sees color.")

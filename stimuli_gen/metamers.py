@@ -349,7 +349,7 @@ def _collect(
     matches: Sequence[Match], references: StimulusSet, settings: Mapping[str, Any], made: Mapping[str, Descended],
     stage: Stages | Mapping[str, Stages],
 ) -> StimulusSet:  # fmt: skip
-    images = np.stack([made[one].image for one in references.ids])
+    images = _without_tint(matches, settings, np.stack([made[one].image for one in references.ids]))
     told = provenance(
         settings,
         models=[_told(one) for one in matches],
@@ -362,6 +362,15 @@ def _collect(
     )
     steps = [made[one].steps for one in references.ids]
     return StimulusSet(images=images, table=_describe(matches, references, settings, steps, images), provenance=told)
+
+
+def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
+    """Give metamers of greyscale views the grey that these see: their color is left over from the steps."""
+    luma = {one.model.luma for one in matches}
+    if len(luma) > 1 or None in luma or settings["ball"] != "none":  # a ball holds the color image, not its grey
+        return images
+    grey = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
+    return np.repeat(np.clip(grey, 0, 1)[:, None], 3, axis=1)
 
 
 def _told(match: Match) -> dict[str, Any]:

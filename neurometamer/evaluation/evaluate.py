@@ -367,14 +367,24 @@ def _compare_sets(work: _Work) -> None:
     work.tables |= {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
 
 
+def _is_joint(members: str) -> bool:
+    return model_sets.JOINT in members
+
+
 def _observe(work: _Work, networks: pd.DataFrame) -> None:
     """Compare metamers of single networks by how the networks differ."""
     chosen, hits = work.settings, work.tables["recognition"]
-    single = hits[~hits["members"].str.contains(model_sets.JOINT, regex=False)]
+    single = hits[~hits["members"].map(_is_joint)]
     if single.empty:
         raise InputError("observers judge metamers of single networks, and there are none; give such sets, too.")
-    if left_out := sorted(set(hits["set"]) - set(single["set"])):
+    known = set(networks["network"].astype(str))
+    if unknown := sorted(set(single["members"]) - known):
+        work.notes.append(f"observers: not in the table of networks, and left out: {name_ids(unknown)}")
+        single = single[single["members"].isin(known)]
+    if left_out := sorted(set(hits["set"]) - set(hits.loc[~hits["members"].map(_is_joint), "set"])):
         work.notes.append(f"observers: sets of several networks are left out: {name_ids(left_out)}")
+    if single.empty:
+        raise InputError(f"the table of networks names none of the generators ({name_ids(unknown)}); name them.")
     drawn: dict[str, Any] = {"n_bootstrap": chosen.n_bootstrap, "confidence": chosen.confidence, "seed": chosen.seed,
                              "include_untrained": chosen.include_untrained}  # fmt: skip
     work.tables["observer_matrix"] = observers.observer_matrix(single, **drawn)

@@ -24,6 +24,7 @@ from neurometamer.evaluation.pairs import (
     STAGE_ORDER,
     MetamerSet,
     chosen_evaluators,
+    pass_rates,
     resampled_means,
     seen_by,
     states_of,
@@ -423,7 +424,7 @@ def epsilon_comparison(
     pandas.DataFrame
         One row a set × stage × setting × ways × rule × validity: value (mean over evaluators that took no part), n,
         baseline_value, difference with low and high, over the n_paired photographs that are in this state in both
-        settings; NaN where there are none.
+        settings, NaN where there are none; and the pass rates of the set in this setting.
 
     Raises
     ------
@@ -437,12 +438,17 @@ def epsilon_comparison(
     )
     keys: list[str] = ["set", "members", "stage", "target", "ways", "rule", "validity"]
     per_image = counted.groupby([*keys, "setting", "reference_id"], sort=False, dropna=False)["hit"].mean()
+    rates = {
+        key: pass_rates(part.drop_duplicates("reference_id"))
+        for key, part in counted.groupby(["set", "members", "stage", "setting"], sort=False, dropna=False)
+    }
     rows = []
     for key, part in per_image.reset_index().groupby(keys, sort=False, dropna=False):
         wide = part.pivot(index="reference_id", columns="setting", values="hit")
         for setting in wide.columns:
             rows.append({**dict(zip(keys, key, strict=True)), "setting": setting,
-                         **_paired(wide, setting, baseline, n_bootstrap, confidence, seed)})  # fmt: skip
+                         **_paired(wide, setting, baseline, n_bootstrap, confidence, seed),
+                         **rates[*key[:3], setting]})  # fmt: skip
     return pd.DataFrame(rows)
 
 

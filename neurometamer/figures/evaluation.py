@@ -356,8 +356,8 @@ def epsilon_bars(
     Parameters
     ----------
     table : DataFrame
-        Columns set, stage, setting, ways, rule, validity, value, n, baseline, difference, low, high, n_paired; target
-        is told when there.
+        Columns set, stage, setting, ways, rule, validity, value, n, baseline, difference, low, high, n_paired; n_images
+        and target are told when there.
     ways : int, optional
         1000 or 16; the first in the table by default.
     rule : str, optional
@@ -436,7 +436,8 @@ def _draw_setting(
 def _sample_size(row: pd.Series) -> str:
     paired = "" if row["setting"] == row["baseline"] else f", {int(row['n_paired'])} paired"
     missing = "" if np.isfinite(row["value"]) else "– "
-    return f"{missing}n = {int(row['n'])}{paired}"
+    of_all = f" of {int(row['n_images'])}" if "n_images" in row else ""
+    return f"{missing}n = {int(row['n'])}{of_all}{paired}"
 
 
 def _finish_rows(panels: Sequence[Axes], told: Sequence[tuple[float, str, bool]], baseline: str) -> None:
