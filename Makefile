@@ -40,7 +40,7 @@ lint: $(VENV)/.test  ## format, style, types, import contracts, docstrings
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/numpydoc lint $$(git ls-files 'neurometamer/*.py' 'stimuli_gen/*.py' 'fmri/*.py')
+	$(BIN)/numpydoc lint $$(git ls-files 'neurometamer/*.py' 'stimuli_gen/*.py' 'fmri/*.py' ':!neurometamer/cli/*')
 
 bench: .venv-bench/.bench  ## measure the bars beside the peers, up to 25 minutes; BARS=P1,P2 for some
 	.venv-bench/bin/python -m benchmarks $(if $(BARS),--only $(BARS))
