@@ -55,7 +55,7 @@ def bootstrap_comparison(
     -------
     samples : ndarray, shape (n_resamples, n_models) or (n_resamples, n_groups, n_models)
         Mean similarity over subjects, copies counted; NaN in resamples of fewer than 3 distinct images, or where a
-        resampled RDM is constant. Groups in order of first appearance.
+        resampled RDM is constant (rsatoolbox: 0). Groups in order of first appearance.
     ceilings : ndarray, shape (2, n_resamples) or (2, n_resamples, n_groups), or None
         Lower and upper bound, means over the distinct subjects drawn: each with the pool of the others (lower) and of
         all (upper), pools made anew in each resample as in `noise_ceiling`. NaN with one subject.
