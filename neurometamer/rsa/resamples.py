@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from neurometamer.resampling import pair_weights
 from neurometamer.rsa import weighted
 from neurometamer.rsa.kendall import kendall
 from neurometamer.rsa.weighted import centered_ranks
-from neurometamer.rsa.whitened import Whitened
+from neurometamer.rsa.whitened import Whitened, n_images
 
 MIN_IMAGES = 3
 """A resample with fewer distinct images has at most one distinct pair: left out, as in rsatoolbox."""
@@ -112,8 +113,7 @@ def resampled(
     Resampled
         Similarity and ceilings.
     """
-    family = _Ranked if by in ("spearman", "rho-a") else _Kendall if by == "kendall" else _Linear
-    work = family(models, data, by, places)
+    work = _FAMILIES[by](models, data, by, places)
     similarity = np.full((len(counts), len(models), len(data)), np.nan)
     bounds = None if places is None else np.full((2, len(counts), len(data)), np.nan)
     defined = np.flatnonzero((counts > 0).sum(axis=1) >= MIN_IMAGES)
@@ -161,15 +161,16 @@ class _Ranked(_Family):
         ordered = np.take_along_axis(rows, self.order, axis=1)
         groups = np.cumsum(np.diff(ordered, axis=1, prepend=ordered[:, :1]) != 0, axis=1, dtype=np.int32)
         self.groups = groups if (groups[:, -1] < rows.shape[1] - 1).any() else None
-        self.first, self.second = np.triu_indices(int((1 + np.sqrt(1 + 8 * rows.shape[1])) / 2), 1)
+        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
 
     def compare(self, counts: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_models, n_data = len(self.models), len(self.data)
         similarity, bounds = np.empty((len(counts), n_models, n_data)), np.full((2, len(counts), n_data), np.nan)
         for k, (images, subjects) in enumerate(zip(counts, people)):
-            copies = images[self.first] * images[self.second]
-            drawn = copies > 0
-            ranks, copies = self._ranks(copies, drawn), copies[drawn].astype(np.float64)
+            whole = images[self.first] * images[self.second]
+            drawn = whole > 0
+            ranks, whole = self._ranks(whole, drawn), whole[drawn]
+            copies = whole.astype(np.float64)
             model, data = ranks[:n_models], ranks[n_models:]
             weighed = data * copies
             lengths = np.einsum("dp,dp->d", weighed, data)
@@ -177,8 +178,9 @@ class _Ranked(_Family):
                 model @ weighed.T, np.einsum("mp,mp,p->m", model, model, copies)[:, np.newaxis], lengths, copies
             )
             for place in self.places:
+                pooled, order = _pooled_ranks(data[place], subjects[place], whole)
                 bounds[:, k, place] = self._ceilings(
-                    data[place], weighed[place], lengths[place], subjects[place], copies
+                    pooled, order, weighed[place], lengths[place], subjects[place], copies
                 )
         return similarity, bounds
 
@@ -192,12 +194,12 @@ class _Ranked(_Family):
 
     def _ranks(self, copies: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         """Rank the pairs that were drawn, in the order of the pairs: (n_rdms, n_drawn)."""
-        keep = drawn.take(self.order)
-        order = self.order[keep].reshape(len(self.order), -1)
+        keep = drawn.take(self.order).ravel()
+        order = self.order.ravel().compress(keep).reshape(len(self.order), -1)
         weights = copies.take(order)
         new = None
         if self.groups is not None:
-            groups = self.groups[keep].reshape(order.shape)
+            groups = self.groups.ravel().compress(keep).reshape(order.shape)
             new = groups[:, 1:] != groups[:, :-1]
         slots = (np.cumsum(drawn) - 1).take(order)
         slots += np.arange(len(order))[:, np.newaxis] * order.shape[1]
@@ -206,28 +208,40 @@ class _Ranked(_Family):
         return ranks
 
     def _ceilings(
-        self, data: np.ndarray, weighed: np.ndarray, lengths: np.ndarray, subjects: np.ndarray, copies: np.ndarray
+        self,
+        pooled: np.ndarray,
+        order: np.ndarray,
+        weighed: np.ndarray,
+        lengths: np.ndarray,
+        subjects: np.ndarray,
+        copies: np.ndarray,
     ) -> np.ndarray:
-        """Rank the pools of all and of all but one anew: lower and upper bound (2, n_subjects)."""
-        everyone = subjects @ data
+        """Compare subjects with the pools of the others and of all: lower and upper bound (2, n_subjects)."""
         drawn = np.flatnonzero(subjects)
-        found = np.full((2, len(data)), np.nan)
-        others = everyone - subjects[drawn, np.newaxis] * data[drawn] if len(drawn) > 1 else everyone[np.newaxis]
-        keys = np.concatenate([others, everyone[np.newaxis]]).astype(np.int64)
-        bits = int(data.shape[1]).bit_length()
-        keys <<= bits
-        keys |= np.arange(data.shape[1])
-        keys.sort(axis=1)
-        order = keys & ((1 << bits) - 1)
-        keys >>= bits
-        weights = copies.take(order)
-        pooled = doubled_ranks(weights, keys[:, 1:] != keys[:, :-1])
-        own = np.einsum("dp,dp,dp->d", pooled, pooled, weights)
+        found = np.full((2, len(subjects)), np.nan)
+        own = np.einsum("dp,dp,dp->d", pooled, pooled, copies.take(order))
         rest = np.take_along_axis(weighed[drawn], order[:-1], axis=1)
         found[0, drawn] = self._scaled(np.einsum("dp,dp->d", pooled[:-1], rest), own[:-1], lengths[drawn], copies)
         products = weighed[drawn].take(order[-1], axis=1) @ pooled[-1]
         found[1, drawn] = self._scaled(products, own[-1], lengths[drawn], copies)
         return found
+
+
+def _pooled_ranks(data: np.ndarray, subjects: np.ndarray, copies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank pools anew, without each subject that was drawn, then of all: ranks in ascending order, and that order."""
+    everyone, drawn = subjects @ data, np.flatnonzero(subjects)
+    others = everyone - subjects[drawn, np.newaxis] * data[drawn] if len(drawn) > 1 else everyone[np.newaxis]
+    bits = int(data.shape[1]).bit_length()
+    highest = int(subjects.sum() * copies.sum()).bit_length()
+    whole: type[np.signedinteger[Any]] = np.int32 if highest + bits < 31 else np.int64
+    keys = np.concatenate([others, everyone[np.newaxis]]).astype(whole)
+    keys <<= bits  # the value above, the pair's place below: one sort of whole numbers gives both
+    keys |= np.arange(data.shape[1], dtype=keys.dtype)
+    keys.sort(axis=1)
+    order = keys & ((1 << bits) - 1)
+    keys >>= bits
+    ranks = doubled_ranks(copies.take(order), keys[:, 1:] != keys[:, :-1])
+    return ranks.astype(np.float64), order
 
 
 def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
@@ -268,43 +282,81 @@ def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
 
 
 class _Linear(_Family):
-    """Pearson, cosine and their whitened kin: a pool's inner products are sums of those of the RDMs."""
+    """Pearson and cosine: a pool's inner products are sums of those of the RDMs."""
+
+    def __init__(self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None) -> None:
+        super().__init__(models, data, by, places)
+        self.center = by == "pearson"
+        rows = np.concatenate([models, data])
+        self.rows = rows - rows.mean(axis=1, keepdims=True) if self.center else rows  # small numbers lose fewer digits
+        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
+
+    def compare(self, counts: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n_models, n_data = len(self.models), len(self.data)
+        products, lengths = np.empty((len(counts), n_models, n_data)), np.empty((len(counts), n_models + n_data))
+        grams = [np.empty((len(counts), len(place), len(place))) for place in self.places]
+        for k, images in enumerate(counts):
+            copies = images[self.first] * images[self.second]
+            drawn = np.flatnonzero(copies)
+            values = self.rows.take(drawn, axis=1)
+            weighed = values * copies[drawn]
+            data, weighed_data = values[n_models:], weighed[n_models:]
+            products[k] = weighed[:n_models] @ data.T
+            lengths[k] = np.einsum("rp,rp->r", weighed, values)
+            for gram, place in zip(grams, self.places):
+                gram[k] = weighed_data.take(place, axis=0) @ data.take(place, axis=0).T
+            if self.center:
+                sums, total = weighed.sum(axis=1), copies.sum()
+                products[k] -= np.outer(sums[:n_models], sums[n_models:] / total)
+                lengths[k, sums**2 / total > (1 - 1e-12) * lengths[k]] = 0  # constant in this resample
+                lengths[k] = (lengths[k] - sums**2 / total).clip(0)
+                for gram, place in zip(grams, self.places):
+                    gram[k] -= np.outer(sums[place + n_models], sums[place + n_models] / total)
+        for gram, place in zip(grams, self.places):
+            own = lengths[:, place + n_models]
+            gram[:] = _divided(gram, own[:, :, np.newaxis] * own[:, np.newaxis])
+        return _from_products(products, lengths, grams, self.places, people)
+
+
+class _Whitening(_Family):
+    """Whitened cosine and Pearson: the same with one side times the inverse covariance of the errors."""
 
     width = 8
 
     def __init__(self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None) -> None:
         super().__init__(models, data, by, places)
-        self.center = by in ("pearson", "whitened-pearson")
-        rows = np.concatenate([models, data])
-        if self.center:
-            rows = rows - rows.mean(axis=1, keepdims=True)  # small numbers lose fewer digits
-        self.rows = rows
-        self.whiten = Whitened(rows, self.center) if by.startswith("whitened") else None
-
-    def _scores(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self.whiten is not None:
-            return self.whiten(weights)
-        values = np.broadcast_to(self.rows, (len(weights), *self.rows.shape))
-        if self.center:
-            values = values - (weights @ self.rows.T / weights.sum(axis=1, keepdims=True))[:, :, np.newaxis]
-        return values, values
+        self.whiten = Whitened(np.concatenate([models, data]), center=by == "whitened-pearson")
 
     def compare(self, counts: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_models = len(self.models)
         weights = pair_weights(counts)
-        values, white = self._scores(weights)
+        values, white = self.whiten(weights)
         weighed = values * weights[:, np.newaxis]
         lengths = np.einsum("rdp,rdp->rd", weighed, white)
         products = weighed[:, :n_models] @ white[:, n_models:].transpose(0, 2, 1)
-        similarity = _divided(products, lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:])
-        bounds = np.full((2, len(counts), len(self.data)), np.nan)
-        for place in self.places:
+        grams = []
+        for place in self.places:  # a pool is made of RDMs of the same length before whitening
             rows = place + n_models
             scales = np.sqrt(np.einsum("rdp,rdp->rd", weighed[:, rows], values[:, rows]))
             gram = weighed[:, rows] @ white[:, rows].transpose(0, 2, 1)
-            gram = _divided(gram, (scales[:, :, np.newaxis] * scales[:, np.newaxis]) ** 2)
-            bounds[:, :, place] = _pooled_bounds(gram, people[:, place])
-        return similarity, bounds
+            grams.append(_divided(gram, (scales[:, :, np.newaxis] * scales[:, np.newaxis]) ** 2))
+        return _from_products(products, lengths, grams, self.places, people)
+
+
+def _from_products(
+    products: np.ndarray,
+    lengths: np.ndarray,
+    grams: Sequence[np.ndarray],
+    places: Sequence[np.ndarray],
+    people: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities and bounds from inner products (m, n_models, n_data) and squared lengths (m, n_rdms)."""
+    n_models = products.shape[1]
+    similarity = _divided(products, lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:])
+    bounds = np.full((2, *people.shape), np.nan)
+    for place, gram in zip(places, grams):
+        bounds[:, :, place] = _pooled_bounds(gram, people[:, place])
+    return similarity, bounds
 
 
 def _divided(products: np.ndarray, squares: np.ndarray) -> np.ndarray:
@@ -344,3 +396,14 @@ class _Kendall(_Family):
                     own = self.data[place[j]]
                     bounds[0, k, place[j]] = kendall(rest[np.newaxis], own[np.newaxis], weights[k : k + 1])[0, 0, 0]
         return kendall(self.models, self.data, weights), bounds
+
+
+_FAMILIES: dict[str, type[_Family]] = {
+    "spearman": _Ranked,
+    "rho-a": _Ranked,
+    "pearson": _Linear,
+    "cosine": _Linear,
+    "whitened-cosine": _Whitening,
+    "whitened-pearson": _Whitening,
+    "kendall": _Kendall,
+}
