@@ -43,7 +43,7 @@ def bootstrap_comparison(
     counts : ndarray of int, shape (n_resamples, n)
         How often each image was drawn (`bootstrap_counts`); ones to resample subjects only.
     by : str
-        One of `COMPARATORS`. Kendall's tau-a needs n_pairs squared memory and time.
+        One of `COMPARATORS`. Kendall's tau-a is counted anew in each resample, which is slow.
     ceiling : bool
         Compute the noise ceilings as well.
     groups : sequence of str, optional

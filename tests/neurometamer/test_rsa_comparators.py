@@ -18,6 +18,7 @@ from statsmodels.stats.multitest import multipletests
 
 from neurometamer.resampling import bootstrap_counts, pair_weights
 from neurometamer.rsa import cka as cka_module
+from neurometamer.rsa import kendall as kendall_module
 from neurometamer.rsa.cka import centered_gram, gram_cka, linear_cka
 from neurometamer.rsa.comparators import COMPARATORS, comparator
 from neurometamer.rsa.compare import compare_rdms
@@ -157,6 +158,16 @@ def test_tau_a_of_long_vectors_equals_tau_b_without_ties():
     b = a[:1] + rng.random((3, 9000))
     expected = [[kendalltau(one, other).statistic for other in b] for one in a]
     np.testing.assert_allclose(kendall(a, b), expected, atol=1e-12)
+
+
+def test_tau_a_of_resamples_is_that_of_copied_pairs_both_ways(monkeypatch):
+    a, b = vectors(2, 16, 0, 1), vectors(2, 16, 1, 2)
+    weights = pair_weights(bootstrap_counts(16, 20, seed=0))
+    expected = [kendall(*(np.repeat(one, row.astype(int), axis=1) for one in (a, b))) for row in weights]
+    np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
+    monkeypatch.setattr(kendall_module, "MANY_PAIRS", 0)
+    np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
+    assert np.isnan(kendall(a, b, np.zeros((1, 120)))).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 4096, 5000])
