@@ -87,6 +87,8 @@ def whitened_pearson(
 def _compare(
     a: np.ndarray, b: np.ndarray, weights: np.ndarray | None, sigma_k: np.ndarray | None, *, center: bool
 ) -> np.ndarray:
+    if sigma_k is None and weights is None:
+        return _plain(*(_center(one) if center else one for one in (a, b)))
     if sigma_k is None:
         left, right = Whitened(a, center), Whitened(b, center)
         return over_blocks(_cosine, left, right, 3 * (len(a) + len(b)), a.shape[1], weights)
@@ -97,6 +99,30 @@ def _compare(
     x, y = (_whiten_by(_center(one) if center else one, np.asarray(sigma_k, dtype=np.float64)) for one in (a, b))
     lengths = np.sqrt((x**2).sum(axis=1)[:, np.newaxis] * (y**2).sum(axis=1))
     return np.divide(x @ y.T, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+
+
+def _plain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compare by inner products of doubly centered square RDMs, from sums of pairs and of images alone."""
+    n = n_images(a.shape[1])
+    left, right = _sums_of_images(a, n), _sums_of_images(b, n)
+
+    def _inner(pairs: np.ndarray, images: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        return 2 * pairs - 2 / n * images + totals / n**2
+
+    totals = [one.sum(axis=1) for one in (left, right)]
+    products = _inner(a @ b.T, left @ right.T, np.outer(*totals))
+    squares = [
+        _inner(np.einsum("rp,rp->r", x, x), np.einsum("ri,ri->r", sums, sums), total**2).clip(0)
+        for x, sums, total in zip((a, b), (left, right), totals)
+    ]
+    lengths = np.sqrt(np.outer(*squares))
+    return np.divide(products, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+
+
+def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
+    """Sum the dissimilarities of each image with all others: (n_rdms, n)."""
+    first, second = np.triu_indices(n, 1)
+    return np.array([np.bincount(first, row, n) + np.bincount(second, row, n) for row in x]).reshape(len(x), n)
 
 
 def _center(x: np.ndarray) -> np.ndarray:

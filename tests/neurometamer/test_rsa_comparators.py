@@ -25,7 +25,7 @@ from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.controls import category_rdm, control_rdms
 from neurometamer.rsa.kendall import inversions, kendall
 from neurometamer.rsa.partial import partial_spearman
-from neurometamer.rsa.rdm import label_rdms, take_conditions
+from neurometamer.rsa.rdm import label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.whitened import image_counts, n_images, whitened_cosine, whitened_pearson
 from neurometamer.statistics import correct_p, t_interval
 from neurometamer.store import InputError
@@ -241,6 +241,22 @@ def test_controls_are_joined_by_id_and_told():
         compare_rdms(a, b, controls=take_conditions(more, range(6)))
     with pytest.raises(InputError, match="not for by='pearson'"):
         compare_rdms(a, b, controls=more, by="pearson")
+
+
+def test_the_command_takes_a_file_of_controls(tmp_path):
+    from typer.testing import CliRunner
+
+    from neurometamer.cli.app import app
+
+    for name, x in {"a": vectors(1, 6, 0), "b": vectors(1, 6, 1), "c": vectors(1, 6, 2)}.items():
+        write_rdms(named(x, control=[name]), tmp_path / f"{name}.h5")
+    a, b, c, out = (str(tmp_path / one) for one in ("a.h5", "b.h5", "c.h5", "out.csv"))
+    done = CliRunner().invoke(app, ["compare", a, b, "--out", out, "--controls", c, "--resamples", "0"])
+    assert done.exit_code == 0, done.output
+    row = pd.read_csv(out).iloc[0]
+    assert row["method"] == "partial spearman given c; no interval"
+    expected = partial_spearman(vectors(1, 6, 0), vectors(1, 6, 1), controls=vectors(1, 6, 2))[0, 0]
+    assert row["similarity"] == pytest.approx(expected, abs=1e-9)
 
 
 # ---------------------------------------------------------------------------------------------------- control RDMs
