@@ -157,7 +157,7 @@ def _between_parts(part: np.ndarray, weights: np.ndarray | None) -> float:
     for shift in range(1, side):
         inverted = blocks[:-shift] > blocks[shift:]
         if heavy is None:
-            found += np.count_nonzero(inverted)
+            found += int(np.count_nonzero(inverted))
         else:
             found += float(np.einsum("ij,ij,ij->", inverted, heavy[:-shift], heavy[shift:]))
     if length == side:
