@@ -42,4 +42,12 @@ BARS: Mapping[str, Bar] = {
         run=_later("evaluation", "measure_divergence"),
     ),
     "E3": Bar(title="the analysis of variance of Feather et al. (2023)", run=_later("evaluation", "measure_anova")),
+    "R4": Bar(
+        title="stimulus bootstrap with noise ceilings, against rsatoolbox",
+        run=_later("rsa_resampling", "measure_bootstrap"),
+    ),
+    "R5": Bar(
+        title="label permutations with max-T, against rsatoolbox", run=_later("rsa_resampling", "measure_permutation")
+    ),
+    "R7": Bar(title="comparators, against rsatoolbox", run=_later("rsa_resampling", "measure_comparators")),
 }

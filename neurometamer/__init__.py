@@ -8,7 +8,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "activations": ["Activations", "compute_activations", "read_activations"],
-        "rsa.compare": ["compare_rdms", "kind_difference", "kind_similarity", "layer_by_roi", "noise_ceiling"],
+        "rsa.bootstrap": ["bootstrap_comparison", "dual_bootstrap"],
+        "rsa.ceilings": ["noise_ceiling"],
+        "rsa.cka": ["linear_cka"],
+        "rsa.compare": ["compare_rdms", "kind_difference", "kind_similarity", "layer_by_roi"],
+        "rsa.controls": ["control_rdms"],
+        "rsa.partial": ["partial_spearman"],
+        "rsa.permuted": ["permuted_comparison"],
         "encoding": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
         "rsa.rdm": [
@@ -21,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_rdms",
         ],
         "report": ["build_report"],
+        "statistics": ["correct_p", "max_t_p"],
         "store": ["InputError"],
         "study.commands": ["compare_files", "encode_files", "make_patterns", "make_rdms"],
         "study.stimulus_commands": ["make_controls", "make_metamers", "make_null", "make_stimuli", "read_images"],

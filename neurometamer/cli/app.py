@@ -309,9 +309,13 @@ def compare(
     a: Annotated[Path, typer.Argument(help="RDMs, HDF5.")],
     b: Annotated[Path, typer.Argument(help="RDMs, HDF5.")],
     out: Annotated[Path, typer.Option(help="CSV to write.")],
-    by: Annotated[list[str], typer.Option(help="spearman, pearson, kendall (tau-a), rho-a, cosine.")] = ["spearman"],  # noqa: B006
+    by: Annotated[
+        list[str],
+        typer.Option(help="spearman, pearson, kendall (tau-a), rho-a, cosine, whitened-cosine, whitened-pearson."),
+    ] = ["spearman"],  # noqa: B006
     kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
     join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
+    controls: Annotated[Path | None, typer.Option(help="RDMs to regress out of both sides, HDF5.")] = None,
     resamples: Resamples = 1000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Seed = 0,
@@ -322,7 +326,9 @@ def compare(
     """
     from neurometamer.study.commands import compare_files
 
-    compare_files(a, b, out, by=by, kind=kind, join=join, resamples=resamples, confidence=confidence, seed=seed)
+    compare_files(
+        a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, confidence=confidence, seed=seed
+    )
     typer.echo(out)
 
 

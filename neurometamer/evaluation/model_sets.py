@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.statistics import correct_p
 from neurometamer.store import (
     InputError,
     digest,
@@ -391,8 +392,8 @@ def difference_in_means(
     return pd.DataFrame(
         {
             "network": members.columns, "appearances": appearances.astype(int), "difference": observed,
-            "low": low, "high": high, "se": se, "p": p, "p_bonferroni": corrected(p, "bonferroni"),
-            "p_fdr": corrected(p, "fdr"), "n_sets": n, "n_excluded": len(scores) - n,
+            "low": low, "high": high, "se": se, "p": p, "p_bonferroni": correct_p(p, "bonferroni"),
+            "p_fdr": correct_p(p, "fdr"), "n_sets": n, "n_excluded": len(scores) - n,
         }
     )  # fmt: skip
 
@@ -403,42 +404,6 @@ def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarra
     inside, outside = weights @ x, weights @ (1 - x)
     with np.errstate(divide="ignore", invalid="ignore"):
         return weighted @ x / inside - weighted @ (1 - x) / outside
-
-
-def corrected(p: np.ndarray, method: str) -> np.ndarray:
-    """Correct p values for the number of tests; missing ones are no tests.
-
-    Parameters
-    ----------
-    p : ndarray
-        (n,), NaN where there was no test.
-    method : {"bonferroni", "holm", "fdr"}
-        Times the number of tests; step by step, Holm (1979); or Benjamini & Hochberg (1995).
-
-    Returns
-    -------
-    ndarray
-        (n,), at most 1.
-
-    Raises
-    ------
-    InputError
-        For an unknown method.
-    """
-    found = np.full(len(p), np.nan)
-    there = np.flatnonzero(np.isfinite(p))
-    if method == "bonferroni":
-        found[there] = np.minimum(p[there] * len(there), 1)
-    elif method == "holm":
-        order = there[np.argsort(p[there])]
-        found[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
-    elif method == "fdr":
-        order = there[np.argsort(p[there])]
-        steps = p[order] * len(order) / np.arange(1, len(order) + 1)
-        found[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1)
-    else:
-        raise unknown_name("correction", method, ["bonferroni", "holm", "fdr"])
-    return found
 
 
 def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
@@ -497,8 +462,8 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     return pd.DataFrame(
         {
             "term": ["(intercept)", "size", *members.columns], "estimate": estimate, "se": se, "t": t, "p": p,
-            "low": estimate - half, "high": estimate + half, "p_bonferroni": corrected(networks, "bonferroni"),
-            "p_fdr": corrected(networks, "fdr"), "df": df,
+            "low": estimate - half, "high": estimate + half, "p_bonferroni": correct_p(networks, "bonferroni"),
+            "p_fdr": correct_p(networks, "fdr"), "df": df,
         }
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.evaluation.model_sets import JOINT, corrected
+from neurometamer.evaluation.model_sets import JOINT
 from neurometamer.evaluation.pairs import (
     FLAGS,
     STAGE_ORDER,
@@ -37,6 +37,7 @@ from neurometamer.evaluation.pairs import (
 )
 from neurometamer.evaluation.two_by_two import CONTRASTS, NO_TEST, PermutationTest, relabel, sign_flips, spread_interval
 from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.statistics import correct_p
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 CONTEXT = ("stage", "setting", "target", "ways", "rule")
@@ -586,7 +587,7 @@ def _effects(view: _View, design: _Design, unit: str, paired: bool, options: Map
                 "note": _few(test, unit, numbers) if usable else "",
             }
         )  # fmt: skip
-    for row, p in zip(rows, corrected(np.array([one["p"] for one in rows]), "holm"), strict=True):
+    for row, p in zip(rows, correct_p(np.array([one["p"] for one in rows]), "holm"), strict=True):
         row["p_holm"] = p
     return rows
 

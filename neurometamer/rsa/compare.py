@@ -6,30 +6,27 @@ Every table says in its column ``method`` what was compared and what was resampl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
-from neurometamer.rsa.comparators import COMPARATORS, centered_ranks
-from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, select_kind, take_conditions
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
+from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
+from neurometamer.rsa.comparators import COMPARATORS as COMPARATORS
+from neurometamer.rsa.comparators import comparator as _comparator
+from neurometamer.rsa.partial import partial_spearman
+from neurometamer.rsa.rdm import align_rdms, check_rdms, match_ids, place_name, select_kind, take_conditions
+from neurometamer.rsa.resamples import MIN_IMAGES
+from neurometamer.store import InputError, duplicates, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm import RDMs
 
-MIN_IMAGES = 3
-"""A resample with fewer distinct images has at most one distinct pair: left out, as in rsatoolbox."""
-
 
 # ------------------------------------------------------------------------------------------------- resampling
-
-
-def _comparator(by: str) -> Callable[..., np.ndarray]:
-    if by not in COMPARATORS:
-        raise unknown_name("comparison", by, COMPARATORS)
-    return COMPARATORS[by]
 
 
 def _resample(compare: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -82,18 +79,9 @@ def _joined(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     check_rdms(a, "the first RDMs")
     check_rdms(b, "the second RDMs")
     first, second = align_rdms(_canonical(a), b, join=join)
-    _refuse_flat(first)
-    _refuse_flat(second)
+    refuse_flat(first)
+    refuse_flat(second)
     return first, second, first.descriptors.get("left_out", "") if join == "inner" else ""
-
-
-def _refuse_flat(rdms: RDMs) -> None:
-    flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
-    if flat.size:
-        raise InputError(
-            f"all dissimilarities are equal in {name_ids(place_name(rdms, int(i)) for i in flat)}, "
-            "so they correlate with nothing; leave those RDMs out."
-        )
 
 
 # ----------------------------------------------------------------------------------------------------- tables
@@ -106,6 +94,7 @@ def compare_rdms(
     by: str = "spearman",
     kind: str | None = None,
     join: str = "exact",
+    controls: RDMs | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -123,6 +112,9 @@ def compare_rdms(
     join : str
         ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the others named in
         ``method``.
+    controls : rsatoolbox.rdm.RDMs, optional
+        RDMs whose ranks are regressed out of both sides (partial Spearman, see `control_rdms`); they hold all stimuli
+        that are compared, and may hold more.
     n_bootstrap : int
         Resamples of the stimuli, the same for all rows; 0 for no interval.
     seed : int
@@ -139,7 +131,7 @@ def compare_rdms(
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, or an RDM is constant.
+        When ids do not match, a name is unknown, an RDM is constant, or a control follows from others.
     """
     import pandas as pd
 
@@ -147,6 +139,8 @@ def compare_rdms(
     if kind is not None:
         a, b = select_kind(a, kind), select_kind(b, kind)
     a, b, left_out = _joined(a, b, join)
+    if controls is not None:
+        compare, by = _given(controls, a, kind, by)
     counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
     value = compare(a.dissimilarities, b.dissimilarities)
     low, high = percentile_interval(_resample(compare, a.dissimilarities, b.dissimilarities, counts), confidence)
@@ -163,6 +157,25 @@ def compare_rdms(
         for j in range(b.n_rdm)
     ]
     return pd.DataFrame(rows)
+
+
+def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[Callable[..., np.ndarray], str]:
+    """Make the comparator that leaves out what control RDMs explain, and its name."""
+    if by != "spearman":
+        raise InputError(f"controls are regressed out of ranks (by='spearman'), not for by='{by}'.")
+    check_rdms(controls, "the control RDMs")
+    controls = controls if kind is None else select_kind(controls, kind)
+    wanted = {str(one) for one in a.pattern_descriptors["condition"]}
+    ids = [str(one) for one in controls.pattern_descriptors["condition"]]
+    shared = take_conditions(controls, [i for i, one in enumerate(ids) if one in wanted])
+    rows = match_ids(shared.pattern_descriptors["condition"], a.pattern_descriptors["condition"], *_SIDES)
+    vectors = take_conditions(shared, rows).dissimilarities
+    known = controls.rdm_descriptors.get("control")
+    names = [str(known[i]) if known is not None else place_name(controls, i) for i in range(controls.n_rdm)]
+    return partial(partial_spearman, controls=vectors, names=names), f"partial spearman given {', '.join(names)}"
+
+
+_SIDES = ("the control RDMs", "the RDMs compared")
 
 
 def _descriptors(rdms: RDMs, index: int) -> dict[str, Any]:
@@ -329,111 +342,6 @@ def _shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tu
     references = [str(one) for one in rdms.pattern_descriptors["reference_id"]]
     kept = take_conditions(rdms, [i for i, one in enumerate(references) if one in shared])
     return kept, ", ".join(sorted(set.union(*parts) - shared))
-
-
-# ---------------------------------------------------------------------------------------------- noise ceilings
-
-
-POOLS = {
-    "scaled": "RDMs made comparable for the comparator (ranks, z-scores or unit length) before averaging; rsatoolbox",
-    "raw": "dissimilarities averaged as they are",
-}
-"""Name of a way to average subjects' RDMs to what it does."""
-
-
-def subject_ceilings(vectors: np.ndarray, by: str = "spearman", pool: str = "scaled") -> tuple[np.ndarray, np.ndarray]:
-    """Compare each subject's RDM with the pool of the others and with the pool of all.
-
-    Parameters
-    ----------
-    vectors : ndarray, shape (n_subjects, n_pairs)
-        Condensed RDMs of one ROI, at least 2 subjects.
-    by : str
-        One of `COMPARATORS`.
-    pool : str
-        One of `POOLS`.
-
-    Returns
-    -------
-    tuple of ndarray, shape (n_subjects,)
-        Lower (others) and upper (all, the subject itself included) bound of each subject.
-    """
-    compare = _comparator(by)
-    if pool not in POOLS:
-        raise unknown_name("pool", pool, POOLS)
-    scaled = _poolable(vectors, by) if pool == "scaled" else vectors
-    others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
-    low = [compare(rest[np.newaxis], one[np.newaxis])[0, 0] for rest, one in zip(others, vectors)]
-    return np.array(low), compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
-
-
-def _poolable(vectors: np.ndarray, by: str) -> np.ndarray:
-    """Scale RDMs so that their mean is most like all of them (for tau-a nearly so; rsatoolbox does the same)."""
-    if by == "cosine":
-        return vectors / np.sqrt(np.mean(vectors**2, axis=1, keepdims=True))
-    if by == "pearson":
-        return (vectors - vectors.mean(axis=1, keepdims=True)) / vectors.std(axis=1, keepdims=True)
-    return centered_ranks(vectors)(np.ones((1, vectors.shape[1])))[0]
-
-
-def describe_ceiling(by: str, n_subjects: int) -> str:
-    """Name the noise ceiling's convention, or say why there is none.
-
-    Parameters
-    ----------
-    by : str
-        Comparator.
-    n_subjects : int
-        How many subjects have this ROI.
-
-    Returns
-    -------
-    str
-        Text for the column ``ceiling``.
-    """
-    if n_subjects < 2:
-        return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
-    pooled = {"cosine": "unit-length", "pearson": "z-scored"}.get(by, "rank-transformed")
-    return (
-        f"Nili 2014, {by}: each subject's RDM with the mean {pooled} RDM of the other subjects (low) "
-        f"or of all (high), {n_subjects} subjects"
-    )
-
-
-def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> tuple[float, float]:
-    """Bound what any model can reach in one ROI, given how much the subjects differ.
-
-    Parameters
-    ----------
-    rdms : rsatoolbox.rdm.RDMs
-        One RDM a subject, all of one ROI.
-    by : str
-        One of `COMPARATORS`.
-    pool : str
-        One of `POOLS`: how the subjects' RDMs are averaged.
-
-    Returns
-    -------
-    tuple of float
-        Lower bound (each subject with the mean of the others) and upper bound (with the mean of all), averaged over
-        subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN with a single subject.
-
-    Notes
-    -----
-    ``pool="scaled"`` equals ``rsatoolbox.inference.boot_noise_ceiling``. Published ceilings are often of raw means:
-    for the 92 images of Cichy et al. EVC is .242/.392 scaled and .239/.386 raw, IT .453/.542 and .449/.535.
-
-    References
-    ----------
-    Nili et al. (2014), PLoS Comput Biol 10:e1003553.
-    """
-    check_rdms(rdms, "the RDMs of the noise ceiling")
-    _refuse_flat(rdms)
-    _comparator(by)
-    if rdms.n_rdm < 2:
-        return float("nan"), float("nan")
-    low, high = subject_ceilings(rdms.dissimilarities, by, pool)
-    return float(low.mean()), float(high.mean())
 
 
 # ---------------------------------------------------------------------------------------------- layers and ROIs

@@ -231,6 +231,7 @@ def compare_files(
     by: Sequence[str] = ("spearman",),
     kind: str | None = None,
     join: str = "exact",
+    controls: str | Path | None = None,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -249,6 +250,8 @@ def compare_files(
         Only stimuli of this kind, joined by photograph.
     join : {"exact", "inner"}
         Whether both must hold the same ids, or the shared ones are used.
+    controls : path-like, optional
+        HDF5 file of RDMs whose ranks are regressed out of both sides (`control_rdms`).
     resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
     confidence : float
@@ -274,6 +277,7 @@ def compare_files(
     first, second = read_rdms(a), read_rdms(b)
     options: dict[str, Any] = {
         "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
+        "controls": None if controls is None else read_rdms(controls),
     }  # fmt: skip
     names = [name.lower() for name in by]
     table = pd.concat(

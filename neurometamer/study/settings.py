@@ -301,7 +301,9 @@ class Rsa(Section):
 
     measure: Literal["spearman", "pearson"] = "spearman"
     """RDMs are 1 − this correlation over units or voxels."""
-    comparator: Literal["spearman", "pearson", "kendall", "rho-a", "cosine"] = "spearman"
+    comparator: Literal["spearman", "pearson", "kendall", "rho-a", "cosine", "whitened-cosine", "whitened-pearson"] = (
+        "spearman"
+    )
     """Between RDMs."""
     resamples: int = Field(1000, ge=0)
     """Bootstrap resamples of the images."""

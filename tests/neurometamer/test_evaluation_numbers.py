@@ -23,7 +23,6 @@ from neurometamer.evaluation.image_quality import METRICS, image_quality, image_
 from neurometamer.evaluation.model_sets import (
     PUBLISHED,
     check_difference_table,
-    corrected,
     difference_in_means,
     membership,
     membership_regression,
@@ -31,6 +30,7 @@ from neurometamer.evaluation.model_sets import (
 )
 from neurometamer.evaluation.pairs import metamer_set, setting_name
 from neurometamer.resampling import bootstrap_counts
+from neurometamer.statistics import correct_p
 from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, load_photographs
 from stimuli_gen.recipes import PRESETS
@@ -364,8 +364,8 @@ def test_published_table_is_checked_by_what_it_prints():
 
 def test_correction_leaves_missing_tests_out():
     p = np.array([0.01, np.nan, 0.04, 0.03])
-    np.testing.assert_allclose(corrected(p, "bonferroni"), [0.03, np.nan, 0.12, 0.09])
-    np.testing.assert_allclose(corrected(p, "fdr")[[0, 2, 3]], false_discovery_control([0.01, 0.04, 0.03]))
+    np.testing.assert_allclose(correct_p(p, "bonferroni"), [0.03, np.nan, 0.12, 0.09])
+    np.testing.assert_allclose(correct_p(p, "fdr")[[0, 2, 3]], false_discovery_control([0.01, 0.04, 0.03]))
 
 
 def test_settings_have_names():

@@ -10,11 +10,11 @@ import pytest
 from scipy.stats import binom, permutation_test
 
 from neurometamer.evaluation import observer_conditions, observer_matrix, observer_tests
-from neurometamer.evaluation.model_sets import corrected
 from neurometamer.evaluation.pairs import metamer_set
 from neurometamer.evaluation.recognizability import recognition_table
 from neurometamer.evaluation.two_by_two import relabel, sign_flips, spread_interval
 from neurometamer.resampling import bootstrap_counts
+from neurometamer.statistics import correct_p
 from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import at_size, greyscale_view, load_photographs, model_metamers
@@ -250,7 +250,7 @@ def test_tests_of_a_table_are_those_of_its_scores(hits, networks):
             assert row["p"] == relabel(scores.mean(axis=0), cells, kind).p
         for unit in ("images", "generators"):
             part = found[found["unit"] == unit]
-            np.testing.assert_allclose(part["p_holm"], corrected(part["p"].to_numpy(), "holm"))
+            np.testing.assert_allclose(part["p_holm"], correct_p(part["p"].to_numpy(), "holm"))
         assert (tests["n_excluded"] == 12 - tests["n_images"]).all() and (tests["p_holm"] <= 1).all()
 
 
@@ -282,10 +282,10 @@ def test_intervals_and_corrections_are_those_of_statsmodels():
         np.testing.assert_allclose(spread_interval(scores, cells, effect, 0.9), fit.conf_int(0.1)[at])
     assert np.isnan(spread_interval(scores[:4], np.arange(4), "a")).all()
     p = np.array([0.04, np.nan, 0.01, 0.9, 0.02])
-    np.testing.assert_allclose(corrected(p, "holm")[[0, 2, 3, 4]], multipletests(p[[0, 2, 3, 4]], method="holm")[1])
-    assert np.isnan(corrected(p, "holm")[1])
+    np.testing.assert_allclose(correct_p(p, "holm")[[0, 2, 3, 4]], multipletests(p[[0, 2, 3, 4]], method="holm")[1])
+    assert np.isnan(correct_p(p, "holm")[1])
     with pytest.raises(InputError, match="unknown correction 'holmes'; did you mean 'holm'"):
-        corrected(p, "holmes")
+        correct_p(p, "holmes")
 
 
 @pytest.mark.parametrize("unit", ["images", "generators"])

@@ -1,0 +1,295 @@
+"""Bootstrap of model comparisons: over stimuli, over subjects, over both, with noise ceilings from the same draws.
+
+A resample is a whole number for each image, the copies of it, and one for each subject. A pair of images weighs the
+product of its images' counts, and a pair of two copies of one image is dropped. One set of draws serves all models, all
+regions and the noise ceilings. Results equal rsatoolbox's on the same draws.
+
+References
+----------
+Schütt et al. (2023), eLife 12:e82566; Nili et al. (2014), PLoS Comput Biol 10:e1003553.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurometamer.rsa.comparators import comparator
+from neurometamer.rsa.resamples import Resampled, resampled
+from neurometamer.statistics import t_interval
+from neurometamer.store import InputError
+
+
+def bootstrap_comparison(
+    models: np.ndarray,
+    data: np.ndarray,
+    counts: np.ndarray,
+    *,
+    by: str = "spearman",
+    ceiling: bool = True,
+    groups: Sequence[str] | None = None,
+    subject_counts: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Compare models with subjects in every resample of the images, and bound what a model could reach there.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n_models, n_pairs)
+        Condensed RDMs.
+    data : ndarray, shape (n_data, n_pairs)
+        Subjects' condensed RDMs, the images in the same order.
+    counts : ndarray of int, shape (n_resamples, n)
+        How often each image was drawn (`bootstrap_counts`); ones to resample subjects only.
+    by : str
+        One of `COMPARATORS`. Kendall's tau-a is counted anew in each resample, which is slow.
+    ceiling : bool
+        Compute the noise ceilings as well.
+    groups : sequence of str, optional
+        Region of each row of `data`: means and ceilings are taken within regions.
+    subject_counts : ndarray of int, shape (n_resamples, n_data), optional
+        How often each subject was drawn; each once by default.
+
+    Returns
+    -------
+    samples : ndarray, shape (n_resamples, n_models) or (n_resamples, n_groups, n_models)
+        Mean similarity over subjects, copies counted; NaN in resamples of fewer than 3 distinct images, or where a
+        resampled RDM is constant (rsatoolbox: 0). Groups in order of first appearance.
+    ceilings : ndarray, shape (2, n_resamples) or (2, n_resamples, n_groups), or None
+        Lower and upper bound, means over the distinct subjects drawn: each with the pool of the others (lower) and of
+        all (upper), pools made anew in each resample as in `noise_ceiling`. NaN with one subject.
+
+    Raises
+    ------
+    InputError
+        For an unknown comparator, shapes that do not fit, values that are not finite, constant RDMs.
+
+    Examples
+    --------
+    >>> rdms = np.random.default_rng(0).random((3, 10))
+    >>> samples, ceilings = bootstrap_comparison(rdms[:1], rdms, np.array([[1, 1, 1, 1, 1], [2, 0, 1, 1, 1]]))
+    >>> samples.shape, ceilings.shape
+    ((2, 1), (2, 2))
+    """
+    found = subject_samples(models, data, counts, by=by, ceiling=ceiling, groups=groups, subject_counts=subject_counts)
+    places = _places(groups, len(data))
+    samples = np.stack([found.mean(place) for place in places], axis=1)
+    bounds = None if found.bounds is None else np.stack([found.mean_bounds(place) for place in places], axis=2)
+    if groups is None:
+        return samples[:, 0], None if bounds is None else bounds[:, :, 0]
+    return samples, bounds
+
+
+def subject_samples(
+    models: np.ndarray,
+    data: np.ndarray,
+    counts: np.ndarray,
+    *,
+    by: str = "spearman",
+    ceiling: bool = False,
+    groups: Sequence[str] | None = None,
+    subject_counts: np.ndarray | None = None,
+) -> Resampled:
+    """Compare models with each subject in every resample, before the mean over subjects.
+
+    Parameters
+    ----------
+    models, data, counts, by, ceiling, groups, subject_counts
+        As of `bootstrap_comparison`.
+
+    Returns
+    -------
+    Resampled
+        ``similarity`` (n_resamples, n_models, n_data) and ``bounds`` (2, n_resamples, n_data).
+
+    Raises
+    ------
+    InputError
+        As `bootstrap_comparison`.
+    """
+    comparator(by)
+    models, data, counts = _checked(models, data, counts)
+    if subject_counts is not None:
+        subject_counts = np.asarray(subject_counts)
+        if subject_counts.shape != (len(counts), len(data)):
+            raise InputError(
+                f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of {len(data)} subjects "
+                f"need {(len(counts), len(data))}."
+            )
+    return resampled(models, data, counts, by, _places(groups, len(data)) if ceiling else None, subject_counts)
+
+
+def _checked(models: np.ndarray, data: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from neurometamer.rsa.whitened import n_images
+
+    models, data, counts = (np.asarray(one) for one in (models, data, counts))
+    if models.ndim != 2 or data.ndim != 2 or models.shape[1] != data.shape[1]:
+        raise InputError(f"models {models.shape} and data {data.shape} must be condensed RDMs over the same pairs.")
+    n = n_images(data.shape[1])
+    if counts.ndim != 2 or counts.shape[1] != n:
+        raise InputError(f"counts has the shape {counts.shape}; RDMs of {n} images need (n_resamples, {n}).")
+    for vectors, name in ((models, "model"), (data, "data")):
+        if bad := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+            raise InputError(f"dissimilarities are NaN or infinite in {name} RDM(s) {bad}; leave those out.")
+        if flat := np.flatnonzero(np.ptp(vectors, axis=1) == 0).tolist():
+            raise InputError(f"all dissimilarities are equal in {name} RDM(s) {flat}, so they correlate with nothing.")
+    return models.astype(np.float64), data.astype(np.float64), counts
+
+
+def _places(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
+    if groups is None:
+        return [np.arange(n)]
+    if len(groups) != n:
+        raise InputError(f"groups names {len(groups)} RDMs; there are {n}.")
+    labels = np.array([str(one) for one in groups])
+    return [np.flatnonzero(labels == one) for one in dict.fromkeys(labels.tolist())]
+
+
+# ---------------------------------------------------------------------------------------------- images and subjects
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualBootstrap:
+    """What a bootstrap over images and subjects says of each model.
+
+    Attributes
+    ----------
+    similarity : ndarray, shape (n_models,)
+        Mean over subjects, nothing resampled.
+    covariances : ndarray, shape (3, n_models + 2, n_models + 2)
+        Over resamples of both, of subjects only, of images only; of models, lower and upper noise ceiling (without
+        ceilings (3, n_models, n_models)).
+    variance : ndarray, shape (n_models,)
+        Corrected, for new subjects and new images.
+    difference_variance : ndarray, shape (n_models * (n_models - 1) / 2,)
+        Of the difference of two models, pairs in the order of `numpy.triu_indices`.
+    ceiling_variance : ndarray, shape (n_models, 2), or None
+        Of the difference between a model and each bound of the ceiling.
+    low, high : ndarray, shape (n_models,)
+        Interval from t with `dof` degrees of freedom around `similarity`.
+    dof : int
+        Of the smaller factor: min(subjects, images) - 1.
+    n_left_out : int
+        Resamples of fewer than 3 distinct images.
+    """
+
+    similarity: np.ndarray
+    covariances: np.ndarray
+    variance: np.ndarray
+    difference_variance: np.ndarray
+    ceiling_variance: np.ndarray | None
+    low: np.ndarray
+    high: np.ndarray
+    dof: int
+    n_left_out: int
+
+
+def dual_bootstrap(
+    models: np.ndarray,
+    data: np.ndarray,
+    counts: np.ndarray,
+    subject_counts: np.ndarray,
+    *,
+    by: str = "spearman",
+    ceiling: bool = True,
+    confidence: float = 0.95,
+) -> DualBootstrap:
+    """Say how much the comparison would vary with new subjects and new images.
+
+    Resampling both at once counts the measurement noise twice, so that its variance is too large; those of resampling
+    one at a time, on the same draws, correct it.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n_models, n_pairs)
+        Condensed RDMs.
+    data : ndarray, shape (n_subjects, n_pairs)
+        Subjects' condensed RDMs, at least 2.
+    counts : ndarray of int, shape (n_resamples, n)
+        How often each image was drawn.
+    subject_counts : ndarray of int, shape (n_resamples, n_subjects)
+        How often each subject was drawn.
+    by : str
+        One of `COMPARATORS`.
+    ceiling : bool
+        Resample the noise ceiling as well.
+    confidence : float
+        Of the intervals.
+
+    Returns
+    -------
+    DualBootstrap
+        Variances, corrected, and intervals.
+
+    Raises
+    ------
+    InputError
+        With fewer than 2 subjects or 2 usable resamples, and as `bootstrap_comparison`.
+
+    Notes
+    -----
+    Equals ``rsatoolbox.inference.eval_dual_bootstrap`` and ``extract_variances`` on the same draws. Three subjects have
+    two degrees of freedom (t = 4.3): such an interval is honest and wide.
+    """
+    models, data, counts = _checked(models, data, counts)
+    n_subjects, n = len(data), counts.shape[1]
+    if n_subjects < 2:
+        raise InputError("a bootstrap over subjects needs at least 2 subjects; resample the images instead.")
+    every = np.ones_like(counts)
+    draws = ((counts, subject_counts), (every, subject_counts), (counts, None))
+    samples = [_with_ceiling(models, data, images, people, by, ceiling) for images, people in draws]
+    usable = np.all([np.isfinite(one).all(axis=1) for one in samples], axis=0)
+    if usable.sum() < 2:
+        raise InputError(f"{int(usable.sum())} of {len(counts)} resamples have at least 3 images; use more resamples.")
+    covariances = np.stack([np.atleast_2d(np.cov(one[usable].T)) for one in samples])
+    m, dof = len(models), min(n_subjects, n) - 1
+    similarity = comparator(by)(models, data).mean(axis=1)
+    variance = corrected_variance(np.einsum("imm->im", covariances[:, :m, :m]), n_subjects, n)
+    low, high = t_interval(similarity, variance, dof, confidence)
+    first, second = np.triu_indices(m, 1)
+    differences = _difference(covariances, first, second)
+    bounds = [_difference(covariances, np.arange(m), np.full(m, m + k)) for k in range(2)] if ceiling else []
+    return DualBootstrap(
+        similarity=similarity, covariances=covariances, variance=variance,
+        difference_variance=corrected_variance(differences, n_subjects, n),
+        ceiling_variance=corrected_variance(np.stack(bounds, axis=2), n_subjects, n) if ceiling else None,
+        low=low, high=high, dof=dof, n_left_out=int((~usable).sum()),
+    )  # fmt: skip
+
+
+def _with_ceiling(
+    models: np.ndarray, data: np.ndarray, counts: np.ndarray, people: np.ndarray | None, by: str, ceiling: bool
+) -> np.ndarray:
+    samples, bounds = bootstrap_comparison(models, data, counts, by=by, ceiling=ceiling, subject_counts=people)
+    return samples if bounds is None else np.concatenate([samples, bounds.T], axis=1)
+
+
+def _difference(covariances: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    variances = np.einsum("iqq->iq", covariances)
+    return variances[:, first] - 2 * covariances[:, first, second] + variances[:, second]
+
+
+def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) -> np.ndarray:
+    """Combine the variances of three bootstraps to that of new subjects and new images.
+
+    Parameters
+    ----------
+    variances : ndarray, shape (3, ...)
+        Of resampling both, subjects only, images only.
+    n_subjects, n_images : int
+        At least 2.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        At least that of either factor alone (times n / (n - 1)), at most that of both resampled.
+
+    References
+    ----------
+    Schütt et al. (2023), eLife 12:e82566, equation for the corrected 2-factor bootstrap in small samples.
+    """
+    both, subjects, images = variances
+    people, pictures = n_subjects / (n_subjects - 1), n_images / (n_images - 1)
+    found = people * subjects + pictures * images - people * pictures * (both - subjects - images)
+    return np.minimum(np.maximum(np.maximum(found, people * subjects), pictures * images), both)

@@ -1,0 +1,159 @@
+"""Noise ceilings: what any model could reach, given how much subjects differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.rsa.comparators import comparator
+from neurometamer.rsa.rdm import check_rdms, place_name
+from neurometamer.rsa.weighted import centered_ranks
+from neurometamer.store import InputError, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+POOLS = {
+    "scaled": "RDMs made comparable for the comparator (ranks, z-scores or unit length) before averaging; rsatoolbox",
+    "raw": "dissimilarities averaged as they are",
+}
+"""Name of a way to average subjects' RDMs to what it does."""
+
+SCALES = {
+    "cosine": "unit-length",
+    "whitened-cosine": "unit-length",
+    "pearson": "z-scored",
+    "whitened-pearson": "z-scored",
+}
+"""Comparator to how RDMs are scaled before they are averaged; the others average ranks."""
+
+
+def subject_ceilings(vectors: np.ndarray, by: str = "spearman", pool: str = "scaled") -> tuple[np.ndarray, np.ndarray]:
+    """Compare each subject's RDM with the pool of the others and with the pool of all.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n_subjects, n_pairs)
+        Condensed RDMs of one ROI, at least 2 subjects.
+    by : str
+        One of `COMPARATORS`.
+    pool : str
+        One of `POOLS`.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_subjects,)
+        Lower (others) and upper (all, the subject itself included) bound of each subject.
+    """
+    compare = comparator(by)
+    if pool not in POOLS:
+        raise unknown_name("pool", pool, POOLS)
+    scaled = poolable(vectors, by) if pool == "scaled" else vectors
+    others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
+    low = [compare(rest[np.newaxis], one[np.newaxis])[0, 0] for rest, one in zip(others, vectors)]
+    return np.array(low), compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
+
+
+def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
+    """Scale RDMs so that their mean is most like all of them (for tau-a nearly so; rsatoolbox does the same).
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n_subjects, n_pairs)
+        Condensed RDMs.
+    by : str
+        One of `COMPARATORS`.
+
+    Returns
+    -------
+    ndarray, shape (n_subjects, n_pairs)
+        Of unit length, z-scored or centered ranks (`SCALES`).
+    """
+    scale = SCALES.get(by)
+    if scale == "unit-length":
+        return vectors / np.sqrt(np.mean(vectors**2, axis=1, keepdims=True))
+    if scale == "z-scored":
+        return (vectors - vectors.mean(axis=1, keepdims=True)) / vectors.std(axis=1, keepdims=True)
+    return centered_ranks(vectors)(np.ones((1, vectors.shape[1])))[0]
+
+
+def describe_ceiling(by: str, n_subjects: int) -> str:
+    """Name the noise ceiling's convention, or say why there is none.
+
+    Parameters
+    ----------
+    by : str
+        Comparator.
+    n_subjects : int
+        How many subjects have this ROI.
+
+    Returns
+    -------
+    str
+        Text for the column ``ceiling``.
+    """
+    if n_subjects < 2:
+        return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
+    pooled = SCALES.get(by, "rank-transformed")
+    return (
+        f"Nili 2014, {by}: each subject's RDM with the mean {pooled} RDM of the other subjects (low) "
+        f"or of all (high), {n_subjects} subjects"
+    )
+
+
+def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> tuple[float, float]:
+    """Bound what any model can reach in one ROI, given how much the subjects differ.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        One RDM a subject, all of one ROI.
+    by : str
+        One of `COMPARATORS`.
+    pool : str
+        One of `POOLS`: how the subjects' RDMs are averaged.
+
+    Returns
+    -------
+    tuple of float
+        Lower bound (each subject with the mean of the others) and upper bound (with the mean of all), averaged over
+        subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN with a single subject.
+
+    Notes
+    -----
+    ``pool="scaled"`` equals ``rsatoolbox.inference.boot_noise_ceiling``. Published ceilings are often of raw means:
+    for the 92 images of Cichy et al. EVC is .242/.392 scaled and .239/.386 raw, IT .453/.542 and .449/.535.
+
+    References
+    ----------
+    Nili et al. (2014), PLoS Comput Biol 10:e1003553.
+    """
+    check_rdms(rdms, "the RDMs of the noise ceiling")
+    refuse_flat(rdms)
+    comparator(by)
+    if rdms.n_rdm < 2:
+        return float("nan"), float("nan")
+    low, high = subject_ceilings(rdms.dissimilarities, by, pool)
+    return float(low.mean()), float(high.mean())
+
+
+def refuse_flat(rdms: RDMs) -> None:
+    """Refuse constant RDMs.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        Any.
+
+    Raises
+    ------
+    InputError
+        Naming those whose dissimilarities are all equal.
+    """
+    flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
+    if flat.size:
+        raise InputError(
+            f"all dissimilarities are equal in {name_ids(place_name(rdms, int(i)) for i in flat)}, "
+            "so they correlate with nothing; leave those RDMs out."
+        )

@@ -1,0 +1,160 @@
+"""Linear centered kernel alignment (CKA) of responses: a companion of RDM measures that needs no distances.
+
+Biased CKA is the whitened cosine of squared Euclidean RDMs. It grows with the number of units when there are few
+images; the debiased one does not.
+
+References
+----------
+Kornblith et al. (2019), ICML, Similarity of neural network representations revisited. Song et al. (2012), J Mach Learn
+Res 13:1393-1434 (the unbiased estimate of HSIC). Murphy et al. (2024), arXiv:2405.01012 (debiased CKA of few images).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from neurometamer.rsa.rdm import match_ids
+from neurometamer.store import InputError, name_ids
+
+CHUNK = 4096
+"""Units turned to float64 at a time."""
+
+MIN_IMAGES = 4
+"""The debiased estimate divides by n - 3."""
+
+
+def linear_cka(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    debiased: bool = False,
+    x_ids: Sequence[str] | None = None,
+    y_ids: Sequence[str] | None = None,
+) -> float:
+    """Compare two sets of responses to the same images by linear CKA.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, n_units)
+        Responses, one row an image; a memory map is read a chunk of units at a time.
+    y : ndarray, shape (n, n_other_units)
+        Responses to the same images.
+    debiased : bool
+        Use the unbiased estimate of HSIC (Song et al. 2012) in numerator and denominator, as Murphy et al. (2024); by
+        default the biased one of Kornblith et al. (2019).
+    x_ids, y_ids : sequence of str, optional
+        Ids of the images; with both, `y` is put in the order of `x`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; debiased also a little below 0, and NaN where an estimated norm is not positive.
+
+    Raises
+    ------
+    InputError
+        When ids or numbers of images do not match, there are fewer than 4 images, values are not finite, or all images
+        have the same responses.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).random((10, 5))
+    >>> round(linear_cka(x, 3 * x + 1), 6)
+    1.0
+    """
+    x_gram, y_gram = centered_gram(x, ids=x_ids), centered_gram(y, ids=y_ids)
+    if x_ids is not None and y_ids is not None:
+        rows = match_ids(y_ids, x_ids, "the second responses", "the first responses")
+        y_gram = y_gram[np.ix_(rows, rows)]
+    return gram_cka(x_gram, y_gram, debiased=debiased)
+
+
+def centered_gram(values: np.ndarray, *, ids: Sequence[str] | None = None) -> np.ndarray:
+    """Multiply all images' responses with each other after each unit's mean is taken off.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, n_units)
+        Responses of any number type.
+    ids : sequence of str, optional
+        Ids of the images, for messages.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        Float64. Units come in chunks, each summed in float64, so that `values` is never copied whole.
+
+    Raises
+    ------
+    InputError
+        When `values` has not two axes, or holds NaN or infinite values (the images are named).
+    """
+    if values.ndim != 2 or not values.shape[1]:
+        raise InputError(f"responses have the shape {values.shape}; CKA needs (n_images, n_units).")
+    if ids is not None and len(ids) != len(values):
+        raise InputError(f"{len(ids)} ids were given for {len(values)} images.")
+    total = np.zeros((len(values), len(values)))
+    for start in range(0, values.shape[1], CHUNK):
+        part = np.asarray(values[:, start : start + CHUNK], dtype=np.float64)
+        part = part - part.mean(axis=0)
+        total += part @ part.T
+    if not np.isfinite(total).all():
+        bad = [k for k in range(len(values)) if not np.isfinite(np.asarray(values[k], dtype=np.float64)).all()]
+        raise InputError(
+            f"responses are NaN or infinite for {name_ids(str(k if ids is None else ids[k]) for k in bad)}."
+        )
+    return total
+
+
+def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
+    """Compare two Gram matrices of the same images by linear CKA.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (n, n)
+        Inner products of the images' responses, centered or not.
+    debiased : bool
+        As of `linear_cka`.
+
+    Returns
+    -------
+    float
+        As of `linear_cka`.
+
+    Raises
+    ------
+    InputError
+        When shapes differ, there are fewer than 4 images, or all images have the same responses.
+    """
+    if x.shape != y.shape:
+        raise InputError(f"{len(x)} images on one side and {len(y)} on the other; give ids, or the same images.")
+    if len(x) < MIN_IMAGES:
+        raise InputError(f"CKA needs at least {MIN_IMAGES} images; there are {len(x)}.")
+    left, right = (_centered(_centered(one).T) for one in (x, y))
+    for one, name in ((left, "first"), (right, "second")):
+        if not np.trace(one) > 0:
+            raise InputError(f"all images have the same responses on the {name} side; CKA is undefined.")
+    inner = _unbiased if debiased else _biased
+    squares = inner(left, left) * inner(right, right)
+    if debiased and not (inner(left, left) > 0 and inner(right, right) > 0):
+        return float("nan")
+    return float(inner(left, right) / np.sqrt(squares))
+
+
+def _centered(gram: np.ndarray) -> np.ndarray:
+    return gram - gram.mean(axis=0)
+
+
+def _biased(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.einsum("ij,ij->", x, y))
+
+
+def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
+    """HSIC_1 of Song et al. (2012), equation 5."""
+    n = len(x)
+    x, y = x - np.diag(np.diag(x)), y - np.diag(np.diag(y))
+    rows = x.sum(axis=1), y.sum(axis=1)
+    sums = np.einsum("ij,ij->", x, y) + rows[0].sum() * rows[1].sum() / ((n - 1) * (n - 2))
+    return float((sums - 2 * (rows[0] @ rows[1]) / (n - 2)) / (n * (n - 3)))

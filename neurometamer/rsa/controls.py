@@ -1,0 +1,117 @@
+"""Control RDMs: what images share below objects, and the categories that people gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.rsa.rdm import compute_rdm, label_rdms
+from neurometamer.store import InputError, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+    from stimuli_gen.stimuli import StimulusSet
+
+CONTROLS: Mapping[str, str] = {
+    "pixels": "1 - Pearson of gray pixels, averaged over a grid of 16 × 16",
+    "luminance": "difference of mean luma",
+    "gabor": "1 - Pearson of Gabor energy over wavelength, orientation and place",
+    "category": "0 within a category, 1 between two",
+}
+"""Control to what its dissimilarities are."""
+
+
+def control_rdms(
+    stimuli: StimulusSet, controls: Sequence[str] = ("pixels", "luminance", "gabor"), *, column: str = "category"
+) -> RDMs:
+    """Make control RDMs of images.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        Images with their table.
+    controls : sequence of str
+        Some of `CONTROLS`.
+    column : str
+        Column of the table that holds the categories.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        One a control: ``rdm_descriptors["control"]``; stimulus ids in ``pattern_descriptors["condition"]``, beside
+        reference_id and kind.
+
+    Raises
+    ------
+    InputError
+        For an unknown control, an image of one gray (its correlation is undefined; named), a missing category.
+    """
+    if unknown := [one for one in controls if one not in CONTROLS]:
+        raise unknown_name("control", unknown[0], CONTROLS)
+    table = stimuli.table
+    vectors = []
+    for one in controls:
+        if one == "category":
+            vectors.append(category_rdm(_labels(stimuli, column)))
+        else:
+            vectors.append(_of_images(stimuli, one))
+    return label_rdms(
+        np.array(vectors),
+        conditions=list(table["id"]),
+        places={"control": list(controls)},
+        patterns={name: list(table[name]) for name in ("reference_id", "kind")},
+        measure="; ".join(f"{one}: {CONTROLS[one]}" for one in controls),
+        provenance={"controls": list(controls)},
+    )
+
+
+def category_rdm(labels: Sequence[str]) -> np.ndarray:
+    """Set images of the same category at 0 and of different ones at 1.
+
+    Parameters
+    ----------
+    labels : sequence of str, length n
+        Category of each image.
+
+    Returns
+    -------
+    ndarray, shape (n * (n - 1) / 2,)
+        Condensed dissimilarities, float64.
+
+    Examples
+    --------
+    >>> category_rdm(["cat", "dog", "cat"]).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    codes = np.unique(np.array([str(one) for one in labels]), return_inverse=True)[1]
+    first, second = np.triu_indices(len(codes), 1)
+    return (codes[first] != codes[second]).astype(np.float64)
+
+
+def _labels(stimuli: StimulusSet, column: str) -> list[str]:
+    if column not in stimuli.table:
+        raise InputError(f"the stimulus table has no column '{column}'; it has {', '.join(stimuli.table.columns)}.")
+    labels = stimuli.table[column].fillna("").astype(str)
+    if lacking := stimuli.table["id"][labels == ""].tolist():
+        raise InputError(f"no category in column '{column}' for {name_ids(lacking)}; fill it in, or leave it out.")
+    return labels.tolist()
+
+
+def _of_images(stimuli: StimulusSet, control: str) -> np.ndarray:
+    """Measure the images in blocks, which may lie on disk."""
+    from stimuli_gen.lowlevel import gabor_energy, luminance, pixel_features
+
+    measures: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+        "pixels": lambda x: pixel_features(x, size=min(16, *x.shape[2:])),
+        "luminance": luminance,
+        "gabor": gabor_energy,
+    }
+    parts = [stimuli.images[slice(start, start + 32)] for start in range(0, len(stimuli), 32)]
+    values = np.concatenate([measures[control](np.asarray(part)) for part in parts])
+    if control == "luminance":
+        first, second = np.triu_indices(len(values), 1)
+        return np.abs(values[first, 0] - values[second, 0])
+    return compute_rdm(values, "pearson", ids=stimuli.ids, place=f"control '{control}'")

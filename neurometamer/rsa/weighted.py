@@ -1,0 +1,156 @@
+"""Condensed RDMs whose pairs come in several copies: ranks, centering and products of resamples, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Scores = Callable[[np.ndarray], Any]
+"""Weights (m, n_pairs) to scores (m, n_rdms, n_pairs), or to several of them."""
+
+BLOCK = 2**22
+"""Numbers held at a time for resamples: 32 MiB of float64."""
+
+
+def over_blocks(
+    combine: Callable[..., np.ndarray], a: Scores, b: Scores, n_rdms: int, n_pairs: int, weights: np.ndarray | None
+) -> np.ndarray:
+    """Apply a comparator to blocks of resamples small enough for memory.
+
+    Parameters
+    ----------
+    combine : callable
+        ``(scores of a, scores of b, weights)`` to (m, n_a, n_b).
+    a, b : callable
+        Scores of the two sides, from weights.
+    n_rdms : int
+        How many RDMs both sides have together.
+    n_pairs : int
+        Length of a condensed RDM.
+    weights : ndarray, shape (n_resamples, n_pairs), or None
+        Copies of each pair; None is one copy of each.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        Without or with weights.
+    """
+    if weights is None:
+        ones = np.ones((1, n_pairs))
+        return combine(a(ones), b(ones), ones)[0]
+    step = max(1, BLOCK // (n_rdms * n_pairs))
+    parts = [weights[start : start + step] for start in range(0, len(weights), step)]
+    return np.concatenate([combine(a(part), b(part), part) for part in parts])
+
+
+def weighted_cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Take the cosine between scores, each pair counted as often as it comes.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (m, n_a or n_b, n_pairs)
+        Scores.
+    weights : ndarray, shape (m, n_pairs)
+        Copies of each pair.
+
+    Returns
+    -------
+    ndarray, shape (m, n_a, n_b)
+        In [-1, 1]; NaN where one side is zero throughout.
+    """
+    copies = weights[:, np.newaxis]
+    products = (a * copies) @ b.transpose(0, 2, 1)
+    lengths = np.sqrt((a**2 * copies).sum(axis=2)[:, :, np.newaxis] * (b**2 * copies).sum(axis=2)[:, np.newaxis])
+    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
+
+
+def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Multiply centered ranks, as a share of what equal ranks without ties would give (rho-a).
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (m, n_a or n_b, n_pairs)
+        Centered ranks.
+    weights : ndarray, shape (m, n_pairs)
+        Copies of each pair.
+
+    Returns
+    -------
+    ndarray, shape (m, n_a, n_b)
+        In [-1, 1]; NaN where there are fewer than two pairs.
+    """
+    total = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
+    products = (a * weights[:, np.newaxis]) @ b.transpose(0, 2, 1)
+    return np.divide(12 * products, total**3 - total, out=np.full(products.shape, np.nan), where=total > 1)
+
+
+def raw(x: np.ndarray) -> Scores:
+    """Take dissimilarities as they are.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    callable
+        Weights (m, n_pairs) to the same dissimilarities for each resample.
+    """
+    return lambda weights: np.broadcast_to(x, (len(weights), *x.shape))
+
+
+def centered(x: np.ndarray) -> Scores:
+    """Take each resample's mean off the dissimilarities.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    callable
+        Weights (m, n_pairs) to centered dissimilarities (m, n_rdms, n_pairs).
+    """
+
+    def _scores(weights: np.ndarray) -> np.ndarray:
+        total = np.maximum(weights.sum(axis=1, keepdims=True), 1)
+        return x - (weights @ x.T / total)[:, :, np.newaxis]
+
+    return _scores
+
+
+def centered_ranks(x: np.ndarray) -> Scores:
+    """Rank pairs that come in several copies: sort once, then each resample only counts the copies below.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    callable
+        Weights (m, n_pairs) to average ranks minus their mean (m, n_rdms, n_pairs).
+    """
+    orders, sorting = [np.argsort(row) for row in x], []
+    for row, order in zip(x, orders):
+        ordered = row[order]
+        groups = np.empty(row.size, dtype=np.intp)  # 0 for the smallest value, 1 for the next
+        groups[order] = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])
+        sorting.append(groups)
+
+    def _scores(weights: np.ndarray) -> np.ndarray:
+        out = np.empty((len(weights), *x.shape))
+        middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
+        for k, (groups, order) in enumerate(zip(sorting, orders)):
+            starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+            copies = np.add.reduceat(weights[:, order], starts, axis=1)
+            ranks = np.cumsum(copies, axis=1) - (copies - 1) / 2 - middle
+            out[:, k] = ranks[:, groups]
+        return out
+
+    return _scores

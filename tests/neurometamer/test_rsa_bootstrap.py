@@ -1,0 +1,327 @@
+"""Bootstrap, noise ceilings and permutation against rsatoolbox on the same draws."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+import rsatoolbox
+from hypothesis import given
+from hypothesis import strategies as st
+from rsatoolbox.inference import boot_noise_ceiling, eval_bootstrap_pattern, eval_bootstrap_rdm, eval_dual_bootstrap
+from rsatoolbox.inference import evaluate as their_evaluation
+from rsatoolbox.model import ModelFixed
+from rsatoolbox.rdm import RDMs
+
+from neurometamer.resampling import bootstrap_counts, pair_weights
+from neurometamer.rsa import weighted
+from neurometamer.rsa.bootstrap import bootstrap_comparison, corrected_variance, dual_bootstrap, subject_samples
+from neurometamer.rsa.ceilings import subject_ceilings
+from neurometamer.rsa.comparators import COMPARATORS
+from neurometamer.rsa.permuted import permuted_comparison
+from neurometamer.rsa.resamples import doubled_ranks
+from neurometamer.statistics import max_t_p
+from neurometamer.store import InputError
+
+RSATOOLBOX = {
+    "spearman": "spearman", "pearson": "corr", "kendall": "tau-a", "rho-a": "rho-a", "cosine": "cosine",
+    "whitened-cosine": "cosine_cov", "whitened-pearson": "corr_cov",
+}  # fmt: skip
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Noise ceiling for tau based on averaged ranks:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*:tqdm.TqdmWarning"),
+]
+
+
+def rdms(n_models: int, n_subjects: int, n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Subjects share a part with the first model."""
+    rng = np.random.default_rng(seed)
+    models = rng.random((n_models, n * (n - 1) // 2))
+    data = rng.random((n_subjects, models.shape[1])) + models[0]
+    return (np.round(models, 1), np.round(data, 1)) if ties else (models, data)
+
+
+def fixed(models: np.ndarray) -> list[ModelFixed]:
+    return [ModelFixed(str(i), one) for i, one in enumerate(models)]
+
+
+def recorded(monkeypatch, name: str, run, *seeded: int):
+    """Run theirs, which draws from numpy's global generator, and give its result and draws."""
+    draws = []
+    theirs = getattr(their_evaluation, name)
+
+    def _spy(*args, **options):
+        found = theirs(*args, **options)
+        draws.append(found[1:])
+        return found
+
+    monkeypatch.setattr(their_evaluation, name, _spy)
+    np.random.seed(*seeded)  # noqa: NPY002 - theirs has no other
+    return run(), draws
+
+
+def counted(draws: list[np.ndarray], n: int) -> np.ndarray:
+    return np.array([np.bincount(one, minlength=n) for one in draws])
+
+
+# ------------------------------------------------------------------------------------------------- same draws as theirs
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("by", COMPARATORS)
+def test_stimulus_bootstrap_with_ceiling_equals_rsatoolbox(by, ties, monkeypatch):
+    models, data = rdms(3, 4, 9, 0, ties)
+    method = RSATOOLBOX[by]
+    theirs, draws = recorded(
+        monkeypatch,
+        "bootstrap_sample_pattern",
+        lambda: eval_bootstrap_pattern(fixed(models), RDMs(data), method=method, N=40),
+        5,
+    )
+    samples, ceilings = bootstrap_comparison(models, data, counted([one[0] for one in draws], 9), by=by)
+    np.testing.assert_allclose(samples, theirs.evaluations.reshape(40, 3), atol=1e-12)
+    np.testing.assert_allclose(ceilings, theirs.noise_ceiling, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["spearman", "pearson", "whitened-cosine", "kendall"])
+def test_subject_bootstrap_with_ceiling_equals_rsatoolbox(by, monkeypatch):
+    models, data = rdms(2, 3, 6, 1)
+    theirs, draws = recorded(
+        monkeypatch,
+        "bootstrap_sample_rdm",
+        lambda: eval_bootstrap_rdm(fixed(models), RDMs(data), method=RSATOOLBOX[by], N=25),
+        6,
+    )
+    people = counted([one[0] for one in draws], 3)
+    assert (people == 3).any()  # one subject three times: its pool is itself
+    every = np.ones((25, 6), dtype=int)
+    samples, ceilings = bootstrap_comparison(models, data, every, by=by, subject_counts=people)
+    np.testing.assert_allclose(samples, theirs.evaluations.reshape(25, 2), atol=1e-12)
+    np.testing.assert_allclose(ceilings, theirs.noise_ceiling, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["spearman", "rho-a", "pearson", "cosine", "whitened-cosine"])
+def test_dual_bootstrap_equals_rsatoolbox(by, monkeypatch):
+    models, data = rdms(3, 4, 9, 2)
+    theirs, draws = recorded(
+        monkeypatch,
+        "bootstrap_sample",
+        lambda: eval_dual_bootstrap(fixed(models), RDMs(data), method=RSATOOLBOX[by], N=40),
+        7,
+    )
+    people, images = counted([one[0] for one in draws], 4), counted([one[1] for one in draws], 9)
+    ours = dual_bootstrap(models, data, images, people, by=by)
+    np.testing.assert_allclose(ours.covariances, theirs.variances, atol=1e-12)
+    np.testing.assert_allclose(ours.variance, theirs.model_var, atol=1e-12)
+    np.testing.assert_allclose(ours.difference_variance, theirs.diff_var, atol=1e-12)
+    np.testing.assert_allclose(ours.ceiling_variance, theirs.noise_ceil_var, atol=1e-12)
+    assert ours.dof == theirs.dof == 3
+    half = 3.182446305 * np.sqrt(ours.variance)  # t, 3 degrees of freedom
+    np.testing.assert_allclose(ours.high - ours.similarity, half, atol=1e-8)
+    np.testing.assert_allclose(ours.similarity - ours.low, half, atol=1e-8)
+    without = dual_bootstrap(models, data, images, people, by=by, ceiling=False)
+    np.testing.assert_allclose(without.variance, ours.variance, atol=1e-14)
+    assert without.ceiling_variance is None
+
+
+# ------------------------------------------------------------------------------------------------------ own consistency
+
+
+@pytest.mark.parametrize("by", COMPARATORS)
+def test_nothing_resampled_gives_the_plain_values_and_ceilings(by):
+    models, data = rdms(2, 3, 6, 3, ties=True)
+    every = np.ones((2, 6), dtype=int)
+    samples, ceilings = bootstrap_comparison(models, data, every, by=by)
+    np.testing.assert_allclose(samples[0], COMPARATORS[by](models, data).mean(axis=1), atol=1e-12)
+    expected = [one.mean() for one in subject_ceilings(data, by)]
+    np.testing.assert_allclose(ceilings[:, 1], expected, atol=1e-12)
+    np.testing.assert_allclose(expected, boot_noise_ceiling(RDMs(data), method=RSATOOLBOX[by]), atol=1e-12)
+
+
+@pytest.mark.parametrize("by", COMPARATORS)
+def test_samples_are_those_of_weights_and_do_not_depend_on_blocks(by, monkeypatch):
+    models, data = rdms(2, 3, 7, 4, ties=True)
+    counts = bootstrap_counts(7, 30, seed=1)
+    found = subject_samples(models, data, counts, by=by)
+    few = (counts > 0).sum(axis=1) < 3
+    expected = COMPARATORS[by](models, data, pair_weights(counts))
+    np.testing.assert_allclose(found.similarity[~few], expected[~few], atol=1e-12)
+    assert np.isnan(found.similarity[few]).all()
+    whole = bootstrap_comparison(models, data, counts, by=by)
+    monkeypatch.setattr(weighted, "BLOCK", 700)
+    for one, other in zip(whole, bootstrap_comparison(models, data, counts, by=by)):
+        np.testing.assert_allclose(one, other, atol=1e-14)
+
+
+@given(st.permutations(range(6)), st.sampled_from(sorted(COMPARATORS)))
+def test_the_order_of_stimuli_moves_with_the_draws(order, by):
+    models, data = rdms(2, 3, 6, 5)
+    counts = bootstrap_counts(6, 5, seed=2)
+    first, second = np.triu_indices(6, 1)
+    moved = [np.array(RDMs(one).get_matrices())[:, order][:, :, order][:, first, second] for one in (models, data)]
+    one, other = (
+        bootstrap_comparison(models, data, counts, by=by),
+        bootstrap_comparison(*moved, counts[:, order], by=by),
+    )
+    np.testing.assert_allclose(one[0], other[0], atol=1e-12)
+    np.testing.assert_allclose(one[1], other[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["spearman", "pearson", "kendall"])
+def test_regions_share_draws_and_have_their_own_ceilings(by):
+    models, data = rdms(2, 5, 6, 6)
+    counts, people = bootstrap_counts(6, 8, seed=3), bootstrap_counts(5, 8, seed=4)
+    regions = ["V1", "LO", "V1", "LO", "V1"]
+    for draws in (None, people):
+        samples, ceilings = bootstrap_comparison(models, data, counts, by=by, groups=regions, subject_counts=draws)
+        for k, one in enumerate(("V1", "LO")):
+            rows = [i for i, region in enumerate(regions) if region == one]
+            part = None if draws is None else draws[:, rows]
+            alone = bootstrap_comparison(models, data[rows], counts, by=by, subject_counts=part)
+            np.testing.assert_allclose(samples[:, k], alone[0], atol=1e-12)
+            np.testing.assert_allclose(ceilings[:, :, k], alone[1], atol=1e-12)
+
+
+def test_one_subject_has_no_ceiling_and_few_images_no_value():
+    models, data = rdms(2, 1, 5, 7)
+    counts = np.array([[1, 1, 1, 1, 1], [4, 1, 0, 0, 0]])
+    samples, ceilings = bootstrap_comparison(models, data, counts)
+    assert np.isfinite(samples[0]).all() and np.isnan(samples[1]).all()
+    assert np.isnan(ceilings).all()
+    assert bootstrap_comparison(models, data, counts, ceiling=False)[1] is None
+    assert bootstrap_comparison(models, data, counts[:0])[0].shape == (0, 2)
+
+
+def test_a_resample_in_which_an_rdm_is_constant_has_no_value():
+    models, data = rdms(1, 3, 5, 8)
+    models[0] = [0, 0, 1, 1, 0, 1, 1, 1, 1, 1]
+    for by in ("spearman", "pearson"):
+        samples, _ = bootstrap_comparison(models, data, np.array([[2, 2, 1, 0, 0], [1, 1, 1, 1, 1]]), by=by)
+        assert np.isnan(samples[0, 0]) and np.isfinite(samples[1, 0])
+
+
+def test_bad_requests_of_the_bootstrap_are_answered():
+    models, data = rdms(2, 3, 5, 9)
+    counts = bootstrap_counts(5, 4, seed=0)
+    flat = data.copy()
+    flat[1] = 0.5
+    with pytest.raises(InputError, match=r"equal in data RDM\(s\) \[1\]"):
+        bootstrap_comparison(models, flat, counts)
+    flat[2, 0] = np.nan
+    with pytest.raises(InputError, match=r"NaN or infinite in data RDM\(s\) \[2\]"):
+        bootstrap_comparison(models, flat, counts)
+    with pytest.raises(InputError, match="over the same pairs"):
+        bootstrap_comparison(models[:, :6], data, counts)
+    with pytest.raises(InputError, match=r"need \(n_resamples, 5\)"):
+        bootstrap_comparison(models, data, counts[:, :4])
+    with pytest.raises(InputError, match="unknown comparison"):
+        bootstrap_comparison(models, data, counts, by="pearsn")
+    with pytest.raises(InputError, match="groups names 2 RDMs; there are 3"):
+        bootstrap_comparison(models, data, counts, groups=["V1", "V1"])
+    with pytest.raises(InputError, match=r"subject_counts has the shape \(4, 2\)"):
+        bootstrap_comparison(models, data, counts, subject_counts=np.ones((4, 2)))
+    with pytest.raises(InputError, match="at least 2 subjects"):
+        dual_bootstrap(models, data[:1], counts, np.ones((4, 1), dtype=int))
+    with pytest.raises(InputError, match="use more resamples"):
+        dual_bootstrap(models, data, counts[:1], np.ones((1, 3), dtype=int))
+
+
+def test_corrected_variance_lies_between_one_factor_and_both():
+    found = corrected_variance(np.array([[5.0, 5.0, 2.0], [2.0, 0.1, 1.5], [1.0, 0.1, 1.0]]), 3, 40)
+    expected = 1.5 * 2 + 40 / 39 - 1.5 * 40 / 39 * 2
+    np.testing.assert_allclose(found, [max(expected, 3.0), max(0.15 + 4 / 39 - 1.5 * 40 / 39 * 4.8, 0.15), 2.0])
+
+
+def test_doubled_ranks_are_twice_the_average_ranks():
+    from scipy.stats import rankdata
+
+    values, copies = np.array([1, 1, 2, 5, 5, 5, 7]), np.array([2, 1, 3, 1, 1, 2, 4])
+    long = 2 * rankdata(np.repeat(values, copies)) - (copies.sum() + 1)
+    found = doubled_ranks(copies[np.newaxis], (np.diff(values) != 0)[np.newaxis])
+    np.testing.assert_array_equal(np.repeat(found[0], copies), long)
+
+
+# ---------------------------------------------------------------------------------------------------------- permutation
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
+@pytest.mark.parametrize("by", COMPARATORS)
+def test_permuted_comparison_equals_rsatoolbox(by, shape):
+    a, b = rdms(*shape, 8, 10, ties=True)
+    rng = np.random.default_rng(0)
+    orders = np.array([rng.permutation(8) for _ in range(10)])
+    ours = permuted_comparison(a, b, orders, by)
+    theirs = [
+        rsatoolbox.rdm.compare(rsatoolbox.rdm.rdms.permute_rdms(RDMs(a), one), RDMs(b), method=RSATOOLBOX[by])
+        for one in orders
+    ]
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    np.testing.assert_allclose(
+        permuted_comparison(a, b, np.arange(8)[np.newaxis], by)[0], COMPARATORS[by](a, b), atol=1e-12
+    )
+
+
+def test_orders_must_be_orders():
+    a, b = rdms(1, 1, 5, 0)
+    with pytest.raises(InputError, match=r"rows \[1\] of orders"):
+        permuted_comparison(a, b, np.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 3]]))
+    with pytest.raises(InputError, match=r"need \(n_permutations, 5\)"):
+        permuted_comparison(a, b, np.arange(4)[np.newaxis])
+    with pytest.raises(InputError, match="over the same pairs"):
+        permuted_comparison(a, b[:, :6], np.arange(5)[np.newaxis])
+    assert np.isnan(permuted_comparison(np.ones((1, 10)), b, np.arange(5)[np.newaxis])).all()
+
+
+def test_max_t_counts_and_is_never_zero_or_above_one():
+    observed = np.array([[0.9, 0.1], [np.nan, -0.8]])
+    null = np.zeros((4, 2, 2))
+    null[:, 0, 0], null[:, 1, 1] = [0.2, 0.9, 0.1, 0], [-0.9, 0.5, 0, 0]
+    null[:, 1, 0] = np.nan
+    p, family = max_t_p(observed, null)
+    np.testing.assert_allclose(p, [[2 / 5, 1 / 5], [np.nan, 4 / 5]])
+    np.testing.assert_allclose(family, [[2 / 5, 4 / 5], [np.nan, 1]])
+    p, family = max_t_p(observed, null, tail="two-sided")
+    np.testing.assert_allclose(p, [[2 / 5, 1 / 5], [np.nan, 2 / 5]])
+    np.testing.assert_allclose(family, [[3 / 5, 4 / 5], [np.nan, 3 / 5]])
+    assert (family >= p)[~np.isnan(p)].all() and np.nanmax(family) <= 1
+    rounded = max_t_p(np.array([0.3]), np.array([[0.1 + 0.2 - 1e-16]]))[0]
+    assert rounded[0] == 1  # the observed order itself, summed otherwise
+    with pytest.raises(InputError, match="unknown tail"):
+        max_t_p(observed, null, tail="less")
+    with pytest.raises(InputError, match="must be"):
+        max_t_p(observed, null[:, 0])
+    null[2, 0, 0] = np.nan
+    with pytest.raises(InputError, match="have no value"):
+        max_t_p(observed, null)
+
+
+def test_max_t_keeps_the_family_wise_error():
+    """Unrelated RDMs, two models by two subjects: at most 5 % of families have a p below .05 (binomial, 3 SD)."""
+    rng = np.random.default_rng(11)
+    wrong = 0
+    for _ in range(300):
+        a, b = rng.random((2, 45)), rng.random((2, 45))
+        orders = np.array([rng.permutation(10) for _ in range(99)])
+        family = max_t_p(COMPARATORS["spearman"](a, b), permuted_comparison(a, b, orders))[1]
+        wrong += bool((family <= 0.05).any())
+    assert 4 <= wrong <= 15 + 3 * 3.8
+
+
+# ------------------------------------------------------------------------------------------------------------ real data
+
+
+@pytest.mark.data
+def test_ceilings_of_resampled_images_lie_around_those_of_92_images(shared_data):
+    first, second = np.triu_indices(92, 1)
+    with h5py.File(shared_data / "rdms92.h5") as file:
+        data = np.concatenate([file["cichy2014"][roi][...].astype(float)[:, first, second] for roi in ("EVC", "IT")])
+    regions = ["EVC"] * 15 + ["IT"] * 15
+    counts = np.vstack([np.ones((1, 92), dtype=int), bootstrap_counts(92, 40, seed=0)])
+    models = np.stack([data[:15].mean(axis=0), data[15:].mean(axis=0)])
+    samples, ceilings = bootstrap_comparison(models, data, counts, groups=regions)
+    np.testing.assert_allclose(ceilings[:, 0], [[0.242, 0.453], [0.392, 0.542]], atol=5e-4)
+    spread = ceilings[:, 1:].std(axis=1)
+    assert (spread > 0.002).all() and (spread < 0.08).all()
+    assert (ceilings[0] < ceilings[1]).all()
+    own = samples[:, [0, 1], [0, 1]]  # EVC's mean against EVC, IT's against IT: below the ceiling, and near it
+    assert (own <= ceilings[1] + 1e-12).all() and (own > ceilings[0]).all()
