@@ -8,7 +8,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "activations": ["Activations", "compute_activations", "read_activations"],
-        "rsa.compare": ["compare_rdms", "kind_difference", "kind_similarity", "layer_by_roi", "noise_ceiling"],
+        "rsa.compare": ["compare_rdms", "layer_by_roi", "noise_ceiling"],
+        "rsa.inference": ["combine_p", "correct_families", "correct_p", "joint_p", "mann_kendall"],
+        "rsa.kinds": ["kind_difference", "kind_similarity"],
+        "rsa.kind_nulls": ["class_labels", "session_labels"],
+        "rsa.kind_options": ["KindOptions"],
+        "rsa.kind_tests": ["kind_tests"],
+        "rsa.paired": ["effect_for_power", "layers_t_test", "n_for_power", "paired_power", "paired_t"],
+        "rsa.permutation": ["count_orders", "permutation_orders"],
+        "rsa.subsample": ["activation_units", "pattern_units"],
         "encoding": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
         "rsa.rdm": [

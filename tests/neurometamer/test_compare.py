@@ -14,11 +14,10 @@ from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_i
 from neurometamer.rsa.compare import (
     COMPARATORS,
     compare_rdms,
-    kind_difference,
-    kind_similarity,
     layer_by_roi,
     noise_ceiling,
 )
+from neurometamer.rsa.kinds import kind_difference, kind_similarity
 from neurometamer.rsa.rdm import activation_rdms, label_rdms, select_kind, take_conditions
 from neurometamer.store import InputError
 
