@@ -89,7 +89,7 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
     """
     if column not in table.columns:
         raise InputError(f"the stimulus table has no column '{column}'; it has {', '.join(map(str, table.columns))}.")
-    rows = table[table["id"].astype(str) == table["reference_id"].astype(str)]
+    rows = table[table["kind"] == "RE"]
     labels = {
         str(one): "" if label is None or label != label else str(label)
         for one, label in zip(rows["reference_id"], rows[column])
@@ -97,7 +97,7 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
     if lacking := [one for one, label in labels.items() if not label]:
         raise InputError(f"no '{column}' for the photographs {name_ids(lacking)}; fill it, or permute freely.")
     if not labels:
-        raise InputError("the stimulus table has no photographs (rows whose id is their reference_id).")
+        raise InputError("the stimulus table has no photographs (kind RE).")
     if len(set(labels.values())) == 1:
         raise InputError(f"all photographs have the same '{column}', {next(iter(labels.values()))}; permute freely.")
     return labels

@@ -199,7 +199,8 @@ def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) ->
     limit = float(student.isf(alpha / tails, n - 1))
     shift = dz * math.sqrt(n)
     power = float(nct.sf(limit, n - 1, shift))
-    return power if tails == 1 else power + float(nct.cdf(-limit, n - 1, shift))
+    # scipy gives NaN for the other tail where it is below about 1e-30
+    return power if tails == 1 else power + float(np.nan_to_num(nct.cdf(-limit, n - 1, shift)))
 
 
 def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int = 1) -> float:
