@@ -17,7 +17,7 @@ def kinds(
     rdms: Annotated[list[Path], typer.Option(help="Or files of 'neurometamer rdm', all subjects in one.")] = [],  # noqa: B006
     images: Images = [],  # noqa: B006
     interval: Annotated[
-        str, typer.Option(help="stimuli, subjects, dual, none, or subsample (the paper's; ignores images).")
+        str, typer.Option(help="stimuli, projection, subjects, dual, none, or subsample (the paper's; ignores images).")
     ] = "stimuli",
     null: Annotated[str, typer.Option(help="Labels permuted free, or within session or class.")] = "free",
     combine: Annotated[

@@ -12,6 +12,7 @@ from neurometamer.store import InputError, unknown_name
 Pair = tuple[str, str]
 INTERVALS = {
     "stimuli": "percentile bootstrap over photographs: would other photographs say the same? Right for 3 subjects",
+    "projection": "the same photographs, weighed so that the noise of pairs counts less: narrower for differences",
     "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
     "subjects": "bootstrap over subjects, t with subjects - 1 degrees of freedom: would other people?",
     "dual": "bootstrap over photographs and subjects, corrected as in rsatoolbox: would both?",
