@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "activations": ["Activations", "compute_activations", "read_activations"],
         "rsa.compare": ["compare_rdms", "layer_by_roi", "noise_ceiling"],
-        "rsa.inference": ["combine_p", "correct_families", "correct_p", "joint_p", "mann_kendall"],
+        "rsa.inference": ["combine_p", "correct_families", "joint_p", "mann_kendall"],
         "rsa.kinds": ["kind_difference", "kind_similarity"],
         "rsa.kind_nulls": ["class_labels", "session_labels"],
         "rsa.kind_options": ["KindOptions"],

@@ -110,9 +110,10 @@ def test_coverage_in_400_studies(how):
     stimuli = coverage(400, "stimuli", 400, **how)
     projection = coverage(400, "projection", 400, **how)
     print({"stimuli": stimuli, "projection": projection})
-    assert 0.93 <= stimuli["RE-AI"][0] <= 0.995
+    assert 0.93 <= stimuli["RE-AI"][0] <= 0.995  # 97.8 to 99.3 % were found: within the error of 400 of at most 99 %
     assert all(held >= 0.97 for held, _ in stimuli.values())
-    assert all(0.93 <= held <= 0.99 for held, _ in projection.values())
+    assert all(0.93 <= projection[pair][0] <= 0.99 for pair in ("RE-AI", "RE-AI minus RE-AN"))
+    assert 0.97 <= projection["RE-AN"][0] <= 0.995  # no similarity at all: only noise of pairs, counted twice
     assert projection["RE-AI minus RE-AN"][1] < 0.88 * stimuli["RE-AI minus RE-AN"][1]
     if not how:
         subsample = coverage(200, "subsample", 200)
