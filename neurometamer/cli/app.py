@@ -13,6 +13,7 @@ import typer
 
 from neurometamer.cli.behavior import behavior_app
 from neurometamer.cli.evaluate import evaluate_app
+from neurometamer.cli.kinds import kinds
 from neurometamer.cli.options import (
     BatchSize,
     Bold,
@@ -56,7 +57,7 @@ MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
     "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
     "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
-    "--read-at",
+    "--read-at", "--activations", "--rdms",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
@@ -330,6 +331,9 @@ def compare(
         a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, confidence=confidence, seed=seed
     )
     typer.echo(out)
+
+
+app.command()(kinds)
 
 
 @app.command()

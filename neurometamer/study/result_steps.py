@@ -47,7 +47,7 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def similarity(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compare RE with AN and with AI within each layer and region."""
-    from neurometamer.rsa.compare import kind_difference, kind_similarity
+    from neurometamer.rsa.kinds import kind_difference, kind_similarity
     from neurometamer.rsa.rdm import read_rdms
 
     options = _comparison_options(work)

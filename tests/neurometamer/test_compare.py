@@ -13,7 +13,8 @@ from neurometamer.activations import compute_activations
 from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
 from neurometamer.rsa.ceilings import noise_ceiling
 from neurometamer.rsa.comparators import COMPARATORS
-from neurometamer.rsa.compare import compare_rdms, kind_difference, kind_similarity, layer_by_roi
+from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.kinds import kind_difference, kind_similarity
 from neurometamer.rsa.rdm import activation_rdms, label_rdms, select_kind, take_conditions
 from neurometamer.store import InputError
 

@@ -1,0 +1,57 @@
+"""The command that tests kinds of images: whether cortex, or network, follows perception."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neurometamer.cli.options import Images, PatternFiles, Resamples, Seed
+
+
+def kinds(
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    patterns: PatternFiles = [],  # noqa: B006
+    activations: Annotated[list[Path], typer.Option(help="Files of neurometamer.compute_activations.")] = [],  # noqa: B006
+    rdms: Annotated[list[Path], typer.Option(help="Or files of 'neurometamer rdm', all subjects in one.")] = [],  # noqa: B006
+    images: Images = [],  # noqa: B006
+    interval: Annotated[
+        str, typer.Option(help="stimuli, projection, subjects, dual, none, or subsample (the paper's; ignores images).")
+    ] = "stimuli",
+    null: Annotated[str, typer.Option(help="Labels permuted free, or within session or class.")] = "free",
+    combine: Annotated[
+        str, typer.Option(help="One p of the subjects: joint, fisher, stouffer, all (each subject).")
+    ] = "joint",
+    correction: Annotated[str, typer.Option(help="fdr, bonferroni, holm or none.")] = "fdr",
+    family: Annotated[str, typer.Option(help="Corrected over places, or over places x subjects.")] = "places",
+    by: Annotated[str, typer.Option(help="spearman, pearson, kendall (tau-a), rho-a, cosine.")] = "spearman",
+    measure: Annotated[str, typer.Option(help="RDMs are 1 - this correlation: spearman or pearson.")] = "spearman",
+    category: Annotated[str, typer.Option(help="Column of --images with the class.")] = "category",
+    join: Annotated[str, typer.Option(help="exact: each photograph has every kind; inner: those that have.")] = "exact",
+    trends: Annotated[Path | None, typer.Option(help="Also write trends over layers, as CSV.")] = None,
+    resamples: Resamples = 1000,
+    permutations: Annotated[int, typer.Option(min=0, help="Of labels; 0 for no p of similarities.")] = 1000,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    seed: Seed = 0,
+) -> None:
+    """Test RE-AN, RE-AI and their difference in each layer, region and subject, and over subjects.
+
+    Python: neurometamer.compare_kinds.
+    """
+    from neurometamer.study.kind_commands import compare_kinds
+
+    table = compare_kinds(
+        out, rdms=rdms, patterns=patterns, activations=activations, images=images, measure=measure.lower(),
+        category=category, trends=trends, interval=interval.lower(), null=null.lower(), combine=combine.lower(),
+        correction=correction.lower(), family=family.lower(), by=by.lower(), join=join, n_resamples=resamples,
+        n_permutations=permutations, confidence=confidence, seed=seed,
+    )  # fmt: skip
+    for row in table[table["quantity"] == "difference"].to_dict("records"):
+        name = " ".join(one for one in (row["subject"], row["place"]) if one)
+        typer.echo(f"{name}: {row['value']:+.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] {row['answer']}", err=True)
+    if interval.lower() == "subsample":
+        from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
+
+        typer.echo(f"note: interval 'subsample': {SUBSAMPLE_WARNING}.", err=True)
+    typer.echo(out)

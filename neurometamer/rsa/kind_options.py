@@ -1,0 +1,129 @@
+"""The choices of `kind_tests`, by name: interval, null distribution, combination over subjects, correction, family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neurometamer.rsa.comparators import COMPARATORS
+from neurometamer.rsa.inference import COMBINATIONS, CORRECTIONS
+from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
+from neurometamer.store import InputError, unknown_name
+
+Pair = tuple[str, str]
+INTERVALS = {
+    "stimuli": "percentile bootstrap over photographs: would other photographs say the same? Right for 3 subjects",
+    "projection": "the same photographs, weighed so that the noise of pairs counts less: narrower for differences",
+    "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
+    "subjects": "bootstrap over subjects, t with subjects - 1 degrees of freedom: would other people?",
+    "dual": "bootstrap over photographs and subjects, corrected as in rsatoolbox: would both?",
+    "none": "no interval, and no p of the difference",
+}
+"""Name of an interval to what it is."""
+
+NULLS = {
+    "free": "all photographs change labels",
+    "session": "within sessions",
+    "class": "within classes",
+}
+"""Name of a null distribution to which labels change places."""
+
+FAMILIES = {
+    "places": "the layers, or the ROIs of one subject, for one pair of kinds",
+    "subjects": "ROIs x subjects for one pair of kinds",
+}
+"""Name of a family of tests to what belongs to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindOptions:
+    """How `kind_tests` compares, resamples and tests.
+
+    Parameters
+    ----------
+    perception, decision : (str, str)
+        Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE and AN). The
+        difference is the similarity of the first minus that of the second.
+    by : str
+        One of `COMPARATORS`.
+    interval : str
+        One of `INTERVALS`.
+    null : str
+        One of `NULLS`.
+    combine : str
+        One of `COMBINATIONS`; how the subjects' p become one.
+    correction : str
+        One of `CORRECTIONS`.
+    family : str
+        One of `FAMILIES`.
+    n_resamples, n_permutations : int
+        Draws; 0 permutations for no p of similarities.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of all draws.
+    join : {"exact", "inner"}
+        Whether each photograph needs an image of every kind, or those that have are used.
+    share : float
+        Of the units in a subsample.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a number out of range.
+    """
+
+    perception: Pair = ("RE", "AI")
+    decision: Pair = ("RE", "AN")
+    by: str = "spearman"
+    interval: str = "stimuli"
+    null: str = "free"
+    combine: str = "joint"
+    correction: str = "fdr"
+    family: str = "places"
+    n_resamples: int = 1000
+    n_permutations: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    join: str = "exact"
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (
+            ("comparison", self.by, COMPARATORS),
+            ("interval", self.interval, INTERVALS),
+            ("null", self.null, NULLS),
+            ("combination of p-values", self.combine, COMBINATIONS),
+            ("correction", self.correction, CORRECTIONS),
+            ("family", self.family, FAMILIES),
+            ("join", self.join, ("exact", "inner")),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        if self.interval != "none" and self.n_resamples < 1:
+            raise InputError(f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'.")
+        if self.n_permutations < 0:
+            raise InputError(f"n_permutations is {self.n_permutations}; give 0 (no test) or more.")
+        if not 0 < self.confidence < 1:
+            raise InputError(f"confidence must lie between 0 and 1, not {self.confidence}.")
+
+
+def subjects_needed(confidence: float = 0.95) -> int:
+    """Say how many subjects a bootstrap over subjects needs.
+
+    Parameters
+    ----------
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    int
+        6 at 95 %: resampled subjects never leave the range of the subjects there are, and all n of them lie on one
+        side of the median with probability 2^(1-n); with 3 subjects in one of 4 studies.
+
+    Examples
+    --------
+    >>> subjects_needed(0.95), subjects_needed(0.9)
+    (6, 5)
+    """
+    return next(n for n in range(2, 64) if 1 - 2.0 ** (1 - n) >= confidence or n == 63)

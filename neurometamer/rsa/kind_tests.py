@@ -1,0 +1,443 @@
+"""Inference about kinds of images: intervals by name, permutation p, one p of several subjects, families of tests.
+
+Similarities are tested against 0 by permuting the labels of the first kind; their difference by its own resamples,
+since permuted labels make both similarities 0 and say nothing of two that are alike and not 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.resampling import percentile_interval
+from neurometamer.rsa.inference import COMBINATIONS, combine_p, correct_families, joint_p
+from neurometamer.rsa.kind_nulls import Blocks, null_orders, null_scores
+from neurometamer.rsa.kind_options import KindOptions, Pair, subjects_needed
+from neurometamer.rsa.kinds import _kind_samples, _place, _shared_references, projection_samples
+from neurometamer.rsa.permutation import permutation_p, permute_pairs
+from neurometamer.rsa.rdm import place_name, select_kind
+from neurometamer.rsa.subsample import SUBSAMPLE_WARNING, UnitValues, paired_scores, rows_of, subsample_rdms
+from neurometamer.store import InputError, duplicates, generator, name_ids
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+MEAN = "mean"
+"""In the column ``subject``: the mean over subjects, and their combined p."""
+
+OVER_SUBJECTS = ("subjects", "dual")
+"""Intervals that resample subjects: they are of the mean over subjects."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What one pair of kinds, or the difference of two, came to in each RDM.
+
+    ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms), ``nulls`` (n_permutations, n_rdms) or None.
+    """
+
+    name: str
+    quantity: str
+    values: np.ndarray
+    samples: np.ndarray
+    nulls: np.ndarray | None
+    null_text: str
+
+
+# ------------------------------------------------------------------------------------------------------ the table
+
+
+def kind_tests(
+    rdms: RDMs,
+    *,
+    units: Iterable[UnitValues] | None = None,
+    blocks: Blocks | None = None,
+    options: KindOptions | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Test RE-AN, RE-AI and their difference in each layer, or in each ROI and subject, and over subjects.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All kinds in one RDM, with ``pattern_descriptors`` kind and reference_id.
+    units : iterable of UnitValues, optional
+        Responses behind the RDMs (`pattern_units`, `activation_units`); needed for ``interval="subsample"``.
+    blocks : mapping, optional
+        Photograph → session or class (`session_labels`, `class_labels`), or subject → such a mapping; needed for
+        ``null="session"`` and ``"class"``.
+    options : KindOptions, optional
+        Everything else.
+    **settings : object
+        Fields of `KindOptions`, instead of or on top of `options`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table ``kinds.csv``, one row a layer or ROI, subject and quantity: system, subject (``mean``: over
+        subjects), place, pair, quantity (``similarity`` or ``difference``), value, ci_low, ci_high, interval, p,
+        p_corrected, correction, family, p_method, expected, answer, method, n (photographs), n_subjects. Similarities
+        are tested one-sided (above 0), the difference two-sided. ``answer`` says in words whether the difference
+        follows perception.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind or name, photographs without a counterpart, fewer than 4 photographs, too few subjects for
+        the interval, or labels that leave nothing to permute. Ids are named.
+
+    Notes
+    -----
+    With three subjects a bootstrap over subjects cannot hold what it claims: at least `subjects_needed` are asked for.
+    Photographs are resampled and permuted within each subject instead, and the p combined; by default jointly, since
+    subjects who saw the same photographs are not independent (`combine_p`).
+
+    The percentile bootstrap over photographs is safe but wide: in simulated studies it covered 98 to 99 % (RE-AI), and
+    99 to 100 % where a similarity is near 0 and for differences. ``interval="projection"`` covered 94 to 99 %
+    (`projection_samples`).
+
+    Free permutation is right when photographs are exchangeable. A session's offset, or classes that both RDMs show,
+    make two unrelated RDMs alike: then ``null="session"`` or ``"class"``.
+
+    References
+    ----------
+    Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis; Schütt et al. (2023), eLife
+    12:e82566 (bootstraps).
+    """
+    import pandas as pd
+
+    chosen = replace(options or KindOptions(), **settings)
+    kinds = dict.fromkeys((*chosen.perception, *chosen.decision))
+    left_out = ""
+    if chosen.join == "inner":
+        rdms, left_out = _shared_references(rdms, kinds)
+    groups = _groups(rdms)
+    _check_subjects(rdms, groups, chosen)
+    found, n = _everything(rdms, chosen, units, blocks)
+    expected = _expected(rdms, chosen)
+    rows = [_one_row(rdms, i, one, chosen) | {"expected": expected[i]} for i in range(rdms.n_rdm) for one in found]
+    for members in groups.values():
+        rows += [_group_row(rdms, members, one, chosen, n) | {"expected": expected[members[0]]} for one in found]
+    table = pd.DataFrame(rows).assign(n=n)
+    if left_out:
+        table["method"] += f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
+    table["answer"] = [_answer(row, chosen) for row in rows]
+    return _with_families(table, chosen)[COLUMNS]
+
+
+COLUMNS = [
+    "system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high", "interval", "p", "p_corrected",
+    "correction", "family", "p_method", "expected", "answer", "method", "n", "n_subjects",
+]  # fmt: skip
+"""Of the table."""
+
+
+def _everything(
+    rdms: RDMs, chosen: KindOptions, units: Iterable[UnitValues] | None, blocks: Blocks | None
+) -> tuple[list[_Found], int]:
+    """Compare both pairs in the same draws, and take their difference; also give the number of photographs."""
+    subsamples = _subsampled(rdms, chosen, units) if chosen.interval == "subsample" else None
+    n_bootstrap = chosen.n_resamples if chosen.interval in ("stimuli", "dual") else 0
+    found, sizes = [], []
+    for pair in (chosen.decision, chosen.perception):
+        values, samples, counts, _ = _kind_samples(rdms, pair, chosen.by, "exact", n_bootstrap, chosen.seed)
+        sizes.append(counts.shape[1])
+        orders, text = null_orders(rdms, pair, chosen, blocks, together=bool(_groups(rdms)))
+        if subsamples is None:
+            nulls = null_scores(rdms, pair, chosen, orders)
+            if chosen.interval == "projection":
+                samples = projection_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed)[1]
+        else:
+            samples, nulls = _subsample_scores(rdms, pair, chosen, subsamples, orders)
+            text += ", each in a subsample of the units of its own"
+        found.append(_Found("-".join(pair), "similarity", values, samples, nulls, text))
+    low, high = found
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a difference needs the same ones "
+            "(or join='inner')."
+        )
+    name = f"{high.name} minus {low.name}"
+    found.append(_Found(name, "difference", high.values - low.values, high.samples - low.samples, None, ""))
+    return found, sizes[0]
+
+
+# -------------------------------------------------------------------------------------------------------- subsamples
+
+
+def _subsampled(rdms: RDMs, chosen: KindOptions, units: Iterable[UnitValues] | None) -> list[dict[str, np.ndarray]]:
+    """Compute the RDMs of each kind in each subsample, for each RDM in their order."""
+    if units is None:
+        raise InputError(
+            "interval 'subsample' computes RDMs again from parts of the units: give patterns or activations, not RDMs."
+        )
+    measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
+    kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
+    stimuli = {kind: list(select_kind(rdms, kind).pattern_descriptors["stimulus"]) for kind in dict.fromkeys(kinds)}
+    wanted = [(one["system"], one["subject"], one["place"]) for one in (_place(rdms, i) for i in range(rdms.n_rdm))]
+    found = {}
+    for one in units:
+        key = (one.system, one.subject, one.place)
+        if key in wanted:
+            drawn = subsample_rdms(one, chosen.n_resamples, chosen.seed, measure=measure, share=chosen.share)
+            found[key] = {kind: drawn[:, rows_of(one.ids, ids)] for kind, ids in stimuli.items()}
+    if lacking := [place_name(rdms, i) for i, key in enumerate(wanted) if key not in found]:
+        raise InputError(
+            f"no responses of units for {name_ids(lacking)}; give the patterns or activations of all RDMs."
+        )
+    return [found[key] for key in wanted]
+
+
+def _subsample_scores(
+    rdms: RDMs,
+    pair: Pair,
+    chosen: KindOptions,
+    subsamples: Sequence[Mapping[str, np.ndarray]],
+    orders: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Compare two kinds in each subsample, once as they are and once with the first kind's labels permuted."""
+    positions = [_canonical_rows(rdms, kind) for kind in pair]
+    samples, nulls = [], []
+    for parts, order in zip(subsamples, orders):
+        a, b = (parts[kind][:, rows] for kind, rows in zip(pair, positions))
+        samples.append(paired_scores(chosen.by, a, b))
+        if len(order):
+            turned = [permute_pairs(row, order[k % len(order)][np.newaxis])[0] for k, row in enumerate(a)]
+            nulls.append(paired_scores(chosen.by, np.array(turned), b))
+    return np.stack(samples, axis=1), np.stack(nulls, axis=1) if nulls else None
+
+
+def _canonical_rows(rdms: RDMs, kind: str) -> np.ndarray:
+    """Find the pairs of one kind in order of the photographs' ids, as everywhere here."""
+    names = [str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]]
+    return rows_of(names, sorted(names))
+
+
+# --------------------------------------------------------------------------------------------------------------- rows
+
+
+def _one_row(rdms: RDMs, i: int, found: _Found, chosen: KindOptions) -> dict[str, Any]:
+    row = {**_place(rdms, i), "pair": found.name, "quantity": found.quantity, "value": float(found.values[i])}
+    if chosen.interval in OVER_SUBJECTS:
+        ends, text = (np.nan, np.nan), f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'"
+        p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
+    else:
+        ends, text = _interval(found.samples[:, i], chosen), _describe(chosen)
+        p, p_text = _difference_p(found.samples[:, i], chosen)
+    if found.quantity == "similarity":
+        p, p_text = np.nan, found.null_text
+        if found.nulls is not None:
+            p = float(permutation_p(found.values[i], found.nulls[:, i]))
+            p_text += ", one-sided"
+    return row | {
+        "ci_low": float(ends[0]), "ci_high": float(ends[1]), "interval": chosen.interval, "p": p, "p_method": p_text,
+        "method": text, "n_subjects": 1 if row["subject"] else 0,
+    }  # fmt: skip
+
+
+def _interval(samples: np.ndarray, chosen: KindOptions) -> tuple[Any, Any]:
+    if chosen.interval == "none":
+        return np.nan, np.nan
+    return percentile_interval(samples, chosen.confidence)
+
+
+def _name_of(by: str) -> str:
+    return "kendall tau-a" if by == "kendall" else by
+
+
+def _describe(chosen: KindOptions) -> str:
+    if chosen.interval == "none":
+        return f"{_name_of(chosen.by)}; no interval"
+    if chosen.interval == "subsample":
+        return (
+            f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile interval of {chosen.n_resamples} subsamples of "
+            f"{chosen.share:.0%} of the units (Zhang 2021); {SUBSAMPLE_WARNING}"
+        )
+    how = {"projection": "pairs weighed by the sum of their images' copies"}
+    return (
+        f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile bootstrap over photographs, {chosen.n_resamples} "
+        f"resamples, {how.get(chosen.interval, 'same-image pairs dropped')}"
+    )
+
+
+def _difference_p(samples: np.ndarray, chosen: KindOptions) -> tuple[float, str]:
+    """Say how often resampled differences lie beyond 0, two-sided; samples (n_resamples,)."""
+    if chosen.interval == "none":
+        return float("nan"), "not tested: no resamples"
+    text = f"share of the resamples beyond 0 (interval '{chosen.interval}'), two-sided"
+    if chosen.interval == "subsample":
+        text += f"; {SUBSAMPLE_WARNING}"
+    return float(_evidence(samples, "two-sided")), text
+
+
+def _evidence(samples: np.ndarray, alternative: str) -> np.ndarray:
+    """Turn resampled differences into p: resamples at or below 0 speak against a difference above it."""
+    against = {"greater": "less", "less": "greater"}.get(alternative, alternative)
+    return permutation_p(np.zeros(samples.shape[1:]), samples, against)
+
+
+# ------------------------------------------------------------------------------------------------------ over subjects
+
+
+def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
+    """Find the RDMs of several subjects in one place."""
+    places = [_place(rdms, i) for i in range(rdms.n_rdm)]
+    if again := duplicates(" ".join(one.values()) for one in places):
+        raise InputError(f"more than one RDM for {name_ids(again)}; give one for each subject and ROI, or stage.")
+    found: dict[tuple[str, str], list[int]] = {}
+    for i, one in enumerate(places):
+        if one["subject"]:
+            found.setdefault((one["system"], one["place"]), []).append(i)
+    return {place: members for place, members in found.items() if len(members) > 1}
+
+
+def _check_subjects(rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]], chosen: KindOptions) -> None:
+    if chosen.interval not in OVER_SUBJECTS:
+        return
+    needed = subjects_needed(chosen.confidence)
+    places = [_place(rdms, i) for i in range(rdms.n_rdm)]
+    count = {one["place"]: len(groups.get((one["system"], one["place"]), [1])) for one in places if one["subject"]}
+    few = [f"{place} ({n})" for place, n in count.items() if n < needed]
+    if few or not count:
+        raise InputError(
+            f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} subjects; there are "
+            f"fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use interval='stimuli' (photographs "
+            "are resampled and permuted within each subject) and the combined p."
+        )
+
+
+def _group_row(rdms: RDMs, members: Sequence[int], found: _Found, chosen: KindOptions, n: int) -> dict[str, Any]:
+    index = list(members)
+    values, samples = found.values[index], found.samples[:, index]
+    if chosen.interval in OVER_SUBJECTS:
+        ends, p, p_text, text = _subject_interval(values, samples, chosen, n)
+    else:
+        ends, text = _interval(samples.mean(axis=1), chosen), _describe(chosen)
+        p, p_text = _combined_difference(samples, chosen)
+    if found.quantity == "similarity":
+        p, p_text = _combined_similarity(values, None if found.nulls is None else found.nulls[:, index], chosen)
+        p_text = f"{found.null_text}, one-sided; {p_text}" if found.nulls is not None else found.null_text
+    return _place(rdms, index[0]) | {
+        "subject": MEAN, "pair": found.name, "quantity": found.quantity, "value": float(values.mean()),
+        "ci_low": float(ends[0]), "ci_high": float(ends[1]), "interval": chosen.interval, "p": p, "p_method": p_text,
+        "method": f"{text}; mean over {len(index)} subjects", "n_subjects": len(index),
+    }  # fmt: skip
+
+
+def _combined_similarity(values: np.ndarray, nulls: np.ndarray | None, chosen: KindOptions) -> tuple[float, str]:
+    if nulls is None:
+        return float("nan"), ""
+    if chosen.combine == "joint":
+        defined = np.isfinite(nulls).all(axis=1)
+        return joint_p(values, nulls[defined]), COMBINATIONS["joint"]
+    return combine_p(permutation_p(values, nulls), chosen.combine), COMBINATIONS[chosen.combine]
+
+
+def _combined_difference(samples: np.ndarray, chosen: KindOptions) -> tuple[float, str]:
+    """Combine the subjects' differences: their mean in the same resamples, or their one-sided p of each direction."""
+    if chosen.interval == "none" or chosen.combine == "joint":
+        return _difference_p(samples.mean(axis=1), chosen)
+    tails = [combine_p(_evidence(samples, one), chosen.combine) for one in ("greater", "less")]
+    return min(1.0, 2 * min(tails)), f"{_difference_p(samples[:, 0], chosen)[1]}; {COMBINATIONS[chosen.combine]}"
+
+
+def _subject_interval(
+    values: np.ndarray, samples: np.ndarray, chosen: KindOptions, n: int
+) -> tuple[tuple[float, float], float, str, str]:
+    """Resample subjects, alone or together with photographs; t interval and two-sided p of the mean."""
+    from scipy.stats import t as student
+
+    size = len(values)
+    draws = generator(chosen.seed, "subjects", size).multinomial(size, np.full(size, 1 / size), chosen.n_resamples)
+    over_subjects = draws @ values / size
+    if chosen.interval == "dual":
+        both = (draws * samples).sum(axis=1) / size
+        defined = np.isfinite(both)
+        parts = np.array([both[defined], over_subjects[defined], samples.mean(axis=1)[defined]])
+        variance, dof = dual_variance(parts.var(axis=1, ddof=1), size, n), min(size, n) - 1
+        what = f"{n} photographs and {size} subjects (rsatoolbox's dual bootstrap)"
+    else:
+        variance, dof = size / (size - 1) * over_subjects.var(ddof=1), size - 1
+        what = f"{size} subjects"
+    error = math.sqrt(variance)
+    half = float(student.isf((1 - chosen.confidence) / 2, dof)) * error
+    mean = float(values.mean())
+    p = float(2 * student.sf(abs(mean) / error, dof)) if error > 0 else float("nan")
+    text = (
+        f"{_name_of(chosen.by)}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over {what}, {len(draws)} "
+        "resamples"
+    )
+    return (mean - half, mean + half), p, f"t with {dof} dof from the bootstrap over {what}, two-sided", text
+
+
+def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> float:
+    """Put the variances of three bootstraps together: over subjects, over stimuli, over both.
+
+    Parameters
+    ----------
+    variances : ndarray, shape (3,)
+        Over both, over subjects, over stimuli.
+    n_subjects, n_stimuli : int
+        How many there are.
+
+    Returns
+    -------
+    float
+        Variance for new subjects and new stimuli; not below either single one (corrected for its number) and not
+        above the one over both.
+
+    References
+    ----------
+    Schütt et al. (2023), eLife 12:e82566; ``rsatoolbox.util.inference_util._dual_bootstrap``.
+    """
+    both, subjects, stimuli = (float(one) for one in variances)
+    s, n = n_subjects / (n_subjects - 1), n_stimuli / (n_stimuli - 1)
+    variance = s * subjects + n * stimuli - s * n * (both - subjects - stimuli)
+    return min(max(variance, s * subjects, n * stimuli), both)
+
+
+# ----------------------------------------------------------------------------------------------- words and families
+
+
+def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:
+    """Say what the question of Zhang et al. expects: cortex follows perception, the network's output its own names."""
+    perception, decision = "-".join(chosen.perception), "-".join(chosen.decision)
+    systems = [_place(rdms, i)["system"] for i in range(rdms.n_rdm)]
+    last = max((i for i, one in enumerate(systems) if one == "network"), default=-1)
+    words = {"brain": f"{perception} above {decision} (perception)"}
+    return [
+        f"{decision} above {perception} (decision; last stage)" if i == last else words.get(one, "")
+        for i, one in enumerate(systems)
+    ]
+
+
+def _answer(row: Mapping[str, Any], chosen: KindOptions) -> str:
+    if row["quantity"] != "difference":
+        return ""
+    perception, decision = "-".join(chosen.perception), "-".join(chosen.decision)
+    if not np.isfinite(row["ci_low"]):
+        return "not tested: no interval"
+    if row["ci_low"] > 0:
+        return f"follows perception: {perception} above {decision}"
+    if row["ci_high"] < 0:
+        return f"follows the network's decision: {decision} above {perception}"
+    return "undecided: the interval holds 0"
+
+
+def _with_families(table: pd.DataFrame, chosen: KindOptions) -> pd.DataFrame:
+    """Correct p within families: subjects and their mean are never in one."""
+    import pandas as pd
+
+    parts = []
+    for (system, is_mean), part in table.groupby(["system", table["subject"] == MEAN], sort=False):
+        over = {"place": "layers" if system == "network" else "ROIs"}
+        within = ["pair", "subject"]
+        if chosen.family == "subjects" and not is_mean and system != "network":
+            over, within = {**over, "subject": "subjects"}, ["pair"]
+        parts.append(correct_families(part, over, within, how=chosen.correction))
+    return pd.concat(parts).sort_index()

@@ -1,0 +1,298 @@
+"""Paired t-tests over layers or subjects, and their power, with whole or fractional numbers of pairs.
+
+A t-test wants independent values whose mean means something: correlations of layers or subjects, never squared
+correlations and never overlapping folds; `layers_t_test` refuses both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class PairedT:
+    """What `paired_t` found.
+
+    Parameters
+    ----------
+    t : float
+        Statistic.
+    dof : int
+        Pairs minus 1.
+    p : float
+        Two-sided.
+    dz : float
+        Mean difference over its standard deviation: the effect size of `paired_power`.
+    mean : float
+        Mean difference.
+    """
+
+    t: float
+    dof: int
+    p: float
+    dz: float
+    mean: float
+
+
+def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
+    """Test whether paired values differ on average: layers, or subjects.
+
+    Parameters
+    ----------
+    first, second : sequence of float, shape (n,)
+        Values of the same layers (or subjects) in the same order; correlations as they are, not squared.
+
+    Returns
+    -------
+    PairedT
+        t, degrees of freedom, two-sided p, dz, mean difference.
+
+    Raises
+    ------
+    InputError
+        For unequal lengths, fewer than 2 pairs, missing numbers, or differences that are all equal.
+
+    Notes
+    -----
+    Layers of one network are no sample of anything and depend on each other: the p of a test over layers is that of
+    the paper, not of a population.
+
+    References
+    ----------
+    Zhang et al. (2018), CCN: RE-AI above RE-AN over the 8 layers of AlexNet.
+
+    Examples
+    --------
+    >>> round(paired_t([0.3, 0.5, 0.6], [0.1, 0.2, 0.4]).t, 3)
+    7.0
+    """
+    from scipy.stats import t as student
+
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or a.size < 2:
+        raise InputError(f"a paired t-test needs two equally long lists of 2 or more, not {a.shape} and {b.shape}.")
+    difference = a - b
+    if not np.isfinite(difference).all():
+        raise InputError(f"values {name_ids(np.flatnonzero(~np.isfinite(difference)))} of a paired t-test are missing.")
+    spread = float(difference.std(ddof=1))
+    if spread <= 1e-12 * float(np.abs(difference).max(initial=0)):
+        raise InputError("all paired differences are equal, so they have no spread to be held against.")
+    dz = float(difference.mean()) / spread
+    statistic, dof = dz * math.sqrt(a.size), a.size - 1
+    return PairedT(statistic, dof, float(2 * student.sf(abs(statistic), dof)), dz, float(difference.mean()))
+
+
+def layers_t_test(
+    table: pd.DataFrame,
+    first: str = "RE-AI",
+    second: str = "RE-AN",
+    *,
+    over: str = "place",
+    pair: str = "pair",
+    value: str = "similarity",
+) -> PairedT:
+    """Test whether two kinds of similarity differ over layers (or ROIs), joined by name.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The table of `kind_similarity`: one row a layer and pair of kinds.
+    first, second : str
+        Values of the column `pair`; the second is subtracted.
+    over : str
+        Column of the layer.
+    pair : str
+        Column of the pair of kinds.
+    value : str
+        Column of the similarity.
+
+    Returns
+    -------
+    PairedT
+        See `paired_t`.
+
+    Raises
+    ------
+    InputError
+        When a layer is missing on one side or comes twice (subjects, folds: overlapping folds are not independent),
+        or `value` is a squared correlation.
+    """
+    if value.lower() in SQUARED:
+        raise InputError(
+            f"'{value}' is a squared correlation, which has lost its sign; test the correlations themselves."
+        )
+    columns: list[dict[str, float]] = []
+    for name in (first, second):
+        rows = table[table[pair] == name]
+        if rows.empty:
+            raise unknown_name("pair of kinds", name, dict.fromkeys(table[pair].astype(str)))
+        if again := duplicates(rows[over]):
+            raise InputError(
+                f"{name}: more than one value for {name_ids(again)}; give one a {over} (a mean over subjects; folds "
+                "overlap and are no independent values)."
+            )
+        columns.append(dict(zip(rows[over].astype(str), rows[value].astype(float))))
+    if unlike := sorted(set(columns[0]) ^ set(columns[1])):
+        raise InputError(f"{name_ids(unlike)}: only one of {first} and {second} is there; a paired test needs both.")
+    return paired_t(list(columns[0].values()), [columns[1][one] for one in columns[0]])
+
+
+SQUARED = ("r2", "r_squared", "rsquared", "r^2", "squared", "explained_variance", "variance_explained")
+"""Names of columns of squared correlations."""
+
+
+# ----------------------------------------------------------------------------------------------------------- power
+
+
+def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) -> float:
+    """Give the power of a paired t-test: how often it finds an effect of this size.
+
+    Parameters
+    ----------
+    dz : float
+        Mean difference over its standard deviation.
+    n : float
+        Pairs, above 1; need not be whole.
+    alpha : float
+        Level, in (0, 1).
+    tails : {1, 2}
+        One-tailed (in the direction of a positive `dz`) or two-tailed.
+
+    Returns
+    -------
+    float
+        In (0, 1).
+
+    Raises
+    ------
+    InputError
+        When a number makes no sense.
+
+    Notes
+    -----
+    Noncentral t with n - 1 degrees of freedom and noncentrality dz * sqrt(n), as in G*Power. The power that Zhang et
+    al. (2021) print for 3 subjects is one-tailed; two-tailed it is .70 .96 .50 .43 .53 in V1 to LO.
+
+    References
+    ----------
+    Faul et al. (2007), Behav Res Methods 39:175.
+
+    Examples
+    --------
+    >>> round(paired_power(2.0, 3), 3), round(paired_power(2.0, 3, tails=2), 3)
+    (0.712, 0.471)
+    """
+    from scipy.stats import nct
+    from scipy.stats import t as student
+
+    _check_power(n=n, alpha=alpha, tails=tails)
+    limit = float(student.isf(alpha / tails, n - 1))
+    shift = dz * math.sqrt(n)
+    power = float(nct.sf(limit, n - 1, shift))
+    # scipy gives NaN for the other tail where it is below about 1e-30
+    return power if tails == 1 else power + float(np.nan_to_num(nct.cdf(-limit, n - 1, shift)))
+
+
+def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int = 1) -> float:
+    """Solve the effect size that a paired t-test of `n` pairs finds with a given power.
+
+    Parameters
+    ----------
+    power : float
+        Above `alpha` and below 1.
+    n : float
+        Pairs, above 1.
+    alpha : float
+        Level.
+    tails : {1, 2}
+        See `paired_power`.
+
+    Returns
+    -------
+    float
+        dz, positive.
+
+    Raises
+    ------
+    InputError
+        When a number makes no sense.
+
+    Examples
+    --------
+    >>> round(effect_for_power(0.911, 3), 2)
+    2.85
+    """
+    from scipy.optimize import brentq
+
+    _check_power(n=n, alpha=alpha, tails=tails, power=power)
+    high = 1.0
+    while paired_power(high, n, alpha=alpha, tails=tails) < power:
+        high *= 2
+    return float(brentq(lambda dz: paired_power(dz, n, alpha=alpha, tails=tails) - power, 0, high, xtol=1e-10))
+
+
+def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: int = 1) -> float:
+    """Solve how many pairs a paired t-test needs; the number need not be whole (round it up).
+
+    Parameters
+    ----------
+    dz : float
+        Effect size, above 0.
+    power : float
+        Wanted, above `alpha` and below 1.
+    alpha : float
+        Level.
+    tails : {1, 2}
+        See `paired_power`.
+
+    Returns
+    -------
+    float
+        Pairs, at least 1.1 (with a tenth of a degree of freedom).
+
+    Raises
+    ------
+    InputError
+        When a number makes no sense.
+
+    Examples
+    --------
+    >>> round(n_for_power(effect_for_power(0.744, 3)), 2)
+    3.21
+    """
+    from scipy.optimize import brentq
+
+    if not dz > 0:
+        raise InputError(f"dz is {dz}; the number of pairs can be solved for an effect above 0 only.")
+    _check_power(n=2, alpha=alpha, tails=tails, power=power)
+    low, high = FEWEST_PAIRS, 2.0
+    if paired_power(dz, low, alpha=alpha, tails=tails) >= power:
+        return low
+    while paired_power(dz, high, alpha=alpha, tails=tails) < power:
+        high *= 2
+    return float(brentq(lambda n: paired_power(dz, n, alpha=alpha, tails=tails) - power, low, high, xtol=1e-8))
+
+
+FEWEST_PAIRS = 1.1
+"""Below a tenth of a degree of freedom quantiles of t leave the range of float64."""
+
+
+def _check_power(**numbers: Any) -> None:
+    if not numbers["n"] >= FEWEST_PAIRS:
+        raise InputError(f"n is {numbers['n']}; a paired t-test needs more than one pair.")
+    if not 0 < numbers["alpha"] < 1:
+        raise InputError(f"alpha is {numbers['alpha']}; give a level between 0 and 1.")
+    if numbers["tails"] not in (1, 2):
+        raise InputError(f"tails is {numbers['tails']}; a test has 1 or 2.")
+    if "power" in numbers and not numbers["alpha"] < numbers["power"] < 1:
+        raise InputError(f"power is {numbers['power']}; give a number above alpha ({numbers['alpha']}) and below 1.")

@@ -1,0 +1,410 @@
+"""The table of RE-AN and RE-AI: against the functions it is made of, scipy and rsatoolbox; bad input; the command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from rsatoolbox.util.inference_util import _dual_bootstrap
+from scipy.stats import combine_pvalues, spearmanr, t, ttest_1samp
+
+from fmri.patterns import Patterns, write_patterns
+from neurometamer.activations import Activations, _new_file
+from neurometamer.cli.app import app
+from neurometamer.rsa.comparators import COMPARATORS
+from neurometamer.rsa.kind_nulls import class_labels, session_labels
+from neurometamer.rsa.kind_options import KindOptions, subjects_needed
+from neurometamer.rsa.kind_tests import dual_variance, kind_tests
+from neurometamer.rsa.kind_trends import kind_trends
+from neurometamer.rsa.kinds import kind_difference, kind_similarity
+from neurometamer.rsa.permutation import permutation_orders, permutation_p, permute_pairs
+from neurometamer.rsa.rdm import activation_rdms, compute_rdm, pattern_rdms, select_kind, take_conditions, write_rdms
+from neurometamer.rsa.subsample import UnitValues, activation_units, paired_scores, pattern_units, subsample_rdms
+from neurometamer.store import InputError, generator
+from neurometamer.study.kind_commands import compare_kinds
+
+QUICK = {"n_resamples": 60, "n_permutations": 99}
+
+
+def stimuli(n=10):
+    names = [f"im{i:02d}" for i in range(n)]
+    return pd.DataFrame(
+        {
+            "id": [name if kind == "RE" else f"{name}_{kind}" for kind in ("RE", "AN", "AI") for name in names],
+            "kind": [kind for kind in ("RE", "AN", "AI") for _ in names],
+            "reference_id": names * 3,
+            "category": (["dog"] * (n // 2) + ["car"] * (n - n // 2)) * 3,
+        }
+    )
+
+
+def subject_patterns(subject="S1", n=10, voxels=30, rois=("V1", "LO"), seed=0, sessions=("a", "b")):
+    """AI follows RE, AN does not; even photographs in the first session, odd ones in the second."""
+    rng = np.random.default_rng([seed, *subject.encode()])
+    shared = np.random.default_rng(seed).standard_normal((3, n, 6))
+    weights = rng.standard_normal((6, voxels * len(rois)))
+    signal = np.concatenate([shared[0], shared[1], shared[0] + 0.5 * shared[2]]) @ weights
+    table = stimuli(n)
+    session = [sessions[i % 2] for i in range(n)] * 3
+    observations = pd.concat(
+        [
+            pd.DataFrame({"condition": table["id"], "presentation": k, "run": str(k), "session": session})
+            for k in (1, 2)
+        ],
+        ignore_index=True,
+    )
+    values = np.concatenate([signal, signal]) + rng.standard_normal((6 * n, weights.shape[1]))
+    roi = np.repeat(rois, voxels)
+    places = pd.DataFrame({"subject": subject, "roi": roi, "i": np.arange(len(roi)), "j": 0, "k": 0})
+    return Patterns(values=values, observations=observations, voxels=places)
+
+
+def brain(subjects=("S1", "S2", "S3"), **how):
+    patterns = {name: subject_patterns(name, **how) for name in subjects}
+    return patterns, pattern_rdms(patterns, stimuli(how.get("n", 10)))
+
+
+def network(n=10, stages=("conv1", "conv2", "fc")):
+    table = stimuli(n)
+    rng = np.random.default_rng(5)
+    arrays = {stage: rng.standard_normal((3 * n, 40)).astype(np.float32) for stage in stages}
+    for k, stage in enumerate(stages):  # the later, the more do AN images look like their photographs
+        arrays[stage][n : 2 * n] += 5 * k * arrays[stage][:n]
+        arrays[stage][2 * n :] += 0.3 * arrays[stage][:n]
+    return Activations(ids=tuple(table["id"]), stages=stages, n_units=dict.fromkeys(stages, 40), arrays=arrays)
+
+
+def test_values_and_intervals_are_those_of_similarity_and_difference_in_the_same_draws():
+    _, rdms = brain()
+    table = kind_tests(rdms, **QUICK, seed=3)
+    assert len(table) == (3 * 2 + 2) * 3
+    one = table[(table["quantity"] == "similarity") & (table["subject"] != "mean")]
+    expected = kind_similarity(rdms, n_bootstrap=60, seed=3)
+    for ours, theirs in (("value", "similarity"), ("ci_low", "ci_low"), ("ci_high", "ci_high")):
+        assert one[ours].tolist() == expected[theirs].tolist()
+    difference = table[(table["quantity"] == "difference") & (table["subject"] != "mean")]
+    expected = kind_difference(rdms, n_bootstrap=60, seed=3)
+    assert difference["value"].tolist() == pytest.approx(expected["difference"].tolist())
+    assert difference["ci_low"].tolist() == pytest.approx(expected["ci_low"].tolist())
+    mean = table[table["subject"] == "mean"].set_index(["place", "pair"])
+    by_subject = table[table["subject"] != "mean"].groupby(["place", "pair"])["value"].mean()
+    np.testing.assert_allclose(mean["value"], by_subject.reindex(mean.index))
+    assert set(table.loc[table["subject"] == "mean", "n_subjects"]) == {3}
+    assert set(table["n"]) == {10}
+
+
+def test_p_of_a_similarity_equals_an_explicit_loop():
+    _, rdms = brain(subjects=("S1",))
+    table = kind_tests(rdms, **QUICK, seed=2)
+    orders = permutation_orders(10, 99, seed=2)
+    re, an = select_kind(rdms, "RE").get_matrices()[1], select_kind(rdms, "AN").get_matrices()[1]
+    first, second = np.triu_indices(10, 1)
+    null = [spearmanr(re[np.ix_(order, order)][first, second], an[first, second]).statistic for order in orders]
+    value = spearmanr(re[first, second], an[first, second]).statistic
+    row = table[(table["place"] == "LO") & (table["pair"] == "RE-AN")].iloc[0]
+    assert row["p"] == (1 + np.sum(np.array(null) >= value - 1e-12)) / 100
+    assert row["p_method"] == "labels of RE permuted freely, 99 orders, one-sided"
+
+
+@pytest.mark.parametrize("by", ["pearson", "rho-a", "cosine", "kendall"])
+def test_the_null_is_of_the_comparator_asked_for(by):
+    _, rdms = brain(subjects=("S1",), rois=("V1",), n=6)
+    table = kind_tests(rdms, by=by, n_resamples=5, n_permutations=20)
+    re, ai = (select_kind(rdms, kind).dissimilarities for kind in ("RE", "AI"))
+    null = COMPARATORS[by](permute_pairs(re[0], permutation_orders(6, 20, seed=0)), ai)
+    value = COMPARATORS[by](re, ai)[0]
+    assert table[table["pair"] == "RE-AI"]["p"].iloc[0] == permutation_p(value, null)[0]
+
+
+def test_one_p_of_the_subjects_by_name():
+    _, rdms = brain()
+    tables = {how: kind_tests(rdms, combine=how, **QUICK) for how in ("joint", "fisher", "stouffer", "all")}
+    for how, table in tables.items():
+        rows = table[(table["place"] == "V1") & (table["pair"] == "RE-AN")]
+        each, mean = rows[rows["subject"] != "mean"]["p"].to_numpy(), rows[rows["subject"] == "mean"].iloc[0]
+        if how in ("fisher", "stouffer"):
+            assert mean["p"] == pytest.approx(combine_pvalues(each, how).pvalue, abs=1e-12)
+            assert "independent" in mean["p_method"]
+        if how == "all":
+            assert mean["p"] == each.max()
+    joint = tables["joint"]
+    # all three subjects show it: no smaller p than 1 / (1 + N) exists
+    assert joint[(joint["pair"] == "RE-AI") & (joint["subject"] == "mean")]["p"].tolist() == [0.01, 0.01]
+    assert (joint["p_corrected"] >= joint["p"]).all()
+    assert (joint["p_corrected"] <= 1).all()
+
+
+def test_families_and_words():
+    _, rdms = brain()
+    table = kind_tests(rdms, **QUICK)
+    assert set(table["family"]) == {"2 ROIs"}
+    wide = kind_tests(rdms, family="subjects", correction="bonferroni", **QUICK)
+    assert wide.groupby(wide["subject"] == "mean")["family"].first().tolist() == ["2 ROIs x 3 subjects", "2 ROIs"]
+    one = wide[(wide["subject"] == "S1") & (wide["pair"] == "RE-AI")]
+    np.testing.assert_allclose(one["p_corrected"], np.minimum(1, one["p"] * 6))
+    difference = table[(table["quantity"] == "difference") & (table["subject"] == "mean")]
+    assert set(difference["answer"]) == {"follows perception: RE-AI above RE-AN"}
+    assert set(difference["expected"]) == {"RE-AI above RE-AN (perception)"}
+    layers = kind_tests(activation_rdms(network(), stimuli()), **QUICK)
+    assert set(layers["family"]) == {"3 layers"}
+    expected = layers.groupby("place", sort=False)["expected"].first().to_dict()
+    assert expected == {"conv1": "", "conv2": "", "fc": "RE-AN above RE-AI (decision; last stage)"}
+    last = layers[(layers["place"] == "fc") & (layers["quantity"] == "difference")].iloc[0]
+    assert last["answer"] == "follows the network's decision: RE-AN above RE-AI"
+    assert "mean" not in set(layers["subject"])
+
+
+def test_exact_when_few_orders_exist():
+    patterns, rdms = brain(n=4)
+    table = kind_tests(rdms, n_resamples=20, n_permutations=1000)
+    assert "all 23 other orders (exact)" in table["p_method"][0]
+    blocks = {name: session_labels(one, stimuli(4)) for name, one in patterns.items()}
+    table = kind_tests(rdms, null="session", blocks=blocks, n_resamples=20)
+    assert "within 2 sessions, all 3 other orders (exact)" in table["p_method"][0]
+    assert table["p"].min() >= 0.25 or table["quantity"].eq("difference").any()
+
+
+# ---------------------------------------------------------------------------------------------------------- subsample
+
+
+def test_subsamples_are_rdms_of_parts_of_the_units():
+    values = np.maximum(np.random.default_rng(0).standard_normal((7, 25)), 0)  # half zeros: ties
+    units = UnitValues("brain", "S1", "V1", tuple("abcdefg"), values)
+    for measure in ("spearman", "pearson"):
+        rdms = subsample_rdms(units, 5, 0, measure=measure)
+        random = generator(0, "subsample", "brain", "S1", "V1")
+        for row in rdms:
+            part = values[:, np.sort(random.permutation(25)[:20])]
+            expected = compute_rdm(part, measure)
+            np.testing.assert_allclose(row, expected, atol=1e-12)
+    scores = paired_scores("spearman", rdms, rdms[::-1])
+    expected = [spearmanr(a, b).statistic for a, b in zip(rdms, rdms[::-1])]
+    np.testing.assert_allclose(scores, expected, atol=1e-12)
+    np.testing.assert_allclose(paired_scores("kendall", rdms, rdms), COMPARATORS["kendall"](rdms, rdms).diagonal())
+
+
+def test_subsamples_do_not_depend_on_blocks_of_memory(monkeypatch):
+    units = next(iter(pattern_units({"S1": subject_patterns()}, stimuli())))
+    whole = subsample_rdms(units, 7, 1)
+    monkeypatch.setattr("neurometamer.rsa.subsample.BLOCK", 30 * 30 * 2)
+    np.testing.assert_allclose(subsample_rdms(units, 7, 1), whole, atol=1e-12)
+
+
+def test_the_interval_of_the_paper_is_there_with_its_warning():
+    patterns, rdms = brain(subjects=("S1", "S2"))
+    table = kind_tests(rdms, units=pattern_units(patterns, stimuli()), interval="subsample", **QUICK)
+    stimulus = kind_tests(rdms, **QUICK)
+    assert table["value"].tolist() == stimulus["value"].tolist()
+    assert table["method"].str.contains("80% of the units .Zhang 2021.; WARNING: ignores the choice of images").all()
+    width, other = ((one["ci_high"] - one["ci_low"]).mean() for one in (table, stimulus))
+    assert width < 0.6 * other
+    assert table["p_method"][0].endswith("each in a subsample of the units of its own, one-sided")
+    layers = kind_tests(
+        activation_rdms(network(), stimuli()),
+        units=activation_units(network(), stimuli()),
+        interval="subsample",
+        **QUICK,
+    )
+    assert layers["p"].between(0.01, 1).all()
+    with pytest.raises(InputError, match="give patterns or activations, not RDMs"):
+        kind_tests(rdms, interval="subsample")
+    with pytest.raises(InputError, match="no responses of units for S1 V1, S1 LO"):
+        kind_tests(rdms, units=pattern_units({"S2": patterns["S2"]}, stimuli()), interval="subsample", **QUICK)
+    with pytest.raises(InputError, match="5% of 30 units are 2"):
+        kind_tests(rdms, units=pattern_units(patterns, stimuli()), interval="subsample", share=0.05, **QUICK)
+
+
+# ------------------------------------------------------------------------------------------------------ over subjects
+
+
+def test_dual_bootstrap_has_rsatoolboxs_formula():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        variances = rng.random(3)
+        theirs = _dual_bootstrap(variances[:, np.newaxis], n_rdm=7, n_pattern=12)
+        assert dual_variance(variances, 7, 12) == pytest.approx(theirs[0], abs=1e-12)
+
+
+def test_intervals_over_subjects_equal_an_explicit_bootstrap():
+    names = tuple(f"S{i}" for i in range(7))
+    _, rdms = brain(subjects=names, rois=("V1",), n=8)
+    one = kind_tests(rdms, interval="stimuli", **QUICK)
+    values = one[(one["quantity"] == "difference") & (one["subject"] != "mean")]["value"].to_numpy()
+    subjects = kind_tests(rdms, interval="subjects", n_resamples=4000, n_permutations=9)
+    row = subjects[(subjects["subject"] == "mean") & (subjects["quantity"] == "difference")].iloc[0]
+    # the corrected bootstrap variance of a mean is that of the t-test, up to the noise of 4000 draws (2 %)
+    half = t.isf(0.025, 6) * values.std(ddof=1) / np.sqrt(7)
+    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half, rel=0.05)
+    assert np.log(row["p"]) == pytest.approx(np.log(ttest_1samp(values, 0).pvalue), rel=0.05)
+    assert row["method"].startswith("spearman; 95% t interval (6 dof), bootstrap over 7 subjects, 4000 resamples")
+    per_subject = subjects[subjects["subject"] != "mean"]
+    assert per_subject["ci_low"].isna().all()
+    assert per_subject["method"].str.contains("see subject 'mean'").all()
+    dual = kind_tests(rdms, interval="dual", **QUICK)
+    both = dual[(dual["subject"] == "mean") & (dual["quantity"] == "difference")].iloc[0]
+    assert both["ci_high"] - both["ci_low"] > row["ci_high"] - row["ci_low"]
+    assert "8 photographs and 7 subjects" in both["method"]
+
+
+def test_too_few_subjects_are_told_what_to_use():
+    assert [subjects_needed(c) for c in (0.9, 0.95, 0.99)] == [5, 6, 8]
+    _, three = brain()
+    for interval in ("subjects", "dual"):
+        with pytest.raises(InputError, match=r"at least 6 subjects; .* V1 \(3\), LO \(3\).*interval='stimuli'"):
+            kind_tests(three, interval=interval)
+    _, one = brain(subjects=("S1",))
+    with pytest.raises(InputError, match=r"V1 \(1\), LO \(1\)"):
+        kind_tests(one, interval="subjects")
+    with pytest.raises(InputError, match="fewer in these RDMs"):
+        kind_tests(activation_rdms(network(), stimuli()), interval="dual")
+
+
+# ----------------------------------------------------------------------------------------------------------- labels
+
+
+def test_sessions_and_classes_come_from_the_data():
+    labels = session_labels(subject_patterns(), stimuli())
+    assert labels == {f"im{i:02d}": "ab"[i % 2] for i in range(10)}
+    assert class_labels(stimuli())["im00"] == "dog"
+    with pytest.raises(InputError, match="subject 'S1': the patterns have no session labels"):
+        session_labels(subject_patterns(sessions=("", "")), stimuli())
+    with pytest.raises(InputError, match="shown in session 'a'"):
+        session_labels(subject_patterns(sessions=("a", "a")), stimuli())
+    moved = subject_patterns()
+    observations = moved.observations.copy()
+    observations.loc[observations["condition"] == "im01_AN", "session"] = "a"
+    moved = Patterns(values=moved.values, observations=observations, voxels=moved.voxels)
+    with pytest.raises(InputError, match="the images of im01 were shown in several sessions"):
+        session_labels(moved, stimuli())
+    with pytest.raises(InputError, match="no column 'class'"):
+        class_labels(stimuli(), "class")
+    with pytest.raises(InputError, match="no 'category' for the photographs im03"):
+        class_labels(stimuli().assign(category=lambda x: x["category"].where(x["id"] != "im03")))
+    with pytest.raises(InputError, match="same 'category', dog"):
+        class_labels(stimuli().assign(category="dog"))
+    with pytest.raises(InputError, match="no photographs"):
+        class_labels(stimuli().assign(kind="AN"))
+
+
+def test_blocks_that_do_not_fit_are_errors():
+    patterns, rdms = brain()
+    with pytest.raises(InputError, match="null 'session' needs the session of each photograph"):
+        kind_tests(rdms, null="session")
+    labels = session_labels(patterns["S1"], stimuli())
+    with pytest.raises(InputError, match="no session for the photographs im00, im02"):
+        kind_tests(rdms, null="session", blocks={one: s for one, s in labels.items() if s == "b"})
+    with pytest.raises(InputError, match="of one session, 'x'"):
+        kind_tests(rdms, null="session", blocks=dict.fromkeys(labels, "x"))
+    with pytest.raises(InputError, match="no session labels for subject 'S2'"):
+        kind_tests(rdms, null="session", blocks={"S1": labels})
+    with pytest.raises(InputError, match=r"each of the blocks im00, im01.*holds one stimulus"):
+        kind_tests(rdms, null="class", blocks={one: one for one in labels})
+    other = {one: "ab"[i < 4] for i, one in enumerate(labels)}
+    own = {"S1": labels, "S2": labels, "S3": other}
+    with pytest.raises(InputError, match="subjects differ in the sessions"):
+        kind_tests(rdms, null="session", blocks=own)
+    table = kind_tests(rdms, null="session", blocks=own, combine="all", **QUICK)
+    assert table["p"].between(0, 1).all()
+
+
+def test_bad_requests_are_answered():
+    _, rdms = brain(n=5)
+    with pytest.raises(InputError, match="unknown kind of stimulus 'AX'; did you mean"):
+        kind_tests(rdms, decision=("RE", "AX"), **QUICK)
+    lacking = take_conditions(rdms, [i for i in range(rdms.n_cond) if i != 6])  # im01_AN
+    with pytest.raises(InputError, match="missing from the second RDMs: im01"):
+        kind_tests(lacking, **QUICK)
+    table = kind_tests(lacking, join="inner", **QUICK)
+    assert set(table["n"]) == {4}
+    assert table["method"].str.contains("left out: im01").all()
+    with pytest.raises(InputError, match="at least 4 are needed"):
+        kind_tests(take_conditions(rdms, [0, 1, 2, 5, 6, 7, 10, 11, 12]), **QUICK)
+    for name, value in (
+        ("interval", "images"),
+        ("null", "run"),
+        ("combine", "mean"),
+        ("correction", "fwe"),
+        ("by", "x"),
+    ):
+        with pytest.raises(InputError, match=f"unknown .*'{value}'"):
+            KindOptions(**{name: value})
+    for name, value in (("n_resamples", 0), ("n_permutations", -1), ("confidence", 95)):
+        with pytest.raises(InputError, match=f"{name} "):
+            KindOptions(**{name: value})
+    untested = kind_tests(rdms, interval="none", n_permutations=0)
+    assert untested[["p", "p_corrected", "ci_low"]].isna().all(axis=None)
+    assert set(untested["answer"]) == {"", "not tested: no interval"}
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def files(tmp_path):
+    patterns, rdms = brain()
+    stimuli().to_csv(tmp_path / "stimuli.csv", index=False)
+    paths = [write_patterns(one, tmp_path / f"{name}.h5") for name, one in patterns.items()]
+    return {"patterns": paths, "images": [tmp_path / "stimuli.csv"], "rdms": [write_rdms(rdms, tmp_path / "rdms.h5")]}
+
+
+def test_command_and_twin_write_the_same_table(files, tmp_path):
+    from typer.testing import CliRunner
+
+    out = tmp_path / "kinds.csv"
+    arguments = ["kinds", "--out", out, "--images", *files["images"], "--null", "session", "--resamples", 60]
+    for path in files["patterns"]:
+        arguments += ["--patterns", path]
+    done = CliRunner().invoke(app, [str(one) for one in (*arguments, "--permutations", 99)])
+    assert done.exit_code == 0, done.output
+    assert "mean V1: +" in done.output
+    assert "follows perception" in done.output
+    table = compare_kinds(patterns=files["patterns"], images=files["images"], null="session", **QUICK)
+    written = pd.read_csv(out, keep_default_na=False, na_values=[""])
+    assert written["p"].tolist() == pytest.approx(table["p"].tolist())
+    assert "within 2 sessions" in written["p_method"][0]
+    from_rdms = compare_kinds(rdms=files["rdms"], images=files["images"], null="class", **QUICK)
+    assert from_rdms["value"].tolist() == pytest.approx(table["value"].tolist())
+    subsample = compare_kinds(patterns=files["patterns"], images=files["images"], interval="subsample", **QUICK)
+    assert len(subsample) == len(table)
+
+
+def test_trends_over_layers(tmp_path):
+    table = kind_tests(activation_rdms(network(), stimuli()), **QUICK)
+    trends = kind_trends(table)
+    assert trends["test"].tolist() == ["Mann-Kendall", "Mann-Kendall", "paired t over layers"]
+    assert trends["statistic"][0] == 3
+    assert trends["p"][0] == pytest.approx(1 / 3)  # 2 of 6 orders
+    with pytest.raises(InputError, match="at least 3 layers; there are 2"):
+        kind_trends(table[table["place"] != "fc"])
+    rdms = write_rdms(activation_rdms(network(), stimuli()), tmp_path / "network.h5")
+    compare_kinds(rdms=[rdms], trends=tmp_path / "trends.csv", **QUICK)
+    assert len(pd.read_csv(tmp_path / "trends.csv")) == 3
+
+
+def test_command_bad_input(files):
+    with pytest.raises(InputError, match="nothing to compare"):
+        compare_kinds()
+    with pytest.raises(InputError, match="need --images"):
+        compare_kinds(patterns=files["patterns"])
+    with pytest.raises(InputError, match="sessions are read from patterns"):
+        compare_kinds(rdms=files["rdms"], null="session")
+    with pytest.raises(InputError, match="null 'class' needs --images"):
+        compare_kinds(rdms=files["rdms"], null="class")
+    with pytest.raises(InputError, match="trends are over the layers of a network"):
+        compare_kinds(rdms=files["rdms"], trends="nowhere.csv", **QUICK)
+
+
+def test_an_activation_file_is_a_source(files, tmp_path):
+    found = network()
+    with _new_file(tmp_path / "network.h5", found.ids, found.stages, {"identity": "x"}) as create:
+        for stage in found.stages:
+            create(stage, found.arrays[stage].shape)[...] = found.arrays[stage]
+    everything = compare_kinds(
+        activations=[tmp_path / "network.h5"], patterns=files["patterns"], images=files["images"], null="session",
+        trends=tmp_path / "trends.csv", **QUICK,
+    )  # fmt: skip
+    rows = everything[everything["system"] == "network"]
+    assert set(rows["source"]) == {"network.h5"}
+    assert set(rows["place"]) == {"conv1", "conv2", "fc"}
+    similarities = rows[rows["quantity"] == "similarity"]
+    assert similarities["p_method"].str.contains("permuted freely").all()  # a network has no sessions
