@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.rsa.measures import MEASURES
+from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
+from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
 from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
 
 if TYPE_CHECKING:
@@ -35,31 +36,39 @@ MIN_VOXELS = 3
 
 
 def compute_rdm(
-    values: np.ndarray, measure: str = "spearman", *, ids: Sequence[str] | None = None, place: str = "these values"
+    values: np.ndarray,
+    measure: str = "spearman",
+    *,
+    ids: Sequence[str] | None = None,
+    place: str = "these values",
+    noise: Noise | None = None,
 ) -> np.ndarray:
-    """Compute one RDM: 1 - correlation over units of every two stimuli.
+    """Compute one RDM: how far the responses to every two stimuli are apart.
 
     Parameters
     ----------
     values : ndarray, shape (n_stimuli, n_units)
         Responses, any float or integer type.
     measure : str
-        ``"spearman"`` (average ranks) or ``"pearson"``.
+        One of `neurometamer.rsa.measures.MEASURES`; ``"crossnobis"`` needs repeats, see `crossnobis_rdm`.
     ids : sequence of str, optional
         Stimulus ids, for messages; the row numbers otherwise.
     place : str
         Stage or ROI, for messages.
+    noise : Noise, optional
+        For ``"mahalanobis"``: covariance of the units' noise (`estimate_noise`).
 
     Returns
     -------
     ndarray, shape (n_stimuli * (n_stimuli - 1) / 2,)
-        Condensed dissimilarities in [0, 2], float64, in the order of `numpy.triu_indices`.
+        Condensed dissimilarities, float64, in the order of `numpy.triu_indices`; within [0, 2] where they are
+        1 - correlation.
 
     Raises
     ------
     InputError
-        For an unknown measure, fewer than 4 stimuli, NaN or infinite values, or a stimulus whose values are all
-        equal (its correlation is undefined). The ids are named.
+        For an unknown measure, fewer than 4 stimuli, NaN or infinite values, or a stimulus for which the measure is
+        undefined (all values equal for a correlation, all zero for an angle, negative for a rate). The ids are named.
 
     References
     ----------
@@ -70,30 +79,65 @@ def compute_rdm(
     >>> compute_rdm(np.array([[1, 2, 3], [1, 2, 3], [3, 2, 1], [1, 3, 2]])).tolist()
     [0.0, 2.0, 0.5, 2.0, 0.5, 1.5]
     """
-    if measure not in MEASURES:
-        raise unknown_name("RDM measure", measure, MEASURES)
     values = np.asarray(values)
     names = [str(one) for one in (range(len(values)) if ids is None else ids)]
-    _check_values(values, names, place)
-    products = MEASURES[measure](values)
-    squares = np.diag(products)
-    correlation = products / np.sqrt(np.outer(squares, squares))  # equal rows give exactly 1
-    return 1 - np.clip(correlation[np.triu_indices(len(values), 1)], -1, 1)
-
-
-def _check_values(values: np.ndarray, names: Sequence[str], place: str) -> None:
     if values.ndim != 2 or len(values) != len(names):
         raise InputError(f"{place}: expected one row of values for each of {len(names)} ids, got shape {values.shape}.")
+    known = find_measure(measure)
     _check_enough(names, place)
-    broken = [name for name, row in zip(names, values) if not np.isfinite(row).all()]
-    if broken:
-        raise InputError(f"{place}: NaN or infinite values for {name_ids(broken)}; exclude those voxels or stimuli.")
-    flat = [name for name, row in zip(names, values) if row.min() == row.max()]
-    if flat:
+    ranges = [RowRange.of(row) for row in values]
+    check_ranges(ranges, names, known, place)
+    if known.needs:
+        return _with_noise(values, measure, noise, place)
+    assert known.compute is not None
+    rows = _prepared(values, known)
+    return known.compute(rows, ranges if rows is values else [RowRange.of(row) for row in rows])
+
+
+def find_measure(name: str) -> Measure:
+    """Look a measure up.
+
+    Parameters
+    ----------
+    name : str
+        One of `MEASURES`.
+
+    Returns
+    -------
+    Measure
+        Its definition.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+    """
+    if name not in MEASURES:
+        raise unknown_name("RDM measure", name, MEASURES)
+    return MEASURES[name]
+
+
+def _prepared(values: np.ndarray, measure: Measure) -> np.ndarray:
+    """Prepare row by row: only one row more than the result is held."""
+    if measure.prepare is None:
+        return values
+    first = measure.prepare(values[0])
+    rows = np.empty((len(values), first.size), dtype=first.dtype)
+    rows[0] = first
+    for i in range(1, len(values)):
+        rows[i] = measure.prepare(values[i])
+    return rows
+
+
+def _with_noise(values: np.ndarray, measure: str, noise: Noise | None, place: str) -> np.ndarray:
+    if measure != "mahalanobis":
         raise InputError(
-            f"{place}: all values are equal for {name_ids(flat)}, so their correlation is undefined; "
-            "leave those stimuli or this place out."
+            f"{place}: {measure} needs independent repeats of each stimulus; call crossnobis_rdm, or pattern_rdms with "
+            "patterns of several presentations."
         )
+    if noise is None:
+        raise InputError(f"{place}: mahalanobis needs the noise of the units; see estimate_noise.")
+    return mahalanobis_rdm(values, noise)
 
 
 def _check_enough(names: Sequence[str], place: str) -> None:
@@ -263,9 +307,14 @@ def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: s
 
 
 def pattern_rdms(
-    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame, *, measure: str = "spearman"
+    patterns_by_subject: Mapping[str, Patterns],
+    table: pd.DataFrame,
+    *,
+    measure: str = "spearman",
+    noise: str = "shrinkage_diag",
+    folds: str = "run",
 ) -> RDMs:
-    """Compute one RDM a subject and ROI from the mean pattern of each stimulus.
+    """Compute one RDM a subject and ROI, from mean patterns or crossvalidated over presentations.
 
     Parameters
     ----------
@@ -275,6 +324,12 @@ def pattern_rdms(
         The stimuli: columns id, kind, reference_id; the RDMs follow its order.
     measure : str
         One of `MEASURES`.
+    noise : str
+        For ``"mahalanobis"`` and ``"crossnobis"``: estimator of the noise covariance from presentations minus their
+        stimulus' mean (`estimate_noise`), a ROI at a time; ``"none"`` treats voxels as equally noisy (crossnobis only).
+    folds : str
+        For ``"crossnobis"``: column of the observations that tells independent parts apart, ``"run"``,
+        ``"presentation"`` or ``"session"``.
 
     Returns
     -------
@@ -287,25 +342,65 @@ def pattern_rdms(
         When a subject's conditions are not exactly the stimuli of the table, a ROI has fewer than 3 voxels (every
         correlation over two is -1 or 1), or values cannot be ranked.
     """
-    ids = list(table["id"].astype(str))
+    ids, known = list(table["id"].astype(str)), find_measure(measure)
     places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
     vectors = []
     for subject, patterns in patterns_by_subject.items():
         means = mean_responses(patterns, ids, subject)
         rois = np.asarray(patterns.voxels["roi"].astype(str))
         for roi in dict.fromkeys(rois):
-            values = means[:, rois == roi]
-            if values.shape[1] < MIN_VOXELS:
+            place, columns = f"subject '{subject}', ROI '{roi}'", rois == roi
+            if columns.sum() < MIN_VOXELS:
                 raise InputError(
-                    f"subject '{subject}', ROI '{roi}' has {values.shape[1]} voxel(s); a correlation distance needs at "
+                    f"{place} has {columns.sum()} voxel(s); a correlation distance needs at "
                     f"least {MIN_VOXELS}. Enlarge the mask, or leave the region out."
                 )
-            vectors.append(compute_rdm(values, measure, ids=ids, place=f"subject '{subject}', ROI '{roi}'"))
-            for name, value in zip(places, (subject, str(roi), "brain", values.shape[1])):
+            if known.needs:
+                single = patterns.values[:, columns].astype(np.float64)
+                vectors.append(
+                    _presentation_rdm(single, means[:, columns], patterns.observations, ids, known, noise, folds, place)
+                )
+            else:
+                vectors.append(compute_rdm(means[:, columns], measure, ids=ids, place=place))
+            for name, value in zip(places, (subject, str(roi), "brain", int(columns.sum()))):
                 places[name].append(value)
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
-    return _stimulus_rdms(np.array(vectors), table, places, measure, {})
+    settings = {"noise": noise} if known.needs else {}
+    settings |= {"folds": folds} if known.needs == "folds" else {}
+    return _stimulus_rdms(np.array(vectors), table, places, measure, settings)
+
+
+def _presentation_rdm(
+    values: np.ndarray,
+    means: np.ndarray,
+    observations: pd.DataFrame,
+    ids: Sequence[str],
+    measure: Measure,
+    noise: str,
+    folds: str,
+    place: str,
+) -> np.ndarray:
+    """Compute one RDM from single presentations: their scatter is the noise, their folds crossvalidate."""
+    _check_enough(ids, place)
+    conditions = [str(one) for one in observations["condition"]]
+    precision = None
+    if noise != "none":
+        try:
+            residuals, dof = residuals_of(values, conditions)
+            precision = estimate_noise(residuals, method=noise, dof=dof)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+    if measure.needs == "folds":
+        if folds not in observations:
+            raise unknown_name("column of observations for folds", folds, list(observations.columns))
+        parts = [str(one) for one in observations[folds]]
+        if folds == "run":  # runs are counted anew in each session
+            parts = [f"{session} {part}".strip() for session, part in zip(observations["session"], parts)]
+        return crossnobis_rdm(values, conditions, parts, noise=precision, order=ids, place=place)
+    if precision is None:
+        raise InputError(f"{place}: mahalanobis without noise is squared-euclidean; ask for that.")
+    return mahalanobis_rdm(means, precision)
 
 
 def _stimulus_rdms(
@@ -320,7 +415,7 @@ def _stimulus_rdms(
         conditions=list(table["id"]),
         places=places,
         patterns={name: list(table[name]) for name in ("reference_id", "kind")},
-        measure=f"1 - {measure.capitalize()}",
+        measure=find_measure(measure).label,
         provenance=provenance,
     )
 
