@@ -9,6 +9,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "activations": ["Activations", "compute_activations", "read_activations"],
         "rsa.compare": ["compare_rdms", "kind_difference", "kind_similarity", "layer_by_roi", "noise_ceiling"],
+        "rsa.measures": ["MEASURES"],
+        "rsa.noise": ["crossnobis_rdm", "estimate_noise", "residuals_of"],
+        "rsa.streaming": ["streamed_rdms"],
         "encoding": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
         "rsa.rdm": [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.rsa.files import READERS, read_dissimilarities
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
 from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
 from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
@@ -84,7 +85,7 @@ def compute_rdm(
     if values.ndim != 2 or len(values) != len(names):
         raise InputError(f"{place}: expected one row of values for each of {len(names)} ids, got shape {values.shape}.")
     known = find_measure(measure)
-    _check_enough(names, place)
+    check_enough(names, place)
     ranges = [RowRange.of(row) for row in values]
     check_ranges(ranges, names, known, place)
     if known.needs:
@@ -140,7 +141,21 @@ def _with_noise(values: np.ndarray, measure: str, noise: Noise | None, place: st
     return mahalanobis_rdm(values, noise)
 
 
-def _check_enough(names: Sequence[str], place: str) -> None:
+def check_enough(names: Sequence[str], place: str) -> None:
+    """Refuse fewer conditions than an RDM needs.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Conditions.
+    place : str
+        What holds them, for the message.
+
+    Raises
+    ------
+    InputError
+        For fewer than 4.
+    """
     if len(names) < MIN_CONDITIONS:
         raise InputError(
             f"{place}: {len(names)} condition(s) ({name_ids(names)}); at least {MIN_CONDITIONS} are needed."
@@ -231,7 +246,7 @@ def check_rdms(rdms: RDMs, what: str) -> None:
     names = [str(one) for one in rdms.pattern_descriptors["condition"]]
     if again := duplicates(names):
         raise InputError(f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of its own.")
-    _check_enough(names, what)
+    check_enough(names, what)
     bad_rdm, bad_pair = np.nonzero(~np.isfinite(rdms.dissimilarities))
     if bad_rdm.size:
         first, second = np.triu_indices(rdms.n_cond, 1)
@@ -259,7 +274,9 @@ def place_name(rdms: RDMs, index: int) -> str:
         Subject and ROI or stage, or its number where it has none.
     """
     known = [
-        str(rdms.rdm_descriptors[name][index]) for name in ("subject", "roi", "stage") if name in rdms.rdm_descriptors
+        str(rdms.rdm_descriptors[name][index])
+        for name in ("subject", "roi", "stage", "name")
+        if name in rdms.rdm_descriptors
     ]
     return " ".join(known) or f"RDM {index}"
 
@@ -295,15 +312,46 @@ def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: s
         values = values if np.array_equal(rows, np.arange(len(values))) else values[rows]
         vectors.append(compute_rdm(values, measure, ids=ids, place=f"stage '{stage}'"))
         n_units.append(values.shape[1])
-    known, n = activations.provenance, len(activations.stages)
+    return network_rdms(
+        np.array(vectors), table, dict(zip(activations.stages, n_units)), measure, activations.provenance
+    )
+
+
+def network_rdms(
+    vectors: np.ndarray,
+    table: pd.DataFrame,
+    n_units: Mapping[str, int],
+    measure: str,
+    provenance: Mapping[str, Any],
+) -> RDMs:
+    """Give the dissimilarities of a network's stages their names.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n_stages, n_pairs)
+        Condensed.
+    table : pandas.DataFrame
+        The stimuli in the same order: columns id, kind, reference_id.
+    n_units : mapping of str to int
+        Stages in order, and their units.
+    measure : str
+        One of `MEASURES`.
+    provenance : mapping
+        Of the activations; names model and weights.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        As of `activation_rdms`.
+    """
     places = {
-        "stage": list(activations.stages),
-        "system": ["network"] * n,
-        "model": [str(known.get("model", ""))] * n,
-        "weights": [str(known.get("weights", ""))] * n,
-        "n_units": n_units,
+        "stage": list(n_units),
+        "system": ["network"] * len(n_units),
+        "model": [str(provenance.get("model", ""))] * len(n_units),
+        "weights": [str(provenance.get("weights", ""))] * len(n_units),
+        "n_units": list(n_units.values()),
     }
-    return _stimulus_rdms(np.array(vectors), table, places, measure, known)
+    return _stimulus_rdms(vectors, table, places, measure, provenance)
 
 
 def pattern_rdms(
@@ -382,7 +430,7 @@ def _presentation_rdm(
     place: str,
 ) -> np.ndarray:
     """Compute one RDM from single presentations: their scatter is the noise, their folds crossvalidate."""
-    _check_enough(ids, place)
+    check_enough(ids, place)
     conditions = [str(one) for one in observations["condition"]]
     precision = None
     if noise != "none":
@@ -592,7 +640,7 @@ def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") 
         a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
         left, right = [one for one in left if one in shared], [one for one in right if one in shared]
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
-    _check_enough(left, "stimuli shared by both RDMs")
+    check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)
 
 
@@ -633,24 +681,53 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def read_rdms(path: str | os.PathLike[str]) -> RDMs:
-    """Read RDMs from rsatoolbox's HDF5 layout and check them.
+def read_rdms(
+    path: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | None = None,
+    variable: str | None = None,
+    measure: str = "",
+) -> RDMs:
+    """Read RDMs from rsatoolbox's HDF5 layout or from a file of another program, and check them.
 
     Parameters
     ----------
     path : path-like
-        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``.
+        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``, ``.npy``, ``.csv``
+        (`neurometamer.rsa.files.read_dissimilarities`).
+    ids : sequence of str, optional
+        Of the conditions, where the file does not name them.
+    variable : str, optional
+        Where the file holds several, e.g. a dataset of any HDF5 file.
+    measure : str
+        What another program's numbers are: one of `MEASURES`, or any words. Only ``"crossnobis"`` may be negative.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Descriptors as lists of Python text and numbers.
+        Descriptors as lists of Python text and numbers; RDMs of other programs have the descriptor ``name``.
 
     Raises
     ------
     InputError
-        When the file is missing or holds no RDMs, or they do not pass `check_rdms`.
+        When the file is missing or holds no RDMs, or they do not pass the checks; ids are named.
     """
+    if Path(path).suffix.lower() in READERS or variable is not None:
+        known = MEASURES.get(measure)
+        vectors, found, names = read_dissimilarities(
+            path, ids=ids, variable=variable, signed=known is not None and known.signed
+        )
+        label = known.label if known is not None else measure or "unknown"
+        return label_rdms(
+            vectors, conditions=found, places={"name": names}, measure=label, provenance={"file": Path(path).name}
+        )
+    rdms = _read_rsatoolbox(path)
+    if ids is not None:
+        match_ids(rdms.pattern_descriptors["condition"], ids, str(path), "the ids given")
+    return rdms
+
+
+def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
     import rsatoolbox.rdm as rsa
 
     with open_hdf5(path) as file:
@@ -660,4 +737,13 @@ def read_rdms(path: str | os.PathLike[str]) -> RDMs:
     loaded = rsa.load_rdm(str(path), file_type="hdf5")
     rdms = take_conditions(loaded, range(loaded.n_cond))
     check_rdms(rdms, str(path))
+    if any(rdms.dissimilarity_measure == one.label and not one.signed for one in MEASURES.values()):
+        bad = np.unique(np.nonzero(rdms.dissimilarities < -1e-9)[1])
+        if bad.size:
+            names = rdms.pattern_descriptors["condition"]
+            pairs = [f"{names[i]} and {names[j]}" for i, j in np.column_stack(np.triu_indices(rdms.n_cond, 1))[bad]]
+            raise InputError(
+                f"{path}: {rdms.dissimilarity_measure} cannot be negative, but is between {name_ids(pairs)}; make the "
+                "RDMs anew."
+            )
     return rdms
