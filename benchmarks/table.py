@@ -17,7 +17,7 @@ from neurometamer.store import read_json, write_json, write_text
 
 _PACKAGES = (
     "neurometamer", "torch", "torchvision", "timm", "numpy", "plenoptic", "foolbox", "torchattacks", "torchmetrics",
-    "pingouin",
+    "pingouin", "rsatoolbox", "scipy",
 )  # fmt: skip
 
 
