@@ -156,12 +156,13 @@ def _correlation_rows(n: int, p: int, rounds: int) -> list[Row]:
     by_numpy, truth = _fastest(lambda: _condensed(np.corrcoef(values)), rounds)
     by_torch, _ = _fastest(lambda: torch.corrcoef(tensor), rounds)
     by_rsatoolbox, theirs = _fastest(lambda: _rsatoolbox(values), 1)
-    if np.abs(found - theirs).max() > 1e-5:
-        raise AssertionError("rsatoolbox, which computes in float32, has other values")
+    apart = float(np.abs(found - theirs).max())
+    if apart > 1e-3:
+        raise AssertionError(f"rsatoolbox, which computes in float32, is {apart:.2g} apart")
     exact = _condensed(np.corrcoef(values.astype(np.float64)))
     return [
         _error("numpy's corrcoef in float64", size, found, 1 - exact, 1e-6),
-        _ratio("rsatoolbox", size, by_rsatoolbox, ours, 25.0, f"{_DATA}; float32 there"),
+        _ratio("rsatoolbox", size, by_rsatoolbox, ours, 25.0, f"{_DATA}; float32 there, off by {apart:.1g}"),
         _ratio("numpy corrcoef", size, by_numpy, ours, 1.5, f"off by {np.abs(truth - exact).max():.1g} there; {_TWIN}"),
         _ratio("torch corrcoef", size, by_torch, ours, 1.5, "the other matrix product"),
     ]

@@ -191,7 +191,7 @@ def _condensed(array: np.ndarray, size: int, ids: Sequence[str], signed: bool, w
 
 
 def _pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str:
-    return name_ids([f"{ids[i]} and {ids[j]}" for i, j in zip(first, second)])
+    return name_ids([f"{ids[i]} and {ids[j]}" for i, j in zip(first.tolist(), second.tolist())])
 
 
 def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
@@ -210,11 +210,9 @@ def _check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
         rows, columns = np.nonzero(np.triu(apart))
         raise InputError(f"{what}: not symmetric: both directions differ between {_pairs(rows, columns, ids)}.")
     diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    off = np.flatnonzero((diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0))
-    if off.size:
-        raise InputError(
-            f"{what}: the diagonal is not zero for {name_ids([ids[i] for i in off])}; is this a similarity matrix?"
-        )
+    off = [name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad]
+    if off:
+        raise InputError(f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?")
 
 
 # ------------------------------------------------------------------------------------------------------------ readers

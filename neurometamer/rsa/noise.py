@@ -26,8 +26,10 @@ class Noise:
     ----------
     scale : ndarray, shape (p,) or (p, k)
         What patterns are multiplied by first: one number a voxel, or a matrix.
-    across : ndarray, shape (p, m)
-        What is taken away again: the precision is ``scale scaleᵀ - across acrossᵀ``. No columns where nothing is.
+    white : ndarray, shape (m, p)
+        Residuals, scaled likewise, along which less is left; no rows where there are none.
+    lower : ndarray, shape (m, m)
+        Cholesky factor: with ``u = solve(lower, white)`` the precision is ``scale (1 - uᵀu) scale``.
     shrinkage : float
         Weight of the target, 0 (sample covariance) to 1 (target alone).
     method : str
@@ -35,7 +37,8 @@ class Noise:
     """
 
     scale: np.ndarray
-    across: np.ndarray
+    white: np.ndarray
+    lower: np.ndarray
     shrinkage: float
     method: str
 
@@ -60,7 +63,11 @@ class Noise:
         if patterns.shape[1] != len(self.scale):
             raise InputError(f"patterns have {patterns.shape[1]} voxels, the noise covariance {len(self.scale)}.")
         z = patterns * self.scale if self.scale.ndim == 1 else patterns @ self.scale
-        return z, patterns @ self.across
+        if not len(self.white):
+            return z, np.zeros((len(patterns), 0))
+        from scipy.linalg import solve_triangular
+
+        return z, solve_triangular(self.lower, self.white @ z.T, lower=True).T
 
 
 def no_noise(n_voxels: int) -> Noise:
@@ -76,7 +83,12 @@ def no_noise(n_voxels: int) -> Noise:
     Noise
         With the identity as precision: Mahalanobis distances become Euclidean ones.
     """
-    return Noise(scale=np.ones(n_voxels), across=np.zeros((n_voxels, 0)), shrinkage=1.0, method="none")
+    return _scaled(np.ones(n_voxels), 1.0, "none")
+
+
+def _scaled(scale: np.ndarray, weight: float, method: str) -> Noise:
+    """Make a precision that is a scaling alone."""
+    return Noise(scale=scale, white=np.zeros((0, len(scale))), lower=np.zeros((0, 0)), shrinkage=weight, method=method)
 
 
 def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -107,13 +119,13 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
         raise InputError(
             f"noise needs a condition with two presentations; each of {len(names)} ({name_ids(names)}) has one."
         )
-    return values - _means(values, codes, len(names))[codes], dof
-
-
-def _means(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
-    averaging = np.zeros((n, len(values)))
-    averaging[codes, np.arange(len(values))] = 1
-    return averaging @ values.astype(np.float64, copy=False) / averaging.sum(axis=1, keepdims=True)
+    residuals = np.array(values, dtype=np.float64)
+    for code in range(len(names)):
+        rows = np.flatnonzero(codes == code)
+        mean = residuals[rows].mean(axis=0)
+        for row in rows:
+            residuals[row] -= mean
+    return residuals, dof
 
 
 def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None) -> Noise:
@@ -153,7 +165,7 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
     if method != "shrinkage_eye" and (bad := [f"voxel {i}" for i in np.flatnonzero(variances == 0)]):
         raise InputError(f"noise: no variance in {name_ids(bad)}; leave those voxels out.")
     if method == "diag":
-        return Noise(scale=variances**-0.5, across=np.zeros((x.shape[1], 0)), shrinkage=1.0, method=method)
+        return _scaled(variances**-0.5, 1.0, method)
     if method == "full":
         return _precision(x, np.zeros(x.shape[1]), 1 / dof, 0.0, method, None)
     return _toward_diagonal(x, variances, dof) if method == "shrinkage_diag" else _toward_identity(x, dof)
@@ -164,7 +176,7 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     m = len(x)
     z = x / np.sqrt(variances)
     gram = z @ z.T
-    squares = z**2
+    squares = np.square(z, out=z)
     of_rows, of_voxels = squares.sum(axis=1), squares.sum(axis=0)
     fourth = np.einsum("ij,ij->", squares, squares)
     product_of_means = (np.einsum("ij,ij->", gram, gram) - of_voxels @ of_voxels) / (m - 1) ** 2
@@ -196,24 +208,18 @@ def _precision(
     """Invert ``diag(diagonal) + factor xᵀx``; `gram`, where known, is `weight` times ``(x / diagonal) xᵀ``."""
     m, p = x.shape
     if p <= m:
-        return Noise(
-            scale=_root_of_inverse(x, diagonal, factor), across=np.zeros((p, 0)), shrinkage=weight, method=method
-        )
+        return _scaled(_root_of_inverse(x, diagonal, factor), weight, method)
     if not weight > 0:
         raise InputError(
             f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or take fewer voxels."
         )
     scale = diagonal**-0.5
     if factor == 0:
-        return Noise(scale=scale, across=np.zeros((p, 0)), shrinkage=weight, method=method)
-    white = x * scale
-    inner = factor * (white @ white.T if gram is None else gram / weight)
+        return _scaled(scale, weight, method)
+    white = x * (scale * np.sqrt(factor))
+    inner = white @ white.T if gram is None else gram * (factor / weight)
     inner[np.diag_indices(m)] += 1
-    lower = np.linalg.cholesky(inner)
-    from scipy.linalg import solve_triangular
-
-    across = solve_triangular(lower, white, lower=True).T * (np.sqrt(factor) * scale)[:, np.newaxis]
-    return Noise(scale=scale, across=across, shrinkage=weight, method=method)
+    return Noise(scale=scale, white=white, lower=np.linalg.cholesky(inner), shrinkage=weight, method=method)
 
 
 def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float) -> np.ndarray:

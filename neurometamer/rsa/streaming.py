@@ -68,7 +68,7 @@ class RowFile:
             Its values.
         """
         self._file.seek(index * self.shape[1] * self.dtype.itemsize)
-        left = memoryview(np.ascontiguousarray(row, dtype=self.dtype)).cast("B")
+        left = memoryview(np.ascontiguousarray(row, dtype=self.dtype).tobytes())
         while left:  # an unbuffered write may write a part
             left = left[self._file.write(left) or 0 :]
 
@@ -78,7 +78,7 @@ class RowFile:
         out = np.empty((len(range(*rows)), stop - start), dtype=self.dtype)
         for row, index in zip(out, range(*rows)):
             self._file.seek((index * self.shape[1] + start) * self.dtype.itemsize)
-            left = memoryview(row).cast("B")
+            left = memoryview(row.view(np.uint8))
             while left:
                 count = self._file.readinto(left)
                 if not count:

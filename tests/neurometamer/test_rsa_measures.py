@@ -221,7 +221,7 @@ def test_noise_is_rsatoolboxs_and_needs_no_voxel_matrix(method, m, p):
     np.testing.assert_allclose(z @ z.T - h @ h.T, expected, rtol=1e-10, atol=1e-11)
     assert 0 <= noise.shrinkage <= 1
     if p > m:
-        assert noise.scale.shape == (p,) and noise.across.shape[1] <= m
+        assert noise.scale.shape == (p,) and len(noise.white) <= m
 
 
 def test_full_covariance_and_degrees_of_freedom():
