@@ -181,8 +181,8 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     fourth = np.einsum("ij,ij->", squares, squares)
     product_of_means = (np.einsum("ij,ij->", gram, gram) - of_voxels @ of_voxels) / (m - 1) ** 2
     mean_of_products = (of_rows @ of_rows - fourth) / (m - 1)
-    # all correlations zero (one voxel): nothing to shrink
-    weight = m / dof**2 * (mean_of_products - product_of_means) / product_of_means if x.shape[1] > 1 else 1.0
+    # no correlation at all, as of one voxel: nothing to shrink
+    weight = m / dof**2 * (mean_of_products - product_of_means) / product_of_means if product_of_means > 0 else 1.0
     weight = float(np.clip(weight, 0, 1))
     return _precision(x, weight * variances, (1 - weight) / dof, weight, "shrinkage_diag", gram)
 
