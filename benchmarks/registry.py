@@ -42,6 +42,12 @@ BARS: Mapping[str, Bar] = {
         run=_later("evaluation", "measure_divergence"),
     ),
     "E3": Bar(title="the analysis of variance of Feather et al. (2023)", run=_later("evaluation", "measure_anova")),
+    "R1": Bar(
+        title="1 - Spearman RDMs, against rsatoolbox on ranks and scipy", run=_later("rdms", "measure_rank_correlation")
+    ),
+    "R2": Bar(title="1 - Pearson RDMs, against rsatoolbox and corrcoef", run=_later("rdms", "measure_correlation")),
+    "R3": Bar(title="RDMs of AlexNet's stages straight from the forward pass", run=_later("rdms", "measure_streaming")),
+    "R6": Bar(title="crossnobis with shrinkage noise, against rsatoolbox", run=_later("rdms", "measure_crossnobis")),
     "R4": Bar(
         title="stimulus bootstrap with noise ceilings, against rsatoolbox",
         run=_later("rsa_resampling", "measure_bootstrap"),

@@ -24,6 +24,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.paired": ["effect_for_power", "layers_t_test", "n_for_power", "paired_power", "paired_t"],
         "rsa.permutation": ["count_orders", "permutation_orders"],
         "rsa.subsample": ["activation_units", "pattern_units"],
+        "rsa.measures": ["MEASURES"],
+        "rsa.noise": ["crossnobis_rdm", "estimate_noise", "residuals_of"],
+        "rsa.streaming": ["streamed_rdms"],
         "encoding": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
         "rsa.rdm": [

@@ -137,6 +137,48 @@ def compute_activations(
     InputError
         For an unknown stage, no stimuli, images of another size, or a `path` that holds something else.
     """
+    ordered, provenance = plan_activations(model, stimuli, stages)
+    if path is not None and Path(path).exists() and read_identity(path) == provenance["identity"]:
+        return read_activations(path)
+    if path is None:
+        arrays: dict[str, np.ndarray] = {}
+        stream_activations(
+            model, stimuli, ordered, lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
+            batch_size=batch_size, progress=progress,
+        )  # fmt: skip
+        n_units = {stage: arrays[stage].shape[1] for stage in ordered}
+        return Activations(ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays)
+    with _new_file(path, stimuli.ids, ordered, provenance) as create:
+        stream_activations(model, stimuli, ordered, create, batch_size=batch_size, progress=progress)
+    return read_activations(path)
+
+
+def plan_activations(
+    model: StagedModel, stimuli: StimulusSet, stages: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Check what is asked of a network and describe it.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    stimuli : StimulusSet
+        The images.
+    stages : sequence of str or None
+        Stages in any order; all when None.
+
+    Returns
+    -------
+    stages : tuple of str
+        In the network's order.
+    provenance : dict
+        Model, weights and digests.
+
+    Raises
+    ------
+    InputError
+        For an unknown stage, no stage or no stimuli.
+    """
     asked = tuple(model.stages) if stages is None else tuple(stages)
     if not asked or not len(stimuli):
         raise InputError("activations need at least one stage and one stimulus.")
@@ -144,37 +186,43 @@ def compute_activations(
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
     ordered = tuple(stage for stage in model.stages if stage in asked)
-    identity = digest(model.digest, stimuli.digest, list(ordered))
-    if path is not None and Path(path).exists() and read_identity(path) == identity:
-        return read_activations(path)
-    provenance = {
+    return ordered, {
         "model": model.name,
         "weights": model.weights,
         "trained": model.trained,
         "model_digest": model.digest,
         "stimuli_digest": stimuli.digest,
-        "identity": identity,
+        "identity": digest(model.digest, stimuli.digest, list(ordered)),
     }
-    if path is None:
-        arrays: dict[str, np.ndarray] = {}
-        _fill(model, stimuli, ordered, batch_size, lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
-              progress)  # fmt: skip
-        n_units = {stage: arrays[stage].shape[1] for stage in ordered}
-        return Activations(ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays)
-    with _new_file(path, stimuli.ids, ordered, provenance) as create:
-        _fill(model, stimuli, ordered, batch_size, create, progress)
-    return read_activations(path)
 
 
-def _fill(
+def stream_activations(
     model: StagedModel,
     stimuli: StimulusSet,
     stages: Sequence[str],
-    batch_size: int,
     create: Callable[[str, tuple[int, int]], Any],
-    progress: Callable[[int, int], None] | None,
+    *,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Stream the images through the network into arrays or datasets, made at the first batch."""
+    """Stream the images through the network into arrays, datasets or anything that takes rows.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    stimuli : StimulusSet
+        The images.
+    stages : sequence of str
+        In the network's order.
+    create : callable
+        Called at the first batch as ``create(stage, (n_stimuli, n_units))``; what it returns is filled by
+        ``target[rows] = values``, rows a slice and values float32 (rows, n_units), from first to last.
+    batch_size : int
+        Images a pass.
+    progress : callable, optional
+        Called as ``progress(images_done, images)``.
+    """
     import torch
 
     from stimuli_gen.staged import padded_batches

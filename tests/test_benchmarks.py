@@ -86,3 +86,22 @@ def test_image_metrics_of_other_values_or_without_their_peer_have_no_time(benchm
     monkeypatch.setitem(sys.modules, "torchmetrics.image", None)
     (row,) = evaluation._beside_torchmetrics(few, 1)
     assert row.value is None and "torchmetrics is not installed" in row.note
+
+
+def test_bars_of_rdms_are_measured(benchmarks, tmp_path):
+    assert benchmarks.main(["--only", "R1,R2,R3,R6", "--quick", "--out", str(tmp_path)]) == 0
+    found = {
+        name: json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        for name in ("R1", "R2", "R3", "R6")
+    }
+    assert {name: len(rows) for name, rows in found.items()} == {"R1": 6, "R2": 5, "R3": 2, "R6": 3}
+    judged = [row for rows in found.values() for row in rows if row["bound"] is not None]
+    assert len(judged) == 6 and all(row["met"] for row in judged)  # equality, memory, seconds; not ratios
+
+
+def test_rdms_of_other_values_have_no_time(benchmarks):
+    import numpy as np
+
+    rdms = importlib.import_module("benchmarks.rdms")
+    with pytest.raises(AssertionError, match="scipy, 3 × 4: 0"):
+        rdms._error("scipy", "3 × 4", np.zeros(3), np.full(3, 0.1), 2e-7)

@@ -286,10 +286,30 @@ def rdm(
     images: Images = [],  # noqa: B006
     patterns: PatternFiles = [],  # noqa: B006
     stages: Stages = [],  # noqa: B006
-    measure: Annotated[str, typer.Option(help="RDMs are 1 - this correlation: spearman or pearson.")] = "spearman",
+    measure: Annotated[
+        str,
+        typer.Option(
+            help="spearman, pearson (1 - correlation), cosine, euclidean, squared-euclidean (by unit), poisson; with "
+            "--patterns also mahalanobis, crossnobis."
+        ),
+    ] = "spearman",
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="Noise covariance of mahalanobis and crossnobis, from presentations: shrinkage_diag, shrinkage_eye, "
+            "diag, full, none."
+        ),
+    ] = "shrinkage_diag",
+    folds: Annotated[
+        str, typer.Option(help="Parts that crossnobis takes as independent: run, presentation, session.")
+    ] = "run",
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(help="Folder on disk for a network's responses while it works; the system's by default."),
+    ] = None,
 ) -> None:
     """Compute the RDMs of a network's stages or of subjects' regions.
 
@@ -300,7 +320,8 @@ def rdm(
     with one_step("RDMs") as progress:
         path = make_rdms(
             out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
-            measure=measure.lower(), device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+            measure=measure.lower(), noise=noise, folds=folds, device=device.value, batch_size=batch_size, seed=seed,
+            scratch=scratch, progress=progress,
         )  # fmt: skip
     typer.echo(path)
 

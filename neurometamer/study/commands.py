@@ -122,9 +122,12 @@ def make_rdms(
     patterns: Files = (),
     stages: Sequence[str] = (),
     measure: str = "spearman",
+    noise: str = "shrinkage_diag",
+    folds: str = "run",
     device: str = "auto",
     batch_size: int = 8,
     seed: int = 0,
+    scratch: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Compute RDMs of a network's stages, or of subjects' ROI patterns, and write them for rsatoolbox.
@@ -144,13 +147,17 @@ def make_rdms(
     stages : sequence of str
         Stages; all when empty.
     measure : str
-        ``"spearman"`` or ``"pearson"``.
+        One of `neurometamer.rsa.measures.MEASURES`.
+    noise, folds : str
+        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: see `neurometamer.pattern_rdms`.
     device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
         Images at once.
     seed : int
         Of random weights.
+    scratch : path-like, optional
+        Folder on disk for a network's responses (4 bytes a unit and image) while it works; the system's by default.
     progress : callable, optional
         Hears (images done, images).
 
@@ -164,19 +171,24 @@ def make_rdms(
     InputError
         When the input cannot be used.
     """
-    from neurometamer.activations import compute_activations
-    from neurometamer.rsa.rdm import activation_rdms, pattern_rdms, write_rdms
+    from neurometamer.rsa.rdm import find_measure, pattern_rdms, write_rdms
+    from neurometamer.rsa.streaming import streamed_rdms
     from neurometamer.zoo import load_model
 
     if (model is None) == (not patterns):
         raise InputError("give either a network (--model and --images) or --patterns.")
+    find_measure(measure)
     if model is None:
         subjects = read_pattern_files(patterns)
-        return write_rdms(pattern_rdms(subjects, _conditions_table(subjects, images), measure=measure), out)
+        table = _conditions_table(subjects, images)
+        return write_rdms(pattern_rdms(subjects, table, measure=measure, noise=noise, folds=folds), out)
     network = load_model(model, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, network.preprocessing)
-    found = compute_activations(network, stimuli, stages=list(stages) or None, batch_size=batch_size, progress=progress)
-    return write_rdms(activation_rdms(found, stimuli.table, measure=measure), out)
+    rdms = streamed_rdms(
+        network, stimuli, stages=list(stages) or None, measure=measure, batch_size=batch_size, scratch=scratch,
+        progress=progress,
+    )  # fmt: skip
+    return write_rdms(rdms, out)
 
 
 def read_pattern_files(files: Files) -> dict[str, Patterns]:

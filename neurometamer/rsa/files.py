@@ -1,0 +1,406 @@
+"""RDMs that others wrote: MATLAB, NumPy, text and plain HDF5 files, square or condensed. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import csv
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurometamer.store import InputError, duplicates, name_ids, open_hdf5, unknown_name
+
+ID_NAMES = ("ids", "id", "conditions", "condition", "stimuli", "stimulus", "labels", "label", "names", "images")
+"""Variables that may hold the ids of conditions, the likeliest first."""
+
+TOLERANCE = 1e-6
+"""Of the largest dissimilarity: how far the triangles may differ, and the diagonal be from zero."""
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What a file holds.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        Numbers by variable.
+    texts : dict of str to list of str
+        Lists of words by variable.
+    ids : list of str, optional
+        Ids that belong to the numbers for certain (headers).
+    """
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    ids: list[str] | None = None
+
+
+def read_dissimilarities(
+    path: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | None = None,
+    variable: str | None = None,
+    signed: bool = False,
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Read RDMs from a file of another program and check them.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.mat`` (any version), ``.npz``, ``.npy``, ``.csv`` (comma or tab), or HDF5 with `variable`.
+    ids : sequence of str, optional
+        Ids of the conditions in the order of the file. Not needed where the file names them; where both do, they must
+        be the same.
+    variable : str, optional
+        Which variable holds the RDMs, where there are several.
+    signed : bool
+        Allow negative dissimilarities, which only crossvalidated ones can be.
+
+    Returns
+    -------
+    vectors : ndarray, shape (n_rdms, n_pairs)
+        float64, condensed in the order of `numpy.triu_indices`.
+    ids : list of str
+        Of the conditions.
+    names : list of str
+        Of the RDMs, e.g. ``"rdms 2"``.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, holds no or several RDM variables, names no ids, or the RDMs are not square,
+        symmetric, zero on the diagonal, finite and (unless `signed`) not negative; the ids are named.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file} does not exist.")
+    reader = READERS.get(file.suffix.lower(), _read_plain_hdf5 if variable else None)
+    if reader is None:
+        raise unknown_name("kind of RDM file", file.suffix, READERS)
+    found = reader(file)
+    name = _choose(found, variable, str(file))
+    array = np.asarray(found.arrays[name])
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{file}: '{name}' holds {array.dtype}; an RDM is made of real numbers.")
+    size, count = _sizes(array.astype(np.float64), name, str(file))
+    wanted = _ids_of(found, ids, size, str(file))
+    vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
+    texts = [words for word, words in found.texts.items() if len(words) == count and words != wanted]
+    names = texts[0] if texts and count > 1 else [name if count == 1 else f"{name} {i + 1}" for i in range(count)]
+    return vectors, wanted, names
+
+
+def _choose(found: Found, variable: str | None, file: str) -> str:
+    if variable is not None:
+        if variable not in found.arrays:
+            raise unknown_name(f"variable of {file}", variable, found.arrays)
+        return variable
+    likely = [name for name, one in found.arrays.items() if _looks_like_rdms(one) and name.lower() not in ID_NAMES]
+    if len(likely) != 1:
+        raise InputError(
+            f"{file} holds {len(likely)} variables that may be RDMs ({name_ids(likely)}; all: "
+            f"{name_ids(found.arrays)}); say which one by its name."
+        )
+    return likely[0]
+
+
+def _looks_like_rdms(array: np.ndarray) -> bool:
+    if np.asarray(array).dtype.kind not in "fiu" or not 1 <= np.ndim(array) <= 3:
+        return False
+    try:
+        return _sizes(np.asarray(array), "", "")[0] > 2
+    except InputError:
+        return False
+
+
+def _of_pairs(n_pairs: int) -> int:
+    """Give the number of conditions of so many pairs, 0 where there is none."""
+    n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
+    return n if n * (n - 1) // 2 == n_pairs else 0
+
+
+def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
+    """Give numbers of conditions and of RDMs."""
+    shape = array.shape
+    if len(shape) == 2 and shape[0] == shape[1]:
+        return shape[0], 1
+    if len(shape) == 3 and shape[1] == shape[2]:
+        return shape[1], shape[0]
+    if len(shape) == 3 and shape[0] == shape[1]:
+        return shape[0], shape[2]
+    if len(shape) == 1 and _of_pairs(shape[0]):
+        return _of_pairs(shape[0]), 1
+    if len(shape) == 2 and 1 in shape and _of_pairs(array.size):
+        return _of_pairs(array.size), 1
+    if len(shape) == 2 and _of_pairs(shape[1]):
+        return _of_pairs(shape[1]), shape[0]
+    raise InputError(
+        f"{file}: '{name}' has shape {shape}; RDMs are (n, n), (n_rdms, n, n), (n, n, n_rdms) or condensed (n_pairs,), "
+        "(n_rdms, n_pairs) with n_pairs = n (n - 1) / 2."
+    )
+
+
+def _ids_of(found: Found, given: Sequence[str] | None, size: int, file: str) -> list[str]:
+    inside = found.ids
+    if inside is None:
+        named = {name.lower(): words for name, words in found.texts.items()}
+        inside = next((named[name] for name in ID_NAMES if len(named.get(name, ())) == size), None)
+    asked = None if given is None else [str(one) for one in given]
+    if inside is not None and asked is not None and inside != asked:
+        different = [f"{a} (given {b})" for a, b in zip(inside, asked) if a != b] or ["their number"]
+        raise InputError(f"{file}: the ids in the file are not those given: {name_ids(different)}.")
+    ids = asked if asked is not None else inside
+    if ids is None:
+        raise InputError(f"{file} names no conditions; give their ids, in the order of its {size} rows.")
+    if len(ids) != size:
+        raise InputError(f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions.")
+    if again := duplicates(ids):
+        raise InputError(f"{file}: repeated id(s) {name_ids(again)}; every condition needs an id of its own.")
+    return ids
+
+
+# ------------------------------------------------------------------------------------------------------------- checks
+
+
+def _condensed(array: np.ndarray, size: int, ids: Sequence[str], signed: bool, what: str) -> np.ndarray:
+    first, second = np.triu_indices(size, 1)
+    if array.shape[-2:] == (size, size) or array.ndim == 3:
+        squares = array if array.shape[-2:] == (size, size) else np.moveaxis(array, -1, 0)
+        squares = squares.reshape(-1, size, size)
+        _check_finite(squares, ids, what)
+        _check_squares(squares, ids, what)
+        vectors = (squares[:, first, second] + squares[:, second, first]) / 2
+    else:
+        vectors = array.reshape(-1, len(first))
+        square = np.zeros((len(vectors), size, size))
+        square[:, first, second] = vectors
+        _check_finite(square, ids, what)
+    if not signed:
+        below = np.unique(np.nonzero(vectors < 0)[1])
+        if below.size:
+            raise InputError(
+                f"{what}: negative dissimilarities between {_pairs(first[below], second[below], ids)}; only "
+                "crossvalidated ones (crossnobis) can be: say so, or make the RDM anew."
+            )
+    return vectors
+
+
+def _pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str:
+    return name_ids([f"{ids[i]} and {ids[j]}" for i, j in zip(first.tolist(), second.tolist())])
+
+
+def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
+    bad = ~np.isfinite(squares).all(axis=0)
+    if bad.any():
+        rows, columns = np.nonzero(np.triu(bad | bad.T))
+        raise InputError(
+            f"{what}: NaN or infinite dissimilarities between {_pairs(rows, columns, ids)}; leave those conditions out."
+        )
+
+
+def _check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
+    largest = np.abs(squares).max(axis=(1, 2), keepdims=True)
+    apart = (np.abs(squares - squares.transpose(0, 2, 1)) > TOLERANCE * largest).any(axis=0)
+    if apart.any():
+        rows, columns = np.nonzero(np.triu(apart))
+        raise InputError(f"{what}: not symmetric: both directions differ between {_pairs(rows, columns, ids)}.")
+    diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
+    off = [name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad]
+    if off:
+        raise InputError(f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?")
+
+
+# ------------------------------------------------------------------------------------------------------------ readers
+
+
+def _words(value: Any) -> list[str] | None:
+    """Read a list of words where a variable is one: text, or whole numbers in one row."""
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        flat = np.atleast_1d(array).ravel()
+        return [(one.decode("utf-8") if isinstance(one, bytes) else str(one)).strip() for one in flat]
+    if array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.ravel()):
+        return [one.strip() for one in array.ravel()]
+    if array.dtype.kind in "iu" and array.ndim == 1:
+        return [str(one) for one in array]
+    return None
+
+
+def _sort(variables: Mapping[str, Any]) -> Found:
+    found = Found()
+    for name, value in variables.items():
+        array = np.asarray(value)
+        if array.dtype.kind in "fiu":
+            found.arrays[name] = array
+        words = _words(value)
+        if words is not None and (array.dtype.kind not in "iu" or name.lower() in ID_NAMES):
+            found.texts[name] = words
+    return found
+
+
+def _read_mat(path: Path) -> Found:
+    import h5py
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    if h5py.is_hdf5(path):  # MATLAB 7.3, Octave and others
+        return _read_mat73(path)
+    try:
+        content = loadmat(path, squeeze_me=True)
+    except (NotImplementedError, MatReadError, ValueError, TypeError, OSError, EOFError, KeyError, IndexError) as error:
+        raise InputError(f"{path} is not a MATLAB file, or damaged ({error}).") from error
+    variables: dict[str, Any] = {}
+    for name, value in content.items():
+        fields = getattr(value, "dtype", np.dtype(float)).names or ()
+        if "RDM" in fields:  # the structures of the RSA toolbox for MATLAB
+            parts = [np.asarray(one["RDM"].item() if one["RDM"].ndim == 0 else one["RDM"]) for one in _elements(value)]
+            if len({one.shape for one in parts}) == 1:
+                variables[name] = np.stack([one.astype(np.float64) for one in parts])
+            if "name" in fields:
+                variables[f"{name}.name"] = np.array([str(one["name"]) for one in _elements(value)])
+        elif not name.startswith("__"):
+            variables[name] = value
+    return _sort(variables)
+
+
+def _elements(structures: np.ndarray) -> list[Any]:
+    return [one.reshape(())[()] if isinstance(one, np.ndarray) else one for one in np.atleast_1d(structures).ravel()]
+
+
+def _read_mat73(path: Path) -> Found:
+    import h5py
+
+    variables: dict[str, Any] = {}
+    with open_hdf5(path) as file:
+        for name, data in file.items():
+            if name.startswith("#") or not isinstance(data, h5py.Dataset):
+                continue
+            kind = data.attrs.get("MATLAB_class", b"")
+            if kind == b"cell":
+                cells = [file[one] for one in data[...].T.ravel()]
+                if all(one.attrs.get("MATLAB_class") == b"char" for one in cells):
+                    variables[name] = np.array(["".join(map(chr, one[...].T.ravel())) for one in cells])
+            elif kind == b"char":
+                variables[name] = np.array(["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)])
+            else:
+                variables[name] = np.squeeze(data[...].T)  # MATLAB counts axes the other way round
+    return _sort(variables)
+
+
+def _read_npz(path: Path) -> Found:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if isinstance(content, np.ndarray):
+                return _sort({"rdms": content})
+            return _sort({name: content[name] for name in content.files})
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is not a NumPy file, damaged, or holds Python objects, which are not read ({error})."
+        ) from error
+
+
+def _read_npy(path: Path) -> Found:
+    try:
+        return _sort({"rdms": np.load(path, allow_pickle=False)})
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"{path} is not a NumPy file, damaged, or holds Python objects, which are not read ({error})."
+        ) from error
+
+
+def _read_plain_hdf5(path: Path) -> Found:
+    import h5py
+
+    arrays: dict[str, Any] = {}
+
+    def keep(name: str, data: Any) -> None:
+        if isinstance(data, h5py.Dataset) and data.dtype.kind in "fiu":
+            arrays[name] = data[...]
+
+    with open_hdf5(path) as file:
+        file.visititems(keep)
+    return Found(arrays=arrays)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
+def _is_number(cell: str) -> bool:
+    return not np.isnan(_number(cell)) or cell.strip().lower() in ("nan", "-nan", "+nan")
+
+
+def _read_csv(path: Path) -> Found:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a text file ({error}).") from error
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise InputError(f"{path}: a table of dissimilarities has rows of equal length, at least one.")
+    header = rows[0]
+    if all(map(_is_number, header)):
+        return Found(arrays={"rdm": _numbers(rows, path)})
+    body = rows[1:]
+    if len(body) == len(header):
+        return Found(arrays={"rdm": _numbers(body, path)}, ids=header)
+    if len(body) == len(header) - 1:
+        return _labelled_square(header[1:], body, path)
+    if len(header) >= 3:
+        return _list_of_pairs(header, body, path)
+    raise InputError(f"{path}: {len(body)} rows under {len(header)} names are neither a square nor a list of pairs.")
+
+
+def _numbers(rows: Sequence[Sequence[str]], path: Path) -> np.ndarray:
+    bad = [cell for row in rows for cell in row if not _is_number(cell)]
+    if bad:
+        raise InputError(f"{path}: not a number: {name_ids(dict.fromkeys(one or 'an empty cell' for one in bad))}.")
+    return np.array([[_number(cell) for cell in row] for row in rows])
+
+
+def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Path) -> Found:
+    names = [row[0] for row in body]
+    if sorted(names) != sorted(columns):
+        odd = sorted(set(names) ^ set(columns)) or duplicates(names)
+        raise InputError(f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}.")
+    if again := duplicates(names):
+        raise InputError(f"{path}: repeated id(s) {name_ids(again)}.")
+    numbers = _numbers([row[1:] for row in body], path)
+    order = [columns.index(name) for name in names]
+    return Found(arrays={"rdm": numbers[:, order]}, ids=names)
+
+
+def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: Path) -> Found:
+    """Read rows of two ids and one dissimilarity for each RDM; pairs in any order and direction."""
+    ids = list(dict.fromkeys([cell for row in body for cell in row[:2]]))
+    place = {name: i for i, name in enumerate(ids)}
+    pairs = [tuple(sorted((place[row[0]], place[row[1]]))) for row in body]
+    again = duplicates(f"{ids[i]} and {ids[j]}" for i, j in pairs)
+    same = [ids[i] for i, j in pairs if i == j]
+    wanted = {(i, j) for i in range(len(ids)) for j in range(i + 1, len(ids))}
+    missing = [f"{ids[i]} and {ids[j]}" for i, j in sorted(wanted - set(pairs))]
+    for what, bad in (
+        ("repeated pairs", again),
+        ("pairs of a condition with itself", same),
+        ("pairs without a row", missing),
+    ):
+        if bad:
+            raise InputError(f"{path}: {what}: {name_ids(bad)}.")
+    numbers = _numbers([row[2:] for row in body], path)
+    order = sorted(range(len(pairs)), key=lambda row: pairs[row])
+    return Found(arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids)
+
+
+READERS: dict[str, Callable[[Path], Found]] = {
+    ".mat": _read_mat, ".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv, ".tsv": _read_csv,
+}  # fmt: skip
+"""Suffix to the function that reads such a file."""

@@ -1,0 +1,304 @@
+"""RDMs with names: labelled, checked and joined by stimulus id. The container is `rsatoolbox.rdm.RDMs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+MIN_CONDITIONS = 4
+"""Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
+
+
+def check_enough(names: Sequence[str], place: str) -> None:
+    """Refuse fewer conditions than an RDM needs.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Conditions.
+    place : str
+        What holds them, for the message.
+
+    Raises
+    ------
+    InputError
+        For fewer than 4.
+    """
+    if len(names) < MIN_CONDITIONS:
+        raise InputError(
+            f"{place}: {len(names)} condition(s) ({name_ids(names)}); at least {MIN_CONDITIONS} are needed."
+        )
+
+
+def label_rdms(
+    dissimilarities: np.ndarray,
+    *,
+    conditions: Sequence[str],
+    places: Mapping[str, Sequence[Any]],
+    patterns: Mapping[str, Sequence[str]] | None = None,
+    measure: str,
+    provenance: Mapping[str, Any] | None = None,
+) -> RDMs:
+    """Give dissimilarities their names; the way in for RDMs that were made elsewhere.
+
+    Parameters
+    ----------
+    dissimilarities : ndarray, shape (n_rdms, n_pairs) or (n_rdms, n, n)
+        Finite numbers.
+    conditions : sequence of str, length n
+        Stimulus ids, unique.
+    places : mapping of str to sequence
+        One list of length n_rdms each, e.g. ``stage``, ``subject``, ``roi``, ``system``.
+    patterns : mapping of str to sequence of str, optional
+        One list of length n each, e.g. ``kind``, ``reference_id``.
+    measure : str
+        What the numbers are, e.g. ``"1 - Spearman"``.
+    provenance : mapping, optional
+        What went in; kept as JSON text in ``descriptors["provenance"]``.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Checked (`check_rdms`).
+
+    Raises
+    ------
+    InputError
+        When ids repeat or are too few, or numbers are missing.
+    """
+    from rsatoolbox.rdm import RDMs
+
+    rdms = RDMs(
+        np.asarray(dissimilarities, dtype=np.float64),
+        dissimilarity_measure=measure,
+        descriptors={"provenance": json.dumps(dict(provenance or {}), sort_keys=True, default=str)},
+        rdm_descriptors={name: [_plain(one) for one in column] for name, column in places.items()},
+        pattern_descriptors={
+            "condition": [str(one) for one in conditions],
+            **{name: [str(one) for one in column] for name, column in (patterns or {}).items()},
+        },
+    )
+    check_rdms(rdms, "RDMs")
+    return rdms
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_rdms(rdms: RDMs, what: str) -> None:
+    """Refuse RDMs that cannot be joined by id or hold missing numbers.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs from anywhere.
+    what : str
+        Their name in messages, e.g. the file.
+
+    Raises
+    ------
+    InputError
+        Without ``pattern_descriptors["condition"]``, with repeated ids, fewer than 4 conditions, or
+        dissimilarities that are NaN or infinite (which RDMs and conditions is said).
+    """
+    if "condition" not in rdms.pattern_descriptors:
+        raise InputError(
+            f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
+            f"(found: {', '.join(rdms.pattern_descriptors) or 'nothing'})."
+        )
+    names = [str(one) for one in rdms.pattern_descriptors["condition"]]
+    if again := duplicates(names):
+        raise InputError(f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of its own.")
+    check_enough(names, what)
+    bad_rdm, bad_pair = np.nonzero(~np.isfinite(rdms.dissimilarities))
+    if bad_rdm.size:
+        first, second = np.triu_indices(rdms.n_cond, 1)
+        ids = dict.fromkeys(names[i] for pair in np.unique(bad_pair) for i in (first[pair], second[pair]))
+        where = [place_name(rdms, int(i)) for i in np.unique(bad_rdm)]
+        raise InputError(
+            f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli {name_ids(ids)}; "
+            "leave those RDMs or stimuli out."
+        )
+
+
+def place_name(rdms: RDMs, index: int) -> str:
+    """Name one RDM of many for people, e.g. ``"S1 V4"``.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        The RDMs.
+    index : int
+        Which one.
+
+    Returns
+    -------
+    str
+        Subject and ROI or stage, or its number where it has none.
+    """
+    known = [
+        str(rdms.rdm_descriptors[name][index])
+        for name in ("subject", "roi", "stage", "name")
+        if name in rdms.rdm_descriptors
+    ]
+    return " ".join(known) or f"RDM {index}"
+
+
+# ----------------------------------------------------------------------------------------------------------- joining
+
+
+def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str) -> np.ndarray:
+    """Find where each wanted id stands; both sides must hold the same ids, each once.
+
+    Parameters
+    ----------
+    have : iterable of str
+        Ids there are.
+    wanted : iterable of str
+        Ids in the order asked for.
+    what, other : str
+        Names of the two sides for messages.
+
+    Returns
+    -------
+    ndarray of int
+        ``have[result[k]] == wanted[k]``.
+
+    Raises
+    ------
+    InputError
+        Listing repeated ids, ids that only one side holds, or both.
+
+    Examples
+    --------
+    >>> match_ids(["b", "a"], ["a", "b"], "patterns", "the table").tolist()
+    [1, 0]
+    """
+    left, right = [str(one) for one in have], [str(one) for one in wanted]
+    again = {what: duplicates(left), other: duplicates(right)}
+    position, asked = {name: i for i, name in enumerate(left)}, set(right)
+    missing = [name for name in right if name not in position]
+    extra = [name for name in left if name not in asked]
+    found = [f"repeated in {side}: {name_ids(ids)}" for side, ids in again.items() if ids]
+    found += [f"missing from {what}: {name_ids(missing)}"] if missing else []
+    found += [f"missing from {other}: {name_ids(extra)}"] if extra else []
+    if found:
+        raise InputError(f"{what} and {other} do not hold the same stimuli; {'; '.join(found)}.")
+    return np.array([position[name] for name in right], dtype=int)
+
+
+def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
+    """Reorder or select the conditions of RDMs.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        Left unchanged.
+    rows : sequence of int
+        Which conditions, in the order wanted, each at most once.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        New object; all descriptors follow.
+    """
+    from rsatoolbox.rdm import RDMs
+
+    index = np.asarray(rows, dtype=int)
+    keep = {name: [_plain(column[i]) for i in index] for name, column in rdms.pattern_descriptors.items()}
+    first, second = np.triu_indices(len(index), 1)
+    low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
+    position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
+    return RDMs(
+        rdms.dissimilarities[:, position],
+        dissimilarity_measure=rdms.dissimilarity_measure,
+        descriptors=dict(rdms.descriptors),
+        rdm_descriptors={name: [_plain(one) for one in column] for name, column in rdms.rdm_descriptors.items()},
+        pattern_descriptors={name: column for name, column in keep.items() if name != "index"},
+    )
+
+
+def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
+    """Take the part of one kind of images, its conditions named by the photograph that they come from.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All kinds in one, with ``pattern_descriptors`` kind and `by`.
+    kind : str
+        ``"RE"``, ``"AN"``, ``"AI"`` …
+    by : str
+        Descriptor that becomes ``condition``; the stimulus id stays as ``stimulus``.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Equal to the RDMs of these images alone.
+
+    Raises
+    ------
+    InputError
+        For a missing descriptor, an unknown kind, two images of the kind from one photograph, or fewer than 4.
+    """
+    for name in ("kind", by):
+        if name not in rdms.pattern_descriptors:
+            raise InputError(f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected.")
+    kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
+    if kind not in kinds:
+        raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
+    part = take_conditions(rdms, [i for i, one in enumerate(kinds) if one == kind])
+    part.pattern_descriptors["stimulus"] = part.pattern_descriptors["condition"]
+    part.pattern_descriptors["condition"] = [str(one) for one in part.pattern_descriptors[by]]
+    check_rdms(part, f"RDMs of kind {kind}")
+    return part
+
+
+def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") -> tuple[RDMs, RDMs]:
+    """Put two sets of RDMs into the same order of stimuli, by id.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        In any order; left unchanged.
+    by : str
+        Pattern descriptor that holds the ids.
+    join : str
+        ``"exact"``: both must hold the same ids. ``"inner"``: the ids that both hold are kept; the others are
+        listed in ``descriptors["left_out"]`` of the results.
+
+    Returns
+    -------
+    tuple of rsatoolbox.rdm.RDMs
+        Both in the order of `a`.
+
+    Raises
+    ------
+    InputError
+        Listing missing, extra and repeated ids; also when fewer than 4 stimuli are shared.
+    """
+    if join not in ("exact", "inner"):
+        raise unknown_name("join", join, ("exact", "inner"))
+    for rdms, name in ((a, "first"), (b, "second")):
+        if by not in rdms.pattern_descriptors:
+            raise InputError(f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by.")
+    left = [str(one) for one in a.pattern_descriptors[by]]
+    right = [str(one) for one in b.pattern_descriptors[by]]
+    if join == "inner":
+        shared, left_out = set(left) & set(right), sorted(set(left) ^ set(right))
+        a = take_conditions(a, [i for i, one in enumerate(left) if one in shared])
+        b = take_conditions(b, [i for i, one in enumerate(right) if one in shared])
+        a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
+        left, right = [one for one in left if one in shared], [one for one in right if one in shared]
+    rows = match_ids(right, left, "the second RDMs", "the first RDMs")
+    check_enough(left, "stimuli shared by both RDMs")
+    return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

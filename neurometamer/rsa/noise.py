@@ -1,0 +1,346 @@
+"""Noise of many voxels without a voxel × voxel matrix, and the distances that it whitens: Mahalanobis and crossnobis.
+
+A shrunken covariance is a diagonal plus the products of m residuals: ``D + c RᵀR``. With more voxels than residuals its
+inverse is applied through m × m matrices (Woodbury); with fewer, voxel × voxel is the smaller and is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurometamer.rsa.measures import squared_distances
+from neurometamer.store import InputError, name_ids, unknown_name
+
+SHRINKAGE = ("shrinkage_diag", "shrinkage_eye", "diag", "full")
+"""Estimators of the noise covariance, named as in rsatoolbox."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Noise:
+    """Precision (inverse covariance) of voxels' noise, as factors.
+
+    Parameters
+    ----------
+    scale : ndarray, shape (p,) or (p, k)
+        What patterns are multiplied by first: one number a voxel, or a matrix.
+    white : ndarray, shape (m, p)
+        Residuals, scaled likewise, along which less is left; no rows where there are none.
+    lower : ndarray, shape (m, m)
+        Cholesky factor: with ``u = solve(lower, white)`` the precision is ``scale (1 - uᵀu) scale``.
+    shrinkage : float
+        Weight of the target, 0 (sample covariance) to 1 (target alone).
+    method : str
+        One of `SHRINKAGE`.
+    """
+
+    scale: np.ndarray
+    white: np.ndarray
+    lower: np.ndarray
+    shrinkage: float
+    method: str
+
+    def features(self, patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Split patterns into parts whose products, the second taken from the first, are whitened products.
+
+        Parameters
+        ----------
+        patterns : ndarray, shape (n, p)
+            Responses.
+
+        Returns
+        -------
+        tuple of ndarray, shapes (n, p) and (n, m)
+            Parts ``z`` and ``h``: ``patterns @ precision @ patterns.T == z @ z.T - h @ h.T``.
+
+        Raises
+        ------
+        InputError
+            When the patterns do not have the noise's voxels.
+        """
+        if patterns.shape[1] != len(self.scale):
+            raise InputError(f"patterns have {patterns.shape[1]} voxels, the noise covariance {len(self.scale)}.")
+        z = patterns * self.scale if self.scale.ndim == 1 else patterns @ self.scale
+        if not len(self.white):
+            return z, np.zeros((len(patterns), 0))
+        from scipy.linalg import solve_triangular
+
+        return z, solve_triangular(self.lower, self.white @ z.T, lower=True).T
+
+
+def no_noise(n_voxels: int) -> Noise:
+    """Treat all voxels as equally noisy and independent.
+
+    Parameters
+    ----------
+    n_voxels : int
+        How many.
+
+    Returns
+    -------
+    Noise
+        With the identity as precision: Mahalanobis distances become Euclidean ones.
+    """
+    return _scaled(np.ones(n_voxels), 1.0, "none")
+
+
+def _scaled(scale: np.ndarray, weight: float, method: str) -> Noise:
+    """Make a precision that is a scaling alone."""
+    return Noise(scale=scale, white=np.zeros((0, len(scale))), lower=np.zeros((0, 0)), shrinkage=weight, method=method)
+
+
+def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Take each condition's mean from its presentations: what is left is noise.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_observations, p)
+        Responses.
+    conditions : sequence of str, length n_observations
+        Which condition each is of.
+
+    Returns
+    -------
+    residuals : ndarray, shape (n_observations, p)
+        float64.
+    dof : int
+        Degrees of freedom: observations minus conditions.
+
+    Raises
+    ------
+    InputError
+        When no condition was presented twice.
+    """
+    names, codes = np.unique(np.asarray(conditions, dtype=str), return_inverse=True)
+    dof = len(values) - len(names)
+    if dof < 1:
+        raise InputError(
+            f"noise needs a condition with two presentations; each of {len(names)} ({name_ids(names)}) has one."
+        )
+    residuals = np.array(values, dtype=np.float64)
+    for code in range(len(names)):
+        rows = np.flatnonzero(codes == code)
+        mean = residuals[rows].mean(axis=0)
+        for row in rows:
+            residuals[row] -= mean
+    return residuals, dof
+
+
+def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None) -> Noise:
+    """Estimate the precision of voxels' noise, without a voxel × voxel matrix where voxels outnumber residuals.
+
+    Parameters
+    ----------
+    residuals : ndarray, shape (m, p)
+        E.g. of a GLM, or of `residuals_of`; their mean is taken away first.
+    method : str
+        ``"shrinkage_diag"``: toward the diagonal, Schäfer & Strimmer (2005). ``"shrinkage_eye"``: toward a multiple of
+        the identity, Ledoit & Wolf (2004). ``"diag"``: variances alone. ``"full"``: no shrinkage.
+    dof : int, optional
+        Degrees of freedom; m - 1 by default.
+
+    Returns
+    -------
+    Noise
+        Equal to ``rsatoolbox.data.noise.prec_from_residuals``.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, fewer than two residuals, NaN or infinite residuals, voxels without any noise, or a
+        covariance that has no inverse.
+    """
+    if method not in SHRINKAGE:
+        raise unknown_name("noise estimator", method, SHRINKAGE)
+    residuals = np.asarray(residuals, dtype=np.float64)
+    if residuals.ndim != 2 or len(residuals) < 2:
+        raise InputError(f"noise needs at least two residuals (rows), got shape {residuals.shape}.")
+    x = residuals - residuals.mean(axis=0)
+    dof = len(x) - 1 if dof is None else dof
+    variances = np.einsum("ij,ij->j", x, x) / dof
+    if bad := [f"voxel {i}" for i in np.flatnonzero(~np.isfinite(variances))]:
+        raise InputError(f"noise: NaN or infinite residuals in {name_ids(bad)}; leave those voxels out.")
+    if method != "shrinkage_eye" and (bad := [f"voxel {i}" for i in np.flatnonzero(variances == 0)]):
+        raise InputError(f"noise: no variance in {name_ids(bad)}; leave those voxels out.")
+    if method == "diag":
+        return _scaled(variances**-0.5, 1.0, method)
+    if method == "full":
+        return _precision(x, np.zeros(x.shape[1]), 1 / dof, 0.0, method, None)
+    return _toward_diagonal(x, variances, dof) if method == "shrinkage_diag" else _toward_identity(x, dof)
+
+
+def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
+    """Take sums over all pairs of voxels from sums over all pairs of residuals: tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
+    m = len(x)
+    z = x / np.sqrt(variances)
+    gram = z @ z.T
+    squares = np.square(z, out=z)
+    of_rows, of_voxels = squares.sum(axis=1), squares.sum(axis=0)
+    fourth = np.einsum("ij,ij->", squares, squares)
+    product_of_means = (np.einsum("ij,ij->", gram, gram) - of_voxels @ of_voxels) / (m - 1) ** 2
+    mean_of_products = (of_rows @ of_rows - fourth) / (m - 1)
+    # no correlation at all, as of one voxel: nothing to shrink
+    weight = m / dof**2 * (mean_of_products - product_of_means) / product_of_means if product_of_means > 0 else 1.0
+    weight = float(np.clip(weight, 0, 1))
+    return _precision(x, weight * variances, (1 - weight) / dof, weight, "shrinkage_diag", gram)
+
+
+def _toward_identity(x: np.ndarray, dof: int) -> Noise:
+    m, p = x.shape
+    gram = x @ x.T
+    of_rows = np.diag(gram)
+    size = np.einsum("ij,ij->", gram, gram) / m**2  # sum of squares of the sample covariance
+    level = of_rows.sum() / m / p
+    far = size - p * level**2
+    spread = min(far, (of_rows @ of_rows / m - size) / m)
+    if not level > 0:
+        raise InputError("noise: no voxel has any variance; give other residuals.")
+    weight = float(spread / far) if far > 0 else 1.0
+    target = np.full(p, weight * level * m / dof)
+    return _precision(x, target, (1 - weight) / dof, weight, "shrinkage_eye", None)
+
+
+def _precision(
+    x: np.ndarray, diagonal: np.ndarray, factor: float, weight: float, method: str, gram: np.ndarray | None
+) -> Noise:
+    """Invert ``diag(diagonal) + factor xᵀx``; `gram`, where known, is `weight` times ``(x / diagonal) xᵀ``."""
+    m, p = x.shape
+    if p <= m:
+        return _scaled(_root_of_inverse(x, diagonal, factor), weight, method)
+    if not weight > 0:
+        raise InputError(
+            f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or take fewer voxels."
+        )
+    scale = diagonal**-0.5
+    if factor == 0:
+        return _scaled(scale, weight, method)
+    white = x * (scale * np.sqrt(factor))
+    inner = white @ white.T if gram is None else gram * (factor / weight)
+    inner[np.diag_indices(m)] += 1
+    return Noise(scale=scale, white=white, lower=np.linalg.cholesky(inner), shrinkage=weight, method=method)
+
+
+def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float) -> np.ndarray:
+    """Find a matrix whose product with its transpose is the precision, voxel × voxel."""
+    from scipy.linalg import solve_triangular
+
+    covariance = factor * (x.T @ x) + np.diag(diagonal)
+    try:
+        lower = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        lower = np.zeros_like(covariance)
+    # what is left of a voxel's variance when the voxels before it are known: rounding alone, for a copy
+    if np.any(np.diag(lower) ** 2 <= 1e-13 * len(lower) * np.diag(covariance)):
+        raise InputError(
+            f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; shrink it, or leave "
+            "out voxels that copy others."
+        )
+    return solve_triangular(lower, np.eye(len(lower)), lower=True).T
+
+
+# --------------------------------------------------------------------------------------------------------- distances
+
+
+def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
+    """Compute squared Mahalanobis distances divided by the number of voxels.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, p)
+        One pattern a condition.
+    noise : Noise
+        Of the same voxels.
+
+    Returns
+    -------
+    ndarray, shape (n * (n - 1) / 2,)
+        Condensed, zero or more; as ``rsatoolbox.rdm.calc_rdm(method="mahalanobis")``.
+    """
+    centered = values - np.mean(values, axis=0, dtype=np.float64)  # differences stay, and lose fewer digits
+    z, h = noise.features(centered)
+    return np.maximum(squared_distances(z @ z.T - h @ h.T), 0) / values.shape[1]
+
+
+def crossnobis_rdm(
+    values: np.ndarray,
+    conditions: Sequence[str],
+    folds: Sequence[str],
+    *,
+    noise: Noise | None = None,
+    order: Sequence[str] | None = None,
+    place: str = "these patterns",
+) -> np.ndarray:
+    """Compute crossvalidated squared Mahalanobis distances: each fold's differences times the other folds'.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_observations, p)
+        Responses to single presentations.
+    conditions : sequence of str, length n_observations
+        Which condition each is of.
+    folds : sequence of str, length n_observations
+        Independent parts, e.g. runs; each holds every condition at least once.
+    noise : Noise, optional
+        Of the same voxels; by default all are equally noisy.
+    order : sequence of str, optional
+        Conditions in the order wanted; sorted by default.
+    place : str
+        Subject and ROI, for messages.
+
+    Returns
+    -------
+    ndarray, shape (n * (n - 1) / 2,)
+        Condensed, divided by the number of voxels, of any sign; as ``rsatoolbox.rdm.calc_rdm(method="crossnobis")``.
+
+    Raises
+    ------
+    InputError
+        For fewer than two folds, or a fold without one of the conditions.
+
+    References
+    ----------
+    Walther et al. (2016), NeuroImage 137:188-200.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    sums, counts = _sums_by_fold(values, conditions, folds, order, place)
+    noise = no_noise(values.shape[1]) if noise is None else noise
+    z, h = noise.features(sums.reshape(-1, values.shape[1]))
+    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in ((z, 1), (h, -1)))
+    return squared_distances(np.asarray(products)) / values.shape[1] / len(counts)
+
+
+def _sums_by_fold(
+    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str], order: Sequence[str] | None, place: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the presentations of each condition in each fold: (n_folds, n, p), and how many there are."""
+    kinds = [str(one) for one in conditions]
+    names = sorted(set(kinds)) if order is None else [str(one) for one in order]
+    parts = list(dict.fromkeys(str(one) for one in folds))
+    if len(parts) < 2:
+        raise InputError(f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}.")
+    column, row = {name: i for i, name in enumerate(names)}, {name: i for i, name in enumerate(parts)}
+    counts = np.zeros((len(parts), len(names)))
+    sums = np.zeros((len(parts), len(names), values.shape[1]))
+    for response, kind, part in zip(values, kinds, folds, strict=True):
+        if kind in column:
+            counts[row[str(part)], column[kind]] += 1
+            sums[row[str(part)], column[kind]] += response
+    if (counts == 0).any():
+        lacking = [f"{names[j]} in fold {parts[i]}" for i, j in np.argwhere(counts == 0)]
+        raise InputError(
+            f"{place}: crossnobis needs every condition in every fold; missing: {name_ids(lacking)}. "
+            "Take other folds, e.g. presentations, or leave those conditions out."
+        )
+    return sums, counts
+
+
+def _crossed(parts: np.ndarray, counts: np.ndarray, sign: int) -> np.ndarray:
+    """Sum over folds the products of a fold's means with the means of all other presentations."""
+    total, n_total = parts.sum(axis=0), counts.sum(axis=0)
+    products = np.zeros((counts.shape[1],) * 2)
+    for part, count in zip(parts, counts):
+        others = (total - part) / (n_total - count)[:, np.newaxis]
+        products += others @ (part / count[:, np.newaxis]).T
+    return sign * products

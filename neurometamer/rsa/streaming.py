@@ -1,0 +1,195 @@
+"""RDMs straight from a network's forward pass: the responses of all images are never together in memory.
+
+Each image's responses are reduced at once to what the measure needs (ranks, or the responses themselves, float32) and
+written to a scratch file, one a stage. Afterwards each file is read a block of units at a time, by the same code that
+works on arrays in memory, so that the numbers are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.activations import plan_activations, stream_activations
+from neurometamer.rsa.measures import Measure, RowRange, check_ranges
+from neurometamer.rsa.rdm import check_enough, find_measure, network_rdms
+from neurometamer.store import InputError
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stimuli import StimulusSet
+
+
+class RowFile:
+    """Rows on disk: written one by one, read a block of columns at a time. Use it as a context.
+
+    Plain reads, not a memory map: pages of a map count as memory of the process until the system wants them back.
+
+    Parameters
+    ----------
+    path : path-like
+        New file; the caller removes it.
+    shape : tuple of int
+        Rows and columns.
+    dtype : dtype
+        Of the values.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], shape: tuple[int, int], dtype: np.dtype) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self._file = Path(path).open("w+b", buffering=0)  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, index: int, row: np.ndarray) -> None:
+        """Write one row.
+
+        Parameters
+        ----------
+        index : int
+            Which.
+        row : ndarray, shape (n_columns,)
+            Its values.
+        """
+        self._file.seek(index * self.shape[1] * self.dtype.itemsize)
+        left = memoryview(np.ascontiguousarray(row, dtype=self.dtype).tobytes())
+        while left:  # an unbuffered write may write a part
+            left = left[self._file.write(left) or 0 :]
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = (one.indices(size) for one, size in zip(key, self.shape))
+        start, stop, _ = columns
+        out = np.empty((len(range(*rows)), stop - start), dtype=self.dtype)
+        for row, index in zip(out, range(*rows)):
+            self._file.seek((index * self.shape[1] + start) * self.dtype.itemsize)
+            left = memoryview(row.view(np.uint8))
+            while left:
+                count = self._file.readinto(left)
+                if not count:
+                    raise OSError(f"scratch file ends before row {index}; was it cut?")
+                left = left[count:]
+        return out
+
+
+class _Stage:
+    """Takes one stage's responses as they come, keeps what the measure needs."""
+
+    def __init__(self, path: Path, shape: tuple[int, int], measure: Measure) -> None:
+        self.measure = measure
+        self.shape = shape
+        self.seen: list[RowRange] = []
+        self.kept: list[RowRange] = []
+        self._path = path
+        self._rows: RowFile | None = None
+
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        for index, row in enumerate(values, start=rows.start):
+            self.seen.append(RowRange.of(row))
+            kept = row if self.measure.prepare is None else self.measure.prepare(row)
+            self.kept.append(self.seen[-1] if self.measure.prepare is None else RowRange.of(kept))
+            if self._rows is None:
+                self._rows = RowFile(self._path, self.shape, kept.dtype)
+            self._rows.write(index, kept)
+
+    def finish(self, ids: Sequence[str], place: str) -> np.ndarray:
+        """Compute the RDM and give the disk space back."""
+        assert self._rows is not None and self.measure.compute is not None
+        with self._rows as rows:
+            check_ranges(self.seen, ids, self.measure, place)
+            found = self.measure.compute(rows, self.kept)
+        self._path.unlink()
+        return found
+
+    def close(self) -> None:
+        """Let go of the file, also after an error."""
+        if self._rows is not None:
+            self._rows.__exit__(None, None, None)
+
+
+def streamed_rdms(
+    model: StagedModel,
+    stimuli: StimulusSet,
+    *,
+    stages: Sequence[str] | None = None,
+    measure: str = "spearman",
+    batch_size: int = 8,
+    scratch: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RDMs:
+    """Compute one RDM a network stage in one pass over the images, with little memory.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; it runs up to the deepest stage asked for.
+    stimuli : StimulusSet
+        Images of the size that the network wants.
+    stages : sequence of str, optional
+        All stages by default; kept in the network's order.
+    measure : str
+        One of `neurometamer.rsa.measures.MEASURES` that needs no repeats.
+    batch_size : int
+        Images a pass.
+    scratch : path-like, optional
+        Folder for the scratch files (4 bytes a unit and image, gone at the end); the system's own by default, which
+        on some machines is memory: then give a folder on disk.
+    progress : callable, optional
+        Called as ``progress(images_done, images)``.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Equal to ``activation_rdms(compute_activations(model, stimuli), stimuli.table)``.
+
+    Raises
+    ------
+    InputError
+        For an unknown stage or measure, a measure that needs repeats, fewer than 4 stimuli, a stimulus for which the
+        measure is undefined, or a scratch folder without enough space.
+    """
+    known = find_measure(measure)
+    if known.needs:
+        raise InputError(f"{measure} needs repeated presentations; a network answers the same each time.")
+    ordered, provenance = plan_activations(model, stimuli, stages)
+    check_enough(stimuli.ids, "stimuli")
+    targets: dict[str, _Stage] = {}
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="neurometamer-rdm-") as folder:
+
+        def create(stage: str, shape: tuple[int, int]) -> _Stage:
+            _check_space(folder, [*(one.shape for one in targets.values()), shape])
+            targets[stage] = _Stage(Path(folder) / f"{len(targets):03d}.rows", shape, known)
+            return targets[stage]
+
+        try:
+            stream_activations(model, stimuli, ordered, create, batch_size=batch_size, progress=progress)
+            vectors = [targets[stage].finish(stimuli.ids, f"stage '{stage}'") for stage in ordered]
+        finally:
+            for one in targets.values():
+                one.close()
+    n_units = {stage: targets[stage].shape[1] for stage in ordered}
+    return network_rdms(np.array(vectors), stimuli.table, n_units, measure, provenance)
+
+
+def _check_space(folder: str, shapes: Sequence[tuple[int, int]]) -> None:
+    needed, free = 4 * sum(rows * columns for rows, columns in shapes), shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch space, {Path(folder).parent} "
+            f"has {free / 1e9:.1f}; give another scratch folder, or fewer stages."
+        )
