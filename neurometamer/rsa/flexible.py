@@ -344,8 +344,9 @@ def _method(options: dict[str, Any], whole: _Fits, drawn: np.ndarray, joined: Mo
     text = f"{options['by']}; fitted to {TRAINING[options['train_on']]}; {over}"
     if len(drawn):
         text += (
-            f"; {confidence:.0%} interval and p: t with {len(joined.ids) - 1} df, SE of {len(drawn)} bootstrap resamples "
-            f"of stimuli cross-validated anew, corrected for {N_CV} random assignments (rsatoolbox bootstrap_crossval)"
+            f"; {confidence:.0%} interval and p: t with {len(joined.ids) - 1} df, SE of {len(drawn)} bootstrap "
+            f"resamples of stimuli cross-validated anew, corrected for {N_CV} random assignments "
+            "(rsatoolbox bootstrap_crossval)"
         )
     return text + (f"; held by one side only and left out: {joined.left_out}" if joined.left_out else "")
 
@@ -411,7 +412,8 @@ class _Teller:
             circular = float(naive[tops, columns].mean())
             rows.append(
                 self._row(subject)
-                | {"layer": self.joined.layers[picked.most_common(1)[0][0]], "chosen": self._tell(picked), "score": score}
+                | {"layer": self.joined.layers[picked.most_common(1)[0][0]], "chosen": self._tell(picked)}
+                | {"score": score}
                 | interval
                 | {"naive_layer": self.joined.layers[top], "naive_score": circular, "optimism": circular - score}
                 | {"reason": reason} | self._ends()

@@ -127,7 +127,7 @@ def hierarchy_test(
 
 
 def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndarray:
-    """Say which layer each profile prefers, layers counted 1, 2, …
+    """Say which layer each profile prefers, layers counted from 1.
 
     Parameters
     ----------

@@ -191,7 +191,8 @@ def layer_matrix(
             found.update({(roi, subject, layer): single[i, j] for j, subject in enumerate(subjects)})
             found[roi, "mean", layer] = mean[i]
     keys = zip(table["roi"], table["subject"], table["layer"], strict=True)
-    text = f"one-tailed, {n_permutations} permutations of the network's stimulus labels, least p {1 / (1 + n_permutations):.2g}"
+    least = 1 / (1 + n_permutations)
+    text = f"one-tailed, {n_permutations} permutations of the network's stimulus labels, least p {least:.2g}"
     return control_false_discoveries(table.assign(p=[found[key] for key in keys], p_method=text), ("subject",))
 
 
