@@ -33,6 +33,7 @@ from neurometamer.cli.options import (
     one_step,
     open_reporter,
 )
+from neurometamer.cli.rsa import layers, searchlight
 from neurometamer.cli.stimuli import stimuli_app
 
 app = typer.Typer(
@@ -50,13 +51,15 @@ app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
 app.add_typer(behavior_app, name="behavior")
 app.add_typer(evaluate_app, name="evaluate")
+app.command()(layers)
+app.command()(searchlight)
 
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
     "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
     "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
-    "--read-at",
+    "--read-at", "--brain", "--rois", "--kinds",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
