@@ -79,8 +79,9 @@ def mask_places(patterns: Patterns, mask: np.ndarray, affine: np.ndarray) -> tup
     once = ~patterns.voxels.duplicated(["i", "j", "k"]).to_numpy()
     patterns = patterns.select(voxels=once)
     index = patterns.voxels[["i", "j", "k"]].to_numpy()
-    fits = ((index >= 0) & (index < mask.shape)).all(axis=1)
-    fits[fits] = mask[tuple(index[fits].T)]
+    on_grid = np.asarray(((index >= 0) & (index < mask.shape)).all(axis=1))
+    fits = on_grid.copy()
+    fits[on_grid] = mask[tuple(index[on_grid].T)]
     if not fits.all():
         names = [f"({i}, {j}, {k})" for i, j, k in index[~fits]]
         raise InputError(
@@ -234,8 +235,8 @@ def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
     if "presentation" not in rows:
         rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
     for name in ("run", "session"):
-        column = rows[name].astype(object) if name in rows else ""
-        rows = rows.assign(**{name: column.where(column.notna(), "") if name in rows else ""})
+        known = rows[name].astype(object) if name in rows else None
+        rows = rows.assign(**{name: "" if known is None else known.where(known.notna(), "")})
     return rows
 
 

@@ -200,7 +200,7 @@ def _rank_correlations(layers: np.ndarray, arrangements: np.ndarray, statistic: 
         moved = layers[arrangements]
         signs = np.sign(moved[:, second] - moved[:, first])
         untied = (np.sign(layers[second] - layers[first]) != 0).sum()
-        found = signs.sum(axis=1) / np.sqrt(untied * len(first))
+        found = signs.sum(axis=1).astype(np.float64) / np.sqrt(float(untied) * len(first))
     return np.round(found, 12)  # equal in theory must be equal in numbers
 
 
@@ -235,15 +235,16 @@ def _combined(
 
 def _sum_distribution(values: np.ndarray, limit: int = 200_000) -> tuple[np.ndarray, np.ndarray] | None:
     """Convolve the subjects' null distributions exactly; None where the sum takes too many values."""
-    total, chance = np.zeros(1), np.ones(1)
+    total: np.ndarray = np.zeros(1)
+    chance: np.ndarray = np.ones(1)
     for row in values:
         steps, counts = np.unique(row, return_counts=True)
         if total.size * steps.size > limit * 10:
             return None
         sums = np.round(total[:, np.newaxis] + steps, 9).ravel()
         weights = (chance[:, np.newaxis] * (counts / counts.sum())).ravel()
-        total, where = np.unique(sums, return_inverse=True)
-        chance = np.bincount(where, weights=weights)
+        total, place = np.unique(sums, return_inverse=True)
+        chance = np.bincount(place, weights=weights)
         if total.size > limit:
             return None
     return total, chance

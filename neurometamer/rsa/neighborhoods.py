@@ -14,7 +14,15 @@ from neurometamer.store import InputError, name_ids
 class Neighborhoods(Protocol):
     """What a searchlight needs to know of space."""
 
-    radius_mm: float
+    @property
+    def radius_mm(self) -> float:
+        """Radius.
+
+        Returns
+        -------
+        float
+            In mm.
+        """
 
     def __len__(self) -> int: ...
 

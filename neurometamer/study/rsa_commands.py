@@ -1,4 +1,4 @@
-"""The Python twins of `neurometamer layers` and `neurometamer searchlight`: files in, a folder of tables or maps out."""
+"""The Python twins of `neurometamer layers` and `searchlight`: files in, a folder of tables or maps out."""
 
 from __future__ import annotations
 
@@ -312,8 +312,8 @@ def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, rad
     n_values = found.provenance.get("n_vertices", len(near))
     if n_values != len(near):
         raise InputError(
-            f"{Path(betas or patterns).name} has {n_values} values a map but {Path(mesh).name} has {len(near)} vertices; "
-            "give the mesh that the responses were sampled on."
+            f"{Path(betas or patterns).name} has {n_values} values a map but {Path(mesh).name} has {len(near)} "
+            "vertices; give the mesh that the responses were sampled on."
         )
     found, places = vertex_places(found, len(near))
     return _Space(near, found, place_responses(found, len(near), places))
