@@ -168,9 +168,7 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
     for seed in range(40):
         network, brain = make(n=12, n_layers=8, rois=("V1",), seed=seed, planted=False)
         for train_on in ("stimuli", "both"):
-            table = best_layers(
-                network, brain, kind=None, train_on=train_on, n_repeats=3, n_bootstrap=0, seed=seed
-            )
+            table = best_layers(network, brain, kind=None, train_on=train_on, n_repeats=3, n_bootstrap=0, seed=seed)
             row = table[table["subject"] == "mean"].iloc[0]
             held_out.append(row["score"])
         naive.append(row["naive_score"])
