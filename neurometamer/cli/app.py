@@ -34,6 +34,7 @@ from neurometamer.cli.options import (
     one_step,
     open_reporter,
 )
+from neurometamer.cli.rsa import layers, searchlight
 from neurometamer.cli.stimuli import stimuli_app
 
 app = typer.Typer(
@@ -51,13 +52,15 @@ app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
 app.add_typer(behavior_app, name="behavior")
 app.add_typer(evaluate_app, name="evaluate")
+app.command()(layers)
+app.command()(searchlight)
 
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
     "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
     "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
-    "--read-at", "--activations", "--rdms",
+    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 

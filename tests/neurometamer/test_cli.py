@@ -25,6 +25,8 @@ COMMANDS = (
     "rdm",
     "compare",
     "encode",
+    "layers",
+    "searchlight",
     "models list",
     "stimuli noise",
     "stimuli interference",

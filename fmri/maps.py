@@ -1,0 +1,318 @@
+"""Maps over voxels or vertices as NIfTI and GIfTI, meshes, and responses of vertices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmri.bold import open_nifti
+from fmri.patterns import Patterns
+from fmri.rois import read_masks
+from neurometamer.store import InputError, atomic_path, name_ids, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Read one binary mask and its affine.
+
+    Parameters
+    ----------
+    path : path-like
+        3-D NIfTI image of 0 and 1.
+
+    Returns
+    -------
+    tuple of ndarray
+        Mask, bool, shape (i, j, k); affine, shape (4, 4), voxel indices to mm.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, holds other values or no voxel.
+    """
+    mask = read_masks({"searchlight": path}, path)["searchlight"]
+    return mask, np.asarray(open_nifti(path).affine, dtype=np.float64)
+
+
+def mask_places(patterns: Patterns, mask: np.ndarray, affine: np.ndarray) -> tuple[Patterns, np.ndarray]:
+    """Find where in a mask the voxels of patterns lie.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses; a voxel in two regions is taken once.
+    mask : ndarray of bool, shape (i, j, k)
+        The places of a map, in C order.
+    affine : ndarray, shape (4, 4)
+        Of the mask.
+
+    Returns
+    -------
+    patterns : Patterns
+        One row a voxel.
+    places : ndarray of int, shape (n_voxels,)
+        Place of each.
+
+    Raises
+    ------
+    InputError
+        When the patterns were made on another grid or have voxels outside the mask.
+    """
+    grid = patterns.provenance.get("grid")
+    if grid:
+        if tuple(grid["shape"]) != mask.shape:
+            raise InputError(
+                f"the patterns were made on the grid {tuple(grid['shape'])} but the mask has {mask.shape}; give a mask "
+                "on the grid of the BOLD files."
+            )
+        away = float(np.abs(np.asarray(grid["affine"]) - affine).max())
+        if not away <= 1e-3:
+            raise InputError(
+                f"the mask has another affine than the patterns' BOLD files (largest difference {away:.4g}); give a "
+                "mask on the grid of the BOLD files."
+            )
+    once = ~patterns.voxels.duplicated(["i", "j", "k"]).to_numpy()
+    patterns = patterns.select(voxels=once)
+    index = patterns.voxels[["i", "j", "k"]].to_numpy()
+    on_grid = np.asarray(((index >= 0) & (index < mask.shape)).all(axis=1))
+    fits = on_grid.copy()
+    fits[on_grid] = mask[tuple(index[on_grid].T)]
+    if not fits.all():
+        names = [f"({i}, {j}, {k})" for i, j, k in index[~fits]]
+        raise InputError(
+            f"voxels of the patterns outside the mask: {name_ids(names)}; give the mask that the patterns were made "
+            "with, or a larger one on the same grid."
+        )
+    position = np.full(mask.shape, -1, dtype=np.int64)
+    position[mask] = np.arange(int(mask.sum()))
+    return patterns, position[tuple(index.T)]
+
+
+def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.ndarray]:
+    """Find the vertices of surface patterns on a mesh.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        With the vertex number as voxel index i, as of `read_surface_patterns`.
+    n_vertices : int
+        Of the mesh.
+
+    Returns
+    -------
+    patterns : Patterns
+        One row a vertex.
+    places : ndarray of int, shape (n,)
+        Vertex of each.
+
+    Raises
+    ------
+    InputError
+        When the patterns are of voxels, or name vertices that the mesh lacks.
+    """
+    if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
+        raise InputError("these patterns are of voxels (j or k is not 0), not of vertices; give --mask, not --mesh.")
+    patterns = patterns.select(voxels=~patterns.voxels.duplicated(["i"]).to_numpy())
+    vertices = patterns.voxels["i"].to_numpy()
+    if beyond := vertices[(vertices < 0) | (vertices >= n_vertices)].tolist():
+        raise InputError(
+            f"the patterns hold vertices {name_ids(beyond)} but the mesh has {n_vertices} (0 to n - 1); give the mesh "
+            "that the responses were sampled on."
+        )
+    return patterns, vertices
+
+
+def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Read a surface.
+
+    Parameters
+    ----------
+    path : path-like
+        GIfTI (``.surf.gii``) or FreeSurfer geometry (``lh.white``).
+
+    Returns
+    -------
+    points : ndarray of float64, shape (n_vertices, 3)
+        Coordinates in mm.
+    triangles : ndarray of int64, shape (n_triangles, 3)
+        Corners.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or no surface.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist.")
+    if Path(path).suffix != ".gii":
+        return _freesurfer_mesh(path)
+    image = _open_gifti(path)
+    points = image.agg_data("NIFTI_INTENT_POINTSET")
+    triangles = image.agg_data("NIFTI_INTENT_TRIANGLE")
+    if not (isinstance(points, np.ndarray) and isinstance(triangles, np.ndarray)):
+        raise InputError(f"{path} holds no surface (one set of points and one of triangles); give a .surf.gii file.")
+    return points.astype(np.float64), triangles.astype(np.int64)
+
+
+def _freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    from nibabel.freesurfer import read_geometry
+
+    try:
+        points, triangles = read_geometry(str(path))[:2]
+    except (ValueError, OSError, IndexError) as error:
+        raise InputError(f"{path} is neither GIfTI nor FreeSurfer geometry ({error}).") from error
+    return points.astype(np.float64), triangles.astype(np.int64)
+
+
+def _open_gifti(path: str | os.PathLike[str]) -> Any:
+    from xml.parsers.expat import ExpatError
+
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, ExpatError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable GIfTI file ({error}).") from error
+    if not isinstance(image, nibabel.GiftiImage):
+        raise InputError(f"{path} is a {type(image).__name__}, not GIfTI.")
+    return image
+
+
+def read_surface_patterns(
+    values: str | os.PathLike[str], table: str | os.PathLike[str], *, subject: str = "", roi: str = "surface"
+) -> Patterns:
+    """Read responses of vertices: one map an observation, and a table that says which is which.
+
+    Parameters
+    ----------
+    values : path-like
+        GIfTI (``.func.gii``), one data array an observation; NaN throughout for vertices without data.
+    table : path-like
+        CSV or TSV, one row a data array, with the column condition; presentation, run and session where known.
+    subject, roi : str
+        Names.
+
+    Returns
+    -------
+    Patterns
+        Vertex number as voxel index i; vertices with NaN are left out.
+
+    Raises
+    ------
+    InputError
+        When a file cannot be read, rows and data arrays differ in number, or a vertex has values in some rows only.
+    """
+    rows = read_table(table, required=["condition"])
+    if not Path(values).is_file():
+        raise InputError(f"{values} does not exist.")
+    arrays = [np.asarray(one.data, dtype=np.float32) for one in _open_gifti(values).darrays]
+    if len({one.shape for one in arrays}) != 1 or arrays[0].ndim != 1:
+        raise InputError(f"{values} must hold data arrays of one value a vertex, all of one length.")
+    data = np.array(arrays)
+    if len(data) != len(rows):
+        raise InputError(f"{values} has {len(data)} data arrays but {Path(table).name} has {len(rows)} rows.")
+    known = np.isfinite(data)
+    partly = np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)).tolist()
+    if partly:
+        raise InputError(
+            f"vertices with values in some maps only: {name_ids(partly)}; set them to NaN in all, or fill."
+        )
+    return Patterns(
+        values=data[:, known.all(axis=0)],
+        observations=_observation_columns(rows),
+        voxels=_vertex_table(np.flatnonzero(known.all(axis=0)), subject, roi),
+        provenance={"n_vertices": data.shape[1]},
+    )
+
+
+def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows.assign(condition=rows["condition"].astype(str))
+    if "presentation" not in rows:
+        rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
+    for name in ("run", "session"):
+        known = rows[name].astype(object) if name in rows else None
+        rows = rows.assign(**{name: "" if known is None else known.where(known.notna(), "")})
+    return rows
+
+
+def _vertex_table(vertices: np.ndarray, subject: str, roi: str) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({"subject": subject, "roi": roi, "i": vertices, "j": 0, "k": 0})
+
+
+def write_volume_map(path: str | os.PathLike[str], values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> Path:
+    """Write one value a voxel as NIfTI.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``.
+    values : ndarray, shape (n_voxels,)
+        In C order of the mask.
+    mask : ndarray of bool, shape (i, j, k)
+        Where they belong; NaN outside.
+    affine : ndarray, shape (4, 4)
+        Of the mask; the map has the same.
+
+    Returns
+    -------
+    Path
+        The file, float32.
+
+    Raises
+    ------
+    InputError
+        When there is not one value a voxel.
+    """
+    import nibabel
+
+    if values.shape != (int(mask.sum()),):
+        raise InputError(f"{len(values)} values for a mask of {int(mask.sum())} voxels; give one a voxel.")
+    volume = np.full(mask.shape, np.nan, dtype=np.float32)
+    volume[mask] = values
+    image = nibabel.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as part:
+        if Path(path).suffix == ".gz":
+            import gzip
+
+            # no time stamp, so that the same map is the same file
+            part.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
+        else:
+            part.write_bytes(image.to_bytes())
+    return Path(path)
+
+
+def write_surface_map(path: str | os.PathLike[str], values: np.ndarray, name: str = "") -> Path:
+    """Write one value a vertex as GIfTI.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.func.gii``.
+    values : ndarray, shape (n_vertices,)
+        NaN where there is none.
+    name : str
+        Of the map, for viewers.
+
+    Returns
+    -------
+    Path
+        The file, float32.
+    """
+    import nibabel
+
+    array = nibabel.gifti.GiftiDataArray(
+        np.asarray(values, dtype=np.float32), intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32",
+        meta=nibabel.gifti.GiftiMetaData({"Name": name}),
+    )  # fmt: skip
+    image = nibabel.GiftiImage(darrays=[array])
+    with atomic_path(path) as part:
+        part.write_bytes(image.to_bytes())
+    return Path(path)

@@ -1,0 +1,336 @@
+"""Layers beside regions: joined by id, with p values by permuted labels, and scores above the noise ceiling told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.rsa.compare import layer_by_roi
+from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, select_kind, take_conditions
+from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+BLOCK = 2**22
+"""Permuted dissimilarities held at a time: 32 MiB of float64."""
+
+LINEAR = ("spearman", "pearson", "cosine", "rho-a")
+"""Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelBrain:
+    """The RDMs of a network's stages and of subjects' regions, over the same stimuli in the same order.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Stimuli (photographs, where one kind was selected), sorted.
+    layers : tuple of str
+        Stages, in the order of the file.
+    layer_vectors : ndarray, shape (n_layers, n_pairs)
+        Condensed RDMs.
+    rois : mapping of str to (tuple of str, ndarray of shape (n_subjects, n_pairs))
+        Region to the subjects that have it and their condensed RDMs.
+    kind : str
+        Kind of stimuli, or ``"all"``.
+    left_out : str
+        Ids that only one side held.
+    """
+
+    ids: tuple[str, ...]
+    layers: tuple[str, ...]
+    layer_vectors: np.ndarray
+    rois: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
+    kind: str
+    left_out: str = ""
+
+
+def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = "RE", join: str = "exact") -> ModelBrain:
+    """Join a network's RDMs with those of brains, by stimulus id.
+
+    Parameters
+    ----------
+    network : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors["stage"]``: one RDM a stage.
+    brain : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
+    kind : str or None
+        Kind of stimuli; None takes all stimuli as they are named.
+    join : str
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+
+    Returns
+    -------
+    ModelBrain
+        Stimuli sorted by id, so that random draws do not depend on the order in a file.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, labels are missing or repeated, or an RDM is constant.
+    """
+    if kind is not None:
+        network, brain = select_kind(network, kind), select_kind(brain, kind)
+    check_rdms(network, "the network's RDMs")
+    check_rdms(brain, "the brain's RDMs")
+    order = np.argsort([str(one) for one in network.pattern_descriptors["condition"]])
+    first, second = align_rdms(take_conditions(network, order), brain, join=join)
+    for rdms in (first, second):
+        flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
+        if flat.size:
+            names = name_ids(place_name(rdms, int(i)) for i in flat)
+            raise InputError(f"all dissimilarities are equal in {names}; leave those RDMs out.")
+    layers = [label for (label,) in _labels(first, ("stage",))]
+    rois: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    places = _labels(second, ("subject", "roi"))
+    for roi in dict.fromkeys(roi for _, roi in places):
+        rows = [i for i, (_, one) in enumerate(places) if one == roi]
+        rois[roi] = (tuple(places[i][0] for i in rows), second.dissimilarities[rows])
+    return ModelBrain(
+        ids=tuple(str(one) for one in first.pattern_descriptors["condition"]),
+        layers=tuple(layers),
+        layer_vectors=first.dissimilarities,
+        rois=rois,
+        kind=kind or "all",
+        left_out=str(first.descriptors.get("left_out", "")) if join == "inner" else "",
+    )
+
+
+def _labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
+    if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
+        raise InputError(
+            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have {', '.join(rdms.rdm_descriptors)}."
+        )
+    labels = list(zip(*([str(one) for one in rdms.rdm_descriptors[name]] for name in names)))
+    if again := duplicates(" ".join(label) for label in labels):
+        raise InputError(f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}.")
+    return labels
+
+
+# ---------------------------------------------------------------------------------------- layers x ROIs x subjects
+
+
+def layer_matrix(
+    network: RDMs,
+    brain: RDMs,
+    *,
+    kind: str | None = "RE",
+    by: str = "spearman",
+    join: str = "exact",
+    n_bootstrap: int = 1000,
+    n_permutations: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Compare stages with ROIs as `layer_by_roi`, with p values, and say which scores exceed the noise ceiling.
+
+    Parameters
+    ----------
+    network : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors["stage"]``: one RDM a stage.
+    brain : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
+    kind : str or None
+        Kind of stimuli compared; None takes all stimuli as they are named.
+    by : str
+        One of `COMPARATORS`; p values only for those of `LINEAR`.
+    join : str
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+    n_bootstrap : int
+        Resamples of the stimuli for intervals; 0 for none.
+    n_permutations : int
+        Permutations of the network's stimulus labels, the same for all cells; 0 for no p.
+    seed : int
+        Of resamples and permutations.
+    confidence : float
+        Of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `layer_by_roi`, and p (one-tailed: more alike than with permuted labels), p_method, q
+        (Benjamini-Hochberg), family (over what q is), above_ceiling (``""``, ``"low"`` or ``"high"``), reason.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, a name is unknown, an RDM is constant, or `by` allows no p.
+
+    Notes
+    -----
+    p = (1 + count) / (1 + N), at least 1 / (1 + N). The null says that the network's stimuli have nothing to do with
+    the brain's; the stimuli are exchanged freely, so categories or sessions shared by both break it.
+
+    Examples
+    --------
+    >>> table = layer_matrix(network, brain)  # doctest: +SKIP
+    >>> table[table["subject"] == "mean"].pivot(index="layer", columns="roi", values="similarity")  # doctest: +SKIP
+    """
+    if n_permutations < 0:
+        raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
+    if n_permutations and by not in LINEAR:
+        raise InputError(f"p by permuted labels is there for {', '.join(LINEAR)}, not '{by}'; set n_permutations=0.")
+    table = layer_by_roi(
+        network, brain, kind=kind, by=by, join=join, n_bootstrap=n_bootstrap, seed=seed, confidence=confidence
+    )
+    table = mark_ceilings(table)
+    if not n_permutations:
+        return table.assign(p=np.nan, p_method="none: no permutations", q=np.nan, family="")
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    found: dict[tuple[str, str, str], float] = {}
+    shuffles = _shuffles(len(joined.ids), n_permutations, seed)
+    for roi, (subjects, vectors) in joined.rois.items():
+        single, mean = _permutation_p(joined.layer_vectors, vectors, shuffles, by)
+        for i, layer in enumerate(joined.layers):
+            found.update({(roi, subject, layer): single[i, j] for j, subject in enumerate(subjects)})
+            found[roi, "mean", layer] = mean[i]
+    keys = zip(table["roi"], table["subject"], table["layer"], strict=True)
+    least = 1 / (1 + n_permutations)
+    text = f"one-tailed, {n_permutations} permutations of the network's stimulus labels, least p {least:.2g}"
+    return control_false_discoveries(table.assign(p=[found[key] for key in keys], p_method=text), ("subject",))
+
+
+def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
+    """Add q values (Benjamini-Hochberg) of the column p, over the family of rows that share some labels.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With the columns p and `within`; NaN p are left out of the family.
+    within : sequence of str
+        Columns whose combinations are families of their own.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the columns q and family.
+    """
+    from scipy.stats import false_discovery_control
+
+    q = np.full(len(table), np.nan)
+    family = np.full(len(table), "", dtype=object)
+    groups: Any = table.groupby(list(within), sort=False).indices if within else {(): np.arange(len(table))}
+    p = table["p"].to_numpy(dtype=float)
+    for key, rows in groups.items():
+        known = rows[np.isfinite(p[rows])]
+        if known.size:
+            q[known] = false_discovery_control(p[known])
+        labels = key if isinstance(key, tuple) else (key,)
+        where = ", ".join(f"{name} {one}" for name, one in zip(within, labels))
+        family[rows] = f"{known.size} tests" + (f" of {where}" if where else "")
+    return table.assign(q=q, family=family)
+
+
+def mark_ceilings(table: pd.DataFrame) -> pd.DataFrame:
+    """Say which similarities exceed the noise ceiling, and what that can mean; nothing is cut or hidden.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With the columns similarity, ceiling_low and ceiling_high, as of `layer_by_roi`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the columns above_ceiling (``""``, ``"low"``, ``"high"``) and reason.
+    """
+    marks = [_above(*row) for row in table[["similarity", "ceiling_low", "ceiling_high"]].to_numpy(dtype=float)]
+    return table.assign(above_ceiling=[one for one, _ in marks], reason=[why for _, why in marks])
+
+
+def _above(score: float, low: float, high: float) -> tuple[str, str]:
+    if not np.isfinite(low) or not np.isfinite(high):
+        return "", "no ceiling to compare with"
+    if score > high:
+        return "high", (
+            "above the upper bound: no model can do that for all subjects at once unless subjects share little, "
+            "are few, or stimuli are few; check that network and brain RDMs do not share noise"
+        )
+    if score > low:
+        return "low", "between the bounds: as good as the other subjects' mean RDM, the data cannot ask for more"
+    return "", ""
+
+
+# ------------------------------------------------------------------------------------------------- permutations
+
+
+def _shuffles(n: int, n_permutations: int, seed: int) -> np.ndarray:
+    random = generator(seed, "permuted labels", n)
+    return np.array([random.permutation(n) for _ in range(n_permutations)])
+
+
+def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
+    """Prepare condensed RDMs so that their inner product is the comparator; a permutation of pairs keeps it.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (..., n_pairs)
+        Condensed RDMs.
+    by : str
+        One of `LINEAR`.
+
+    Returns
+    -------
+    ndarray, shape (..., n_pairs)
+        NaN where an RDM is constant.
+
+    Raises
+    ------
+    InputError
+        For another comparator.
+    """
+    from scipy.stats import rankdata
+
+    if by not in LINEAR:
+        raise unknown_name("comparison", by, LINEAR)
+    values = np.asarray(vectors, dtype=np.float64)
+    if by in ("spearman", "rho-a"):
+        values = rankdata(values, axis=-1)
+    if by != "cosine":
+        values = values - values.mean(axis=-1, keepdims=True)
+    n = values.shape[-1]
+    lengths = np.sqrt((n**3 - n) / 12) if by == "rho-a" else np.linalg.norm(values, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return values / lengths
+
+
+def permuted_pairs(order: np.ndarray) -> np.ndarray:
+    """Find where each pair of stimuli goes when their labels are permuted.
+
+    Parameters
+    ----------
+    order : ndarray of int, shape (n,)
+        Stimulus that takes each place.
+
+    Returns
+    -------
+    ndarray of int, shape (n * (n - 1) / 2,)
+        Positions in a condensed RDM.
+    """
+    n = len(order)
+    first, second = np.triu_indices(n, 1)
+    low, high = np.minimum(order[first], order[second]), np.maximum(order[first], order[second])
+    return low * n - low * (low + 1) // 2 + high - low - 1
+
+
+def _permutation_p(
+    layers: np.ndarray, subjects: np.ndarray, shuffles: np.ndarray, by: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give one-tailed p of each layer and subject (n_layers, n_subjects), and of the mean over subjects."""
+    ours, theirs = prepared(layers, by), prepared(subjects, by)
+    value = ours @ theirs.T
+    above, above_mean = np.zeros(value.shape), np.zeros(len(value))
+    step = max(1, BLOCK // ours.size)
+    slack = 1e-12  # the identity and its equals must count as reached, whatever the order of the sums
+    for start in range(0, len(shuffles), step):
+        pairs = np.array([permuted_pairs(order) for order in shuffles[start : start + step]])
+        null = ours[:, pairs] @ theirs.T  # (n_layers, n_shuffles, n_subjects)
+        above += (null >= value[:, np.newaxis] - slack).sum(axis=1)
+        above_mean += (null.mean(axis=2) >= value.mean(axis=1)[:, np.newaxis] - slack).sum(axis=1)
+    return (1 + above) / (1 + len(shuffles)), (1 + above_mean) / (1 + len(shuffles))

@@ -1,0 +1,348 @@
+"""The Python twins of `neurometamer layers` and `searchlight`: files in, a folder of tables or maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.store import InputError, digest_file, name_ids, provenance, read_table, write_json, write_table
+from neurometamer.study.stimulus_commands import Files, Progress
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+    from fmri.patterns import Patterns
+    from neurometamer.rsa.neighborhoods import Neighborhoods
+    from neurometamer.rsa.searchlight import Question, SearchlightMap
+
+
+def layer_files(
+    network: str | Path,
+    brain: Files,
+    out: str | Path,
+    *,
+    rois: Sequence[str] = (),
+    kind: str | None = None,
+    by: str = "spearman",
+    join: str = "exact",
+    train_on: str = "both",
+    n_folds: int | None = None,
+    preferred: str = "center",
+    resamples: int = 1000,
+    permutations: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Path:
+    """Set the layers of a network beside the regions of brains: four questions, a table each.
+
+    Parameters
+    ----------
+    network : path-like
+        HDF5 file of RDMs, one a stage, early to late.
+    brain : sequence of path-like
+        HDF5 files of RDMs, one a subject and ROI; joined by stimulus id.
+    out : path-like
+        Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
+        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not with fewer than 3
+        ROIs) and ``layers.json`` (what went in).
+    rois : sequence of str
+        ROIs, early to late, for the hierarchy test; the order of the files when empty.
+    kind : str, optional
+        Only stimuli of this kind, joined by photograph.
+    by : str
+        Comparator.
+    join : {"exact", "inner"}
+        Whether both must hold the same ids, or the shared ones are used.
+    train_on : str
+        See `flexible_models`.
+    n_folds : int, optional
+        See `flexible_models`.
+    preferred : str
+        See `hierarchy_test`.
+    resamples : int
+        Bootstrap resamples of the stimuli; 0 for no intervals.
+    permutations : int
+        Permutations of labels; 0 for no p in ``layer_roi.csv``.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of all draws.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, a name is unknown, or stimuli are too few.
+    """
+    from neurometamer.rsa.flexible import flexible_models
+    from neurometamer.rsa.hierarchy import hierarchy_test
+    from neurometamer.rsa.model_brain import LINEAR, layer_matrix
+    from neurometamer.rsa.rdm import read_rdms
+
+    files = list(brain)
+    if not files:
+        raise InputError("no brain RDMs given; use --brain FILE, one or more.")
+    layers, regions = read_rdms(network), concat_brains([read_rdms(one) for one in files])
+    common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
+    folder = Path(out)
+    shown = layer_matrix(
+        layers, regions, **common, n_bootstrap=resamples, confidence=confidence,
+        n_permutations=permutations if by in LINEAR else 0,
+    )  # fmt: skip
+    fitted = flexible_models(
+        layers, regions, **common, train_on=train_on, n_folds=n_folds, n_bootstrap=resamples, confidence=confidence
+    )
+    tables = {"layer_roi": shown, "best_layer": fitted.best_layer, "weighted": fitted.models,
+              "weighted_difference": fitted.differences}  # fmt: skip
+    if len(rois) or len(set(map(str, regions.rdm_descriptors["roi"]))) > 2:
+        tables["hierarchy"] = hierarchy_test(
+            layers, regions, rois, **common, preferred=preferred, n_permutations=max(1, permutations)
+        )
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    settings = common | {"rois": list(rois), "train_on": train_on, "n_folds": n_folds, "preferred": preferred,
+                         "resamples": resamples, "permutations": permutations, "confidence": confidence}  # fmt: skip
+    inputs = {Path(one).name: digest_file(one) for one in (network, *files)}
+    write_json(folder / "layers.json", provenance(settings, inputs=inputs, tables=sorted(tables)))
+    return folder
+
+
+def concat_brains(parts: Sequence[RDMs]) -> RDMs:
+    """Put the RDMs of several files together, their stimuli joined by id.
+
+    Parameters
+    ----------
+    parts : sequence of rsatoolbox.rdm.RDMs
+        With ``rdm_descriptors`` subject and roi.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        All, in the order of stimuli of the first.
+
+    Raises
+    ------
+    InputError
+        When files hold other stimuli, or RDMs lack a subject or ROI.
+    """
+    from neurometamer.rsa.rdm import align_rdms, label_rdms
+
+    first = parts[0]
+    aligned = [first, *(align_rdms(first, one)[1] for one in parts[1:])]
+    places: dict[str, list[Any]] = {"subject": [], "roi": []}
+    for rdms in aligned:
+        if lacking := [name for name in places if name not in rdms.rdm_descriptors]:
+            raise InputError(f"the brain's RDMs have no rdm_descriptors {name_ids(lacking)}.")
+        for name, column in places.items():
+            column += [str(one) for one in rdms.rdm_descriptors[name]]
+    patterns = {
+        name: list(first.pattern_descriptors[name]) for name in ("kind", "reference_id")
+        if name in first.pattern_descriptors
+    }  # fmt: skip
+    return label_rdms(
+        np.concatenate([one.dissimilarities for one in aligned]),
+        conditions=list(first.pattern_descriptors["condition"]),
+        places=places,
+        patterns=patterns,
+        measure=str(first.dissimilarity_measure),
+    )
+
+
+# -------------------------------------------------------------------------------------------------- searchlight
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Where a map lives: voxels of a mask, or vertices of a mesh."""
+
+    near: Neighborhoods
+    patterns: Patterns
+    responses: np.ndarray
+    mask: np.ndarray | None = None
+    affine: np.ndarray | None = None
+
+    def write(self, folder: Path, name: str, values: np.ndarray) -> Path:
+        """Write one map."""
+        from fmri.maps import write_surface_map, write_volume_map
+
+        if self.mask is None or self.affine is None:
+            return write_surface_map(folder / f"{name}.func.gii", values, name)
+        return write_volume_map(folder / f"{name}.nii.gz", values, self.mask, self.affine)
+
+
+def searchlight_files(
+    out: str | Path,
+    *,
+    patterns: str | Path | None = None,
+    betas: str | Path | None = None,
+    table: str | Path | None = None,
+    mask: str | Path | None = None,
+    mesh: str | Path | None = None,
+    models: str | Path | None = None,
+    kinds: Sequence[str] = (),
+    stimuli: str | Path | None = None,
+    reliability: bool = False,
+    radius_mm: float = 6.0,
+    measure: str = "spearman",
+    by: str = "spearman",
+    permutations: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Map where representations are like a model, where two kinds are arranged alike, and where RDMs are reliable.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder for the maps: ``NAME.nii.gz`` or ``NAME.func.gii`` with NaN where undefined, ``NAME_p`` and
+        ``NAME_p_family`` with `permutations`, ``NAME.json`` beside each, and ``summary.csv``.
+    patterns : path-like, optional
+        File of ``neurometamer fmri patterns``; or give `betas`.
+    betas : path-like, optional
+        Folder of ``neurometamer fmri betas``; with `mesh`, a ``.func.gii`` file, its rows named by `table`.
+    table : path-like, optional
+        With betas of vertices: CSV or TSV with a column condition, one row a data array.
+    mask : path-like, optional
+        Binary NIfTI, the places of a map in volume; or give `mesh`.
+    mesh : path-like, optional
+        Surface (``.surf.gii`` or FreeSurfer), the places of a map of vertices.
+    models : path-like, optional
+        HDF5 file of model RDMs over the conditions; a map each.
+    kinds : sequence of str
+        Pairs as ``"RE-AN"``; a map each. Needs `stimuli`.
+    stimuli : path-like, optional
+        CSV with id, kind and reference_id. With `models`, the RDMs may be of any kind's stimuli.
+    reliability : bool
+        Also map the reliability of RDMs (odd and even presentations), of RE images alone where `stimuli` tells them.
+    radius_mm : float
+        Of spheres, or of disks along the edges of the mesh.
+    measure : {"spearman", "pearson"}
+        RDMs are 1 - this correlation over neighbors.
+    by : str
+        Comparison of RDMs.
+    permutations : int
+        Permutations of condition labels; 0 for no p.
+    seed : int
+        Of the permutations.
+    progress : callable, optional
+        Hears (centers done, centers), over all maps.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When the input cannot be used.
+    """
+    from neurometamer.rsa.searchlight import run_searchlight, summary_table
+
+    _check_request(mask, mesh, patterns, betas, models, kinds, stimuli, reliability)
+    space = _open_space(patterns, betas, table, mask, mesh, radius_mm)
+    questions = _questions(space, models, kinds, stimuli, reliability)
+    folder, maps = Path(out), []
+    settings = {"radius_mm": radius_mm, "measure": measure, "by": by, "permutations": permutations, "seed": seed,
+                "kinds": list(kinds), "reliability": reliability}  # fmt: skip
+    given = {
+        name: one for name, one in (("mask", mask), ("mesh", mesh), ("models", models), ("stimuli", stimuli)) if one
+    }
+    inputs = {name: digest_file(one) for name, one in given.items()} | {"patterns": space.patterns.digest}
+    for i, question in enumerate(questions):
+        found = run_searchlight(
+            question, space.near, measure=measure, by=by, n_permutations=permutations, seed=seed,
+            progress=_share(progress, i, len(questions)),
+        )  # fmt: skip
+        maps.append(found)
+        _write_map(space, folder, found, provenance(settings, inputs=inputs), permutations > 0)
+    write_table(folder / "summary.csv", summary_table(maps))
+    return folder
+
+
+def _share(progress: Progress | None, i: int, n: int) -> Progress | None:
+    return None if progress is None else lambda done, total: progress(i * total + done, n * total)
+
+
+def _write_map(space: _Space, folder: Path, found: SearchlightMap, record: dict[str, Any], with_p: bool) -> None:
+    name = found.question.name
+    files = {name: found.values} | ({f"{name}_p": found.p, f"{name}_p_family": found.p_family} if with_p else {})
+    written = [space.write(folder, one, values).name for one, values in files.items()]
+    write_json(folder / f"{name}.json", {**record, "map": found.summary, "files": written})
+
+
+def _check_request(
+    mask: Any, mesh: Any, patterns: Any, betas: Any, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool
+) -> None:
+    if (mask is None) == (mesh is None):
+        raise InputError("give either a mask (--mask) or a mesh (--mesh).")
+    if (patterns is None) == (betas is None):
+        raise InputError("give either patterns (--patterns) or betas (--betas).")
+    if models is None and not kinds and not reliability:
+        raise InputError("nothing to map; give --model RDMS, --kinds RE-AN …, or --reliability.")
+    if kinds and stimuli is None:
+        raise InputError("--kinds needs --stimuli CSV, which says of which kind and photograph each condition is.")
+
+
+def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, radius_mm: float) -> _Space:
+    from fmri.betas import read_betas
+    from fmri.maps import mask_places, read_mask, read_mesh, read_surface_patterns, vertex_places
+    from fmri.patterns import read_patterns
+    from neurometamer.rsa.neighborhoods import Disks, Spheres
+    from neurometamer.rsa.searchlight import place_responses
+
+    if mask is not None:
+        inside, affine = read_mask(mask)
+        found = read_betas(betas, {"searchlight": mask}, unusable="drop") if betas else read_patterns(patterns)
+        found, places = mask_places(found, inside, affine)
+        near: Neighborhoods = Spheres(inside, affine, radius_mm)
+        return _Space(near, found, place_responses(found, len(near), places), inside, affine)
+    near = Disks(*read_mesh(mesh), radius_mm)
+    if betas is not None and table is None:
+        raise InputError("betas of vertices need --table, one row a data array, with the column condition.")
+    found = read_surface_patterns(betas, table) if betas else read_patterns(patterns)
+    n_values = found.provenance.get("n_vertices", len(near))
+    if n_values != len(near):
+        raise InputError(
+            f"{Path(betas or patterns).name} has {n_values} values a map but {Path(mesh).name} has {len(near)} "
+            "vertices; give the mesh that the responses were sampled on."
+        )
+    found, places = vertex_places(found, len(near))
+    return _Space(near, found, place_responses(found, len(near), places))
+
+
+def _questions(space: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool) -> list[Question]:
+    from neurometamer.rsa.rdm import read_rdms
+    from neurometamer.rsa.searchlight import kind_question, model_questions, reliability_question
+
+    patterns = space.patterns
+    held = patterns.observations["condition"].to_numpy()
+    conditions = patterns.conditions
+    means = np.array([space.responses[held == one].mean(axis=0) for one in conditions])
+    table = None if stimuli is None else read_table(stimuli, required=["id", "kind", "reference_id"])
+    asked: list[Question] = []
+    if models is not None:
+        rdms = read_rdms(models)
+        wanted = [i for i, one in enumerate(conditions) if table is None or one in set(_model_ids(rdms))]
+        asked += model_questions([conditions[i] for i in wanted], means[wanted], rdms)
+    for pair in kinds:
+        first, _, second = pair.partition("-")
+        if not (first and second):
+            raise InputError(f"--kinds wants pairs as RE-AN, not '{pair}'.")
+        asked.append(kind_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
+    if reliability:
+        regular = [] if table is None else [str(one) for one in table["id"][table["kind"] == "RE"]]
+        asked.append(reliability_question(patterns, space.responses, regular))
+    return asked
+
+
+def _model_ids(rdms: RDMs) -> list[str]:
+    return [str(one) for one in rdms.pattern_descriptors["condition"]]

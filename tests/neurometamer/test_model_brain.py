@@ -1,0 +1,390 @@
+"""Layers and regions: p, cross-validated choices and weights against rsatoolbox, loops and simulations."""
+
+from __future__ import annotations
+
+import itertools
+
+import h5py
+import numpy as np
+import pytest
+from rsatoolbox.inference import crossval
+from rsatoolbox.model import ModelWeighted
+from rsatoolbox.model.fitter import Fitter, fit_regress_nn
+from rsatoolbox.rdm import RDMs
+from scipy.stats import false_discovery_control, kendalltau, spearmanr
+
+from neurometamer.activations import compute_activations
+from neurometamer.rsa.compare import layer_by_roi
+from neurometamer.rsa.flexible import best_layers, fit_layer_weights, flexible_models
+from neurometamer.rsa.hierarchy import hierarchy_test, preferred_layers
+from neurometamer.rsa.model_brain import join_model_brain, layer_matrix, permuted_pairs
+from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions
+from neurometamer.rsa.stimulus_folds import assign_folds, corrected_covariance, default_folds, fold_pairs
+from neurometamer.store import InputError, generator
+
+ROIS = ("V1", "V4", "LO")
+
+
+def pair_count(n: int) -> int:
+    return n * (n - 1) // 2
+
+
+def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, seed=0, planted=True):
+    """Region k of every subject follows layer k, plus its own noise; or nothing but noise."""
+    rng = np.random.default_rng(seed)
+    layers = rng.random((n_layers, pair_count(n)))
+    names = [f"im{i:02d}" for i in range(n)]
+    network = label_rdms(
+        layers, conditions=names, places={"stage": [f"layer{i}" for i in range(n_layers)]}, measure="test"
+    )
+    vectors = [
+        planted * layers[k % n_layers] + noise * rng.random(pair_count(n)) for _ in subjects for k in range(len(rois))
+    ]
+    places = {"subject": [s for s in subjects for _ in rois], "roi": list(rois) * len(subjects)}
+    return network, label_rdms(np.array(vectors), conditions=names, places=places, measure="test")
+
+
+# ------------------------------------------------------------------------------------------------------- matrix
+
+
+@pytest.mark.parametrize("by", ["spearman", "pearson", "cosine", "rho-a"])
+def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
+    network, brain = make(n=8, noise=2.0)
+    table = layer_matrix(network, brain, kind=None, by=by, n_bootstrap=0, n_permutations=99, seed=5)
+    random = generator(5, "permuted labels", 8)
+    orders = [np.arange(8), *(random.permutation(8) for _ in range(99))]
+    null = []
+    for order in orders:  # the labels of the network, moved by rsatoolbox's own reordering
+        moved = take_conditions(network, order)
+        moved.pattern_descriptors["condition"] = network.pattern_descriptors["condition"]
+        null.append(layer_by_roi(moved, brain, kind=None, by=by, n_bootstrap=0)["similarity"].to_numpy())
+    expected = (np.array(null) >= np.array(null)[0] - 1e-12).sum(axis=0) / 100
+    np.testing.assert_allclose(table["p"], expected, atol=1e-12)
+    one = table[table["subject"] == "mean"]
+    np.testing.assert_allclose(one["q"], false_discovery_control(one["p"]))
+    assert set(one["family"]) == {"12 tests of subject mean"}
+    assert table["p_method"].str.contains("least p 0.01").all()
+
+
+def test_scores_above_the_ceiling_are_told_not_hidden():
+    network, brain = make(noise=0.5)
+    network.dissimilarities[1] = brain.dissimilarities[0]  # a model that shares one subject's noise
+    table = layer_matrix(network, brain, kind=None, n_bootstrap=0, n_permutations=0)
+    high = table[table["similarity"] > table["ceiling_high"]]
+    assert len(high) > 0
+    assert high["above_ceiling"].eq("high").all()
+    assert high["reason"].str.contains("above the upper bound").all()
+    between = table[table["above_ceiling"] == "low"]
+    assert ((between["similarity"] > between["ceiling_low"]) & (between["similarity"] <= between["ceiling_high"])).all()
+    assert table["p"].isna().all()
+    alone = layer_matrix(network, brain.subset("subject", "S1"), kind=None, n_bootstrap=0, n_permutations=0)
+    assert alone["reason"].eq("no ceiling to compare with").all()
+
+
+def test_permuted_pairs_move_labels():
+    matrix = np.random.default_rng(0).random((6, 6))
+    matrix = matrix + matrix.T
+    order = np.random.default_rng(1).permutation(6)
+    upper = np.triu_indices(6, 1)
+    np.testing.assert_array_equal(matrix[upper][permuted_pairs(order)], matrix[np.ix_(order, order)][upper])
+
+
+# ------------------------------------------------------------------------------------------------ weights, folds
+
+
+@pytest.mark.parametrize(("method", "center"), [("corr", True), ("cosine", False)])
+def test_weights_equal_rsatoolbox(method, center):
+    rng = np.random.default_rng(3)
+    shared = rng.random((1, pair_count(12)))
+    for mix in (0.0, 0.9):  # layers that are much alike, too
+        layers = mix * shared + (1 - mix) * rng.random((5, pair_count(12)))
+        targets = rng.random((3, pair_count(12))) + layers[1] + 0.3 * layers[3] - 0.4 * layers[2]
+        theirs = fit_regress_nn(ModelWeighted("m", RDMs(layers)), RDMs(targets), method=method)
+        ours = fit_layer_weights(layers, targets, center=center)
+        # two solvers of the same convex problem
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        assert (ours >= 0).all()
+
+
+def test_weights_of_copies_are_weights_of_repeated_pairs():
+    rng = np.random.default_rng(4)
+    layers, targets = rng.random((3, 45)), rng.random((2, 45))
+    copies = rng.integers(0, 3, 45)
+    repeated = np.repeat(np.arange(45), copies)
+    expected = fit_layer_weights(layers[:, repeated], targets[:, repeated])
+    np.testing.assert_allclose(fit_layer_weights(layers, targets, copies.astype(float)), expected, atol=1e-10)
+    twice = fit_layer_weights(np.concatenate([layers, layers[:1]]), targets)  # a layer given twice is no obstacle
+    np.testing.assert_allclose(twice[:3] + np.array([twice[3], 0, 0]) > 0, fit_layer_weights(layers, targets) > 0)
+    assert fit_layer_weights(layers[:1], -layers[:1]).tolist() == [0.0]
+
+
+def test_no_pair_crosses_and_copies_stay_together():
+    folds = assign_folds(13, 3, np.random.default_rng(0), np.arange(13) != 4)
+    assert folds[4] == -1
+    assert sorted(np.bincount(folds[folds >= 0])) == [4, 4, 4]
+    first, second = np.triu_indices(13, 1)
+    for fold in range(3):
+        train, test = fold_pairs(folds, fold)
+        used = {*first[train], *second[train]}
+        assert not used & {*first[test], *second[test]}
+        assert test.sum() == 6
+    assert [default_folds(n) for n in (8, 40, 92)] == [2, 4, 5]
+
+
+@pytest.mark.parametrize(("by", "method"), [("pearson", "corr"), ("cosine", "cosine")])
+def test_cross_validated_scores_equal_rsatoolbox_on_the_same_folds(by, method):
+    network, brain = make(n=16, rois=("V1",), noise=1.5)
+    ours = flexible_models(network, brain, kind=None, by=by, n_folds=2, n_repeats=1, n_bootstrap=0, seed=7).models
+    folds = assign_folds(16, 2, generator(7, "folds", "V1"))
+    data = RDMs(brain.dissimilarities, pattern_descriptors={"index": np.arange(16)})
+    model = ModelWeighted("m", RDMs(network.dissimilarities, pattern_descriptors={"index": np.arange(16)}))
+    for s, subject in enumerate(("S1", "S2", "S3")):
+        others = [i for i in range(3) if i != s]
+        train = [(data[others].subset_pattern("index", np.flatnonzero(folds != f)), np.flatnonzero(folds != f))
+                 for f in range(2)]  # fmt: skip
+        test = [(data[s].subset_pattern("index", np.flatnonzero(folds == f)), np.flatnonzero(folds == f))
+                for f in range(2)]  # fmt: skip
+        fitter = Fitter(fit_regress_nn)
+        theirs = crossval([model], data, train, test, method=method, fitter=[fitter], calc_noise_ceil=False)
+        row = ours[(ours["subject"] == subject) & (ours["model"] == "weighted")].iloc[0]
+        assert row["score"] == pytest.approx(float(np.mean(theirs.evaluations)), abs=1e-6)
+
+
+def test_covariance_is_corrected_as_in_rsatoolbox():
+    rng = np.random.default_rng(0)
+    stimuli, folds = rng.normal(size=(20_000, 1, 1)), rng.normal(size=(20_000, 1, 2))
+    # the variance of stimuli alone is 1; one assignment adds 4, the mean of two adds 2
+    assert corrected_covariance(stimuli + 2 * folds)[0, 0] == pytest.approx(1, abs=0.15)
+    values = rng.normal(size=(50, 3, 2))
+    mean, single = np.cov(values.mean(-1).T), np.mean([np.cov(values[..., i].T) for i in range(2)], axis=0)
+    np.testing.assert_allclose(corrected_covariance(values), 2 * mean - single)
+
+
+# -------------------------------------------------------------------------------------------------- best layer
+
+
+def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_is_not():
+    naive, held_out = [], []
+    for seed in range(40):
+        network, brain = make(n=12, n_layers=8, rois=("V1",), seed=seed, planted=False)
+        for train_on in ("stimuli", "both"):
+            table = best_layers(network, brain, kind=None, train_on=train_on, n_repeats=3, n_bootstrap=0, seed=seed)
+            row = table[table["subject"] == "mean"].iloc[0]
+            held_out.append(row["score"])
+        naive.append(row["naive_score"])
+    error = np.std(held_out) / np.sqrt(len(held_out))
+    assert abs(np.mean(held_out)) < 3.5 * error
+    assert np.mean(naive) > 0.1
+    assert min(naive) > 0  # every single time
+
+
+def test_a_planted_layer_is_chosen_and_told_with_its_interval():
+    network, brain = make(n=24)
+    found = flexible_models(network, brain, kind=None, n_repeats=3, n_bootstrap=60, seed=1)
+    best = found.best_layer.set_index(["roi", "subject"])
+    assert best["layer"].unstack().eq("layer0").all(axis=1)["V1"]
+    assert best.loc[("LO", "mean"), "layer"] == "layer2"
+    assert best.loc[("LO", "S2"), "chosen"] == "layer2 9/9"
+    assert (best["ci_low"] < best["score"]).all()
+    assert best.loc[("V4", "mean"), "ci_low"] > 0
+    np.testing.assert_allclose(best["optimism"], best["naive_score"] - best["score"])
+    assert "crossing pairs left out" in best["method"].iloc[0]
+    assert "60 bootstrap" in best["method"].iloc[0]
+    models = found.models.set_index(["roi", "subject", "model"])
+    assert models.loc[("V1", "mean", "weighted"), "weights"].startswith("layer0 1.000")
+    row = models.loc[("V1", "mean", "best layer")]
+    assert row["score"] == best.loc[("V1", "mean"), "score"]
+    differences = found.differences.set_index(["roi", "subject", "contrast"])
+    pair = differences.loc[("V1", "mean", "best layer minus average")]
+    expected = row["score"] - models.loc[("V1", "mean", "average"), "score"]
+    assert pair["difference"] == pytest.approx(expected)
+    assert pair["p"] < 0.01
+    assert pair["ci_low"] > 0
+    assert pair["family"] == "3 tests of subject mean, contrast best layer minus average"
+    shuffled = take_conditions(brain, np.random.default_rng(1).permutation(24))  # joined by id
+    again = flexible_models(network, shuffled, kind=None, n_repeats=3, n_bootstrap=60, seed=1)
+    np.testing.assert_allclose(again.models["score"], found.models["score"], atol=1e-12)
+    np.testing.assert_allclose(again.models["ci_low"], found.models["ci_low"], atol=1e-9)
+
+
+def test_two_layers_together_are_better_than_the_best_of_them():
+    network, brain = make(n=24, n_layers=3, rois=("V1",), noise=0.2)
+    mixed = label_rdms(
+        brain.dissimilarities + 0.9 * network.dissimilarities[1],
+        conditions=brain.pattern_descriptors["condition"],
+        places={"subject": ["S1", "S2", "S3"], "roi": ["V1"] * 3},
+        measure="test",
+    )
+    for train_on in ("both", "stimuli", "subjects"):
+        found = flexible_models(network, mixed, kind=None, train_on=train_on, n_repeats=2, n_bootstrap=40)
+        row = found.differences.set_index(["subject", "contrast"]).loc[("mean", "weighted minus best layer")]
+        assert row["difference"] > 0.1
+        assert row["ci_low"] > 0
+
+
+def test_why_there_is_no_interval_is_told():
+    network, brain = make(n=8, rois=("V1",), subjects=("S1",))
+    table = best_layers(network, brain, kind=None, n_bootstrap=0)
+    assert table["reason"].eq("no interval: no resamples asked for").all()
+    assert "the same subject's RDM" in table["method"][0]  # one subject: nobody else to train on
+    few = best_layers(network, brain, kind=None, n_folds=2, n_bootstrap=30)
+    assert few["reason"].str.contains("resamples of too few stimuli left out|hold too few stimuli").all()
+
+
+# --------------------------------------------------------------------------------------------------- hierarchy
+
+
+@pytest.mark.parametrize("statistic", ["spearman", "kendall"])
+def test_the_hierarchy_is_found_and_its_p_equals_enumeration(statistic):
+    network, brain = make(n=20, subjects=("S1", "S2"), noise=3.0, seed=3)
+    table = hierarchy_test(network, brain, ROIS, kind=None, statistic=statistic).set_index("subject")
+    joined = join_model_brain(network, brain, kind=None)
+    profiles = [
+        [[spearmanr(layer, joined.rois[roi][1][s]).statistic for layer in joined.layer_vectors] for roi in ROIS]
+        for s in range(2)
+    ]
+    measure = {"spearman": spearmanr, "kendall": kendalltau}[statistic]
+    layers = preferred_layers(np.array(profiles))
+    orders = list(itertools.permutations(range(3)))
+    nulls = [[measure(range(3), row[list(order)]).statistic for order in orders] for row in layers]
+    for s, null in enumerate(nulls):
+        row = table.loc[f"S{s + 1}"]
+        assert row["value"] == pytest.approx(null[0])
+        assert row["p"] == pytest.approx(np.mean(np.array(null) >= null[0] - 1e-9))
+        assert row["p_min"] == pytest.approx(1 / 6)
+    sums = np.add.outer(*nulls).ravel()
+    combined = table.loc["combined"]
+    assert combined["value"] == pytest.approx(np.mean([null[0] for null in nulls]))
+    assert combined["p"] == pytest.approx(np.mean(sums >= sums[0] - 1e-9))
+    assert combined["p_min"] == pytest.approx(1 / 36)
+    assert combined["n_arrangements"] == 36
+    same = np.sum(nulls, axis=0)
+    assert combined["p_same_order"] == pytest.approx(np.mean(same >= same[0] - 1e-9))
+
+
+def test_a_planted_hierarchy_and_none():
+    rois = ("V1", "V2", "V3", "V4", "LO")
+    network, brain = make(n=24, n_layers=5, rois=rois, noise=0.3)
+    row = hierarchy_test(network, brain, rois, kind=None, preferred="best").iloc[-1]
+    assert row["value"] == pytest.approx(1)
+    assert row["p"] == pytest.approx(row["p_min"]) == pytest.approx(120.0**-3)
+    assert row["p_same_order"] == pytest.approx(1 / 120)
+    back = hierarchy_test(network, brain, rois[::-1], kind=None, preferred="best").iloc[-1]
+    assert back["p"] == pytest.approx(1)
+    flat = label_rdms(  # as in Zhang et al. (2021): layer 1 best everywhere
+        network.dissimilarities[[0] * 3],
+        conditions=network.pattern_descriptors["condition"],
+        places={"subject": ["S1"] * 3, "roi": ["V1", "V2", "LO"]},
+        measure="test",
+    )
+    nothing = hierarchy_test(network, flat, kind=None, preferred="best")
+    assert nothing["value"].eq(0).all()
+    assert nothing["p"].eq(1).all()
+    assert "all regions prefer the same layer" in nothing["reason"][0]
+
+
+def test_many_regions_are_drawn_not_listed():
+    rois = tuple(f"R{i}" for i in range(9))
+    network, brain = make(n=10, n_layers=9, rois=rois, noise=0.1)
+    row = hierarchy_test(network, brain, kind=None, preferred="best", n_permutations=200).iloc[0]
+    assert row["p"] == pytest.approx(1 / 201)
+    assert "201 orders (drawn)" in row["method"]
+
+
+# -------------------------------------------------------------------------------------------------- bad input
+
+
+def test_bad_requests_are_answered():
+    network, brain = make(n=9)
+    with pytest.raises(InputError, match=r"9 stimuli \(im00.*do not fill 3 folds of at least 4; use at most 2"):
+        flexible_models(network, brain, kind=None, n_folds=3)
+    with pytest.raises(InputError, match="n_folds is 1"):
+        flexible_models(network, brain, kind=None, n_folds=1)
+    with pytest.raises(InputError, match=r"ROI 'V1' has one subject \(S1\); training on other subjects needs"):
+        flexible_models(network, brain.subset("subject", "S1"), kind=None, train_on="subjects")
+    with pytest.raises(InputError, match="unknown training 'subject'; did you mean 'subjects'"):
+        flexible_models(network, brain, kind=None, train_on="subject")
+    with pytest.raises(InputError, match="missing from the second RDMs: im08"):
+        layer_matrix(network, take_conditions(brain, range(8)), kind=None)
+    with pytest.raises(InputError, match="p by permuted labels is there for spearman"):
+        layer_matrix(network, brain, kind=None, by="kendall")
+    with pytest.raises(InputError, match="unknown ROI 'V5'"):
+        hierarchy_test(network, brain, ("V1", "V4", "V5"), kind=None)
+    with pytest.raises(InputError, match=r"2 region\(s\) \(V1, V4\); a hierarchy needs at least 3"):
+        hierarchy_test(network, brain, ("V1", "V4"), kind=None)
+    with pytest.raises(InputError, match="no rdm_descriptors roi"):
+        layer_matrix(network, label_rdms(brain.dissimilarities[:1], conditions=brain.pattern_descriptors["condition"],
+                                         places={"subject": ["S1"]}, measure="x"), kind=None)  # fmt: skip
+    lacking = brain.subset("roi", ["V1", "V4"])
+    joined = label_rdms(
+        np.concatenate([lacking.dissimilarities, brain.dissimilarities[2:3]]),
+        conditions=brain.pattern_descriptors["condition"],
+        places={"subject": [*lacking.rdm_descriptors["subject"], "S1"], "roi": [*lacking.rdm_descriptors["roi"], "LO"]},
+        measure="test",
+    )
+    with pytest.raises(InputError, match="no RDM for S2 LO, S3 LO"):
+        hierarchy_test(network, joined, kind=None)
+
+
+# -------------------------------------------------------------------------------------------------- real data
+
+
+def real_brain(folder):
+    with h5py.File(folder / "rdms92.h5") as file:
+        matrices = {roi: file["cichy2014"][roi][...].astype(np.float64) for roi in ("EVC", "IT")}
+    first, second = np.triu_indices(92, 1)
+    return label_rdms(
+        np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
+        conditions=[f"img_{i:03d}" for i in range(1, 93)],
+        places={"subject": [f"S{i:02d}" for i in range(1, 16)] * 2, "roi": ["EVC"] * 15 + ["IT"] * 15},
+        measure="1 - Pearson",
+    )
+
+
+def squeezenet_rdms(folder):
+    import torch
+    import torchvision
+
+    from stimuli_gen.regular import Preprocessing, load_photographs
+    from stimuli_gen.staged import stage_model
+
+    preprocessing = Preprocessing(
+        size=(227, 227), resize=227, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    network = torchvision.models.squeezenet1_0(weights=None)
+    with np.load(folder / "weights" / "squeezenet1_0_imagenet.npz") as weights:
+        network.load_state_dict({name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files})
+    stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
+    model = stage_model(
+        network, stages={one: one for one in stages}, preprocessing=preprocessing, name="squeezenet1_0",
+        weights="imagenet", trained=True, class_names=[str(i) for i in range(1000)],
+    )  # fmt: skip
+    images = load_photographs(sorted((folder / "images92").glob("*.png")), preprocessing)
+    return activation_rdms(compute_activations(model, images), images.table, measure="pearson")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
+    network, brain = squeezenet_rdms(shared_data), real_brain(shared_data)
+    table = layer_matrix(network, brain, kind=None, n_bootstrap=0, n_permutations=10_000, seed=0)
+    mean = table[table["subject"] == "mean"]
+    print()
+    for name in ("similarity", "p", "q"):
+        print(mean.pivot(index="layer", columns="roi", values=name).round(4).to_string())
+    ceilings = mean.groupby("roi")[["ceiling_low", "ceiling_high"]].first()
+    print(ceilings.round(3).to_string())
+    np.testing.assert_allclose(ceilings.loc["EVC"], [0.242, 0.392], atol=5e-4)
+    np.testing.assert_allclose(ceilings.loc["IT"], [0.453, 0.542], atol=5e-4)
+    assert set(mean["family"]) == {"18 tests of subject mean"}
+    top = mean.loc[mean.groupby("roi")["similarity"].idxmax()].set_index("roi")
+    np.testing.assert_allclose(top.loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01)
+    assert (top["q"] < 0.001).all()
+    assert (mean["above_ceiling"] == "").all()
+    found = flexible_models(network, brain, kind=None, n_repeats=5, n_bootstrap=20, seed=0)
+    for one in (found.best_layer, found.models, found.differences):
+        print(one[one["subject"] == "mean"].drop(columns=["method", "kind", "subject"]).to_string())
+    best = found.best_layer[found.best_layer["subject"] == "mean"].set_index("roi")
+    assert best.loc["IT", "layer"] == "features.12"
+    assert (best["optimism"] > -0.05).all()
+    assert (best["score"] > 0.1).all()
