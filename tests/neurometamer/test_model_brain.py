@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -18,9 +21,10 @@ from neurometamer.rsa.compare import layer_by_roi
 from neurometamer.rsa.flexible import best_layers, fit_layer_weights, flexible_models
 from neurometamer.rsa.hierarchy import hierarchy_test, preferred_layers
 from neurometamer.rsa.model_brain import join_model_brain, layer_matrix, permuted_pairs
-from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions
+from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.stimulus_folds import assign_folds, corrected_covariance, default_folds, fold_pairs
-from neurometamer.store import InputError, generator
+from neurometamer.store import InputError, generator, read_table
+from neurometamer.study.rsa_commands import layer_files
 
 ROIS = ("V1", "V4", "LO")
 
@@ -289,6 +293,37 @@ def test_many_regions_are_drawn_not_listed():
     row = hierarchy_test(network, brain, kind=None, preferred="best", n_permutations=200).iloc[0]
     assert row["p"] == pytest.approx(1 / 201)
     assert "201 orders (drawn)" in row["method"]
+
+
+# ------------------------------------------------------------------------------------------------------- files
+
+
+def test_the_command_writes_a_table_for_each_question(tmp_path):
+    network, brain = make(n=12)
+    write_rdms(network, tmp_path / "network.h5")
+    for subject in ("S1", "S2", "S3"):  # a file each, in an order of its own
+        order = np.random.default_rng(int(subject[1])).permutation(12)
+        write_rdms(take_conditions(brain.subset("subject", subject), order), tmp_path / f"{subject}.h5")
+    files = [tmp_path / f"{subject}.h5" for subject in ("S1", "S2", "S3")]
+    command = ["layers", tmp_path / "network.h5", "--brain", *files, "--rois", *ROIS, "--out", tmp_path / "out",
+               "--resamples", "20", "--permutations", "99"]  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "neurometamer.cli", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tables = {path.stem: read_table(path) for path in (tmp_path / "out").glob("*.csv")}
+    assert set(tables) == {"layer_roi", "best_layer", "weighted", "weighted_difference", "hierarchy"}
+    assert len(tables["layer_roi"]) == 4 * 3 * 4
+    assert list(tables["hierarchy"]["subject"]) == ["S1", "S2", "S3", "combined"]
+    assert tables["hierarchy"]["order"][0] == "V1 < V4 < LO"
+    expected = layer_matrix(network, brain, kind=None, n_bootstrap=20, n_permutations=99)
+    key = ["roi", "subject", "layer"]
+    found = tables["layer_roi"].set_index(key).sort_index()
+    np.testing.assert_allclose(found["p"], expected.set_index(key).sort_index()["p"])
+    assert json.loads((tmp_path / "out" / "layers.json").read_text())["settings"]["train_on"] == "both"
+    write_rdms(take_conditions(brain.subset("subject", "S1"), range(11)), tmp_path / "few.h5")
+    with pytest.raises(InputError, match="missing from the second RDMs: im11"):
+        layer_files(tmp_path / "network.h5", [files[1], tmp_path / "few.h5"], tmp_path / "out")
+    with pytest.raises(InputError, match="no brain RDMs given"):
+        layer_files(tmp_path / "network.h5", [], tmp_path / "out")
 
 
 # -------------------------------------------------------------------------------------------------- bad input
