@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from neurometamer.activations import Activations
 
 SUBSAMPLE_WARNING = (
-    "WARNING: ignores the choice of images; where it claims 95% it covered about 30% in simulations "
-    "(interval 'stimuli' covers 95%)"
+    "WARNING: ignores the choice of images; where it claims 95% it covered 30 to 50% in simulations "
+    "(interval 'stimuli' covers 95% or more)"
 )
 """Said wherever the interval is used."""
 
