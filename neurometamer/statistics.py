@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from neurometamer.store import InputError, unknown_name
@@ -16,7 +18,7 @@ _ROUNDING = 1e-12
 """A permuted value this near the observed one is the same arrangement summed in another order: it counts."""
 
 
-def correct_p(p: np.ndarray, method: str) -> np.ndarray:
+def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarray:
     """Correct p values for the number of tests; missing ones are no tests.
 
     Parameters

@@ -15,7 +15,7 @@ from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_i
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
 from neurometamer.rsa.comparators import COMPARATORS as COMPARATORS
-from neurometamer.rsa.comparators import comparator as _comparator
+from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.rdm import align_rdms, check_rdms, match_ids, place_name, select_kind, take_conditions
 from neurometamer.rsa.resamples import MIN_IMAGES
@@ -29,8 +29,25 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------- resampling
 
 
-def _resample(compare: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Compare in every resample; NaN where it holds fewer than 3 distinct images."""
+def resample_comparison(
+    compare: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Compare in every resample.
+
+    Parameters
+    ----------
+    compare : callable
+        One of `COMPARATORS`.
+    a, b : ndarray, shape (n_a, n_pairs) and (n_b, n_pairs)
+        Condensed RDMs of the same stimuli.
+    counts : ndarray, shape (n_resamples, n)
+        How often each stimulus was drawn.
+
+    Returns
+    -------
+    ndarray, shape (n_resamples, n_a, n_b)
+        NaN where a resample holds fewer than 3 distinct images.
+    """
     if not len(counts):
         return np.full((0, len(a), len(b)), np.nan)
     samples = compare(a, b, pair_weights(counts))
@@ -75,7 +92,28 @@ def _canonical(rdms: RDMs) -> RDMs:
     return take_conditions(rdms, np.argsort([str(one) for one in rdms.pattern_descriptors["condition"]]))
 
 
-def _joined(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
+def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
+    """Check two sets of RDMs and put both into the order of their ids.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        In any order.
+    join : str
+        See `align_rdms`.
+
+    Returns
+    -------
+    a, b : rsatoolbox.rdm.RDMs
+        Stimuli sorted by id.
+    left_out : str
+        Ids that only one side held, between commas.
+
+    Raises
+    ------
+    InputError
+        When ids do not match, or an RDM is constant.
+    """
     check_rdms(a, "the first RDMs")
     check_rdms(b, "the second RDMs")
     first, second = align_rdms(_canonical(a), b, join=join)
@@ -135,21 +173,23 @@ def compare_rdms(
     """
     import pandas as pd
 
-    compare = _comparator(by)
+    compare = comparator(by)
     if kind is not None:
         a, b = select_kind(a, kind), select_kind(b, kind)
-    a, b, left_out = _joined(a, b, join)
+    a, b, left_out = join_rdms(a, b, join)
     if controls is not None:
         compare, by = _given(controls, a, kind, by)
     counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
     value = compare(a.dissimilarities, b.dissimilarities)
-    low, high = percentile_interval(_resample(compare, a.dissimilarities, b.dissimilarities, counts), confidence)
+    low, high = percentile_interval(
+        resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts), confidence
+    )
     method = describe_method(by, counts, confidence, left_out)
     rows = [
         {
             **{f"a_{name}": text for name, text in _descriptors(a, i).items()},
             **{f"b_{name}": text for name, text in _descriptors(b, j).items()},
-            **_values(value[i, j], low[i, j], high[i, j]),
+            **similarity_values(value[i, j], low[i, j], high[i, j]),
             "method": method,
             "n": a.n_cond,
         }
@@ -184,7 +224,19 @@ def _descriptors(rdms: RDMs, index: int) -> dict[str, Any]:
     return named or {"index": index}
 
 
-def _values(value: float, low: float, high: float) -> dict[str, float]:
+def similarity_values(value: float, low: float, high: float) -> dict[str, float]:
+    """Name a similarity and its interval as all tables do.
+
+    Parameters
+    ----------
+    value, low, high : float
+        Similarity and the ends of its interval.
+
+    Returns
+    -------
+    dict of str to float
+        similarity, ci_low, ci_high.
+    """
     return {"similarity": float(value), "ci_low": float(low), "ci_high": float(high)}
 
 
@@ -237,10 +289,10 @@ def layer_by_roi(
     """
     import pandas as pd
 
-    compare = _comparator(by)
+    compare = comparator(by)
     if kind is not None:
         network, brain = select_kind(network, kind), select_kind(brain, kind)
-    network, brain, left_out = _joined(network, brain, join)
+    network, brain, left_out = join_rdms(network, brain, join)
     layers = _unique(network, ("stage",))
     _unique(brain, ("subject", "roi"))
     counts = bootstrap_counts(network.n_cond, n_bootstrap, seed)
@@ -248,7 +300,7 @@ def layer_by_roi(
     rows = []
     for roi, subjects, vectors in _by_roi(brain):
         value = compare(network.dissimilarities, vectors)
-        samples = _resample(compare, network.dissimilarities, vectors, counts)
+        samples = resample_comparison(compare, network.dissimilarities, vectors, counts)
         low, high = _bounds(vectors, by)
         columns = {
             **{name: (value[:, j], samples[:, :, j], low[j], high[j]) for j, name in enumerate(subjects)},
@@ -260,7 +312,7 @@ def layer_by_roi(
             for i, (layer,) in enumerate(layers):
                 rows.append(
                     {"kind": kind or "all", "subject": subject, "roi": roi, "layer": layer}
-                    | _values(similarity[i], ends[0][i], ends[1][i])
+                    | similarity_values(similarity[i], ends[0][i], ends[1][i])
                     | {"ceiling_low": float(floor), "ceiling_high": float(top), "ceiling": text}
                     | {"method": method + "; mean over subjects" * (subject == "mean"), "n": network.n_cond}
                 )

@@ -7,12 +7,14 @@ Everything here works on a few numbers, one a subject, layer or ROI; where they 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurometamer.statistics import CORRECTIONS as STATISTICS_CORRECTIONS
+from neurometamer.statistics import correct_p
 from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -130,71 +132,8 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
 # -------------------------------------------------------------------------------------------------- families of tests
 
 
-def _fdr(p: np.ndarray) -> np.ndarray:
-    from scipy.stats import false_discovery_control
-
-    return false_discovery_control(p, method="bh")
-
-
-def _bonferroni(p: np.ndarray) -> np.ndarray:
-    return np.minimum(1.0, p * p.size)
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * (p.size - np.arange(p.size)))
-    out = np.empty(p.size)
-    out[order] = np.minimum(1.0, steps)
-    return out
-
-
-CORRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "fdr": _fdr,
-    "bonferroni": _bonferroni,
-    "holm": _holm,
-    "none": np.copy,
-}
-"""Name of a correction for many tests to its function: Benjamini-Hochberg, Bonferroni, Holm, none."""
-
-
-def correct_p(p: Sequence[float] | np.ndarray, how: str = "fdr") -> np.ndarray:
-    """Correct the p-values of one family of tests.
-
-    Parameters
-    ----------
-    p : sequence of float
-        In [0, 1]; NaN (no test) stays NaN and is not counted.
-    how : str
-        One of `CORRECTIONS`.
-
-    Returns
-    -------
-    ndarray
-        At most 1, never below `p`.
-
-    Raises
-    ------
-    InputError
-        For an unknown name or numbers outside [0, 1].
-
-    References
-    ----------
-    Benjamini & Hochberg (1995), J R Stat Soc B 57:289; Holm (1979), Scand J Stat 6:65.
-
-    Examples
-    --------
-    >>> correct_p([0.01, 0.04, 0.5], "bonferroni").round(2).tolist()
-    [0.03, 0.12, 1.0]
-    """
-    if how not in CORRECTIONS:
-        raise unknown_name("correction", how, CORRECTIONS)
-    out = np.array(p, dtype=np.float64)
-    tested = np.isfinite(out)
-    if ((out[tested] < 0) | (out[tested] > 1)).any():
-        raise InputError(f"p-values must lie in [0, 1]; these are {name_ids(out[tested])}.")
-    if tested.any():
-        out[tested] = CORRECTIONS[how](out[tested])
-    return out
+CORRECTIONS = (*STATISTICS_CORRECTIONS, "none")
+"""Corrections for many tests (`neurometamer.statistics.correct_p`), and none."""
 
 
 def correct_families(
@@ -224,15 +163,18 @@ def correct_families(
     Raises
     ------
     InputError
-        When a column is missing.
+        When a column is missing, or for an unknown correction.
     """
+    if how not in CORRECTIONS:
+        raise unknown_name("correction", how, CORRECTIONS)
     if lacking := [name for name in (*over, *within, p) if name not in table.columns]:
         raise InputError(f"the table lacks the column(s) {name_ids(lacking)}; it has {', '.join(table.columns)}.")
     corrected, names = np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
     groups = table.groupby(list(within), sort=False, dropna=False).indices if within else {"": np.arange(len(table))}
     for rows in groups.values():
         part = table.iloc[rows]
-        corrected[rows] = correct_p(part[p].to_numpy(), how)
+        values = part[p].to_numpy(dtype=float)
+        corrected[rows] = values if how == "none" else correct_p(values, how)
         names[rows] = _family_name(part, over, int(part[p].notna().sum()))
     return table.assign(p_corrected=corrected, correction=how, family=names)
 

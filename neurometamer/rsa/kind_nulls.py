@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.rsa.compare import _comparator, _joined
+from neurometamer.rsa.comparators import comparator
+from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.kind_options import KindOptions, Pair
-from neurometamer.rsa.kinds import _place
+from neurometamer.rsa.kinds import name_place
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permute_pairs
 from neurometamer.rsa.rdm import select_kind
 from neurometamer.store import InputError, name_ids
@@ -136,7 +137,7 @@ def null_orders(
     names = [str(one) for one in _pair_of(rdms, pair)[0].pattern_descriptors["condition"]]
     if not chosen.n_permutations:
         return [np.empty((0, len(names)), dtype=np.int64)] * rdms.n_rdm, "not tested: no permutations"
-    labels = [_labels(names, chosen, blocks, _place(rdms, i)["subject"]) for i in range(rdms.n_rdm)]
+    labels = [_labels(names, chosen, blocks, name_place(rdms, i)["subject"]) for i in range(rdms.n_rdm)]
     drawn = {
         key: permutation_orders(len(names), chosen.n_permutations, chosen.seed, key) for key in dict.fromkeys(labels)
     }
@@ -149,7 +150,7 @@ def null_orders(
 
 
 def _pair_of(rdms: RDMs, pair: Pair) -> tuple[RDMs, RDMs]:
-    a, b, _ = _joined(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
+    a, b, _ = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
     return a, b
 
 
@@ -212,7 +213,7 @@ def null_scores(rdms: RDMs, pair: Pair, chosen: KindOptions, orders: Sequence[np
     first, second, by = a.dissimilarities, b.dissimilarities, chosen.by
     if by == "spearman":  # ranks move with their pairs: rank once
         first, second, by = rankdata(first, axis=1), rankdata(second, axis=1), "pearson"
-    compare = _comparator(by)
+    compare = comparator(by)
     out = []
     for one, other, order in zip(first, second, orders):
         parts = [permute_pairs(one, order[start : start + 256]) for start in range(0, len(order), 256)]

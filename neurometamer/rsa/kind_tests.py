@@ -17,7 +17,7 @@ from neurometamer.resampling import percentile_interval
 from neurometamer.rsa.inference import COMBINATIONS, combine_p, correct_families, joint_p
 from neurometamer.rsa.kind_nulls import Blocks, null_orders, null_scores
 from neurometamer.rsa.kind_options import KindOptions, Pair, subjects_needed
-from neurometamer.rsa.kinds import _kind_samples, _place, _shared_references, projection_samples
+from neurometamer.rsa.kinds import kind_samples, name_place, projection_samples, shared_references
 from neurometamer.rsa.permutation import permutation_p, permute_pairs
 from neurometamer.rsa.rdm import place_name, select_kind
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING, UnitValues, paired_scores, rows_of, subsample_rdms
@@ -115,7 +115,7 @@ def kind_tests(
     kinds = dict.fromkeys((*chosen.perception, *chosen.decision))
     left_out = ""
     if chosen.join == "inner":
-        rdms, left_out = _shared_references(rdms, kinds)
+        rdms, left_out = shared_references(rdms, kinds)
     groups = _groups(rdms)
     _check_subjects(rdms, groups, chosen)
     found, n = _everything(rdms, chosen, units, blocks)
@@ -145,7 +145,7 @@ def _everything(
     n_bootstrap = chosen.n_resamples if chosen.interval in ("stimuli", "dual") else 0
     found, sizes = [], []
     for pair in (chosen.decision, chosen.perception):
-        values, samples, counts, _ = _kind_samples(rdms, pair, chosen.by, "exact", n_bootstrap, chosen.seed)
+        values, samples, counts, _ = kind_samples(rdms, pair, chosen.by, "exact", n_bootstrap, chosen.seed)
         sizes.append(counts.shape[1])
         orders, text = null_orders(rdms, pair, chosen, blocks, together=bool(_groups(rdms)))
         if subsamples is None:
@@ -179,7 +179,7 @@ def _subsampled(rdms: RDMs, chosen: KindOptions, units: Iterable[UnitValues] | N
     measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
     kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
     stimuli = {kind: list(select_kind(rdms, kind).pattern_descriptors["stimulus"]) for kind in dict.fromkeys(kinds)}
-    wanted = [(one["system"], one["subject"], one["place"]) for one in (_place(rdms, i) for i in range(rdms.n_rdm))]
+    wanted = [(one["system"], one["subject"], one["place"]) for one in (name_place(rdms, i) for i in range(rdms.n_rdm))]
     found = {}
     for one in units:
         key = (one.system, one.subject, one.place)
@@ -222,7 +222,7 @@ def _canonical_rows(rdms: RDMs, kind: str) -> np.ndarray:
 
 
 def _one_row(rdms: RDMs, i: int, found: _Found, chosen: KindOptions) -> dict[str, Any]:
-    row = {**_place(rdms, i), "pair": found.name, "quantity": found.quantity, "value": float(found.values[i])}
+    row = {**name_place(rdms, i), "pair": found.name, "quantity": found.quantity, "value": float(found.values[i])}
     if chosen.interval in OVER_SUBJECTS:
         ends, text = (np.nan, np.nan), f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'"
         p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
@@ -286,7 +286,7 @@ def _evidence(samples: np.ndarray, alternative: str) -> np.ndarray:
 
 def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
     """Find the RDMs of several subjects in one place."""
-    places = [_place(rdms, i) for i in range(rdms.n_rdm)]
+    places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
     if again := duplicates(" ".join(one.values()) for one in places):
         raise InputError(f"more than one RDM for {name_ids(again)}; give one for each subject and ROI, or stage.")
     found: dict[tuple[str, str], list[int]] = {}
@@ -300,7 +300,7 @@ def _check_subjects(rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]],
     if chosen.interval not in OVER_SUBJECTS:
         return
     needed = subjects_needed(chosen.confidence)
-    places = [_place(rdms, i) for i in range(rdms.n_rdm)]
+    places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
     count = {one["place"]: len(groups.get((one["system"], one["place"]), [1])) for one in places if one["subject"]}
     few = [f"{place} ({n})" for place, n in count.items() if n < needed]
     if few or not count:
@@ -322,7 +322,7 @@ def _group_row(rdms: RDMs, members: Sequence[int], found: _Found, chosen: KindOp
     if found.quantity == "similarity":
         p, p_text = _combined_similarity(values, None if found.nulls is None else found.nulls[:, index], chosen)
         p_text = f"{found.null_text}, one-sided; {p_text}" if found.nulls is not None else found.null_text
-    return _place(rdms, index[0]) | {
+    return name_place(rdms, index[0]) | {
         "subject": MEAN, "pair": found.name, "quantity": found.quantity, "value": float(values.mean()),
         "ci_low": float(ends[0]), "ci_high": float(ends[1]), "interval": chosen.interval, "p": p, "p_method": p_text,
         "method": f"{text}; mean over {len(index)} subjects", "n_subjects": len(index),
@@ -407,7 +407,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
 def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:
     """Say what the question of Zhang et al. expects: cortex follows perception, the network's output its own names."""
     perception, decision = "-".join(chosen.perception), "-".join(chosen.decision)
-    systems = [_place(rdms, i)["system"] for i in range(rdms.n_rdm)]
+    systems = [name_place(rdms, i)["system"] for i in range(rdms.n_rdm)]
     last = max((i for i, one in enumerate(systems) if one == "network"), default=-1)
     words = {"brain": f"{perception} above {decision} (perception)"}
     return [

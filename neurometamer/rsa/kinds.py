@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.resampling import bootstrap_counts, percentile_interval
-from neurometamer.rsa.compare import _comparator, _joined, _resample, _values, describe_method
+from neurometamer.rsa.comparators import comparator
+from neurometamer.rsa.compare import describe_method, join_rdms, resample_comparison, similarity_values
 from neurometamer.rsa.rdm import place_name, select_kind, take_conditions
 from neurometamer.store import InputError
 
@@ -21,23 +22,60 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 
-def _place(rdms: RDMs, index: int) -> dict[str, str]:
+def name_place(rdms: RDMs, index: int) -> dict[str, str]:
+    """Say of which system, subject and place (stage or region) one RDM is.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All RDMs.
+    index : int
+        Of the one.
+
+    Returns
+    -------
+    dict of str to str
+        system, subject, place; empty where nothing tells.
+    """
     known = {name: str(column[index]) for name, column in rdms.rdm_descriptors.items()}
     place = known.get("stage") or known.get("roi") or place_name(rdms, index)
     return {"system": known.get("system", ""), "subject": known.get("subject", ""), "place": place}
 
 
-def _kind_samples(
+def kind_samples(
     rdms: RDMs, pair: tuple[str, str], by: str, join: str, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Compare two kinds within each RDM: values (n_rdms,), resampled values, the draws, ids left out."""
-    compare = _comparator(by)
-    a, b, left_out = _joined(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
+    """Compare two kinds within each RDM.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All kinds in one RDM.
+    pair : (str, str)
+        Kinds.
+    by, join : str
+        See `kind_similarity`.
+    n_bootstrap, seed : int
+        Resamples of photographs.
+
+    Returns
+    -------
+    values : ndarray, shape (n_rdms,)
+        Similarity of the two kinds.
+    samples : ndarray, shape (n_bootstrap, n_rdms)
+        The same in each resample.
+    counts : ndarray, shape (n_bootstrap, n)
+        The draws.
+    left_out : str
+        Photographs that one kind lacks, between commas.
+    """
+    compare = comparator(by)
+    a, b, left_out = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
     counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
     values, samples = [], []
     for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
         values.append(compare(one, other)[0, 0])
-        samples.append(_resample(compare, one, other, counts)[:, 0, 0])
+        samples.append(resample_comparison(compare, one, other, counts)[:, 0, 0])
     return np.array(values), np.stack(samples, axis=1), counts, left_out
 
 
@@ -76,8 +114,8 @@ def projection_samples(
 
     The simulations are in ``tests/neurometamer/test_kind_coverage.py``.
     """
-    compare = _comparator(by)
-    a, b, _ = _joined(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
+    compare = comparator(by)
+    a, b, _ = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
     counts = bootstrap_counts(a.n_cond, n_resamples, seed)
     first, second = np.triu_indices(a.n_cond, 1)
     weights = (counts[:, first] + counts[:, second]).astype(np.float64)
@@ -144,11 +182,11 @@ def kind_similarity(
 
     rows = []
     for pair in pairs:
-        value, samples, counts, left_out = _kind_samples(rdms, pair, by, join, n_bootstrap, seed)
+        value, samples, counts, left_out = kind_samples(rdms, pair, by, join, n_bootstrap, seed)
         low, high = percentile_interval(samples, confidence)
         method = describe_method(by, counts, confidence, left_out)
         for i in range(rdms.n_rdm):
-            row = {**_place(rdms, i), "pair": "-".join(pair), **_values(value[i], low[i], high[i])}
+            row = {**name_place(rdms, i), "pair": "-".join(pair), **similarity_values(value[i], low[i], high[i])}
             rows.append({**row, "method": method, "n": counts.shape[1], "order": i})
     return pd.DataFrame(rows).sort_values("order", kind="stable", ignore_index=True).drop(columns="order")
 
@@ -196,9 +234,9 @@ def kind_difference(
     """
     import pandas as pd
 
-    rdms, left_out = _shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
-    value, samples, counts, _ = _kind_samples(rdms, first, by, "exact", n_bootstrap, seed)
-    other, other_samples, other_counts, _ = _kind_samples(rdms, second, by, "exact", n_bootstrap, seed)
+    rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
+    value, samples, counts, _ = kind_samples(rdms, first, by, "exact", n_bootstrap, seed)
+    other, other_samples, other_counts, _ = kind_samples(rdms, second, by, "exact", n_bootstrap, seed)
     if counts.shape != other_counts.shape:
         raise InputError(
             f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} {other_counts.shape[1]}; "
@@ -208,15 +246,30 @@ def kind_difference(
     method = f"paired difference of {describe_method(by, counts, confidence, left_out)}"
     name = f"{'-'.join(first)} minus {'-'.join(second)}"
     rows = [
-        {**_place(rdms, i), "pair": name, "difference": float(value[i] - other[i]), "ci_low": float(low[i])}
+        {**name_place(rdms, i), "pair": name, "difference": float(value[i] - other[i]), "ci_low": float(low[i])}
         | {"ci_high": float(high[i]), "method": method, "n": counts.shape[1]}
         for i in range(rdms.n_rdm)
     ]
     return pd.DataFrame(rows)
 
 
-def _shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tuple[RDMs, str]:
-    """Keep the photographs that have an image of every kind; name the others."""
+def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tuple[RDMs, str]:
+    """Keep the photographs that have an image of every kind.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        All kinds in one RDM.
+    kinds : sequence of str
+        Kinds that each photograph must have.
+
+    Returns
+    -------
+    rdms : rsatoolbox.rdm.RDMs
+        Of those photographs.
+    left_out : str
+        The other photographs, between commas.
+    """
     parts = [{str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]} for kind in kinds]
     shared = set.intersection(*parts)
     references = [str(one) for one in rdms.pattern_descriptors["reference_id"]]

@@ -180,7 +180,7 @@ def make_rdms(
     find_measure(measure)
     if model is None:
         subjects = read_pattern_files(patterns)
-        table = _conditions_table(subjects, images)
+        table = conditions_table(subjects, images)
         return write_rdms(pattern_rdms(subjects, table, measure=measure, noise=noise, folds=folds), out)
     network = load_model(model, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, network.preprocessing)
@@ -221,8 +221,21 @@ def read_pattern_files(files: Files) -> dict[str, Patterns]:
     return subjects
 
 
-def _conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.DataFrame:
-    """Say what the conditions are: from stimulus tables, else each is its own regular image."""
+def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.DataFrame:
+    """Say what the conditions of patterns are.
+
+    Parameters
+    ----------
+    subjects : mapping of str to Patterns
+        Responses.
+    images : sequence of path-like
+        Stimulus folders or their tables (id, kind, reference_id); without any, each condition is a regular image.
+
+    Returns
+    -------
+    pandas.DataFrame
+        id, kind, reference_id.
+    """
     import pandas as pd
 
     if not images:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.store import InputError, write_table
-from neurometamer.study.commands import _conditions_table, read_pattern_files
+from neurometamer.study.commands import conditions_table, read_pattern_files
 from neurometamer.study.stimulus_commands import Files
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def compare_kinds(
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
     chosen = KindOptions(**settings)
-    table = _conditions_table({}, images) if images else None
+    table = conditions_table({}, images) if images else None
     parts = [_of_rdms(file, table, category, chosen) for file in rdms]
     if table is not None:
         parts += [_of_patterns(patterns, table, category, measure, chosen)] if patterns else []

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import combine_pvalues, false_discovery_control, kendalltau, norm, ttest_rel
 
-from neurometamer.rsa.inference import combine_p, correct_families, correct_p, joint_p, mann_kendall
+from neurometamer.rsa.inference import combine_p, correct_families, joint_p, mann_kendall
 from neurometamer.rsa.paired import effect_for_power, layers_t_test, n_for_power, paired_power, paired_t
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permutation_p, permute_pairs
+from neurometamer.statistics import correct_p
 from neurometamer.store import InputError
 
 # Zhang et al. 2021, fig. 5 and CCN 2018, digitized (adversarial_fmri.md, section 1.8)
@@ -127,7 +128,7 @@ def test_joint_p_of_one_subject_is_its_own_and_agrees_with_fisher_on_independent
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_corrections_are_capped_never_smaller_and_equal_scipy(p):
-    for how in ("fdr", "bonferroni", "holm", "none"):
+    for how in ("fdr", "bonferroni", "holm"):
         corrected = correct_p(p, how)
         assert (corrected <= 1).all()
         assert (corrected >= np.array(p) - 1e-15).all()
@@ -151,11 +152,13 @@ def test_families_are_named_and_corrected_apart():
     assert np.isnan(some["p_corrected"][0])
     assert some["family"][0] == "4 tests of 5 ROIs"
     assert correct_p([np.nan]).tolist() != [0]
+    none = correct_families(table, {"roi": "ROIs"}, ["layer", "subject"], how="none")
+    np.testing.assert_array_equal(none["p_corrected"], table["p"])
     with pytest.raises(InputError, match="lacks the column"):
         correct_families(table, {"region": "ROIs"})
     with pytest.raises(InputError, match="unknown correction"):
         correct_p([0.5], "fwe")
-    with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match="must lie between 0 and 1"):
         correct_p([1.5])
 
 
