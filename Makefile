@@ -30,7 +30,7 @@ demo: $(VENV)/.demo  ## set up and run the main job: photographs to report
 	$(BIN)/neurometamer demo --out $(OUT)
 
 test: $(VENV)/.test  ## set up and run the suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.test  ## the long checks and the tutorials
 	$(BIN)/python -m pytest -m slow
