@@ -143,7 +143,7 @@ def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndar
 
     Examples
     --------
-    >>> preferred_layers(np.array([[0.0, 0.1, 0.3], [0.2, 0.2, -0.1]])).tolist()
+    >>> preferred_layers(np.array([[0.0, 0.1, 0.3], [0.2, 0.2, -0.1]])).round(2).tolist()
     [2.75, 1.5]
     """
     if preferred == "best":
