@@ -78,6 +78,23 @@ class Page:
         """
         self.axes.imshow(pixels, aspect="auto", extent=(left, left + side, top + side, top), **style)
 
+    def percentile_bar(self, top: float, bottom: float) -> None:
+        """Draw the scale of percentiles at the right edge.
+
+        Parameters
+        ----------
+        top, bottom : float
+            Of the heat maps, inches from the top.
+        """
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        length = min(3, 0.8 * (bottom - top))
+        low = 1 - (top + bottom + length) / 2 / self.height
+        axes = self.figure.add_axes((1 - 0.62 / self.width, low, 0.12 / self.width, length / self.height))
+        bar = self.figure.colorbar(ScalarMappable(Normalize(0, 100), RDM_COLORMAP), cax=axes, ticks=[0, 50, 100])
+        bar.set_label("dissimilarity, percentile", labelpad=1)
+
     def set_limits(self) -> None:
         """Let one unit of the axes be an inch of the page (last, since every image sets the limits anew)."""
         self.axes.set(xlim=(0, self.width), ylim=(self.height, self.top))
@@ -250,6 +267,20 @@ def percentile_rdm(rdm: np.ndarray) -> np.ndarray:
     return out
 
 
+def heat_colors() -> dict[str, Any]:
+    """Give the settings of `imshow` for a heat map of percentiles.
+
+    Returns
+    -------
+    dict
+        What is missing (and the diagonal) is pale.
+    """
+    from matplotlib import colormaps
+
+    colors = colormaps[RDM_COLORMAP].with_extremes(bad=PALE)
+    return {"cmap": colors, "vmin": 0, "vmax": 100, "interpolation": "nearest"}
+
+
 def rdm_heatmaps(
     matrices: np.ndarray,
     *,
@@ -304,7 +335,7 @@ def rdm_heatmaps(
         for row, band in np.ndindex(n_rows, n_bands):
             page.name_row(row, band, row_titles[row])
         page.set_limits()
-        page.color_bar()
+        page.percentile_bar(page.top, page.bottom)
         return page.figure
 
 
@@ -329,11 +360,8 @@ class _HeatMapPage(Page):
         return self.margin + column * (self.side + self.gap), top
 
     def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray, title: str) -> None:
-        from matplotlib import colormaps
-
         left, top = self._corner(row, band, column)
-        colors = colormaps[RDM_COLORMAP].with_extremes(bad=PALE)
-        self.image(left, top, self.side, percentiles, cmap=colors, vmin=0, vmax=100, interpolation="nearest")
+        self.image(left, top, self.side, percentiles, **heat_colors())
         if title:
             size = min(9, 9 * 16 / len(title))  # long names of layers stay above their own column
             where = {"ha": "center", "va": "bottom", "fontsize": size, "fontweight": "bold"}
@@ -346,13 +374,3 @@ class _HeatMapPage(Page):
         for i, name in enumerate(self.conditions):
             middle = top + (i + 0.5) * self.side / len(self.conditions)
             self.text(left - 0.04, middle, name, fontsize=6, ha="right", va="center_baseline")
-
-    def color_bar(self) -> None:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-
-        length = min(3, 0.8 * (self.bottom - self.top))
-        low = 1 - (self.top + self.bottom + length) / 2 / self.height
-        axes = self.figure.add_axes((1 - 0.62 / self.width, low, 0.12 / self.width, length / self.height))
-        bar = self.figure.colorbar(ScalarMappable(Normalize(0, 100), RDM_COLORMAP), cax=axes, ticks=[0, 50, 100])
-        bar.set_label("dissimilarity, percentile", labelpad=1)

@@ -1,0 +1,578 @@
+"""Stimuli by their dissimilarities: RDMs with bands of categories, and the images themselves placed by MDS or t-SNE."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.figures.labels import Names, fit_size, page_width, text_width, widest
+from neurometamer.figures.pages import Page, heat_colors, percentile_rdm
+from neurometamer.figures.style import COLORS, FAINT, HUES, KINDS, figure_style, format_number, need_columns
+from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ARRANGEMENTS = {
+    "mds": "metric multidimensional scaling (SMACOF), the lowest stress of one classical and four random starts",
+    "tsne": "t-SNE, started from classical scaling",
+}
+"""Name of a way to place stimuli in a plane to what it is."""
+
+MOST_IMAGES = 100
+"""More cannot be told apart on one page: the others are drawn as the signs of their categories."""
+
+_SIDES = {1: 3.2, 2: 2.6, 3: 2.0, 4: 1.6}
+_KEY, _BAR = 7.5, 0.12
+
+
+# ------------------------------------------------------------------------------------------------------ categories
+
+
+def stimulus_order(ids: Sequence[str], categories: Sequence[str], category_order: Sequence[str] = ()) -> np.ndarray:
+    """Put stimuli in the order of all figures: by category, then by id.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Names of the stimuli, each once.
+    categories : sequence of str
+        Category of each, or its kind.
+    category_order : sequence of str
+        Order of the categories; when empty RE, AN, AI, then the others by name.
+
+    Returns
+    -------
+    ndarray of int
+        Positions, first to last.
+
+    Raises
+    ------
+    InputError
+        When an id comes twice, numbers differ, or a category is not in `category_order`.
+
+    Examples
+    --------
+    >>> stimulus_order(["b", "a", "c"], ["face", "place", "face"]).tolist()
+    [0, 2, 1]
+    """
+    if again := duplicates(map(str, ids)):
+        raise InputError(f"stimuli named twice: {name_ids(again)}.")
+    if len(ids) != len(categories):
+        raise InputError(f"{len(ids)} stimuli came with {len(categories)} categories; one each is needed.")
+    names = _Categories.of(categories, category_order).names
+    ranks = {name: rank for rank, name in enumerate(names)}
+    return np.array(sorted(range(len(ids)), key=lambda i: (ranks[str(categories[i])], str(ids[i]))), dtype=int)
+
+
+@dataclass(frozen=True)
+class _Categories:
+    """Categories in order, each with a sign and a color; signs never repeat, colors may."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, categories: Sequence[str], order: Sequence[str] = ()) -> _Categories:
+        found = dict.fromkeys(map(str, categories))
+        if order:
+            if unknown := [one for one in found if one not in order]:
+                raise unknown_name("category", unknown[0], order)
+            return cls(tuple(one for one in dict.fromkeys(order) if one in found))
+        known = [one for one in KINDS if one in found]
+        return cls((*known, *sorted(one for one in found if one not in KINDS)))
+
+    def sign(self, name: str) -> str:
+        if widest(self.names, 7) <= text_width("WW", 7):
+            return name
+        index = self.names.index(name)
+        return chr(ord("A") + index % 26) + (str(index // 26 + 1) if index >= 26 else "")
+
+    def color(self, name: str) -> str:
+        return COLORS.get(name, HUES[self.names.index(name) % len(HUES)])
+
+    def style(self, name: str) -> dict[str, Any]:
+        """Style of a sign on its color."""
+        red, green, blue = (int(self.color(name)[i : i + 2], 16) for i in (1, 3, 5))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+        return {"color": "white" if dark else "black", "fontweight": "bold", "ha": "center", "va": "center_baseline"}
+
+
+class _KeyedPage(Page):
+    """A page with a key of categories above its note."""
+
+    categories: _Categories
+
+    @staticmethod
+    def plan_key(labels: Sequence[str], width: float) -> tuple[list[tuple[float, int]], float]:
+        """Place entries of the key in rows; also give the height of all."""
+        slot = 0.42 + widest(labels, _KEY)
+        across = max(1, int((width - 0.2) / slot))
+        places = [(0.1 + (i % across) * slot, i // across) for i in range(len(labels))]
+        return places, 0.2 * (-(-len(labels) // across)) + 0.08 if labels else 0.0
+
+    def draw_key(self, labels: Sequence[str], top: float) -> None:
+        for name, label, (left, row) in zip(self.categories.names, labels, self.plan_key(labels, self.width)[0]):
+            down = top + 0.2 * row
+            self.sign(name, left, down, 0.22, 0.15)
+            self.text(left + 0.28, down + 0.08, label, fontsize=_KEY, va="center_baseline")
+
+    def sign(self, name: str, left: float, top: float, width: float, height: float, rank: int = 1) -> None:
+        """Draw a category's color with its sign, where there is room for it."""
+        from matplotlib.patches import Rectangle
+
+        color = self.categories.color(name)
+        self.axes.add_patch(Rectangle((left, top), width, height, facecolor=color, linewidth=0, zorder=rank))
+        word, size = self.categories.sign(name), 6.5
+        if text_width(word, size, bold=True) <= width + 0.01 and height >= 0.09:
+            middle = (left + width / 2, top + height / 2)
+            style = {"fontsize": size, "zorder": rank, "clip_on": True, "parse_math": False}
+            self.axes.text(*middle, word, **style, **self.categories.style(name))
+
+
+def _key_labels(categories: _Categories, members: Sequence[str]) -> list[str]:
+    counts = pd.Series(list(members), dtype=object).value_counts()
+    return [f"{name} ({counts[name]})" for name in categories.names]
+
+
+# ------------------------------------------------------------------------------------------------------------ RDMs
+
+
+def banded_rdms(
+    matrices: np.ndarray,
+    *,
+    row_titles: Sequence[str],
+    column_titles: Sequence[str],
+    ids: Sequence[str],
+    categories: Sequence[str],
+    category_order: Sequence[str] = (),
+    columns_per_band: int = 6,
+    stamp: str = "",
+) -> Figure:
+    """Draw a grid of RDMs with the categories of the stimuli along both edges, each scaled to its own percentiles.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (n_rows, n_columns, n, n)
+        Dissimilarities, symmetric; a place without RDM is NaN throughout.
+    row_titles, column_titles : sequence of str
+        E.g. subjects and ROIs, or kinds and layers.
+    ids : sequence of str
+        Stimuli, in the order of the matrices.
+    categories : sequence of str
+        Category (or kind) of each stimulus.
+    category_order : sequence of str
+        See `stimulus_order`, in whose order stimuli are drawn everywhere.
+    columns_per_band : int
+        Longer grids are folded into bands of about equal length.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Categories differ in color and sign; the key names them with their numbers of stimuli.
+
+    Raises
+    ------
+    InputError
+        When numbers of titles, ids or categories do not fit the matrices, or an RDM is not symmetric.
+    """
+    matrices = _checked(matrices, row_titles, column_titles, ids)
+    order = stimulus_order(ids, categories, category_order)
+    members = [str(categories[i]) for i in order]
+    n_rows, n_columns = matrices.shape[:2]
+    n_bands = -(-n_columns // columns_per_band)
+    width = -(-n_columns // n_bands)
+    with figure_style():
+        page = _BandPage(width, n_rows, n_bands, members, category_order, stamp)
+        for row, column in np.ndindex(n_rows, n_columns):
+            band, place = divmod(column, width)
+            rdm = percentile_rdm(matrices[row, column][np.ix_(order, order)])
+            page.rdm(row, band, place, rdm, str(column_titles[column]) * (row == 0))
+        for row, band in np.ndindex(n_rows, n_bands):
+            page.name_row(row, band, str(row_titles[row]))
+        page.draw_key(page.labels, page.bottom + 0.04)
+        page.set_limits()
+        page.percentile_bar(page.top, page.bottom)
+        return page.figure
+
+
+def _checked(matrices: np.ndarray, rows: Sequence[str], columns: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+    matrices = np.asarray(matrices, dtype=float)
+    n = len(ids)
+    if matrices.ndim != 4 or matrices.shape != (len(rows), len(columns), n, n) or not matrices.size:
+        raise InputError(
+            f"RDMs of shape {matrices.shape} came with {len(rows)} row titles, {len(columns)} column titles and {n} "
+            "ids; the shape must be (rows, columns, ids, ids)."
+        )
+    uneven = ~np.isclose(matrices, np.swapaxes(matrices, -1, -2), rtol=1e-5, atol=1e-8, equal_nan=True)
+    if wrong := [f"{rows[i]} {columns[j]}" for i, j in np.argwhere(uneven.any(axis=(2, 3)))]:
+        raise InputError(f"RDMs that are not symmetric: {name_ids(wrong)}.")
+    return matrices
+
+
+def rdm_pairs(
+    matrices: np.ndarray, *, row_titles: Sequence[str], column_titles: Sequence[str], ids: Sequence[str]
+) -> pd.DataFrame:
+    """List the numbers behind heat maps of RDMs.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (n_rows, n_columns, n, n)
+        Dissimilarities.
+    row_titles, column_titles : sequence of str
+        Of the grid.
+    ids : sequence of str
+        Stimuli.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair: row, column, first, second, dissimilarity, percentile.
+
+    Raises
+    ------
+    InputError
+        As `banded_rdms`.
+    """
+    matrices = _checked(matrices, row_titles, column_titles, ids)
+    first, second = np.triu_indices(len(ids), 1)
+    names = np.array([str(one) for one in ids], dtype=object)
+    parts = []
+    for row, column in np.ndindex(*matrices.shape[:2]):
+        rdm = matrices[row, column]
+        values = {"dissimilarity": rdm[first, second], "percentile": percentile_rdm(rdm)[first, second]}
+        where = {"row": str(row_titles[row]), "column": str(column_titles[column])}
+        parts.append(pd.DataFrame({"first": names[first], "second": names[second], **values}).assign(**where))
+    return pd.concat(parts, ignore_index=True)[["row", "column", "first", "second", "dissimilarity", "percentile"]]
+
+
+class _BandPage(_KeyedPage):
+    """Places RDMs with bars of categories above and left of each."""
+
+    gap, title = 0.12, 0.32
+
+    def __init__(
+        self, width: int, n_rows: int, n_bands: int, members: Sequence[str], order: Sequence[str], stamp: str
+    ) -> None:
+        self.side, self.members = _SIDES.get(width, 1.27), members
+        self.categories = _Categories.of(members, order)
+        self.labels = _key_labels(self.categories, members)
+        self.starts = [members.index(name) for name in self.categories.names] + [len(members)]
+        narrow = np.diff(self.starts).min() * self.side / len(members)
+        self.named = bool(narrow >= 0.11)  # names beside the bar, where none touches the next
+        self.margin = 0.4 + self.named * (min(widest(self.categories.names, 6.5), 1.4) + 0.06)
+        self.step = self.side + _BAR + 0.02 + self.gap
+        across = page_width(max(self.margin + width * self.step + 0.75, 4.6), stamp)
+        note = (
+            "Percentile of each dissimilarity among the pairs of its own RDM. Stimuli are in the same order "
+            f"everywhere: by category, in the order of the key, then by id ({len(members)} stimuli)."
+        )
+        note = textwrap.fill(note, int(across * 15.5))
+        self.band = self.title + n_rows * self.step
+        top = 0.1 + 0.36 * bool(stamp)
+        self.bottom = top + n_bands * self.band
+        key = self.plan_key(self.labels, across)[1]
+        super().__init__(across, self.bottom + key + 0.2 + 0.155 * (note.count("\n") + 1), top, stamp, note)
+
+    def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
+        top = self.top + band * self.band + self.title + row * self.step + _BAR + 0.02
+        return self.margin + column * self.step + _BAR + 0.02, top
+
+    def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray, title: str) -> None:
+        left, top = self._corner(row, band, column)
+        self.image(left, top, self.side, percentiles, **heat_colors())
+        for name, low, high in zip(self.categories.names, self.starts, self.starts[1:]):
+            start, length = (one * self.side / len(self.members) for one in (low, high - low))
+            self.sign(name, left + start, top - _BAR - 0.02, length, _BAR)
+            self.sign(name, left - _BAR - 0.02, top + start, _BAR, length)
+            if self.named and column == 0:
+                words = Names().fit(name, 1.4, 6.5, 1)
+                words = self.categories.sign(name) if words.startswith("[") else words
+                style = {"fontsize": 6.5, "ha": "right", "va": "center_baseline"}
+                self.text(left - _BAR - 0.06, top + start + length / 2, words, **style)
+        if not np.isfinite(percentiles).any():
+            middle = {"ha": "center", "va": "center", "fontsize": 8, "color": FAINT}
+            self.text(left + self.side / 2, top + self.side / 2, "none", **middle)
+        if title:
+            words, size = fit_size(title, self.side + 0.1, self.title - 0.02, (9, 8, 7, 6, 5.5), bold=True)
+            where = {"ha": "center", "va": "bottom", "fontsize": size, "fontweight": "bold", "linespacing": 1.0}
+            self.text(left + self.side / 2, top - _BAR - 0.06, words, **where)
+
+    def name_row(self, row: int, band: int, title: str) -> None:
+        _, top = self._corner(row, band, 0)
+        words, size = fit_size(title, self.side, 0.3, (10, 9, 8, 7, 6), bold=True)
+        where = {"rotation": 90, "ha": "center", "va": "center", "fontsize": size, "fontweight": "bold"}
+        self.text(0.2, top + self.side / 2, words, linespacing=1.0, **where)
+
+
+# ----------------------------------------------------------------------------------------------------- arrangement
+
+
+def arrange_stimuli(
+    rdm: np.ndarray, ids: Sequence[str], *, method: str = "mds", seed: int = 0, perplexity: float | None = None
+) -> pd.DataFrame:
+    """Place stimuli in a plane so that distances follow their dissimilarities.
+
+    Parameters
+    ----------
+    rdm : ndarray, shape (n, n)
+        Dissimilarities; negative ones (crossvalidated measures) count as 0.
+    ids : sequence of str
+        Stimuli, at least 4; their order changes nothing.
+    method : str
+        One of `ARRANGEMENTS`.
+    seed : int
+        Of the random starts (MDS).
+    perplexity : float, optional
+        Of t-SNE; by default the smaller of 30 and (n - 1) / 3.
+
+    Returns
+    -------
+    DataFrame
+        id, x, y, method, measure (``stress-1``, or ``trustworthiness`` of some neighbors), score, n_negative (pairs
+        counted as 0). The mean is at 0, the longest direction along x; of the stimuli at least a tenth as far out as
+        the farthest, the first by id is right of and above the center.
+
+    Raises
+    ------
+    InputError
+        For fewer than 4 stimuli, an RDM that is not square, symmetric, finite and somewhere above 0, or another name.
+
+    Notes
+    -----
+    Axes have no meaning. In MDS distances on the whole page count (stress-1: 0 is perfect, .2 poor; Kruskal 1964); in
+    t-SNE only who is near whom (trustworthiness: 1 is perfect; Venna & Kaski 2001).
+    """
+    if method not in ARRANGEMENTS:
+        raise unknown_name("arrangement", method, ARRANGEMENTS)
+    if again := duplicates(map(str, ids)):
+        raise InputError(f"stimuli named twice: {name_ids(again)}.")
+    order = np.argsort([str(one) for one in ids], kind="stable")
+    distances, negative = _distances(np.asarray(rdm, dtype=float), ids)
+    distances = distances[np.ix_(order, order)]
+    if method == "mds":
+        points, measure, score = _scaled(distances, seed)
+        words = ARRANGEMENTS[method]
+    else:
+        used = min(30.0, (len(ids) - 1) / 3) if perplexity is None else float(perplexity)
+        points, measure, score = _neighbored(distances, seed, used)
+        words = f"{ARRANGEMENTS[method]}, perplexity {used:.3g}"
+    placed = np.empty_like(points)
+    placed[order] = _turned(points)
+    names = [str(one) for one in ids]
+    about = {"method": words, "measure": measure, "score": score, "n_negative": negative}
+    return pd.DataFrame({"id": names, "x": placed[:, 0], "y": placed[:, 1]}).assign(**about)
+
+
+def _distances(rdm: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, int]:
+    n = len(ids)
+    if n < 4:
+        raise InputError(f"{n} stimuli ({name_ids(map(str, ids))}); an arrangement needs at least 4.")
+    if rdm.shape != (n, n):
+        raise InputError(f"an RDM of shape {rdm.shape} came with {n} ids.")
+    rdm = rdm.copy()
+    np.fill_diagonal(rdm, 0)
+    missing = [f"{ids[i]} and {ids[j]}" for i, j in np.argwhere(~np.isfinite(rdm)) if i <= j]
+    if missing:
+        raise InputError(f"no dissimilarity of {name_ids(missing)}; leave stimuli out that miss some.")
+    if not np.allclose(rdm, rdm.T, rtol=1e-5, atol=1e-8):
+        raise InputError("the RDM is not symmetric.")
+    pairs = rdm[np.triu_indices(n, 1)]
+    if pairs.max() <= 0:
+        raise InputError("no dissimilarity is above 0; there is nothing to arrange.")
+    return np.maximum((rdm + rdm.T) / 2, 0), int((pairs < 0).sum())
+
+
+def _classical(distances: np.ndarray) -> np.ndarray:
+    """Scale classically (Torgerson): the two largest components of the centered squared distances."""
+    center = np.eye(len(distances)) - 1 / len(distances)
+    values, vectors = np.linalg.eigh(-0.5 * center @ distances**2 @ center)
+    return vectors[:, [-1, -2]] * np.sqrt(np.maximum(values[[-1, -2]], 1e-12 * max(values[-1], 1e-300)))
+
+
+def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
+    from sklearn.manifold import smacof
+
+    random = generator(seed, "arrangement", len(distances))
+    spread = float(distances.std()) or 1.0
+    starts = [_classical(distances), *(random.normal(0, spread, (len(distances), 2)) for _ in range(4))]
+    best, least = starts[0], np.inf
+    for start in starts:
+        points, _ = smacof(
+            distances, metric=True, n_components=2, init=start, n_init=1, max_iter=300, eps=1e-6, normalized_stress=False
+        )
+        stress = _stress(distances, points)
+        if stress < least - 1e-6:
+            best, least = points, stress
+    return best, "stress-1", least
+
+
+def _stress(distances: np.ndarray, points: np.ndarray) -> float:
+    """Give Kruskal's stress-1: misfit over the distances drawn."""
+    drawn = np.linalg.norm(points[:, np.newaxis] - points, axis=2)
+    return float(np.sqrt(((distances - drawn) ** 2).sum() / max((drawn**2).sum(), 1e-300)))
+
+
+def _neighbored(distances: np.ndarray, seed: int, perplexity: float) -> tuple[np.ndarray, str, float]:
+    from sklearn.manifold import TSNE, trustworthiness
+
+    n = len(distances)
+    if not 0 < perplexity < n:
+        raise InputError(f"perplexity must be above 0 and below the {n} stimuli, not {perplexity:g}.")
+    start = _classical(distances)
+    start = 1e-4 * start / (start.std(axis=0)[0] or 1.0)
+    # exact gradients: no trees, so no number of threads changes a digit
+    model = TSNE(metric="precomputed", init=start, perplexity=perplexity, method="exact", random_state=seed % 2**32)
+    points = model.fit_transform(distances).astype(float)
+    near = max(1, min(5, (n - 1) // 2))
+    score = trustworthiness(distances, points, n_neighbors=near, metric="precomputed")
+    return points, f"trustworthiness of {near} neighbors", float(score)
+
+
+def _turned(points: np.ndarray) -> np.ndarray:
+    """Turn an arrangement into the one of its rotations and reflections that is always drawn."""
+    points = points - points.mean(axis=0)
+    points = points @ np.linalg.svd(points, full_matrices=False)[2].T
+    for axis in points.T:
+        far = np.flatnonzero(np.abs(axis) >= 0.1 * np.abs(axis).max())
+        axis *= -1 if axis[far[0]] < 0 else 1
+    return points
+
+
+# --------------------------------------------------------------------------------------------------------- scatter
+
+
+def stimulus_scatter(
+    table: pd.DataFrame,
+    images: Mapping[str, np.ndarray],
+    *,
+    category_order: Sequence[str] = (),
+    limit: int = MOST_IMAGES,
+    stamp: str = "",
+) -> Figure:
+    """Draw stimuli as the images themselves, where their dissimilarities place them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns id, x, y; category, method, measure, score, n_negative (`arrange_stimuli`) are used when there.
+    images : mapping of str to ndarray
+        Id → image, (3, height, width) in [0, 1].
+    category_order : sequence of str
+        See `stimulus_order`.
+    limit : int
+        At most so many images, evenly chosen in the order of figures; the others are drawn as signs of their
+        categories, and counted.
+    stamp : str
+        What must not be forgotten when looking at this figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Frames have the color of the category, and a corner its sign. Stimuli without a place are counted.
+
+    Raises
+    ------
+    InputError
+        When columns, rows or images are missing, or an id comes twice.
+    """
+    need_columns(table, "arrangement", ("id", "x", "y"))
+    rows = table.assign(id=table["id"].astype(str))
+    known = rows["category"].astype(object).fillna("").astype(str) if "category" in rows.columns else ""
+    rows = rows.assign(category=known)
+    if category_order:
+        category_order = [*category_order, *([""] if (rows["category"] == "").any() else [])]
+    rows = rows.iloc[stimulus_order(rows["id"].tolist(), rows["category"].tolist(), category_order)]
+    placed = np.isfinite(rows[["x", "y"]].to_numpy(dtype=float)).all(axis=1)
+    shown = rows[placed]
+    chosen = np.linspace(0, len(shown) - 1, min(limit, len(shown))).round().astype(int) if len(shown) else []
+    pictured = set(shown["id"].iloc[list(chosen)])
+    if lost := [one for one in shown["id"] if one in pictured and one not in images]:
+        raise InputError(f"no image of {name_ids(lost)}.")
+    with figure_style():
+        page = _ScatterPage(shown, len(pictured), int((~placed).sum()), category_order, stamp)
+        for rank, (name, category) in enumerate(zip(shown["id"], shown["category"])):
+            page.stimulus(rank, images[name] if name in pictured else None, category)
+        page.draw_key(page.labels, page.bottom + 0.06)
+        page.set_limits()
+        return page.figure
+
+
+class _ScatterPage(_KeyedPage):
+    """Places images by coordinates, in one scale for both axes."""
+
+    area = 7.6
+
+    def __init__(self, rows: pd.DataFrame, n_images: int, n_lost: int, order: Sequence[str], stamp: str) -> None:
+        members = [one for one in rows["category"] if one]
+        self.categories = _Categories.of(members, order)
+        self.labels = _key_labels(self.categories, members)
+        self.side = float(np.clip(self.area / (1.9 * np.sqrt(max(len(rows), 1))), 0.26, 0.9))
+        top = 0.1 + 0.36 * bool(stamp)
+        across = page_width(self.area + 0.2, stamp)
+        points = rows[["x", "y"]].to_numpy(dtype=float).reshape(-1, 2)
+        points = points - points.min(axis=0) if len(points) else points
+        spread = points.max(axis=0) if len(points) else np.zeros(2)
+        inches = (self.area - self.side) / spread.max() if spread.max() > 0 else 0.0
+        sideways = (across - spread[0] * inches - self.side) / 2
+        self.corners = np.array([sideways, top]) + inches * np.abs(points - np.array([0, spread[1]]))
+        self.bottom = top + float(spread[1] * inches) + self.side
+        note = textwrap.fill(_scatter_note(rows, n_images, n_lost), int(across * 15.5))
+        key = self.plan_key(self.labels, across)[1]
+        super().__init__(across, self.bottom + key + 0.22 + 0.155 * (note.count("\n") + 1), top, stamp, note)
+
+    def stimulus(self, rank: int, image: np.ndarray | None, category: str) -> None:
+        from matplotlib.patches import Rectangle
+
+        left, top = self.corners[rank]
+        over = rank if image is not None else rank + 10_000  # signs alone are small: above the images
+        if image is not None:
+            size = int(np.ceil(self.side * 150))
+            self.image(left, top, self.side, _thumbnail(image, size), interpolation="antialiased", zorder=rank)
+            color = self.categories.color(category) if category else FAINT
+            frame: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": 1.6, "zorder": rank}
+            self.axes.add_patch(Rectangle((left, top), self.side, self.side, **frame))
+        elif not category:
+            self.axes.plot(left + self.side / 2, top + self.side / 2, "o", color=FAINT, markersize=5, zorder=over)
+        if category:
+            inner = 0.0 if image is not None else self.side / 2 - 0.07
+            width = max(0.13, text_width(self.categories.sign(category), 6.5, bold=True) + 0.02)
+            self.sign(category, left + inner, top + inner, width, 0.13, over)
+
+
+def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
+    def first(name: str) -> Any:
+        return rows[name].iloc[0] if name in rows.columns and len(rows) else None
+
+    method, measure, score, negative = (first(one) for one in ("method", "measure", "score", "n_negative"))
+    near = "only who is near whom has meaning" if "t-SNE" in str(method) else "directions have no meaning, distances do"
+    return "; ".join(filter(None, (
+        f"Placed by {method}" if method else "Places as given",
+        "" if measure is None or score is None else f"{measure} {format_number(float(score))}", near,
+        f"{int(negative)} negative dissimilarities count as 0" if negative else "",
+        f"{n_images} of {len(rows)} stimuli are drawn as images, the others as signs of their category"
+        if n_images < len(rows) else "",
+        f"{n_lost} stimuli without a place are left out" if n_lost else "",
+    ))) + "."  # fmt: skip
+
+
+def _thumbnail(image: np.ndarray, size: int) -> np.ndarray:
+    """Turn an image into 8-bit levels of at most `size` pixels, with white beside it where it is not square."""
+    from PIL import Image
+
+    values = np.asarray(image, dtype=float)
+    if values.ndim != 3 or values.shape[0] != 3:
+        raise InputError(f"images must have the shape (3, height, width), not {values.shape}.")
+    levels = np.rint(255 * np.clip(np.moveaxis(values, 0, -1), 0, 1)).astype(np.uint8)
+    picture = Image.fromarray(levels)
+    picture.thumbnail((size, size))
+    side = max(picture.size)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return np.asarray(square)
