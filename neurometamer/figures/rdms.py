@@ -129,9 +129,9 @@ class _KeyedPage(Page):
         self.axes.add_patch(Rectangle((left, top), width, height, facecolor=color, linewidth=0, zorder=rank))
         word, size = self.categories.sign(name), 6.5
         if text_width(word, size, bold=True) <= width + 0.01 and height >= 0.09:
-            middle = (left + width / 2, top + height / 2)
-            style = {"fontsize": size, "zorder": rank, "clip_on": True, "parse_math": False}
-            self.axes.text(*middle, word, **style, **self.categories.style(name))
+            style: dict[str, Any] = {"fontsize": size, "zorder": rank, "clip_on": True, "parse_math": False}
+            style |= self.categories.style(name)
+            self.axes.text(left + width / 2, top + height / 2, word, **style)
 
 
 def _key_labels(categories: _Categories, members: Sequence[str]) -> list[str]:
@@ -366,7 +366,7 @@ def arrange_stimuli(
     placed = np.empty_like(points)
     placed[order] = _turned(points)
     names = [str(one) for one in ids]
-    about = {"method": words, "measure": measure, "score": score, "n_negative": negative}
+    about: dict[str, Any] = {"method": words, "measure": measure, "score": score, "n_negative": negative}
     return pd.DataFrame({"id": names, "x": placed[:, 0], "y": placed[:, 1]}).assign(**about)
 
 
@@ -405,7 +405,14 @@ def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
     best, least = starts[0], np.inf
     for start in starts:
         points, _ = smacof(
-            distances, metric=True, n_components=2, init=start, n_init=1, max_iter=300, eps=1e-6, normalized_stress=False
+            distances,
+            metric=True,
+            n_components=2,
+            init=start,
+            n_init=1,
+            max_iter=300,
+            eps=1e-6,
+            normalized_stress=False,
         )
         stress = _stress(distances, points)
         if stress < least - 1e-6:
@@ -491,8 +498,8 @@ def stimulus_scatter(
     rows = rows.iloc[stimulus_order(rows["id"].tolist(), rows["category"].tolist(), category_order)]
     placed = np.isfinite(rows[["x", "y"]].to_numpy(dtype=float)).all(axis=1)
     shown = rows[placed]
-    chosen = np.linspace(0, len(shown) - 1, min(limit, len(shown))).round().astype(int) if len(shown) else []
-    pictured = set(shown["id"].iloc[list(chosen)])
+    chosen = np.linspace(0, max(len(shown) - 1, 0), min(limit, len(shown))).round().astype(int)
+    pictured = set(shown["id"].iloc[chosen])
     if lost := [one for one in shown["id"] if one in pictured and one not in images]:
         raise InputError(f"no image of {name_ids(lost)}.")
     with figure_style():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, atomic_path
+from neurometamer.store import InputError, atomic_path, write_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,6 +117,26 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
     figure.set_dpi(dpi)
     figure.set_layout_engine(engine)
     return svg, png
+
+
+def save_figure_and_table(figure: Figure, path: str | os.PathLike[str], table: pd.DataFrame) -> tuple[Path, Path, Path]:
+    """Write a figure and, beside it, the numbers behind it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    path : path-like
+        Final name without suffix; ``.svg``, ``.png`` and ``.csv`` are added.
+    table : DataFrame
+        What was drawn; the index is not written.
+
+    Returns
+    -------
+    tuple of Path
+        The SVG, the PNG and the CSV.
+    """
+    return (*save_figure(figure, path), write_table(f"{os.fspath(path)}.csv", table))
 
 
 def new_figure(width: float, height: float, stamp: str, note: str) -> Figure:
