@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reliability": ["leave_one_run_out_accuracy", "select_voxels", "split_half_reliability", "voxel_reliability"],
         "rois": ["read_masks"],
         "simulate": ["SimulatedSubject", "SimulatedTruth", "read_truth", "simulate_subject", "write_truth"],
+        "simulated_patterns": ["simulate_patterns"],
     },
 )

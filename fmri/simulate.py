@@ -119,6 +119,8 @@ def simulate_subject(
     gap_s: float = 2.0,
     ends_s: float = 20.0,
     n_blanks: int | None = None,
+    sessions: Mapping[str, str] | None = None,
+    session_sd: float = 0.0,
     response_sd: float = 3.0,
     response_mean: float = 3.0,
     noise_sd: float = 0.7,
@@ -132,8 +134,8 @@ def simulate_subject(
     Parameters
     ----------
     folder : path-like
-        Gets ``sub-XX_task-images_run-N_bold.nii``, ``…_events.tsv``, ``…_confounds.tsv``,
-        ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
+        Gets ``sub-XX_task-images_run-N_bold.nii`` (with `sessions` ``sub-XX_ses-YY_task-…``), ``…_events.tsv``,
+        ``…_confounds.tsv``, ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
     subject : str
         Label, with or without ``sub-``.
     conditions : sequence of str
@@ -150,14 +152,20 @@ def simulate_subject(
     responding : float
         Share of the voxels of a region that respond at all, in (0, 1].
     n_runs : int
-        Runs; each shows every condition once, in an order of its own.
+        Runs, of each session; each shows every condition (of its session) once, in an order of its own.
     tr_s, image_s, gap_s, ends_s : float
         Seconds: repetition time, image, blank after it, rest at both ends of a run (Zhang et al., 2021: 2, 2, 2, 20).
     n_blanks : int, optional
-        Blank trials per run, at random places; by default a fifth of the conditions. Zhang et al. (2021) had 9 in 129
+        Blank trials per run, at random places; by default a fifth of the conditions (with `sessions` each has its share
+        of them). Zhang et al. (2021) had 9 in 129
         trials, but pooled five runs into one beta; with one beta an event and back-to-back trials, fewer blanks let
         drifts and events explain each other and multiply the noise of the betas (54 conditions, 0.01 Hz: by about 5
         with 4 blanks, 2 with 8, 26 with none).
+    sessions : mapping of str to str, optional
+        Condition → label of the session whose runs show it; a single session without label when not given.
+    session_sd : float
+        Standard deviation (percent, over voxels that respond) of what a session adds to all responses of a voxel. Where
+        images of all kinds share sessions (20 photographs each in Zhang et al., 2021), this makes their RDMs alike.
     response_sd, response_mean : float
         Standard deviation (over conditions, at unit mixing weight) and mean of a responding voxel's betas, in percent
         signal change. One unit is the plateau of an endless stimulus: a 2-s image peaks near two thirds of its beta.
@@ -186,11 +194,12 @@ def simulate_subject(
         "voxels_per_roi": voxels_per_roi, "responding": responding, "n_runs": n_runs, "tr_s": tr_s, "image_s": image_s,
         "gap_s": gap_s, "ends_s": ends_s, "response_sd": response_sd, "response_mean": response_mean,
         "noise_sd": noise_sd, "noise_ar1": noise_ar1, "drift_sd": drift_sd, "motion_sd": motion_sd,
-        "baseline": baseline,
+        "baseline": baseline, "session_sd": session_sd,
         "n_blanks": round(0.2 * len(conditions)) if n_blanks is None else n_blanks,
     }  # fmt: skip
     _check_numbers(numbers)
-    settings = {"seed": seed, **numbers}
+    shown_in = _check_sessions(conditions, sessions, session_sd)
+    settings = {"seed": seed, **numbers, "sessions": shown_in}
     voxels = _place_voxels(label, list(mixing), voxels_per_roi)
     betas, responds = _plant(label, conditions, features, mixing, settings)
     truth = SimulatedTruth(
@@ -203,7 +212,11 @@ def simulate_subject(
     )
     target = Path(folder)
     masks = _write_masks(target, truth)
-    runs = [_write_run(target, truth, run) for run in range(1, n_runs + 1)]
+    runs = [
+        _write_run(target, truth, session, run)
+        for session in dict.fromkeys(shown_in.values())
+        for run in range(1, n_runs + 1)
+    ]
     bold, events, confounds = zip(*runs, strict=True)
     return SimulatedSubject(
         subject=label,
@@ -296,7 +309,19 @@ def _plant(
             }
             profile = sum((weight * parts[name] for name, weight in weights.items()), np.zeros(len(conditions)))
             betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
+            if settings["session_sd"]:
+                betas[:, column] += settings["session_sd"] * _offsets(settings, conditions, (subject, roi, int(voxel)))
     return betas, responds
+
+
+def _offsets(settings: Mapping[str, Any], conditions: Sequence[str], place: tuple[str, str, int]) -> np.ndarray:
+    """Draw what the session of each condition adds in one voxel, at unit standard deviation: (n_conditions,)."""
+    shown_in = settings["sessions"]
+    drawn = {
+        session: generator(settings["seed"], "session", *place, session).standard_normal()
+        for session in dict.fromkeys(shown_in.values())
+    }
+    return np.array([drawn[shown_in[str(one)]] for one in conditions])
 
 
 def _z_scored(values: np.ndarray) -> np.ndarray:
@@ -344,18 +369,20 @@ def _write_masks(folder: Path, truth: SimulatedTruth) -> dict[str, Path]:
     return paths
 
 
-def _write_run(folder: Path, truth: SimulatedTruth, run: int) -> tuple[Path, Path, Path]:
+def _write_run(folder: Path, truth: SimulatedTruth, session: str, run: int) -> tuple[Path, Path, Path]:
     """Write image, events and confounds of one run."""
     shape, affine = _grid(truth)
-    events = _schedule(truth, run)
+    # a single session without label draws as before there were sessions
+    name: tuple[Any, ...] = (session, run) if session else (run,)
+    events = _schedule(truth, session, name)
     settings = truth.settings
     end = float((events["onset"] + events["duration"]).max()) + settings["gap_s"] + settings["ends_s"]
     n_volumes = int(np.ceil(end / settings["tr_s"]))
-    motion = _motion(truth, run, n_volumes)
-    series = _series(truth, run, events, motion)
+    motion = _motion(truth, name, n_volumes)
+    series = _series(truth, name, events, motion)
     volume = np.zeros((*shape, n_volumes), dtype=np.float32)
     volume[truth.voxels["i"], truth.voxels["j"], truth.voxels["k"]] = series.T
-    stem = f"sub-{truth.subject}_task-images_run-{run}"
+    stem = f"sub-{truth.subject}_{f'ses-{session}_' if session else ''}task-images_run-{run}"
     return (
         _save_image(folder / f"{stem}_bold.nii", volume, affine, settings["tr_s"]),
         write_table(folder / f"{stem}_events.tsv", events),
@@ -363,27 +390,29 @@ def _write_run(folder: Path, truth: SimulatedTruth, run: int) -> tuple[Path, Pat
     )
 
 
-def _schedule(truth: SimulatedTruth, run: int) -> pd.DataFrame:
+def _schedule(truth: SimulatedTruth, session: str, name: tuple[Any, ...]) -> pd.DataFrame:
     settings = truth.settings
-    trials = np.array([*truth.conditions, *[BLANK] * settings["n_blanks"]], dtype=object)
-    order = generator(settings["seed"], "order", truth.subject, run).permutation(len(trials))
+    shown = [one for one in truth.conditions if settings["sessions"][one] == session]
+    n_blanks = round(settings["n_blanks"] * len(shown) / len(truth.conditions))
+    trials = np.array([*shown, *[BLANK] * n_blanks], dtype=object)
+    order = generator(settings["seed"], "order", truth.subject, *name).permutation(len(trials))
     onsets = settings["ends_s"] + np.arange(len(trials)) * (settings["image_s"] + settings["gap_s"])
     return pd.DataFrame({"onset": onsets, "duration": float(settings["image_s"]), "trial_type": trials[order]})
 
 
-def _series(truth: SimulatedTruth, run: int, events: pd.DataFrame, motion: np.ndarray) -> np.ndarray:
+def _series(truth: SimulatedTruth, name: tuple[Any, ...], events: pd.DataFrame, motion: np.ndarray) -> np.ndarray:
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
     settings = truth.settings
     parts = []
     # Same names for conditions in truth and design; nilearn sorts them, so join by name.
-    regressors = _regressors(truth, events, len(motion))
+    regressors, here = _regressors(truth, events, len(motion))
     for roi, rows in truth.voxels.groupby("roi", sort=False):
-        draws = generator(settings["seed"], "noise", truth.subject, roi, run)
+        draws = generator(settings["seed"], "noise", truth.subject, roi, *name)
         count = len(rows)
         level = settings["baseline"] * generator(settings["seed"], "baseline", truth.subject, roi).uniform(
             0.9, 1.1, count
         )
-        percent = regressors @ truth.betas[:, rows.index]
+        percent = regressors @ truth.betas[here][:, rows.index]
         percent += settings["drift_sd"] * _columns_unit(_slow(len(motion)) @ draws.standard_normal((3, count)))
         percent += settings["motion_sd"] * _columns_unit(motion @ draws.standard_normal((6, count)))
         percent += settings["noise_sd"] * _ar1(draws.standard_normal((len(motion), count)), settings["noise_ar1"])
@@ -391,8 +420,8 @@ def _series(truth: SimulatedTruth, run: int, events: pd.DataFrame, motion: np.nd
     return np.concatenate(parts, axis=1)
 
 
-def _regressors(truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int) -> np.ndarray:
-    """Convolve each condition's events with nilearn's Glover response: (n_volumes, n_conditions)."""
+def _regressors(truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Convolve events with nilearn's Glover response: (n_volumes, n_shown), and which conditions were shown."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     shown = events[events["trial_type"] != BLANK]
@@ -404,12 +433,13 @@ def _regressors(truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int) -> 
         hrf_model="glover",
         drift_model=None,
     )
-    return design[list(codes.values())].to_numpy()
+    here = np.flatnonzero([one in set(shown["trial_type"]) for one in codes])
+    return design[[list(codes.values())[place] for place in here]].to_numpy(), here
 
 
-def _motion(truth: SimulatedTruth, run: int, n_volumes: int) -> np.ndarray:
+def _motion(truth: SimulatedTruth, name: tuple[Any, ...], n_volumes: int) -> np.ndarray:
     """Slow random walk of the head: mm for the first three columns, radians for the others."""
-    steps = generator(truth.settings["seed"], "motion", truth.subject, run).standard_normal((n_volumes, 6))
+    steps = generator(truth.settings["seed"], "motion", truth.subject, *name).standard_normal((n_volumes, 6))
     return np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
 
 
@@ -471,9 +501,25 @@ def _check_simulation(
                 raise unknown_name("feature space", name, features)
 
 
+def _check_sessions(conditions: Sequence[str], sessions: Mapping[str, str] | None, session_sd: float) -> dict[str, str]:
+    """Give the session of each condition; '' for a single one."""
+    if sessions is None:
+        if session_sd:
+            raise InputError(f"session_sd is {session_sd} but no sessions were given (condition -> session).")
+        return dict.fromkeys(map(str, conditions), "")
+    given = {str(one): str(label) for one, label in sessions.items()}
+    if lacking := [str(one) for one in conditions if str(one) not in given]:
+        raise InputError(f"conditions without a session: {name_ids(lacking)}.")
+    if unknown := [one for one in given if one not in set(map(str, conditions))]:
+        raise InputError(f"sessions of what is no condition: {name_ids(unknown)}.")
+    if wrong := [label for label in dict.fromkeys(given.values()) if not re.fullmatch("[A-Za-z0-9]+", label)]:
+        raise InputError(f"sessions {name_ids(wrong)} are no BIDS labels; use letters and digits.")
+    return {str(one): given[str(one)] for one in conditions}
+
+
 def _check_numbers(numbers: Mapping[str, float]) -> None:
     at_least = {"voxels_per_roi": 1, "n_runs": 1, "n_blanks": 0, "gap_s": 0, "ends_s": 0, "response_sd": 0,
-                "noise_sd": 0, "noise_ar1": 0, "drift_sd": 0, "motion_sd": 0}  # fmt: skip
+                "noise_sd": 0, "noise_ar1": 0, "drift_sd": 0, "motion_sd": 0, "session_sd": 0}  # fmt: skip
     for name, low in at_least.items():
         if not numbers[name] >= low:
             raise InputError(f"{name} is {numbers[name]}; give at least {low}.")

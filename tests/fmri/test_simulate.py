@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmri import read_masks, read_run, read_truth, select_voxels, simulate_subject
+from fmri import read_masks, read_run, read_truth, select_voxels, simulate_patterns, simulate_subject
 from neurometamer.store import InputError
 
 
@@ -119,8 +119,77 @@ def test_truth_on_disk_is_what_was_planted(tmp_path):
         ({"noise_ar1": 1.0}, "noise_ar1 is 1.0; give a number below 1"),
         ({"noise_sd": -1.0}, "noise_sd is -1.0; give at least 0"),
         ({"tr_s": 0.0}, "tr_s is 0.0; give a positive number"),
+        ({"session_sd": 1.0}, "no sessions were given"),
+        ({"sessions": dict.fromkeys("abcde", "1")}, "conditions without a session: f"),
+        ({"sessions": dict.fromkeys("abcdefg", "1")}, "sessions of what is no condition: g"),
+        ({"sessions": dict.fromkeys("abcdef", "../1")}, "no BIDS labels"),
     ],
 )
 def test_impossible_simulations_are_refused(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         small(tmp_path, **changes)
+
+
+# ------------------------------------------------------------------------------------------------------- sessions
+
+
+def test_a_session_shows_its_conditions_and_shifts_them_together(tmp_path):
+    sessions = dict(zip("abcdef", ["A", "B"] * 3))
+    plain = small(tmp_path / "plain").truth
+    subject = small(tmp_path / "two", sessions=sessions, session_sd=2.0)
+    assert [path.name for path in subject.bold] == [
+        f"sub-02_ses-{session}_task-images_run-{run}_bold.nii" for session in "AB" for run in (1, 2)
+    ]
+    for path, session in zip(subject.events, "AABB"):
+        shown = set(pd.read_csv(path, sep="\t")["trial_type"]) - {"blank"}
+        assert shown == {one for one, label in sessions.items() if label == session}
+    added = subject.truth.betas - plain.betas
+    np.testing.assert_allclose(added[::2], np.broadcast_to(added[0], (3, 10)))
+    np.testing.assert_allclose(added[1::2], np.broadcast_to(added[1], (3, 10)))
+    responds = subject.truth.voxels["responds"].to_numpy()
+    assert (added[:, ~responds] == 0).all() and 0.7 < added[:, responds].std() < 4
+    assert not np.allclose(added[0], added[1])
+    assert read_truth(subject.truth_path).settings == subject.truth.settings
+
+
+def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(tmp_path):
+    import neurometamer as nm
+
+    names = [f"im{i:02d}" for i in range(16)]
+    ids = [f"{name}_{kind}" for kind in ("RE", "AN", "AI") for name in names]
+    table = pd.DataFrame({"id": ids, "kind": [one[-2:] for one in ids], "reference_id": [one[:-3] for one in ids]})
+    patterns = simulate_patterns(
+        tmp_path,
+        subjects=["01", "02"],
+        conditions=ids,
+        features={"x": np.random.default_rng(0).normal(size=(48, 20))},  # every image for itself: nothing is alike
+        mixing={"V1": {"x": 1.0}},
+        seed=4,
+        voxels_per_roi=30,
+        n_runs=2,
+        sessions={one: "AB"[names.index(one[:-3]) % 2] for one in ids},
+        session_sd=3.0,
+    )
+    assert list(patterns) == ["sub-01", "sub-02"]
+    sessions = {name: nm.session_labels(one, table) for name, one in patterns.items()}
+    rdms = nm.pattern_rdms(patterns, table)
+    p = {}
+    for null in ("free", "session"):
+        blocks = None if null == "free" else sessions
+        found = nm.kind_tests(rdms, blocks=blocks, null=null, interval="none", n_permutations=199)
+        p[null] = found[(found["subject"] == "mean") & (found["quantity"] == "similarity")]["p"].to_numpy()
+    assert (p["free"] < 0.05).all(), p
+    assert (p["session"] > 0.05).all(), p
+
+
+def test_chosen_voxels_need_a_choice(tmp_path):
+    values = np.random.default_rng(0).normal(size=(6, 4))
+    how = {
+        "subjects": ["01"], "conditions": list("abcdef"), "features": {"x": values},
+        "mixing": {"V1": {"x": 1.0}}, "seed": 0, "voxels_per_roi": 20, "n_runs": 2,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="n_per_roi is 5 and select_on names 0"):
+        simulate_patterns(tmp_path, n_per_roi=5, **how)
+    kept = simulate_patterns(tmp_path / "two", n_per_roi=5, select_on=list("abcdef"), **how)["sub-01"]
+    assert len(kept.voxels) == 5
+    assert len(simulate_patterns(tmp_path / "all", **how)["sub-01"].voxels) == 20
