@@ -26,3 +26,19 @@ def test_tutorial_runs_and_ends_in_an_assertion(path, tmp_path, monkeypatch):
     assert notebook.cells[-1].source.lstrip().startswith("assert ")
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_notebook_shows_a_figure_without_pyplot(tmp_path):
+    drawing = """
+import sys
+import numpy as np
+from neurometamer.figures.rsa import banded_rdms
+figure = banded_rdms(np.ones((1, 1, 4, 4)), row_titles=["a"], column_titles=["b"], ids=list("wxyz"), categories="kkll")
+assert "matplotlib.pyplot" not in sys.modules
+figure
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(drawing)])
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    shown = [one["data"] for one in notebook.cells[0].outputs if one["output_type"] == "execute_result"]
+    assert len(shown) == 1 and "image/png" in shown[0]

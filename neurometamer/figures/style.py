@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -76,8 +77,21 @@ def figure_style() -> Iterator[None]:
     """
     from matplotlib import style
 
+    _show_in_notebooks()
     with style.context(["default", STYLE]):
         yield
+
+
+def _show_in_notebooks() -> None:
+    """Let a notebook draw a figure that a cell ends with, which it does by itself only where pyplot was imported."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None:
+        return
+    from IPython.core.pylabtools import select_figure_formats
+    from matplotlib.figure import Figure
+
+    if not any(Figure in one.type_printers for one in shell.display_formatter.formatters.values()):
+        select_figure_formats(shell, {"png"})
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
