@@ -31,7 +31,7 @@ EXACT_FLOAT32 = 2**23
 FAST_PRODUCTS = 2**32
 """From this many products (stimuli × stimuli × units) on, float32 values are multiplied in float32."""
 
-FAST_CHUNK = 2048
+FAST_CHUNK = 4096
 """Units multiplied at a time in float32: fewer are more exact, more are faster."""
 
 DRIFT = 4e-7
