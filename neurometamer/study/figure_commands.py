@@ -275,7 +275,7 @@ def _scatter(
     name = f"scatter_{number:02d}" + (f"_{slug}" if slug else "")
     drawing = rsa_page.Drawing(
         name=name, figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)), numbers={name: table},
-        caption=f"{one.title[:1].upper() + one.title[1:] or 'The RDM'}: stimuli that are near each other are represented alike.",
+        caption=f"{one.title or 'The RDM'}: stimuli that are near each other are represented alike.",
         alt=f"{len(ids)} images placed by their dissimilarities.", small=True,
     )  # fmt: skip
     told = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
@@ -298,6 +298,8 @@ def _write_page(
 ) -> Path:  # fmt: skip
     column, method = (told["settings"][name] for name in ("bands", "method"))
     means = [one.where or "all" for one in chosen if one.who == MEAN]
+    named = str(rdms.dissimilarity_measure or "")
+    measure = named if named not in ("", "unknown") else "not named (--measure)"
     mean_words = "The mean RDM over subjects was computed for this page." if means else ""
     bands = {"none": "Neither the RDMs nor the images tell categories or kinds: there is one band."}
     words = bands.get(column, f"Bands: {BANDS.get(column, '')}.")
@@ -305,8 +307,7 @@ def _write_page(
         folder,
         command="neurometamer draw",
         question="How are the stimuli represented?",
-        lead=f"{path.name}: {rdms.n_rdm} RDM(s) over {rdms.n_cond} stimuli; dissimilarity: "
-        f"{measure if (measure := str(rdms.dissimilarity_measure or '')) not in ('', 'unknown') else 'not named'}.",
+        lead=f"{path.name}: {rdms.n_rdm} RDM(s) over {rdms.n_cond} stimuli; dissimilarity: {measure}.",
         sections=[
             Section(
                 key="rdms", title="Dissimilarities", pictures=pictures[0],
