@@ -26,7 +26,7 @@ PAGE = "index.html"
 SIMULATED, UNTRAINED = "simulated cortex", "untrained network (random weights)"
 STAMPS: Mapping[str, str] = {
     SIMULATED: "the brain data come from a simulation; nothing here is claimed about brains.",
-    UNTRAINED: "the network's weights are random; nothing here was learned.",
+    UNTRAINED: "a network behind these numbers has random weights; what it shows was not learned.",
 }
 """What every figure and the page must say, and what it means."""
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from neurometamer.zoo import Weights
 
 JOINS = ("exact", "inner")
+METHODS = {
+    "biased": "linear CKA, biased (Kornblith et al. 2019)",
+    "debiased": "linear CKA, debiased (Song et al. 2012; Murphy et al. 2024)",
+}
+"""How tables call the estimates."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,11 +112,11 @@ def cka_files(
         ids = _shared(sides, wanted, join)
         left = _grams(sides[0], chosen[0], ids, progress)
         right = left if same else _grams(sides[1], chosen[1], ids, progress)
-    method = "linear CKA, debiased (unbiased HSIC of Song et al. 2012)" if debiased else "linear CKA, biased"
+    method = METHODS["debiased" if debiased else "biased"]
     rows = [
         {"source_a": sides[0].source, "a": x, "source_b": sides[1].source, "b": y,
          "value": gram_cka(one, other, debiased=debiased), "n": len(ids), "n_units_a": n_one, "n_units_b": n_other,
-         "method": f"{method} (Kornblith et al. 2019); no interval",
+         "method": f"{method}; no interval",
          "weights_a": sides[0].weights, "weights_b": sides[1].weights}
         for x, (one, n_one) in left.items() for y, (other, n_other) in right.items()
     ]  # fmt: skip

@@ -35,6 +35,12 @@ COMMANDS = (
     "stimuli metamer",
     "fmri betas",
     "fmri patterns",
+    "kinds",
+    "layers",
+    "searchlight",
+    "draw",
+    "cka",
+    "controls",
 )
 
 
