@@ -27,6 +27,9 @@ BANDS = {"category": "the category of each stimulus", "kind": "the kind of each 
 MOST_MAPS, MOST_SCATTERS, MAPS_HIGH = 48, 12, 8
 """RDMs drawn at most as heat maps and as arrangements, and rows of heat maps on one figure."""
 
+MOST_PAIRS = 2_000_000
+"""Rows of pairs in the CSV of all heat maps: some 100 MB."""
+
 MEAN = "mean"
 
 
@@ -102,8 +105,9 @@ def draw_rdms(
 
     Notes
     -----
-    Where a file holds several subjects, the mean of their RDMs is drawn first. At most `MOST_MAPS` heat maps and
-    `MOST_SCATTERS` arrangements are drawn; the page tells what is left out, and `place` chooses.
+    Where a file holds several subjects, the mean of their RDMs is drawn first. At most `MOST_MAPS` heat maps (fewer of
+    very many stimuli: `MOST_PAIRS`) and `MOST_SCATTERS` arrangements are drawn; the page tells what is left out, and
+    `place` chooses.
     """
     from neurometamer.figures.rdms import ARRANGEMENTS
 
@@ -122,7 +126,8 @@ def draw_rdms(
     chosen = _choose(held, place)
     stamps = rsa_page.rdm_stamps(held, path)
     folder = Path(out)
-    maps, scatters = chosen[:MOST_MAPS], chosen[:MOST_SCATTERS]
+    most = max(1, min(MOST_MAPS, MOST_PAIRS // held.dissimilarities.shape[1]))
+    maps, scatters = chosen[:most], chosen[:MOST_SCATTERS]
     heat = _heat_maps(folder, maps, stimuli["id"].tolist(), members, stamps)
     placed = []
     for number, one in enumerate(scatters, 1):
@@ -131,14 +136,19 @@ def draw_rdms(
             progress(number, len(scatters))
     settings = {"bands": column, "place": list(place), "method": method, "perplexity": perplexity, "variable": variable,
                 "measure": str(held.dissimilarity_measure), "seed": seed}  # fmt: skip
-    notes = [*_left_out(chosen, MOST_MAPS, "Heat maps"), *_left_out(chosen, MOST_SCATTERS, "Arrangements")]
-    told = provenance(settings, inputs={path.name: digest_file(path)}, notes=notes)
+    notes = {
+        "rdms": _left_out(chosen, most, "Heat maps"),
+        "arrangement": _left_out(chosen, MOST_SCATTERS, "Arrangements"),
+    }
+    told = provenance(settings, inputs={path.name: digest_file(path)}, notes=[*notes["rdms"], *notes["arrangement"]])
     write_json(folder / "draw.json", told)
     scores = pd.concat([table for _, table in placed], ignore_index=True)
     scores = scores[["rdm", "method", "measure", "score", "n_negative", "file"]]
     write_table(folder / "scatter.csv", scores)
     pages = (heat, [one for one, _ in placed])
-    return _write_page(folder, path, held, pages, chosen, scores, told, stamps)
+    return _write_page(
+        folder, path, held, pages, notes, scores, told, stamps, means=any(one.who == MEAN for one in chosen)
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- stimuli
@@ -293,11 +303,10 @@ def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
 
 
 def _write_page(
-    folder: Path, path: Path, rdms: RDMs, pictures: tuple[list[Picture], list[Picture]], chosen: Sequence[_Placed],
-    scores: pd.DataFrame, told: dict[str, Any], stamps: Sequence[str],
+    folder: Path, path: Path, rdms: RDMs, pictures: tuple[list[Picture], list[Picture]], notes: dict[str, list[str]],
+    scores: pd.DataFrame, told: dict[str, Any], stamps: Sequence[str], means: bool,
 ) -> Path:  # fmt: skip
     column, method = (told["settings"][name] for name in ("bands", "method"))
-    means = [one.where or "all" for one in chosen if one.who == MEAN]
     named = str(rdms.dissimilarity_measure or "")
     measure = named if named not in ("", "unknown") else "not named (--measure)"
     mean_words = "The mean RDM over subjects was computed for this page." if means else ""
@@ -311,11 +320,11 @@ def _write_page(
         sections=[
             Section(
                 key="rdms", title="Dissimilarities", pictures=pictures[0],
-                text=[*filter(None, [words, mean_words]), *_left_out(chosen, MOST_MAPS, "Heat maps")],
+                text=[*filter(None, [words, mean_words]), *notes["rdms"]],
             ),
             Section(
                 key="arrangement", title="The stimuli, placed by their dissimilarities", pictures=pictures[1],
-                text=_left_out(chosen, MOST_SCATTERS, "Arrangements"),
+                text=notes["arrangement"],
             ),
         ],
         tables=[("scatter.csv", "Arrangements and how well they fit", scores)],

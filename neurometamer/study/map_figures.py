@@ -122,35 +122,44 @@ def write_map_page(
     Path
         The page.
     """
-    from neurometamer.figures import rsa as draw
-
-    def picture(one: DrawnMap) -> Picture:
-        look: dict[str, Any] = {"p_family": one.p_family, "title": one.name, "stamp": rsa_page.stamp_text(stamps)}
-        if mesh is not None:
-            figure = draw.searchlight_surface(one.values, *mesh, hemisphere=hemisphere, **look)
-        else:
-            assert affine is not None
-            figure = draw.searchlight_volume(one.values, affine, space=space, **look)
-        drawing = rsa_page.Drawing(
-            name=f"map_{one.name}",
-            figure=figure,
-            numbers={f"map_{one.name}": draw.map_table(one.values, affine, p_family=one.p_family)},
-            caption=f"{one.method}. " + ("Places with family-wise p < .05." if one.p_family is not None else
-                                         "All places with a value; not tested (permutations: 0)."),
-            alt=f"Map {one.name}.",
-            raster=mesh is not None,
-        )  # fmt: skip
-        return rsa_page.save_drawing(folder, drawing)
-
+    stamp = rsa_page.stamp_text(stamps)
+    pictures = [_picture(folder, one, affine, space, mesh, hemisphere, stamp) for one in maps]
     where = f"the {hemisphere} hemisphere" if mesh is not None else f"a volume in {space} space"
     return rsa_page.write_rsa_page(
         folder,
         command="neurometamer searchlight",
         question="Where does the cortex represent the same?",
         lead=f"{len(maps)} map(s) of {where}, {int(summary['n_places'].max())} places.",
-        sections=[Section(key=f"map-{i}", title=one.name, pictures=[picture(one)]) for i, one in enumerate(maps, 1)],
+        sections=[
+            Section(key=f"map-{i}", title=one.name, pictures=[picture])
+            for i, (one, picture) in enumerate(zip(maps, pictures, strict=True), 1)
+        ],
         tables=[("summary.csv", "Summary of the maps", summary)],
         told=told,
         stamps=stamps,
         references=["searchlight", "rsa", *(["max-T"] if any(one.p_family is not None for one in maps) else [])],
     )
+
+
+def _picture(
+    folder: Path, one: DrawnMap, affine: np.ndarray | None, space: str, mesh: tuple[np.ndarray, np.ndarray] | None,
+    hemisphere: str, stamp: str,
+) -> Picture:  # fmt: skip
+    from neurometamer.figures import rsa as draw
+
+    look: dict[str, Any] = {"p_family": one.p_family, "title": one.name, "stamp": stamp}
+    if mesh is not None:
+        figure = draw.searchlight_surface(one.values, *mesh, hemisphere=hemisphere, **look)
+    else:
+        assert affine is not None
+        figure = draw.searchlight_volume(one.values, affine, space=space, **look)
+    shown = "Places with family-wise p < .05" if one.p_family is not None else "Not tested (permutations: 0)"
+    drawing = rsa_page.Drawing(
+        name=f"map_{one.name}",
+        figure=figure,
+        numbers={f"map_{one.name}": draw.map_table(one.values, affine, p_family=one.p_family)},
+        caption=f"{one.method}. {shown}.",
+        alt=f"Map {one.name}.",
+        raster=mesh is not None,
+    )
+    return rsa_page.save_drawing(folder, drawing)

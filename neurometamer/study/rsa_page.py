@@ -260,7 +260,8 @@ def write_rsa_page(
     Parameters
     ----------
     folder : Path
-        Gets ``index.html``; the page loads nothing and needs no JavaScript.
+        Gets ``index.html``; figures of an earlier page in it that are not drawn again are removed. The page itself
+        loads nothing and needs no JavaScript.
     command : str
         What made it, e.g. ``"neurometamer layers"``.
     question, lead : str
@@ -281,6 +282,7 @@ def write_rsa_page(
     Path
         The page.
     """
+    _forget_old(folder, [picture.name for section in sections for picture in section.pictures])
     grids = [folded_grid(table, caption, source, name=Path(source).stem) for source, caption, table in tables]
     said = set(stamps)
     return write_page(
@@ -296,6 +298,17 @@ def write_rsa_page(
         settings=settings_grids(told, PARTS),
         references=[REFERENCES[one] for one in dict.fromkeys(references)],
     )
+
+
+def _forget_old(folder: Path, drawn: Sequence[str]) -> None:
+    """Remove figures that the page of an earlier run lists and this one does not, so that none is taken for new."""
+    page = folder / PAGE
+    if not page.is_file():
+        return
+    for name in re.findall(r'<figure id="figure-([\w.+=@%,()\[\] -]+)">', page.read_text(encoding="utf-8")):
+        if name not in drawn:
+            for suffix in ("svg", "png", "csv"):
+                (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def _methods(tables: Sequence[pd.DataFrame]) -> list[Section]:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,8 @@ def cka_files(
     wanted = _ids_of_kind(images, kind)
     same = str(a) == str(b)
     with ExitStack() as opened:
-        open_one = _opener((a, b), images, opened, weights, {"device": device, "batch_size": batch_size, "seed": seed})
+        run = {"stages": stages, "device": device, "batch_size": batch_size, "seed": seed}
+        open_one = _opener((a, b), images, opened, weights, run)
         first = open_one(a)
         sides = [first, first if same else open_one(b)]
         chosen = _asked(sides, stages)
@@ -187,17 +189,34 @@ def _from_file(path: Path) -> _Responses:
 
 
 def _from_network(
-    name: str, images: Files, opened: ExitStack, *, weights: str, device: str, batch_size: int, seed: int
+    name: str,
+    images: Files,
+    opened: ExitStack,
+    *,
+    weights: str,
+    stages: Sequence[str],
+    device: str,
+    batch_size: int,
+    seed: int,
 ) -> _Responses:
-    from neurometamer.activations import compute_activations
+    from neurometamer.activations import Activations, compute_activations
     from neurometamer.zoo import load_model
 
     model = load_model(name, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, model.preprocessing)
-    scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-")))
-    found = compute_activations(model, stimuli, batch_size=batch_size, path=scratch / "activations.h5")
-    places = list(found.stages)
-    return _Responses(source=name, ids=list(found.ids), places=places, read=found.read, weights=model.weights)
+    asked = [one for one in model.stages if one in stages] or None
+
+    @cache
+    def responses() -> Activations:
+        scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-")))
+        path = scratch / "activations.h5"
+        return compute_activations(model, stimuli, stages=asked, batch_size=batch_size, path=path)
+
+    def read(place: str) -> np.ndarray:
+        return responses().read(place)
+
+    ids, places = list(stimuli.ids), list(model.stages)
+    return _Responses(source=name, ids=ids, places=places, read=read, weights=model.weights)
 
 
 def _grams(

@@ -36,8 +36,6 @@ COMMANDS = (
     "fmri betas",
     "fmri patterns",
     "kinds",
-    "layers",
-    "searchlight",
     "draw",
     "cka",
     "controls",

@@ -310,7 +310,7 @@ def test_maps_are_drawn_with_their_family_wise_p(scan, tmp_path):
 
 def test_without_permutations_maps_are_called_not_tested(scan, tmp_path):
     out = searchlight_files(tmp_path / "maps", **scan, radius_mm=5)
-    assert "not tested (permutations: 0)" in checked_page(out)
+    assert "Not tested (permutations: 0)." in checked_page(out)
     assert "p_family" not in read_table(out / "figures" / "map_conv1.csv")
 
 
@@ -426,6 +426,16 @@ def test_many_rdms_are_capped_and_the_page_and_the_console_tell(folder):
     assert pairs.groupby("column").size().eq(28).all()
     assert pairs["column"].nunique() == 48
     assert "Neither the RDMs nor the images tell categories" not in text  # the RDMs tell kinds
+
+
+def test_figures_of_an_earlier_run_are_not_left_beside_a_new_page(folder):
+    draw_rdms(folder / "brain.h5", [folder / "stimuli.csv"], folder / "page", place=["s1"])
+    mine = folder / "page" / "figures" / "mine.csv"
+    mine.write_text("kept")
+    draw_rdms(folder / "brain.h5", [folder / "stimuli.csv"], folder / "page", place=["s2", "V1"])
+    checked_page(folder / "page")
+    names = {one.name for one in (folder / "page" / "figures").glob("*.csv")}
+    assert names == {"mine.csv", "rdms_1.csv", "scatter_01_s2_V1.csv"}
 
 
 @pytest.mark.parametrize("suffix", [".mat", ".npz", ".csv"])
