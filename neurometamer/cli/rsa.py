@@ -33,6 +33,9 @@ def layers(
     rois: Annotated[
         list[str], typer.Option(help="Regions, early to late; the order of the files when not given.")
     ] = [],  # noqa: B006
+    ids: Annotated[
+        Path | None, typer.Option(help="Table (id or file) in the order of brain files that name no ids.")
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
     by: Annotated[str, typer.Option(help="spearman, pearson, rho-a, cosine; kendall without p.")] = "spearman",
     join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
@@ -54,7 +57,7 @@ def layers(
 
     with one_step("layers"):
         folder = layer_files(
-            network, brain, out, rois=rois, kind=kind, by=by.lower(), join=join, train_on=train_on,
+            network, brain, out, rois=rois, ids=ids, kind=kind, by=by.lower(), join=join, train_on=train_on,
             n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations,
             confidence=confidence, seed=seed,
         )  # fmt: skip

@@ -17,6 +17,9 @@ from neurometamer.study import rsa_page
 if TYPE_CHECKING:
     import pandas as pd
 
+ALPHA = 0.05
+"""Of the family-wise test; only places below it are colored."""
+
 HEMISPHERES = {
     "left": r"(^lh[._-])|(hemi-L(?![a-z]))|([._]L[._])",
     "right": r"(^rh[._-])|(hemi-R(?![a-z]))|([._]R[._])",
@@ -147,13 +150,18 @@ def _picture(
 ) -> Picture:  # fmt: skip
     from neurometamer.figures import rsa as draw
 
-    look: dict[str, Any] = {"p_family": one.p_family, "title": one.name, "stamp": stamp}
+    look: dict[str, Any] = {"p_family": one.p_family, "alpha": ALPHA, "title": one.name, "stamp": stamp}
     if mesh is not None:
         figure = draw.searchlight_surface(one.values, *mesh, hemisphere=hemisphere, **look)
     else:
         assert affine is not None
         figure = draw.searchlight_volume(one.values, affine, space=space, **look)
-    shown = "Places with family-wise p < .05" if one.p_family is not None else "Not tested (permutations: 0)"
+    shown = "Not tested (permutations: 0)"
+    if one.p_family is not None:
+        n = int((one.p_family < ALPHA).sum())
+        shown = f"{n or 'No'} place{'' if n == 1 else 's'} with family-wise p < .05" + (
+            "" if n else ": none is colored"
+        )
     drawing = rsa_page.Drawing(
         name=f"map_{one.name}",
         figure=figure,

@@ -104,6 +104,24 @@ def _names(text: str, n: int, own: Sequence[str], path: str) -> list[str]:
     return names * n if len(names) == 1 else names
 
 
+def is_foreign(text: str | os.PathLike[str]) -> bool:
+    """Tell files of other programs from those of ``neurometamer rdm``.
+
+    Parameters
+    ----------
+    text : str or path-like
+        ``FILE`` or ``FILE=subject:roi``.
+
+    Returns
+    -------
+    bool
+        By the suffix.
+    """
+    from neurometamer.rsa.files import READERS
+
+    return split_labels(text)[0].suffix.lower() in READERS
+
+
 def need_places(rdms: RDMs, text: str | os.PathLike[str]) -> RDMs:
     """Refuse RDMs that name no subject or ROI, and say what to write.
 

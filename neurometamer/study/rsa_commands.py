@@ -22,7 +22,7 @@ from neurometamer.store import (
 )
 from neurometamer.study.layer_figures import write_layer_page
 from neurometamer.study.map_figures import DrawnMap, find_hemisphere, write_map_page
-from neurometamer.study.rdm_inputs import need_places, read_labelled, split_labels
+from neurometamer.study.rdm_inputs import is_foreign, need_places, read_id_list, read_labelled, split_labels
 from neurometamer.study.rsa_page import find_stamps, rdm_stamps, study_record
 from neurometamer.study.stimulus_commands import Files, Progress
 
@@ -40,6 +40,7 @@ def layer_files(
     out: str | Path,
     *,
     rois: Sequence[str] = (),
+    ids: str | Path | Sequence[str] | None = None,
     kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
@@ -66,6 +67,9 @@ def layer_files(
         ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and CSV) and the page ``index.html``.
     rois : sequence of str
         ROIs, early to late, for the hierarchy test; the order of the files when empty.
+    ids : path-like or sequence of str, optional
+        Ids of the conditions in the order of those brain files of other programs that name none (those that name
+        them must agree); or a table with the column ``id`` or ``file``.
     kind : str, optional
         Only stimuli of this kind, joined by photograph.
     by : str
@@ -106,7 +110,8 @@ def layer_files(
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
     layers = read_rdms(network)
-    parts = [need_places(read_labelled(one), one) for one in files]
+    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
+    parts = [need_places(read_labelled(one, ids=names if is_foreign(one) else None), one) for one in files]
     regions = concat_brains(parts)
     common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
     folder = Path(out)

@@ -235,6 +235,21 @@ def test_files_of_others_get_subject_and_region_beside_them(tmp_path):
     assert set(inputs) == {"layers.h5", *(Path(one.split("=")[0]).name for one in parts)}
 
 
+def test_numbers_without_ids_take_those_of_a_table(tmp_path):
+    network, brain = layer_inputs(tmp_path, ("V1", "LO"))
+    expected = layer_files(network, brain, tmp_path / "ours", resamples=0, permutations=0)
+    parts = []
+    for path in brain:
+        rdms = read_rdms(path)
+        np.savez(tmp_path / f"{path.stem}.npz", rdms=rdms.get_matrices())
+        parts.append(f"{tmp_path / path.stem}.npz={path.stem}:V1,LO")
+    with pytest.raises(InputError, match="names no conditions; give their ids"):
+        layer_files(network, parts, tmp_path / "theirs", resamples=0, permutations=0)
+    pd.DataFrame({"file": [f"im{i:02d}.png" for i in range(10)]}).to_csv(tmp_path / "ids.csv", index=False)
+    found = layer_files(network, parts, tmp_path / "theirs", ids=tmp_path / "ids.csv", resamples=0, permutations=0)
+    assert (found / "layer_roi.csv").read_bytes() == (expected / "layer_roi.csv").read_bytes()
+
+
 def test_names_of_several_rdms_in_a_file(tmp_path):
     _, brain = layer_inputs(tmp_path)
     many = as_others_write(read_rdms(brain[0]), tmp_path / "many.npz")
@@ -297,7 +312,9 @@ def test_maps_are_drawn_with_their_family_wise_p(scan, tmp_path):
     out = searchlight_files(tmp_path / "maps", **scan, reliability=True, permutations=49, radius_mm=5, space="MNI")
     text = checked_page(out)
     assert {one.stem for one in (out / "figures").glob("*.csv")} == {"map_conv1", "map_reliability"}
-    assert "Places with family-wise p &lt; .05." in text
+    for name in ("conv1", "reliability"):
+        n = int((read_table(out / "figures" / f"map_{name}.csv")["p_family"] < 0.05).sum())
+        assert f"{n} places with family-wise p &lt; .05." in text
     assert "a volume in MNI space" in text
     for name in ("conv1", "reliability"):
         image, p = (nibabel.load(out / f"{name}{end}.nii.gz") for end in ("", "_p_family"))
@@ -366,6 +383,10 @@ def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_computed(scan,
         searchlight_files(tmp_path / "maps", **scan, hemisphere="left")
     with pytest.raises(InputError, match=r"map '\.\./escaped' gives its files their names.*rename the model's RDM"):
         searchlight_files(tmp_path / "maps", **{**scan, "models": tmp_path / "bad.h5"})
+    done = run("searchlight", "--patterns", scan["patterns"], "--mask", scan["mask"], "--model", scan["models"],
+               "--out", tmp_path / "maps", "--space", "mni")  # fmt: skip
+    assert done.returncode == 2
+    assert "unknown space 'mni'" in done.stderr
     assert not (tmp_path / "maps").exists()
     assert not list(tmp_path.glob("escaped*"))
 
