@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.page import Picture, Section
-from neurometamer.store import InputError, digest_file, name_ids, provenance, unknown_name, write_json, write_table
+from neurometamer.store import (
+    InputError,
+    digest,
+    digest_file,
+    name_ids,
+    provenance,
+    unknown_name,
+    write_json,
+    write_table,
+)
 from neurometamer.study import rsa_page
 from neurometamer.study.pictures import list_pictures, read_pictures
 from neurometamer.study.rdm_inputs import read_id_list, read_labelled, split_labels
@@ -140,7 +149,8 @@ def draw_rdms(
         "rdms": _left_out(chosen, most, "Heat maps"),
         "arrangement": _left_out(chosen, MOST_SCATTERS, "Arrangements"),
     }
-    told = provenance(settings, inputs={path.name: digest_file(path)}, notes=[*notes["rdms"], *notes["arrangement"]])
+    inputs = {path.name: digest_file(path), "images": digest(*(pictures[one] for one in stimuli["id"]))}
+    told = provenance(settings, inputs=inputs, notes=[*notes["rdms"], *notes["arrangement"]])
     write_json(folder / "draw.json", told)
     scores = pd.concat([table for _, table in placed], ignore_index=True)
     scores = scores[["rdm", "method", "measure", "score", "n_negative", "file"]]
