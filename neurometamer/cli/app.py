@@ -34,7 +34,7 @@ from neurometamer.cli.options import (
     one_step,
     open_reporter,
 )
-from neurometamer.cli.rsa import layers, searchlight
+from neurometamer.cli.rsa import cka, controls, draw, layers, searchlight
 from neurometamer.cli.stimuli import stimuli_app
 
 app = typer.Typer(
@@ -54,13 +54,16 @@ app.add_typer(behavior_app, name="behavior")
 app.add_typer(evaluate_app, name="evaluate")
 app.command()(layers)
 app.command()(searchlight)
+app.command()(draw)
+app.command()(cka)
+app.command()(controls)
 
 
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
     "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
     "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
-    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds",
+    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds", "--place", "--which",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 

@@ -30,6 +30,9 @@ def kinds(
     category: Annotated[str, typer.Option(help="Column of --images with the class.")] = "category",
     join: Annotated[str, typer.Option(help="exact: each photograph has every kind; inner: those that have.")] = "exact",
     trends: Annotated[Path | None, typer.Option(help="Also write trends over layers, as CSV.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write a page with figures into this folder: SVG, PNG, and CSV of each.")
+    ] = None,
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Of labels; 0 for no p of similarities.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
@@ -43,7 +46,8 @@ def kinds(
 
     table = compare_kinds(
         out, rdms=rdms, patterns=patterns, activations=activations, images=images, measure=measure.lower(),
-        category=category, trends=trends, interval=interval.lower(), null=null.lower(), combine=combine.lower(),
+        category=category, trends=trends, figures=figures,
+        interval=interval.lower(), null=null.lower(), combine=combine.lower(),
         correction=correction.lower(), family=family.lower(), by=by.lower(), join=join, n_resamples=resamples,
         n_permutations=permutations, confidence=confidence, seed=seed,
     )  # fmt: skip
@@ -55,3 +59,5 @@ def kinds(
 
         typer.echo(f"note: interval 'subsample': {SUBSAMPLE_WARNING}.", err=True)
     typer.echo(out)
+    if figures is not None:
+        typer.echo(figures / "index.html")

@@ -1,4 +1,4 @@
-"""Commands of model x brain comparison and searchlights: parse, call, print; nothing else."""
+"""Commands of RSA: layers by region, searchlights, figures of RDMs, CKA, control RDMs; parse, call, print."""
 
 from __future__ import annotations
 
@@ -7,16 +7,35 @@ from typing import Annotated
 
 import typer
 
-from neurometamer.cli.options import Resamples, Seed, one_step
+from neurometamer.cli.options import (
+    BatchSize,
+    Device,
+    DeviceName,
+    Images,
+    Resamples,
+    Seed,
+    SetWeights,
+    Stages,
+    one_step,
+)
 
 
 def layers(
     network: Annotated[Path, typer.Argument(help="RDMs of a network's stages, early to late; HDF5 of 'rdm'.")],
-    brain: Annotated[list[Path], typer.Option(help="RDMs of regions, HDF5 of 'rdm', one or more files.")],
-    out: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    brain: Annotated[
+        list[str],
+        typer.Option(
+            help="RDMs of regions, one or more files: HDF5 of 'rdm', or of other programs as FILE=subject:roi, e.g. "
+            "it.mat=S1:IT; FILE=*:IT takes the names of several RDMs in the file as subjects."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tables, figures and the page index.html.")],
     rois: Annotated[
         list[str], typer.Option(help="Regions, early to late; the order of the files when not given.")
     ] = [],  # noqa: B006
+    ids: Annotated[
+        Path | None, typer.Option(help="Table (id or file) in the order of brain files that name no ids.")
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
     by: Annotated[str, typer.Option(help="spearman, pearson, rho-a, cosine; kendall without p.")] = "spearman",
     join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
@@ -38,15 +57,17 @@ def layers(
 
     with one_step("layers"):
         folder = layer_files(
-            network, brain, out, rois=rois, kind=kind, by=by.lower(), join=join, train_on=train_on,
+            network, brain, out, rois=rois, ids=ids, kind=kind, by=by.lower(), join=join, train_on=train_on,
             n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations,
             confidence=confidence, seed=seed,
         )  # fmt: skip
-    typer.echo(folder)
+    typer.echo(folder / "index.html")
 
 
 def searchlight(
-    out: Annotated[Path, typer.Option(help="Folder for the maps, summary.csv and a record of each.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the maps, summary.csv, a record of each, figures and the page index.html.")
+    ],
     patterns: Annotated[Path | None, typer.Option(help="File of 'fmri patterns'; or give --betas.")] = None,
     betas: Annotated[
         Path | None, typer.Option(help="Folder of 'fmri betas'; with --mesh, a .func.gii file and --table.")
@@ -62,6 +83,10 @@ def searchlight(
     measure: Annotated[str, typer.Option(help="RDMs are 1 - this correlation: spearman or pearson.")] = "spearman",
     by: Annotated[str, typer.Option(help="RDMs are compared by spearman, pearson, rho-a or cosine.")] = "spearman",
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels, for p and max-T; 0: none.")] = 0,
+    space: Annotated[str, typer.Option(help="native, or MNI: only then is a map drawn on a glass brain.")] = "native",
+    hemisphere: Annotated[
+        str | None, typer.Option(help="left or right, where the mesh's name does not tell (lh., hemi-L, .L.).")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Map where a cortex is like a model, treats two kinds of images alike, and is reliable.
@@ -74,6 +99,99 @@ def searchlight(
         folder = searchlight_files(
             out, patterns=patterns, betas=betas, table=table, mask=mask, mesh=mesh, models=model, kinds=kinds,
             stimuli=stimuli, reliability=reliability, radius_mm=radius, measure=measure.lower(), by=by.lower(),
-            permutations=permutations, seed=seed, progress=progress,
+            permutations=permutations, space=space, hemisphere=hemisphere, seed=seed, progress=progress,
         )  # fmt: skip
-    typer.echo(folder)
+    typer.echo(folder / "index.html")
+
+
+def draw(
+    rdms: Annotated[
+        str, typer.Argument(help="RDMs: HDF5 of 'rdm', or .mat, .npz, .npy, .csv of other programs (FILE=subject:roi).")
+    ],
+    images: Annotated[
+        list[Path], typer.Option(help="Stimulus folders, folders of images, or tables (file; id, kind, category).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the page index.html and its figures.")],
+    bands: Annotated[
+        str | None, typer.Option(help="category or kind, along the edges of RDMs; category where all images have one.")
+    ] = None,
+    place: Annotated[
+        list[str], typer.Option(help="Only RDMs of these regions, stages, subjects or 'mean' of subjects; else all.")
+    ] = [],  # noqa: B006
+    method: Annotated[str, typer.Option(help="How stimuli are placed: mds or tsne.")] = "mds",
+    perplexity: Annotated[float | None, typer.Option(help="Of tsne; by default at most 30.")] = None,
+    ids: Annotated[
+        Path | None, typer.Option(help="Table (id or file) in the order of the RDMs, where their file names no ids.")
+    ] = None,
+    variable: Annotated[str | None, typer.Option(help="Which variable of the file, where it holds several.")] = None,
+    measure: Annotated[str, typer.Option(help="What RDMs of other programs are; crossnobis may be negative.")] = "",
+    seed: Seed = 0,
+) -> None:
+    """Draw RDMs with bands of categories or kinds, and the images where their dissimilarities place them.
+
+    Python: neurometamer.draw_rdms.
+    """
+    from neurometamer.store import read_json
+    from neurometamer.study.figure_commands import draw_rdms
+
+    with one_step("figures") as progress:
+        page = draw_rdms(
+            rdms, images, out, bands=bands, place=place, method=method.lower(), perplexity=perplexity, ids=ids,
+            variable=variable, measure=measure, seed=seed, progress=progress,
+        )  # fmt: skip
+    for note in read_json(out / "draw.json")["notes"]:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(page)
+
+
+def cka(
+    a: Annotated[str, typer.Argument(help="File of activations or of 'fmri patterns', or a network's name.")],
+    b: Annotated[str, typer.Argument(help="The same; once more the same: stages with each other.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    images: Images = [],  # noqa: B006
+    kind: Annotated[str | None, typer.Option(help="Only images of this kind; --images tells kinds.")] = None,
+    join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
+    debiased: Annotated[
+        bool, typer.Option("--debiased", help="Unbiased estimate: few images and many units do not raise it.")
+    ] = False,
+    stages: Stages = [],  # noqa: B006
+    weights: SetWeights = "default",
+    device: DeviceName = Device.auto,
+    batch_size: BatchSize = 8,
+    seed: Seed = 0,
+) -> None:
+    """Compare stages of networks, and regions, by linear CKA of their responses to the same images.
+
+    Python: neurometamer.cka_files.
+    """
+    from neurometamer.study.similarity_commands import cka_files
+
+    with one_step("CKA") as progress:
+        cka_files(
+            a, b, out, images=images, kind=kind, join=join, debiased=debiased, stages=stages, weights=weights,
+            device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+        )  # fmt: skip
+    typer.echo(out)
+
+
+def controls(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="HDF5 file to write, for 'compare --controls'.")],
+    which: Annotated[
+        list[str], typer.Option(help="Some of pixels, luminance, gabor, category; the first three when not given.")
+    ] = [],  # noqa: B006
+    column: Annotated[str, typer.Option(help="Column of the images' table with the categories.")] = "category",
+    model: Annotated[
+        str, typer.Option(help="Network whose size and cut photographs get; stimulus folders are as they are.")
+    ] = "efficientnet_lite0",
+) -> None:
+    """Make control RDMs of images: what they share in pixels, luminance, Gabor energy or category.
+
+    Python: neurometamer.make_control_rdms.
+    """
+    from neurometamer.study.similarity_commands import make_control_rdms
+
+    asked = [one.lower() for one in which] or ["pixels", "luminance", "gabor"]
+    with one_step("control RDMs"):
+        make_control_rdms(images, out, controls=asked, column=column, model=model)
+    typer.echo(out)

@@ -27,6 +27,7 @@ def compare_kinds(
     measure: str = "spearman",
     category: str = "category",
     trends: str | Path | None = None,
+    figures: str | Path | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Test RE-AN, RE-AI and their difference in each layer, ROI and subject, and over subjects.
@@ -50,6 +51,9 @@ def compare_kinds(
         Column of `images` with the class.
     trends : path-like, optional
         CSV to write with the trends over the layers of the network (`kind_trends`).
+    figures : path-like, optional
+        Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences of brain and
+        network, each as SVG, PNG and CSV.
     **settings : object
         Fields of `KindOptions`: interval, null, combine, correction, family, by, n_resamples, n_permutations, seed …
 
@@ -61,7 +65,7 @@ def compare_kinds(
     Raises
     ------
     InputError
-        When nothing was given, or the input cannot be used.
+        When nothing was given, the input cannot be used, or figures are wanted of RDMs that name no system.
     """
     import pandas as pd
 
@@ -83,6 +87,12 @@ def compare_kinds(
         write_table(trends, _each_network(found, kind_trends))
     if out is not None:
         write_table(out, found)
+    if figures is not None:
+        from neurometamer.study.kind_figures import write_kind_figures
+
+        used = {"measure": measure, "category": category}
+        write_kind_figures(figures, found, options=chosen, settings=used, rdms=rdms, patterns=patterns,
+                           activations=activations, images=images)  # fmt: skip
     return found
 
 

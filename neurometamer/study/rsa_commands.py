@@ -1,4 +1,4 @@
-"""The Python twins of `neurometamer layers` and `searchlight`: files in, a folder of tables or maps out."""
+"""The Python twins of `neurometamer layers` and `searchlight`: files in, a folder of tables or maps and figures out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.store import InputError, digest_file, name_ids, provenance, read_table, write_json, write_table
+from neurometamer.store import (
+    InputError,
+    digest_file,
+    file_name,
+    name_ids,
+    provenance,
+    read_table,
+    unknown_name,
+    write_json,
+    write_table,
+)
+from neurometamer.study.layer_figures import write_layer_page
+from neurometamer.study.map_figures import DrawnMap, find_hemisphere, write_map_page
+from neurometamer.study.rdm_inputs import is_foreign, need_places, read_id_list, read_labelled, split_labels
+from neurometamer.study.rsa_page import find_stamps, rdm_stamps, study_record
 from neurometamer.study.stimulus_commands import Files, Progress
 
 if TYPE_CHECKING:
@@ -26,6 +40,7 @@ def layer_files(
     out: str | Path,
     *,
     rois: Sequence[str] = (),
+    ids: str | Path | Sequence[str] | None = None,
     kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
@@ -44,13 +59,17 @@ def layer_files(
     network : path-like
         HDF5 file of RDMs, one a stage, early to late.
     brain : sequence of path-like
-        HDF5 files of RDMs, one a subject and ROI; joined by stimulus id.
+        Files of RDMs, one a subject and ROI; joined by stimulus id. Those of other programs name neither: write
+        ``FILE=subject:roi`` (`neurometamer.study.rdm_inputs.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
         ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not with fewer than 3
-        ROIs) and ``layers.json`` (what went in).
+        ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and CSV) and the page ``index.html``.
     rois : sequence of str
         ROIs, early to late, for the hierarchy test; the order of the files when empty.
+    ids : path-like or sequence of str, optional
+        Ids of the conditions in the order of those brain files of other programs that name none (those that name
+        them must agree); or a table with the column ``id`` or ``file``.
     kind : str, optional
         Only stimuli of this kind, joined by photograph.
     by : str
@@ -80,7 +99,7 @@ def layer_files(
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, or stimuli are too few.
+        When ids do not match, a name is unknown or missing, or stimuli are too few.
     """
     from neurometamer.rsa.flexible import flexible_models
     from neurometamer.rsa.hierarchy import hierarchy_test
@@ -90,7 +109,10 @@ def layer_files(
     files = list(brain)
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
-    layers, regions = read_rdms(network), concat_brains([read_rdms(one) for one in files])
+    layers = read_rdms(network)
+    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
+    parts = [need_places(read_labelled(one, ids=names if is_foreign(one) else None), one) for one in files]
+    regions = concat_brains(parts)
     common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
     folder = Path(out)
     shown = layer_matrix(
@@ -110,8 +132,12 @@ def layer_files(
         write_table(folder / f"{name}.csv", table)
     settings = common | {"rois": list(rois), "train_on": train_on, "n_folds": n_folds, "preferred": preferred,
                          "resamples": resamples, "permutations": permutations, "confidence": confidence}  # fmt: skip
-    inputs = {Path(one).name: digest_file(one) for one in (network, *files)}
-    write_json(folder / "layers.json", provenance(settings, inputs=inputs, tables=sorted(tables)))
+    paths = [Path(network), *(split_labels(one)[0] for one in files)]
+    told = provenance(settings, inputs={one.name: digest_file(one) for one in paths}, tables=sorted(tables))
+    write_json(folder / "layers.json", told)
+    stamps = [one for part, path in zip((layers, *parts), paths, strict=True) for one in rdm_stamps(part, path)]
+    stages = [str(one) for one in layers.rdm_descriptors["stage"]]
+    write_layer_page(folder, tables, layers=stages, told=told, stamps=stamps)
     return folder
 
 
@@ -168,6 +194,7 @@ class _Space:
     responses: np.ndarray
     mask: np.ndarray | None = None
     affine: np.ndarray | None = None
+    mesh: tuple[np.ndarray, np.ndarray] | None = None
 
     def write(self, folder: Path, name: str, values: np.ndarray) -> Path:
         """Write one map."""
@@ -176,6 +203,14 @@ class _Space:
         if self.mask is None or self.affine is None:
             return write_surface_map(folder / f"{name}.func.gii", values, name)
         return write_volume_map(folder / f"{name}.nii.gz", values, self.mask, self.affine)
+
+    def shaped(self, values: np.ndarray) -> np.ndarray:
+        """Put values of places into the volume, NaN outside; those of a mesh stay as they are."""
+        if self.mask is None:
+            return values
+        volume = np.full(self.mask.shape, np.nan)
+        volume[self.mask] = values
+        return volume
 
 
 def searchlight_files(
@@ -194,6 +229,8 @@ def searchlight_files(
     measure: str = "spearman",
     by: str = "spearman",
     permutations: int = 0,
+    space: str = "native",
+    hemisphere: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
@@ -203,7 +240,8 @@ def searchlight_files(
     ----------
     out : path-like
         Folder for the maps: ``NAME.nii.gz`` or ``NAME.func.gii`` with NaN where undefined, ``NAME_p`` and
-        ``NAME_p_family`` with `permutations`, ``NAME.json`` beside each, and ``summary.csv``.
+        ``NAME_p_family`` with `permutations`, ``NAME.json`` beside each, ``summary.csv``, ``figures/`` (SVG, PNG and
+        CSV of each map) and the page ``index.html``.
     patterns : path-like, optional
         File of ``neurometamer fmri patterns``; or give `betas`.
     betas : path-like, optional
@@ -230,6 +268,10 @@ def searchlight_files(
         Comparison of RDMs.
     permutations : int
         Permutations of condition labels; 0 for no p.
+    space : {"native", "MNI"}
+        Of the mask: only maps in MNI space are drawn on a glass brain.
+    hemisphere : {"left", "right"}, optional
+        Of the mesh, where its file name does not tell (``lh.``, ``hemi-L``, ``.L.``).
     seed : int
         Of the permutations.
     progress : callable, optional
@@ -243,39 +285,86 @@ def searchlight_files(
     Raises
     ------
     InputError
-        When the input cannot be used.
+        When the input cannot be used, nothing tells the hemisphere of a mesh, or a map's name cannot name a file.
     """
     from neurometamer.rsa.searchlight import run_searchlight, summary_table
 
     _check_request(mask, mesh, patterns, betas, models, kinds, stimuli, reliability)
-    space = _open_space(patterns, betas, table, mask, mesh, radius_mm)
-    questions = _questions(space, models, kinds, stimuli, reliability)
+    side = _check_drawing(mesh, space, hemisphere)
+    places = _open_space(patterns, betas, table, mask, mesh, radius_mm)
+    questions = _questions(places, models, kinds, stimuli, reliability)
+    _check_names([one.name for one in questions])
     folder, maps = Path(out), []
     settings = {"radius_mm": radius_mm, "measure": measure, "by": by, "permutations": permutations, "seed": seed,
-                "kinds": list(kinds), "reliability": reliability}  # fmt: skip
+                "kinds": list(kinds), "reliability": reliability, "space": space}  # fmt: skip
+    settings |= {"hemisphere": side} if mesh else {}
     given = {
         name: one for name, one in (("mask", mask), ("mesh", mesh), ("models", models), ("stimuli", stimuli)) if one
     }
-    inputs = {name: digest_file(one) for name, one in given.items()} | {"patterns": space.patterns.digest}
+    inputs = {name: digest_file(one) for name, one in given.items()} | {"patterns": places.patterns.digest}
+    told = provenance(settings, inputs=inputs)
     for i, question in enumerate(questions):
         found = run_searchlight(
-            question, space.near, measure=measure, by=by, n_permutations=permutations, seed=seed,
+            question, places.near, measure=measure, by=by, n_permutations=permutations, seed=seed,
             progress=_share(progress, i, len(questions)),
         )  # fmt: skip
         maps.append(found)
-        _write_map(space, folder, found, provenance(settings, inputs=inputs), permutations > 0)
-    write_table(folder / "summary.csv", summary_table(maps))
+        _write_map(places, folder, found, told, permutations > 0)
+    summary = summary_table(maps)
+    write_table(folder / "summary.csv", summary)
+    write_map_page(
+        folder, [_drawn(places, one, permutations > 0) for one in maps], summary, told=told, affine=places.affine,
+        space=space, mesh=places.mesh, hemisphere=side, stamps=_map_stamps(places, patterns or betas, models),
+    )  # fmt: skip
     return folder
+
+
+def _drawn(places: _Space, found: SearchlightMap, with_p: bool) -> DrawnMap:
+    p = places.shaped(found.p_family) if with_p else None
+    method = str(found.summary["method"])
+    return DrawnMap(name=found.question.name, values=places.shaped(found.values), p_family=p, method=method)
+
+
+def _map_stamps(places: _Space, source: Any, models: Any) -> list[str]:
+    from neurometamer.rsa.rdm import read_rdms
+
+    found = find_stamps(dict(places.patterns.provenance), study_record(source))
+    return found if models is None else [*found, *rdm_stamps(read_rdms(models), models)]
+
+
+def _check_drawing(mesh: Any, space: str, hemisphere: str | None) -> str:
+    """Check how maps are to be drawn before hours are spent on them; give the hemisphere of a mesh."""
+    from neurometamer.figures.brain_maps import SPACES
+
+    if space not in SPACES:
+        raise unknown_name("space", space, SPACES)
+    if mesh is None and hemisphere is not None:
+        raise InputError("--hemisphere is of a mesh (--mesh); a volume has both.")
+    if mesh is not None and space != "native":
+        raise InputError(f"--space {space} is of a volume (--mask); a mesh is drawn as it is.")
+    return "" if mesh is None else find_hemisphere(mesh, hemisphere)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse names of maps that cannot name files, or would leave the folder."""
+    for name in names:
+        try:
+            file_name(name)
+        except InputError as error:
+            raise InputError(
+                f"map {name!r} gives its files their names, which this one cannot ({str(error).partition(';')[0]}); "
+                "rename the model's RDM (rdm_descriptors stage, roi or name)."
+            ) from error
 
 
 def _share(progress: Progress | None, i: int, n: int) -> Progress | None:
     return None if progress is None else lambda done, total: progress(i * total + done, n * total)
 
 
-def _write_map(space: _Space, folder: Path, found: SearchlightMap, record: dict[str, Any], with_p: bool) -> None:
+def _write_map(places: _Space, folder: Path, found: SearchlightMap, record: dict[str, Any], with_p: bool) -> None:
     name = found.question.name
     files = {name: found.values} | ({f"{name}_p": found.p, f"{name}_p_family": found.p_family} if with_p else {})
-    written = [space.write(folder, one, values).name for one, values in files.items()]
+    written = [places.write(folder, one, values).name for one, values in files.items()]
     write_json(folder / f"{name}.json", {**record, "map": found.summary, "files": written})
 
 
@@ -305,7 +394,8 @@ def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, rad
         found, places = mask_places(found, inside, affine)
         near: Neighborhoods = Spheres(inside, affine, radius_mm)
         return _Space(near, found, place_responses(found, len(near), places), inside, affine)
-    near = Disks(*read_mesh(mesh), radius_mm)
+    surface = read_mesh(mesh)
+    near = Disks(*surface, radius_mm)
     if betas is not None and table is None:
         raise InputError("betas of vertices need --table, one row a data array, with the column condition.")
     found = read_surface_patterns(betas, table) if betas else read_patterns(patterns)
@@ -316,17 +406,17 @@ def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, rad
             "vertices; give the mesh that the responses were sampled on."
         )
     found, places = vertex_places(found, len(near))
-    return _Space(near, found, place_responses(found, len(near), places))
+    return _Space(near, found, place_responses(found, len(near), places), mesh=surface)
 
 
-def _questions(space: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool) -> list[Question]:
+def _questions(places: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool) -> list[Question]:
     from neurometamer.rsa.rdm import read_rdms
     from neurometamer.rsa.searchlight import kind_question, model_questions, reliability_question
 
-    patterns = space.patterns
+    patterns = places.patterns
     held = patterns.observations["condition"].to_numpy()
     conditions = patterns.conditions
-    means = np.array([space.responses[held == one].mean(axis=0) for one in conditions])
+    means = np.array([places.responses[held == one].mean(axis=0) for one in conditions])
     table = None if stimuli is None else read_table(stimuli, required=["id", "kind", "reference_id"])
     asked: list[Question] = []
     if models is not None:
@@ -340,7 +430,7 @@ def _questions(space: _Space, models: Any, kinds: Sequence[str], stimuli: Any, r
         asked.append(kind_question(conditions, means, table, (first, second)))  # type: ignore[arg-type]
     if reliability:
         regular = [] if table is None else [str(one) for one in table["id"][table["kind"] == "RE"]]
-        asked.append(reliability_question(patterns, space.responses, regular))
+        asked.append(reliability_question(patterns, places.responses, regular))
     return asked
 
 

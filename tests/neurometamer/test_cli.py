@@ -35,6 +35,10 @@ COMMANDS = (
     "stimuli metamer",
     "fmri betas",
     "fmri patterns",
+    "kinds",
+    "draw",
+    "cka",
+    "controls",
 )
 
 

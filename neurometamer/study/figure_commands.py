@@ -1,0 +1,344 @@
+"""The Python twin of ``neurometamer draw``: a file of RDMs and the images in, heat maps and arrangements out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.page import Picture, Section
+from neurometamer.store import (
+    InputError,
+    digest,
+    digest_file,
+    name_ids,
+    provenance,
+    unknown_name,
+    write_json,
+    write_table,
+)
+from neurometamer.study import rsa_page
+from neurometamer.study.pictures import list_pictures, read_pictures
+from neurometamer.study.rdm_inputs import read_id_list, read_labelled, split_labels
+from neurometamer.study.stimulus_commands import Files, Progress
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+BANDS = {"category": "the category of each stimulus", "kind": "the kind of each stimulus (RE, AN, AI …)"}
+"""Name of the bands along the edges of RDMs to what they are."""
+
+MOST_MAPS, MOST_SCATTERS, MAPS_HIGH = 48, 12, 8
+"""RDMs drawn at most as heat maps and as arrangements, and rows of heat maps on one figure."""
+
+MOST_PAIRS = 2_000_000
+"""Rows of pairs in the CSV of all heat maps: some 100 MB."""
+
+MEAN = "mean"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Placed:
+    """One RDM with its names: whose (subject or model), and where (ROI or stage)."""
+
+    who: str
+    where: str
+    matrix: np.ndarray
+
+    @property
+    def title(self) -> str:
+        return " ".join(filter(None, (self.who, self.where)))
+
+
+def draw_rdms(
+    rdms: str | Path,
+    images: Files,
+    out: str | Path,
+    *,
+    bands: str | None = None,
+    place: Sequence[str] = (),
+    method: str = "mds",
+    perplexity: float | None = None,
+    ids: str | Path | Sequence[str] | None = None,
+    variable: str | None = None,
+    measure: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Draw RDMs as heat maps with bands of kinds or categories, and the stimuli where their dissimilarities place them.
+
+    Parameters
+    ----------
+    rdms : path-like
+        File of ``neurometamer rdm``, or of another program (``.mat``, ``.npz``, ``.npy``, ``.csv``), also as
+        ``FILE=subject:roi`` (`neurometamer.study.rdm_inputs.read_labelled`).
+    images : sequence of path-like
+        Stimulus folders, folders of image files, or tables with the column ``file``: the markers, and what categories
+        and kinds the RDMs do not tell. One image an id; others are not used.
+    out : path-like
+        Folder for ``index.html``, ``draw.json``, ``scatter.csv`` (how well arrangements fit) and ``figures/``:
+        ``rdms_1`` … and ``scatter_01_<name>`` …, each as SVG, PNG and CSV (pairs, or places of the stimuli).
+    bands : {"category", "kind"}, optional
+        Along the edges; by default categories, where every stimulus has one, else kinds.
+    place : sequence of str
+        Only RDMs of these ROIs, stages, subjects, models or names; several of the same sort are alternatives.
+        ``"mean"`` is the mean over subjects.
+    method : str
+        A way to place stimuli, of `neurometamer.figures.rdms.ARRANGEMENTS`.
+    perplexity : float, optional
+        Of t-SNE.
+    ids : path-like or sequence of str, optional
+        Ids of the stimuli in the order of the RDMs, where their file names none; or a table with the column ``id`` or
+        ``file``.
+    variable, measure : str, optional
+        See `neurometamer.read_rdms`.
+    seed : int
+        Of the random starts.
+    progress : callable, optional
+        Hears (figures done, figures).
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        When there is no image of a stimulus, a name is unknown, a category is missing, or a file cannot be used.
+
+    Notes
+    -----
+    Where a file holds several subjects, the mean of their RDMs is drawn first. At most `MOST_MAPS` heat maps (fewer of
+    very many stimuli: `MOST_PAIRS`) and `MOST_SCATTERS` arrangements are drawn; the page tells what is left out, and
+    `place` chooses.
+    """
+    from neurometamer.figures.rdms import ARRANGEMENTS
+
+    if method not in ARRANGEMENTS:
+        raise unknown_name("arrangement", method, ARRANGEMENTS)
+    if bands is not None and bands not in BANDS:
+        raise unknown_name("bands", bands, BANDS)
+    if perplexity is not None and method != "tsne":
+        raise InputError(f"perplexity is of method 'tsne', not '{method}'; leave it out.")
+    path = split_labels(rdms)[0]
+    names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
+    held = read_labelled(rdms, ids=names, variable=variable, measure=measure)
+    stimuli = _stimuli(held, list_pictures(images))
+    pictures = read_pictures(stimuli, stimuli["id"].tolist())
+    column, members = _members(stimuli, bands)
+    chosen = _choose(held, place)
+    stamps = rsa_page.rdm_stamps(held, path)
+    folder = Path(out)
+    most = max(1, min(MOST_MAPS, MOST_PAIRS // held.dissimilarities.shape[1]))
+    maps, scatters = chosen[:most], chosen[:MOST_SCATTERS]
+    heat = _heat_maps(folder, maps, stimuli["id"].tolist(), members, stamps)
+    placed = []
+    for number, one in enumerate(scatters, 1):
+        placed.append(_scatter(folder, number, one, stimuli, members, pictures, method, perplexity, seed, stamps))
+        if progress is not None:
+            progress(number, len(scatters))
+    settings = {"bands": column, "place": list(place), "method": method, "perplexity": perplexity, "variable": variable,
+                "measure": str(held.dissimilarity_measure), "seed": seed}  # fmt: skip
+    notes = {
+        "rdms": _left_out(chosen, most, "Heat maps"),
+        "arrangement": _left_out(chosen, MOST_SCATTERS, "Arrangements"),
+    }
+    inputs = {path.name: digest_file(path), "images": digest(*(pictures[one] for one in stimuli["id"]))}
+    told = provenance(settings, inputs=inputs, notes=[*notes["rdms"], *notes["arrangement"]])
+    write_json(folder / "draw.json", told)
+    scores = pd.concat([table for _, table in placed], ignore_index=True)
+    scores = scores[["rdm", "method", "measure", "score", "n_negative", "file"]]
+    write_table(folder / "scatter.csv", scores)
+    pages = (heat, [one for one, _ in placed])
+    return _write_page(
+        folder, path, held, pages, notes, scores, told, stamps, means=any(one.who == MEAN for one in chosen)
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- stimuli
+
+
+def _stimuli(rdms: RDMs, pictures: pd.DataFrame) -> pd.DataFrame:
+    """Say what each stimulus is: the RDMs first, then the table of images, then its photograph."""
+    ids = [str(one) for one in rdms.pattern_descriptors["condition"]]
+    told = pictures.set_index("id")
+    if lost := [one for one in ids if one not in told.index]:
+        read_pictures(pictures, lost)  # says so
+    rows = told.loc[ids].reset_index()
+    for name in ("kind", "reference_id", "category"):
+        if name in rdms.pattern_descriptors:
+            own = pd.Series([str(one) for one in rdms.pattern_descriptors[name]])
+            rows[name] = own.where(own != "", rows[name])
+    photograph = rows["reference_id"].map(told["category"]).fillna("")
+    rows["category"] = rows["category"].where(rows["category"] != "", photograph)
+    return rows
+
+
+def _members(stimuli: pd.DataFrame, bands: str | None) -> tuple[str, list[str]]:
+    """Choose the column of the bands, and give each stimulus' value."""
+    if bands is None:
+        whole = [one for one in BANDS if (stimuli[one] != "").all()]
+        if not whole:
+            return "none", ["stimuli"] * len(stimuli)
+        return whole[0], stimuli[whole[0]].tolist()
+    if lacking := stimuli["id"][stimuli[bands] == ""].tolist():
+        raise InputError(
+            f"no {bands} of {name_ids(lacking)}: give --images a table with the columns file, id and {bands}, or other "
+            f"--bands ({', '.join(one for one in BANDS if one != bands)})."
+        )
+    return bands, stimuli[bands].tolist()
+
+
+# ------------------------------------------------------------------------------------------------------------ RDMs
+
+
+_SORTS = (("subject", "model"), ("roi", "stage", "name"))
+"""Descriptors that say whose an RDM is, and where it is; the first that is there counts."""
+
+
+def _column(rdms: RDMs, names: Sequence[str]) -> list[str]:
+    known = next((one for one in names if one in rdms.rdm_descriptors), None)
+    return [str(one) for one in rdms.rdm_descriptors[known]] if known else [""] * rdms.n_rdm
+
+
+def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
+    """Name all RDMs, put the means over subjects first, and keep what was asked for."""
+    who, where = (_column(rdms, names) for names in _SORTS)
+    if not any(who + where):
+        where = [f"RDM {i + 1}" for i in range(rdms.n_rdm)]
+    squares = rdms.get_matrices()
+    placed = [_Placed(who=a, where=b, matrix=one) for a, b, one in zip(who, where, squares, strict=True)]
+    if "subject" in rdms.rdm_descriptors and len(set(who)) > 1:
+        placed = [*_means(placed), *placed]
+    known = [list(dict.fromkeys(getattr(one, sort) for one in placed)) for sort in ("who", "where")]
+    for one in place:
+        if not any(one in names for names in known):
+            raise unknown_name("place", one, [name for names in known for name in names if name])
+    asked = [[one for one in place if one in names] for names in known]
+    kept = [
+        one for one in placed
+        if (not asked[0] or one.who in asked[0]) and (not asked[1] or one.where in asked[1])
+    ]  # fmt: skip
+    if not kept:
+        raise InputError(f"no RDM is of {' and '.join(place)}; choose others with --place.")
+    return _distinct(kept)
+
+
+def _means(placed: Sequence[_Placed]) -> list[_Placed]:
+    parts: dict[str, list[np.ndarray]] = {}
+    for one in placed:
+        parts.setdefault(one.where, []).append(one.matrix)
+    return [_Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0)) for where, own in parts.items() if len(own) > 1]
+
+
+def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
+    """Add numbers to equal names, so that no RDM covers another."""
+    seen: dict[str, int] = {}
+    found = []
+    for one in placed:
+        seen[one.title] = seen.get(one.title, 0) + 1
+        more = f" ({seen[one.title]})" if seen[one.title] > 1 else ""
+        found.append(_Placed(who=one.who, where=one.where + more, matrix=one.matrix))
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------- figures
+
+
+def _heat_maps(
+    folder: Path, placed: Sequence[_Placed], ids: Sequence[str], members: Sequence[str], stamps: Sequence[str]
+) -> list[Picture]:
+    """Draw grids of RDMs: the longer of subjects and places from left to right, several figures of many."""
+    from neurometamer.figures.rsa import banded_rdms, rdm_pairs
+
+    who, where = (list(dict.fromkeys(getattr(one, sort) for one in placed)) for sort in ("who", "where"))
+    turned = len(who) > len(where)
+    rows, columns = (where, who) if turned else (who, where)
+    grid = np.full((len(rows), len(columns), len(ids), len(ids)), np.nan)
+    for one in placed:
+        row, column = (one.where, one.who) if turned else (one.who, one.where)
+        grid[rows.index(row), columns.index(column)] = one.matrix
+    step = max(1, MAPS_HIGH // -(-len(columns) // 6))
+    pictures = []
+    for number, start in enumerate(range(0, len(rows), step), 1):
+        part: dict[str, Any] = {"row_titles": rows[start : start + step], "column_titles": columns, "ids": list(ids)}
+        values = grid[start : start + step]
+        figure = banded_rdms(values, **part, categories=members, stamp=rsa_page.stamp_text(stamps))
+        pairs = rdm_pairs(values, **part)
+        drawing = rsa_page.Drawing(
+            name=f"rdms_{number}", figure=figure,
+            numbers={f"rdms_{number}": pairs[np.isfinite(pairs["dissimilarity"])].reset_index(drop=True)},
+            caption="Dissimilarities of all pairs of stimuli"
+            + (f": {', '.join(filter(None, part['row_titles']))}." if len(rows) > step else "."),
+            alt=f"{np.isfinite(values).any(axis=(2, 3)).sum()} heat maps.", raster=True,
+        )  # fmt: skip
+        pictures.append(rsa_page.save_drawing(folder, drawing))
+    return pictures
+
+
+def _scatter(
+    folder: Path, number: int, one: _Placed, stimuli: pd.DataFrame, members: Sequence[str],
+    pictures: dict[str, np.ndarray], method: str, perplexity: float | None, seed: int, stamps: Sequence[str],
+) -> tuple[Picture, pd.DataFrame]:  # fmt: skip
+    from neurometamer.figures.rsa import arrange_stimuli, stimulus_scatter
+
+    ids = stimuli["id"].tolist()
+    table = arrange_stimuli(one.matrix, ids, method=method, seed=seed, perplexity=perplexity)
+    table = table.assign(category=list(members), kind=stimuli["kind"].tolist())
+    slug = re.sub(r"[^A-Za-z0-9]+", "_", one.title).strip("_")
+    name = f"scatter_{number:02d}" + (f"_{slug}" if slug else "")
+    drawing = rsa_page.Drawing(
+        name=name, figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)), numbers={name: table},
+        caption=f"{one.title or 'The RDM'}: stimuli that are near each other are represented alike.",
+        alt=f"{len(ids)} images placed by their dissimilarities.", small=True,
+    )  # fmt: skip
+    told = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
+    return rsa_page.save_drawing(folder, drawing), told.assign(rdm=one.title, file=f"figures/{name}.csv")
+
+
+# ------------------------------------------------------------------------------------------------------------ page
+
+
+def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
+    if len(chosen) <= most:
+        return []
+    return [f"{what} of {most} of {len(chosen)} RDMs; not of {name_ids([one.title for one in chosen[most:]])}. "
+            "Choose with --place."]  # fmt: skip
+
+
+def _write_page(
+    folder: Path, path: Path, rdms: RDMs, pictures: tuple[list[Picture], list[Picture]], notes: dict[str, list[str]],
+    scores: pd.DataFrame, told: dict[str, Any], stamps: Sequence[str], means: bool,
+) -> Path:  # fmt: skip
+    column, method = (told["settings"][name] for name in ("bands", "method"))
+    named = str(rdms.dissimilarity_measure or "")
+    measure = named if named not in ("", "unknown") else "not named (--measure)"
+    mean_words = "The mean RDM over subjects was computed for this page." if means else ""
+    bands = {"none": "Neither the RDMs nor the images tell categories or kinds: there is one band."}
+    words = bands.get(column, f"Bands: {BANDS.get(column, '')}.")
+    return rsa_page.write_rsa_page(
+        folder,
+        command="neurometamer draw",
+        question="How are the stimuli represented?",
+        lead=f"{path.name}: {rdms.n_rdm} RDM(s) over {rdms.n_cond} stimuli; dissimilarity: {measure}.",
+        sections=[
+            Section(
+                key="rdms", title="Dissimilarities", pictures=pictures[0],
+                text=[*filter(None, [words, mean_words]), *notes["rdms"]],
+            ),
+            Section(
+                key="arrangement", title="The stimuli, placed by their dissimilarities", pictures=pictures[1],
+                text=notes["arrangement"],
+            ),
+        ],
+        tables=[("scatter.csv", "Arrangements and how well they fit", scores)],
+        told=told,
+        stamps=stamps,
+        references=["rsa", method],
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""The figures of ``neurometamer searchlight``: each map of a volume from three sides, or of a mesh, on one page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.page import Picture, Section
+from neurometamer.store import InputError, unknown_name
+from neurometamer.study import rsa_page
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALPHA = 0.05
+"""Of the family-wise test; only places below it are colored."""
+
+HEMISPHERES = {
+    "left": r"(^lh[._-])|(hemi-L(?![a-z]))|([._]L[._])",
+    "right": r"(^rh[._-])|(hemi-R(?![a-z]))|([._]R[._])",
+}
+"""Hemisphere to how file names tell it."""
+
+
+def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
+    """Say of which hemisphere a mesh is.
+
+    Parameters
+    ----------
+    mesh : path-like
+        Its name may tell: ``lh.white``, ``sub-01_hemi-L_white.surf.gii``, ``fs_LR.L.midthickness.surf.gii``.
+    hemisphere : {"left", "right"}, optional
+        Needed where it does not.
+
+    Returns
+    -------
+    str
+        ``"left"`` or ``"right"``.
+
+    Raises
+    ------
+    InputError
+        When nothing tells, or name and `hemisphere` disagree.
+
+    Examples
+    --------
+    >>> find_hemisphere("lh.white"), find_hemisphere("sub-01_hemi-R_white.surf.gii")
+    ('left', 'right')
+    """
+    name = Path(mesh).name
+    told = [side for side, pattern in HEMISPHERES.items() if re.search(pattern, name)]
+    if hemisphere is not None and hemisphere not in HEMISPHERES:
+        raise unknown_name("hemisphere", hemisphere, HEMISPHERES)
+    if hemisphere is None and len(told) != 1:
+        raise InputError(f"the name {name} does not tell the hemisphere; write --hemisphere left or right.")
+    if hemisphere is not None and told and hemisphere not in told:
+        raise InputError(f"--hemisphere {hemisphere}, but {name} is named as the {told[0]} one; give the mesh of that.")
+    return hemisphere or told[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DrawnMap:
+    """One map with what is known of it.
+
+    Parameters
+    ----------
+    name : str
+        Of its files.
+    values : ndarray, shape (i, j, k) or (n_vertices,)
+        Similarity, NaN where undefined.
+    p_family : ndarray, optional
+        Family-wise p, of the same shape.
+    method : str
+        What was compared.
+    """
+
+    name: str
+    values: np.ndarray
+    p_family: np.ndarray | None
+    method: str
+
+
+def write_map_page(
+    folder: Path,
+    maps: Sequence[DrawnMap],
+    summary: pd.DataFrame,
+    *,
+    told: Mapping[str, Any],
+    affine: np.ndarray | None = None,
+    space: str = "native",
+    mesh: tuple[np.ndarray, np.ndarray] | None = None,
+    hemisphere: str = "left",
+    stamps: Sequence[str] = (),
+) -> Path:
+    """Draw maps and write their page.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``index.html``, and ``figures/`` with SVG, PNG and CSV of each map.
+    maps : sequence of DrawnMap
+        All of one volume or mesh.
+    summary : pandas.DataFrame
+        Of `neurometamer.rsa.searchlight.summary_table`.
+    told : mapping
+        Provenance.
+    affine : ndarray, shape (4, 4), optional
+        Of a volume; or give `mesh`.
+    space : str
+        Of a volume, see `neurometamer.figures.rsa.searchlight_volume`.
+    mesh : tuple of ndarray, optional
+        Points (n_vertices, 3) in mm, and triangles (n_triangles, 3).
+    hemisphere : {"left", "right"}
+        Of the mesh.
+    stamps : sequence of str
+        Among `rsa_page.STAMPS`.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    stamp = rsa_page.stamp_text(stamps)
+    pictures = [_picture(folder, one, affine, space, mesh, hemisphere, stamp) for one in maps]
+    where = f"the {hemisphere} hemisphere" if mesh is not None else f"a volume in {space} space"
+    return rsa_page.write_rsa_page(
+        folder,
+        command="neurometamer searchlight",
+        question="Where does the cortex represent the same?",
+        lead=f"{len(maps)} map(s) of {where}, {int(summary['n_places'].max())} places.",
+        sections=[
+            Section(key=f"map-{i}", title=one.name, pictures=[picture])
+            for i, (one, picture) in enumerate(zip(maps, pictures, strict=True), 1)
+        ],
+        tables=[("summary.csv", "Summary of the maps", summary)],
+        told=told,
+        stamps=stamps,
+        references=["searchlight", "rsa", *(["max-T"] if any(one.p_family is not None for one in maps) else [])],
+    )
+
+
+def _picture(
+    folder: Path, one: DrawnMap, affine: np.ndarray | None, space: str, mesh: tuple[np.ndarray, np.ndarray] | None,
+    hemisphere: str, stamp: str,
+) -> Picture:  # fmt: skip
+    from neurometamer.figures import rsa as draw
+
+    look: dict[str, Any] = {"p_family": one.p_family, "alpha": ALPHA, "title": one.name, "stamp": stamp}
+    if mesh is not None:
+        figure = draw.searchlight_surface(one.values, *mesh, hemisphere=hemisphere, **look)
+    else:
+        assert affine is not None
+        figure = draw.searchlight_volume(one.values, affine, space=space, **look)
+    shown = "Not tested (permutations: 0)"
+    if one.p_family is not None:
+        n = int((one.p_family < ALPHA).sum())
+        shown = f"{n or 'No'} place{'' if n == 1 else 's'} with family-wise p < .05" + (
+            "" if n else ": none is colored"
+        )
+    drawing = rsa_page.Drawing(
+        name=f"map_{one.name}",
+        figure=figure,
+        numbers={f"map_{one.name}": draw.map_table(one.values, affine, p_family=one.p_family)},
+        caption=f"{one.method}. {shown}.",
+        alt=f"Map {one.name}.",
+        raster=mesh is not None,
+    )
+    return rsa_page.save_drawing(folder, drawing)

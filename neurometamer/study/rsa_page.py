@@ -1,0 +1,328 @@
+"""One self-contained page of the commands of RSA: figures with the tables behind them, methods, settings, versions.
+
+The page computes nothing. Figures are written beside it as SVG, PNG and CSV, and a caption names its CSV.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.page import Grid, Picture, Section, embed_figure, folded_grid, settings_grids, write_page
+from neurometamer.store import read_json, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from rsatoolbox.rdm import RDMs
+
+PAGE = "index.html"
+"""File of the page in its folder."""
+
+SIMULATED, UNTRAINED = "simulated cortex", "untrained network (random weights)"
+STAMPS: Mapping[str, str] = {
+    SIMULATED: "the brain data come from a simulation; nothing here is claimed about brains.",
+    UNTRAINED: "a network behind these numbers has random weights; what it shows was not learned.",
+}
+"""What every figure and the page must say, and what it means."""
+
+PARTS = (("settings", "Settings"), ("inputs", "Digests of the inputs"), ("versions", "Versions"))
+
+METHOD_COLUMNS: Mapping[str, str] = {
+    "method": "method", "p_method": "p", "correction": "correction of p", "family": "family of tests",
+    "ceiling": "noise ceiling", "null": "null distribution",
+}  # fmt: skip
+"""Columns that name methods, and how the page calls them."""
+
+REFERENCES: Mapping[str, tuple[str, str, str]] = {
+    "rsa": (
+        "Kriegeskorte N, Mur M, Bandettini P (2008). Representational similarity analysis – connecting the branches "
+        "of systems neuroscience. Frontiers in Systems Neuroscience 2:4.",
+        "https://doi.org/10.3389/neuro.06.004.2008",
+        "RDMs, their comparison, and stimuli placed by them",
+    ),
+    "ceiling": (
+        "Nili H, Wingfield C, Walther A, Su L, Marslen-Wilson W, Kriegeskorte N (2014). A toolbox for "
+        "representational similarity analysis. PLoS Computational Biology 10:e1003553.",
+        "https://doi.org/10.1371/journal.pcbi.1003553",
+        "lower and upper noise ceiling",
+    ),
+    "kinds": (
+        "Zhang C, Duan X-H, Wang L-Y, Li Y-L, Yan B, Hu G-E, Zhang R-Y, Tong L (2021). Dissociable neural "
+        "representations of adversarially perturbed images in convolutional neural networks and the human brain. "
+        "Frontiers in Neuroinformatics 15:677925.",
+        "https://doi.org/10.3389/fninf.2021.677925",
+        "RE–AN against RE–AI similarity",
+    ),
+    "searchlight": (
+        "Kriegeskorte N, Goebel R, Bandettini P (2006). Information-based functional brain mapping. PNAS "
+        "103:3863–3868.",
+        "https://doi.org/10.1073/pnas.0600244103",
+        "searchlights",
+    ),
+    "max-T": (
+        "Nichols TE, Holmes AP (2002). Nonparametric permutation tests for functional neuroimaging: a primer with "
+        "examples. Human Brain Mapping 15:1–25.",
+        "https://doi.org/10.1002/hbm.1058",
+        "family-wise p by the largest value of each permutation",
+    ),
+    "mds": (
+        "Kruskal JB (1964). Multidimensional scaling by optimizing goodness of fit to a nonmetric hypothesis. "
+        "Psychometrika 29:1–27.",
+        "https://doi.org/10.1007/BF02289565",
+        "stress-1",
+    ),
+    "tsne": (
+        "van der Maaten L, Hinton G (2008). Visualizing data using t-SNE. Journal of Machine Learning Research "
+        "9:2579–2605.",
+        "https://www.jmlr.org/papers/v9/vandermaaten08a.html",
+        "t-SNE",
+    ),
+}
+"""Key to text, address and use."""
+
+
+# ---------------------------------------------------------------------------------------------------------- stamps
+
+
+def find_stamps(*records: Any) -> list[str]:
+    """Say what must not be forgotten about data, from what is recorded of them.
+
+    Parameters
+    ----------
+    *records : object
+        Provenance and descriptors, as JSON holds them.
+
+    Returns
+    -------
+    list of str
+        Among `STAMPS`, in their order; empty when nothing is said.
+
+    Examples
+    --------
+    >>> find_stamps({"brain": {"source": "simulated"}}, {"weights": ["default"]})
+    ['simulated cortex']
+    """
+    found: set[str] = set()
+    for record in records:
+        found |= _said(record)
+    return [one for one in STAMPS if one in found]
+
+
+def _said(record: Any) -> set[str]:
+    if isinstance(record, (list, tuple)):
+        return set().union(*map(_said, record))
+    if not isinstance(record, Mapping):
+        return set()
+    found: set[str] = set()
+    for key, value in record.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        texts = [str(one).lower() for one in values]
+        if (key == "trained" and value is False) or (key == "weights" and any(t.startswith("random") for t in texts)):
+            found.add(UNTRAINED)
+        if (key == "simulated" and value is True) or (key in ("source", "data") and "simulated" in texts):
+            found.add(SIMULATED)
+        found |= _said(value)
+    return found
+
+
+def study_record(path: str | Path) -> Any:
+    """Read the provenance of the study that a file lies in.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of a study, such as ``rdms/brain.h5`` or ``patterns/sub-01.h5``, or any other.
+
+    Returns
+    -------
+    object
+        Empty when the file lies in no study.
+    """
+    for folder in Path(path).resolve().parents[:2]:
+        file = folder / "provenance.json"
+        if file.is_file():
+            record = read_json(file)
+            return {key: record[key] for key in ("model", "brain") if key in record} if isinstance(record, dict) else {}
+    return {}
+
+
+def rdm_stamps(rdms: RDMs, path: str | Path) -> list[str]:
+    """Say what must not be forgotten about the RDMs of a file.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        What the file holds.
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    list of str
+        Among `STAMPS`; of a network, nothing is said of a cortex.
+    """
+    told = rdms.descriptors.get("provenance", "{}")
+    records = [json.loads(told) if isinstance(told, str) and told.startswith("{") else {}, dict(rdms.rdm_descriptors)]
+    found = find_stamps(*records, study_record(path))
+    systems = {str(one) for one in rdms.rdm_descriptors.get("system", ())}
+    return [one for one in found if not (one == SIMULATED and systems == {"network"})]
+
+
+def stamp_text(stamps: Iterable[str]) -> str:
+    """Write stamps as figures have them.
+
+    Parameters
+    ----------
+    stamps : iterable of str
+        Among `STAMPS`.
+
+    Returns
+    -------
+    str
+        Each once; empty for none.
+    """
+    found = set(stamps)
+    return " · ".join(one for one in STAMPS if one in found)
+
+
+# ------------------------------------------------------------------------------------------------------------ page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure, the tables behind it (file name without suffix → table), and its words.
+
+    Parameters
+    ----------
+    name : str
+        Of its files.
+    figure : matplotlib.figure.Figure
+        The figure.
+    numbers : mapping of str to DataFrame
+        Exactly what is drawn.
+    caption, alt : str
+        What it shows, and the same for those who cannot see it.
+    raster, small : bool
+        See `neurometamer.page.embed_figure`.
+    """
+
+    name: str
+    figure: Figure
+    numbers: Mapping[str, pd.DataFrame]
+    caption: str
+    alt: str
+    raster: bool = False
+    small: bool = False
+
+
+def save_drawing(folder: Path, drawing: Drawing) -> Picture:
+    """Write a figure as SVG and PNG, and its numbers as CSV, and put it on a page.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the page; gets ``figures/<name>.svg``, ``.png`` and a CSV for each table.
+    drawing : Drawing
+        The figure.
+
+    Returns
+    -------
+    Picture
+        Its caption names the CSV files.
+    """
+    files = [write_table(folder / "figures" / f"{name}.csv", table) for name, table in drawing.numbers.items()]
+    told = " and ".join(f"figures/{one.name}" for one in files)
+    return embed_figure(
+        folder, drawing.name, drawing.figure, f"{drawing.caption} Numbers: {told}.", f"{drawing.alt} Numbers: {told}.",
+        raster=drawing.raster, small=drawing.small,
+    )  # fmt: skip
+
+
+def write_rsa_page(
+    folder: Path,
+    *,
+    command: str,
+    question: str,
+    lead: str,
+    sections: Sequence[Section],
+    tables: Sequence[tuple[str, str, pd.DataFrame]],
+    told: Mapping[str, Any],
+    stamps: Iterable[str] = (),
+    references: Sequence[str] = ("rsa",),
+) -> Path:
+    """Write the page of one command.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``index.html``; figures of an earlier page in it that are not drawn again are removed. The page itself
+        loads nothing and needs no JavaScript.
+    command : str
+        What made it, e.g. ``"neurometamer layers"``.
+    question, lead : str
+        Title, and what went in.
+    sections : sequence of Section
+        Figures (`save_drawing`) and words.
+    tables : sequence of (str, str, DataFrame)
+        File relative to the page, caption, and table.
+    told : mapping
+        Provenance: settings, inputs, versions.
+    stamps : iterable of str
+        Among `STAMPS`.
+    references : sequence of str
+        Keys of `REFERENCES`.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    _forget_old(folder, [picture.name for section in sections for picture in section.pictures])
+    grids = [folded_grid(table, caption, source, name=Path(source).stem) for source, caption, table in tables]
+    said = set(stamps)
+    return write_page(
+        folder / PAGE,
+        "rsa.html",
+        version=str(told.get("versions", {}).get("neurometamer", "")),
+        command=command,
+        question=question,
+        lead=lead,
+        stamps=[(one[0].upper() + one[1:], text) for one, text in STAMPS.items() if one in said],
+        sections=[*sections, *_methods([table for _, _, table in tables])],
+        tables=grids,
+        settings=settings_grids(told, PARTS),
+        references=[REFERENCES[one] for one in dict.fromkeys(references)],
+    )
+
+
+def _forget_old(folder: Path, drawn: Sequence[str]) -> None:
+    """Remove figures that the page of an earlier run lists and this one does not, so that none is taken for new."""
+    page = folder / PAGE
+    if not page.is_file():
+        return
+    for name in re.findall(r'<figure id="figure-([\w.+=@%,()\[\] -]+)">', page.read_text(encoding="utf-8")):
+        if name not in drawn:
+            for suffix in ("svg", "png", "csv"):
+                (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
+
+
+def _methods(tables: Sequence[pd.DataFrame]) -> list[Section]:
+    rows: dict[tuple[str, str], None] = {}
+    for column, name in METHOD_COLUMNS.items():
+        for table in tables:
+            found: list[str] = table[column].dropna().astype(str).tolist() if column in table.columns else []
+            # subjects have families of their own, which need no line each
+            texts = [re.sub(r"subject [^,]+", "each subject", one) for one in found]
+            rows |= {(name, one): None for one in texts if one}
+    if not rows:
+        return []
+    cells = list(rows)
+    grid = Grid(
+        name="methods", caption="As the tables name them", columns=("what", "how"), rows=cells, n_rows=len(cells)
+    )
+    return [Section(key="methods", title="Methods", grids=[grid])]

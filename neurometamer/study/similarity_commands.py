@@ -1,0 +1,316 @@
+"""The Python twins of ``neurometamer cka`` and ``controls``: responses or images in, a table or control RDMs out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import InputError, name_ids, open_hdf5, read_table, unknown_name, write_table
+from neurometamer.study.stimulus_commands import Files, Progress
+from stimuli_gen.regular import read_images
+
+if TYPE_CHECKING:
+    from neurometamer.zoo import Weights
+
+JOINS = ("exact", "inner")
+METHODS = {
+    "biased": "linear CKA, biased (Kornblith et al. 2019)",
+    "debiased": "linear CKA, debiased (Song et al. 2012; Murphy et al. 2024)",
+}
+"""How tables call the estimates."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Responses:
+    """Responses to images in several places, read a place at a time."""
+
+    source: str
+    ids: list[str]
+    places: list[str]
+    read: Callable[[str], np.ndarray]
+    weights: str = ""
+
+
+def cka_files(
+    a: str | Path,
+    b: str | Path,
+    out: str | Path | None = None,
+    *,
+    images: Files = (),
+    kind: str | None = None,
+    join: str = "exact",
+    debiased: bool = False,
+    stages: Sequence[str] = (),
+    weights: Weights = "default",
+    device: str = "auto",
+    batch_size: int = 8,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Compare all places of two sources of responses by linear CKA: stages of networks, ROIs of a subject.
+
+    Parameters
+    ----------
+    a, b : path-like or str
+        Each a file of `neurometamer.compute_activations`, a file of ``neurometamer fmri patterns`` (presentations are
+        averaged), or the name of a network, which then sees `images`. The same for both compares a network's stages
+        with each other.
+    out : path-like, optional
+        CSV to write.
+    images : sequence of path-like
+        What a network sees (`read_images`); with `kind`, also tells which image is of which kind.
+    kind : str, optional
+        Only images of this kind.
+    join : {"exact", "inner"}
+        Whether both must hold the same ids, or the shared ones are used.
+    debiased : bool
+        See `neurometamer.linear_cka`: the biased one grows with the number of units where there are few images.
+    stages : sequence of str
+        Stages of networks and ROIs of patterns that are compared; all when empty.
+    weights : str or mapping
+        Of networks by name, see `neurometamer.zoo.weights_by_name`.
+    device : str
+        See `neurometamer.zoo.load_model`.
+    batch_size : int
+        Images at once.
+    seed : int
+        Of random weights.
+    progress : callable, optional
+        Hears (places read, places), for each source.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a pair: source_a, a, source_b, b (stage, or subject and ROI), value, n (images), n_units_a, n_units_b,
+        method, weights_a, weights_b (networks only). There is no interval: resamples of images with copies
+        make CKA larger than new images would.
+
+    Raises
+    ------
+    InputError
+        When a source is neither a file nor a network, ids do not match, a stage or kind is unknown, or fewer than 4
+        images are shared.
+    """
+    from neurometamer.rsa.cka import gram_cka
+
+    if join not in JOINS:
+        raise unknown_name("join", join, JOINS)
+    wanted = _ids_of_kind(images, kind)
+    same = str(a) == str(b)
+    with ExitStack() as opened:
+        run = {"stages": stages, "device": device, "batch_size": batch_size, "seed": seed}
+        open_one = _opener((a, b), images, opened, weights, run)
+        first = open_one(a)
+        sides = [first, first if same else open_one(b)]
+        chosen = _asked(sides, stages)
+        ids = _shared(sides, wanted, join)
+        left = _grams(sides[0], chosen[0], ids, progress)
+        right = left if same else _grams(sides[1], chosen[1], ids, progress)
+    method = METHODS["debiased" if debiased else "biased"]
+    rows = [
+        {"source_a": sides[0].source, "a": x, "source_b": sides[1].source, "b": y,
+         "value": gram_cka(one, other, debiased=debiased), "n": len(ids), "n_units_a": n_one, "n_units_b": n_other,
+         "method": f"{method}; no interval",
+         "weights_a": sides[0].weights, "weights_b": sides[1].weights}
+        for x, (one, n_one) in left.items() for y, (other, n_other) in right.items()
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    if out is not None:
+        write_table(out, table)
+    return table
+
+
+def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
+    if kind is None:
+        return None
+    if not images:
+        raise InputError(f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds.")
+    paths = [Path(one) / "stimuli.csv" if Path(one).is_dir() else Path(one) for one in images]
+    table = pd.concat([read_table(one, required=["id", "kind"]) for one in paths])
+    known = table["kind"].fillna("").astype(str)
+    if kind not in set(known):
+        raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
+    return set(table["id"][known == kind].astype(str))
+
+
+def _opener(
+    sources: Sequence[str | Path], images: Files, opened: ExitStack, weights: Weights, run: Mapping[str, Any]
+) -> Callable[[str | Path], _Responses]:
+    from neurometamer.zoo import weights_by_name
+
+    for path in map(Path, sources):
+        if not path.is_file() and (path.suffix in (".h5", ".hdf5") or path.parent != Path()):
+            raise InputError(f"{path} does not exist; give a file of activations or patterns, or a network's name.")
+    names = list(dict.fromkeys(str(one) for one in sources if not Path(one).is_file()))
+    chosen = weights_by_name(names, weights) if names else {}
+    if names and not images:
+        raise InputError(f"{names[0]} is a network: say what it sees with --images FOLDER or TABLE.csv.")
+
+    def open_one(source: str | Path) -> _Responses:
+        if Path(source).is_file():
+            return _from_file(Path(source))
+        return _from_network(str(source), images, opened, weights=chosen[str(source)], **run)
+
+    return open_one
+
+
+def _from_file(path: Path) -> _Responses:
+    from fmri.patterns import read_patterns
+    from neurometamer.activations import read_activations
+
+    with open_hdf5(path) as file:
+        patterns, activations = "voxels" in file, "stages" in file.attrs
+    if activations:
+        found = read_activations(path)
+        told = str(found.provenance.get("weights", ""))
+        return _Responses(
+            source=path.name, ids=list(found.ids), places=list(found.stages), read=found.read, weights=told
+        )
+    if not patterns:
+        raise InputError(
+            f"{path} holds neither activations (neurometamer.compute_activations) nor patterns ('fmri patterns')."
+        )
+    held = read_patterns(path)
+    subject = held.subject or path.stem
+    names = {f"{subject} {roi}": roi for roi in held.rois}
+
+    def read(place: str) -> np.ndarray:
+        return held.select(roi=names[place]).means()[1]
+
+    return _Responses(source=path.name, ids=list(held.conditions), places=list(names), read=read)
+
+
+def _from_network(
+    name: str,
+    images: Files,
+    opened: ExitStack,
+    *,
+    weights: str,
+    stages: Sequence[str],
+    device: str,
+    batch_size: int,
+    seed: int,
+) -> _Responses:
+    from neurometamer.activations import Activations, compute_activations
+    from neurometamer.zoo import load_model
+
+    model = load_model(name, weights=weights, device=device, seed=seed)
+    stimuli = read_images(images, model.preprocessing)
+    asked = [one for one in model.stages if one in stages] or None
+
+    @cache
+    def responses() -> Activations:
+        scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-")))
+        path = scratch / "activations.h5"
+        return compute_activations(model, stimuli, stages=asked, batch_size=batch_size, path=path)
+
+    def read(place: str) -> np.ndarray:
+        return responses().read(place)
+
+    ids, places = list(stimuli.ids), list(model.stages)
+    return _Responses(source=name, ids=ids, places=places, read=read, weights=model.weights)
+
+
+def _grams(
+    side: _Responses, places: Sequence[str], ids: Sequence[str], progress: Progress | None
+) -> dict[str, tuple[np.ndarray, int]]:
+    """Multiply the images' responses with each other, and count the units, a place at a time."""
+    from neurometamer.rsa.cka import centered_gram
+
+    rows, found = _rows(side.ids, ids), {}
+    for place in places:
+        values = side.read(place)[rows]
+        found[place] = (centered_gram(values, ids=ids), values.shape[1])
+        if progress is not None:
+            progress(len(found), len(places))
+    return found
+
+
+def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]]:
+    """Choose places of both sides; a name must be of one of them, and a side of which none is named keeps all."""
+    known = [one for side in sides for place in side.places for one in (place, place.rpartition(" ")[2])]
+    for one in stages:
+        if one not in known:
+            raise unknown_name("stage or ROI", one, dict.fromkeys(place for side in sides for place in side.places))
+    chosen = []
+    for side in sides:
+        own = [one for one in side.places if one in stages or one.rpartition(" ")[2] in stages]
+        chosen.append(own or list(side.places))
+    return chosen
+
+
+def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> list[str]:
+    """Give the ids that are compared, in the order of the first side."""
+    from neurometamer.rsa.rdm import match_ids
+
+    parts = [[one for one in side.ids if wanted is None or one in wanted] for side in sides]
+    if join == "exact":
+        match_ids(parts[1], parts[0], sides[1].source, sides[0].source)
+        return parts[0]
+    both = set(parts[1])
+    ids = [one for one in parts[0] if one in both]
+    if not ids:
+        first, second = (f"{side.source} ({name_ids(part, 3)})" for side, part in zip(sides, parts))
+        raise InputError(f"{first} and {second} share no image; both need the same ids.")
+    return ids
+
+
+def _rows(have: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+    place = {name: row for row, name in enumerate(have)}
+    return np.array([place[one] for one in ids], dtype=int)
+
+
+# -------------------------------------------------------------------------------------------------- control RDMs
+
+
+def make_control_rdms(
+    images: Files,
+    out: str | Path,
+    *,
+    controls: Sequence[str] = ("pixels", "luminance", "gabor"),
+    column: str = "category",
+    model: str = "efficientnet_lite0",
+) -> Path:
+    """Make control RDMs of images and write them for ``neurometamer compare --controls``.
+
+    Parameters
+    ----------
+    images : sequence of path-like
+        See `read_images`.
+    out : path-like
+        HDF5 file.
+    controls : sequence of str
+        Some of `neurometamer.rsa.controls.CONTROLS`.
+    column : str
+        Column of the stimuli's table with the categories.
+    model : str
+        Network whose size and cut photographs get: the pixels that are measured. Stimulus folders are as they are.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        For an unknown control or network, an image of one gray, or a missing category.
+    """
+    from neurometamer.rsa.controls import CONTROLS, control_rdms
+    from neurometamer.rsa.rdm import write_rdms
+    from neurometamer.zoo import model_entry
+
+    if not controls:
+        raise InputError(f"no control asked for; give some of {', '.join(CONTROLS)}.")
+    if unknown := [one for one in controls if one not in CONTROLS]:
+        raise unknown_name("control", unknown[0], CONTROLS)
+    stimuli = read_images(images, model_entry(model).preprocessing)
+    return write_rdms(control_rdms(stimuli, list(dict.fromkeys(controls)), column=column), out)
