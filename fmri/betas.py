@@ -152,6 +152,7 @@ def estimate_betas(
             masks={name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()},
             grid=_grid(runs[0]),
             dropped=_dropped_record(voxels, broken),
+            **({"simulated": True} if any(run.simulated for run in runs) else {}),
         ),
     )
 

@@ -24,6 +24,9 @@ EVENT_COLUMNS = ("onset", "duration", "trial_type")
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 """The six rigid-body parameters, named as fMRIPrep names them."""
 
+SIMULATED = "simulated"
+"""How the description in the header of a simulated image begins."""
+
 NO_TRIAL_TYPE = "n/a"
 """What an event without a trial type is called (the BIDS word for a missing value)."""
 
@@ -51,6 +54,8 @@ class BoldRun:
         One row a volume, finite.
     run, session, subject : str
         Labels; `session` and `subject` may be empty.
+    simulated : bool
+        Whether the header says that the image comes from a simulation.
     """
 
     image: Path
@@ -61,6 +66,7 @@ class BoldRun:
     run: str = "1"
     session: str = ""
     subject: str = ""
+    simulated: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.tr_s) and self.tr_s > 0):
@@ -157,6 +163,7 @@ def read_run(
         run=names.get("run", "1") if run is None else str(run),
         session=names.get("ses", "") if session is None else str(session),
         subject=names.get("sub", "") if subject is None else str(subject),
+        simulated=opened.header["descrip"].item().startswith(SIMULATED.encode()),
     )
 
 

@@ -137,6 +137,17 @@ class Patterns:
         return subjects[0] if subjects else ""
 
     @property
+    def simulated(self) -> bool:
+        """Whether the provenance says that any of it comes from a simulation.
+
+        Returns
+        -------
+        bool
+            Measured data say nothing.
+        """
+        return _says_simulated(self.provenance)
+
+    @property
     def digest(self) -> str:
         """Identity of values and tables (not of the provenance).
 
@@ -231,6 +242,12 @@ class Patterns:
         averaging = np.zeros((len(names), len(self)))
         averaging[codes[rows], np.flatnonzero(rows)] = 1
         return names, averaging @ self.values.astype(np.float64, copy=False) / counts[:, None]
+
+
+def _says_simulated(record: Any) -> bool:
+    if isinstance(record, Mapping):
+        return record.get("simulated") is True or any(_says_simulated(one) for one in record.values())
+    return isinstance(record, (list, tuple)) and any(_says_simulated(one) for one in record)
 
 
 def concat_patterns(parts: Sequence[Patterns]) -> Patterns:

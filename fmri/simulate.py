@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bold import MOTION_COLUMNS
+from fmri.bold import MOTION_COLUMNS, SIMULATED
 from fmri.patterns import VOXEL_COLUMNS
 from neurometamer.store import (
     InputError,
@@ -35,6 +35,8 @@ from neurometamer.store import (
 
 VOXEL_SIZE_MM = 2.0
 BLANK = "blank"
+DESCRIPTION = f"{SIMULATED}: no brain"
+"""In the header of every image (``descrip``), so that what is made from it can tell."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -469,6 +471,7 @@ def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, tr_s: float 
 
     image = nibabel.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = DESCRIPTION.encode()
     if tr_s is not None:
         image.header.set_zooms((*[VOXEL_SIZE_MM] * 3, tr_s))
     with atomic_path(path) as part:

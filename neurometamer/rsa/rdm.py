@@ -306,8 +306,9 @@ def pattern_rdms(
                 places[name].append(value)
     if not vectors:
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
-    settings = {"noise": noise} if known.needs else {}
+    settings: dict[str, Any] = {"noise": noise} if known.needs else {}
     settings |= {"folds": folds} if known.needs == "folds" else {}
+    settings |= {"simulated": True} if any(one.simulated for one in patterns_by_subject.values()) else {}
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -180,6 +181,32 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
         p[null] = found[(found["subject"] == "mean") & (found["quantity"] == "similarity")]["p"].to_numpy()
     assert (p["free"] < 0.05).all(), p
     assert (p["session"] > 0.05).all(), p
+
+
+def test_what_is_made_of_a_simulation_says_so_wherever_it_is_copied(tmp_path):
+    import neurometamer as nm
+    from fmri import concat_patterns, estimate_betas, read_betas, read_patterns, read_runs, write_betas, write_patterns
+    from neurometamer.study.rsa_page import SIMULATED, rdm_stamps
+
+    subject = small(tmp_path / "one")
+    patterns = estimate_betas(read_runs(subject.bold, subject.events, subject.confounds), subject.masks)
+    again = read_patterns(write_patterns(patterns, tmp_path / "elsewhere.h5"))
+    volumes = read_betas(write_betas(patterns, tmp_path / "betas"), subject.masks)
+    assert patterns.simulated and again.simulated and volumes.simulated and again.select(roi="V1").simulated
+    other = replace(again, observations=again.observations.assign(session="2"))
+    assert concat_patterns([again, other]).simulated
+    table = pd.DataFrame({"id": list("abcdef"), "kind": "RE", "reference_id": list("abcdef")})
+    file = nm.write_rdms(nm.pattern_rdms({"02": again}, table), tmp_path / "rdms.h5")
+    assert rdm_stamps(nm.read_rdms(file), file) == [SIMULATED]
+    image = nibabel.load(subject.bold[0])
+    for path in subject.bold:  # the same numbers without the mark are taken for measured
+        image = nibabel.load(path)
+        image.header["descrip"] = b"FSL5.0"
+        nibabel.save(image, tmp_path / path.name)
+    runs = [tmp_path / path.name for path in subject.bold]
+    measured = estimate_betas(read_runs(runs, subject.events, subject.confounds), subject.masks)
+    assert not measured.simulated
+    assert rdm_stamps(nm.pattern_rdms({"02": measured}, table), "nowhere.h5") == []
 
 
 def test_chosen_voxels_need_a_choice(tmp_path):
