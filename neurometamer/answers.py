@@ -161,7 +161,7 @@ def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
         ]
         for row in rows.to_dict("records")
     ]
-    columns = (places, "RE–AI minus RE–AN (interval)", "corrected p", "follows")
+    columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
     return Grid(caption=caption, columns=columns, rows=cells, n_rows=len(cells))
 
 
@@ -300,7 +300,7 @@ def _layer_answer(study: Study) -> Answer | None:
         + _weighted_text(study),
         grid=Grid(
             caption="Best layer of each ROI",
-            columns=("ROI", "cross-validated", "similarity (interval)", "corrected p", "naive"),
+            columns=("ROI", "cross-validated", "similarity (interval)", "p, corr.", "naive"),
             rows=cells,
             n_rows=len(cells),
         ),
@@ -346,7 +346,7 @@ def _naive_answer(study: Study) -> Answer | None:
         + (f"p is one-sided and corrected (Benjamini–Hochberg over {family})." if tested else ""),
         grid=Grid(
             caption="Best layer of each ROI",
-            columns=("ROI", "naive", "similarity", "corrected p"),
+            columns=("ROI", "naive", "similarity", "p, corr."),
             rows=cells,
             n_rows=len(cells),
         ),
@@ -361,7 +361,7 @@ def _hierarchy_answer(study: Study) -> Answer | None:
     single = study.rows("hierarchy")
     n = int((single["subject"] != "combined").sum())
     p, same = float(row["p"]), float(row["p_same_order"])
-    least = f", at least {format_number(float(row['p_same_order_min']), 3)}" if "p_same_order_min" in row else ""
+    least = f" (the least possible p is {_bare_p(float(row['p_same_order_min']))})" if "p_same_order_min" in row else ""
     preferred = f" Preferred layers, counted from 1: {row['preferred_layers']}." if row["preferred_layers"] else ""
     return Answer(
         title=f"Do later areas{_simulated(study)} prefer later layers?",

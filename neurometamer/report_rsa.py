@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ONE_CATEGORY = "photograph"
 """Of all photographs, where no categories are known."""
 
+POOR_STRESS = 0.2
+"""Stress-1 above it is poor (Kruskal 1964)."""
+
 SYSTEMS = {"network": "stage", "brain": "roi"}
 """System to what its places are called in RDMs."""
 
@@ -265,7 +268,7 @@ def _hierarchy_picture(study: Study) -> Picture | None:
         if len(whole)
         else ""
     )
-    caption = f"Which layer each ROI prefers, one line a subject, the thick one their mean.{same} {bounds(rows)}"
+    caption = f"Which layer each ROI prefers, one line a subject, the thick one their mean.{same} {bounds(whole)}"
     return picture(study, "hierarchy", figure, caption, f"Lines. {alt}.", table=rows, brain=True)
 
 
@@ -404,7 +407,7 @@ def _all_kinds_picture(study: Study, system: str) -> Picture:
     keys = [f"{order.index(name):06d} {one}" for name, one in zip(names, ids)]  # sorted like this within a kind
     titles: dict[str, Any] = {"row_titles": ["all images"], "column_titles": places}
     stamp = study.brain_stamp if brain else study.network_stamp
-    figure = figures.banded_rdms(matrices[np.newaxis], **titles, ids=keys, categories=kinds, stamp=stamp)
+    figure = figures.banded_rdms(matrices[np.newaxis], **titles, ids=ids, categories=kinds, within=keys, stamp=stamp)
     caption = (
         f"RDMs of the {system} over all {len(ids)} images, {_of_whom(study, system)}. Bands: kinds of images; "
         "photographs have the same order in each. Colors are percentiles within each RDM (0 = most alike pair)."
@@ -487,8 +490,15 @@ def _place_picture(study: Study, system: str) -> Picture:
     caption = (
         f"All {len(ids)} images where their dissimilarities in {places[-1]} (the last {'ROI' if brain else 'layer'}) "
         f"place them{f'; mean over {n} subjects' if n > 1 else ''}. Near images are alike to the {system}. "
-        "Frames: kinds."
+        f"Frames: kinds.{_stress_note(table)}"
     )
     alt = f"Images of the kinds {', '.join(dict.fromkeys(kinds))} in a plane, by multidimensional scaling."
     name = f"places_{system}"
     return picture(study, name, figure, caption, alt, table=table, brain=brain, raster=True, small=True)
+
+
+def _stress_note(table: pd.DataFrame) -> str:
+    stress = float(table["score"].iloc[0])
+    if stress <= POOR_STRESS:
+        return ""
+    return f" Stress-1 is {format_number(stress)}: a plane holds these distances poorly; only who is near counts."
