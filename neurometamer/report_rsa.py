@@ -16,6 +16,7 @@ from neurometamer.answers import over_subjects, p_text, told_kinds
 from neurometamer.figures import rsa as figures
 from neurometamer.figures.style import KINDS, describe_sizes, format_number, order_places
 from neurometamer.page import Picture, Section, embed_figure, table_grid
+from neurometamer.store import name_ids
 from neurometamer.study_folder import Study
 
 if TYPE_CHECKING:
@@ -473,6 +474,11 @@ def places_section(study: Study) -> Section:
     title = "Which images are near which"
     if study.stimuli is None or not study.rdms:
         return Section(key="places", title=title, missing="Stimuli or RDMs are missing, so no stimuli are placed.")
+    held = set(study.stimuli.ids)
+    needed = dict.fromkeys(str(one) for rdms in study.rdms.values() for one in rdms.pattern_descriptors["condition"])
+    if lost := [one for one in needed if one not in held]:
+        told = f"The RDMs hold images that stimuli lacks ({name_ids(lost)}), so none are placed."
+        return Section(key="places", title=title, missing=told)
     pictures = [_place_picture(study, system) for system in SYSTEMS if system in study.rdms]
     return Section(key="places", title=title, pictures=pictures)
 
