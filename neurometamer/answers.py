@@ -170,13 +170,16 @@ def _kind_text(rows: pd.DataFrame) -> str:
     if (rows["follows"] == "not tested").all():
         return "The differences were not tested: the table has no interval or no p of them."
     interval = ", ".join(dict.fromkeys(rows["interval"].astype(str)))
+    warning = " This interval ignores the choice of images." if interval == "subsample" else ""
     return (
         "Perception: RE–AI is above RE–AN; decision: below. Counted where the interval of the difference "
-        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below .05."
+        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below .05.{warning}"
     )
 
 
 def _counted(rows: pd.DataFrame, places: str) -> str:
+    if (rows["follows"] == "not tested").all():
+        return f"Not tested at {len(rows)} {places}"
     counts = rows["follows"].value_counts()
     told = [f"{word} at {counts.get(word, 0)}" for word in ("perception", "decision")]
     return f"Follows {told[0]}, {told[1]} of {len(rows)} {places}"

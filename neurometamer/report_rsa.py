@@ -168,7 +168,10 @@ def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) 
     )
     told = told_kinds(study, system).to_dict("records")
     alt = "; ".join(_told(row, quantity) for row in told)
-    caption = f"{what[quantity]}; {system}, {where}. {bounds(shown)}"
+    whole = shown[shown["subject"] == "mean"] if brain and (shown["subject"] == "mean").any() else shown
+    methods = dict.fromkeys(whole["p_method"].dropna().astype(str)) if "p_method" in whole.columns else ()
+    tests = f" P: {'; '.join(methods)}." if methods else ""
+    caption = f"{what[quantity]}; {system}, {where}. {bounds(shown)}{tests}"
     return picture(study, f"kinds_{system}_{quantity}", figure, caption, f"Bars. {alt}.", table=shown, brain=brain)
 
 

@@ -354,7 +354,7 @@ def test_nothing_follows_anything_without_interval_or_p(tmp_path: Path) -> None:
     study = read_study(tmp_path)
     assert set(told_kinds(study, "network")["follows"]) == {"not tested"}
     told = answers(study)
-    assert told[0].number == "Follows perception at 0, decision at 0 of 9 layers"
+    assert told[0].number == "Not tested at 9 layers"
     assert "The differences were not tested" in told[0].text and "Above permuted labels" in told[0].text
 
 

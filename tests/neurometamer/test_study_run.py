@@ -23,8 +23,10 @@ from neurometamer.rsa.kind_tests import kind_tests
 from neurometamer.rsa.model_brain import layer_matrix
 from neurometamer.rsa.rdm import read_rdms
 from neurometamer.store import InputError, read_hdf5_attributes, read_hdf5_table, read_json, read_table
+from neurometamer.study.plan import Workspace
+from neurometamer.study.result_steps import kind_options
 from neurometamer.study.run import demo_settings, failed_stimuli, run_study
-from neurometamer.study.settings import read_settings
+from neurometamer.study.settings import check_settings, read_settings
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
@@ -125,6 +127,17 @@ def test_tests_that_a_study_cannot_give_are_refused_before_any_work(tmp_path, wr
     with pytest.raises(InputError, match=message):
         run_study(study, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
+    rsa = {"interval": "dual", "null": "session", "combine": "fisher", "permutations": 77, "correction": "holm"}
+    settings = check_settings({"rsa": rsa, "study": {"seed": 5}, "brain": {"simulation": {"subjects": 6}}})
+    work = Workspace(folder=tmp_path, settings=settings, base=tmp_path)
+    network, brain = (kind_options(work, one) for one in ("network", "brain"))
+    assert (network.interval, network.null) == ("stimuli", "free")
+    assert (brain.interval, brain.null) == ("dual", "session")
+    for one in (network, brain):
+        assert (one.combine, one.n_permutations, one.correction, one.seed) == ("fisher", 77, "holm", 5)
 
 
 def measured_sessions(small_study: Path, folder: Path, shown: dict[str, list[str]]) -> Path:
