@@ -1,9 +1,10 @@
-"""The answers of a study in sentences: counts, means and best values of its tables, and no more than they hold."""
+"""The answers of a study in sentences: what the tests of its tables say, and no more than they hold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from neurometamer.page import Grid, cell_text
 from neurometamer.store import name_ids
 from neurometamer.study_folder import Study
 
-DIFFERENCE = "RE-AI minus RE-AN"
-"""The pair of similarity_difference.csv that the first screen speaks of."""
+ALPHA = 0.05
+"""Corrected p below it make a statement, as the marks of the figures do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Answer:
 
 
 def answers(study: Study) -> list[Answer]:
-    """Put into sentences what the tables say: counts, means and best values, with their bounds.
+    """Put into sentences what the tables say; nothing is claimed without its test.
 
     Parameters
     ----------
@@ -40,12 +41,15 @@ def answers(study: Study) -> list[Answer]:
     list of Answer
         One a question that the study's tables can answer.
     """
-    made = (_network_answer, _brain_answer, _layer_roi_answer, encoding_answer, _checks_answer)
+    made = (_network_answer, _brain_answer, _layer_answer, _hierarchy_answer, encoding_answer, _checks_answer)
     return [answer for make in made if (answer := make(study)) is not None]
 
 
-def paired_similarity(study: Study, system: str) -> pd.DataFrame:
-    """Put RE–AN and RE–AI of one subject and place side by side, joined by name.
+# ------------------------------------------------------------------------------------------- RE-AN, RE-AI, difference
+
+
+def told_kinds(study: Study, system: str) -> pd.DataFrame:
+    """Put the similarities of each place beside their difference and its test.
 
     Parameters
     ----------
@@ -57,66 +61,79 @@ def paired_similarity(study: Study, system: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns of similarity.csv with ``_an`` and ``_ai``; incomplete pairs are left out. ``an_wins`` and ``ai_wins``:
-        which is larger. ``an_clear`` and ``ai_clear``: and the interval of the paired difference excludes zero or, for
-        a study without similarity_difference.csv, the two intervals do not overlap.
+        The rows of kinds.csv with the difference, over subjects where there are several, and the columns re_an, re_ai
+        and follows: ``perception`` or ``decision`` where the interval excludes 0 and the corrected p is below .05,
+        else ``undecided``; ``not tested`` without interval or p.
     """
-    keys, rows = ["subject", "place"], study.rows("similarity", system=system)
-    sides = [rows[rows["pair"] == pair].drop_duplicates(keys) for pair in PAIRS]
-    both = sides[0].merge(sides[1], on=keys, suffixes=("_an", "_ai"), sort=False)
-    both = both[np.isfinite(both["similarity_an"].astype(float)) & np.isfinite(both["similarity_ai"].astype(float))]
-    difference = study.rows("similarity_difference", system=system, pair=DIFFERENCE)
-    if difference.empty:
-        an, ai = both["ci_low_an"] > both["ci_high_ai"], both["ci_low_ai"] > both["ci_high_an"]
-    else:
-        both = both.merge(difference.drop_duplicates(keys)[[*keys, "ci_low", "ci_high"]], on=keys, how="left")
-        an, ai = both["ci_high"] < 0, both["ci_low"] > 0
-    wins = {"an": both["similarity_an"] > both["similarity_ai"], "ai": both["similarity_ai"] > both["similarity_an"]}
-    return both.assign(an_wins=wins["an"], ai_wins=wins["ai"], an_clear=an & wins["an"], ai_clear=ai & wins["ai"])
+    rows = study.rows("kinds", system=system)
+    is_mean = rows["subject"] == "mean"
+    rows = rows[is_mean | ~rows["place"].isin(rows["place"][is_mean])]
+    found = rows[rows["quantity"] == "difference"].drop_duplicates("place")
+    similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
+    wide = similar.pivot(index="place", columns="pair", values="value").reindex(columns=list(PAIRS))
+    places = order_places(found["place"])
+    found = found.set_index("place", drop=False).loc[places].reset_index(drop=True)
+    values = {name: wide[pair].reindex(places).to_numpy(dtype=float) for name, pair in _COLUMNS.items()}
+    return found.assign(**values, follows=[_follows(row) for row in found.to_dict("records")])
 
 
-def _clear(study: Study) -> str:
-    if study.rows("similarity_difference").empty:
-        return "the two intervals do not overlap"
-    return "the interval of the paired difference excludes zero"
+_COLUMNS = {"re_an": "RE-AN", "re_ai": "RE-AI"}
 
 
-def _network_answer(study: Study) -> Answer | None:
-    both = paired_similarity(study, "network")
-    if both.empty:
-        return None
-    wins, others = both[both["an_wins"]], both[both["ai_wins"]]
-    where = f"RE–AN is larger at {name_ids(wins['place'], 8)}" if len(wins) else "RE–AN is larger at no layer"
-    return Answer(
-        title="Network: where are noise images more like the photographs than interference images are?",
-        number=f"RE–AN > RE–AI at {len(wins)} of {len(both)} layers",
-        text=f"{where}, RE–AI at {len(others)} layers; {_clear(study)} at {int(wins['an_clear'].sum())} of the first "
-        f"and {int(others['ai_clear'].sum())} of the second.",
-    )
+def _follows(row: Mapping[Any, Any]) -> str:
+    p, low = float(row["p_corrected"]), float(row["ci_low"])
+    if not np.isfinite(p) or not np.isfinite(low):
+        return "not tested"
+    words = {"follows perception": "perception", "follows the network": "decision"}
+    said = next((word for start, word in words.items() if str(row["answer"]).startswith(start)), "undecided")
+    return said if p < ALPHA else "undecided"
 
 
-def _brain_answer(study: Study) -> Answer | None:
-    both = paired_similarity(study, "brain")
-    if both.empty:
-        return None
-    wins, others = both[both["ai_wins"]], both[~both["ai_wins"]]
-    names = [f"{subject} {place}" for subject, place in zip(others["subject"], others["place"], strict=True)]
-    but = f" Not so in {name_ids(names)}." if names else ""
-    cortex = "Simulated cortex" if study.simulated else "Cortex"
-    return Answer(
-        title=f"{cortex}: are interference images more like the photographs than noise images are?",
-        number=f"RE–AI > RE–AN in {len(wins)} of {len(both)} subject × ROI pairs",
-        text=f"Mean similarity of RDMs {_mean(both['similarity_ai'])} for RE–AI and {_mean(both['similarity_an'])} for "
-        f"RE–AN; {_clear(study)} in {int(wins['ai_clear'].sum())} of the {len(wins)}.{but}",
-    )
+def p_text(p: float) -> str:
+    """Write a p-value as it stands after the letter.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1], or NaN.
+
+    Returns
+    -------
+    str
+        With its sign of equality.
+
+    Examples
+    --------
+    >>> p_text(0.0123), p_text(0.0002)
+    ('= .012', '< .001')
+    """
+    return "< .001" if p < 0.001 else f"= {format_number(float(p), 3)}"
 
 
-def _mean(values: pd.Series) -> str:
-    return format_number(float(values.astype(float).mean()))
+def _bare_p(p: float) -> str:
+    return p_text(p).removeprefix("= ")
 
 
-def best_layers(study: Study) -> pd.DataFrame:
-    """Find the layer most like each ROI.
+def correction_text(rows: pd.DataFrame) -> str:
+    """Name the correction for many tests and its family.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns correction and family.
+
+    Returns
+    -------
+    str
+        E.g. ``"corrected (fdr) over 5 ROIs"``.
+    """
+    families = " or ".join(dict.fromkeys(rows["family"].dropna().astype(str)))
+    how = ", ".join(dict.fromkeys(rows["correction"].dropna().astype(str)))
+    return f"not corrected; family: {families}" if how == "none" else f"corrected ({how}) over {families}"
+
+
+def interval_notes(study: Study) -> list[str]:
+    """Say of each kind of interval in kinds.csv what it speaks of.
 
     Parameters
     ----------
@@ -125,42 +142,236 @@ def best_layers(study: Study) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        One row of layer_roi.csv a ROI: regular images, mean over subjects.
+    list of str
+        A sentence each.
     """
-    rows = study.rows("layer_roi", subject="mean")
-    rows = rows[rows["kind"] == "RE"] if "kind" in rows.columns else rows
-    rows = rows[np.isfinite(rows["similarity"].astype(float))]
-    best = rows.loc[rows.groupby("roi", sort=False)["similarity"].idxmax()] if len(rows) else rows
-    return best.set_index("roi").loc[order_places(best["roi"])].reset_index()
+    from neurometamer.rsa.kind_options import INTERVALS
+
+    names = dict.fromkeys(study.rows("kinds")["interval"].dropna().astype(str))
+    return [f"Interval “{name}”: {INTERVALS.get(name, 'see the table')}." for name in names]
 
 
-def _layer_roi_answer(study: Study) -> Answer | None:
-    best = best_layers(study)
-    if best.empty:
+def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
+    cells = [
+        [
+            row["place"],
+            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            _bare_p(row["p_corrected"]),
+            row["follows"],
+        ]
+        for row in rows.to_dict("records")
+    ]
+    columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
+    return Grid(caption=caption, columns=columns, rows=cells, n_rows=len(cells))
+
+
+def _kind_text(rows: pd.DataFrame) -> str:
+    """Say what was counted, by which interval and which p over which family."""
+    if (rows["follows"] == "not tested").all():
+        return "The differences were not tested: the table has no interval or no p of them."
+    interval = ", ".join(dict.fromkeys(rows["interval"].astype(str)))
+    warning = " This interval ignores the choice of images." if interval == "subsample" else ""
+    return (
+        "Perception: RE–AI is above RE–AN; decision: below. Counted where the interval of the difference "
+        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below .05.{warning}"
+    )
+
+
+def _counted(rows: pd.DataFrame, places: str) -> str:
+    if (rows["follows"] == "not tested").all():
+        return f"Not tested at {len(rows)} {places}"
+    counts = rows["follows"].value_counts()
+    told = [f"{word} at {counts.get(word, 0)}" for word in ("perception", "decision")]
+    return f"Follows {told[0]}, {told[1]} of {len(rows)} {places}"
+
+
+def _above_chance(study: Study, system: str, places: str) -> str:
+    """Count the similarities that permuted labels do not reach."""
+    rows = study.rows("kinds", system=system, quantity="similarity")
+    is_mean = rows["subject"] == "mean"
+    rows = rows[is_mean | ~rows["place"].isin(rows["place"][is_mean])]
+    tested = rows[np.isfinite(rows["p_corrected"].astype(float))]
+    if tested.empty:
+        return ""
+    told = [
+        f"{PAIRS[pair]} at {int((part['p_corrected'] < ALPHA).sum())} of {len(part)}"
+        for pair in PAIRS
+        if len(part := tested[tested["pair"] == pair])
+    ]
+    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(told)} {places}."
+
+
+def _network_answer(study: Study) -> Answer | None:
+    rows = told_kinds(study, "network")
+    if rows.empty:
         return None
-    cells = []
-    for row in best.to_dict("records"):
-        low, high, floor, top = (
-            format_number(float(row.get(end, np.nan))) for end in ("ci_low", "ci_high", "ceiling_low", "ceiling_high")
-        )
-        cells.append(
-            [row["roi"], row["layer"], f"{format_number(row['similarity'])} ({low}, {high})", f"{floor}–{top}"]
-        )
-    simulated = " of the simulated cortex" if study.simulated else ""
-    above = int((best["ci_low"].astype(float) > 0).sum()) if "ci_low" in best.columns else 0
-    n_layers = study.rows("layer_roi")["layer"].nunique()
     return Answer(
-        title=f"Which layer is most like which area{simulated}?",
-        number=f"The best layer's interval is above zero in {above} of {len(best)} ROIs",
-        text=f"Regular images, mean over subjects. Each best layer was picked from {n_layers} on these same numbers, "
-        "so it flatters; differences between layers are not tested.",
+        title="Network: does similarity follow perception, or the network's decision?",
+        number=_counted(rows, "layers"),
+        text=f"{_kind_text(rows)}{_above_chance(study, 'network', 'layers')}{_trend_text(study)}",
+        grid=_kind_grid(rows, "layer", "Layers of the network"),
+    )
+
+
+def _trend_text(study: Study) -> str:
+    rows = study.rows("trends", test="Mann-Kendall")
+    told = []
+    for row in rows.to_dict("records"):
+        p, effect = float(row["p"]), float(row["effect"])
+        said = "shows no trend" if not p < ALPHA else "rises" if effect > 0 else "falls"
+        told.append(f"{PAIRS.get(row['pair'], row['pair'])} {said} (tau {format_number(effect)}, p {p_text(p)})")
+    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(told)}." if told else ""
+
+
+def _brain_answer(study: Study) -> Answer | None:
+    rows = told_kinds(study, "brain")
+    if rows.empty:
+        return None
+    cortex = "Simulated cortex" if study.simulated else "Cortex"
+    n = int(rows["n_subjects"].max()) if "n_subjects" in rows.columns else study.rows("kinds")["subject"].nunique()
+    over = f"Mean over {n} subjects. " if (rows["subject"] == "mean").any() else ""
+    return Answer(
+        title=f"{cortex}: does similarity follow perception, or the network's decision?",
+        number=_counted(rows, "ROIs"),
+        text=f"{over}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROIs')}{_single_text(study)}",
+        grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
+    )
+
+
+def _single_text(study: Study) -> str:
+    """Say how many tests of single subjects agree."""
+    rows = study.rows("kinds", system="brain", quantity="difference")
+    rows = rows[rows["subject"] != "mean"]
+    if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
+        return ""
+    follows = pd.Series([_follows(row) for row in rows.to_dict("records")])
+    return (
+        f" Subjects alone ({correction_text(rows)}): perception in {int((follows == 'perception').sum())}, decision in "
+        f"{int((follows == 'decision').sum())} of {len(rows)} tests."
+    )
+
+
+# --------------------------------------------------------------------------------------------------- layers and areas
+
+
+def over_subjects(rows: pd.DataFrame, mean: str = "mean") -> pd.DataFrame:
+    """Take the rows over subjects, in the order of regions.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns subject and roi.
+    mean : str
+        What the subject is called there.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Empty when there are none.
+    """
+    found = rows[rows["subject"] == mean]
+    rank = {roi: number for number, roi in enumerate(order_places(found["roi"]))}
+    return found.sort_values("roi", key=lambda names: names.map(rank), kind="stable")
+
+
+def _layer_answer(study: Study) -> Answer | None:
+    """Tell the best layer of each region as judged on other photographs, beside the naive one."""
+    best = over_subjects(study.rows("best_layer"))
+    if best.empty:
+        return _naive_answer(study)
+    tests = over_subjects(study.rows("weighted", model="best layer"))
+    q = dict(zip(tests["roi"], tests["q"].astype(float)))
+    cells = [
+        [
+            row["roi"],
+            row["layer"],
+            f"{format_number(row['score'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            _bare_p(q.get(row["roi"], np.nan)),
+            f"{row['naive_layer']} {format_number(row['naive_score'])}",
+        ]
+        for row in best.to_dict("records")
+    ]
+    known = {roi: one for roi, one in q.items() if np.isfinite(one)}
+    family = "; ".join(dict.fromkeys(tests["family"].astype(str)))
+    number = f"Above 0 in {sum(one < ALPHA for one in known.values())} of {len(best)} ROIs"
+    return Answer(
+        title=f"Which layer is most like which area{_simulated(study)}?",
+        number=number if known else "Not tested: no resamples",
+        text="Regular images, mean over subjects. The layer is chosen on some photographs and judged on others; naive: "
+        "chosen and judged on the same, which flatters. "
+        + (f"p is two-sided and corrected (Benjamini–Hochberg over {family}). " if known else "")
+        + _weighted_text(study),
         grid=Grid(
             caption="Best layer of each ROI",
-            columns=("ROI", "best layer", "similarity (interval)", "ceiling"),
+            columns=("ROI", "cross-validated", "similarity (interval)", "p, corr.", "naive"),
             rows=cells,
             n_rows=len(cells),
         ),
+    )
+
+
+def _simulated(study: Study) -> str:
+    return " of the simulated cortex" if study.simulated else ""
+
+
+def _weighted_text(study: Study) -> str:
+    rows = over_subjects(study.rows("weighted_difference", contrast="weighted minus best layer"))
+    rows = rows[np.isfinite(rows["q"].astype(float))]
+    if rows.empty:
+        return "Differences between layers are not tested."
+    better = int(((rows["q"] < ALPHA) & (rows["difference"] > 0)).sum())
+    worse = int(((rows["q"] < ALPHA) & (rows["difference"] < 0)).sum())
+    return (
+        f"Weighted layers are above the best one in {better}, below in {worse} of {len(rows)} ROIs (p corrected alike)."
+    )
+
+
+def _naive_answer(study: Study) -> Answer | None:
+    """Tell the highest layer of each region where none could be chosen on other photographs."""
+    rows = over_subjects(study.rows("layer_roi"))
+    rows = rows[rows["kind"] == "RE"] if "kind" in rows.columns else rows
+    rows = rows[np.isfinite(rows["similarity"].astype(float))]
+    if rows.empty:
+        return None
+    best = rows.loc[rows.groupby("roi", sort=False)["similarity"].idxmax()]
+    q = best["q"].astype(float) if "q" in best.columns else pd.Series(np.nan, index=best.index)
+    cells = [
+        [row["roi"], row["layer"], format_number(row["similarity"]), _bare_p(one)]
+        for row, one in zip(best.to_dict("records"), q)
+    ]
+    family = "; ".join(dict.fromkeys(best["family"].dropna().astype(str))) if "family" in best.columns else ""
+    tested = bool(np.isfinite(q).any())
+    return Answer(
+        title=f"Which layer is most like which area{_simulated(study)}?",
+        number=f"Above permuted labels in {int((q < ALPHA).sum())} of {len(best)} ROIs" if tested else "Not tested",
+        text="Regular images, mean over subjects. The layer is chosen and judged on the same photographs, which "
+        "flatters; there are no cross-validated models. "
+        + (f"p is one-sided and corrected (Benjamini–Hochberg over {family})." if tested else ""),
+        grid=Grid(
+            caption="Best layer of each ROI",
+            columns=("ROI", "naive", "similarity", "p, corr."),
+            rows=cells,
+            n_rows=len(cells),
+        ),
+    )
+
+
+def _hierarchy_answer(study: Study) -> Answer | None:
+    rows = study.rows("hierarchy", subject="combined")
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    single = study.rows("hierarchy")
+    n = int((single["subject"] != "combined").sum())
+    p, same = float(row["p"]), float(row["p_same_order"])
+    least = f" (the least possible p is {_bare_p(float(row['p_same_order_min']))})" if "p_same_order_min" in row else ""
+    preferred = f" Preferred layers, counted from 1: {row['preferred_layers']}." if row["preferred_layers"] else ""
+    return Answer(
+        title=f"Do later areas{_simulated(study)} prefer later layers?",
+        number=f"{str(row['statistic']).capitalize()} {format_number(float(row['value']))}, p {p_text(p)}",
+        text=f"Rank correlation of {row['order']} with preferred layers, mean over {n} subject{'s' * (n > 1)}; "
+        "one-sided, names of regions permuted in each subject. Permuted alike in all, which does not take subjects as "
+        f"independent: p {p_text(same)}{least}.{preferred}",
     )
 
 
@@ -181,7 +392,7 @@ def encoding_answer(study: Study) -> Answer | None:
     rows = rows[(rows["subject"] != "mean") & np.isfinite(rows["r"].astype(float))]
     if rows.empty:
         return None
-    mean = {test: _mean(of_test["r"]) for test, of_test in rows.groupby("test")}
+    mean = {test: format_number(float(of_test["r"].astype(float).mean())) for test, of_test in rows.groupby("test")}
     wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
     text = "Mean r over subjects, ROIs and layers of ridge models trained on regular images."
     if {"AI", "AN"} <= set(wide.columns):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import save_figure
+from neurometamer.figures.style import save_figure, save_figure_and_table
 from neurometamer.store import write_text
 
 if TYPE_CHECKING:
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One figure on the page: its image as a data URI, its caption and its text for those who cannot see it."""
+    """One figure on the page: its image as a data URI, its caption and its text for those who cannot see it.
+
+    `numbers` says whether a CSV of what was drawn lies beside it.
+    """
 
     name: str
     source: str
     caption: str
     alt: str
     width_px: int
+    numbers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,20 +188,30 @@ def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) ->
 
 
 def embed_figure(
-    folder: Path, name: str, figure: Figure, caption: str, alt: str, *, raster: bool = False, small: bool = False
+    folder: Path,
+    name: str,
+    figure: Figure,
+    caption: str,
+    alt: str,
+    *,
+    table: pd.DataFrame | None = None,
+    raster: bool = False,
+    small: bool = False,
 ) -> Picture:
     """Save a figure beside the page and embed it: vectors where the figure has few pixels of its own.
 
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``figures/<name>.svg`` and ``.png``.
+        Of the page; gets ``figures/<name>.svg`` and ``.png``, and ``.csv`` with a table.
     name : str
         Of the files.
     figure : matplotlib.figure.Figure
         The figure.
     caption, alt : str
         What it shows, and the same for those who cannot see it.
+    table : pandas.DataFrame, optional
+        What was drawn.
     raster : bool
         Embed the PNG.
     small : bool
@@ -208,12 +222,13 @@ def embed_figure(
     Picture
         With the image inside.
     """
-    svg, png = save_figure(figure, folder / "figures" / name)
+    place = folder / "figures" / name
+    svg, png = save_figure(figure, place) if table is None else save_figure_and_table(figure, place, table)[:2]
     path, mime = (png, "image/png") if raster else (svg, "image/svg+xml")
     data, mime = (_as_jpeg(png), "image/jpeg") if small else (path.read_bytes(), mime)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
     width = round(float(figure.get_size_inches()[0]) * 96)
-    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width)
+    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width, numbers=table is not None)
 
 
 def _as_jpeg(path: Path) -> bytes:

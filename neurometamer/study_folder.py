@@ -32,9 +32,30 @@ TABLES: dict[str, tuple[str, ...]] = {
         "p",
         "success",
     ),
-    "similarity": ("system", "subject", "place", "pair", "similarity", "ci_low", "ci_high", "method", "n"),
-    "similarity_difference": ("system", "subject", "place", "pair", "difference", "ci_low", "ci_high"),
+    "kinds": (
+        "system",
+        "subject",
+        "place",
+        "pair",
+        "quantity",
+        "value",
+        "ci_low",
+        "ci_high",
+        "interval",
+        "p",
+        "p_corrected",
+        "correction",
+        "family",
+        "answer",
+        "method",
+        "n",
+    ),
+    "trends": ("pair", "test", "statistic", "effect", "p", "n"),
     "layer_roi": ("subject", "roi", "layer", "similarity"),
+    "best_layer": ("subject", "roi", "layer", "score", "ci_low", "ci_high", "naive_layer", "naive_score"),
+    "weighted": ("subject", "roi", "model", "score", "ci_low", "ci_high", "p", "q", "family"),
+    "weighted_difference": ("subject", "roi", "contrast", "difference", "ci_low", "ci_high", "p", "q", "family"),
+    "hierarchy": ("subject", "order", "preferred_layers", "statistic", "value", "p", "p_same_order"),
     "encoding": ("subject", "roi", "layer", "test", "r"),
     "recovery": ("what", "planted", "found", "pass"),
 }
@@ -75,7 +96,7 @@ class Study:
         """
         if self.simulated:
             return "a simulated cortex"
-        tables = (self.rows("similarity", system="brain"), self.rows("layer_roi"), self.rows("encoding"))
+        tables = (self.rows("kinds", system="brain"), self.rows("layer_roi"), self.rows("encoding"))
         asked = self.section("brain").get("source", "none") != "none"
         return "visual cortex" if asked or any(len(table) for table in tables) else ""
 
@@ -89,7 +110,7 @@ class Study:
             From the provenance and from the columns of the tables.
         """
         model = self.section("model")
-        tags = {str(model.get("weights", "")), *self._values("weights")}
+        tags = {str(model.get("weights", "")), *self._values("weights"), *self._values("network_weights")}
         return model.get("trained") is False or any(tag.lower().startswith("random") for tag in tags)
 
     @property
@@ -208,7 +229,11 @@ def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator
 
 def _with_text(table: pd.DataFrame) -> pd.DataFrame:
     """Names of places and layers as text, so that a layer called 7 stays a name."""
-    names = [name for name in ("subject", "place", "roi", "layer", "what", "judge") if name in table.columns]
+    names = [
+        name
+        for name in ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")
+        if name in table.columns
+    ]
     return table.assign(**{name: table[name].astype("object").fillna("").astype(str) for name in names})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -279,98 +278,3 @@ def heat_colors() -> dict[str, Any]:
 
     colors = colormaps[RDM_COLORMAP].with_extremes(bad=PALE)
     return {"cmap": colors, "vmin": 0, "vmax": 100, "interpolation": "nearest"}
-
-
-def rdm_heatmaps(
-    matrices: np.ndarray,
-    *,
-    row_titles: Sequence[str],
-    column_titles: Sequence[str],
-    conditions: Sequence[str] = (),
-    columns_per_band: int = 6,
-    stamp: str = "",
-) -> Figure:
-    """Draw a grid of RDMs, each scaled to the percentiles of its own pairs, with one color bar.
-
-    Parameters
-    ----------
-    matrices : ndarray, shape (n_rows, n_columns, n_conditions, n_conditions)
-        Dissimilarities; the same conditions in the same order everywhere.
-    row_titles : sequence of str
-        E.g. the kinds RE, AN, AI.
-    column_titles : sequence of str
-        E.g. layers or ROIs.
-    conditions : sequence of str
-        Names of the conditions; drawn beside the first column for up to 16.
-    columns_per_band : int
-        Longer grids are folded into bands of about equal length.
-    stamp : str
-        What must not be forgotten when looking at this figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Rank-scaled heat maps, as is usual for RSA (Kriegeskorte et al. 2008).
-
-    Raises
-    ------
-    InputError
-        When titles or conditions do not fit the matrices.
-    """
-    matrices = np.asarray(matrices, dtype=float)
-    n_rows, n_columns, n = matrices.shape[:3]
-    if matrices.shape != (len(row_titles), len(column_titles), n, n) or (conditions and len(conditions) != n):
-        raise InputError(
-            f"RDMs of shape {matrices.shape} came with {len(row_titles)} row titles, {len(column_titles)} column "
-            f"titles and {len(conditions)} conditions."
-        )
-    n_bands = -(-n_columns // columns_per_band)
-    width = -(-n_columns // n_bands)
-    with figure_style():
-        named = conditions if len(conditions) <= 16 else ()
-        page = _HeatMapPage(width, n_rows, n_bands, [clip_name(name, 14) for name in named], n, stamp)
-        for row, column in np.ndindex(n_rows, n_columns):
-            band, place = divmod(column, width)
-            page.rdm(row, band, place, percentile_rdm(matrices[row, column]), column_titles[column] * (row == 0))
-        for row, band in np.ndindex(n_rows, n_bands):
-            page.name_row(row, band, row_titles[row])
-        page.set_limits()
-        page.percentile_bar(page.top, page.bottom)
-        return page.figure
-
-
-class _HeatMapPage(Page):
-    """Places RDMs in bands of rows (kinds) and columns (layers or ROIs)."""
-
-    side, gap, title, bar = 1.27, 0.12, 0.3, 0.75
-
-    def __init__(self, width: int, n_rows: int, n_bands: int, conditions: Sequence[str], n: int, stamp: str) -> None:
-        self.conditions, self.n_rows = conditions, n_rows
-        self.margin = 1.1 if conditions else 0.4
-        across = max(self.margin + width * (self.side + self.gap) + self.bar, 4.6)
-        note = "Percentile of each dissimilarity among the pairs of its own RDM; same order of photographs everywhere"
-        note = textwrap.fill(note + ("." if conditions else f" ({n} photographs)."), int(across * 15.5))
-        self.band = self.title + n_rows * (self.side + self.gap)
-        top = 0.1 + 0.36 * bool(stamp)
-        super().__init__(across, top + n_bands * self.band + 0.2 + 0.155 * (note.count("\n") + 1), top, stamp, note)
-        self.bottom = top + n_bands * self.band
-
-    def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
-        top = self.top + band * self.band + self.title + row * (self.side + self.gap)
-        return self.margin + column * (self.side + self.gap), top
-
-    def rdm(self, row: int, band: int, column: int, percentiles: np.ndarray, title: str) -> None:
-        left, top = self._corner(row, band, column)
-        self.image(left, top, self.side, percentiles, **heat_colors())
-        if title:
-            size = min(9, 9 * 16 / len(title))  # long names of layers stay above their own column
-            where = {"ha": "center", "va": "bottom", "fontsize": size, "fontweight": "bold"}
-            self.text(left + self.side / 2, top - 0.06, title, **where)
-
-    def name_row(self, row: int, band: int, title: str) -> None:
-        left, top = self._corner(row, band, 0)
-        where = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold"}
-        self.text(0.2, top + self.side / 2, title, **where)
-        for i, name in enumerate(self.conditions):
-            middle = top + (i + 0.5) * self.side / len(self.conditions)
-            self.text(left - 0.04, middle, name, fontsize=6, ha="right", va="center_baseline")

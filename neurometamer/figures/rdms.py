@@ -121,14 +121,16 @@ class _KeyedPage(Page):
             self.sign(name, left, down, 0.22, 0.15)
             self.text(left + 0.28, down + 0.08, label, fontsize=_KEY, va="center_baseline")
 
-    def sign(self, name: str, left: float, top: float, width: float, height: float, rank: int = 1) -> None:
+    def sign(
+        self, name: str, left: float, top: float, width: float, height: float, rank: int = 1, *, signed: bool = True
+    ) -> None:
         """Draw a category's color with its sign, where there is room for it."""
         from matplotlib.patches import Rectangle
 
         color = self.categories.color(name)
         self.axes.add_patch(Rectangle((left, top), width, height, facecolor=color, linewidth=0, zorder=rank))
         word, size = self.categories.sign(name), 6.5
-        if text_width(word, size, bold=True) <= width + 0.01 and height >= 0.09:
+        if signed and text_width(word, size, bold=True) <= width + 0.01 and height >= 0.09:
             style: dict[str, Any] = {"fontsize": size, "zorder": rank, "clip_on": True, "parse_math": False}
             style |= self.categories.style(name)
             self.axes.text(left + width / 2, top + height / 2, word, **style)
@@ -150,6 +152,7 @@ def banded_rdms(
     ids: Sequence[str],
     categories: Sequence[str],
     category_order: Sequence[str] = (),
+    within: Sequence[str] = (),
     columns_per_band: int = 6,
     stamp: str = "",
 ) -> Figure:
@@ -167,6 +170,8 @@ def banded_rdms(
         Category (or kind) of each stimulus.
     category_order : sequence of str
         See `stimulus_order`, in whose order stimuli are drawn everywhere.
+    within : sequence of str
+        What stimuli of one category are sorted by, each once; their ids when empty.
     columns_per_band : int
         Longer grids are folded into bands of about equal length.
     stamp : str
@@ -183,13 +188,13 @@ def banded_rdms(
         When numbers of titles, ids or categories do not fit the matrices, or an RDM is not symmetric.
     """
     matrices = _checked(matrices, row_titles, column_titles, ids)
-    order = stimulus_order(ids, categories, category_order)
+    order = stimulus_order(within or ids, categories, category_order)
     members = [str(categories[i]) for i in order]
     n_rows, n_columns = matrices.shape[:2]
     n_bands = -(-n_columns // columns_per_band)
     width = -(-n_columns // n_bands)
     with figure_style():
-        page = _BandPage(width, n_rows, n_bands, members, category_order, stamp)
+        page = _BandPage(width, n_rows, n_bands, members, category_order, stamp, "as given" if within else "by id")
         for row, column in np.ndindex(n_rows, n_columns):
             band, place = divmod(column, width)
             rdm = percentile_rdm(matrices[row, column][np.ix_(order, order)])
@@ -258,20 +263,22 @@ class _BandPage(_KeyedPage):
     gap, title = 0.12, 0.32
 
     def __init__(
-        self, width: int, n_rows: int, n_bands: int, members: Sequence[str], order: Sequence[str], stamp: str
+        self, width: int, n_rows: int, n_bands: int, members: Sequence[str], order: Sequence[str], stamp: str, then: str
     ) -> None:
         self.side, self.members = _SIDES.get(width, 1.27), members
         self.categories = _Categories.of(members, order)
         self.labels = _key_labels(self.categories, members)
         self.starts = [members.index(name) for name in self.categories.names] + [len(members)]
         narrow = np.diff(self.starts).min() * self.side / len(members)
+        signs = [self.categories.sign(name) for name in self.categories.names]
+        self.narrow_signs = max(text_width(one, 6.5, bold=True) for one in signs) <= _BAR + 0.01  # all or none
         self.named = bool(narrow >= 0.11)  # names beside the bar, where none touches the next
         self.margin = 0.4 + self.named * (min(widest(self.categories.names, 6.5), 1.4) + 0.06)
         self.step = self.side + _BAR + 0.02 + self.gap
         across = page_width(max(self.margin + width * self.step + 0.75, 4.6), stamp)
         note = (
             "Percentile of each dissimilarity among the pairs of its own RDM. Stimuli are in the same order "
-            f"everywhere: by category, in the order of the key, then by id ({len(members)} stimuli)."
+            f"everywhere: by category, in the order of the key, then {then} ({len(members)} stimuli)."
         )
         note = textwrap.fill(note, int(across * 15.5))
         self.band = self.title + n_rows * self.step
@@ -290,7 +297,7 @@ class _BandPage(_KeyedPage):
         for name, low, high in zip(self.categories.names, self.starts, self.starts[1:]):
             start, length = (one * self.side / len(self.members) for one in (low, high - low))
             self.sign(name, left + start, top - _BAR - 0.02, length, _BAR)
-            self.sign(name, left - _BAR - 0.02, top + start, _BAR, length)
+            self.sign(name, left - _BAR - 0.02, top + start, _BAR, length, signed=self.narrow_signs)
             if self.named and column == 0:
                 words = Names().fit(name, 1.4, 6.5, 1)
                 words = self.categories.sign(name) if words.startswith("[") else words

@@ -119,7 +119,9 @@ def _paired(
         figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, made, names.note))
         panels = figure.subplots(1 + bool(contrasts), 1, squeeze=False)[:, 0]
         handles = _draw_models(panels[0], rows[rows["subject"] != MEAN], whole, rois, looks, len(subjects) > 1)
-        panels[0].set_ylim(axis_limits([numbers_of(rows, one) for one in ("score", "ci_low", "ci_high")]))
+        # intervals of single subjects are not drawn and take no room
+        drawn = (numbers_of(whole, one) for one in ("score", "ci_low", "ci_high"))
+        panels[0].set_ylim(axis_limits([numbers_of(rows, "score"), *drawn]))
         finish_axes(panels[0], plan, QUANTITIES["similarity"])
         if differences is not None:
             handles += _draw_differences(panels[1], differences, rois, contrasts)
@@ -258,8 +260,8 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     least = numbers_of(rows, "p_min")
     note = join_note(
         "Preferred layer of each ROI, counted from 1; later ROIs that prefer later layers rise",
-        f"Method: {each_name(rows, 'method') or 'not named in the table'}",
-        f"P is one-tailed; the least that these data could give is {format_number(np.nanmin(least), 3)}"
+        f"Method: {each_name(rows[-1:], 'method') or 'not named in the table'}",
+        f"P is one-tailed; the least that these data could give is {_least(float(np.nanmin(least)))}"
         if np.isfinite(least).any() else "P is one-tailed", each_name(rows, "reason"), names.note,
     )  # fmt: skip
     points = np.array([line for line, _ in read])
@@ -279,6 +281,10 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
         name_ticks(axes, plan)
         top_legend(figure, handles, entries, width, stamp)
         return figure
+
+
+def _least(p: float) -> str:
+    return "below .001" if p < 0.001 else format_number(p, 3)
 
 
 def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, str]]:

@@ -141,7 +141,8 @@ def kind_bars(table: pd.DataFrame, *, system: str = "brain", quantity: str = "si
             finish_axes(panel, Ticks(names=shown, width=plan.width, height=plan.height), QUANTITIES[quantity])
             beside = 0.4 if across < 3 else 0.0  # few bars are not made fat
             panel.set_xlim(-0.5 - beside, across - 0.5 + beside)
-        panels[0].set_ylim(axis_limits([numbers_of(rows, one) for one in _LEVELS]))
+        # intervals of single subjects are not drawn and take no room
+        panels[0].set_ylim(axis_limits([numbers_of(rows, "value"), *(numbers_of(whole, one) for one in _LEVELS)]))
         top_legend(figure, *_kind_legend(rows, single, pairs, subjects), width, stamp)
         return figure
 

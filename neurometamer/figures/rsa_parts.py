@@ -204,7 +204,7 @@ def family_note(rows: pd.DataFrame) -> str:
     how = each_name(told, "correction") or ("" if "p_corrected" in rows.columns else "Benjamini-Hochberg")
     # subjects have families of their own, which need no line each
     texts = told["family"].dropna().astype(str) if "family" in told.columns else []
-    families = _listed([re.sub(r"subject [^,]+", "each subject", one) for one in texts], " or ")
+    families = _listed([re.sub(r"\b(subject|model|contrast) [^,]+", r"each \1", one) for one in texts], " or ")
     return f"*: corrected p < .05 ({', '.join(filter(None, (how, families and f'over {families}')))})"
 
 

@@ -14,6 +14,7 @@ from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.settings import Subject
 
 if TYPE_CHECKING:
+    from fmri.bold import BoldRun
     from fmri.patterns import Patterns
 
 
@@ -101,23 +102,29 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
     return {"gabor": gabor_energy(np.asarray(shown.images)), "object": np.stack(percepts)}
 
 
-def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
-    """Estimate one beta per image × presentation, simulated and measured subjects by the same path."""
-    from fmri.betas import estimate_betas
+def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
+    """Open the runs of a subject: headers, events and confounds are read and checked, the images are not."""
     from fmri.bold import read_runs
-    from fmri.patterns import write_patterns
 
-    files, glm = scanned(work, subject), work.settings.glm
-    runs = read_runs(
+    files = scanned(work, subject)
+    return read_runs(
         [work.source(one) for one in files.bold],
         [work.source(one) for one in files.events],
         [work.source(one) for one in files.confounds] or None,
         subject=subject,
         tr_s=files.tr_s or None,
-        columns=glm.confounds or None,
+        columns=work.settings.glm.confounds or None,
     )
+
+
+def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
+    """Estimate one beta per image × presentation, simulated and measured subjects by the same path."""
+    from fmri.betas import estimate_betas
+    from fmri.patterns import write_patterns
+
+    files, glm = scanned(work, subject), work.settings.glm
     fitted = estimate_betas(
-        runs,
+        open_runs(work, subject),
         {roi: work.source(one) for roi, one in files.masks.items()},
         hrf=glm.hrf_model,
         high_pass_hz=glm.high_pass_hz,

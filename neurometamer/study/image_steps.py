@@ -168,8 +168,10 @@ def shown_stimuli(work: Workspace) -> StimulusSet:
 
 
 def stimulus_table(work: Workspace) -> pd.DataFrame:
-    """Read the table of the study's stimuli."""
-    return shown_stimuli(work).table
+    """Read the table of the study's stimuli, without their pixels."""
+    from stimuli_gen.stimuli import read_stimuli
+
+    return read_stimuli(work.path("stimuli"), in_memory=False).table
 
 
 def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:

@@ -166,9 +166,11 @@ def _z_scored(values: np.ndarray) -> np.ndarray:
 
 def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
     """Check that what nobody planted is not found: no region follows adversarial structure."""
-    table = read_table(work.path("tables", "similarity.csv"))
-    brain = table[table["system"] == "brain"].pivot(index=["subject", "place"], columns="pair", values="similarity")
-    if {"RE-AI", "RE-AN"} <= set(brain.columns):
+    kinds = work.path("tables", "kinds.csv")
+    if kinds.is_file():  # not where the images that were shown lack a kind
+        table = read_table(kinds)
+        single = table["system"].eq("brain") & table["quantity"].eq("similarity") & table["subject"].ne("mean")
+        brain = table[single].pivot(index=["subject", "place"], columns="pair", values="value")
         more = brain["RE-AI"] > brain["RE-AN"]
         yield _row(
             "interference looks like the photograph to the cortex",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,22 @@ from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace, step_seconds
 
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+    from neurometamer.rsa.kind_nulls import Blocks
+    from neurometamer.rsa.kind_options import KindOptions
+    from neurometamer.rsa.subsample import UnitValues
+
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
 """What a table's column ``data`` says its numbers rest on."""
+
+MOST_REFITS = 250
+"""Resamples in which models of layers are fitted anew: their standard error alone is used, known to 5 % from so many,
+and each takes ten times as long as one of a fixed layer."""
+
+MIN_ROIS = 3
+"""Fewer regions have no order to be tested."""
 
 
 def activations(work: Workspace, progress: Progress) -> Iterable[Path]:
@@ -45,38 +59,131 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     return [write_rdms(rdms, work.path("rdms", "network.h5"))]
 
 
-def similarity(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Compare RE with AN and with AI within each layer and region."""
-    from neurometamer.rsa.kinds import kind_difference, kind_similarity
+def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Test RE-AN, RE-AI and their difference in each layer and region, and their trends over the layers."""
+    from neurometamer.rsa.kind_tests import kind_tests
+    from neurometamer.rsa.kind_trends import MIN_LAYERS, kind_trends
     from neurometamer.rsa.rdm import read_rdms
 
-    options = _comparison_options(work)
+    if lacking_kinds(work):
+        return []
     systems = ["network", *(["brain"] if subject_names(work) else [])]
-    kinds = set(stimulus_table(work)["kind"])
-    pairs = [("RE", other) for other in ("AN", "AI") if other in kinds]
-    found: dict[str, list[pd.DataFrame]] = {"similarity": [], "similarity_difference": []}
+    parts, written = [], []
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
-        if pairs:
-            found["similarity"].append(_tagged(work, kind_similarity(rdms, pairs, **options), system))
-        if len(pairs) == 2:
-            found["similarity_difference"].append(_tagged(work, kind_difference(rdms, **options), system))
+        options = kind_options(work, system)
+        found = kind_tests(rdms, units=_units(work, system), blocks=_blocks(work, options.null), options=options)
+        parts.append(_tagged(work, found, system))
+        if system == "network" and rdms.n_rdm >= MIN_LAYERS:
+            trends = _tagged(work, kind_trends(found), system)
+            written.append(write_table(work.path("tables", "trends.csv"), trends))
         progress(number + 1, len(systems))
+    return [write_table(work.path("tables", "kinds.csv"), pd.concat(parts, ignore_index=True)), *written]
+
+
+def kind_options(work: Workspace, system: str) -> KindOptions:
+    """Turn ``[rsa]`` into the options of `kind_tests`; what a network lacks is replaced, as the settings say."""
+    from neurometamer.rsa.kind_options import KindOptions
+    from neurometamer.rsa.kind_tests import OVER_SUBJECTS
+
+    rsa = work.settings.rsa
+    interval, null = rsa.interval if rsa.resamples else "none", rsa.null
+    if system == "network":
+        interval = "stimuli" if interval in OVER_SUBJECTS else interval
+        null = "free" if null == "session" else null
+    return KindOptions(
+        by=rsa.comparator,
+        interval=interval,
+        null=null,
+        combine=rsa.combine,
+        correction=rsa.correction,
+        family=rsa.family,
+        n_resamples=rsa.resamples,
+        n_permutations=rsa.permutations,
+        confidence=rsa.confidence,
+        seed=work.settings.study.seed,
+    )
+
+
+def lacking_kinds(work: Workspace) -> tuple[str, ...]:
+    """Name the kinds of images without which RE-AN and RE-AI cannot be told apart."""
+    shown = set(stimulus_table(work)["kind"])
+    return tuple(kind for kind in ("RE", "AN", "AI") if kind not in shown)
+
+
+def _units(work: Workspace, system: str) -> Iterable[UnitValues] | None:
+    """Give the responses behind the RDMs where units are resampled."""
+    from neurometamer.activations import read_activations
+    from neurometamer.rsa.subsample import activation_units, pattern_units
+
+    if work.settings.rsa.interval != "subsample":
+        return None
+    if system == "network":
+        return activation_units(read_activations(work.state("activations.h5")), stimulus_table(work))
+    return pattern_units(read_subjects(work), stimulus_table(work))
+
+
+def _blocks(work: Workspace, null: str) -> Blocks | None:
+    """Say of which class, or in which session of each subject, each photograph is."""
+    from neurometamer.rsa.kind_nulls import class_labels, session_labels
+
+    if null == "class":
+        return class_labels(stimulus_table(work))
+    if null == "session":
+        return {name: session_labels(one, stimulus_table(work)) for name, one in read_subjects(work).items()}
+    return None
+
+
+def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Compare layers with regions on regular images: all with all, the best layer, weighted layers, their order."""
+    from neurometamer.rsa.flexible import flexible_models
+    from neurometamer.rsa.hierarchy import hierarchy_test
+    from neurometamer.rsa.model_brain import LINEAR, layer_matrix
+    from neurometamer.rsa.rdm import read_rdms
+
+    rsa = work.settings.rsa
+    network, brain = (read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain"))
+    common: dict[str, Any] = {"kind": "RE", "by": rsa.comparator, "seed": work.settings.study.seed}
+    n_permutations = rsa.permutations if rsa.comparator in LINEAR else 0
+    tables = {
+        "layer_roi": layer_matrix(
+            network, brain, **common, n_bootstrap=rsa.resamples, confidence=rsa.confidence,
+            n_permutations=n_permutations,
+        )
+    }  # fmt: skip
+    if not too_few_photographs(work):
+        fitted = flexible_models(
+            network, brain, **common, n_bootstrap=min(rsa.resamples, MOST_REFITS), confidence=rsa.confidence
+        )
+        tables |= {"best_layer": fitted.best_layer, "weighted": fitted.models,
+                   "weighted_difference": fitted.differences}  # fmt: skip
+    rois = _shared_rois(brain)
+    if len(rois) >= MIN_ROIS and network.n_rdm > 1:
+        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
     return [
-        write_table(work.path("tables", f"{name}.csv"), pd.concat(parts, ignore_index=True))
-        for name, parts in found.items()
-        if parts
+        write_table(work.path("tables", f"{name}.csv"), _tagged(work, table, "brain")) for name, table in tables.items()
     ]
 
 
-def layer_roi(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Compare every layer with every region on regular images, beside the noise ceiling."""
-    from neurometamer.rsa.compare import layer_by_roi
-    from neurometamer.rsa.rdm import read_rdms
+def too_few_photographs(work: Workspace) -> int:
+    """Count the photographs when they are too few to choose a layer on some and judge it on others; else 0."""
+    from neurometamer.rsa.rdm import MIN_CONDITIONS
 
-    network, brain = (read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain"))
-    table = layer_by_roi(network, brain, kind="RE", **_comparison_options(work))
-    return [write_table(work.path("tables", "layer_roi.csv"), _tagged(work, table, "brain"))]
+    n = int((stimulus_table(work)["kind"] == "RE").sum())
+    return n if n < 2 * MIN_CONDITIONS else 0
+
+
+def _shared_rois(brain: RDMs) -> list[str]:
+    """List the regions that every subject has, in the order of all figures."""
+    from neurometamer.figures.style import order_places
+
+    places = {(str(s), str(roi)) for s, roi in zip(*(brain.rdm_descriptors[one] for one in ("subject", "roi")))}
+    subjects = {subject for subject, _ in places}
+    return [
+        roi
+        for roi in order_places(brain.rdm_descriptors["roi"])
+        if all((subject, roi) in places for subject in subjects)
+    ]
 
 
 def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
@@ -112,8 +219,10 @@ def results(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Gather all numbers in one HDF5 file and write down where they come from."""
     from neurometamer.rsa.rdm import read_rdms
     from neurometamer.study.template import study_toml
+    from neurometamer.study_folder import TABLES
 
-    tables = {path.stem: read_table(path) for path in sorted(work.path("tables").glob("*.csv"))}
+    files = {name: work.path("tables", f"{name}.csv") for name in sorted(TABLES)}
+    tables = {name: read_table(path) for name, path in files.items() if path.is_file()}
     tables["stimuli"] = shown_stimuli(work).table
     arrays: dict[str, np.ndarray] = {}
     for path in sorted(work.path("rdms").glob("*.h5")):
@@ -144,6 +253,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
     if "success" in table:
         failed = table[table["success"].eq(False)]
         notes += [f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()]
+    notes += _not_made(work)
     steps = [path.stem for path in work.state("steps").glob("*.json")]
     return provenance(
         settings.everything(),
@@ -159,6 +269,19 @@ def _provenance(work: Workspace) -> dict[str, Any]:
     )
 
 
+def _not_made(work: Workspace) -> list[str]:
+    """Say which tables a study of these images cannot have."""
+    notes = []
+    if lacking := lacking_kinds(work):
+        notes.append(f"no tests of RE-AN and RE-AI (kinds.csv): there are no {' and no '.join(lacking)} images")
+    if subject_names(work) and (n := too_few_photographs(work)):
+        notes.append(
+            f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs are too few "
+            "to choose on some and judge on others"
+        )
+    return notes
+
+
 def _metamer_choices(work: Workspace) -> dict[str, Any]:
     """Say what the preset of the metamers leaves open, where there are metamers."""
     from stimuli_gen.recipes import PRESETS
@@ -169,18 +292,11 @@ def _metamer_choices(work: Workspace) -> dict[str, Any]:
     return {"metamers": {"preset": chosen.preset, "open_choices": list(PRESETS[chosen.preset].open_choices)}}
 
 
-def _comparison_options(work: Workspace) -> dict[str, Any]:
-    rsa = work.settings.rsa
-    return {
-        "by": rsa.comparator,
-        "n_bootstrap": rsa.resamples,
-        "seed": work.settings.study.seed,
-        "confidence": rsa.confidence,
-    }
-
-
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
     """Say in every row which network and weights it rests on, and whether its brain is simulated."""
     brain = SIMULATED if work.settings.brain.source == "simulated" else MEASURED
     data = NETWORK if system == "network" else brain
-    return table.assign(model=work.model.name, weights=work.model.weights, data=data)
+    told = {"model": work.model.name, "weights": work.model.weights}
+    # models of regions have names and weights of their own
+    named = {f"network_{name}" if name in table.columns else name: one for name, one in told.items()}
+    return table.assign(**named, data=data)

@@ -10,8 +10,21 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from neurometamer.rsa.comparators import COMPARATORS
+from neurometamer.rsa.inference import COMBINATIONS, CORRECTIONS
+from neurometamer.rsa.kind_options import FAMILIES, INTERVALS, NULLS, KindOptions
+from neurometamer.rsa.measures import MEASURES
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -296,19 +309,79 @@ class Selection(Section):
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
 
 
-class Rsa(Section):
-    """Representational similarity analysis."""
+KINDS = KindOptions()
+"""The defaults of `neurometamer.rsa.kind_tests.kind_tests` are those of a study."""
 
-    measure: Literal["spearman", "pearson"] = "spearman"
-    """RDMs are 1 − this correlation over units or voxels."""
-    comparator: Literal["spearman", "pearson", "kendall", "rho-a", "cosine", "whitened-cosine", "whitened-pearson"] = (
-        "spearman"
-    )
-    """Between RDMs."""
+RSA_NAMES: dict[str, tuple[str, ...]] = {
+    "measure": tuple(name for name, one in MEASURES.items() if not one.needs),
+    "comparator": tuple(COMPARATORS),
+    "interval": tuple(INTERVALS),
+    "null": tuple(NULLS),
+    "combine": tuple(COMBINATIONS),
+    "correction": tuple(CORRECTIONS),
+    "family": tuple(FAMILIES),
+}
+"""Key of ``[rsa]`` to the names that it takes."""
+
+
+def _listed(what: str, key: str) -> str:
+    """Write what a key means and the names that it takes, for the commented study file."""
+    return f"{what}: {', '.join(RSA_NAMES[key])}."
+
+
+class Rsa(Section):
+    """Representational similarity analysis: RDMs, their comparison, and the tests of RE-AN and RE-AI."""
+
+    measure: str = Field("spearman", description=_listed("Dissimilarity over units or voxels", "measure"))
+    comparator: str = Field("spearman", description=_listed("Between RDMs", "comparator"))
     resamples: int = Field(1000, ge=0)
-    """Bootstrap resamples of the images."""
+    """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their standard error is
+    used."""
     confidence: Share = 0.95
     """Coverage of the intervals."""
+    interval: str = later(
+        KINDS.interval,
+        description=_listed("What is resampled for RE-AN, RE-AI and their difference", "interval")
+        + ' A network has no subjects: for it "subjects" and "dual" become "stimuli".',
+    )
+    null: str = later(
+        KINDS.null,
+        description=_listed("Within what the labels of photographs are permuted", "null")
+        + ' A network has no sessions: for it "session" becomes "free".',
+    )
+    combine: str = later(KINDS.combine, description=_listed("How the p of the subjects become one", "combine"))
+    correction: str = later(
+        KINDS.correction, description=_listed("Of p of RE-AN, RE-AI and their difference for many tests", "correction")
+    )
+    family: str = later(
+        KINDS.family,
+        description=_listed("Tests that are corrected together (of subjects, not of their mean)", "family"),
+    )
+    permutations: int = later(
+        KINDS.n_permutations, ge=0, description="Permutations of labels, for p of similarities; 0: no such p."
+    )
+
+    @field_validator("measure", mode="after")
+    @classmethod
+    def _measure_needs_nothing(cls, value: str) -> str:
+        if value in MEASURES and (needs := MEASURES[value].needs):
+            lack = {
+                "noise": "the covariance of the units' noise, which a network does not have",
+                "folds": "several presentations in independent runs, which a network does not have",
+            }
+            raise ValueError(
+                f"'{value}' needs {lack[needs]}, and RDMs of network and cortex must be of one measure; use one of "
+                f"{', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm --measure {value}' for regions alone"
+            )
+        return value
+
+    @field_validator(*RSA_NAMES, mode="after")
+    @classmethod
+    def _name_is_known(cls, value: str, about: ValidationInfo) -> str:
+        key = str(about.field_name)
+        if value not in RSA_NAMES[key]:
+            raise unknown_name(key, value, RSA_NAMES[key])
+        return value
 
 
 class Encoding(Section):

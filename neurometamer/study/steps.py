@@ -8,6 +8,7 @@ from pathlib import Path
 from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
+from neurometamer.study.checks import check_tests
 from neurometamer.study.plan import Step, Workspace
 
 
@@ -23,15 +24,21 @@ def plan_steps(work: Workspace) -> list[Step]:
     -------
     list of Step
         For `carry_out`.
+
+    Raises
+    ------
+    InputError
+        When the settings ask for a test that these subjects and images cannot give.
     """
+    check_tests(work)
     subjects = subject_names(work)
     steps = [*_image_steps(work), *_network_steps(), *_metamer_steps(work), *_brain_steps(work, subjects)]
     systems = ("network-rdms", "brain-rdms") if subjects else ("network-rdms",)
     steps.append(
         Step(
-            name="similarity",
-            title="similarity of RE, AN and AI",
-            run=result_steps.similarity,
+            name="kinds",
+            title="tests of RE-AN and RE-AI",
+            run=result_steps.kinds,
             needs=systems,
             sections=("rsa",),
         )
@@ -42,7 +49,7 @@ def plan_steps(work: Workspace) -> list[Step]:
                 name="recovery",
                 title="planted truth against what was found",
                 run=result_steps.recovery,
-                needs=("cortex", "patterns", "brain-rdms", "similarity", "encoding"),
+                needs=("cortex", "patterns", "brain-rdms", "kinds", "encoding"),
             )
         )
     everything = tuple(work.settings.numbers())
@@ -186,9 +193,9 @@ def _brain_steps(work: Workspace, subjects: tuple[str, ...]) -> list[Step]:
         ),
         Step(name="brain-rdms", title="brain RDMs", run=brain_steps.brain_rdms, needs=("patterns",), sections=("rsa",)),
         Step(
-            name="layer-roi",
+            name="layers",
             title="layers against regions",
-            run=result_steps.layer_roi,
+            run=result_steps.layers,
             needs=("network-rdms", "brain-rdms"),
             sections=("rsa",),
         ),

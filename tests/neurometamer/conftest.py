@@ -1,4 +1,4 @@
-"""A small study that runs in seconds: AlexNet with random weights, six photographs, two simulated subjects."""
+"""A small study that runs in seconds: AlexNet with random weights, eight photographs, two simulated subjects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "brick.png")
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "brick.png",
+               "camera.png", "coins.png")  # fmt: skip
 
 STUDY = """
 [study]
@@ -30,7 +31,7 @@ max_steps = 2
 subjects = 2
 runs = 2
 voxels_per_roi = 20
-mixing = { V1 = 0.0, LO = 1.0 }
+mixing = { V1 = 0.0, V2 = 0.5, LO = 1.0 }
 [selection]
 voxels_per_roi = 10
 [rsa]

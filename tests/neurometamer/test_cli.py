@@ -185,14 +185,14 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path, write_s
     assert line.startswith("interrupted: ")
     assert "unfinished image(s) is saved" in line and "the same command goes on" in line
     states = list(tmp_path.glob("an/.finished/*.state.h5"))
-    assert len(states) == 6
+    assert len(states) == 8
     done = neurometamer(*making, "3", "--fresh", "--png16", cwd=tmp_path)
     assert done.returncode == 1, done.stderr  # no image meets its criterion in 3 steps
-    assert "--fresh: 0 finished and 6 unfinished image(s)" in done.stderr
+    assert "--fresh: 0 finished and 8 unfinished image(s)" in done.stderr
     assert not any(one.exists() for one in states)
     ids = set(read_table(tmp_path / "an" / "stimuli.csv", required=["id"])["id"])
     assert {one.stem for one in (tmp_path / "an" / "png16").iterdir()} == ids
-    assert len(list((tmp_path / "an" / "animation").glob("*.gif"))) == 6
+    assert len(list((tmp_path / "an" / "animation").glob("*.gif"))) == 8
 
 
 @pytest.mark.slow

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 from rsatoolbox.rdm import RDMs
 
+from neurometamer.answers import told_kinds
 from neurometamer.report import answers, build_report, read_study
+from neurometamer.report_rsa import photograph_categories, photograph_order, sheet_order
 from neurometamer.rsa.rdm import write_rdms
 from neurometamer.store import InputError, write_json, write_table
 from stimuli_gen.stimuli import StimulusSet, write_stimuli
@@ -60,8 +62,8 @@ def make_study(
     weights = TAGS["weights"] if trained else "random (untrained, seed 0)"
     table = _stimuli(rng, photos, hard)
     write_stimuli(StimulusSet(images=_images(rng, len(photos), side), table=table), folder / "stimuli")
-    tables = {"similarity": _similarity(rng, hard), "layer_roi": _layer_roi(rng), "encoding": _encoding(rng)}
-    tables["similarity_difference"] = _difference(tables["similarity"])
+    tables = {"kinds": _kinds(rng, hard), "layer_roi": _layer_roi(rng), "encoding": _encoding(rng), **_models(rng)}
+    tables |= {"trends": _trends(), "hierarchy": _hierarchy()}
     tables["recovery"] = pd.DataFrame({
         "what": ["V1 follows Gabor energy", "LO follows objects", f"no area follows AN {hard}"],
         "planted": ["gabor", "object", "r = 0"],
@@ -70,7 +72,9 @@ def make_study(
         "pass": [True, False, True],
     })  # fmt: skip
     for name, one in tables.items():
-        write_table(folder / "tables" / f"{name}.csv", one.assign(**{**TAGS, "weights": weights}))
+        tags = {**TAGS, "weights": weights}
+        own = {f"network_{key}" if key in one.columns else key: value for key, value in tags.items()}
+        write_table(folder / "tables" / f"{name}.csv", one.assign(**own))
     transfer = pd.DataFrame({
         "judge": ["efficientnet_lite0", "efficientnet_lite1" + hard], "kind": ["AN", "AN"], "n": [16, 16],
         "says_target": [1.0, 0.0625], "target_probability": [0.9949, 0.0081], "says_as_photograph": [1.0, 0.125],
@@ -122,29 +126,81 @@ def _bounded(rows: list[dict[str, object]]) -> pd.DataFrame:
     return table.assign(ci_low=table["similarity"] - 0.11, ci_high=table["similarity"] + 0.12, method=METHOD, n=16)
 
 
-def _similarity(rng: np.random.Generator, hard: str) -> pd.DataFrame:
+RISE = (-0.01, 0.02, 0.22, 0.21, 0.32, 0.47, 0.52, 0.79, 0.54)
+FLAT = (0.62, 0.19, 0.45, 0.47, 0.46, 0.59, 0.62, 0.75, 0.155)
+
+
+def _kinds(rng: np.random.Generator, hard: str) -> pd.DataFrame:
+    """Differences of more than .15 have an interval without 0 and p = .004, those of blocks.0 p = .08; others .3."""
     rows: list[dict[str, object]] = []
-    rise = (-0.01, 0.02, 0.22, 0.21, 0.32, 0.47, 0.52, 0.79, 0.54)
-    flat = (0.62, 0.19, 0.45, 0.47, 0.46, 0.59, 0.62, 0.75, 0.155)
-    for layer, an, ai in zip(LAYERS, rise, flat, strict=True):
-        for pair, value in (("RE-AN", an), ("RE-AI", ai)):
-            rows.append({"system": "network", "subject": "", "place": layer, "pair": pair, "similarity": value})
-    for subject in SUBJECTS:
-        for roi in ROIS:
-            for pair, value in (("RE-AN", 0.0), ("RE-AI", 0.28)):
-                value += 0.04 * rng.standard_normal()
-                rows.append({"system": "brain", "subject": subject + hard, "place": roi, "pair": pair,
-                             "similarity": value})  # fmt: skip
-    return _bounded(rows)
+    for layer, an, ai in zip(LAYERS, RISE, FLAT, strict=True):
+        rows += _three("network", "", layer, an, ai)
+    single = {(s, roi): (0.04 * rng.standard_normal(), 0.28 + 0.04 * rng.standard_normal())
+              for s in SUBJECTS for roi in ROIS}  # fmt: skip
+    for (subject, roi), (an, ai) in single.items():
+        rows += _three("brain", subject + hard, roi, an, ai)
+    for roi in ROIS:
+        an, ai = np.mean([single[subject, roi] for subject in SUBJECTS], axis=0)
+        rows += _three("brain", "mean", roi, an, ai)
+    table = pd.DataFrame(rows)
+    family = np.where(table["system"] == "network", "9 layers", "5 ROIs")
+    return table.assign(interval="stimuli", correction="fdr", family=family, method=METHOD, n=16,
+                        n_subjects=np.where(table["subject"] == "mean", 3, 1))  # fmt: skip
 
 
-def _difference(similarity: pd.DataFrame) -> pd.DataFrame:
-    keys = ["system", "subject", "place"]
-    wide = similarity.pivot_table(index=keys, columns="pair", values="similarity", sort=False).reset_index()
-    value = wide["RE-AI"] - wide["RE-AN"]
-    return wide[keys].assign(
-        pair="RE-AI minus RE-AN", difference=value, ci_low=value - 0.15, ci_high=value + 0.15, method=METHOD, n=16
-    )
+def _three(system: str, subject: str, place: str, an: float, ai: float) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for pair, value in (("RE-AN", an), ("RE-AI", ai), ("RE-AI minus RE-AN", ai - an)):
+        clear = abs(value) > 0.15
+        words = "follows perception: RE-AI above RE-AN" if value > 0 else "follows the network's decision: RE-AN above"
+        p = 0.08 if place == "blocks.0" else 0.004 if clear else 0.3
+        rows.append({
+            "system": system, "subject": subject, "place": place, "pair": pair, "value": value, "p": p / 2,
+            "quantity": "difference" if "minus" in pair else "similarity", "ci_low": value - 0.15,
+            "ci_high": value + 0.15, "p_corrected": p,
+            "answer": "" if "minus" not in pair else words if clear else "undecided: the interval holds 0",
+        })  # fmt: skip
+    return rows
+
+
+def _trends() -> pd.DataFrame:
+    rows = [("RE-AN", "Mann-Kendall", 30, 0.83, 0.0009), ("RE-AI", "Mann-Kendall", -4, -0.11, 0.75),
+            ("RE-AI minus RE-AN", "paired t over layers", 2.1, 0.7, 0.069)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["pair", "test", "statistic", "effect", "p"]).assign(n=9)
+
+
+def _models(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    """The best layer of V1 and LO is above 0 after correction, no other; weighted layers are better in LO alone."""
+    about = {"kind": "RE", "method": "folds of stimuli", "n": 16}
+    best, models, differences = [], [], []
+    for roi in ROIS:
+        for subject in (*SUBJECTS, "mean"):
+            score = float(0.2 + 0.05 * rng.standard_normal())
+            where = {"roi": roi, "subject": subject}
+            ends = {"ci_low": score - 0.1, "ci_high": score + 0.1}
+            best.append(where | ends | {"layer": "blocks.2", "score": score, "naive_layer": "blocks.3",
+                                        "naive_score": score + 0.08})  # fmt: skip
+            for model in ("weighted", "best layer", "average"):
+                models.append(where | ends | {"model": model, "score": score, "weights": "blocks.2 .4", "p": 0.01,
+                                              "q": 0.02 if roi in ("V1", "LO") else 0.2})  # fmt: skip
+            differences.append(where | {"contrast": "weighted minus best layer", "difference": 0.1, "ci_low": 0.0,
+                                        "ci_high": 0.2, "p": 0.01, "q": 0.03 if roi == "LO" else 0.4})  # fmt: skip
+    family = "5 tests of subject mean, model best layer"
+    return {
+        "best_layer": pd.DataFrame(best).assign(**about),
+        "weighted": pd.DataFrame(models).assign(**about, family=family),
+        "weighted_difference": pd.DataFrame(differences).assign(**about, family="5 tests of subject mean"),
+    }
+
+
+def _hierarchy() -> pd.DataFrame:
+    preferred = "; ".join(f"{roi}: {2 + k:.2f} (blocks.{k})" for k, roi in enumerate(ROIS))
+    rows = [{"subject": one, "value": 0.9, "p": 0.04, "p_min": 0.0083} for one in SUBJECTS]
+    rows.append({"subject": "combined", "value": 0.9, "p": 0.0002, "p_min": 0.0001})
+    return pd.DataFrame(rows).assign(
+        kind="RE", order=" < ".join(ROIS), preferred_layers=preferred, statistic="spearman", p_same_order=0.042,
+        p_same_order_min=0.0083, method="names of regions permuted",
+    )  # fmt: skip
 
 
 def _layer_roi(rng: np.random.Generator) -> pd.DataFrame:
@@ -158,7 +214,8 @@ def _layer_roi(rng: np.random.Generator) -> pd.DataFrame:
         for subject, values in {**single, "mean": np.mean(list(single.values()), axis=0).tolist()}.items():
             for layer, value in zip(LAYERS, values, strict=True):
                 rows.append({"kind": "RE", "subject": subject, "roi": roi, "layer": layer, "similarity": value})
-    return _bounded(rows).assign(ceiling_low=0.42, ceiling_high=0.56, ceiling=CEILING)
+    table = _bounded(rows).assign(ceiling_low=0.42, ceiling_high=0.56, ceiling=CEILING)
+    return table.assign(q=np.where(table["similarity"] > 0.3, 0.01, 0.2), family="45 tests of subject mean")
 
 
 def _encoding(rng: np.random.Generator) -> pd.DataFrame:
@@ -237,7 +294,7 @@ def test_page_loads_nothing_and_parses(page: tuple[Path, str]) -> None:
 
 def test_text_of_the_data_is_escaped(page: tuple[Path, str]) -> None:
     assert "<b>x" not in page[1]
-    assert "sim01&lt;b&gt;x" in page[1] and "no area follows AN &lt;b&gt;x" in page[1]
+    assert "efficientnet_lite1&lt;b&gt;x" in page[1] and "no area follows AN &lt;b&gt;x" in page[1]
 
 
 def test_two_builds_are_identical(page: tuple[Path, str]) -> None:
@@ -245,37 +302,76 @@ def test_two_builds_are_identical(page: tuple[Path, str]) -> None:
     before = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
     assert build_report(folder).read_text(encoding="utf-8") == text
     assert {path.name: path.read_bytes() for path in (folder / "figures").iterdir()} == before
-    assert len(before) == 16 and not list(folder.rglob(".part-*"))
+    assert len(before) == 48 and not list(folder.rglob(".part-*"))
 
 
-def test_first_screen_says_what_the_tables_say(page: tuple[Path, str]) -> None:
-    study = read_study(page[0])
-    found = {answer.number: answer for answer in answers(study)}
-    assert "RE–AN > RE–AI at 2 of 9 layers" in found
-    network = found["RE–AN > RE–AI at 2 of 9 layers"].text
-    # Differences of -.04 (classifier) and -.385 (softmax), ± .15; RE–AI ahead by more than .15 at 4 of the 7.
-    assert "RE–AN is larger at classifier, softmax, RE–AI at 7 layers" in network
-    assert "excludes zero at 1 of the first and 4 of the second" in network
-    assert "RE–AI > RE–AN in 15 of 15 subject × ROI pairs" in found
-    assert "AN 6 of 6, AI 5 of 6 images; 2 of 3 planted facts" in found
-    best = next(answer.grid for answer in answers(study) if answer.grid is not None)
-    mean = study.rows("layer_roi", subject="mean")
-    for roi, layer, *_ in best.rows:
-        of_roi = mean[mean["roi"] == roi].set_index("layer")["similarity"]
-        assert layer == of_roi.idxmax()
-    text = page[1]
-    assert text.index("RE–AN &gt; RE–AI at 2 of 9 layers") < text.index('<section id="stimuli"')
-    assert f"<strong>method</strong> {METHOD}; <strong>n</strong> 16; <strong>model</strong>" in text
-    layers = next(answer for answer in answers(study) if answer.grid is not None)
-    above = sum(mean[mean["roi"] == row[0]].set_index("layer").loc[row[1], "ci_low"] > 0 for row in best.rows)
-    assert f"above zero in {above} of 5 ROIs" in layers.number and "picked from 9" in layers.text
+def test_first_screen_says_what_the_tests_say(page: tuple[Path, str]) -> None:
+    found = {answer.title.split(":")[0]: answer for answer in answers(read_study(page[0]))}
+    network, cortex = found["Network"], found["Simulated cortex"]
+    # FLAT minus RISE is above .15 at four layers, but corrected p of blocks.0 is .08; below -.15 at softmax
+    assert network.number == "Follows perception at 3, decision at 1 of 9 layers"
+    for words in ("(“stimuli”) excludes 0", "corrected (fdr) over 9 layers", "RE–AN rises (tau .83, p < .001)",
+                  "RE–AI shows no trend (tau −.11, p = .750)", "RE–AN at 7 of 9, RE–AI at 8 of 9 layers"):  # fmt: skip
+        assert words in network.text
+    rows = {row[0]: row[2:] for row in network.grid.rows}
+    assert rows["blocks.0"] == [".080", "undecided"] and rows["conv_stem"] == [".004", "perception"]
+    assert rows["softmax"] == [".004", "decision"] and rows["classifier"] == [".300", "undecided"]
+    assert cortex.number == "Follows perception at 5, decision at 0 of 5 ROIs"
+    assert "Mean over 3 subjects" in cortex.text and "perception in 15, decision in 0 of 15 tests" in cortex.text
+    layers = found["Which layer is most like which area of the simulated cortex?"]
+    assert layers.number == "Above 0 in 2 of 5 ROIs"
+    assert "Benjamini–Hochberg over 5 tests of subject mean, model best layer" in layers.text
+    assert "above the best one in 1, below in 0 of 5 ROIs" in layers.text
+    assert [row[0] for row in layers.grid.rows] == list(ROIS)
+    assert {row[1] for row in layers.grid.rows} == {"blocks.2"} and layers.grid.rows[0][4].startswith("blocks.3 ")
+    order = found["Do later areas of the simulated cortex prefer later layers?"]
+    assert order.number == "Spearman .90, p < .001" and "p = .042 (the least possible p is .008)" in order.text
+    assert "AN 6 of 6, AI 5 of 6 images; 2 of 3 planted facts" in {one.number for one in found.values()}
+
+
+def test_the_page_holds_answers_tests_and_provenance(page: tuple[Path, str]) -> None:
+    text = unescape(page[1])
+    assert text.index("Follows perception at 3") < text.index('<section id="stimuli"')
+    assert "Interval “stimuli”: percentile bootstrap over photographs" in text
     for words in ("✓ pass", "✗ fail", "Simulated cortex:", "max_steps", "0123456789abcdef", CEILING, METHOD):
-        assert words in unescape(text)
+        assert words in text
+    drawn = sorted(one.stem for one in (page[0] / "figures").glob("*.png"))
+    assert drawn == ["best_layer", "encoding", "hierarchy", "kinds_brain_difference", "kinds_brain_similarity",
+                     "kinds_network_difference", "kinds_network_similarity", "layer_roi", "places_brain",
+                     "places_network", "rdms_brain", "rdms_brain_kinds", "rdms_network", "rdms_network_kinds",
+                     "stimuli", "weighted"]  # fmt: skip
+    for name in drawn:  # the numbers of each figure, beside it and named
+        assert len(pd.read_csv(page[0] / "figures" / f"{name}.csv")) > 0
+        assert f"<code>figures/{name}.csv</code>" in text
+    shown = pd.read_csv(page[0] / "figures" / "kinds_network_difference.csv")
+    np.testing.assert_allclose(shown["value"], np.array(FLAT) - np.array(RISE), atol=1e-12)
+
+
+def test_nothing_follows_anything_without_interval_or_p(tmp_path: Path) -> None:
+    write_json(tmp_path / "provenance.json", {})
+    kinds = _kinds(np.random.default_rng(0), "").assign(ci_low=np.nan, ci_high=np.nan, interval="none")
+    write_table(tmp_path / "tables" / "kinds.csv", kinds.assign(answer="not tested: no interval"))
+    study = read_study(tmp_path)
+    assert set(told_kinds(study, "network")["follows"]) == {"not tested"}
+    told = answers(study)
+    assert told[0].number == "Not tested at 9 layers"
+    assert "The differences were not tested" in told[0].text and "Above permuted labels" in told[0].text
+
+
+def test_photographs_have_one_order_by_category_then_name() -> None:
+    table = pd.DataFrame({
+        "id": ["b", "a", "c", "d", "b_AN", "a_AN"], "kind": ["RE"] * 4 + ["AN"] * 2,
+        "reference_id": ["b", "a", "c", "d", "b", "a"], "category": ["x", "y", "x", "y", "", ""],
+    })  # fmt: skip
+    categories = photograph_categories(table)
+    assert photograph_order("dcba", categories) == ["b", "c", "a", "d"]
+    assert table["id"].iloc[sheet_order(table)].tolist() == ["b", "b_AN", "c", "a", "a_AN", "d"]
+    assert photograph_categories(table.assign(category=["k", "l", "m", "n", "", ""])) == {}  # each its own: no groups
 
 
 def test_other_networks_are_asked_only_where_the_table_says_so(page: tuple[Path, str], tmp_path: Path) -> None:
     text = unescape(page[1])
-    part = text[text.index('<section id="transfer"') : text.index('<section id="similarity"')]
+    part = text[text.index('<section id="transfer"') : text.index('<section id="kinds"')]
     assert text.index('<section id="stimuli"') < text.index('<section id="transfer"')
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", part)
     assert cells[-5:] == ["efficientnet_lite1<b>x", "AN", "1 of 16", ".008", "2 of 16"]
@@ -295,13 +391,6 @@ def test_training_on_all_photographs_is_called_no_clean_test(page: tuple[Path, s
     assert text.count("Scheme “all” is no clean test for AI") == 2  # beside the answer and beside the figure
 
 
-def test_without_the_paired_difference_overlap_is_counted_and_said(tmp_path: Path) -> None:
-    folder = make_study(tmp_path, photos=PHOTOS[:4], side=8)
-    (folder / "tables" / "similarity_difference.csv").unlink()
-    network = answers(read_study(folder))[0].text
-    assert "the two intervals do not overlap at 1 of the first and 3 of the second" in network
-
-
 def test_untrained_network_is_stamped_on_page_tables_and_figures(tmp_path: Path) -> None:
     folder = make_study(tmp_path, photos=PHOTOS[:4], trained=False, side=8)
     for path in (folder / "rdms").iterdir():
@@ -312,7 +401,7 @@ def test_untrained_network_is_stamped_on_page_tables_and_figures(tmp_path: Path)
     text = build_report(folder).read_text(encoding="utf-8")
     assert "Untrained network:" in text and "Voxel encoding · simulated cortex · untrained network" in text
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, flags=re.DOTALL)
-    assert len(captions) == 6 and all("ntrained network (random weights)" in caption for caption in captions)
+    assert len(captions) == 10 and all("ntrained network (random weights)" in caption for caption in captions)
 
 
 @pytest.mark.parametrize("settings", [{}, {"brain": None, "notes": "one note", "model": {}, "settings": {"noise": 3}}])
@@ -328,12 +417,10 @@ def test_a_study_with_little_in_it_still_has_a_page(tmp_path: Path, settings: di
 
 def test_network_only_study_without_interference(tmp_path: Path) -> None:
     folder = make_study(tmp_path, photos=PHOTOS[:4], side=8)
-    for name in ("layer_roi", "encoding", "recovery", "similarity_difference"):
+    names = ("layer_roi", "encoding", "recovery", "best_layer", "weighted", "weighted_difference", "hierarchy")
+    for name in (*names, "kinds", "trends"):
         (folder / "tables" / f"{name}.csv").unlink()
     (folder / "rdms" / "brain.h5").unlink()
-    similarity = pd.read_csv(folder / "tables" / "similarity.csv", keep_default_na=False)
-    keep = (similarity["system"] == "network") & (similarity["pair"] == "RE-AN")
-    write_table(folder / "tables" / "similarity.csv", similarity[keep].assign(data=""))
     table = pd.read_csv(folder / "stimuli" / "stimuli.csv")
     images = np.full((8, 3, 8, 8), 0.5, dtype=np.float32)
     without = table[table["kind"] != "AI"].reset_index(drop=True)
@@ -344,7 +431,8 @@ def test_network_only_study_without_interference(tmp_path: Path) -> None:
     write_json(folder / "provenance.json", {**provenance, "brain": {"source": "none", "subjects": []}})
     text = build_report(folder).read_text(encoding="utf-8")
     assert "No AI images were made in this study." in text
-    assert "similarity of the brain" in text and "RDMs of the brain." in text
+    assert "no tests of RE–AN and RE–AI of the brain nor of the network" in text and "RDMs of the brain." in text
+    assert "RDMs hold images that stimuli lacks (astronaut_AI" in text
     assert "Simulated cortex" not in text
     assert "None in this study." in text and "Measured BOLD" not in text
     assert "<h1>Which images does efficientnet_lite0 treat as the same?</h1>" in text and "visual cortex" not in text

@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from neurometamer.figures import rsa as draw
+from neurometamer.figures.pages import percentile_rdm
 from neurometamer.figures.style import HUES, format_number
 from neurometamer.store import InputError, read_table
 
@@ -415,6 +416,42 @@ def test_rdms_are_ordered_by_category_then_id_in_every_panel() -> None:
     moved |= {one: [given[one][i] for i in shuffled] for one in ("ids", "categories")}
     again = draw.banded_rdms(**moved).axes[0].images
     assert all((a.get_array() == b.get_array()).all() for a, b in zip(images, again, strict=True))
+
+
+def test_stimuli_of_a_category_can_be_sorted_by_something_else_than_their_ids() -> None:
+    given = rdms(1, 1)
+    keys = [f"{99 - rank:02d}" for rank in range(len(given["ids"]))]
+    figure = draw.banded_rdms(**given, within=keys)
+    order = draw.stimulus_order(keys, given["categories"])
+    shown = figure.axes[0].images[0].get_array().filled(np.nan)
+    np.testing.assert_array_equal(shown, percentile_rdm(given["matrices"][0, 0][np.ix_(order, order)]))
+    assert "then as given" in note(figure) and "then by id" in note(draw.banded_rdms(**given))
+
+
+def test_narrow_bands_have_all_signs_or_none() -> None:
+    given = rdms(1, 1)
+    kinds = [("RE", "AN", "AI")[rank % 3] for rank in range(len(given["ids"]))]
+    axes = draw.banded_rdms(**given | {"categories": kinds}).axes[0]
+    left, _, bottom, _ = axes.images[0].get_extent()
+    signs = [text for text in axes.texts if text.get_fontweight() == "bold" and text.get_fontsize() == 6.5]
+    assert not [one.get_text() for one in signs if one.get_position()[0] < left and one.get_position()[1] < bottom]
+
+
+def test_axes_end_where_drawn_marks_end() -> None:
+    table = kinds()
+    wide = table.assign(ci_low=np.where(table["subject"] == "mean", table["ci_low"], -9))
+    assert draw.kind_bars(wide).axes[0].get_ylim() == draw.kind_bars(table).axes[0].get_ylim()
+    rows = best()
+    wide = rows.assign(ci_high=np.where(rows["subject"] == "mean", rows["ci_high"], 9))
+    assert draw.best_layer_marks(wide).axes[0].get_ylim() == draw.best_layer_marks(rows).axes[0].get_ylim()
+
+
+def test_families_of_subjects_and_contrasts_are_named_once() -> None:
+    table, differences = models()
+    family = [f"5 tests of subject {s}, contrast {c}" for s, c in zip(differences["subject"], differences["contrast"])]
+    told = note(draw.model_marks(table, differences.assign(q=0.01, family=family)))
+    assert "over 5 tests of each subject, each contrast)" in told
+    assert "could give is below .001" in note(draw.hierarchy_lines(hierarchy().assign(p_min=1e-6)))
 
 
 def test_bars_of_categories_cover_their_stimuli_and_differ_in_sign_and_color() -> None:

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from neurometamer.figures.style import format_number
+from neurometamer.rsa.hierarchy import hierarchy_test
+from neurometamer.rsa.kind_tests import kind_tests
+from neurometamer.rsa.model_brain import layer_matrix
 from neurometamer.rsa.rdm import read_rdms
 from neurometamer.store import InputError, read_hdf5_attributes, read_hdf5_table, read_json, read_table
+from neurometamer.study.plan import Workspace
+from neurometamer.study.result_steps import kind_options
 from neurometamer.study.run import demo_settings, failed_stimuli, run_study
-from neurometamer.study.settings import read_settings
+from neurometamer.study.settings import check_settings, read_settings
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
-    "similarity": "system subject place pair similarity ci_low ci_high method n",
-    "similarity_difference": "system subject place pair difference ci_low ci_high method n",
-    "layer_roi": "kind subject roi layer similarity ci_low ci_high ceiling_low ceiling_high ceiling method n",
+    "kinds": "system subject place pair quantity value ci_low ci_high interval p p_corrected correction family "
+    "p_method answer method n n_subjects",
+    "trends": "system pair test statistic effect p n method",
+    "layer_roi": "kind subject roi layer similarity ci_low ci_high ceiling_low ceiling_high ceiling method n p q "
+    "family",
+    "best_layer": "roi subject layer chosen score ci_low ci_high naive_layer naive_score optimism reason method n",
+    "weighted": "roi subject model score ci_low ci_high p q family weights method n network_model network_weights",
+    "weighted_difference": "roi subject contrast difference ci_low ci_high p q family method n",
+    "hierarchy": "subject order preferred_layers statistic value p p_min p_same_order method",
     "encoding": "subject roi layer test r n_voxels n_train n_test alpha scheme method",
     "recovery": "what planted found criterion pass",
     "transfer": "judge judge_weights kind n says_target target_probability says_as_photograph",
@@ -39,29 +53,177 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
     for name, columns in TABLES.items():
         table = read_table(small_study / "tables" / f"{name}.csv", required=columns.split())
         assert len(table), name
-    similarity = read_table(small_study / "tables" / "similarity.csv")
-    assert set(similarity["system"]) == {"network", "brain"}
-    assert set(similarity["pair"]) == {"RE-AN", "RE-AI"}
+    kinds = read_table(small_study / "tables" / "kinds.csv")
+    assert set(kinds["system"]) == {"network", "brain"}
+    assert set(kinds["pair"]) == {"RE-AN", "RE-AI", "RE-AI minus RE-AN"}
+    assert not (small_study / "tables" / "similarity.csv").exists()
     assert set(read_table(small_study / "tables" / "encoding.csv")["test"]) == {"RE", "AI", "AN"}
     stimuli = read_table(small_study / "stimuli" / "stimuli.csv")
-    assert len(stimuli) == 18
+    assert len(stimuli) == 24
     assert {one.stem for one in (small_study / "stimuli" / "png").iterdir()} == set(stimuli["id"])
     pd.testing.assert_frame_equal(
-        read_hdf5_table(small_study / "results.h5", "similarity")[["place", "similarity"]],
-        similarity[["place", "similarity"]].astype({"place": object}),
+        read_hdf5_table(small_study / "results.h5", "kinds")[["place", "value"]],
+        kinds[["place", "value"]].astype({"place": object}),
         check_dtype=False,
     )
     assert read_hdf5_attributes(small_study / "results.h5")["provenance"]["seed"] == 3
     assert (small_study / "report.html").stat().st_size > 100_000
 
 
+def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
+    network, brain = (read_rdms(small_study / "rdms" / f"{one}.h5") for one in ("network", "brain"))
+    options = {"n_resamples": 50, "n_permutations": 1000, "seed": 3}
+    direct = pd.concat([kind_tests(network, **options), kind_tests(brain, **options)], ignore_index=True)
+    written = read_table(small_study / "tables" / "kinds.csv")
+    written = written.fillna({"subject": "", "answer": "", "expected": ""})
+    pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
+    cells = layer_matrix(network, brain, n_bootstrap=50, n_permutations=1000, seed=3)
+    written = read_table(small_study / "tables" / "layer_roi.csv")
+    names = ["subject", "roi", "layer", "similarity", "ci_low", "ci_high", "ceiling_low", "ceiling_high", "p", "q"]
+    pd.testing.assert_frame_equal(written[names], cells[names], check_dtype=False)
+    hierarchy = read_table(small_study / "tables" / "hierarchy.csv")
+    assert set(hierarchy["order"]) == {"V1 < V2 < LO"}
+    assert hierarchy["p"].tolist() == pytest.approx(hierarchy_test(network, brain, seed=3)["p"].tolist())
+
+
+def test_the_report_tells_the_corrected_p_and_its_family(small_study):
+    page = unescape((small_study / "report.html").read_text())
+    first = page[: page.index('<section id="stimuli"')]
+    kinds = read_table(small_study / "tables" / "kinds.csv")
+    shown = kinds[(kinds["quantity"] == "difference") & ((kinds["system"] == "network") | (kinds["subject"] == "mean"))]
+    for row in shown.itertuples():
+        assert f"corrected ({row.correction}) over {row.family}" in first
+        number = "< .001" if row.p_corrected < 0.001 else format_number(row.p_corrected, 3)
+        assert re.search(rf'scope="row">{re.escape(row.place)}</th><td[^>]*>[^<]*</td><td[^>]*>{number}</td>', first)
+    hierarchy = read_table(small_study / "tables" / "hierarchy.csv").set_index("subject").loc["combined"]
+    assert f"p = {format_number(hierarchy['p'], 3)}" in first
+    for name in ("kinds_brain_similarity", "layer_roi", "best_layer", "weighted", "hierarchy", "rdms_network",
+                 "rdms_brain_kinds", "places_network", "places_brain", "stimuli", "encoding"):  # fmt: skip
+        assert f"<code>figures/{name}.csv</code>" in page
+        assert {one.suffix for one in (small_study / "figures").glob(f"{name}.*")} == {".svg", ".png", ".csv"}
+
+
+@pytest.mark.parametrize(
+    ("rsa", "message"),
+    [
+        (
+            'interval = "subjects"',
+            r"rsa.interval: 'subjects' at 95% needs at least 6 subjects; the study has 2 \(sub-01",
+        ),
+        ('interval = "dual"', "needs at least 6 subjects"),
+        (
+            'null = "session"',
+            "rsa.null: 'session' needs subjects scanned in several sessions, and the simulated cortex",
+        ),
+        ('null = "class"', "rsa.null: 'class' needs the column category of the images.*no column 'category'"),
+        ('interval = "subsample"\nmeasure = "cosine"', "'subsample' is there for the measures spearman and pearson"),
+        ('measure = "poisson"', "takes rates of zero or more, and betas"),
+        ('interval = "boot"', "rsa.interval: unknown interval 'boot'"),
+    ],
+)
+def test_tests_that_a_study_cannot_give_are_refused_before_any_work(tmp_path, write_study, rsa, message):
+    study = write_study(tmp_path)
+    study.write_text(study.read_text().replace("resamples = 50", f"resamples = 50\n{rsa}"))
+    with pytest.raises(InputError, match=message):
+        run_study(study, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
+    rsa = {"interval": "dual", "null": "session", "combine": "fisher", "permutations": 77, "correction": "holm"}
+    settings = check_settings({"rsa": rsa, "study": {"seed": 5}, "brain": {"simulation": {"subjects": 6}}})
+    work = Workspace(folder=tmp_path, settings=settings, base=tmp_path)
+    network, brain = (kind_options(work, one) for one in ("network", "brain"))
+    assert (network.interval, network.null) == ("stimuli", "free")
+    assert (brain.interval, brain.null) == ("dual", "session")
+    for one in (network, brain):
+        assert (one.combine, one.n_permutations, one.correction, one.seed) == ("fisher", 77, "holm", 5)
+
+
+def measured_sessions(small_study: Path, folder: Path, shown: dict[str, list[str]]) -> Path:
+    """Write a study of measured subjects whose sessions show the images of some photographs each."""
+    shutil.copytree(small_study / "stimuli", folder / "shown")
+    parts = ['[images]\nready = "shown"\n[model]\nname = "alexnet"\nweights = "random"\nstages = ["relu1", "fc8"]\n'
+             '[selection]\nvoxels_per_roi = 0\n[brain]\nsource = "bold"\n']  # fmt: skip
+    for subject in ("sub-01", "sub-02"):
+        (folder / subject).mkdir()
+        source = small_study / "brain" / subject
+        files: dict[str, list[str]] = {"bold": [], "events": [], "confounds": []}
+        for session, run, photographs in zip(("a", "b"), ("1", "2"), shown[subject], strict=True):
+            for kind, listed in files.items():
+                old = next(source.glob(f"*run-{run}*_{kind}.*"))
+                new = folder / subject / f"{subject}_ses-{session}_run-{run}_{kind}{old.suffix}"
+                shutil.copy(old, new)
+                listed.append(str(new))
+                if kind == "events":
+                    events = pd.read_csv(new, sep="\t")
+                    kept = events[events["trial_type"].str.replace("_A[NI]$", "", regex=True).isin(photographs)]
+                    kept.to_csv(new, sep="\t", index=False)
+        masks = ", ".join(f'{roi} = "{next(source.glob(f"*roi-{roi}_mask.nii"))}"' for roi in ("V1", "LO"))
+        listed = "\n".join(f"{kind} = {paths}" for kind, paths in files.items())
+        parts.append(f'[[brain.subjects]]\nid = "{subject}"\n{listed}\nmasks = {{ {masks} }}\n')
+    (folder / "study.toml").write_text("".join(parts))
+    return folder / "study.toml"
+
+
+def with_null(study: Path, settings: str) -> Path:
+    out = study.with_name("with_null.toml")
+    out.write_text(study.read_text() + f'[rsa]\nresamples = 20\npermutations = 100\nnull = "session"\n{settings}\n')
+    return out
+
+
+def test_labels_are_permuted_within_the_sessions_of_measured_subjects(small_study, tmp_path):
+    names = sorted(read_table(small_study / "stimuli" / "stimuli.csv")["reference_id"].unique())
+    same = measured_sessions(small_study, tmp_path, {one: (names[:4], names[4:]) for one in ("sub-01", "sub-02")})
+    run_study(with_null(same, ""), tmp_path / "out", device="cpu")
+    kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv", text=["subject"])
+    similar = kinds[kinds["quantity"] == "similarity"]
+    told = similar.groupby("system")["p_method"].unique()
+    assert all("permuted within 2 sessions" in one for one in told["brain"])
+    assert all("permuted freely" in one for one in told["network"])  # a network has no sessions
+
+
+def test_sessions_that_are_no_blocks_are_refused_before_any_work(small_study, tmp_path):
+    names = sorted(read_table(small_study / "stimuli" / "stimuli.csv")["reference_id"].unique())
+    (tmp_path / "both").mkdir()
+    both = measured_sessions(small_study, tmp_path / "both", {"sub-01": (names, names), "sub-02": (names, names)})
+    with pytest.raises(InputError, match=r"rsa.null: 'session': subject 'sub-01': .* shown in several sessions"):
+        run_study(with_null(both, ""), tmp_path / "out", device="cpu")
+    halves = {"sub-01": (names[:4], names[4:]), "sub-02": (names[::2], names[1::2])}
+    (tmp_path / "differ").mkdir()
+    differ = measured_sessions(small_study, tmp_path / "differ", halves)
+    with pytest.raises(InputError, match=r"rsa.combine: 'joint'.*sub-01, sub-02.*'fisher'"):
+        run_study(with_null(differ, ""), tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_path):
+    table = read_table(small_study / "stimuli" / "stimuli.csv")
+    few = table[table["reference_id"].isin(sorted(table["reference_id"].unique())[:6]) & (table["kind"] != "AI")]
+    files = [str(small_study / "stimuli" / "png" / f"{one}.png") for one in few["id"]]
+    few.assign(file=files)[["file", "id", "kind", "reference_id"]].to_csv(tmp_path / "shown.csv", index=False)
+    (tmp_path / "study.toml").write_text(
+        '[images]\nready = "shown.csv"\n[model]\nname = "alexnet"\nweights = "random"\nstages = ["relu1", "fc8"]\n'
+        "[brain.simulation]\nsubjects = 2\nruns = 2\nvoxels_per_roi = 20\nmixing = { V1 = 0.0, V2 = 0.5, LO = 1.0 }\n"
+        "[selection]\nvoxels_per_roi = 10\n[rsa]\nresamples = 20\npermutations = 20\n"
+    )
+    page = unescape(run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu").read_text())
+    written = {one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")}
+    assert written == {"layer_roi", "hierarchy", "encoding", "recovery", "transfer"}
+    notes = " ".join(read_json(tmp_path / "out" / "provenance.json")["notes"])
+    assert "kinds.csv): there are no AI images" in notes and "6 photographs are too few" in notes
+    assert "kinds.csv): there are no AI images" in page and "hold no tests of RE–AN and RE–AI of the brain" in page
+    assert "there are no cross-validated models" in page
+
+
 def test_random_weights_and_simulated_brains_are_said_everywhere(small_study):
     page = (small_study / "report.html").read_text()
     assert "untrained" in page.lower()
     assert "simulated" in page.lower()
-    for name in ("similarity", "layer_roi", "encoding", "recovery"):
-        table = read_table(small_study / "tables" / f"{name}.csv", required=["model", "weights", "data"])
-        assert table["weights"].str.contains("untrained").all(), name
+    for name in ("kinds", "trends", "layer_roi", "best_layer", "hierarchy", "encoding", "recovery", "weighted"):
+        own = "network_" if name == "weighted" else ""  # models of regions have weights of their own
+        table = read_table(small_study / "tables" / f"{name}.csv", required=[f"{own}model", f"{own}weights", "data"])
+        assert table[f"{own}weights"].str.contains("untrained").all(), name
         assert set(table["data"]) <= {"simulated", "network"}
     for figure in (small_study / "figures").glob("*.svg"):
         assert "untrained" in figure.read_text().lower(), figure.name
@@ -71,7 +233,7 @@ def test_random_weights_and_simulated_brains_are_said_everywhere(small_study):
 def test_failed_criteria_are_rows_with_a_reason_never_dropped(small_study):
     table = read_table(small_study / "stimuli" / "stimuli.csv")
     failed = table[table["kind"] == "AI"]
-    assert len(failed) == 6
+    assert len(failed) == 8
     assert not failed["success"].astype(str).eq("True").any()
     assert failed["why_not"].str.contains("after 2 steps, below 0.9").all()
     assert set(failed_stimuli(small_study)) >= set(failed["id"])
@@ -84,8 +246,8 @@ def test_the_same_seed_gives_identical_tables_and_another_seed_does_not(small_st
     assert csv_bytes(tmp_path / "again") == csv_bytes(small_study)
     study.write_text(study.read_text().replace("seed = 3", "seed = 4"))
     run_study(study, tmp_path / "other", device="cpu")
-    ours, theirs = (read_table(one / "tables" / "similarity.csv") for one in (small_study, tmp_path / "other"))
-    assert not np.allclose(ours["similarity"], theirs["similarity"])
+    ours, theirs = (read_table(one / "tables" / "kinds.csv") for one in (small_study, tmp_path / "other"))
+    assert not np.allclose(ours["value"], theirs["value"])
 
 
 @pytest.mark.slow
@@ -137,7 +299,7 @@ def test_the_simulated_files_read_as_measured_ones_give_the_same_numbers(small_s
     assert set(places[0]) == set(places[1])
     order = [places[1].index(place) for place in places[0]]  # the masks came in another order
     np.testing.assert_array_equal(ours.dissimilarities, theirs.dissimilarities[order])
-    for name in ("similarity", "layer_roi", "encoding"):
+    for name in ("kinds", "layer_roi", "best_layer", "weighted", "hierarchy", "encoding"):
         table = read_table(out / "tables" / f"{name}.csv")
         assert set(table["data"]) <= {"measured", "network"}
         first = read_table(small_study / "tables" / f"{name}.csv").drop(columns="data")
@@ -192,9 +354,9 @@ def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
     report = run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu")
     assert "simulated cortex" not in report.read_text().lower()
     assert sorted(one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")) == (
-        ["similarity", "similarity_difference", "transfer"]
+        ["kinds", "transfer"]  # one layer has no trend
     )
-    assert set(read_table(tmp_path / "out" / "tables" / "similarity.csv")["system"]) == {"network"}
+    assert set(read_table(tmp_path / "out" / "tables" / "kinds.csv")["system"]) == {"network"}
     for one in table["id"]:  # pixel for pixel what was shown, not resized once more
         png = Path("stimuli") / "png" / f"{one}.png"
         np.testing.assert_array_equal(read_png(tmp_path / "out" / png), read_png(small_study / png))

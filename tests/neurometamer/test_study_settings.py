@@ -6,8 +6,9 @@ import tomllib
 
 import pytest
 
+from neurometamer.rsa.kind_options import KindOptions
 from neurometamer.store import InputError
-from neurometamer.study.settings import StudySettings, check_settings, read_settings
+from neurometamer.study.settings import RSA_NAMES, StudySettings, check_settings, read_settings
 from neurometamer.study.template import template, write_template
 
 SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "m.nii"}}
@@ -24,7 +25,22 @@ SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "
         ({"brain": {"subjects": [{**SUBJECT, "events": []}]}}, "1 bold, 0 events and 0 confounds files"),
         ({"brain": {"subjects": [SUBJECT, SUBJECT]}}, "subject ids must be unique; s1 occur"),
         ({"rsa": {"confidence": 2}}, r"rsa.confidence: Input should be less than 1; got 2\."),
-        ({"rsa": {"measure": "kendal"}}, "'spearman' or 'pearson'; got 'kendal'"),
+        ({"rsa": {"measure": "kendal"}}, "rsa.measure: unknown measure 'kendal'. Known: spearman, pearson, cosine"),
+        (
+            {"rsa": {"measure": "crossnobis"}},
+            "'crossnobis' needs several presentations in independent runs, which a net",
+        ),
+        (
+            {"rsa": {"measure": "mahalanobis"}},
+            "'mahalanobis' needs the covariance of the units' noise, which a network",
+        ),
+        ({"rsa": {"comparator": "spearmann"}}, "unknown comparator 'spearmann'; did you mean 'spearman'"),
+        ({"rsa": {"interval": "subject"}}, "rsa.interval: unknown interval 'subject'; did you mean 'subjects'"),
+        ({"rsa": {"null": "sessions"}}, "unknown null 'sessions'; did you mean 'session'"),
+        ({"rsa": {"combine": "fischer"}}, "unknown combine 'fischer'; did you mean 'fisher'"),
+        ({"rsa": {"correction": "fwe"}}, "unknown correction 'fwe'"),
+        ({"rsa": {"family": "place"}}, "unknown family 'place'; did you mean 'places'"),
+        ({"rsa": {"permutations": -1}}, "rsa.permutations: Input should be greater than or equal to 0"),
         ({"study": {"name": "../out"}}, "study.name"),
         ({"interference": {"ball": "l2"}}, 'ball = "l2" and radius = 0 do not fit'),
         ({"interference": {"method": "greedy", "mode": "fast"}}, "has no ball, no mask and no mode"),
@@ -48,6 +64,16 @@ def test_the_template_holds_every_key_and_reads_back_as_the_defaults(tmp_path):
         write_template(path)
 
 
+def test_the_template_names_all_choices_of_rsa_and_its_defaults_are_those_of_the_tests():
+    lines = " ".join(line.removeprefix("# ") for line in template().splitlines())
+    for key, names in RSA_NAMES.items():
+        assert f": {', '.join(names)}." in lines, key
+    chosen, tests = StudySettings().rsa, KindOptions()
+    for name in ("interval", "null", "combine", "correction", "family", "confidence"):
+        assert getattr(chosen, name) == getattr(tests, name)
+    assert (chosen.comparator, chosen.permutations) == (tests.by, tests.n_permutations)
+
+
 def test_run_settings_are_not_part_of_the_identity():
     first = check_settings({"run": {"device": "cpu", "batch_size": 2}})
     assert first.numbers() == StudySettings().numbers()
@@ -59,6 +85,7 @@ def test_settings_that_came_later_leave_the_identity_of_older_studies_as_it_was(
     assert set(numbers["noise"]) == {"confidence", "max_steps", "step_size", "pull", "noise_sd", "target"}
     assert set(numbers["interference"]) == {"confidence", "max_steps", "step_size", "pull", "target"}
     assert "metamers" not in numbers
+    assert set(numbers["rsa"]) == {"measure", "comparator", "resamples", "confidence"}
     assert everything["noise"]["mode"] == "exact" and everything["metamers"]["sets"] == []
     assert check_settings({"noise": {"mode": "fast"}}).numbers()["noise"]["mode"] == "fast"
     made = check_settings({"metamers": {"sets": [["a"], ["a", "b"]], "photographs": ["cat"]}})
