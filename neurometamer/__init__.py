@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.permuted": ["permuted_comparison"],
         "rsa.inference": ["combine_p", "correct_families", "joint_p", "mann_kendall"],
         "rsa.kinds": ["kind_difference", "kind_similarity"],
+        "rsa.kind_ceilings": ["kind_reliability"],
         "rsa.kind_nulls": ["class_labels", "session_labels"],
         "rsa.kind_options": ["KindOptions"],
         "rsa.kind_tests": ["kind_tests"],
