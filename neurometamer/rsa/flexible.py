@@ -185,7 +185,7 @@ def flexible_models(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = "RE",
+    kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
     train_on: str = "both",
@@ -204,7 +204,8 @@ def flexible_models(
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi.
     kind : str or None
-        Kind of stimuli compared; None takes all.
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
         One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to z-scored RDMs
         (Pearson), or for ``"cosine"`` to RDMs of unit length.

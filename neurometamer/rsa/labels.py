@@ -263,6 +263,42 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     return part
 
 
+ALL_KINDS = "all"
+"""In place of a kind: all stimuli together, whatever their kinds."""
+
+
+def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
+    """Take the stimuli of one kind; without a kind all of them, unless that would mix kinds unasked.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        With or without ``pattern_descriptors["kind"]``.
+    kind : str or None
+        A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where there is one kind only.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Of those stimuli.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, or for None where there are several: within-kind and between-kind pairs differ for other
+        reasons than the question asked.
+    """
+    if kind is None:
+        kinds = list(dict.fromkeys(str(one) for one in rdms.pattern_descriptors.get("kind", ())))
+        if len(kinds) > 1:
+            raise InputError(
+                f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. kind='{kinds[0]}', or "
+                f"give kind='{ALL_KINDS}' to take pairs within and between kinds together."
+            )
+        return rdms
+    return rdms if kind == ALL_KINDS else select_kind(rdms, kind)
+
+
 def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") -> tuple[RDMs, RDMs]:
     """Put two sets of RDMs into the same order of stimuli, by id.
 

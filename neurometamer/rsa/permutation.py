@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -103,6 +103,46 @@ def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[
             return every
         return every[np.sort(random.choice(len(every), n_permutations, replace=False))]
     return _distinct_orders(n, n_permutations, members, random)
+
+
+def stimulus_orders(
+    ids: Sequence[str], n_permutations: int, seed: int, blocks: Mapping[str, str] | None = None
+) -> tuple[np.ndarray, str]:
+    """Draw orders of named stimuli, within sessions or classes where these are given, and say in words what came.
+
+    Parameters
+    ----------
+    ids : sequence of str, length n
+        Stimuli.
+    n_permutations, seed : int
+        See `permutation_orders`.
+    blocks : mapping of str to str, optional
+        Stimulus → session or class; may hold more stimuli.
+
+    Returns
+    -------
+    orders : ndarray of int, shape (m, n)
+        See `permutation_orders`.
+    text : str
+        For a column ``p_method``.
+
+    Raises
+    ------
+    InputError
+        When a stimulus has no block, all are of one, or each block holds one stimulus.
+    """
+    labels = None
+    if blocks is not None:
+        if lacking := [one for one in ids if one not in blocks]:
+            raise InputError(f"no session or class for the stimuli {name_ids(lacking)}; give blocks for all of them.")
+        labels = [str(blocks[one]) for one in ids]
+        if len(set(labels)) == 1:
+            raise InputError(f"all stimuli are of one session or class, '{labels[0]}'; permute freely (no blocks).")
+    orders = permutation_orders(len(ids), n_permutations, seed, labels)
+    where = "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
+    exact = ", all there are (exact)" if count_orders(len(ids), labels) - 1 == len(orders) else ""
+    least = 1 / (1 + len(orders))
+    return orders, f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p {least:.2g}"
 
 
 def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:

@@ -67,6 +67,69 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
     return out
 
 
+PARTIAL_SCHEME = "of what the controls leave of the first RDM (double semi-partialing, Dekker et al. 2007)"
+"""What `permuted_partial` permutes, for a column ``p_method``."""
+
+
+def permuted_partial(a: np.ndarray, b: np.ndarray, orders: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """Correlate ranks given controls, after the conditions of what the controls leave of one side changed places.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs; rows and columns of their residuals are permuted together.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs, the conditions in the same order as in `a`.
+    orders : ndarray of int, shape (n_permutations, n)
+        See `permuted_comparison`.
+    controls : ndarray, shape (n_controls, n_pairs)
+        Condensed control RDMs; their ranks must not follow from each other (`partial_spearman` says which do).
+
+    Returns
+    -------
+    ndarray, shape (n_permutations, n_a, n_b)
+        The first order as observed gives `partial_spearman`; NaN where the controls leave nothing of one side.
+
+    Raises
+    ------
+    InputError
+        When shapes do not fit, or a row of `orders` is no order of the conditions.
+
+    Notes
+    -----
+    Double semi-partialing: residuals of the ranks of `a` are permuted, and the controls regressed out of them again.
+    What `a` has in common with the controls is not permuted away: permuting `a` itself would compare with orders in
+    which it shares nothing with them.
+
+    References
+    ----------
+    Dekker, Krackhardt & Snijders (2007), Psychometrika 72:563-581; Freedman & Lane (1983), J Bus Econ Stat 1:292-298
+    (the same with residuals of the other side).
+    """
+    a, b, orders = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), np.asarray(orders)
+    controls = np.asarray(controls, dtype=np.float64)
+    if len({one.shape[-1] for one in (a, b, controls)}) > 1 or {one.ndim for one in (a, b, controls)} != {2}:
+        raise InputError(
+            f"a {a.shape}, b {b.shape} and controls {controls.shape} must be condensed over the same pairs."
+        )
+    _check_orders(orders, n_images(a.shape[1]))
+    basis = np.linalg.qr(np.vstack([np.ones(a.shape[1]), _ranks(controls)[0]]).T)[0]
+    left, right = (_residuals(_ranks(one)[0], basis) for one in (a, b))
+    flat = square(left).reshape(len(a), -1)
+    out = np.empty((len(orders), len(a), len(b)))
+    for place, index in zip(out, _pairs(orders)):
+        place[:] = _residuals(flat.take(index, axis=1), basis) @ right.T
+    return out
+
+
+def _residuals(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Take what the basis explains off each row, and bring the rest to length 1; NaN where nothing is left."""
+    rest = values - (values @ basis) @ basis.T
+    lengths = np.linalg.norm(rest, axis=1, keepdims=True)
+    enough = lengths > 1e-6 * np.linalg.norm(values, axis=1, keepdims=True)
+    return np.divide(rest, lengths, out=np.full(rest.shape, np.nan), where=enough)
+
+
 def _check_orders(orders: np.ndarray, n: int) -> None:
     if orders.ndim != 2 or orders.shape[1] != n:
         raise InputError(f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, {n}).")

@@ -24,6 +24,7 @@ from neurometamer.rsa.labels import (
     place_name,
     select_kind,
     take_conditions,
+    take_kind,
 )
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
 from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
@@ -54,6 +55,7 @@ __all__ = [
     "read_rdms",
     "select_kind",
     "take_conditions",
+    "take_kind",
     "write_rdms",
 ]
 """What is found here; labels and joining are defined in `neurometamer.rsa.labels`."""

@@ -95,7 +95,7 @@ def layer_files(
     folder = Path(out)
     shown = layer_matrix(
         layers, regions, **common, n_bootstrap=resamples, confidence=confidence,
-        n_permutations=permutations if by in LINEAR else 0,
+        n_permutations=permutations if by in LINEAR else min(permutations, 1000),
     )  # fmt: skip
     fitted = flexible_models(
         layers, regions, **common, train_on=train_on, n_folds=n_folds, n_bootstrap=resamples, confidence=confidence
