@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_searchlight",
             "searchlight_rdms",
         ],
+        "rsa.searchlight_runs": ["run_responses"],
         "encoding": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
         "rsa.rdm": [

@@ -304,36 +304,95 @@ def crossnobis_rdm(
     Walther et al. (2016), NeuroImage 137:188-200.
     """
     values = np.asarray(values, dtype=np.float64)
-    sums, counts = _sums_by_fold(values, conditions, folds, order, place)
-    noise = no_noise(values.shape[1]) if noise is None else noise
-    z, h = noise.features(sums.reshape(-1, values.shape[1]))
-    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in ((z, 1), (h, -1)))
-    return squared_distances(np.asarray(products)) / values.shape[1] / len(counts)
-
-
-def _sums_by_fold(
-    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str], order: Sequence[str] | None, place: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the presentations of each condition in each fold: (n_folds, n, p), and how many there are."""
     kinds = [str(one) for one in conditions]
     names = sorted(set(kinds)) if order is None else [str(one) for one in order]
-    parts = list(dict.fromkeys(str(one) for one in folds))
+    sums, counts, parts = sums_by_fold(values, kinds, folds, names)
     if len(parts) < 2:
         raise InputError(f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}.")
+    check_folds(counts, names, parts, place)
+    noise = no_noise(values.shape[1]) if noise is None else noise
+    return squared_distances(crossnobis_of_sums(sums, counts, noise))
+
+
+def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np.ndarray:
+    """Multiply each fold's means with those of the other folds, whitened.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (n_folds, n, p)
+        Of `sums_by_fold`.
+    counts : ndarray, shape (n_folds, n)
+        None of them 0.
+    noise : Noise
+        Of the same voxels.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        For `squared_distances`: mean over folds, divided by the number of voxels.
+    """
+    z, h = noise.features(sums.reshape(-1, sums.shape[2]))
+    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in ((z, 1), (h, -1)))
+    return np.asarray(products) / sums.shape[2] / len(counts)
+
+
+def sums_by_fold(
+    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str], names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Sum the presentations of each condition in each fold.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_observations, p)
+        Responses.
+    conditions, folds : sequence of str, length n_observations
+        What each is of.
+    names : sequence of str
+        Conditions wanted, in this order; others are left out.
+
+    Returns
+    -------
+    sums : ndarray, shape (n_folds, n, p)
+        float64.
+    counts : ndarray, shape (n_folds, n)
+        How many presentations.
+    folds : list of str
+        As they come.
+    """
+    parts = list(dict.fromkeys(str(one) for one in folds))
     column, row = {name: i for i, name in enumerate(names)}, {name: i for i, name in enumerate(parts)}
     counts = np.zeros((len(parts), len(names)))
     sums = np.zeros((len(parts), len(names), values.shape[1]))
-    for response, kind, part in zip(values, kinds, folds, strict=True):
+    for response, kind, part in zip(values, conditions, folds, strict=True):
         if kind in column:
             counts[row[str(part)], column[kind]] += 1
             sums[row[str(part)], column[kind]] += response
+    return sums, counts, parts
+
+
+def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], place: str) -> None:
+    """Refuse folds that lack a condition.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (n_folds, n)
+        Presentations.
+    names, folds : sequence of str
+        Conditions and folds.
+    place : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        Naming what is missing where.
+    """
     if (counts == 0).any():
-        lacking = [f"{names[j]} in fold {parts[i]}" for i, j in np.argwhere(counts == 0)]
+        lacking = [f"{names[j]} in fold {folds[i]}" for i, j in np.argwhere(counts == 0)]
         raise InputError(
             f"{place}: crossnobis needs every condition in every fold; missing: {name_ids(lacking)}. "
             "Take other folds, e.g. presentations, or leave those conditions out."
         )
-    return sums, counts
 
 
 def _crossed(parts: np.ndarray, counts: np.ndarray, sign: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from neurometamer.rsa.model_brain import LINEAR, permuted_pairs, prepared
 from neurometamer.rsa.neighborhoods import Neighborhoods
 from neurometamer.rsa.rdm import MIN_CONDITIONS, MIN_VOXELS, match_ids, place_name
+from neurometamer.rsa.searchlight_runs import RunResponses, RunTable
 from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 BLOCK = 2**21
 """Responses gathered at a time: 16 MiB of float64."""
 
-MEASURES = ("spearman", "pearson")
+CORRELATIONS = ("spearman", "pearson")
+MEASURES = (*CORRELATIONS, "crossnobis")
+"""RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs (`run_responses`)."""
+
+Responses = np.ndarray | RunResponses
+"""Mean responses (n_conditions, n_places), or those of runs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,20 +46,20 @@ class Question:
         What it shows, in words.
     ids : tuple of str
         Conditions, in the order of the rows.
-    responses : ndarray, shape (n_conditions, n_places)
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
         Of each place; NaN in places without data.
     model : ndarray, shape (n_pairs,), optional
         Condensed RDM over `ids`; or give `others`.
-    others : ndarray, shape (n_conditions, n_places), optional
+    others : ndarray, shape (n_conditions, n_places), or RunResponses, optional
         Responses whose RDM is compared with that of `responses`.
     """
 
     name: str
     about: str
     ids: tuple[str, ...]
-    responses: np.ndarray
+    responses: Responses
     model: np.ndarray | None = None
-    others: np.ndarray | None = None
+    others: Responses | None = None
 
     def __post_init__(self) -> None:
         if len(self.ids) < MIN_CONDITIONS:
@@ -118,15 +124,15 @@ def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np
     return spread
 
 
-def model_questions(conditions: Sequence[str], responses: np.ndarray, models: RDMs) -> list[Question]:
+def model_questions(conditions: Sequence[str], responses: Responses, models: RDMs) -> list[Question]:
     """Ask how like the RDM of each place is to each model RDM.
 
     Parameters
     ----------
     conditions : sequence of str
         Names of the rows.
-    responses : ndarray, shape (n_conditions, n_places)
-        Mean responses.
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
+        Mean responses, or for crossnobis those of runs (`run_responses`).
     models : rsatoolbox.rdm.RDMs
         Over exactly these conditions, in any order.
 
@@ -142,6 +148,7 @@ def model_questions(conditions: Sequence[str], responses: np.ndarray, models: RD
     """
     ids = [str(one) for one in models.pattern_descriptors["condition"]]
     rows = match_ids(conditions, ids, "the patterns", "the model RDM")
+    held = _rows(responses, rows)
     names = [place_name(models, i).replace(" ", "_") for i in range(models.n_rdm)]
     if again := duplicates(names):
         raise InputError(f"more than one model RDM is called {name_ids(again)}; give each a name of its own.")
@@ -150,13 +157,13 @@ def model_questions(conditions: Sequence[str], responses: np.ndarray, models: RD
         raise InputError(f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out.")
     return [
         Question(name=name, about=f"RDM of the place with model RDM {name}", ids=tuple(ids),
-                 responses=responses[rows], model=model)
+                 responses=held, model=model)
         for name, model in zip(names, models.dissimilarities)
     ]  # fmt: skip
 
 
 def kind_question(
-    conditions: Sequence[str], responses: np.ndarray, table: pd.DataFrame, pair: tuple[str, str]
+    conditions: Sequence[str], responses: Responses, table: pd.DataFrame, pair: tuple[str, str]
 ) -> Question:
     """Ask how like the arrangements of the images of two kinds are, photograph by photograph.
 
@@ -164,8 +171,8 @@ def kind_question(
     ----------
     conditions : sequence of str
         Names of the rows.
-    responses : ndarray, shape (n_conditions, n_places)
-        Mean responses.
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
+        Mean responses, or for crossnobis those of runs (`run_responses`).
     table : pandas.DataFrame
         The stimuli: columns id, kind, reference_id.
     pair : (str, str)
@@ -201,8 +208,12 @@ def kind_question(
     rows = np.array([position[one] for one in wanted]).reshape(2, -1)
     return Question(
         name="-".join(pair), about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
-        ids=tuple(references), responses=responses[rows[0]], others=responses[rows[1]],
+        ids=tuple(references), responses=_rows(responses, rows[0]), others=_rows(responses, rows[1]),
     )  # fmt: skip
+
+
+def _rows(responses: Responses, rows: Sequence[int] | np.ndarray) -> Responses:
+    return responses.take(rows) if isinstance(responses, RunResponses) else responses[rows]
 
 
 def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: Sequence[str] = ()) -> Question:
@@ -257,20 +268,21 @@ def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: 
 
 
 def searchlight_rdms(
-    responses: np.ndarray, neighborhoods: Neighborhoods, centers: np.ndarray | None = None, measure: str = "spearman"
+    responses: Responses, neighborhoods: Neighborhoods, centers: np.ndarray | None = None, measure: str = "spearman"
 ) -> np.ndarray:
     """Compute the RDM around each center; for many centers, ask a `Question` instead, which keeps none of them.
 
     Parameters
     ----------
-    responses : ndarray, shape (n_conditions, n_places)
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
         Of each place; NaN in places without data.
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     centers : ndarray of int, optional
         All places by default.
     measure : str
-        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over the neighbors.
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over the neighbors; ``"crossnobis"``, with
+        `RunResponses`: crossvalidated squared distances divided by the number of neighbors (`crossnobis_rdm`).
 
     Returns
     -------
@@ -284,21 +296,25 @@ def searchlight_rdms(
     """
     _check(measure, "spearman", responses, neighborhoods)
     wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
-    present = np.isfinite(responses).all(axis=0)
-    table = _by_place(responses, present)
+    present = _present(responses)
+    table = _Table(responses, present, measure)
     parts = []
-    for part in _blocks(wanted, neighborhoods, len(responses)):
+    for part in _blocks(wanted, neighborhoods, table.width):
         index, sizes = _with_data(neighborhoods.block(part), present, part)
-        rdms = _rdms(table, index, sizes, measure)[0]
+        rdms = table.rdms(index, sizes)[0]
         rdms[sizes < MIN_VOXELS] = np.nan
         parts.append(rdms)
-    n = len(responses)
+    n = responses.shape[0]
     return np.concatenate(parts) if parts else np.empty((0, n * (n - 1) // 2))
 
 
-def _check(measure: str, by: str, responses: np.ndarray, neighborhoods: Neighborhoods) -> None:
+def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborhoods) -> None:
     if measure not in MEASURES:
         raise unknown_name("RDM measure", measure, MEASURES)
+    if (measure == "crossnobis") != isinstance(responses, RunResponses):
+        raise InputError(
+            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with run_responses."
+        )
     if by not in LINEAR:
         raise unknown_name("comparison", by, LINEAR)
     if responses.shape[1] != len(neighborhoods):
@@ -316,6 +332,30 @@ def _blocks(wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int)
     most = neighborhoods.block(few).shape[1]
     step = max(1, BLOCK // (n_conditions * max(most, n_conditions)))
     return [wanted[start : start + step] for start in range(0, len(wanted), step)]
+
+
+def _present(responses: Responses) -> np.ndarray:
+    if isinstance(responses, RunResponses):
+        return responses.present
+    return np.asarray(np.isfinite(responses).all(axis=0))
+
+
+class _Table:
+    """Responses arranged by place, and the RDMs of centers made from them."""
+
+    def __init__(self, responses: Responses, present: np.ndarray, measure: str) -> None:
+        self.measure, self.n = measure, responses.shape[0]
+        self.held: RunTable | np.ndarray
+        if isinstance(responses, RunResponses):
+            self.held, self.width = RunTable(responses, present), self.n * len(responses.folds)
+        else:
+            self.held, self.width = _by_place(responses, present), self.n
+
+    def rdms(self, index: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Make RDMs (n_centers, n_pairs); say which conditions are constant where (n_centers, n_conditions)."""
+        if isinstance(self.held, RunTable):
+            return self.held.rdms(index, sizes), np.zeros((len(index), self.n), dtype=bool)
+        return _rdms(self.held, index, sizes, self.measure)
 
 
 def _by_place(responses: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -402,7 +442,8 @@ def run_searchlight(
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     measure : str
-        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors.
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors; ``"crossnobis"`` for
+        `RunResponses`.
     by : str
         Comparison of RDMs, one of `LINEAR`.
     n_permutations : int
@@ -435,8 +476,8 @@ def run_searchlight(
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     sides = [one for one in (question.responses, question.others) if one is not None]
-    present = np.all([np.isfinite(one).all(axis=0) for one in sides], axis=0)
-    tables = [_by_place(one, present) for one in sides]
+    present = np.all([_present(one) for one in sides], axis=0)
+    tables = [_Table(one, present, measure) for one in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))
     pairs = [permuted_pairs(random.permutation(len(question.ids))) for _ in range(n_permutations)]
@@ -445,9 +486,9 @@ def run_searchlight(
     n = len(neighborhoods)
     tally = _Tally(n, len(question.ids), n_permutations)
     wanted, done = np.flatnonzero(present), 0
-    for part in _blocks(wanted, neighborhoods, len(question.ids)):
+    for part in _blocks(wanted, neighborhoods, tables[0].width):
         index, sizes = _with_data(neighborhoods.block(part), present, part)
-        made = [_rdms(table, index, sizes, measure) for table in tables]
+        made = [table.rdms(index, sizes) for table in tables]
         tally.count(part, sizes, [constant for _, constant in made])
         rdms = [_undefined(rdm, sizes, by) for rdm, _ in made]
         tally.compare(part, rdms[0], model if model is not None else rdms[1], shuffles)
@@ -468,9 +509,11 @@ def _undefined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
 
 
 def _method(question: Question, near: Neighborhoods, measure: str, by: str, n_permutations: int) -> str:
+    made = f"1 - {measure}"
+    if isinstance(question.responses, RunResponses):
+        made = f"{measure} of {len(question.responses.folds)} folds (noise {question.responses.noise})"
     text = (
-        f"{question.about}; RDMs 1 - {measure} over {type(near).__name__.lower()} of {near.radius_mm:g} mm; "
-        f"compared by {by}"
+        f"{question.about}; RDMs {made} over {type(near).__name__.lower()} of {near.radius_mm:g} mm; compared by {by}"
     )
     if n_permutations:
         text += (
