@@ -173,9 +173,10 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
 
 def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     """Take sums over all pairs of voxels from sums over all pairs of residuals: tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
-    m = len(x)
-    z = x / np.sqrt(variances)
-    gram = z @ z.T
+    m, spread = len(x), np.sqrt(variances)
+    z = x / spread
+    small = x.shape[1] <= m
+    gram = z.T @ z if small else z @ z.T  # the sum of squares of either is the same
     squares = np.square(z, out=z)
     of_rows, of_voxels = squares.sum(axis=1), squares.sum(axis=0)
     fourth = np.einsum("ij,ij->", squares, squares)
@@ -184,6 +185,8 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     # no correlation at all, as of one voxel: nothing to shrink
     weight = m / dof**2 * (mean_of_products - product_of_means) / product_of_means if product_of_means > 0 else 1.0
     weight = float(np.clip(weight, 0, 1))
+    if small:
+        gram *= spread[:, np.newaxis] * spread
     return _precision(x, weight * variances, (1 - weight) / dof, weight, "shrinkage_diag", gram)
 
 
@@ -205,10 +208,14 @@ def _toward_identity(x: np.ndarray, dof: int) -> Noise:
 def _precision(
     x: np.ndarray, diagonal: np.ndarray, factor: float, weight: float, method: str, gram: np.ndarray | None
 ) -> Noise:
-    """Invert ``diag(diagonal) + factor xᵀx``; `gram`, where known, is `weight` times ``(x / diagonal) xᵀ``."""
+    """Invert ``diag(diagonal) + factor xᵀx``.
+
+    `gram`, where known, is ``xᵀx`` where there are no more voxels than residuals, else `weight` times
+    ``(x / diagonal) xᵀ``.
+    """
     m, p = x.shape
     if p <= m:
-        return _scaled(_root_of_inverse(x, diagonal, factor), weight, method)
+        return _scaled(_root_of_inverse(x, diagonal, factor, x.T @ x if gram is None else gram), weight, method)
     if not weight > 0:
         raise InputError(
             f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or take fewer voxels."
@@ -222,11 +229,11 @@ def _precision(
     return Noise(scale=scale, white=white, lower=np.linalg.cholesky(inner), shrinkage=weight, method=method)
 
 
-def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float) -> np.ndarray:
+def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float, products: np.ndarray) -> np.ndarray:
     """Find a matrix whose product with its transpose is the precision, voxel × voxel."""
-    from scipy.linalg import solve_triangular
+    from scipy.linalg.lapack import dtrtri
 
-    covariance = factor * (x.T @ x) + np.diag(diagonal)
+    covariance = factor * products + np.diag(diagonal)
     try:
         lower = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -237,7 +244,7 @@ def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float) -> np.n
             f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; shrink it, or leave "
             "out voxels that copy others."
         )
-    return solve_triangular(lower, np.eye(len(lower)), lower=True).T
+    return np.asarray(dtrtri(lower, lower=1)[0]).T
 
 
 # --------------------------------------------------------------------------------------------------------- distances
@@ -332,7 +339,8 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
         For `squared_distances`: mean over folds, divided by the number of voxels.
     """
     z, h = noise.features(sums.reshape(-1, sums.shape[2]))
-    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in ((z, 1), (h, -1)))
+    sides = ((z, 1), (h, -1)) if h.shape[1] else ((z, 1),)
+    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in sides)
     return np.asarray(products) / sums.shape[2] / len(counts)
 
 

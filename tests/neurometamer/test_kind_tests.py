@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rsatoolbox.util.inference_util import _dual_bootstrap
-from scipy.stats import combine_pvalues, spearmanr, t, ttest_1samp
+from scipy.stats import combine_pvalues, rankdata, spearmanr, t, ttest_1samp
 
 from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
@@ -199,6 +199,30 @@ def test_subsamples_are_rdms_of_parts_of_the_units():
     expected = [spearmanr(a, b).statistic for a, b in zip(rdms, rdms[::-1])]
     np.testing.assert_allclose(scores, expected, atol=1e-12)
     np.testing.assert_allclose(paired_scores("kendall", rdms, rdms), COMPARATORS["kendall"](rdms, rdms).diagonal())
+
+
+@pytest.mark.parametrize("kind", ["zeros", "few values", "all equal", "a pair", "negative block"])
+def test_ranks_of_parts_with_ties_are_scipys(kind):
+    values = np.random.default_rng(0).standard_normal((6, 50)).astype(np.float32)
+    if kind == "zeros":  # of a ReLU, with a few equal values above
+        values = np.maximum(values, 0)
+        values[:, 3] = values[:, 4] = 0.7
+    elif kind == "few values":
+        values = np.round(values)
+    elif kind == "all equal":
+        values[2] = 1
+    elif kind == "a pair":
+        values[:, 1] = values[:, 0]
+    else:
+        values[:, 10:30] = -9
+    units = UnitValues("network", "", "conv1", tuple("abcdef"), values)
+    found = subsample_rdms(units, 8, 3)
+    random = generator(3, "subsample", "network", "", "conv1")
+    for row in found:
+        part = values[:, random.permutation(50)[:40]]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            expected = 1 - np.corrcoef(rankdata(part, axis=1))[np.triu_indices(6, 1)]
+        np.testing.assert_allclose(row, expected, atol=1e-12)
 
 
 def test_subsamples_do_not_depend_on_blocks_of_memory(monkeypatch):
