@@ -12,6 +12,7 @@ from neurometamer.resampling import bootstrap_counts
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.model_brain import ModelBrain, control_false_discoveries, join_model_brain
 from neurometamer.rsa.stimulus_folds import MIN_DISTINCT, check_folds, corrected_covariance, default_folds, splits
+from neurometamer.rsa.weighted import check_sides
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ def fit_layer_weights(
     ndarray, shape (n_layers,)
         At least 0, of length 1; all 0 where no layer goes with the target.
 
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, or missing numbers.
+
     Notes
     -----
     Equals ``rsatoolbox.model.fitter.fit_regress_nn`` with method ``"corr"`` or ``"cosine"``.
@@ -95,6 +101,7 @@ def fit_layer_weights(
     >>> fit_layer_weights(np.array([[1.0, 2, 3], [3.0, 1, 2]]), np.array([[2.0, 4, 6]])).round(6).tolist()
     [1.0, 0.0]
     """
+    check_sides(layers, targets, None if weights is None else np.atleast_2d(weights), "layers and targets")
     copies = np.ones(layers.shape[1]) if weights is None else weights
     gram, projected = _normal_equations(layers, targets, copies, center)
     return _nonnegative(gram, projected.mean(axis=1))

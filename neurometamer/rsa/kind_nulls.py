@@ -11,6 +11,7 @@ from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.kind_options import KindOptions, Pair
 from neurometamer.rsa.kinds import name_place
+from neurometamer.rsa.permutation import Blocks as Blocks
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permute_pairs
 from neurometamer.rsa.rdm import select_kind
 from neurometamer.store import InputError, name_ids
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
-
-Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
-"""Photograph → session or class, or subject → such a mapping."""
 
 
 def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:

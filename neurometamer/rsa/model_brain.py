@@ -10,9 +10,8 @@ import numpy as np
 
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.compare import layer_by_roi
-from neurometamer.rsa.kind_nulls import Blocks
 from neurometamer.rsa.labels import ALL_KINDS
-from neurometamer.rsa.permutation import stimulus_orders
+from neurometamer.rsa.permutation import Blocks, stimulus_orders
 from neurometamer.rsa.permuted import permuted_comparison
 from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, take_conditions, take_kind
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name

@@ -111,8 +111,9 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     Raises
     ------
     InputError
-        When no condition was presented twice.
+        When no condition was presented twice, lengths do not fit, or values are NaN or infinite (conditions are named).
     """
+    _check_observations(values, conditions)
     names, codes = np.unique(np.asarray(conditions, dtype=str), return_inverse=True)
     dof = len(values) - len(names)
     if dof < 1:
@@ -126,6 +127,22 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
         for row in rows:
             residuals[row] -= mean
     return residuals, dof
+
+
+def _check_observations(
+    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str] | None = None, place: str = "these patterns"
+) -> None:
+    if np.ndim(values) != 2 or len(conditions) != len(values) or (folds is not None and len(folds) != len(values)):
+        told = "" if folds is None else f" and {len(folds)} folds"
+        raise InputError(
+            f"{place}: {len(conditions)} conditions{told} for values of shape {np.shape(values)}; give one row each."
+        )
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        held = dict.fromkeys(str(one) for one, odd in zip(conditions, bad) if odd)
+        raise InputError(
+            f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or conditions out."
+        )
 
 
 def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None) -> Noise:
@@ -159,6 +176,8 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
         raise InputError(f"noise needs at least two residuals (rows), got shape {residuals.shape}.")
     x = residuals - residuals.mean(axis=0)
     dof = len(x) - 1 if dof is None else dof
+    if dof < 1:
+        raise InputError(f"noise needs at least one degree of freedom, not {dof}.")
     variances = np.einsum("ij,ij->j", x, x) / dof
     if bad := [f"voxel {i}" for i in np.flatnonzero(~np.isfinite(variances))]:
         raise InputError(f"noise: NaN or infinite residuals in {name_ids(bad)}; leave those voxels out.")
@@ -264,7 +283,16 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
     -------
     ndarray, shape (n * (n - 1) / 2,)
         Condensed, zero or more; as ``rsatoolbox.rdm.calc_rdm(method="mahalanobis")``.
+
+    Raises
+    ------
+    InputError
+        For fewer than two patterns, values that are not finite, or noise of other voxels.
     """
+    values = np.asarray(values)
+    _check_observations(values, range(len(values)) if values.ndim else ())  # type: ignore[arg-type]
+    if len(values) < 2:
+        raise InputError(f"distances need at least two patterns; there is {len(values)}.")
     centered = values - np.mean(values, axis=0, dtype=np.float64)  # differences stay, and lose fewer digits
     z, h = noise.features(centered)
     return np.maximum(squared_distances(z @ z.T - h @ h.T), 0) / values.shape[1]
@@ -304,15 +332,19 @@ def crossnobis_rdm(
     Raises
     ------
     InputError
-        For fewer than two folds, or a fold without one of the conditions.
+        For fewer than two folds or conditions, a fold without one of the conditions, lengths that do not fit, or values
+        that are NaN or infinite; ids are named.
 
     References
     ----------
     Walther et al. (2016), NeuroImage 137:188-200.
     """
     values = np.asarray(values, dtype=np.float64)
+    _check_observations(values, conditions, folds, place)
     kinds = [str(one) for one in conditions]
     names = sorted(set(kinds)) if order is None else [str(one) for one in order]
+    if len(names) < 2:
+        raise InputError(f"{place}: distances need at least two conditions; there is {name_ids(names) or 'none'}.")
     sums, counts, parts = sums_by_fold(values, kinds, folds, names)
     if len(parts) < 2:
         raise InputError(f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}.")

@@ -15,6 +15,9 @@ import numpy as np
 
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
+Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
+"""Stimulus → session or class, or subject → such a mapping."""
+
 ALTERNATIVES = ("greater", "less", "two-sided")
 
 DENSE = 4
@@ -196,12 +199,22 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     ndarray, shape (m, n_pairs)
         Row k is the condensed RDM of the stimuli in order k.
 
+    Raises
+    ------
+    InputError
+        When the vector and the orders are of other numbers of stimuli.
+
     Examples
     --------
     >>> permute_pairs(np.array([1.0, 2, 3]), np.array([[1, 0, 2]])).tolist()
     [[1.0, 3.0, 2.0]]
     """
     first, second = np.triu_indices(orders.shape[1], 1)
+    if np.shape(vector) != first.shape:
+        raise InputError(
+            f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has the shape "
+            f"{np.shape(vector)}."
+        )
     square = np.zeros((orders.shape[1],) * 2)
     square[first, second] = square[second, first] = vector
     return square[orders[:, first], orders[:, second]]

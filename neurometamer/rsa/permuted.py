@@ -12,7 +12,7 @@ import numpy as np
 
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.kendall import kendall
-from neurometamer.rsa.weighted import centered_ranks
+from neurometamer.rsa.weighted import centered_ranks, check_sides
 from neurometamer.rsa.whitened import Whitened, n_images, square
 from neurometamer.store import InputError
 
@@ -49,8 +49,7 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
     """
     comparator(by)
     a, b, orders = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), np.asarray(orders)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise InputError(f"a {a.shape} and b {b.shape} must be condensed RDMs over the same pairs.")
+    check_sides(a, b)
     _check_orders(orders, n_images(a.shape[1]))
     if len(a) > len(b):  # move the smaller side: the other order undoes this one
         return permuted_comparison(b, a, np.argsort(orders, axis=1), by).transpose(0, 2, 1)
@@ -112,6 +111,8 @@ def permuted_partial(a: np.ndarray, b: np.ndarray, orders: np.ndarray, controls:
         raise InputError(
             f"a {a.shape}, b {b.shape} and controls {controls.shape} must be condensed over the same pairs."
         )
+    check_sides(a, b)
+    check_sides(a, controls, names="a and controls")
     _check_orders(orders, n_images(a.shape[1]))
     basis = np.linalg.qr(np.vstack([np.ones(a.shape[1]), _ranks(controls)[0]]).T)[0]
     left, right = (_residuals(_ranks(one)[0], basis) for one in (a, b))

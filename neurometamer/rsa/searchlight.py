@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.rsa.labels import name_pairs
 from neurometamer.rsa.model_brain import LINEAR, permuted_pairs, prepared
 from neurometamer.rsa.neighborhoods import Neighborhoods
-from neurometamer.rsa.rdm import MIN_CONDITIONS, MIN_VOXELS, match_ids, place_name
+from neurometamer.rsa.rdm import MIN_CONDITIONS, MIN_VOXELS, check_enough, check_rdms, match_ids, place_name
 from neurometamer.rsa.searchlight_runs import RunResponses, RunTable
 from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
 
@@ -69,6 +70,29 @@ class Question:
             )
         if (self.model is None) == (self.others is None):
             raise InputError(f"map '{self.name}' needs either a model or other responses.")
+        if again := duplicates(self.ids):
+            raise InputError(f"map '{self.name}': repeated condition(s) {name_ids(again)}.")
+        for side in (self.responses, self.others):
+            if side is not None and (len(side.shape) != 2 or side.shape[0] != len(self.ids)):
+                raise InputError(
+                    f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} conditions "
+                    f"({name_ids(self.ids)}); give one row each."
+                )
+        if self.model is not None:
+            self._check_model(self.model)
+
+    def _check_model(self, model: np.ndarray) -> None:
+        first, second = np.triu_indices(len(self.ids), 1)
+        if np.shape(model) != first.shape:
+            raise InputError(
+                f"map '{self.name}': the model has the shape {np.shape(model)}; {len(self.ids)} conditions have "
+                f"{first.size} pairs."
+            )
+        if (bad := np.flatnonzero(~np.isfinite(model))).size:
+            pairs = name_pairs(first[bad], second[bad], self.ids)
+            raise InputError(f"map '{self.name}': the model is NaN or infinite between {pairs}.")
+        if np.ptp(model) == 0:
+            raise InputError(f"map '{self.name}': all dissimilarities of the model are equal; it is like nothing.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,6 +170,8 @@ def model_questions(conditions: Sequence[str], responses: Responses, models: RDM
     InputError
         Listing conditions that only one side holds; also for a constant RDM or two of one name.
     """
+    check_rdms(models, "the model RDMs")
+    _check_rows(conditions, responses)
     ids = [str(one) for one in models.pattern_descriptors["condition"]]
     rows = match_ids(conditions, ids, "the patterns", "the model RDM")
     held = _rows(responses, rows)
@@ -188,6 +214,7 @@ def kind_question(
     InputError
         For an unknown kind, images without responses, or photographs without an image of both kinds.
     """
+    _check_rows(conditions, responses)
     found: list[dict[str, str]] = []
     known = [str(one) for one in table["kind"]]
     for kind in pair:
@@ -210,6 +237,11 @@ def kind_question(
         name="-".join(pair), about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
         ids=tuple(references), responses=_rows(responses, rows[0]), others=_rows(responses, rows[1]),
     )  # fmt: skip
+
+
+def _check_rows(conditions: Sequence[str], responses: Responses) -> None:
+    if len(responses.shape) != 2 or responses.shape[0] != len(conditions):
+        raise InputError(f"responses of shape {responses.shape} for {len(conditions)} conditions; give one row each.")
 
 
 def _rows(responses: Responses, rows: Sequence[int] | np.ndarray) -> Responses:
@@ -296,6 +328,9 @@ def searchlight_rdms(
     """
     _check(measure, "spearman", responses, neighborhoods)
     wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
+    if bad := [int(one) for one in wanted if not 0 <= one < len(neighborhoods)]:
+        raise InputError(f"centers {name_ids(bad)} are not among the {len(neighborhoods)} places.")
+    check_enough([f"row {i}" for i in range(responses.shape[0])], "the responses")
     present = _present(responses)
     table = _Table(responses, present, measure)
     parts = []
@@ -317,6 +352,8 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
         )
     if by not in LINEAR:
         raise unknown_name("comparison", by, LINEAR)
+    if len(responses.shape) != 2:
+        raise InputError(f"responses have the shape {responses.shape}; they need (n_conditions, n_places).")
     if responses.shape[1] != len(neighborhoods):
         raise InputError(
             f"{responses.shape[1]} values a condition, but the mask or mesh has {len(neighborhoods)} places; "
@@ -477,6 +514,8 @@ def run_searchlight(
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     sides = [one for one in (question.responses, question.others) if one is not None]
     present = np.all([_present(one) for one in sides], axis=0)
+    if not present.any():
+        raise InputError(f"map '{question.name}': no place has responses to all conditions.")
     tables = [_Table(one, present, measure) for one in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))

@@ -136,9 +136,11 @@ def run_responses(
     present = np.asarray(np.isfinite(values).all(axis=0))
     residuals, dof = np.zeros((0, values.shape[1])), 0
     if noise != "none":
-        residuals, dof = residuals_of(values, conditions)
+        found, dof = residuals_of(values[:, present], conditions)
+        residuals = np.zeros(values.shape)
+        residuals[:, present] = found
         size = np.einsum("ij,ij->j", residuals, residuals)
-        present &= size > 1e-20 * np.einsum("ij,ij->j", values, values)
+        present &= size > 1e-20 * np.einsum("ij,ij->j", values, values)  # NaN is not above
     return RunResponses(
         names=tuple(patterns.conditions), folds=tuple(parts), sums=sums, counts=counts, residuals=residuals, dof=dof,
         present=present, noise=noise,

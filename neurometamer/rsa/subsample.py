@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from neurometamer.rsa.comparators import COMPARATORS
-from neurometamer.rsa.rdm import MIN_VOXELS, match_ids, mean_responses
+from neurometamer.rsa.comparators import COMPARATORS, comparator
+from neurometamer.rsa.rdm import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def subsample_rdms(
     Raises
     ------
     InputError
-        For another measure, a share out of range, or fewer than 3 units in a part.
+        For another measure, a share out of range, fewer than 3 units in a part, fewer than 4 stimuli, or responses that
+        are not finite (named).
 
     References
     ----------
@@ -148,6 +149,14 @@ def subsample_rdms(
     """
     if measure not in PARTS:
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
+    if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
+        raise InputError(
+            f"{units.subject} {units.place}: {len(units.ids)} stimuli, values of shape {units.values.shape} and "
+            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or more.".strip()
+        )
+    if bad := [name for name, row in zip(units.ids, units.values) if not np.isfinite(row).all()]:
+        raise InputError(f"{units.subject} {units.place}: NaN or infinite responses to {name_ids(bad)}.".strip())
+    check_enough(units.ids, f"{units.subject} {units.place}".strip())
     n, p = units.values.shape
     size = round(share * p)
     if not 0 < share < 1 or size < MIN_VOXELS:
@@ -267,9 +276,17 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     -------
     ndarray, shape (m,)
         NaN where a row holds NaN or is constant.
+
+    Raises
+    ------
+    InputError
+        For an unknown comparator or shapes that differ.
     """
     from scipy.stats import rankdata
 
+    comparator(by)
+    if np.ndim(a) != 2 or np.shape(a) != np.shape(b):
+        raise InputError(f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row.")
     out = np.full(len(a), np.nan)
     rows = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
     if by != "spearman":  # one by one, whatever the comparator

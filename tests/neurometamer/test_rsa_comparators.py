@@ -271,7 +271,7 @@ def test_p_given_controls_keeps_its_level_where_the_controls_are_all_that_is_sha
     p = []
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        shared, one, other = (np.corrcoef(rng.standard_normal((12, 20)))[np.triu_indices(12, 1)] for _ in range(3))
+        shared, one, other = (1 - np.corrcoef(rng.standard_normal((12, 20)))[np.triu_indices(12, 1)] for _ in range(3))
         a, b = (named((2 * shared + own)[np.newaxis], stage=["x"]) for own in (one, other))
         control = named(shared[np.newaxis], control=["pixels"])
         row = compare_rdms(a, b, controls=control, n_bootstrap=0, n_permutations=99).iloc[0]
