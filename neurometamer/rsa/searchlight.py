@@ -519,7 +519,9 @@ def run_searchlight(
     tables = [_Table(one, present, measure) for one in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))
-    pairs = [permuted_pairs(random.permutation(len(question.ids))) for _ in range(n_permutations)]
+    order = np.argsort(question.ids)  # drawn for ids in order, so that their order in a file is nothing
+    place = np.argsort(order)
+    pairs = [permuted_pairs(order[random.permutation(len(order))[place]]) for _ in range(n_permutations)]
     n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
     shuffles = np.array(pairs, dtype=np.int32).reshape(n_permutations, n_pairs)
     n = len(neighborhoods)
