@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 MEAN = "mean"
 """In the column ``subject``: the mean over subjects, and their combined p."""
 
+MOST = {"similarity": 1, "difference": 2}
+"""No interval goes beyond what is possible: scaled resamples may."""
+
 OVER_SUBJECTS = ("subjects", "dual")
 """Intervals that resample subjects: they are of the mean over subjects."""
 
@@ -309,7 +312,7 @@ def _one_row(rdms: RDMs, found: _Found, drawn: Draws, i: int, chosen: KindOption
         ends, text = (np.nan, np.nan), f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'"
         p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
     else:
-        ends, text = _interval(drawn.resamples, chosen), _describe(chosen)
+        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen)
         p, p_text = _difference_p(drawn.resamples, chosen)
     if found.quantity == "similarity":
         p, p_text = np.nan, found.null_text
@@ -322,10 +325,10 @@ def _one_row(rdms: RDMs, found: _Found, drawn: Draws, i: int, chosen: KindOption
     }  # fmt: skip
 
 
-def _interval(samples: np.ndarray | None, chosen: KindOptions) -> tuple[Any, Any]:
+def _interval(samples: np.ndarray | None, chosen: KindOptions, most: int) -> Any:
     if chosen.interval == "none" or samples is None:
         return np.nan, np.nan
-    return percentile_interval(samples, chosen.confidence)
+    return np.clip(percentile_interval(samples, chosen.confidence), -most, most)
 
 
 def _name_of(by: str) -> str:
@@ -406,7 +409,7 @@ def _group_row(
     if chosen.interval in OVER_SUBJECTS:
         ends, p, p_text, text = _subject_interval(values, found.samples[:, index], chosen, n)
     else:
-        ends, text = _interval(drawn.resamples, chosen), _describe(chosen)
+        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen)
         p, p_text = _combined_difference(found, index, drawn, n, chosen)
     if found.quantity == "similarity":
         p, p_text = _combined_similarity(values, drawn.nulls, chosen)

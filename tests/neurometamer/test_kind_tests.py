@@ -504,6 +504,23 @@ def test_without_an_interval_the_difference_is_still_tested():
         assert rows["answer"].str.contains("follows|undecided").all()
 
 
+def test_intervals_stay_within_what_is_possible():
+    rng = np.random.default_rng(3)
+    names = [f"im{i}" for i in range(4)]
+    base = rng.random(6)
+    square = np.zeros((12, 12))
+    for k, values in enumerate((base, rng.random(6), base + 0.02 * rng.random(6))):
+        square[4 * k : 4 * k + 4, 4 * k : 4 * k + 4][np.triu_indices(4, 1)] = values
+    rdms = label_rdms(
+        square[np.triu_indices(12, 1)][np.newaxis] + 1e-9, measure="x", places={"stage": ["conv1"]},
+        conditions=[f"{kind}{one}" for kind in KINDS for one in names],
+        patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
+    )  # fmt: skip
+    table = kind_tests(rdms, by="pearson", n_resamples=200, n_permutations=9).set_index("quantity")
+    assert table.loc["similarity", ["ci_low", "ci_high"]].abs().max(axis=None) == 1
+    assert table.loc["difference", "ci_high"] <= 2
+
+
 def test_whitened_comparators_need_the_usual_bootstrap():
     _, rdms = brain(subjects=("S1",))
     with pytest.raises(InputError, match="not defined for by='whitened-cosine'; give interval='stimuli'"):
