@@ -56,4 +56,7 @@ BARS: Mapping[str, Bar] = {
         title="label permutations with max-T, against rsatoolbox", run=_later("rsa_resampling", "measure_permutation")
     ),
     "R7": Bar(title="comparators, against rsatoolbox", run=_later("rsa_resampling", "measure_comparators")),
+    "R8": Bar(
+        title="searchlight RSA of a volume, against rsatoolbox", run=_later("searchlight", "measure_searchlight")
+    ),
 }

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rsa.permuted": ["permuted_comparison"],
         "rsa.inference": ["combine_p", "correct_families", "joint_p", "mann_kendall"],
         "rsa.kinds": ["kind_difference", "kind_similarity"],
+        "rsa.kind_ceilings": ["kind_reliability"],
         "rsa.kind_nulls": ["class_labels", "session_labels"],
         "rsa.kind_options": ["KindOptions"],
         "rsa.kind_tests": ["kind_tests"],
@@ -38,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_searchlight",
             "searchlight_rdms",
         ],
+        "rsa.searchlight_runs": ["run_responses"],
         "encoding": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
         "rsa.rdm": [

@@ -17,13 +17,13 @@ def kinds(
     rdms: Annotated[list[Path], typer.Option(help="Or files of 'neurometamer rdm', all subjects in one.")] = [],  # noqa: B006
     images: Images = [],  # noqa: B006
     interval: Annotated[
-        str, typer.Option(help="stimuli, projection, subjects, dual, none, or subsample (the paper's; ignores images).")
-    ] = "stimuli",
+        str, typer.Option(help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores images).")
+    ] = "projection",
     null: Annotated[str, typer.Option(help="Labels permuted free, or within session or class.")] = "free",
     combine: Annotated[
         str, typer.Option(help="One p of the subjects: joint, fisher, stouffer, all (each subject).")
     ] = "joint",
-    correction: Annotated[str, typer.Option(help="fdr, bonferroni, holm or none.")] = "fdr",
+    correction: Annotated[str, typer.Option(help="fdr, bonferroni, holm, max-t or none.")] = "fdr",
     family: Annotated[str, typer.Option(help="Corrected over places, or over places x subjects.")] = "places",
     by: Annotated[str, typer.Option(help="spearman, pearson, kendall (tau-a), rho-a, cosine.")] = "spearman",
     measure: Annotated[str, typer.Option(help="RDMs are 1 - this correlation: spearman or pearson.")] = "spearman",

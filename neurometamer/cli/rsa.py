@@ -37,7 +37,9 @@ def layers(
         Path | None, typer.Option(help="Table (id or file) in the order of brain files that name no ids.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
-    by: Annotated[str, typer.Option(help="spearman, pearson, rho-a, cosine; kendall without p.")] = "spearman",
+    by: Annotated[
+        str, typer.Option(help="spearman, pearson, rho-a, cosine; kendall: at most 1000 permutations.")
+    ] = "spearman",
     join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
     train_on: Annotated[
         str, typer.Option(help="Layer and weights from the other subjects and stimuli: both, stimuli, or subjects.")
@@ -80,7 +82,7 @@ def searchlight(
     stimuli: Annotated[Path | None, typer.Option(help="stimuli.csv: id, kind, reference_id.")] = None,
     reliability: Annotated[bool, typer.Option("--reliability", help="Also map the reliability of RDMs.")] = False,
     radius: Annotated[float, typer.Option(help="Millimeters.")] = 6.0,
-    measure: Annotated[str, typer.Option(help="RDMs are 1 - this correlation: spearman or pearson.")] = "spearman",
+    measure: Annotated[str, typer.Option(help="RDMs by spearman, pearson, or crossnobis over runs.")] = "spearman",
     by: Annotated[str, typer.Option(help="RDMs are compared by spearman, pearson, rho-a or cosine.")] = "spearman",
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels, for p and max-T; 0: none.")] = 0,
     space: Annotated[str, typer.Option(help="native, or MNI: only then is a map drawn on a glass brain.")] = "native",

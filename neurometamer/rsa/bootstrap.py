@@ -19,7 +19,7 @@ import numpy as np
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.resamples import Resampled, resampled
 from neurometamer.statistics import t_interval
-from neurometamer.store import InputError
+from neurometamer.store import InputError, name_ids
 
 
 def bootstrap_comparison(
@@ -129,6 +129,9 @@ def _checked(models: np.ndarray, data: np.ndarray, counts: np.ndarray) -> tuple[
     n = n_images(data.shape[1])
     if counts.ndim != 2 or counts.shape[1] != n:
         raise InputError(f"counts has the shape {counts.shape}; RDMs of {n} images need (n_resamples, {n}).")
+    if (counts < 0).any():
+        below = np.flatnonzero((counts < 0).any(axis=1))
+        raise InputError(f"counts has negative numbers in resample(s) {name_ids(below)}.")
     for vectors, name in ((models, "model"), (data, "data")):
         if bad := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             raise InputError(f"dissimilarities are NaN or infinite in {name} RDM(s) {bad}; leave those out.")

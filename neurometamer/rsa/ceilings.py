@@ -8,7 +8,7 @@ import numpy as np
 
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.rdm import check_rdms, place_name
-from neurometamer.rsa.weighted import centered_ranks
+from neurometamer.rsa.weighted import centered_ranks, check_sides
 from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -45,8 +45,19 @@ def subject_ceilings(vectors: np.ndarray, by: str = "spearman", pool: str = "sca
     -------
     tuple of ndarray, shape (n_subjects,)
         Lower (others) and upper (all, the subject itself included) bound of each subject.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, fewer than 2 subjects, or RDMs that are constant or not finite.
     """
     compare = comparator(by)
+    vectors = np.asarray(vectors, dtype=np.float64)
+    check_sides(vectors, vectors, names="the subjects' RDMs and themselves")
+    if len(vectors) < 2:
+        raise InputError("a noise ceiling over subjects needs at least 2 subjects; there is one.")
+    if flat := np.flatnonzero(np.ptp(vectors, axis=1) == 0).tolist():
+        raise InputError(f"all dissimilarities are equal in row(s) {name_ids(flat)}; leave those subjects out.")
     if pool not in POOLS:
         raise unknown_name("pool", pool, POOLS)
     scaled = poolable(vectors, by) if pool == "scaled" else vectors
@@ -120,6 +131,11 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
         Lower bound (each subject with the mean of the others) and upper bound (with the mean of all), averaged over
         subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN with a single subject.
 
+    Raises
+    ------
+    InputError
+        For an unknown name, RDMs of several ROIs, or RDMs that are constant or do not pass `check_rdms`.
+
     Notes
     -----
     ``pool="scaled"`` equals ``rsatoolbox.inference.boot_noise_ceiling``. Published ceilings are often of raw means:
@@ -131,6 +147,9 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
     """
     check_rdms(rdms, "the RDMs of the noise ceiling")
     refuse_flat(rdms)
+    rois = dict.fromkeys(str(one) for one in rdms.rdm_descriptors.get("roi", ()))
+    if len(rois) > 1:
+        raise InputError(f"a noise ceiling is of one ROI; these RDMs are of {name_ids(rois)}: take one at a time.")
     comparator(by)
     if rdms.n_rdm < 2:
         return float("nan"), float("nan")

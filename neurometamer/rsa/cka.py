@@ -126,10 +126,19 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
     Raises
     ------
     InputError
-        When shapes differ, there are fewer than 4 images, or all images have the same responses.
+        When shapes differ, a matrix is not symmetric or not finite, there are fewer than 4 images, or all images have
+        the same responses.
     """
     if x.shape != y.shape:
         raise InputError(f"{len(x)} images on one side and {len(y)} on the other; give ids, or the same images.")
+    for one, name in ((x, "first"), (y, "second")):
+        if one.ndim != 2 or one.shape[0] != one.shape[1]:
+            raise InputError(f"the {name} Gram matrix has the shape {one.shape}; it must be (n, n).")
+        if not np.isfinite(one).all():
+            raise InputError(f"the {name} Gram matrix holds NaN or infinite values.")
+        if np.abs(one - one.T).max(initial=0) > 1e-8 * np.abs(one).max(initial=0):
+            rows = np.flatnonzero((np.abs(one - one.T) > 1e-8 * np.abs(one).max()).any(axis=1))
+            raise InputError(f"the {name} Gram matrix is not symmetric in rows {name_ids(rows)}.")
     if len(x) < MIN_IMAGES:
         raise InputError(f"CKA needs at least {MIN_IMAGES} images; there are {len(x)}.")
     left, right = (_centered(_centered(one).T) for one in (x, y))

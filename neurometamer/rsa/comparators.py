@@ -1,7 +1,8 @@
 """How alike two RDMs are: comparators on condensed arrays, also for resamples in which pairs come in several copies.
 
 A comparator takes condensed RDMs ``a`` (n_a, n_pairs) and ``b`` (n_b, n_pairs) over the same pairs. With weights, the
-result is exactly that of vectors in which each pair is repeated as often as its weight says.
+result is exactly that of vectors in which each pair is repeated as often as its weight says. Shapes that do not fit and
+numbers that are missing are an `InputError`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ import numpy as np
 
 from neurometamer.rsa.kendall import kendall
 from neurometamer.rsa.weighted import BLOCK as BLOCK
-from neurometamer.rsa.weighted import centered, centered_ranks, over_blocks, rank_product, raw, weighted_cosine
+from neurometamer.rsa.weighted import (
+    centered,
+    centered_ranks,
+    check_sides,
+    over_blocks,
+    rank_product,
+    raw,
+    weighted_cosine,
+)
 from neurometamer.rsa.whitened import whitened_cosine, whitened_pearson
 from neurometamer.store import unknown_name
 
@@ -39,6 +48,7 @@ def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) ->
     >>> spearman(np.array([[1.0, 2, 3]]), np.array([[1.0, 9, 5]])).tolist()
     [[0.5]]
     """
+    check_sides(a, b, weights)
     return over_blocks(weighted_cosine, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights)
 
 
@@ -59,6 +69,7 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is constant.
     """
+    check_sides(a, b, weights)
     return over_blocks(weighted_cosine, centered(a), centered(b), len(a) + len(b), a.shape[1], weights)
 
 
@@ -79,6 +90,7 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
         In [-1, 1]; NaN where one side is zero throughout.
     """
+    check_sides(a, b, weights)
     return over_blocks(weighted_cosine, raw(a), raw(b), len(a) + len(b), a.shape[1], weights)
 
 
@@ -103,6 +115,7 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     ----------
     Schütt et al. (2023), eLife 12:e82566.
     """
+    check_sides(a, b, weights)
     return over_blocks(rank_product, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights)
 
 

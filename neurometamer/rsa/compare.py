@@ -5,7 +5,7 @@ Every table says in its column ``method`` what was compared and what was resampl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,19 @@ from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_cei
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
 from neurometamer.rsa.comparators import COMPARATORS as COMPARATORS
 from neurometamer.rsa.comparators import comparator
+from neurometamer.rsa.labels import ALL_KINDS
 from neurometamer.rsa.partial import partial_spearman
-from neurometamer.rsa.rdm import align_rdms, check_rdms, match_ids, place_name, select_kind, take_conditions
+from neurometamer.rsa.permutation import permutation_p, stimulus_orders
+from neurometamer.rsa.permuted import PARTIAL_SCHEME, permuted_comparison, permuted_partial
+from neurometamer.rsa.rdm import (
+    align_rdms,
+    check_rdms,
+    match_ids,
+    place_name,
+    select_kind,
+    take_conditions,
+    take_kind,
+)
 from neurometamer.rsa.resamples import MIN_IMAGES
 from neurometamer.store import InputError, duplicates, name_ids
 
@@ -134,6 +145,8 @@ def compare_rdms(
     join: str = "exact",
     controls: RDMs | None = None,
     n_bootstrap: int = 1000,
+    n_permutations: int = 0,
+    blocks: Mapping[str, str] | None = None,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -145,8 +158,9 @@ def compare_rdms(
         With ids in ``pattern_descriptors["condition"]``, in any order.
     by : str
         One of `COMPARATORS`.
-    kind : str, optional
-        Compare only the stimuli of one kind; all together by default.
+    kind : str or None
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     join : str
         ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the others named in
         ``method``.
@@ -155,8 +169,12 @@ def compare_rdms(
         that are compared, and may hold more.
     n_bootstrap : int
         Resamples of the stimuli, the same for all rows; 0 for no interval.
+    n_permutations : int
+        Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
+    blocks : mapping of str to str, optional
+        Stimulus → session or class: labels change places within these only (`session_labels`, `class_labels`).
     seed : int
-        Of the resamples.
+        Of resamples and permutations.
     confidence : float
         Of the interval.
 
@@ -164,23 +182,39 @@ def compare_rdms(
     -------
     pandas.DataFrame
         One row a pair of RDMs: the descriptors of the RDMs as ``a_…`` and ``b_…``, then similarity, ci_low, ci_high,
-        method, n (stimuli).
+        p (one-tailed: more alike than with permuted labels), p_method, method, n (stimuli).
 
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, an RDM is constant, or a control follows from others.
+        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, a control follows from
+        others, or blocks leave nothing to permute.
+
+    Notes
+    -----
+    With controls, what controls leave of the first RDM is permuted (`permuted_partial`).
     """
     import pandas as pd
 
     compare = comparator(by)
-    if kind is not None:
-        a, b = select_kind(a, kind), select_kind(b, kind)
-    a, b, left_out = join_rdms(a, b, join)
-    if controls is not None:
-        compare, by = _given(controls, a, kind, by)
+    a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
+    given, names = (None, []) if controls is None else _given(controls, a, kind, by)
+    if n_permutations < 0:
+        raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
+    nulls, p_text = None, "none: no permutations"
+    if n_permutations:
+        ids = [str(one) for one in a.pattern_descriptors["condition"]]
+        orders, p_text = stimulus_orders(ids, n_permutations, seed, blocks)
+        if given is None:
+            nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
+        else:
+            nulls = permuted_partial(a.dissimilarities, b.dissimilarities, orders, given)
+            p_text += f"; {PARTIAL_SCHEME}"
+    if given is not None:
+        compare, by = partial(partial_spearman, controls=given, names=names), f"partial {by} given {', '.join(names)}"
     counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
     value = compare(a.dissimilarities, b.dissimilarities)
+    p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
     low, high = percentile_interval(
         resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts), confidence
     )
@@ -190,6 +224,8 @@ def compare_rdms(
             **{f"a_{name}": text for name, text in _descriptors(a, i).items()},
             **{f"b_{name}": text for name, text in _descriptors(b, j).items()},
             **similarity_values(value[i, j], low[i, j], high[i, j]),
+            "p": float(p[i, j]),
+            "p_method": p_text,
             "method": method,
             "n": a.n_cond,
         }
@@ -199,20 +235,19 @@ def compare_rdms(
     return pd.DataFrame(rows)
 
 
-def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[Callable[..., np.ndarray], str]:
-    """Make the comparator that leaves out what control RDMs explain, and its name."""
+def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[np.ndarray, list[str]]:
+    """Give control RDMs over the pairs of `a`, and their names."""
     if by != "spearman":
         raise InputError(f"controls are regressed out of ranks (by='spearman'), not for by='{by}'.")
     check_rdms(controls, "the control RDMs")
-    controls = controls if kind is None else select_kind(controls, kind)
+    controls = controls if kind in (None, ALL_KINDS) else select_kind(controls, kind)
     wanted = {str(one) for one in a.pattern_descriptors["condition"]}
     ids = [str(one) for one in controls.pattern_descriptors["condition"]]
     shared = take_conditions(controls, [i for i, one in enumerate(ids) if one in wanted])
     rows = match_ids(shared.pattern_descriptors["condition"], a.pattern_descriptors["condition"], *_SIDES)
-    vectors = take_conditions(shared, rows).dissimilarities
     known = controls.rdm_descriptors.get("control")
     names = [str(known[i]) if known is not None else place_name(controls, i) for i in range(controls.n_rdm)]
-    return partial(partial_spearman, controls=vectors, names=names), f"partial spearman given {', '.join(names)}"
+    return take_conditions(shared, rows).dissimilarities, names
 
 
 _SIDES = ("the control RDMs", "the RDMs compared")
@@ -247,7 +282,7 @@ def layer_by_roi(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = "RE",
+    kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
     n_bootstrap: int = 1000,
@@ -263,7 +298,8 @@ def layer_by_roi(
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
     kind : str or None
-        Kind of stimuli compared; None takes all stimuli as they are named.
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
         One of `COMPARATORS`.
     join : str
@@ -290,9 +326,7 @@ def layer_by_roi(
     import pandas as pd
 
     compare = comparator(by)
-    if kind is not None:
-        network, brain = select_kind(network, kind), select_kind(brain, kind)
-    network, brain, left_out = join_rdms(network, brain, join)
+    network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
     layers = _unique(network, ("stage",))
     _unique(brain, ("subject", "roi"))
     counts = bootstrap_counts(network.n_cond, n_bootstrap, seed)
@@ -311,7 +345,7 @@ def layer_by_roi(
             ends = percentile_interval(drawn, confidence)
             for i, (layer,) in enumerate(layers):
                 rows.append(
-                    {"kind": kind or "all", "subject": subject, "roi": roi, "layer": layer}
+                    {"kind": kind or ALL_KINDS, "subject": subject, "roi": roi, "layer": layer}
                     | similarity_values(similarity[i], ends[0][i], ends[1][i])
                     | {"ceiling_low": float(floor), "ceiling_high": float(top), "ceiling": text}
                     | {"method": method + "; mean over subjects" * (subject == "mean"), "n": network.n_cond}

@@ -81,12 +81,21 @@ def category_rdm(labels: Sequence[str]) -> np.ndarray:
     ndarray, shape (n * (n - 1) / 2,)
         Condensed dissimilarities, float64.
 
+    Raises
+    ------
+    InputError
+        For an image without a category, or fewer than two categories.
+
     Examples
     --------
     >>> category_rdm(["cat", "dog", "cat"]).tolist()
     [1.0, 0.0, 1.0]
     """
+    if lacking := [i for i, one in enumerate(labels) if one is None or one != one or str(one) == ""]:
+        raise InputError(f"no category for the images {name_ids(lacking)} (counted from 0).")
     codes = np.unique(np.array([str(one) for one in labels]), return_inverse=True)[1]
+    if codes.max(initial=0) == 0:
+        raise InputError(f"{len(labels)} images of fewer than two categories ({name_ids(labels[:1])}): all would be 0.")
     first, second = np.triu_indices(len(codes), 1)
     return (codes[first] != codes[second]).astype(np.float64)
 

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from neurometamer.rsa.labels import check_squares, name_pairs
 from neurometamer.store import InputError, duplicates, name_ids, open_hdf5, unknown_name
 
 ID_NAMES = ("ids", "id", "conditions", "condition", "stimuli", "stimulus", "labels", "label", "names", "images")
 """Variables that may hold the ids of conditions, the likeliest first."""
-
-TOLERANCE = 1e-6
-"""Of the largest dissimilarity: how far the triangles may differ, and the diagonal be from zero."""
 
 
 @dataclass(kw_only=True)
@@ -173,7 +171,7 @@ def _condensed(array: np.ndarray, size: int, ids: Sequence[str], signed: bool, w
         squares = array if array.shape[-2:] == (size, size) else np.moveaxis(array, -1, 0)
         squares = squares.reshape(-1, size, size)
         _check_finite(squares, ids, what)
-        _check_squares(squares, ids, what)
+        check_squares(squares, ids, what)
         vectors = (squares[:, first, second] + squares[:, second, first]) / 2
     else:
         vectors = array.reshape(-1, len(first))
@@ -184,14 +182,10 @@ def _condensed(array: np.ndarray, size: int, ids: Sequence[str], signed: bool, w
         below = np.unique(np.nonzero(vectors < 0)[1])
         if below.size:
             raise InputError(
-                f"{what}: negative dissimilarities between {_pairs(first[below], second[below], ids)}; only "
+                f"{what}: negative dissimilarities between {name_pairs(first[below], second[below], ids)}; only "
                 "crossvalidated ones (crossnobis) can be: say so, or make the RDM anew."
             )
     return vectors
-
-
-def _pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str:
-    return name_ids([f"{ids[i]} and {ids[j]}" for i, j in zip(first.tolist(), second.tolist())])
 
 
 def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
@@ -199,20 +193,9 @@ def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
     if bad.any():
         rows, columns = np.nonzero(np.triu(bad | bad.T))
         raise InputError(
-            f"{what}: NaN or infinite dissimilarities between {_pairs(rows, columns, ids)}; leave those conditions out."
+            f"{what}: NaN or infinite dissimilarities between {name_pairs(rows, columns, ids)}; leave those conditions "
+            "out."
         )
-
-
-def _check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
-    largest = np.abs(squares).max(axis=(1, 2), keepdims=True)
-    apart = (np.abs(squares - squares.transpose(0, 2, 1)) > TOLERANCE * largest).any(axis=0)
-    if apart.any():
-        rows, columns = np.nonzero(np.triu(apart))
-        raise InputError(f"{what}: not symmetric: both directions differ between {_pairs(rows, columns, ids)}.")
-    diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    off = [name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad]
-    if off:
-        raise InputError(f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?")
 
 
 # ------------------------------------------------------------------------------------------------------------ readers

@@ -12,6 +12,7 @@ from neurometamer.resampling import bootstrap_counts
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.model_brain import ModelBrain, control_false_discoveries, join_model_brain
 from neurometamer.rsa.stimulus_folds import MIN_DISTINCT, check_folds, corrected_covariance, default_folds, splits
+from neurometamer.rsa.weighted import check_sides
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ def fit_layer_weights(
     ndarray, shape (n_layers,)
         At least 0, of length 1; all 0 where no layer goes with the target.
 
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, or missing numbers.
+
     Notes
     -----
     Equals ``rsatoolbox.model.fitter.fit_regress_nn`` with method ``"corr"`` or ``"cosine"``.
@@ -95,6 +101,7 @@ def fit_layer_weights(
     >>> fit_layer_weights(np.array([[1.0, 2, 3], [3.0, 1, 2]]), np.array([[2.0, 4, 6]])).round(6).tolist()
     [1.0, 0.0]
     """
+    check_sides(layers, targets, None if weights is None else np.atleast_2d(weights), "layers and targets")
     copies = np.ones(layers.shape[1]) if weights is None else weights
     gram, projected = _normal_equations(layers, targets, copies, center)
     return _nonnegative(gram, projected.mean(axis=1))
@@ -185,7 +192,7 @@ def flexible_models(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = "RE",
+    kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
     train_on: str = "both",
@@ -204,7 +211,8 @@ def flexible_models(
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi.
     kind : str or None
-        Kind of stimuli compared; None takes all.
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
         One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to z-scored RDMs
         (Pearson), or for ``"cosine"`` to RDMs of unit length.

@@ -33,7 +33,7 @@ def hierarchy_test(
     brain: RDMs,
     rois: Sequence[str] = (),
     *,
-    kind: str | None = "RE",
+    kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
     preferred: str = "center",
@@ -52,7 +52,8 @@ def hierarchy_test(
     rois : sequence of str
         Regions, early to late; when empty, the order of the file.
     kind : str or None
-        Kind of stimuli compared; None takes all.
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
         One of `COMPARATORS`.
     join : str

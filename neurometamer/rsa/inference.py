@@ -115,9 +115,33 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
     >>> joint_p(np.array([3.0, 3.0]), np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0]]))
     0.25
     """
-    from scipy.stats import rankdata
-
     from neurometamer.rsa.permutation import permutation_p
+
+    statistic = joint_statistic(values, samples)
+    return float(permutation_p(statistic[0], statistic[1:]))
+
+
+def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Sum -log p of the subjects, as observed and in each permutation: what `joint_p` compares.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Observed, one a subject; large values are evidence.
+    samples : ndarray, shape (N, n)
+        In permutation k all subjects' labels were permuted alike.
+
+    Returns
+    -------
+    ndarray, shape (1 + N,)
+        The observed one first.
+
+    Raises
+    ------
+    InputError
+        When the shapes do not fit or numbers are missing.
+    """
+    from scipy.stats import rankdata
 
     if np.ndim(samples) != 2 or np.shape(samples)[1:] != np.shape(values):
         raise InputError(f"samples of shape {np.shape(samples)} do not fit values of shape {np.shape(values)}.")
@@ -125,8 +149,7 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
     if not np.isfinite(both).all():
         raise InputError("values or samples are NaN; a joint p needs every subject in every permutation.")
     share = rankdata(-both, axis=0, method="max") / len(both)
-    statistic = -np.log(share).sum(axis=1)
-    return float(permutation_p(statistic[0], statistic[1:]))
+    return np.asarray(-np.log(share).sum(axis=1))
 
 
 # -------------------------------------------------------------------------------------------------- families of tests

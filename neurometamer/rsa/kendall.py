@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurometamer.rsa.weighted import check_sides
+
 PARTS = 6
 """Bits by which ranks are split in a step: 64 parts."""
 
@@ -38,6 +40,7 @@ def kendall(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     ----------
     Nili et al. (2014), PLoS Comput Biol 10:e1003553.
     """
+    check_sides(a, b, weights)
     if weights is None:
         return _tau_a(a, b, None)
     if len(weights) >= FEW_RESAMPLES and a.shape[1] <= MANY_PAIRS:

@@ -11,6 +11,7 @@ from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.kind_options import KindOptions, Pair
 from neurometamer.rsa.kinds import name_place
+from neurometamer.rsa.permutation import Blocks as Blocks
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permute_pairs
 from neurometamer.rsa.rdm import select_kind
 from neurometamer.store import InputError, name_ids
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
-
-Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
-"""Photograph → session or class, or subject → such a mapping."""
 
 
 def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
@@ -203,7 +201,7 @@ def null_scores(rdms: RDMs, pair: Pair, chosen: KindOptions, orders: Sequence[np
     Returns
     -------
     ndarray, shape (n_permutations, n_rdms), or None
-        None without permutations.
+        None without permutations; NaN at the end of a column whose subject has fewer distinct orders.
     """
     from scipy.stats import rankdata
 
@@ -214,8 +212,9 @@ def null_scores(rdms: RDMs, pair: Pair, chosen: KindOptions, orders: Sequence[np
     if by == "spearman":  # ranks move with their pairs: rank once
         first, second, by = rankdata(first, axis=1), rankdata(second, axis=1), "pearson"
     compare = comparator(by)
-    out = []
-    for one, other, order in zip(first, second, orders):
-        parts = [permute_pairs(one, order[start : start + 256]) for start in range(0, len(order), 256)]
-        out.append(np.concatenate([compare(part, other[np.newaxis])[:, 0] for part in parts]))
-    return np.stack(out, axis=1)
+    out = np.full((max(map(len, orders)), len(first)), np.nan)
+    for one, other, order, column in zip(first, second, orders, out.T):
+        for start in range(0, len(order), 256):
+            part = permute_pairs(one, order[start : start + 256])
+            column[start : start + len(part)] = compare(part, other[np.newaxis])[:, 0]
+    return out

@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.resampling import percentile_interval
-from neurometamer.rsa.inference import COMBINATIONS, combine_p, correct_families, joint_p
+from neurometamer.rsa.inference import COMBINATIONS, combine_p, joint_p
+from neurometamer.rsa.kind_ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair_bound
+from neurometamer.rsa.kind_families import Draws, with_families
 from neurometamer.rsa.kind_nulls import Blocks, null_orders, null_scores
-from neurometamer.rsa.kind_options import KindOptions, Pair, subjects_needed
-from neurometamer.rsa.kinds import kind_samples, name_place, projection_samples, shared_references
+from neurometamer.rsa.kind_options import PRODUCT_WEIGHTS, KindOptions, Pair, subjects_needed
+from neurometamer.rsa.kinds import (
+    deduct_pair_noise,
+    kind_samples,
+    name_place,
+    pair_noise_samples,
+    projection_samples,
+    shared_references,
+)
 from neurometamer.rsa.permutation import permutation_p, permute_pairs
 from neurometamer.rsa.rdm import place_name, select_kind
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING, UnitValues, paired_scores, rows_of, subsample_rdms
@@ -30,6 +39,9 @@ if TYPE_CHECKING:
 MEAN = "mean"
 """In the column ``subject``: the mean over subjects, and their combined p."""
 
+MOST = {"similarity": 1, "difference": 2}
+"""No interval goes beyond what is possible: scaled resamples may."""
+
 OVER_SUBJECTS = ("subjects", "dual")
 """Intervals that resample subjects: they are of the mean over subjects."""
 
@@ -38,15 +50,28 @@ OVER_SUBJECTS = ("subjects", "dual")
 class _Found:
     """What one pair of kinds, or the difference of two, came to in each RDM.
 
-    ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms), ``nulls`` (n_permutations, n_rdms) or None.
+    ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms), ``noise`` of pairs (n_draws, n_rdms) or None, ``nulls``
+    (n_permutations, n_rdms) or None, and which orders were permuted in each RDM.
     """
 
     name: str
     quantity: str
     values: np.ndarray
     samples: np.ndarray
+    noise: np.ndarray | None
     nulls: np.ndarray | None
     null_text: str
+    orders: tuple[int, ...]
+    pair: Pair | None = None
+
+    def resampled(self, rows: Sequence[int], n: int, confidence: float) -> np.ndarray:
+        """Resample the mean of some RDMs, the noise of pairs deducted where it is known; (n_resamples,)."""
+        index = list(rows)
+        drawn = self.samples[:, index].mean(axis=1)
+        if self.noise is None:
+            return drawn
+        noise = self.noise[:, index].mean(axis=1)
+        return deduct_pair_noise(float(self.values[index].mean()), drawn, noise, n, confidence)
 
 
 # ------------------------------------------------------------------------------------------------------ the table
@@ -57,6 +82,7 @@ def kind_tests(
     *,
     units: Iterable[UnitValues] | None = None,
     blocks: Blocks | None = None,
+    reliability: pd.DataFrame | None = None,
     options: KindOptions | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
@@ -71,6 +97,8 @@ def kind_tests(
     blocks : mapping, optional
         Photograph → session or class (`session_labels`, `class_labels`), or subject → such a mapping; needed for
         ``null="session"`` and ``"class"``.
+    reliability : pandas.DataFrame, optional
+        Of `kind_reliability`: how reliable each kind's RDM is, for the ceiling.
     options : KindOptions, optional
         Everything else.
     **settings : object
@@ -97,9 +125,9 @@ def kind_tests(
     Photographs are resampled and permuted within each subject instead, and the p combined; by default jointly, since
     subjects who saw the same photographs are not independent (`combine_p`).
 
-    The percentile bootstrap over photographs is safe but wide: in simulated studies it covered 98 to 99 % (RE-AI), and
-    99 to 100 % where a similarity is near 0 and for differences. ``interval="projection"`` covered 94 to 99 %
-    (`projection_samples`).
+    ``interval="projection"`` covered 93 to 99 % in simulated studies of 10, 20 and 40 photographs (RE-AN, RE-AI and
+    their difference; `deduct_pair_noise`). The usual bootstrap over photographs, ``"stimuli"``, is safe but wide: it
+    covered 98 to 100 %, with up to 1.8 times the width that is needed.
 
     Free permutation is right when photographs are exchangeable. A session's offset, or classes that both RDMs show,
     make two unrelated RDMs alike: then ``null="session"`` or ``"class"``.
@@ -120,19 +148,28 @@ def kind_tests(
     _check_subjects(rdms, groups, chosen)
     found, n = _everything(rdms, chosen, units, blocks)
     expected = _expected(rdms, chosen)
-    rows = [_one_row(rdms, i, one, chosen) | {"expected": expected[i]} for i in range(rdms.n_rdm) for one in found]
-    for members in groups.values():
-        rows += [_group_row(rdms, members, one, chosen, n) | {"expected": expected[members[0]]} for one in found]
+    bounds = bounds_of(reliability)
+    rows, draws = [], []
+    for members in [[i] for i in range(rdms.n_rdm)] + list(groups.values()):
+        for one in found:
+            drawn = _draws(one, members, n, chosen)
+            row = _one_row(rdms, one, drawn, members[0], chosen) if len(members) == 1 else _group_row(
+                rdms, members, one, drawn, chosen, n
+            )  # fmt: skip
+            ceiling = _ceiling(rdms, members, one, bounds, chosen)
+            rows.append(row | _null_ends(drawn, chosen) | ceiling | {"expected": expected[members[0]]})
+            draws.append(drawn)
     table = pd.DataFrame(rows).assign(n=n)
     if left_out:
         table["method"] += f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
     table["answer"] = [_answer(row, chosen) for row in rows]
-    return _with_families(table, chosen)[COLUMNS]
+    return with_families(table, draws, chosen, MEAN)[COLUMNS]
 
 
 COLUMNS = [
     "system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high", "interval", "p", "p_corrected",
-    "correction", "family", "p_method", "expected", "answer", "method", "n", "n_subjects",
+    "correction", "family", "p_method", "null_low", "null_high", "ceiling_low", "ceiling_high", "ceiling", "expected",
+    "answer", "method", "n", "n_subjects",
 ]  # fmt: skip
 """Of the table."""
 
@@ -142,29 +179,77 @@ def _everything(
 ) -> tuple[list[_Found], int]:
     """Compare both pairs in the same draws, and take their difference; also give the number of photographs."""
     subsamples = _subsampled(rdms, chosen, units) if chosen.interval == "subsample" else None
-    n_bootstrap = chosen.n_resamples if chosen.interval in ("stimuli", "dual") else 0
     found, sizes = [], []
     for pair in (chosen.decision, chosen.perception):
-        values, samples, counts, _ = kind_samples(rdms, pair, chosen.by, "exact", n_bootstrap, chosen.seed)
-        sizes.append(counts.shape[1])
         orders, text = null_orders(rdms, pair, chosen, blocks, together=bool(_groups(rdms)))
+        sizes.append(orders[0].shape[1])
         if subsamples is None:
+            values, samples, noise = _image_samples(rdms, pair, chosen)
             nulls = null_scores(rdms, pair, chosen, orders)
-            if chosen.interval == "projection":
-                samples = projection_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed)[1]
         else:
+            values = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)[0]
             samples, nulls = _subsample_scores(rdms, pair, chosen, subsamples, orders)
-            text += ", each in a subsample of the units of its own"
-        found.append(_Found("-".join(pair), "similarity", values, samples, nulls, text))
+            noise, text = None, f"{text}, each in a subsample of the units of its own"
+        same = {id(one): rank for rank, one in enumerate(orders)}
+        drawn = tuple(same[id(one)] for one in orders)
+        found.append(_Found("-".join(pair), "similarity", values, samples, noise, nulls, text, drawn, pair))
     low, high = found
     if sizes[0] != sizes[1]:
         raise InputError(
             f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a difference needs the same ones "
             "(or join='inner')."
         )
-    name = f"{high.name} minus {low.name}"
-    found.append(_Found(name, "difference", high.values - low.values, high.samples - low.samples, None, ""))
+    name, noise = f"{high.name} minus {low.name}", None
+    if low.noise is not None and high.noise is not None:
+        noise = high.noise - low.noise
+    values, samples = high.values - low.values, high.samples - low.samples
+    found.append(_Found(name, "difference", values, samples, noise, None, "", ()))
     return found, sizes[0]
+
+
+def _image_samples(rdms: RDMs, pair: Pair, chosen: KindOptions) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Compare two kinds with resampled photographs; also give the noise of pairs, where it is deducted."""
+    if chosen.interval in ("stimuli", "dual") or (chosen.interval == "none" and chosen.by in PRODUCT_WEIGHTS):
+        values, samples, _, _ = kind_samples(rdms, pair, chosen.by, "exact", chosen.n_resamples, chosen.seed)
+        return values, samples, None
+    if chosen.interval == "subjects" or not chosen.n_resamples:
+        values, samples, _, _ = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)
+        return values, samples, None
+    values, samples = projection_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed)
+    return values, samples, pair_noise_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed)
+
+
+def _draws(found: _Found, members: Sequence[int], n: int, chosen: KindOptions) -> Draws:
+    """Gather what one row is made of."""
+    index = list(members)
+    return Draws(
+        found.values[index],
+        None if found.nulls is None else found.nulls[:, index],
+        tuple(found.orders[i] for i in index) if found.orders else (),
+        found.resampled(index, n, chosen.confidence) if len(found.samples) else None,
+    )
+
+
+def _null_ends(drawn: Draws, chosen: KindOptions) -> dict[str, float]:
+    """Give the central part of the permutations; over subjects of their mean in the same permutations."""
+    if drawn.nulls is None:
+        return {"null_low": np.nan, "null_high": np.nan}
+    low, high = percentile_interval(drawn.nulls.mean(axis=1), chosen.confidence)
+    return {"null_low": float(low), "null_high": float(high)}
+
+
+def _ceiling(rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, chosen: KindOptions) -> dict[str, Any]:
+    """Bound a similarity by the reliability of both RDMs; over subjects by the mean of the subjects' bounds."""
+    nothing = {"ceiling_low": np.nan, "ceiling_high": np.nan}
+    if found.pair is None:
+        return {**nothing, "ceiling": ""}
+    if chosen.by != "spearman" or "spearman" not in str(rdms.dissimilarity_measure).lower():
+        return {**nothing, "ceiling": NOT_SPEARMAN}
+    places = [name_place(rdms, i) for i in members]
+    parts = [pair_bound(bounds, one["subject"], one["place"], found.pair) for one in places]
+    ends = {name: float(np.mean([one[name] for one in parts])) for name in nothing}
+    text = next((str(one["ceiling"]) for one in parts if not np.isfinite(one["ceiling_low"])), parts[0]["ceiling"])
+    return {**ends, "ceiling": text}
 
 
 # -------------------------------------------------------------------------------------------------------- subsamples
@@ -221,18 +306,18 @@ def _canonical_rows(rdms: RDMs, kind: str) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------------------- rows
 
 
-def _one_row(rdms: RDMs, i: int, found: _Found, chosen: KindOptions) -> dict[str, Any]:
+def _one_row(rdms: RDMs, found: _Found, drawn: Draws, i: int, chosen: KindOptions) -> dict[str, Any]:
     row = {**name_place(rdms, i), "pair": found.name, "quantity": found.quantity, "value": float(found.values[i])}
     if chosen.interval in OVER_SUBJECTS:
         ends, text = (np.nan, np.nan), f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'"
         p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
     else:
-        ends, text = _interval(found.samples[:, i], chosen), _describe(chosen)
-        p, p_text = _difference_p(found.samples[:, i], chosen)
+        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen)
+        p, p_text = _difference_p(drawn.resamples, chosen)
     if found.quantity == "similarity":
         p, p_text = np.nan, found.null_text
-        if found.nulls is not None:
-            p = float(permutation_p(found.values[i], found.nulls[:, i]))
+        if drawn.nulls is not None:
+            p = float(permutation_p(found.values[i], drawn.nulls[:, 0]))
             p_text += ", one-sided"
     return row | {
         "ci_low": float(ends[0]), "ci_high": float(ends[1]), "interval": chosen.interval, "p": p, "p_method": p_text,
@@ -240,10 +325,10 @@ def _one_row(rdms: RDMs, i: int, found: _Found, chosen: KindOptions) -> dict[str
     }  # fmt: skip
 
 
-def _interval(samples: np.ndarray, chosen: KindOptions) -> tuple[Any, Any]:
-    if chosen.interval == "none":
+def _interval(samples: np.ndarray | None, chosen: KindOptions, most: int) -> Any:
+    if chosen.interval == "none" or samples is None:
         return np.nan, np.nan
-    return percentile_interval(samples, chosen.confidence)
+    return np.clip(percentile_interval(samples, chosen.confidence), -most, most)
 
 
 def _name_of(by: str) -> str:
@@ -258,18 +343,24 @@ def _describe(chosen: KindOptions) -> str:
             f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile interval of {chosen.n_resamples} subsamples of "
             f"{chosen.share:.0%} of the units (Zhang 2021); {SUBSAMPLE_WARNING}"
         )
-    how = {"projection": "pairs weighed by the sum of their images' copies"}
-    return (
-        f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile bootstrap over photographs, {chosen.n_resamples} "
-        f"resamples, {how.get(chosen.interval, 'same-image pairs dropped')}"
-    )
+    return f"{_name_of(chosen.by)}; {chosen.confidence:.0%} {_how_resampled(chosen)}"
 
 
-def _difference_p(samples: np.ndarray, chosen: KindOptions) -> tuple[float, str]:
+def _how_resampled(chosen: KindOptions) -> str:
+    how = "same-image pairs dropped"
+    if chosen.interval == "projection":
+        how = "pairs weighed by the sum of their images' copies, half the noise of pairs deducted, scaled to t"
+    return f"percentile bootstrap over photographs, {chosen.n_resamples} resamples, {how}"
+
+
+def _difference_p(samples: np.ndarray | None, chosen: KindOptions) -> tuple[float, str]:
     """Say how often resampled differences lie beyond 0, two-sided; samples (n_resamples,)."""
-    if chosen.interval == "none":
+    if samples is None:
         return float("nan"), "not tested: no resamples"
-    text = f"share of the resamples beyond 0 (interval '{chosen.interval}'), two-sided"
+    named = chosen.interval
+    if named == "none":
+        named = "stimuli" if chosen.by in PRODUCT_WEIGHTS else "projection"
+    text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
     if chosen.interval == "subsample":
         text += f"; {SUBSAMPLE_WARNING}"
     return float(_evidence(samples, "two-sided")), text
@@ -306,21 +397,22 @@ def _check_subjects(rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]],
     if few or not count:
         raise InputError(
             f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} subjects; there are "
-            f"fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use interval='stimuli' (photographs "
-            "are resampled and permuted within each subject) and the combined p."
+            f"fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use interval='projection' "
+            "(photographs are resampled and permuted within each subject) and the combined p."
         )
 
 
-def _group_row(rdms: RDMs, members: Sequence[int], found: _Found, chosen: KindOptions, n: int) -> dict[str, Any]:
-    index = list(members)
-    values, samples = found.values[index], found.samples[:, index]
+def _group_row(
+    rdms: RDMs, members: Sequence[int], found: _Found, drawn: Draws, chosen: KindOptions, n: int
+) -> dict[str, Any]:
+    index, values = list(members), drawn.values
     if chosen.interval in OVER_SUBJECTS:
-        ends, p, p_text, text = _subject_interval(values, samples, chosen, n)
+        ends, p, p_text, text = _subject_interval(values, found.samples[:, index], chosen, n)
     else:
-        ends, text = _interval(samples.mean(axis=1), chosen), _describe(chosen)
-        p, p_text = _combined_difference(samples, chosen)
+        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen)
+        p, p_text = _combined_difference(found, index, drawn, n, chosen)
     if found.quantity == "similarity":
-        p, p_text = _combined_similarity(values, None if found.nulls is None else found.nulls[:, index], chosen)
+        p, p_text = _combined_similarity(values, drawn.nulls, chosen)
         p_text = f"{found.null_text}, one-sided; {p_text}" if found.nulls is not None else found.null_text
     return name_place(rdms, index[0]) | {
         "subject": MEAN, "pair": found.name, "quantity": found.quantity, "value": float(values.mean()),
@@ -338,12 +430,16 @@ def _combined_similarity(values: np.ndarray, nulls: np.ndarray | None, chosen: K
     return combine_p(permutation_p(values, nulls), chosen.combine), COMBINATIONS[chosen.combine]
 
 
-def _combined_difference(samples: np.ndarray, chosen: KindOptions) -> tuple[float, str]:
+def _combined_difference(
+    found: _Found, members: Sequence[int], drawn: Draws, n: int, chosen: KindOptions
+) -> tuple[float, str]:
     """Combine the subjects' differences: their mean in the same resamples, or their one-sided p of each direction."""
-    if chosen.interval == "none" or chosen.combine == "joint":
-        return _difference_p(samples.mean(axis=1), chosen)
-    tails = [combine_p(_evidence(samples, one), chosen.combine) for one in ("greater", "less")]
-    return min(1.0, 2 * min(tails)), f"{_difference_p(samples[:, 0], chosen)[1]}; {COMBINATIONS[chosen.combine]}"
+    p, text = _difference_p(drawn.resamples, chosen)
+    if drawn.resamples is None or chosen.combine == "joint":
+        return p, text
+    each = np.stack([found.resampled([i], n, chosen.confidence) for i in members], axis=1)
+    tails = [combine_p(_evidence(each, one), chosen.combine) for one in ("greater", "less")]
+    return min(1.0, 2 * min(tails)), f"{text}; {COMBINATIONS[chosen.combine]}"
 
 
 def _subject_interval(
@@ -401,7 +497,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
     return min(max(variance, s * subjects, n * stimuli), both)
 
 
-# ----------------------------------------------------------------------------------------------- words and families
+# -------------------------------------------------------------------------------------------------------------- words
 
 
 def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:
@@ -421,23 +517,13 @@ def _answer(row: Mapping[str, Any], chosen: KindOptions) -> str:
         return ""
     perception, decision = "-".join(chosen.perception), "-".join(chosen.decision)
     if not np.isfinite(row["ci_low"]):
-        return "not tested: no interval"
+        if not np.isfinite(row["p"]):
+            return "not tested: no interval"
+        if row["p"] > 1 - chosen.confidence:
+            return f"undecided: p above {1 - chosen.confidence:.2g}"
+        row = {"ci_low": row["value"], "ci_high": row["value"]}
     if row["ci_low"] > 0:
         return f"follows perception: {perception} above {decision}"
     if row["ci_high"] < 0:
         return f"follows the network's decision: {decision} above {perception}"
     return "undecided: the interval holds 0"
-
-
-def _with_families(table: pd.DataFrame, chosen: KindOptions) -> pd.DataFrame:
-    """Correct p within families: subjects and their mean are never in one."""
-    import pandas as pd
-
-    parts = []
-    for (system, is_mean), part in table.groupby(["system", table["subject"] == MEAN], sort=False):
-        over = {"place": "layers" if system == "network" else "ROIs"}
-        within = ["pair", "subject"]
-        if chosen.family == "subjects" and not is_mean and system != "network":
-            over, within = {**over, "subject": "subjects"}, ["pair"]
-        parts.append(correct_families(part, over, within, how=chosen.correction))
-    return pd.concat(parts).sort_index()

@@ -34,7 +34,7 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     Raises
     ------
     InputError
-        When there are fewer than 3 layers.
+        When there are fewer than 3 layers, or a column is missing.
 
     Notes
     -----
@@ -46,6 +46,9 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     """
     import pandas as pd
 
+    needed = ("system", "quantity", "place", "pair", "value")
+    if lacking := [name for name in needed if name not in table.columns]:
+        raise InputError(f"the table lacks the column(s) {name_ids(lacking)}; give the table of kind_tests.")
     rows = table[(table["system"] == system) & (table["quantity"] == "similarity")]
     layers = list(dict.fromkeys(rows["place"]))
     if len(layers) < MIN_LAYERS:

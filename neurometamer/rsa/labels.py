@@ -72,22 +72,99 @@ def label_rdms(
     Raises
     ------
     InputError
-        When ids repeat or are too few, or numbers are missing.
+        When ids repeat or are too few, numbers are missing or negative (`check_rdms`), lengths do not fit, or a square
+        RDM is not symmetric or not zero on the diagonal.
     """
     from rsatoolbox.rdm import RDMs
 
+    ids = [str(one) for one in conditions]
     rdms = RDMs(
-        np.asarray(dissimilarities, dtype=np.float64),
+        _fitting(dissimilarities, ids, places, patterns or {}),
         dissimilarity_measure=measure,
         descriptors={"provenance": json.dumps(dict(provenance or {}), sort_keys=True, default=str)},
         rdm_descriptors={name: [_plain(one) for one in column] for name, column in places.items()},
         pattern_descriptors={
-            "condition": [str(one) for one in conditions],
+            "condition": ids,
             **{name: [str(one) for one in column] for name, column in (patterns or {}).items()},
         },
     )
     check_rdms(rdms, "RDMs")
     return rdms
+
+
+def _fitting(
+    dissimilarities: np.ndarray, ids: Sequence[str], places: Mapping[str, Sequence[Any]],
+    patterns: Mapping[str, Sequence[str]],
+) -> np.ndarray:  # fmt: skip
+    """Check shapes and lengths, and squares for symmetry; give float64."""
+    check_enough(ids, "RDMs")
+    try:
+        values = np.asarray(dissimilarities, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"RDMs: dissimilarities must be numbers ({error}).") from error
+    n, n_pairs = len(ids), len(ids) * (len(ids) - 1) // 2
+    values = values[np.newaxis] if values.ndim == 1 else values
+    if values.shape[1:] not in ((n_pairs,), (n, n)):
+        raise InputError(
+            f"RDMs: dissimilarities of shape {values.shape} do not fit {n} conditions ({name_ids(ids)}); give "
+            f"(n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
+        )
+    for sort, table, size in (("places", places, len(values)), ("patterns", patterns, n)):
+        if odd := [f"{name} ({len(column)})" for name, column in table.items() if len(column) != size]:
+            raise InputError(f"RDMs: {sort} of other lengths than {size}: {name_ids(odd)}; give one label each.")
+    if values.ndim == 3:
+        check_squares(values, ids, "RDMs")
+    return values
+
+
+TOLERANCE = 1e-6
+"""Of the largest dissimilarity: how far the triangles may differ, and the diagonal be from zero."""
+
+
+def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
+    """Refuse square RDMs that are not symmetric or not zero on the diagonal.
+
+    Parameters
+    ----------
+    squares : ndarray, shape (n_rdms, n, n)
+        Dissimilarities.
+    ids : sequence of str, length n
+        Conditions.
+    what : str
+        Their name in messages.
+
+    Raises
+    ------
+    InputError
+        Naming the conditions.
+    """
+    largest = np.nan_to_num(np.abs(squares)).max(axis=(1, 2), keepdims=True)
+    apart = (np.abs(squares - squares.transpose(0, 2, 1)) > TOLERANCE * largest).any(axis=0)
+    if apart.any():
+        rows, columns = np.nonzero(np.triu(apart))
+        raise InputError(f"{what}: not symmetric: both directions differ between {name_pairs(rows, columns, ids)}.")
+    diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
+    off = [name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad]
+    if off:
+        raise InputError(f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?")
+
+
+def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str:
+    """Name pairs of conditions for people.
+
+    Parameters
+    ----------
+    first, second : ndarray of int
+        Both sides of each pair.
+    ids : sequence of str
+        Conditions.
+
+    Returns
+    -------
+    str
+        ``"a and b, c and d"``, at most five.
+    """
+    return name_ids([f"{ids[i]} and {ids[j]}" for i, j in zip(first.tolist(), second.tolist())])
 
 
 def _plain(value: Any) -> Any:
@@ -108,9 +185,11 @@ def check_rdms(rdms: RDMs, what: str) -> None:
     Raises
     ------
     InputError
-        Without ``pattern_descriptors["condition"]``, with repeated ids, fewer than 4 conditions, or
-        dissimilarities that are NaN or infinite (which RDMs and conditions is said).
+        Without ``pattern_descriptors["condition"]``, with repeated ids, fewer than 4 conditions, or dissimilarities
+        that are NaN, infinite or negative (which RDMs and conditions is said). Only crossvalidated ones can be
+        negative; their ``dissimilarity_measure`` says ``crossnobis`` or ``crossvalidated``.
     """
+    _check_type(rdms, what)
     if "condition" not in rdms.pattern_descriptors:
         raise InputError(
             f"{what}: no stimulus ids; put them in pattern_descriptors['condition'] "
@@ -128,6 +207,26 @@ def check_rdms(rdms: RDMs, what: str) -> None:
         raise InputError(
             f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli {name_ids(ids)}; "
             "leave those RDMs or stimuli out."
+        )
+    if not any(word in str(rdms.dissimilarity_measure).lower() for word in SIGNED):
+        below = np.unique(np.nonzero(rdms.dissimilarities < -1e-9)[1])
+        if below.size:
+            first, second = np.triu_indices(rdms.n_cond, 1)
+            raise InputError(
+                f"{what}: negative dissimilarities between {name_pairs(first[below], second[below], names)}; only "
+                "crossvalidated ones can be: then say measure='crossnobis', else make the RDMs anew."
+            )
+
+
+SIGNED = ("crossnobis", "crossvalidated")
+"""Words in the name of a measure whose dissimilarities may be negative."""
+
+
+def _check_type(rdms: Any, what: str) -> None:
+    if not hasattr(rdms, "pattern_descriptors") or not hasattr(rdms, "dissimilarities"):
+        raise InputError(
+            f"{what}: expected rsatoolbox.rdm.RDMs, not {type(rdms).__name__}; read_rdms opens files and label_rdms "
+            "names numbers."
         )
 
 
@@ -211,10 +310,19 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     -------
     rsatoolbox.rdm.RDMs
         New object; all descriptors follow.
+
+    Raises
+    ------
+    InputError
+        For a row that is not there, or asked for twice.
     """
     from rsatoolbox.rdm import RDMs
 
     index = np.asarray(rows, dtype=int)
+    if bad := [int(i) for i in index if not 0 <= i < rdms.n_cond]:
+        raise InputError(f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions (0 to {rdms.n_cond - 1}).")
+    if again := duplicates(index.tolist()):
+        raise InputError(f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM.")
     keep = {name: [_plain(column[i]) for i in index] for name, column in rdms.pattern_descriptors.items()}
     first, second = np.triu_indices(len(index), 1)
     low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
@@ -263,6 +371,43 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     return part
 
 
+ALL_KINDS = "all"
+"""In place of a kind: all stimuli together, whatever their kinds."""
+
+
+def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
+    """Take the stimuli of one kind; without a kind all of them, unless that would mix kinds unasked.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        With or without ``pattern_descriptors["kind"]``.
+    kind : str or None
+        A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where there is one kind only.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Of those stimuli.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, or for None where there are several: within-kind and between-kind pairs differ for other
+        reasons than the question asked.
+    """
+    _check_type(rdms, "RDMs")
+    if kind is None:
+        kinds = list(dict.fromkeys(str(one) for one in rdms.pattern_descriptors.get("kind", ())))
+        if len(kinds) > 1:
+            raise InputError(
+                f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. kind='{kinds[0]}', or "
+                f"give kind='{ALL_KINDS}' to take pairs within and between kinds together."
+            )
+        return rdms
+    return rdms if kind == ALL_KINDS else select_kind(rdms, kind)
+
+
 def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") -> tuple[RDMs, RDMs]:
     """Put two sets of RDMs into the same order of stimuli, by id.
 
@@ -295,6 +440,7 @@ def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") 
     right = [str(one) for one in b.pattern_descriptors[by]]
     if join == "inner":
         shared, left_out = set(left) & set(right), sorted(set(left) ^ set(right))
+        check_enough(sorted(shared), f"stimuli shared by both RDMs (left out: {name_ids(left_out) or 'none'})")
         a = take_conditions(a, [i for i, one in enumerate(left) if one in shared])
         b = take_conditions(b, [i for i, one in enumerate(right) if one in shared])
         a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)

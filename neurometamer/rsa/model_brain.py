@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.compare import layer_by_roi
-from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, select_kind, take_conditions
-from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
+from neurometamer.rsa.labels import ALL_KINDS
+from neurometamer.rsa.permutation import Blocks, stimulus_orders
+from neurometamer.rsa.permuted import permuted_comparison
+from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, take_conditions, take_kind
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +55,7 @@ class ModelBrain:
     left_out: str = ""
 
 
-def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = "RE", join: str = "exact") -> ModelBrain:
+def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = None, join: str = "exact") -> ModelBrain:
     """Join a network's RDMs with those of brains, by stimulus id.
 
     Parameters
@@ -61,7 +65,8 @@ def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = "RE", joi
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
     kind : str or None
-        Kind of stimuli; None takes all stimuli as they are named.
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
 
@@ -75,8 +80,7 @@ def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = "RE", joi
     InputError
         When ids do not match, labels are missing or repeated, or an RDM is constant.
     """
-    if kind is not None:
-        network, brain = select_kind(network, kind), select_kind(brain, kind)
+    network, brain = take_kind(network, kind), take_kind(brain, kind)
     check_rdms(network, "the network's RDMs")
     check_rdms(brain, "the brain's RDMs")
     order = np.argsort([str(one) for one in network.pattern_descriptors["condition"]])
@@ -97,7 +101,7 @@ def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = "RE", joi
         layers=tuple(layers),
         layer_vectors=first.dissimilarities,
         rois=rois,
-        kind=kind or "all",
+        kind=kind or ALL_KINDS,
         left_out=str(first.descriptors.get("left_out", "")) if join == "inner" else "",
     )
 
@@ -120,11 +124,12 @@ def layer_matrix(
     network: RDMs,
     brain: RDMs,
     *,
-    kind: str | None = "RE",
+    kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
     n_bootstrap: int = 1000,
     n_permutations: int = 10_000,
+    blocks: Blocks | None = None,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -137,15 +142,19 @@ def layer_matrix(
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
     kind : str or None
-        Kind of stimuli compared; None takes all stimuli as they are named.
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
-        One of `COMPARATORS`; p values only for those of `LINEAR`.
+        One of `COMPARATORS`. Those of `LINEAR` permute fast; for the others give fewer permutations (Notes).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     n_bootstrap : int
         Resamples of the stimuli for intervals; 0 for none.
     n_permutations : int
         Permutations of the network's stimulus labels, the same for all cells; 0 for no p.
+    blocks : mapping, optional
+        Stimulus → session or class, or subject → such a mapping: labels change places within these only
+        (`session_labels`, `class_labels`). Where they differ between subjects, there is no p of the mean.
     seed : int
         Of resamples and permutations.
     confidence : float
@@ -160,12 +169,16 @@ def layer_matrix(
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, an RDM is constant, or `by` allows no p.
+        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, or blocks leave nothing to
+        permute.
 
     Notes
     -----
     p = (1 + count) / (1 + N), at least 1 / (1 + N). The null says that the network's stimuli have nothing to do with
-    the brain's; the stimuli are exchanged freely, so categories or sessions shared by both break it.
+    the brain's. Without `blocks` stimuli are exchanged freely, so categories or sessions shared by both break it.
+
+    Kendall's tau-a is counted anew in each permutation: 0.15 ms a cell and permutation for 40 stimuli, 0.8 ms for 100
+    (one core); 8 layers, 5 regions and 3 subjects take 18 s for 1000 permutations of 40 stimuli.
 
     Examples
     --------
@@ -174,8 +187,6 @@ def layer_matrix(
     """
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
-    if n_permutations and by not in LINEAR:
-        raise InputError(f"p by permuted labels is there for {', '.join(LINEAR)}, not '{by}'; set n_permutations=0.")
     table = layer_by_roi(
         network, brain, kind=kind, by=by, join=join, n_bootstrap=n_bootstrap, seed=seed, confidence=confidence
     )
@@ -183,17 +194,40 @@ def layer_matrix(
     if not n_permutations:
         return table.assign(p=np.nan, p_method="none: no permutations", q=np.nan, family="")
     joined = join_model_brain(network, brain, kind=kind, join=join)
-    found: dict[tuple[str, str, str], float] = {}
-    shuffles = _shuffles(len(joined.ids), n_permutations, seed)
+    drawn = _orders_by_subject(joined, n_permutations, seed, blocks)
+    found: dict[tuple[str, str, str], tuple[float, str]] = {}
     for roi, (subjects, vectors) in joined.rois.items():
-        single, mean = _permutation_p(joined.layer_vectors, vectors, shuffles, by)
+        single, mean = _permutation_p(joined.layer_vectors, vectors, [drawn[one][0] for one in subjects], by)
+        told = (
+            drawn[subjects[0]][1] if np.isfinite(mean).all() else "none: subjects differ in their sessions or classes"
+        )
         for i, layer in enumerate(joined.layers):
-            found.update({(roi, subject, layer): single[i, j] for j, subject in enumerate(subjects)})
-            found[roi, "mean", layer] = mean[i]
-    keys = zip(table["roi"], table["subject"], table["layer"], strict=True)
-    least = 1 / (1 + n_permutations)
-    text = f"one-tailed, {n_permutations} permutations of the network's stimulus labels, least p {least:.2g}"
-    return control_false_discoveries(table.assign(p=[found[key] for key in keys], p_method=text), ("subject",))
+            found.update({(roi, one, layer): (single[i, j], drawn[one][1]) for j, one in enumerate(subjects)})
+            found[roi, "mean", layer] = mean[i], told
+    keys = list(zip(table["roi"], table["subject"], table["layer"], strict=True))
+    table = table.assign(p=[found[key][0] for key in keys], p_method=[found[key][1] for key in keys])
+    return control_false_discoveries(table, ("subject",))
+
+
+def _orders_by_subject(
+    joined: ModelBrain, n_permutations: int, seed: int, blocks: Blocks | None
+) -> dict[str, tuple[np.ndarray, str]]:
+    """Draw orders for each subject: the same array for subjects with the same sessions or classes."""
+    everyone = dict.fromkeys(one for subjects, _ in joined.rois.values() for one in subjects)
+    own = blocks is not None and isinstance(next(iter(blocks.values()), None), Mapping)
+    drawn: dict[Any, tuple[np.ndarray, str]] = {}
+    found = {}
+    for subject in everyone:
+        mapping: Any = blocks
+        if own and blocks is not None:
+            if subject not in blocks:
+                raise InputError(f"no blocks for subject '{subject}'; there are some for {name_ids(blocks)}.")
+            mapping = blocks[subject]
+        key = None if mapping is None else tuple(str(mapping.get(one)) for one in joined.ids)
+        if key not in drawn:
+            drawn[key] = stimulus_orders(joined.ids, n_permutations, seed, mapping)
+        found[subject] = drawn[key]
+    return found
 
 
 def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
@@ -260,11 +294,6 @@ def _above(score: float, low: float, high: float) -> tuple[str, str]:
 # ------------------------------------------------------------------------------------------------- permutations
 
 
-def _shuffles(n: int, n_permutations: int, seed: int) -> np.ndarray:
-    random = generator(seed, "permuted labels", n)
-    return np.array([random.permutation(n) for _ in range(n_permutations)])
-
-
 def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
     """Prepare condensed RDMs so that their inner product is the comparator; a permutation of pairs keeps it.
 
@@ -320,17 +349,35 @@ def permuted_pairs(order: np.ndarray) -> np.ndarray:
 
 
 def _permutation_p(
-    layers: np.ndarray, subjects: np.ndarray, shuffles: np.ndarray, by: str
+    layers: np.ndarray, subjects: np.ndarray, orders: Sequence[np.ndarray], by: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give one-tailed p of each layer and subject (n_layers, n_subjects), and of the mean over subjects."""
+    """Give one-tailed p of each layer and subject (n_layers, n_subjects), and of the mean over subjects.
+
+    Orders are of each subject; where they differ between subjects there is none of the mean (NaN).
+    """
+    same = all(one is orders[0] for one in orders)
+    parts = [(np.arange(len(subjects)), orders[0])] if same else [([i], one) for i, one in enumerate(orders)]
+    single, mean = np.empty((len(layers), len(subjects))), np.full(len(layers), np.nan)
+    for columns, drawn in parts:
+        value = COMPARATORS[by](layers, subjects[columns])
+        above, above_mean = np.zeros(value.shape), np.zeros(len(value))
+        slack = 1e-12  # the identity and its equals must count as reached, whatever the order of the sums
+        for null in _nulls(layers, subjects[columns], drawn, by):  # (n_orders, n_layers, n_subjects)
+            above += (null >= value - slack).sum(axis=0)
+            above_mean += (null.mean(axis=2) >= value.mean(axis=1) - slack).sum(axis=0)
+        single[:, columns] = (1 + above) / (1 + len(drawn))
+        if same:
+            mean = (1 + above_mean) / (1 + len(drawn))
+    return single, mean
+
+
+def _nulls(layers: np.ndarray, subjects: np.ndarray, orders: np.ndarray, by: str) -> Iterator[np.ndarray]:
+    """Compare with the layers in each order, block by block."""
+    if by not in LINEAR:
+        yield permuted_comparison(layers, subjects, orders, by)
+        return
     ours, theirs = prepared(layers, by), prepared(subjects, by)
-    value = ours @ theirs.T
-    above, above_mean = np.zeros(value.shape), np.zeros(len(value))
     step = max(1, BLOCK // ours.size)
-    slack = 1e-12  # the identity and its equals must count as reached, whatever the order of the sums
-    for start in range(0, len(shuffles), step):
-        pairs = np.array([permuted_pairs(order) for order in shuffles[start : start + step]])
-        null = ours[:, pairs] @ theirs.T  # (n_layers, n_shuffles, n_subjects)
-        above += (null >= value[:, np.newaxis] - slack).sum(axis=1)
-        above_mean += (null.mean(axis=2) >= value.mean(axis=1)[:, np.newaxis] - slack).sum(axis=1)
-    return (1 + above) / (1 + len(shuffles)), (1 + above_mean) / (1 + len(shuffles))
+    for start in range(0, len(orders), step):
+        pairs = np.array([permuted_pairs(order) for order in orders[start : start + step]])
+        yield (ours[:, pairs] @ theirs.T).transpose(1, 0, 2)

@@ -111,8 +111,9 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     Raises
     ------
     InputError
-        When no condition was presented twice.
+        When no condition was presented twice, lengths do not fit, or values are NaN or infinite (conditions are named).
     """
+    _check_observations(values, conditions)
     names, codes = np.unique(np.asarray(conditions, dtype=str), return_inverse=True)
     dof = len(values) - len(names)
     if dof < 1:
@@ -126,6 +127,22 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
         for row in rows:
             residuals[row] -= mean
     return residuals, dof
+
+
+def _check_observations(
+    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str] | None = None, place: str = "these patterns"
+) -> None:
+    if np.ndim(values) != 2 or len(conditions) != len(values) or (folds is not None and len(folds) != len(values)):
+        told = "" if folds is None else f" and {len(folds)} folds"
+        raise InputError(
+            f"{place}: {len(conditions)} conditions{told} for values of shape {np.shape(values)}; give one row each."
+        )
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        held = dict.fromkeys(str(one) for one, odd in zip(conditions, bad) if odd)
+        raise InputError(
+            f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or conditions out."
+        )
 
 
 def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None) -> Noise:
@@ -159,6 +176,8 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
         raise InputError(f"noise needs at least two residuals (rows), got shape {residuals.shape}.")
     x = residuals - residuals.mean(axis=0)
     dof = len(x) - 1 if dof is None else dof
+    if dof < 1:
+        raise InputError(f"noise needs at least one degree of freedom, not {dof}.")
     variances = np.einsum("ij,ij->j", x, x) / dof
     if bad := [f"voxel {i}" for i in np.flatnonzero(~np.isfinite(variances))]:
         raise InputError(f"noise: NaN or infinite residuals in {name_ids(bad)}; leave those voxels out.")
@@ -173,9 +192,10 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
 
 def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     """Take sums over all pairs of voxels from sums over all pairs of residuals: tr((ZᵀZ)²) = tr((ZZᵀ)²)."""
-    m = len(x)
-    z = x / np.sqrt(variances)
-    gram = z @ z.T
+    m, spread = len(x), np.sqrt(variances)
+    z = x / spread
+    small = x.shape[1] <= m
+    gram = z.T @ z if small else z @ z.T  # the sum of squares of either is the same
     squares = np.square(z, out=z)
     of_rows, of_voxels = squares.sum(axis=1), squares.sum(axis=0)
     fourth = np.einsum("ij,ij->", squares, squares)
@@ -184,6 +204,8 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     # no correlation at all, as of one voxel: nothing to shrink
     weight = m / dof**2 * (mean_of_products - product_of_means) / product_of_means if product_of_means > 0 else 1.0
     weight = float(np.clip(weight, 0, 1))
+    if small:
+        gram *= spread[:, np.newaxis] * spread
     return _precision(x, weight * variances, (1 - weight) / dof, weight, "shrinkage_diag", gram)
 
 
@@ -205,10 +227,14 @@ def _toward_identity(x: np.ndarray, dof: int) -> Noise:
 def _precision(
     x: np.ndarray, diagonal: np.ndarray, factor: float, weight: float, method: str, gram: np.ndarray | None
 ) -> Noise:
-    """Invert ``diag(diagonal) + factor xᵀx``; `gram`, where known, is `weight` times ``(x / diagonal) xᵀ``."""
+    """Invert ``diag(diagonal) + factor xᵀx``.
+
+    `gram`, where known, is ``xᵀx`` where there are no more voxels than residuals, else `weight` times
+    ``(x / diagonal) xᵀ``.
+    """
     m, p = x.shape
     if p <= m:
-        return _scaled(_root_of_inverse(x, diagonal, factor), weight, method)
+        return _scaled(_root_of_inverse(x, diagonal, factor, x.T @ x if gram is None else gram), weight, method)
     if not weight > 0:
         raise InputError(
             f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or take fewer voxels."
@@ -222,11 +248,11 @@ def _precision(
     return Noise(scale=scale, white=white, lower=np.linalg.cholesky(inner), shrinkage=weight, method=method)
 
 
-def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float) -> np.ndarray:
+def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float, products: np.ndarray) -> np.ndarray:
     """Find a matrix whose product with its transpose is the precision, voxel × voxel."""
-    from scipy.linalg import solve_triangular
+    from scipy.linalg.lapack import dtrtri
 
-    covariance = factor * (x.T @ x) + np.diag(diagonal)
+    covariance = factor * products + np.diag(diagonal)
     try:
         lower = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -237,7 +263,7 @@ def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float) -> np.n
             f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; shrink it, or leave "
             "out voxels that copy others."
         )
-    return solve_triangular(lower, np.eye(len(lower)), lower=True).T
+    return np.asarray(dtrtri(lower, lower=1)[0]).T
 
 
 # --------------------------------------------------------------------------------------------------------- distances
@@ -257,7 +283,16 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
     -------
     ndarray, shape (n * (n - 1) / 2,)
         Condensed, zero or more; as ``rsatoolbox.rdm.calc_rdm(method="mahalanobis")``.
+
+    Raises
+    ------
+    InputError
+        For fewer than two patterns, values that are not finite, or noise of other voxels.
     """
+    values = np.asarray(values)
+    _check_observations(values, range(len(values)) if values.ndim else ())  # type: ignore[arg-type]
+    if len(values) < 2:
+        raise InputError(f"distances need at least two patterns; there is {len(values)}.")
     centered = values - np.mean(values, axis=0, dtype=np.float64)  # differences stay, and lose fewer digits
     z, h = noise.features(centered)
     return np.maximum(squared_distances(z @ z.T - h @ h.T), 0) / values.shape[1]
@@ -297,43 +332,107 @@ def crossnobis_rdm(
     Raises
     ------
     InputError
-        For fewer than two folds, or a fold without one of the conditions.
+        For fewer than two folds or conditions, a fold without one of the conditions, lengths that do not fit, or values
+        that are NaN or infinite; ids are named.
 
     References
     ----------
     Walther et al. (2016), NeuroImage 137:188-200.
     """
     values = np.asarray(values, dtype=np.float64)
-    sums, counts = _sums_by_fold(values, conditions, folds, order, place)
-    noise = no_noise(values.shape[1]) if noise is None else noise
-    z, h = noise.features(sums.reshape(-1, values.shape[1]))
-    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in ((z, 1), (h, -1)))
-    return squared_distances(np.asarray(products)) / values.shape[1] / len(counts)
-
-
-def _sums_by_fold(
-    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str], order: Sequence[str] | None, place: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the presentations of each condition in each fold: (n_folds, n, p), and how many there are."""
+    _check_observations(values, conditions, folds, place)
     kinds = [str(one) for one in conditions]
     names = sorted(set(kinds)) if order is None else [str(one) for one in order]
-    parts = list(dict.fromkeys(str(one) for one in folds))
+    if len(names) < 2:
+        raise InputError(f"{place}: distances need at least two conditions; there is {name_ids(names) or 'none'}.")
+    sums, counts, parts = sums_by_fold(values, kinds, folds, names)
     if len(parts) < 2:
         raise InputError(f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}.")
+    check_folds(counts, names, parts, place)
+    noise = no_noise(values.shape[1]) if noise is None else noise
+    return squared_distances(crossnobis_of_sums(sums, counts, noise))
+
+
+def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np.ndarray:
+    """Multiply each fold's means with those of the other folds, whitened.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (n_folds, n, p)
+        Of `sums_by_fold`.
+    counts : ndarray, shape (n_folds, n)
+        None of them 0.
+    noise : Noise
+        Of the same voxels.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        For `squared_distances`: mean over folds, divided by the number of voxels.
+    """
+    z, h = noise.features(sums.reshape(-1, sums.shape[2]))
+    sides = ((z, 1), (h, -1)) if h.shape[1] else ((z, 1),)
+    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in sides)
+    return np.asarray(products) / sums.shape[2] / len(counts)
+
+
+def sums_by_fold(
+    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str], names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Sum the presentations of each condition in each fold.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_observations, p)
+        Responses.
+    conditions, folds : sequence of str, length n_observations
+        What each is of.
+    names : sequence of str
+        Conditions wanted, in this order; others are left out.
+
+    Returns
+    -------
+    sums : ndarray, shape (n_folds, n, p)
+        float64.
+    counts : ndarray, shape (n_folds, n)
+        How many presentations.
+    folds : list of str
+        As they come.
+    """
+    parts = list(dict.fromkeys(str(one) for one in folds))
     column, row = {name: i for i, name in enumerate(names)}, {name: i for i, name in enumerate(parts)}
     counts = np.zeros((len(parts), len(names)))
     sums = np.zeros((len(parts), len(names), values.shape[1]))
-    for response, kind, part in zip(values, kinds, folds, strict=True):
+    for response, kind, part in zip(values, conditions, folds, strict=True):
         if kind in column:
             counts[row[str(part)], column[kind]] += 1
             sums[row[str(part)], column[kind]] += response
+    return sums, counts, parts
+
+
+def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], place: str) -> None:
+    """Refuse folds that lack a condition.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (n_folds, n)
+        Presentations.
+    names, folds : sequence of str
+        Conditions and folds.
+    place : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        Naming what is missing where.
+    """
     if (counts == 0).any():
-        lacking = [f"{names[j]} in fold {parts[i]}" for i, j in np.argwhere(counts == 0)]
+        lacking = [f"{names[j]} in fold {folds[i]}" for i, j in np.argwhere(counts == 0)]
         raise InputError(
             f"{place}: crossnobis needs every condition in every fold; missing: {name_ids(lacking)}. "
             "Take other folds, e.g. presentations, or leave those conditions out."
         )
-    return sums, counts
 
 
 def _crossed(parts: np.ndarray, counts: np.ndarray, sign: int) -> np.ndarray:

@@ -196,6 +196,8 @@ def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) ->
     from scipy.stats import t as student
 
     _check_power(n=n, alpha=alpha, tails=tails)
+    if not math.isfinite(dz):
+        raise InputError(f"dz is {dz}; give a finite effect size.")
     limit = float(student.isf(alpha / tails, n - 1))
     shift = dz * math.sqrt(n)
     power = float(nct.sf(limit, n - 1, shift))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neurometamer.rsa.weighted import centered_ranks, over_blocks
+from neurometamer.rsa.weighted import centered_ranks, check_sides, over_blocks
 from neurometamer.store import InputError, name_ids
 
 COLLINEAR = 1e-8
@@ -51,8 +51,11 @@ def partial_spearman(
     With Gram matrices S of centered ranks: S_ab - S_ac S_cc^-1 S_cb, divided by the same of a and of b with themselves.
     """
     controls = np.asarray(controls, dtype=np.float64)
+    check_sides(a, b, weights)
     if controls.ndim != 2 or controls.shape[1] != a.shape[1]:
         raise InputError(f"controls have the shape {controls.shape}; they need (n_controls, {a.shape[1]}).")
+    if len(controls):
+        check_sides(a, controls, names="a and controls")
     _check_controls(controls, [str(one) for one in (range(len(controls)) if names is None else names)])
     n_a, n_b = len(a), len(b)
     left, right = centered_ranks(np.concatenate([a, controls])), centered_ranks(b)

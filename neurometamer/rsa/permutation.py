@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from neurometamer.store import InputError, generator, name_ids, unknown_name
+
+Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
+"""Stimulus → session or class, or subject → such a mapping."""
 
 ALTERNATIVES = ("greater", "less", "two-sided")
 
@@ -105,6 +108,46 @@ def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[
     return _distinct_orders(n, n_permutations, members, random)
 
 
+def stimulus_orders(
+    ids: Sequence[str], n_permutations: int, seed: int, blocks: Mapping[str, str] | None = None
+) -> tuple[np.ndarray, str]:
+    """Draw orders of named stimuli, within sessions or classes where these are given, and say in words what came.
+
+    Parameters
+    ----------
+    ids : sequence of str, length n
+        Stimuli.
+    n_permutations, seed : int
+        See `permutation_orders`.
+    blocks : mapping of str to str, optional
+        Stimulus → session or class; may hold more stimuli.
+
+    Returns
+    -------
+    orders : ndarray of int, shape (m, n)
+        See `permutation_orders`.
+    text : str
+        For a column ``p_method``.
+
+    Raises
+    ------
+    InputError
+        When a stimulus has no block, all are of one, or each block holds one stimulus.
+    """
+    labels = None
+    if blocks is not None:
+        if lacking := [one for one in ids if one not in blocks]:
+            raise InputError(f"no session or class for the stimuli {name_ids(lacking)}; give blocks for all of them.")
+        labels = [str(blocks[one]) for one in ids]
+        if len(set(labels)) == 1:
+            raise InputError(f"all stimuli are of one session or class, '{labels[0]}'; permute freely (no blocks).")
+    orders = permutation_orders(len(ids), n_permutations, seed, labels)
+    where = "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
+    exact = ", all there are (exact)" if count_orders(len(ids), labels) - 1 == len(orders) else ""
+    least = 1 / (1 + len(orders))
+    return orders, f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p {least:.2g}"
+
+
 def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
     if n < 1:
         raise InputError(f"{n} stimuli cannot be permuted.")
@@ -156,12 +199,22 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     ndarray, shape (m, n_pairs)
         Row k is the condensed RDM of the stimuli in order k.
 
+    Raises
+    ------
+    InputError
+        When the vector and the orders are of other numbers of stimuli.
+
     Examples
     --------
     >>> permute_pairs(np.array([1.0, 2, 3]), np.array([[1, 0, 2]])).tolist()
     [[1.0, 3.0, 2.0]]
     """
     first, second = np.triu_indices(orders.shape[1], 1)
+    if np.shape(vector) != first.shape:
+        raise InputError(
+            f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has the shape "
+            f"{np.shape(vector)}."
+        )
     square = np.zeros((orders.shape[1],) * 2)
     square[first, second] = square[second, first] = vector
     return square[orders[:, first], orders[:, second]]

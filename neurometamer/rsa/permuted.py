@@ -12,7 +12,7 @@ import numpy as np
 
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.kendall import kendall
-from neurometamer.rsa.weighted import centered_ranks
+from neurometamer.rsa.weighted import centered_ranks, check_sides
 from neurometamer.rsa.whitened import Whitened, n_images, square
 from neurometamer.store import InputError
 
@@ -49,8 +49,7 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
     """
     comparator(by)
     a, b, orders = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), np.asarray(orders)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise InputError(f"a {a.shape} and b {b.shape} must be condensed RDMs over the same pairs.")
+    check_sides(a, b)
     _check_orders(orders, n_images(a.shape[1]))
     if len(a) > len(b):  # move the smaller side: the other order undoes this one
         return permuted_comparison(b, a, np.argsort(orders, axis=1), by).transpose(0, 2, 1)
@@ -65,6 +64,71 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
     for place, index in zip(out, _pairs(orders)):
         place[:] = (right @ moved.take(index, axis=0)).T
     return out
+
+
+PARTIAL_SCHEME = "of what the controls leave of the first RDM (double semi-partialing, Dekker et al. 2007)"
+"""What `permuted_partial` permutes, for a column ``p_method``."""
+
+
+def permuted_partial(a: np.ndarray, b: np.ndarray, orders: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """Correlate ranks given controls, after the conditions of what the controls leave of one side changed places.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs; rows and columns of their residuals are permuted together.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs, the conditions in the same order as in `a`.
+    orders : ndarray of int, shape (n_permutations, n)
+        See `permuted_comparison`.
+    controls : ndarray, shape (n_controls, n_pairs)
+        Condensed control RDMs; their ranks must not follow from each other (`partial_spearman` says which do).
+
+    Returns
+    -------
+    ndarray, shape (n_permutations, n_a, n_b)
+        The first order as observed gives `partial_spearman`; NaN where the controls leave nothing of one side.
+
+    Raises
+    ------
+    InputError
+        When shapes do not fit, or a row of `orders` is no order of the conditions.
+
+    Notes
+    -----
+    Double semi-partialing: residuals of the ranks of `a` are permuted, and the controls regressed out of them again.
+    What `a` has in common with the controls is not permuted away: permuting `a` itself would compare with orders in
+    which it shares nothing with them.
+
+    References
+    ----------
+    Dekker, Krackhardt & Snijders (2007), Psychometrika 72:563-581; Freedman & Lane (1983), J Bus Econ Stat 1:292-298
+    (the same with residuals of the other side).
+    """
+    a, b, orders = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), np.asarray(orders)
+    controls = np.asarray(controls, dtype=np.float64)
+    if len({one.shape[-1] for one in (a, b, controls)}) > 1 or {one.ndim for one in (a, b, controls)} != {2}:
+        raise InputError(
+            f"a {a.shape}, b {b.shape} and controls {controls.shape} must be condensed over the same pairs."
+        )
+    check_sides(a, b)
+    check_sides(a, controls, names="a and controls")
+    _check_orders(orders, n_images(a.shape[1]))
+    basis = np.linalg.qr(np.vstack([np.ones(a.shape[1]), _ranks(controls)[0]]).T)[0]
+    left, right = (_residuals(_ranks(one)[0], basis) for one in (a, b))
+    flat = square(left).reshape(len(a), -1)
+    out = np.empty((len(orders), len(a), len(b)))
+    for place, index in zip(out, _pairs(orders)):
+        place[:] = _residuals(flat.take(index, axis=1), basis) @ right.T
+    return out
+
+
+def _residuals(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Take what the basis explains off each row, and bring the rest to length 1; NaN where nothing is left."""
+    rest = values - (values @ basis) @ basis.T
+    lengths = np.linalg.norm(rest, axis=1, keepdims=True)
+    enough = lengths > 1e-6 * np.linalg.norm(values, axis=1, keepdims=True)
+    return np.divide(rest, lengths, out=np.full(rest.shape, np.nan), where=enough)
 
 
 def _check_orders(orders: np.ndarray, n: int) -> None:

@@ -24,10 +24,11 @@ from neurometamer.rsa.labels import (
     place_name,
     select_kind,
     take_conditions,
+    take_kind,
 )
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
 from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
-from neurometamer.store import InputError, atomic_path, name_ids, open_hdf5, unknown_name
+from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ __all__ = [
     "read_rdms",
     "select_kind",
     "take_conditions",
+    "take_kind",
     "write_rdms",
 ]
 """What is found here; labels and joining are defined in `neurometamer.rsa.labels`."""
@@ -115,6 +117,13 @@ def compute_rdm(
         raise InputError(f"{place}: expected one row of values for each of {len(names)} ids, got shape {values.shape}.")
     known = find_measure(measure)
     check_enough(names, place)
+    if again := duplicates(names):
+        raise InputError(f"{place}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of its own.")
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"{place}: responses must be numbers, not {values.dtype}.")
+    least = MIN_VOXELS if known.undefined == "constant" else 1
+    if values.shape[1] < least:
+        raise InputError(f"{place}: {values.shape[1]} unit(s); {_why_enough(known, 1)}.")
     ranges = [RowRange.of(row) for row in values]
     check_ranges(ranges, names, known, place)
     if known.needs:
@@ -122,6 +131,12 @@ def compute_rdm(
     assert known.compute is not None
     rows = _prepared(values, known)
     return known.compute(rows, ranges if rows is values else [RowRange.of(row) for row in rows])
+
+
+def _why_enough(known: Measure, least: int) -> str:
+    if known.undefined == "constant":
+        return f"{known.label} needs at least {MIN_VOXELS} (every correlation over two is -1 or 1)"
+    return f"an RDM ({known.label}) needs at least {least}"
 
 
 def find_measure(name: str) -> Measure:
@@ -292,8 +307,8 @@ def pattern_rdms(
             place, columns = f"subject '{subject}', ROI '{roi}'", rois == roi
             if columns.sum() < MIN_VOXELS:
                 raise InputError(
-                    f"{place} has {columns.sum()} voxel(s); a correlation distance needs at "
-                    f"least {MIN_VOXELS}. Enlarge the mask, or leave the region out."
+                    f"{place} has {columns.sum()} voxel(s); {_why_enough(known, MIN_VOXELS)}. Enlarge the mask, or "
+                    "leave the region out."
                 )
             if known.needs:
                 single = patterns.values[:, columns].astype(np.float64)
@@ -480,13 +495,4 @@ def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
     loaded = rsa.load_rdm(str(path), file_type="hdf5")
     rdms = take_conditions(loaded, range(loaded.n_cond))
     check_rdms(rdms, str(path))
-    if any(rdms.dissimilarity_measure == one.label and not one.signed for one in MEASURES.values()):
-        bad = np.unique(np.nonzero(rdms.dissimilarities < -1e-9)[1])
-        if bad.size:
-            names = rdms.pattern_descriptors["condition"]
-            pairs = [f"{names[i]} and {names[j]}" for i, j in np.column_stack(np.triu_indices(rdms.n_cond, 1))[bad]]
-            raise InputError(
-                f"{path}: {rdms.dissimilarity_measure} cannot be negative, but is between {name_ids(pairs)}; make the "
-                "RDMs anew."
-            )
     return rdms

@@ -13,56 +13,25 @@ import numpy as np
 
 from neurometamer.rsa.model_brain import LINEAR, permuted_pairs, prepared
 from neurometamer.rsa.neighborhoods import Neighborhoods
-from neurometamer.rsa.rdm import MIN_CONDITIONS, MIN_VOXELS, match_ids, place_name
-from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
+from neurometamer.rsa.rdm import MIN_VOXELS, check_enough
+from neurometamer.rsa.searchlight_questions import Question as Question
+from neurometamer.rsa.searchlight_questions import Responses
+from neurometamer.rsa.searchlight_questions import kind_question as kind_question
+from neurometamer.rsa.searchlight_questions import model_questions as model_questions
+from neurometamer.rsa.searchlight_questions import place_responses as place_responses
+from neurometamer.rsa.searchlight_questions import reliability_question as reliability_question
+from neurometamer.rsa.searchlight_runs import RunResponses, RunTable
+from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rsatoolbox.rdm import RDMs
 
-    from fmri.patterns import Patterns
 
 BLOCK = 2**21
 """Responses gathered at a time: 16 MiB of float64."""
 
-MEASURES = ("spearman", "pearson")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Question:
-    """What a map shows: how like the RDM of each place is to a model, or to another RDM of that place.
-
-    Parameters
-    ----------
-    name : str
-        Of the map and its file.
-    about : str
-        What it shows, in words.
-    ids : tuple of str
-        Conditions, in the order of the rows.
-    responses : ndarray, shape (n_conditions, n_places)
-        Of each place; NaN in places without data.
-    model : ndarray, shape (n_pairs,), optional
-        Condensed RDM over `ids`; or give `others`.
-    others : ndarray, shape (n_conditions, n_places), optional
-        Responses whose RDM is compared with that of `responses`.
-    """
-
-    name: str
-    about: str
-    ids: tuple[str, ...]
-    responses: np.ndarray
-    model: np.ndarray | None = None
-    others: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.ids) < MIN_CONDITIONS:
-            raise InputError(
-                f"map '{self.name}' has {len(self.ids)} condition(s) ({name_ids(self.ids)}); "
-                f"at least {MIN_CONDITIONS} are needed."
-            )
-        if (self.model is None) == (self.others is None):
-            raise InputError(f"map '{self.name}' needs either a model or other responses.")
+MEASURES = ("spearman", "pearson", "crossnobis")
+"""RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs (`run_responses`)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,184 +62,25 @@ class SearchlightMap:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-# -------------------------------------------------------------------------------------------------- questions
-
-
-def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np.ndarray:
-    """Spread responses of voxels over the places of a map.
-
-    Parameters
-    ----------
-    patterns : Patterns
-        Responses.
-    n_places : int
-        Places of the map.
-    places : ndarray of int, shape (n_voxels,)
-        Place of each voxel.
-
-    Returns
-    -------
-    ndarray, shape (n_observations, n_places)
-        NaN where there is no voxel.
-    """
-    spread = np.full((len(patterns), n_places), np.nan)
-    spread[:, places] = patterns.values
-    return spread
-
-
-def model_questions(conditions: Sequence[str], responses: np.ndarray, models: RDMs) -> list[Question]:
-    """Ask how like the RDM of each place is to each model RDM.
-
-    Parameters
-    ----------
-    conditions : sequence of str
-        Names of the rows.
-    responses : ndarray, shape (n_conditions, n_places)
-        Mean responses.
-    models : rsatoolbox.rdm.RDMs
-        Over exactly these conditions, in any order.
-
-    Returns
-    -------
-    list of Question
-        One a model RDM.
-
-    Raises
-    ------
-    InputError
-        Listing conditions that only one side holds; also for a constant RDM or two of one name.
-    """
-    ids = [str(one) for one in models.pattern_descriptors["condition"]]
-    rows = match_ids(conditions, ids, "the patterns", "the model RDM")
-    names = [place_name(models, i).replace(" ", "_") for i in range(models.n_rdm)]
-    if again := duplicates(names):
-        raise InputError(f"more than one model RDM is called {name_ids(again)}; give each a name of its own.")
-    flat = [name for name, one in zip(names, models.dissimilarities) if np.ptp(one) == 0]
-    if flat:
-        raise InputError(f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out.")
-    return [
-        Question(name=name, about=f"RDM of the place with model RDM {name}", ids=tuple(ids),
-                 responses=responses[rows], model=model)
-        for name, model in zip(names, models.dissimilarities)
-    ]  # fmt: skip
-
-
-def kind_question(
-    conditions: Sequence[str], responses: np.ndarray, table: pd.DataFrame, pair: tuple[str, str]
-) -> Question:
-    """Ask how like the arrangements of the images of two kinds are, photograph by photograph.
-
-    Parameters
-    ----------
-    conditions : sequence of str
-        Names of the rows.
-    responses : ndarray, shape (n_conditions, n_places)
-        Mean responses.
-    table : pandas.DataFrame
-        The stimuli: columns id, kind, reference_id.
-    pair : (str, str)
-        Two kinds, e.g. ``("RE", "AN")``.
-
-    Returns
-    -------
-    Question
-        Map of the second-order similarity.
-
-    Raises
-    ------
-    InputError
-        For an unknown kind, images without responses, or photographs without an image of both kinds.
-    """
-    found: list[dict[str, str]] = []
-    known = [str(one) for one in table["kind"]]
-    for kind in pair:
-        if kind not in known:
-            raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
-        part = table[table["kind"] == kind]
-        references = [str(one) for one in part["reference_id"]]
-        if again := duplicates(references):
-            raise InputError(f"two images of kind {kind} come from {name_ids(again)}; give one of each.")
-        found.append(dict(zip(references, map(str, part["id"]), strict=True)))
-    first, second = found
-    references = list(first)
-    match_ids(second, references, f"images of kind {pair[1]}", f"images of kind {pair[0]}")
-    position = {str(one): i for i, one in enumerate(conditions)}
-    wanted = [side[reference] for side in (first, second) for reference in references]
-    if lacking := [one for one in wanted if one not in position]:
-        raise InputError(f"the patterns hold no responses to {name_ids(lacking)}; give all images of both kinds.")
-    rows = np.array([position[one] for one in wanted]).reshape(2, -1)
-    return Question(
-        name="-".join(pair), about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
-        ids=tuple(references), responses=responses[rows[0]], others=responses[rows[1]],
-    )  # fmt: skip
-
-
-def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: Sequence[str] = ()) -> Question:
-    """Ask how well the RDM of odd presentations agrees with that of even ones.
-
-    Parameters
-    ----------
-    patterns : Patterns
-        For its observations: condition and presentation.
-    responses : ndarray, shape (n_observations, n_places)
-        Of each observation.
-    conditions : sequence of str
-        Only these; all when empty. To select places, give the regular images alone.
-
-    Returns
-    -------
-    Question
-        Map of RDM reliability, not corrected for the halved amount of data.
-
-    Raises
-    ------
-    InputError
-        For an unknown condition, or one without both an odd and an even presentation.
-
-    References
-    ----------
-    Zhang et al. (2021), Front Neuroinform 15:677925, vertex selection.
-    """
-    names = [str(one) for one in conditions] or list(patterns.conditions)
-    for name in names:
-        if name not in patterns.conditions:
-            raise unknown_name("condition", name, patterns.conditions)
-    held = patterns.observations["condition"].to_numpy()
-    odd = patterns.observations["presentation"].to_numpy() % 2 == 1
-    halves, lacking = [], []
-    for half in (odd, ~odd):
-        rows = [np.flatnonzero((held == name) & half) for name in names]
-        lacking += [name for name, row in zip(names, rows) if not row.size]
-        halves.append([responses[row].mean(axis=0) if row.size else None for row in rows])
-    if lacking:
-        raise InputError(
-            f"conditions without both an odd and an even presentation: {name_ids(dict.fromkeys(lacking))}; "
-            "reliability needs each condition at least twice."
-        )
-    return Question(
-        name="reliability", about="RDM of odd with RDM of even presentations", ids=tuple(names),
-        responses=np.array(halves[0]), others=np.array(halves[1]),
-    )  # fmt: skip
-
-
 # ------------------------------------------------------------------------------------------------ many RDMs
 
 
 def searchlight_rdms(
-    responses: np.ndarray, neighborhoods: Neighborhoods, centers: np.ndarray | None = None, measure: str = "spearman"
+    responses: Responses, neighborhoods: Neighborhoods, centers: np.ndarray | None = None, measure: str = "spearman"
 ) -> np.ndarray:
     """Compute the RDM around each center; for many centers, ask a `Question` instead, which keeps none of them.
 
     Parameters
     ----------
-    responses : ndarray, shape (n_conditions, n_places)
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
         Of each place; NaN in places without data.
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     centers : ndarray of int, optional
         All places by default.
     measure : str
-        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over the neighbors.
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over the neighbors; ``"crossnobis"``, with
+        `RunResponses`: crossvalidated squared distances divided by the number of neighbors (`crossnobis_rdm`).
 
     Returns
     -------
@@ -284,23 +94,32 @@ def searchlight_rdms(
     """
     _check(measure, "spearman", responses, neighborhoods)
     wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
-    present = np.isfinite(responses).all(axis=0)
-    table = _by_place(responses, present)
+    if bad := [int(one) for one in wanted if not 0 <= one < len(neighborhoods)]:
+        raise InputError(f"centers {name_ids(bad)} are not among the {len(neighborhoods)} places.")
+    check_enough([f"row {i}" for i in range(responses.shape[0])], "the responses")
+    present = _present(responses)
+    table = _Table(responses, present, measure)
     parts = []
-    for part in _blocks(wanted, neighborhoods, len(responses)):
+    for part in _blocks(wanted, neighborhoods, table.width):
         index, sizes = _with_data(neighborhoods.block(part), present, part)
-        rdms = _rdms(table, index, sizes, measure)[0]
+        rdms = table.rdms(index, sizes)[0]
         rdms[sizes < MIN_VOXELS] = np.nan
         parts.append(rdms)
-    n = len(responses)
+    n = responses.shape[0]
     return np.concatenate(parts) if parts else np.empty((0, n * (n - 1) // 2))
 
 
-def _check(measure: str, by: str, responses: np.ndarray, neighborhoods: Neighborhoods) -> None:
+def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborhoods) -> None:
     if measure not in MEASURES:
         raise unknown_name("RDM measure", measure, MEASURES)
+    if (measure == "crossnobis") != isinstance(responses, RunResponses):
+        raise InputError(
+            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with run_responses."
+        )
     if by not in LINEAR:
         raise unknown_name("comparison", by, LINEAR)
+    if len(responses.shape) != 2:
+        raise InputError(f"responses have the shape {responses.shape}; they need (n_conditions, n_places).")
     if responses.shape[1] != len(neighborhoods):
         raise InputError(
             f"{responses.shape[1]} values a condition, but the mask or mesh has {len(neighborhoods)} places; "
@@ -316,6 +135,30 @@ def _blocks(wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int)
     most = neighborhoods.block(few).shape[1]
     step = max(1, BLOCK // (n_conditions * max(most, n_conditions)))
     return [wanted[start : start + step] for start in range(0, len(wanted), step)]
+
+
+def _present(responses: Responses) -> np.ndarray:
+    if isinstance(responses, RunResponses):
+        return responses.present
+    return np.asarray(np.isfinite(responses).all(axis=0))
+
+
+class _Table:
+    """Responses arranged by place, and the RDMs of centers made from them."""
+
+    def __init__(self, responses: Responses, present: np.ndarray, measure: str) -> None:
+        self.measure, self.n = measure, responses.shape[0]
+        self.held: RunTable | np.ndarray
+        if isinstance(responses, RunResponses):
+            self.held, self.width = RunTable(responses, present), self.n * len(responses.folds)
+        else:
+            self.held, self.width = _by_place(responses, present), self.n
+
+    def rdms(self, index: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Make RDMs (n_centers, n_pairs); say which conditions are constant where (n_centers, n_conditions)."""
+        if isinstance(self.held, RunTable):
+            return self.held.rdms(index, sizes), np.zeros((len(index), self.n), dtype=bool)
+        return _rdms(self.held, index, sizes, self.measure)
 
 
 def _by_place(responses: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -402,7 +245,8 @@ def run_searchlight(
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     measure : str
-        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors.
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors; ``"crossnobis"`` for
+        `RunResponses`.
     by : str
         Comparison of RDMs, one of `LINEAR`.
     n_permutations : int
@@ -435,19 +279,23 @@ def run_searchlight(
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     sides = [one for one in (question.responses, question.others) if one is not None]
-    present = np.all([np.isfinite(one).all(axis=0) for one in sides], axis=0)
-    tables = [_by_place(one, present) for one in sides]
+    present = np.all([_present(one) for one in sides], axis=0)
+    if not present.any():
+        raise InputError(f"map '{question.name}': no place has responses to all conditions.")
+    tables = [_Table(one, present, measure) for one in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))
-    pairs = [permuted_pairs(random.permutation(len(question.ids))) for _ in range(n_permutations)]
+    order = np.argsort(question.ids)  # drawn for ids in order, so that their order in a file is nothing
+    place = np.argsort(order)
+    pairs = [permuted_pairs(order[random.permutation(len(order))[place]]) for _ in range(n_permutations)]
     n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
     shuffles = np.array(pairs, dtype=np.int32).reshape(n_permutations, n_pairs)
     n = len(neighborhoods)
     tally = _Tally(n, len(question.ids), n_permutations)
     wanted, done = np.flatnonzero(present), 0
-    for part in _blocks(wanted, neighborhoods, len(question.ids)):
+    for part in _blocks(wanted, neighborhoods, tables[0].width):
         index, sizes = _with_data(neighborhoods.block(part), present, part)
-        made = [_rdms(table, index, sizes, measure) for table in tables]
+        made = [table.rdms(index, sizes) for table in tables]
         tally.count(part, sizes, [constant for _, constant in made])
         rdms = [_undefined(rdm, sizes, by) for rdm, _ in made]
         tally.compare(part, rdms[0], model if model is not None else rdms[1], shuffles)
@@ -468,9 +316,11 @@ def _undefined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
 
 
 def _method(question: Question, near: Neighborhoods, measure: str, by: str, n_permutations: int) -> str:
+    made = f"1 - {measure}"
+    if isinstance(question.responses, RunResponses):
+        made = f"{measure} of {len(question.responses.folds)} folds (noise {question.responses.noise})"
     text = (
-        f"{question.about}; RDMs 1 - {measure} over {type(near).__name__.lower()} of {near.radius_mm:g} mm; "
-        f"compared by {by}"
+        f"{question.about}; RDMs {made} over {type(near).__name__.lower()} of {near.radius_mm:g} mm; compared by {by}"
     )
     if n_permutations:
         text += (

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from neurometamer.rsa.comparators import BLOCK, COMPARATORS, centered_ranks
-from neurometamer.rsa.rdm import MIN_VOXELS, match_ids, mean_responses
+from neurometamer.rsa.comparators import COMPARATORS, comparator
+from neurometamer.rsa.rdm import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ SUBSAMPLE_WARNING = (
     "(interval 'stimuli' covers 95% or more)"
 )
 """Said wherever the interval is used."""
+
+BLOCK = 2**21
+"""Numbers of a part held in float64 at a time: 16 MiB."""
 
 SHARE = 0.8
 """Of the units, Zhang et al. (2021)."""
@@ -137,14 +140,23 @@ def subsample_rdms(
     Raises
     ------
     InputError
-        For another measure, a share out of range, or fewer than 3 units in a part.
+        For another measure, a share out of range, fewer than 3 units in a part, fewer than 4 stimuli, or responses that
+        are not finite (named).
 
     References
     ----------
     Zhang et al. (2021), Representational Similarity Analysis.
     """
-    if measure not in SCORES:
-        raise unknown_name("RDM measure of the subsample", measure, SCORES)
+    if measure not in PARTS:
+        raise unknown_name("RDM measure of the subsample", measure, PARTS)
+    if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
+        raise InputError(
+            f"{units.subject} {units.place}: {len(units.ids)} stimuli, values of shape {units.values.shape} and "
+            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or more.".strip()
+        )
+    if bad := [name for name, row in zip(units.ids, units.values) if not np.isfinite(row).all()]:
+        raise InputError(f"{units.subject} {units.place}: NaN or infinite responses to {name_ids(bad)}.".strip())
+    check_enough(units.ids, f"{units.subject} {units.place}".strip())
     n, p = units.values.shape
     size = round(share * p)
     if not 0 < share < 1 or size < MIN_VOXELS:
@@ -152,31 +164,101 @@ def subsample_rdms(
             f"{units.subject} {units.place}: {share:.0%} of {p} units are {size}; a correlation needs at least "
             f"{MIN_VOXELS} of them, and a share between 0 and 1.".strip()
         )
-    scores = SCORES[measure](units.values)
+    parts = PARTS[measure](units.values)
     random = generator(seed, "subsample", units.system, units.subject, units.place)
     first, second = np.triu_indices(n, 1)
     out = np.empty((n_resamples, first.size))
-    step = max(1, BLOCK // (n * p))
-    for start in range(0, n_resamples, step):
-        count = min(step, n_resamples - start)
-        masks = np.zeros((count, p))
-        for mask in masks:
-            mask[random.permutation(p)[:size]] = 1
-        kept = scores(masks) * masks[:, np.newaxis]
-        products = kept @ kept.transpose(0, 2, 1)
-        lengths = np.sqrt(np.einsum("mii->mi", products))
-        scale = lengths[:, first] * lengths[:, second]
-        found = np.divide(products[:, first, second], scale, out=np.full(scale.shape, np.nan), where=scale > 0)
-        out[start : start + count] = 1 - np.clip(found, -1, 1)
+    for row in out:
+        mask = np.zeros(p, dtype=bool)
+        mask[random.permutation(p)[:size]] = True
+        products = _own_products(parts(mask))
+        lengths = np.sqrt(np.diag(products))
+        scale = lengths[first] * lengths[second]
+        found = np.divide(products[first, second], scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+        row[:] = 1 - np.clip(found, -1, 1)
     return out
 
 
-def _centered_values(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+Part = Callable[[np.ndarray], np.ndarray]
+"""Mask of the units (p,) to what is correlated within that part (n, p), zero in other units."""
+
+
+def _own_products(rows: np.ndarray) -> np.ndarray:
+    """Multiply rows with rows in float64, a few columns at a time: a product with itself costs half of another one."""
+    products = np.zeros((len(rows),) * 2)
+    step = max(1, BLOCK // len(rows))
+    for start in range(0, rows.shape[1], step):
+        part = rows[:, start : start + step].astype(np.float64, copy=False)
+        products += part @ part.T
+    return products
+
+
+def _centered_values(x: np.ndarray) -> Part:
     values = np.asarray(x, dtype=np.float64)
-    return lambda masks: values - (masks @ values.T / masks.sum(axis=1, keepdims=True))[:, :, np.newaxis]
+    out = np.empty_like(values)
+
+    def centered(mask: np.ndarray) -> np.ndarray:
+        np.subtract(values, (values @ mask / mask.sum())[:, np.newaxis], out=out)
+        return np.multiply(out, mask, out=out)
+
+    return centered
 
 
-SCORES = {"spearman": centered_ranks, "pearson": _centered_values}
+class _Sorted(NamedTuple):
+    """One stimulus' units in order of their values.
+
+    The largest block of equal values (the zeros of a ReLU) is left out of `below` and `above`; of the others those that
+    share their value are in `tied`, with the number of their value in `groups`.
+    """
+
+    below: np.ndarray
+    block: np.ndarray
+    above: np.ndarray
+    tied: np.ndarray
+    groups: np.ndarray
+
+
+def _sorted(values: np.ndarray) -> _Sorted:
+    order = np.argsort(values)
+    starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
+    sizes = np.diff(starts, append=values.size)
+    largest = int(sizes.argmax())
+    low, high = starts[largest], starts[largest] + sizes[largest]
+    if sizes[largest] == 1:
+        low = high = 0
+    several = np.repeat(sizes > 1, sizes)
+    several[low:high] = False
+    groups = np.repeat(np.arange(len(sizes)), sizes)[several]
+    groups = np.unique(groups, return_inverse=True)[1]
+    return _Sorted(order[:low], order[low:high], order[high:], order[several], groups)
+
+
+def _part_ranks(x: np.ndarray) -> Part:
+    """Sort once; a part of the units keeps that order, so that its ranks are a count."""
+    held = [_sorted(row) for row in np.asarray(x)]
+    # ranks are whole or half numbers: exact in float32 up to here
+    out = np.empty(np.shape(x), dtype=np.float32 if np.shape(x)[1] < 2**22 else np.float64)
+
+    def ranks(mask: np.ndarray) -> np.ndarray:
+        size = int(mask.sum())
+        places = np.arange(size, dtype=out.dtype) - out.dtype.type((size - 1) / 2)
+        for row, one in zip(out, held):
+            below, above = (part[mask[part]] for part in (one.below, one.above))
+            # what lies between is the block: all of one rank
+            np.multiply(mask, places.dtype.type((len(below) - len(above)) / 2), out=row)
+            row[below] = places[: len(below)]
+            row[above] = places[size - len(above) :]
+            if one.tied.size:
+                kept = mask[one.tied]
+                units, groups = one.tied[kept], one.groups[kept]
+                total, count = np.bincount(groups, row[units]), np.bincount(groups)
+                row[units] = (total / np.maximum(count, 1))[groups]
+        return out
+
+    return ranks
+
+
+PARTS: dict[str, Callable[[np.ndarray], Part]] = {"spearman": _part_ranks, "pearson": _centered_values}
 """RDM measure to what it correlates within a part of the units: ranks within the part, or values minus their mean."""
 
 
@@ -194,9 +276,17 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     -------
     ndarray, shape (m,)
         NaN where a row holds NaN or is constant.
+
+    Raises
+    ------
+    InputError
+        For an unknown comparator or shapes that differ.
     """
     from scipy.stats import rankdata
 
+    comparator(by)
+    if np.ndim(a) != 2 or np.shape(a) != np.shape(b):
+        raise InputError(f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row.")
     out = np.full(len(a), np.nan)
     rows = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
     if by != "spearman":  # one by one, whatever the comparator

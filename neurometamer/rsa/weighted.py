@@ -7,11 +7,45 @@ from typing import Any
 
 import numpy as np
 
+from neurometamer.store import InputError, name_ids
+
 Scores = Callable[[np.ndarray], Any]
 """Weights (m, n_pairs) to scores (m, n_rdms, n_pairs), or to several of them."""
 
 BLOCK = 2**22
 """Numbers held at a time for resamples: 32 MiB of float64."""
+
+
+def check_sides(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None, names: str = "a and b") -> None:
+    """Refuse condensed RDMs that cannot be compared.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n_rdms, n_pairs)
+        Both sides.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        Copies of each pair.
+    names : str
+        Of the sides, in messages.
+
+    Raises
+    ------
+    InputError
+        For other shapes, or numbers that are NaN or infinite (the rows are named).
+    """
+    if np.ndim(a) != 2 or np.ndim(b) != 2 or a.shape[1] != b.shape[1]:
+        raise InputError(
+            f"{names} of shapes {np.shape(a)} and {np.shape(b)} must be condensed RDMs, (n_rdms, n_pairs), over the "
+            "same pairs."
+        )
+    if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != a.shape[1]):
+        raise InputError(f"weights have the shape {np.shape(weights)}; they need (n_resamples, {a.shape[1]}).")
+    for side, which in ((a, "first"), (b, "second")):
+        if bad := np.flatnonzero(~np.isfinite(side).all(axis=1)).tolist():
+            raise InputError(
+                f"dissimilarities are NaN or infinite in row(s) {name_ids(bad)} of the {which} of {names}; leave those "
+                "RDMs out."
+            )
 
 
 def over_blocks(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurometamer.rsa.weighted import over_blocks
+from neurometamer.rsa.weighted import check_sides, over_blocks
 from neurometamer.store import InputError
 
 
@@ -87,6 +87,7 @@ def whitened_pearson(
 def _compare(
     a: np.ndarray, b: np.ndarray, weights: np.ndarray | None, sigma_k: np.ndarray | None, *, center: bool
 ) -> np.ndarray:
+    check_sides(a, b, weights)
     if sigma_k is None and weights is None:
         return _plain(*(_center(one) if center else one for one in (a, b)))
     if sigma_k is None:

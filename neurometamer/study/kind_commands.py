@@ -118,6 +118,7 @@ def _of_rdms(file: str | Path, table: pd.DataFrame | None, category: str, chosen
 
 
 def _of_patterns(files: Files, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions) -> pd.DataFrame:
+    from neurometamer.rsa.kind_ceilings import kind_reliability
     from neurometamer.rsa.kind_nulls import session_labels
     from neurometamer.rsa.kind_tests import kind_tests
     from neurometamer.rsa.rdm import pattern_rdms
@@ -131,6 +132,7 @@ def _of_patterns(files: Files, table: pd.DataFrame, category: str, measure: str,
         pattern_rdms(subjects, table, measure=measure),
         units=pattern_units(subjects, table),
         blocks=blocks,
+        reliability=kind_reliability(subjects, table, sorted({*chosen.perception, *chosen.decision})),
         options=chosen,
     )
     return found.assign(source="patterns")

@@ -117,7 +117,7 @@ def layer_files(
     folder = Path(out)
     shown = layer_matrix(
         layers, regions, **common, n_bootstrap=resamples, confidence=confidence,
-        n_permutations=permutations if by in LINEAR else 0,
+        n_permutations=permutations if by in LINEAR else min(permutations, 1000),
     )  # fmt: skip
     fitted = flexible_models(
         layers, regions, **common, train_on=train_on, n_folds=n_folds, n_bootstrap=resamples, confidence=confidence
@@ -262,8 +262,8 @@ def searchlight_files(
         Also map the reliability of RDMs (odd and even presentations), of RE images alone where `stimuli` tells them.
     radius_mm : float
         Of spheres, or of disks along the edges of the mesh.
-    measure : {"spearman", "pearson"}
-        RDMs are 1 - this correlation over neighbors.
+    measure : {"spearman", "pearson", "crossnobis"}
+        RDMs are 1 - this correlation over neighbors, or crossvalidated over runs (`run_responses`; no reliability).
     by : str
         Comparison of RDMs.
     permutations : int
@@ -292,7 +292,7 @@ def searchlight_files(
     _check_request(mask, mesh, patterns, betas, models, kinds, stimuli, reliability)
     side = _check_drawing(mesh, space, hemisphere)
     places = _open_space(patterns, betas, table, mask, mesh, radius_mm)
-    questions = _questions(places, models, kinds, stimuli, reliability)
+    questions = _questions(places, models, kinds, stimuli, reliability, measure)
     _check_names([one.name for one in questions])
     folder, maps = Path(out), []
     settings = {"radius_mm": radius_mm, "measure": measure, "by": by, "permutations": permutations, "seed": seed,
@@ -409,20 +409,26 @@ def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, rad
     return _Space(near, found, place_responses(found, len(near), places), mesh=surface)
 
 
-def _questions(places: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool) -> list[Question]:
+def _questions(
+    places: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool, measure: str
+) -> list[Question]:
     from neurometamer.rsa.rdm import read_rdms
     from neurometamer.rsa.searchlight import kind_question, model_questions, reliability_question
+    from neurometamer.rsa.searchlight_runs import run_responses
 
     patterns = places.patterns
     held = patterns.observations["condition"].to_numpy()
     conditions = patterns.conditions
-    means = np.array([places.responses[held == one].mean(axis=0) for one in conditions])
+    means: Any = np.array([places.responses[held == one].mean(axis=0) for one in conditions])
+    if measure == "crossnobis":
+        means = run_responses(patterns, places.responses)
     table = None if stimuli is None else read_table(stimuli, required=["id", "kind", "reference_id"])
     asked: list[Question] = []
     if models is not None:
         rdms = read_rdms(models)
         wanted = [i for i, one in enumerate(conditions) if table is None or one in set(_model_ids(rdms))]
-        asked += model_questions([conditions[i] for i in wanted], means[wanted], rdms)
+        part = means.take(wanted) if measure == "crossnobis" else means[wanted]
+        asked += model_questions([conditions[i] for i in wanted], part, rdms)
     for pair in kinds:
         first, _, second = pair.partition("-")
         if not (first and second):

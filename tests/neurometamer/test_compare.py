@@ -163,7 +163,7 @@ def test_resamples_of_too_few_images_are_left_out_and_counted():
 def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
     brain = brain_rdms()
     network = network_rdms(brain)
-    table = layer_by_roi(network, brain, n_bootstrap=200)
+    table = layer_by_roi(network, brain, kind="RE", n_bootstrap=200)
     assert list(table.columns) == [
         "kind", "subject", "roi", "layer", "similarity", "ci_low", "ci_high", "ceiling_low", "ceiling_high", "ceiling",
         "method", "n",
@@ -179,7 +179,7 @@ def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
     low, high = boot_noise_ceiling(v1, method="spearman")
     assert mean["ceiling_low"].iloc[0] == pytest.approx(low, abs=1e-12)
     assert mean["ceiling_high"].iloc[0] == pytest.approx(high, abs=1e-12)
-    alone = layer_by_roi(network, brain.subset("subject", "S1"), n_bootstrap=0)
+    alone = layer_by_roi(network, brain.subset("subject", "S1"), kind="RE", n_bootstrap=0)
     assert alone[["ceiling_low", "ceiling_high", "ci_low"]].isna().all(axis=None)
     assert alone["ceiling"].str.contains("undefined").all()
 
@@ -197,13 +197,13 @@ def test_bad_requests_are_answered():
     with pytest.raises(InputError, match="unknown comparison 'spearmn'; did you mean 'spearman'"):
         compare_rdms(network, brain, by="spearmn")
     with pytest.raises(InputError, match="more than one RDM for S1 V1"):
-        layer_by_roi(network, rsatoolbox.rdm.concat(brain, brain))
+        layer_by_roi(network, rsatoolbox.rdm.concat(brain, brain), kind="all")
     with pytest.raises(InputError, match="no rdm_descriptors stage"):
-        layer_by_roi(brain, brain)
+        layer_by_roi(brain, brain, kind="RE")
     flat = take_conditions(network, range(network.n_cond))
     flat.dissimilarities[1] = 1
     with pytest.raises(InputError, match="all dissimilarities are equal in layer1"):
-        compare_rdms(flat, brain)
+        compare_rdms(flat, brain, kind="all")
     with pytest.raises(InputError, match="confidence must lie between"):
         kind_similarity(brain, confidence=95, n_bootstrap=10)
 

@@ -6,23 +6,41 @@ import numpy as np
 import pandas as pd
 import pytest
 from rsatoolbox.util.inference_util import _dual_bootstrap
-from scipy.stats import combine_pvalues, spearmanr, t, ttest_1samp
+from scipy.stats import combine_pvalues, rankdata, spearmanr, t, ttest_1samp
 
 from fmri.patterns import Patterns, write_patterns
+from fmri.reliability import split_half_reliability
 from neurometamer.activations import Activations, _new_file
 from neurometamer.cli.app import app
 from neurometamer.rsa.comparators import COMPARATORS
+from neurometamer.rsa.kind_ceilings import kind_reliability
 from neurometamer.rsa.kind_nulls import class_labels, session_labels
 from neurometamer.rsa.kind_options import KindOptions, subjects_needed
 from neurometamer.rsa.kind_tests import dual_variance, kind_tests
 from neurometamer.rsa.kind_trends import kind_trends
-from neurometamer.rsa.kinds import kind_difference, kind_similarity
+from neurometamer.rsa.kinds import (
+    deduct_pair_noise,
+    kind_difference,
+    kind_samples,
+    kind_similarity,
+    pair_noise_samples,
+    projection_samples,
+)
 from neurometamer.rsa.permutation import permutation_orders, permutation_p, permute_pairs
-from neurometamer.rsa.rdm import activation_rdms, compute_rdm, pattern_rdms, select_kind, take_conditions, write_rdms
+from neurometamer.rsa.rdm import (
+    activation_rdms,
+    compute_rdm,
+    label_rdms,
+    pattern_rdms,
+    select_kind,
+    take_conditions,
+    write_rdms,
+)
 from neurometamer.rsa.subsample import UnitValues, activation_units, paired_scores, pattern_units, subsample_rdms
 from neurometamer.store import InputError, generator
 from neurometamer.study.kind_commands import compare_kinds
 
+KINDS = ("RE", "AN", "AI")
 QUICK = {"n_resamples": 60, "n_permutations": 99}
 
 
@@ -76,7 +94,7 @@ def network(n=10, stages=("conv1", "conv2", "fc")):
 
 def test_values_and_intervals_are_those_of_similarity_and_difference_in_the_same_draws():
     _, rdms = brain()
-    table = kind_tests(rdms, **QUICK, seed=3)
+    table = kind_tests(rdms, interval="stimuli", **QUICK, seed=3)
     assert len(table) == (3 * 2 + 2) * 3
     one = table[(table["quantity"] == "similarity") & (table["subject"] != "mean")]
     expected = kind_similarity(rdms, n_bootstrap=60, seed=3)
@@ -183,6 +201,30 @@ def test_subsamples_are_rdms_of_parts_of_the_units():
     np.testing.assert_allclose(paired_scores("kendall", rdms, rdms), COMPARATORS["kendall"](rdms, rdms).diagonal())
 
 
+@pytest.mark.parametrize("kind", ["zeros", "few values", "all equal", "a pair", "negative block"])
+def test_ranks_of_parts_with_ties_are_scipys(kind):
+    values = np.random.default_rng(0).standard_normal((6, 50)).astype(np.float32)
+    if kind == "zeros":  # of a ReLU, with a few equal values above
+        values = np.maximum(values, 0)
+        values[:, 3] = values[:, 4] = 0.7
+    elif kind == "few values":
+        values = np.round(values)
+    elif kind == "all equal":
+        values[2] = 1
+    elif kind == "a pair":
+        values[:, 1] = values[:, 0]
+    else:
+        values[:, 10:30] = -9
+    units = UnitValues("network", "", "conv1", tuple("abcdef"), values)
+    found = subsample_rdms(units, 8, 3)
+    random = generator(3, "subsample", "network", "", "conv1")
+    for row in found:
+        part = values[:, random.permutation(50)[:40]]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            expected = 1 - np.corrcoef(rankdata(part, axis=1))[np.triu_indices(6, 1)]
+        np.testing.assert_allclose(row, expected, atol=1e-12)
+
+
 def test_subsamples_do_not_depend_on_blocks_of_memory(monkeypatch):
     units = next(iter(pattern_units({"S1": subject_patterns()}, stimuli())))
     whole = subsample_rdms(units, 7, 1)
@@ -250,7 +292,7 @@ def test_too_few_subjects_are_told_what_to_use():
     assert [subjects_needed(c) for c in (0.9, 0.95, 0.99)] == [5, 6, 8]
     _, three = brain()
     for interval in ("subjects", "dual"):
-        with pytest.raises(InputError, match=r"at least 6 subjects; .* V1 \(3\), LO \(3\).*interval='stimuli'"):
+        with pytest.raises(InputError, match=r"at least 6 subjects; .* V1 \(3\), LO \(3\).*interval='projection'"):
             kind_tests(three, interval=interval)
     _, one = brain(subjects=("S1",))
     with pytest.raises(InputError, match=r"V1 \(1\), LO \(1\)"):
@@ -331,9 +373,179 @@ def test_bad_requests_are_answered():
     for name, value in (("n_resamples", 0), ("n_permutations", -1), ("confidence", 95)):
         with pytest.raises(InputError, match=f"{name} "):
             KindOptions(**{name: value})
-    untested = kind_tests(rdms, interval="none", n_permutations=0)
+    untested = kind_tests(rdms, interval="none", n_permutations=0, n_resamples=0)
     assert untested[["p", "p_corrected", "ci_low"]].isna().all(axis=None)
     assert set(untested["answer"]) == {"", "not tested: no interval"}
+
+
+# ------------------------------------------------------------------------------------ null, ceiling, max-T, no interval
+
+
+def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects():
+    _, rdms = brain()
+    table = kind_tests(rdms, **QUICK, seed=4).set_index(["place", "pair", "subject"])
+    orders = permutation_orders(10, 99, seed=4)
+    nulls = []
+    for subject in ("S1", "S2", "S3"):
+        i = next(
+            k for k in range(rdms.n_rdm)
+            if rdms.rdm_descriptors["subject"][k] == subject and rdms.rdm_descriptors["roi"][k] == "LO"
+        )  # fmt: skip
+        re, an = (select_kind(rdms, kind).dissimilarities[i] for kind in ("RE", "AN"))
+        nulls.append(COMPARATORS["spearman"](permute_pairs(re, orders), an[np.newaxis])[:, 0])
+        row = table.loc[("LO", "RE-AN", subject)]
+        assert [row["null_low"], row["null_high"]] == pytest.approx(np.percentile(nulls[-1], [2.5, 97.5]).tolist())
+    mean = table.loc[("LO", "RE-AN", "mean")]
+    expected = np.percentile(np.mean(nulls, axis=0), [2.5, 97.5])
+    assert [mean["null_low"], mean["null_high"]] == pytest.approx(expected.tolist())
+    assert mean["null_high"] < table.loc[("LO", "RE-AN", "S1"), "null_high"]  # the mean varies less
+    assert table.xs("RE-AI minus RE-AN", level="pair")[["null_low", "null_high"]].isna().all(axis=None)
+    assert kind_tests(rdms, n_resamples=5, n_permutations=0)["null_low"].isna().all()
+
+
+def test_the_ceiling_is_the_root_of_both_reliabilities():
+    patterns, rdms = brain(subjects=("S1", "S2"))
+    reliability = kind_reliability(patterns, stimuli())
+    table = kind_tests(rdms, reliability=reliability, **QUICK).set_index(["subject", "place", "pair"])
+    ids = stimuli().set_index("kind")["id"]
+    parts = [split_half_reliability(patterns["S1"], ids[kind].tolist()).set_index("roi").loc["V1"] for kind in KINDS]
+    low, high = (np.sqrt(parts[0][name] * parts[2][name]) for name in ("reliability", "corrected"))
+    row = table.loc[("S1", "V1", "RE-AI")]
+    assert [row["ceiling_low"], row["ceiling_high"]] == pytest.approx([low, high])
+    assert 0 < low < high < 1
+    assert "Spearman-Brown" in row["ceiling"]
+    each = [table.loc[(one, "V1", "RE-AI"), "ceiling_high"] for one in ("S1", "S2")]
+    assert table.loc[("mean", "V1", "RE-AI"), "ceiling_high"] == pytest.approx(np.mean(each))
+    assert (table.xs("RE-AI minus RE-AN", level="pair")["ceiling"] == "").all()
+
+
+def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
+    patterns, rdms = brain(subjects=("S1",))
+    table = kind_tests(rdms, **QUICK)
+    assert table["ceiling_low"].isna().all()
+    assert table["ceiling"][0].startswith("undefined: needs the reliability of each kind")
+    one = patterns["S1"]
+    once = {"S1": Patterns(values=one.values[:30], observations=one.observations[:30], voxels=one.voxels)}
+    table = kind_tests(rdms, reliability=kind_reliability(once, stimuli()), **QUICK)
+    assert table["ceiling"][0].startswith("undefined: conditions without both an odd and an even presentation: im00")
+    assert kind_tests(rdms, by="pearson", **QUICK)["ceiling"][0] == (
+        "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
+    )
+    with pytest.raises(InputError, match="lacks kind, reliability"):
+        kind_tests(rdms, reliability=pd.DataFrame(columns=["subject", "roi", "corrected", "method"]), **QUICK)
+    with pytest.raises(InputError, match="unknown kind of stimulus 'AX'"):
+        kind_reliability(patterns, stimuli(), ["AX"])
+
+
+def test_max_t_of_similarities_equals_an_explicit_loop_over_permutations():
+    _, rdms = brain(rois=("V1", "V4", "LO"))
+    table = kind_tests(rdms, correction="max-t", **QUICK, seed=5).set_index(["subject", "pair"])
+    orders = permutation_orders(10, 99, seed=5)
+    places = {
+        name: [k for k, one in enumerate(rdms.rdm_descriptors["subject"]) if one == name] for name in ("S1", "S2")
+    }
+    for subject, index in places.items():
+        re, an = (select_kind(rdms, kind).dissimilarities[index] for kind in ("RE", "AN"))
+        null = np.stack([COMPARATORS["spearman"](permute_pairs(x, orders), y[None])[:, 0] for x, y in zip(re, an)])
+        rows = table.loc[(subject, "RE-AN")]
+        expected = [(1 + (null.max(axis=0) >= value - 1e-12).sum()) / 100 for value in rows["value"]]
+        assert rows["p_corrected"].tolist() == expected
+        assert (rows["p_corrected"] >= rows["p"]).all()
+    assert set(table["correction"]) == {"max-t"}
+    both = kind_tests(rdms, correction="max-t", family="subjects", **QUICK, seed=5)
+    single = both[(both["subject"] != "mean") & (both["pair"] == "RE-AN")]
+    assert set(single["family"]) == {"3 ROIs x 3 subjects"}
+    rows = table.loc[(["S1", "S2", "S3"], ["RE-AN"]), "p_corrected"].reset_index(drop=True)
+    assert (single["p_corrected"].reset_index(drop=True) >= rows - 1e-12).all()
+
+
+def test_max_t_where_it_is_not_defined_is_holm_by_name():
+    _, rdms = brain()
+    labels = {f"im{i:02d}": "ab"[i % 2] for i in range(10)}
+    other = {one: "ab"[i < 4] for i, one in enumerate(labels)}
+    own = {"S1": labels, "S2": labels, "S3": other}
+    how = {"null": "session", "blocks": own, "combine": "all", "family": "subjects", "correction": "max-t"}
+    table = kind_tests(rdms, **how, **QUICK)
+    assert set(table["correction"]) == {"holm", "max-t"}
+    assert set(table[table["quantity"] == "similarity"]["correction"]) == {"holm"}
+    joint = kind_tests(rdms, correction="max-t", **QUICK)
+    holm = kind_tests(rdms, correction="holm", **QUICK)
+    assert set(joint["correction"]) == {"max-t"}
+    assert (joint["p_corrected"] >= joint["p"]).all()
+    assert joint["p_corrected"].max() <= 1
+    similar = joint["quantity"] == "similarity"
+    assert joint.loc[similar, "p_corrected"].sum() <= holm.loc[similar, "p_corrected"].sum()
+    _, seven = brain(subjects=[f"S{i}" for i in range(7)])
+    dual = kind_tests(seven, interval="dual", correction="max-t", **QUICK)
+    rows = dual[dual["quantity"] == "difference"]
+    assert set(rows["correction"]) == {"holm"}
+
+
+def test_max_t_of_the_difference_is_the_largest_centered_resample():
+    _, rdms = brain(subjects=("S1",), rois=("V1", "V4", "LO"))
+    table = kind_tests(rdms, interval="stimuli", correction="max-t", **QUICK, seed=3)
+    rows = table[table["quantity"] == "difference"]
+    parts = [kind_samples(rdms, pair, "spearman", "exact", 60, 3) for pair in (("RE", "AI"), ("RE", "AN"))]
+    value, samples = parts[0][0] - parts[1][0], parts[0][1] - parts[1][1]
+    scale = samples.std(axis=0)
+    largest = (np.abs(samples - value) / scale).max(axis=1)
+    expected = [(1 + (largest >= one).sum()) / 61 for one in np.abs(value) / scale]
+    assert rows["p_corrected"].tolist() == pytest.approx(np.maximum(expected, rows["p"]).tolist())
+
+
+def test_without_an_interval_the_difference_is_still_tested():
+    _, rdms = brain()
+    for how in ({}, {"combine": "stouffer"}):
+        plain, tested = (kind_tests(rdms, interval=one, **how, **QUICK) for one in ("none", "projection"))
+        assert plain["p"].tolist() == tested["p"].tolist()
+        assert plain["ci_low"].isna().all()
+        rows = plain[plain["quantity"] == "difference"]
+        assert rows["p_method"].str.contains("interval 'projection'").all()
+        assert rows["answer"].str.contains("follows|undecided").all()
+
+
+def test_intervals_stay_within_what_is_possible():
+    rng = np.random.default_rng(3)
+    names = [f"im{i}" for i in range(4)]
+    base = rng.random(6)
+    square = np.zeros((12, 12))
+    for k, values in enumerate((base, rng.random(6), base + 0.02 * rng.random(6))):
+        square[4 * k : 4 * k + 4, 4 * k : 4 * k + 4][np.triu_indices(4, 1)] = values
+    rdms = label_rdms(
+        square[np.triu_indices(12, 1)][np.newaxis] + 1e-9, measure="x", places={"stage": ["conv1"]},
+        conditions=[f"{kind}{one}" for kind in KINDS for one in names],
+        patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
+    )  # fmt: skip
+    table = kind_tests(rdms, by="pearson", n_resamples=200, n_permutations=9).set_index("quantity")
+    assert table.loc["similarity", ["ci_low", "ci_high"]].abs().max(axis=None) == 1
+    assert table.loc["difference", "ci_high"] <= 2
+
+
+def test_whitened_comparators_need_the_usual_bootstrap():
+    _, rdms = brain(subjects=("S1",))
+    with pytest.raises(InputError, match="not defined for by='whitened-cosine'; give interval='stimuli'"):
+        kind_tests(rdms, by="whitened-cosine", **QUICK)
+    assert kind_tests(rdms, by="whitened-cosine", interval="stimuli", **QUICK)["ci_low"].notna().all()
+    assert kind_tests(rdms, by="whitened-cosine", interval="none", **QUICK)["p"].notna().all()
+
+
+@pytest.mark.parametrize("by", ["spearman", "pearson", "kendall", "rho-a", "cosine"])
+def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
+    rng = np.random.default_rng(0)
+    names = [f"im{i:02d}" for i in range(20)]
+    unrelated = [1 - np.corrcoef(rng.standard_normal((40, 30)))[np.triu_indices(40, 1)] for _ in range(6)]
+    rdms = label_rdms(
+        np.array(unrelated), conditions=[*names, *(f"{one}_AN" for one in names)], measure="1 - Pearson",
+        places={"stage": [f"s{i}" for i in range(6)], "system": ["network"] * 6},
+        patterns={"kind": ["RE"] * 20 + ["AN"] * 20, "reference_id": names * 2},
+    )  # fmt: skip
+    values, samples = projection_samples(rdms, ("RE", "AN"), by, 200, 0)
+    noise = pair_noise_samples(rdms, ("RE", "AN"), by, 200, 0)
+    share = noise.var(axis=0) / samples.var(axis=0)
+    assert 0.35 < np.median(share) < 0.65
+    scaled = deduct_pair_noise(values[0], samples[:, 0], noise[:, 0], 20)
+    expected = (20 / 19 - min(share[0], 0.5) / 2) * (t.ppf(0.975, 19) / 1.959964) ** 2
+    assert scaled.var() / samples[:, 0].var() == pytest.approx(expected, rel=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
@@ -362,6 +574,7 @@ def test_command_and_twin_write_the_same_table(files, tmp_path):
     written = pd.read_csv(out, keep_default_na=False, na_values=[""])
     assert written["p"].tolist() == pytest.approx(table["p"].tolist())
     assert "within 2 sessions" in written["p_method"][0]
+    assert written["ceiling_high"].between(0, 1).sum() == 2 * 3 * 2 + 2 * 2  # similarities of subjects, and of the mean
     from_rdms = compare_kinds(rdms=files["rdms"], images=files["images"], null="class", **QUICK)
     assert from_rdms["value"].tolist() == pytest.approx(table["value"].tolist())
     subsample = compare_kinds(patterns=files["patterns"], images=files["images"], interval="subsample", **QUICK)

@@ -17,10 +17,11 @@ from rsatoolbox.rdm import RDMs
 from scipy.stats import false_discovery_control, kendalltau, spearmanr
 
 from neurometamer.activations import compute_activations
-from neurometamer.rsa.compare import layer_by_roi
+from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.flexible import best_layers, fit_layer_weights, flexible_models
 from neurometamer.rsa.hierarchy import hierarchy_test, preferred_layers
 from neurometamer.rsa.model_brain import join_model_brain, layer_matrix, permuted_pairs
+from neurometamer.rsa.permutation import permutation_orders
 from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.stimulus_folds import assign_folds, corrected_covariance, default_folds, fold_pairs
 from neurometamer.store import InputError, generator, read_table
@@ -51,12 +52,11 @@ def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, se
 # ------------------------------------------------------------------------------------------------------- matrix
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "cosine", "rho-a"])
+@pytest.mark.parametrize("by", ["spearman", "pearson", "cosine", "rho-a", "kendall", "whitened-cosine"])
 def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
     network, brain = make(n=8, noise=2.0)
     table = layer_matrix(network, brain, kind=None, by=by, n_bootstrap=0, n_permutations=99, seed=5)
-    random = generator(5, "permuted labels", 8)
-    orders = [np.arange(8), *(random.permutation(8) for _ in range(99))]
+    orders = [np.arange(8), *permutation_orders(8, 99, seed=5)]
     null = []
     for order in orders:  # the labels of the network, moved by rsatoolbox's own reordering
         moved = take_conditions(network, order)
@@ -68,6 +68,77 @@ def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
     np.testing.assert_allclose(one["q"], false_discovery_control(one["p"]))
     assert set(one["family"]) == {"12 tests of subject mean"}
     assert table["p_method"].str.contains("least p 0.01").all()
+
+
+def test_labels_permuted_within_blocks_equal_a_loop():
+    network, brain = make(n=8, noise=2.0)
+    blocks = {f"im{i:02d}": "ab"[i % 2] for i in range(8)}
+    how = {"n_bootstrap": 0, "n_permutations": 99, "seed": 5}
+    table = layer_matrix(network, brain, blocks=blocks, **how)
+    orders = permutation_orders(8, 99, seed=5, blocks=[blocks[f"im{i:02d}"] for i in range(8)])
+    null = []
+    for order in [np.arange(8), *orders]:
+        moved = take_conditions(network, order)
+        moved.pattern_descriptors["condition"] = network.pattern_descriptors["condition"]
+        null.append(layer_by_roi(moved, brain, n_bootstrap=0)["similarity"].to_numpy())
+    expected = (np.array(null) >= np.array(null)[0] - 1e-12).mean(axis=0)
+    np.testing.assert_allclose(table["p"], expected, atol=1e-12)
+    assert table["p_method"].str.contains("within 2 blocks").all()
+    own = {"S1": blocks, "S2": blocks, "S3": {one: "ab"[i < 4] for i, one in enumerate(blocks)}}
+    mixed = layer_matrix(network, brain, blocks=own, **how).set_index("subject")
+    plain = table.set_index("subject")
+    assert mixed.loc[["S1", "S2"], "p"].tolist() == plain.loc[["S1", "S2"], "p"].tolist()
+    assert mixed.loc["mean", "p"].isna().all()
+    assert mixed.loc["mean", "p_method"].eq("none: subjects differ in their sessions or classes").all()
+    found = compare_rdms(network, brain, blocks=blocks, **how)
+    assert found["p"].between(0.01, 1).all()
+    rows = table[table["subject"] == "S1"].set_index(["layer", "roi"])["p"]
+    ours = found[found["b_subject"] == "S1"].set_index(["a_stage", "b_roi"])["p"]
+    assert ours.sort_index().tolist() == rows.sort_index().tolist()
+
+
+def test_bad_blocks_are_named():
+    network, brain = make(n=8)
+    blocks = {f"im{i:02d}": "ab"[i % 2] for i in range(8)}
+    for ask in (layer_matrix, compare_rdms):
+        how = {"n_bootstrap": 0, "n_permutations": 9}
+        with pytest.raises(InputError, match="no session or class for the stimuli im01, im03"):
+            ask(network, brain, blocks={one: b for one, b in blocks.items() if b == "a"}, **how)
+        with pytest.raises(InputError, match="all stimuli are of one session or class, 'x'"):
+            ask(network, brain, blocks=dict.fromkeys(blocks, "x"), **how)
+        with pytest.raises(InputError, match="holds one stimulus"):
+            ask(network, brain, blocks={one: one for one in blocks}, **how)
+    with pytest.raises(InputError, match="no blocks for subject 'S2'"):
+        layer_matrix(network, brain, blocks={"S1": blocks}, n_bootstrap=0, n_permutations=9)
+
+
+def test_kinds_are_never_mixed_unasked():
+    n = 8
+    rng = np.random.default_rng(2)
+    names = [f"im{i}" for i in range(n)]
+    both = {
+        "conditions": [*names, *(f"{one}_AN" for one in names)], "measure": "x",
+        "patterns": {"kind": ["RE"] * n + ["AN"] * n, "reference_id": names * 2},
+    }  # fmt: skip
+    network = label_rdms(rng.random((3, pair_count(2 * n))), places={"stage": ["a", "b", "c"]}, **both)
+    places = {"subject": ["S1"] * 3, "roi": list(ROIS)}
+    brain = label_rdms(rng.random((3, pair_count(2 * n))), places=places, **both)
+    asks = {
+        "compare": lambda kind: compare_rdms(network, brain, kind=kind, n_bootstrap=0),
+        "layers": lambda kind: layer_by_roi(network, brain, kind=kind, n_bootstrap=0),
+        "matrix": lambda kind: layer_matrix(network, brain, kind=kind, n_bootstrap=0, n_permutations=9),
+        "models": lambda kind: flexible_models(network, brain, kind=kind, n_bootstrap=0, n_repeats=1).models,
+        "hierarchy": lambda kind: hierarchy_test(network, brain, kind=kind),
+    }
+    for name, ask in asks.items():
+        with pytest.raises(InputError, match=r"several kinds \(RE, AN\); name one, e.g. kind='RE', or give kind='all'"):
+            ask(None)
+        one, whole = ask("RE"), ask("all")
+        if "n" in one:
+            assert set(one["n"]) == {n}, name
+            assert set(whole["n"]) == {2 * n}, name
+        if "kind" in one:
+            assert (set(one["kind"]), set(whole["kind"])) == ({"RE"}, {"all"}), name
 
 
 def test_scores_above_the_ceiling_are_told_not_hidden():
@@ -341,8 +412,8 @@ def test_bad_requests_are_answered():
         flexible_models(network, brain, kind=None, train_on="subject")
     with pytest.raises(InputError, match="missing from the second RDMs: im08"):
         layer_matrix(network, take_conditions(brain, range(8)), kind=None)
-    with pytest.raises(InputError, match="p by permuted labels is there for spearman"):
-        layer_matrix(network, brain, kind=None, by="kendall")
+    with pytest.raises(InputError, match="n_permutations must be 0 or more, not -1"):
+        layer_matrix(network, brain, n_permutations=-1)
     with pytest.raises(InputError, match="unknown ROI 'V5'"):
         hierarchy_test(network, brain, ("V1", "V4", "V5"), kind=None)
     with pytest.raises(InputError, match=r"2 region\(s\) \(V1, V4\); a hierarchy needs at least 3"):

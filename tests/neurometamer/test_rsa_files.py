@@ -148,8 +148,9 @@ def test_bad_rdms_are_refused_by_id(tmp_path):
 def test_our_own_file_with_an_impossible_value_is_refused(tmp_path, name):
     vectors = VECTORS.copy()
     vectors[0, 4] = -0.5
-    wrong = label_rdms(vectors, conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES[name].label)
-    with pytest.raises(InputError, match="cannot be negative, but is between bird and car"):
+    wrong = label_rdms(np.abs(vectors), conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES[name].label)
+    wrong.dissimilarities[0, 4] = -0.5
+    with pytest.raises(InputError, match="negative dissimilarities between bird and car; only crossvalidated"):
         read_rdms(write_rdms(wrong, tmp_path / "x.h5"))
     signed = label_rdms(vectors, conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES["crossnobis"].label)
     assert read_rdms(write_rdms(signed, tmp_path / "x.h5")).n_rdm == 2

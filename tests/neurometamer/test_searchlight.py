@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 from fmri import Patterns, estimate_betas, read_mesh, read_runs, write_patterns, write_surface_map, write_volume_map
 from neurometamer.rsa import searchlight as module
 from neurometamer.rsa.neighborhoods import Disks, Spheres
+from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, residuals_of
 from neurometamer.rsa.rdm import compute_rdm, label_rdms, write_rdms
 from neurometamer.rsa.searchlight import (
     Question,
@@ -31,6 +32,7 @@ from neurometamer.rsa.searchlight import (
     run_searchlight,
     searchlight_rdms,
 )
+from neurometamer.rsa.searchlight_runs import run_responses
 from neurometamer.store import InputError, generator, read_table
 from neurometamer.study.rsa_commands import searchlight_files
 
@@ -154,18 +156,123 @@ def test_rdms_and_maps_equal_rsatoolbox_at_the_same_centers():
     np.testing.assert_allclose(found.values, [one.evaluations.ravel()[0] for one in scores], atol=1e-8)
 
 
-def test_maps_do_not_depend_on_the_size_of_blocks(monkeypatch):
+def test_maps_do_not_depend_on_blocks_or_threads(monkeypatch):
     near = Spheres(some_mask(), OBLIQUE, 5.0)
     rng = np.random.default_rng(4)
     question = Question(
         name="m", about="", ids=tuple("abcdef"), responses=rng.normal(size=(6, len(near))), model=rng.random(15)
     )
     whole = run_searchlight(question, near, n_permutations=50)
+    with pytest.importorskip("threadpoolctl").threadpool_limits(2):
+        threads = run_searchlight(question, near, n_permutations=50)
+    np.testing.assert_allclose(threads.values, whole.values, atol=1e-12)
+    np.testing.assert_array_equal(threads.p_family, whole.p_family)
     monkeypatch.setattr(module, "BLOCK", 700)
     parts = run_searchlight(question, near, n_permutations=50)
     np.testing.assert_allclose(parts.values, whole.values, atol=1e-12)
     np.testing.assert_array_equal(parts.p, whole.p)
     np.testing.assert_array_equal(parts.p_family, whole.p_family)
+
+
+def run_patterns(near, n=6, runs=4, seed=0, repeats=1):
+    """Responses of every run to every condition, conditions in another order in each run."""
+    rng = np.random.default_rng(seed)
+    names = [f"c{i}" for i in range(n)]
+    signal = rng.normal(size=(n, len(near)))
+    rows, values = [], []
+    for run in range(runs):
+        for i in rng.permutation(np.repeat(np.arange(n), repeats)):
+            rows.append({"condition": names[i], "presentation": sum(r["condition"] == names[i] for r in rows) + 1,
+                         "run": f"r{run}", "session": "s"})  # fmt: skip
+            values.append(signal[i] + rng.normal(size=len(near)) * np.linspace(0.5, 2, len(near)))
+    places = pd.DataFrame({"subject": "S1", "roi": "all", "i": np.arange(len(near)), "j": 0, "k": 0})
+    return Patterns(values=np.array(values), observations=pd.DataFrame(rows), voxels=places)
+
+
+@pytest.mark.parametrize("noise", ["none", "diag", "shrinkage_diag", "shrinkage_eye"])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_crossnobis_of_each_searchlight_is_that_of_its_voxels(noise, repeats):
+    near = Spheres(some_mask((5, 5, 4)), OBLIQUE, 4.5)
+    patterns = run_patterns(near, repeats=repeats)
+    found = searchlight_rdms(run_responses(patterns, patterns.values, noise=noise), near, measure="crossnobis")
+    conditions, runs = (patterns.observations[name].tolist() for name in ("condition", "run"))
+    residuals, dof = residuals_of(patterns.values, conditions)
+    for center, row in enumerate(near.block(np.arange(len(near)))):
+        near_by = row[row >= 0]
+        if len(near_by) < 3:
+            assert np.isnan(found[center]).all()
+            continue
+        precision = None if noise == "none" else estimate_noise(residuals[:, near_by], method=noise, dof=dof)
+        alone = crossnobis_rdm(
+            patterns.values[:, near_by], conditions, runs, noise=precision, order=patterns.conditions
+        )
+        np.testing.assert_allclose(found[center], alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("noise", ["diag", "shrinkage_diag"])
+def test_crossnobis_maps_do_not_depend_on_blocks_threads_or_order(noise, monkeypatch):
+    threads = pytest.importorskip("threadpoolctl")
+    near = Spheres(some_mask(), OBLIQUE, 5.0)
+    patterns = run_patterns(near, seed=2)
+    names = list(patterns.conditions)
+    model = label_rdms(np.random.default_rng(3).random((1, 15)), conditions=sorted(names), places={"name": ["m"]},
+                       measure="x")  # fmt: skip
+
+    def ask(held, n_threads):
+        (question,) = model_questions(held.conditions, run_responses(held, held.values, noise=noise), model)
+        with threads.threadpool_limits(n_threads):
+            return run_searchlight(question, near, measure="crossnobis", n_permutations=30)
+
+    whole = ask(patterns, 1)
+    assert np.isfinite(whole.values).sum() > 50
+    assert "crossnobis of 4 folds" in whole.summary["method"]
+    order = np.random.default_rng(5).permutation(len(patterns.values))
+    shuffled = Patterns(
+        values=patterns.values[order], observations=patterns.observations.iloc[order].reset_index(drop=True),
+        voxels=patterns.voxels,
+    )  # fmt: skip
+    several = [ask(patterns, 2), ask(shuffled, 1)]
+    monkeypatch.setattr(module, "BLOCK", 700)
+    for other in (*several, ask(patterns, 1)):
+        np.testing.assert_allclose(other.values, whole.values, atol=1e-12)
+        np.testing.assert_array_equal(other.p_family, whole.p_family)
+
+
+def test_crossnobis_has_no_place_where_there_is_no_noise_or_no_signal_and_asks_for_runs():
+    near = Spheres(some_mask(), OBLIQUE, 5.0)
+    patterns = run_patterns(near)
+    values = patterns.values.copy()
+    values[:, 3] = 7.0  # outside of the head
+    values[2, 4] = np.nan
+    runs = run_responses(patterns, values)
+    assert np.flatnonzero(~runs.present).tolist() == [3, 4]
+    found = searchlight_rdms(runs, near, measure="crossnobis")
+    assert np.isnan(found[[3, 4]]).all()
+    free = searchlight_rdms(run_responses(run_patterns(near, seed=8), np.random.default_rng(0).normal(
+        size=values.shape)), near, measure="crossnobis")  # fmt: skip
+    assert abs(np.nanmean(free)) < 3 * np.nanstd(free) / np.sqrt(15)  # crossvalidated: no bias without a signal
+    with pytest.raises(InputError, match="'crossnobis' needs responses of runs"):
+        searchlight_rdms(values[:6], near, measure="crossnobis")
+    with pytest.raises(InputError, match="only it takes them"):
+        searchlight_rdms(runs, near)
+    with pytest.raises(InputError, match="unknown noise 'ledoit'"):
+        run_responses(patterns, values, noise="ledoit")
+    with pytest.raises(InputError, match="the column 'session' holds one, 's'"):
+        run_responses(patterns, values, folds="session")
+    with pytest.raises(InputError, match="unknown column of the observations 'runs'; did you mean 'run'"):
+        run_responses(patterns, values, folds="runs")
+    with pytest.raises(InputError, match="5 responses for 24 observations"):
+        run_responses(patterns, values[:5])
+    kept = np.arange(1, 24)
+    lacking = Patterns(
+        values=patterns.values[kept], observations=patterns.observations.iloc[kept].reset_index(drop=True),
+        voxels=patterns.voxels,
+    )  # fmt: skip
+    gone = patterns.observations["condition"][0]
+    with pytest.raises(InputError, match=f"missing: {gone} in fold r0"):
+        searchlight_rdms(run_responses(lacking, lacking.values), near, measure="crossnobis")
+    others = [i for i, name in enumerate(lacking.conditions) if name != gone]
+    assert run_responses(lacking, lacking.values).take(others).shape == (5, len(near))
 
 
 def test_what_is_undefined_is_nan_and_counted():

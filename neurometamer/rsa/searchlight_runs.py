@@ -1,0 +1,219 @@
+"""Responses of runs at every place of a map, and crossnobis RDMs of many searchlights at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.rsa.measures import squared_distances
+from neurometamer.rsa.noise import (
+    SHRINKAGE,
+    check_folds,
+    crossnobis_of_sums,
+    estimate_noise,
+    no_noise,
+    residuals_of,
+    sums_by_fold,
+)
+from neurometamer.store import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from fmri.patterns import Patterns
+
+NOISE = ("none", *SHRINKAGE)
+"""What voxels of a searchlight are normalized by: nothing, or the noise of its own voxels (`estimate_noise`)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunResponses:
+    """Responses of each run, for crossnobis distances.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Conditions.
+    folds : tuple of str
+        Runs, or what else tells independent parts apart.
+    sums : ndarray, shape (n_folds, n_conditions, n_places)
+        Of all presentations.
+    counts : ndarray, shape (n_folds, n_conditions)
+        Presentations.
+    residuals : ndarray, shape (n_observations, n_places)
+        Presentations minus their condition's mean; no rows where there is no noise to normalize by.
+    dof : int
+        Degrees of freedom of the residuals.
+    present : ndarray of bool, shape (n_places,)
+        Places with data, and with noise where it normalizes.
+    noise : str
+        One of `NOISE`.
+    """
+
+    names: tuple[str, ...]
+    folds: tuple[str, ...]
+    sums: np.ndarray
+    counts: np.ndarray
+    residuals: np.ndarray
+    dof: int
+    present: np.ndarray
+    noise: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Give the numbers of conditions and of places.
+
+        Returns
+        -------
+        tuple of int
+            As the shape of mean responses.
+        """
+        return len(self.names), self.sums.shape[2]
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> RunResponses:
+        """Keep some conditions, in this order; noise is of all.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Which.
+
+        Returns
+        -------
+        RunResponses
+            Of these.
+
+        Raises
+        ------
+        InputError
+            When a fold lacks one of them.
+        """
+        index = np.asarray(rows, dtype=int)
+        names, counts = tuple(self.names[i] for i in index), self.counts[:, index]
+        check_folds(counts, names, self.folds, "searchlight")
+        return replace(self, names=names, sums=self.sums[:, index], counts=counts)
+
+
+def run_responses(
+    patterns: Patterns, responses: np.ndarray, *, folds: str = "run", noise: str = "shrinkage_diag"
+) -> RunResponses:
+    """Arrange single presentations for a crossnobis searchlight.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        For its observations: condition, and the column `folds`.
+    responses : ndarray, shape (n_observations, n_places)
+        Of each observation (`place_responses`); NaN in places without data.
+    folds : str
+        Column of the observations that tells independent parts apart: ``"run"``, ``"presentation"``, ``"session"``.
+    noise : str
+        One of `NOISE`; estimated in each searchlight, from its own voxels alone. ``"none"`` and ``"diag"`` are fast.
+
+    Returns
+    -------
+    RunResponses
+        For `model_questions` and `kind_question`, in place of mean responses, and `searchlight_rdms`. Places whose
+        responses never vary within a condition have no noise to be normalized by and count as without data.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, fewer than 2 folds, or no condition presented twice.
+    """
+    if noise not in NOISE:
+        raise unknown_name("noise", noise, NOISE)
+    if folds not in patterns.observations.columns:
+        raise unknown_name("column of the observations", folds, patterns.observations.columns)
+    values = np.asarray(responses, dtype=np.float64)
+    if values.shape[0] != len(patterns.observations):
+        raise InputError(f"{values.shape[0]} responses for {len(patterns.observations)} observations; give one each.")
+    conditions = patterns.observations["condition"].astype(str).tolist()
+    sums, counts, parts = sums_by_fold(values, conditions, patterns.observations[folds].tolist(), patterns.conditions)
+    if len(parts) < 2:
+        raise InputError(f"crossnobis needs at least two folds; the column '{folds}' holds one, '{parts[0]}'.")
+    present = np.asarray(np.isfinite(values).all(axis=0))
+    residuals, dof = np.zeros((0, values.shape[1])), 0
+    if noise != "none":
+        found, dof = residuals_of(values[:, present], conditions)
+        residuals = np.zeros(values.shape)
+        residuals[:, present] = found
+        size = np.einsum("ij,ij->j", residuals, residuals)
+        present &= size > 1e-20 * np.einsum("ij,ij->j", values, values)  # NaN is not above
+    return RunResponses(
+        names=tuple(patterns.conditions), folds=tuple(parts), sums=sums, counts=counts, residuals=residuals, dof=dof,
+        present=present, noise=noise,
+    )  # fmt: skip
+
+
+class RunTable:
+    """Makes crossnobis RDMs of many centers.
+
+    Parameters
+    ----------
+    runs : RunResponses
+        Each fold holds each condition.
+    present : ndarray of bool, shape (n_places,)
+        Places that are used.
+    """
+
+    def __init__(self, runs: RunResponses, present: np.ndarray) -> None:
+        check_folds(runs.counts, runs.names, runs.folds, "searchlight")
+        self.runs = runs
+        if runs.noise not in ("none", "diag"):
+            return
+        parts = runs.sums / runs.counts[:, :, np.newaxis]
+        others = runs.sums.sum(axis=0) - runs.sums
+        others /= (runs.counts.sum(axis=0) - runs.counts)[:, :, np.newaxis]
+        self.sides = tuple(_by_place(one, present, self._scale()) for one in (others, parts))
+
+    def _scale(self) -> np.ndarray:
+        if self.runs.noise == "none":
+            return np.ones(self.runs.shape[1])
+        x = self.runs.residuals - self.runs.residuals.mean(axis=0)
+        variances = np.einsum("ij,ij->j", x, x) / self.runs.dof
+        return np.divide(1, np.sqrt(variances), out=np.zeros_like(variances), where=variances > 0)
+
+    def rdms(self, index: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Compute the RDM of each center.
+
+        Parameters
+        ----------
+        index : ndarray of int, shape (n_centers, n_neighbors)
+            Places around each center; -1 for none.
+        sizes : ndarray of int, shape (n_centers,)
+            How many there are.
+
+        Returns
+        -------
+        ndarray, shape (n_centers, n_pairs)
+            Equal to `crossnobis_rdm` of the neighbors; NaN without any.
+        """
+        n, n_folds = len(self.runs.names), len(self.runs.folds)
+        if self.runs.noise not in ("none", "diag"):
+            return np.array([self._one(row[row >= 0]) for row in index]).reshape(len(index), n * (n - 1) // 2)
+        left, right = (one[index].reshape(len(index), -1, n) for one in self.sides)  # (centers, neighbors x folds, n)
+        products = left.transpose(0, 2, 1) @ right
+        squares = np.einsum("cii->ci", products)
+        first, second = np.triu_indices(n, 1)
+        found = squares[:, first] + squares[:, second] - products[:, first, second] - products[:, second, first]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(sizes[:, np.newaxis] > 0, found / sizes[:, np.newaxis] / n_folds, np.nan)
+
+    def _one(self, places: np.ndarray) -> np.ndarray:
+        n = len(self.runs.names)
+        if not places.size:
+            return np.full(n * (n - 1) // 2, np.nan)
+        noise = no_noise(len(places))
+        if self.runs.noise != "none":
+            noise = estimate_noise(self.runs.residuals[:, places], method=self.runs.noise, dof=self.runs.dof)
+        return squared_distances(crossnobis_of_sums(self.runs.sums[:, :, places], self.runs.counts, noise))
+
+
+def _by_place(values: np.ndarray, present: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """One row a place (folds x conditions), so that gathering reads whole rows; the last, zeros, for no neighbor."""
+    flat = values.reshape(-1, values.shape[2])
+    table = np.zeros((flat.shape[1] + 1, len(flat)))
+    table[:-1][present] = (flat * scale).T[present]
+    return table

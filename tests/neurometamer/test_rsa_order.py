@@ -1,0 +1,186 @@
+"""The order of conditions in a file never matters: shuffled on either side, every table comes out the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from fmri.patterns import Patterns
+from neurometamer.resampling import bootstrap_counts
+from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
+from neurometamer.rsa.compare import compare_rdms
+from neurometamer.rsa.flexible import flexible_models
+from neurometamer.rsa.hierarchy import hierarchy_test
+from neurometamer.rsa.kind_nulls import session_labels
+from neurometamer.rsa.kind_tests import kind_tests
+from neurometamer.rsa.model_brain import layer_matrix
+from neurometamer.rsa.neighborhoods import Spheres
+from neurometamer.rsa.permutation import permute_pairs
+from neurometamer.rsa.rdm import label_rdms, pattern_rdms, take_conditions
+from neurometamer.rsa.searchlight import kind_question, model_questions, reliability_question, run_searchlight
+from neurometamer.rsa.searchlight_runs import run_responses
+from neurometamer.rsa.subsample import pattern_units
+
+SEEDS = range(6)
+
+
+def shuffled(rdms, random):
+    return take_conditions(rdms, random.permutation(rdms.n_cond))
+
+
+def some_rdms(random, n, **places):
+    n_rdms = len(next(iter(places.values())))
+    values = np.round(random.random((n_rdms, n * (n - 1) // 2)), int(random.integers(1, 9)))  # often with ties
+    ids = [f"im{i:02d}" for i in range(n)]
+    return label_rdms(values, conditions=ids, places=places, measure="x")
+
+
+def both_sides(seed):
+    random = np.random.default_rng(seed)
+    n = int(random.integers(8, 14))
+    network = some_rdms(random, n, stage=["conv1", "conv2", "fc"])
+    brain = some_rdms(random, n, subject=["S1"] * 3 + ["S2"] * 3, roi=["V1", "V4", "LO"] * 2)
+    return random, network, brain
+
+
+def same(one, other):
+    """Draws are the same; sums come in another order."""
+    assert_frame_equal(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("by", ["spearman", "pearson", "kendall", "rho-a", "whitened-cosine"])
+def test_comparisons_and_matrices(seed, by):
+    random, network, brain = both_sides(seed)
+    ids = [str(one) for one in network.pattern_descriptors["condition"]]
+    blocks = {one: "ab"[i % 2] for i, one in enumerate(ids)}
+    how = {"by": by, "n_bootstrap": 20, "n_permutations": 30, "blocks": blocks, "seed": seed}
+    tables = [
+        [compare_rdms(a, b, **how), layer_matrix(a, b, **how)]
+        for a, b in ((network, brain), (shuffled(network, random), shuffled(brain, random)))
+    ]
+    for one, other in zip(*tables):
+        same(one, other)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_partial_comparisons(seed):
+    random, network, brain = both_sides(seed)
+    control = some_rdms(np.random.default_rng([seed, 1]), network.n_cond, control=["pixels", "gabor"])
+    how = {"n_bootstrap": 20, "n_permutations": 30}
+    other = [shuffled(one, random) for one in (network, brain, control)]
+    same(
+        compare_rdms(network, brain, controls=control, **how),
+        compare_rdms(*other[:2], controls=other[2], **how),
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_flexible_models_and_hierarchies(seed):
+    random, network, brain = both_sides(seed)
+    other = shuffled(network, random), shuffled(brain, random)
+    one, two = (flexible_models(*sides, n_bootstrap=10, n_repeats=2, seed=seed) for sides in ((network, brain), other))
+    for name in ("best_layer", "models", "differences"):
+        same(getattr(one, name), getattr(two, name))
+    same(hierarchy_test(network, brain), hierarchy_test(*other))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("by", ["spearman", "kendall", "whitened-pearson"])
+def test_bootstraps_of_arrays_follow_their_images(seed, by):
+    random = np.random.default_rng(seed)
+    n = 8
+    models, data = random.random((3, 28)), random.random((4, 28))
+    counts, people = bootstrap_counts(n, 15, seed), bootstrap_counts(4, 15, seed)
+    order = random.permutation(n)
+    moved = [np.concatenate([permute_pairs(row, order[np.newaxis]) for row in side]) for side in (models, data)]
+    one = bootstrap_comparison(models, data, counts, by=by)
+    two = bootstrap_comparison(*moved, counts[:, order], by=by)
+    for side, other in zip(one, two):
+        np.testing.assert_allclose(side, other, atol=1e-10)
+    np.testing.assert_allclose(
+        dual_bootstrap(models, data, counts, people, by=by).variance,
+        dual_bootstrap(*moved, counts[:, order], people, by=by).variance,
+        atol=1e-10,
+    )
+
+
+def stimuli(n):
+    names = [f"im{i:02d}" for i in range(n)]
+    ids = [f"{kind}_{name}" for kind in ("RE", "AN", "AI") for name in names]
+    kinds = [kind for kind in ("RE", "AN", "AI") for _ in names]
+    return pd.DataFrame({"id": ids, "kind": kinds, "reference_id": names * 3})
+
+
+def presentations(random, table, n_voxels, subject="S1"):
+    """Each image in each of two runs; two sessions of half of the photographs."""
+    shown = pd.concat([table.assign(run=f"r{k}", presentation=k + 1) for k in range(2)], ignore_index=True)
+    session = ["ab"[int(one[2:]) % 2] for one in shown["reference_id"]]
+    observations = shown.rename(columns={"id": "condition"})[["condition", "run", "presentation"]]
+    places = pd.DataFrame(
+        {"subject": subject, "roi": "V1", "i": np.arange(n_voxels), "j": 0, "k": 0, "hemisphere": "left"}
+    )
+    values = random.standard_normal((len(shown), n_voxels)) + np.tile(
+        random.standard_normal((len(table), n_voxels)), (2, 1)
+    )
+    return Patterns(values=values, observations=observations.assign(session=session), voxels=places)
+
+
+def reordered(patterns, order):
+    rows = patterns.observations.iloc[order].reset_index(drop=True)
+    return Patterns(values=patterns.values[order], observations=rows, voxels=patterns.voxels)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("interval", ["projection", "stimuli", "subsample"])
+def test_kinds_in_any_order_of_images_and_presentations(seed, interval):
+    random, n = np.random.default_rng(seed), 6
+    table = stimuli(n)
+    subjects = {name: presentations(random, table, 12, name) for name in ("S1", "S2")}
+    mixed = table.iloc[random.permutation(len(table))].reset_index(drop=True)
+    others = {name: reordered(one, random.permutation(len(one))) for name, one in subjects.items()}
+    tables = []
+    for people, images in ((subjects, table), (others, mixed)):
+        blocks = {name: session_labels(one, images) for name, one in people.items()}
+        tables.append(
+            kind_tests(
+                pattern_rdms(people, images), units=pattern_units(people, images), blocks=blocks, null="session",
+                interval=interval, correction="max-t", n_resamples=20, n_permutations=30, seed=seed,
+            )
+        )  # fmt: skip
+    same(*tables)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_searchlights_of_every_question(seed):
+    random = np.random.default_rng(seed)
+    near = Spheres(random.random((4, 4, 4)) < 0.8, np.eye(3 + 1), 1.6)
+    table = stimuli(5)
+    patterns = presentations(random, table, len(near))
+    model = label_rdms(random.random((1, 105)), conditions=list(table["id"]), places={"name": ["m"]}, measure="x")
+    maps = []
+    for held, images, wanted in (
+        (patterns, table, model),
+        (
+            reordered(patterns, random.permutation(len(patterns))),
+            table.iloc[random.permutation(len(table))].reset_index(drop=True),
+            shuffled(model, random),
+        ),
+    ):
+        conditions, means = held.means()
+        runs = run_responses(held, held.values, noise="diag")
+        asked = [
+            (model_questions(conditions, means, wanted)[0], "spearman"),
+            (kind_question(conditions, means, images, ("RE", "AN")), "pearson"),
+            (reliability_question(held, held.values), "spearman"),
+            (model_questions(runs.names, runs, wanted)[0], "crossnobis"),
+            (kind_question(runs.names, runs, images, ("RE", "AI")), "crossnobis"),
+        ]
+        maps.append([run_searchlight(one, near, measure=measure, n_permutations=20) for one, measure in asked])
+    for one, other in zip(*maps):
+        assert np.isfinite(one.values).any()
+        np.testing.assert_allclose(one.values, other.values, atol=1e-10)
+        np.testing.assert_array_equal(one.p, other.p)
+        np.testing.assert_array_equal(one.p_family, other.p_family)
