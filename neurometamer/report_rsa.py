@@ -139,7 +139,7 @@ def kinds_section(study: Study) -> Section:
         if rows.empty:
             absent.append(system)
             continue
-        pictures += [_kind_picture(study, rows, system, one) for one in ("similarity", "difference")]
+        pictures += [_kind_picture(study, rows, system, one) for one in dict.fromkeys(rows["quantity"])]
     text = f"The tables hold no tests of RE–AN and RE–AI of the {' nor of the '.join(absent)}." if absent else ""
     trends = study.rows("trends")
     columns = ["pair", "test", "statistic", "effect", "p", "n"]

@@ -51,9 +51,9 @@ class KindOptions:
 
     Parameters
     ----------
-    perception, decision : (str, str)
+    perception, decision : (str, str) or None
         Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE and AN). The
-        difference is the similarity of the first minus that of the second.
+        difference is the similarity of the first minus that of the second; without one of them (None) there is none.
     by : str
         One of `COMPARATORS`.
     interval : str
@@ -83,8 +83,8 @@ class KindOptions:
         For an unknown name or a number out of range.
     """
 
-    perception: Pair = ("RE", "AI")
-    decision: Pair = ("RE", "AN")
+    perception: Pair | None = ("RE", "AI")
+    decision: Pair | None = ("RE", "AN")
     by: str = "spearman"
     interval: str = "projection"
     null: str = "free"
@@ -110,6 +110,8 @@ class KindOptions:
         ):
             if name not in known:
                 raise unknown_name(kind, name, known)
+        if not self.pairs:
+            raise InputError("perception and decision are both None; give at least one pair of kinds.")
         if self.n_resamples < (self.interval != "none"):
             raise InputError(f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'.")
         if self.interval == "projection" and self.by in PRODUCT_WEIGHTS:
@@ -118,6 +120,28 @@ class KindOptions:
             raise InputError(f"n_permutations is {self.n_permutations}; give 0 (no test) or more.")
         if not 0 < self.confidence < 1:
             raise InputError(f"confidence must lie between 0 and 1, not {self.confidence}.")
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of kinds that are compared.
+
+        Returns
+        -------
+        tuple of (str, str)
+            Decision first.
+        """
+        return tuple(one for one in (self.decision, self.perception) if one is not None)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of images that are compared.
+
+        Returns
+        -------
+        tuple of str
+            Each once.
+        """
+        return tuple(dict.fromkeys(kind for pair in self.pairs for kind in pair))
 
 
 def subjects_needed(confidence: float = 0.95) -> int:

@@ -140,10 +140,9 @@ def kind_tests(
     import pandas as pd
 
     chosen = replace(options or KindOptions(), **settings)
-    kinds = dict.fromkeys((*chosen.perception, *chosen.decision))
     left_out = ""
     if chosen.join == "inner":
-        rdms, left_out = shared_references(rdms, kinds)
+        rdms, left_out = shared_references(rdms, dict.fromkeys(chosen.kinds))
     groups = _groups(rdms)
     _check_subjects(rdms, groups, chosen)
     found, n = _everything(rdms, chosen, units, blocks)
@@ -180,7 +179,7 @@ def _everything(
     """Compare both pairs in the same draws, and take their difference; also give the number of photographs."""
     subsamples = _subsampled(rdms, chosen, units) if chosen.interval == "subsample" else None
     found, sizes = [], []
-    for pair in (chosen.decision, chosen.perception):
+    for pair in chosen.pairs:
         orders, text = null_orders(rdms, pair, chosen, blocks, together=bool(_groups(rdms)))
         sizes.append(orders[0].shape[1])
         if subsamples is None:
@@ -193,6 +192,8 @@ def _everything(
         same = {id(one): rank for rank, one in enumerate(orders)}
         drawn = tuple(same[id(one)] for one in orders)
         found.append(_Found("-".join(pair), "similarity", values, samples, noise, nulls, text, drawn, pair))
+    if len(found) == 1:
+        return found, sizes[0]
     low, high = found
     if sizes[0] != sizes[1]:
         raise InputError(
@@ -502,7 +503,9 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
 
 def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:
     """Say what the question of Zhang et al. expects: cortex follows perception, the network's output its own names."""
-    perception, decision = "-".join(chosen.perception), "-".join(chosen.decision)
+    if len(chosen.pairs) < 2:
+        return [""] * rdms.n_rdm
+    decision, perception = ("-".join(pair) for pair in chosen.pairs)
     systems = [name_place(rdms, i)["system"] for i in range(rdms.n_rdm)]
     last = max((i for i, one in enumerate(systems) if one == "network"), default=-1)
     words = {"brain": f"{perception} above {decision} (perception)"}
@@ -515,7 +518,7 @@ def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:
 def _answer(row: Mapping[str, Any], chosen: KindOptions) -> str:
     if row["quantity"] != "difference":
         return ""
-    perception, decision = "-".join(chosen.perception), "-".join(chosen.decision)
+    decision, perception = ("-".join(pair) for pair in chosen.pairs)
     if not np.isfinite(row["ci_low"]):
         if not np.isfinite(row["p"]):
             return "not tested: no interval"

@@ -29,7 +29,7 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a test: system, pair, test (``Mann-Kendall`` or ``paired t over layers``), statistic (S or t), effect
-        (tau-b or dz), p (two-sided), n (layers), method.
+        (tau-b or dz), p (two-sided), n (layers), method. The paired t is there with two pairs.
 
     Raises
     ------
@@ -62,17 +62,13 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
             {"pair": pair, "test": "Mann-Kendall", "statistic": float(trend.s), "effect": trend.tau, "p": trend.p}
             | {"method": f"trend over layers, {trend.method}, two-sided; effect is tau-b"}
         )
-    low, high = dict.fromkeys(rows["pair"])
-    test = layers_t_test(rows, high, low, value="value")
-    found.append(
-        {
-            "pair": f"{high} minus {low}",
-            "test": "paired t over layers",
-            "statistic": test.t,
-            "effect": test.dz,
-            "p": test.p,
-        }
-        | {"method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample"}
-    )
+    pairs = list(dict.fromkeys(rows["pair"]))
+    if len(pairs) == 2:
+        test = layers_t_test(rows, pairs[1], pairs[0], value="value")
+        found.append(
+            {"pair": f"{pairs[1]} minus {pairs[0]}", "test": "paired t over layers"}
+            | {"statistic": test.t, "effect": test.dz, "p": test.p}
+            | {"method": f"t with {test.dof} dof, two-sided; effect is dz; layers are no sample"}
+        )
     out = pd.DataFrame(found).assign(system=system, n=len(layers))
     return out[["system", "pair", "test", "statistic", "effect", "p", "n", "method"]]

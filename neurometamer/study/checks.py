@@ -11,6 +11,7 @@ import pandas as pd
 from neurometamer.store import InputError, name_ids, read_table
 from neurometamer.study.brain_steps import open_runs, subject_names
 from neurometamer.study.plan import Workspace
+from neurometamer.study.result_steps import kind_options
 
 if TYPE_CHECKING:
     from fmri.patterns import Patterns
@@ -33,6 +34,7 @@ def check_tests(work: Workspace) -> None:
         When an interval needs more subjects, a null needs sessions or classes that the study does not know, or
         measure and interval or data do not suit each other. The key of the settings is named.
     """
+    _check_names(work)
     _check_interval(work)
     if work.settings.rsa.measure == "poisson" and subject_names(work):
         raise InputError(
@@ -43,6 +45,15 @@ def check_tests(work: Workspace) -> None:
         _check_classes(work)
     if work.settings.rsa.null == "session":
         _check_sessions(work)
+
+
+def _check_names(work: Workspace) -> None:
+    """Refuse names that do not go together, such as a comparator for which an interval is not defined."""
+    try:
+        for system in ("network", "brain"):
+            kind_options(work, system, {kind: ("RE", kind) for kind in ("AN", "AI")})
+    except InputError as error:
+        raise InputError(f"rsa: {error}") from None
 
 
 def _check_interval(work: Workspace) -> None:

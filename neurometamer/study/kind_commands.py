@@ -132,7 +132,7 @@ def _of_patterns(files: Files, table: pd.DataFrame, category: str, measure: str,
         pattern_rdms(subjects, table, measure=measure),
         units=pattern_units(subjects, table),
         blocks=blocks,
-        reliability=kind_reliability(subjects, table, sorted({*chosen.perception, *chosen.decision})),
+        reliability=kind_reliability(subjects, table, sorted(chosen.kinds)),
         options=chosen,
     )
     return found.assign(source="patterns")

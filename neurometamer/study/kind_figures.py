@@ -92,15 +92,14 @@ def write_kind_figures(
 
 
 def _lead(table: pd.DataFrame, options: KindOptions) -> str:
-    looks, decides = ("–".join(pair) for pair in (options.perception, options.decision))
+    words = {options.perception: "images that look alike to people",
+             options.decision: "images that the network calls the same"}  # fmt: skip
+    what = " ".join(f"{'–'.join(pair)}: {words[pair]}." for pair in reversed(options.pairs))
     low, high = int(table["n"].min()), int(table["n"].max())
     n = f"{low}" if low == high else f"{low} to {high}"
     people = [one for one in dict.fromkeys(table["subject"].astype(str)) if one not in ("", "mean")]
     told = [f"{len(people)} subject(s)"] if people else []
-    return (
-        f"{looks}: images that look alike to people. {decides}: images that the network calls the same. "
-        f"{n} photographs; {'; '.join([*told, *(f'from {one}' for one in dict.fromkeys(table['source']))])}."
-    )
+    return f"{what} {n} photographs; {'; '.join([*told, *(f'from {one}' for one in dict.fromkeys(table['source']))])}."
 
 
 def _stamps(rdms: Files, patterns: Files, activations: Files) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +65,18 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     from neurometamer.rsa.kind_trends import MIN_LAYERS, kind_trends
     from neurometamer.rsa.rdm import read_rdms
 
-    if lacking_kinds(work):
+    pairs = told_pairs(work)
+    if not pairs:
         return []
     systems = ["network", *(["brain"] if subject_names(work) else [])]
     parts, written = [], []
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
-        options = kind_options(work, system)
-        found = kind_tests(rdms, units=_units(work, system), blocks=_blocks(work, options.null), options=options)
+        options = kind_options(work, system, pairs)
+        found = kind_tests(
+            rdms, units=_units(work, system), blocks=_blocks(work, options.null), options=options,
+            reliability=_reliability(work, options) if system == "brain" else None,
+        )  # fmt: skip
         parts.append(_tagged(work, found, system))
         if system == "network" and rdms.n_rdm >= MIN_LAYERS:
             trends = _tagged(work, kind_trends(found), system)
@@ -81,7 +85,7 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     return [write_table(work.path("tables", "kinds.csv"), pd.concat(parts, ignore_index=True)), *written]
 
 
-def kind_options(work: Workspace, system: str) -> KindOptions:
+def kind_options(work: Workspace, system: str, pairs: Mapping[str, tuple[str, str]]) -> KindOptions:
     """Turn ``[rsa]`` into the options of `kind_tests`; what a network lacks is replaced, as the settings say."""
     from neurometamer.rsa.kind_options import KindOptions
     from neurometamer.rsa.kind_tests import OVER_SUBJECTS
@@ -92,6 +96,8 @@ def kind_options(work: Workspace, system: str) -> KindOptions:
         interval = "stimuli" if interval in OVER_SUBJECTS else interval
         null = "free" if null == "session" else null
     return KindOptions(
+        perception=pairs.get("AI"),
+        decision=pairs.get("AN"),
         by=rsa.comparator,
         interval=interval,
         null=null,
@@ -105,10 +111,17 @@ def kind_options(work: Workspace, system: str) -> KindOptions:
     )
 
 
-def lacking_kinds(work: Workspace) -> tuple[str, ...]:
-    """Name the kinds of images without which RE-AN and RE-AI cannot be told apart."""
+def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
+    """Say which of RE-AN and RE-AI the images of the study can tell, by the second kind."""
     shown = set(stimulus_table(work)["kind"])
-    return tuple(kind for kind in ("RE", "AN", "AI") if kind not in shown)
+    return {kind: ("RE", kind) for kind in ("AN", "AI") if {"RE", kind} <= shown}
+
+
+def _reliability(work: Workspace, options: KindOptions) -> pd.DataFrame:
+    """Measure how reliable each kind's RDM is, for the ceiling of similarities."""
+    from neurometamer.rsa.kind_ceilings import kind_reliability
+
+    return kind_reliability(read_subjects(work), stimulus_table(work), options.kinds)
 
 
 def _units(work: Workspace, system: str) -> Iterable[UnitValues] | None:
@@ -138,17 +151,16 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compare layers with regions on regular images: all with all, the best layer, weighted layers, their order."""
     from neurometamer.rsa.flexible import flexible_models
     from neurometamer.rsa.hierarchy import hierarchy_test
-    from neurometamer.rsa.model_brain import LINEAR, layer_matrix
+    from neurometamer.rsa.model_brain import layer_matrix
     from neurometamer.rsa.rdm import read_rdms
 
     rsa = work.settings.rsa
     network, brain = (read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain"))
     common: dict[str, Any] = {"kind": "RE", "by": rsa.comparator, "seed": work.settings.study.seed}
-    n_permutations = rsa.permutations if rsa.comparator in LINEAR else 0
     tables = {
         "layer_roi": layer_matrix(
             network, brain, **common, n_bootstrap=rsa.resamples, confidence=rsa.confidence,
-            n_permutations=n_permutations,
+            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null),
         )
     }  # fmt: skip
     if not too_few_photographs(work):
@@ -272,8 +284,9 @@ def _provenance(work: Workspace) -> dict[str, Any]:
 def _not_made(work: Workspace) -> list[str]:
     """Say which tables a study of these images cannot have."""
     notes = []
-    if lacking := lacking_kinds(work):
-        notes.append(f"no tests of RE-AN and RE-AI (kinds.csv): there are no {' and no '.join(lacking)} images")
+    lacking = [f"RE-{kind}" for kind in ("AN", "AI") if kind not in told_pairs(work)]
+    if lacking:
+        notes.append(f"no tests of {' and '.join(lacking)} (kinds.csv): there are no such images")
     if subject_names(work) and (n := too_few_photographs(work)):
         notes.append(
             f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs are too few "

@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from neurometamer.rsa.comparators import COMPARATORS
-from neurometamer.rsa.inference import COMBINATIONS, CORRECTIONS
-from neurometamer.rsa.kind_options import FAMILIES, INTERVALS, NULLS, KindOptions
+from neurometamer.rsa.inference import COMBINATIONS
+from neurometamer.rsa.kind_options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 

@@ -621,3 +621,16 @@ def test_an_activation_file_is_a_source(files, tmp_path):
     assert set(rows["place"]) == {"conv1", "conv2", "fc"}
     similarities = rows[rows["quantity"] == "similarity"]
     assert similarities["p_method"].str.contains("permuted freely").all()  # a network has no sessions
+
+
+def test_one_pair_of_kinds_is_tested_without_the_other():
+    _, rdms = brain()
+    both = kind_tests(rdms, **QUICK, seed=2)
+    alone = kind_tests(rdms, perception=None, **QUICK, seed=2)
+    assert set(alone["pair"]) == {"RE-AN"} and set(alone["quantity"]) == {"similarity"}
+    rows = both[both["pair"] == "RE-AN"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone.drop(columns="expected"), rows.drop(columns="expected"))
+    trends = kind_trends(kind_tests(network(), decision=None, **QUICK))
+    assert trends["pair"].tolist() == ["RE-AI"]
+    with pytest.raises(InputError, match="at least one pair of kinds"):
+        KindOptions(perception=None, decision=None)

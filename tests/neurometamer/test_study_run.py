@@ -118,6 +118,7 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
         ('null = "class"', "rsa.null: 'class' needs the column category of the images.*no column 'category'"),
         ('interval = "subsample"\nmeasure = "cosine"', "'subsample' is there for the measures spearman and pearson"),
         ('measure = "poisson"', "takes rates of zero or more, and betas"),
+        ('comparator = "whitened-cosine"', "rsa: interval 'projection' is not defined for by='whitened-cosine'"),
         ('interval = "boot"', "rsa.interval: unknown interval 'boot'"),
     ],
 )
@@ -209,10 +210,13 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
     )
     page = unescape(run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu").read_text())
     written = {one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")}
-    assert written == {"layer_roi", "hierarchy", "encoding", "recovery", "transfer"}
+    assert written == {"kinds", "layer_roi", "hierarchy", "encoding", "recovery", "transfer"}
+    kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv")
+    assert set(kinds["pair"]) == {"RE-AN"} and set(kinds["quantity"]) == {"similarity"}
+    assert set(kinds["system"]) == {"network", "brain"} and kinds["p"].notna().all()
     notes = " ".join(read_json(tmp_path / "out" / "provenance.json")["notes"])
-    assert "kinds.csv): there are no AI images" in notes and "6 photographs are too few" in notes
-    assert "kinds.csv): there are no AI images" in page and "hold no tests of RE–AN and RE–AI of the brain" in page
+    assert "no tests of RE-AI (kinds.csv): there are no such images" in notes and "6 photographs are too few" in notes
+    assert "no tests of RE-AI (kinds.csv): there are no such images" in page and "follows perception" not in page
     assert "there are no cross-validated models" in page
 
 
