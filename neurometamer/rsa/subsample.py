@@ -220,7 +220,8 @@ class _Sorted(NamedTuple):
 
 def _sorted(values: np.ndarray) -> _Sorted:
     order = np.argsort(values)
-    starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     sizes = np.diff(starts, append=values.size)
     largest = int(sizes.argmax())
     low, high = starts[largest], starts[largest] + sizes[largest]

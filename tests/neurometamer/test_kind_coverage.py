@@ -120,7 +120,8 @@ def test_the_usual_bootstrap_covers_too_much_and_the_subsample_too_little():
 @pytest.mark.parametrize("how", CONDITIONS.values(), ids=CONDITIONS)
 def test_coverage_in_400_studies(how):
     stimuli = coverage(400, "stimuli", 400, **how)
-    projection = coverage(400, "projection", 400, **how)
+    # few photographs vary more, and cost less: 400 of 20 gave 93 % where 1600 give 95 %
+    projection = coverage(400 if how.get("n", 40) == 40 else 800, "projection", 400, **how)
     print({"stimuli": stimuli, "projection": projection})
     assert all(0.93 <= held <= 0.99 for held, _ in projection.values())
     assert all(held >= 0.97 for held, _ in stimuli.values())
@@ -207,3 +208,40 @@ def test_only_the_joint_p_keeps_its_level_when_subjects_saw_the_same_images():
 @pytest.mark.slow
 def test_combinations_in_1500_studies():
     check_combinations(1500, ("joint", "fisher", "stouffer"))
+
+
+# ------------------------------------------------------------------------------------------------------------- max-T
+
+
+def family_of_rois(seed, alike, n=24, n_rois=5):
+    """Five ROIs of one subject who saw the same images; AN and AI are equally like RE."""
+    rng = np.random.default_rng([7, seed])
+    points, *others = rng.standard_normal((3, n, 10))
+    images = np.concatenate([points, *(alike * points + np.sqrt(1 - alike**2) * one for one in others)])
+    weights = rng.standard_normal((n_rois, 10, 80)) / np.sqrt(10)
+    values = images @ weights + 0.7 * rng.standard_normal((n_rois, 3 * n, 80))
+    names = [f"im{i:02d}" for i in range(n)]
+    return label_rdms(
+        np.array([rdm_of(one) for one in values]),
+        conditions=[f"{kind}_{name}" for kind in KINDS for name in names],
+        places={"subject": ["S1"] * n_rois, "roi": [f"R{i}" for i in range(n_rois)], "system": ["brain"] * n_rois},
+        patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
+        measure="1 - Spearman",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alike", [0.0, 0.6])
+def test_max_t_keeps_the_error_of_a_family_in_400_studies(alike):
+    hits = []
+    for seed in range(400):
+        table = kind_tests(family_of_rois(seed, alike), correction="max-t", n_resamples=199, n_permutations=199)
+        assert set(table["correction"]) == {"max-t"}
+        hits.append([(rows["p_corrected"] <= 0.05).any() for _, rows in table.groupby("pair", sort=False)])
+    similarity, _, difference = np.mean(hits, axis=0)
+    print({"RE-AN": similarity, "difference": difference})
+    assert difference <= 0.07  # .03 were found: the intervals behind it are a little wide
+    if not alike:
+        assert similarity <= 0.07
+    else:
+        assert similarity > 0.9
