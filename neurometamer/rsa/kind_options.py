@@ -14,7 +14,7 @@ Pair = tuple[str, str]
 INTERVALS = {
     "projection": "bootstrap over photographs, the noise of pairs counted once: would other photographs say the same? "
     "Covers 93 to 99 % in simulations; right for 3 subjects",
-    "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to 1.8 times as wide",
+    "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to 1.8 times too wide",
     "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
     "subjects": "bootstrap over subjects, t with subjects - 1 degrees of freedom: would other people?",
     "dual": "bootstrap over photographs and subjects, corrected as in rsatoolbox: would both?",

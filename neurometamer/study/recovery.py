@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,11 +167,8 @@ def _z_scored(values: np.ndarray) -> np.ndarray:
 
 def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
     """Check that what nobody planted is not found: no region follows adversarial structure."""
-    kinds = work.path("tables", "kinds.csv")
-    if kinds.is_file():  # not where the images that were shown lack a kind
-        table = read_table(kinds)
-        single = table["system"].eq("brain") & table["quantity"].eq("similarity") & table["subject"].ne("mean")
-        brain = table[single].pivot(index=["subject", "place"], columns="pair", values="value")
+    brain = _similarities(work.path("tables", "kinds.csv"))
+    if {"RE-AI", "RE-AN"} <= set(brain.columns):  # else the images that were shown lack a kind
         more = brain["RE-AI"] > brain["RE-AN"]
         yield _row(
             "interference looks like the photograph to the cortex",
@@ -188,6 +186,15 @@ def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
             abs(mean) <= NEAR_ZERO,
         )
     yield from _encoding_rows(read_table(work.path("tables", "encoding.csv")), work.settings.brain.simulation.mixing)
+
+
+def _similarities(kinds: Path) -> pd.DataFrame:
+    """Arrange the similarities of single subjects: a row a subject and region, a column a pair; empty without any."""
+    if not kinds.is_file():
+        return pd.DataFrame()
+    table = read_table(kinds)
+    single = table["system"].eq("brain") & table["quantity"].eq("similarity") & table["subject"].ne("mean")
+    return table[single].pivot(index=["subject", "place"], columns="pair", values="value")
 
 
 def _encoding_rows(table: pd.DataFrame, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:

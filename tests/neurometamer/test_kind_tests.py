@@ -630,7 +630,7 @@ def test_one_pair_of_kinds_is_tested_without_the_other():
     assert set(alone["pair"]) == {"RE-AN"} and set(alone["quantity"]) == {"similarity"}
     rows = both[both["pair"] == "RE-AN"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone.drop(columns="expected"), rows.drop(columns="expected"))
-    trends = kind_trends(kind_tests(network(), decision=None, **QUICK))
+    trends = kind_trends(kind_tests(activation_rdms(network(), stimuli()), decision=None, **QUICK))
     assert trends["pair"].tolist() == ["RE-AI"]
     with pytest.raises(InputError, match="at least one pair of kinds"):
         KindOptions(perception=None, decision=None)

@@ -17,6 +17,7 @@ from rsatoolbox.rdm import RDMs
 from neurometamer.answers import told_kinds
 from neurometamer.report import answers, build_report, read_study
 from neurometamer.report_rsa import photograph_categories, photograph_order, sheet_order
+from neurometamer.rsa.kind_options import INTERVALS
 from neurometamer.rsa.rdm import write_rdms
 from neurometamer.store import InputError, write_json, write_table
 from stimuli_gen.stimuli import StimulusSet, write_stimuli
@@ -332,7 +333,7 @@ def test_first_screen_says_what_the_tests_say(page: tuple[Path, str]) -> None:
 def test_the_page_holds_answers_tests_and_provenance(page: tuple[Path, str]) -> None:
     text = unescape(page[1])
     assert text.index("Follows perception at 3") < text.index('<section id="stimuli"')
-    assert "Interval “stimuli”: percentile bootstrap over photographs" in text
+    assert f"Interval “stimuli”: {INTERVALS['stimuli']}" in text
     for words in ("✓ pass", "✗ fail", "Simulated cortex:", "max_steps", "0123456789abcdef", CEILING, METHOD):
         assert words in text
     drawn = sorted(one.stem for one in (page[0] / "figures").glob("*.png"))

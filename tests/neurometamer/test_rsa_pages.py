@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import h5py
@@ -119,7 +120,7 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
     text = checked_page(out)
     assert "Untrained network (random weights):</strong>" in text
     assert "8 photographs; 3 subject(s)" in text
-    assert table["method"].iloc[0] in text
+    assert table["method"].iloc[0] in unescape(text)
     names = {
         f"kinds_{system}_{quantity}" for system in ("brain", "network") for quantity in ("similarity", "difference")
     }

@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fmri.patterns import read_patterns
 from neurometamer.figures.style import format_number
 from neurometamer.rsa.hierarchy import hierarchy_test
+from neurometamer.rsa.kind_ceilings import kind_reliability
 from neurometamer.rsa.kind_tests import kind_tests
 from neurometamer.rsa.model_brain import layer_matrix
 from neurometamer.rsa.rdm import read_rdms
@@ -73,17 +75,20 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
 def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     network, brain = (read_rdms(small_study / "rdms" / f"{one}.h5") for one in ("network", "brain"))
     options = {"n_resamples": 50, "n_permutations": 1000, "seed": 3}
-    direct = pd.concat([kind_tests(network, **options), kind_tests(brain, **options)], ignore_index=True)
+    patterns = {one: read_patterns(small_study / "patterns" / f"{one}.h5") for one in ("sub-01", "sub-02")}
+    reliability = kind_reliability(patterns, read_table(small_study / "stimuli" / "stimuli.csv"))
+    parts = [kind_tests(network, **options), kind_tests(brain, reliability=reliability, **options)]
+    direct = pd.concat(parts, ignore_index=True)
     written = read_table(small_study / "tables" / "kinds.csv")
-    written = written.fillna({"subject": "", "answer": "", "expected": ""})
+    written = written.fillna({"subject": "", "answer": "", "expected": "", "ceiling": ""})
     pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
-    cells = layer_matrix(network, brain, n_bootstrap=50, n_permutations=1000, seed=3)
+    cells = layer_matrix(network, brain, kind="RE", n_bootstrap=50, n_permutations=1000, seed=3)
     written = read_table(small_study / "tables" / "layer_roi.csv")
     names = ["subject", "roi", "layer", "similarity", "ci_low", "ci_high", "ceiling_low", "ceiling_high", "p", "q"]
     pd.testing.assert_frame_equal(written[names], cells[names], check_dtype=False)
     hierarchy = read_table(small_study / "tables" / "hierarchy.csv")
     assert set(hierarchy["order"]) == {"V1 < V2 < LO"}
-    assert hierarchy["p"].tolist() == pytest.approx(hierarchy_test(network, brain, seed=3)["p"].tolist())
+    assert hierarchy["p"].tolist() == pytest.approx(hierarchy_test(network, brain, kind="RE", seed=3)["p"].tolist())
 
 
 def test_the_report_tells_the_corrected_p_and_its_family(small_study):
@@ -134,7 +139,8 @@ def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
     rsa = {"interval": "dual", "null": "session", "combine": "fisher", "permutations": 77, "correction": "holm"}
     settings = check_settings({"rsa": rsa, "study": {"seed": 5}, "brain": {"simulation": {"subjects": 6}}})
     work = Workspace(folder=tmp_path, settings=settings, base=tmp_path)
-    network, brain = (kind_options(work, one) for one in ("network", "brain"))
+    pairs = {"AN": ("RE", "AN"), "AI": ("RE", "AI")}
+    network, brain = (kind_options(work, one, pairs) for one in ("network", "brain"))
     assert (network.interval, network.null) == ("stimuli", "free")
     assert (brain.interval, brain.null) == ("dual", "session")
     for one in (network, brain):
