@@ -235,7 +235,7 @@ def fmri_betas(
     Python: fmri.read_runs, fmri.estimate_betas, fmri.write_betas.
     """
     from fmri.betas import write_betas
-    from neurometamer.study.commands import make_patterns
+    from neurometamer.commands.single_steps import make_patterns
 
     glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
            "unusable": unusable}  # fmt: skip
@@ -271,7 +271,7 @@ def fmri_patterns(
     Python: neurometamer.make_patterns, fmri.write_patterns.
     """
     from fmri.patterns import write_patterns
-    from neurometamer.study.commands import make_patterns, regular_ids
+    from neurometamer.commands.single_steps import make_patterns, regular_ids
 
     glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
            "unusable": unusable}  # fmt: skip
@@ -321,7 +321,7 @@ def rdm(
 
     Python: neurometamer.make_rdms.
     """
-    from neurometamer.study.commands import make_rdms
+    from neurometamer.commands.single_steps import make_rdms
 
     with one_step("RDMs") as progress:
         path = make_rdms(
@@ -352,7 +352,7 @@ def compare(
 
     Python: neurometamer.compare_files.
     """
-    from neurometamer.study.commands import compare_files
+    from neurometamer.commands.single_steps import compare_files
 
     compare_files(
         a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, confidence=confidence, seed=seed
@@ -384,7 +384,7 @@ def encode(
 
     Python: neurometamer.encode_files.
     """
-    from neurometamer.study.commands import encode_files
+    from neurometamer.commands.single_steps import encode_files
 
     with one_step("encoding") as progress:
         encode_files(

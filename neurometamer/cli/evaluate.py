@@ -104,8 +104,8 @@ def plan_sets_command(
 
     Python: neurometamer.plan_model_sets.
     """
-    from neurometamer.study.evaluation_commands import plan_model_sets
-    from neurometamer.study.stimulus_options import read_overrides
+    from neurometamer.commands.evaluation import plan_model_sets
+    from neurometamer.commands.stimulus_options import read_overrides
 
     jobs = plan_model_sets(
         _names(networks), out, n_sets=sets, sizes=_range(sizes), stage=stage, preset=preset, seed=seed,
@@ -130,7 +130,7 @@ def run_sets_command(
 
     Python: neurometamer.make_model_sets.
     """
-    from neurometamer.study.evaluation_commands import make_model_sets
+    from neurometamer.commands.evaluation import make_model_sets
 
     part, _, parts = share.partition("/")
     with one_step("sets of networks") as progress:
@@ -165,7 +165,7 @@ def evaluate_sets_command(
 
     Python: neurometamer.evaluate_metamers(neurometamer.finished_sets(...)).
     """
-    from neurometamer.study.evaluation_commands import finished_sets
+    from neurometamer.commands.evaluation import finished_sets
 
     chosen = {
         **_only_given(held_out=_names(held_out)), "parts": ["recognizability", "sets"], "ways": ways,
@@ -204,9 +204,9 @@ def check_table_command(
 
 
 def _evaluate(metamers: Sequence[str], evaluators: str, out: Path, chosen: dict[str, Any], **given: Any) -> None:
+    from neurometamer.commands.evaluation import evaluate_metamers
     from neurometamer.evaluation.evaluate import EvaluationSettings
     from neurometamer.store import read_json
-    from neurometamer.study.evaluation_commands import evaluate_metamers
 
     settings = EvaluationSettings(**chosen)
     with one_step("evaluation of metamers") as progress:

@@ -42,7 +42,7 @@ def kinds(
 
     Python: neurometamer.compare_kinds.
     """
-    from neurometamer.study.kind_commands import compare_kinds
+    from neurometamer.commands.kinds import compare_kinds
 
     table = compare_kinds(
         out, rdms=rdms, patterns=patterns, activations=activations, images=images, measure=measure.lower(),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from neurometamer.study.console import ConsoleReporter
+    from neurometamer.cli.console import ConsoleReporter
     from neurometamer.study.plan import Telling
 
 
@@ -80,7 +80,7 @@ def absolute_weights_of(names: Sequence[str], weights: str) -> dict[str, str]:
 @contextlib.contextmanager
 def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
     """Show how a command goes on, for as long as the block lasts; on Ctrl-C, say what is kept and how to go on."""
-    from neurometamer.study.console import console_reporter
+    from neurometamer.cli.console import console_reporter
 
     with console_reporter() as reporter:
         try:
@@ -92,7 +92,7 @@ def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
 
 
 def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
-    from neurometamer.study.stimulus_folder import count_kept
+    from neurometamer.commands.stimulus_folder import count_kept
 
     done = f"{reporter.done} of {reporter.total} are finished" if reporter.total else "nothing is finished yet"
     unfinished = count_kept(out)[1] if out else 0
@@ -103,8 +103,8 @@ def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
 @contextlib.contextmanager
 def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterator[Telling]:
     """Show the progress of a command that has one step; say first what it throws away."""
+    from neurometamer.commands.stimulus_folder import count_kept, kept_in
     from neurometamer.study.plan import Telling
-    from neurometamer.study.stimulus_folder import count_kept, kept_in
 
     begun = time.monotonic()
     if out is not None and not resume and any(count := count_kept(out)):

@@ -55,7 +55,7 @@ def layers(
 
     Python: neurometamer.layer_files.
     """
-    from neurometamer.study.rsa_commands import layer_files
+    from neurometamer.commands.layers_and_maps import layer_files
 
     with one_step("layers"):
         folder = layer_files(
@@ -95,7 +95,7 @@ def searchlight(
 
     Python: neurometamer.searchlight_files.
     """
-    from neurometamer.study.rsa_commands import searchlight_files
+    from neurometamer.commands.layers_and_maps import searchlight_files
 
     with one_step("searchlight") as progress:
         folder = searchlight_files(
@@ -133,8 +133,8 @@ def draw(
 
     Python: neurometamer.draw_rdms.
     """
+    from neurometamer.commands.draw import draw_rdms
     from neurometamer.store import read_json
-    from neurometamer.study.figure_commands import draw_rdms
 
     with one_step("figures") as progress:
         page = draw_rdms(
@@ -166,7 +166,7 @@ def cka(
 
     Python: neurometamer.cka_files.
     """
-    from neurometamer.study.similarity_commands import cka_files
+    from neurometamer.commands.similarity import cka_files
 
     with one_step("CKA") as progress:
         cka_files(
@@ -191,7 +191,7 @@ def controls(
 
     Python: neurometamer.make_control_rdms.
     """
-    from neurometamer.study.similarity_commands import make_control_rdms
+    from neurometamer.commands.similarity import make_control_rdms
 
     asked = [one.lower() for one in which] or ["pixels", "luminance", "gabor"]
     with one_step("control RDMs"):

@@ -141,7 +141,7 @@ def stimuli_null(
 
     Python: neurometamer.make_null.
     """
-    from neurometamer.study.stimulus_commands import make_null
+    from neurometamer.commands.stimuli import make_null
 
     with one_step("null distribution") as progress:
         null = make_null(
@@ -183,7 +183,7 @@ def stimuli_control(
 
     Python: neurometamer.make_controls.
     """
-    from neurometamer.study.stimulus_commands import make_controls
+    from neurometamer.commands.stimuli import make_controls
 
     options: dict[str, Any] = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
     with one_step(f"{kind} controls", out, resume) as progress:
@@ -238,8 +238,8 @@ def stimuli_metamer(
 
     Python: neurometamer.make_metamers.
     """
-    from neurometamer.study.stimulus_commands import make_metamers
-    from neurometamer.study.stimulus_options import read_overrides, read_penalties
+    from neurometamer.commands.stimuli import make_metamers
+    from neurometamer.commands.stimulus_options import read_overrides, read_penalties
 
     options: dict[str, Any] = read_overrides(set_)
     options |= {} if steps is None else {"steps": steps}
@@ -262,7 +262,7 @@ def _make_stimuli(
     resume: bool, options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Call the generator, say what failed; exit code 1 when an image did not meet its criterion."""
-    from neurometamer.study.stimulus_commands import make_stimuli
+    from neurometamer.commands.stimuli import make_stimuli
 
     with one_step(f"adversarial {kind}", out, resume) as progress:
         table = make_stimuli(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.commands.generators import only_asked
 from neurometamer.store import write_table
-from neurometamer.study.generators import only_asked
 from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.commands.generators import only_asked
+from neurometamer.commands.metamer_sets import at_one_size, knows, of_worst_network, read_stages, with_validity
 from neurometamer.store import InputError, file_name, name_ids, unknown_name, write_table
-from neurometamer.study.generators import only_asked
 from neurometamer.study.image_steps import load_regular
-from neurometamer.study.metamer_sets import at_one_size, knows, of_worst_network, read_stages, with_validity
 from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:

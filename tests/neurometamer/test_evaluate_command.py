@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from neurometamer.cli import main
+from neurometamer.commands.evaluation import evaluate_metamers, finished_sets, read_source
+from neurometamer.commands.stimuli import make_metamers, make_null
 from neurometamer.evaluation.evaluate import EvaluationSettings, evaluate_sets
 from neurometamer.evaluation.sources import read_metamer_set, read_metamers
 from neurometamer.store import InputError
-from neurometamer.study.evaluation_commands import evaluate_metamers, finished_sets, read_source
-from neurometamer.study.stimulus_commands import make_metamers, make_null
 from stimuli_gen import concat_stimuli, write_stimuli
 
 pytestmark = pytest.mark.data

@@ -12,6 +12,7 @@ from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
 from neurometamer.activations import Activations, _new_file
 from neurometamer.cli.app import app
+from neurometamer.commands.kinds import compare_kinds
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.kind_ceilings import kind_reliability
 from neurometamer.rsa.kind_nulls import class_labels, session_labels
@@ -38,7 +39,6 @@ from neurometamer.rsa.rdm import (
 )
 from neurometamer.rsa.subsample import UnitValues, activation_units, paired_scores, pattern_units, subsample_rdms
 from neurometamer.store import InputError, generator
-from neurometamer.study.kind_commands import compare_kinds
 
 KINDS = ("RE", "AN", "AI")
 QUICK = {"n_resamples": 60, "n_permutations": 99}

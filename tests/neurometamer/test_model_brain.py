@@ -17,6 +17,7 @@ from rsatoolbox.rdm import RDMs
 from scipy.stats import false_discovery_control, kendalltau, spearmanr
 
 from neurometamer.activations import compute_activations
+from neurometamer.commands.layers_and_maps import layer_files
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.flexible import best_layers, fit_layer_weights, flexible_models
 from neurometamer.rsa.hierarchy import hierarchy_test, preferred_layers
@@ -25,7 +26,6 @@ from neurometamer.rsa.permutation import permutation_orders
 from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.stimulus_folds import assign_folds, corrected_covariance, default_folds, fold_pairs
 from neurometamer.store import InputError, generator, read_table
-from neurometamer.study.rsa_commands import layer_files
 
 ROIS = ("V1", "V4", "LO")
 

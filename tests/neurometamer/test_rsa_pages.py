@@ -19,18 +19,18 @@ from scipy.io import savemat
 from scipy.spatial import ConvexHull
 
 from fmri.patterns import Patterns, write_patterns
+from neurometamer.commands.draw import draw_rdms
+from neurometamer.commands.kind_figures import write_kind_figures
+from neurometamer.commands.kinds import compare_kinds
+from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
+from neurometamer.commands.map_figures import find_hemisphere
+from neurometamer.commands.pictures import list_pictures, read_pictures
+from neurometamer.commands.rdm_inputs import read_labelled, split_labels
+from neurometamer.commands.rsa_page import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.rsa.kind_options import KindOptions
 from neurometamer.rsa.rdm import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
 from neurometamer.store import InputError, read_table
-from neurometamer.study.figure_commands import draw_rdms
-from neurometamer.study.kind_commands import compare_kinds
-from neurometamer.study.kind_figures import write_kind_figures
-from neurometamer.study.map_figures import find_hemisphere
-from neurometamer.study.pictures import list_pictures, read_pictures
-from neurometamer.study.rdm_inputs import read_labelled, split_labels
-from neurometamer.study.rsa_commands import layer_files, searchlight_files
-from neurometamer.study.rsa_page import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
 
 QUICK = {"n_resamples": 30, "n_permutations": 49}
 NAMES = [f"im{i:02d}" for i in range(8)]

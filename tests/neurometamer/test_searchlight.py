@@ -20,6 +20,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
 from fmri import Patterns, estimate_betas, read_mesh, read_runs, write_patterns, write_surface_map, write_volume_map
+from neurometamer.commands.layers_and_maps import searchlight_files
 from neurometamer.rsa import searchlight as module
 from neurometamer.rsa.neighborhoods import Disks, Spheres
 from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, residuals_of
@@ -34,7 +35,6 @@ from neurometamer.rsa.searchlight import (
 )
 from neurometamer.rsa.searchlight_runs import run_responses
 from neurometamer.store import InputError, generator, read_table
-from neurometamer.study.rsa_commands import searchlight_files
 
 OBLIQUE = np.array([[2.0, 0.3, 0, -20], [-0.2, 2.5, 0.1, 5], [0.1, 0, 3.0, 7], [0, 0, 0, 1]])
 

@@ -12,14 +12,14 @@ import pytest
 
 from fmri.patterns import Patterns, read_patterns, write_patterns
 from neurometamer.activations import Activations, _new_file, compute_activations, read_activations
+from neurometamer.commands.similarity import cka_files, make_control_rdms
+from neurometamer.commands.single_steps import compare_files
 from neurometamer.rsa.cka import linear_cka
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.controls import control_rdms
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.rdm import read_rdms, select_kind, take_conditions
 from neurometamer.store import InputError, read_table
-from neurometamer.study.commands import compare_files
-from neurometamer.study.similarity_commands import cka_files, make_control_rdms
 from neurometamer.zoo import load_model
 from stimuli_gen.stimuli import read_stimuli
 

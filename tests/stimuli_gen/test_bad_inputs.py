@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from neurometamer.commands.stimuli import make_metamers, make_stimuli
 from neurometamer.store import InputError, _Sink, read_table
-from neurometamer.study.stimulus_commands import make_metamers, make_stimuli
 from stimuli_gen import (
     Preprocessing,
     adversarial_interference,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from neurometamer.commands.stimuli import Files
 from neurometamer.store import InputError, duplicates, name_ids, read_table
-from neurometamer.study.stimulus_commands import Files
 
 SIDE = 192
 """Pixels of the longer side; more cannot be seen on a page."""

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.commands import rsa_page
+from neurometamer.commands.pictures import list_pictures, read_pictures
+from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
+from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.page import Picture, Section
 from neurometamer.store import (
     InputError,
@@ -22,10 +26,6 @@ from neurometamer.store import (
     write_json,
     write_table,
 )
-from neurometamer.study import rsa_page
-from neurometamer.study.pictures import list_pictures, read_pictures
-from neurometamer.study.rdm_inputs import read_id_list, read_labelled, split_labels
-from neurometamer.study.stimulus_commands import Files, Progress
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -76,7 +76,7 @@ def draw_rdms(
     ----------
     rdms : path-like
         File of ``neurometamer rdm``, or of another program (``.mat``, ``.npz``, ``.npy``, ``.csv``), also as
-        ``FILE=subject:roi`` (`neurometamer.study.rdm_inputs.read_labelled`).
+        ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
     images : sequence of path-like
         Stimulus folders, folders of image files, or tables with the column ``file``: the markers, and what categories
         and kinds the RDMs do not tell. One image an id; others are not used.

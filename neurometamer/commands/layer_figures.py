@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.commands import rsa_page
 from neurometamer.page import Section
-from neurometamer.study import rsa_page
 
 if TYPE_CHECKING:
     import pandas as pd

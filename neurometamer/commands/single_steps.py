@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.store import InputError, read_table, write_table
-from neurometamer.study.stimulus_commands import Files, Progress
 from stimuli_gen.regular import read_images
 
 if TYPE_CHECKING:

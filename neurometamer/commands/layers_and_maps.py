@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.commands.layer_figures import write_layer_page
+from neurometamer.commands.map_figures import DrawnMap, find_hemisphere, write_map_page
+from neurometamer.commands.rdm_inputs import is_foreign, need_places, read_id_list, read_labelled, split_labels
+from neurometamer.commands.rsa_page import find_stamps, rdm_stamps, study_record
+from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.store import (
     InputError,
     digest_file,
@@ -20,11 +25,6 @@ from neurometamer.store import (
     write_json,
     write_table,
 )
-from neurometamer.study.layer_figures import write_layer_page
-from neurometamer.study.map_figures import DrawnMap, find_hemisphere, write_map_page
-from neurometamer.study.rdm_inputs import is_foreign, need_places, read_id_list, read_labelled, split_labels
-from neurometamer.study.rsa_page import find_stamps, rdm_stamps, study_record
-from neurometamer.study.stimulus_commands import Files, Progress
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -60,7 +60,7 @@ def layer_files(
         HDF5 file of RDMs, one a stage, early to late.
     brain : sequence of path-like
         Files of RDMs, one a subject and ROI; joined by stimulus id. Those of other programs name neither: write
-        ``FILE=subject:roi`` (`neurometamer.study.rdm_inputs.read_labelled`).
+        ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
         ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not with fewer than 3

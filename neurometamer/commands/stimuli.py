@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.commands.generators import only_asked
+from neurometamer.commands.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
+from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
+from neurometamer.commands.stimulus_options import read_start_images
 from neurometamer.store import InputError, digest, name_ids, unknown_name
-from neurometamer.study.generators import only_asked
-from neurometamer.study.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
-from neurometamer.study.stimulus_folder import forget, kept_in, recorder, write_films
-from neurometamer.study.stimulus_options import read_start_images
 from stimuli_gen.regular import read_images
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.commands.metamer_sets import at_one_size
 from neurometamer.store import InputError, name_ids, read_table
-from neurometamer.study.metamer_sets import at_one_size
 
 if TYPE_CHECKING:
     import pandas as pd

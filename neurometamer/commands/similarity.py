@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.store import InputError, name_ids, open_hdf5, read_table, unknown_name, write_table
-from neurometamer.study.stimulus_commands import Files, Progress
 from stimuli_gen.regular import read_images
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.commands.single_steps import conditions_table, read_pattern_files
+from neurometamer.commands.stimuli import Files
 from neurometamer.store import InputError, write_table
-from neurometamer.study.commands import conditions_table, read_pattern_files
-from neurometamer.study.stimulus_commands import Files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def compare_kinds(
     if out is not None:
         write_table(out, found)
     if figures is not None:
-        from neurometamer.study.kind_figures import write_kind_figures
+        from neurometamer.commands.kind_figures import write_kind_figures
 
         used = {"measure": measure, "category": category}
         write_kind_figures(figures, found, options=chosen, settings=used, rdms=rdms, patterns=patterns,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.commands import rsa_page
 from neurometamer.page import Picture, Section
 from neurometamer.store import InputError, unknown_name
-from neurometamer.study import rsa_page
 
 if TYPE_CHECKING:
     import pandas as pd

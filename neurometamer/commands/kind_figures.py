@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.commands import rsa_page
+from neurometamer.commands.stimuli import Files
 from neurometamer.page import Picture, Section
 from neurometamer.store import InputError, digest_file, provenance, read_hdf5_attributes, write_json, write_table
-from neurometamer.study import rsa_page
-from neurometamer.study.stimulus_commands import Files
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,1 @@
+"""What each command does, as a function: files in, files out. `neurometamer.cli` parses, calls and prints."""
