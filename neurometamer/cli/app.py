@@ -16,6 +16,7 @@ from neurometamer.cli.evaluate import evaluate_app
 from neurometamer.cli.kinds import kinds
 from neurometamer.cli.options import (
     BatchSize,
+    Blocks,
     Bold,
     Confounds,
     Device,
@@ -52,11 +53,6 @@ app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
 app.add_typer(behavior_app, name="behavior")
 app.add_typer(evaluate_app, name="evaluate")
-app.command()(layers)
-app.command()(searchlight)
-app.command()(draw)
-app.command()(cka)
-app.command()(controls)
 
 
 MANY = (
@@ -345,6 +341,8 @@ def compare(
     join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
     controls: Annotated[Path | None, typer.Option(help="RDMs to regress out of both sides, HDF5.")] = None,
     resamples: Resamples = 1000,
+    permutations: Annotated[int, typer.Option(min=0, help="Of the labels of the first file; 0 for no p.")] = 0,
+    blocks: Blocks = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Seed = 0,
 ) -> None:
@@ -355,12 +353,10 @@ def compare(
     from neurometamer.commands.single_steps import compare_files
 
     compare_files(
-        a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, confidence=confidence, seed=seed
-    )
+        a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, permutations=permutations,
+        blocks=blocks, confidence=confidence, seed=seed,
+    )  # fmt: skip
     typer.echo(out)
-
-
-app.command()(kinds)
 
 
 @app.command()
@@ -393,6 +389,14 @@ def encode(
             n_bootstrap=resamples, progress=progress,
         )  # fmt: skip
     typer.echo(out)
+
+
+app.command()(controls)
+app.command()(cka)
+app.command()(kinds)
+app.command()(layers)
+app.command()(searchlight)
+app.command()(draw)
 
 
 # --------------------------------------------------------------------------------------------------- plumbing

@@ -62,6 +62,12 @@ Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a r
 Confounds = Annotated[list[Path], typer.Option(help="Confounds tables, one a run, or none.")]
 Masks = Annotated[list[str], typer.Option(help="NAME=FILE, a mask on the grid of the BOLD files.")]
 SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
+Blocks = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table (id, block; subject): labels change places within blocks, e.g. sessions or classes, only."
+    ),
+]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from neurometamer.cli.options import (
     BatchSize,
+    Blocks,
     Device,
     DeviceName,
     Images,
@@ -48,6 +49,7 @@ def layers(
     preferred: Annotated[str, typer.Option(help="Of the hierarchy: center (of mass) or best layer.")] = "center",
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels; 0 for no p.")] = 10_000,
+    blocks: Blocks = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Seed = 0,
 ) -> None:
@@ -60,7 +62,7 @@ def layers(
     with one_step("layers"):
         folder = layer_files(
             network, brain, out, rois=rois, ids=ids, kind=kind, by=by.lower(), join=join, train_on=train_on,
-            n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations,
+            n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations, blocks=blocks,
             confidence=confidence, seed=seed,
         )  # fmt: skip
     typer.echo(folder / "index.html")

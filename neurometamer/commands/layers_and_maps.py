@@ -11,7 +11,14 @@ import numpy as np
 
 from neurometamer.commands.layer_figures import write_layer_page
 from neurometamer.commands.map_figures import DrawnMap, find_hemisphere, write_map_page
-from neurometamer.commands.rdm_inputs import is_foreign, need_places, read_id_list, read_labelled, split_labels
+from neurometamer.commands.rdm_inputs import (
+    is_foreign,
+    need_places,
+    read_blocks,
+    read_id_list,
+    read_labelled,
+    split_labels,
+)
 from neurometamer.commands.rsa_page import find_stamps, rdm_stamps, study_record
 from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.store import (
@@ -49,6 +56,7 @@ def layer_files(
     preferred: str = "center",
     resamples: int = 1000,
     permutations: int = 10_000,
+    blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Path:
@@ -86,6 +94,9 @@ def layer_files(
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
         Permutations of labels; 0 for no p in ``layer_roi.csv``.
+    blocks : path-like, optional
+        Table with the columns id and block (session or class; with subject where subjects differ): labels change places
+        within blocks only, for the p in ``layer_roi.csv``.
     confidence : float
         Of the intervals.
     seed : int
@@ -118,6 +129,7 @@ def layer_files(
     shown = layer_matrix(
         layers, regions, **common, n_bootstrap=resamples, confidence=confidence,
         n_permutations=permutations if by in LINEAR else min(permutations, 1000),
+        blocks=None if blocks is None else read_blocks(blocks),
     )  # fmt: skip
     fitted = flexible_models(
         layers, regions, **common, train_on=train_on, n_folds=n_folds, n_bootstrap=resamples, confidence=confidence
@@ -133,7 +145,8 @@ def layer_files(
     settings = common | {"rois": list(rois), "train_on": train_on, "n_folds": n_folds, "preferred": preferred,
                          "resamples": resamples, "permutations": permutations, "confidence": confidence}  # fmt: skip
     paths = [Path(network), *(split_labels(one)[0] for one in files)]
-    told = provenance(settings, inputs={one.name: digest_file(one) for one in paths}, tables=sorted(tables))
+    read = [*paths, *([Path(blocks)] if blocks else [])]
+    told = provenance(settings, inputs={one.name: digest_file(one) for one in read}, tables=sorted(tables))
     write_json(folder / "layers.json", told)
     stamps = [one for part, path in zip((layers, *parts), paths, strict=True) for one in rdm_stamps(part, path)]
     stages = [str(one) for one in layers.rdm_descriptors["stage"]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from neurometamer.store import InputError, name_ids, read_table
+from neurometamer.store import InputError, duplicates, name_ids, read_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -51,6 +51,62 @@ def split_labels(text: str | os.PathLike[str]) -> tuple[Path, tuple[str, str] | 
             f"'{words}' does not name subject and region; write FILE=subject:roi, e.g. {file or 'FILE'}=S1:V1."
         )
     return Path(file), (subject, roi)
+
+
+def read_blocks(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read in which session or class each stimulus is, for permutations within these.
+
+    Parameters
+    ----------
+    file : path-like
+        CSV or TSV with the columns id and block; with subject where sessions differ between subjects.
+
+    Returns
+    -------
+    dict
+        Stimulus → block, or subject → such a mapping.
+
+    Raises
+    ------
+    InputError
+        When a column or a value is missing, or a stimulus comes twice.
+    """
+    table = read_table(file, required=["id", "block"], text=["id", "block", "subject"])
+    if empty := [str(one) for one in table["id"][table["block"].fillna("") == ""]]:
+        raise InputError(f"{Path(file).name}: no block for {name_ids(empty)}.")
+    subjects = table["subject"].astype(str) if "subject" in table.columns else table["id"].map(lambda _: "")
+    found: dict[str, Any] = {}
+    for subject, part in table.groupby(subjects, sort=False):
+        if again := duplicates(part["id"]):
+            raise InputError(f"{Path(file).name}: more than one block for {name_ids(again)} {subject}".rstrip() + ".")
+        found[str(subject)] = dict(zip(part["id"], part["block"]))
+    return found if "subject" in table.columns else found[""]
+
+
+def read_same_blocks(file: str | os.PathLike[str]) -> dict[str, str]:
+    """Read blocks that are the same for all RDMs.
+
+    Parameters
+    ----------
+    file : path-like
+        See `read_blocks`.
+
+    Returns
+    -------
+    dict of str to str
+        Stimulus → block.
+
+    Raises
+    ------
+    InputError
+        As `read_blocks`, and when blocks are of subjects.
+    """
+    found = read_blocks(file)
+    if any(isinstance(one, dict) for one in found.values()):
+        raise InputError(
+            f"{Path(file).name} has blocks of subjects ({name_ids(found)}); here all share them: no subject."
+        )
+    return found
 
 
 def read_labelled(

@@ -258,6 +258,8 @@ def compare_files(
     join: str = "exact",
     controls: str | Path | None = None,
     resamples: int = 1000,
+    permutations: int = 0,
+    blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -279,10 +281,14 @@ def compare_files(
         HDF5 file of RDMs whose ranks are regressed out of both sides (`control_rdms`).
     resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
+    permutations : int
+        Permutations of the stimulus labels of `a`; 0 for no p.
+    blocks : path-like, optional
+        Table with the columns id and block: labels change places within these only.
     confidence : float
         Of the intervals.
     seed : int
-        Of the resamples.
+        Of resamples and permutations.
 
     Returns
     -------
@@ -296,13 +302,15 @@ def compare_files(
     """
     import pandas as pd
 
+    from neurometamer.commands.rdm_inputs import read_same_blocks
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.rdm import read_rdms
 
     first, second = read_rdms(a), read_rdms(b)
     options: dict[str, Any] = {
         "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
-        "controls": None if controls is None else read_rdms(controls),
+        "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,
+        "blocks": None if blocks is None else read_same_blocks(blocks),
     }  # fmt: skip
     names = [name.lower() for name in by]
     table = pd.concat(

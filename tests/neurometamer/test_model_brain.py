@@ -9,6 +9,7 @@ import sys
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from rsatoolbox.inference import crossval
 from rsatoolbox.model import ModelWeighted
@@ -390,6 +391,16 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     found = tables["layer_roi"].set_index(key).sort_index()
     np.testing.assert_allclose(found["p"], expected.set_index(key).sort_index()["p"])
     assert json.loads((tmp_path / "out" / "layers.json").read_text())["settings"]["train_on"] == "both"
+    ids = sorted(map(str, network.pattern_descriptors["condition"]))
+    pd.DataFrame({"id": ids, "block": ["1", "2", "3"] * 4}).to_csv(tmp_path / "blocks.csv", index=False)
+    layer_files(tmp_path / "network.h5", files, tmp_path / "within", resamples=0, permutations=99,
+                blocks=tmp_path / "blocks.csv")  # fmt: skip
+    within = read_table(tmp_path / "within" / "layer_roi.csv").set_index(key).sort_index()
+    blocks = dict(zip(ids, ["1", "2", "3"] * 4))
+    expected = layer_matrix(network, brain, n_bootstrap=0, n_permutations=99, blocks=blocks)
+    np.testing.assert_allclose(within["p"], expected.set_index(key).sort_index()["p"])
+    assert within["p_method"].str.contains("within 3 blocks").all()
+    assert "blocks.csv" in json.loads((tmp_path / "within" / "layers.json").read_text())["inputs"]
     write_rdms(take_conditions(brain.subset("subject", "S1"), range(11)), tmp_path / "few.h5")
     with pytest.raises(InputError, match="missing from the second RDMs: im11"):
         layer_files(tmp_path / "network.h5", [files[1], tmp_path / "few.h5"], tmp_path / "out")

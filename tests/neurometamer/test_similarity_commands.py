@@ -12,6 +12,7 @@ import pytest
 
 from fmri.patterns import Patterns, read_patterns, write_patterns
 from neurometamer.activations import Activations, _new_file, compute_activations, read_activations
+from neurometamer.commands.rdm_inputs import read_blocks
 from neurometamer.commands.similarity import cka_files, make_control_rdms
 from neurometamer.commands.single_steps import compare_files
 from neurometamer.rsa.cka import linear_cka
@@ -201,3 +202,53 @@ def test_controls_that_cannot_be_made_are_named(small_study, tmp_path):
     with pytest.raises(InputError, match="no images given"):
         make_control_rdms([], tmp_path / "c.h5")
     assert not (tmp_path / "c.h5").exists()
+
+
+# ------------------------------------------------------------------------------------------------- permuted labels
+
+
+@pytest.fixture
+def two_rdms(tmp_path: Path) -> tuple[Path, Path]:
+    from neurometamer.rsa.rdm import label_rdms, write_rdms
+
+    random = np.random.default_rng(8)
+    own, shared = random.normal(size=(2, 9, 6))
+    paths = []
+    for name, values in (("one", own + shared), ("two", random.normal(size=(9, 6)) + shared)):
+        vector = 1 - np.corrcoef(values)[np.triu_indices(9, 1)]
+        rdms = label_rdms(vector[np.newaxis], conditions=IDS, places={"stage": [name]}, measure="1 - Pearson")
+        paths.append(write_rdms(rdms, tmp_path / f"{name}.h5"))
+    return paths[0], paths[1]
+
+
+def test_compare_permutes_labels_freely_or_within_blocks_of_a_table(two_rdms, tmp_path):
+    first, second = two_rdms
+    pd.DataFrame({"id": IDS, "block": ["a"] * 5 + ["b"] * 4}).to_csv(tmp_path / "blocks.csv", index=False)
+    done = run("compare", first, second, "--out", tmp_path / "c.csv", "--permutations", 200, "--resamples", 0,
+               "--blocks", tmp_path / "blocks.csv", "--seed", 3)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    row = read_table(tmp_path / "c.csv").iloc[0]
+    blocks = dict(zip(IDS, "aaaaabbbb"))
+    options = {"n_bootstrap": 0, "n_permutations": 200, "seed": 3}
+    direct = compare_rdms(read_rdms(first), read_rdms(second), blocks=blocks, **options).iloc[0]
+    assert row["p"] == direct["p"] and "within 2 blocks" in row["p_method"]
+    free = compare_files(first, second, permutations=200, resamples=0, seed=3).iloc[0]
+    assert free["p"] == compare_rdms(read_rdms(first), read_rdms(second), **options)["p"].iloc[0]
+    assert "permuted freely" in free["p_method"]
+
+
+def test_blocks_that_say_too_little_or_too_much_are_refused(two_rdms, tmp_path):
+    file = tmp_path / "blocks.csv"
+    pd.DataFrame({"id": ["a", "b"], "block": ["1", None]}).to_csv(file, index=False)
+    with pytest.raises(InputError, match=r"blocks\.csv: no block for b"):
+        read_blocks(file)
+    pd.DataFrame({"id": ["a", "a"], "block": ["1", "2"]}).to_csv(file, index=False)
+    with pytest.raises(InputError, match="more than one block for a"):
+        read_blocks(file)
+    pd.DataFrame({"id": ["a", "a"], "block": [1, 2], "subject": ["S1", "S2"]}).to_csv(file, index=False)
+    assert read_blocks(file) == {"S1": {"a": "1"}, "S2": {"a": "2"}}
+    with pytest.raises(InputError, match=r"blocks of subjects \(S1, S2\)"):
+        compare_files(*two_rdms, permutations=10, blocks=file)
+    pd.DataFrame({"id": IDS[:8], "block": list("aabbaabb")}).to_csv(file, index=False)
+    with pytest.raises(InputError, match="no session or class for the stimuli im8"):
+        compare_files(*two_rdms, permutations=10, blocks=file)
