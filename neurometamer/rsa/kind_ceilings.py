@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BOUND = (
     "reliability: root of the product of both kinds' split-half RDM reliabilities (odd and even presentations), of "
-    "half the data (low) and Spearman-Brown corrected to all of them (high)"
+    "half the data (low) and Spearman-Brown corrected to all of them (high); approximate: it can be exceeded"
 )
 """Text of the column ``ceiling``."""
 
@@ -125,7 +125,9 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
 
     Notes
     -----
-    Two noisy measures of the same thing correlate by the root of the product of their reliabilities.
+    Two noisy measures of the same thing correlate by the root of the product of their reliabilities. Spearman-Brown
+    takes the whole for the mean of its halves; an RDM of mean responses is better than the mean of the halves' RDMs, so
+    that similarities of two kinds that are the same can exceed the bound, the more so with few presentations.
 
     References
     ----------
