@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "depth": ["depth_units", "resolve_stage"],
         "descent": ["descend"],
         "greedy": ["greedy_interference"],
+        "likeness": ["inversion_loss", "pearson", "snr_db_amplitude", "snr_db_power", "spearman"],
         "lowlevel": ["gabor_energy", "luminance", "pixel_features"],
         "matching": ["at_size", "greyscale_view", "match_stages"],
         "metamers": ["confirm_metamers", "model_metamers"],
@@ -34,14 +35,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_stimuli",
         ],
         "targets": ["choose_targets"],
-        "validity": [
-            "inversion_loss",
-            "judge",
-            "pearson",
-            "same_class",
-            "snr_db_amplitude",
-            "snr_db_power",
-            "spearman",
-        ],
+        "validity": ["judge", "same_class"],
     },
 )

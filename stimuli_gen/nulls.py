@@ -33,7 +33,7 @@ from neurometamer.store import (
     unknown_name,
     write_hdf5,
 )
-from stimuli_gen.validity import METRICS, finite_responses, snr_from_squares
+from stimuli_gen.likeness import METRICS, finite_responses, snr_from_squares
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -65,7 +65,7 @@ class NullDistribution:
     stages : tuple of str
         Stages, in the order of `values`.
     values : ndarray
-        (n_stages, n_metrics, n_pairs) float64; metrics in the order of `stimuli_gen.validity.METRICS`.
+        (n_stages, n_metrics, n_pairs) float64; metrics in the order of `stimuli_gen.likeness.METRICS`.
     provenance : mapping
         Model, weights, digests of model and images, seed, pairs asked for.
 
@@ -105,7 +105,7 @@ class NullDistribution:
         stage : str
             One of `stages`.
         metric : str
-            A key of `stimuli_gen.validity.METRICS`.
+            A key of `stimuli_gen.likeness.METRICS`.
 
         Returns
         -------

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from stimuli_gen.likeness import CRITERIA, METRICS
 from stimuli_gen.matching import Match
 from stimuli_gen.staged import StagedModel, padded_batches
 from stimuli_gen.stimuli import StimulusSet
-from stimuli_gen.validity import CRITERIA, METRICS, ONLY_IN_FLOAT, judge, shown_pictures, unmet
+from stimuli_gen.validity import ONLY_IN_FLOAT, judge, shown_pictures, unmet
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution

@@ -124,7 +124,8 @@ def with_validity(
         ``spearman_float``, ``spearman_png`` … and ``valid``; the names end in network and stage where there are
         several.
     """
-    from stimuli_gen.validity import METRICS, judge
+    from stimuli_gen.likeness import METRICS
+    from stimuli_gen.validity import judge
 
     places = [
         (knows(network, one), stage) for network, one in zip(networks, matches, strict=True) for stage in one.stages

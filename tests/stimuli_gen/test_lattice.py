@@ -33,8 +33,8 @@ from stimuli_gen.lattice import (
     mend_files,
     through_rounding,
 )
+from stimuli_gen.likeness import METRICS
 from stimuli_gen.stimuli import from_8bit, to_8bit
-from stimuli_gen.validity import METRICS
 
 SIZE = 16
 PLAIN = Preprocessing(size=(SIZE, SIZE), resize=SIZE, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -1,0 +1,204 @@
+"""How alike responses to two images are: rank and linear correlation, and the signal-to-noise ratio of Feather et al.
+
+References
+----------
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
+biological and artificial neural networks. Nature Neuroscience 26:2017-2034; code: model_metamers_pytorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from neurometamer.store import InputError, name_ids
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlate ranks, row by row; ties share their average rank, as in ``scipy.stats.spearmanr``.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        (n, units), finite.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64 in [-1, 1]; 0 where a row is constant. (All-zero rows give 0 in the code of Feather et al.; of
+        other constant rows the correlation is undefined, and no evidence of a match.)
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    from scipy.stats import rankdata
+
+    a, b = _rows(a, b)
+    return pearson(rankdata(a, axis=1), rankdata(b, axis=1))
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlate values, row by row, as ``scipy.stats.pearsonr``.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        (n, units), finite.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64 in [-1, 1]; 0 where a row is constant, see `spearman`.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    a, b = _rows(a, b)
+    constant = (np.ptp(a, axis=1) == 0) | (
+        np.ptp(b, axis=1) == 0
+    )  # exact; a rounded mean leaves constant rows a spread
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products = np.einsum("nu,nu->n", a, b)
+    found = np.divide(products, scale, out=np.zeros(len(a)), where=(scale > 0) & ~constant)
+    return np.clip(found, -1, 1)
+
+
+def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Measure the signal-to-noise ratio as a ratio of powers, row by row: 10 · log10(‖a‖² / ‖a − b‖²).
+
+    Parameters
+    ----------
+    a : ndarray
+        (n, units), finite: the signal, responses to the reference.
+    b : ndarray
+        (n, units), finite: signal and noise, responses to the metamer.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64, decibels; +inf where a and b are identical, 0 where one of them is all zero (both, too), as in
+        the code of Feather et al. (2023).
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    a, b = _rows(a, b)
+    signal, noise = np.square(a).sum(axis=1), np.square(a - b).sum(axis=1)
+    silent = np.logical_not(np.logical_and(a.any(axis=1), b.any(axis=1)))
+    return snr_from_squares(signal, noise, silent)
+
+
+def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Measure the signal-to-noise ratio in the form of the reference code: 10 · log10(‖a‖ / ‖a − b‖).
+
+    Parameters
+    ----------
+    a, b : ndarray
+        See `snr_db_power`.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64: exactly half of `snr_db_power`. The factor 10 belongs to ratios of powers, but the code of Feather
+        et al. (2023) takes it of a ratio of norms; compare numbers of one form only.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    return snr_db_power(a, b) / 2
+
+
+METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "spearman": spearman,
+    "pearson": pearson,
+    "snr_db_power": snr_db_power,
+    "snr_db_amplitude": snr_db_amplitude,
+}
+"""Metric name to the function from two (n, units) to (n,); larger is more alike."""
+
+CRITERIA = ("spearman", "pearson", "snr_db_power")
+"""The metrics that Feather et al. (2023) ask for; the two forms of the ratio decide alike."""
+
+
+def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) -> np.ndarray:
+    """Turn squared norms into decibels.
+
+    Parameters
+    ----------
+    signal, noise : ndarray
+        (n,) squared norms.
+    silent : ndarray
+        (n,) bool, whether one of the two responses is all zero.
+
+    Returns
+    -------
+    ndarray
+        (n,) 10 · log10(signal / noise); +inf without noise, 0 where silent.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(silent, 0.0, 10 * (np.log10(signal) - np.log10(noise)))
+
+
+def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Measure the relative error of the responses, row by row: ‖b − a‖ / ‖a‖, the loss that metamers minimize.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        (n, units), finite: responses to the reference and to the metamer.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64; for an all-zero reference +inf, or 0 if the metamer's is all zero too.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or values are not finite.
+    """
+    a, b = _rows(a, b)
+    error, size = np.linalg.norm(a - b, axis=1), np.linalg.norm(a, axis=1)
+    return np.divide(error, size, out=np.where(error > 0, np.inf, 0.0), where=size > 0)
+
+
+def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.ndim != 2 or a.shape != b.shape or not a.shape[1]:
+        raise InputError(f"responses are compared row by row: two arrays (n, units), not {a.shape} and {b.shape}.")
+    for one in (a, b):
+        finite_responses(one, "responses", range(len(one)))
+    return a, b
+
+
+def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> None:
+    """Refuse responses that are not finite.
+
+    Parameters
+    ----------
+    values : ndarray
+        (n, units).
+    what : str
+        Whose they are.
+    ids : sequence
+        One name a row.
+
+    Raises
+    ------
+    InputError
+        Naming the rows.
+    """
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        names = name_ids([one for one, wrong in zip(ids, bad, strict=True) if wrong])
+        raise InputError(f"{what}: not finite for {names}; check the network's weights and the images.")
