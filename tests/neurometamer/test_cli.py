@@ -255,7 +255,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     assert done.returncode == 0, done.stderr
     compared = read_table(tmp_path / "c.csv", required=["a_stage", "b_roi", "similarity", "ci_low", "by", "n"])
     assert len(compared) == 2 * 2 * 2
-    assert set(compared["n"]) == {6}
+    assert set(compared["n"]) == {8}
 
     done = neurometamer(
         "encode", *network, *images, "--stages", "relu5", "--patterns", tmp_path / "p.h5", "--out", tmp_path / "e.csv"
