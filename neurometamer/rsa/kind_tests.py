@@ -242,7 +242,7 @@ def _null_ends(drawn: Draws, chosen: KindOptions) -> dict[str, float]:
 def _ceiling(rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, chosen: KindOptions) -> dict[str, Any]:
     """Bound a similarity by the reliability of both RDMs; over subjects by the mean of the subjects' bounds."""
     nothing = {"ceiling_low": np.nan, "ceiling_high": np.nan}
-    if found.pair is None:
+    if found.pair is None or name_place(rdms, members[0])["system"] == "network":  # a network answers without noise
         return {**nothing, "ceiling": ""}
     if chosen.by != "spearman" or "spearman" not in str(rdms.dissimilarity_measure).lower():
         return {**nothing, "ceiling": NOT_SPEARMAN}

@@ -437,6 +437,12 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
         kind_reliability(patterns, stimuli(), ["AX"])
 
 
+def test_a_network_answers_without_noise_so_nothing_is_said_of_a_ceiling():
+    table = kind_tests(activation_rdms(network(), stimuli()), **QUICK)
+    assert table["ceiling_low"].isna().all()
+    assert set(table["ceiling"]) == {""}
+
+
 def test_max_t_of_similarities_equals_an_explicit_loop_over_permutations():
     _, rdms = brain(rois=("V1", "V4", "LO"))
     table = kind_tests(rdms, correction="max-t", **QUICK, seed=5).set_index(["subject", "pair"])
