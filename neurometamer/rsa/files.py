@@ -99,7 +99,13 @@ def _choose(found: Found, variable: str | None, file: str) -> str:
             raise unknown_name(f"variable of {file}", variable, found.arrays)
         return variable
     likely = [name for name, one in found.arrays.items() if _looks_like_rdms(one) and name.lower() not in ID_NAMES]
-    if len(likely) != 1:
+    if not likely:
+        shapes = [f"{name} {np.shape(one)}" for name, one in found.arrays.items()]
+        raise InputError(
+            f"{file} holds no variable that may be RDMs, square or condensed, of at least 3 conditions; it holds "
+            f"{name_ids(shapes) if shapes else 'no real numbers'}."
+        )
+    if len(likely) > 1:
         raise InputError(
             f"{file} holds {len(likely)} variables that may be RDMs ({name_ids(likely)}; all: "
             f"{name_ids(found.arrays)}); say which one by its name."
@@ -183,7 +189,7 @@ def _condensed(array: np.ndarray, size: int, ids: Sequence[str], signed: bool, w
         if below.size:
             raise InputError(
                 f"{what}: negative dissimilarities between {name_pairs(first[below], second[below], ids)}; only "
-                "crossvalidated ones (crossnobis) can be: say so, or make the RDM anew."
+                "crossvalidated ones (measure='crossnobis') can be: say so, or make the RDM anew."
             )
     return vectors
 
@@ -332,10 +338,11 @@ def _read_csv(path: Path) -> Found:
         raise InputError(f"{path}: a table of dissimilarities has rows of equal length, at least one.")
     header = rows[0]
     if all(map(_is_number, header)):
-        return Found(arrays={"rdm": _numbers(rows, path)})
+        places = [[f"{what} {i + 1}" for i in range(len(one))] for what, one in (("row", rows), ("column", header))]
+        return Found(arrays={"rdm": _numbers(rows, path, *places)})
     body = rows[1:]
     if len(body) == len(header):
-        return Found(arrays={"rdm": _numbers(body, path)}, ids=header)
+        return Found(arrays={"rdm": _numbers(body, path, header, header)}, ids=header)
     if len(body) == len(header) - 1:
         return _labelled_square(header[1:], body, path)
     if len(header) >= 3:
@@ -343,10 +350,16 @@ def _read_csv(path: Path) -> Found:
     raise InputError(f"{path}: {len(body)} rows under {len(header)} names are neither a square nor a list of pairs.")
 
 
-def _numbers(rows: Sequence[Sequence[str]], path: Path) -> np.ndarray:
-    bad = [cell for row in rows for cell in row if not _is_number(cell)]
+def _numbers(rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]) -> np.ndarray:
+    """Read numbers; what is none is named by its row and column."""
+    bad = [
+        f"{cell or 'an empty cell'} at {' and '.join(filter(None, (down[i], across[j])))}"
+        for i, row in enumerate(rows)
+        for j, cell in enumerate(row)
+        if not _is_number(cell)
+    ]
     if bad:
-        raise InputError(f"{path}: not a number: {name_ids(dict.fromkeys(one or 'an empty cell' for one in bad))}.")
+        raise InputError(f"{path}: not a number: {name_ids(bad)}.")
     return np.array([[_number(cell) for cell in row] for row in rows])
 
 
@@ -357,7 +370,7 @@ def _labelled_square(columns: list[str], body: Sequence[Sequence[str]], path: Pa
         raise InputError(f"{path}: ids of rows and of columns differ, or repeat: {name_ids(odd)}.")
     if again := duplicates(names):
         raise InputError(f"{path}: repeated id(s) {name_ids(again)}.")
-    numbers = _numbers([row[1:] for row in body], path)
+    numbers = _numbers([row[1:] for row in body], path, names, columns)
     order = [columns.index(name) for name in names]
     return Found(arrays={"rdm": numbers[:, order]}, ids=names)
 
@@ -378,7 +391,8 @@ def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: P
     ):
         if bad:
             raise InputError(f"{path}: {what}: {name_ids(bad)}.")
-    numbers = _numbers([row[2:] for row in body], path)
+    named = [f"{row[0]} and {row[1]}" for row in body]
+    numbers = _numbers([row[2:] for row in body], path, named, [""] * len(header[2:]))
     order = sorted(range(len(pairs)), key=lambda row: pairs[row])
     return Found(arrays={"rdm": numbers[order].T}, texts={"columns": list(header[2:])}, ids=ids)
 

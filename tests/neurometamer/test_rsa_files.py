@@ -178,7 +178,7 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     with pytest.raises(InputError, match=r"'a' has shape \(3, 4\)"):
         read_rdms(tmp_path / "x.npz", variable="a")
     np.savez(tmp_path / "x.npz", a=SQUARES[0] + 1j)
-    with pytest.raises(InputError, match="0 variables that may be RDMs"):
+    with pytest.raises(InputError, match=r"holds no variable that may be RDMs.*it holds no real numbers"):
         read_rdms(tmp_path / "x.npz")
 
 
@@ -189,8 +189,15 @@ def test_bad_tables_are_refused_by_id(tmp_path):
     with pytest.raises(InputError, match=r"ids of rows and of columns differ.*eel, fig"):
         read_rdms(path)
     write_csv(path, [["", *IDS], *rows[:4], ["eel", 1, 2, 3, "four", ""]])
-    with pytest.raises(InputError, match="not a number: four, an empty cell"):
+    with pytest.raises(InputError, match="not a number: four at eel and dog, an empty cell at eel and eel"):
         read_rdms(path)
+    write_csv(path, [["", "ape"], ["ape", 0]])
+    with pytest.raises(InputError, match=r"of at least 3 conditions; it holds rdm \(1, 1\)"):
+        read_rdms(path)
+    bare = [[str(one) for one in row] for row in SQUARES[0]]
+    write_csv(path, [*bare[:4], [*bare[4][:4], "nil"]])
+    with pytest.raises(InputError, match="not a number: nil at row 5 and column 5"):
+        read_rdms(path, ids=IDS)
     write_csv(path, [["", *IDS], *rows[:4], ["eel", 1]])
     with pytest.raises(InputError, match="rows of equal length"):
         read_rdms(path)
