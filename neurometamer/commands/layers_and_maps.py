@@ -93,7 +93,8 @@ def layer_files(
     resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
-        Permutations of labels; 0 for no p in ``layer_roi.csv``.
+        Permutations of labels; 0 for no p in ``layer_roi.csv``, and at most 1000 there for slow comparators (those not
+        in `neurometamer.rsa.model_brain.LINEAR`, such as kendall).
     blocks : path-like, optional
         Table with the columns id and block (session or class; with subject where subjects differ): labels change places
         within blocks only, for the p in ``layer_roi.csv``.
