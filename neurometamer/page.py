@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import save_figure, save_figure_and_table
-from neurometamer.store import write_text
+from neurometamer.figures.style import save_figure
+from neurometamer.store import write_table, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Picture:
     """One figure on the page: its image as a data URI, its caption and its text for those who cannot see it.
 
-    `numbers` says whether a CSV of what was drawn lies beside it.
+    `numbers` names the CSV files beside it that hold what was drawn.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Picture:
     caption: str
     alt: str
     width_px: int
-    numbers: bool = False
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ def embed_figure(
     caption: str,
     alt: str,
     *,
-    table: pd.DataFrame | None = None,
+    table: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
     raster: bool = False,
     small: bool = False,
 ) -> Picture:
@@ -203,15 +203,15 @@ def embed_figure(
     Parameters
     ----------
     folder : Path
-        Of the page; gets ``figures/<name>.svg`` and ``.png``, and ``.csv`` with a table.
+        Of the page; gets ``figures/<name>.svg`` and ``.png``, and a ``.csv`` of each table.
     name : str
         Of the files.
     figure : matplotlib.figure.Figure
         The figure.
     caption, alt : str
         What it shows, and the same for those who cannot see it.
-    table : pandas.DataFrame, optional
-        What was drawn.
+    table : pandas.DataFrame or mapping of str to pandas.DataFrame, optional
+        What was drawn; several tables have names of their own.
     raster : bool
         Embed the PNG.
     small : bool
@@ -223,12 +223,14 @@ def embed_figure(
         With the image inside.
     """
     place = folder / "figures" / name
-    svg, png = save_figure(figure, place) if table is None else save_figure_and_table(figure, place, table)[:2]
+    svg, png = save_figure(figure, place)
+    tables = {} if table is None else table if isinstance(table, Mapping) else {name: table}
+    numbers = tuple(write_table(place.with_name(f"{one}.csv"), part).name for one, part in tables.items())
     path, mime = (png, "image/png") if raster else (svg, "image/svg+xml")
     data, mime = (_as_jpeg(png), "image/jpeg") if small else (path.read_bytes(), mime)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
     width = round(float(figure.get_size_inches()[0]) * 96)
-    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width, numbers=table is not None)
+    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width, numbers=numbers)
 
 
 def _as_jpeg(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.page import Grid, Picture, Section, embed_figure, folded_grid, settings_grids, write_page
-from neurometamer.store import read_json, write_table
+from neurometamer.store import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,10 +235,8 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
     Picture
         Its caption names the CSV files.
     """
-    files = [write_table(folder / "figures" / f"{name}.csv", table) for name, table in drawing.numbers.items()]
-    told = " and ".join(f"figures/{one.name}" for one in files)
     return embed_figure(
-        folder, drawing.name, drawing.figure, f"{drawing.caption} Numbers: {told}.", f"{drawing.alt} Numbers: {told}.",
+        folder, drawing.name, drawing.figure, drawing.caption, drawing.alt, table=drawing.numbers,
         raster=drawing.raster, small=drawing.small,
     )  # fmt: skip
 
@@ -282,7 +280,7 @@ def write_rsa_page(
     Path
         The page.
     """
-    _forget_old(folder, [picture.name for section in sections for picture in section.pictures])
+    _forget_old(folder, [picture for section in sections for picture in section.pictures])
     grids = [folded_grid(table, caption, source, name=Path(source).stem) for source, caption, table in tables]
     said = set(stamps)
     return write_page(
@@ -300,15 +298,19 @@ def write_rsa_page(
     )
 
 
-def _forget_old(folder: Path, drawn: Sequence[str]) -> None:
+def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
     """Remove figures that the page of an earlier run lists and this one does not, so that none is taken for new."""
     page = folder / PAGE
     if not page.is_file():
         return
-    for name in re.findall(r'<figure id="figure-([\w.+=@%,()\[\] -]+)">', page.read_text(encoding="utf-8")):
-        if name not in drawn:
-            for suffix in ("svg", "png", "csv"):
-                (folder / "figures" / f"{name}.{suffix}").unlink(missing_ok=True)
+    text, file = page.read_text(encoding="utf-8"), r"[\w.+=@%,()\[\] -]+"
+    names = re.findall(rf'<figure id="figure-({file})">', text)
+    old = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
+    old |= set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))
+    kept = {f"{one.name}.{suffix}" for one in drawn for suffix in ("svg", "png")}
+    kept |= {numbers for one in drawn for numbers in one.numbers}
+    for name in old - kept:
+        (folder / "figures" / name).unlink(missing_ok=True)
 
 
 def _methods(tables: Sequence[pd.DataFrame]) -> list[Section]:
