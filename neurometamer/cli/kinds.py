@@ -19,7 +19,12 @@ def kinds(
     interval: Annotated[
         str, typer.Option(help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores images).")
     ] = "projection",
-    null: Annotated[str, typer.Option(help="Labels permuted free, or within session or class.")] = "free",
+    null: Annotated[
+        str, typer.Option(help="Labels permuted free, within session or class; auto: in sessions where they differ.")
+    ] = "auto",
+    classes: Annotated[
+        str, typer.Option(help="Intervals for other photographs of these classes (fixed), or other classes (random).")
+    ] = "fixed",
     combine: Annotated[
         str, typer.Option(help="One p of the subjects: joint, fisher, stouffer, all (each subject).")
     ] = "joint",
@@ -47,7 +52,7 @@ def kinds(
     table = compare_kinds(
         out, rdms=rdms, patterns=patterns, activations=activations, images=images, measure=measure.lower(),
         category=category, trends=trends, figures=figures,
-        interval=interval.lower(), null=null.lower(), combine=combine.lower(),
+        interval=interval.lower(), null=null.lower(), classes=classes.lower(), combine=combine.lower(),
         correction=correction.lower(), family=family.lower(), by=by.lower(), join=join, n_resamples=resamples,
         n_permutations=permutations, confidence=confidence, seed=seed,
     )  # fmt: skip

@@ -43,6 +43,8 @@ def check_tests(work: Workspace) -> None:
         )
     if work.settings.rsa.null == "class":
         _check_classes(work)
+    if work.settings.rsa.classes == "random":
+        _check_random_classes(work)
     if work.settings.rsa.null == "session":
         _check_sessions(work)
 
@@ -81,6 +83,16 @@ def _check_classes(work: Workspace) -> None:
         raise InputError(
             f"rsa.null: 'class' needs the column category of the images, at least two classes: {error}"
         ) from None
+
+
+def _check_random_classes(work: Workspace) -> None:
+    """Refuse the claim about other classes where there are too few, before any work."""
+    from neurometamer.rsa.kind_nulls import known_classes
+    from neurometamer.rsa.sampling import sample_photographs
+
+    table = expected_stimuli(work)
+    names = sorted(table.loc[table["kind"] == "RE", "reference_id"].astype(str))
+    sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
 
 
 def _check_sessions(work: Workspace) -> None:
