@@ -343,6 +343,9 @@ def compare(
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Of the labels of the first file; 0 for no p.")] = 0,
     blocks: Blocks = None,
+    classes: Annotated[
+        str, typer.Option(help="Intervals for other images of the classes that RDMs know (fixed), or random classes.")
+    ] = "fixed",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Seed = 0,
 ) -> None:
@@ -354,7 +357,7 @@ def compare(
 
     compare_files(
         a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, permutations=permutations,
-        blocks=blocks, confidence=confidence, seed=seed,
+        blocks=blocks, classes=classes.lower(), confidence=confidence, seed=seed,
     )  # fmt: skip
     typer.echo(out)
 

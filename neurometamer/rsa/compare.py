@@ -30,6 +30,7 @@ from neurometamer.rsa.rdm import (
     take_kind,
 )
 from neurometamer.rsa.resamples import MIN_IMAGES
+from neurometamer.rsa.sampling import Sampling, sample_photographs
 from neurometamer.store import InputError, duplicates, name_ids
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def resample_comparison(
     return samples
 
 
-def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "") -> str:
+def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "", drawn: str = "") -> str:
     """Say in words what was compared and what was resampled.
 
     Parameters
@@ -79,6 +80,8 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
         Of the interval.
     left_out : str
         Ids that only one side held.
+    drawn : str
+        What was resampled; by default so many stimuli.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
     text = f"{name}; no interval"
     if n_resamples:
         text = (
-            f"{name}; {confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} resamples, "
+            f"{name}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, {n_resamples} resamples, "
             "same-image pairs dropped"
         )
         undefined = int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum())
@@ -147,6 +150,7 @@ def compare_rdms(
     n_bootstrap: int = 1000,
     n_permutations: int = 0,
     blocks: Mapping[str, str] | None = None,
+    classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -173,6 +177,9 @@ def compare_rdms(
         Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
     blocks : mapping of str to str, optional
         Stimulus → session or class: labels change places within these only (`session_labels`, `class_labels`).
+    classes : str
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
+        stimuli of these classes (``"fixed"``) or about classes like these (``"random"``, from 10 classes on).
     seed : int
         Of resamples and permutations.
     confidence : float
@@ -212,13 +219,14 @@ def compare_rdms(
             p_text += f"; {PARTIAL_SCHEME}"
     if given is not None:
         compare, by = partial(partial_spearman, controls=given, names=names), f"partial {by} given {', '.join(names)}"
-    counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
+    sampling = _sampled(a, b, classes)
+    counts = sampling.counts(n_bootstrap, seed)
     value = compare(a.dissimilarities, b.dissimilarities)
     p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
-    low, high = percentile_interval(
-        resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts), confidence
-    )
-    method = describe_method(by, counts, confidence, left_out)
+    samples = resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts)
+    low, high = percentile_interval(sampling.scaled(value, samples, confidence), confidence)
+    drawn = sampling.text if _known_classes(a, b) else ""
+    method = describe_method(by, counts, confidence, left_out, drawn)
     rows = [
         {
             **{f"a_{name}": text for name, text in _descriptors(a, i).items()},
@@ -233,6 +241,20 @@ def compare_rdms(
         for j in range(b.n_rdm)
     ]
     return pd.DataFrame(rows)
+
+
+def _known_classes(a: RDMs, b: RDMs) -> dict[str, str] | None:
+    """Read the class of each stimulus from RDMs in the same order; None where neither side knows any."""
+    for side in (a, b):
+        known = [str(one) for one in side.pattern_descriptors.get("category", ())]
+        if any(known):
+            return dict(zip([str(one) for one in a.pattern_descriptors["condition"]], known))
+    return None
+
+
+def _sampled(a: RDMs, b: RDMs, classes: str) -> Sampling:
+    names = [str(one) for one in a.pattern_descriptors["condition"]]
+    return sample_photographs(names, _known_classes(a, b), classes)
 
 
 def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[np.ndarray, list[str]]:
