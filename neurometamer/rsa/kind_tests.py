@@ -139,8 +139,8 @@ def kind_tests(
     ``interval="projection"`` covered 93 to 98 % in 400 simulated studies each of 10, 20 and 40 photographs (RE-AN,
     RE-AI and their difference, of a subject and of the mean of three): independent photographs, steep spectra, heavy
     tails, noise that differs between voxels and images, 5 fixed classes; the numbers of all generators, classes and
-    sessions among them, are in ``benchmarks/CALIBRATION.md``. The usual bootstrap over photographs, ``"stimuli"``, is safe but
-    wide: it covered 98 to 100 %, with up to 1.8 times the width that is needed.
+    sessions among them, are in ``benchmarks/CALIBRATION.md``. The usual bootstrap over photographs, ``"stimuli"``, is
+    safe but wide: it covered 98 to 100 %, with up to 1.8 times the width that is needed.
 
     Where classes of photographs are known an interval is about other photographs of these classes
     (``classes="fixed"``) or about classes like these (``"random"``, from 10 classes on); ``method`` says which.
