@@ -16,7 +16,13 @@ STUDIES = 400
 COVERED, LEVEL = (0.92, 0.98), (0.025, 0.075)
 """Bars of coverage and level at 95 %."""
 
-SIZES = {"independent": (10, 20), "steep spectrum": (20,), "heavy tails": (20,), "fixed classes": (20,)}
+SIZES = {
+    "independent": (10, 20),
+    "steep spectrum": (20,),
+    "heavy tails": (20,),
+    "fixed classes": (20,),
+    "sessions, offsets .6": (20,),
+}
 """Generators that are also run with other numbers of photographs than their own."""
 
 

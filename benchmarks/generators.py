@@ -87,10 +87,12 @@ DESIGNS = {
     "unequal noise": Design(unequal_noise=True),
     "fixed classes": Design(classes=5),
     "10 random classes": Design(n=40, classes=10, random_classes=True),
+    "10 random classes, class share .8": Design(n=40, classes=10, random_classes=True, class_share=0.8),
     "10 random classes of 8": Design(n=80, classes=10, random_classes=True),
     "20 random classes": Design(n=80, classes=20, random_classes=True),
     "sessions, offsets .3": Design(sessions=2, session_sd=0.3),
     "sessions, offsets .6": Design(sessions=2, session_sd=0.6),
+    "sessions, offsets .6, 4 sessions": Design(sessions=4, session_sd=0.6),
 }
 """Name of a generator to its design; n is replaced where the number of photographs is a part of the table."""
 

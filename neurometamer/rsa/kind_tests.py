@@ -136,7 +136,7 @@ def kind_tests(
     Photographs are resampled and permuted within each subject instead, and the p combined; by default jointly, since
     subjects who saw the same photographs are not independent (`combine_p`).
 
-    ``interval="projection"`` covered 93 to 98 % in 400 simulated studies each of 10, 20 and 40 photographs (RE-AN,
+    ``interval="projection"`` covered 92 to 98 % in 400 simulated studies each of 10, 20 and 40 photographs (RE-AN,
     RE-AI and their difference, of a subject and of the mean of three): independent photographs, steep spectra, heavy
     tails, noise that differs between voxels and images, 5 fixed classes; the numbers of all generators, classes and
     sessions among them, are in ``benchmarks/CALIBRATION.md``. The usual bootstrap over photographs, ``"stimuli"``, is
