@@ -186,7 +186,7 @@ def ascii_labels(values: Sequence[Any]) -> list[str]:
     Examples
     --------
     >>> ascii_labels(["cup", "caf\u00e9", None])
-    ['cup', 'caf\\\\xe9', '']
+    ['cup', 'caf\\xe9', '']
     """
     missing = [value is None or value != value for value in values]
     texts = [str(value).encode("ascii", "backslashreplace").decode() for value in values]
