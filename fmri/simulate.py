@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bold import MOTION_COLUMNS, SIMULATED
+from fmri.bold import SIMULATED
+from fmri.tables import MOTION_COLUMNS
 from fmri.patterns import VOXEL_COLUMNS
 from neurometamer.store import (
     InputError,

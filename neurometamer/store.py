@@ -8,6 +8,7 @@ Nothing here reads or writes pickles.
 from __future__ import annotations
 
 import contextlib
+import csv
 import difflib
 import hashlib
 import io
@@ -287,7 +288,8 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     Parameters
     ----------
     path : path-like
-        The file; the suffix ``.tsv`` means tabs.
+        The file; the suffix ``.tsv`` means tabs, and cells as BIDS writes them: a double quote is a character,
+        unless it opens and closes the whole cell.
     required : sequence of str
         Columns that must be there.
     text : sequence of str
@@ -305,11 +307,12 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     """
     import pandas as pd
 
-    sep = "\t" if Path(path).suffix == ".tsv" else ","
+    is_tsv = Path(path).suffix == ".tsv"
     try:
         table = pd.read_csv(
-            path,
-            sep=sep,
+            _without_quotes(Path(path)) if is_tsv else path,
+            sep="\t" if is_tsv else ",",
+            quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
             dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
             keep_default_na=False,
             na_values=MISSING,
@@ -318,12 +321,28 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
         raise InputError(f"{path} does not exist.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable table: {error}.") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas would take the first cells for an index
+        raise InputError(f"{path} has rows with more cells than its header; give each column a name.")
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise InputError(
             f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
         )
     return table
+
+
+def _without_quotes(path: Path) -> io.StringIO:
+    """Read tab-separated text and take off the quotes around whole cells, which some programs write."""
+    text = path.read_text(encoding="utf-8-sig")
+    if '"' not in text:
+        return io.StringIO(text)
+    rows = [line.split("\t") for line in text.split("\n")]
+    return io.StringIO("\n".join("\t".join(map(_without_quote, row)) for row in rows))
+
+
+def _without_quote(cell: str) -> str:
+    is_quoted = len(cell) > 1 and cell.startswith('"') and cell.endswith('"')
+    return cell[1:-1].replace('""', '"') if is_quoted else cell
 
 
 # ------------------------------------------------------------------------------------------------------ HDF5
