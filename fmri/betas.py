@@ -272,7 +272,7 @@ def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) ->
 
 
 def _regressors(times: np.ndarray, kept: pd.DataFrame, hrf: str, **options: Any) -> pd.DataFrame:
-    """Build nilearn's design matrix with one regressor an event, ``event_0001`` …"""
+    """Build nilearn's design matrix with one regressor an event, named by its number."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     named = kept[["onset", "duration"]].assign(trial_type=[f"event_{place + 1:04d}" for place in range(len(kept))])
@@ -351,6 +351,7 @@ def read_betas(
     masks: Mapping[str, str | os.PathLike[str]],
     *,
     unusable: str = "refuse",
+    affine: str = "agree",
 ) -> Patterns:
     """Read betas written by `write_betas` and cut regions out of them.
 
@@ -362,6 +363,8 @@ def read_betas(
         ROI name to NIfTI mask on the same grid.
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask for which nothing was estimated.
+    affine : {"agree", "sform", "qform"}
+        Of the masks, see `fmri.bold.image_affine`.
 
     Returns
     -------
@@ -385,7 +388,7 @@ def read_betas(
     observations = read_table(Path(folder) / "betas.tsv", ("condition", "presentation", "run"))
     # pandas reads an empty session as a missing value.
     observations["session"] = observations["session"].astype(object).where(observations["session"].notna(), "")
-    regions = read_masks(masks, image)
+    regions = read_masks(masks, image, affine=affine)
     voxels, union, place = voxel_table(regions, str(record["subject"]))
     values = read_voxels(image, union).astype(np.float32)
     if len(values) != len(observations):
@@ -600,7 +603,10 @@ def _run_record(run: BoldRun, gain: float) -> dict[str, Any]:
 
 def _grid(run: BoldRun) -> dict[str, Any]:
     image = open_nifti(run.image)
-    return {"shape": [int(size) for size in image.shape[:3]], "affine": image_affine(run.image, image, run.affine).tolist()}
+    return {
+        "shape": [int(size) for size in image.shape[:3]],
+        "affine": image_affine(run.image, image, run.affine).tolist(),
+    }
 
 
 def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:

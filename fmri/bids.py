@@ -7,6 +7,7 @@ the same suffix; the nearest file decides, key by key.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -256,9 +257,7 @@ def _applies(stem: str, image_stem: str) -> bool:
 # ---------------------------------------------------------------------------------------------- times
 
 
-def repetition_time(
-    name: str, *, header: float | None, sidecar: Sidecar, given: float | None = None
-) -> float:
+def repetition_time(name: str, *, header: float | None, sidecar: Sidecar, given: float | None = None) -> float:
     """Decide on the repetition time of a run, or refuse where its sources contradict each other.
 
     Parameters
@@ -306,9 +305,7 @@ def _differ(one: float, other: float) -> bool:
     return abs(one - other) > SAME_TIME_S
 
 
-def _check_given_tr(
-    name: str, given: float, header: float | None, told: float | None, where: str
-) -> None:
+def _check_given_tr(name: str, given: float, header: float | None, told: float | None, where: str) -> None:
     if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
         raise InputError(f"{name}: tr_s (--tr) is {given:g}; give the repetition time in seconds.")
     if told is not None and _differ(given, told) and (header is None or _differ(given, header)):
@@ -327,7 +324,7 @@ def _sidecar_tr(name: str, sidecar: Sidecar) -> float | None:
     told = sidecar.seconds("RepetitionTime")
     volumes = sidecar.times("VolumeTiming")
     if told is None and len(volumes) > 1:
-        steps = [after - before for before, after in zip(volumes, volumes[1:], strict=False)]
+        steps = [after - before for before, after in itertools.pairwise(volumes)]
         if max(steps) - min(steps) > SAME_TIME_S:
             raise InputError(
                 f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from fmri.bids import (
-    SliceTimes,
     TR_RANGE_S,
+    SliceTimes,
     check_same_labels,
     file_labels,
     read_sidecar,
@@ -82,7 +82,7 @@ class BoldRun:
     session: str = ""
     subject: str = ""
     simulated: bool = False
-    slices: SliceTimes = SliceTimes()
+    slices: SliceTimes = field(default_factory=SliceTimes)
     sidecars: tuple[Path, ...] = ()
     affine: str = "agree"
 
@@ -411,9 +411,7 @@ def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int
     return shape[0], shape[1], shape[2], shape[3]
 
 
-def image_affine(
-    path: str | os.PathLike[str], image: Nifti1Image, affine: str = "agree"
-) -> np.ndarray:
+def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str = "agree") -> np.ndarray:
     """Read where an image places its voxels, and refuse a header that says two places.
 
     Parameters
@@ -464,9 +462,7 @@ def _corner_distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -
     return float(np.linalg.norm(shifts[:3], axis=0).max())
 
 
-def _raise_two_places(
-    path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], away: float
-) -> None:
+def _raise_two_places(path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], away: float) -> None:
     import nibabel
 
     axes = ["".join(map(str, nibabel.aff2axcodes(affine))) for affine in (sform, qform)]
@@ -474,14 +470,12 @@ def _raise_two_places(
     mirrored = "; they are mirror images of each other, so that left and right may be exchanged" if signs < 0 else ""
     raise InputError(
         f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) place the voxels "
-        f"up to {away:.3g} mm apart{mirrored}. Say which holds, affine=\"sform\" or \"qform\" (--affine), or write "
+        f'up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or "qform" (--affine), or write '
         "the header again."
     )
 
 
-def check_same_grid(
-    path: str | os.PathLike[str], like: str | os.PathLike[str], *, affine: str = "agree"
-) -> None:
+def check_same_grid(path: str | os.PathLike[str], like: str | os.PathLike[str], *, affine: str = "agree") -> None:
     """Check that two images have the same voxel grid; nothing is ever resampled here.
 
     Parameters

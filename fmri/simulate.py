@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from fmri.bold import SIMULATED
-from fmri.tables import MOTION_COLUMNS
 from fmri.patterns import VOXEL_COLUMNS
+from fmri.tables import MOTION_COLUMNS
 from neurometamer.store import (
     InputError,
     atomic_path,

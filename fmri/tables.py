@@ -56,8 +56,7 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         if missing == [condition_column]:
             cure = " Name the column with the stimulus ids: condition_column (--condition-column)."
         raise InputError(
-            f"{where} lacks the column(s) {', '.join(missing)}; it has "
-            f"{', '.join(map(str, table.columns))}.{cure}"
+            f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.{cure}"
         )
     values = [_plain_text(value) for value in table[condition_column]]
     ids = values

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,21 +16,33 @@ from neurometamer.cli.behavior import behavior_app
 from neurometamer.cli.evaluate import evaluate_app
 from neurometamer.cli.kinds import kinds
 from neurometamer.cli.options import (
+    Affine,
     BatchSize,
     Blocks,
     Bold,
+    ConditionColumn,
+    ConfoundColumns,
     Confounds,
     Device,
     DeviceName,
+    Estimator,
     Events,
+    HighPass,
+    Hrf,
+    Ignored,
     Images,
     Masks,
     ModelName,
+    NoiseModel,
     PatternFiles,
     Resamples,
     Seed,
+    SliceTimeRef,
     Stages,
     SubjectName,
+    Tr,
+    Units,
+    Unusable,
     Weights,
     absolute_weights,
     one_step,
@@ -59,7 +72,8 @@ MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
     "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
     "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
-    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds", "--place", "--which",
+    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds", "--place", "--which", "--columns",
+    "--ignore",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
@@ -88,6 +102,8 @@ def main() -> None:
     """
     from neurometamer.store import InputError
 
+    # What the readers find odd is for people: one line, without the place in our code.
+    warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
     # Threads that spin while they wait are a few percent faster alone and many times slower beside another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
@@ -158,6 +174,26 @@ def run(
 
 
 @app.command()
+def check(
+    study: Annotated[Path, typer.Argument(help="Study file.")],
+) -> None:
+    """Find what is wrong with a study's files and settings before any work, all of it at once; exit code 2.
+
+    Python: neurometamer.check_study.
+    """
+    from neurometamer.study.run import check_study
+
+    problems = check_study(study)
+    for problem in problems:
+        typer.echo(f"{problem.kind}: {problem}", err=True)
+    n_errors = sum(problem.kind == "error" for problem in problems)
+    if n_errors:
+        typer.echo(f"{study}: {n_errors} thing(s) to correct.", err=True)
+        raise typer.Exit(2)
+    typer.echo(f"{study}: nothing stands in the way.")
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="File to write; never written over.")] = Path("study.toml"),
 ) -> None:
@@ -218,13 +254,19 @@ def fmri_betas(
     masks: Masks,
     out: Annotated[Path, typer.Option(help="Output folder: betas.nii.gz, betas.tsv, betas.json.")],
     confounds: Confounds = [],  # noqa: B006
+    columns: ConfoundColumns = [],  # noqa: B006
+    condition_column: ConditionColumn = "trial_type",
+    ignore: Ignored = [],  # noqa: B006
     subject: SubjectName = "",
-    tr: Annotated[float | None, typer.Option(help="Repetition time in s, when the images do not tell.")] = None,
-    hrf: Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")] = "glover",
-    high_pass: Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")] = 0.01,
-    noise_model: Annotated[str, typer.Option(help="ar1 or ols.")] = "ar1",
-    estimator: Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")] = "LSA",
-    unusable: Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")] = "refuse",
+    tr: Tr = None,
+    slice_time_ref: SliceTimeRef = None,
+    affine: Affine = "agree",
+    hrf: Hrf = "glover",
+    high_pass: HighPass = 0.01,
+    noise_model: NoiseModel = "ar1",
+    estimator: Estimator = "LSA",
+    units: Units = "percent",
+    unusable: Unusable = "refuse",
 ) -> None:
     """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
 
@@ -233,13 +275,25 @@ def fmri_betas(
     from fmri.betas import write_betas
     from neurometamer.commands.single_steps import make_patterns
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
-           "unusable": unusable}  # fmt: skip
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "units": units}
     with one_step("betas") as progress:
         patterns = make_patterns(
-            _named_files(masks), bold=bold, events=events, confounds=confounds, subject=subject or None, tr_s=tr,
-            progress=progress, **glm,
-        )  # fmt: skip
+            _named_files(masks),
+            bold=bold,
+            events=events,
+            confounds=confounds,
+            subject=subject or None,
+            tr_s=tr,
+            columns=columns,
+            condition_column=condition_column,
+            affine=affine,
+            ignore=ignore,
+            slice_time_ref=slice_time_ref,
+            estimator=estimator,
+            unusable=unusable,
+            progress=progress,
+            **glm,
+        )
     typer.echo(write_betas(patterns, out))
 
 
@@ -250,17 +304,23 @@ def fmri_patterns(
     bold: Bold = [],  # noqa: B006
     events: Events = [],  # noqa: B006
     confounds: Confounds = [],  # noqa: B006
+    columns: ConfoundColumns = [],  # noqa: B006
+    condition_column: ConditionColumn = "trial_type",
+    ignore: Ignored = [],  # noqa: B006
     betas: Annotated[Path | None, typer.Option(help="Instead of BOLD runs: a folder of 'fmri betas'.")] = None,
     subject: SubjectName = "",
-    tr: Annotated[float | None, typer.Option(help="Repetition time in s, when the images do not tell.")] = None,
+    tr: Tr = None,
+    slice_time_ref: SliceTimeRef = None,
+    affine: Affine = "agree",
     voxels: Annotated[int, typer.Option(min=0, help="Keep so many voxels a ROI, the most reliable; 0: all.")] = 0,
     stimuli: Annotated[Path | None, typer.Option(help="stimuli.csv; its RE rows judge reliability.")] = None,
     select_on: Annotated[list[str], typer.Option(help="Instead: the conditions that judge reliability.")] = [],  # noqa: B006
-    hrf: Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")] = "glover",
-    high_pass: Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")] = 0.01,
-    noise_model: Annotated[str, typer.Option(help="ar1 or ols.")] = "ar1",
-    estimator: Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")] = "LSA",
-    unusable: Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")] = "refuse",
+    hrf: Hrf = "glover",
+    high_pass: HighPass = 0.01,
+    noise_model: NoiseModel = "ar1",
+    estimator: Estimator = "LSA",
+    units: Units = "percent",
+    unusable: Unusable = "refuse",
 ) -> None:
     """Take ROI patterns (observations x voxels) out of BOLD runs or betas, and keep reliable voxels.
 
@@ -269,14 +329,29 @@ def fmri_patterns(
     from fmri.patterns import write_patterns
     from neurometamer.commands.single_steps import make_patterns, regular_ids
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
-           "unusable": unusable}  # fmt: skip
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "units": units}
     judges = select_on or (regular_ids(stimuli) if stimuli else [])
     with one_step("patterns") as progress:
         patterns = make_patterns(
-            _named_files(masks), bold=bold, events=events, confounds=confounds, betas=betas, subject=subject or None,
-            tr_s=tr, n_voxels=voxels, select_on=judges, progress=progress, **glm,
-        )  # fmt: skip
+            _named_files(masks),
+            bold=bold,
+            events=events,
+            confounds=confounds,
+            betas=betas,
+            subject=subject or None,
+            tr_s=tr,
+            columns=columns,
+            condition_column=condition_column,
+            affine=affine,
+            n_voxels=voxels,
+            select_on=judges,
+            ignore=ignore,
+            slice_time_ref=slice_time_ref,
+            estimator=estimator,
+            unusable=unusable,
+            progress=progress,
+            **glm,
+        )
     typer.echo(write_patterns(patterns, out))
 
 

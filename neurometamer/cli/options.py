@@ -61,6 +61,28 @@ Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
 Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")]
 Confounds = Annotated[list[Path], typer.Option(help="Confounds tables, one a run, or none.")]
 Masks = Annotated[list[str], typer.Option(help="NAME=FILE, a mask on the grid of the BOLD files.")]
+Tr = Annotated[
+    float | None,
+    typer.Option("--tr", help="Repetition time in s, where header and JSON sidecar do not tell or disagree."),
+]
+SliceTimeRef = Annotated[
+    float | None,
+    typer.Option(help="Time to which volumes refer, a share of the TR; else StartTime of the JSON sidecar."),
+]
+Affine = Annotated[
+    str, typer.Option(help="Which header transform places voxels: sform, qform, or agree (refuse if they differ).")
+]
+ConfoundColumns = Annotated[
+    list[str], typer.Option("--columns", help="Confounds to use; else the six motion parameters, or all.")
+]
+ConditionColumn = Annotated[str, typer.Option(help="Column of the events with the stimulus ids.")]
+Ignored = Annotated[list[str], typer.Option("--ignore", help="Trial types without a regressor; else blank and n/a.")]
+Hrf = Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")]
+HighPass = Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")]
+NoiseModel = Annotated[str, typer.Option(help="ar1 or ols.")]
+Estimator = Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")]
+Units = Annotated[str, typer.Option(help="Of betas: percent (signal change) or raw (units of the image).")]
+Unusable = Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")]
 SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
 Blocks = Annotated[
     Path | None,

@@ -25,8 +25,12 @@ def make_patterns(
     betas: str | Path | None = None,
     subject: str | None = None,
     tr_s: float | None = None,
+    columns: Sequence[str] = (),
+    condition_column: str = "trial_type",
+    affine: str = "agree",
     n_voxels: int = 0,
     select_on: Sequence[str] = (),
+    ignore: Sequence[str] = (),
     estimator: str = "LSA",
     progress: Progress | None = None,
     **glm: Any,
@@ -44,11 +48,17 @@ def make_patterns(
     subject : str, optional
         Name; by default from the file names.
     tr_s : float, optional
-        Repetition time in seconds, when the images do not tell.
+        Repetition time in seconds, where header and JSON sidecar do not tell or disagree.
+    columns : sequence of str
+        Confounds to use; when empty the six motion parameters where there are all, else every column.
+    condition_column, affine : str
+        See `fmri.read_run`.
     n_voxels : int
         Keep so many voxels of each ROI, the most reliable; 0 keeps all.
     select_on : sequence of str
         Conditions on which reliability is judged; needed with `n_voxels`.
+    ignore : sequence of str
+        Trial types without a regressor; when empty those of `fmri.estimate_betas`.
     estimator : {"LSA", "LSS"}
         All events in one design, or each against the rest.
     progress : callable, optional
@@ -79,9 +89,19 @@ def make_patterns(
             "--voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) or --select-on."
         )
     if betas is not None:
-        patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"))
+        patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"), affine=affine)
     else:
-        runs = read_runs(bold, events, confounds or None, subject=subject, tr_s=tr_s)
+        runs = read_runs(
+            bold,
+            events,
+            confounds or None,
+            subject=subject,
+            tr_s=tr_s,
+            columns=columns or None,
+            condition_column=condition_column,
+            affine=affine,
+        )
+        glm |= {"ignore": tuple(ignore)} if ignore else {}
         patterns = estimate_betas(runs, dict(masks), estimator=estimator, progress=progress, **glm)
     if n_voxels:
         patterns = select_voxels(patterns, conditions=list(select_on), n_per_roi=n_voxels)

@@ -101,7 +101,7 @@ def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
     from stimuli_gen.stimuli import read_stimuli, write_stimuli
 
     source = work.source(work.settings.images.ready)
-    if source.is_dir():
+    if (source / "stimuli.h5").is_file():
         given = read_stimuli(source)
     else:
         given = load_photographs(source, model_entry(work.settings.model.name).preprocessing)

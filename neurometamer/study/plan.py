@@ -262,7 +262,8 @@ class Step:
     needs : tuple of str
         Steps that come before.
     sections : tuple of str
-        Sections of the settings that its numbers depend on.
+        Sections of the settings that its numbers depend on; ``"brain.simulation"`` names a part of one,
+        ``"brain.subjects.sub-01"`` one subject.
     reads : tuple of Path
         The user's files it reads; their contents are part of its key.
     """
@@ -343,10 +344,48 @@ def _key(step: Step, numbers: Mapping[str, Any], keys: Mapping[str, str]) -> str
         step.name,
         neurometamer.__version__,
         numbers["study"]["seed"],
-        {section: numbers[section] for section in step.sections},
+        {section: section_settings(numbers, section) for section in step.sections},
         {need: keys[need] for need in step.needs},
         [digest_file(path) for path in step.reads],
     )
+
+
+def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
+    """Take the settings of a section, or of a part of it, out of those of a study.
+
+    Parameters
+    ----------
+    numbers : mapping
+        From `StudySettings.numbers`.
+    section : str
+        Keys between dots; what has an ``id`` is found by it.
+
+    Returns
+    -------
+    object
+        JSON-able.
+    """
+    keys = section.split(".", 2)
+    part: Any = numbers
+    for key in keys:
+        part = part[key] if isinstance(part, Mapping) else _by_id(part)[key]
+    return part
+
+
+def _by_id(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {item["id"]: item for item in items}
+
+
+REPAIRED = ("glm", "selection")
+"""Sections that messages about scanned data advise to change; the steps that read them are then made again."""
+
+
+def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what makes a study the same one: not what is repaired, nor its scanned subjects, of which each step knows
+    its own."""
+    kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
+    brain = {key: value for key, value in kept.get("brain", {}).items() if key != "subjects"}
+    return {**kept, "brain": brain}
 
 
 def _read_record(record: Path, key: str, folder: Path) -> dict[str, Any] | None:
@@ -368,26 +407,45 @@ def _claim(workspace: Workspace) -> None:
     numbers = workspace.settings.numbers()
     if mark.is_file():
         other = read_json(mark)
-        if other != numbers:
+        here, there = _of_the_whole(numbers), _of_the_whole(other)
+        if here != there:
             raise InputError(
-                f"{workspace.folder} holds a different study: {_first_difference(other, numbers)}. "
+                f"{workspace.folder} holds a different study: {_first_difference(there, here)}. "
                 "Choose another --out, or remove that folder."
             )
+        if other != numbers:
+            write_json(mark, numbers)
         return
     if workspace.folder.is_dir() and any(not one.name.startswith(".") for one in workspace.folder.iterdir()):
         raise InputError(f"{workspace.folder} is not empty and holds no study; choose another --out.")
     write_json(mark, numbers)
 
 
-def _first_difference(there: Mapping[str, Any], here: Mapping[str, Any], place: str = "") -> str:
-    for name in [*here, *(set(there) - set(here))]:
-        old, new = there.get(name), here.get(name)
-        if old != new:
-            where = f"{place}.{name}" if place else name
-            if isinstance(old, Mapping) and isinstance(new, Mapping):
-                return _first_difference(old, new, where)
-            return f"there {where} = {old!r:.60}, here {new!r:.60}"
-    return "settings differ"
+def _first_difference(there: Any, here: Any, place: str = "") -> str:
+    """Name the first setting that differs, as deep inside as it lies, and both of its values."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for name in [*here, *(set(there) - set(here))]:
+            if there.get(name) != here.get(name):
+                inside = f"{place}.{name}" if place else name
+                return _first_difference(there.get(name), here.get(name), inside)
+    both_lists = isinstance(there, Sequence) and isinstance(here, Sequence)
+    if both_lists and not isinstance(there, str) and len(there) == len(here):
+        for number, (old, new) in enumerate(zip(there, here, strict=True)):
+            if old != new:
+                return _first_difference(old, new, f"{place}[{number + 1}]")
+    return f"there {place} = {_shown(there, here)}, here {_shown(here, there)}"
+
+
+def _shown(value: Any, other: Any, limit: int = 60) -> str:
+    """Write a value for a message; where it is long, the part that differs from the other."""
+    text, compared = repr(value), repr(other)
+    if len(text) <= limit:
+        return text
+    pairs = zip(text, compared, strict=False)
+    same = next((place for place, (here, there) in enumerate(pairs) if here != there), len(compared))
+    start = max(0, min(same - limit // 3, len(text) - limit))
+    before, after = "…" if start else "", "…" if start + limit < len(text) else ""
+    return f"{before}{text[start : start + limit]}{after}"
 
 
 @contextlib.contextmanager

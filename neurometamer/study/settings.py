@@ -78,7 +78,8 @@ class Images(Section):
     columns file[, id, category]."""
     ready: str = ""
     """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
-    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated."""
+    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated. Of
+    photographs alone: a folder of them, or a CSV with the columns file and id; their kind is RE."""
 
 
 class Model(Section):
@@ -239,13 +240,20 @@ class Subject(Section):
     bold: tuple[str, ...]
     """4-D NIfTI files, one a run."""
     events: tuple[str, ...]
-    """BIDS events.tsv, one a run; ``trial_type`` holds stimulus ids."""
+    """BIDS events.tsv, one a run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one a run, or none."""
     masks: dict[Name, str]
     """Region → mask NIfTI on the grid of the BOLD files."""
     tr_s: float = Field(0, ge=0)
-    """Repetition time in seconds; 0: as the images say."""
+    """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
+    slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = later(None)
+    """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of the JSON
+    sidecars says it, else it is 0."""
+    affine: Literal["agree", "sform", "qform"] = later("agree")
+    """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two differ."""
+    condition_column: str = later("trial_type")
+    """Column of the events that holds the stimulus ids, for example "stim_file"."""
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
@@ -296,6 +304,8 @@ class Glm(Section):
     """Columns of the confounds tables; empty: the six motion parameters where there are all six, else every column."""
     ignore: tuple[str, ...] = ("blank", "n/a")
     """Trial types that are no stimuli; they stay part of the baseline."""
+    units: Literal["percent", "raw"] = later("percent")
+    """Of betas: percent signal change, or units of the image where its mean was taken away."""
     unusable: Literal["refuse", "drop"] = "refuse"
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record them."""
 
@@ -453,6 +463,8 @@ def _identity(section: Section) -> dict[str, Any]:
             del found[name]
         elif isinstance(value, Section) and name in found:
             found[name] = _identity(value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+            found[name] = [_identity(item) for item in value]
     return found
 
 
