@@ -104,16 +104,15 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
     return {"gabor": gabor_energy(np.asarray(shown.images)), "object": np.stack(percepts)}
 
 
-def open_runs(work: Workspace, subject: str, *, only: int | None = None) -> list[BoldRun]:
-    """Open the runs of a subject, or one of them: headers and tables are read and checked, the images are not."""
+def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
+    """Open the runs of a subject: headers, sidecars, events and confounds are read and checked, images are not."""
     from fmri.bold import read_runs
 
     files = scanned(work, subject)
-    chosen = slice(None) if only is None else slice(only, only + 1)
     return read_runs(
-        [work.source(file) for file in files.bold[chosen]],
-        [work.source(file) for file in files.events[chosen]],
-        [work.source(file) for file in files.confounds[chosen]] or None,
+        [work.source(file) for file in files.bold],
+        [work.source(file) for file in files.events],
+        [work.source(file) for file in files.confounds] or None,
         subject=subject,
         tr_s=files.tr_s or None,
         columns=work.settings.glm.confounds or None,

@@ -85,22 +85,22 @@ class Findings:
         if str(problem) not in map(str, self.problems):
             self.problems.append(problem)
 
-    def has_errors(self, subject: str | None = None) -> bool:
+    def has_errors(self, subject: str | None = None, file: str | None = None) -> bool:
         """Tell whether there is an error.
 
         Parameters
         ----------
-        subject : str, optional
-            Only those of this subject.
+        subject, file : str, optional
+            Only those that concern these.
 
         Returns
         -------
         bool
             Notes do not count.
         """
-        return any(
-            problem.kind == ERROR and (subject is None or problem.subject == subject) for problem in self.problems
-        )
+        errors = [problem for problem in self.problems if problem.kind == ERROR]
+        of_subject = [problem for problem in errors if subject in (None, problem.subject)]
+        return any(file in (None, problem.file) for problem in of_subject)
 
 
 def raise_errors(problems: Sequence[Problem], limit: int = 10) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,21 +45,23 @@ def _check_subject(work: Workspace, subject: Subject, table: pd.DataFrame | None
     for file in (*subject.bold, *subject.events, *subject.confounds, *subject.masks.values()):
         with findings.watch(subject.id, file):
             work.source(file)
-    if findings.has_errors(subject.id):
-        return
     _check_names(subject, findings)
+    tables = [_check_run(work, subject, place, findings) for place in range(len(subject.bold))]
     _check_masks(work, subject, findings)
-    runs = _read_each_run(work, subject, findings)
+    events = [one for one in tables if one is not None]
+    if table is not None and len(events) == len(tables):
+        with findings.watch(subject.id):
+            check_conditions(work, events, table)
     if findings.has_errors(subject.id):
         return
     with findings.watch(subject.id):
         runs = open_runs(work, subject.id)
-    conditions = [_check_design(work, subject, file, run, findings) for file, run in zip(subject.bold, runs)]
-    if table is None or findings.has_errors(subject.id):
-        return
-    with findings.watch(subject.id):
-        check_conditions(work, [name for of_run in conditions for name in of_run], table, runs)
-        _check_repeats(work, table, runs, conditions)
+        conditions = [
+            _check_design(work, subject, file, run, findings)
+            for file, run in zip(subject.bold, runs, strict=True)
+        ]
+        if table is not None and not findings.has_errors(subject.id):
+            _check_repeats(work, table, runs, conditions)
 
 
 def _check_names(subject: Subject, findings: Findings) -> None:
@@ -83,15 +84,16 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     from fmri.rois import read_masks
     from neurometamer.rsa.rdm import MIN_VOXELS
 
-    like = work.source(subject.bold[0])
+    like = None if findings.has_errors(subject.id, subject.bold[0]) else work.source(subject.bold[0])
     sizes = {}
     for roi, file in subject.masks.items():
         with findings.watch(subject.id, file):
-            sizes[roi] = int(read_masks({roi: work.source(file)}, like, affine=subject.affine)[roi].sum())
-    if len(sizes) < len(subject.masks):
-        return
-    with findings.watch(subject.id):
-        read_masks({roi: work.source(file) for roi, file in subject.masks.items()}, like, affine=subject.affine)
+            mask = work.source(file)
+            sizes[roi] = int(read_masks({roi: mask}, like or mask, affine=subject.affine)[roi].sum())
+    if like is not None and len(sizes) == len(subject.masks):
+        with findings.watch(subject.id):
+            files = {roi: work.source(file) for roi, file in subject.masks.items()}
+            read_masks(files, like, affine=subject.affine)
     for roi, size in sizes.items():
         if size < MIN_VOXELS:
             findings.add_error(
@@ -101,12 +103,49 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
             )
 
 
-def _read_each_run(work: Workspace, subject: Subject, findings: Findings) -> list[BoldRun]:
-    runs: list[BoldRun] = []
-    for place, file in enumerate(subject.bold):
+def _check_run(work: Workspace, subject: Subject, place: int, findings: Findings) -> pd.DataFrame | None:
+    """Check image, events and confounds of a run each for itself, so that one does not hide what ails the next.
+
+    Returns the events where they can be read.
+    """
+    from fmri.bids import check_same_labels
+    from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+
+    image = subject.bold[place]
+    n_volumes, tr_s = _check_image(work, subject, image, findings)
+    events = None
+    with findings.watch(subject.id, subject.events[place]):
+        check_same_labels(subject.events[place], image)
+        events = read_events(work.source(subject.events[place]), subject.condition_column)
+        if tr_s:
+            checked_events(events, n_volumes, tr_s, Path(image).name)
+    if subject.confounds:
+        with findings.watch(subject.id, subject.confounds[place]):
+            check_same_labels(subject.confounds[place], image)
+            file = work.source(subject.confounds[place])
+            confounds = read_confounds(file, work.settings.glm.confounds or None, Path(image).name)
+            if n_volumes:
+                checked_confounds(confounds, n_volumes, Path(image).name)
+    return events
+
+
+def _check_image(work: Workspace, subject: Subject, file: str, findings: Findings) -> tuple[int, float]:
+    """Check the header and the sidecars of a BOLD file; return volumes and repetition time, 0 where unknown."""
+    from fmri.bids import read_sidecar, repetition_time, slice_times
+    from fmri.bold import check_4d, header_tr, image_affine, open_nifti
+
+    n_volumes, tr_s, name = 0, 0.0, Path(file).name
+    with findings.watch(subject.id, file):
+        image = work.source(file)
+        opened = open_nifti(image)
+        n_volumes = check_4d(image, opened)[3]
+        sidecar, header = read_sidecar(image), header_tr(opened)
+        tr_s = repetition_time(name, header=header, sidecar=sidecar, given=subject.tr_s or None)
+        slice_times(name, sidecar, tr_s)
+    if n_volumes:
         with findings.watch(subject.id, file):
-            runs += open_runs(work, subject.id, only=place)
-    return runs
+            image_affine(image, opened, subject.affine)
+    return n_volumes, tr_s
 
 
 def _check_design(work: Workspace, subject: Subject, file: str, run: BoldRun, findings: Findings) -> tuple[str, ...]:
@@ -127,33 +166,30 @@ def _check_design(work: Workspace, subject: Subject, file: str, run: BoldRun, fi
     return conditions
 
 
-def check_conditions(work: Workspace, conditions: list[str], table: pd.DataFrame, runs: list[BoldRun]) -> None:
+def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.DataFrame) -> None:
     """Refuse events that are no stimuli, and stimuli without an event.
 
     Parameters
     ----------
     work : Workspace
         Settings.
-    conditions : list of str
-        Trial types of all events that are modeled.
+    events : list of pandas.DataFrame
+        Of the runs of one subject, from `fmri.tables.read_events`.
     table : pandas.DataFrame
         The study's images: id, kind.
-    runs : list of BoldRun
-        Of the subject; their other columns may hold the ids.
 
     Raises
     ------
     InputError
         Naming the ids on both sides and what to do.
     """
-    shown, known = set(conditions), list(table["id"].astype(str))
-    extra = [name for name in dict.fromkeys(conditions) if name not in set(known)]
-    missing = [name for name in known if name not in shown]
-    if not extra and not missing:
-        return
-    images = work.settings.images
-    kinds = set(table["kind"][~table["id"].astype(str).isin(shown)])
-    if not extra and not images.ready and kinds <= {"AN", "AI"}:
+    types = pd.concat([part["trial_type"] for part in events]).astype(str)
+    shown = types[~types.isin(work.settings.glm.ignore)].unique()
+    known = table["id"].astype(str)
+    extra = [name for name in shown if name not in set(known)]
+    missing = known[~known.isin(shown)]
+    images, kinds = work.settings.images, set(table["kind"][missing.index])
+    if not extra and not images.ready and kinds and kinds <= {"AN", "AI"}:
         raise InputError(
             f"the events show the photographs, but not the AN and AI images that this study would make of them: "
             f'{name_ids(missing)}. For a study of photographs alone set [images] ready = "{images.source}" in '
@@ -163,29 +199,26 @@ def check_conditions(work: Workspace, conditions: list[str], table: pd.DataFrame
     parts = []
     if extra:
         parts.append(
-            f"trial types that are no image of the study: {name_ids(extra)} (add them to [images] ready, or to "
-            f"[glm] ignore{_better_column(runs, set(known))})"
+            f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] ignore"
+            f"{_better_column(events[0], set(known))})"
         )
-    if missing:
-        parts.append(f"images without an event: {name_ids(missing)} (take them out of [images] ready)")
-    raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
+    if len(missing):
+        parts.append(f"missing from the events: {name_ids(missing)} (take them out of [images] ready)")
+    if parts:
+        raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
 
 
-def _better_column(runs: list[BoldRun], known: set[str]) -> str:
+def _better_column(events: pd.DataFrame, known: set[str]) -> str:
     """Name a column of the events that holds ids of the stimuli, where there is one."""
     from fmri.tables import read_events
 
-    for column in runs[0].events.columns if runs else ():
-        if column in ("onset", "duration", "trial_type"):
+    for column in events.columns.difference(["onset", "duration", "trial_type"], sort=False):
+        try:
+            ids = read_events(events, column)["trial_type"]
+        except InputError:
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                ids = read_events(runs[0].events, column)["trial_type"]
-            except InputError:
-                continue
         if ids.isin(known).mean() > 0.5:
-            return f"; the ids are in the column '{column}': condition_column = \"{column}\""
+            return f'; the column \'{column}\' holds ids: condition_column = "{column}"'
     return ""
 
 
