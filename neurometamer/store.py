@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -309,20 +310,23 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
 
     is_tsv = Path(path).suffix == ".tsv"
     try:
-        table = pd.read_csv(
-            _without_quotes(Path(path)) if is_tsv else path,
-            sep="\t" if is_tsv else ",",
-            quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
-            dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
-            keep_default_na=False,
-            na_values=MISSING,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                _without_quotes(Path(path)) if is_tsv else path,
+                sep="\t" if is_tsv else ",",
+                quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
+                index_col=False,
+                dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
+                keep_default_na=False,
+                na_values=MISSING,
+            )
+    except pd.errors.ParserWarning:
+        raise InputError(f"{path} has rows with more cells than its header; give each column a name.") from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable table: {error}.") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas would take the first cells for an index
-        raise InputError(f"{path} has rows with more cells than its header; give each column a name.")
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise InputError(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.rsa.measures import squared_distances
 from neurometamer.rsa.noise import (
     SHRINKAGE,
     check_folds,

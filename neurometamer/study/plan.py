@@ -377,12 +377,12 @@ def _by_id(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 REPAIRED = ("glm", "selection")
-"""Sections that messages about scanned data advise to change; the steps that read them are then made again."""
+"""Sections that messages about scanned data advise to change. A change of these, or of a subject, does not make a
+folder another study's: the steps that read them are made again."""
 
 
 def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what makes a study the same one: not what is repaired, nor its scanned subjects, of which each step knows
-    its own."""
+    """Take what makes a study the same one: all but what is repaired and the scanned subjects."""
     kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
     brain = {key: value for key, value in kept.get("brain", {}).items() if key != "subjects"}
     return {**kept, "brain": brain}

@@ -57,8 +57,7 @@ def _check_subject(work: Workspace, subject: Subject, table: pd.DataFrame | None
     with findings.watch(subject.id):
         runs = open_runs(work, subject.id)
         conditions = [
-            _check_design(work, subject, file, run, findings)
-            for file, run in zip(subject.bold, runs, strict=True)
+            _check_design(work, subject, file, run, findings) for file, run in zip(subject.bold, runs, strict=True)
         ]
         if table is not None and not findings.has_errors(subject.id):
             _check_repeats(work, table, runs, conditions)
@@ -218,7 +217,7 @@ def _better_column(events: pd.DataFrame, known: set[str]) -> str:
         except InputError:
             continue
         if ids.isin(known).mean() > 0.5:
-            return f'; the column \'{column}\' holds ids: condition_column = "{column}"'
+            return f"; the column '{column}' holds ids: condition_column = \"{column}\""
     return ""
 
 

@@ -310,8 +310,7 @@ def test_crossnobis_with_missing_conditions_recovers_the_planted_distances():
     kept = ~np.isin(np.arange(24), (3, 8, 13, 22))
     rows = np.array([int(name[1:]) for name in conditions[kept]])
     draws = [
-        crossnobis_rdm(truth[rows] + random.standard_normal((20, 40)), conditions[kept], runs[kept])
-        for _ in range(400)
+        crossnobis_rdm(truth[rows] + random.standard_normal((20, 40)), conditions[kept], runs[kept]) for _ in range(400)
     ]
     planted = pdist(truth, "sqeuclidean") / 40
     errors = (np.mean(draws, axis=0) - planted) / (np.std(draws, axis=0) / 20)
