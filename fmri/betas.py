@@ -216,14 +216,7 @@ def event_design(
         )
     kept = _modeled_events(run, ignore)
     start = volume_start(run.slices, run.tr_s, slice_time_ref)
-    n_endless = run.n_volumes + int(np.ceil(_HRF_S / run.tr_s))
-    times = np.arange(n_endless) * run.tr_s + start
-    # From long before the first volume to long after the last: the peak that each response has had or would have.
-    early = int(np.ceil(max(0.0, -kept["onset"].min()) / run.tr_s))
-    around = np.arange(-early, n_endless) * run.tr_s + start
-    endless = _regressors(around, kept, hrf, drift_model=None).to_numpy()[:, : len(kept)]
-    peaks = np.abs(endless).max(axis=0)
-    seen = np.abs(endless[early : early + run.n_volumes]).max(axis=0)
+    peaks, seen = _response_peaks(run, kept, hrf, start)
     over = (seen < _TOO_WEAK * peaks) & (kept["onset"] < 0).to_numpy()
     if over.any():
         named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[over].itertuples()]
@@ -231,7 +224,7 @@ def event_design(
         kept, peaks = kept[~over].reset_index(drop=True), peaks[~over]
     _check_some_left(run, kept, ignore)
     design = _regressors(
-        times[: run.n_volumes],
+        np.arange(run.n_volumes) * run.tr_s + start,
         kept,
         hrf,
         drift_model="cosine",
@@ -269,6 +262,24 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
 def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:
     if kept.empty:
         raise InputError(f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out.")
+
+
+def _response_peaks(run: BoldRun, kept: pd.DataFrame, hrf: str, start: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the peak of each response had the run begun earlier and gone on, and the peak that the run shows.
+
+    Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
+    """
+    peaks, seen = np.zeros(len(kept)), np.zeros(len(kept))
+    ends = kept["onset"] + kept["duration"] + _HRF_S
+    cut = ((kept["onset"] < 0) | (ends > run.n_volumes * run.tr_s)).to_numpy()
+    if cut.any():
+        n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.tr_s))
+        n_after = int(np.ceil(_HRF_S / run.tr_s))
+        times = np.arange(-n_before, run.n_volumes + n_after) * run.tr_s + start
+        responses = np.abs(_regressors(times, kept[cut], hrf, drift_model=None).to_numpy()[:, : cut.sum()])
+        peaks[cut] = responses.max(axis=0)
+        seen[cut] = responses[n_before : n_before + run.n_volumes].max(axis=0)
+    return peaks, seen
 
 
 def _regressors(times: np.ndarray, kept: pd.DataFrame, hrf: str, **options: Any) -> pd.DataFrame:

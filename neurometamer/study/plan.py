@@ -102,11 +102,14 @@ class Workspace:
         Checked settings.
     base : Path
         Folder of the study file: relative names in the settings start here.
+    notes : tuple of str
+        What the checks before the first step found odd.
     """
 
     folder: Path
     settings: StudySettings
     base: Path
+    notes: tuple[str, ...] = ()
 
     def path(self, *parts: str) -> Path:
         """Name a file or folder of the study.
@@ -158,7 +161,9 @@ class Workspace:
         """
         path = self.base / Path(name).expanduser()
         if not path.exists():
-            raise InputError(f"{name} does not exist (looked for {path}); correct it in the study file.")
+            missing = next(folder for folder in (*path.parents[::-1], path) if not folder.exists())
+            what = f"looked for {path}" if missing == path else f"there is no folder {missing}"
+            raise InputError(f"{name} does not exist ({what}); correct it in the study file.")
         return path
 
     @cached_property

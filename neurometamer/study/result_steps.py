@@ -259,9 +259,6 @@ def report(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 
 def _provenance(work: Workspace) -> dict[str, Any]:
-    from neurometamer.study.checks import find_problems
-    from neurometamer.study.problems import NOTE
-
     settings, model = work.settings, work.model
     table = stimulus_table(work)
     notes = [f"{one}: {note}" for one, note in zip(table["id"], table["note"], strict=True) if note]
@@ -269,7 +266,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         failed = table[table["success"].eq(False)]
         notes += [f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()]
     notes += _not_made(work)
-    notes += [str(problem) for problem in find_problems(work) if problem.kind == NOTE]
+    notes += work.notes
     steps = [path.stem for path in work.state("steps").glob("*.json")]
     return provenance(
         settings.everything(),

@@ -51,8 +51,9 @@ def run_study(
         work = replace(work, settings=work.settings.model_copy(update={"run": run}))
     problems = find_problems(work)
     raise_errors(problems)
-    for problem in problems:
-        warnings.warn(str(problem), stacklevel=2)
+    work = replace(work, notes=tuple(map(str, problems)))
+    for note in work.notes:
+        warnings.warn(note, stacklevel=2)
     carry_out(plan_steps(work), work, reporter)
     return work.path("report.html")
 
