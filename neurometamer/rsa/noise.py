@@ -448,9 +448,10 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
     n_folds = (counts > 0).sum(axis=0)
     if (n_folds < 2).any():
         lacking = []
-        for column in np.flatnonzero(n_folds < 2):
-            inside = [str(folds[row]) for row in np.flatnonzero(counts[:, column])]
-            lacking.append(f"{names[column]} in {name_ids(inside) or 'none'}")
+        for name, in_fold in zip(names, counts.T > 0, strict=True):
+            inside = [fold for fold, is_in in zip(folds, in_fold, strict=True) if is_in]
+            if len(inside) < 2:
+                lacking.append(f"{name} in {name_ids(inside) or 'none'}")
         raise InputError(
             f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} only. "
             "Take other folds, e.g. presentations, or leave those conditions out."
