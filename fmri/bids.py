@@ -231,7 +231,7 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return re.sub(r"\.(nii|img|hdr)(\.gz)?$", "", path.name)
 
 
 def _folders_to(folder: Path) -> list[Path]:

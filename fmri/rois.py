@@ -87,9 +87,10 @@ def named_hemisphere(name: str) -> str:
     >>> named_hemisphere("lhV1"), named_hemisphere("V1_R"), named_hemisphere("LO"), named_hemisphere("LeftV4")
     ('L', 'R', '', 'L')
     """
-    # "lhV1" and "LeftV4" are two words each, "rhinal" is one
-    spaced = re.sub(r"([a-z])([A-Z0-9])", r"\1 \2", re.sub(r"^(LH|RH)(?=[A-Z0-9])", r"\1 ", name))
-    spaced = re.sub(r"([0-9])(lh|rh|left|right)$", r"\1 \2", spaced)
+    # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than the right side
+    spaced = re.sub(r"^(LH|RH)(?=[A-Z0-9])", r"\1 ", name)
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
+    spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right)$", r" \1", spaced)
     sides = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word in _WORDS}
     return sides.pop() if len(sides) == 1 else ""
 

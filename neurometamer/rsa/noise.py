@@ -381,7 +381,7 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
     """
     z, h = noise.features(sums.reshape(-1, sums.shape[2]))
     sides = [(part.reshape(*counts.shape, -1), sign) for part, sign in ((z, 1), (h, -1)) if part.shape[1]]
-    complete = (counts > 0).all(axis=0)
+    complete = np.asarray((counts > 0).all(axis=0))
     distances = np.empty(len(complete) * (len(complete) - 1) // 2)
     first, second = np.triu_indices(len(complete), 1)
     whole = complete[first] & complete[second]
@@ -445,7 +445,7 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
     InputError
         Naming what is missing where.
     """
-    n_folds = (counts > 0).sum(axis=0)
+    n_folds = np.asarray((counts > 0).sum(axis=0))
     if (n_folds < 2).any():
         lacking = []
         for name, in_fold in zip(names, counts.T > 0, strict=True):

@@ -227,7 +227,7 @@ def test_masks_with_two_places_are_refused_too(make_run):
     [
         ("lhV1", "L"), ("rhV1", "R"), ("lh.V1", "L"), ("V1_rh", "R"), ("LH_V1", "L"), ("V1_L", "L"), ("L_V1", "L"),
         ("leftV1", "L"), ("LeftV1", "L"), ("V1-right", "R"), ("hemi-R_V1", "R"), ("V1rh", "R"), ("LHV1", "L"),
-        ("V1", ""), ("LO", ""), ("LO1", ""), ("rhinal", ""), ("rIPS", "R"), ("LOC", ""), ("hMT", ""), ("lh_rh", ""),
+        ("V1", ""), ("LO", ""), ("LO1", ""), ("rhinal", ""), ("rIPS", "R"), ("LOC", ""), ("hMT", ""), ("lh_rh", ""), ("V1_r2", ""),
     ],
 )  # fmt: skip
 def test_a_name_says_its_hemisphere(name, side):
