@@ -200,22 +200,27 @@ def _shared_rois(brain: RDMs) -> list[str]:
 
 def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Predict voxels from layers: trained on RE, tested on held-out RE, on AI and on AN."""
+    import warnings
+
     from neurometamer.activations import read_activations
     from neurometamer.encoding import fit_encoding
 
     chosen = work.settings.encoding
-    table = fit_encoding(
-        read_activations(work.state("activations.h5")),
-        read_subjects(work),
-        stimulus_table(work),
-        scheme=chosen.scheme,
-        n_folds=chosen.folds or None,
-        alphas=chosen.alphas,
-        n_bootstrap=work.settings.rsa.resamples,
-        confidence=work.settings.rsa.confidence,
-        seed=work.settings.study.seed,
-        progress=progress,
-    )
+    with warnings.catch_warnings():
+        # The report names the regions whose penalties are at an end of the grid.
+        warnings.filterwarnings("ignore", "encoding: penalties at an end of the grid")
+        table = fit_encoding(
+            read_activations(work.state("activations.h5")),
+            read_subjects(work),
+            stimulus_table(work),
+            scheme=chosen.scheme,
+            n_folds=chosen.folds or None,
+            alphas=chosen.alphas,
+            n_permutations=chosen.permutations,
+            allow_repeats=chosen.allow_repeats,
+            seed=work.settings.study.seed,
+            progress=progress,
+        )
     return [write_table(work.path("tables", "encoding.csv"), _tagged(work, table, "brain"))]
 
 

@@ -204,7 +204,7 @@ def _brain_steps(work: Workspace, subjects: tuple[str, ...]) -> list[Step]:
             title="voxel encoding",
             run=result_steps.encoding,
             needs=("activations", "patterns"),
-            sections=("encoding", "rsa"),
+            sections=("encoding",),
         ),
     ]
 
