@@ -632,24 +632,31 @@ def _correct(result: pd.DataFrame, correction: str) -> pd.DataFrame:
 
 
 def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
-    """Name the regions whose best penalty may lie outside the grid."""
+    """Name the regions whose best penalty may lie outside the grid.
+
+    At the smallest penalty any stage counts. The largest is what voxels get that a stage cannot
+    predict, so there it is the stage with the fewest such voxels.
+    """
     if len(penalties) == 1:
         return
-    edges = {"at_smallest_alpha": penalties[0], "at_largest_alpha": penalties[-1]}
+    single = result[result["subject"] != "mean"]
+    edges = [
+        ("at_smallest_alpha", penalties[0], "max", "widen the grid downward"),
+        ("at_largest_alpha", penalties[-1], "min", "no stage predicts these voxels, or widen it upward"),
+    ]
     parts = []
-    for column, alpha in edges.items():
-        share = result.groupby(["subject", "roi"], sort=False)[column].mean().dropna()
-        many = share[share >= MANY_AT_THE_EDGE]
-        if len(many):
-            regions = many.reset_index(name="share").to_dict("records")
-            names = [f"{row['subject']} {row['roi']} {row['share']:.0%}" for row in regions]
-            parts.append(f"{column.split('_')[1]}, {alpha:g}: {name_ids(names)}")
+    for column, alpha, over_stages, advice in edges:
+        by_stage = single.groupby(["subject", "roi", "layer"], sort=False)[column].mean()
+        shares = by_stage.groupby(["subject", "roi"], sort=False).agg(over_stages)
+        regions = shares[shares >= MANY_AT_THE_EDGE].reset_index(name="share").to_dict("records")
+        names = [f"{row['subject']} {row['roi']} {row['share']:.0%}" for row in regions]
+        if names:
+            parts.append(f"at {alpha:g} {name_ids(names)} ({advice})")
     if parts:
         warnings.warn(
-            f"encoding: penalties at an end of the grid (share of voxels, folds and stages): the "
-            f"{'; the '.join(parts)}. At the smallest, widen the grid downward (alphas, --alphas, "
-            "encoding.alphas); at the largest, these voxels are hardly predicted by any stage, or the "
-            "grid ends too early. Columns at_smallest_alpha and at_largest_alpha hold each share.",
+            "encoding: penalties at an end of the grid, share of voxels and folds by region: "
+            f"{'; '.join(parts)}. The grid is alphas (--alphas, encoding.alphas); the table has the "
+            "shares of each stage.",
             UserWarning,
             stacklevel=3,
         )

@@ -235,7 +235,7 @@ def test_penalties_at_the_end_of_the_grid_are_told_by_region():
     table, activations, values = planted()
     noise = np.random.default_rng(5).standard_normal((48, 30))
     subjects = {"S1": make_patterns(table, np.concatenate([values[:, :30], noise], axis=1))}
-    with pytest.warns(UserWarning, match=r"largest, 1e\+06: S1 LO \d+%"):
+    with pytest.warns(UserWarning, match=r"by region: at 0.001 S1 V1 .*; at 1e\+06 S1 LO \d+% \(no stage"):
         result = fit_encoding(activations, subjects, table, n_permutations=0, alphas=[1e6, 1e-3, 1.0, 0.1])
     shares = result[result["layer"] == "planted"].groupby("roi")["at_largest_alpha"].mean()
     assert shares["V1"] < 0.25 < shares["LO"]
@@ -325,7 +325,7 @@ def test_bad_input_is_named():
         ("seed", None, "seed must be a whole number"),
         ("tests", "RE", "a list of image types is needed"),
         ("tests", [], "at least one image type"),
-        ("tests", ["RE", "AI_typo"], "unknown image type in tests 'AI_typo'; did you mean 'AI'"),
+        ("tests", ["RE", "AI_typo"], "unknown image type in tests 'AI_typo'. Known: RE, AN, AI"),
         ("correction", "none", "unknown correction 'none'"),
     ],
 )
