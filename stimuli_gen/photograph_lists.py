@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -118,8 +120,20 @@ def _list_folder(folder: Path) -> Listing:
     table = pd.DataFrame({"file": pd.Series(files, dtype=object), "id": ids})
     if any(inner):
         table["category"] = [parts[0] if parts else "" for parts in inner]
+    for line in (*left_out, *layout[1:]):
+        _tell_once(f"{folder}: {line}")
     told = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
     return Listing(table=table, shown=[file.relative_to(folder).as_posix() for file in files], told=told)
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """Log what is taken otherwise than somebody may think; without handlers it goes to standard error."""
+    quiet = _HIDDEN in line
+    logging.getLogger(__name__).log(logging.INFO if quiet else logging.WARNING, line)
+
+
+_HIDDEN = "hidden, or of the operating system"
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[str]]:
@@ -159,7 +173,7 @@ def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
 def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
     """Say why an entry of a folder is no photograph; empty when it is one."""
     if path.name.startswith(".") or path.name in _SYSTEM_FOLDERS or path.name.lower() in _SYSTEM_FILES:
-        return "hidden, or of the operating system"
+        return _HIDDEN
     if not path.is_file():
         return "no regular file (a broken link or a device)"
     suffix = path.suffix.lower()

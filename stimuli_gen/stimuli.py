@@ -394,13 +394,13 @@ def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, s
     Path
         The file.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     n = min(len(stimuli), _SHEET)
     columns = int(np.ceil(np.sqrt(n)))
     cell, text = side + 8, 14
     sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (cell + text)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    draw, font = ImageDraw.Draw(sheet), _sheet_font(stimuli.ids[:n])
     for row, one in enumerate(stimuli.ids[:n]):
         levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
         small = Image.fromarray(np.ascontiguousarray(levels))
@@ -411,6 +411,17 @@ def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, s
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
+
+
+def _sheet_font(names: Sequence[str]) -> Any:
+    """Choose Pillow's own font where it has all letters, else one with Greek, Cyrillic, Arabic and others."""
+    from PIL import ImageFont
+
+    if all(name.isascii() for name in names):
+        return ImageFont.load_default()
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size=10)
 
 
 def _fitting(words: str, fits: Callable[[str], bool]) -> str:
