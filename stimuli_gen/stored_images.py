@@ -107,9 +107,10 @@ class ImagesOnDisk:
     def __getitem__(self, index: Any) -> np.ndarray:
         """Read the images that the index names, or the part of them: float32."""
         first, *others = index if isinstance(index, tuple) else (index,)
-        chosen = np.arange(len(self))[
-            first if isinstance(first, slice) else np.asarray(first, dtype=_index_type(first))
-        ]
+        if first is Ellipsis:
+            first, *others = [slice(None)] * (self.ndim - len(others)) + others
+        rows = first if isinstance(first, slice) else np.asarray(first, dtype=_index_type(first))
+        chosen = np.arange(len(self))[rows]
         images = self._read_rows(np.atleast_1d(chosen))
         images = images if np.ndim(chosen) else images[0]
         return images[(slice(None),) * np.ndim(chosen) + tuple(others)] if others else images
