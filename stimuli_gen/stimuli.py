@@ -509,6 +509,8 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True)
         if "images" not in opened:
             raise InputError(f"{file} holds no images; is it a stimuli.h5?")
         shape = opened["images"].shape
+    if len(shape) != 4 or shape[0] != len(table):
+        raise InputError(f"{file} holds {len(table)} rows for images of the shape {shape}; make or copy it again.")
     images = StoredImages(path=file, shape=shape)
     if in_memory is None:
         in_memory = images.nbytes <= LARGEST_IN_MEMORY

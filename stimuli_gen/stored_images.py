@@ -194,8 +194,10 @@ class StoredImages(ImagesOnDisk):
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         increasing, back = np.unique(rows, return_inverse=True)  # HDF5 reads increasing rows only
+        first, last = int(increasing[0]), int(increasing[-1])
+        together = last - first + 1 == len(increasing)
         with open_hdf5(self.path) as file:
-            images: np.ndarray = file["images"][increasing]
+            images: np.ndarray = file["images"][slice(first, last + 1) if together else increasing]
         return images if np.array_equal(increasing, rows) else images[back]
 
 

@@ -160,13 +160,13 @@ def peak():
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1e6
 
-model = load_model("alexnet", weights="random", device="cpu")
+model = load_model("squeezenet1_0", weights="random", device="cpu")
 before = peak()
 photographs = load_photographs(Path(sys.argv[1]) / "in", model.preprocessing)
 photographs.digest
 loaded = peak()
-some = photographs.select(ids=photographs.ids[::20])
-compute_activations(model, some, stages=["fc8"], path=Path(sys.argv[1]) / "activations.h5")
+some = photographs.select(ids=photographs.ids[::100])
+compute_activations(model, some, stages=list(model.stages)[-1:], path=Path(sys.argv[1]) / "activations.h5")
 write_records(photographs.select(ids=photographs.ids[:2000]), Path(sys.argv[1]) / "out")
 print(photographs.images.shape[0], before, loaded, peak())
 """
