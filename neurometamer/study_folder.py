@@ -256,4 +256,4 @@ def _read_stimuli(folder: Path) -> StimulusSet | None:
         return None
     from stimuli_gen.stimuli import read_stimuli
 
-    return read_stimuli(folder).as_shown()
+    return read_stimuli(folder, in_memory=None).as_shown()

@@ -6,7 +6,9 @@ import contextlib
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,14 @@ STYLE: dict[str, Any] = {
 }
 
 
+FALLBACK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic"),
+    *("Malgun Gothic", "Apple SD Gothic Neo", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Arabic"),
+    *("Noto Sans Thai", "Arial Unicode MS", "Nirmala UI"),
+)
+"""Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks, such as Chinese, Japanese and Korean ones."""
+
+
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
     """Draw with our settings whatever the user's matplotlibrc says; theirs are back afterwards.
@@ -78,8 +88,19 @@ def figure_style() -> Iterator[None]:
     from matplotlib import style
 
     _show_in_notebooks()
-    with style.context(["default", STYLE]):
+    with style.context(["default", STYLE | {"font.family": _font_families()}]), warnings.catch_warnings():
+        # A box is drawn for a letter that no font here has; tables and pages have the letter itself.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
+
+
+@cache
+def _font_families() -> list[str]:
+    """Name our font and, behind it, those of the installed fonts that have letters which ours lacks."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return [str(STYLE["font.family"]), *(name for name in FALLBACK_FONTS if name in installed)]
 
 
 def _show_in_notebooks() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, name_ids, read_table
+from neurometamer.store import InputError, check_file_names, name_ids
 from neurometamer.study.brain_steps import open_runs, subject_names
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import kind_options
@@ -132,6 +131,7 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
     pandas.DataFrame
         Columns id, kind, reference_id and, where it is known, category.
     """
+    from stimuli_gen.photograph_lists import list_photographs
     from stimuli_gen.stimuli import read_stimuli
 
     images = work.settings.images
@@ -139,7 +139,7 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
         source = work.source(images.ready)
         if source.is_dir():
             return read_stimuli(source, in_memory=False).table
-        table = _listed(source)
+        table = list_photographs(source).table
         kind = table["kind"].fillna("RE") if "kind" in table else "RE"
         reference = table["reference_id"].fillna(table["id"]) if "reference_id" in table else table["id"]
         return table.assign(kind=kind, reference_id=reference)
@@ -149,21 +149,17 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
         photographs.assign(id=photographs["id"] + f"_{kind}", kind=kind, reference_id=photographs["id"])
         for kind in ("AN", "AI")
     ]
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    check_file_names(table["id"])
+    return table
 
 
 def _photographs(work: Workspace) -> pd.DataFrame:
+    from stimuli_gen.photograph_lists import list_photographs
     from stimuli_gen.regular import PACKAGED
 
     if work.settings.images.source == "packaged":
         return pd.DataFrame({"id": list(PACKAGED), "category": [category for _, _, category in PACKAGED.values()]})
-    source = work.source(work.settings.images.source)
-    if source.is_dir():
-        return pd.DataFrame({"id": [one.stem for one in sorted(source.iterdir()) if one.is_file()]})
-    return _listed(source)
-
-
-def _listed(file: Path) -> pd.DataFrame:
-    table = read_table(file, required=["file"])
-    ids = table["id"] if "id" in table else table["file"].map(lambda one: Path(str(one)).stem)
-    return table.assign(id=ids.astype(str))
+    table = list_photographs(work.source(work.settings.images.source)).table
+    check_file_names(table["id"])
+    return table

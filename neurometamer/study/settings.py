@@ -74,8 +74,8 @@ class Images(Section):
     """Where the images come from."""
 
     source: str = "packaged"
-    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs, or a CSV with the
-    columns file[, id, category]."""
+    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs (folders inside it are
+    categories), or a CSV with the columns file[, id, category, bits, icc]."""
     ready: str = ""
     """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
     and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated."""

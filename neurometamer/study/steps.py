@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
 from neurometamer.study.checks import check_tests
@@ -214,15 +213,14 @@ def _photograph_files(work: Workspace) -> tuple[Path, ...]:
     if source == "packaged":
         return ()
     path = work.source(source)
-    if path.is_dir():
-        return tuple(sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")))
-    return (path, *_listed_files(path))
+    return _listed_files(path) if path.is_dir() else (path, *_listed_files(path))
 
 
-def _listed_files(table: Path) -> tuple[Path, ...]:
-    """Name the existing files that a CSV lists; missing ones are told by the reader, with their ids."""
-    files = [table.parent / str(one) for one in read_table(table, required=["file"])["file"]]
-    return tuple(one for one in files if one.is_file())
+def _listed_files(source: Path) -> tuple[Path, ...]:
+    """Name the existing photographs of a folder or CSV; missing ones are told by the reader, with their ids."""
+    from stimuli_gen.photograph_lists import list_photographs
+
+    return tuple(file for file in list_photographs(source).table["file"] if file.is_file())
 
 
 def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:
