@@ -28,7 +28,15 @@ def answers(study: Study) -> list[Answer]:
     list of Answer
         One a question that the study's tables can answer.
     """
-    makers = (network_answer, brain_answer, layer_answer, hierarchy_answer, encoding_answer, metamer_answer, checks_answer)
+    makers = (
+        network_answer,
+        brain_answer,
+        layer_answer,
+        hierarchy_answer,
+        encoding_answer,
+        metamer_answer,
+        checks_answer,
+    )
     return [answer for make in makers if (answer := make(study)) is not None]
 
 
@@ -105,17 +113,18 @@ def correction_text(rows: pd.DataFrame) -> str:
     Parameters
     ----------
     rows : pandas.DataFrame
-        Columns correction, family, p and p_corrected.
+        Columns subject, pair, correction, family, p and p_corrected.
 
     Returns
     -------
     str
-        E.g. ``"corrected (fdr) over 5 ROIs"``.
+        E.g. ``"corrected (fdr) over 5 ROIs"``; where each pair has one test, that nothing was corrected.
     """
     families = " or ".join(dict.fromkeys(rows["family"].dropna().astype(str)))
     how = ", ".join(dict.fromkeys(rows["correction"].dropna().astype(str)))
-    if len(rows) == 1 and rows["p"].equals(rows["p_corrected"]):
-        return "of the only test"
+    single = rows.groupby(["subject", "pair"]).size().max() == 1
+    if single and rows["p"].equals(rows["p_corrected"]):
+        return "not corrected, as there is one place"
     return f"not corrected; family: {families}" if how == "none" else f"corrected ({how}) over {families}"
 
 
@@ -152,42 +161,72 @@ def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
     return Grid(caption=caption, columns=columns, rows=cells, n_rows=len(cells), source="tables/kinds.csv")
 
 
-NEARER = "an image that fools the network is still nearer to its photograph than noise with the photograph's name"
-"""What RE-AI above RE-AN means, in plain words: the claim of a difference that is above 0."""
-
-
-def headline(rows: pd.DataFrame, places: str) -> str:
-    """Say in plain words in how many places the network's noise or its interference is nearer to the photographs.
+def fooling(study: Study) -> str:
+    """Name the images of adversarial interference in a sentence, by whom they fool.
 
     Parameters
     ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        ``"an image that fools the network"`` where all of them were made here and met their criterion; else what
+        they were made for.
+    """
+    table = pd.DataFrame(columns=["kind"]) if study.stimuli is None else study.stimuli.table
+    rows = table[table["kind"] == "AI"]
+    names = set(rows["model"].dropna().astype(str)) if "model" in rows.columns else set()
+    name = str(study.section("model").get("name", ""))
+    whom = "the network" if names <= {name} else " and ".join(sorted(names))
+    succeeded = "success" in rows.columns and len(rows) > 0 and rows["success"].map(is_true).all()
+    return f"an image that fools {whom}" if succeeded else f"an image made to fool {whom}"
+
+
+def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") -> str:
+    """Say in plain words in how many places interference, or noise, is nearer to the photographs.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
     rows : pandas.DataFrame
         Of `told_kinds`, at least one.
     places : str
         What one of them is called.
+    system : str
+        Of what they are, e.g. ``"of the simulated cortex"``; may be empty.
 
     Returns
     -------
     str
         A sentence that counts tests.
     """
+    of = f" {system}" if system else ""
+    image = fooling(study)
+    nearer = f"{image} is still nearer to its photograph than noise with the photograph's name"
     counts = rows["follows"].value_counts()
     if counts.get("not tested", 0) == len(rows):
-        return f"Not tested in {count_text(len(rows), places)}."
-    nearer, reverse, open_ones = (int(counts.get(name, 0)) for name in ("perception", "decision", "undecided"))
+        return f"Not tested in {count_text(len(rows), places)}{of}."
     if len(rows) == 1:
-        return f"In {rows['place'].iloc[0]} {_SINGLE[rows['follows'].iloc[0]]}."
+        single = {
+            "perception": nearer,
+            "decision": f"noise with a photograph's name is nearer to the photograph than {image}",
+            "undecided": f"it is undecided whether {nearer}",
+        }
+        return f"In {rows['place'].iloc[0]}{of} {single[rows['follows'].iloc[0]]}."
+    perception, reverse, undecided = (int(counts.get(name, 0)) for name in ("perception", "decision", "undecided"))
     rest = [f"in {reverse or 'none'} it is the reverse"]
-    if open_ones:
-        rest.append(f"in {open_ones} it is undecided")
-    return f"In {nearer} of {len(rows)} {places}s {NEARER}; {', '.join(rest)}."
+    if undecided:
+        rest.append(f"in {undecided} it is undecided")
+    return f"In {perception} of {len(rows)} {places}s{of} {nearer}; {', '.join(rest)}."
 
 
-_SINGLE = {
-    "perception": NEARER,
-    "decision": "noise with a photograph's name is nearer to the photograph than an image that fools the network",
-    "undecided": f"it is undecided whether {NEARER}",
-}
+_DEFINITION = (
+    "Nearness is likeness of geometry: the RDM of the images that fool the network (adversarial interference, AI) "
+    "resembles that of the photographs (RE) more than the RDM of adversarial noise (AN) does. "
+)
 
 
 def _kind_text(rows: pd.DataFrame) -> str:
@@ -197,9 +236,7 @@ def _kind_text(rows: pd.DataFrame) -> str:
     interval = ", ".join(dict.fromkeys(rows["interval"].astype(str)))
     warning = " This interval ignores the choice of images." if interval == "subsample" else ""
     return (
-        "Nearness is likeness of geometry: the RDM of the images that fool the network (adversarial interference, AI) "
-        "resembles that of the photographs (RE) more than the RDM of adversarial noise (AN) does, RE–AI above RE–AN "
-        "(“perception”), or less (“decision”). Counted where the interval of the difference "
+        "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the difference "
         f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below .05.{warning}"
     )
 
@@ -230,16 +267,82 @@ def network_answer(study: Study) -> Answer | None:
     Returns
     -------
     Answer or None
-        None where no difference is in the tables.
+        None where no kinds of images were compared.
     """
     rows = told_kinds(study, "network")
     if rows.empty:
-        return None
+        return _similar_answer(study, "network")
     return Answer(
         title="In the network: does similarity follow what people see, or the network's decision?",
-        number=headline(rows, "layer"),
-        text=f"{_kind_text(rows)}{_above_chance(study, 'network', 'layer')}{_trend_text(study)}",
+        number=headline(study, rows, "layer"),
+        text=f"{_DEFINITION}{_kind_text(rows)}{_above_chance(study, 'network', 'layer')}{_trend_text(study)}",
         grid=_kind_grid(rows, "layer", "Layers of the network"),
+        headline=True,
+    )
+
+
+def similar_places(study: Study, system: str) -> pd.DataFrame:
+    """Give the similarity of photographs with one other kind of images, where only that kind was shown.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+    system : str
+        ``"network"`` or ``"brain"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of kinds.csv, over subjects where there are several, in the order of figures, and the column follows:
+        ``above chance``, ``not above chance`` (corrected p) or ``not tested``. Empty where there is a difference.
+    """
+    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    if rows.empty or (rows["quantity"] == "difference").any():
+        return rows.iloc[:0]
+    rows = rows.drop_duplicates("place").set_index("place", drop=False)
+    rows = rows.loc[order_places(rows["place"])].reset_index(drop=True)
+    p = rows["p_corrected"].astype(float)
+    said = np.where(p.isna(), "not tested", np.where(p < ALPHA, "above chance", "not above chance"))
+    return rows.assign(follows=said)
+
+
+def _similar_answer(study: Study, system: str) -> Answer | None:
+    rows = similar_places(study, system)
+    if rows.empty:
+        return None
+    brain = system == "brain"
+    noun = "region" if brain else "layer"
+    of = " of the simulated cortex" if brain and study.simulated else " of cortex" if brain else ""
+    interference = rows["pair"].iloc[0] == "RE-AI"
+    image = fooling(study) if interference else "noise with a photograph's name"
+    above = int((rows["follows"] == "above chance").sum())
+    where = f"In {above} of {count_text(len(rows), noun)}{of}"
+    tested = (rows["follows"] != "not tested").any()
+    cells = [
+        [
+            row["place"],
+            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            probability_text(row["p_corrected"]),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    pair = PAIRS.get(rows["pair"].iloc[0], rows["pair"].iloc[0])
+    return Answer(
+        title=f"{'In cortex' if brain else 'In the network'}: are these images near their photographs?",
+        number=f"{where} {image} is near its photograph, beyond chance."
+        if tested
+        else (f"Not tested in {count_text(len(rows), noun)}{of}."),
+        text=f"Nearness is likeness of geometry: similarity of the RDM of these images with that of the photographs "
+        f"({pair}). Chance is what permuted labels reach; p one-sided, {correction_text(rows)}."
+        f"{_trend_text(study) if not brain else ''}",
+        grid=Grid(
+            caption="Similarity",
+            columns=(noun, f"{pair} (interval)", "p, corr."),
+            rows=cells,
+            n_rows=len(cells),
+            source="tables/kinds.csv",
+        ),
         headline=True,
     )
 
@@ -265,17 +368,18 @@ def brain_answer(study: Study) -> Answer | None:
     Returns
     -------
     Answer or None
-        None where no difference is in the tables.
+        None where no kinds of images were compared.
     """
     rows = told_kinds(study, "brain")
     if rows.empty:
-        return None
+        return _similar_answer(study, "brain")
     cortex = "In the simulated cortex" if study.simulated else "In cortex"
+    defined = "" if len(told_kinds(study, "network")) else _DEFINITION
     over = f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
     return Answer(
         title=f"{cortex}: does similarity follow what people see, or the network's decision?",
-        number=headline(rows, "region"),
-        text=f"{over}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROI')}{_single_text(study)}",
+        number=headline(study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"),
+        text=f"{over}{defined}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROI')}{_single_text(study)}",
         grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
         headline=True,
     )

@@ -98,11 +98,13 @@ def _best_sentence(best: pd.DataFrame, above: list[str]) -> str:
     named = ", ".join(f"{roi} {layers[roi]}" for roi in above)
     if len(best) == 1:
         roi = best["roi"].iloc[0]
-        return f"A layer resembles {roi} on new photographs: {layers[roi]}." if above else (
-            f"No layer resembles {roi} on new photographs above chance."
-        )
-    sentence = f"In {len(above)} of {len(best)} regions a layer resembles the region on new photographs"
+        found = f"A layer resembles {roi} above chance, {_NEW}: {layers[roi]}."
+        return found if above else f"No layer resembles {roi} above chance, {_NEW}."
+    sentence = f"In {len(above) or 'none'} of {len(best)} regions a layer resembles the region above chance, {_NEW}"
     return f"{sentence}: {named}." if above else f"{sentence}."
+
+
+_NEW = "on photographs it was not chosen on"
 
 
 def _benjamini_hochberg(tests: pd.DataFrame) -> str:
@@ -146,7 +148,9 @@ def _naive_answer(study: Study) -> Answer | None:
     return Answer(
         title=f"Which layer is most like which area{_of_simulated(study)}?",
         number=f"In {int((q < ALPHA).sum())} of {count_text(len(best), 'region')} the most similar layer is above "
-        "permuted labels." if tested else f"Not tested in {count_text(len(best), 'region')}.",
+        "permuted labels."
+        if tested
+        else f"Not tested in {count_text(len(best), 'region')}.",
         text=f"Regular images, {whose(study)}. The layer is chosen and judged on the same photographs, which "
         "flatters; there are no cross-validated models. "
         + (f"p is one-sided and corrected (Benjamini–Hochberg over {family})." if tested else ""),

@@ -343,7 +343,7 @@ def reference_text(key: str) -> str:
 
 
 def bibtex(keys: Iterable[str], version: str = "") -> str:
-    """Write works as BibTeX, neurometamer itself first.
+    r"""Write works as BibTeX, neurometamer itself first.
 
     Parameters
     ----------
@@ -359,7 +359,7 @@ def bibtex(keys: Iterable[str], version: str = "") -> str:
 
     Examples
     --------
-    >>> print(bibtex(["holm1979"]).split("\\n\\n")[1].strip())
+    >>> print(bibtex(["holm1979"]).split("\n\n")[1].strip())
     @article{holm1979,
       author = {Holm, S.},
       year = {1979},

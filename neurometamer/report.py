@@ -58,36 +58,49 @@ def _stimuli_section(study: Study) -> Section | None:
     table = study.stimuli.table.iloc[order].reset_index(drop=True)
     n_all, limit = study.n_photographs, 16
     images = np.asarray(study.stimuli.images)[order]
-    figure = figures.stimulus_sheet(images, table, limit=limit, stamp=study.network_stamp)
+    across = max(2, 6 // max(1, len(study.kinds)))
+    figure = figures.stimulus_sheet(images, table, limit=limit, blocks=across, stamp=study.network_stamp)
     rest = f" {limit} of {n_all} photographs are shown; the others are in stimuli/png." if n_all > limit else ""
     made = [name for kind, name in NAMES.items() if kind in study.kinds]
     content = f"Photographs (RE), and {' and '.join(made)} made from them" if made else "Photographs"
     told = ""
     if "top1_name" in table.columns and table["top1_name"].notna().any():
-        told = " Under each image: the network's first class and its confidence on the PNG."
+        told = f" Under each image: the first class of {_speaker(table)} and its confidence on the PNG."
     caption = (
         f"{content}, as the saved 8-bit PNG holds them; compressed on this page. n = "
         f"{count_text(n_all, 'photograph')}, in the order of all figures (by category, then name).{told}{rest}"
     )
     shown = count_text(min(n_all, limit), "photograph")
     alt = f"Sheet of {shown}{' and the images made from them' if made else ''}. The same facts are in stimuli.csv."
-    counts = success_rows(study)
-    grid = Grid(
+    grids = [_success_grid(study, counts)] if (counts := success_rows(study)) else []
+    sheet = picture(study, "stimuli", figure, caption, alt, table=_sheet_numbers(table), small=True)
+    return Section(key="stimuli", title="Stimuli", pictures=[sheet], grids=grids)
+
+
+def _speaker(table: pd.DataFrame) -> str:
+    """Name the network whose classes the table holds."""
+    names = list(dict.fromkeys(table["model"].dropna().astype(str))) if "model" in table.columns else []
+    return " and ".join(names) or "the network"
+
+
+def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
+    """Put the counts of successes on the page, without the columns that nothing is known of."""
+    names = (
+        "kind",
+        "criterion",
+        "met by the float image",
+        "met by the saved PNG",
+        "confidence on the PNG, lowest / median",
+        "steps, median",
+    )
+    known = [place for place, column in enumerate(zip(*counts)) if set(column) != {"–"}]
+    return Grid(
         caption=titled("Images that reached their criterion", study.network_stamp),
-        columns=(
-            "kind",
-            "criterion",
-            "met by the float image",
-            "met by the saved PNG",
-            "confidence on the PNG, lowest / median",
-            "steps, median",
-        ),
-        rows=counts,
+        columns=[names[place] for place in known],
+        rows=[[row[place] for place in known] for row in counts],
         n_rows=len(counts),
         source="stimuli/stimuli.csv",
     )
-    sheet = picture(study, "stimuli", figure, caption, alt, table=_sheet_numbers(table), small=True)
-    return Section(key="stimuli", title="Stimuli", pictures=[sheet], grids=[grid] if counts else [])
 
 
 def _sheet_numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -315,22 +328,24 @@ def applied_settings(study: Study) -> dict[str, Any]:
         Section to settings.
     """
     settings = dict(study.section("settings"))
-    brain, images, metamers, transfer = (
-        settings.get(name) if isinstance(settings.get(name), Mapping) else {}
-        for name in ("brain", "images", "metamers", "transfer")
-    )
+    parts: dict[str, Mapping[str, Any]] = {
+        name: values if isinstance(values, Mapping) else {} for name, values in settings.items()
+    }
+    brain, images = parts.get("brain", {}), parts.get("images", {})
     unused = set()
     if images.get("ready"):
         unused |= {"noise", "interference"}
-    if "metamers" in settings and not metamers.get("sets"):
+    if not parts.get("metamers", {}).get("sets"):
         unused.add("metamers")
-    if "transfer" in settings and not transfer.get("models"):
+    if not parts.get("transfer", {}).get("models"):
         unused.add("transfer")
     if not study.cortex:
         unused |= {"glm", "selection", "encoding", "brain"}
     if brain:
         own = {"simulated": "simulation", "bold": "subjects"}.get(str(brain.get("source")))
-        settings["brain"] = {name: brain[name] for name in brain if name not in ("simulation", "subjects") or name == own}
+        settings["brain"] = {
+            name: brain[name] for name in brain if name not in ("simulation", "subjects") or name == own
+        }
     return {name: values for name, values in settings.items() if name not in unused}
 
 
@@ -371,11 +386,13 @@ def _honesty(study: Study) -> list[tuple[str, str]]:
     )
     parts.append(("Network", network))
     if study.simulated:
-        parts.append((
-            "Brain",
-            "Simulated, with known truth. No person was scanned; the brain numbers show that the pipeline finds what "
-            "was planted and say nothing about human cortex.",
-        ))
+        parts.append(
+            (
+                "Brain",
+                "Simulated, with known truth. No person was scanned; the brain numbers show that the pipeline finds "
+                "what was planted and say nothing about human cortex.",
+            )
+        )
     elif study.cortex:
         parts.append(("Brain", "Measured BOLD given by the user; its quality is not judged here."))
     return parts
@@ -435,7 +452,7 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
         examples=lead_examples(study),
         charts=charts,
         answers=told,
-        headlines=[answer.number for answer in told if answer.headline or answer is told[0]],
+        headlines=[answer.number for answer in told if answer.headline or answer is told[0]] or [_NO_ANSWER],
         bounds=_bounds_text(study),
         sections=sections,
         tables=_all_tables(study),
@@ -492,6 +509,9 @@ def _kinds_text(study: Study) -> str:
     return ", ".join(names[kind] for kind in study.kinds)
 
 
+_NO_ANSWER = "Nothing was compared in this study, so there is nothing to test; below is what was measured."
+
+
 def _lead(study: Study) -> str:
     """Say what went in."""
     weights = str(study.section("model").get("weights", ""))
@@ -499,8 +519,8 @@ def _lead(study: Study) -> str:
     if study.n_photographs:
         parts.append(f"{count_text(study.n_photographs, 'photograph')}.")
     if study.cortex and study.subjects:
-        who = "Subject" if len(study.subjects) == 1 else f"{len(study.subjects)} subjects"
-        parts.append(f"{f'Simulated {who.lower()}' if study.simulated else who}: {', '.join(study.subjects)}.")
+        noun = "simulated subject" if study.simulated else "subject"
+        parts.append(f"{count_text(len(study.subjects), noun)}: {', '.join(study.subjects)}.")
     return " ".join(parts)
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from neurometamer.answers import is_true, told_kinds
-from neurometamer.figures.answer import difference_marks
-from neurometamer.figures.style import clip_name
+from neurometamer.answers import is_true, similar_places, told_kinds
+from neurometamer.figures.answer import answer_marks
+from neurometamer.figures.style import PAIRS, clip_name
 from neurometamer.page import Picture, jpeg_bytes
 from neurometamer.report_rsa import picture, sheet_order
 from neurometamer.study_folder import Study
 
 DESCRIPTIONS = {
     "RE": "A photograph (RE)",
-    "AI": "Adversarial interference (AI): made to fool the network",
+    "AI": "Adversarial interference (AI): made to fool a network",
     "AN": "Adversarial noise (AN): made to get the photograph's name",
     "metamer": "A metamer: made to excite the network like the photograph",
 }
@@ -62,7 +62,10 @@ def _adversarial(study: Study) -> Iterator[Example]:
     for kind in kinds:
         rows = table[(table["reference_id"].astype(str) == name) & (table["kind"] == kind)]
         for index, row in rows.head(1).iterrows():
-            yield _example(study.stimuli.images[int(str(index))], kind, row.get("top1_name"))
+            speaker = str(row.get("model", "")) or "The network"
+            own = speaker == study.section("model").get("name")
+            image = study.stimuli.images[[int(str(index))]][0]
+            yield _example(image, kind, row.get("top1_name"), "The network" if own else speaker)
 
 
 def _clearest(table: pd.DataFrame, kinds: Sequence[str]) -> str:
@@ -102,7 +105,7 @@ def _example(image: np.ndarray, kind: str, said: object, speaker: str = "The net
 
 
 def lead_charts(study: Study) -> list[Picture]:
-    """Draw where the answer holds: RE-AI minus RE-AN over layers, and over regions.
+    """Draw where the answer holds: RE-AI minus RE-AN, or the one similarity there is, over layers and regions.
 
     Parameters
     ----------
@@ -118,13 +121,19 @@ def lead_charts(study: Study) -> list[Picture]:
     titles = {"network": "Network, early to late layers", "brain": cortex}
     charts = []
     for system, title in titles.items():
-        rows = told_kinds(study, system)
+        rows, label = told_kinds(study, system), "RE–AI minus RE–AN"
+        caption = "Above 0 images made to fool the network are nearer to their photographs, below 0 noise is."
+        if rows.empty:
+            rows = similar_places(study, system)
+            label = "".join(PAIRS.get(pair, str(pair)) for pair in rows["pair"].head(1))
+            caption = "Similarity of the RDM of these images with that of their photographs."
         if rows.empty:
             continue
         brain = system == "brain"
-        figure = difference_marks(rows, title=title, stamp=study.brain_stamp if brain else study.network_stamp)
-        caption = "Above 0 images that fool the network are nearer to their photographs, below 0 noise is; with intervals."
+        stamp = study.brain_stamp if brain else study.network_stamp
+        figure = answer_marks(rows, title=title, label=label, stamp=stamp)
+        whiskers = " Whiskers: intervals." if np.isfinite(rows["ci_low"].astype(float)).any() else ""
         alt = "; ".join(f"{row['place']}: {row['follows']}" for row in rows.to_dict("records"))
         name = f"answer_{system}"
-        charts.append(picture(study, name, figure, caption, f"Marks. {alt}.", table=rows, brain=brain))
+        charts.append(picture(study, name, figure, f"{caption}{whiskers}", f"Marks. {alt}.", table=rows, brain=brain))
     return charts

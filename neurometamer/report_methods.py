@@ -214,9 +214,9 @@ def _kinds(study: Study) -> str:
     rows = study.rows("kinds")
     if rows.empty:
         return ""
-    over = rows[(rows["subject"] == "mean") | (rows["system"] == "network")]
-    rows = over if len(over) else rows
-    pairs = " and ".join(dict.fromkeys(rows["pair"].astype(str)))
+    if (rows["subject"] == "mean").any():
+        rows = rows[(rows["subject"] == "mean") | (rows["system"] == "network")]
+    pairs = ", ".join(dict.fromkeys(rows["pair"].astype(str)))
     sentences = [f"{pairs} were computed in each layer and region: {_texts(rows, 'method')}"]
     for quantity, name in (("similarity", "similarities"), ("difference", "the difference")):
         part = rows[rows["quantity"] == quantity]

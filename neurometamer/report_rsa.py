@@ -152,8 +152,10 @@ def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) 
     shown = rows[rows["quantity"] == quantity]
     brain = system == "brain"
     several = len(study.subjects) > 1
-    where = f"ROIs, {'mean over subjects and each subject' if several else _only(study)}" if brain else (
-        "layers, early to late"
+    where = (
+        f"ROIs, {'mean over subjects and each subject' if several else _only(study)}"
+        if brain
+        else ("layers, early to late")
     )
     made = {"RE-AN": "adversarial noise (RE–AN)", "RE-AI": "adversarial interference (RE–AI)"}
     others = " and of ".join(made[pair] for pair in dict.fromkeys(shown["pair"]) if pair in made)
@@ -433,7 +435,8 @@ def _each_kind_picture(study: Study, system: str, several: bool) -> Picture:
     parts = f"The parts of these RDMs that are compared: {' / '.join(rows)} in rows, {_of_whom(study, system)}"
     whole = f"RDMs of the {system}: {_of_whom(study, system)}"
     caption = (
-        f"{parts if several else whole}; n = {count_text(len(order), 'photograph')}. Bands: {bands}. Colors are percentiles within each RDM, the same order of "
+        f"{parts if several else whole}; n = {count_text(len(order), 'photograph')}. Bands: {bands}. "
+        "Colors are percentiles within each RDM, the same order of "
         f"photographs everywhere{listed}."
     )
     alt = f"Heat maps of {len(rows)} × {len(places)} RDMs of the {system}, {count_text(len(order), 'photograph')} each."

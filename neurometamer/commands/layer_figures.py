@@ -108,9 +108,7 @@ def _sections(folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence
         )
     titles = {"layers": "Layers and regions", "best": "Best layer", "models": "Weighted layers",
               "hierarchy": "Hierarchy"}  # fmt: skip
-    missing = "Not tested: a hierarchy needs at least 3 regions."
     return [
-        Section(key=key, title=title, pictures=[rsa_page.save_drawing(folder, drawings[key])])
-        if key in drawings else Section(key=key, title=title, missing=missing)
-        for key, title in titles.items()
-    ]  # fmt: skip
+        Section(key=key, title=titles[key], pictures=[rsa_page.save_drawing(folder, drawing)])
+        for key, drawing in drawings.items()
+    ]

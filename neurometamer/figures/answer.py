@@ -25,19 +25,21 @@ SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
     "decision": ("noise nearer", {"marker": "s", "color": COLORS["AN"]}),
     "undecided": ("undecided", {"marker": "o", "markerfacecolor": "white", "color": FAINT}),
     "not tested": ("not tested", {"marker": "x", "color": FAINT}),
+    "above chance": ("above chance", {"marker": "o", "color": COLORS["RE"]}),
+    "not above chance": ("not above chance", {"marker": "o", "markerfacecolor": "white", "color": FAINT}),
 }
 """What a test says, to its words and its mark."""
 
 
-def difference_marks(table: pd.DataFrame, *, title: str, stamp: str = "") -> Figure:
-    """Draw RE-AI minus RE-AN in each place with its interval, marked by what its test says.
+def answer_marks(table: pd.DataFrame, *, title: str, label: str, stamp: str = "") -> Figure:
+    """Draw one number in each place with its interval, marked by what its test says.
 
     Parameters
     ----------
     table : DataFrame
         One row a place, in order: place, value, ci_low, ci_high, follows (a key of `SIGNS`).
-    title : str
-        Above the axes.
+    title, label : str
+        Above the axes, and of the y axis.
     stamp : str
         What must not be forgotten when looking at this figure.
 
@@ -53,7 +55,7 @@ def difference_marks(table: pd.DataFrame, *, title: str, stamp: str = "") -> Fig
     """
     need_columns(table, "answer", ("place", "value", "ci_low", "ci_high", "follows"))
     step = -(-len(table) // MOST_NAMES)
-    names = [name if place % step == 0 else "" for place, name in enumerate(table["place"].astype(str))]
+    names = [text if place % step == 0 else "" for place, text in enumerate(table["place"].astype(str))]
     with figure_style():
         figure = new_figure(WIDTH, 2.2 + names_height(names, WIDTH - 0.7), stamp, "")
         axes = figure.subplots()
@@ -63,10 +65,10 @@ def difference_marks(table: pd.DataFrame, *, title: str, stamp: str = "") -> Fig
         axes.set_xticks(range(len(names)), names, parse_math=False)
         if names_height(names, WIDTH - 0.7) > 0.25:
             axes.tick_params(axis="x", labelrotation=40)
-            for label in axes.get_xticklabels():
-                label.set(ha="right", rotation_mode="anchor")
+            for name in axes.get_xticklabels():
+                name.set(ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.6, len(names) - 0.4)
-        axes.set_ylabel("RE–AI minus RE–AN")
+        axes.set_ylabel(label, parse_math=False)
         axes.set_title(title, loc="left", parse_math=False)
         figure.legend(loc="outside lower left", ncols=2, fontsize=8, handletextpad=0.3)
         return figure

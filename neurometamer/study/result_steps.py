@@ -329,7 +329,7 @@ def _simulated(work: Workspace) -> bool:
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
     """Say in every row which network and weights it rests on, and whether its brain is simulated."""
     data = NETWORK if system == "network" else SIMULATED if _simulated(work) else MEASURED
-    told = {"model": work.model.name, "weights": work.model.weights, "trained": work.model.trained}
+    told: dict[str, Any] = {"model": work.model.name, "weights": work.model.weights, "trained": work.model.trained}
     # models of regions have names and weights of their own
     named = {f"network_{name}" if name in table.columns else name: one for name, one in told.items()}
     return table.assign(**named, data=data)
