@@ -189,7 +189,7 @@ def probability_text(value: float) -> str:
     >>> probability_text(0.0123), probability_text(0.0002), probability_text(1.0)
     ('.012', '< .001', '1.000')
     """
-    return "< .001" if value < 0.0005 else format_number(value, 3)
+    return "< .001" if value < 0.001 else format_number(value, 3)
 
 
 def p_text(p: float) -> str:

@@ -349,12 +349,18 @@ def applied_settings(study: Study) -> dict[str, Any]:
     return {name: values for name, values in settings.items() if name not in unused}
 
 
+def _brain_record(study: Study) -> dict[str, Any]:
+    """Give what is recorded of the brain; of measured data nothing is said of a simulation."""
+    record = study.section("brain") if study.cortex else {}
+    return {name: value for name, value in record.items() if name != "simulated" or value}
+
+
 def _settings(study: Study) -> list[Grid]:
     """Every setting that was used, then what else makes the result again: model, brain, seed, digests, versions."""
     parts: dict[str, tuple[str, object]] = {
         "settings": ("Settings", applied_settings(study)),
         "model": ("Network", study.section("model")),
-        "brain": ("Brain", study.section("brain") if study.cortex else {}),
+        "brain": ("Brain", _brain_record(study)),
         "digests": ("Digests of the inputs", study.section("digests")),
         "versions": ("Versions", study.section("versions")),
         "seconds": ("Seconds a step took", study.section("seconds")),

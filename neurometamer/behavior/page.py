@@ -169,7 +169,8 @@ def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
         key = tuple(row[name] for name in keys)
         title = row["models"] if row["source"] == "model" else f"{row['observer']}, images of {row['models']}"
         number = f"F({int(row['df1'])}, {int(row['df2'])}) = {row['F']:.2f}, η²p = {format_number(row['eta2_p'])}"
-        text = f"Main effect of {row['source']}, {count_text(int(row['n_stages']), 'stage')}, n = {row['n']}; {format_p(row['p'])}"
+        stages = count_text(int(row["n_stages"]), "stage")
+        text = f"Main effect of {row['source']}, {stages}, n = {row['n']}; {format_p(row['p'])}"
         if key in beside.index:
             text += f"; shuffled labels: {format_p(beside.loc[key, 'p'], int(beside.loc[key, 'n_permutations']))}"
         out.append((title, number, text + "."))
