@@ -360,7 +360,7 @@ def embed_figure(
     table : pandas.DataFrame or mapping of str to pandas.DataFrame, optional
         What was drawn; several tables have names of their own.
     raster : bool
-        Embed pixels with 256 colors, as is done with every figure whose SVG is large.
+        Embed pixels, as is done with every figure whose SVG is large.
     small : bool
         Embed a JPEG instead, for sheets of images.
 
@@ -383,12 +383,18 @@ LARGEST_VECTOR = 150_000
 """Bytes of an SVG that a page still holds; a larger one is shown as pixels and linked."""
 
 
+LARGEST_PNG = 300_000
+"""Bytes of a PNG that a page still holds with all its colors; a larger one is shown with 256."""
+
+
 def _embedded(svg: Path, png: Path, *, raster: bool, small: bool) -> tuple[bytes, str]:
     """Choose what a page holds of a figure, so that it stays small: bytes and media type."""
     from PIL import Image
 
     if not (raster or small) and svg.stat().st_size <= LARGEST_VECTOR:
         return svg.read_bytes(), "image/svg+xml"
+    if not small and png.stat().st_size <= LARGEST_PNG:
+        return png.read_bytes(), "image/png"
     with Image.open(png) as image:
         colors = image.convert("RGB")
     if small:

@@ -78,6 +78,7 @@ def test_the_page_tells_validity_first_and_what_the_tables_say(page):
     assert "skipped: weights missing" in text
     linked = re.findall(r"""(?:src|href)=["'](?!data:|#|https://)([^"']*)["']""", text)
     assert "references.bib" in linked and all((page.parent / file).is_file() for file in linked)
+    assert "<script" not in text
     told = json.loads((folder / "provenance.json").read_text())
     assert told["finished"] and set(told["evaluators"]) == set(JUDGES) and str(folder) not in json.dumps(told)
     assert (folder / "figures" / "examples.png").is_file() and (folder / "figures" / "divergence.svg").is_file()

@@ -504,7 +504,8 @@ def test_one_measured_subject_has_no_simulation_no_means_and_no_plurals(tmp_path
     folder = one_subject(tmp_path)
     text = unescape(build_report(folder).read_text(encoding="utf-8"))
     for word in ("imulat", "planted", "1 ROIs", "1 regions", "1 tests", "1 subjects", "mean over subjects",
-                 "Mean over 1", "voxels_per_roi", "noise.confidence", "metamers.", "subject(s)", "Do other networks"):  # fmt: skip
+                 "Mean over 1", "voxels_per_roi", "noise.confidence", "metamers.", "subject(s)",
+                 "Do other networks"):  # fmt: skip
         assert word not in text.replace("What is simulated and what is real", "").replace("Simulated or real", ""), word
     assert "In V1 of cortex an image made to fool the network is still nearer to its photograph" in text
     assert "brain.subjects" in text and "glm.hrf_model" in text
