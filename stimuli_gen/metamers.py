@@ -377,7 +377,8 @@ def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images:
 def _told(match: Match) -> dict[str, Any]:
     """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
     model = match.model
-    return {"name": model.name, "weights": model.weights, "digest": match.digest, "modules": dict(model.stages)}
+    record = {"name": model.name, "weights": model.weights, "trained": model.trained, "digest": match.digest}
+    return record | {"modules": dict(model.stages)}
 
 
 def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -380,7 +380,33 @@ def describe_sizes(table: pd.DataFrame) -> str:
     if "n" not in table.columns or table["n"].dropna().empty:
         return ""
     low, high = int(table["n"].min()), int(table["n"].max())
-    return f"n = {low} photographs" if low == high else f"n = {low} to {high} photographs"
+    several = "" if high == 1 else "s"
+    return f"n = {low} photograph{several}" if low == high else f"n = {low} to {high} photographs"
+
+
+def count_text(number: int, noun: str, plural: str = "") -> str:
+    """Write a number of things, singular or plural.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    noun : str
+        The thing, singular.
+    plural : str
+        Its plural, where that is not the noun with an s.
+
+    Returns
+    -------
+    str
+        Number and noun.
+
+    Examples
+    --------
+    >>> count_text(1, "ROI"), count_text(3, "ROI"), count_text(2, "person", "people")
+    ('1 ROI', '3 ROIs', '2 people')
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def describe_methods(table: pd.DataFrame) -> str:

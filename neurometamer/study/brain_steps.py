@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json
+from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json, write_table
 from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
+from neurometamer.study.regions import region_rows
 from neurometamer.study.settings import Subject
 
 if TYPE_CHECKING:
@@ -147,19 +148,22 @@ def _check_conditions(work: Workspace, subject: str, fitted: Patterns) -> None:
 
 def patterns(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Keep the reliable voxels of each subject and region, judged on regular images only."""
+    import pandas as pd
+
     from fmri.patterns import read_patterns, write_patterns
     from fmri.reliability import select_voxels
 
     selection = work.settings.selection
     table = stimulus_table(work)
     regular = table["id"][table["kind"] == selection.kind].tolist()
-    written = []
+    written, regions = [], []
     for name in subject_names(work):
-        chosen = read_patterns(work.state("betas", f"{name}.h5"))
+        fitted = chosen = read_patterns(work.state("betas", f"{name}.h5"))
         if selection.voxels_per_roi:
-            chosen = select_voxels(chosen, conditions=regular, n_per_roi=selection.voxels_per_roi)
+            chosen = select_voxels(fitted, conditions=regular, n_per_roi=selection.voxels_per_roi)
+        regions += region_rows(fitted, chosen, regular)
         written.append(write_patterns(chosen, work.path("patterns", f"{name}.h5")))
-    return written
+    return [*written, write_table(work.path("tables", "regions.csv"), pd.DataFrame(regions))]
 
 
 def read_subjects(work: Workspace) -> dict[str, Patterns]:

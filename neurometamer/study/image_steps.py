@@ -134,7 +134,9 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
         rows += _judgements(judge, found, table)
         progress(number + 1, len(judges))
     columns = ["judge", "judge_weights", "kind", "n", "says_target", "target_probability", "says_as_photograph"]
-    found_table = pd.DataFrame(rows, columns=columns).assign(model=work.model.name, weights=work.model.weights)
+    found_table = pd.DataFrame(rows, columns=columns).assign(
+        model=work.model.name, weights=work.model.weights, trained=work.model.trained
+    )
     return [write_table(work.path("tables", "transfer.csv"), found_table)]
 
 
