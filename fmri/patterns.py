@@ -146,7 +146,7 @@ class Patterns:
         bool
             Measured data say nothing.
         """
-        return _says_simulated(self.provenance)
+        return says_simulated(self.provenance)
 
     @property
     def digest(self) -> str:
@@ -245,10 +245,27 @@ class Patterns:
         return names, averaging @ self.values.astype(np.float64, copy=False) / counts[:, None]
 
 
-def _says_simulated(record: Any) -> bool:
+def says_simulated(record: Any) -> bool:
+    """Say whether a record names simulated images among its sources.
+
+    Parameters
+    ----------
+    record : object
+        Provenance of patterns, as JSON holds it.
+
+    Returns
+    -------
+    bool
+        True where a mapping in it has ``simulated: true``.
+
+    Examples
+    --------
+    >>> says_simulated({"parts": [{"simulated": True}]}), says_simulated(None)
+    (True, False)
+    """
     if isinstance(record, Mapping):
-        return record.get("simulated") is True or any(_says_simulated(one) for one in record.values())
-    return isinstance(record, (list, tuple)) and any(_says_simulated(one) for one in record)
+        return record.get("simulated") is True or any(says_simulated(one) for one in record.values())
+    return isinstance(record, (list, tuple)) and any(says_simulated(one) for one in record)
 
 
 def concat_patterns(parts: Sequence[Patterns]) -> Patterns:

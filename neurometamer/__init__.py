@@ -40,7 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "searchlight_rdms",
         ],
         "rsa.searchlight_runs": ["run_responses"],
-        "encoding": ["fit_encoding"],
+        "encoding.generalization": ["fit_encoding"],
         "experiment_page": ["join_key", "write_experiment_page"],
         "rsa.rdm": [
             "activation_rdms",

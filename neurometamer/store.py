@@ -15,8 +15,8 @@ import io
 import json
 import os
 import platform
-import re
 import tempfile
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -28,7 +28,10 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT_COLUMNS = ("id", "reference_id", "condition", "subject", "run", "session", "trial_type", "roi", "kind")
+TEXT_COLUMNS = (
+    *("id", "reference_id", "condition", "subject", "run", "session", "trial_type", "roi", "kind"),
+    *("file", "category"),
+)
 """Columns that hold names: read as text, so that the id ``007`` does not become the number 7."""
 
 MISSING = ("", "n/a", "nan", "NaN")
@@ -236,7 +239,10 @@ def _plain(value: Any) -> Any:
 
 
 def file_name(stimulus_id: str) -> str:
-    """Check that an id can name a file inside the output folder, and return it.
+    """Check that an id can name a file inside the output folder on every system, and return it.
+
+    Letters of any script, spaces and most punctuation can; the id is not changed, so ``é`` of one or of two characters
+    stays what it is.
 
     Parameters
     ----------
@@ -251,13 +257,128 @@ def file_name(stimulus_id: str) -> str:
     Raises
     ------
     InputError
-        When the id is empty, starts with a dot, or holds a character that could leave the folder.
+        When the id is empty, is longer than 200 bytes in UTF-8, starts with a dot, starts or ends with a space, ends
+        with a dot, holds a character that could leave the folder or that Windows refuses, or an invisible one, or is a
+        device of Windows such as ``NUL``.
+
+    Examples
+    --------
+    >>> file_name("狗 1")
+    '狗 1'
     """
-    if not re.fullmatch(r"[A-Za-z0-9_+=@%,()\[\] -][A-Za-z0-9_.+=@%,()\[\] -]{0,199}", stimulus_id):
+    if reason := _why_no_file_name(stimulus_id):
         raise InputError(
-            f"id {stimulus_id!r} cannot name a file; use letters, digits, '_', '-' or '.', not starting with '.'."
+            f"id {stimulus_id!r} cannot name a file: {reason}; rename it, or give a CSV with the columns file and id."
         )
     return stimulus_id
+
+
+def _why_no_file_name(name: str) -> str:
+    """Say what keeps an id from naming a file; empty when nothing does."""
+    if not name:
+        return "it is empty"
+    if name.startswith(".") or name.endswith("."):
+        return "it starts or ends with a dot"
+    if name != name.strip():
+        return "it starts or ends with a space"
+    for character in name:
+        hidden = character not in _JOINERS and unicodedata.category(character) in _INVISIBLE
+        if hidden or character in _RESERVED:
+            return f"it holds the character {character!r}"
+    if len(name.encode("utf-8")) > _LONGEST_NAME:
+        return f"it is longer than {_LONGEST_NAME} bytes"
+    if name.partition(".")[0].rstrip().upper() in _DEVICES:
+        return "Windows keeps that name for a device"
+    return ""
+
+
+_RESERVED = frozenset('<>:"/\\|?*')
+"""What separates folders, and what Windows takes in no file name."""
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: control and format characters, halves of pairs, private and unassigned ones, line ends."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Format characters that are part of words, in Persian and Hindi for example, and of emoji."""
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255, and temporary names and suffixes are longer than ids."""
+_DEVICES = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
+)
+
+
+def check_file_names(ids: Iterable[str]) -> None:
+    """Check that each id can name a file, and that none would overwrite another's on macOS or Windows.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        Ids of one set.
+
+    Raises
+    ------
+    InputError
+        When an id cannot name a file (see `file_name`), or ids differ in case or in Unicode normalization only.
+    """
+    names = list(ids)
+    reasons = {name: reason for name in names if (reason := _why_no_file_name(name))}
+    if reasons:
+        first = next(iter(reasons))
+        shown = name_ids(map(repr, reasons))
+        raise InputError(
+            f"id(s) {shown} cannot name a file ({first!r}: {reasons[first]}); rename the files, or give a CSV with the "
+            "columns file and id."
+        )
+    if pairs := same_file_names(names):
+        shown = name_ids(f"{earlier} and {later}" for earlier, later in pairs)
+        kind = "case" if pairs[0][0].casefold() == pairs[0][1].casefold() else "Unicode normalization"
+        raise InputError(
+            f"ids that differ in {kind} only: {shown}; their files would overwrite each other on macOS and Windows. "
+            "Rename one of each, or give a CSV with the columns file and id."
+        )
+
+
+def same_file_names(ids: Iterable[str]) -> list[tuple[str, str]]:
+    """Find ids that name one file on macOS and Windows: they differ in case or in Unicode normalization only.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        Ids to look at.
+
+    Returns
+    -------
+    list of tuple of str
+        Each later id with the first one that it would overwrite; equal ids are not listed.
+
+    Examples
+    --------
+    >>> same_file_names(["Dog", "cat", "dog"])
+    [('Dog', 'dog')]
+    """
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(folded_name(name), name), name) for name in ids]
+    return [(earlier, later) for earlier, later in pairs if earlier != later]
+
+
+def folded_name(name: str) -> str:
+    """Give what macOS and Windows compare of a file name: its letters without case, in one normalization.
+
+    Parameters
+    ----------
+    name : str
+        A file name or an id.
+
+    Returns
+    -------
+    str
+        Equal for names that overwrite each other.
+
+    Examples
+    --------
+    >>> folded_name("Caf\u00e9") == folded_name("cafe\u0301")
+    True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 # ---------------------------------------------------------------------------------------------------- tables
@@ -432,7 +553,7 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 def write_hdf5(
     path: str | os.PathLike[str],
-    arrays: Mapping[str, np.ndarray] | None = None,
+    arrays: Mapping[str, Any] | None = None,
     tables: Mapping[str, pd.DataFrame] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -443,7 +564,8 @@ def write_hdf5(
     path : path-like
         Final file.
     arrays : mapping of str to ndarray, optional
-        One dataset each; ``/`` in a name makes groups.
+        One dataset each; ``/`` in a name makes groups. What is no array but has shape, dtype and rows, such as images
+        that stay on disk, is read and written block by block.
     tables : mapping of str to DataFrame, optional
         One group each, one dataset a column; text columns are UTF-8.
     attributes : mapping, optional
@@ -456,7 +578,10 @@ def write_hdf5(
     """
     with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
-            file.create_dataset(name, data=_storable(np.asarray(values)))
+            if hasattr(values, "__array_interface__") or not hasattr(values, "shape"):
+                file.create_dataset(name, data=_storable(np.asarray(values)))
+            else:
+                _write_in_blocks(file.create_dataset(name, shape=values.shape, dtype=values.dtype), values)
         for name, table in (tables or {}).items():
             group = file.create_group(name)
             group.attrs["columns"] = json.dumps([str(column) for column in table.columns])
@@ -466,6 +591,15 @@ def write_hdf5(
         for name, value in (attributes or {}).items():
             file.attrs[name] = json.dumps(value, sort_keys=True, default=_plain)
     return Path(path)
+
+
+_BLOCK = 64
+"""Rows that are read and written at once."""
+
+
+def _write_in_blocks(data: Any, values: Any) -> None:
+    for start in range(0, len(values), _BLOCK):
+        data[start : start + _BLOCK] = values[start : start + _BLOCK]
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
@@ -603,6 +737,8 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield file
         except InputError:
             raise
+        except MemoryError:
+            raise InputError(f"{path} promises more data than there is memory for; is it damaged?") from None
         except (OSError, KeyError, RuntimeError, ValueError) as error:  # what h5py raises where a file is damaged
             raise InputError(f"{path} is damaged or of another kind ({error}); make or copy it again.") from error
 

@@ -32,6 +32,7 @@ from stimuli_gen.places import CPU_CHUNK
 from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
 from stimuli_gen.staged import StagedModel, padded_batches
 from stimuli_gen.stimuli import StimulusSet, to_8bit
+from stimuli_gen.stored_images import digest_levels
 from stimuli_gen.verdict import ends, judge_metamers
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ def _collect(
         models=[_told(one) for one in matches],
         model_digest=digest([one.digest for one in matches]),
         references=references.digest,
-        reference_pixels=digest(to_8bit(np.asarray(references.images))),
+        reference_pixels=digest_levels(references.images),
         reference_cuts=cuts_of(references.provenance),
         asked=stage_words(stage),
         device=matches[0].model.device.type,
@@ -376,7 +377,8 @@ def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images:
 def _told(match: Match) -> dict[str, Any]:
     """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
     model = match.model
-    return {"name": model.name, "weights": model.weights, "digest": match.digest, "modules": dict(model.stages)}
+    record = {"name": model.name, "weights": model.weights, "trained": model.trained, "digest": match.digest}
+    return record | {"modules": dict(model.stages)}
 
 
 def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:

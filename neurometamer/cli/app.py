@@ -446,7 +446,16 @@ def encode(
         str, typer.Option(help="'by image' (hold out) or 'all' (train on all, Zhang 2021).")
     ] = "by image",
     folds: Annotated[int, typer.Option(min=0, help="0: leave one out up to 20 photographs, else 10.")] = 0,
-    resamples: Resamples = 1000,
+    alphas: Annotated[
+        list[float],
+        typer.Option(help="Ridge penalty to choose from; repeat for several. 15 from .001 to 10,000 when not given."),
+    ] = [],  # noqa: B006
+    permutations: Annotated[
+        int, typer.Option(min=0, help="Permutations of the photographs for p, models fitted again; 0 for none.")
+    ] = 200,
+    allow_repeats: Annotated[
+        bool, typer.Option("--allow-repeats", help="Allow test images with the pixels of a training image.")
+    ] = False,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -459,10 +468,22 @@ def encode(
 
     with one_step("encoding") as progress:
         encode_files(
-            out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
-            device=device.value, batch_size=batch_size, seed=seed, scheme=scheme, n_folds=folds or None,
-            n_bootstrap=resamples, progress=progress,
-        )  # fmt: skip
+            out,
+            model=model,
+            weights=absolute_weights(weights),
+            images=images,
+            patterns=patterns,
+            stages=stages,
+            device=device.value,
+            batch_size=batch_size,
+            seed=seed,
+            scheme=scheme,
+            n_folds=folds or None,
+            **({"alphas": alphas} if alphas else {}),
+            n_permutations=permutations,
+            allow_repeats=allow_repeats,
+            progress=progress,
+        )
     typer.echo(out)
 
 

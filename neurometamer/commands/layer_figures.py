@@ -108,9 +108,13 @@ def _sections(folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence
         )
     titles = {"layers": "Layers and regions", "best": "Best layer", "models": "Weighted layers",
               "hierarchy": "Hierarchy"}  # fmt: skip
-    missing = "Not tested: a hierarchy needs at least 3 regions."
+    lacking = [] if "hierarchy" in drawings else ["The order of regions is not tested: that needs at least 3 regions."]
     return [
-        Section(key=key, title=title, pictures=[rsa_page.save_drawing(folder, drawings[key])])
-        if key in drawings else Section(key=key, title=title, missing=missing)
-        for key, title in titles.items()
-    ]  # fmt: skip
+        Section(
+            key=key,
+            title=titles[key],
+            text=lacking if key == "layers" else [],
+            pictures=[rsa_page.save_drawing(folder, drawing)],
+        )
+        for key, drawing in drawings.items()
+    ]

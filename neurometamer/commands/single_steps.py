@@ -378,7 +378,7 @@ def encode_files(
     progress : callable, optional
         Hears (stages done, stages).
     seed : int
-        Of folds, resamples and random weights.
+        Of folds, permutations and random weights.
     **options : object
         Settings of `neurometamer.encoding.fit_encoding`.
 

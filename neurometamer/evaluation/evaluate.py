@@ -240,11 +240,15 @@ def _recipe(
     return provenance(
         told,
         sets={name: digest(_identity(one)) for name, one in zip(names, sets, strict=True)},
-        evaluators={one.name: {"weights": one.weights, "digest": one.digest} for one in judges},
-        generators={one.name: {"weights": one.weights, "digest": one.digest} for one in generators},
+        evaluators={one.name: _network_record(one) for one in judges},
+        generators={one.name: _network_record(one) for one in generators},
         networks=None if networks is None else digest(networks),
         seed=settings.seed,
     )
+
+
+def _network_record(model: StagedModel) -> dict[str, Any]:
+    return {"weights": model.weights, "digest": model.digest, "trained": model.trained}
 
 
 def _weights_word(given: Any) -> str:

@@ -49,6 +49,8 @@ class MetamerSet:
         Networks that took part: name to digest and weights tag (empty where they are not known).
     matched : mapping of str to tuple of str
         Their matched stages, where the metamers tell.
+    untrained : tuple of str
+        Those of them that have random weights, where the metamers tell.
     """
 
     name: str
@@ -59,6 +61,7 @@ class MetamerSet:
     table: pd.DataFrame
     members: Mapping[str, tuple[str, str]]
     matched: Mapping[str, tuple[str, ...]]
+    untrained: tuple[str, ...] = ()
 
     @cached_property
     def reference_digest(self) -> str:
@@ -195,6 +198,7 @@ def metamer_set(
         table=pd.concat([own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1),
         members=everyone,
         matched=matched,
+        untrained=tuple(one["name"] for one in metamers.provenance.get("models", []) if one.get("trained") is False),
     )
 
 

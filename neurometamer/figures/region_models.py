@@ -87,13 +87,21 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     told = zip(whole.index, whole["layer"], whole["naive_layer"])
     heads = {roi: f"{roi}\n{layer}\n({naive})" for roi, layer, naive in told if isinstance(layer, str)}
     note = (
-        "Large: mean over subjects, or the only subject; small: each subject, its two values joined",
+        _whose_words(rows, "its two values joined"),
         "Naive: the layer is chosen and scored on the same data, which is too high",
         "Under each ROI: the layer chosen most often in cross-validation, in brackets the naive one" if heads else "",
         _interval_words(rows), describe_sizes(rows),
     )  # fmt: skip
     looks = {"naive": ("o", "white"), "cross-validated": ("o", HUES[0])}
     return _paired(long, looks, heads, note, stamp)
+
+
+def _whose_words(rows: pd.DataFrame, joined: str) -> str:
+    """Say whose values the marks are."""
+    people = people_of(rows)
+    if len(people) == 1:
+        return f"Subject {people[0]}"
+    return f"Large: mean over subjects; small: each subject, {joined}"
 
 
 def _interval_words(rows: pd.DataFrame) -> str:
@@ -210,7 +218,7 @@ def model_marks(
     others = zip([one for one in order if one not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES))
     looks = {one: MODEL_MARKS[one] for one in order if one in MODEL_MARKS} | dict(others)
     note = (
-        "Large: mean over subjects, or the only subject; small: each subject, its models joined",
+        _whose_words(rows, "its models joined"),
         _interval_words(rows),
         "" if differences is None else f"Below: paired differences. {family_note(differences)}",
         describe_sizes(rows),

@@ -204,7 +204,7 @@ def correct_families(
 
 def _family_name(part: pd.DataFrame, over: Mapping[str, str], n_tests: int) -> str:
     sizes = {name: part[column].nunique() for column, name in over.items()}
-    text = " x ".join(f"{size} {name}" for name, size in sizes.items())
+    text = " x ".join(f"{size} {name.removesuffix('s') if size == 1 else name}" for name, size in sizes.items())
     return text if math.prod(sizes.values()) == n_tests else f"{n_tests} tests of {text}"
 
 

@@ -257,7 +257,7 @@ def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.
             q[known] = false_discovery_control(p[known])
         labels = key if isinstance(key, tuple) else (key,)
         where = ", ".join(f"{name} {one}" for name, one in zip(within, labels))
-        family[rows] = f"{known.size} tests" + (f" of {where}" if where else "")
+        family[rows] = f"{known.size} test{'' if known.size == 1 else 's'}" + (f" of {where}" if where else "")
     return table.assign(q=q, family=family)
 
 

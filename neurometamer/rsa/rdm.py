@@ -7,7 +7,7 @@ stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -406,7 +406,7 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
 
 
 def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
-    """Write RDMs in rsatoolbox's own HDF5 layout, atomically.
+    r"""Write RDMs in rsatoolbox's own HDF5 layout, atomically.
 
     Parameters
     ----------
@@ -423,20 +423,39 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        When the RDMs do not pass `check_rdms`, or a name is not ASCII (all that rsatoolbox's layout can hold).
+        When the RDMs do not pass `check_rdms`.
+
+    Notes
+    -----
+    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with Python's escapes
+    (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns back.
     """
+    import h5py
+
     check_rdms(rdms, "RDMs to write")
     plain = take_conditions(rdms, range(rdms.n_cond))
-    columns = {**plain.pattern_descriptors, **plain.rdm_descriptors}
-    names = [str(one) for column in columns.values() for one in column]
-    if foreign := [name for name in names if not name.isascii()]:
-        raise InputError(
-            f"rsatoolbox's file cannot hold letters beyond ASCII: rename {name_ids(dict.fromkeys(foreign))}."
-        )
+    columns = [*plain.pattern_descriptors.values(), *plain.rdm_descriptors.values()]
+    escaped = not all(str(name).isascii() for column in columns for name in column)
+    if escaped:
+        _each_text(plain, lambda name: name.encode("unicode_escape").decode("ascii"))
     with atomic_path(path) as part:
         part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
         plain.save(str(part), file_type="hdf5")
+        if escaped:
+            with h5py.File(part, "a") as file:
+                file.attrs[_ESCAPED] = True
     return Path(path)
+
+
+_ESCAPED = "names_are_escaped"
+"""Attribute of files whose names hold letters beyond ASCII, which rsatoolbox's layout cannot: they are escaped."""
+
+
+def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
+    """Change the text in the descriptors of conditions and of RDMs, in place."""
+    for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
+        for name, column in descriptors.items():
+            descriptors[name] = [change(value) if isinstance(value, str) else value for value in column]
 
 
 def read_rdms(
@@ -489,10 +508,13 @@ def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
     import rsatoolbox.rdm as rsa
 
     with open_hdf5(path) as file:
+        escaped = _ESCAPED in file.attrs
         lacking = [name for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors") if name not in file]
     if lacking:
         raise InputError(f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms.")
     loaded = rsa.load_rdm(str(path), file_type="hdf5")
     rdms = take_conditions(loaded, range(loaded.n_cond))
+    if escaped:
+        _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
     check_rdms(rdms, str(path))
     return rdms

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json
+from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json, write_table
 from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
+from neurometamer.study.regions import region_rows
 from neurometamer.study.settings import Subject
 
 if TYPE_CHECKING:
@@ -173,6 +174,21 @@ def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[P
         with _told_before():
             chosen = select_voxels(chosen, conditions=regular, n_per_roi=selection.voxels_per_roi)
     return [write_patterns(chosen, work.path("patterns", f"{subject}.h5"))]
+
+
+def regions(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Say how large the regions are before and after the selection of voxels, and how reliable."""
+    import pandas as pd
+
+    from fmri.patterns import read_patterns
+
+    table = stimulus_table(work)
+    regular = table["id"][table["kind"] == work.settings.selection.kind].tolist()
+    rows = []
+    for name in subject_names(work):
+        fitted = read_patterns(work.state("betas", f"{name}.h5"))
+        rows += region_rows(fitted, read_patterns(work.path("patterns", f"{name}.h5")), regular)
+    return [write_table(work.path("tables", "regions.csv"), pd.DataFrame(rows))]
 
 
 def read_subjects(work: Workspace) -> dict[str, Patterns]:

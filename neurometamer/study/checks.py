@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from neurometamer.store import InputError, name_ids, read_table
+from neurometamer.store import InputError, check_file_names, name_ids
 from neurometamer.study.brain_steps import subject_names
 from neurometamer.study.plan import Workspace
 from neurometamer.study.problems import Findings, Problem
@@ -178,7 +178,7 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
         source = work.source(images.ready)
         if (source / "stimuli.h5").is_file():
             return read_stimuli(source, in_memory=False).table
-        table = _pictures(source) if source.is_dir() else _listed(source)
+        table = _listed(source)
         kind = table["kind"].fillna("RE") if "kind" in table else "RE"
         reference = table["reference_id"].fillna(table["id"]) if "reference_id" in table else table["id"]
         return table.assign(kind=kind, reference_id=reference)
@@ -188,7 +188,9 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
         photographs.assign(id=photographs["id"] + f"_{kind}", kind=kind, reference_id=photographs["id"])
         for kind in ("AN", "AI")
     ]
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    check_file_names(table["id"])
+    return table
 
 
 def _photographs(work: Workspace) -> pd.DataFrame:
@@ -196,21 +198,17 @@ def _photographs(work: Workspace) -> pd.DataFrame:
 
     if work.settings.images.source == "packaged":
         return pd.DataFrame({"id": list(PACKAGED), "category": [category for _, _, category in PACKAGED.values()]})
-    source = work.source(work.settings.images.source)
-    return _pictures(source) if source.is_dir() else _listed(source)
+    table = _listed(work.source(work.settings.images.source))
+    check_file_names(table["id"])
+    return table
 
 
-def _pictures(folder: Path) -> pd.DataFrame:
-    from stimuli_gen.regular import SUFFIXES
+def _listed(source: Path) -> pd.DataFrame:
+    """List the images of a folder or CSV, and refuse a list of files that are not there."""
+    from stimuli_gen.photograph_lists import list_photographs
 
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    return pd.DataFrame({"id": [file.stem for file in files if not file.name.startswith(".")]}, dtype=object)
-
-
-def _listed(file: Path) -> pd.DataFrame:
-    table = read_table(file, required=["file"])
-    missing = [str(name) for name in table["file"] if not (file.parent / str(name)).is_file()]
+    table = list_photographs(source).table
+    missing = [str(file) for file in table["file"] if not Path(file).is_file()]
     if missing:
-        raise InputError(f"{file} lists files that do not exist: {name_ids(missing)}; correct the column file.")
-    ids = table["id"] if "id" in table else table["file"].map(lambda name: Path(str(name)).stem)
-    return table.assign(id=ids.astype(str))
+        raise InputError(f"{source} lists files that do not exist: {name_ids(missing)}; correct the column file.")
+    return table

@@ -74,8 +74,8 @@ class Images(Section):
     """Where the images come from."""
 
     source: str = "packaged"
-    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs, or a CSV with the
-    columns file[, id, category]."""
+    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs (folders inside it are
+    categories), or a CSV with the columns file[, id, category, bits, icc]."""
     ready: str = ""
     """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
     and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated. Of
@@ -399,9 +399,15 @@ class Encoding(Section):
 
     folds: int = Field(0, ge=0)
     """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10 folds."""
-    alphas: tuple[Annotated[float, Field(gt=0)], ...] = tuple(float(10.0**power) for power in range(-3, 5))
+    alphas: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)] = tuple(
+        float(10.0**power) for power in range(-3, 5)
+    )
     """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean squared length of
     the features."""
+    permutations: int = Field(200, ge=0)
+    """Permutations of the photographs for p, models fitted again in each; 0: no p."""
+    allow_repeats: bool = False
+    """Whether a test image may have the pixels of a training image, as in a control analysis."""
     scheme: Literal["by image", "all"] = "by image"
     """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all": train on all
     photographs, as Zhang et al. 2021."""

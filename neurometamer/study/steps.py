@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
 from neurometamer.study.plan import Step, Workspace
@@ -195,6 +194,12 @@ def _brain_steps(work: Workspace, subjects: tuple[str, ...]) -> list[Step]:
         *steps,
         *chosen,
         Step(
+            name="regions",
+            title="sizes and reliability of regions",
+            run=brain_steps.regions,
+            needs=("stimuli", *(step.name for step in steps), *patterns),
+        ),
+        Step(
             name="brain-rdms",
             title="brain RDMs",
             run=brain_steps.brain_rdms,
@@ -213,7 +218,7 @@ def _brain_steps(work: Workspace, subjects: tuple[str, ...]) -> list[Step]:
             title="voxel encoding",
             run=result_steps.encoding,
             needs=("activations", *patterns),
-            sections=("encoding", "rsa"),
+            sections=("encoding",),
         ),
     ]
 
@@ -227,15 +232,14 @@ def _image_files(source: Path) -> tuple[Path, ...]:
     """List the files behind a folder of stimuli, a folder of pictures, or a CSV."""
     if not source.is_dir():
         return (source, *_listed_files(source))
-    if (source / "stimuli.h5").is_file():
-        return (source / "stimuli.h5",)
-    return tuple(sorted(file for file in source.rglob("*") if file.is_file() and not file.name.startswith(".")))
+    return (source / "stimuli.h5",) if (source / "stimuli.h5").is_file() else _listed_files(source)
 
 
-def _listed_files(table: Path) -> tuple[Path, ...]:
-    """Name the existing files that a CSV lists; missing ones are told by the reader, with their ids."""
-    files = [table.parent / str(one) for one in read_table(table, required=["file"])["file"]]
-    return tuple(one for one in files if one.is_file())
+def _listed_files(source: Path) -> tuple[Path, ...]:
+    """Name the existing photographs of a folder or CSV; missing ones are told by the reader, with their ids."""
+    from stimuli_gen.photograph_lists import list_photographs
+
+    return tuple(file for file in list_photographs(source).table["file"] if file.is_file())
 
 
 def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:

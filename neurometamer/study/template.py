@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from neurometamer.store import InputError, write_text
-from neurometamer.study.settings import Section, StudySettings, Subject
+from neurometamer.study.settings import Section, Simulation, StudySettings, Subject
 
 HEADER = """\
 # A study: from images and BOLD files to a comparison report.
@@ -121,10 +121,13 @@ def study_toml(settings: StudySettings) -> str:
     Returns
     -------
     str
-        TOML with every key but those of ``[run]``.
+        TOML with every key but those of ``[run]``, and without the default simulation where nothing is simulated.
     """
     lines: list[str] = []
-    for section, values in settings.numbers().items():
+    sections = settings.numbers()
+    if settings.brain.source != "simulated" and settings.brain.simulation == Simulation():
+        del sections["brain"]["simulation"]
+    for section, values in sections.items():
         _write_out(section, values, lines)
     return "\n".join(lines) + "\n"
 

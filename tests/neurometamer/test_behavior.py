@@ -50,6 +50,7 @@ from neurometamer.behavior import (
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
 from neurometamer.figures import behavior as behavior_figures
+from neurometamer.figures.style import format_number
 from neurometamer.store import InputError
 from stimuli_gen.classes16 import CATEGORIES
 
@@ -678,11 +679,12 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
 
 def test_the_page_is_self_contained_and_says_what_the_tables_say(analyzed):
     page = (analyzed / "report.html").read_text(encoding="utf-8")
-    assert not re.findall(r'(?:src|href)="(?!data:|#|https://(?:doi|arxiv)\.org)[^"]*"', page)
+    linked = re.findall(r'(?:src|href)="(?!data:|#|https://(?:doi|arxiv)\.org)([^"]*)"', page)
+    assert "references.bib" in linked and all((analyzed / file).is_file() for file in linked)
     assert "<script" not in page and "default-src 'none'" in page
     assert page.count("<figure") == len(list((analyzed / "figures").glob("*.svg"))) == 7
     anova = pd.read_csv(analyzed / "anova.csv").query("models == 'standard vs robust' and source == 'model'").iloc[0]
-    assert f"F(1, 9) = {anova['F']:.3f}, η²p = {anova['eta2_p']:.3f}" in page
+    assert f"F(1, 9) = {anova['F']:.2f}, η²p = {format_number(anova['eta2_p'])}" in page
     assert "Simulated observers:" in page
     assert "screening accuracy" in page and "careless_0" in page and "p ≤ 1/201" in page
     assert all(image.strip() for image in re.findall(r'alt="([^"]*)"', page))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import http.server
-import os
 import re
-import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -76,33 +73,6 @@ def _write(sources: tuple[Path, Path], out: Path, **settings: object) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------------ the browser
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def chromium(downloads: Path) -> Iterator:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    binary = next((path for path in map(shutil.which, names) if path), None)
-    driver = shutil.which("chromedriver")
-    if not (binary and driver):
-        if os.environ.get("NEUROMETAMER_NEEDS_BROWSER"):
-            pytest.fail("chromium and chromedriver are needed: apt-get install chromium chromium-driver")
-        pytest.skip("no chromium and chromedriver; apt-get install chromium chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,800"):
-        options.add_argument(argument)
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_everything_that_is_wrong_is_told_at_once_by_subject_and_file(study, tmp
         (("sub-02/sub-02_task-images_run-1_bold.nii", "sub-01/sub-01_task-images_run-1_bold.nii"), "of sub-01; list"),
         (("voxels_per_roi = 10", "voxels_per_roi = 10\n[glm]\nignore = ['rocket', 'blank']"), "events: rocket"),
         (("run-1_events.tsv", "run-2_events.tsv"), "run-2 is not run-1"),
-        (('"photographs"', '"sub-01"'), "sub-01 holds no images"),
+        (('"photographs"', '"sub-01"'), "sub-01.*no images|no images in .*sub-01"),
         (('"photographs"', '"pictures"'), "pictures does not exist"),
         (("sub-03/sub-03_roi-LO", "sub-02/sub-02_roi-LO"), "names sub-02, but the images are of sub-03"),
     ],
