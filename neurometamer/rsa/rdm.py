@@ -28,7 +28,7 @@ from neurometamer.rsa.labels import (
 )
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
 from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
-from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
+from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, seal_hdf5, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -436,6 +436,7 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     with atomic_path(path) as part:
         part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
         plain.save(str(part), file_type="hdf5")
+        seal_hdf5(part)
     return Path(path)
 
 
@@ -490,9 +491,11 @@ def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
 
     with open_hdf5(path) as file:
         lacking = [name for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors") if name not in file]
-    if lacking:
-        raise InputError(f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms.")
-    loaded = rsa.load_rdm(str(path), file_type="hdf5")
-    rdms = take_conditions(loaded, range(loaded.n_cond))
-    check_rdms(rdms, str(path))
+        if lacking:
+            raise InputError(
+                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms."
+            )
+        loaded = rsa.load_rdm(str(path), file_type="hdf5")
+        rdms = take_conditions(loaded, range(loaded.n_cond))
+        check_rdms(rdms, str(path))
     return rdms

@@ -12,7 +12,7 @@ import pandas as pd
 from neurometamer.store import provenance, read_table, write_hdf5, write_json, write_table, write_text
 from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
-from neurometamer.study.plan import Progress, Workspace, step_seconds
+from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -266,7 +266,6 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         failed = table[table["success"].eq(False)]
         notes += [f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()]
     notes += _not_made(work)
-    steps = [path.stem for path in work.state("steps").glob("*.json")]
     return provenance(
         settings.everything(),
         **_metamer_choices(work),
@@ -277,7 +276,6 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         brain={"source": settings.brain.source, "subjects": list(subject_names(work))},
         digests={"stimuli": shown_stimuli(work).digest},
         notes=notes,
-        seconds=step_seconds(work, sorted(steps)),
     )
 
 
