@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.reading import check_promise
 from neurometamer.store import InputError, duplicates, name_ids, read_table
 
 if TYPE_CHECKING:
@@ -289,6 +290,10 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         raise InputError(f"{path} is a {type(image).__name__}, not a NIfTI image; convert it to .nii.gz.")
     if image.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it.")
+    check_promise(
+        image.file_map["image"].filename or path,
+        int(np.prod(image.shape, dtype=object)) * image.get_data_dtype().itemsize,
+    )
     return image  # type: ignore[return-value]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, generator, name_ids, read_table, unknown_name
+from neurometamer.store import InputError, duplicates, generator, name_ids, read_table, reading, unknown_name
 from stimuli_gen.classes16 import CATEGORIES
 
 if TYPE_CHECKING:
@@ -50,14 +50,10 @@ def _open(path: str | Path) -> Image.Image:
     """Open and decode an image file."""
     from PIL import Image
 
-    try:
-        image = Image.open(path)
+    with reading(path, "an image that can be decoded") as plain:
+        image = Image.open(plain)
         image.load()
         return image
-    except FileNotFoundError:
-        raise InputError(f"image {path} does not exist; write the stimuli again, or mend the table.") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"image {path} cannot be decoded: {error}.") from error
 
 
 def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataFrame:

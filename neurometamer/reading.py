@@ -144,6 +144,33 @@ def check_room(n_bytes: int, path: Location, name: str = "") -> None:
         )
 
 
+GZIP_LIMIT = 1032
+"""Bytes that gzip can make of one."""
+
+
+def check_promise(path: Location, n_bytes: int) -> None:
+    """Refuse a file whose header promises more values than so many bytes can hold.
+
+    Parameters
+    ----------
+    path : path-like
+        An existing file; the suffix ``.gz`` means that it is compressed.
+    n_bytes : int
+        Size of the values that the header promises.
+
+    Raises
+    ------
+    InputError
+        When the file is too short for them.
+    """
+    size = check_plain_file(path).stat().st_size
+    most = size * GZIP_LIMIT if Path(path).suffix == ".gz" else size
+    if n_bytes > most:
+        raise InputError(
+            f"{path} promises {n_bytes} bytes of values, more than its {size} bytes can hold; it is cut off or damaged."
+        )
+
+
 # ------------------------------------------------------------------------------------------------------- NumPy
 
 

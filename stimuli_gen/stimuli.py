@@ -26,6 +26,7 @@ from neurometamer.store import (
     open_hdf5,
     read_hdf5_attributes,
     read_hdf5_table,
+    reading,
     write_hdf5,
     write_json,
     write_table,
@@ -524,15 +525,10 @@ def read_png(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
-            return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; write the stimuli again.") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be decoded: {error}.") from error
+    with reading(path, "an image that can be decoded") as plain, Image.open(plain) as image:
+        if image.mode != "RGB":
+            raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
+        return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
 
 
 def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool = True) -> StimulusSet:
