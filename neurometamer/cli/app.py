@@ -90,13 +90,23 @@ def main() -> None:
     SystemExit
         With the exit code.
     """
-    from neurometamer.errors import InputError, Terminated, terminate
+    from neurometamer.errors import terminate
 
-    signal.signal(signal.SIGTERM, terminate)
     # Threads that spin while they wait are a few percent faster alone and many times slower beside another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = _several([one for one in sys.argv[1:] if one != "--debug"])
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        _run(arguments, debug)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: list[str], debug: bool) -> None:
+    """Run a command; what goes wrong is one line and an exit code."""
+    from neurometamer.errors import InputError, Terminated
+
     try:
         app(args=arguments, prog_name="neurometamer")
     except InputError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.rsa.files import ID_NAMES, READERS, read_dissimilarities
+from neurometamer.rsa.files import READERS, read_dissimilarities
 from neurometamer.rsa.labels import (
     MIN_CONDITIONS,
     align_rdms,
@@ -486,16 +486,6 @@ def read_rdms(
     return rdms
 
 
-def _name_conditions(rdms: RDMs) -> None:
-    """Take the ids of conditions from where others keep them, e.g. ``conds``, the likeliest name first."""
-    known = rdms.pattern_descriptors
-    for name in ID_NAMES if "condition" not in known else ():
-        values = [str(value) for value in known.get(name, ())]
-        if values and not duplicates(values):
-            known["condition"] = known.pop(name)
-            return
-
-
 def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
     import rsatoolbox.rdm as rsa
 
@@ -506,7 +496,6 @@ def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
                 f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms."
             )
         loaded = rsa.load_rdm(str(path), file_type="hdf5")
-        _name_conditions(loaded)
         rdms = take_conditions(loaded, range(loaded.n_cond))
         check_rdms(rdms, str(path))
     return rdms

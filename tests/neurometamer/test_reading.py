@@ -10,12 +10,10 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from rsatoolbox.rdm import RDMs
 from scipy.io import savemat
 
 from neurometamer.reading import check_npy, check_npz, check_plain_file, check_promise, reading
 from neurometamer.rsa.files import read_dissimilarities
-from neurometamer.rsa.rdm import read_rdms
 from neurometamer.store import InputError, open_hdf5, read_hdf5_array, read_table, write_hdf5
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices are POSIX ones")
@@ -148,15 +146,6 @@ def test_tables_of_pairs_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(InputError, match=r"pairs\.csv"):
         read_dissimilarities(tmp_path / "pairs.csv")
-
-
-@pytest.mark.parametrize("name", ["conds", "stimulus", "condition"])
-def test_rdms_of_rsatoolbox_are_read_whatever_it_calls_the_conditions(tmp_path, name):
-    values = np.arange(6.0)[None]
-    RDMs(values, pattern_descriptors={name: list("abcd")}).save(str(tmp_path / "rdms.h5"), file_type="hdf5")
-    rdms = read_rdms(tmp_path / "rdms.h5")
-    assert list(rdms.pattern_descriptors["condition"]) == list("abcd")
-    np.testing.assert_array_equal(rdms.dissimilarities, values)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX file system")
