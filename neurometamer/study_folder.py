@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from neurometamer.resume import refuse_links_out, who_holds
-from neurometamer.store import FolderInUse, InputError, read_json, read_table
+from neurometamer.store import FolderInUse, InputError, file_name, read_json, read_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -236,7 +236,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
 def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StimulusSet]]:
     """Read the photographs and metamers of each set of networks that the table names."""
     for name in dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ():
-        if found := _read_stimuli(folder / "metamers" / name):
+        if found := _read_stimuli(folder / "metamers" / file_name(name)):
             yield name, found
 
 

@@ -200,7 +200,7 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """
     folder = Path(folder)
     jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
-    states = [_state_of(folder / name) for name in jobs["set"]]
+    states = [_state_of(folder / file_name(name)) for name in jobs["set"].astype(str)]
     return jobs.assign(state=[state for state, _ in states], reason=[reason for _, reason in states])
 
 

@@ -123,11 +123,14 @@ class Workspace:
         Checked settings.
     base : Path
         Folder of the study file: relative names in the settings start here.
+    notes : tuple of str
+        What the checks before the first step found odd.
     """
 
     folder: Path
     settings: StudySettings
     base: Path
+    notes: tuple[str, ...] = ()
 
     def path(self, *parts: str) -> Path:
         """Name a file or folder of the study.
@@ -179,7 +182,9 @@ class Workspace:
         """
         path = self.base / Path(name).expanduser()
         if not path.exists():
-            raise InputError(f"{name} does not exist (looked for {path}); correct it in the study file.")
+            missing = next(folder for folder in (*path.parents[::-1], path) if not folder.exists())
+            what = f"looked for {path}" if missing == path else f"there is no folder {missing}"
+            raise InputError(f"{name} does not exist ({what}); correct it in the study file.")
         return path
 
     @cached_property
@@ -283,7 +288,8 @@ class Step:
     needs : tuple of str
         Steps that come before.
     sections : tuple of str
-        Sections of the settings that its numbers depend on.
+        Sections of the settings that its numbers depend on; ``"brain.simulation"`` names a part of one,
+        ``"brain.subjects.sub-01"`` one subject.
     reads : tuple of Path
         The user's files it reads; their contents are part of its key.
     """
@@ -357,10 +363,48 @@ def _key(step: Step, numbers: Mapping[str, Any], finished: Mapping[str, tuple[st
         step.name,
         neurometamer.__version__,
         numbers["study"]["seed"],
-        {section: numbers[section] for section in step.sections},
+        {section: section_settings(numbers, section) for section in step.sections},
         {need: finished[need] for need in step.needs},
         [digest_file(path) for path in step.reads],
     )
+
+
+def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
+    """Take the settings of a section, or of a part of it, out of those of a study.
+
+    Parameters
+    ----------
+    numbers : mapping
+        From `StudySettings.numbers`.
+    section : str
+        Keys between dots; what has an ``id`` is found by it.
+
+    Returns
+    -------
+    object
+        JSON-able.
+    """
+    keys = section.split(".", 2)
+    part: Any = numbers
+    for key in keys:
+        part = part[key] if isinstance(part, Mapping) else _by_id(part)[key]
+    return part
+
+
+def _by_id(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {item["id"]: item for item in items}
+
+
+REPAIRED = ("glm", "selection")
+"""Sections that messages about scanned data advise to change. A change of these, or of a subject, does not make a
+folder another study's: the steps that read them are made again."""
+
+
+def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what makes a study the same one: all but what is repaired and the scanned subjects."""
+    kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
+    brain = {key: value for key, value in kept.get("brain", {}).items() if key != "subjects"}
+    return {**kept, "brain": brain}
 
 
 def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter) -> Outputs:
@@ -434,7 +478,7 @@ def _check_claim(workspace: Workspace) -> None:
     except DamagedFile:
         note_remade(mark)
         return
-    old, new = _identity(there), _identity(workspace.settings.numbers())
+    old, new = _of_the_whole(there), _of_the_whole(workspace.settings.numbers())
     if old != new:
         raise InputError(
             f"{folder} holds a different study: {_first_difference(old, new)}. Choose another --out, or remove that "
@@ -442,21 +486,28 @@ def _check_claim(workspace: Workspace) -> None:
         )
 
 
-def _identity(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Say which study it is: all settings but the files of measured subjects, which their own steps depend on."""
-    brain = {name: value for name, value in numbers.get("brain", {}).items() if name != "subjects"}
-    return {**numbers, "brain": brain}
-
-
 def _first_difference(there: Any, here: Any, place: str = "") -> str:
-    """Name the first setting that differs, and both values in full."""
+    """Name the first setting that differs, as deep inside as it lies, and both of its values."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for name in dict.fromkeys([*here, *there]):
+        for name in [*here, *(set(there) - set(here))]:
             if there.get(name) != here.get(name):
-                inner = f"{place}.{name}" if place else str(name)
-                return _first_difference(there.get(name), here.get(name), inner)
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for index, (old, new) in enumerate(zip(there, here, strict=True)):
+                inside = f"{place}.{name}" if place else name
+                return _first_difference(there.get(name), here.get(name), inside)
+    both_lists = isinstance(there, Sequence) and isinstance(here, Sequence)
+    if both_lists and not isinstance(there, str) and len(there) == len(here):
+        for number, (old, new) in enumerate(zip(there, here, strict=True)):
             if old != new:
-                return _first_difference(old, new, f"{place}[{index}]")
-    return f"there {place} = {there!r}, here {here!r}"
+                return _first_difference(old, new, f"{place}[{number + 1}]")
+    return f"there {place} = {_shown(there, here)}, here {_shown(here, there)}"
+
+
+def _shown(value: Any, other: Any, limit: int = 60) -> str:
+    """Write a value for a message; where it is long, the part that differs from the other."""
+    text, compared = repr(value), repr(other)
+    if len(text) <= limit:
+        return text
+    pairs = zip(text, compared, strict=False)
+    same = next((place for place, (here, there) in enumerate(pairs) if here != there), len(compared))
+    start = max(0, min(same - limit // 3, len(text) - limit))
+    before, after = "…" if start else "", "…" if start + limit < len(text) else ""
+    return f"{before}{text[start : start + limit]}{after}"

@@ -189,7 +189,7 @@ def test_the_first_difference_is_never_cut(tmp_path):
     stages = [f"a_stage_with_a_long_name_{number}" for number in range(20)]
     carry_out(Counter().steps, workspace(tmp_path / "out", model={"name": "alexnet", "stages": stages}))
     other = {"name": "alexnet", "stages": [*stages[:-1], "another"]}
-    with pytest.raises(InputError, match=r"model\.stages\[19\] = 'a_stage_with_a_long_name_19', here 'another'"):
+    with pytest.raises(InputError, match=r"model\.stages\[20\] = 'a_stage_with_a_long_name_19', here 'another'"):
         carry_out(Counter().steps, workspace(tmp_path / "out", model=other))
 
 
