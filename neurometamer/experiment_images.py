@@ -50,6 +50,8 @@ def _open(path: str | Path) -> Image.Image:
     """Open and decode an image file."""
     from PIL import Image
 
+    if not Path(path).exists():
+        raise InputError(f"image {path} does not exist; write the stimuli again, or mend the table.")
     with reading(path, "an image that can be decoded") as plain:
         image = Image.open(plain)
         image.load()

@@ -525,6 +525,8 @@ def read_png(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
+    if not path.exists():
+        raise InputError(f"{path} does not exist; write the stimuli again.")
     with reading(path, "an image that can be decoded") as plain, Image.open(plain) as image:
         if image.mode != "RGB":
             raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
