@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zlib
@@ -290,10 +291,6 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         raise InputError(f"{path} is a {type(image).__name__}, not a NIfTI image; convert it to .nii.gz.")
     if image.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it.")
-    check_promise(
-        image.file_map["image"].filename or path,
-        int(np.prod(image.shape, dtype=object)) * image.get_data_dtype().itemsize,
-    )
     return image  # type: ignore[return-value]
 
 
@@ -323,6 +320,7 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
 
     raw: Any = image.dataobj
     spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
+    check_promise(image.file_map["image"].filename or path, math.prod(raw.shape) * raw.dtype.itemsize)
     try:
         with ImageOpener(str(image.file_map["image"].filename), "rb") as file:
             yield ArrayProxy(file, spec, mmap=False)
