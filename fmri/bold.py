@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+from neurometamer.reading import check_promise
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -374,6 +376,7 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
 
     raw: Any = image.dataobj
     spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
+    check_promise(image.file_map["image"].filename or path, math.prod(raw.shape) * raw.dtype.itemsize)
     try:
         with ImageOpener(str(image.file_map["image"].filename), "rb") as file:
             yield ArrayProxy(file, spec, mmap=False)

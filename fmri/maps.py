@@ -13,7 +13,7 @@ from fmri.bids import file_labels
 from fmri.bold import open_nifti
 from fmri.patterns import Patterns
 from fmri.rois import read_masks
-from neurometamer.store import InputError, atomic_path, name_ids, read_table
+from neurometamer.store import InputError, atomic_path, name_ids, read_table, reading
 
 
 def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -152,13 +152,12 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     InputError
         When the file is missing or no surface.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path} does not exist.")
     if Path(path).suffix != ".gii":
         return _freesurfer_mesh(path)
     image = _open_gifti(path)
-    points = image.agg_data("NIFTI_INTENT_POINTSET")
-    triangles = image.agg_data("NIFTI_INTENT_TRIANGLE")
+    with reading(path, "a readable surface"):
+        points = image.agg_data("NIFTI_INTENT_POINTSET")
+        triangles = image.agg_data("NIFTI_INTENT_TRIANGLE")
     if not (isinstance(points, np.ndarray) and isinstance(triangles, np.ndarray)):
         raise InputError(f"{path} holds no surface (one set of points and one of triangles); give a .surf.gii file.")
     return points.astype(np.float64), triangles.astype(np.int64)
@@ -167,22 +166,16 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
 def _freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     from nibabel.freesurfer import read_geometry
 
-    try:
+    with reading(path, "GIfTI or FreeSurfer geometry"):
         points, triangles = read_geometry(str(path))[:2]
-    except (ValueError, OSError, IndexError) as error:
-        raise InputError(f"{path} is neither GIfTI nor FreeSurfer geometry ({error}).") from error
     return points.astype(np.float64), triangles.astype(np.int64)
 
 
 def _open_gifti(path: str | os.PathLike[str]) -> Any:
-    from xml.parsers.expat import ExpatError
-
     import nibabel
 
-    try:
+    with reading(path, "a readable GIfTI file"):
         image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, ExpatError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable GIfTI file ({error}).") from error
     if not isinstance(image, nibabel.GiftiImage):
         raise InputError(f"{path} is a {type(image).__name__}, not GIfTI.")
     return image
@@ -229,8 +222,6 @@ def read_surface_patterns(
     fmri.join_regions : Put both hemispheres side by side.
     """
     rows = read_table(table, required=["condition"])
-    if not Path(values).is_file():
-        raise InputError(f"{values} does not exist.")
     arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(values).darrays]
     if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
         raise InputError(f"{values} must hold data arrays of one value a vertex, all of one length.")

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.store import InputError, digest, duplicates, name_ids, new_hdf5, open_hdf5, unknown_name
+from neurometamer.resume import note_remade
+from neurometamer.store import (
+    DamagedFile,
+    InputError,
+    digest,
+    duplicates,
+    name_ids,
+    new_hdf5,
+    open_hdf5,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -123,7 +133,7 @@ def compute_activations(
         another batch size may change the last digit of float32.
     path : path-like, optional
         HDF5 file for the responses, written as they come; in memory when not given. An existing file for the same
-        model, images and stages is used as it is.
+        model, images and stages is used as it is, unless it is damaged.
     progress : callable, optional
         Called as ``progress(images_done, images)``.
 
@@ -138,7 +148,7 @@ def compute_activations(
         For an unknown stage, no stimuli, images of another size, or a `path` that holds something else.
     """
     ordered, provenance = plan_activations(model, stimuli, stages)
-    if path is not None and Path(path).exists() and read_identity(path) == provenance["identity"]:
+    if path is not None and _is_done(path, provenance["identity"]):
         return read_activations(path)
     if path is None:
         arrays: dict[str, np.ndarray] = {}
@@ -151,6 +161,17 @@ def compute_activations(
     with _new_file(path, stimuli.ids, ordered, provenance) as create:
         stream_activations(model, stimuli, ordered, create, batch_size=batch_size, progress=progress)
     return read_activations(path)
+
+
+def _is_done(path: str | os.PathLike[str], identity: str) -> bool:
+    """Tell whether a file holds these activations, undamaged; what somebody else wrote is refused."""
+    if not Path(path).exists():
+        return False
+    try:
+        return read_identity(path) == identity
+    except DamagedFile:
+        note_remade(path)
+        return False
 
 
 def plan_activations(

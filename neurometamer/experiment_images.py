@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, generator, name_ids, read_table, unknown_name
+from neurometamer.store import InputError, duplicates, file_name, generator, name_ids, read_table, unknown_name
 from stimuli_gen.classes16 import CATEGORIES
 from stimuli_gen.conversion import cannot_use, open_photograph
 from stimuli_gen.stored_images import from_8bit
@@ -98,7 +98,7 @@ def _read_source(source: Path, conditions: bool) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=str, keep_default_na=False, sep="\t" if path.suffix == ".tsv" else ",")
     table = table.assign(**{name: "" for name in _TEXT if name not in table.columns})
     table[list(_TEXT)] = table[list(_TEXT)].apply(lambda column: column.str.strip())
-    files = [f"png/{one}.png" for one in table["id"]] if folder else table["file"]
+    files = [f"png/{file_name(one)}.png" for one in table["id"]] if folder else table["file"]
     table["file"] = [str(path.parent / one) for one in files]
     table["reference_id"] = table["reference_id"].where(table["reference_id"] != "", table["id"])
     if folder:

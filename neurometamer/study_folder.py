@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from neurometamer.figures.style import KINDS
-from neurometamer.store import InputError, read_json, read_table
+from neurometamer.resume import refuse_links_out, who_holds
+from neurometamer.store import FolderInUse, InputError, file_name, read_json, read_table
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from stimuli_gen.stimuli import StimulusSet
+
+STATE = ".state"
+"""Folder, inside the study's, of the step records and of what only later steps read."""
+
+LOCK = f"{STATE}/lock"
+"""File, inside the study's folder, that a process holds while it works there."""
 
 ALPHA = 0.05
 """Corrected p below it make a statement, as the marks of the figures do."""
@@ -240,12 +247,18 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
     Raises
     ------
     InputError
-        When the folder is missing, is not a study, or holds a file that cannot be read.
+        When the folder is missing, is not a finished study, holds a file that cannot be read or a link that leads out
+        of it, or another process works in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder that `neurometamer run` or `demo` wrote.")
+    refuse_links_out(folder)
+    if holder := who_holds(folder / LOCK):
+        raise FolderInUse(f"{holder} is running the study in {folder}; wait until it has ended, then try again.")
     if not (folder / "provenance.json").is_file() and not (folder / "study.toml").is_file():
+        if (folder / STATE / "study.json").is_file():
+            raise InputError(f"the study in {folder} is not finished; go on with it by `neurometamer run`.")
         raise InputError(
             f"{folder} is not a study: it has neither provenance.json nor study.toml; give the folder that "
             "`neurometamer run` or `demo` wrote."
@@ -271,7 +284,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
 def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StimulusSet]]:
     """Read the photographs and metamers of each set of networks that the table names."""
     for name in dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ():
-        if found := _read_stimuli(folder / "metamers" / name):
+        if found := _read_stimuli(folder / "metamers" / file_name(name)):
             yield name, found
 
 

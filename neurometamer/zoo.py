@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.reading import check_npz, one_line
 from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
 from stimuli_gen.regular import Preprocessing
 
@@ -387,13 +388,14 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise InputError(f"weights file {path} does not exist; give a .pth, .npz or .safetensors file, or 'random'.")
     try:
         if path.suffix == ".npz":
+            check_npz(path)
             with np.load(path, allow_pickle=False) as arrays:
                 return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
         if path.suffix == ".safetensors":
             return importlib.import_module("safetensors.torch").load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own errors for a broken file
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise InputError(f"weights file {path} cannot be read as a state dict: {reason}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, digest, unknown_name
+from neurometamer.store import InputError, digest, reading, unknown_name
 from stimuli_gen.descent import Objective
 
 
@@ -167,11 +167,8 @@ def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L")) >= 128
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"the mask {path} cannot be read: {error}.") from error
+    with reading(path, "an image of a mask") as plain, Image.open(plain) as image:
+        return np.asarray(image.convert("L")) >= 128
 
 
 def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:

@@ -16,7 +16,6 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from stimuli_gen.aims import KEEP, SOLVERS, Aims, Objective
-from stimuli_gen.journal import Descended, Interrupt, Journal, deferred_interrupt
+from stimuli_gen.journal import Descended, Journal
 from stimuli_gen.places import Batch, Chunk, Start, Terms
 from stimuli_gen.steps import OPTIMIZERS, PARAMETRIZATIONS, STEP_RULES, Situation, per_image
 
@@ -217,7 +216,7 @@ def descend(
     batch = Batch(terms, queue, prepare, journal, batch_size, torch.device(device))
     look = partial(_look, plan)
     number = 0
-    with deferred_interrupt() if journal.kept else nullcontext(Interrupt()) as stop:
+    with journal.at_work() as stop:
         while batch.chunks:
             number, steps = number + 1, batch.steps()
             losses: dict[str, float] = {}
@@ -239,7 +238,7 @@ def descend(
             if journal.due() or stop.asked:
                 batch.save()
             if stop.asked:
-                raise KeyboardInterrupt
+                stop.stop()
     return {one: done[one] for one in ids}
 
 

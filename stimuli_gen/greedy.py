@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +31,7 @@ from stimuli_gen.adversarial import (
     judge_adversarial,
 )
 from stimuli_gen.descent import Film, Pass, box, shown
-from stimuli_gen.journal import Descended, Interrupt, Journal, deferred_interrupt
+from stimuli_gen.journal import Descended, Journal
 from stimuli_gen.staged import StagedModel, batch_shape
 from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.targets import choose_targets, refuse_own_class
@@ -185,7 +184,7 @@ def _run(
         progress(len(done), len(ids))
     work = _Work(search, deque(one for one in ids if one not in done), n_slots)
     number = 0
-    with torch.no_grad(), deferred_interrupt() if search.journal.kept else nullcontext(Interrupt()) as stop:
+    with torch.no_grad(), search.journal.at_work() as stop:
         while work.fill():
             number += 1
             better = work.attempt()
@@ -203,7 +202,7 @@ def _run(
             if search.journal.due() or stop.asked:
                 work.save()
             if stop.asked:
-                raise KeyboardInterrupt
+                stop.stop()
     return {one: done[one] for one in ids}
 
 

@@ -26,6 +26,7 @@ from neurometamer.store import (
     open_hdf5,
     read_hdf5_attributes,
     read_hdf5_table,
+    reading,
     same_file_names,
     write_hdf5,
     write_json,
@@ -470,15 +471,12 @@ def read_png(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
-            return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; write the stimuli again.") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be decoded: {error}.") from error
+    if not path.exists():
+        raise InputError(f"{path} does not exist; write the stimuli again.")
+    with reading(path, "an image that can be decoded") as plain, Image.open(plain) as image:
+        if image.mode != "RGB":
+            raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
+        return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
 
 
 def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True) -> StimulusSet:

@@ -45,7 +45,7 @@ from neurometamer.behavior.trials import (
     read_recognition,
     screen_trials,
 )
-from neurometamer.result_folder import claim_folder
+from neurometamer.resume import claim_folder, write_record
 from neurometamer.store import (
     InputError,
     digest,
@@ -53,7 +53,6 @@ from neurometamer.store import (
     name_ids,
     provenance,
     unknown_name,
-    write_json,
     write_table,
 )
 from stimuli_gen.classes16 import CATEGORIES
@@ -170,7 +169,7 @@ def analyze_recognition(
         write_table(Path(out) / f"{name}.csv", part)
     told = {**recipe, "notes": work.notes, "tables": {name: digest(part) for name, part in work.tables.items()}}
     page = write_report(Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else "")
-    write_json(Path(out) / "provenance.json", {**told, "finished": True})
+    write_record(Path(out) / "provenance.json", {**told, "finished": True})
     return page
 
 

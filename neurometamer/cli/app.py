@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -93,14 +94,17 @@ def _several(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run the command line: exit code 0 (done), 2 (the input cannot be used), 1 (a fault of ours), 130 (Ctrl-C).
+    """Run the command line.
+
+    The exit code is 0 (done), 2 (the input cannot be used), 1 (a fault of ours, or a criterion that was not met),
+    130 (Ctrl-C) or 143 (SIGTERM, as Slurm and Docker send it).
 
     Raises
     ------
     SystemExit
         With the exit code.
     """
-    from neurometamer.store import InputError
+    from neurometamer.errors import terminate
 
     # What the readers find odd is for people: one line, without the place in our code.
     warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
@@ -108,22 +112,37 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = _several([one for one in sys.argv[1:] if one != "--debug"])
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        _run(arguments, debug)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: list[str], debug: bool) -> None:
+    """Run a command; what goes wrong is one line and an exit code."""
+    from neurometamer.errors import InputError, Terminated
+
     try:
         app(args=arguments, prog_name="neurometamer")
     except InputError as error:
         _fail(f"error: {error}", 2, debug)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept: run the same command again to go on.", 130, debug)
+    except (KeyboardInterrupt, Terminated) as stop:
+        code = 143 if isinstance(stop, Terminated) else 130
+        _fail("interrupted; what was finished is kept: run the same command again to go on.", code, debug)
     except OSError as error:
         _fail(f"error: {_what_failed(error)}; what was finished is kept: run the same command again then.", 2, debug)
 
 
 def _what_failed(error: OSError) -> str:
     """Say what the system refused; HDF5 hides a full disk in the text of its error."""
+    from neurometamer.errors import OutputError
+
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return "the disk is full; make room, or choose another --out"
     where = f" ({error.filename})" if error.filename else ""
-    return f"{error.strerror or error}{where}; choose another --out, or mend that"
+    cure = "choose another --out, or mend that" if isinstance(error, OutputError) else "mend that"
+    return f"{error.strerror or error}{where}; {cure}"
 
 
 def _fail(message: str, code: int, debug: bool) -> None:

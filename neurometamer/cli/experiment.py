@@ -82,9 +82,7 @@ def join(
 
 
 def _read(path: Path) -> str:
-    from neurometamer.store import InputError
+    from neurometamer.store import reading
 
-    try:
+    with reading(path, "a consent text in UTF-8"):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"consent text {path} cannot be read: {error}.") from error

@@ -107,16 +107,17 @@ def absolute_weights_of(names: Sequence[str], weights: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
-    """Show how a command goes on, for as long as the block lasts; on Ctrl-C, say what is kept and how to go on."""
+    """Show how a command goes on, for as long as the block lasts; when stopped, say what is kept and how to go on."""
     from neurometamer.cli.console import console_reporter
+    from neurometamer.errors import Terminated
 
     with console_reporter() as reporter:
         try:
             yield reporter
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated) as stop:
             reporter.close()
             typer.echo(_what_is_kept(reporter, out), err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:

@@ -270,7 +270,7 @@ def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
     page = folder / PAGE
     if not page.is_file():
         return
-    text, file = page.read_text(encoding="utf-8"), r"[\w.+=@%,()\[\] -]+"
+    text, file = page.read_text(encoding="utf-8", errors="replace"), r"[\w.+=@%,()\[\] -]+"
     names = re.findall(rf'<figure id="figure-({file})">', text)
     old = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
     old |= set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))

@@ -442,6 +442,32 @@ def divergence(
     return table[[*first, *(name for name in table.columns if name not in first)]]
 
 
+def check_stages(
+    evaluators: Sequence[StagedModel],
+    sets: Sequence[MetamerSet],
+    stages: Mapping[str, str | float] | str | float | None,
+) -> None:
+    """Refuse stages at which evaluators cannot be read, before anything is computed.
+
+    Parameters
+    ----------
+    evaluators, sets, stages : sequence of StagedModel, sequence of MetamerSet, and mapping, str, float or None
+        See `divergence`.
+
+    Raises
+    ------
+    InputError
+        When a stage cannot be found, or one is given for a network that does not judge.
+    """
+    names = [judge.name for judge in evaluators]
+    for name in stages if isinstance(stages, Mapping) else ():
+        if name not in names:
+            raise unknown_name("evaluator (--read-at NAME=STAGE)", name, names)
+    for judge in evaluators:
+        for metamers in sets:
+            _stage_of(judge, metamers, stages)
+
+
 def _stage_of(
     judge: StagedModel, one: MetamerSet, stages: Mapping[str, str | float] | str | float | None
 ) -> tuple[str, str]:
@@ -459,7 +485,7 @@ def _stage_of(
         return resolve_stage(judge, one.matched[judge.name][-1])
     raise InputError(
         f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; "
-        f"give stages: {', '.join(DEPTHS)}, a fraction, or a stage for each evaluator."
+        f"say where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each evaluator."
     )
 
 

@@ -19,19 +19,22 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.resume import PIECES, note_remade, read_record, write_record
 from neurometamer.statistics import correct_p
 from neurometamer.store import (
+    DamagedFile,
+    FolderInUse,
     InputError,
     digest,
+    digest_file,
     duplicates,
     file_name,
     generator,
     name_ids,
-    read_json,
     read_table,
     unknown_name,
-    write_json,
     write_table,
+    written_files,
 )
 
 if TYPE_CHECKING:
@@ -163,14 +166,15 @@ def plan_sets(
     jobs = [{**row, "members": row["members"].split(JOINT), **recipe} for row in sets.to_dict("records")]
     for job in jobs:
         path = folder / file_name(job["set"]) / "job.json"
-        if path.is_file() and digest(read_json(path)) != digest(job):
+        known = _read_state(path)
+        if known and digest(known) != digest(job):
             raise InputError(f"{path} is another job; choose another folder, or plan as before.")
     if (folder / "jobs.csv").is_file():
         there = set(read_table(folder / "jobs.csv", ["set"])["set"])
         if extra := sorted(there - set(sets["set"])):
             raise InputError(f"{folder} holds other jobs too ({name_ids(extra)}); choose another folder.")
     for job in jobs:
-        write_json(folder / job["set"] / "job.json", job)
+        write_record(folder / job["set"] / "job.json", job)
     write_table(folder / "jobs.csv", sets[["set", "members", "size"]])
     return job_states(folder)
 
@@ -186,7 +190,8 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        set, members, size, state (``to do``, ``done`` or ``failed``), reason.
+        set, members, size, state (``to do``, ``done`` or ``failed``), reason. A set is done when every file of it is
+        there as it was written.
 
     Raises
     ------
@@ -195,9 +200,34 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """
     folder = Path(folder)
     jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
-    marks = [folder / one / "state.json" for one in jobs["set"]]
-    found = [read_json(one) if one.is_file() else {"state": "to do", "reason": ""} for one in marks]
-    return jobs.assign(state=[one["state"] for one in found], reason=[one["reason"] for one in found])
+    states = [_state_of(folder / file_name(name)) for name in jobs["set"].astype(str)]
+    return jobs.assign(state=[state for state, _ in states], reason=[reason for _, reason in states])
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Read a file that says what a job is or how far; empty when there is none, or it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        return read_record(path)
+    except DamagedFile:
+        note_remade(path)
+        return {}
+
+
+def _state_of(folder: Path) -> tuple[str, str]:
+    """Say how far a job is, and why not further."""
+    found = _read_state(folder / "state.json")
+    if found.get("state") != "done":
+        return found.get("state", "to do"), found.get("reason", "")
+    damaged = [name for name, value in found["files"].items() if not _is_same(folder / name, value)]
+    for name in damaged:
+        note_remade(folder / name)
+    return ("to do", f"lost or damaged: {name_ids(damaged)}") if damaged else ("done", "")
+
+
+def _is_same(path: Path, value: str) -> bool:
+    return path.is_file() and digest_file(path) == value
 
 
 def run_sets(
@@ -237,7 +267,8 @@ def run_sets(
     Raises
     ------
     InputError
-        When there is no list of jobs, or the photographs are not those of the plan.
+        When there is no list of jobs, a job is damaged, another process works on it, or the photographs are not those
+        of the plan.
     """
     from neurometamer.zoo import load_model
 
@@ -248,19 +279,29 @@ def run_sets(
     jobs = job_states(folder).iloc[part - 1 :: parts]
     made = int((jobs["state"] == "done").sum())
     for name in jobs.loc[jobs["state"] != "done", "set"]:
-        job = read_json(folder / name / "job.json")
+        job = read_record(folder / name / "job.json")
         if job["references"] and job["references"] != references.digest:
             raise InputError(f"{folder / name} was planned for other photographs; give those.")
         try:
-            _make(job, folder / name, references, load or load_model, nulls, batch_size)
+            with written_files() as written:
+                _make(job, folder / name, references, load or load_model, nulls, batch_size)
+        except FolderInUse:
+            raise
         except InputError as error:
-            write_json(folder / name / "state.json", {"state": "failed", "reason": str(error)})
+            write_record(folder / name / "state.json", {"state": "failed", "reason": str(error)})
         else:
-            write_json(folder / name / "state.json", {"state": "done", "reason": ""})
+            files = _digests(folder / name, written)
+            write_record(folder / name / "state.json", {"state": "done", "reason": "", "files": files})
             made += 1
         if progress is not None:
             progress(made, len(jobs))
     return job_states(folder)
+
+
+def _digests(folder: Path, written: Sequence[Path]) -> dict[str, str]:
+    """Digest the files of a set; the journal beside them has checksums of its own."""
+    names = sorted({path.relative_to(folder) for path in written})
+    return {name.as_posix(): digest_file(folder / name) for name in names if name.parts[0] != PIECES}
 
 
 def _make(
@@ -277,7 +318,7 @@ def _make(
     own = [null for null in nulls if any(null.stage_of(model, stage) for model, stage in matched)]
     stimuli = model_metamers(
         networks, references, stage=job["stage"], preset=job["preset"], seed=job["seed"], batch_size=batch_size,
-        nulls=own, resume=folder / ".finished", **job["options"],
+        nulls=own, resume=folder / PIECES, **job["options"],
     )  # fmt: skip
     write_pictures(stimuli, folder)
     write_records(confirm_metamers(networks, stimuli, references, folder, nulls=own), folder)

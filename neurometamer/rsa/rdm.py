@@ -28,7 +28,7 @@ from neurometamer.rsa.labels import (
 )
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
 from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
-from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
+from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, seal_hdf5, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -444,6 +444,7 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
         if escaped:
             with h5py.File(part, "a") as file:
                 file.attrs[_ESCAPED] = True
+        seal_hdf5(part)
     return Path(path)
 
 
@@ -510,11 +511,13 @@ def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
     with open_hdf5(path) as file:
         escaped = _ESCAPED in file.attrs
         lacking = [name for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors") if name not in file]
-    if lacking:
-        raise InputError(f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms.")
-    loaded = rsa.load_rdm(str(path), file_type="hdf5")
-    rdms = take_conditions(loaded, range(loaded.n_cond))
-    if escaped:
-        _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
-    check_rdms(rdms, str(path))
+        if lacking:
+            raise InputError(
+                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms."
+            )
+        loaded = rsa.load_rdm(str(path), file_type="hdf5")
+        rdms = take_conditions(loaded, range(loaded.n_cond))
+        if escaped:
+            _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
+        check_rdms(rdms, str(path))
     return rdms

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.commands.generators import only_asked
-from neurometamer.store import write_table
+from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
@@ -183,7 +183,9 @@ def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
     ours = shown_stimuli(work)
     if tuple(ours.images.shape[2:]) == model.preprocessing.size:
         return ours
-    return load_photographs([work.path("stimuli", "png", f"{one}.png") for one in ours.ids], model.preprocessing)
+    return load_photographs(
+        [work.path("stimuli", "png", f"{file_name(one)}.png") for one in ours.ids], model.preprocessing
+    )
 
 
 def _stimulus_files(folder: Path, given: StimulusSet) -> list[Path]:

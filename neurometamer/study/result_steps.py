@@ -21,7 +21,7 @@ from neurometamer.store import (
 )
 from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
-from neurometamer.study.plan import Progress, Workspace, step_seconds
+from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -281,7 +281,6 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         notes += [f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()]
     notes += _not_made(work)
     notes += work.notes
-    steps = [path.stem for path in work.state("steps").glob("*.json")]
     return provenance(
         settings.everything(),
         **_metamer_choices(work),
@@ -296,7 +295,6 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         },
         digests={"stimuli": shown_stimuli(work).digest},
         notes=notes,
-        seconds=step_seconds(work, sorted(steps)),
     )
 
 

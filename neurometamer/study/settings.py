@@ -25,7 +25,7 @@ from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.kind_options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
 from neurometamer.rsa.measures import MEASURES
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.store import InputError, duplicates, name_ids, reading, unknown_name
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -493,12 +493,10 @@ def read_settings(path: str | Path) -> StudySettings:
         Missing file, broken TOML, an unknown key (the nearest is named), a value out of range.
     """
     path = Path(path)
-    try:
+    if not path.exists():
+        raise InputError(f"study file {path} does not exist; 'neurometamer init' writes one to start from.")
+    with reading(path, "valid TOML"):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"study file {path} does not exist; 'neurometamer init' writes one to start from.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"study file {path} is not valid TOML: {error}") from error
     return check_settings(values, where=str(path))
 
 

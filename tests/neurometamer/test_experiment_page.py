@@ -782,7 +782,7 @@ def test_unusable_files_are_refused(tmp_path) -> None:
     with pytest.raises(InputError, match=r"differ in size \(64 x 64.*64 x 32: secretimage1"):
         _write((main, others), tmp_path / "out")
     (tmp_path / "secret1_B.png").write_bytes(b"not an image")
-    with pytest.raises(InputError, match=r"secret1_B\.png cannot be decoded"):
+    with pytest.raises(InputError, match=r"secret1_B\.png is not an image that can be decoded"):
         _write((main, others), tmp_path / "out")
     (tmp_path / "secret1_B.png").unlink()
     with pytest.raises(InputError, match=r"do not exist: .*secret1_B\.png"):

@@ -19,6 +19,7 @@ import pytest
 
 from fmri.patterns import read_patterns
 from neurometamer.figures.style import format_number
+from neurometamer.resume import read_record
 from neurometamer.rsa.hierarchy import hierarchy_test
 from neurometamer.rsa.kind_ceilings import kind_reliability
 from neurometamer.rsa.kind_tests import kind_tests
@@ -342,7 +343,7 @@ def test_an_event_without_a_stimulus_is_refused_by_name_before_any_work(small_st
 
 def test_the_written_study_file_gives_the_same_settings(small_study):
     ours = read_settings(small_study / "study.toml").numbers()
-    assert ours == read_json(small_study / ".state" / "study.json")
+    assert ours == read_record(small_study / ".state" / "study.json")
 
 
 def test_the_demo_takes_another_network_and_seed():
