@@ -24,13 +24,14 @@ from torch import Tensor
 
 from neurometamer.store import InputError, digest, generator, name_ids, provenance
 from stimuli_gen.balls import BALLS
+from stimuli_gen.batches import in_batches
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
 from stimuli_gen.places import CPU_CHUNK
 from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
-from stimuli_gen.staged import StagedModel, padded_batches
+from stimuli_gen.staged import StagedModel
 from stimuli_gen.stimuli import StimulusSet, to_8bit
 from stimuli_gen.verdict import ends, judge_metamers
 
@@ -290,17 +291,23 @@ class _Anchors:
         if one not in self._kept:
             first = self._ids.index(one)
             rows = slice(first, min(first + self._batch_size, len(self._ids)))
-            _, batch = next(padded_batches(self._images[rows], self._batch_size, self._matches[0].model.device))
-            found: dict[str, np.ndarray] = {}
-            for match in self._matches:
-                found |= {name: value.cpu().numpy() for name, value in match.anchors(batch).items()}
-            _check_anchors(found, self._ids[rows])
+            values = self._compute(rows)
+            _check_anchors(values, self._ids[rows])
             if not self._kept:  # the first time
                 check_reach(self._matches, self._starts(one), one)
             self._kept = {
-                name: {key: value[row] for key, value in found.items()} for row, name in enumerate(self._ids[rows])
+                name: {key: value[row] for key, value in values.items()} for row, name in enumerate(self._ids[rows])
             }
         return self._kept[one]
+
+    def _compute(self, rows: slice) -> dict[str, np.ndarray]:
+        parts: dict[str, list[np.ndarray]] = {}
+        images, device = self._images[rows], self._matches[0].model.device
+        for match in self._matches:
+            for part, anchors in in_batches(match.anchors, images, self._batch_size, device):
+                for name, value in anchors.items():
+                    parts.setdefault(name, []).append(value[: part.stop - part.start].cpu().numpy())
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 class _Context:

@@ -425,25 +425,30 @@ class _Work:
 
     def _run_images(self, batch_size: int) -> Iterator[None]:
         """Run every image once; append its responses and their centered ranks to the files of each stage."""
-        import torch
+        from stimuli_gen.batches import batch_shape, in_batches
 
-        from stimuli_gen.staged import batch_shape, padded_batches
+        def _responses(batch: Any) -> dict[str, Any]:
+            values = self.model.activations(batch, self.stages)
+            return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
 
         size = batch_shape(batch_size)
-        for start in range(self.n_images, len(self.stimuli), size):
-            rows = slice(start, min(start + size, len(self.stimuli)))
-            ((_, batch),) = padded_batches(self.stimuli.images[rows], size, self.model.device)
-            with torch.no_grad():
-                found = self.model.activations(batch, self.stages)
-            for index, stage in enumerate(self.stages):
-                flat = found[stage][: rows.stop - start].flatten(1).float().cpu().numpy()
-                finite_responses(flat, f"{self.model.name}, stage '{stage}'", self.stimuli.ids[rows])
-                self.sizes[index] = flat.shape[1]
-                for path, block in zip(self._files(index), (flat, centered_ranks(flat)), strict=True):
-                    with path.open("ab") as file:  # plain writes: a full disk is an OSError
-                        file.write(block.tobytes())
-            self.n_images = rows.stop
-            yield
+        while self.n_images < len(self.stimuli):
+            first = self.n_images
+            images = self.stimuli.images[first : first + size]
+            for rows, responses in in_batches(_responses, images, size, self.model.device):
+                ids = self.stimuli.ids[first + rows.start : first + rows.stop]
+                for index, stage in enumerate(self.stages):
+                    self._append(index, responses[stage][: len(ids)].numpy(), ids)
+                self.n_images = first + rows.stop
+                size = min(size, batch_shape(rows.stop - rows.start))  # smaller where memory ran out
+                yield
+
+    def _append(self, index: int, responses: np.ndarray, ids: Sequence[str]) -> None:
+        finite_responses(responses, f"{self.model.name}, stage '{self.stages[index]}'", ids)
+        self.sizes[index] = responses.shape[1]
+        for path, block in zip(self._files(index), (responses, centered_ranks(responses)), strict=True):
+            with path.open("ab") as file:  # plain writes: a full disk is an OSError
+                file.write(block.tobytes())
 
     def _compare_pairs(self) -> Iterator[None]:
         """Compare the tiles that are not done, stage by stage."""

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from neurometamer.store import InputError, digest, name_ids, unknown_name
+from stimuli_gen.batches import gradients_on, in_batches
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
 
@@ -239,27 +239,48 @@ class StagedModel:
             red, green, blue = self.luma
             grey = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
             images = grey.expand(-1, 3, -1, -1)
-        mean = images.new_tensor(self.preprocessing.mean).view(1, 3, 1, 1)
-        std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
-        normalized: Tensor = _Normalize.apply(images, mean, std)
+        mean, std = (
+            torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
         return normalized.bfloat16() if self.precision == "bfloat16" else normalized
 
 
 class _Normalize(torch.autograd.Function):
-    """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula."""
+    """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula.
+
+    Its gradient is the same operation in the order of the images, so it has derivatives of any order.
+    """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        ctx.save_for_backward(std)
-        found = torch.empty_like(images, memory_format=torch.channels_last)
-        return torch.sub(images, mean, out=found).div_(std)
+    def forward(images: Tensor, mean: Tensor, std: Tensor, order: torch.memory_format) -> Tensor:
+        normalized = torch.empty_like(images, memory_format=order)
+        return torch.sub(images, mean, out=normalized).div_(std)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, mean, std, order = inputs
+        ctx.save_for_backward(mean, std)
+        ctx.save_for_forward(std)
+        ctx.other = torch.contiguous_format if order == torch.channels_last else torch.channels_last
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        mean, std = ctx.saved_tensors
+        return _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # type: ignore[override]
         (std,) = ctx.saved_tensors
-        found = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        return torch.div(gradient, std, out=found), None, None
+        return tangent / std
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], images: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """Lay the images of all batches into one."""
+        several = images.movedim(in_dims[0], 0)
+        normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
+        return normalized.unflatten(0, several.shape[:2]), 0
 
 
 def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool) -> None:
@@ -513,58 +534,6 @@ def resolve_device(name: str = "auto") -> torch.device:
 # --------------------------------------------------------------------------------------------------- running
 
 
-def batch_shape(batch_size: int) -> int:
-    """Round a batch size up to one in which every place of the batch gets the same arithmetic.
-
-    Parameters
-    ----------
-    batch_size : int
-        As asked for, at least 1.
-
-    Returns
-    -------
-    int
-        The same up to 4, else the next multiple of 4. Matrix products take rows in groups; with 5, 6, 7, 9 or 10
-        images on two threads, those in the last, incomplete group were rounded otherwise (gradients of
-        EfficientNet-Lite0 and AlexNet: by 1e-6), so that an image's numbers depended on its place.
-
-    Raises
-    ------
-    InputError
-        When it is below 1.
-    """
-    if batch_size < 1:
-        raise InputError(f"batch size must be at least 1, not {batch_size}.")
-    return batch_size if batch_size < 4 else -(-batch_size // 4) * 4
-
-
-def padded_batches(images: Any, batch_size: int, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
-    """Cut images into batches of one fixed shape, so that no image's numbers depend on its companions.
-
-    Parameters
-    ----------
-    images : ndarray or StoredImages
-        (n, 3, height, width) float32.
-    batch_size : int
-        Images a batch, rounded up by `batch_shape`; the last batch is filled up with black images.
-    device : torch.device
-        Where the batches go.
-
-    Yields
-    ------
-    rows : slice
-        Which images these are.
-    batch : Tensor
-        (``batch_shape(batch_size)``, 3, height, width); only the first ``rows.stop - rows.start`` count.
-    """
-    batch_size = batch_shape(batch_size)
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, min(start + batch_size, len(images)))
-        batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.float32)
-        batch[: rows.stop - rows.start] = images[rows]
-        yield rows, torch.from_numpy(batch).to(device)
-
-
 def predict(model: StagedModel, images: Any, batch_size: int = 8) -> np.ndarray:
     """Compute the class probabilities of images.
 
@@ -582,8 +551,7 @@ def predict(model: StagedModel, images: Any, batch_size: int = 8) -> np.ndarray:
     ndarray
         (n, n_classes) float32.
     """
-    found = np.zeros((len(images), model.n_classes), dtype=np.float32)
-    with torch.no_grad():
-        for rows, batch in padded_batches(images, batch_size, model.device):
-            found[rows] = model.probabilities(batch)[: rows.stop - rows.start].cpu().numpy()
-    return found
+    probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
+    for rows, batch in in_batches(lambda one: model.probabilities(one).cpu(), images, batch_size, model.device):
+        probabilities[rows] = batch[: rows.stop - rows.start].numpy()
+    return probabilities
