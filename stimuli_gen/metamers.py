@@ -240,8 +240,13 @@ def _check(
 
 
 def _check_straight_through(matches: Sequence[Match]) -> None:
+    if hidden := [one.key(stage) for one in matches for stage in one.undecided]:
+        raise InputError(
+            f"straight_through_relu: the last operation of {name_ids(hidden)} is hidden in a compiled module or a "
+            "hand-written gradient; build the network without torch.compile, or match another stage."
+        )
     if others := [one.key(one.stage) for one in matches if not one.straight_through]:
-        raise InputError(f"straight_through_relu needs a stage that is a ReLU; these are none: {name_ids(others)}.")
+        raise InputError(f"straight_through_relu needs a stage that ends in a ReLU; these do not: {name_ids(others)}.")
 
 
 class _Starts:
@@ -383,7 +388,8 @@ def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images:
 def _told(match: Match) -> dict[str, Any]:
     """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
     model = match.model
-    return {"name": model.name, "weights": model.weights, "digest": match.digest, "modules": dict(model.stages)}
+    told = {"name": model.name, "weights": model.weights, "digest": match.digest, "modules": dict(model.stages)}
+    return told | ({"notes": list(match.notes)} if match.notes else {})
 
 
 def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -432,7 +438,6 @@ def _describe(
     steps: Sequence[int],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    straight = ", ".join(one.key(name) for one in matches for name in one.straight_through)
     table = pd.DataFrame({"id": [f"{one}_metamer{settings['suffix']}" for one in references.ids]})
     return table.assign(
         kind="metamer",
@@ -442,16 +447,28 @@ def _describe(
         weights="; ".join(one.model.weights for one in matches),
         **{f"stage{end}": one.stage for end, one in zip(ends(matches), matches, strict=True)},
         preset=settings["preset"],
-        straight_through=straight or ("not applicable" if settings["straight_through_relu"] else "no"),
+        straight_through=_straight_through(matches) if settings["straight_through_relu"] else "no",
         max_error=np.nan if settings["max_error"] is None else settings["max_error"],
         seed=settings["seed"],
-        note="" if all(one.model.trained for one in matches) else "untrained network",
+        note=_notes(matches),
         mode=settings.get("mode", "exact"),
         **({"draft_precision": _precisions(settings["drafts"])} if "drafts" in settings else {}),
         steps=list(steps),
         file_steps=0,
         **_distances(images, references),
     )
+
+
+def _notes(matches: Sequence[Match]) -> str:
+    untrained = () if all(one.model.trained for one in matches) else ("untrained network",)
+    return "; ".join([*untrained, *(note for one in matches for note in one.notes)])
+
+
+def _straight_through(matches: Sequence[Match]) -> str:
+    """Say at which stages the gradient passes a ReLU as if it were the identity."""
+    parts = [one.key(stage) for one in matches for stage in one.straight_through]
+    parts += [f"undecided at {one.key(stage)}" for one in matches for stage in one.undecided]
+    return ", ".join(parts) or "not applicable"
 
 
 def _precisions(drafts: Mapping[str, Mapping[str, str]]) -> str:

@@ -81,7 +81,7 @@ class Recipe:
     center : {"start", "reference"}
         Of the ball.
     straight_through_relu : bool
-        At a matched stage that is a ReLU, let the gradient pass as if it were the identity.
+        At a matched stage whose last operation is a ReLU, let the gradient pass as if it were the identity.
     parametrization : {"pixels", "fourier"}
         What the optimizer moves, see `stimuli_gen.descent.descend`.
     jitter : int

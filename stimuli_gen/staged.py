@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neurometamer.store import InputError, digest, name_ids, unknown_name
-from stimuli_gen.batches import gradients_on, in_batches
+from stimuli_gen.batches import in_batches
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
 
@@ -195,8 +195,52 @@ class StagedModel:
         Returns
         -------
         dict of str to Tensor
-            Stage → (b, …) as the module gives it, in the order asked for; differentiable. Later in-place
+            Stage → (b, …) as the module gives it, contiguous, in the order asked for; differentiable. Later in-place
             operations of the network do not reach them.
+
+        Raises
+        ------
+        InputError
+            When a stage is unknown.
+        """
+        return {stage: values.contiguous() for stage, values in self.stage_outputs(images, stages).items()}
+
+    def stage_module(self, stage: str) -> nn.Module:
+        """Make a torch module from images to one stage, for libraries that want one (plenoptic, captum …).
+
+        Parameters
+        ----------
+        stage : str
+            Name of a stage.
+
+        Returns
+        -------
+        torch.nn.Module
+            Takes images (b, 3, height, width) in [0, 1], returns `activations`; frozen, in evaluation mode.
+
+        Raises
+        ------
+        InputError
+            When the stage is unknown.
+        """
+        if stage not in self.stages:
+            raise unknown_name(f"stage of {self.name}", stage, self.stages)
+        return _Stage(self, stage).eval()
+
+    def stage_outputs(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """Compute `activations` without laying them out anew: in whatever memory order the modules give them.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+        stages : sequence of str
+            Stage names, in any order.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Stage → (b, …), for example channels-last after a convolution.
 
         Raises
         ------
@@ -281,6 +325,18 @@ class _Normalize(torch.autograd.Function):
         several = images.movedim(in_dims[0], 0)
         normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
         return normalized.unflatten(0, several.shape[:2]), 0
+
+
+class _Stage(nn.Module):
+    """A network up to one stage."""
+
+    def __init__(self, model: StagedModel, stage: str) -> None:
+        super().__init__()
+        self._model, self._stage = model, stage
+        self.network = model.network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._model.activations(images, [self._stage])[self._stage]
 
 
 def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool) -> None:

@@ -37,8 +37,8 @@ from stimuli_gen import (
     to_sixteen,
     write_stimuli,
 )
-from stimuli_gen.likeness import METRICS
 from stimuli_gen.batches import padded_batches
+from stimuli_gen.likeness import METRICS
 from stimuli_gen.staged import predict
 
 COUNTS = {
