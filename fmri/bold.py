@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, duplicates, name_ids, read_table
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class BoldRun:
     simulated: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (np.isfinite(self.tr_s) and self.tr_s > 0):
             raise InputError(f"{self.label}: TR is {self.tr_s} s; give tr_s, the repetition time in seconds.")
         if self.n_volumes < 2:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from fmri.bold import MOTION_COLUMNS, SIMULATED
 from fmri.patterns import VOXEL_COLUMNS
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -68,6 +69,7 @@ class SimulatedTruth:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} conditions and "

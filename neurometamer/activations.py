@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, digest, duplicates, name_ids, new_hdf5, open_hdf5, unknown_name
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Activations:
     path: Path | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if again := duplicates(self.ids):
             raise InputError(f"activations: repeated stimulus id(s) {name_ids(again)}.")
         if self.arrays is None and self.path is None:

@@ -312,7 +312,7 @@ class _Run:
 
 
 def _limits(ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]) -> _Limits:
-    check_ball(ball, radius)
+    check_ball(ball, radius, size)
     if ball == "none" and mask is None:
         return _Limits()
     if ball == "linf" and radius is not None:

@@ -258,7 +258,16 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
     device = next((one.device for one in module.parameters()), torch.device("cpu"))
     with gradients_on(), _evaluating(module), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
-        logits = run(image)
+        try:
+            logits = run(image)
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+            if isinstance(error, InputError):
+                raise
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): {told}; "
+                "give the size that it sees."
+            ) from error
         order, users = _between(logits.grad_fn, image)
     cut_nodes = _cuts(order)
     once = {path for path, count in Counter(outputs.calls).items() if count == 1}

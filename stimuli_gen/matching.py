@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neurometamer.store import InputError, duplicates, name_ids
+from stimuli_gen.batches import gradients_on
 from stimuli_gen.controls import LUMA
 from stimuli_gen.depth import find_stage, run_order
 from stimuli_gen.descent import Objective
@@ -251,17 +252,25 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
     InputError
         When a stage is cut off from the image, or its gradient is zero everywhere; the message names the stage.
     """
-    for match in matches:
-        images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
-        for stage, found in match.activations(images).items():
-            why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
-            if found.requires_grad:
-                (gradient,) = torch.autograd.grad(found.square().sum(), images, retain_graph=True, allow_unused=True)
-                if gradient is not None and gradient.count_nonzero():
-                    continue
-                if gradient is not None:
-                    why = f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
-            raise InputError(f"{match.key(stage)}: no gradient reaches the image ({why}); match another stage.")
+    with gradients_on():
+        for match in matches:
+            images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
+            for stage, values in match.activations(images).items():
+                if why := _unreached(values, images, one):
+                    raise InputError(f"{match.key(stage)}: no gradient reaches the image ({why}); match another stage.")
+
+
+def _unreached(values: Tensor, images: Tensor, one: str) -> str:
+    """Say why no gradient goes from a stage to the image; empty when one does."""
+    why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
+    if not values.requires_grad:
+        return why
+    (gradient,) = torch.autograd.grad(values.square().sum(), images, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        return why
+    if gradient.count_nonzero():
+        return ""
+    return f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
 
 
 def at_size(model: StagedModel, size: int) -> StagedModel:

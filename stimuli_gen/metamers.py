@@ -23,14 +23,23 @@ import pandas as pd
 from torch import Tensor
 
 from neurometamer.store import InputError, digest, generator, name_ids, provenance
-from stimuli_gen.balls import BALLS
+from stimuli_gen.balls import BALLS, check_ball
 from stimuli_gen.batches import in_batches
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
 from stimuli_gen.places import CPU_CHUNK
-from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
+from stimuli_gen.recipes import (
+    PRESETS,
+    STARTS,
+    Penalty,
+    Recipe,
+    chosen,
+    draw_shifts,
+    image_prior,
+    make_recipe,
+)
 from stimuli_gen.staged import StagedModel
 from stimuli_gen.stimuli import StimulusSet, to_8bit
 from stimuli_gen.verdict import ends, judge_metamers
@@ -76,8 +85,9 @@ def model_metamers(
     stage : str, float, sequence of these, or mapping
         What to match: a stage's name, ``"early"``, ``"middle"``, ``"late"`` or a fraction of depth, several of these,
         or a mapping of network name to these. See `stimuli_gen.depth.resolve_stage`.
-    preset : {"feather2023", "boehm2025", "fast"}
-        See `stimuli_gen.recipes.PRESETS`.
+    preset : {"feather2023", "boehm2025", "pixels", "fast"}
+        See `stimuli_gen.recipes.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images that makes metamers
+        easier to recognize; the others have none.
     stage_weights : sequence of float, optional
         Of several stages; equal by default.
     penalties : sequence of Penalty
@@ -123,7 +133,9 @@ def model_metamers(
         ``same_class_1000`` says whether photograph and 8-bit image have the same first class,
         ``same_class_1000_float`` of the float image; of several networks these and ``stage`` end in the network's name.
         With `nulls`, the columns of `stimuli_gen.verdict.validity_columns`. ``success``: the 8-bit image has the same
-        class for every network, and meets `max_error` and the nulls' criteria where they are given. ``file_steps``:
+        class for every network, and meets `max_error` and the nulls' criteria where they are given. ``image_prior``:
+        what makes the images look natural whatever the network responds to (`stimuli_gen.recipes.image_prior`).
+        ``file_steps``:
         steps on rounded images; an image that succeeds by them has 8-bit values as float pixels, too.
 
     Raises
@@ -138,7 +150,7 @@ def model_metamers(
     matches = match_stages(
         networks, stage, stage_weights=stage_weights, straight_through_relu=recipe.straight_through_relu
     )
-    _check(matches, references, recipe, start_images, max_error, file_rounds)
+    _check(matches, references, recipe, preset, start_images, max_error, file_rounds)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
     drafts = _drafts(matches, mode)
@@ -154,6 +166,7 @@ def model_metamers(
         "confine": _confine(recipe), "batch_size": batch_size, "device": matches[0].model.device,
         "keys": _keys(settings, matches, starts, references.ids), "resume": resume,
     }  # fmt: skip
+    prior = image_prior(recipe, penalties)
     made = descend(
         metamer_objectives(matches, recipe, penalties),
         references.ids,
@@ -168,7 +181,7 @@ def model_metamers(
         **_steps(recipe, len(matches)),
         **run,
     )
-    stimuli = _collect(matches, references, settings, made, stage)
+    stimuli = _collect(matches, references, settings, made, stage, prior)
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     verdict = judge(stimuli, references)
     if file_rounds and any(verdict.only_in_float):
@@ -218,6 +231,7 @@ def _check(
     matches: Sequence[Match],
     references: StimulusSet,
     recipe: Recipe,
+    preset: str,
     start_images: Mapping[str, np.ndarray] | np.ndarray | None,
     max_error: float | None,
     file_rounds: int,
@@ -231,6 +245,8 @@ def _check(
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees {model.preprocessing.size}; "
             "load them with its preprocessing."
         )
+    if recipe.ball != "none" and recipe.radius != PRESETS[preset].radius:  # those of the papers hold everything
+        check_ball(recipe.ball, recipe.radius, model.preprocessing.size)
     if (recipe.start == "image") != (start_images is not None):
         raise InputError("start_images and start='image' go together; give both or neither.")
     if max_error is not None and not max_error > 0:
@@ -358,9 +374,13 @@ def _keys(settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts
 
 
 def _collect(
-    matches: Sequence[Match], references: StimulusSet, settings: Mapping[str, Any], made: Mapping[str, Descended],
+    matches: Sequence[Match],
+    references: StimulusSet,
+    settings: Mapping[str, Any],
+    made: Mapping[str, Descended],
     stage: Stages | Mapping[str, Stages],
-) -> StimulusSet:  # fmt: skip
+    prior: str,
+) -> StimulusSet:
     images = _without_tint(matches, settings, np.stack([made[one].image for one in references.ids]))
     told = provenance(
         settings,
@@ -370,10 +390,12 @@ def _collect(
         reference_pixels=digest(to_8bit(np.asarray(references.images))),
         reference_cuts=cuts_of(references.provenance),
         asked=stage_words(stage),
+        image_prior=prior,
         device=matches[0].model.device.type,
     )
     steps = [made[one].steps for one in references.ids]
-    return StimulusSet(images=images, table=_describe(matches, references, settings, steps, images), provenance=told)
+    table = _describe(matches, references, settings, steps, images).assign(image_prior=prior)
+    return StimulusSet(images=images, table=table, provenance=told)
 
 
 def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray) -> np.ndarray:

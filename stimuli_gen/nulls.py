@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     digest,
@@ -82,6 +83,7 @@ class NullDistribution:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         expected = (len(self.stages), len(METRICS), len(self.pairs))
         if self.values.shape != expected or not len(self.pairs):
             raise InputError(f"null distribution: values of shape {self.values.shape} where {expected} belongs.")

@@ -117,7 +117,7 @@ def attack_images(
     InputError
         When a setting, a class or a mask is wrong.
     """
-    radius, settings = _settings(attack, radius, steps, step_size, seed)
+    radius, settings = _settings(attack, radius, steps, step_size, seed, model.preprocessing.size)
     settings |= {"targeted": target is not None, "random_start": random_start, "stop_early": stop_early}
     draft = draft_model(model, mode)
     settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
@@ -220,14 +220,14 @@ def _say(model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted
 
 
 def _settings(
-    attack: str, radius: float | None, steps: int, step_size: float | None, seed: int
+    attack: str, radius: float | None, steps: int, step_size: float | None, seed: int, image_size: tuple[int, int]
 ) -> tuple[float, dict[str, Any]]:
     """Fill in the attack's own values; an L∞ radius is lowered to whole 8-bit levels."""
     if attack not in ATTACKS:
         raise unknown_name("attack", attack, ATTACKS)
     ball, default, _ = ATTACKS[attack]
     asked = default if radius is None else radius
-    check_ball(ball, asked)
+    check_ball(ball, asked, image_size)
     kept = linf_on_8_bits(asked) if ball == "linf" else asked
     size = kept / 4 if step_size is None else step_size
     return kept, {

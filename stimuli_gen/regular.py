@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, digest, duplicates, file_name, name_ids, provenance, read_table, unknown_name
 from stimuli_gen.stimuli import StimulusSet, from_8bit
 
@@ -75,6 +76,7 @@ class Preprocessing:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, n, kind in (("size", 2, int), ("mean", 3, float), ("std", 3, float)):
             values = tuple(map(kind, getattr(self, name)))
             if len(values) != n:

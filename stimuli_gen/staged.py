@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, digest, name_ids, unknown_name
-from stimuli_gen.batches import in_batches
+from stimuli_gen.batches import gradients_on, in_batches, out_of_memory, too_large
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
 
 SOFTMAX = "softmax"
 """A stage with this path is the softmax of the network's output."""
 
+_SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
 _LARGEST = 2.0
 """Of a mean or std for pixels in [0, 1]; those for pixels of 0 to 255 are around 100."""
 
@@ -73,6 +75,7 @@ class StagedModel:
     luma: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "stages", dict(self.stages))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.stages:
@@ -389,8 +392,9 @@ def stage_model(
     InputError
         When the network is no module or cannot be copied, or see `check_model`.
     """
-    private = _copied(network, name).float().eval().requires_grad_(False)
-    private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode(False):  # weights made in it could not be differentiated through
+        private = _copied(network, name).float().eval().requires_grad_(False)
+        private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     quicken(private)
     model = StagedModel(
         network=private,
@@ -410,6 +414,11 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load weights into it first."
+        )
+    if scripted := [path or "the network" for path, one in network.named_modules() if isinstance(one, _SCRIPTED)]:
+        raise InputError(
+            f"{name} is a TorchScript module, whose inside cannot be watched ({name_ids(scripted)}); give the Python "
+            "module that it was made of, with its weights."
         )
     kept = [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
     try:
@@ -439,10 +448,10 @@ def check_model(model: StagedModel) -> None:
     """
     _check_settings(model)
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
-    image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
-    with _random_states_kept(model.device), torch.enable_grad():
+    with _random_states_kept(model.device), gradients_on():
+        image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
         with _calls(model) as calls:
-            output = model.logits(image)
+            output = _first_logits(model, image)
         _check_calls(model, calls)
         _check_output(model, image, output)
         first = output.detach().clone()
@@ -454,6 +463,33 @@ def check_model(model: StagedModel) -> None:
             f"{model.name} gives another output for the same image each time; take what is random (dropout with "
             "training=True, torch.rand) or remembered from pass to pass out of its forward."
         )
+
+
+def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
+    """Run the network for the first time; whatever it says against such an image is told."""
+    try:
+        return model.logits(image)
+    except InputError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise too_large(model.preprocessing.size, model.device) from error
+        raise _refusal(model, error) from error
+    except Exception as error:  # assertions, unpacking, missing arguments …: anything that a forward may do
+        raise _refusal(model, error) from error
+
+
+def _refusal(model: StagedModel, error: Exception) -> InputError:
+    told = (str(error).splitlines() or [type(error).__name__])[0]
+    height, width = model.preprocessing.size
+    channels = next((one.in_channels for one in model.network.modules() if isinstance(one, nn.Conv2d)), 3)
+    cure = "it must take such images and nothing else, and return logits"
+    if channels != 3:
+        cure = (
+            f"its first convolution sees {channels} channel(s), images have 3: put a module before it that makes "
+            f"{channels} of 3, for example nn.Conv2d(3, {channels}, 1, bias=False) with the weights of the colors"
+        )
+    return InputError(f"{model.name} cannot run on images of (1, 3, {height}, {width}): {told}; {cure}.")
 
 
 def _check_settings(model: StagedModel) -> None:

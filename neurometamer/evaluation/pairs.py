@@ -49,6 +49,8 @@ class MetamerSet:
         Networks that took part: name to digest and weights tag (empty where they are not known).
     matched : mapping of str to tuple of str
         Their matched stages, where the metamers tell.
+    image_prior : str
+        What made them look natural whatever the networks respond to; ``"none"``, or empty where they do not tell.
     """
 
     name: str
@@ -59,6 +61,7 @@ class MetamerSet:
     table: pd.DataFrame
     members: Mapping[str, tuple[str, str]]
     matched: Mapping[str, tuple[str, ...]]
+    image_prior: str = ""
 
     @cached_property
     def reference_digest(self) -> str:
@@ -195,6 +198,7 @@ def metamer_set(
         table=pd.concat([own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1),
         members=everyone,
         matched=matched,
+        image_prior=str(metamers.provenance.get("image_prior", "")),
     )
 
 
