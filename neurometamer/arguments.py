@@ -65,10 +65,12 @@ def checked_door(
     """
     load, names, exported = attached
 
-    @functools.cache
     def _get(name: str) -> Any:
         value = load(name)
-        return _checked(value, package) if inspect.isfunction(value) else value
+        if inspect.isfunction(value):
+            value = _checked(value, package)
+            setattr(sys.modules[package], name, value)  # in place of what lazy_loader keeps there
+        return value
 
     return _get, names, exported
 

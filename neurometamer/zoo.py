@@ -495,9 +495,11 @@ def _unwrapped(
 
     first = next(iter(own))
     fronts = [key.removesuffix(first) for key in given if key == first or key.endswith(f".{first}")]
-    fronts = [front for front in sorted(fronts, key=len) if all(f"{front}{key}" in given for key in own)]
-    if not fronts:
-        return given
+    shares = {front: sum(f"{front}{key}" in given for key in own) / len(own) for front in sorted(fronts, key=len)}
+    fronts = [front for front, share in shares.items() if share == 1]
+    if not fronts:  # what is missing is told by the network's names
+        likely = max(shares, key=lambda front: shares[front], default="")
+        return {key.removeprefix(likely): value for key, value in given.items()}
     weights = {key: given[f"{fronts[0]}{key}"] for key in own}
     for other in fronts[1:]:
         if any(not torch.equal(value, given[f"{other}{key}"]) for key, value in weights.items()):

@@ -230,6 +230,35 @@ def too_large(size: tuple[int, ...], device: torch.device) -> InputError:
     )
 
 
+@contextmanager
+def for_one_image(size: tuple[int, ...], device: torch.device) -> Iterator[None]:
+    """Run one image inside the block, and say so when memory does not hold it.
+
+    Parameters
+    ----------
+    size : tuple of int
+        (height, width) in pixels.
+    device : torch.device
+        Where it is computed.
+
+    Yields
+    ------
+    None
+        Errors that mean something else are passed on.
+
+    Raises
+    ------
+    InputError
+        When memory is too small for one image.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise too_large(size, device) from error
+
+
 def release_memory(device: torch.device) -> None:
     """Give memory that torch holds in reserve back to the device.
 
@@ -242,6 +271,31 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     if device.type == "mps":
         torch.mps.empty_cache()
+
+
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """Say where numbers are computed, and how exactly, for the provenance of what is made.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of the network.
+
+    Returns
+    -------
+    dict
+        ``device``; of a CUDA device also ``tf32``: whether convolutions and matrix products of float32 numbers are
+        computed with the 10 bits of TF32, as torch's settings say now. Nothing is set here.
+    """
+    if device.type != "cuda":
+        return {"device": device.type}
+    kinds = {"convolutions": torch.backends.cudnn, "matrix products": torch.backends.cuda.matmul}
+    return {"device": "cuda", "tf32": {name: _tf32(backend) for name, backend in kinds.items()}}
+
+
+def _tf32(backend: Any) -> bool:
+    precision = getattr(getattr(backend, "conv", backend), "fp32_precision", None)  # torch 2.9 and later
+    return bool(backend.allow_tf32) if precision in (None, "none") else precision == "tf32"
 
 
 @contextmanager

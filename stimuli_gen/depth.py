@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from neurometamer.store import InputError, name_ids, unknown_name
-from stimuli_gen.batches import gradients_on
+from stimuli_gen.batches import for_one_image, gradients_on, out_of_memory
 from stimuli_gen.staged import SOFTMAX, StagedModel
 
 _LOG = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
     """
     wanted = [path for path in paths if path != SOFTMAX]
     outputs = _Outputs(model.network, wanted)
-    with outputs.noted(), torch.no_grad():
+    with for_one_image(model.preprocessing.size, model.device), outputs.noted(), torch.no_grad():
         model.logits(torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device))
     if wrong := [path for path in wanted if outputs.calls.count(path) != 1]:
         raise InputError(
@@ -256,12 +256,12 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
     modules = dict(module.named_modules())
     outputs = _Outputs(module, [path for path in modules if path])
     device = next((one.device for one in module.parameters()), torch.device("cpu"))
-    with gradients_on(), _evaluating(module), outputs.noted():
+    with for_one_image(size, device), gradients_on(), _evaluating(module), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
         try:
             logits = run(image)
         except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-            if isinstance(error, InputError):
+            if isinstance(error, InputError) or out_of_memory(error):
                 raise
             told = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(

@@ -31,7 +31,7 @@ from stimuli_gen.adversarial import (
     describe_adversarial,
     judge_adversarial,
 )
-from stimuli_gen.batches import Parts, batch_shape
+from stimuli_gen.batches import Parts, arithmetic, batch_shape
 from stimuli_gen.descent import Film, Pass, box, shown
 from stimuli_gen.journal import Descended, Interrupt, Journal, deferred_interrupt
 from stimuli_gen.staged import StagedModel
@@ -140,7 +140,7 @@ def greedy_interference(
     )
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest,
-        references=references.digest, targets=dict(targets), device=model.device.type,
+        references=references.digest, targets=dict(targets), **arithmetic(model.device),
     )  # fmt: skip
     images = np.stack([made[one].image for one in references.ids])
     return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurometamer.store import InputError, duplicates, name_ids
-from stimuli_gen.batches import gradients_on
+from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.controls import LUMA
 from stimuli_gen.depth import find_stage, run_order
 from stimuli_gen.descent import Objective
@@ -252,8 +252,8 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
     InputError
         When a stage is cut off from the image, or its gradient is zero everywhere; the message names the stage.
     """
-    with gradients_on():
-        for match in matches:
+    for match in matches:
+        with for_one_image(tuple(image.shape[1:]), match.model.device), gradients_on():
             images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
             for stage, values in match.activations(images).items():
                 if why := _unreached(values, images, one):

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from neurometamer.store import InputError, digest, generator, name_ids, provenance
 from stimuli_gen.balls import BALLS, check_ball
-from stimuli_gen.batches import in_batches
+from stimuli_gen.batches import arithmetic, in_batches
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.lattice import mend_metamers
@@ -391,7 +391,7 @@ def _collect(
         reference_cuts=cuts_of(references.provenance),
         asked=stage_words(stage),
         image_prior=prior,
-        device=matches[0].model.device.type,
+        **arithmetic(matches[0].model.device),
     )
     steps = [made[one].steps for one in references.ids]
     table = _describe(matches, references, settings, steps, images).assign(image_prior=prior)

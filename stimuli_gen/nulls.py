@@ -275,13 +275,15 @@ def null_distribution(
     if path is not None and Path(path).exists():
         _refuse_other(path, identity)
         return read_null(path)
+    from stimuli_gen.batches import arithmetic
+
     pairs = draw_pairs(len(stimuli), n_pairs, seed)
     with _scratch(path) as folder:
         values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(batch_size, progress)
         told = provenance(
             identity, content=CONTENT, model=model.name, weights=model.weights, trained=model.trained,
-            device=model.device.type, network_digest=model.network_digest,
-            modules={stage: model.stages[stage] for stage in ordered}, **identity,
+            network_digest=model.network_digest,
+            modules={stage: model.stages[stage] for stage in ordered}, **arithmetic(model.device), **identity,
         )  # fmt: skip
         made = NullDistribution(ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told)
         if path is not None:

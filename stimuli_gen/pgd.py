@@ -33,6 +33,7 @@ from stimuli_gen.balls import (
     read_mask,
     within_mask,
 )
+from stimuli_gen.batches import arithmetic
 from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.staged import StagedModel, predict
@@ -156,7 +157,7 @@ def attack_images(
     )
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest, references=references.digest,
-        classes=classes, mask=None if mask is None else digest_masks(mask), device=model.device.type,
+        classes=classes, mask=None if mask is None else digest_masks(mask), **arithmetic(model.device),
     )  # fmt: skip
     images = np.stack([made[one].image for one in references.ids])
     table = _describe(model, references, classes, settings, made, images)

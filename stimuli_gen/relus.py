@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from stimuli_gen.batches import gradients_on
+from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.staged import SOFTMAX, StagedModel
 
 _RELUS = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
@@ -101,7 +101,8 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
 
     image = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device)
     paths = {stage: path for stage, path in model.stages.items() if path != SOFTMAX}
-    with gradients_on(), _watched(model.network, paths, lambda _: _Watch(), _judge):
+    here = for_one_image(model.preprocessing.size, model.device)
+    with here, gradients_on(), _watched(model.network, paths, lambda _: _Watch(), _judge):
         model.logits(image.clone().requires_grad_(True))
     return endings, tuple(undecided)
 

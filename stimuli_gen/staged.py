@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, digest, name_ids, unknown_name
-from stimuli_gen.batches import gradients_on, in_batches, out_of_memory, too_large
+from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
 
@@ -448,7 +448,8 @@ def check_model(model: StagedModel) -> None:
     """
     _check_settings(model)
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
-    with _random_states_kept(model.device), gradients_on():
+    here = for_one_image(model.preprocessing.size, model.device)
+    with here, _random_states_kept(model.device), gradients_on():
         image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
         with _calls(model) as calls:
             output = _first_logits(model, image)
@@ -469,13 +470,9 @@ def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
     """Run the network for the first time; whatever it says against such an image is told."""
     try:
         return model.logits(image)
-    except InputError:
-        raise
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise too_large(model.preprocessing.size, model.device) from error
-        raise _refusal(model, error) from error
-    except Exception as error:  # assertions, unpacking, missing arguments …: anything that a forward may do
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError) or out_of_memory(error):
+            raise
         raise _refusal(model, error) from error
 
 
@@ -589,6 +586,8 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
     try:
         (gradient,) = torch.autograd.grad(output.square().sum(), image)
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         told = str(error).splitlines()[0]
         raise InputError(f"{model.name}: its gradient cannot be computed; mend its forward: {told}") from error
     if not torch.isfinite(gradient).all():
