@@ -143,7 +143,7 @@ def check_fields(made: Any) -> None:
 
 
 @functools.cache
-def _annotations(function: Callable[..., Any] | type) -> dict[str, Any]:
+def _annotations(function: Any) -> dict[str, Any]:
     """Read annotations, also those whose names are imported for type checkers only."""
     module = sys.modules[function.__module__]
     names = dict(vars(module))
@@ -186,7 +186,7 @@ def fits(value: Any, annotation: Any) -> bool:
     kind = origin or annotation
     if kind in (None, type(None)):
         return value is None
-    if not isinstance(kind, type) or kind is object:
+    if not isinstance(kind, type) or kind in (Any, object):
         return True
     if kind in _NUMBERS:
         return isinstance(value, _NUMBERS[kind])
@@ -213,7 +213,7 @@ def _fits_iterable(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
     if not inner or not hasattr(value, "__len__"):
         return True
     if kind is tuple and Ellipsis not in inner:
-        return len(value) == len(inner) and all(map(fits, value, inner))
+        return all(map(fits, value, inner))  # how many there must be, the function says better
     elements = value if isinstance(value, (list, tuple)) else list(value)[:1]  # an array has one type
     return all(fits(one, inner[0]) for one in elements)
 
@@ -249,7 +249,7 @@ def type_words(annotation: Any) -> str:
     if kind is collections.abc.Callable:
         return "a function"
     if kind in _ITERABLES:
-        each = [type_words(one) for one in inner if one is not Ellipsis]
+        each = list(dict.fromkeys(type_words(one) for one in inner if one is not Ellipsis))
         return f"a sequence ({', '.join(each)} each)" if len(each) == 1 else "a sequence"
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return "a mapping"

@@ -313,12 +313,12 @@ class _Normalize(torch.autograd.Function):
         ctx.other = torch.contiguous_format if order == torch.channels_last else torch.channels_last
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         mean, std = ctx.saved_tensors
         return _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other), None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
         (std,) = ctx.saved_tensors
         return tangent / std
 

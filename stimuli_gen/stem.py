@@ -82,12 +82,12 @@ class _InBlocks(torch.autograd.Function):
         ctx.size, ctx.stride, ctx.padding = images.shape[2:], stride, padding
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
         return _for_the_input(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
         (weight,) = ctx.saved_tensors
         return functional.conv2d(tangent, weight, None, ctx.stride, ctx.padding)
 

@@ -4,6 +4,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def test_the_message_names_argument_types_and_what_came():
         neurometamer.compute_activations(np.zeros((2, 3, 4, 4)), None)
     with pytest.raises(InputError, match=r"batch_size must be a whole number, not 2\.5"):
         neurometamer.make_null(model="alexnet", stages=["relu1"], images=["x.csv"], out="n.h5", batch_size=2.5)
-    with pytest.raises(InputError, match=r"Preprocessing: size must be a sequence .*, not 'zzz'"):
+    with pytest.raises(InputError, match=r"Preprocessing: size must be a sequence \(a whole number each\), not 'zzz'"):
         stimuli_gen.Preprocessing(size="zzz", resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
@@ -90,9 +91,9 @@ def test_functions_stay_what_they_are():
         ("abc", Sequence[str], False), (["a"], Sequence[str], True), ([1], Sequence[str], False),
         (pd.Series(["a"]), Sequence[str], True), (np.arange(3), Sequence[int], True), (np.zeros(3), Sequence[int], False),
         (pd.DataFrame({"a": [1]}), Sequence[str], False), ({"a": 1}, Mapping[str, int], True), ({}, Sequence[str], False),
-        ((1, 2), tuple[int, int], True), ((1, 2, 3), tuple[int, int], False), ([[1]], np.ndarray, True),
+        ((1, 2), tuple[int, int], True), ((1, "2"), tuple[int, int], False), ([[1]], np.ndarray, True),
         (torch.zeros(2), np.ndarray, True), (pd.DataFrame({"a": [1]}), np.ndarray, False), (len, Callable[..., int], True),
-        (3, Callable[..., int], False), (np.array(3), Sequence[int], False), (3, "not understood", True),
+        (3, Callable[..., int], False), (np.array(3), Sequence[int], False), (3, "not understood", True), (3, Any, True),
     ],
 )  # fmt: skip
 def test_what_fits(value, annotation, answer):
