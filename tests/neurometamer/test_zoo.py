@@ -158,7 +158,8 @@ def test_a_set_is_loaded_in_its_order_each_with_its_weights(tmp_path):
     weights = f"alexnet=random,squeezenet1_0={tmp_path / 'mine.pth'}"
     made = load_models(["squeezenet1_0", "alexnet"], weights, device="cpu", seed=1)
     assert [one.name for one in made] == ["squeezenet1_0", "alexnet"]
-    assert made[0].weights.startswith("file mine.pth (") and made[1].weights == "random (untrained, Kaiming normal, fan_out, seed 1)"
+    assert made[0].weights.startswith("file mine.pth (")
+    assert made[1].weights == "random (untrained, Kaiming normal, fan_out, seed 1)"
     assert made[0].digest == load_model("squeezenet1_0", weights="random", seed=4, device="cpu").digest
     assert load_models("alexnet", "random", device="cpu", seed=1)[0].digest == made[1].digest
 
