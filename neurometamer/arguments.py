@@ -137,8 +137,8 @@ def check_fields(made: Any) -> None:
         value = getattr(made, field.name)
         if field.init and value is not field.default and not fits(value, annotations.get(field.name, Any)):
             raise InputError(
-                f"{type(made).__name__}: {field.name} must be {type_words(annotations[field.name])}, "
-                f"not {_shown(value)}."
+                f"{type(made).__name__}: {field.name} is of the wrong type; it must be "
+                f"{type_words(annotations[field.name])}, not {_shown(value)}."
             )
 
 

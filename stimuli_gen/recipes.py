@@ -120,6 +120,8 @@ class Recipe:
     open_choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.jitter, float):
+            raise InputError(f"jitter must be a whole number of pixels, not {self.jitter}.")
         check_fields(self)
         object.__setattr__(self, "open_choices", tuple(self.open_choices))
         for what, name, known in (
@@ -141,8 +143,6 @@ class Recipe:
         for name in ("start_level", "start_spread", "halvings", "jitter"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}.")
-        if self.jitter != int(self.jitter):
-            raise InputError(f"jitter must be a whole number of pixels, not {self.jitter}.")
         if self.optimizer == "lbfgs":
             self._check_lbfgs()
 

@@ -69,7 +69,10 @@ def test_the_message_names_argument_types_and_what_came():
         neurometamer.compute_activations(np.zeros((2, 3, 4, 4)), None)
     with pytest.raises(InputError, match=r"batch_size must be a whole number, not 2\.5"):
         neurometamer.make_null(model="alexnet", stages=["relu1"], images=["x.csv"], out="n.h5", batch_size=2.5)
-    with pytest.raises(InputError, match=r"Preprocessing: size must be a sequence \(a whole number each\), not 'zzz'"):
+    with pytest.raises(
+        InputError,
+        match=r"Preprocessing: size is of the wrong type; it must be a sequence \(a whole number each\), not 'zzz'",
+    ):
         stimuli_gen.Preprocessing(size="zzz", resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
