@@ -132,7 +132,8 @@ def check_fields(made: Any) -> None:
     InputError
         For the first field of another type.
     """
-    annotations = _annotations(type(made))
+    kind: Any = type(made)
+    annotations = _annotations(kind)
     for field in dataclasses.fields(made):
         value = getattr(made, field.name)
         if field.init and value is not field.default and not fits(value, annotations.get(field.name, Any)):
