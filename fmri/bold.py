@@ -24,6 +24,7 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+from neurometamer.arguments import check_fields
 from neurometamer.reading import check_promise
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
@@ -89,6 +90,7 @@ class BoldRun:
     affine: str = "agree"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (np.isfinite(self.tr_s) and self.tr_s > 0):
             raise InputError(f"{self.label}: TR is {self.tr_s} s; give tr_s (--tr), the repetition time in seconds.")
         if self.n_volumes < 2:

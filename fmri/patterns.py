@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     digest,
@@ -74,6 +75,7 @@ class Patterns:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         observations = _named_columns(self.observations, OBSERVATION_COLUMNS, "observations", text=(0, 2, 3))
         voxels = _named_columns(self.voxels, VOXEL_COLUMNS, "voxels", text=(0, 1))
         values = np.array(self.values)

@@ -19,6 +19,7 @@ import pandas as pd
 from fmri.bold import SIMULATED
 from fmri.patterns import VOXEL_COLUMNS
 from fmri.tables import MOTION_COLUMNS
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -69,6 +70,7 @@ class SimulatedTruth:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} conditions and "

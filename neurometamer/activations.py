@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import check_fields
 from neurometamer.resume import note_remade
 from neurometamer.store import (
     DamagedFile,
@@ -66,6 +67,7 @@ class Activations:
     path: Path | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if again := duplicates(self.ids):
             raise InputError(f"activations: repeated stimulus id(s) {name_ids(again)}.")
         if self.arrays is None and self.path is None:
@@ -244,20 +246,21 @@ def stream_activations(
     progress : callable, optional
         Called as ``progress(images_done, images)``.
     """
-    import torch
+    from stimuli_gen.batches import in_batches
 
-    from stimuli_gen.staged import padded_batches
+    def _responses(batch: Any) -> dict[str, Any]:
+        values = model.activations(batch, stages)
+        return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
 
     targets: dict[str, Any] = {}
-    with torch.no_grad():
-        for rows, batch in padded_batches(stimuli.images, batch_size, model.device):
-            for stage, values in model.activations(batch, stages).items():
-                flat = values[: rows.stop - rows.start].flatten(1).float().cpu().numpy()
-                if stage not in targets:
-                    targets[stage] = create(stage, (len(stimuli), flat.shape[1]))
-                targets[stage][rows] = flat
-            if progress is not None:
-                progress(rows.stop, len(stimuli))
+    for rows, responses in in_batches(_responses, stimuli.images, batch_size, model.device):
+        for stage, values in responses.items():
+            flat = values[: rows.stop - rows.start].numpy()
+            if stage not in targets:
+                targets[stage] = create(stage, (len(stimuli), flat.shape[1]))
+            targets[stage][rows] = flat
+        if progress is not None:
+            progress(rows.stop, len(stimuli))
 
 
 @contextmanager

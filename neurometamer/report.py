@@ -205,6 +205,9 @@ def _metamer_text(study: Study) -> list[str]:
         f"{', '.join(map(str, steps)) or '–'}. The null: the likeness of responses to different photographs "
         "of this study.",
     ]
+    rows = study.rows("metamers")
+    if "image_prior" in rows:
+        text.append(_prior_text(rows["image_prior"].astype(str)))
     if choices := study.section("metamers").get("open_choices"):
         text.append(f"What the preset leaves open, and what is chosen here: {'; '.join(map(str, choices))}.")
     return text
@@ -238,6 +241,17 @@ def _regions_section(study: Study) -> Section | None:
         )
     text += [f"Not measured: {reason.rstrip('.')}." for reason in reasons if reason]
     return Section(key="regions", title="Regions: size and reliability", text=text, grids=[grid])
+
+
+def _prior_text(priors: pd.Series) -> str:
+    """Say whether metamers look natural for another reason than what the networks respond to."""
+    found = "; ".join(dict.fromkeys(one for one in priors if one != "none"))
+    if not found:
+        return "No prior of natural images was used: steps were taken on pixels, without a penalty."
+    return (
+        f"A prior of natural images was used: {found}. It makes metamers easier to recognize whatever the network "
+        'responds to; preset "pixels" has none.'
+    )
 
 
 def _encoding_section(study: Study) -> Section | None:

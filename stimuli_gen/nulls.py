@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.resume import note_remade, only_process
 from neurometamer.store import (
     DamagedFile,
@@ -86,6 +87,7 @@ class NullDistribution:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         expected = (len(self.stages), len(METRICS), len(self.pairs))
         if self.values.shape != expected or not len(self.pairs):
             raise InputError(f"null distribution: values of shape {self.values.shape} where {expected} belongs.")
@@ -277,13 +279,15 @@ def null_distribution(
     }  # fmt: skip
     if path is not None and (kept := _kept(path, identity)) is not None:
         return kept
+    from stimuli_gen.batches import arithmetic
+
     pairs = draw_pairs(len(stimuli), n_pairs, seed)
     with _scratch(path) as folder:
         values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(batch_size, progress)
         told = provenance(
             identity, content=CONTENT, model=model.name, weights=model.weights, trained=model.trained,
-            device=model.device.type, network_digest=model.network_digest,
-            modules={stage: model.stages[stage] for stage in ordered}, **identity,
+            network_digest=model.network_digest,
+            modules={stage: model.stages[stage] for stage in ordered}, **arithmetic(model.device), **identity,
         )  # fmt: skip
         made = NullDistribution(ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told)
         if path is not None:
@@ -441,27 +445,32 @@ class _Work:
 
     def _run_images(self, batch_size: int) -> Iterator[None]:
         """Run every image once; append its responses and their centered ranks to the files of each stage."""
-        import torch
+        from stimuli_gen.batches import batch_shape, in_batches
 
-        from stimuli_gen.staged import batch_shape, padded_batches
+        def _responses(batch: Any) -> dict[str, Any]:
+            values = self.model.activations(batch, self.stages)
+            return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
 
         size = batch_shape(batch_size)
-        for start in range(self.n_images, len(self.stimuli), size):
-            rows = slice(start, min(start + size, len(self.stimuli)))
-            ((_, batch),) = padded_batches(self.stimuli.images[rows], size, self.model.device)
-            with torch.no_grad():
-                found = self.model.activations(batch, self.stages)
-            for index, stage in enumerate(self.stages):
-                flat = found[stage][: rows.stop - start].flatten(1).float().cpu().numpy()
-                finite_responses(flat, f"{self.model.name}, stage '{stage}'", self.stimuli.ids[rows])
-                self.sizes[index] = flat.shape[1]
-                for path, block in zip(self._files(index), (flat, centered_ranks(flat)), strict=True):
-                    contents = block.tobytes()
-                    with path.open("ab") as file:  # plain writes: a full disk is an OSError
-                        file.write(contents)
-                    self.checksums[path].update(contents)
-            self.n_images = rows.stop
-            yield
+        while self.n_images < len(self.stimuli):
+            first = self.n_images
+            images = self.stimuli.images[first : first + size]
+            for rows, responses in in_batches(_responses, images, size, self.model.device):
+                ids = self.stimuli.ids[first + rows.start : first + rows.stop]
+                for index, stage in enumerate(self.stages):
+                    self._append(index, responses[stage][: len(ids)].numpy(), ids)
+                self.n_images = first + rows.stop
+                size = min(size, batch_shape(rows.stop - rows.start))  # smaller where memory ran out
+                yield
+
+    def _append(self, index: int, responses: np.ndarray, ids: Sequence[str]) -> None:
+        finite_responses(responses, f"{self.model.name}, stage '{self.stages[index]}'", ids)
+        self.sizes[index] = responses.shape[1]
+        for path, block in zip(self._files(index), (responses, centered_ranks(responses)), strict=True):
+            contents = block.tobytes()
+            with path.open("ab") as file:  # plain writes: a full disk is an OSError
+                file.write(contents)
+            self.checksums[path].update(contents)
 
     def _compare_pairs(self) -> Iterator[None]:
         """Compare the tiles that are not done, stage by stage."""

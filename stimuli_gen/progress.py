@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError
 from stimuli_gen.descent import Objective, box
 
@@ -47,6 +48,7 @@ class Progress:
     decay: float = 0.01
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (self.early > 0 and self.late > 0 and self.max_rate > 0 and 0 <= self.decay < 1):
             raise InputError(f"early, late and max_rate must be above 0 and decay in [0, 1); came: {self}.")
 

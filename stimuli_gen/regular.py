@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, check_file_names, digest, name_ids, provenance, unknown_name
 from stimuli_gen.conversion import check_reading, open_photograph
 from stimuli_gen.photograph_lists import Listing, list_photographs
@@ -78,6 +79,7 @@ class Preprocessing:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, n, kind in (("size", 2, int), ("mean", 3, float), ("std", 3, float)):
             values = tuple(map(kind, getattr(self, name)))
             if len(values) != n:

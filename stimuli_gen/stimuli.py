@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -73,6 +74,7 @@ class StimulusSet:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_images(self.images)
         object.__setattr__(self, "table", _tidy_table(self.table, len(self.images)))
 

@@ -96,7 +96,7 @@ def plan_sets_command(
     sets: Annotated[int, typer.Option(min=1, help="How many sets.")] = 100,
     sizes: Annotated[str, typer.Option(help="LOW:HIGH, networks in a set.")] = "2:10",
     stage: Annotated[str, typer.Option(help="early, middle, late, or a fraction of depth.")] = "middle",
-    preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "boehm2025",
+    preset: Annotated[str, typer.Option(help="feather2023, boehm2025, pixels or fast.")] = "boehm2025",
     set_: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset.")] = [],  # noqa: B006
     seed: Seed = 0,
 ) -> None:

@@ -210,7 +210,9 @@ def stimuli_metamer(
     ],
     images: Annotated[Path, typer.Option(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Output folder.")],
-    preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "feather2023",
+    preset: Annotated[
+        str, typer.Option(help="feather2023, boehm2025, pixels, or fast (with a prior of natural images).")
+    ] = "feather2023",
     weights: SetWeights = "default",
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     set_: Annotated[

@@ -307,7 +307,7 @@ def make_metamers(
         Folder of photographs, or CSV with the column ``file``.
     out : path-like
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
-    preset : {"feather2023", "boehm2025", "fast"}
+    preset : {"feather2023", "boehm2025", "pixels", "fast"}
         See `stimuli_gen.recipes.PRESETS`.
     weights : str, path or mapping
         ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between commas (or a mapping)

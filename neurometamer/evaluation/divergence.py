@@ -499,19 +499,19 @@ def _is_depth(text: str) -> bool:
 def _responses(judge: StagedModel, stage: str, path: str, pictures: np.ndarray, batch_size: int) -> np.ndarray:
     from dataclasses import replace
 
-    import torch
-
-    from stimuli_gen.staged import padded_batches
+    from stimuli_gen.batches import in_batches
 
     model = judge if stage in judge.stages else replace(judge, stages={stage: path})
-    found = []
-    with torch.no_grad():
-        for start in range(0, len(pictures), 64):
-            chunk = seen_by(judge, pictures[start : start + 64])
-            for rows, batch in padded_batches(chunk, batch_size, judge.device):
-                values = model.activations(batch, [stage])[stage]
-                found.append(values[: rows.stop - rows.start].flatten(1).float().cpu().numpy())
-    return np.concatenate(found)
+
+    def _values(batch: Any) -> Any:
+        return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
+
+    responses = []
+    for start in range(0, len(pictures), 64):
+        chunk = seen_by(judge, pictures[start : start + 64])
+        for rows, values in in_batches(_values, chunk, batch_size, judge.device):
+            responses.append(values[: rows.stop - rows.start].numpy())
+    return np.concatenate(responses)
 
 
 def _by_state(

@@ -159,6 +159,15 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
                 "'neurometamer stimuli null' and give it with --null.",
             )
         )
+    if priors := {one.name: one.image_prior for one in sets if one.image_prior not in ("", "none")}:
+        told_priors = "; ".join(dict.fromkeys(priors.values()))
+        out.append(
+            (
+                "Natural-image prior",
+                f"{name_ids(priors)} were made with a prior ({told_priors}), which makes metamers easier to recognize "
+                "whatever the network responds to.",
+            )
+        )
     return out
 
 

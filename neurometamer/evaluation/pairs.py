@@ -51,6 +51,8 @@ class MetamerSet:
         Their matched stages, where the metamers tell.
     untrained : tuple of str
         Those of them that have random weights, where the metamers tell.
+    image_prior : str
+        What made them look natural whatever the networks respond to; ``"none"``, or empty where they do not tell.
     """
 
     name: str
@@ -62,6 +64,7 @@ class MetamerSet:
     members: Mapping[str, tuple[str, str]]
     matched: Mapping[str, tuple[str, ...]]
     untrained: tuple[str, ...] = ()
+    image_prior: str = ""
 
     @cached_property
     def reference_digest(self) -> str:
@@ -199,6 +202,7 @@ def metamer_set(
         members=everyone,
         matched=matched,
         untrained=tuple(one["name"] for one in metamers.provenance.get("models", []) if one.get("trained") is False),
+        image_prior=str(metamers.provenance.get("image_prior", "")),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, name_ids
 
 
@@ -69,6 +70,7 @@ class Spheres:
     radius_mm: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_radius(self.radius_mm)
         if self.mask.ndim != 3 or self.mask.dtype != bool or not self.mask.any():
             raise InputError(
@@ -154,6 +156,7 @@ class Disks:
     radius_mm: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_radius(self.radius_mm)
         check_mesh(self.points, self.triangles)
 

@@ -111,6 +111,7 @@ def _judgements(
                 **of_worst_network(row),
                 "steps": row["steps"],
                 "preset": row["preset"],
+                "image_prior": row.get("image_prior", ""),
                 "model": row["model"],
                 "weights": row["weights"],
             }

@@ -182,8 +182,9 @@ class Metamers(Section):
     """Networks that are asked what the metamers show."""
     stage: str = "late"
     """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE between commas."""
-    preset: str = "fast"
-    """"feather2023", "boehm2025" or "fast"."""
+    preset: str = "pixels"
+    """"feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior of natural images, which makes metamers
+    easier to recognize."""
     steps: int = Field(0, ge=0)
     """Gradient steps; 0: the preset's."""
     photographs: int | tuple[str, ...] = 0
