@@ -1,0 +1,249 @@
+"""How often tests reject and intervals cover, in simulated studies whose truth is known.
+
+A study: photographs are points of a space of 30 dimensions whose variances fall as a power of their rank; each of six
+layers weighs these dimensions with a window of its own, early layers the first ones. A region of a subject is made of
+one layer: 100 voxels mix its dimensions at random and add noise that neighbors share and whose size differs between
+voxels (log-normal). RDMs are 1 - Pearson correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.bars import Row, Setup
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+N_DIMENSIONS = 30
+N_LAYERS = 6
+N_UNITS = 100
+N_VOXELS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What all studies of one condition share.
+
+    Attributes
+    ----------
+    n : int
+        Photographs.
+    sources : sequence of int
+        Layer that each region is made from, counted from 0.
+    noise : sequence of float
+        Standard deviation of each region's noise, in those of its signal.
+    subjects : int
+        How many people saw the photographs.
+    layers : sequence of int
+        Layers that the network shows.
+    heavy_tails : bool
+        Photographs from a t distribution with 3 degrees of freedom instead of a normal one.
+    unequal_noise : bool
+        Noise also differs between photographs (log-normal).
+    spectrum : float
+        Exponent of the variances of the dimensions.
+    related : bool
+        Whether brains see what the network sees; False makes the truth of all similarities 0.
+    """
+
+    n: int = 40
+    sources: Sequence[int] = (1,)
+    noise: Sequence[float] = (1.0,)
+    subjects: int = 3
+    layers: Sequence[int] = range(N_LAYERS)
+    heavy_tails: bool = False
+    unequal_noise: bool = False
+    spectrum: float = 1.0
+    related: bool = True
+
+
+class Study:
+    """Units and voxels of one network and its subjects; photographs are drawn again and again.
+
+    Parameters
+    ----------
+    design : Design
+        What the study is like.
+    seed : int
+        Seed of units and voxels, and of the photographs.
+    """
+
+    def __init__(self, design: Design, seed: int) -> None:
+        self.design = design
+        self.random = np.random.default_rng([12, seed])
+        places = np.arange(N_DIMENSIONS)
+        centers = np.linspace(0, N_DIMENSIONS - 1, N_LAYERS)[:, np.newaxis]
+        self.windows = np.exp(-0.5 * np.square((places - centers) / (N_DIMENSIONS / 4))) * np.sqrt(places + 1)
+        self.units = self.random.standard_normal((len(design.layers), N_DIMENSIONS, N_UNITS))
+        regions = (design.subjects, len(design.sources))
+        self.voxels = self.random.standard_normal((*regions, N_DIMENSIONS, N_VOXELS))
+        self.spread = np.exp(self.random.normal(0, 0.5, (*regions, N_VOXELS)))
+
+    def draw(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Show photographs.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many; those of the design by default.
+
+        Returns
+        -------
+        layers : ndarray, shape (n_layers, n_pairs)
+            Condensed RDMs of the network.
+        brain : ndarray, shape (n_subjects, n_regions, n_pairs)
+            Condensed RDMs of the regions.
+        """
+        n = n or self.design.n
+        seen = self._photographs(n)
+        shown = seen if self.design.related else self._photographs(n)
+        layers = [rdm(seen * self.windows[k] @ units) for k, units in zip(self.design.layers, self.units)]
+        brain = [
+            [self._region(shown, region, *parts) for region, parts in enumerate(zip(*subject))]
+            for subject in zip(self.voxels, self.spread)
+        ]
+        return np.array(layers), np.array(brain)
+
+    def _photographs(self, n: int) -> np.ndarray:
+        scales = np.arange(1, N_DIMENSIONS + 1) ** (-self.design.spectrum / 2)
+        if self.design.heavy_tails:
+            return self.random.standard_t(3, (n, N_DIMENSIONS)) / np.sqrt(3) * scales
+        return self.random.standard_normal((n, N_DIMENSIONS)) * scales
+
+    def _region(self, shown: np.ndarray, region: int, voxels: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        window = self.windows[self.design.sources[region]]
+        signal = shown * window @ voxels
+        white = self.random.standard_normal((len(shown), N_VOXELS + 2))
+        noise = (white[:, :-2] + white[:, 1:-1] + white[:, 2:]) / np.sqrt(3) * spread
+        if self.design.unequal_noise:
+            noise *= np.exp(self.random.normal(0, 0.5, (len(shown), 1)))
+        return rdm(signal / signal.std() + self.design.noise[region] * noise)
+
+    def rdms(self) -> tuple[RDMs, RDMs]:
+        """Draw the photographs of the design once, as the RDMs that the public functions take."""
+        from neurometamer.rsa.rdm import label_rdms
+
+        layers, brain = self.draw()
+        names = [f"im{i:03d}" for i in range(self.design.n)]
+        stages = [f"layer{k}" for k in self.design.layers]
+        people = [f"S{i}" for i in range(brain.shape[0]) for _ in range(brain.shape[1])]
+        regions = [f"R{k}" for k in range(brain.shape[1])] * brain.shape[0]
+        network = label_rdms(layers, conditions=names, places={"stage": stages}, measure="1 - Pearson")
+        flat = brain.reshape(-1, brain.shape[2])
+        return network, label_rdms(
+            flat, conditions=names, places={"subject": people, "roi": regions}, measure="1 - Pearson"
+        )
+
+
+def rdm(responses: np.ndarray) -> np.ndarray:
+    """Take 1 minus the correlation of each two rows.
+
+    Parameters
+    ----------
+    responses : ndarray, shape (n, n_units)
+        A row a photograph.
+
+    Returns
+    -------
+    ndarray, shape (n * (n - 1) / 2,)
+        Condensed.
+    """
+    return 1 - np.corrcoef(responses)[np.triu_indices(len(responses), 1)]
+
+
+def within(share: float, truth: float, n: int, width: float = 3.0) -> bool:
+    """Say whether a share is as near to the true one as chance allows.
+
+    Parameters
+    ----------
+    share : float
+        Found among `n`.
+    truth : float
+        Expected.
+    n : int
+        Independent studies.
+    width : float
+        Binomial standard errors that are allowed.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
+    return abs(share - truth) <= width * np.sqrt(truth * (1 - truth) / n)
+
+
+# --------------------------------------------------------------------------------------------------- hierarchy
+
+SAME_LAYER = {
+    "noise rises": Design(sources=(0,) * 5, noise=(0.5, 1, 2, 4, 20)),
+    "noise falls": Design(sources=(5,) * 5, noise=(20, 4, 2, 1, 0.5)),
+    "the last region has no signal": Design(sources=(0,) * 5, noise=(1, 1, 1, 1, 20)),
+    "the first region has no signal": Design(sources=(5,) * 5, noise=(20, 1, 1, 1, 1)),
+    "noise .3 to 3": Design(sources=(0,) * 5, noise=(0.3, 0.5, 1, 2, 3)),
+    "a middle layer, noise .3 to 3": Design(sources=(2,) * 5, noise=(0.3, 0.5, 1, 2, 3)),
+    "20 photographs": Design(n=20, sources=(0,) * 5, noise=(0.3, 0.5, 1, 2, 20)),
+    "heavy tails": Design(sources=(0,) * 5, noise=(0.3, 0.5, 1, 2, 20), heavy_tails=True),
+    "unequal noise": Design(sources=(0,) * 5, noise=(0.3, 0.5, 1, 2, 20), unequal_noise=True),
+    "2 subjects": Design(subjects=2, sources=(0,) * 5, noise=(0.3, 0.5, 1, 2, 20)),
+    "8 subjects": Design(subjects=8, sources=(0,) * 5, noise=(0.3, 0.5, 1, 2, 20)),
+}
+"""Regions made from one layer whose noise differs: later regions do not prefer later layers."""
+
+HIERARCHIES = {
+    "a layer a region, noise 2": Design(sources=(0, 1, 2, 3, 5), noise=(2,) * 5),
+    "a layer a region, noise 1 to 3": Design(sources=(0, 1, 2, 3, 5), noise=(1, 1.5, 2, 2.5, 3)),
+    "two layers for five regions, noise 1": Design(sources=(1, 1, 2, 2, 2), noise=(1,) * 5),
+}
+"""Regions made from later and later layers."""
+
+
+def hierarchy_p(design: Design, n_studies: int, preferred: str = "center") -> np.ndarray:
+    """Test the order of regions in many studies.
+
+    Parameters
+    ----------
+    design : Design
+        Of all studies.
+    n_studies : int
+        How many.
+    preferred : str
+        See `hierarchy_test`.
+
+    Returns
+    -------
+    ndarray, shape (n_studies,)
+        One-sided p over subjects; NaN where it was refused.
+    """
+    from neurometamer.rsa.hierarchy import hierarchy_test
+
+    found = np.empty(n_studies)
+    for seed in range(n_studies):
+        network, brain = Study(design, seed).rdms()
+        table = hierarchy_test(network, brain, preferred=preferred, n_permutations=99, seed=seed)
+        found[seed] = table["p"].iloc[-1]
+    return found
+
+
+def measure_hierarchy(setup: Setup) -> list[Row]:
+    """Count how often the order of regions is called a hierarchy, where it is none and where it is one."""
+    n = setup.pick(1000, 40)
+    rows = []
+    for name, design in SAME_LAYER.items():
+        p = hierarchy_p(design, n)
+        note = f"{n} studies, p above .95 in {np.mean(p >= 0.95):.3f}, refused in {np.mean(np.isnan(p)):.3f}"
+        rows.append(_level(f"hierarchy, no hierarchy: {name}", float(np.mean(p <= 0.05)), note))
+    for name, design in HIERARCHIES.items():
+        p = hierarchy_p(design, n)
+        note = f"{n} studies, refused in {np.mean(np.isnan(p)):.3f}"
+        rows.append(Row(what=f"hierarchy, planted: {name}", value=float(np.mean(p <= 0.05)), unit="power", note=note))
+    return rows
+
+
+def _level(what: str, share: float, note: str) -> Row:
+    return Row(what=what, value=share, unit="share of p <= .05", sense="<=", bound=0.075, note=note)
