@@ -298,7 +298,7 @@ def _layer_answer(study: Study) -> Answer | None:
         title=f"Which layer is most like which area{_simulated(study)}?",
         number=number if known else "Not tested: no resamples",
         text="Regular images, mean over subjects. The layer is chosen on some photographs and judged on others; naive: "
-        "chosen and judged on the same, which flatters. "
+        "chosen and judged on the same, which flatters. Noise alone makes the best layer differ between areas. "
         + (f"p is two-sided and corrected (Benjamini–Hochberg over {family}). " if known else "")
         + _weighted_text(study),
         grid=Grid(
@@ -361,18 +361,21 @@ def _hierarchy_answer(study: Study) -> Answer | None:
     if rows.empty:
         return None
     row = rows.iloc[0]
-    single = study.rows("hierarchy")
-    n = int((single["subject"] != "combined").sum())
-    p, same = float(row["p"]), float(row["p_same_order"])
-    least = f" (the least possible p is {_bare_p(float(row['p_same_order_min']))})" if "p_same_order_min" in row else ""
-    preferred = f" Preferred layers, counted from 1: {row['preferred_layers']}." if row["preferred_layers"] else ""
-    return Answer(
-        title=f"Do later areas{_simulated(study)} prefer later layers?",
-        number=f"{str(row['statistic']).capitalize()} {format_number(float(row['value']))}, p {p_text(p)}",
-        text=f"Rank correlation of {row['order']} with preferred layers, mean over {n} subject{'s' * (n > 1)}; "
-        "one-sided, names of regions permuted in each subject. Permuted alike in all, which does not take subjects as "
-        f"independent: p {p_text(same)}{least}.{preferred}",
-    )
+    p = float(row["p"])
+    number, text = "Not tested", f"{str(row['reason']).capitalize()}."
+    if np.isfinite(p):
+        number = f"{format_number(float(row['value']))} {row['statistic']}, p {p_text(p)}"
+        ends = f"{format_number(float(row['ci_low']))}, {format_number(float(row['ci_high']))}"
+        text = (
+            f"From one area of {row['order']} to the next the center of the similarities moves by so many layers, "
+            f"mean over {row['n_subjects']} subjects (interval {ends}; p one-sided, t over subjects). "
+            "An area's noise does not tilt this slope."
+        )
+    if row["left_out"]:
+        text += f" Left out, because the subjects do not agree there above chance: {row['left_out']}."
+    if row["preferred_layers"]:
+        text += f" Preferred layers, counted from 1: {row['preferred_layers']}."
+    return Answer(title=f"Do later areas{_simulated(study)} prefer later layers?", number=number, text=text)
 
 
 def encoding_answer(study: Study) -> Answer | None:

@@ -55,7 +55,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "best_layer": ("subject", "roi", "layer", "score", "ci_low", "ci_high", "naive_layer", "naive_score"),
     "weighted": ("subject", "roi", "model", "score", "ci_low", "ci_high", "p", "q", "family"),
     "weighted_difference": ("subject", "roi", "contrast", "difference", "ci_low", "ci_high", "p", "q", "family"),
-    "hierarchy": ("subject", "order", "preferred_layers", "statistic", "value", "p", "p_same_order"),
+    "hierarchy": ("subject", "order", "preferred_layers", "statistic", "value", "p"),
     "encoding": ("subject", "roi", "layer", "test", "r"),
     "recovery": ("what", "planted", "found", "pass"),
 }

@@ -139,7 +139,7 @@ def layer_files(
               "weighted_difference": fitted.differences}  # fmt: skip
     if len(rois) or len(set(map(str, regions.rdm_descriptors["roi"]))) > 2:
         tables["hierarchy"] = hierarchy_test(
-            layers, regions, rois, **common, preferred=preferred, n_permutations=max(1, permutations)
+            layers, regions, rois, **common, preferred=preferred, confidence=confidence
         )
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)

@@ -155,7 +155,7 @@ def hierarchy_test(
         "order": " < ".join(order),
         "statistic": STATISTIC,
         "left_out": ", ".join(roi for roi, keep in zip(order, kept) if not keep),
-        "method": _describe(by, preferred, n_permutations, joined),
+        "method": _describe(by, preferred, n_permutations, confidence, joined),
     }
     table = [
         common | {"subject": subject, "preferred_layers": _tell_layers(order, row, joined.layers)} | values
@@ -323,10 +323,10 @@ def _why_untested(values: np.ndarray, variance: float) -> str:
     return ""
 
 
-def _describe(by: str, preferred: str, n_permutations: int, joined: ModelBrain) -> str:
+def _describe(by: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain) -> str:
     text = (
         f"slope of the center of mass over layers on the order of regions (similarity by {by}), instruments from the "
-        "other subjects; t over subjects, one-sided; regions whose RDMs agree between subjects no better than with "
+        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions whose RDMs agree between subjects no better than with "
         f"permuted labels left out ({n_permutations} permutations, p > {RELIABLE:g}); preferred layer shown: "
         f"{PREFERENCES[preferred]}"
     )

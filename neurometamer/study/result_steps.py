@@ -171,7 +171,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
                    "weighted_difference": fitted.differences}  # fmt: skip
     rois = _shared_rois(brain)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
+        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common, confidence=rsa.confidence)
     return [
         write_table(work.path("tables", f"{name}.csv"), _tagged(work, table, "brain")) for name, table in tables.items()
     ]
