@@ -8,7 +8,7 @@ voxels (log-normal). RDMs are 1 - Pearson correlation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 

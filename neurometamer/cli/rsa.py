@@ -59,11 +59,11 @@ def layers(
     """
     from neurometamer.commands.layers_and_maps import layer_files
 
-    with one_step("layers"):
+    with one_step("layers") as progress:
         folder = layer_files(
             network, brain, out, rois=rois, ids=ids, kind=kind, by=by.lower(), join=join, train_on=train_on,
             n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations, blocks=blocks,
-            confidence=confidence, seed=seed,
+            confidence=confidence, seed=seed, progress=progress,
         )  # fmt: skip
     typer.echo(folder / "index.html")
 

@@ -1,4 +1,4 @@
-"""Does the preferred layer go up with the order of regions? A slope that noise does not tilt, and its t over subjects."""
+"""Does the preferred layer go up with the order of regions? A slope that noise does not tilt, tested over subjects."""
 
 from __future__ import annotations
 
@@ -326,9 +326,9 @@ def _why_untested(values: np.ndarray, variance: float) -> str:
 def _describe(by: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain) -> str:
     text = (
         f"slope of the center of mass over layers on the order of regions (similarity by {by}), instruments from the "
-        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions whose RDMs agree between subjects no better than with "
-        f"permuted labels left out ({n_permutations} permutations, p > {RELIABLE:g}); preferred layer shown: "
-        f"{PREFERENCES[preferred]}"
+        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions whose RDMs agree between "
+        f"subjects no better than with permuted labels left out ({n_permutations} permutations, p > {RELIABLE:g}); "
+        f"preferred layer shown: {PREFERENCES[preferred]}"
     )
     return text + (f"; held by one side only and left out: {joined.left_out}" if joined.left_out else "")
 

@@ -108,8 +108,13 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     assert not one.equals(compare_rdms(network, brain, kind="RE", n_bootstrap=200, seed=5))
     assert ((one["ci_low"] < one["similarity"]) & (one["similarity"] < one["ci_high"])).all()
     assert one["method"][0] == (
-        "spearman; 95% percentile bootstrap over 16 stimuli, 200 resamples, same-image pairs dropped"
+        "spearman; 95% bootstrap over 16 stimuli, 200 resamples, pairs weighed by the sum of their images' copies, "
+        "70% of the noise of pairs deducted, scaled to t"
     )
+    few = compare_rdms(*(take_conditions(rdms, range(8)) for rdms in (network, network)), n_bootstrap=5, kind="all")
+    assert few["method"][0].endswith("below 10 stimuli its coverage is not known")
+    wide = compare_rdms(network, brain, kind="RE", n_bootstrap=20, by="whitened-cosine")
+    assert "same-image pairs dropped; too wide" in wide["method"][0]
     assert {"a_stage", "b_subject", "b_roi", "n"} <= set(one)
 
 
