@@ -73,7 +73,7 @@ class EvaluationSettings:
     n_bootstrap: int = 10_000
     """Resamples of images for shares and metrics."""
     n_permutations: int = 1_000
-    """Permutations, and resamples of images, for the divergence."""
+    """Permutations for the divergence and for differences between sets."""
     confidence: float = 0.95
     """Of all intervals."""
     seed: int = 0
@@ -324,8 +324,7 @@ def _weights_key(given: Any) -> Any:
 def _diverge(work: _Work) -> None:
     chosen = work.settings
     memory: diverging.Memory = {}
-    options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "n_bootstrap": chosen.n_permutations,
-               "confidence": chosen.confidence, "seed": chosen.seed}  # fmt: skip
+    options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "seed": chosen.seed}
     make = partial(
         diverging.divergence, work.judges, stages=chosen.read_at, include_untrained=True, batch_size=work.batch_size,
         memory=memory, **options,
