@@ -292,6 +292,8 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
     hits = recognition_table(list(zoo.values()), parts, ways=(1000,), batch_size=2)
     scores = set_scores(hits, held_out=["efficientnet_lite1", "efficientnet_lite2"], validity="not judged")
     assert scores["n"].tolist() == [2, 2] and scores["size"].tolist() == [1, 1]
+    others = set_scores(hits, raters="others", validity="not judged")
+    assert others["n_raters"].tolist() == [len(zoo) - 1, len(zoo) - 1]  # all but the one that made it
     with pytest.raises(InputError, match="are in a set: squeezenet1_0"):
         set_scores(hits, held_out=["squeezenet1_0", "efficientnet_lite1"], validity="not judged")
 

@@ -27,6 +27,7 @@ from neurometamer.evaluation.model_sets import (
     membership,
     membership_regression,
     random_sets,
+    set_scores,
 )
 from neurometamer.evaluation.pairs import metamer_set, setting_name
 from neurometamer.resampling import bootstrap_counts
@@ -361,6 +362,47 @@ def test_published_table_is_checked_by_what_it_prints():
     assert rows["se"].between(0.023, 0.034).all()
     with pytest.raises(InputError, match="in no set or in all 100: 0"):
         check_difference_table(table.assign(appearances=[0, *appearances[1:]]))
+
+
+def rated_sets(n_sets=30, seed=0):
+    """Hits of every set by every network: a network that recognizes more does so for all sets alike."""
+    random = np.random.default_rng(seed)
+    names = [f"net{i}" for i in range(8)]
+    rows = []
+    for row in random_sets(names, n_sets=n_sets, sizes=(2, 5), seed=seed).itertuples():
+        for number, judge in enumerate(names):
+            about = {"set": row.set, "members": row.members, "evaluator": judge, "ways": 1000, "rule": "all classes"}
+            about |= {"took_part": judge in row.members.split("+"), "stage": "late", "setting": "x", "valid": True}
+            rows += [about | {"reference_id": image, "hit": float(random.random() < number / 8)} for image in "abcde"]
+    return pd.DataFrame(rows)
+
+
+def test_sets_are_rated_by_all_networks_but_their_own():
+    hits = rated_sets()
+    found = set_scores(hits, raters="others").set_index("set")
+    for name, own in hits.groupby("set"):
+        members = own["members"].iloc[0].split("+")
+        rest = own[~own["evaluator"].isin(members)]
+        assert found.loc[name, "score"] == pytest.approx(rest["hit"].mean())
+        assert found.loc[name, "n_raters"] == 8 - len(members) == 8 - found.loc[name, "size"]
+    differences = difference_in_means(found.reset_index(), n_permutations=99, n_bootstrap=20).set_index("network")
+    assert differences["appearances"].sum() == found["size"].sum()  # as 562 = 100 sets of 5.62 on average
+    # no set is better than another, but a set of networks that recognize much loses these as raters
+    assert differences.loc["net7", "difference"] < 0 < differences.loc["net0", "difference"]
+    with pytest.raises(InputError, match=r"0 held-out evaluator\(s\).*raters='others'"):
+        set_scores(hits)
+    with pytest.raises(InputError, match="way to rate sets"):
+        set_scores(hits, raters="other")
+
+
+def test_the_published_table_says_what_was_lost(shared_data):
+    """Boehm et al. (2025), Table 5: 562 appearances in 100 sets; signs are lost; 4 of 31 exceed chance."""
+    table = pd.read_csv(shared_data / "boehm2025_table5.csv")
+    table = table.rename(columns={"model": "network", "difference_in_means": "difference"})
+    rows, totals = check_difference_table(table, n_sets=PUBLISHED["n_sets"], sd=PUBLISHED["sd"])
+    assert totals["appearances"] == PUBLISHED["appearances"] and totals["n_networks"] == PUBLISHED["n_networks"]
+    assert totals["n_negative"] == 0 and totals["n_exceeding"] == 4 and totals["n_bonferroni"] == 2
+    assert rows.loc[rows["exceeds_bonferroni"], "network"].tolist() == ["Swin-Base Robust", "Vit-Base Robust"]
 
 
 def test_correction_leaves_missing_tests_out():
