@@ -9,10 +9,11 @@ voxels (log-normal). RDMs are 1 - Pearson correlation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.bars import Row, Setup
 
@@ -247,3 +248,239 @@ def measure_hierarchy(setup: Setup) -> list[Row]:
 
 def _level(what: str, share: float, note: str) -> Row:
     return Row(what=what, value=share, unit="share of p <= .05", sense="<=", bound=0.075, note=note)
+
+
+# ------------------------------------------------------------------------------------------------ layers, regions
+
+SHOWN = (0, 2, 4)
+"""Layers of the network in studies of intervals; regions are made from layer 1, which is not among them."""
+
+RELATED = {
+    "nothing in common": Design(layers=SHOWN, related=False),
+    "noise 1": Design(layers=SHOWN),
+    "noise .3": Design(layers=SHOWN, noise=(0.3,)),
+    "heavy tails": Design(layers=SHOWN, heavy_tails=True),
+    "unequal noise": Design(layers=SHOWN, unequal_noise=True),
+}
+"""Networks and regions, each with 40, 20 and 10 photographs."""
+
+
+def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) -> dict[str, float]:
+    """Count how often intervals of layers and regions hold the similarity of many other photographs.
+
+    Parameters
+    ----------
+    design : Design
+        Of all studies.
+    n_studies : int
+        How many.
+    n_resamples : int
+        See `layer_by_roi`.
+
+    Returns
+    -------
+    dict of str to float
+        Share of intervals of ``subjects`` (each layer and subject) and of the ``mean`` over subjects (each layer).
+
+    Notes
+    -----
+    The truth is the mean over 6 times 250 further photographs of the same units and voxels; its own error adds about
+    a tenth to the variance of differences of 40 photographs, so that true coverages are a little higher.
+    """
+    from neurometamer.rsa.compare import layer_by_roi
+
+    held: dict[str, list[np.ndarray]] = {"subjects": [], "mean": []}
+    for seed in range(n_studies):
+        study = Study(design, seed)
+        table = layer_by_roi(*study.rdms(), n_bootstrap=n_resamples, seed=seed)
+        truth = _true_similarity(study)
+        wide = {end: table.pivot(index="layer", columns="subject", values=end) for end in ("ci_low", "ci_high")}
+        inside = (wide["ci_low"].to_numpy() <= truth) & (truth <= wide["ci_high"].to_numpy())
+        held["subjects"].append(inside[:, :-1])
+        held["mean"].append(inside[:, -1])
+    return {name: float(np.mean(values)) for name, values in held.items()}
+
+
+def _true_similarity(study: Study) -> np.ndarray:
+    """Give the similarity of many photographs (layers, subjects and their mean)."""
+    from neurometamer.rsa.comparators import COMPARATORS
+
+    shape = (len(study.design.layers), study.design.subjects + 1)
+    if not study.design.related:
+        return np.zeros(shape)
+    found = []
+    for _ in range(6):
+        layers, brain = study.draw(250)
+        found.append(COMPARATORS["spearman"](layers, brain[:, 0]))
+    truth = np.mean(found, axis=0)
+    return np.column_stack([truth, truth.mean(axis=1)])
+
+
+def measure_intervals(setup: Setup) -> list[Row]:
+    """Cover the similarity of layers and regions."""
+    n = setup.pick(400, 10)
+    rows = []
+    for name, design in RELATED.items():
+        for photographs in (40, 20, 10):
+            shares = interval_coverage(replace(design, n=photographs), n)
+            for who, share in shares.items():
+                what = f"layers, 95 % intervals, {name}, {photographs} photographs, {who}"
+                rows.append(_coverage(what, share, f"{n} studies x 3 layers"))
+    return rows
+
+
+def _coverage(what: str, share: float, note: str) -> Row:
+    return Row(what=what, value=share, unit="coverage", sense=">=", bound=0.92, note=note)
+
+
+def flexible_p(design: Design, n_studies: int, n_resamples: int = 100) -> pd.DataFrame:
+    """Test flexible models of regions that have nothing in common with the network.
+
+    Parameters
+    ----------
+    design : Design
+        Of all studies, not related.
+    n_studies : int
+        How many.
+    n_resamples : int
+        See `flexible_models`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns what (model or difference), subject and p, a row a test.
+    """
+    from neurometamer.rsa.flexible import flexible_models
+
+    parts = []
+    for seed in range(n_studies):
+        found = flexible_models(*Study(design, seed).rdms(), n_bootstrap=n_resamples, seed=seed)
+        parts.append(found.models.rename(columns={"model": "what"}))
+        parts.append(found.differences.rename(columns={"contrast": "what"}))
+    return pd.concat(parts, ignore_index=True)[["what", "subject", "p"]]
+
+
+def measure_flexible(setup: Setup) -> list[Row]:
+    """Count how often weighted, best and average layers, and their differences, are called more than nothing."""
+    n = setup.pick(400, 4)
+    rows = []
+    for photographs in (40, 20):
+        table = flexible_p(Design(n=photographs, layers=SHOWN, related=False), n)
+        people = np.where(table["subject"] == "mean", "mean", "subjects")
+        for (what, who), p in table.groupby(["what", people], sort=False)["p"]:
+            share = float((p <= 0.05).mean())
+            rows.append(_level(f"flexible models, {photographs} photographs, {what}, {who}", share, f"{n} studies"))
+    return rows
+
+
+# ----------------------------------------------------------------------------------------------- error consistency
+
+
+def consistency_trials(
+    random: np.random.Generator, n_images: int, accuracies: Sequence[float], truth: float
+) -> pd.DataFrame:
+    """Simulate answers of observers to the same images, correlated by how hard these are.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+        Source of the answers.
+    n_images : int
+        Images, all of one stage.
+    accuracies : sequence of float
+        Of each observer, in (0, 1).
+    truth : float
+        Kappa of the first two observers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Usable trials, as `error_consistency` takes them.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    shared = brentq(lambda rho: kappa_of(rho, *accuracies[:2]) - truth, 0, 0.999) if truth else 0.0
+    hard = random.standard_normal((n_images, 1))
+    own = random.standard_normal((n_images, len(accuracies)))
+    right = np.sqrt(shared) * hard + np.sqrt(1 - shared) * own < norm.ppf(accuracies)
+    parts = [
+        pd.DataFrame({"participant": f"p{k}", "stimulus": [f"im{i}" for i in range(n_images)], "correct": answers})
+        for k, answers in enumerate(right.T)
+    ]
+    return pd.concat(parts, ignore_index=True).assign(observer="human", model="m", stage="late")
+
+
+def kappa_of(rho: float, first: float, second: float) -> float:
+    """Give kappa of two observers whose answers come from correlated normal difficulties.
+
+    Parameters
+    ----------
+    rho : float
+        Correlation of the difficulties.
+    first, second : float
+        Accuracies.
+
+    Returns
+    -------
+    float
+        Error consistency.
+    """
+    from scipy.stats import multivariate_normal, norm
+
+    limits = norm.ppf([first, second])
+    both = float(multivariate_normal([0, 0], [[1, rho], [rho, 1]]).cdf(limits))
+    expected = first * second + (1 - first) * (1 - second)
+    return (1 - first - second + 2 * both - expected) / (1 - expected)
+
+
+def consistency_coverage(n_studies: int, n_images: int, accuracy: float, truth: float) -> tuple[float, float]:
+    """Count how often intervals of the mean kappa of five people hold it, and how often there is one.
+
+    Parameters
+    ----------
+    n_studies : int
+        How many.
+    n_images : int
+        Images.
+    accuracy : float
+        Of everybody.
+    truth : float
+        Kappa of each two people.
+
+    Returns
+    -------
+    tuple of float
+        Coverage of the intervals given (NaN without any), and share of studies that have one.
+    """
+    from neurometamer.behavior.agreement import error_consistency, summarize_consistency
+
+    held = []
+    for seed in range(n_studies):
+        random = np.random.default_rng([13, seed])
+        trials = consistency_trials(random, n_images, (accuracy,) * 5, truth)
+        table = summarize_consistency(error_consistency(trials), trials)
+        row = table[table["stage"] == "late"].iloc[0]
+        if np.isfinite(row["ci_low"]):
+            held.append(row["ci_low"] <= truth <= row["ci_high"])
+    return (float(np.mean(held)) if held else float("nan")), len(held) / n_studies
+
+
+CONSISTENCIES = [(50, 0.7), (100, 0.7), (50, 0.85), (100, 0.85), (200, 0.85), (50, 0.95), (400, 0.95), (1000, 0.95)]
+"""Images and accuracy of studies of error consistency."""
+
+
+def measure_consistency(setup: Setup) -> list[Row]:
+    """Cover the mean kappa of five people."""
+    n = setup.pick(400, 10)
+    rows = []
+    for truth in (0.0, 0.25, 0.6):
+        for n_images, accuracy in CONSISTENCIES:
+            share, given = consistency_coverage(n, n_images, accuracy, truth)
+            what = f"error consistency, kappa {truth:g}, {n_images} images, {accuracy:.0%} correct"
+            note = f"{n} studies, an interval in {given:.3f} of them"
+            if given >= 0.25:
+                rows.append(_coverage(what, share, note))
+            else:  # hardly ever given: few numbers, and chosen by chance
+                rows.append(Row(what=what, value=given, unit="share with an interval", note=f"{n} studies"))
+    return rows

@@ -463,7 +463,7 @@ def _set_section(report: _Report) -> Section | None:
         groups = table.groupby(["stage", "setting", "ways", "raters"], sort=False)
         for (stage, setting, ways, raters), own in groups:
             name = f"set_differences_{len(pictures)}"
-            caption = f"Difference in means, {stage}, {setting}, {ways} classes; rated by {RATERS[raters]}."
+            caption = f"Difference in means, {stage}, {setting}, {ways} classes; rated by {RATERS[str(raters)]}."
             figure = draw.set_differences(own, stamp=report.stamp)
             alt = "Marks with intervals; the values are in set_differences.csv."
             pictures.append(report.picture(name, figure, caption, alt))

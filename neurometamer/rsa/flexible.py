@@ -32,7 +32,7 @@ N_CV = 2
 """Assignments to folds in each resample, as in rsatoolbox: many resamples and few assignments are best."""
 
 
-LEAST_VARIANCE = 0.2
+LEAST_VARIANCE = 0.15
 """Of the variance over resamples, whatever the correction for random folds would leave.
 
 The corrected variance is a small difference of two large ones and came out below 0 in 18 % of simulated studies; a p

@@ -214,8 +214,7 @@ def _moved_pairs(
     """Draw weights of pairs (n_draws, n_pairs) in which no image counts more than another."""
     moves = random.uniform(-1, 1, (n_draws, first.size)) * np.sqrt(3)
     for row in moves:
-        of_image = np.bincount(first, row, n) + np.bincount(second, row, n)
-        of_image /= n - 2
+        of_image: np.ndarray = (np.bincount(first, row, n) + np.bincount(second, row, n)) / (n - 2)
         row -= of_image[first] + of_image[second]
         row += of_image.sum() / (n - 1)
     return np.maximum(1 + PAIR_STEP * moves, 0)
