@@ -326,11 +326,55 @@ def measure_intervals(setup: Setup) -> list[Row]:
             for who, share in shares.items():
                 what = f"layers, 95 % intervals, {name}, {photographs} photographs, {who}"
                 rows.append(_coverage(what, share, f"{n} studies x 3 layers"))
+    for name in ("nothing in common", "noise 1"):
+        for subjects in (6, 10):
+            share = dual_coverage(replace(RELATED[name], n=20, subjects=subjects), n)
+            what = f"dual bootstrap, {name}, 20 photographs, {subjects} subjects"
+            rows.append(_coverage(what, share, f"{n} studies x 3 layers"))
     return rows
 
 
 def _coverage(what: str, share: float, note: str) -> Row:
     return Row(what=what, value=share, unit="coverage", sense=">=", bound=0.92, note=note)
+
+
+def dual_coverage(design: Design, n_studies: int, n_resamples: int = 200) -> float:
+    """Count how often the bootstrap over images and subjects holds the similarity of many others of both.
+
+    Parameters
+    ----------
+    design : Design
+        Of all studies.
+    n_studies : int
+        How many.
+    n_resamples : int
+        Resamples of images and subjects.
+
+    Returns
+    -------
+    float
+        Share of intervals of all layers that hold the truth: the mean of 24 further subjects and 3 times 250 further
+        photographs.
+    """
+    from neurometamer.resampling import bootstrap_counts
+    from neurometamer.rsa.bootstrap import dual_bootstrap
+    from neurometamer.rsa.comparators import COMPARATORS
+
+    held = []
+    for seed in range(n_studies):
+        study = Study(design, seed)
+        layers, brain = study.draw()
+        counts = bootstrap_counts(design.n, n_resamples, seed)
+        people = bootstrap_counts(design.subjects, n_resamples, seed + 1)
+        found = dual_bootstrap(layers, brain[:, 0], counts, people, ceiling=False)
+        truth = np.zeros(len(layers))
+        if design.related:
+            study.voxels = study.random.standard_normal((24, 1, N_DIMENSIONS, N_VOXELS))
+            study.spread = np.exp(study.random.normal(0, 0.5, (24, 1, N_VOXELS)))
+            further = [study.draw(250) for _ in range(3)]
+            truth = np.mean([COMPARATORS["spearman"](a, b[:, 0]).mean(axis=1) for a, b in further], axis=0)
+        held.append((found.low <= truth) & (truth <= found.high))
+    return float(np.mean(held))
 
 
 def flexible_p(design: Design, n_studies: int, n_resamples: int = 100) -> pd.DataFrame:
