@@ -77,10 +77,10 @@ class ConsoleReporter:
         done, total : int
             Units of the step's own choice. Another total begins another part, whose time is told anew.
         """
-        if self.total not in (0, total):
-            self._began, self._estimated = self._heard, False
+        before, self._heard = self._heard, time.monotonic()
+        if self.total != total:
+            self._began, self._estimated = before if done else self._heard, False
         self.done, self.total = done, total
-        self._heard = time.monotonic()
         self._estimate()
         self._tell("")
 

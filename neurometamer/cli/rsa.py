@@ -46,7 +46,9 @@ def layers(
         str, typer.Option(help="Layer and weights from the other subjects and stimuli: both, stimuli, or subjects.")
     ] = "both",
     folds: Annotated[int, typer.Option(min=0, help="Parts of the stimuli; 0: 2 to 5, by their number.")] = 0,
-    preferred: Annotated[str, typer.Option(help="How preferred layers are shown: center (of mass) or best; tested alike.")] = "center",
+    preferred: Annotated[
+        str, typer.Option(help="How preferred layers are shown: center (of mass) or best; tested alike.")
+    ] = "center",
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels; 0 for no p.")] = 10_000,
     blocks: Blocks = None,

@@ -23,8 +23,8 @@ from neurometamer.rsa.permuted import permuted_comparison
 from neurometamer.rsa.projection import (
     PRODUCT_WEIGHTS,
     ImageResamples,
+    LazyWeights,
     Progress,
-    blocks_of,
     describe_interval,
     resample_images,
 )
@@ -69,8 +69,8 @@ def resample_comparison(
     """
     if not len(counts):
         return np.full((0, len(a), len(b)), np.nan)
-    size = (len(a) + len(b)) * a.shape[1]
-    samples = np.concatenate([compare(a, b, pair_weights(counts[rows])) for rows in blocks_of(len(counts), size)])
+    weights = LazyWeights((len(counts), a.shape[1]), lambda rows: pair_weights(counts[rows]))
+    samples = compare(a, b, weights)
     samples[(counts > 0).sum(axis=1) < MIN_IMAGES] = np.nan
     return samples
 

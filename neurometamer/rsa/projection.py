@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
 from neurometamer.rsa.resamples import MIN_IMAGES
-from neurometamer.rsa.weighted import BLOCK
 from neurometamer.store import generator
 
 Compare = Callable[..., np.ndarray]
@@ -82,7 +82,13 @@ class ImageResamples:
         return ImageResamples(self.values[..., columns], self.samples[..., columns], noise, self.n)
 
     def mean(self) -> ImageResamples:
-        """Average over the second side (subjects), as one column."""
+        """Average over the second side (subjects), as one column.
+
+        Returns
+        -------
+        ImageResamples
+            With arrays of one column.
+        """
         values, samples = (part.mean(axis=-1, keepdims=True) for part in (self.values, self.samples))
         noise = None if self.noise is None else self.noise.mean(axis=-1, keepdims=True)
         return ImageResamples(values, samples, noise, self.n)
@@ -145,7 +151,7 @@ def resample_images(
     products : bool
         Whether pairs are weighed by the product of their images' copies, as `PRODUCT_WEIGHTS` need.
     progress : callable, optional
-        Hears (comparisons done, comparisons in all), the first time after a single one.
+        Hears (comparisons done, comparisons in all).
 
     Returns
     -------
@@ -158,65 +164,76 @@ def resample_images(
     (bootstraps of RDMs overestimate their variance).
     """
     n = round((1 + np.sqrt(1 + 8 * a.shape[1])) / 2)
-    first, second = np.triu_indices(n, 1)
+    pairs = np.triu_indices(n, 1)
     counts = bootstrap_counts(n, n_resamples, seed)
-    n_noise = 0 if products else min(n_resamples, PAIR_DRAWS)
-    random = generator(seed, "pairs", n)
     values = compare(a, b)
-    samples = np.empty((n_resamples, *values.shape))
-    noise = np.empty((n_noise, *values.shape))
-    total = n_resamples + n_noise
-    for rows in blocks_of(n_resamples, (len(a) + len(b)) * a.shape[1]):
+    if not n_resamples:
+        return ImageResamples(values, np.empty((0, *values.shape)), None, n)
+    n_noise = 0 if products else min(n_resamples, PAIR_DRAWS)
+
+    def hear(done: int) -> None:
+        if progress is not None:
+            progress(done, n_resamples + n_noise)
+
+    def drawn(rows: slice) -> np.ndarray:
+        hear(rows.start)
         if products:
-            samples[rows] = compare(a, b, pair_weights(counts[rows]))
-            samples[rows][(counts[rows] > 0).sum(axis=1) < MIN_IMAGES] = np.nan
-        else:
-            weights = (counts[rows][:, first] + counts[rows][:, second]).astype(np.float64)
-            samples[rows] = values + 2 * (compare(a, b, weights) - values)
-        if progress is not None:
-            progress(rows.stop, total)
-    for rows in blocks_of(n_noise, (len(a) + len(b)) * a.shape[1]):
-        weights = _moved_pairs(n, first, second, rows.stop - rows.start, random)
-        noise[rows] = values + (compare(a, b, weights) - values) / PAIR_STEP
-        if progress is not None:
-            progress(n_resamples + rows.stop, total)
-    return ImageResamples(values, samples, None if products else noise, n)
+            return pair_weights(counts[rows])
+        return (counts[rows][:, pairs[0]] + counts[rows][:, pairs[1]]).astype(np.float64)
+
+    def moved(rows: slice) -> np.ndarray:
+        hear(n_resamples + rows.start)
+        return np.array([_moved_pairs(n, pairs, generator(seed, "pairs", n, k)) for k in range(rows.start, rows.stop)])
+
+    samples = compare(a, b, LazyWeights((n_resamples, a.shape[1]), drawn))
+    if products:
+        samples[(counts > 0).sum(axis=1) < MIN_IMAGES] = np.nan
+        hear(n_resamples)
+        return ImageResamples(values, samples, None, n)
+    noise = compare(a, b, LazyWeights((n_noise, a.shape[1]), moved))
+    hear(n_resamples + n_noise)
+    return ImageResamples(values, values + 2 * (samples - values), values + (noise - values) / PAIR_STEP, n)
 
 
-def blocks_of(n: int, size: int) -> list[slice]:
-    """Cut resamples into blocks that fit into memory; the first holds one, so that the time of one is known.
+class LazyWeights:
+    """Weights of pairs that are made when their resamples are compared: all of them may not fit into memory.
 
     Parameters
     ----------
-    n : int
-        Resamples.
-    size : int
-        Numbers that one resample needs.
-
-    Returns
-    -------
-    list of slice
-        In order, without gaps.
-
-    Examples
-    --------
-    >>> blocks_of(5, 2**20)
-    [slice(0, 1, None), slice(1, 5, None)]
+    shape : tuple of int
+        Resamples and pairs.
+    make : callable
+        Slice of resamples to their weights.
     """
-    step = max(1, BLOCK // size)
-    starts = [0, *range(1, n, step)][: n and None]
-    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], n])]
+
+    ndim = 2
+
+    def __init__(self, shape: tuple[int, int], make: Callable[[slice], np.ndarray]) -> None:
+        self.shape = shape
+        self._make = make
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | int) -> np.ndarray:
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            return self._make(slice(start, stop))
+        if rows >= len(self):
+            raise IndexError(rows)
+        return self._make(slice(rows, rows + 1))[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
 
 
-def _moved_pairs(
-    n: int, first: np.ndarray, second: np.ndarray, n_draws: int, random: np.random.Generator
-) -> np.ndarray:
-    """Draw weights of pairs (n_draws, n_pairs) in which no image counts more than another."""
-    moves = random.uniform(-1, 1, (n_draws, first.size)) * np.sqrt(3)
-    for row in moves:
-        of_image: np.ndarray = (np.bincount(first, row, n) + np.bincount(second, row, n)) / (n - 2)
-        row -= of_image[first] + of_image[second]
-        row += of_image.sum() / (n - 1)
+def _moved_pairs(n: int, pairs: tuple[np.ndarray, np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """Draw a weight of each pair such that no image counts more than another."""
+    first, second = pairs
+    moves = random.uniform(-1, 1, first.size) * np.sqrt(3)
+    of_image: np.ndarray = (np.bincount(first, moves, n) + np.bincount(second, moves, n)) / (n - 2)
+    moves -= of_image[first] + of_image[second]
+    moves += of_image.sum() / (n - 1)
     return np.maximum(1 + PAIR_STEP * moves, 0)
 
 

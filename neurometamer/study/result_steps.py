@@ -160,12 +160,17 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     tables = {
         "layer_roi": layer_matrix(
             network, brain, **common, n_bootstrap=rsa.resamples, confidence=rsa.confidence,
-            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null),
+            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null), progress=progress,
         )
     }  # fmt: skip
     if not too_few_photographs(work):
         fitted = flexible_models(
-            network, brain, **common, n_bootstrap=min(rsa.resamples, MOST_REFITS), confidence=rsa.confidence
+            network,
+            brain,
+            **common,
+            n_bootstrap=min(rsa.resamples, MOST_REFITS),
+            confidence=rsa.confidence,
+            progress=progress,
         )
         tables |= {"best_layer": fitted.best_layer, "weighted": fitted.models,
                    "weighted_difference": fitted.differences}  # fmt: skip

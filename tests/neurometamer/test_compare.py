@@ -276,3 +276,31 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
     np.testing.assert_allclose(best["pearson"].loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01)
     np.testing.assert_allclose(best["spearman"].loc[["EVC", "IT"], "similarity"], [0.049, 0.128], atol=0.01)
     assert best["pearson"].loc["EVC", "layer"] == "features.5"
+
+
+def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(monkeypatch):
+    from io import StringIO
+
+    from rich.console import Console
+
+    from neurometamer.cli import console
+
+    brain = brain_rdms()
+    heard = []
+    monkeypatch.setattr("neurometamer.rsa.weighted.BLOCK", 1)  # a resample at a time
+    table = layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3, progress=lambda *at: heard.append(at))
+    assert heard == [(done, 6) for done in range(7)]
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3))
+    out = StringIO()
+    monkeypatch.setattr(console, "TRIAL_S", 0.0)
+    monkeypatch.setattr(console, "LONG_S", 0.0)
+    reporter = console.ConsoleReporter(Console(file=out, width=200))
+    reporter.start(1, 1, "compare")
+    for done in range(3):
+        reporter.advance(done, 1000)
+    reporter.advance(0, 50)  # another part, whose time is told anew
+    reporter.advance(1, 50)
+    told = out.getvalue()
+    assert told.count("to go") == 2
+    assert "999 of 1000 left" in told and "49 of 50 left" in told
