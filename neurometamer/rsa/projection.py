@@ -171,27 +171,27 @@ def resample_images(
         return ImageResamples(values, np.empty((0, *values.shape)), None, n)
     n_noise = 0 if products else min(n_resamples, PAIR_DRAWS)
 
-    def hear(done: int) -> None:
+    def _hear(done: int) -> None:
         if progress is not None:
             progress(done, n_resamples + n_noise)
 
-    def drawn(rows: slice) -> np.ndarray:
-        hear(rows.start)
+    def _drawn(rows: slice) -> np.ndarray:
+        _hear(rows.start)
         if products:
             return pair_weights(counts[rows])
         return (counts[rows][:, pairs[0]] + counts[rows][:, pairs[1]]).astype(np.float64)
 
-    def moved(rows: slice) -> np.ndarray:
-        hear(n_resamples + rows.start)
+    def _moved(rows: slice) -> np.ndarray:
+        _hear(n_resamples + rows.start)
         return np.array([_moved_pairs(n, pairs, generator(seed, "pairs", n, k)) for k in range(rows.start, rows.stop)])
 
-    samples = compare(a, b, LazyWeights((n_resamples, a.shape[1]), drawn))
+    samples = compare(a, b, LazyWeights((n_resamples, a.shape[1]), _drawn))
     if products:
         samples[(counts > 0).sum(axis=1) < MIN_IMAGES] = np.nan
-        hear(n_resamples)
+        _hear(n_resamples)
         return ImageResamples(values, samples, None, n)
-    noise = compare(a, b, LazyWeights((n_noise, a.shape[1]), moved))
-    hear(n_resamples + n_noise)
+    noise = compare(a, b, LazyWeights((n_noise, a.shape[1]), _moved))
+    _hear(n_resamples + n_noise)
     return ImageResamples(values, values + 2 * (samples - values), values + (noise - values) / PAIR_STEP, n)
 
 
