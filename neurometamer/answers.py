@@ -373,8 +373,8 @@ def _hierarchy_answer(study: Study) -> Answer | None:
         )
     if row["left_out"]:
         text += f" Left out, because the subjects do not agree there above chance: {row['left_out']}."
-    if row["preferred_layers"]:
-        text += f" Preferred layers, counted from 1: {row['preferred_layers']}."
+    if preferred := [part for part in str(row["preferred_layers"]).split("; ") if part and ": nan (" not in part]:
+        text += f" Preferred layers, counted from 1: {'; '.join(preferred)}."
     return Answer(title=f"Do later areas{_simulated(study)} prefer later layers?", number=number, text=text)
 
 

@@ -207,7 +207,7 @@ def compare_rdms(
     -----
     The interval says what other stimuli would change (`neurometamer.rsa.projection`); it takes them as independent
     draws. Simulated: 3 layers and 3 subjects of 100 voxels with correlated, unequal noise; 10, 20 and 40 photographs;
-    no, some and much similarity; Gaussian and heavy-tailed photographs. 95 % intervals held the truth in 95 to 98 %.
+    no, some and much similarity; Gaussian and heavy-tailed photographs. 95 % intervals held the truth in 94 to 98 %.
 
     With controls there is an interval of the partial correlation and no p. Two RDMs made of the control's dimensions
     in other mixtures stay alike after the control's ranks are regressed out: no permutation makes that the null, and

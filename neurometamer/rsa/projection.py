@@ -37,7 +37,7 @@ DEDUCTED = 0.7
 
 All of it is right where the truth is 0, and too much where networks and regions are alike, since L itself comes out
 too small from few images. In simulated comparisons of layers with regions (``benchmarks/LEVELS.md``) 95 % intervals
-held the truth in 95 to 98 % with this share: 10, 20 and 40 images, no, some and much similarity, heavy tails.
+held the truth in 94 to 98 % with this share: 10, 20 and 40 images, no, some and much similarity, heavy tails.
 """
 
 SIMULATED_FROM = 10
