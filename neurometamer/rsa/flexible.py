@@ -35,8 +35,8 @@ N_CV = 2
 LEAST_VARIANCE = 0.1
 """Of the variance over resamples, whatever the correction for random folds would leave.
 
-The corrected variance is a small difference of two large ones and came out below 0 in 11 to 36 % of simulated studies; a p
-from one that is near 0 by chance rejects too often.
+The corrected variance is a small difference of two large ones and came out below 0 in 11 to 36 % of simulated
+studies; a p from one that is near 0 by chance says nothing.
 """
 
 
