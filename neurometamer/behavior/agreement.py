@@ -179,8 +179,8 @@ def summarize_consistency(
 
     Simulated: people with people (5) and with a network (1 and 5), correlated normal difficulties, kappa 0, .25 and .6,
     20 to 1,000 images, 50 to 98 % correct. 95 % intervals held the true mean in 92 to 98 % of studies in which
-    `coincidences` is at least `MIN_COINCIDENCES`, and in as few as 44 % of the others, which therefore get none
-    (``benchmarks/LEVELS.md``). Percentiles of resampled images held it in 60 % at 50 images and 95 % correct.
+    `coincidences` is at least `MIN_COINCIDENCES`, and in as few as 41 % of the others, which therefore get none
+    (``benchmarks/LEVELS.md``).
 
     References
     ----------

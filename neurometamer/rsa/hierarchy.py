@@ -122,7 +122,7 @@ def hierarchy_test(
     correlated noise of unequal variance; noise rising, falling, small, or so large in one region that it has almost no
     signal; Gaussian and heavy-tailed images. p <= .05 came in 3 to 7 % (``benchmarks/LEVELS.md``,
     ``tests/neurometamer/test_levels.py``). A rank correlation of order with preferred layers, with the names of
-    regions permuted, rejected in up to 90 % of the same studies.
+    regions permuted, does not hold its level in such studies.
 
     References
     ----------

@@ -266,7 +266,7 @@ def describe_interval(n: int, n_resamples: int, confidence: float, *, products: 
     if products:
         return (
             f"{confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} resamples, same-image pairs "
-            "dropped; too wide: it counts the noise of pairs three times, and covers 98 to 100 % where it claims 95 %"
+            "dropped; too wide: it counts the noise of pairs three times"
         )
     text = (
         f"{confidence:.0%} bootstrap over {n} stimuli, {n_resamples} resamples, pairs weighed by the sum of their "
