@@ -177,27 +177,28 @@ def hierarchy_answer(study: Study) -> Answer | None:
     Answer or None
         None where it was not tested.
     """
-    rows = study.rows("hierarchy")
+    rows = study.rows("hierarchy", subject="combined")
     if rows.empty:
         return None
-    combined = rows[rows["subject"] == "combined"]
-    row = (combined if len(combined) else rows).iloc[0]
+    row = rows.iloc[0]
     p = float(row["p"])
-    area = f"areas{_of_simulated(study)}"
-    said = "Not tested" if not np.isfinite(p) else "Yes" if p < ALPHA else "Undecided"
-    same = ""
-    if len(combined) and np.isfinite(float(row.get("p_same_order", np.nan))):
-        same = (
-            " Permuted alike in all subjects, which does not take them as independent: "
-            f"p {p_text(float(row['p_same_order']))}."
+    if np.isfinite(p):
+        said = "Yes" if p < ALPHA else "Undecided"
+        number = f"{said}: {format_number(float(row['value']))} {row['statistic']}, p {p_text(p)}."
+        ends = f"{format_number(float(row['ci_low']))}, {format_number(float(row['ci_high']))}"
+        text = (
+            f"From one area of {row['order']} to the next the center of the similarities moves by so "
+            f"many layers, mean over {row['n_subjects']} subjects (interval {ends}; p one-sided, t "
+            "over subjects). An area's noise does not tilt this slope."
         )
-    return Answer(
-        title=f"Do later {area} prefer later layers?",
-        number=f"{said}: {row['statistic']} {format_number(float(row['value']))}"
-        + (f", p {p_text(p)}." if np.isfinite(p) else "."),
-        text=f"Correlation of {row['order']} with preferred layers, {whose(study)}. Test: {row['method']}.{same}"
-        + (f" Preferred layers, counted from 1: {row['preferred_layers']}." if row["preferred_layers"] else ""),
-    )
+    else:
+        number, text = "Not tested.", f"{str(row['reason']).capitalize()}."
+    if row["left_out"]:
+        text += f" Left out, because the subjects do not agree there above chance: {row['left_out']}."
+    parts = str(row["preferred_layers"]).split("; ")
+    if preferred := [part for part in parts if part and ": nan (" not in part]:
+        text += f" Preferred layers, counted from 1: {'; '.join(preferred)}."
+    return Answer(title=f"Do later areas{_of_simulated(study)} prefer later layers?", number=number, text=text)
 
 
 def encoding_answer(study: Study) -> Answer | None:

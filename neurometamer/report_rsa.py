@@ -231,7 +231,8 @@ def _best_picture(study: Study) -> Picture | None:
     figure = figures.best_layer_marks(rows, stamp=study.brain_stamp)
     caption = (
         "The best layer of each ROI: chosen and judged on the same photographs (naive), and chosen on some and judged "
-        f"on others (cross-validated). {bounds(rows)}"
+        "on others (cross-validated). Noise alone makes the best layer differ between ROIs: no order is read from it. "
+        f"{bounds(rows)}"
     )
     return picture(study, "best_layer", figure, caption, _best_text(study) or "Marks.", table=rows, brain=True)
 
@@ -264,16 +265,18 @@ def _hierarchy_picture(study: Study) -> Picture | None:
     layers = list(dict.fromkeys(study.rows("layer_roi")["layer"]))
     several = (rows["subject"] == "combined").any()
     figure = figures.hierarchy_lines(rows, layers=layers, stamp=study.brain_stamp)
-    whole = rows[rows["subject"] == "combined"]
+    over = rows[rows["subject"] == "combined"]
     alt = "; ".join(
-        f"{row['subject']}: {row['statistic']} {format_number(float(row['value']))}, p {p_text(float(row['p']))}"
-        for row in rows.to_dict("records")
+        f"{row['subject']}: {format_number(float(row['value']))} {row['statistic']}" for row in rows.to_dict("records")
     )
-    same = ""
-    if several and "p_same_order" in whole.columns:
-        same = f" With subjects not taken as independent p {p_text(float(whole['p_same_order'].iloc[0]))}."
+    left_out = ", ".join(dict.fromkeys(over["left_out"].dropna().astype(str))) if "left_out" in over else ""
     lines = "one line a subject, the thick one their mean" if several else _only(study)
-    caption = f"Which layer each ROI prefers, {lines}.{same} {bounds(whole if several else rows)}"
+    caption = (
+        f"Which layer each ROI prefers, {lines}. The test is of the slope over subjects, which an ROI's noise does "
+        f"not tilt. {bounds(over if several else rows)}"
+    )
+    if left_out:
+        caption += f" Left out, because the subjects do not agree there above chance: {left_out}."
     return picture(study, "hierarchy", figure, caption, f"Lines. {alt}.", table=rows, brain=True)
 
 

@@ -246,7 +246,7 @@ def _describe_agreement(work: _Work, rows: pd.DataFrame, curves: pd.DataFrame) -
         pairs = error_consistency(rows, min_common=settings.min_common)
         work.tables["error_consistency_pairs"] = pairs
         work.tables["error_consistency"] = summarize_consistency(
-            pairs, rows, n_bootstrap=settings.bootstrap, confidence=settings.confidence, seed=settings.seed
+            pairs, rows if settings.bootstrap else None, confidence=settings.confidence
         )
     if networks and (rows["observer"] == "human").any():
         correlation = curve_correlation(curves)

@@ -435,7 +435,9 @@ def compare(
     join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
     controls: Annotated[Path | None, typer.Option(help="RDMs to regress out of both sides, HDF5.")] = None,
     resamples: Resamples = 1000,
-    permutations: Annotated[int, typer.Option(min=0, help="Of the labels of the first file; 0 for no p.")] = 0,
+    permutations: Annotated[
+        int, typer.Option(min=0, help="Of the labels of the first file; 0, or --controls: no p.")
+    ] = 0,
     blocks: Blocks = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Seed = 0,
@@ -446,10 +448,22 @@ def compare(
     """
     from neurometamer.commands.single_steps import compare_files
 
-    compare_files(
-        a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, permutations=permutations,
-        blocks=blocks, confidence=confidence, seed=seed,
-    )  # fmt: skip
+    with one_step("compare") as progress:
+        compare_files(
+            a,
+            b,
+            out,
+            by=by,
+            kind=kind,
+            join=join,
+            controls=controls,
+            resamples=resamples,
+            permutations=permutations,
+            blocks=blocks,
+            confidence=confidence,
+            seed=seed,
+            progress=progress,
+        )
     typer.echo(out)
 
 

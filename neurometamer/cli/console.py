@@ -13,6 +13,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 if TYPE_CHECKING:
     from stimuli_gen.descent import Pass
 
+TRIAL_S = 1.0
+"""After so long it is known about how long a step takes."""
+
+LONG_S = 10.0
+"""A step that takes longer says so when it is known."""
+
 QUIET_S = 10.0
 """Where there is no terminal, a step that lasts says how far it is only so often."""
 
@@ -31,7 +37,8 @@ class ConsoleReporter:
         self._live: Progress | None = None
         self._task = TaskID(0)
         self._title = ""
-        self._spoke = 0.0
+        self._spoke = self._heard = self._began = 0.0
+        self._estimated = False
         self.done, self.total = 0, 0
 
     def start(self, number: int, total: int, title: str) -> None:
@@ -47,7 +54,8 @@ class ConsoleReporter:
             What the step does.
         """
         self._title = f"[{number}/{total}] {title}"
-        self._spoke = time.monotonic()
+        self._spoke = self._heard = self._began = time.monotonic()
+        self._estimated = False
         self.done, self.total = 0, 0
         if self._console.is_terminal:
             self._live = Progress(
@@ -62,15 +70,29 @@ class ConsoleReporter:
             self._task = self._live.add_task(self._title, total=None, count="")
 
     def advance(self, done: int, total: int) -> None:
-        """Show how far the step has come.
+        """Show how far the step has come, and once it is known how long it will take.
 
         Parameters
         ----------
         done, total : int
-            Units of the step's own choice.
+            Units of the step's own choice. Another total begins another part, whose time is told anew.
         """
+        before, self._heard = self._heard, time.monotonic()
+        if self.total != total:
+            self._began, self._estimated = before if done else self._heard, False
         self.done, self.total = done, total
+        self._estimate()
         self._tell("")
+
+    def _estimate(self) -> None:
+        """Say how long the rest takes if it goes on as it began."""
+        took = self._heard - self._began
+        if self._estimated or not self.done or took < TRIAL_S:
+            return
+        self._estimated = True
+        left = took / self.done * (self.total - self.done)
+        if left > LONG_S:
+            self._say(f"{self._title}: about {duration(left)} to go, {self.total - self.done} of {self.total} left")
 
     def watch(self, seen: Pass) -> None:
         """Show the pass of the gradient loop and the losses of the images at work.
@@ -114,6 +136,29 @@ class ConsoleReporter:
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as a person would say it.
+
+    Parameters
+    ----------
+    seconds : float
+        Above 0.
+
+    Returns
+    -------
+    str
+        Whole seconds below two minutes, whole minutes below two hours, else hours.
+
+    Examples
+    --------
+    >>> duration(42.3), duration(257), duration(4 * 3600)
+    ('42 s', '4 min', '4.0 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @contextlib.contextmanager

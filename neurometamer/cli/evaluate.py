@@ -150,7 +150,14 @@ def evaluate_sets_command(
     evaluators: Evaluators,
     images: Annotated[list[Path], typer.Option(help="Photographs.")],
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and report.html.")],
-    held_out: Annotated[str, typer.Option(help="Evaluators that score the sets; those in none when not given.")] = "",
+    held_out: Annotated[
+        str,
+        typer.Option(
+            help="Evaluators that score all sets; those in none when not given. Beside it each set is scored by all "
+            "evaluators but its own networks, as in Boehm et al. (2025)."
+        ),
+    ] = "",
+    target: Target = "own",
     weights: SetWeights = "default",
     image_size: SizeOption = None,
     null: Nulls = [],  # noqa: B006
@@ -168,7 +175,7 @@ def evaluate_sets_command(
     from neurometamer.commands.evaluation import finished_sets
 
     chosen = {
-        **_only_given(held_out=_names(held_out)), "parts": ["recognizability", "sets"], "ways": ways,
+        **_only_given(held_out=_names(held_out)), "parts": ["recognizability", "sets"], "ways": ways, "target": target,
         "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
     }  # fmt: skip
     _evaluate(

@@ -46,7 +46,9 @@ def layers(
         str, typer.Option(help="Layer and weights from the other subjects and stimuli: both, stimuli, or subjects.")
     ] = "both",
     folds: Annotated[int, typer.Option(min=0, help="Parts of the stimuli; 0: 2 to 5, by their number.")] = 0,
-    preferred: Annotated[str, typer.Option(help="Of the hierarchy: center (of mass) or best layer.")] = "center",
+    preferred: Annotated[
+        str, typer.Option(help="How preferred layers are shown: center (of mass) or best; tested alike.")
+    ] = "center",
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels; 0 for no p.")] = 10_000,
     blocks: Blocks = None,
@@ -59,11 +61,11 @@ def layers(
     """
     from neurometamer.commands.layers_and_maps import layer_files
 
-    with one_step("layers"):
+    with one_step("layers") as progress:
         folder = layer_files(
             network, brain, out, rois=rois, ids=ids, kind=kind, by=by.lower(), join=join, train_on=train_on,
             n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations, blocks=blocks,
-            confidence=confidence, seed=seed,
+            confidence=confidence, seed=seed, progress=progress,
         )  # fmt: skip
     typer.echo(folder / "index.html")
 

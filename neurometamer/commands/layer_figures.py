@@ -86,7 +86,8 @@ def _sections(folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence
             name="best_layer_marks",
             figure=draw.best_layer_marks(tables["best_layer"], stamp=stamp),
             numbers={"best_layer_marks": tables["best_layer"]},
-            caption="The best layer of each region: chosen and scored on the same data (naive), and cross-validated.",
+            caption="The best layer of each region: chosen and scored on the same data (naive), and cross-validated. "
+            "Noise alone makes the best layer differ between regions: no order is read from it.",
             alt="Two marks a region.",
         ),
         "models": rsa_page.Drawing(
@@ -103,7 +104,7 @@ def _sections(folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence
             name="hierarchy_lines",
             figure=draw.hierarchy_lines(tables["hierarchy"], layers=layers, stamp=stamp),
             numbers={"hierarchy_lines": tables["hierarchy"]},
-            caption="Do later regions prefer later layers? One line a subject.",
+            caption="Do later regions prefer later layers? One line a subject; the slope is tested over subjects.",
             alt="Lines over regions.",
         )
     titles = {"layers": "Layers and regions", "best": "Best layer", "models": "Weighted layers",

@@ -59,6 +59,7 @@ def layer_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Path:
     """Set the layers of a network beside the regions of brains: four questions, a table each.
 
@@ -101,7 +102,9 @@ def layer_files(
     confidence : float
         Of the intervals.
     seed : int
-        Of all draws.
+        Seed of all draws.
+    progress : callable, optional
+        Hears (resamples done, resamples in all), for the similarities and then for the cross-validated models.
 
     Returns
     -------
@@ -126,20 +129,19 @@ def layer_files(
     parts = [need_places(read_labelled(one, ids=names if is_foreign(one) else None), one) for one in files]
     regions = concat_brains(parts)
     common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
+    heard: dict[str, Any] = {"progress": progress, "n_bootstrap": resamples, "confidence": confidence}
     folder = Path(out)
     shown = layer_matrix(
-        layers, regions, **common, n_bootstrap=resamples, confidence=confidence,
+        layers, regions, **common, **heard,
         n_permutations=permutations if by in LINEAR else min(permutations, 1000),
         blocks=None if blocks is None else read_blocks(blocks),
     )  # fmt: skip
-    fitted = flexible_models(
-        layers, regions, **common, train_on=train_on, n_folds=n_folds, n_bootstrap=resamples, confidence=confidence
-    )
+    fitted = flexible_models(layers, regions, **common, **heard, train_on=train_on, n_folds=n_folds)
     tables = {"layer_roi": shown, "best_layer": fitted.best_layer, "weighted": fitted.models,
               "weighted_difference": fitted.differences}  # fmt: skip
     if len(rois) or len(set(map(str, regions.rdm_descriptors["roi"]))) > 2:
         tables["hierarchy"] = hierarchy_test(
-            layers, regions, rois, **common, preferred=preferred, n_permutations=max(1, permutations)
+            layers, regions, rois, **common, preferred=preferred, confidence=confidence
         )
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)

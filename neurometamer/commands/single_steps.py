@@ -282,6 +282,7 @@ def compare_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Compare all RDMs of one file with all of another, joined by stimulus id.
 
@@ -302,13 +303,15 @@ def compare_files(
     resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
-        Permutations of the stimulus labels of `a`; 0 for no p.
+        Permutations of the stimulus labels of `a`; 0 for no p. There is none with `controls` (`compare_rdms`).
     blocks : path-like, optional
         Table with the columns id and block: labels change places within these only.
     confidence : float
         Of the intervals.
     seed : int
-        Of resamples and permutations.
+        Seed of resamples and permutations.
+    progress : callable, optional
+        Hears (comparisons done, comparisons in all), for each comparator anew.
 
     Returns
     -------
@@ -330,7 +333,7 @@ def compare_files(
     options: dict[str, Any] = {
         "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
         "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,
-        "blocks": None if blocks is None else read_same_blocks(blocks),
+        "blocks": None if blocks is None else read_same_blocks(blocks), "progress": progress,
     }  # fmt: skip
     names = [name.lower() for name in by]
     table = pd.concat(

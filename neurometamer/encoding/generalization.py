@@ -139,7 +139,8 @@ def fit_encoding(
     Differs from Zhang et al. (2021) in the solver (ridge, they used ROMP) and by default in holding
     out the photograph. An AI image resembles the photograph that it was made from. Under ``"all"`` the
     model has seen the response to that photograph, and r on AI is high even where stage and voxels
-    have nothing in common; under ``"by image"`` it is 0 on average. The permutations share that resemblance, so p holds under both schemes.
+    have nothing in common; under ``"by image"`` it is 0 on average. The permutations
+    share that resemblance, so p holds under both schemes.
 
     p comes from permuting which photograph's responses belong to which photograph's features. The
     images made from a photograph move with it, so that what the responses to RE, AI and AN of one

@@ -72,7 +72,7 @@ class EvaluationSettings:
     n_bootstrap: int = 10_000
     """Resamples of images for shares and metrics."""
     n_permutations: int = 1_000
-    """Permutations, and resamples of images, for the divergence."""
+    """Permutations for the divergence and for differences between sets."""
     confidence: float = 0.95
     """Of all intervals."""
     seed: int = 0
@@ -330,8 +330,7 @@ def _weights_key(given: Any) -> Any:
 def _diverge(work: _Work) -> None:
     chosen = work.settings
     memory: diverging.Memory = {}
-    options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "n_bootstrap": chosen.n_permutations,
-               "confidence": chosen.confidence, "seed": chosen.seed}  # fmt: skip
+    options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "seed": chosen.seed}
     make = partial(
         diverging.divergence, work.judges, stages=chosen.read_at, include_untrained=True, batch_size=work.batch_size,
         memory=memory, **options,
@@ -348,29 +347,45 @@ def _state(hits: pd.DataFrame) -> str:
 
 
 def _compare_sets(work: _Work) -> None:
-    """Score sets by evaluators that are in none, and say what each network adds."""
+    """Score sets by evaluators that are in none, and by all but their own, and say what each network adds."""
     chosen, hits = work.settings, work.tables["recognition"]
     taken = hits.groupby("evaluator", sort=False)["took_part"].any()
     held_out = list(chosen.held_out) or [str(name) for name, one in taken.items() if not one]
-    drawn: dict[str, Any] = {"confidence": chosen.confidence, "seed": chosen.seed}
+    rated: dict[str, dict[str, Any]] = {"held-out": {"held_out": held_out}, "others": {}}
+    if not chosen.held_out and len(held_out) < 2:
+        rated.pop("held-out")
+        work.notes.append("sets are rated by all evaluators but their own networks: fewer than 2 are in no set")
     tables: dict[str, list[pd.DataFrame]] = {"set_scores": [], "set_differences": [], "set_regression": []}
     state = _state(hits)
     measures = hits[["stage", "setting", "ways"]].drop_duplicates()
     for stage, setting, ways in measures.itertuples(index=False, name=None):
         part = hits[(hits["stage"] == stage) & (hits["setting"] == setting) & (hits["ways"] == ways)]
-        told: dict[str, Any] = {"stage": stage, "setting": setting, "ways": ways, "validity": state}
-        scores = model_sets.set_scores(part, held_out=held_out, validity=state, ways=ways)
-        tables["set_scores"].append(scores.assign(**told, held_out="+".join(held_out)))
-        made = {
-            "set_differences": partial(model_sets.difference_in_means, scores, n_bootstrap=chosen.n_bootstrap, **drawn),
-            "set_regression": partial(model_sets.membership_regression, scores, confidence=chosen.confidence),
-        }
-        for name, make in made.items():
-            try:
-                tables[name].append(make().assign(**told))
-            except InputError as error:
-                work.notes.append(f"{name.replace('_', ' ')} at {stage}, {ways} ways: not computed: {error}")
+        for raters, who in rated.items():
+            told: dict[str, Any] = {"stage": stage, "setting": setting, "ways": ways, "raters": raters}
+            told |= {"target": chosen.target, "validity": state}
+            scores = model_sets.set_scores(part, raters=raters, **who, validity=state, ways=ways)
+            tables["set_scores"].append(scores.assign(**told, held_out="+".join(who.get("held_out", []))))
+            for name, table in _set_statistics(work, scores, told).items():
+                tables[name].append(table)
     work.tables |= {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
+
+
+def _set_statistics(work: _Work, scores: pd.DataFrame, told: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Compute what can be computed of the sets' scores, and note what cannot."""
+    chosen = work.settings
+    drawn: dict[str, Any] = {"confidence": chosen.confidence, "seed": chosen.seed}
+    makers = {
+        "set_differences": partial(model_sets.difference_in_means, scores, n_bootstrap=chosen.n_bootstrap, **drawn),
+        "set_regression": partial(model_sets.membership_regression, scores, confidence=chosen.confidence),
+    }
+    tables = {}
+    for name, make in makers.items():
+        try:
+            tables[name] = make().assign(**told)
+        except InputError as error:
+            where = f"{told['stage']}, {told['ways']} ways, raters {told['raters']}"
+            work.notes.append(f"{name.replace('_', ' ')} at {where}: not computed: {error}")
+    return tables
 
 
 def _is_joint(members: str) -> bool:

@@ -4,7 +4,8 @@ References
 ----------
 Boehm et al. (2025). arXiv 2504.01739, Table 5: 100 random sets of 2 to 10 of 31 networks, and for each network the
 difference in means, mean(score | in the set) - mean(score | not in the set). The paper lets all networks outside a set
-judge it, so evaluators change with the set, and it prints differences without sign, interval or correction.
+rate it (here the raters ``others``), so raters change with the set, and it prints differences without sign, interval
+or correction.
 """
 
 from __future__ import annotations
@@ -327,17 +328,31 @@ def _make(
 # ------------------------------------------------------------------------------------------------- statistics
 
 
+RATERS = {
+    "held-out": "evaluators that are in no set, the same for all sets",
+    "others": "all evaluators but the set's own networks, as Boehm et al. (2025) do; they change with the set",
+}
+"""Name of who scores a set, to who that is."""
+
+
 def set_scores(
-    hits: pd.DataFrame, *, held_out: Sequence[str], validity: str = "valid", ways: int = 1000
+    hits: pd.DataFrame,
+    *,
+    raters: str = "held-out",
+    held_out: Sequence[str] = (),
+    validity: str = "valid",
+    ways: int = 1000,
 ) -> pd.DataFrame:
-    """Score each set by evaluators that are in none of them, the same for all sets.
+    """Score each set by evaluators that are not in it.
 
     Parameters
     ----------
     hits : pandas.DataFrame
         From `neurometamer.evaluation.recognizability.recognition_table`, of one stage and setting.
+    raters : str
+        One of `RATERS`.
     held_out : sequence of str
-        Evaluators, at least 2.
+        For the raters ``held-out``: evaluators, at least 2.
     validity : {"valid", "failed", "not judged"}
         Which metamers count.
     ways : int
@@ -346,37 +361,59 @@ def set_scores(
     Returns
     -------
     pandas.DataFrame
-        set, members, size, score (mean over images and evaluators; NaN where no metamer counts), n (images).
+        set, members, size, score (mean over images and raters, in [0, 1]; NaN where no metamer or no rater counts), n
+        (images), n_raters.
 
     Raises
     ------
     InputError
-        When there are fewer than 2 held-out evaluators, one is not in the table or is in a set, or the table has
-        several stages or settings.
+        When a name is unknown, there are fewer than 2 held-out evaluators, one is not in the table or is in a set, or
+        the table has several stages or settings.
+
+    Notes
+    -----
+    With the raters ``others`` a set with a network is never rated by that network: where networks differ in how often
+    they recognize anything, this alone makes a difference in means. ``held-out`` raters do not have this fault.
     """
     from neurometamer.evaluation.pairs import STATES, states_of
 
+    if raters not in RATERS:
+        raise unknown_name("way to rate sets", raters, RATERS)
     if validity not in STATES:
         raise unknown_name("validity", validity, STATES)
+    if len(hits[["stage", "setting"]].drop_duplicates()) > 1:
+        raise InputError("the sets are of several stages or settings; score one at a time.")
+    rows = hits[hits["ways"] == ways]
+    if raters == "others":
+        rows = rows[~rows["took_part"].astype(bool)]
+    else:
+        _check_held_out(rows, held_out)
+        rows = rows[rows["evaluator"].isin(list(held_out))]
+    rows = rows[rows["rule"] == rows["rule"].iloc[0]] if len(rows) else rows
+    rows = rows.assign(state=states_of(rows["valid"]))
+    sets = hits[["set", "members"]].drop_duplicates()
+    sets = sets.assign(size=sets["members"].str.count(re.escape(JOINT)) + 1)
+    part = rows[rows["state"] == validity].groupby("set")
+    counts = {"n": part["reference_id"].nunique(), "n_raters": part["evaluator"].nunique()}
+    scores = pd.DataFrame({"score": part["hit"].mean(), **counts}).reset_index()
+    table = sets.merge(scores, on="set", how="left")
+    return table.assign(**{name: table[name].fillna(0).astype(int) for name in counts})
+
+
+def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
     if len(set(held_out)) < 2:
-        raise InputError(f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed.")
+        raise InputError(
+            f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed. Name evaluators that are in no set, "
+            "or let all networks but a set's own rate it (raters='others')."
+        )
     for name in held_out:
         if name not in set(hits["evaluator"]):
             raise unknown_name("evaluator", name, dict.fromkeys(hits["evaluator"]))
-    if len(hits[["stage", "setting"]].drop_duplicates()) > 1:
-        raise InputError("the sets are of several stages or settings; score one at a time.")
-    rows = hits[hits["evaluator"].isin(list(held_out)) & (hits["ways"] == ways)]
+    rows = hits[hits["evaluator"].isin(list(held_out))]
     if taken := sorted(set(rows.loc[rows["took_part"].astype(bool), "evaluator"])):
-        raise InputError(f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others.")
-    rows = rows[rows["rule"] == rows["rule"].iloc[0]].assign(state=lambda one: states_of(one["valid"]))
-    sets = (
-        hits[["set", "members"]]
-        .drop_duplicates()
-        .assign(size=lambda one: one["members"].str.count(re.escape(JOINT)) + 1)
-    )
-    part = rows[rows["state"] == validity].groupby("set")
-    scores = pd.DataFrame({"score": part["hit"].mean(), "n": part["reference_id"].nunique()}).reset_index()
-    return sets.merge(scores, on="set", how="left").assign(n=lambda one: one["n"].fillna(0).astype(int))
+        raise InputError(
+            f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others, or use raters='others'."
+        )
 
 
 def difference_in_means(

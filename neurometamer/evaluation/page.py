@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.pairs import MetamerSet
 from neurometamer.figures import evaluation as draw
 from neurometamer.figures.style import count_text, format_number
@@ -218,7 +219,7 @@ def _recognition_answers(report: _Report) -> list[tuple[str, str, str]]:
         best = ordered.iloc[0]
         rest = "; ".join(f"{one['set']} {format_number(one['value'])}" for _, one in ordered.iloc[1:6].iterrows())
         words = "1,000 classes" if best["ways"] == 1000 else "16 categories"
-        text = f"{best['set']}: share recognized by networks that took no part, {words}."
+        text = f"{best['set']}: share that networks that took no part give {_target(report)}; {words}."
         out.append((f"Most recognized, stage {stage}", _with_interval(best), f"{text} Then {rest}." if rest else text))
     return out
 
@@ -259,7 +260,7 @@ def _set_answer(report: _Report) -> list[tuple[str, str, str]]:
     if not report.has("set_differences"):
         return []
     rows = report.tables["set_differences"]
-    rows = rows[rows["ways"] == rows["ways"].iloc[0]]
+    rows = rows[(rows["ways"] == rows["ways"].iloc[0]) & (rows["raters"] == rows["raters"].iloc[0])]
     known = rows[np.isfinite(rows["difference"].astype(float))]
     if known.empty:
         return []
@@ -334,16 +335,27 @@ def _seen(report: _Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
     return {str(name): (int(row["sum"]), int(row["count"])) for name, row in counts.iterrows()}
 
 
+def _target(report: _Report) -> str:
+    """Say which class counts as recognized, and that of the paper where it is another."""
+    target = report.told["settings"]["target"]
+    told = {
+        "own": "the class that the evaluator itself gives the photograph",
+        "truth": "the ground truth",
+        "generator": "the class that the generating networks give the photograph, as Boehm et al. (2025) count",
+    }[target]
+    if target == "generator":
+        return told
+    return f"{told} (Boehm et al. 2025 count that of the generating networks: target generator)"
+
+
 def _recognition_section(report: _Report) -> Section | None:
     title = "Recognizability"
     if not _asked(report, "recognizability"):
         return None
-    target = {
-        "own": "the class that the evaluator itself gives the photograph",
-        "truth": "the ground truth",
-        "generator": "the class that the generating networks give the photograph",
-    }[report.told["settings"]["target"]]
-    text = f"Share of metamers that an evaluator gives {target}. Networks that took part are marked and are in no mean."
+    text = (
+        f"Share of metamers that an evaluator gives {_target(report)}. "
+        "Networks that took part are marked and are in no mean."
+    )
     curves, table = report.tables["curves"], report.tables["recognizability"]
     pictures = []
     for ways, rule in curves[["ways", "rule"]].drop_duplicates().itertuples(index=False, name=None):
@@ -444,17 +456,20 @@ def _set_section(report: _Report) -> Section | None:
     if not _asked(report, "sets"):
         return None
     title, scores = "Sets of networks", report.tables["set_scores"]
+    held_out = scores.loc[scores["raters"] == "held-out", "held_out"]
+    same = f"by the same evaluators, which are in none ({held_out.iloc[0]}), and " if len(held_out) else ""
     text = (
-        f"Every set is scored by the same evaluators, which are in none ({scores['held_out'].iloc[0]}). A difference "
-        "in means says how much better sets with a network are than sets without it; the regression parts that from "
-        "the size of the set."
+        f"Every set is scored {same}by all evaluators but its own networks, as Boehm et al. (2025) do; the latter "
+        f"change with the set. What counts is {_target(report)}. A difference in means says how much better sets with "
+        "a network are than sets without it; the regression parts that from the size of the set."
     )
     pictures: list[Picture] = []
     if report.has("set_differences"):
         table = report.tables["set_differences"]
-        for (stage, setting, ways), own in table.groupby(["stage", "setting", "ways"], sort=False):
+        groups = table.groupby(["stage", "setting", "ways", "raters"], sort=False)
+        for (stage, setting, ways, raters), own in groups:
             name = f"set_differences_{len(pictures)}"
-            caption = f"Difference in means, {stage}, {setting}, {ways} classes."
+            caption = f"Difference in means, {stage}, {setting}, {ways} classes; rated by {RATERS[str(raters)]}."
             figure = draw.set_differences(own, stamp=report.stamp)
             alt = "Marks with intervals; the values are in set_differences.csv."
             pictures.append(report.picture(name, figure, caption, alt))

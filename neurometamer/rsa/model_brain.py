@@ -13,6 +13,7 @@ from neurometamer.rsa.compare import layer_by_roi
 from neurometamer.rsa.labels import ALL_KINDS
 from neurometamer.rsa.permutation import Blocks, stimulus_orders
 from neurometamer.rsa.permuted import permuted_comparison
+from neurometamer.rsa.projection import Progress
 from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, take_conditions, take_kind
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
@@ -132,6 +133,7 @@ def layer_matrix(
     blocks: Blocks | None = None,
     seed: int = 0,
     confidence: float = 0.95,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Compare stages with ROIs as `layer_by_roi`, with p values, and say which scores exceed the noise ceiling.
 
@@ -159,6 +161,8 @@ def layer_matrix(
         Of resamples and permutations.
     confidence : float
         Of the intervals.
+    progress : callable, optional
+        Hears (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
@@ -188,7 +192,15 @@ def layer_matrix(
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     table = layer_by_roi(
-        network, brain, kind=kind, by=by, join=join, n_bootstrap=n_bootstrap, seed=seed, confidence=confidence
+        network,
+        brain,
+        kind=kind,
+        by=by,
+        join=join,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        confidence=confidence,
+        progress=progress,
     )
     table = mark_ceilings(table)
     if not n_permutations:

@@ -169,18 +169,23 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     tables = {
         "layer_roi": layer_matrix(
             network, brain, **common, n_bootstrap=rsa.resamples, confidence=rsa.confidence,
-            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null),
+            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null), progress=progress,
         )
     }  # fmt: skip
     if not too_few_photographs(work):
         fitted = flexible_models(
-            network, brain, **common, n_bootstrap=min(rsa.resamples, MOST_REFITS), confidence=rsa.confidence
+            network,
+            brain,
+            **common,
+            n_bootstrap=min(rsa.resamples, MOST_REFITS),
+            confidence=rsa.confidence,
+            progress=progress,
         )
         tables |= {"best_layer": fitted.best_layer, "weighted": fitted.models,
                    "weighted_difference": fitted.differences}  # fmt: skip
     rois = _shared_rois(brain)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
+        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common, confidence=rsa.confidence)
     return [
         write_table(work.path("tables", f"{name}.csv"), _tagged(work, table, "brain")) for name, table in tables.items()
     ]

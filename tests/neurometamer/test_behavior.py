@@ -588,36 +588,39 @@ def redrawn(usable: pd.DataFrame, n: int, seed: int) -> list[pd.DataFrame]:
 
 @pytest.mark.parametrize("block", [None, 2_000])
 def test_consistency_intervals_are_the_plain_loop_over_images(usable, monkeypatch, block):
+    from scipy.stats import kurtosis, t
+
     if block:  # some pairs at a time
         monkeypatch.setattr(agreement, "BLOCK", block)
+    usable = usable[usable["model"] == "robust"]
     pairs = error_consistency(usable, min_common=8)
-    found = summarize_consistency(pairs, usable, n_bootstrap=6, confidence=0.5, seed=3)
-    means, undefined = [], 0
-    for trials in redrawn(usable, 6, 3):
-        again = error_consistency(trials, min_common=1)
-        both = pairs[PAIR].merge(again, on=PAIR, how="left")  # a pair without a common trial has no kappa
-        undefined += int(both["kappa"].isna().sum())
-        means.append(summarize_consistency(both).set_index(["model", "stage", "pair"])["kappa"])
-    assert undefined > 0  # the rule is tried
-    low, high = np.nanpercentile([one.to_numpy() for one in means], [25, 75], axis=0)
-    index = found.set_index(["model", "stage", "pair"]).index
-    assert means[0].index.equals(index) and len(pairs) < len(error_consistency(usable, min_common=1))
-    np.testing.assert_allclose(found["ci_low"], low, atol=1e-12)
-    np.testing.assert_allclose(found["ci_high"], high, atol=1e-12)
-    assert set(found["method"]) == {"50% percentile bootstrap over images, 6 resamples"}
-    plain = found.drop(columns=["ci_low", "ci_high", "method"])
+    found = summarize_consistency(pairs, usable, confidence=0.5)
+    images, means = list(dict.fromkeys(usable["reference_id"])), []
+    for image in images:
+        again = error_consistency(usable[usable["reference_id"] != image], min_common=1)
+        means.append(summarize_consistency(pairs[PAIR].merge(again, on=PAIR))["kappa"].to_numpy())
+    means, n = np.array(means), len(images)
+    dof = np.clip(2 * n / (kurtosis(means, fisher=False) - 1), 1, n - 1)
+    half = t.ppf(0.75, dof) * means.std(axis=0, ddof=1) * (n - 1) / np.sqrt(n)
+    held = found["coincidences"].to_numpy() >= agreement.MIN_COINCIDENCES
+    assert held.any()
+    assert not held.all()
+    np.testing.assert_allclose(found["ci_low"], np.where(held, found["kappa"] - half, np.nan), atol=1e-12)
+    np.testing.assert_allclose(found["ci_high"], np.where(held, found["kappa"] + half, np.nan), atol=1e-12)
+    assert set(found["method"]) == {"50% jackknife over images, t"}
+    assert found.loc[~held, "reason"].str.startswith("no interval: too rare outcomes (coincidences").all()
+    plain = found.drop(columns=["ci_low", "ci_high", "method", "coincidences", "reason"])
     pd.testing.assert_frame_equal(plain, summarize_consistency(pairs))
-    pd.testing.assert_frame_equal(plain, summarize_consistency(pairs, usable, n_bootstrap=0))
 
 
 def test_consistency_without_a_value_or_of_other_trials(usable):
     same = screened(person("a"), person("b")).trials
-    found = summarize_consistency(error_consistency(same), same, n_bootstrap=9)
+    found = summarize_consistency(error_consistency(same), same)
     assert found[["kappa", "ci_low", "ci_high"]].isna().all(axis=None)
     none = error_consistency(same, min_common=99)
-    assert {"ci_low", "method"} <= set(summarize_consistency(none, same, n_bootstrap=9).columns)
+    assert {"ci_low", "method"} <= set(summarize_consistency(none, same).columns)
     with pytest.raises(InputError, match="the pairs are not of these trials, which lack plain"):
-        summarize_consistency(error_consistency(usable), same, n_bootstrap=9)
+        summarize_consistency(error_consistency(usable), same)
 
 
 def test_kappa_is_undefined_where_both_are_always_right():
@@ -666,9 +669,15 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
     assert len(shuffled) > 20 and shuffled["p"].between(1 / 201, 1).all()
     screening = pd.read_csv(analyzed / "screening.csv").set_index("participant")
     assert screening.index[~screening["included"]].tolist() == ["careless_0", "careless_1"]
-    agreed = pd.read_csv(analyzed / "error_consistency.csv").query("stage == 'all stages' and pair == 'human-human'")
-    assert (agreed["ci_low"] < agreed["kappa"]).all() and (agreed["kappa"] < agreed["ci_high"]).all()
-    assert set(agreed["method"]) == set(curves["method"])
+    agreed = pd.read_csv(
+        analyzed / "error_consistency.csv", keep_default_na=False, na_values={"ci_low": "", "ci_high": ""}
+    )
+    told = agreed[agreed["reason"] == ""]
+    assert (told["ci_low"] < told["kappa"]).all() and (told["kappa"] < told["ci_high"]).all()
+    assert {"human-standard", "human-other"} <= set(told.loc[told["stage"] == "all stages", "pair"])
+    people = agreed.query("stage == 'all stages' and pair == 'human-human'")  # each two shared some ten trials
+    assert people["ci_low"].isna().all() and people["reason"].str.contains("too rare outcomes").all()
+    assert set(agreed["method"]) == {"95% jackknife over images, t"}
     posthoc = pd.read_csv(analyzed / "posthoc.csv", keep_default_na=False)
     assert set(posthoc["models"]) == {"3 models"}
     assert {path.name for path in analyzed.glob("*.csv")} == {
@@ -841,7 +850,8 @@ def test_figures_show_the_tables_with_their_stamp_and_all_text_on_the_page(analy
     np.testing.assert_array_equal(line.get_ydata(), own)
     consistency = pd.read_csv(analyzed / "error_consistency.csv")
     panel = next(axes for axes in made["consistency"].axes if axes.get_title() == "robust")
-    drawn = np.concatenate([[part[:, 1] for part in one.get_segments()] for one in panel.collections])
+    segments = [part for one in panel.collections for part in one.get_segments()]
+    drawn = np.array([part[:, 1] for part in segments if np.size(part)])
     ends = consistency[consistency["model"] == "robust"][["ci_low", "ci_high"]].dropna().to_numpy()
     np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(ends, axis=0))
     bare = behavior_figures.consistency_lines(consistency.drop(columns=["ci_low", "ci_high", "method"]))

@@ -276,9 +276,14 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
     assert code == 0, err  # the weights are of networks that took part and do not judge
     page = tmp_path / "sets" / "report.html"
     scores = table(page.parent, "set_scores")
-    assert len(scores) == 6 and set(scores["held_out"]) == {judges.replace(",", "+")}
+    assert scores["raters"].value_counts().to_dict() == {"held-out": 6, "others": 6}
+    held_out = scores[scores["raters"] == "held-out"]
+    assert set(held_out["held_out"]) == {judges.replace(",", "+")}
+    others = scores[scores["raters"] == "others"]  # no evaluator is in a set here, so that both are the same
+    assert others["score"].tolist() == held_out["score"].tolist()
     assert set(table(page.parent, "set_differences")["network"]) == {*networks.split(",")}
     assert "Sets of networks" in page.read_text()
+    assert "Boehm et al. 2025 count that of the generating networks" in page.read_text()
     code, _, err = call(
         capsys,
         monkeypatch,

@@ -255,14 +255,14 @@ def test_image_quality_of_real_metamers(made):
 
 def test_divergence_of_real_metamers(made, zoo):
     judges = [zoo["efficientnet_lite0"], zoo["squeezenet1_0"]]
-    found = divergence(judges, made.sets[:2], n_permutations=30, n_bootstrap=30, batch_size=4)
+    found = divergence(judges, made.sets[:2], n_permutations=30, batch_size=4)
     rows = found[found["headline"] & (found["members"] == "squeezenet1_0+efficientnet_lite0")]
     assert rows["took_part"].all() and (rows["validity"] == "not judged").all()
     assert rows["value"].between(0, 1).all() and rows["p"].between(1 / 31, 1).all()
     single = found[found["headline"] & (found["set"] == "efficientnet_lite0")]
     assert single.drop_duplicates("evaluator")["took_part"].tolist() == [True, False]
     with pytest.raises(InputError, match="no depth that"):
-        divergence(judges, [metamer_set(made.photos, made.single)], n_permutations=0, n_bootstrap=0)
+        divergence(judges, [metamer_set(made.photos, made.single)], n_permutations=0)
 
 
 def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
@@ -295,6 +295,8 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
     hits = recognition_table(list(zoo.values()), parts, ways=(1000,), batch_size=2)
     scores = set_scores(hits, held_out=["efficientnet_lite1", "efficientnet_lite2"], validity="not judged")
     assert scores["n"].tolist() == [2, 2] and scores["size"].tolist() == [1, 1]
+    others = set_scores(hits, raters="others", validity="not judged")
+    assert others["n_raters"].tolist() == [len(zoo) - 1, len(zoo) - 1]  # all but the one that made it
     with pytest.raises(InputError, match="are in a set: squeezenet1_0"):
         set_scores(hits, held_out=["squeezenet1_0", "efficientnet_lite1"], validity="not judged")
 

@@ -200,12 +200,17 @@ def _models(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
 
 def _hierarchy() -> pd.DataFrame:
     preferred = "; ".join(f"{roi}: {2 + k:.2f} (blocks.{k})" for k, roi in enumerate(ROIS))
-    rows = [{"subject": one, "value": 0.9, "p": 0.04, "p_min": 0.0083} for one in SUBJECTS]
-    rows.append({"subject": "combined", "value": 0.9, "p": 0.0002, "p_min": 0.0001})
+    rows = [{"subject": one, "value": 0.9, "p": np.nan, "n_subjects": 1} for one in SUBJECTS]
+    rows.append({"subject": "combined", "value": 0.9, "p": 0.0002, "n_subjects": 3, "ci_low": 0.5, "ci_high": 1.3})
     return pd.DataFrame(rows).assign(
-        kind="RE", order=" < ".join(ROIS), preferred_layers=preferred, statistic="spearman", p_same_order=0.042,
-        p_same_order_min=0.0083, method="names of regions permuted",
-    )  # fmt: skip
+        kind="RE",
+        order=" < ".join(ROIS),
+        preferred_layers=preferred,
+        statistic="layers a region",
+        left_out="",
+        reason="",
+        method="slope, t over subjects",
+    )
 
 
 def _layer_roi(rng: np.random.Generator) -> pd.DataFrame:
@@ -336,7 +341,8 @@ def test_first_screen_says_what_the_tests_say(page: tuple[Path, str]) -> None:
     assert [row[0] for row in layers.grid.rows] == list(ROIS)
     assert {row[1] for row in layers.grid.rows} == {"blocks.2"} and layers.grid.rows[0][4].startswith("blocks.3 ")
     assert order.title == "Do later areas of the simulated cortex prefer later layers?"
-    assert order.number == "Yes: spearman .90, p < .001." and "names of regions permuted" in order.text
+    assert order.number == "Yes: .90 layers a region, p < .001."
+    assert "mean over 3 subjects (interval .50, 1.30; p one-sided, t over subjects)" in order.text
     assert "AN 6 of 6, AI 5 of 6 images; 2 of 3 planted facts" in {answer.number for answer in told}
 
 
