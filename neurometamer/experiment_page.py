@@ -41,7 +41,7 @@ from stimuli_gen.stimuli import write_png
 
 Files = Sequence[str | Path]
 Timing = tuple[float, float, float]
-PAGE_FILES = ("index.html", "app.js", "style.css")
+PAGE_FILES = ("index.html", "storage.js", "app.js", "style.css")
 ANSWER_COLUMNS = (
     "participant", "trial", "block", "phase", "stimulus", "condition", "stage", "model", "truth", "response", "rt",
     "correct", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated", "seed",
@@ -52,7 +52,8 @@ ANSWER_COLUMNS = (
 ``rt`` is in ms from the frame at which the answer grid was drawn to the event that chose (key down, or the end of a
 click or touch). ``fixation_ms``, ``image_ms`` and ``mask_ms`` are differences between the time stamps of the frames at
 which each was drawn; ``dropped_frames`` counts the frames missing between them at the measured ``refresh_hz``.
-``repeated`` counts earlier starts of the trial that were cut off because the page was hidden or reloaded."""
+``repeated`` counts earlier starts of the trial that were cut off because the page was hidden, reloaded or opened in
+another tab. After a part of the kept answers was damaged it is at least 1 for every image without an answer."""
 _KEY_COLUMNS = ("code", "phase", "id", "reference_id", "truth", "condition", "stage", "model", "file", "page_version")
 _JOINED = ("truth", "condition", "stage", "model")
 _NUMBERS = ("trial", "block", "rt", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated")
@@ -73,8 +74,10 @@ class PageSettings:
     consent : str
         Text of the first page; an empty line begins a new paragraph.
     post_url : str
-        Where the page sends the CSV at the end (HTTP POST, ``text/plain``); empty: it is saved as a file. A server of
-        another origin must answer with ``Access-Control-Allow-Origin``.
+        Where the page sends the CSV at the end (HTTP POST, ``text/plain``); empty: it is saved as a file. The server
+        confirms by replying with status 200 and the CSV as it stored it, byte for byte. Any other reply counts as not
+        stored: the browser keeps the answers, and they can be sent again or saved as a file. A server of another
+        origin must answer with ``Access-Control-Allow-Origin``.
     seed : int
         Of file names, masks, which photographs go where, and (with the participant code) of each participant's order.
     fixation_ms, image_ms, mask_ms : float
@@ -432,6 +435,7 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     ----------
     answers : path-like or sequence of path-like
         CSV files that the page saved. A trial that is in several of them (saved in between and at the end) counts once.
+        Of two answers to one trial that differ in ``repeated``, the one to the earlier showing counts.
     key : path-like
         ``key.csv`` of the same page.
 
@@ -453,7 +457,7 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
         raise InputError("no answers given; name the CSV files that the page saved.")
     known = _read_text(key, _KEY_COLUMNS).set_index("code")
     table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
-    table = table.drop_duplicates()
+    table = _first_showings(table.drop_duplicates())
     if again := duplicates(table["participant"] + " trial " + table["trial"]):
         raise InputError(
             f"two files disagree about {name_ids(again)}; did two people use one participant code? Give one of them."
@@ -467,6 +471,13 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     for name in _NUMBERS:
         table[name] = pd.to_numeric(table[name])
     return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
+
+
+def _first_showings(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep, of several answers to one trial, those to the showing that was repeated least often."""
+    repeated = pd.to_numeric(table["repeated"])
+    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
+    return table[repeated == least]
 
 
 def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,13 @@ def page(
     out: Annotated[Path, typer.Option(help="Gets page/ (to be published) and key.csv (not to be).")],
     title: Annotated[str, typer.Option(help="Of the page.")] = "What did you see?",
     consent: Annotated[Path | None, typer.Option(help="Text file for the first page.")] = None,
-    post: Annotated[str, typer.Option(help="Address that takes the answers; else they are saved as a file.")] = "",
+    post: Annotated[
+        str,
+        typer.Option(
+            help="Address that takes the answers as CSV and replies with what it stored, unchanged; any other reply "
+            "counts as not stored. Else they are saved as a file."
+        ),
+    ] = "",
     fixation: Annotated[float, typer.Option(help="ms.")] = 300,
     image: Annotated[float, typer.Option(help="ms.")] = 300,
     mask_time: Annotated[float, typer.Option(help="ms.")] = 300,

@@ -445,6 +445,11 @@ class _Server(http.server.SimpleHTTPRequestHandler):
         type(self).received.append(body)
         self.send_response(503 if len(self.received) <= self.refusals else 200)
         self.end_headers()
+        self.wfile.write(self.reply(body).encode())
+
+    def reply(self, body: str) -> str:
+        """What was stored."""
+        return body
 
     def log_message(self, *_: object) -> None:
         pass
@@ -646,6 +651,7 @@ def test_published_folder_reveals_no_answer(sources, tmp_path) -> None:
         "experiment.js",
         "images",
         "index.html",
+        "storage.js",
         "style.css",
     ]
     secrets = {*key["id"], *key["file"], *key["condition"], *key["stage"], "hiddenA", "secret", "blindnet"} - {
