@@ -19,6 +19,7 @@ from neurometamer.cli.options import (
     Blocks,
     Bold,
     Confounds,
+    Descriptor,
     Device,
     DeviceName,
     Events,
@@ -344,6 +345,7 @@ def compare(
     permutations: Annotated[int, typer.Option(min=0, help="Of the labels of the first file; 0 for no p.")] = 0,
     blocks: Blocks = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
     """Compare the RDMs of two files, joined by stimulus id, never by position.
@@ -354,7 +356,7 @@ def compare(
 
     compare_files(
         a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, permutations=permutations,
-        blocks=blocks, confidence=confidence, seed=seed,
+        blocks=blocks, confidence=confidence, descriptor=descriptor, seed=seed,
     )  # fmt: skip
     typer.echo(out)
 

@@ -262,6 +262,7 @@ def compare_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    descriptor: str | None = None,
 ) -> pd.DataFrame:
     """Compare all RDMs of one file with all of another, joined by stimulus id.
 
@@ -289,6 +290,8 @@ def compare_files(
         Of the intervals.
     seed : int
         Of resamples and permutations.
+    descriptor : str, optional
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition`` (`read_rdms`).
 
     Returns
     -------
@@ -306,7 +309,7 @@ def compare_files(
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.rdm import read_rdms
 
-    first, second = read_rdms(a), read_rdms(b)
+    first, second = (read_rdms(path, descriptor=descriptor) for path in (a, b))
     options: dict[str, Any] = {
         "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
         "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,
