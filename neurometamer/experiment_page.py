@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.behavior.trials import read_numbers
 from neurometamer.experiment_images import Photograph, check_photographs, choose_photographs, fill_missing, read_sources
 from neurometamer.store import (
     InputError,
@@ -469,13 +470,13 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     )  # fmt: skip
     table["correct"] = (table["response"] == table["truth"]).astype(int)
     for name in _NUMBERS:
-        table[name] = pd.to_numeric(table[name])
+        table[name] = read_numbers(table[name], f"numbers in the column {name}")
     return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
 
 
 def _first_showings(table: pd.DataFrame) -> pd.DataFrame:
     """Keep, of several answers to one trial, those to the showing that was repeated least often."""
-    repeated = pd.to_numeric(table["repeated"])
+    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
     least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
     return table[repeated == least]
 
