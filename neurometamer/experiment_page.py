@@ -42,6 +42,7 @@ from stimuli_gen.stimuli import write_png
 
 Files = Sequence[str | Path]
 Timing = tuple[float, float, float]
+Progress = Callable[[int, int], None]
 PAGE_FILES = ("index.html", "storage.js", "app.js", "style.css")
 ANSWER_COLUMNS = (
     "participant", "trial", "block", "phase", "stimulus", "condition", "stage", "model", "truth", "response", "rt",
@@ -271,7 +272,9 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
 # ------------------------------------------------------------------------------------------------------- the page
 
 
-def write_experiment_page(stimuli: Files, photographs: Files, out: str | Path, **settings: Any) -> pd.DataFrame:
+def write_experiment_page(
+    stimuli: Files, photographs: Files, out: str | Path, *, progress: Progress | None = None, **settings: Any
+) -> pd.DataFrame:
     """Write a folder that runs a 16-way recognition experiment in the browser, and the key to it.
 
     Parameters
@@ -286,6 +289,8 @@ def write_experiment_page(stimuli: Files, photographs: Files, out: str | Path, *
         cut to the size of the stimuli.
     out : path-like
         Gets ``page/`` (to be published), ``key.csv`` (not to be published) and ``provenance.json``.
+    progress : callable, optional
+        Hears (images written, images).
     **settings : object
         See `PageSettings`.
 
@@ -321,7 +326,7 @@ def write_experiment_page(stimuli: Files, photographs: Files, out: str | Path, *
     version = digest(*described, _template_digest())
     _refuse_another(Path(out), version)
     table = table.assign(code=_codes(table, chosen.seed), page_version=version)
-    _write_folder(Path(out), table, pictures, chosen, version)
+    _write_folder(Path(out), table, pictures, chosen, version, progress)
     return _write_key(Path(out), table, chosen)
 
 
@@ -346,10 +351,19 @@ def _refuse_another(out: Path, version: str) -> None:
         )
 
 
-def _write_folder(out: Path, table: pd.DataFrame, pictures: Photograph, chosen: PageSettings, version: str) -> None:
+def _write_folder(
+    out: Path,
+    table: pd.DataFrame,
+    pictures: Photograph,
+    chosen: PageSettings,
+    version: str,
+    progress: Progress | None,
+) -> None:
     """Write images and masks under their codes, in the order of the codes, then the settings and the page."""
-    for row in np.argsort(table["code"].to_numpy()):
+    for done, row in enumerate(np.argsort(table["code"].to_numpy())):
         write_png(out / "page" / "images" / f"{table['code'][row]}.png", pictures(int(row)))
+        if progress is not None:
+            progress(done + 1, len(table))
     masks = []
     for number in range(chosen.n_masks):
         random = generator(chosen.seed, "mask", number)

@@ -365,15 +365,13 @@ def read_numbers(column: pd.Series, what: str) -> pd.Series:
         comma = " with a decimal point" if any("," in cell for cell in wrong) else ""
         shown = ", ".join(f"'{cell}'" for cell in list(dict.fromkeys(wrong))[:5])
         raise InputError(
-            f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as numbers{comma}, and leave the "
-            "cell empty where there is none."
+            f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as numbers{comma}, and leave "
+            "the cell empty where there is none."
         )
     return numbers
 
 
-def _in_one_case(
-    table: pd.DataFrame, categories: Sequence[str], ignore_case: bool
-) -> tuple[pd.DataFrame, list[str]]:
+def _in_one_case(table: pd.DataFrame, categories: Sequence[str], ignore_case: bool) -> tuple[pd.DataFrame, list[str]]:
     """Refuse, or spell as the categories, what differs from them in case only."""
     spelling = {name.casefold(): name for name in categories}
     spelled = table.copy()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neurometamer import __version__
 from neurometamer.cli.behavior import behavior_app
 from neurometamer.cli.evaluate import evaluate_app
 from neurometamer.cli.kinds import kinds
@@ -42,7 +43,7 @@ from neurometamer.cli.stimuli import stimuli_app
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Do this network and this visual cortex treat the same images as the same?",
     epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take several values take "
     "them after one option or repeated.",
@@ -54,6 +55,21 @@ app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
 app.add_typer(behavior_app, name="behavior")
 app.add_typer(evaluate_app, name="evaluate")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neurometamer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_the_program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 MANY = (
@@ -70,7 +86,7 @@ def _several(arguments: list[str]) -> list[str]:
     expanded: list[str] = []
     option = ""
     for one in arguments:
-        if one.startswith("--"):
+        if one.startswith("--") or one == "-h":
             option = one if one in MANY else ""
             if not option:
                 expanded.append(one)
@@ -179,7 +195,9 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -
     """
     from neurometamer.report import build_report
 
-    typer.echo(build_report(folder))
+    with one_step("report"):
+        page = build_report(folder)
+    typer.echo(page)
 
 
 # ---------------------------------------------------------------------------------------------- single steps

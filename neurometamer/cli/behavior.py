@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from neurometamer.cli.experiment import join, page
+from neurometamer.cli.options import one_step
 
 behavior_app = typer.Typer(no_args_is_help=True, help="Recognition experiments with people and networks.")
 behavior_app.command()(page)
@@ -79,7 +80,9 @@ def behavior_analyze(
         strict=strict,
         ignore_case=ignore_case,
     )
-    typer.echo(analyze_recognition(trials, out, settings))
+    with one_step("analyses") as progress:
+        report = analyze_recognition(trials, out, settings, progress=progress)
+    typer.echo(report)
 
 
 def _names(given: str) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from neurometamer.cli.options import one_step
+
 
 def _paths(texts: list[str]) -> list[Path]:
     """Split at commas."""
@@ -57,12 +59,28 @@ def page(
     from neurometamer.experiment_page import write_experiment_page
 
     told = {} if consent is None else {"consent": _read(consent)}
-    key = write_experiment_page(
-        _paths(stimuli), _paths(photographs), out, title=title, post_url=post, seed=seed,
-        fixation_ms=fixation, image_ms=image, mask_ms=mask_time, slow_ms=(500, 400, 400) if slow else None,
-        practice=practice, screening=screening, catch=catch, pass_mark=pass_mark, block_length=block_length,
-        mask=mask, missing=missing, **told,
-    )  # fmt: skip
+    with one_step("images and masks") as progress:
+        key = write_experiment_page(
+            _paths(stimuli),
+            _paths(photographs),
+            out,
+            progress=progress,
+            title=title,
+            post_url=post,
+            seed=seed,
+            fixation_ms=fixation,
+            image_ms=image,
+            mask_ms=mask_time,
+            slow_ms=(500, 400, 400) if slow else None,
+            practice=practice,
+            screening=screening,
+            pass_mark=pass_mark,
+            catch=catch,
+            block_length=block_length,
+            mask=mask,
+            missing=missing,
+            **told,
+        )
     main = key[key["phase"] == "main"]
     typer.echo(
         f"{main['reference_id'].nunique()} images in {main['condition'].nunique()} conditions, {len(key)} files.\n"

@@ -410,7 +410,7 @@ def test_times_that_are_no_numbers_are_refused_by_name(times):
 
 def test_answers_in_other_case_are_refused_or_taken_when_told():
     odd = person(response=["Dog"] * 6 + ["dog"] * 2 + ["CAT"] * 2)
-    with pytest.raises(InputError, match="'Dog' for 'dog', 'CAT' for 'cat'; .*--ignore-case"):
+    with pytest.raises(InputError, match=r"'Dog' for 'dog', 'CAT' for 'cat'; .*--ignore-case"):
         screened(odd)
     found = screened(odd, ignore_case=True)
     assert found.trials["correct"].sum() == 8
