@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.store import InputError, duplicates, name_ids, read_table
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from nibabel.arrayproxy import ArrayProxy
@@ -35,6 +36,7 @@ _CHECK_BYTES = 2**22
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoldRun:
     """One run of one subject; nothing of the image is in memory.

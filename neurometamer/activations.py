@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.store import InputError, digest, duplicates, name_ids, new_hdf5, open_hdf5, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -23,6 +24,7 @@ CHUNK_VALUES = 2**18
 """Values an HDF5 chunk: 1 MiB of float32, whole rows."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activations:
     """Responses of a network's stages to stimuli.

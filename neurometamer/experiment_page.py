@@ -37,6 +37,7 @@ from neurometamer.store import (
     write_table,
     write_text,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
 from stimuli_gen.stimuli import write_png
 
@@ -65,6 +66,7 @@ to do, and you can stop at any time by closing the page.
 Your answers, their times and the name of your browser are recorded under your participant code, and nothing else."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class PageSettings:
     """What can be chosen about an experiment page; the defaults are those of Feather et al. where they say.

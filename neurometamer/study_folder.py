@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from neurometamer.store import InputError, read_json, read_table
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -62,6 +63,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 """The tables of a study and the columns without which the page cannot be made."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """The parts of a study folder that exist; absent ones are empty."""

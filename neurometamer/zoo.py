@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.regular import Preprocessing
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ OFFLINE_MODEL = "efficientnet_lite0"
 DOWNLOAD_TIMEOUT_S = 20.0
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
     """One row of the model table.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurometamer.store import InputError, duplicates, name_ids
+from neurometamer.summaries import short_repr
 from stimuli_gen.controls import LUMA
 from stimuli_gen.depth import resolve_stage, run_order
 from stimuli_gen.descent import Objective
@@ -22,6 +23,7 @@ Stage = str | float
 Stages = Stage | Sequence[Stage]
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Match:
     """What of one network shall be matched.

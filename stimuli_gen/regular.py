@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.store import InputError, digest, duplicates, file_name, name_ids, provenance, read_table, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.stimuli import StimulusSet, from_8bit
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ PACKAGED: Mapping[str, tuple[tuple[str, ...], str, str]] = {
 """Photographs inside the scikit-image and scikit-learn wheels: id → (package folder, file, rough category)."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How a photograph becomes a network's input: resize the shorter side, cut the centre, normalize.

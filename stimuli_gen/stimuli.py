@@ -30,6 +30,7 @@ from neurometamer.store import (
     write_json,
     write_table,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.png16 import write_png16
 
 REQUIRED_COLUMNS = ("id", "kind", "reference_id")
@@ -41,6 +42,7 @@ _SHEET = 200
 _SSIM_WINDOW = 11
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class StoredImages:
     """Images that stay in their HDF5 file and are read when indexed.
@@ -79,6 +81,7 @@ class StoredImages:
         return self[:].astype(np.float32 if dtype is None else dtype, copy=False)
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StimulusSet:
     """Images with what is known about each of them.

@@ -56,12 +56,14 @@ from neurometamer.store import (
     write_json,
     write_table,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
 
 Progress = Callable[[int, int], None]
 TWO_WAY, ONE_WAY, MIXED = "stage x model", "stage", "observer x stage"
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class AnalysisSettings:
     """Everything that changes the numbers of an analysis."""

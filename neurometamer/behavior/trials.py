@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.store import InputError, duplicates, name_ids, read_table, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
 
 ROLES: Mapping[str, str] = {
@@ -56,6 +57,7 @@ ALL_MODELS = "all"
 """The model of tables that name none."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Screening:
     """Rules by which trials and people are left out.
@@ -86,6 +88,7 @@ class Screening:
             raise InputError("min_trials must be 1 or more, and fastest_ms 0 or more.")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Screened:
     """Usable main trials, one row a person or network on what was kept, and one row each thing that was left out."""

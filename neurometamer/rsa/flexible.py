@@ -14,6 +14,7 @@ from neurometamer.rsa.model_brain import ModelBrain, control_false_discoveries, 
 from neurometamer.rsa.stimulus_folds import MIN_DISTINCT, check_folds, corrected_covariance, default_folds, splits
 from neurometamer.rsa.weighted import check_sides
 from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ N_CV = 2
 """Assignments to folds in each resample, as in rsatoolbox: many resamples and few assignments are best."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class FlexibleModels:
     """Tables of `flexible_models`.
