@@ -45,7 +45,8 @@ test-slow: $(VENV)/.test  ## the long checks and the tutorials
 	touch $@
 
 test-lowest: .venv-lowest/.lowest  ## the suite on the lowest declared versions; TESTS=tests/fmri for a part of it
-	.venv-lowest/bin/python -m pytest --numprocesses auto --dist loadfile \
+	PYTHONWARNINGS=ignore::DeprecationWarning,ignore::FutureWarning \
+	  .venv-lowest/bin/python -m pytest --numprocesses auto --dist loadfile \
 	  -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning $(TESTS)
 
 test-wheel:  ## build the wheel; install and import it on the newest Python at hand (NEWEST=python3.13 for another)

@@ -313,6 +313,7 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
             dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
             keep_default_na=False,
             na_values=MISSING,
+            float_precision="round_trip",
         )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None

@@ -409,7 +409,7 @@ def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
     if "rt" not in table.columns:
         return table.assign(rt=np.nan)
     times = read_numbers(table["rt"], "response times") * RT_UNITS[rt_unit]
-    usual = float(times.median())
+    usual = float(times.median()) if times.notna().any() else np.nan
     if usual < 30 or usual > 300_000:
         raise InputError(
             f"response times have a median of {usual:g} ms, read as {rt_unit}; give the unit they have (--rt-unit)."
