@@ -27,6 +27,7 @@ from fmri.tables import checked_confounds, checked_events, read_confounds, read_
 from neurometamer.arguments import check_fields
 from neurometamer.reading import check_promise
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from nibabel.arrayproxy import ArrayProxy
@@ -46,6 +47,7 @@ _CHECK_BYTES = 2**22
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoldRun:
     """One run of one subject; nothing of the image is in memory.

@@ -24,11 +24,13 @@ from neurometamer.store import (
     unknown_name,
     write_hdf5,
 )
+from neurometamer.summaries import short_repr
 
 OBSERVATION_COLUMNS = ("condition", "presentation", "run", "session")
 VOXEL_COLUMNS = ("subject", "roi", "i", "j", "k")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Patterns:
     """Responses of the voxels of one or more regions to each presentation of each condition.

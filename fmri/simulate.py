@@ -34,6 +34,7 @@ from neurometamer.store import (
     write_hdf5,
     write_table,
 )
+from neurometamer.summaries import short_repr
 
 VOXEL_SIZE_MM = 2.0
 BLANK = "blank"
@@ -41,6 +42,7 @@ DESCRIPTION = f"{SIMULATED}: no brain"
 """In the header of every image (``descrip``), so that what is made from it can tell."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SimulatedTruth:
     """What was planted in one simulated subject.
@@ -81,6 +83,7 @@ class SimulatedTruth:
             raise InputError(f"the truth's voxel table lacks {name_ids(sorted(missing))}.")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SimulatedSubject:
     """Files of one simulated subject, ready for `read_runs` and `read_masks`, and the truth.

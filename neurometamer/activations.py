@@ -24,6 +24,7 @@ from neurometamer.store import (
     open_hdf5,
     unknown_name,
 )
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -34,6 +35,7 @@ CHUNK_VALUES = 2**18
 """Values an HDF5 chunk: 1 MiB of float32, whole rows."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activations:
     """Responses of a network's stages to stimuli.

@@ -13,6 +13,7 @@ import pandas as pd
 from neurometamer.figures.style import KINDS
 from neurometamer.resume import refuse_links_out, who_holds
 from neurometamer.store import FolderInUse, InputError, file_name, read_json, read_table
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -73,6 +74,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 """The tables of a study and the columns without which the page cannot be made."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """The parts of a study folder that exist; absent ones are empty."""

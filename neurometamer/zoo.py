@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.reading import check_npz
 from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.regular import Preprocessing
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ OWN_NETWORKS = (
 DOWNLOAD_TIMEOUT_S = 20.0
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
     """One row of the model table.

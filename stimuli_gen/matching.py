@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neurometamer.store import InputError, duplicates, name_ids
+from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.controls import LUMA
 from stimuli_gen.depth import find_stage, run_order
@@ -22,6 +23,7 @@ Stage = str | float
 Stages = Stage | Sequence[Stage]
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Match:
     """What of one network shall be matched.

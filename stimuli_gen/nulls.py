@@ -37,6 +37,7 @@ from neurometamer.store import (
     unknown_name,
     write_hdf5,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.journal import deferred_interrupt
 from stimuli_gen.likeness import METRICS, finite_responses, snr_from_squares
 
@@ -57,6 +58,7 @@ DOUBTFUL = 1e-9
 """Squared distances below this share of the squared norms lost digits in the subtraction: taken again, directly."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NullDistribution:
     """Similarity of a network's responses to pairs of different images.

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from neurometamer.arguments import check_fields
 from neurometamer.store import InputError
+from neurometamer.summaries import short_repr
 from stimuli_gen.descent import Objective, box
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a step goes: rate = min(max_rate, wanted / ‖g‖²), wanted = min(early, late · (1 - p)).

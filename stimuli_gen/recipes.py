@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.balls import BALLS
 from stimuli_gen.descent import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES
 
@@ -46,6 +47,7 @@ SCHEDULES: Mapping[str, Callable[[float, Recipe], float]] = {
 length, or falling exponentially to `last_step_size`."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every number of a way to make metamers.
@@ -381,6 +383,7 @@ PENALTIES: Mapping[str, Callable[[Tensor, Penalty], Tensor]] = {
 Σ (dx² + dy²)^(q/2) of s·I; Σ |s·(I - 0.5)|^q; Σ (s·excess)^q of what lies outside [low, high]."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Penalty:
     """A term added to the loss (after Mahendran & Vedaldi 2015, without their factors ½).

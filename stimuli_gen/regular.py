@@ -15,6 +15,7 @@ import pandas as pd
 
 from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, check_file_names, digest, name_ids, provenance, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import check_reading, open_photograph
 from stimuli_gen.photograph_lists import Listing, list_photographs
 from stimuli_gen.stimuli import StimulusSet
@@ -51,6 +52,7 @@ PACKAGED: Mapping[str, tuple[tuple[str, ...], str, str]] = {
 """Photographs inside the scikit-image and scikit-learn wheels: id → (package folder, file, rough category)."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How a photograph becomes a network's input: resize the shorter side, cut the centre, normalize.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, digest, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
@@ -33,6 +34,7 @@ class _Reached(Exception):
     """Leave the forward pass: every stage asked for is recorded."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StagedModel:
     """A frozen network in evaluation mode, what its input must look like, and its stages.

@@ -33,6 +33,7 @@ from neurometamer.store import (
     write_json,
     write_table,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.png16 import write_png16
 from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, join_images
 from stimuli_gen.stored_images import StoredImages as StoredImages
@@ -48,6 +49,7 @@ _SHEET = 200
 _SSIM_WINDOW = 11
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StimulusSet:
     """Images with what is known about each of them.

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from neurometamer.store import open_hdf5
+from neurometamer.summaries import short_repr
 
 LARGEST_IN_MEMORY = 2**28
 """Bytes of float32 images that are held in memory, 445 of 224 x 224 pixels; larger sets are read when needed."""
@@ -174,6 +175,7 @@ def _index_type(index: Any) -> type | None:
     return int if np.size(index) == 0 else None
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class StoredImages(ImagesOnDisk):
     """Images that stay in their HDF5 file.

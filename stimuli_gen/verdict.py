@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from neurometamer.summaries import short_repr
 from stimuli_gen.batches import in_batches
 from stimuli_gen.likeness import CRITERIA, METRICS
 from stimuli_gen.matching import Match
@@ -29,6 +30,7 @@ BATCH = 4
 KINDS = ("float", "png")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdict:
     """What each network says to metamers, and which criteria they do not meet.

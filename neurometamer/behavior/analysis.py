@@ -55,12 +55,14 @@ from neurometamer.store import (
     unknown_name,
     write_table,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
 
 Progress = Callable[[int, int], None]
 TWO_WAY, ONE_WAY, MIXED = "stage x model", "stage", "observer x stage"
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class AnalysisSettings:
     """Everything that changes the numbers of an analysis."""
@@ -97,6 +99,8 @@ class AnalysisSettings:
     """Fewest common trials for an error consistency."""
     seed: int = 0
     """Of shuffles and resamples."""
+    ignore_case: bool = False
+    """Take answers that differ from a category in upper and lower case only for it."""
     strict: bool = False
     """Refuse what would be left out: repeated trials, unknown answers, missing times and missing cells."""
 
@@ -212,7 +216,7 @@ def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
         return cells, cells
     screened = screen_trials(
         table, settings.screening, categories=settings.categories, rt_unit=settings.rt_unit, missing=settings.missing,
-        strict=settings.strict,
+        strict=settings.strict, ignore_case=settings.ignore_case,
     )  # fmt: skip
     work.notes += screened.notes
     work.tables["screening"], work.tables["exclusions"] = screened.participants, screened.exclusions

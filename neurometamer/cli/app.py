@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neurometamer import __version__
 from neurometamer.cli.behavior import behavior_app
 from neurometamer.cli.evaluate import evaluate_app
 from neurometamer.cli.kinds import kinds
@@ -24,6 +25,7 @@ from neurometamer.cli.options import (
     ConditionColumn,
     ConfoundColumns,
     Confounds,
+    Descriptor,
     Device,
     DeviceName,
     Estimator,
@@ -55,7 +57,7 @@ from neurometamer.cli.stimuli import stimuli_app
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Do this network and this visual cortex treat the same images as the same?",
     epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take several values take "
     "them after one option or repeated.",
@@ -67,6 +69,21 @@ app.add_typer(models_app, name="models")
 app.add_typer(fmri_app, name="fmri")
 app.add_typer(behavior_app, name="behavior")
 app.add_typer(evaluate_app, name="evaluate")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neurometamer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_the_program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 MANY = (
@@ -84,7 +101,7 @@ def _several(arguments: list[str]) -> list[str]:
     expanded: list[str] = []
     option = ""
     for one in arguments:
-        if one.startswith("--"):
+        if one.startswith("--") or one == "-h":
             option = one if one in MANY else ""
             if not option:
                 expanded.append(one)
@@ -233,7 +250,9 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -
     """
     from neurometamer.report import build_report
 
-    typer.echo(build_report(folder))
+    with one_step("report"):
+        page = build_report(folder)
+    typer.echo(page)
 
 
 # ---------------------------------------------------------------------------------------------- single steps
@@ -440,6 +459,7 @@ def compare(
     ] = 0,
     blocks: Blocks = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
     """Compare the RDMs of two files, joined by stimulus id, never by position.
@@ -461,6 +481,7 @@ def compare(
             permutations=permutations,
             blocks=blocks,
             confidence=confidence,
+            descriptor=descriptor,
             seed=seed,
             progress=progress,
         )

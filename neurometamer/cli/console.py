@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,8 +20,8 @@ TRIAL_S = 1.0
 LONG_S = 10.0
 """A step that takes longer says so when it is known."""
 
-QUIET_S = 10.0
-"""Where there is no terminal, a step that lasts says how far it is only so often."""
+FIRST_S, MOST_S = 5.0, 60.0
+"""Where there is no terminal, a step that lasts says how far it is after so long, then ever less often, up to this."""
 
 
 class ConsoleReporter:
@@ -37,8 +38,11 @@ class ConsoleReporter:
         self._live: Progress | None = None
         self._task = TaskID(0)
         self._title = ""
-        self._spoke = self._heard = self._began = 0.0
+        self._heard = self._began = 0.0
         self._estimated = False
+        self._ended = threading.Event()
+        self._ended.set()
+        self._more = ""
         self.done, self.total = 0, 0
 
     def start(self, number: int, total: int, title: str) -> None:
@@ -53,9 +57,11 @@ class ConsoleReporter:
         title : str
             What the step does.
         """
+        self.close()
         self._title = f"[{number}/{total}] {title}"
-        self._spoke = self._heard = self._began = time.monotonic()
+        self._heard = self._began = time.monotonic()
         self._estimated = False
+        self._more = ""
         self.done, self.total = 0, 0
         if self._console.is_terminal:
             self._live = Progress(
@@ -68,6 +74,18 @@ class ConsoleReporter:
             )
             self._live.start()
             self._task = self._live.add_task(self._title, total=None, count="")
+        else:
+            self._ended = threading.Event()
+            threading.Thread(target=self._speak_up, args=(self._ended, self._title), daemon=True).start()
+
+    def _speak_up(self, ended: threading.Event, title: str) -> None:
+        """Say now and then how far the step is, also when it reports nothing itself."""
+        begun, pause = time.monotonic(), FIRST_S
+        while not ended.wait(pause):
+            count = f"{self.done} of {self.total}" if self.total else ""
+            parts = [count, self._more, f"{time.monotonic() - begun:.0f} s so far"]
+            self._say(f"{title}: {', '.join(part for part in parts if part)}")
+            pause = min(2 * pause, MOST_S)
 
     def advance(self, done: int, total: int) -> None:
         """Show how far the step has come, and once it is known how long it will take.
@@ -111,9 +129,7 @@ class ConsoleReporter:
         if self._live is not None:
             count = " · ".join(part for part in (f"{self.done}/{self.total}", more) if part)
             self._live.update(self._task, completed=self.done, total=self.total, count=count)
-        elif time.monotonic() - self._spoke > QUIET_S:
-            self._spoke = time.monotonic()
-            self._say(f"{self._title}: {self.done} of {self.total}" + (f", {more}" if more else ""))
+        self._more = more
 
     def finish(self, seconds: float, kept: bool) -> None:
         """Show that the step is done.
@@ -130,6 +146,7 @@ class ConsoleReporter:
 
     def close(self) -> None:
         """Take the bar off the screen; also to be called when a step failed."""
+        self._ended.set()
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -90,6 +90,10 @@ Blocks = Annotated[
         help="Table (id, block; subject): labels change places within blocks, e.g. sessions or classes, only."
     ),
 ]
+Descriptor = Annotated[
+    str | None,
+    typer.Option(help="Pattern descriptor with the stimulus ids, in files of rsatoolbox without one named condition."),
+]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 
 

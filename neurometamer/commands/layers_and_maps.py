@@ -59,6 +59,7 @@ def layer_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    descriptor: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Set the layers of a network beside the regions of brains: four questions, a table each.
@@ -105,6 +106,8 @@ def layer_files(
         Seed of all draws.
     progress : callable, optional
         Hears (resamples done, resamples in all), for the similarities and then for the cross-validated models.
+    descriptor : str, optional
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition`` (`read_rdms`).
 
     Returns
     -------
@@ -124,9 +127,12 @@ def layer_files(
     files = list(brain)
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
-    layers = read_rdms(network)
+    layers = read_rdms(network, descriptor=descriptor)
     names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    parts = [need_places(read_labelled(one, ids=names if is_foreign(one) else None), one) for one in files]
+    parts = []
+    for file in files:
+        held = read_labelled(file, ids=names if is_foreign(file) else None, descriptor=descriptor)
+        parts.append(need_places(held, file))
     regions = concat_brains(parts)
     common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
     heard: dict[str, Any] = {"progress": progress, "n_bootstrap": resamples, "confidence": confidence}

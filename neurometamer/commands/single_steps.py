@@ -282,6 +282,7 @@ def compare_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    descriptor: str | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Compare all RDMs of one file with all of another, joined by stimulus id.
@@ -312,6 +313,8 @@ def compare_files(
         Seed of resamples and permutations.
     progress : callable, optional
         Hears (comparisons done, comparisons in all), for each comparator anew.
+    descriptor : str, optional
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition`` (`read_rdms`).
 
     Returns
     -------
@@ -329,7 +332,7 @@ def compare_files(
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.rdm import read_rdms
 
-    first, second = read_rdms(a), read_rdms(b)
+    first, second = (read_rdms(path, descriptor=descriptor) for path in (a, b))
     options: dict[str, Any] = {
         "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
         "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,

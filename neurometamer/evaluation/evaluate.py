@@ -28,6 +28,7 @@ from neurometamer.store import (
     unknown_name,
     write_table,
 )
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -41,6 +42,7 @@ TEXT = (*SET_COLUMNS, "id", "reference_id", "evaluator", "evaluator_weights", "e
 Progress = Callable[[int, int], None]
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
     """What to evaluate, and how."""

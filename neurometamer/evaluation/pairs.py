@@ -18,6 +18,7 @@ import pandas as pd
 
 from neurometamer.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import InputError, digest, duplicates, file_name, name_ids
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -33,6 +34,7 @@ _STORED = {"same_class": "same_class_16_png", "above_null": "above_null_png", "v
 _ABOVE = tuple(f"png_{name}_above_null" for name in ("spearman", "pearson", "snr_db_power"))
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MetamerSet:
     """Metamers of one set of networks, at one stage, made in one way; build it with `metamer_set`.

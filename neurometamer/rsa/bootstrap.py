@@ -20,6 +20,7 @@ from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.resamples import Resampled, resampled
 from neurometamer.statistics import t_interval
 from neurometamer.store import InputError, name_ids
+from neurometamer.summaries import short_repr
 
 
 def bootstrap_comparison(
@@ -152,6 +153,7 @@ def _places(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
 # ---------------------------------------------------------------------------------------------- images and subjects
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class DualBootstrap:
     """What a bootstrap over images and subjects says of each model.

@@ -15,6 +15,7 @@ from neurometamer.rsa.projection import Progress
 from neurometamer.rsa.stimulus_folds import MIN_DISTINCT, check_folds, corrected_covariance, default_folds, splits
 from neurometamer.rsa.weighted import check_sides
 from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ studies; a p from one that is near 0 by chance says nothing.
 """
 
 
+@short_repr
 @dataclass(frozen=True)
 class FlexibleModels:
     """Tables of `flexible_models`.

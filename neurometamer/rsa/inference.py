@@ -16,6 +16,7 @@ import numpy as np
 from neurometamer.statistics import CORRECTIONS as STATISTICS_CORRECTIONS
 from neurometamer.statistics import correct_p
 from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,6 +212,7 @@ def _family_name(part: pd.DataFrame, over: Mapping[str, str], n_tests: int) -> s
 # -------------------------------------------------------------------------------------------------- over layers
 
 
+@short_repr
 @dataclass(frozen=True)
 class Trend:
     """What `mann_kendall` found.

@@ -9,6 +9,7 @@ from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.inference import CORRECTIONS as INFERENCE_CORRECTIONS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
 from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
 
 Pair = tuple[str, str]
 INTERVALS = {
@@ -45,6 +46,7 @@ FAMILIES = {
 """Name of a family of tests to what belongs to it."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class KindOptions:
     """How `kind_tests` compares, resamples and tests.

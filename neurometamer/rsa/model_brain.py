@@ -16,6 +16,7 @@ from neurometamer.rsa.permuted import permuted_comparison
 from neurometamer.rsa.projection import Progress
 from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, take_conditions, take_kind
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ LINEAR = ("spearman", "pearson", "cosine", "rho-a")
 """Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelBrain:
     """The RDMs of a network's stages and of subjects' regions, over the same stimuli in the same order.

@@ -10,6 +10,7 @@ import numpy as np
 
 from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, name_ids
+from neurometamer.summaries import short_repr
 
 
 class Neighborhoods(Protocol):
@@ -51,6 +52,7 @@ def _pack(rows: np.ndarray) -> np.ndarray:
     return np.where(ordered == far, -1, ordered)
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Spheres:
     """Voxels of a mask within a radius of each other, in millimeters of the image's affine.
@@ -132,6 +134,7 @@ class Spheres:
         return _pack(volume.ravel()[flat[:, np.newaxis] + self._steps @ strides])
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Disks:
     """Vertices of a mesh within a radius of each other along its edges.

@@ -13,11 +13,13 @@ import numpy as np
 
 from neurometamer.rsa.measures import squared_distances
 from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 SHRINKAGE = ("shrinkage_diag", "shrinkage_eye", "diag", "full")
 """Estimators of the noise covariance, named as in rsatoolbox."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Noise:
     """Precision (inverse covariance) of voxels' noise, as factors.

@@ -465,6 +465,7 @@ def read_rdms(
     ids: Sequence[str] | None = None,
     variable: str | None = None,
     measure: str = "",
+    descriptor: str | None = None,
 ) -> RDMs:
     """Read RDMs from rsatoolbox's HDF5 layout or from a file of another program, and check them.
 
@@ -479,6 +480,9 @@ def read_rdms(
         Where the file holds several, e.g. a dataset of any HDF5 file.
     measure : str
         What another program's numbers are: one of `MEASURES`, or any words. Only ``"crossnobis"`` may be negative.
+    descriptor : str, optional
+        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not ``condition``. When not
+        given, the only descriptor whose values are different names is taken.
 
     Returns
     -------
@@ -499,13 +503,13 @@ def read_rdms(
         return label_rdms(
             vectors, conditions=found, places={"name": names}, measure=label, provenance={"file": Path(path).name}
         )
-    rdms = _read_rsatoolbox(path)
+    rdms = _read_rsatoolbox(path, descriptor)
     if ids is not None:
         match_ids(rdms.pattern_descriptors["condition"], ids, str(path), "the ids given")
     return rdms
 
 
-def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
+def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RDMs:
     import rsatoolbox.rdm as rsa
 
     with open_hdf5(path) as file:
@@ -519,5 +523,31 @@ def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
         rdms = take_conditions(loaded, range(loaded.n_cond))
         if escaped:
             _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
+        held = rdms.pattern_descriptors
+        name = _condition_descriptor(held, path, descriptor)
+        held["condition"] = [str(value) for value in held[name]]
         check_rdms(rdms, str(path))
     return rdms
+
+
+def _condition_descriptor(held: Mapping[str, Any], path: str | os.PathLike[str], asked: str | None) -> str:
+    """Choose the pattern descriptor with the stimulus ids: the one asked for, ``condition``, or the only names."""
+    if asked in held:
+        return str(asked)
+    if "condition" in held:
+        return "condition"
+    others = [name for name in held if name != "index"]
+    if asked is not None:
+        raise unknown_name(f"pattern descriptor of {path}", asked, others)
+    names = [name for name in others if _are_ids(held[name])]
+    if len(names) == 1:
+        return names[0]
+    raise InputError(
+        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: {', '.join(others) or 'none'}); name "
+        "the one that holds them with --descriptor NAME of compare, layers or draw "
+        "(Python: read_rdms(path, descriptor=NAME))."
+    )
+
+
+def _are_ids(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values) and not duplicates(values)

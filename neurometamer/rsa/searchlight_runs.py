@@ -18,6 +18,7 @@ from neurometamer.rsa.noise import (
     sums_by_fold,
 )
 from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from fmri.patterns import Patterns
@@ -26,6 +27,7 @@ NOISE = ("none", *SHRINKAGE)
 """What voxels of a searchlight are normalized by: nothing, or the noise of its own voxels (`estimate_noise`)."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunResponses:
     """Responses of each run, for crossnobis distances.

@@ -26,6 +26,7 @@ from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.kind_options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.store import InputError, duplicates, name_ids, reading, unknown_name
+from neurometamer.summaries import is_same, summarize
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -59,6 +60,15 @@ class Section(BaseModel):
     """A table of study.toml: frozen, and no key that is not known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def __repr__(self) -> str:
+        """Show what differs from the defaults."""
+        shown = []
+        for name, known in type(self).model_fields.items():
+            value = getattr(self, name)
+            if not is_same(value, known.get_default(call_default_factory=True)):
+                shown.append((name, value))
+        return summarize(type(self).__name__, shown)
 
 
 class Study(Section):

@@ -402,6 +402,34 @@ def test_seconds_read_as_milliseconds_are_refused():
     assert screened(person(rt=0.6), rt_unit="s").trials["rt"].eq(600).all()
 
 
+@pytest.mark.parametrize("times", [["0,512"] * 10, ["612"] * 9 + ["1,204"], ["612"] * 9 + ["timeout"]])
+def test_times_that_are_no_numbers_are_refused_by_name(times):
+    with pytest.raises(InputError, match=f"of 10 response times are no numbers: '{times[-1]}'"):
+        screened(person(rt=times))
+    assert screened(person(rt=["612"] * 9 + [""])).exclusions["reason"].tolist() == ["no response time"]
+
+
+def test_answers_in_other_case_are_refused_or_taken_when_told():
+    odd = person(response=["Dog"] * 6 + ["dog"] * 2 + ["CAT"] * 2)
+    with pytest.raises(InputError, match=r"'Dog' for 'dog', 'CAT' for 'cat'; .*--ignore-case"):
+        screened(odd)
+    found = screened(odd, ignore_case=True)
+    assert found.trials["correct"].sum() == 8
+    assert "taken for the same in upper and lower case: 'Dog' for 'dog', 'CAT' for 'cat'" in found.notes
+    assert screened(person(truth="DOG"), ignore_case=True).trials["correct"].all()
+    both = screened(person(truth="DOG", response="Dog"), categories=("DOG", "Dog"))  # two categories of their own
+    assert not both.trials["correct"].any()
+
+
+def test_answers_outside_the_categories_are_named():
+    with pytest.raises(InputError, match=r"no usable trial is left: .*: 'hound' \(10\); .*--categories"):
+        screened(person(response="hound"))
+    odd = person(response=["hound"] + ["dog"] * 9)
+    assert "answers outside the categories: 'hound' (1)" in screened(odd).notes
+    with pytest.raises(InputError, match=r"'hound' \(1\)"):
+        screened(odd, strict=True)
+
+
 def test_bad_tables_are_refused_with_what_to_do(tmp_path):
     with pytest.raises(InputError, match="unknown true category 'dogg'; did you mean 'dog'"):
         screened(person(truth="dogg"))
@@ -665,7 +693,7 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
     own = anova.loc[("observer x stage", "standard", "human vs standard", "observer")]
     other = anova.loc[("observer x stage", "standard", "human vs other", "observer")]
     assert own["F"] > 10 * other["F"]
-    shuffled = pd.read_csv(analyzed / "permutation.csv")
+    shuffled = pd.read_csv(analyzed / "permutation.csv", float_precision="round_trip")
     assert len(shuffled) > 20 and shuffled["p"].between(1 / 201, 1).all()
     screening = pd.read_csv(analyzed / "screening.csv").set_index("participant")
     assert screening.index[~screening["included"]].tolist() == ["careless_0", "careless_1"]
