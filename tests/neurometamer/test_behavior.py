@@ -51,7 +51,7 @@ from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
 from neurometamer.figures import behavior as behavior_figures
 from neurometamer.figures.style import format_number
-from neurometamer.store import InputError
+from neurometamer.store import InputError, read_table
 from stimuli_gen.classes16 import CATEGORIES
 
 STAGES = ("conv1", "layer4", "final")
@@ -693,7 +693,7 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
     own = anova.loc[("observer x stage", "standard", "human vs standard", "observer")]
     other = anova.loc[("observer x stage", "standard", "human vs other", "observer")]
     assert own["F"] > 10 * other["F"]
-    shuffled = pd.read_csv(analyzed / "permutation.csv", float_precision="round_trip")
+    shuffled = read_table(analyzed / "permutation.csv")
     assert len(shuffled) > 20 and shuffled["p"].between(1 / 201, 1).all()
     screening = pd.read_csv(analyzed / "screening.csv").set_index("participant")
     assert screening.index[~screening["included"]].tolist() == ["careless_0", "careless_1"]
