@@ -79,7 +79,7 @@ def layer_answer(study: Study) -> Answer | None:
         title=f"Which layer is most like which area{_of_simulated(study)}?",
         number=_best_sentence(best, above) if known else f"Not tested in {count_text(len(best), 'region')}.",
         text=f"Regular images, {whose(study)}. The layer is chosen on some photographs and judged on others; naive: "
-        "chosen and judged on the same, which flatters. "
+        "chosen and judged on the same, which flatters. Noise alone makes the best layer differ between areas. "
         + (f"p is two-sided{_benjamini_hochberg(tests)}. " if known else "")
         + _weighted_text(study),
         grid=Grid(
@@ -234,8 +234,37 @@ def encoding_answer(study: Study) -> Answer | None:
     return Answer(
         title="Do voxel-encoding models carry over to the other images?" if others else "Do layers predict voxels?",
         number=f"Layers predict voxels with {', '.join(told)}.",
-        text=f"{text} No test of these numbers is made here.",
+        text=f"{text} {_encoding_tests(rows)}{_penalties_at_the_edge(rows)}",
     )
+
+
+def _encoding_tests(rows: pd.DataFrame) -> str:
+    """Say in how many models the prediction is above chance, by image type."""
+    if "p_corrected" not in rows.columns or not np.isfinite(rows["p_corrected"].astype(float)).any():
+        return "No test of these numbers was made."
+    counts = []
+    for test in _TESTED:
+        corrected = rows.loc[rows["test"] == test, "p_corrected"].astype(float).dropna()
+        if len(corrected):
+            counts.append(f"{test} {int((corrected < ALPHA).sum())} of {len(corrected)}")
+    return (
+        f"Above chance (photographs permuted, models fitted again, corrected p below {format_number(ALPHA)}): "
+        f"{', '.join(counts)} models."
+    )
+
+
+def _penalties_at_the_edge(rows: pd.DataFrame, many: float = 0.25) -> str:
+    """Name the regions whose penalties are at an end of the grid, by the rule of `fit_encoding`."""
+    if "at_largest_alpha" not in rows.columns:
+        return ""
+    parts = []
+    for column, over_layers, end in (("at_smallest_alpha", "max", "smallest"), ("at_largest_alpha", "min", "largest")):
+        by_layer = rows.assign(share=rows[column].astype(float)).groupby(["roi", "layer"])["share"].mean()
+        shares = by_layer.groupby("roi").agg(over_layers)
+        regions = [f"{roi} {share:.0%}" for roi, share in shares.items() if share >= many]
+        if regions:
+            parts.append(f"the {end} in {', '.join(regions)} of voxels and folds")
+    return f" Penalties at an end of their grid: {'; '.join(parts)}." if parts else ""
 
 
 _TESTED = {
