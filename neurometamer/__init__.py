@@ -74,4 +74,5 @@ __getattr__, __dir__, __all__ = checked_door(
         },
     ),
     __name__,
+    own_checks={"fit_encoding": ("activations", "patterns_by_subject", "table", "alphas", "tests", "seed", "n_folds")},
 )

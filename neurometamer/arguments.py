@@ -16,7 +16,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -47,7 +47,10 @@ _WORDS: Mapping[Any, str] = {
 
 
 def checked_door(
-    attached: tuple[Callable[[str], Any], Callable[[], list[str]], list[str]], package: str
+    attached: tuple[Callable[[str], Any], Callable[[], list[str]], list[str]],
+    package: str,
+    *,
+    own_checks: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Let the functions of a lazily loaded package check the types of their arguments.
 
@@ -57,6 +60,8 @@ def checked_door(
         What ``lazy_loader.attach`` gave: ``__getattr__``, ``__dir__`` and ``__all__``.
     package : str
         Its name.
+    own_checks : mapping of str to sequence of str, optional
+        Function to the arguments whose type it checks itself, because it has more to say about them.
 
     Returns
     -------
@@ -68,24 +73,29 @@ def checked_door(
     def _get(name: str) -> Any:
         value = load(name)
         if inspect.isfunction(value):
-            value = _checked(value, package)
+            value = _checked(value, package, (own_checks or {}).get(name, ()))
             setattr(sys.modules[package], name, value)  # in place of what lazy_loader keeps there
         return value
 
     return _get, names, exported
 
 
-def _checked(function: Callable[..., Any], package: str) -> Callable[..., Any]:
+def _checked(function: Callable[..., Any], package: str, skipped: Sequence[str]) -> Callable[..., Any]:
     @functools.wraps(function)
     def _call(*args: Any, **kwargs: Any) -> Any:
-        check_arguments(function, args, kwargs)
+        check_arguments(function, args, kwargs, skipped)
         return function(*args, **kwargs)
 
     _call.__module__ = package  # where pickle finds it again
     return _call
 
 
-def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def check_arguments(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    skipped: Sequence[str] = (),
+) -> None:
     """Compare arguments with the annotations of a function.
 
     Parameters
@@ -96,6 +106,8 @@ def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
         Positional arguments.
     kwargs : mapping
         Keyword arguments.
+    skipped : sequence of str
+        Names of arguments that are not checked here.
 
     Raises
     ------
@@ -109,7 +121,7 @@ def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
         return
     for name, value in given.items():
         parameter = signature.parameters[name]
-        if name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
+        if name in skipped or name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
             continue
         values = value if parameter.kind is parameter.VAR_POSITIONAL else (value,)
         for one in values:

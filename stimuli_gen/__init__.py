@@ -42,4 +42,5 @@ __getattr__, __dir__, __all__ = checked_door(
         },
     ),
     __name__,
+    own_checks={"load_photographs": ("source", "bits"), "stage_model": ("network",)},
 )

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neurometamer.store import InputError
+from neurometamer.summaries import short_repr
 
 ERROR, NOTE = "error", "note"
 
 
+@short_repr
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a study, or odd.

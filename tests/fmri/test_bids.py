@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -368,14 +369,14 @@ def test_stimuli_are_named_by_another_column(make_run, tmp_path):
 def test_events_may_begin_before_the_first_volume(make_run):
     """Cutting volumes off and shifting the onsets leaves the regressors of the volumes that stay."""
     events = pd.DataFrame({"onset": [4.0, 14.0, 40.0, 60.0], "duration": 2.0, "trial_type": list("abcd")})
-    whole = event_design(BoldRun(image="x.nii", n_volumes=60, tr_s=2.0, events=events), high_pass_hz=0)[1]
+    whole = event_design(BoldRun(image=Path("x.nii"), n_volumes=60, tr_s=2.0, events=events), high_pass_hz=0)[1]
     later = events.assign(onset=events["onset"] - 10)
-    kept, cut = event_design(BoldRun(image="x.nii", n_volumes=55, tr_s=2.0, events=later), high_pass_hz=0)
+    kept, cut = event_design(BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=later), high_pass_hz=0)
     assert kept["trial_type"].tolist() == list("abcd")
     np.testing.assert_allclose(cut.to_numpy()[:, :4], whole.to_numpy()[5:, :4], atol=2e-3)
     early = events.assign(onset=events["onset"] - [50, 10, 10, 10])
     with pytest.warns(UserWarning, match="response was over before the first volume: 'a' at -46 s"):
-        kept, _ = event_design(BoldRun(image="x.nii", n_volumes=55, tr_s=2.0, events=early), high_pass_hz=0)
+        kept, _ = event_design(BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=early), high_pass_hz=0)
     assert kept["trial_type"].tolist() == list("bcd")
 
 

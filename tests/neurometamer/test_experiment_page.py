@@ -404,7 +404,7 @@ def _check_analysis(folder: Path) -> None:
     confusion = tables["confusion"].query("n > 0 and truth == response").groupby("stage")["n"].sum()
     assert confusion.to_dict() == {"natural": 4, "relu3": 1}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "2 people; 1 model(s), 2 stage(s); left out: 1 observer(s), 0 trial(s)" in page
+    assert "left out: 1 observer, 0 trials" in page
     assert "catch accuracy 0 below 0.75" in page and "Simulated" not in page
 
 
@@ -994,7 +994,7 @@ def test_unusable_files_are_refused(tmp_path) -> None:
     with pytest.raises(InputError, match=r"differ in size \(64 x 64.*64 x 32: secretimage1"):
         _write((main, others), tmp_path / "out")
     (tmp_path / "secret1_B.png").write_bytes(b"not an image")
-    with pytest.raises(InputError, match=r"secret1_B\.png is not an image that can be decoded"):
+    with pytest.raises(InputError, match=r"secret1_B\.png cannot be decoded"):
         _write((main, others), tmp_path / "out")
     (tmp_path / "secret1_B.png").unlink()
     with pytest.raises(InputError, match=r"do not exist: .*secret1_B\.png"):

@@ -212,7 +212,7 @@ def test_unreadable_files_are_refused(tmp_path):
         read_rdms(tmp_path / "none.h5")
     del rdms.pattern_descriptors["condition"]
     rdms.save(str(tmp_path / "nameless.h5"), file_type="hdf5")
-    with pytest.raises(InputError, match="no stimulus ids"):
+    with pytest.raises(InputError, match="no pattern descriptor 'condition' with the stimulus ids"):
         read_rdms(tmp_path / "nameless.h5")
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from neurometamer.store import InputError, generator
+from neurometamer.store import SEAL_SIZE, InputError, generator
 from stimuli_gen import (
     PRESETS,
     Penalty,
@@ -563,6 +563,8 @@ def test_networks_and_photographs_that_do_not_fit_are_refused(tiny, pictures, tm
     with pytest.raises(InputError, match=r"kind RE\), not metamer"):
         model_metamers(tiny, made, stage="5")
     write_stimuli(photographs_of(pictures.images), tmp_path)
+    foreign = (tmp_path / "stimuli.h5").read_bytes()[SEAL_SIZE:]  # without its checksum, as of another program
+    (tmp_path / "stimuli.h5").write_bytes(foreign)
     with h5py.File(tmp_path / "stimuli.h5", "r+") as file:
         file["images"][1] = 3.0
     with pytest.raises(InputError, match="'picture 1' leaves"):

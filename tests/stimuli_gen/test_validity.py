@@ -535,7 +535,7 @@ def test_the_command_and_its_twin(tmp_path):
     assert done.exit_code == 0, done.output
     assert "relu1: largest of 5 pairs: spearman 0." in done.output
     null = read_null(tmp_path / "null.h5")
-    assert null.provenance["weights"] == "random (untrained, seed 3)"
+    assert null.provenance["weights"] == "random (untrained, Kaiming normal, fan_out, seed 3)"
     assert null.values.shape == (2, 4, 5)
     twin = make_null(
         tmp_path / "null.h5", model="alexnet", weights="random", images=[tmp_path / "photographs.csv"],
