@@ -59,8 +59,8 @@ def layer_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
-    descriptor: str | None = None,
     progress: Progress | None = None,
+    descriptor: str | None = None,
 ) -> Path:
     """Set the layers of a network beside the regions of brains: four questions, a table each.
 

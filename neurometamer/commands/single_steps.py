@@ -282,8 +282,8 @@ def compare_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
-    descriptor: str | None = None,
     progress: Progress | None = None,
+    descriptor: str | None = None,
 ) -> pd.DataFrame:
     """Compare all RDMs of one file with all of another, joined by stimulus id.
 

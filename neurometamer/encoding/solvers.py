@@ -140,12 +140,24 @@ class RidgeFit:
 
     @property
     def alphas(self) -> np.ndarray:
-        """Penalty of each voxel; NaN where the features do not vary."""
+        """Return the penalty of each voxel.
+
+        Returns
+        -------
+        ndarray, shape (n_voxels,)
+            NaN where the features do not vary.
+        """
         return self.ridge.alphas[self.chosen] if self.ridge.scale else np.full(len(self.chosen), np.nan)
 
     @property
     def spread(self) -> np.ndarray:
-        """Standard deviation of each voxel's fitted values over the training images."""
+        """Return how far each voxel's fitted values spread over the training images.
+
+        Returns
+        -------
+        ndarray, shape (n_voxels,)
+            Standard deviation, in the unit of the responses.
+        """
         fitted = self.ridge.shrinkage[self.chosen].T * self.projected
         return np.sqrt(np.sum(fitted**2, axis=0) / len(self.ridge.left))
 

@@ -165,7 +165,7 @@ def test_a_file_that_promises_more_than_it_holds_is_named(tmp_path):
     with h5py.File(file, "a") as opened:
         del opened["images"]
         opened.create_dataset("images", shape=(3, 3, 10**7, 10**6), dtype="f4", chunks=(1, 1, 64, 64))
-    with pytest.raises(InputError, match="stimuli.h5: data that were never written: images"):
+    with pytest.raises(InputError, match=r"stimuli\.h5: data that were never written: images"):
         read_stimuli(tmp_path)
 
 
