@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fmri.patterns import Patterns
-from neurometamer.store import InputError, digest, name_ids
+from neurometamer.store import InputError, digest, generator, name_ids
 
 MIN_CONDITIONS = 4
 ADVISED_CONDITIONS = 15
@@ -154,8 +154,8 @@ def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None 
     -------
     pandas.DataFrame
         One row a subject and region: ``subject``, ``roi``, ``reliability`` (Spearman correlation of the two
-        1 − Spearman RDMs), ``corrected`` (Spearman–Brown: that of RDMs from twice the data; left as it is when not
-        positive, where the formula has no meaning), ``n_conditions``, ``n_voxels``, ``method``.
+        1 − Spearman RDMs), ``corrected`` and ``upper`` (those of two RDMs from all the data, and with half a standard
+        error granted: `all_data_reliability`), ``n_conditions``, ``n_voxels``, ``method``.
 
     Raises
     ------
@@ -167,22 +167,117 @@ def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None 
     -----
     Voxels chosen by the reliability of these same conditions make this number too high.
     """
-    from scipy.stats import spearmanr
-
     odd, even = _halves(patterns, conditions)
     rows = []
     for subject, roi, columns in _regions(patterns):
         if len(columns) < 3:
             raise InputError(f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3.")
-        found = float(spearmanr(_spearman_rdm(odd[:, columns]), _spearman_rdm(even[:, columns])).statistic)
-        found = found if np.isfinite(found) else 0.0
+        found = _rdm_correlation(odd[:, columns], even[:, columns])
+        corrected, upper = all_data_reliability(odd[:, columns], even[:, columns])
         rows.append({
             "subject": subject, "roi": roi, "reliability": found,
-            "corrected": 2 * found / (1 + found) if found > 0 else found,
+            "corrected": corrected, "upper": upper,
             "n_conditions": len(odd), "n_voxels": len(columns),
-            "method": "Spearman of odd and even RDMs (1 - Spearman); corrected: Spearman-Brown",
+            "method": "Spearman of odd and even RDMs (1 - Spearman); corrected: simulated from signal and noise",
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+NOISE_DRAWS = 8
+"""Simulated measurements, whose RDMs are all correlated with each other; the same noise at every signal strength."""
+
+STRENGTHS = (1e-2, 1e2)
+"""Between which the signal's strength is sought, in terms of what the halves have in common."""
+
+ALLOWANCE = 0.5
+"""Standard errors of the halves' correlation that the upper value grants."""
+
+
+def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, float]:
+    """Say how well two RDMs, each from as much data as both halves together, would agree.
+
+    Parameters
+    ----------
+    odd, even : ndarray, shape (n_conditions, n_voxels)
+        Mean responses of both halves of the data.
+
+    Returns
+    -------
+    tuple of float
+        Spearman correlation of the two 1 - Spearman RDMs, and an upper value: the same where the halves agree by half a
+        standard error more. Where the halves do not correlate above 0: their correlation.
+
+    Notes
+    -----
+    Spearman-Brown is no formula for RDMs: of m presentations, the part of a dissimilarity that is noise times noise
+    falls with 1 / m^2, and that of signal times noise with 1 / m, so that more data help more than the formula says.
+    Here both parts are simulated. Half the difference of the halves is the noise of their mean; noise like it is drawn
+    anew (conditions mixed, the covariance of voxels kept). The signal is the mean of both halves with the noise's share
+    taken off each of its components, and as strong as makes simulated halves agree as the measured halves do.
+
+    Simulated with 40 conditions, 100 voxels of unequal noise, 10 and 30 dimensions of the signal (flat and steep), 50
+    studies each: on average within .02 of the truth where that was .12 to .95 (Spearman-Brown: up to .09 too low).
+    Pairs with the same true RDM came out above the upper value in .14 to .42 of the studies
+    (``tests/fmri/test_rdm_reliability.py``).
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> signal, noise = random.standard_normal((20, 50)), random.standard_normal((2, 20, 50))
+    >>> corrected, upper = all_data_reliability(*(signal + noise))
+    >>> bool(corrected < upper)
+    True
+    """
+    halves = _rdm_correlation(odd, even)
+    noise, both = (odd - even) / 2, (odd + even) / 2
+    signal = _without_noise(both, float((noise**2).sum() / len(noise)))
+    draws = generator(0, "reliability", *both.shape).standard_normal((NOISE_DRAWS, len(noise), len(noise)))
+    draws = draws / np.sqrt(len(noise)) @ noise
+    error = float(_agreements(_strength(signal, draws, halves) * signal + np.sqrt(2) * draws).std())
+    ends = []
+    for target in (halves, halves + ALLOWANCE * error):
+        if target > 0:
+            simulated = _strength(signal, draws, target) * signal + draws
+            ends.append(max(float(_agreements(simulated).mean()), target))
+        else:
+            ends.append(target)
+    return ends[0], ends[1]
+
+
+def _strength(signal: np.ndarray, draws: np.ndarray, target: float) -> float:
+    """Find the strength of the signal at which RDMs of halves correlate as they should."""
+    low, high = np.log(STRENGTHS)
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        weaker = _agreements(np.exp(middle) * signal + np.sqrt(2) * draws).mean() < target
+        low, high = (middle, high) if weaker else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def _agreements(measurements: np.ndarray) -> np.ndarray:
+    """Correlate the RDMs of simulated measurements with each other: one value a pair of them."""
+    from scipy.stats import rankdata
+
+    ranks = _standard_rows(rankdata([_spearman_rdm(one) for one in measurements], axis=1))
+    return (ranks @ ranks.T)[np.triu_indices(len(ranks), 1)]
+
+
+STEPS = 12
+"""Halvings of the range of strengths: to .2 %."""
+
+
+def _without_noise(both: np.ndarray, noise: float) -> np.ndarray:
+    """Take the noise's share off each component of the conditions; noise (squared length of a condition's)."""
+    components, lengths, voxels = np.linalg.svd(both, full_matrices=False)
+    kept = np.sqrt(np.clip(lengths**2 - noise, 0, None))
+    if not kept.any():
+        kept = lengths
+    return (components * kept) @ voxels
+
+
+def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlate two RDMs by Spearman; 0 where one is constant."""
+    return float(_agreements(np.array([first, second]))[0])
 
 
 def leave_one_run_out_accuracy(

@@ -19,7 +19,12 @@ def kinds(
     interval: Annotated[
         str, typer.Option(help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores images).")
     ] = "projection",
-    null: Annotated[str, typer.Option(help="Labels permuted free, or within session or class.")] = "free",
+    null: Annotated[
+        str, typer.Option(help="Labels permuted free, within session or class; auto: in sessions where they differ.")
+    ] = "auto",
+    classes: Annotated[
+        str, typer.Option(help="Intervals for other photographs of these classes (fixed), or other classes (random).")
+    ] = "fixed",
     combine: Annotated[
         str, typer.Option(help="One p of the subjects: joint, fisher, stouffer, all (each subject).")
     ] = "joint",
@@ -57,6 +62,7 @@ def kinds(
             figures=figures,
             interval=interval.lower(),
             null=null.lower(),
+            classes=classes.lower(),
             combine=combine.lower(),
             correction=correction.lower(),
             family=family.lower(),

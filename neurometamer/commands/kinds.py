@@ -13,7 +13,6 @@ from neurometamer.store import InputError, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neurometamer.rsa.kind_nulls import Blocks
     from neurometamer.rsa.kind_options import KindOptions
 
 
@@ -55,7 +54,7 @@ def compare_kinds(
         Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences of brain and
         network, each as SVG, PNG and CSV.
     **settings : object
-        Fields of `KindOptions`: interval, null, combine, correction, family, by, n_resamples, n_permutations, seed …
+        Fields of `KindOptions`: interval, null, classes, combine, correction, family, by, n_resamples, n_permutations, seed …
 
     Returns
     -------
@@ -111,10 +110,14 @@ def _of_rdms(file: str | Path, table: pd.DataFrame | None, category: str, chosen
     from neurometamer.rsa.kind_tests import kind_tests
     from neurometamer.rsa.rdm import read_rdms
 
-    if chosen.null == "session":
-        raise InputError(f"{file}: sessions are read from patterns (--patterns), RDMs do not hold them.")
-    blocks = _classes(table, category, chosen)
-    return kind_tests(read_rdms(file), blocks=blocks, options=chosen).assign(source=Path(file).name)
+    rdms = read_rdms(file)
+    if chosen.null == "session" and not any(name.startswith("session") for name in rdms.pattern_descriptors):
+        raise InputError(
+            f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or from RDMs of patterns "
+            "whose images were shown in different sessions."
+        )
+    found = kind_tests(rdms, categories=_classes(table, category, chosen), options=chosen)
+    return found.assign(source=Path(file).name)
 
 
 def _of_patterns(files: Files, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions) -> pd.DataFrame:
@@ -125,13 +128,14 @@ def _of_patterns(files: Files, table: pd.DataFrame, category: str, measure: str,
     from neurometamer.rsa.subsample import pattern_units
 
     subjects = read_pattern_files(files)
-    blocks = _classes(table, category, chosen)
+    blocks = None
     if chosen.null == "session":
         blocks = {name: session_labels(one, table) for name, one in subjects.items()}
     found = kind_tests(
         pattern_rdms(subjects, table, measure=measure),
         units=pattern_units(subjects, table),
         blocks=blocks,
+        categories=_classes(table, category, chosen),
         reliability=kind_reliability(subjects, table, sorted(chosen.kinds)),
         options=chosen,
     )
@@ -154,17 +158,26 @@ def _of_activations(
     found = kind_tests(
         activation_rdms(responses, table, measure=measure),
         units=activation_units(responses, table),
-        blocks=_classes(table, category, chosen),
+        categories=_classes(table, category, chosen),
         options=chosen,
     )
     return found.assign(source=Path(file).name)
 
 
-def _classes(table: pd.DataFrame | None, category: str, chosen: KindOptions) -> Blocks | None:
-    from neurometamer.rsa.kind_nulls import class_labels
+def _classes(table: pd.DataFrame | None, category: str, chosen: KindOptions) -> dict[str, str] | None:
+    """Give the class of each photograph where the table has classes; None for what the RDMs know."""
+    from neurometamer.rsa.kind_nulls import class_labels, known_classes
 
-    if chosen.null != "class":
-        return None
+    if chosen.null == "class":
+        if table is None:
+            raise InputError(f"null 'class' needs --images: a stimulus table with the column '{category}'.")
+        return class_labels(table, category)
     if table is None:
-        raise InputError(f"null 'class' needs --images: a stimulus table with the column '{category}'.")
-    return class_labels(table, category)
+        return None
+    if category not in table.columns and category != DEFAULT_CATEGORY:
+        raise InputError(f"--category: the table of --images has no column '{category}'.")
+    return known_classes(table, category)
+
+
+DEFAULT_CATEGORY = "category"
+"""Column of the class where no other is named."""

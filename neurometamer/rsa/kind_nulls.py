@@ -10,6 +10,7 @@ import numpy as np
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.kind_options import KindOptions, Pair
+from neurometamer.rsa.kind_sessions import BETWEEN, photograph_sessions
 from neurometamer.rsa.kinds import name_place
 from neurometamer.rsa.permutation import Blocks as Blocks
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permute_pairs
@@ -102,8 +103,39 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
     return labels
 
 
+def known_classes(table: pd.DataFrame, column: str = "category") -> dict[str, str] | None:
+    """Give the class of each photograph, where a stimulus table has any.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The stimuli: columns kind, reference_id and perhaps the class.
+    column : str
+        Column of the class.
+
+    Returns
+    -------
+    dict of str to str, or None
+        Photograph to class, ``""`` where it is not filled; None where no photograph has a class.
+    """
+    if column not in table.columns:
+        return None
+    rows = table[table["kind"] == "RE"]
+    labels = {
+        str(photograph): "" if label is None or label != label else str(label)
+        for photograph, label in zip(rows["reference_id"], rows[column])
+    }
+    return labels if any(labels.values()) else None
+
+
 def null_orders(
-    rdms: RDMs, pair: Pair, chosen: KindOptions, blocks: Blocks | None, *, together: bool
+    rdms: RDMs,
+    pair: Pair,
+    chosen: KindOptions,
+    blocks: Blocks | None,
+    *,
+    together: bool,
+    sessions: Sequence[Mapping[str, str]] = (),
 ) -> tuple[list[np.ndarray], str]:
     """Draw orders of the photographs for each RDM: the same ones, unless its subject has sessions of its own.
 
@@ -119,32 +151,61 @@ def null_orders(
         See `Blocks`.
     together : bool
         Whether subjects are combined, so that a joint p needs the same orders in all.
+    sessions : sequence of mapping of str to str
+        Session of each image for each RDM, where known (`session_maps`).
 
     Returns
     -------
     list of ndarray, shape (n_permutations, n)
-        One for each RDM; photographs in order of their ids.
+        One for each RDM; photographs in order of their ids. Empty where nothing may change places.
     str
         What was permuted, in words.
 
     Raises
     ------
     InputError
-        When labels are missing or leave nothing to permute.
+        When labels are missing or leave nothing to permute; with ``null="auto"`` the words say so instead.
     """
     names = [str(one) for one in _pair_of(rdms, pair)[0].pattern_descriptors["condition"]]
+    none = [np.empty((0, len(names)), dtype=np.int64)] * rdms.n_rdm
     if not chosen.n_permutations:
-        return [np.empty((0, len(names)), dtype=np.int64)] * rdms.n_rdm, "not tested: no permutations"
-    labels = [_labels(names, chosen, blocks, name_place(rdms, i)["subject"]) for i in range(rdms.n_rdm)]
+        return none, "not tested: no permutations"
+    joint = together and chosen.combine == "joint"
+    automatic = chosen.null == "auto"
+    if automatic:
+        labels = _automatic_labels(rdms, pair, names, sessions, joint)
+    else:
+        labels = [_labels(names, chosen, blocks, name_place(rdms, i)["subject"]) for i in range(rdms.n_rdm)]
+    if automatic and any(key is not None and len(set(key)) == len(key) for key in labels):
+        return none, (
+            "not tested: sessions differ between photographs, and no two photographs share their session (in all "
+            "subjects, where these are combined jointly)"
+        )
     drawn = {
         key: permutation_orders(len(names), chosen.n_permutations, chosen.seed, key) for key in dict.fromkeys(labels)
     }
-    if len(drawn) > 1 and chosen.combine == "joint" and together:
+    if len(drawn) > 1 and joint:
         raise InputError(
             "subjects differ in the sessions of the photographs, so their labels cannot be permuted together; combine "
             "their p by 'all', 'fisher' or 'stouffer'."
         )
     return [drawn[key] for key in labels], _describe_orders(pair, chosen, labels[0], len(drawn[labels[0]]), len(names))
+
+
+def _automatic_labels(
+    rdms: RDMs, pair: Pair, names: Sequence[str], sessions: Sequence[Mapping[str, str]], joint: bool
+) -> list[tuple[str, ...] | None]:
+    """Give the session of each photograph for each RDM, those of all subjects at once for a joint p; None for free."""
+    labels: list[tuple[str, ...] | None] = []
+    for known in sessions or [{}] * rdms.n_rdm:
+        shown = photograph_sessions(rdms, known, pair) if known else {}
+        column = tuple(shown.get(name, "") for name in names)
+        blocked = len(set(column)) > 1 and not any(BETWEEN in label for label in column)
+        labels.append(column if blocked else None)
+    columns = [column for column in dict.fromkeys(labels) if column is not None]
+    if joint and columns:
+        return [tuple(" / ".join(parts) for parts in zip(*columns))] * len(labels)
+    return labels
 
 
 def _pair_of(rdms: RDMs, pair: Pair) -> tuple[RDMs, RDMs]:
@@ -159,7 +220,7 @@ def _describe_orders(pair: Pair, chosen: KindOptions, labels: tuple[str, ...] | 
     return f"labels of {pair[0]} permuted {where}, {how_many}"
 
 
-BLOCK_WORDS = {"session": "sessions", "class": "classes"}
+BLOCK_WORDS = {"session": "sessions", "class": "classes", "auto": "sessions"}
 """Null to the plural of its blocks."""
 
 
@@ -201,11 +262,11 @@ def null_scores(rdms: RDMs, pair: Pair, chosen: KindOptions, orders: Sequence[np
     Returns
     -------
     ndarray, shape (n_permutations, n_rdms), or None
-        None without permutations; NaN at the end of a column whose subject has fewer distinct orders.
+        None without orders; NaN at the end of a column whose subject has fewer distinct orders.
     """
     from scipy.stats import rankdata
 
-    if not chosen.n_permutations:
+    if not any(len(one) for one in orders):
         return None
     a, b = _pair_of(rdms, pair)
     first, second, by = a.dissimilarities, b.dissimilarities, chosen.by

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from neurometamer.rsa.kind_ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair
 from neurometamer.rsa.kind_families import Draws, with_families
 from neurometamer.rsa.kind_nulls import Blocks, null_orders, null_scores
 from neurometamer.rsa.kind_options import PRODUCT_WEIGHTS, KindOptions, Pair, subjects_needed
+from neurometamer.rsa.kind_sessions import photograph_sessions, session_maps, without_sessions
 from neurometamer.rsa.kinds import (
+    class_descriptor,
     deduct_pair_noise,
     kind_samples,
     name_place,
@@ -29,6 +31,7 @@ from neurometamer.rsa.kinds import (
 )
 from neurometamer.rsa.permutation import permutation_p, permute_pairs
 from neurometamer.rsa.rdm import place_name, select_kind
+from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling, sample_photographs
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING, UnitValues, paired_scores, rows_of, subsample_rdms
 from neurometamer.store import InputError, duplicates, generator, name_ids
 
@@ -64,14 +67,14 @@ class _Found:
     orders: tuple[int, ...]
     pair: Pair | None = None
 
-    def resampled(self, rows: Sequence[int], n: int, confidence: float) -> np.ndarray:
+    def resampled(self, rows: Sequence[int], sampling: Sampling, confidence: float) -> np.ndarray:
         """Resample the mean of some RDMs, the noise of pairs deducted where it is known; (n_resamples,)."""
         index = list(rows)
         drawn = self.samples[:, index].mean(axis=1)
         if self.noise is None:
             return drawn
         noise = self.noise[:, index].mean(axis=1)
-        return deduct_pair_noise(float(self.values[index].mean()), drawn, noise, n, confidence)
+        return deduct_pair_noise(float(self.values[index].mean()), drawn, noise, sampling, confidence)
 
 
 # ------------------------------------------------------------------------------------------------------ the table
@@ -82,6 +85,8 @@ def kind_tests(
     *,
     units: Iterable[UnitValues] | None = None,
     blocks: Blocks | None = None,
+    categories: Mapping[str, str] | None = None,
+    sessions: Blocks | None = None,
     reliability: pd.DataFrame | None = None,
     options: KindOptions | None = None,
     **settings: Any,
@@ -97,6 +102,12 @@ def kind_tests(
     blocks : mapping, optional
         Photograph → session or class (`session_labels`, `class_labels`), or subject → such a mapping; needed for
         ``null="session"`` and ``"class"``.
+    categories : mapping of str to str, optional
+        Photograph → class, for the claim about classes; by default what the RDMs know (pattern descriptor
+        ``category``), or `blocks` of ``null="class"``.
+    sessions : mapping, optional
+        Photograph → session, or subject → such a mapping; by default what the RDMs know (pattern descriptor
+        ``session``), or `blocks` of ``null="session"``.
     reliability : pandas.DataFrame, optional
         Of `kind_reliability`: how reliable each kind's RDM is, for the ceiling.
     options : KindOptions, optional
@@ -145,16 +156,19 @@ def kind_tests(
         rdms, left_out = shared_references(rdms, dict.fromkeys(chosen.kinds))
     groups = _groups(rdms)
     _check_subjects(rdms, groups, chosen)
-    found, n = _everything(rdms, chosen, units, blocks)
+    context = _context(rdms, chosen, blocks, categories, sessions)
+    rdms = context.rdms
+    found, n = _everything(context, chosen, units)
     expected = _expected(rdms, chosen)
     bounds = bounds_of(reliability)
     rows, draws = [], []
     for members in [[i] for i in range(rdms.n_rdm)] + list(groups.values()):
         for one in found:
-            drawn = _draws(one, members, n, chosen)
-            row = _one_row(rdms, one, drawn, members[0], chosen) if len(members) == 1 else _group_row(
-                rdms, members, one, drawn, chosen, n
-            )  # fmt: skip
+            drawn = _draws(one, members, context, chosen)
+            if len(members) == 1:
+                row = _one_row(one, drawn, members[0], chosen, context)
+            else:
+                row = _group_row(members, one, drawn, chosen, context)
             ceiling = _ceiling(rdms, members, one, bounds, chosen)
             rows.append(row | _null_ends(drawn, chosen) | ceiling | {"expected": expected[members[0]]})
             draws.append(drawn)
@@ -173,17 +187,75 @@ COLUMNS = [
 """Of the table."""
 
 
-def _everything(
-    rdms: RDMs, chosen: KindOptions, units: Iterable[UnitValues] | None, blocks: Blocks | None
-) -> tuple[list[_Found], int]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Context:
+    """What is compared and resampled: RDMs without offsets of sessions, what resamples draw, and what is known.
+
+    ``reason`` says why there is no interval, ``note`` what else the column ``method`` tells.
+    """
+
+    rdms: RDMs
+    sampling: Sampling
+    sessions: Sequence[Mapping[str, str]]
+    blocks: Blocks | None
+    reason: str
+    note: str
+
+
+def _context(
+    rdms: RDMs,
+    chosen: KindOptions,
+    blocks: Blocks | None,
+    categories: Mapping[str, str] | None,
+    sessions: Blocks | None,
+) -> _Context:
+    """Say what photographs have in common, and take offsets of sessions off."""
+    if blocks and chosen.null == "class" and categories is None:
+        categories = cast("Mapping[str, str]", blocks)
+    if blocks and chosen.null == "session" and sessions is None:
+        sessions = blocks
+    if blocks and chosen.null == "auto":
+        raise InputError(
+            "blocks were given without saying what they are: add null='session' or null='class', or give sessions= or "
+            "categories= instead."
+        )
+    categories = categories or class_descriptor(rdms)
+    if chosen.null == "class" and not blocks:
+        blocks = categories
+    maps = session_maps(rdms, [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)], sessions)
+    if chosen.null == "session" and not blocks:
+        blocks = _known_sessions(rdms, maps, chosen)
+    names = sorted(str(one) for one in select_kind(rdms, chosen.kinds[0]).pattern_descriptors["condition"])
+    removed = without_sessions(rdms, maps, chosen.kinds, chosen.by, categories)
+    sampling = replace(sample_photographs(names, categories, chosen.classes), lost=removed.lost)
+    note = f"; {removed.text}" if removed.text else ""
+    if chosen.interval in ("projection", "stimuli", "dual") and len(names) < SIMULATED_FROM:
+        note += f"; intervals from fewer than {SIMULATED_FROM} photographs were not simulated"
+    return _Context(
+        rdms=removed.rdms, sampling=sampling, sessions=maps, blocks=blocks, reason=removed.reason, note=note
+    )
+
+
+def _known_sessions(rdms: RDMs, maps: Sequence[Mapping[str, str]], chosen: KindOptions) -> Blocks | None:
+    """Give each subject's sessions of photographs, where all RDMs know them."""
+    if not all(maps):
+        return None
+    pair = (chosen.pairs[0][0], chosen.pairs[-1][1])
+    return {name_place(rdms, i)["subject"]: photograph_sessions(rdms, known, pair) for i, known in enumerate(maps)}
+
+
+def _everything(context: _Context, chosen: KindOptions, units: Iterable[UnitValues] | None) -> tuple[list[_Found], int]:
     """Compare both pairs in the same draws, and take their difference; also give the number of photographs."""
-    subsamples = _subsampled(rdms, chosen, units) if chosen.interval == "subsample" else None
+    rdms = context.rdms
+    subsamples = _subsampled(context, chosen, units) if chosen.interval == "subsample" else None
     found, sizes = [], []
     for pair in chosen.pairs:
-        orders, text = null_orders(rdms, pair, chosen, blocks, together=bool(_groups(rdms)))
+        orders, text = null_orders(
+            rdms, pair, chosen, context.blocks, together=bool(_groups(rdms)), sessions=context.sessions
+        )
         sizes.append(orders[0].shape[1])
         if subsamples is None:
-            values, samples, noise = _image_samples(rdms, pair, chosen)
+            values, samples, noise = _image_samples(rdms, pair, chosen, context.sampling)
             nulls = null_scores(rdms, pair, chosen, orders)
         else:
             values = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)[0]
@@ -208,26 +280,29 @@ def _everything(
     return found, sizes[0]
 
 
-def _image_samples(rdms: RDMs, pair: Pair, chosen: KindOptions) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _image_samples(
+    rdms: RDMs, pair: Pair, chosen: KindOptions, sampling: Sampling
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Compare two kinds with resampled photographs; also give the noise of pairs, where it is deducted."""
     if chosen.interval in ("stimuli", "dual") or (chosen.interval == "none" and chosen.by in PRODUCT_WEIGHTS):
-        values, samples, _, _ = kind_samples(rdms, pair, chosen.by, "exact", chosen.n_resamples, chosen.seed)
+        values, samples, _, _ = kind_samples(rdms, pair, chosen.by, "exact", chosen.n_resamples, chosen.seed, sampling)
         return values, samples, None
     if chosen.interval == "subjects" or not chosen.n_resamples:
         values, samples, _, _ = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)
         return values, samples, None
-    values, samples = projection_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed)
-    return values, samples, pair_noise_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed)
+    values, samples = projection_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed, sampling)
+    return values, samples, pair_noise_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed, sampling)
 
 
-def _draws(found: _Found, members: Sequence[int], n: int, chosen: KindOptions) -> Draws:
-    """Gather what one row is made of."""
+def _draws(found: _Found, members: Sequence[int], context: _Context, chosen: KindOptions) -> Draws:
+    """Gather what one row is made of; no resamples where no interval is given."""
     index = list(members)
+    resampled = len(found.samples) > 0 and not context.reason
     return Draws(
         found.values[index],
         None if found.nulls is None else found.nulls[:, index],
         tuple(found.orders[i] for i in index) if found.orders else (),
-        found.resampled(index, n, chosen.confidence) if len(found.samples) else None,
+        found.resampled(index, context.sampling, chosen.confidence) if resampled else None,
     )
 
 
@@ -256,8 +331,11 @@ def _ceiling(rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, 
 # -------------------------------------------------------------------------------------------------------- subsamples
 
 
-def _subsampled(rdms: RDMs, chosen: KindOptions, units: Iterable[UnitValues] | None) -> list[dict[str, np.ndarray]]:
+def _subsampled(
+    context: _Context, chosen: KindOptions, units: Iterable[UnitValues] | None
+) -> list[dict[str, np.ndarray]]:
     """Compute the RDMs of each kind in each subsample, for each RDM in their order."""
+    rdms = context.rdms
     if units is None:
         raise InputError(
             "interval 'subsample' computes RDMs again from parts of the units: give patterns or activations, not RDMs."
@@ -307,14 +385,15 @@ def _canonical_rows(rdms: RDMs, kind: str) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------------------- rows
 
 
-def _one_row(rdms: RDMs, found: _Found, drawn: Draws, i: int, chosen: KindOptions) -> dict[str, Any]:
+def _one_row(found: _Found, drawn: Draws, i: int, chosen: KindOptions, context: _Context) -> dict[str, Any]:
+    rdms = context.rdms
     row = {**name_place(rdms, i), "pair": found.name, "quantity": found.quantity, "value": float(found.values[i])}
     if chosen.interval in OVER_SUBJECTS:
         ends, text = (np.nan, np.nan), f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'"
         p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
     else:
-        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen)
-        p, p_text = _difference_p(drawn.resamples, chosen)
+        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen, context)
+        p, p_text = _difference_p(drawn.resamples, chosen, context.sampling)
     if found.quantity == "similarity":
         p, p_text = np.nan, found.null_text
         if drawn.nulls is not None:
@@ -329,14 +408,30 @@ def _one_row(rdms: RDMs, found: _Found, drawn: Draws, i: int, chosen: KindOption
 def _interval(samples: np.ndarray | None, chosen: KindOptions, most: int) -> Any:
     if chosen.interval == "none" or samples is None:
         return np.nan, np.nan
+    if chosen.interval == "projection":  # normal by construction: no need of its percentiles
+        half = _quantile(chosen) * samples.std()
+        return np.clip((samples.mean() - half, samples.mean() + half), -most, most)
     return np.clip(percentile_interval(samples, chosen.confidence), -most, most)
+
+
+def _quantile(chosen: KindOptions) -> float:
+    """Give the normal quantile to which resamples were scaled."""
+    from scipy.stats import norm
+
+    return float(norm.ppf((1 + chosen.confidence) / 2))
 
 
 def _name_of(by: str) -> str:
     return "kendall tau-a" if by == "kendall" else by
 
 
-def _describe(chosen: KindOptions) -> str:
+def _describe(chosen: KindOptions, context: _Context) -> str:
+    if context.reason:
+        return f"{_name_of(chosen.by)}; no interval: {context.reason}"
+    return _describe_interval(chosen, context.sampling) + context.note
+
+
+def _describe_interval(chosen: KindOptions, sampling: Sampling) -> str:
     if chosen.interval == "none":
         return f"{_name_of(chosen.by)}; no interval"
     if chosen.interval == "subsample":
@@ -344,23 +439,29 @@ def _describe(chosen: KindOptions) -> str:
             f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile interval of {chosen.n_resamples} subsamples of "
             f"{chosen.share:.0%} of the units (Zhang 2021); {SUBSAMPLE_WARNING}"
         )
-    return f"{_name_of(chosen.by)}; {chosen.confidence:.0%} {_how_resampled(chosen)}"
+    return f"{_name_of(chosen.by)}; {chosen.confidence:.0%} {_how_resampled(chosen, sampling)}"
 
 
-def _how_resampled(chosen: KindOptions) -> str:
+def _how_resampled(chosen: KindOptions, sampling: Sampling) -> str:
     how = "same-image pairs dropped"
     if chosen.interval == "projection":
-        how = "pairs weighed by the sum of their images' copies, half the noise of pairs deducted, scaled to t"
-    return f"percentile bootstrap over photographs, {chosen.n_resamples} resamples, {how}"
+        return f"t interval ({sampling.dof} dof), jackknife over {sampling.text}, noise of pairs corrected"
+    return f"percentile bootstrap over {sampling.text}, {chosen.n_resamples} resamples, {how}"
 
 
-def _difference_p(samples: np.ndarray | None, chosen: KindOptions) -> tuple[float, str]:
-    """Say how often resampled differences lie beyond 0, two-sided; samples (n_resamples,)."""
+def _difference_p(samples: np.ndarray | None, chosen: KindOptions, sampling: Sampling) -> tuple[float, str]:
+    """Test a difference against 0, two-sided; samples (n_resamples,)."""
+    from scipy.stats import t
+
     if samples is None:
         return float("nan"), "not tested: no resamples"
     named = chosen.interval
     if named == "none":
         named = "stimuli" if chosen.by in PRODUCT_WEIGHTS else "projection"
+    if named == "projection":
+        error = samples.std() * _quantile(chosen) / t.ppf((1 + chosen.confidence) / 2, sampling.dof)
+        p = float(2 * t.sf(abs(samples.mean()) / error, sampling.dof)) if error > 0 else float("nan")
+        return p, f"t with {sampling.dof} dof (interval 'projection'), two-sided"
     text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
     if chosen.interval == "subsample":
         text += f"; {SUBSAMPLE_WARNING}"
@@ -404,14 +505,14 @@ def _check_subjects(rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]],
 
 
 def _group_row(
-    rdms: RDMs, members: Sequence[int], found: _Found, drawn: Draws, chosen: KindOptions, n: int
+    members: Sequence[int], found: _Found, drawn: Draws, chosen: KindOptions, context: _Context
 ) -> dict[str, Any]:
-    index, values = list(members), drawn.values
-    if chosen.interval in OVER_SUBJECTS:
-        ends, p, p_text, text = _subject_interval(values, found.samples[:, index], chosen, n)
+    index, values, rdms = list(members), drawn.values, context.rdms
+    if chosen.interval in OVER_SUBJECTS and not context.reason:
+        ends, p, p_text, text = _subject_interval(values, found.samples[:, index], chosen, context)
     else:
-        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen)
-        p, p_text = _combined_difference(found, index, drawn, n, chosen)
+        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen, context)
+        p, p_text = _combined_difference(found, index, drawn, context.sampling, chosen)
     if found.quantity == "similarity":
         p, p_text = _combined_similarity(values, drawn.nulls, chosen)
         p_text = f"{found.null_text}, one-sided; {p_text}" if found.nulls is not None else found.null_text
@@ -432,19 +533,19 @@ def _combined_similarity(values: np.ndarray, nulls: np.ndarray | None, chosen: K
 
 
 def _combined_difference(
-    found: _Found, members: Sequence[int], drawn: Draws, n: int, chosen: KindOptions
+    found: _Found, members: Sequence[int], drawn: Draws, sampling: Sampling, chosen: KindOptions
 ) -> tuple[float, str]:
     """Combine the subjects' differences: their mean in the same resamples, or their one-sided p of each direction."""
-    p, text = _difference_p(drawn.resamples, chosen)
+    p, text = _difference_p(drawn.resamples, chosen, sampling)
     if drawn.resamples is None or chosen.combine == "joint":
         return p, text
-    each = np.stack([found.resampled([i], n, chosen.confidence) for i in members], axis=1)
+    each = np.stack([found.resampled([i], sampling, chosen.confidence) for i in members], axis=1)
     tails = [combine_p(_evidence(each, one), chosen.combine) for one in ("greater", "less")]
     return min(1.0, 2 * min(tails)), f"{text}; {COMBINATIONS[chosen.combine]}"
 
 
 def _subject_interval(
-    values: np.ndarray, samples: np.ndarray, chosen: KindOptions, n: int
+    values: np.ndarray, samples: np.ndarray, chosen: KindOptions, context: _Context
 ) -> tuple[tuple[float, float], float, str, str]:
     """Resample subjects, alone or together with photographs; t interval and two-sided p of the mean."""
     from scipy.stats import t as student
@@ -456,8 +557,9 @@ def _subject_interval(
         both = (draws * samples).sum(axis=1) / size
         defined = np.isfinite(both)
         parts = np.array([both[defined], over_subjects[defined], samples.mean(axis=1)[defined]])
-        variance, dof = dual_variance(parts.var(axis=1, ddof=1), size, n), min(size, n) - 1
-        what = f"{n} photographs and {size} subjects (rsatoolbox's dual bootstrap)"
+        clusters = context.sampling.dof + 1
+        variance, dof = dual_variance(parts.var(axis=1, ddof=1), size, clusters), min(size, clusters) - 1
+        what = f"{context.sampling.text} and {size} subjects (rsatoolbox's dual bootstrap)"
     else:
         variance, dof = size / (size - 1) * over_subjects.var(ddof=1), size - 1
         what = f"{size} subjects"
@@ -467,7 +569,7 @@ def _subject_interval(
     p = float(2 * student.sf(abs(mean) / error, dof)) if error > 0 else float("nan")
     text = (
         f"{_name_of(chosen.by)}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over {what}, {len(draws)} "
-        "resamples"
+        f"resamples{context.note}"
     )
     return (mean - half, mean + half), p, f"t with {dof} dof from the bootstrap over {what}, two-sided", text
 

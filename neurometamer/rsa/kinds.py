@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.resampling import percentile_interval
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import describe_method, join_rdms, resample_comparison, similarity_values
+from neurometamer.rsa.kind_sessions import session_maps, without_sessions
 from neurometamer.rsa.rdm import place_name, select_kind, take_conditions
-from neurometamer.store import InputError, generator
+from neurometamer.rsa.sampling import Sampling, sample_photographs
+from neurometamer.rsa.subsample import paired_scores
+from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +45,35 @@ def name_place(rdms: RDMs, index: int) -> dict[str, str]:
     return {"system": known.get("system", ""), "subject": known.get("subject", ""), "place": place}
 
 
+def class_descriptor(rdms: RDMs) -> dict[str, str] | None:
+    """Read the class of each photograph from RDMs that know it.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        With pattern descriptors reference_id and, where classes are known, category.
+
+    Returns
+    -------
+    dict of str to str, or None
+        Photograph to class; None where no image has one.
+    """
+    known = rdms.pattern_descriptors
+    classes = {
+        str(photograph): str(category)
+        for photograph, category in zip(known.get("reference_id", ()), known.get("category", ()))
+    }
+    return classes if any(classes.values()) else None
+
+
 def kind_samples(
-    rdms: RDMs, pair: tuple[str, str], by: str, join: str, n_bootstrap: int, seed: int
+    rdms: RDMs,
+    pair: tuple[str, str],
+    by: str,
+    join: str,
+    n_bootstrap: int,
+    seed: int,
+    sampling: Sampling | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """Compare two kinds within each RDM.
 
@@ -57,6 +87,8 @@ def kind_samples(
         See `kind_similarity`.
     n_bootstrap, seed : int
         Resamples of photographs.
+    sampling : Sampling, optional
+        What is drawn; by default photographs within the classes that the RDMs know.
 
     Returns
     -------
@@ -71,7 +103,8 @@ def kind_samples(
     """
     compare = comparator(by)
     a, b, left_out = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
-    counts = bootstrap_counts(a.n_cond, n_bootstrap, seed)
+    sampling = sampling or _default_sampling(rdms, a)
+    counts = sampling.counts(n_bootstrap, seed)
     values, samples = [], []
     for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
         values.append(compare(one, other)[0, 0])
@@ -80,9 +113,9 @@ def kind_samples(
 
 
 def projection_samples(
-    rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: int, seed: int
+    rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: int, seed: int, sampling: Sampling | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Resample photographs such that each counts once in a pair: less noise of pairs than in the usual bootstrap.
+    """Move the similarity as other photographs would, judged by leaving each one out: the jackknife.
 
     Parameters
     ----------
@@ -95,27 +128,36 @@ def projection_samples(
     n_resamples : int
         Resamples.
     seed : int
-        The draws are those of `bootstrap_counts`.
+        Of the draws.
+    sampling : Sampling, optional
+        What is left out: photographs, photographs within classes, or classes; by default photographs within the classes
+        that the RDMs know.
 
     Returns
     -------
     values : ndarray, shape (n_rdms,)
         Similarity of the two kinds.
     samples : ndarray, shape (n_resamples, n_rdms)
-        Resampled, scaled about the value.
+        Normal about the value, with the jackknife's variance; the same photographs move all RDMs.
 
     Notes
     -----
     A similarity of RDMs is nearly a mean over pairs of images, with variance L + D: L from the images, D from what is
-    particular to a pair. Where images i and j come w_i and w_j times, the usual bootstrap weighs the pair by
-    w_i * w_j, whose variance is that of three independent pairs: it finds L + 3D, and covers 99 to 100 % where D
-    matters (similarities near 0, differences). Weighed by w_i + w_j, the statistic moves half as far with the images:
-    twice its deviations have the variance L + 2D. `deduct_pair_noise` takes off of the rest.
+    particular to a pair. The usual bootstrap, in which images i and j come w_i and w_j times and their pair w_i * w_j
+    times, finds L + 3D and covers 99 to 100 % where D matters (similarities near 0, differences). The jackknife, the
+    projection of the similarity on single images, finds L + 2D. `deduct_pair_noise` makes of that what covers. Where
+    classes are drawn, L is of classes and D of pairs of classes.
+
+    References
+    ----------
+    Efron & Stein (1981), Ann Stat 9:586.
     """
     a, b = _joined(rdms, pair)
-    counts = bootstrap_counts(a.n_cond, n_resamples, seed)
-    first, second = np.triu_indices(a.n_cond, 1)
-    return _moved(a, b, by, (counts[:, first] + counts[:, second]).astype(np.float64), 2.0)
+    sampling = sampling or _default_sampling(rdms, a)
+    first, second = a.dissimilarities, b.dissimilarities
+    values = paired_scores(by, first, second)
+    without = [paired_scores(by, first[:, kept], second[:, kept]) for kept in sampling.without_one()]
+    return values, sampling.moved(values, np.array(without), n_resamples, seed)
 
 
 PAIR_DRAWS = 400
@@ -125,7 +167,9 @@ PAIR_STEP = 0.25
 """How far the weights of pairs are moved: little, so that they stay positive and the statistic nearly linear."""
 
 
-def pair_noise_samples(rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: int, seed: int) -> np.ndarray:
+def pair_noise_samples(
+    rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: int, seed: int, sampling: Sampling | None = None
+) -> np.ndarray:
     """Move the weights of pairs such that no image counts more than another: the noise of pairs alone.
 
     Parameters
@@ -140,6 +184,8 @@ def pair_noise_samples(rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: 
         Draws, at most `PAIR_DRAWS` of them.
     seed : int
         The same seed and number of photographs give the same draws everywhere.
+    sampling : Sampling, optional
+        What is drawn, as in `projection_samples`.
 
     Returns
     -------
@@ -147,15 +193,20 @@ def pair_noise_samples(rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: 
         About the value, with the variance D of `projection_samples`.
     """
     a, b = _joined(rdms, pair)
-    n = a.n_cond
-    first, second = np.triu_indices(n, 1)
-    moves = generator(seed, "pairs", n).uniform(-1, 1, (min(n_resamples, PAIR_DRAWS), first.size)) * np.sqrt(3)
-    ends = np.zeros((first.size, n))  # pair x its two images
-    ends[np.arange(first.size), first] = ends[np.arange(first.size), second] = 1
-    of_image = moves @ ends / (n - 2)
-    moves -= of_image[:, first] + of_image[:, second]
-    moves += of_image.sum(axis=1, keepdims=True) / (n - 1)
-    return _moved(a, b, by, np.maximum(1 + PAIR_STEP * moves, 0), 1 / PAIR_STEP)[1]
+    sampling = sampling or _default_sampling(rdms, a)
+    moves = sampling.pair_moves(min(n_resamples, PAIR_DRAWS), seed)
+    compare = comparator(by)
+    weights = np.maximum(1 + PAIR_STEP * moves, 0)
+    samples = []
+    for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
+        value = compare(one, other)[0, 0]
+        samples.append(value + (compare(one, other, weights)[:, 0, 0] - value) / PAIR_STEP)
+    return np.stack(samples, axis=1)
+
+
+def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
+    names = [str(one) for one in photographs.pattern_descriptors["condition"]]
+    return sample_photographs(names, class_descriptor(rdms))
 
 
 def _joined(rdms: RDMs, pair: tuple[str, str]) -> tuple[RDMs, RDMs]:
@@ -163,24 +214,10 @@ def _joined(rdms: RDMs, pair: tuple[str, str]) -> tuple[RDMs, RDMs]:
     return a, b
 
 
-def _moved(a: RDMs, b: RDMs, by: str, weights: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Compare with weighted pairs, and scale what that changes."""
-    compare = comparator(by)
-    values, samples = [], []
-    for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
-        values.append(compare(one, other)[0, 0])
-        samples.append(values[-1] + scale * (compare(one, other, weights)[:, 0, 0] - values[-1]))
-    return np.array(values), np.stack(samples, axis=1)
-
-
-DEDUCTED = 0.5
-"""Share of the noise of pairs that is taken off the variance of `projection_samples`: see `deduct_pair_noise`."""
-
-
 def deduct_pair_noise(
-    value: float, samples: np.ndarray, noise: np.ndarray, n: int, confidence: float = 0.95
+    value: float, samples: np.ndarray, noise: np.ndarray, sampling: Sampling, confidence: float = 0.95
 ) -> np.ndarray:
-    """Scale resamples about their value, so that the noise of pairs is not counted twice.
+    """Scale resamples about their value, to the variance that covers.
 
     Parameters
     ----------
@@ -190,23 +227,23 @@ def deduct_pair_noise(
         The same of `projection_samples`: variance L + 2D.
     noise : ndarray, shape (n_draws,)
         The same of `pair_noise_samples`: variance D.
-    n : int
-        Photographs.
+    sampling : Sampling
+        What was drawn: gives the degrees of freedom.
     confidence : float
-        Of the interval that the samples are for; its ends are those of a t distribution with n - 1 degrees of freedom.
+        Of the interval that the samples are for; its ends are those of a t distribution.
 
     Returns
     -------
     ndarray, shape (n_resamples,)
-        Resamples with variance n / (n - 1) (L + 2D) - D / 2.
+        Resamples with variance L (1 + s^2 / 8) + D (1 + 2 s), where s = L / (L + D).
 
     Notes
     -----
-    n / (n - 1) makes the bootstrap's variance unbiased; t stands for a variance that is itself estimated. The noise of
-    pairs is at most half of L + 2D, so no more is taken off. Taking off all of D (after Efron & Stein 1981) is right
-    where a similarity is 0, but covers only 88 to 94 % of those of RE and AI: from few photographs L itself comes out
-    too small. Half of it is what simulated studies support: with 10, 20 and 40 photographs 95 % intervals covered 93
-    to 99 % of RE-AN, RE-AI and their difference (``tests/neurometamer/test_kind_coverage.py``).
+    L + D is the unbiased variance (Efron & Stein 1981), and covers where a similarity is 0 and L hardly matters. Where
+    L matters, an interval of L + D covers 88 to 94 % only: L is known from few photographs, and the more it is the
+    larger the similarity comes out. Up to three times D stands for that, as in the usual bootstrap (L + 3D), and an
+    eighth of L, for spectra so steep that few dimensions make all of L. The rule is empirical:
+    ``benchmarks/CALIBRATION.md`` has the simulated studies.
 
     References
     ----------
@@ -215,12 +252,15 @@ def deduct_pair_noise(
     """
     from scipy.stats import norm, t
 
-    whole = float(np.nanvar(samples))
-    if not whole > 0:
+    drawn = float(np.nanvar(samples))
+    if not drawn > 0:
         return samples
-    share = min(float(np.nanvar(noise)) / whole, 0.5)
+    pairs = min(float(np.nanvar(noise)), drawn / 2)
+    images = drawn - 2 * pairs
+    share = images / (images + pairs)
+    variance = images * (1 + share**2 / 8) + pairs * (1 + 2 * share)
     tail = (1 + confidence) / 2
-    scale = np.sqrt(n / (n - 1) - DEDUCTED * share) * t.ppf(tail, n - 1) / norm.ppf(tail)
+    scale = np.sqrt(variance / drawn) * t.ppf(tail, sampling.dof) / norm.ppf(tail)
     return value + scale * (samples - value)
 
 
@@ -279,14 +319,24 @@ def kind_similarity(
     import pandas as pd
 
     rows = []
+    rdms, note, given = _without_sessions(rdms, [kind for pair in pairs for kind in pair], by)
     for pair in pairs:
-        value, samples, counts, left_out = kind_samples(rdms, pair, by, join, n_bootstrap, seed)
+        value, samples, counts, left_out = kind_samples(rdms, pair, by, join, n_bootstrap * given, seed)
         low, high = percentile_interval(samples, confidence)
-        method = describe_method(by, counts, confidence, left_out)
+        method = describe_method(by, counts, confidence, left_out) + note
         for i in range(rdms.n_rdm):
             row = {**name_place(rdms, i), "pair": "-".join(pair), **similarity_values(value[i], low[i], high[i])}
             rows.append({**row, "method": method, "n": counts.shape[1], "order": i})
     return pd.DataFrame(rows).sort_values("order", kind="stable", ignore_index=True).drop(columns="order")
+
+
+def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, str, bool]:
+    """Take sessions' offsets off as `kind_tests` does; also say what is drawn, and whether an interval can be given."""
+    maps = session_maps(rdms, [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)], None)
+    classes = class_descriptor(rdms)
+    removed = without_sessions(rdms, maps, list(dict.fromkeys(kinds)), by, classes)
+    notes = ["photographs drawn within classes" if classes else "", removed.text, removed.reason]
+    return removed.rdms, "".join(f"; {note}" for note in notes if note), not removed.reason
 
 
 def kind_difference(
@@ -333,15 +383,16 @@ def kind_difference(
     import pandas as pd
 
     rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
-    value, samples, counts, _ = kind_samples(rdms, first, by, "exact", n_bootstrap, seed)
-    other, other_samples, other_counts, _ = kind_samples(rdms, second, by, "exact", n_bootstrap, seed)
+    rdms, note, given = _without_sessions(rdms, [*first, *second], by)
+    value, samples, counts, _ = kind_samples(rdms, first, by, "exact", n_bootstrap * given, seed)
+    other, other_samples, other_counts, _ = kind_samples(rdms, second, by, "exact", n_bootstrap * given, seed)
     if counts.shape != other_counts.shape:
         raise InputError(
             f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} {other_counts.shape[1]}; "
             "a difference needs the same ones (or join='inner')."
         )
     low, high = percentile_interval(samples - other_samples, confidence)
-    method = f"paired difference of {describe_method(by, counts, confidence, left_out)}"
+    method = f"paired difference of {describe_method(by, counts, confidence, left_out)}{note}"
     name = f"{'-'.join(first)} minus {'-'.join(second)}"
     rows = [
         {**name_place(rdms, i), "pair": name, "difference": float(value[i] - other[i]), "ci_low": float(low[i])}

@@ -167,6 +167,29 @@ def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str
     return name_ids([f"{ids[i]} and {ids[j]}" for i, j in zip(first.tolist(), second.tolist())])
 
 
+def ascii_labels(values: Sequence[Any]) -> list[str]:
+    r"""Write labels with the letters that rsatoolbox's files can hold.
+
+    Parameters
+    ----------
+    values : sequence
+        Labels; None and NaN are no label.
+
+    Returns
+    -------
+    list of str
+        Other letters as escapes, so that labels that differ stay different; ``""`` for no label.
+
+    Examples
+    --------
+    >>> ascii_labels(["cup", "caf\u00e9", None])
+    ['cup', 'caf\\\\xe9', '']
+    """
+    missing = [value is None or value != value for value in values]
+    texts = [str(value).encode("ascii", "backslashreplace").decode() for value in values]
+    return ["" if absent else text for text, absent in zip(texts, missing)]
+
+
 def _plain(value: Any) -> Any:
     """Turn numpy and pandas scalars into Python's, which HDF5 and equality tests treat alike."""
     return value.item() if isinstance(value, np.generic) else value

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.rsa.files import READERS, read_dissimilarities
+from neurometamer.rsa.kind_sessions import session_descriptors
 from neurometamer.rsa.labels import (
     MIN_CONDITIONS,
     align_rdms,
+    ascii_labels,
     check_enough,
     check_rdms,
     label_rdms,
@@ -203,7 +205,8 @@ def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: s
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        ``pattern_descriptors``: condition, reference_id, kind; ``rdm_descriptors``: stage, system, model, weights,
+        ``pattern_descriptors``: condition, reference_id, kind, and category where the table has it;
+        ``rdm_descriptors``: stage, system, model, weights,
         n_units.
 
     Raises
@@ -289,7 +292,9 @@ def pattern_rdms(
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        ``pattern_descriptors``: condition, reference_id, kind; ``rdm_descriptors``: subject, roi, system, n_voxels.
+        ``pattern_descriptors``: condition, reference_id, kind; category where the table has it; session (or
+        ``session:SUBJECT``) where images were shown in different ones. ``rdm_descriptors``: subject, roi, system,
+        n_voxels.
 
     Raises
     ------
@@ -324,7 +329,8 @@ def pattern_rdms(
     settings: dict[str, Any] = {"noise": noise} if known.needs else {}
     settings |= {"folds": folds} if known.needs == "folds" else {}
     settings |= {"simulated": True} if any(one.simulated for one in patterns_by_subject.values()) else {}
-    return _stimulus_rdms(np.array(vectors), table, places, measure, settings)
+    sessions = session_descriptors(patterns_by_subject, table)
+    return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
 
 
 def _presentation_rdm(
@@ -365,12 +371,16 @@ def _stimulus_rdms(
     places: Mapping[str, Sequence[Any]],
     measure: str,
     provenance: Mapping[str, Any],
+    sessions: Mapping[str, Sequence[str]] | None = None,
 ) -> RDMs:
+    patterns = {name: list(table[name]) for name in ("reference_id", "kind")}
+    if "category" in table.columns:
+        patterns["category"] = ascii_labels(list(table["category"]))
     return label_rdms(
         vectors,
         conditions=list(table["id"]),
         places=places,
-        patterns={name: list(table[name]) for name in ("reference_id", "kind")},
+        patterns={**patterns, **(sessions or {})},
         measure=find_measure(measure).label,
         provenance=provenance,
     )

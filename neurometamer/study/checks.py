@@ -89,6 +89,9 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
     if work.settings.rsa.null == "class":
         with findings.watch():
             _check_classes(table)
+    if work.settings.rsa.classes == "random":
+        with findings.watch():
+            _check_random_classes(table)
     if subject_names(work):
         with findings.watch():
             _check_folds(work, table)
@@ -156,6 +159,15 @@ def _check_classes(table: pd.DataFrame) -> None:
         raise InputError(
             f"rsa.null: 'class' needs the column category of the images, at least two classes: {error}"
         ) from None
+
+
+def _check_random_classes(table: pd.DataFrame) -> None:
+    """Refuse the claim about other classes where there are too few, before any work."""
+    from neurometamer.rsa.kind_nulls import known_classes
+    from neurometamer.rsa.sampling import sample_photographs
+
+    names = sorted(table.loc[table["kind"] == "RE", "reference_id"].astype(str))
+    sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
 
 
 def expected_stimuli(work: Workspace) -> pd.DataFrame:

@@ -70,6 +70,7 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Test RE-AN, RE-AI and their difference in each layer and region, and their trends over the layers."""
+    from neurometamer.rsa.kind_nulls import known_classes
     from neurometamer.rsa.kind_tests import kind_tests
     from neurometamer.rsa.kind_trends import MIN_LAYERS, kind_trends
     from neurometamer.rsa.rdm import read_rdms
@@ -84,6 +85,7 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
         options = kind_options(work, system, pairs)
         found = kind_tests(
             rdms, units=_units(work, system), blocks=_blocks(work, options.null), options=options,
+            categories=known_classes(stimulus_table(work)),
             reliability=_reliability(work, options) if system == "brain" else None,
         )  # fmt: skip
         parts.append(_tagged(work, found, system))
@@ -110,6 +112,7 @@ def kind_options(work: Workspace, system: str, pairs: Mapping[str, tuple[str, st
         by=rsa.comparator,
         interval=interval,
         null=null,
+        classes=rsa.classes,
         combine=rsa.combine,
         correction=rsa.correction,
         family=rsa.family,

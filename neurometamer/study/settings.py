@@ -25,6 +25,7 @@ from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.kind_options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
 from neurometamer.rsa.measures import MEASURES
+from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.store import InputError, duplicates, name_ids, reading, unknown_name
 from neurometamer.summaries import is_same, summarize
 
@@ -338,6 +339,7 @@ RSA_NAMES: dict[str, tuple[str, ...]] = {
     "comparator": tuple(COMPARATORS),
     "interval": tuple(INTERVALS),
     "null": tuple(NULLS),
+    "classes": tuple(CLASS_CLAIMS),
     "combine": tuple(COMBINATIONS),
     "correction": tuple(CORRECTIONS),
     "family": tuple(FAMILIES),
@@ -369,6 +371,13 @@ class Rsa(Section):
         KINDS.null,
         description=_listed("Within what the labels of photographs are permuted", "null")
         + ' A network has no sessions: for it "session" becomes "free".',
+    )
+    classes: str = later(
+        KINDS.classes,
+        description=_listed(
+            "Whether intervals are about other photographs of these classes, or other classes", "classes"
+        )
+        + ' "random" needs 10 classes.',
     )
     combine: str = later(KINDS.combine, description=_listed("How the p of the subjects become one", "combine"))
     correction: str = later(

@@ -1,0 +1,300 @@
+"""What a resample of photographs draws: single photographs, photographs within their classes, or whole classes.
+
+An interval is about other photographs "like these". Where photographs come in classes (faces, cups, …) that can mean
+two things: other photographs of these very classes (``"fixed"``), or of other classes (``"random"``). Photographs of a
+class share what makes it a class, so that the second is far less certain than single photographs would suggest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurometamer.resampling import bootstrap_counts
+from neurometamer.store import InputError, generator, name_ids, unknown_name
+
+CLASS_CLAIMS = {
+    "fixed": "holds for these classes: photographs are resampled within them",
+    "random": "holds for classes like these: classes are resampled with all their photographs; needs 10 classes",
+}
+"""Name of a claim about classes to what it says."""
+
+MIN_RANDOM_CLASSES = 10
+"""Fewer resampled classes do not say how much classes vary: in simulations intervals cover from so many on."""
+
+SIMULATED_FROM = 10
+"""Photographs; intervals from fewer were not simulated."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sampling:
+    """Clusters of photographs that are drawn together, within strata that are always there.
+
+    Parameters
+    ----------
+    clusters : ndarray of int, shape (n,)
+        Cluster of each photograph, numbered from 0: the photograph itself, or its class where classes are random.
+    strata : ndarray of int, shape (n_clusters,)
+        Stratum of each cluster, numbered from 0: its class where classes are fixed, else one for all.
+    text : str
+        What is resampled and claimed, for the column ``method``.
+    lost : int
+        Degrees of freedom that the data have lost before, e.g. to sessions.
+    """
+
+    clusters: np.ndarray
+    strata: np.ndarray
+    text: str
+    lost: int = 0
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Clusters in each stratum.
+
+        Returns
+        -------
+        ndarray of int, shape (n_strata,)
+            At least 2 where anything can be resampled.
+        """
+        return np.bincount(self.strata)
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom of the variance between clusters.
+
+        Returns
+        -------
+        int
+            Clusters minus strata, minus what was lost before; at least 1.
+        """
+        return max(len(self.strata) - len(self.sizes) - self.lost, 1)
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Weights that turn squared deviations of values without one cluster into a variance.
+
+        Returns
+        -------
+        ndarray, shape (n_clusters,)
+            (k - 1) / k for k clusters in one stratum, as in the jackknife.
+        """
+        sizes, k = self.sizes.astype(np.float64), len(self.strata)
+        unbiased = sizes / np.maximum(sizes - 1, 1) * ((k - 1) / k) ** 2
+        free = k - len(sizes)
+        return unbiased[self.strata] * free / max(free - self.lost, 1)
+
+    def without_one(self) -> Iterator[np.ndarray]:
+        """Leave each cluster out in turn.
+
+        Yields
+        ------
+        ndarray of bool, shape (n_pairs,)
+            Pairs of the photographs that stay.
+        """
+        first, second = np.triu_indices(len(self.clusters), 1)
+        for cluster in range(len(self.strata)):
+            yield (self.clusters[first] != cluster) & (self.clusters[second] != cluster)
+
+    def moved(self, values: np.ndarray, without: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+        """Move values as other clusters would, with the variance of the jackknife.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_rdms,)
+            Of all photographs.
+        without : ndarray, shape (n_clusters, n_rdms)
+            Without each cluster in turn.
+        n_resamples, seed : int
+            The same numbers and clusters move all values of a table together.
+
+        Returns
+        -------
+        ndarray, shape (n_resamples, n_rdms)
+            Normal about the value. With more resamples than clusters their variance is exact.
+        """
+        means = np.array([without[self.strata == stratum].mean(axis=0) for stratum in range(len(self.sizes))])
+        deviations = (without - means[self.strata]) * np.sqrt(self.factors)[:, np.newaxis]
+        return values + _normal_moves(n_resamples, len(self.strata), seed) @ deviations
+
+    def counts(self, n_resamples: int, seed: int) -> np.ndarray:
+        """Draw clusters with replacement within strata.
+
+        Parameters
+        ----------
+        n_resamples, seed : int
+            The same numbers give the same draws everywhere; of single photographs those of `bootstrap_counts`.
+
+        Returns
+        -------
+        ndarray of int, shape (n_resamples, n)
+            Copies of each photograph.
+        """
+        drawn = np.empty((n_resamples, len(self.strata)), dtype=np.int64)
+        for stratum, size in enumerate(self.sizes):
+            members = self.strata == stratum
+            drawn[:, members] = bootstrap_counts(int(size), n_resamples, seed + stratum)
+        return drawn[:, self.clusters]
+
+    def pair_moves(self, n_draws: int, seed: int) -> np.ndarray:
+        """Move pairs of clusters at random such that no cluster counts more than another.
+
+        Parameters
+        ----------
+        n_draws, seed : int
+            The same numbers give the same moves everywhere.
+
+        Returns
+        -------
+        ndarray, shape (n_draws, n_pairs)
+            Mean 0; variance 1 but for what was taken off, which is put back on average.
+        """
+        k = len(self.strata)
+        first, second = np.triu_indices(k, 1)
+        random = generator(seed, "pairs", k)
+        moves = random.uniform(-1, 1, (n_draws, first.size)) * np.sqrt(3)
+        blocks = _pair_blocks(self.strata, first, second)
+        for _ in range(1 if blocks.max() == 0 else PROJECTIONS):
+            _take_off_clusters(moves, first, second, k)
+            _take_off_blocks(moves, blocks)
+        n_strata = len(self.sizes)
+        free = first.size - k - n_strata * (n_strata - 1) // 2
+        if free < 1:
+            return np.zeros((n_draws, len(self.clusters) * (len(self.clusters) - 1) // 2))
+        return _of_photographs(moves * np.sqrt(first.size / free), self.clusters, k)
+
+
+def _normal_moves(n_resamples: int, k: int, seed: int) -> np.ndarray:
+    """Draw normal numbers, one a cluster and resample, symmetric and uncorrelated where there are enough of them."""
+    random = generator(seed, "photographs", k)
+    half = random.standard_normal(((n_resamples + 1) // 2, k))
+    if len(half) > k:
+        half = np.linalg.qr(half)[0] * np.sqrt(len(half))
+    return np.concatenate([half, -half])[:n_resamples]
+
+
+PROJECTIONS = 10
+"""Times that means of clusters and of blocks are taken off in turn: what is left of them is below 1e-4."""
+
+
+def _pair_blocks(strata: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Give each pair of clusters the number of its pair of strata: (n_pairs,)."""
+    low, high = np.minimum(strata[first], strata[second]), np.maximum(strata[first], strata[second])
+    return np.unique(low * (int(strata.max()) + 1) + high, return_inverse=True)[1].ravel()
+
+
+def _take_off_clusters(moves: np.ndarray, first: np.ndarray, second: np.ndarray, k: int) -> None:
+    ends = np.zeros((first.size, k))
+    ends[np.arange(first.size), first] = ends[np.arange(first.size), second] = 1
+    of_cluster = moves @ ends / (k - 2)
+    moves -= of_cluster[:, first] + of_cluster[:, second]
+    moves += of_cluster.sum(axis=1, keepdims=True) / (k - 1)
+
+
+def _take_off_blocks(moves: np.ndarray, blocks: np.ndarray) -> None:
+    if blocks.max() == 0:
+        return
+    for block in range(int(blocks.max()) + 1):
+        members = blocks == block
+        moves[:, members] -= moves[:, members].mean(axis=1, keepdims=True)
+
+
+def _of_photographs(moves: np.ndarray, clusters: np.ndarray, k: int) -> np.ndarray:
+    """Give each pair of photographs the move of its clusters; pairs within a cluster stay."""
+    square = np.zeros((len(moves), k, k))
+    first, second = np.triu_indices(k, 1)
+    square[:, first, second] = square[:, second, first] = moves
+    first, second = np.triu_indices(len(clusters), 1)
+    return square[:, clusters[first], clusters[second]]
+
+
+def sample_photographs(
+    names: Sequence[str], classes: Mapping[str, str] | None = None, claim: str = "fixed", *, option: str = "classes"
+) -> Sampling:
+    """Say what resamples of photographs draw.
+
+    Parameters
+    ----------
+    names : sequence of str, length n
+        Photographs.
+    classes : mapping of str to str, optional
+        Photograph to class; none are known without.
+    claim : str
+        One of `CLASS_CLAIMS`.
+    option : str
+        What the claim is called where the user gave it, for messages.
+
+    Returns
+    -------
+    Sampling
+        Classes in order of their names.
+
+    Raises
+    ------
+    InputError
+        For an unknown claim, photographs without a class, and the claim ``"random"`` without classes or with fewer than
+        10.
+
+    Notes
+    -----
+    Where all photographs are of one class, or each is of a class of its own, both claims come to resampling
+    photographs. Photographs that are alone in their class make up one stratum together: nothing tells how a class of
+    one varies.
+
+    Examples
+    --------
+    >>> cats = {f"im{i}": "cat" if i < 3 else "cup" for i in range(6)}
+    >>> sampling = sample_photographs(sorted(cats), cats)
+    >>> sampling.counts(4, seed=0)[:, :3].sum(axis=1).tolist()
+    [3, 3, 3, 3]
+    >>> sampling.dof
+    4
+    """
+    if claim not in CLASS_CLAIMS:
+        raise unknown_name("claim about classes", claim, CLASS_CLAIMS)
+    n = len(names)
+    single = np.arange(n)
+    if classes is None:
+        if claim == "random":
+            raise InputError(
+                f"{option} 'random' resamples classes, and the photographs' classes are not known; give them (column "
+                f"category of the stimulus table), or take the claim 'fixed'."
+            )
+        text = f"{n} photographs, taken for independent draws (no classes are known)"
+        return Sampling(clusters=single, strata=np.zeros(n, dtype=int), text=text)
+    if lacking := [name for name in names if not str(classes.get(name, ""))]:
+        raise InputError(
+            f"no class for the photographs {name_ids(lacking)}; fill the column of classes for all of them, or leave "
+            "it out for all."
+        )
+    known, codes = np.unique([str(classes[name]) for name in names], return_inverse=True)
+    if len(known) == n:
+        text = f"{n} photographs, each of a class of its own, so classes are resampled too"
+        return Sampling(clusters=single, strata=np.zeros(n, dtype=int), text=text)
+    if claim == "fixed":
+        return _within_classes(known, codes.ravel())
+    if len(known) < MIN_RANDOM_CLASSES:
+        raise InputError(
+            f"{option} 'random' needs at least {MIN_RANDOM_CLASSES} classes; there are {len(known)} "
+            f"({name_ids(known)}). So few do not say how much classes differ: take the claim 'fixed', which is about "
+            "other photographs of these classes."
+        )
+    text = f"{len(known)} classes with their {n} photographs (claim 'random': classes like these)"
+    return Sampling(clusters=codes.ravel(), strata=np.zeros(len(known), dtype=int), text=text)
+
+
+def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:
+    """Make classes strata; photographs alone in their class share one."""
+    n, sizes = len(codes), np.bincount(codes)
+    text = f"{n} photographs within {len(known)} classes (claim 'fixed': these very classes)"
+    if len(known) == 1:
+        text = f"{n} photographs, all of one class (claim 'fixed': this very class)"
+    alone = sizes == 1
+    if alone.any():
+        if alone.sum() == 1:  # it needs company: that of the smallest other class
+            alone = sizes <= np.sort(sizes)[1]
+            alone[np.flatnonzero(alone)[np.argsort(sizes[alone], kind="stable")][2:]] = False
+        text += f", the photographs of {name_ids(known[alone])} drawn as if of one class"
+        codes = np.unique(np.where(alone[codes], len(known), codes), return_inverse=True)[1].ravel()
+    return Sampling(clusters=np.arange(n), strata=codes, text=text)
