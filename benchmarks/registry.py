@@ -65,4 +65,8 @@ BARS: Mapping[str, Bar] = {
     "R8": Bar(
         title="searchlight RSA of a volume, against rsatoolbox", run=_later("searchlight", "measure_searchlight")
     ),
+    "S1": Bar(
+        title="coverage and level of image types, over simulated studies",
+        run=_later("calibration", "measure_calibration"),
+    ),
 }

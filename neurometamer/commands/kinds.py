@@ -54,7 +54,8 @@ def compare_kinds(
         Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences of brain and
         network, each as SVG, PNG and CSV.
     **settings : object
-        Fields of `KindOptions`: interval, null, classes, combine, correction, family, by, n_resamples, n_permutations, seed …
+        Fields of `KindOptions`: interval, null, classes, combine, correction, family, by, n_resamples, n_permutations,
+        seed …
 
     Returns
     -------

@@ -100,8 +100,9 @@ def test_split_half_rdm_reliability_is_spearman_of_spearman_rdms():
     rdms = [squareform(np.round(1 - spearmanr(half, axis=1).statistic, 12), checks=False) for half in halves]
     direct = spearmanr(*rdms).statistic
     assert table.loc["V1", "reliability"] == pytest.approx(direct, abs=1e-12)
-    assert table.loc["V1", "corrected"] == pytest.approx(2 * direct / (1 + direct), abs=1e-12)
-    # Spearman-Brown: half of the presentations, corrected, comes near all of them against as many others.
+    # more than Spearman-Brown's, which is too low for RDMs
+    assert 2 * direct / (1 + direct) < table.loc["V1", "corrected"] < table.loc["V1", "upper"] < 1
+    # Half of the presentations, corrected, comes near all of them against as many others.
     assert table.loc["V1", "corrected"] > table.loc["V1", "reliability"] > 0.2
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rsatoolbox.util.inference_util import _dual_bootstrap
-from scipy.stats import combine_pvalues, rankdata, spearmanr, t, ttest_1samp
+from scipy.stats import combine_pvalues, norm, rankdata, spearmanr, t, ttest_1samp
 
 from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
@@ -37,6 +37,7 @@ from neurometamer.rsa.rdm import (
     take_conditions,
     write_rdms,
 )
+from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.subsample import UnitValues, activation_units, paired_scores, pattern_units, subsample_rdms
 from neurometamer.store import InputError, generator
 
@@ -57,7 +58,7 @@ def stimuli(n=10):
 
 
 def subject_patterns(subject="S1", n=10, voxels=30, rois=("V1", "LO"), seed=0, sessions=("a", "a")):
-    """AI follows RE, AN does not; even photographs in the first session, odd ones in the second: by default the same."""
+    """AI follows RE, AN does not; even photographs in the first session, odd ones in the second."""
     rng = np.random.default_rng([seed, *subject.encode()])
     shared = np.random.default_rng(seed).standard_normal((3, n, 6))
     weights = rng.standard_normal((6, voxels * len(rois)))
@@ -173,9 +174,11 @@ def test_families_and_words():
 
 
 def test_exact_when_few_orders_exist():
-    patterns, rdms = brain(n=4)
-    table = kind_tests(rdms, n_resamples=20, n_permutations=1000)
+    patterns, rdms = brain(n=4, sessions=("a", "b"))
+    table = kind_tests(rdms, null="free", n_resamples=20, n_permutations=1000)
     assert "all 23 other orders (exact)" in table["p_method"][0]
+    assert table["method"].str.contains("no interval: sessions differ between photographs, and 4 photographs").all()
+    assert table["ci_low"].isna().all()
     blocks = {name: session_labels(one, stimuli(4)) for name, one in patterns.items()}
     table = kind_tests(rdms, null="session", blocks=blocks, n_resamples=20)
     assert "within 2 sessions, all 3 other orders (exact)" in table["p_method"][0]
@@ -285,7 +288,8 @@ def test_intervals_over_subjects_equal_an_explicit_bootstrap():
     dual = kind_tests(rdms, interval="dual", **QUICK)
     both = dual[(dual["subject"] == "mean") & (dual["quantity"] == "difference")].iloc[0]
     assert both["ci_high"] - both["ci_low"] > row["ci_high"] - row["ci_low"]
-    assert "8 photographs and 7 subjects" in both["method"]
+    assert "8 photographs within 2 classes" in both["method"]
+    assert "and 7 subjects" in both["method"]
 
 
 def test_too_few_subjects_are_told_what_to_use():
@@ -305,14 +309,15 @@ def test_too_few_subjects_are_told_what_to_use():
 
 
 def test_sessions_and_classes_come_from_the_data():
-    labels = session_labels(subject_patterns(), stimuli())
+    two = subject_patterns(sessions=("a", "b"))
+    labels = session_labels(two, stimuli())
     assert labels == {f"im{i:02d}": "ab"[i % 2] for i in range(10)}
     assert class_labels(stimuli())["im00"] == "dog"
     with pytest.raises(InputError, match="subject 'S1': the patterns have no session labels"):
         session_labels(subject_patterns(sessions=("", "")), stimuli())
     with pytest.raises(InputError, match="shown in session 'a'"):
         session_labels(subject_patterns(sessions=("a", "a")), stimuli())
-    moved = subject_patterns()
+    moved = two
     observations = moved.observations.copy()
     observations.loc[observations["condition"] == "im01_AN", "session"] = "a"
     moved = Patterns(values=moved.values, observations=observations, voxels=moved.voxels)
@@ -329,10 +334,12 @@ def test_sessions_and_classes_come_from_the_data():
 
 
 def test_blocks_that_do_not_fit_are_errors():
-    patterns, rdms = brain()
+    _, rdms = brain()
     with pytest.raises(InputError, match="null 'session' needs the session of each photograph"):
         kind_tests(rdms, null="session")
-    labels = session_labels(patterns["S1"], stimuli())
+    labels = {f"im{i:02d}": "ab"[i % 2] for i in range(10)}
+    with pytest.raises(InputError, match="blocks were given without saying what they are"):
+        kind_tests(rdms, blocks=labels)
     with pytest.raises(InputError, match="no session for the photographs im00, im02"):
         kind_tests(rdms, null="session", blocks={one: s for one, s in labels.items() if s == "b"})
     with pytest.raises(InputError, match="of one session, 'x'"):
@@ -409,7 +416,7 @@ def test_the_ceiling_is_the_root_of_both_reliabilities():
     table = kind_tests(rdms, reliability=reliability, **QUICK).set_index(["subject", "place", "pair"])
     ids = stimuli().set_index("kind")["id"]
     parts = [split_half_reliability(patterns["S1"], ids[kind].tolist()).set_index("roi").loc["V1"] for kind in KINDS]
-    low, high = (np.sqrt(parts[0][name] * parts[2][name]) for name in ("reliability", "corrected"))
+    low, high = (np.sqrt(parts[0][name] * parts[2][name]) for name in ("reliability", "upper"))
     row = table.loc[("S1", "V1", "RE-AI")]
     assert [row["ceiling_low"], row["ceiling_high"]] == pytest.approx([low, high])
     assert 0 < low < high < 1
@@ -549,8 +556,12 @@ def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
     noise = pair_noise_samples(rdms, ("RE", "AN"), by, 200, 0)
     share = noise.var(axis=0) / samples.var(axis=0)
     assert 0.35 < np.median(share) < 0.65
-    scaled = deduct_pair_noise(values[0], samples[:, 0], noise[:, 0], 20)
-    expected = (20 / 19 - min(share[0], 0.5) / 2) * (t.ppf(0.975, 19) / 1.959964) ** 2
+    sampling = sample_photographs(names)
+    scaled = deduct_pair_noise(values[0], samples[:, 0], noise[:, 0], sampling)
+    pairs = min(share[0], 0.5)
+    part = (1 - 2 * pairs) / (1 - pairs)
+    expected = (1 - 2 * pairs) * (1 + part**2 / 8) + pairs * (1 + 2 * part)
+    expected *= (t.ppf(0.975, 19) / norm.ppf(0.975)) ** 2
     assert scaled.var() / samples[:, 0].var() == pytest.approx(expected, rel=1e-6)
 
 
@@ -559,7 +570,7 @@ def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
 
 @pytest.fixture
 def files(tmp_path):
-    patterns, rdms = brain()
+    patterns, rdms = brain(sessions=("a", "b"))
     stimuli().to_csv(tmp_path / "stimuli.csv", index=False)
     paths = [write_patterns(one, tmp_path / f"{name}.h5") for name, one in patterns.items()]
     return {"patterns": paths, "images": [tmp_path / "stimuli.csv"], "rdms": [write_rdms(rdms, tmp_path / "rdms.h5")]}
@@ -605,8 +616,12 @@ def test_command_bad_input(files):
         compare_kinds()
     with pytest.raises(InputError, match="need --images"):
         compare_kinds(patterns=files["patterns"])
-    with pytest.raises(InputError, match="sessions are read from patterns"):
-        compare_kinds(rdms=files["rdms"], null="session")
+    _, one_session = brain()
+    rdms = write_rdms(one_session, files["rdms"][0].parent / "one_session.h5")
+    with pytest.raises(InputError, match="these RDMs hold no sessions"):
+        compare_kinds(rdms=[rdms], null="session")
+    with pytest.raises(InputError, match="needs at least 10 classes; there are 2"):
+        compare_kinds(rdms=[rdms], classes="random")
     with pytest.raises(InputError, match="null 'class' needs --images"):
         compare_kinds(rdms=files["rdms"], null="class")
     with pytest.raises(InputError, match="trends are over the layers of a network"):

@@ -1,0 +1,53 @@
+"""The reliability of RDMs of all data, from halves: against RDMs of data that were simulated anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fmri.reliability import _rdm_correlation, all_data_reliability
+
+
+def perfect_pair(random, noise, n=30, voxels=60):
+    """Halves of two image types that share their signal."""
+    signal = random.standard_normal((n, 8)) @ random.standard_normal((8, voxels)) / np.sqrt(8)
+    levels = np.exp(0.5 * random.standard_normal(voxels))
+    return [[signal + noise * levels * random.standard_normal((n, voxels)) for _ in range(2)] for _ in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.6, 1.2, 2.0])
+def test_perfect_pairs_seldom_exceed_their_upper_ceiling(noise):
+    random = np.random.default_rng(1)
+    scores, middle, upper, formula = [], [], [], []
+    for _ in range(40):
+        halves = perfect_pair(random, noise)
+        scores.append(_rdm_correlation(*(np.mean(pair, axis=0) for pair in halves)))
+        found = [all_data_reliability(*pair) for pair in halves]
+        middle.append(np.sqrt(np.prod([max(one, 0) for one, _ in found])))
+        upper.append(np.sqrt(np.prod([max(one, 0) for _, one in found])))
+        agree = [_rdm_correlation(*pair) for pair in halves]
+        formula.append(np.sqrt(np.prod([max(2 * one / (1 + one), 0) for one in agree])))
+    told = {
+        name: float(np.mean(one))
+        for name, one in zip(("true", "middle", "upper", "formula"), (scores, middle, upper, formula))
+    }
+    exceeded = float(np.mean(np.array(scores) > upper))
+    print(told, exceeded)
+    assert exceeded <= 0.5
+    assert abs(told["middle"] - told["true"]) < 0.03
+    assert told["formula"] < told["true"] - 0.01  # why Spearman-Brown is not used
+
+
+def test_more_data_are_more_reliable_and_no_signal_is_told():
+    random = np.random.default_rng(0)
+    first, second = perfect_pair(random, 1.0)[0]
+    halves = _rdm_correlation(first, second)
+    corrected, upper = all_data_reliability(first, second)
+    assert halves < corrected < upper < 1
+    assert (corrected, upper) == all_data_reliability(first, second)
+    without = [_rdm_correlation(*pair) for pair in random.standard_normal((20, 2, 12, 30))]
+    assert min(without) < 0
+    pair = np.random.default_rng(2).standard_normal((2, 12, 30))
+    found = _rdm_correlation(*pair)
+    assert all_data_reliability(*pair)[0] == pytest.approx(found) if found <= 0 else all_data_reliability(*pair)[0] > 0
