@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.rsa.labels import ascii_labels
-from neurometamer.rsa.permutation import Blocks
+from neurometamer.rsa.labels import Blocks, ascii_labels
 from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:

@@ -13,6 +13,9 @@ from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
+Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
+"""Stimulus → session or class, or subject → such a mapping."""
+
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
 
