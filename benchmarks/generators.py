@@ -169,7 +169,7 @@ def rank_rdm(values: np.ndarray) -> np.ndarray:
         Condensed.
     """
     ranks = np.argsort(np.argsort(values, axis=-1), axis=-1).astype(np.float64)
-    return 1 - np.corrcoef(ranks)[np.triu_indices(len(values), 1)]
+    return 1 - np.atleast_2d(np.corrcoef(ranks))[np.triu_indices(len(values), 1)]
 
 
 def kind_rdms(values: np.ndarray) -> np.ndarray:

@@ -458,6 +458,9 @@ def compare(
         int, typer.Option(min=0, help="Of the labels of the first file; 0, or --controls: no p.")
     ] = 0,
     blocks: Blocks = None,
+    classes: Annotated[
+        str, typer.Option(help="Intervals for other images of the classes that RDMs know (fixed), or random classes.")
+    ] = "fixed",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     descriptor: Descriptor = None,
     seed: Seed = 0,
@@ -480,6 +483,7 @@ def compare(
             resamples=resamples,
             permutations=permutations,
             blocks=blocks,
+            classes=classes.lower(),
             confidence=confidence,
             descriptor=descriptor,
             seed=seed,

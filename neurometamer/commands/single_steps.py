@@ -280,6 +280,7 @@ def compare_files(
     resamples: int = 1000,
     permutations: int = 0,
     blocks: str | Path | None = None,
+    classes: str = "fixed",
     confidence: float = 0.95,
     seed: int = 0,
     progress: Progress | None = None,
@@ -307,6 +308,9 @@ def compare_files(
         Permutations of the stimulus labels of `a`; 0 for no p. There is none with `controls` (`compare_rdms`).
     blocks : path-like, optional
         Table with the columns id and block: labels change places within these only.
+    classes : {"fixed", "random"}
+        Where the RDMs know classes: whether intervals are about other stimuli of these classes, or about classes like
+        these.
     confidence : float
         Of the intervals.
     seed : int
@@ -336,7 +340,7 @@ def compare_files(
     options: dict[str, Any] = {
         "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
         "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,
-        "blocks": None if blocks is None else read_same_blocks(blocks), "progress": progress,
+        "blocks": None if blocks is None else read_same_blocks(blocks), "progress": progress, "classes": classes,
     }  # fmt: skip
     names = [name.lower() for name in by]
     table = pd.concat(

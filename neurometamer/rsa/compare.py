@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.resampling import pair_weights
+from neurometamer.resampling import pair_weights, percentile_interval
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
 from neurometamer.rsa.comparators import COMPARATORS as COMPARATORS
@@ -38,6 +38,7 @@ from neurometamer.rsa.rdm import (
     take_kind,
 )
 from neurometamer.rsa.resamples import MIN_IMAGES
+from neurometamer.rsa.sampling import Sampling, sample_photographs
 from neurometamer.store import InputError, duplicates, name_ids
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def resample_comparison(
     return samples
 
 
-def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "") -> str:
+def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "", drawn: str = "") -> str:
     """Say in words what was compared and what was resampled.
 
     Parameters
@@ -88,6 +89,8 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
         Of the interval.
     left_out : str
         Ids that only one side held.
+    drawn : str
+        What was resampled; by default so many stimuli.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
     text = f"{name}; no interval"
     if n_resamples:
         text = (
-            f"{name}; {confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} resamples, "
+            f"{name}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, {n_resamples} resamples, "
             "same-image pairs dropped"
         )
         undefined = int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum())
@@ -156,6 +159,7 @@ def compare_rdms(
     n_bootstrap: int = 1000,
     n_permutations: int = 0,
     blocks: Mapping[str, str] | None = None,
+    classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
     progress: Progress | None = None,
@@ -184,6 +188,9 @@ def compare_rdms(
         is no p (Notes).
     blocks : mapping of str to str, optional
         Stimulus → session or class: labels change places within these only (`session_labels`, `class_labels`).
+    classes : str
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
+        stimuli of these classes (``"fixed"``) or about classes like these (``"random"``, from 10 classes on).
     seed : int
         Seed of resamples and permutations.
     confidence : float
@@ -230,13 +237,21 @@ def compare_rdms(
     if given is not None:
         p_text = NO_PARTIAL_P
         compare, by = partial(partial_spearman, controls=given, names=names), f"partial {by} given {', '.join(names)}"
-    drawn = resample_images(
-        compare, a.dissimilarities, b.dissimilarities, n_bootstrap, seed, products=products, progress=progress
-    )
-    value = drawn.values
+    sampling = _sampled(a, b, classes)
+    if sampling.in_classes:
+        counts = sampling.counts(n_bootstrap, seed)
+        value = compare(a.dissimilarities, b.dissimilarities)
+        samples = resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts)
+        low, high = percentile_interval(sampling.scaled(value, samples, confidence), confidence)
+        method = describe_method(by, counts, confidence, left_out, sampling.text)
+    else:
+        drawn = resample_images(
+            compare, a.dissimilarities, b.dissimilarities, n_bootstrap, seed, products=products, progress=progress
+        )
+        value = drawn.values
+        low, high = drawn.interval(confidence)
+        method = _method(by, describe_interval(a.n_cond, n_bootstrap, confidence, products=products), left_out)
     p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
-    low, high = drawn.interval(confidence)
-    method = _method(by, describe_interval(a.n_cond, n_bootstrap, confidence, products=products), left_out)
     rows = [
         {
             **{f"a_{name}": text for name, text in _descriptors(a, i).items()},
@@ -264,6 +279,20 @@ def _method(by: str, interval: str, left_out: str) -> str:
     name = "kendall tau-a" if by == "kendall" else by
     text = f"{name}; {interval}"
     return text + (f"; held by one side only and left out: {name_ids(left_out.split(', '))}" if left_out else "")
+
+
+def _known_classes(a: RDMs, b: RDMs) -> dict[str, str] | None:
+    """Read the class of each stimulus from RDMs in the same order; None where neither side knows any."""
+    for side in (a, b):
+        known = [str(one) for one in side.pattern_descriptors.get("category", ())]
+        if any(known):
+            return dict(zip([str(one) for one in a.pattern_descriptors["condition"]], known))
+    return None
+
+
+def _sampled(a: RDMs, b: RDMs, classes: str) -> Sampling:
+    names = [str(one) for one in a.pattern_descriptors["condition"]]
+    return sample_photographs(names, _known_classes(a, b), classes)
 
 
 def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[np.ndarray, list[str]]:

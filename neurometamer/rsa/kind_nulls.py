@@ -10,8 +10,9 @@ import numpy as np
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.kind_options import KindOptions, Pair
-from neurometamer.rsa.kind_sessions import BETWEEN, photograph_sessions
+from neurometamer.rsa.kind_sessions import photograph_sessions
 from neurometamer.rsa.kinds import name_place
+from neurometamer.rsa.labels import BETWEEN
 from neurometamer.rsa.permutation import Blocks as Blocks
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permute_pairs
 from neurometamer.rsa.rdm import select_kind

@@ -13,55 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.rsa.labels import Blocks, ascii_labels
+from neurometamer.rsa.labels import BETWEEN, SESSION, Blocks
 from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rsatoolbox.rdm import RDMs
-
-    from fmri.patterns import Patterns
-
-SESSION = "session"
-"""Pattern descriptor with the session of each image; ``session:S1`` where subjects differ."""
-
-BETWEEN = "+"
-"""Between sessions of an image that was shown in several."""
 
 CENTERED = "sessions differ between photographs: the mean of each pair of sessions taken off the dissimilarities first"
 """For the column ``method``."""
 
 NO_ZERO = ("cosine", "whitened-cosine")
 """Comparators that need dissimilarities with a meaningful zero, which is lost with the sessions' means."""
-
-
-def session_descriptors(patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame) -> dict[str, list[str]]:
-    """Say for RDMs of these patterns in which session each image was shown.
-
-    Parameters
-    ----------
-    patterns_by_subject : mapping of str to Patterns
-        Responses; ``observations`` name the session.
-    table : pandas.DataFrame
-        The stimuli: column id; the order of the RDMs.
-
-    Returns
-    -------
-    dict of str to list of str
-        Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for each. Empty where no
-        image has another session than the others.
-    """
-    ids = [str(one) for one in table["id"]]
-    labels = {}
-    for subject, patterns in patterns_by_subject.items():
-        shown: dict[str, set[str]] = {}
-        for condition, session in zip(patterns.observations["condition"], patterns.observations["session"]):
-            shown.setdefault(str(condition), set()).add(*ascii_labels([session]))
-        labels[subject] = [BETWEEN.join(sorted(shown.get(name, {""}))) for name in ids]
-    first = next(iter(labels.values()), [])
-    if all(column == first for column in labels.values()):
-        return {SESSION: first} if len(set(first)) > 1 else {}
-    return {f"{SESSION}:{subject}": column for subject, column in labels.items()}
 
 
 def session_maps(rdms: RDMs, subjects: Sequence[str], sessions: Blocks | None) -> list[dict[str, str]]:

@@ -74,6 +74,7 @@ def kind_samples(
     n_bootstrap: int,
     seed: int,
     sampling: Sampling | None = None,
+    confidence: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """Compare two kinds within each RDM.
 
@@ -89,6 +90,9 @@ def kind_samples(
         Resamples of photographs.
     sampling : Sampling, optional
         What is drawn; by default photographs within the classes that the RDMs know.
+    confidence : float, optional
+        Of the interval that the samples are for, where few classes or photographs of a class are corrected for
+        (`Sampling.scaled`).
 
     Returns
     -------
@@ -109,7 +113,10 @@ def kind_samples(
     for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
         values.append(compare(one, other)[0, 0])
         samples.append(resample_comparison(compare, one, other, counts)[:, 0, 0])
-    return np.array(values), np.stack(samples, axis=1), counts, left_out
+    similarity, resampled = np.array(values), np.stack(samples, axis=1)
+    if confidence is not None:
+        resampled = sampling.scaled(similarity, resampled, confidence)
+    return similarity, resampled, counts, left_out
 
 
 def projection_samples(
@@ -321,7 +328,9 @@ def kind_similarity(
     rows = []
     rdms, note, given = _without_sessions(rdms, [kind for pair in pairs for kind in pair], by)
     for pair in pairs:
-        value, samples, counts, left_out = kind_samples(rdms, pair, by, join, n_bootstrap * given, seed)
+        value, samples, counts, left_out = kind_samples(
+            rdms, pair, by, join, n_bootstrap * given, seed, confidence=confidence
+        )
         low, high = percentile_interval(samples, confidence)
         method = describe_method(by, counts, confidence, left_out) + note
         for i in range(rdms.n_rdm):
@@ -384,8 +393,9 @@ def kind_difference(
 
     rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
     rdms, note, given = _without_sessions(rdms, [*first, *second], by)
-    value, samples, counts, _ = kind_samples(rdms, first, by, "exact", n_bootstrap * given, seed)
-    other, other_samples, other_counts, _ = kind_samples(rdms, second, by, "exact", n_bootstrap * given, seed)
+    draws = n_bootstrap * given
+    value, samples, counts, _ = kind_samples(rdms, first, by, "exact", draws, seed, confidence=confidence)
+    other, other_samples, other_counts, _ = kind_samples(rdms, second, by, "exact", draws, seed, confidence=confidence)
     if counts.shape != other_counts.shape:
         raise InputError(
             f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} {other_counts.shape[1]}; "

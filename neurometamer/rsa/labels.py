@@ -11,7 +11,10 @@ import numpy as np
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rsatoolbox.rdm import RDMs
+
+    from fmri.patterns import Patterns
 
 Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
 """Stimulus → session or class, or subject → such a mapping."""
@@ -191,6 +194,42 @@ def ascii_labels(values: Sequence[Any]) -> list[str]:
     missing = [value is None or value != value for value in values]
     texts = [str(value).encode("ascii", "backslashreplace").decode() for value in values]
     return ["" if absent else text for text, absent in zip(texts, missing)]
+
+
+SESSION = "session"
+"""Pattern descriptor with the session of each image; ``session:S1`` where subjects differ."""
+
+BETWEEN = "+"
+"""Between sessions of an image that was shown in several."""
+
+
+def session_descriptors(patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame) -> dict[str, list[str]]:
+    """Say for RDMs of these patterns in which session each image was shown.
+
+    Parameters
+    ----------
+    patterns_by_subject : mapping of str to Patterns
+        Responses; ``observations`` name the session.
+    table : pandas.DataFrame
+        The stimuli: column id; the order of the RDMs.
+
+    Returns
+    -------
+    dict of str to list of str
+        Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for each. Empty where no
+        image has another session than the others.
+    """
+    ids = [str(one) for one in table["id"]]
+    labels = {}
+    for subject, patterns in patterns_by_subject.items():
+        shown: dict[str, set[str]] = {}
+        for condition, session in zip(patterns.observations["condition"], patterns.observations["session"]):
+            shown.setdefault(str(condition), set()).add(*ascii_labels([session]))
+        labels[subject] = [BETWEEN.join(sorted(shown.get(name, {""}))) for name in ids]
+    first = next(iter(labels.values()), [])
+    if all(column == first for column in labels.values()):
+        return {SESSION: first} if len(set(first)) > 1 else {}
+    return {f"{SESSION}:{subject}": column for subject, column in labels.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.rsa.files import READERS, read_dissimilarities
-from neurometamer.rsa.kind_sessions import session_descriptors
 from neurometamer.rsa.labels import (
     MIN_CONDITIONS,
     align_rdms,
@@ -25,6 +24,7 @@ from neurometamer.rsa.labels import (
     match_ids,
     place_name,
     select_kind,
+    session_descriptors,
     take_conditions,
     take_kind,
 )

@@ -118,6 +118,11 @@ class Sampling:
         deviations = (without - means[self.strata]) * np.sqrt(self.factors)[:, np.newaxis]
         return values + _normal_moves(n_resamples, len(self.strata), seed) @ deviations
 
+    @property
+    def in_classes(self) -> bool:
+        """Whether classes matter: photographs are drawn within several, or classes as a whole."""
+        return len(self.sizes) > 1 or len(self.strata) < len(self.clusters)
+
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
         """Draw clusters with replacement within strata.
 
@@ -136,6 +141,31 @@ class Sampling:
             members = self.strata == stratum
             drawn[:, members] = bootstrap_counts(int(size), n_resamples, seed + stratum)
         return drawn[:, self.clusters]
+
+    def scaled(self, values: np.ndarray, samples: np.ndarray, confidence: float) -> np.ndarray:
+        """Correct the usual bootstrap for few clusters; as it is where single photographs are drawn from all.
+
+        Parameters
+        ----------
+        values : ndarray, shape (...)
+            Of all photographs.
+        samples : ndarray, shape (n_resamples, ...)
+            With `counts`.
+        confidence : float
+            Of the interval; its ends become those of a t distribution.
+
+        Returns
+        -------
+        ndarray, shape (n_resamples, ...)
+            Farther from the values: by k / (k - 1) in variance for k clusters of a stratum, and by t.
+        """
+        from scipy.stats import norm, t
+
+        if not self.in_classes:
+            return samples
+        sizes, tail = self.sizes.astype(np.float64), (1 + confidence) / 2
+        variance = float(np.sum(sizes**2 / np.maximum(sizes - 1, 1)) / sizes.sum())
+        return values + np.sqrt(variance) * t.ppf(tail, self.dof) / norm.ppf(tail) * (samples - values)
 
     def pair_moves(self, n_draws: int, seed: int) -> np.ndarray:
         """Move pairs of clusters at random such that no cluster counts more than another.

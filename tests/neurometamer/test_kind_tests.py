@@ -498,7 +498,8 @@ def test_max_t_of_the_difference_is_the_largest_centered_resample():
     _, rdms = brain(subjects=("S1",), rois=("V1", "V4", "LO"))
     table = kind_tests(rdms, interval="stimuli", correction="max-t", **QUICK, seed=3)
     rows = table[table["quantity"] == "difference"]
-    parts = [kind_samples(rdms, pair, "spearman", "exact", 60, 3) for pair in (("RE", "AI"), ("RE", "AN"))]
+    pairs = (("RE", "AI"), ("RE", "AN"))
+    parts = [kind_samples(rdms, pair, "spearman", "exact", 60, 3, confidence=0.95) for pair in pairs]
     value, samples = parts[0][0] - parts[1][0], parts[0][1] - parts[1][1]
     scale = samples.std(axis=0)
     largest = (np.abs(samples - value) / scale).max(axis=1)
