@@ -120,7 +120,13 @@ class Sampling:
 
     @property
     def in_classes(self) -> bool:
-        """Whether classes matter: photographs are drawn within several, or classes as a whole."""
+        """Tell whether classes matter.
+
+        Returns
+        -------
+        bool
+            True where photographs are drawn within several classes, or classes as a whole.
+        """
         return len(self.sizes) > 1 or len(self.strata) < len(self.clusters)
 
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
