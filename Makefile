@@ -5,7 +5,7 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-lowest test-wheel lint bench clean
 
 # Each stamp is newer than pyproject.toml when that set of packages is installed, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml
@@ -35,6 +35,23 @@ test: $(VENV)/.test  ## set up and run the suite
 test-slow: $(VENV)/.test  ## the long checks and the tutorials
 	$(BIN)/python -m pytest -m slow
 
+# The lowest versions that pyproject.toml declares, all at once; torch, torchvision and test tools as pip chooses them.
+# Old libraries use what newer ones deprecate, so that only other warnings are errors here.
+.venv-lowest/.lowest: pyproject.toml tests/lowest_versions.py
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet packaging
+	.venv-lowest/bin/python tests/lowest_versions.py > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable '.[test]'
+	touch $@
+
+test-lowest: .venv-lowest/.lowest  ## the suite on the lowest declared versions; TESTS=tests/fmri for a part of it
+	PYTHONWARNINGS=ignore::DeprecationWarning,ignore::FutureWarning \
+	  .venv-lowest/bin/python -m pytest --numprocesses auto --dist loadfile \
+	  -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning $(TESTS)
+
+test-wheel:  ## build the wheel; install and import it on the newest Python at hand (NEWEST=python3.13 for another)
+	$(PYTHON) tests/wheel_on_newest_python.py $(NEWEST)
+
 lint: $(VENV)/.test  ## format, style, types, import contracts, docstrings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,4 +63,4 @@ bench: .venv-bench/.bench  ## measure the bars beside the peers, up to 25 minute
 	.venv-bench/bin/python -m benchmarks $(if $(BARS),--only $(BARS))
 
 clean:
-	rm -rf $(VENV) .venv-bench $(OUT)
+	rm -rf $(VENV) .venv-bench .venv-lowest $(OUT)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from benchmarks.bars import NotAvailable, Row, Setup
@@ -68,10 +68,8 @@ def _by_hand(architecture: str, photos: Tensor, labels: Tensor) -> Callable[[int
     return _run
 
 
-def _torchattacks(architecture: str, photos: Tensor, labels: Tensor, attack: str) -> Callable[[int], Any]:
+def _torchattacks(network: nn.Module, photos: Tensor, labels: Tensor, attack: str) -> Callable[[int], Any]:
     import torchattacks
-
-    network = Normalized(loaded(architecture)).eval()
 
     def _run(steps: int) -> Tensor:
         if attack == "pgd_linf":
@@ -83,20 +81,23 @@ def _torchattacks(architecture: str, photos: Tensor, labels: Tensor, attack: str
     return _run
 
 
-def _foolbox(architecture: str, photos: Tensor, labels: Tensor, attack: str) -> Callable[[int], Any]:
+def _foolbox(network: nn.Module, photos: Tensor, labels: Tensor, attack: str) -> Callable[[int], Any]:
     import foolbox
 
-    network = foolbox.PyTorchModel(Normalized(loaded(architecture)).eval(), bounds=(0, 1))
+    bounded = foolbox.PyTorchModel(network, bounds=(0, 1))
 
     def _run(steps: int) -> Tensor:
         if attack == "pgd_linf":
             made, radius = foolbox.attacks.LinfPGD(abs_stepsize=_STEP, steps=steps, random_start=False), _RADIUS
         else:
             made, radius = foolbox.attacks.L2PGD(abs_stepsize=_STEP_L2, steps=steps, random_start=False), _RADIUS_L2
-        return made(network, photos, labels, epsilons=radius)[1]
+        return made(bounded, photos, labels, epsilons=radius)[1]
 
     return _run
 
+
+WEIGHTS = {"as loaded": loaded, "frozen weights": frozen}
+"""A network as a user has it, and with one line more: gradients of its weights are not computed then."""
 
 _PEERS: dict[str, Callable[..., Callable[[int], Any]]] = {"torchattacks": _torchattacks, "foolbox": _foolbox}
 
@@ -141,7 +142,9 @@ def _add_others(
     for name, make in _PEERS.items():
         try:
             peer(lambda name=name: __import__(name), name)
-            cases[f"{name}, as loaded"] = make(architecture, tensor(references), labels, "pgd_linf")
+            for how, build in WEIGHTS.items():
+                network = Normalized(build(architecture)).eval()
+                cases[f"{name}, {how}"] = make(network, tensor(references), labels, "pgd_linf")
         except NotAvailable as error:
             missing.append(Row(what=f"{architecture}: {name}", value=None, note=str(error)))
     return missing
@@ -163,7 +166,8 @@ def _same_images(architecture: str, model: StagedModel, references: StimulusSet,
         except NotAvailable as error:
             rows.append(Row(what=what, value=None, note=str(error)))
             continue
-        theirs = {steps: make(architecture, photos, labels, "pgd_l2")(steps) for steps in ours}
+        network = Normalized(frozen(architecture)).eval()
+        theirs = {steps: make(network, photos, labels, "pgd_l2")(steps) for steps in ours}
         apart = {steps: float((ours[steps] - theirs[steps]).abs().max()) for steps in ours}
         alike = cosine_similarity((ours[1] - photos).flatten(1), (theirs[1] - photos).flatten(1)).min()
         note = f"max pixel difference {apart[1]:.1e}, after 5 steps {apart[5]:.1e}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,17 +63,65 @@ def early_exit(network: nn.Module, path: str) -> nn.Module:
 # ------------------------------------------------------------------------------------------------- P1: methods
 
 
-def _ours(model: StagedModel, references: StimulusSet, path: str, first: Tensor, **mode: Any) -> Callable[[int], Any]:
-    starts = {one: first[row].numpy() for row, one in enumerate(references.ids)}
+AS_PEERS: dict[str, Any] = {
+    "optimizer": "adam",
+    "step_rule": "raw",
+    "step_size": _RATE,
+    "schedule": "constant",
+    "parametrization": "pixels",
+}
+"""The steps that every method takes, whatever the preset says today."""
 
+RECIPE = ("optimizer", "step_rule", "step_size", "schedule", "last_step_size", "parametrization", "jitter", "steps")
+"""Settings of a descent that change what is measured."""
+
+
+def _make(
+    model: StagedModel, references: StimulusSet, path: str, first: Tensor, steps: int, **settings: Any
+) -> StimulusSet:
+    starts = {name: first[row].numpy() for row, name in enumerate(references.ids)}
+    return model_metamers(
+        model,
+        references,
+        stage=path,
+        preset="fast",
+        steps=steps,
+        start_images=starts,
+        batch_size=len(references),
+        **DESCENT_ONLY,
+        **settings,
+    )
+
+
+def _ours(
+    model: StagedModel, references: StimulusSet, path: str, first: Tensor, **settings: Any
+) -> Callable[[int], Any]:
     def _run(steps: int) -> Tensor:
-        made = model_metamers(
-            model, references, stage=path, preset="fast", steps=steps, step_size=_RATE, schedule="constant",
-            start_images=starts, batch_size=len(references), **DESCENT_ONLY, **mode,
-        )  # fmt: skip
-        return torch.from_numpy(made.images)
+        return torch.from_numpy(np.asarray(_make(model, references, path, first, steps, **settings).images))
 
     return _run
+
+
+def recipe_row(what: str, made: StimulusSet) -> Row:
+    """Write down the numbers of the recipe that was measured, as the images themselves record them.
+
+    Parameters
+    ----------
+    what : str
+        Name of the case.
+    made : StimulusSet
+        Images that the case made.
+
+    Returns
+    -------
+    Row
+        Without a value.
+    """
+    settings = made.provenance["settings"]
+    steps = ", ".join(f"{name} {settings[name]}" for name in RECIPE if name in settings)
+    through = settings["straight_through_relu"]
+    note = f"{steps}; penalties {settings['penalties'] or 'none'}; straight-through ReLU {through}"
+    return Row(what=f"{what}: recipe", value=float(len(made)), unit="images at once", note=note)
 
 
 def _by_hand(path: str, photos: Tensor, first: Tensor) -> Callable[[int], Any]:
@@ -134,9 +183,13 @@ def compare_with_plenoptic(setup: Setup) -> Sequence[Row]:
         flops = step_flops(
             lambda images, path=path: model.activations(images, [path])[path].flatten(1).norm(dim=1), photos
         )
-        rows += _rows(name, model, times, errors, flops) + [
-            Row(what=f"{name}: {case}", value=None, note=why) for case, why in missing.items()
-        ]
+        rows += _rows(name, model, times, errors, flops)
+        rows += [Row(what=f"{name}: {case}", value=None, note=why) for case, why in missing.items()]
+    first_path = next(iter(stages.values()))
+    measured = {"exact and fast": AS_PEERS, "preset as shipped": {}}
+    for case, settings in measured.items():
+        steps = setup.pick(50, 8)
+        rows.append(recipe_row(case, _make(model, references, first_path, first, steps, **settings)))
     return rows + _in_float64(setup, photos, first)
 
 
@@ -144,10 +197,15 @@ def _cases(
     model: StagedModel, references: StimulusSet, path: str, first: Tensor
 ) -> tuple[dict[str, Callable[[int], Any]], dict[str, str]]:
     photos = tensor(references)
-    cases = {"exact": _ours(model, references, path, first), "by hand": _by_hand(path, photos, first)}
+    cases = {
+        "exact": _ours(model, references, path, first, **AS_PEERS),
+        "by hand": _by_hand(path, photos, first),
+        "exact, preset as shipped": _ours(model, references, path, first),
+    }
     missing = {}
     try:
-        cases["fast"] = _ours(model, references, path, first, **fast())
+        cases["fast"] = _ours(model, references, path, first, **AS_PEERS, **fast())
+        cases["fast, preset as shipped"] = _ours(model, references, path, first, **fast())
     except NotAvailable as error:
         missing["fast"] = str(error)
     try:
@@ -170,6 +228,11 @@ def _rows(name: str, model: StagedModel, times: dict[str, Times], errors: dict[s
             Row(what=f"{name}: {case}, share of peak", value=share, note=f"{flops / 1e9:.1f} GFLOP a step, {kind}")
         )
     for case, bound in (("exact", 0.85), ("fast", 0.35)):
+        shipped = f"{case}, preset as shipped"
+        if shipped in times and "plenoptic" in times:
+            note = f"relative error {errors[shipped]:.4f} against {errors['plenoptic']:.4f}, another descent"
+            ratio = times[shipped].cpu / times["plenoptic"].cpu
+            rows.append(Row(what=f"{name}: {shipped} / plenoptic", value=ratio, unit="CPU ratio", note=note))
         if case in times and "plenoptic" in times:
             kind = precision(case, model)
             least = flops / matmul_peak(kind) / times["plenoptic"].cpu

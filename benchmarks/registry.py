@@ -56,6 +56,12 @@ BARS: Mapping[str, Bar] = {
         title="label permutations with max-T, against rsatoolbox", run=_later("rsa_resampling", "measure_permutation")
     ),
     "R7": Bar(title="comparators, against rsatoolbox", run=_later("rsa_resampling", "measure_comparators")),
+    "L1": Bar(
+        title="level of the test of the order of regions, and its power", run=_later("levels", "measure_hierarchy")
+    ),
+    "L2": Bar(title="coverage of intervals of layers and regions", run=_later("levels", "measure_intervals")),
+    "L3": Bar(title="level of flexible models of regions", run=_later("levels", "measure_flexible")),
+    "L4": Bar(title="coverage of intervals of error consistency", run=_later("levels", "measure_consistency")),
     "R8": Bar(
         title="searchlight RSA of a volume, against rsatoolbox", run=_later("searchlight", "measure_searchlight")
     ),

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bold import NO_TRIAL_TYPE, BoldRun, check_4d, check_runs, open_nifti, read_voxels
+from fmri.bids import volume_start
+from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, read_voxels
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
+from fmri.tables import NO_TRIAL_TYPE
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -56,7 +58,7 @@ def estimate_betas(
     estimator: str = "LSA",
     units: str = "percent",
     ignore: Sequence[str] = IGNORED,
-    slice_time_ref: float = 0.0,
+    slice_time_ref: float | None = None,
     unusable: str = "refuse",
     progress: Callable[[int, int], None] | None = None,
 ) -> Patterns:
@@ -86,8 +88,10 @@ def estimate_betas(
         to a 2-s event is 0.67 (``glover``) or 0.41 (``spm``) of its beta.
     ignore : sequence of str
         Trial types without a regressor. Events without a trial type are called ``"n/a"``.
-    slice_time_ref : float
-        Time within the TR to which the volumes refer, in [0, 1]; 0.5 for fMRIPrep's slice-time correction.
+    slice_time_ref : float, optional
+        Time to which the volumes refer, as a share of the TR, in [0, 1]. By default what the JSON sidecars say:
+        StartTime / TR, as in nilearn's ``first_level_from_bids``; the middle of SliceTiming where slices were not
+        corrected; 0 where they say nothing.
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask that have NaN, infinite or constant time courses in any run: an error that
         names the region, or drop them in all runs and list them in ``provenance["dropped"]``.
@@ -104,6 +108,12 @@ def estimate_betas(
     ------
     InputError
         When runs and masks disagree, voxels are unusable, or a design cannot be estimated.
+
+    Warns
+    -----
+    UserWarning
+        When masks share voxels or contradict their names, slice times are uncertain (`fmri.bids.volume_start`), or
+        events without onset or duration are treated as `event_design` says.
 
     Notes
     -----
@@ -163,7 +173,7 @@ def event_design(
     hrf: str = "glover",
     high_pass_hz: float = 0.01,
     ignore: Sequence[str] = IGNORED,
-    slice_time_ref: float = 0.0,
+    slice_time_ref: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build the design of one run: one regressor an event, confounds, cosine drifts, intercept.
 
@@ -186,37 +196,105 @@ def event_design(
     ------
     InputError
         When no event is left, the columns are not linearly independent, two events cannot be told apart, an event
-        comes too late to be seen, or there are more columns than volumes.
-    """
-    from nilearn.glm.first_level import make_first_level_design_matrix
+        comes too late to be seen, some events have a duration and others none, or there are more columns than
+        volumes.
 
+    Warns
+    -----
+    UserWarning
+        When events are left out because they have no onset or were over before the first volume, or are taken as
+        impulses because none has a duration.
+
+    Notes
+    -----
+    Events may begin before the first volume (a negative onset): what of their response falls into the run is
+    modeled. One whose response has fallen below a tenth of its peak by then gets no regressor.
+    """
+    if not 0 <= high_pass_hz < 0.5 / run.tr_s:
+        raise InputError(
+            f"high_pass_hz (--high-pass) is {high_pass_hz}; give Hz from 0 to below {0.5 / run.tr_s:g} (half of 1/TR)."
+        )
+    kept = _modeled_events(run, ignore)
+    start = volume_start(run.slices, run.tr_s, slice_time_ref)
+    peaks, seen = _response_peaks(run, kept, hrf, start)
+    over = (seen < _TOO_WEAK * peaks) & (kept["onset"] < 0).to_numpy()
+    if over.any():
+        named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[over].itertuples()]
+        warnings.warn(f"events whose response was over before the first volume: {name_ids(named)}.", stacklevel=2)
+        kept, peaks = kept[~over].reset_index(drop=True), peaks[~over]
+    _check_some_left(run, kept, ignore)
+    design = _regressors(
+        np.arange(run.n_volumes) * run.tr_s + start,
+        kept,
+        hrf,
+        drift_model="cosine",
+        high_pass=high_pass_hz,
+        add_regs=_standardized(run.confounds),
+    )
+    _check_design(run, kept, design, peaks)
+    return kept, design
+
+
+def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
+    """Choose the events that get a regressor, in order of onset, and settle their durations."""
     kept = run.events[~run.events["trial_type"].isin(list(ignore))]
+    nowhere = kept["onset"].isna()
+    if nowhere.any():
+        warnings.warn(
+            f"events without an onset (n/a) are left out: {name_ids(kept['trial_type'][nowhere])}.", stacklevel=3
+        )
+        kept = kept[~nowhere]
     kept = kept.sort_values("onset", kind="stable").reset_index(drop=True)
+    _check_some_left(run, kept, ignore)
+    unknown = kept["duration"].isna()
+    if unknown.all():
+        warnings.warn("no event has a duration (n/a); they are taken as impulses of 0 s.", stacklevel=3)
+        return kept.assign(duration=0.0)
+    if unknown.any():
+        named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[unknown].itertuples()]
+        raise InputError(
+            f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. Their betas would "
+            "have different units; give durations, or ignore those trial types (ignore, --ignore)."
+        )
+    return kept
+
+
+def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:
     if kept.empty:
         raise InputError(f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out.")
-    if not 0 <= slice_time_ref <= 1:
-        raise InputError(f"slice_time_ref is {slice_time_ref}; give a share of the TR between 0 and 1.")
-    if not 0 <= high_pass_hz < 0.5 / run.tr_s:
-        raise InputError(f"high_pass_hz is {high_pass_hz}; give Hz from 0 to below {0.5 / run.tr_s:g} (half of 1/TR).")
-    confounds = _standardized(run.confounds)
+
+
+def _response_peaks(run: BoldRun, kept: pd.DataFrame, hrf: str, start: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the peak of each response had the run begun earlier and gone on, and the peak that the run shows.
+
+    Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
+    """
+    peaks, seen = np.zeros(len(kept)), np.zeros(len(kept))
+    ends = kept["onset"] + kept["duration"] + _HRF_S
+    cut = ((kept["onset"] < 0) | (ends > run.n_volumes * run.tr_s)).to_numpy()
+    if cut.any():
+        n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.tr_s))
+        n_after = int(np.ceil(_HRF_S / run.tr_s))
+        times = np.arange(-n_before, run.n_volumes + n_after) * run.tr_s + start
+        responses = np.abs(_regressors(times, kept[cut], hrf, drift_model=None).to_numpy()[:, : cut.sum()])
+        peaks[cut] = responses.max(axis=0)
+        seen[cut] = responses[n_before : n_before + run.n_volumes].max(axis=0)
+    return peaks, seen
+
+
+def _regressors(times: np.ndarray, kept: pd.DataFrame, hrf: str, **options: Any) -> pd.DataFrame:
+    """Build nilearn's design matrix with one regressor an event, named by its number."""
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
     named = kept[["onset", "duration"]].assign(trial_type=[f"event_{place + 1:04d}" for place in range(len(kept))])
-    times = (np.arange(run.n_volumes + int(np.ceil(_HRF_S / run.tr_s))) + slice_time_ref) * run.tr_s
     with warnings.catch_warnings():
-        # Impulses (duration 0) are meant; a singular design is refused below, with the events named.
+        # Impulses (duration 0) are meant; a singular design is refused later, with the events named.
         warnings.filterwarnings("ignore", message=".*null duration.*")
         warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
         warnings.filterwarnings("ignore", message="divide by zero encountered.*")
-        design = make_first_level_design_matrix(
-            times[: run.n_volumes],
-            named,
-            hrf_model=hrf,
-            drift_model="cosine",
-            high_pass=high_pass_hz,
-            add_regs=confounds,
+        return make_first_level_design_matrix(
+            times, named, hrf_model=hrf, min_onset=min(-24.0, float(named["onset"].min()) - times[0]), **options
         )
-        endless = make_first_level_design_matrix(times, named, hrf_model=hrf, drift_model=None)
-    _check_design(run, kept, design, np.abs(endless.to_numpy()[:, : len(kept)]).max(axis=0))
-    return kept, design
 
 
 def noise_gain(design: pd.DataFrame) -> float:
@@ -284,6 +362,7 @@ def read_betas(
     masks: Mapping[str, str | os.PathLike[str]],
     *,
     unusable: str = "refuse",
+    affine: str = "agree",
 ) -> Patterns:
     """Read betas written by `write_betas` and cut regions out of them.
 
@@ -295,6 +374,8 @@ def read_betas(
         ROI name to NIfTI mask on the same grid.
     unusable : {"refuse", "drop"}
         What to do with voxels of a mask for which nothing was estimated.
+    affine : {"agree", "sform", "qform"}
+        Of the masks, see `fmri.bold.image_affine`.
 
     Returns
     -------
@@ -309,13 +390,16 @@ def read_betas(
     """
     _check_choices(unusable=(unusable, ("refuse", "drop")))
     image = Path(folder) / "betas.nii.gz"
+    if not Path(folder).is_dir():
+        what = "is a file" if Path(folder).exists() else "does not exist"
+        raise InputError(f"{folder} {what}; betas (--betas) are a folder that 'neurometamer fmri betas' has written.")
     record = read_json(Path(folder) / "betas.json")
     if not isinstance(record, Mapping) or not {"subject", "provenance"} <= set(record):
         raise InputError(f"{Path(folder) / 'betas.json'} was not written by write_betas; estimate the betas again.")
     observations = read_table(Path(folder) / "betas.tsv", ("condition", "presentation", "run"))
     # pandas reads an empty session as a missing value.
     observations["session"] = observations["session"].astype(object).where(observations["session"].notna(), "")
-    regions = read_masks(masks, image)
+    regions = read_masks(masks, image, affine=affine)
     voxels, union, place = voxel_table(regions, str(record["subject"]))
     values = read_voxels(image, union).astype(np.float32)
     if len(values) != len(observations):
@@ -328,7 +412,7 @@ def read_betas(
         raise InputError(
             "masks reach voxels without betas: "
             + name_ids(f"{roi} {count}" for roi, count in counts.items())
-            + '; use the masks the betas were estimated with, or unusable="drop".'
+            + '; use the masks the betas were estimated with, or unusable="drop" (--unusable drop).'
         )
     _check_regions_left(voxels, keep)
     more = {"masks": {name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()}}
@@ -364,7 +448,7 @@ def _fit_run(
         if np.any(means <= 0):
             raise InputError(
                 f"{run.label}: {int(np.sum(means <= 0))} voxel(s) of the masks have a mean ≤ 0, so percent signal "
-                'change has no meaning; give images that keep their mean, or units="raw".'
+                'change has no meaning; give images that keep their mean, or units="raw" (--units raw).'
             )
         betas[:, usable] *= 100 / means
     return betas
@@ -425,10 +509,9 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
 
 
 def _as_masks(masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun) -> dict[str, np.ndarray]:
-    arrays = {
-        name: mask if isinstance(mask, np.ndarray) else read_masks({name: mask}, run.image)[name]
-        for name, mask in masks.items()
-    }
+    files = {name: mask for name, mask in masks.items() if not isinstance(mask, np.ndarray)}
+    read = read_masks(files, run.image, affine=run.affine) if files else {}
+    arrays = {name: mask if isinstance(mask, np.ndarray) else read[name] for name, mask in masks.items()}
     return check_masks(arrays, check_4d(run.image, open_nifti(run.image))[:3])
 
 
@@ -439,14 +522,14 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
     if len(design.columns) >= len(design):
         raise InputError(
             f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for {len(design)} "
-            "volumes; use fewer confounds, a lower high_pass_hz, or longer runs."
+            "volumes; use fewer confounds (columns, --columns), a lower high_pass_hz (--high-pass), or longer runs."
         )
     weak = np.abs(events).max(axis=0) < _TOO_WEAK * full
     if weak.any():
         late = [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
         raise InputError(
-            f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events (trial type in "
-            "ignore) or give the whole run."
+            f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events (ignore, "
+            "--ignore) or give the whole run."
         )
     _check_apart(run, events, names)
     _check_rank(run, design, names)
@@ -492,7 +575,7 @@ def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> 
     found = name_ids(f"{count} {why} in {roi}" for count, why, roi in counts if count)
     return InputError(
         f'{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or unusable="drop" '
-        "to drop and list them."
+        "(--unusable drop) to drop and list them."
     )
 
 
@@ -524,13 +607,17 @@ def _run_record(run: BoldRun, gain: float) -> dict[str, Any]:
         "confounds": [] if run.confounds is None else [str(name) for name in run.confounds.columns],
         "confounds_digest": None if run.confounds is None else digest(run.confounds),
         "run": run.run, "session": run.session, "n_volumes": run.n_volumes, "tr_s": run.tr_s,
+        "start_s": run.slices.start_s, "sidecars": [path.name for path in run.sidecars], "affine": run.affine,
         "noise_gain": round(gain, 6),
     }  # fmt: skip
 
 
 def _grid(run: BoldRun) -> dict[str, Any]:
     image = open_nifti(run.image)
-    return {"shape": [int(size) for size in image.shape[:3]], "affine": np.asarray(image.affine).tolist()}
+    return {
+        "shape": [int(size) for size in image.shape[:3]],
+        "affine": image_affine(run.image, image, run.affine).tolist(),
+    }
 
 
 def _dropped_record(voxels: pd.DataFrame, broken: np.ndarray) -> list[dict[str, Any]]:

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import os
-import re
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, name_ids, read_table
+from fmri.bids import (
+    TR_RANGE_S,
+    SliceTimes,
+    check_same_labels,
+    file_labels,
+    read_sidecar,
+    repetition_time,
+    sidecar_files,
+    slice_times,
+)
+from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
+from neurometamer.arguments import check_fields
+from neurometamer.reading import check_promise
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from nibabel.arrayproxy import ArrayProxy
     from nibabel.nifti1 import Nifti1Image
 
-EVENT_COLUMNS = ("onset", "duration", "trial_type")
-MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-"""The six rigid-body parameters, named as fMRIPrep names them."""
-
 SIMULATED = "simulated"
 """How the description in the header of a simulated image begins."""
 
-NO_TRIAL_TYPE = "n/a"
-"""What an event without a trial type is called (the BIDS word for a missing value)."""
+AFFINES = ("agree", "sform", "qform")
+"""Which transform of a NIfTI header places its voxels: the one, the other, or both where they agree."""
+
+AFFINE_TOLERANCE_MM = 0.1
+"""sform and qform that place a voxel farther apart disagree."""
 
 _SLAB_VALUES = 4_000_000
 _CHECK_BYTES = 2**22
 _TIME_UNITS = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoldRun:
     """One run of one subject; nothing of the image is in memory.
@@ -48,14 +61,21 @@ class BoldRun:
     tr_s : float
         Repetition time in seconds.
     events : pandas.DataFrame
-        ``onset`` (s, from the first volume), ``duration`` (s), ``trial_type`` (text) and any further columns; all
-        within the run. Missing trial types are named ``"n/a"``.
+        ``onset`` (s, from the first volume), ``duration`` (s), ``trial_type`` (text) and any further columns; none
+        beyond the end of the run. Onsets may be negative; onsets and durations may be missing (NaN), as in BIDS.
+        Missing trial types are named ``"n/a"``.
     confounds : pandas.DataFrame, optional
         One row a volume, finite.
     run, session, subject : str
         Labels; `session` and `subject` may be empty.
     simulated : bool
         Whether the header says that the image comes from a simulation.
+    slices : SliceTimes
+        To which time within the repetition time the volumes refer, as the JSON sidecars say.
+    sidecars : tuple of Path
+        The JSON files that were read.
+    affine : {"agree", "sform", "qform"}
+        Which transform of the header places the voxels; ``"agree"`` refuses an image whose two differ.
     """
 
     image: Path
@@ -67,15 +87,19 @@ class BoldRun:
     session: str = ""
     subject: str = ""
     simulated: bool = False
+    slices: SliceTimes = field(default_factory=SliceTimes)
+    sidecars: tuple[Path, ...] = ()
+    affine: str = "agree"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (np.isfinite(self.tr_s) and self.tr_s > 0):
-            raise InputError(f"{self.label}: TR is {self.tr_s} s; give tr_s, the repetition time in seconds.")
+            raise InputError(f"{self.label}: TR is {self.tr_s} s; give tr_s (--tr), the repetition time in seconds.")
         if self.n_volumes < 2:
             raise InputError(f"{self.label}: the image has {self.n_volumes} volume(s); a run needs at least 2.")
-        object.__setattr__(self, "events", _checked_events(self.events, self.n_volumes, self.tr_s, self.label))
+        object.__setattr__(self, "events", checked_events(self.events, self.n_volumes, self.tr_s, self.label))
         if self.confounds is not None:
-            object.__setattr__(self, "confounds", _checked_confounds(self.confounds, self.n_volumes, self.label))
+            object.__setattr__(self, "confounds", checked_confounds(self.confounds, self.n_volumes, self.label))
 
     @property
     def label(self) -> str:
@@ -110,8 +134,10 @@ def read_run(
     session: str | None = None,
     tr_s: float | None = None,
     columns: Sequence[str] | None = None,
+    condition_column: str = "trial_type",
+    affine: str = "agree",
 ) -> BoldRun:
-    """Open one run: check the header, the events and the confounds; the image itself is not read.
+    """Open one run: check header, JSON sidecars, events and confounds; the image itself is not read.
 
     Parameters
     ----------
@@ -124,10 +150,16 @@ def read_run(
     subject, run, session : str, optional
         Labels; by default those in the file name (``sub-01_ses-1_run-2_bold.nii``), else empty (run: ``"1"``).
     tr_s : float, optional
-        Repetition time in seconds; by default that of the NIfTI header.
+        Repetition time in seconds. By default RepetitionTime of the JSON sidecar, else that of the header; where
+        the two disagree, `tr_s` must say which holds.
     columns : sequence of str, optional
         Confounds to use. By default the six motion parameters where the file has them under fMRIPrep's names,
         else every column.
+    condition_column : str
+        Column of the events that holds the stimulus ids, for example ``"stim_file"``.
+    affine : {"agree", "sform", "qform"}
+        Which transform of the header places the voxels. ``"agree"`` refuses images whose sform and qform, both
+        coded, place a voxel more than 0.1 mm apart.
 
     Returns
     -------
@@ -137,33 +169,39 @@ def read_run(
     Raises
     ------
     InputError
-        When a file cannot be read, its contents cannot be used, or the file names of events or confounds name another
-        subject, session or run than that of the image.
+        When a file cannot be read, its contents cannot be used, two sources of one fact disagree, or the file names
+        of events or confounds name another subject, session, task or run than that of the image.
 
     Notes
     -----
+    JSON sidecars are found by the inheritance principle of BIDS (`fmri.bids.sidecar_files`).
+
     A missing value in the *first* row of a confound (derivatives have none) becomes the value of the second row, as
     in ``nilearn.interfaces.fmriprep.load_confounds``; missing values elsewhere are refused.
     """
     path = Path(image)
     opened = open_nifti(path)
     n_volumes = check_4d(path, opened)[3]
-    names = _entities(path)
+    image_affine(path, opened, affine)
     for other in (events, confounds):
         if other is not None and not isinstance(other, pd.DataFrame):
-            _check_belongs(Path(other), path)
-    table = events if isinstance(events, pd.DataFrame) else read_table(events, EVENT_COLUMNS)
-    nuisance = confounds if confounds is None or isinstance(confounds, pd.DataFrame) else read_table(confounds)
+            check_same_labels(other, path)
+    sidecar = read_sidecar(path)
+    tr_s = repetition_time(path.name, header=header_tr(opened), sidecar=sidecar, given=tr_s)
+    names = file_labels(path)
     return BoldRun(
         image=path,
         n_volumes=n_volumes,
-        tr_s=_header_tr(path, opened) if tr_s is None else float(tr_s),
-        events=table,
-        confounds=None if nuisance is None else _confound_columns(nuisance, columns, path.name),
+        tr_s=tr_s,
+        events=read_events(events, condition_column),
+        confounds=None if confounds is None else read_confounds(confounds, columns, path.name),
         run=names.get("run", "1") if run is None else str(run),
         session=names.get("ses", "") if session is None else str(session),
         subject=names.get("sub", "") if subject is None else str(subject),
         simulated=opened.header["descrip"].item().startswith(SIMULATED.encode()),
+        slices=slice_times(path.name, sidecar, tr_s),
+        sidecars=sidecar_files(path),
+        affine=affine,
     )
 
 
@@ -176,6 +214,8 @@ def read_runs(
     sessions: Sequence[str] | None = None,
     tr_s: float | None = None,
     columns: Sequence[str] | None = None,
+    condition_column: str = "trial_type",
+    affine: str = "agree",
 ) -> list[BoldRun]:
     """Open the runs of one subject, in the order of acquisition.
 
@@ -190,9 +230,9 @@ def read_runs(
     sessions : sequence of str, optional
         One label a run; by default those in the file names.
     tr_s : float, optional
-        Repetition time in seconds; by default that of each header.
-    columns : sequence of str, optional
-        Confounds to use, see `read_run`.
+        Repetition time in seconds; by default that of each sidecar or header.
+    columns, condition_column, affine
+        See `read_run`.
 
     Returns
     -------
@@ -208,7 +248,7 @@ def read_runs(
     for name, values in lists.items():
         if values is not None and len(values) != len(bold):
             raise InputError(f"{len(bold)} BOLD image(s) but {len(values)} {name}; give one for each run, in order.")
-    numbered = all("run" in _entities(Path(path)) for path in bold)
+    numbered = all("run" in file_labels(path) for path in bold)
     runs = [
         read_run(
             image,
@@ -219,6 +259,8 @@ def read_runs(
             session=None if sessions is None else sessions[place],
             tr_s=tr_s,
             columns=columns,
+            condition_column=condition_column,
+            affine=affine,
         )
         for place, image in enumerate(bold)
     ]
@@ -248,7 +290,7 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
     if again:
         raise InputError(f"runs given twice: {name_ids(again)}; give each once, with its own run and session label.")
     for run in runs[1:]:
-        check_same_grid(run.image, runs[0].image)
+        check_same_grid(run.image, runs[0].image, affine=runs[0].affine)
 
 
 def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
@@ -270,26 +312,46 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         When the file is missing, empty, cut off in the header, or not a NIfTI image of real numbers.
     """
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
-    if not Path(path).is_file():
-        raise InputError(f"{path} does not exist.")
+    _check_is_file(Path(path))
     if Path(path).stat().st_size == 0:
         raise InputError(
             f"{path} is empty (0 bytes); fetch the file itself (datalad get, git annex get) or copy it again."
         )
     try:
         image = nibabel.load(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+    except Exception as error:  # a damaged header makes nibabel fail in many ways
         raise InputError(
             f"{path} is not a readable NIfTI image ({_one_line(error)}); copy or convert it again."
         ) from error
     if not isinstance(image, nibabel.Nifti1Pair):
-        raise InputError(f"{path} is a {type(image).__name__}, not a NIfTI image; convert it to .nii.gz.")
+        kind = type(image).__name__
+        raise InputError(f"{path} is a {kind}, not a NIfTI image of a volume; {_OTHERWISE.get(kind, _CONVERT)}.")
+    if image.affine is None or not np.isfinite(image.affine).all():
+        raise InputError(f"{path} has a header whose affine is not finite; write the header again.")
     if image.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it.")
     return image  # type: ignore[return-value]
+
+
+_CONVERT = "convert it to .nii.gz"
+_OTHERWISE = {
+    "GiftiImage": "responses that were already estimated for vertices are read with fmri.read_surface_patterns; "
+    "time series on surfaces cannot be analyzed here, give those of the volume",
+    "Cifti2Image": "take the volume out of it (wb_command -cifti-separate IN COLUMN -volume-all OUT.nii.gz)",
+}
+"""Type of image to what its user can do; others can be converted."""
+
+
+def _check_is_file(path: Path) -> None:
+    if path.is_dir():
+        images = sorted(file.name for file in path.glob("*.nii*"))
+        inside = f"it holds {name_ids(images)}" if images else "it holds no .nii or .nii.gz"
+        raise InputError(f"{path} is a folder; give the NIfTI files themselves ({inside}).")
+    if not path.is_file():
+        missing = next((folder for folder in path.parents[::-1] if not folder.exists()), None)
+        also = "" if missing is None else f" (there is no folder {missing})"
+        raise InputError(f"{path} does not exist{also}.")
 
 
 @contextmanager
@@ -318,14 +380,15 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
 
     raw: Any = image.dataobj
     spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
+    check_promise(image.file_map["image"].filename or path, math.prod(raw.shape) * raw.dtype.itemsize)
     try:
         with ImageOpener(str(image.file_map["image"].filename), "rb") as file:
             yield ArrayProxy(file, spec, mmap=False)
             while file.read(_CHECK_BYTES):
                 pass
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except Exception as error:  # whatever nibabel or zlib make of a damaged file
         raise InputError(f"{path} is cut off or damaged ({_one_line(error)}); copy or convert it again.") from error
 
 
@@ -355,13 +418,79 @@ def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int
     return shape[0], shape[1], shape[2], shape[3]
 
 
-def check_same_grid(path: str | os.PathLike[str], like: str | os.PathLike[str]) -> None:
+def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str = "agree") -> np.ndarray:
+    """Read where an image places its voxels, and refuse a header that says two places.
+
+    Parameters
+    ----------
+    path : path-like
+        For the message.
+    image : nibabel image
+        From `open_nifti`.
+    affine : {"agree", "sform", "qform"}
+        Which of the two transforms counts where both are coded; ``"agree"`` refuses them when they differ.
+
+    Returns
+    -------
+    ndarray of float, shape (4, 4)
+        Voxel indices to mm.
+
+    Raises
+    ------
+    InputError
+        When sform and qform, both coded, place a corner of the volume more than 0.1 mm apart and `affine` is
+        ``"agree"``; when the quaternion of the qform is none, or `affine` is unknown.
+    """
+    if affine not in AFFINES:
+        raise unknown_name("affine", affine, AFFINES)
+    header: Any = image.header
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    if min(codes) <= 0 or affine == "sform":
+        return np.asarray(image.affine, dtype=np.float64)
+    try:
+        sform, qform = header.get_sform(), header.get_qform()
+    except Exception as error:
+        raise InputError(
+            f'{path}: the qform of the header cannot be read ({_one_line(error)}); give affine="sform" '
+            "(--affine sform), or write the header again."
+        ) from error
+    if affine == "qform":
+        return np.asarray(qform, dtype=np.float64)
+    away = _corner_distance(sform, qform, image.shape[:3])
+    if away > AFFINE_TOLERANCE_MM:
+        _raise_two_places(Path(path), sform, qform, codes, away)
+    return np.asarray(image.affine, dtype=np.float64)
+
+
+def _corner_distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """Find the largest distance (mm) between the places that two affines give to a corner of a volume."""
+    corners = np.array(np.meshgrid(*([0, size - 1] for size in shape), [1])).reshape(4, -1)
+    shifts = (one - other) @ corners
+    return float(np.linalg.norm(shifts[:3], axis=0).max())
+
+
+def _raise_two_places(path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], away: float) -> None:
+    import nibabel
+
+    axes = ["".join(map(str, nibabel.aff2axcodes(affine))) for affine in (sform, qform)]
+    signs = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
+    mirrored = "; they are mirror images of each other, so that left and right may be exchanged" if signs < 0 else ""
+    raise InputError(
+        f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) place the voxels "
+        f'up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or "qform" (--affine), or write '
+        "the header again."
+    )
+
+
+def check_same_grid(path: str | os.PathLike[str], like: str | os.PathLike[str], *, affine: str = "agree") -> None:
     """Check that two images have the same voxel grid; nothing is ever resampled here.
 
     Parameters
     ----------
     path, like : path-like
         NIfTI images; the first three dimensions and the affine are compared.
+    affine : {"agree", "sform", "qform"}
+        See `image_affine`.
 
     Raises
     ------
@@ -374,7 +503,7 @@ def check_same_grid(path: str | os.PathLike[str], like: str | os.PathLike[str]) 
             f"{Path(path).name} has the grid {tuple(one.shape[:3])} but {Path(like).name} has "
             f"{tuple(other.shape[:3])}; resample one onto the other yourself (nearest neighbor for masks)."
         )
-    away = float(np.abs(np.asarray(one.affine) - np.asarray(other.affine)).max())
+    away = float(np.abs(image_affine(path, one, affine) - image_affine(like, other, affine)).max())
     if not away <= 1e-3:
         raise InputError(
             f"{Path(path).name} and {Path(like).name} have the same shape but another affine (largest difference "
@@ -418,99 +547,23 @@ def _one_line(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:160]
 
 
-def _entities(path: Path) -> dict[str, str]:
-    """Read the BIDS labels of a file name."""
-    return dict(re.findall(r"(?:^|_)(sub|ses|run)-([A-Za-z0-9]+)", path.name))
+def header_tr(image: Nifti1Image) -> float | None:
+    """Read the repetition time in a NIfTI header.
 
+    Parameters
+    ----------
+    image : nibabel image
+        From `open_nifti`, 4-D.
 
-def _check_belongs(table: Path, image: Path) -> None:
-    """Refuse a table of another run: lists in different orders would give every event to the wrong volumes."""
-    theirs, ours = _entities(table), _entities(image)
-    for name in theirs.keys() & ours.keys():
-        # BIDS reads run-1 and run-01 as the same number.
-        if theirs[name].lstrip("0") != ours[name].lstrip("0"):
-            raise InputError(
-                f"{table.name} was given for {image.name}; give the files of all lists in the same order of runs."
-            )
-
-
-def _header_tr(path: Path, image: Nifti1Image) -> float:
+    Returns
+    -------
+    float or None
+        Seconds; None where the header says nothing that could be one.
+    """
     header: Any = image.header
-    factor = _TIME_UNITS.get(header.get_xyzt_units()[1])
-    tr_s = float(header.get_zooms()[3]) * factor if factor else 0.0
-    if not 0.01 <= tr_s <= 60:
-        raise InputError(
-            f"{path.name}: the header gives a repetition time of {float(header.get_zooms()[3]):g} "
-            f"'{header.get_xyzt_units()[1]}'; give tr_s, the repetition time in seconds."
-        )
-    return round(tr_s, 6)
-
-
-def _checked_events(events: pd.DataFrame, n_volumes: int, tr_s: float, label: str) -> pd.DataFrame:
-    missing = [name for name in EVENT_COLUMNS if name not in events.columns]
-    if missing:
-        raise InputError(
-            f"{label}: the events lack the column(s) {', '.join(missing)}; "
-            f"they have {', '.join(map(str, events.columns))}."
-        )
-    if events.empty:
-        raise InputError(f"{label}: the events table has no rows; leave the run out.")
-    table = events.reset_index(drop=True).copy()
-    for name in ("onset", "duration"):
-        numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        broken = [f"row {row + 1} ({table[name][row]})" for row in np.flatnonzero(~np.isfinite(numbers))]
-        if broken:
-            raise InputError(f"{label}: '{name}' is not a number in {name_ids(broken)}; give seconds.")
-        table[name] = numbers
-    types = table["trial_type"]
-    table["trial_type"] = types.astype(object).where(types.notna(), NO_TRIAL_TYPE).map(str)
-    _check_within_run(table, n_volumes, tr_s, label)
-    return table
-
-
-def _check_within_run(table: pd.DataFrame, n_volumes: int, tr_s: float, label: str) -> None:
-    end = n_volumes * tr_s
-    late = (table["onset"] >= end) | (table["onset"] + table["duration"] > end + tr_s)
-    checks = (
-        (table["onset"] < 0, "start before the first volume", "shift the onsets by the volumes removed, or drop them"),
-        (table["duration"] < 0, "have a negative duration", "give seconds"),
-        (late, f"lie beyond the run's end ({n_volumes} volumes × {tr_s:g} s = {end:g} s)", "check TR and onsets"),
-    )
-    for wrong, what, cure in checks:
-        if wrong.any():
-            named = [f"'{row.trial_type}' at {row.onset:g} s" for row in table[wrong].itertuples()]
-            raise InputError(f"{label}: events {what}: {name_ids(named)}; {cure}.")
-
-
-def _confound_columns(table: pd.DataFrame, columns: Sequence[str] | None, label: str) -> pd.DataFrame:
-    if columns is None:
-        has_motion = set(MOTION_COLUMNS) <= set(table.columns)
-        columns = MOTION_COLUMNS if has_motion else [str(name) for name in table.columns]
-    absent = [name for name in columns if name not in table.columns]
-    if absent:
-        raise InputError(
-            f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have {name_ids(table.columns, 20)}."
-        )
-    return table[list(columns)]
-
-
-def _checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd.DataFrame:
-    """Check rows and numbers; fill what is missing in the first row from the second, as nilearn does."""
-    if len(confounds) != n_volumes:
-        raise InputError(
-            f"{label}: the confounds have {len(confounds)} rows but the image has {n_volumes} volumes; "
-            "give one row a volume."
-        )
-    if again := duplicates(confounds.columns):
-        raise InputError(f"{label}: confound(s) given more than once: {name_ids(again)}; name each column once.")
-    table = confounds.reset_index(drop=True).apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    first = ~np.isfinite(table.iloc[0].to_numpy())
-    values = table.to_numpy(copy=True)
-    values[0, first] = values[1, first]
-    broken = ~np.isfinite(values).all(axis=0)
-    if broken.any():
-        raise InputError(
-            f"{label}: confounds have missing or non-numeric values after the first row: "
-            f"{name_ids(table.columns[broken])}; leave these columns out or repair them."
-        )
-    return pd.DataFrame(values, columns=[str(name) for name in table.columns])
+    try:
+        unit = header.get_xyzt_units()[1]
+    except KeyError:  # a code that NIfTI does not know
+        return None
+    tr_s = float(header.get_zooms()[3]) * _TIME_UNITS.get(unit, np.nan)
+    return round(tr_s, 6) if TR_RANGE_S[0] <= tr_s <= TR_RANGE_S[1] else None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from fmri.bids import file_labels
 from fmri.bold import open_nifti
 from fmri.patterns import Patterns
 from fmri.rois import read_masks
-from neurometamer.store import InputError, atomic_path, name_ids, read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from neurometamer.store import InputError, atomic_path, name_ids, read_table, reading
 
 
 def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -115,6 +114,12 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     InputError
         When the patterns are of voxels, or name vertices that the mesh lacks.
     """
+    sides = patterns.voxels["hemisphere"].unique().tolist() if "hemisphere" in patterns.voxels else []
+    if len(sides) > 1:
+        raise InputError(
+            f"the patterns hold vertices of the hemispheres {name_ids(sides)} but a mesh is of one; give patterns of "
+            "one hemisphere (patterns.select(voxels=patterns.voxels['hemisphere'] == 'L'))."
+        )
     if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
         raise InputError("these patterns are of voxels (j or k is not 0), not of vertices; give --mask, not --mesh.")
     patterns = patterns.select(voxels=~patterns.voxels.duplicated(["i"]).to_numpy())
@@ -147,13 +152,12 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     InputError
         When the file is missing or no surface.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path} does not exist.")
     if Path(path).suffix != ".gii":
         return _freesurfer_mesh(path)
     image = _open_gifti(path)
-    points = image.agg_data("NIFTI_INTENT_POINTSET")
-    triangles = image.agg_data("NIFTI_INTENT_TRIANGLE")
+    with reading(path, "a readable surface"):
+        points = image.agg_data("NIFTI_INTENT_POINTSET")
+        triangles = image.agg_data("NIFTI_INTENT_TRIANGLE")
     if not (isinstance(points, np.ndarray) and isinstance(triangles, np.ndarray)):
         raise InputError(f"{path} holds no surface (one set of points and one of triangles); give a .surf.gii file.")
     return points.astype(np.float64), triangles.astype(np.int64)
@@ -162,29 +166,29 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
 def _freesurfer_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     from nibabel.freesurfer import read_geometry
 
-    try:
+    with reading(path, "GIfTI or FreeSurfer geometry"):
         points, triangles = read_geometry(str(path))[:2]
-    except (ValueError, OSError, IndexError) as error:
-        raise InputError(f"{path} is neither GIfTI nor FreeSurfer geometry ({error}).") from error
     return points.astype(np.float64), triangles.astype(np.int64)
 
 
 def _open_gifti(path: str | os.PathLike[str]) -> Any:
-    from xml.parsers.expat import ExpatError
-
     import nibabel
 
-    try:
+    with reading(path, "a readable GIfTI file"):
         image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, ExpatError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable GIfTI file ({error}).") from error
     if not isinstance(image, nibabel.GiftiImage):
         raise InputError(f"{path} is a {type(image).__name__}, not GIfTI.")
     return image
 
 
 def read_surface_patterns(
-    values: str | os.PathLike[str], table: str | os.PathLike[str], *, subject: str = "", roi: str = "surface"
+    values: str | os.PathLike[str],
+    table: str | os.PathLike[str],
+    *,
+    subject: str = "",
+    roi: str = "surface",
+    hemisphere: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
 ) -> Patterns:
     """Read responses of vertices: one map an observation, and a table that says which is which.
 
@@ -196,6 +200,11 @@ def read_surface_patterns(
         CSV or TSV, one row a data array, with the column condition; presentation, run and session where known.
     subject, roi : str
         Names.
+    hemisphere : {"L", "R"}, optional
+        By default what the file name says (``hemi-L``, ``lh.``); else the voxels get no such column.
+    labels : path-like, optional
+        Regions of the vertices, GIfTI (``.label.gii``) or FreeSurfer (``.annot``): `roi` is then the name of the
+        label, and vertices without one (``???``, ``unknown``, ``Medial_wall`` or label 0) are left out.
 
     Returns
     -------
@@ -205,13 +214,16 @@ def read_surface_patterns(
     Raises
     ------
     InputError
-        When a file cannot be read, rows and data arrays differ in number, or a vertex has values in some rows only.
+        When a file cannot be read, rows and data arrays differ in number, a vertex has values in some rows only, or
+        labels are of another surface.
+
+    See Also
+    --------
+    fmri.join_regions : Put both hemispheres side by side.
     """
     rows = read_table(table, required=["condition"])
-    if not Path(values).is_file():
-        raise InputError(f"{values} does not exist.")
-    arrays = [np.asarray(one.data, dtype=np.float32) for one in _open_gifti(values).darrays]
-    if len({one.shape for one in arrays}) != 1 or arrays[0].ndim != 1:
+    arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(values).darrays]
+    if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
         raise InputError(f"{values} must hold data arrays of one value a vertex, all of one length.")
     data = np.array(arrays)
     if len(data) != len(rows):
@@ -222,12 +234,51 @@ def read_surface_patterns(
         raise InputError(
             f"vertices with values in some maps only: {name_ids(partly)}; set them to NaN in all, or fill."
         )
+    regions = np.full(data.shape[1], roi, dtype=object) if labels is None else _vertex_labels(labels, data.shape[1])
+    kept = np.flatnonzero(known.all(axis=0) & (regions != ""))
+    voxels = pd.DataFrame({"subject": subject, "roi": regions[kept], "i": kept, "j": 0, "k": 0})
+    side = _file_hemisphere(Path(values)) if hemisphere is None else hemisphere
     return Patterns(
-        values=data[:, known.all(axis=0)],
+        values=data[:, kept],
         observations=_observation_columns(rows),
-        voxels=_vertex_table(np.flatnonzero(known.all(axis=0)), subject, roi),
+        voxels=voxels.assign(hemisphere=side) if side else voxels,
         provenance={"n_vertices": data.shape[1]},
     )
+
+
+_NO_LABEL = ("???", "unknown", "medial_wall")
+
+
+def _vertex_labels(path: str | os.PathLike[str], n_vertices: int) -> np.ndarray:
+    """Read the region of each vertex; empty where there is none."""
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist.")
+    if Path(path).suffix == ".annot":
+        from nibabel.freesurfer import read_annot
+
+        try:
+            keys, _, names = read_annot(str(path))
+        except Exception as error:
+            raise InputError(f"{path} is not a readable FreeSurfer annotation ({error}).") from error
+        table = {number: name.decode() for number, name in enumerate(names)}
+    else:
+        image = _open_gifti(path)
+        keys, table = image.agg_data("NIFTI_INTENT_LABEL"), image.labeltable.get_labels_as_dict()
+        if not isinstance(keys, np.ndarray) or keys.ndim != 1:
+            raise InputError(f"{path} does not hold one label a vertex; give a .label.gii or .annot file.")
+        table.pop(0, None)
+    if len(keys) != n_vertices:
+        raise InputError(
+            f"{Path(path).name} has labels of {len(keys)} vertices but there are responses of {n_vertices}; give the "
+            "labels of the same surface."
+        )
+    named = {key: name for key, name in table.items() if name.lower() not in _NO_LABEL}
+    return np.array([named.get(int(key), "") for key in keys], dtype=object)
+
+
+def _file_hemisphere(path: Path) -> str:
+    side = file_labels(path).get("hemi") or {"lh": "L", "rh": "R"}.get(path.name.split(".")[0], "")
+    return side if side in ("L", "R") else ""
 
 
 def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
@@ -238,12 +289,6 @@ def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
         known = rows[name].astype(object) if name in rows else None
         rows = rows.assign(**{name: "" if known is None else known.where(known.notna(), "")})
     return rows
-
-
-def _vertex_table(vertices: np.ndarray, subject: str, roi: str) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame({"subject": subject, "roi": roi, "i": vertices, "j": 0, "k": 0})
 
 
 def write_volume_map(path: str | os.PathLike[str], values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     digest,
@@ -23,11 +24,13 @@ from neurometamer.store import (
     unknown_name,
     write_hdf5,
 )
+from neurometamer.summaries import short_repr
 
 OBSERVATION_COLUMNS = ("condition", "presentation", "run", "session")
 VOXEL_COLUMNS = ("subject", "roi", "i", "j", "k")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Patterns:
     """Responses of the voxels of one or more regions to each presentation of each condition.
@@ -42,7 +45,8 @@ class Patterns:
         the subject's runs: 1, 2, …), ``run``, ``session``, and any further columns. No observation occurs twice.
     voxels : pandas.DataFrame
         One row a voxel of a region: ``subject``, ``roi``, ``i``, ``j``, ``k`` (indices into the volume), and any
-        further columns (``reliability``, ``hemisphere``). A voxel in two regions has two rows.
+        further columns (``reliability``). Where there is a column ``hemisphere``, as of surfaces, it is part of what
+        tells voxels apart. A voxel in two regions has two rows.
     provenance : mapping
         JSON-able record of how the values came about.
 
@@ -73,6 +77,7 @@ class Patterns:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         observations = _named_columns(self.observations, OBSERVATION_COLUMNS, "observations", text=(0, 2, 3))
         voxels = _named_columns(self.voxels, VOXEL_COLUMNS, "voxels", text=(0, 1))
         values = np.array(self.values)
@@ -85,7 +90,7 @@ class Patterns:
             )
         _check_finite(values, voxels)
         _check_unique(observations, ("condition", "presentation"), "observation(s)")
-        _check_unique(voxels, VOXEL_COLUMNS, "voxel(s)")
+        _check_unique(voxels, voxel_key(voxels), "voxel(s)")
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "observations", observations)
@@ -145,7 +150,7 @@ class Patterns:
         bool
             Measured data say nothing.
         """
-        return _says_simulated(self.provenance)
+        return says_simulated(self.provenance)
 
     @property
     def digest(self) -> str:
@@ -244,10 +249,27 @@ class Patterns:
         return names, averaging @ self.values.astype(np.float64, copy=False) / counts[:, None]
 
 
-def _says_simulated(record: Any) -> bool:
+def says_simulated(record: Any) -> bool:
+    """Say whether a record names simulated images among its sources.
+
+    Parameters
+    ----------
+    record : object
+        Provenance of patterns, as JSON holds it.
+
+    Returns
+    -------
+    bool
+        True where a mapping in it has ``simulated: true``.
+
+    Examples
+    --------
+    >>> says_simulated({"parts": [{"simulated": True}]}), says_simulated(None)
+    (True, False)
+    """
     if isinstance(record, Mapping):
-        return record.get("simulated") is True or any(_says_simulated(one) for one in record.values())
-    return isinstance(record, (list, tuple)) and any(_says_simulated(one) for one in record)
+        return record.get("simulated") is True or any(says_simulated(one) for one in record.values())
+    return isinstance(record, (list, tuple)) and any(says_simulated(one) for one in record)
 
 
 def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
@@ -271,10 +293,13 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     if not parts:
         raise InputError("no patterns to join; give at least one.")
     first = parts[0]
-    keys = pd.MultiIndex.from_frame(first.voxels[list(VOXEL_COLUMNS)])
+    names = voxel_key(first.voxels)
+    keys = pd.MultiIndex.from_frame(first.voxels[names])
     values = []
     for part in parts:
-        order = pd.MultiIndex.from_frame(part.voxels[list(VOXEL_COLUMNS)]).get_indexer(keys)
+        if voxel_key(part.voxels) != names:
+            raise InputError("only some patterns name the hemisphere of their voxels; give it to all or none.")
+        order = pd.MultiIndex.from_frame(part.voxels[names]).get_indexer(keys)
         if len(part.voxels) != len(keys) or np.any(order < 0):
             raise InputError(
                 f"patterns have different voxels ({len(keys)} and {len(part.voxels)}, {int(np.sum(order < 0))} of the "
@@ -291,6 +316,74 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
         voxels=first.voxels,
         provenance={"parts": [dict(part.provenance) for part in parts]},
     )
+
+
+def join_regions(parts: Sequence[Patterns]) -> Patterns:
+    """Put regions or hemispheres of one subject side by side: the same observations, the voxels of all.
+
+    Parameters
+    ----------
+    parts : sequence of Patterns
+        With the same conditions, presentations, runs and sessions in the same order.
+
+    Returns
+    -------
+    Patterns
+        Voxels of the first part, then of the second, and so on; provenance of each under ``parts``.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to join, observations differ, or a voxel occurs twice.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> observations = pd.DataFrame({"condition": ["cat", "cup"], "presentation": 1, "run": "1", "session": ""})
+    >>> sides = [
+    ...     Patterns(
+    ...         values=np.ones((2, 3)),
+    ...         observations=observations,
+    ...         voxels=pd.DataFrame(
+    ...             {"subject": "01", "roi": "V1", "i": range(3), "j": 0, "k": 0, "hemisphere": side}
+    ...         ),
+    ...     )
+    ...     for side in ("L", "R")
+    ... ]
+    >>> join_regions(sides).values.shape
+    (2, 6)
+    """
+    if not parts:
+        raise InputError("no patterns to join; give at least one.")
+    first = parts[0].observations[list(OBSERVATION_COLUMNS)]
+    for number, part in enumerate(parts[1:], start=2):
+        if not part.observations[list(OBSERVATION_COLUMNS)].equals(first):
+            raise InputError(
+                f"patterns 1 and {number} hold other observations; regions are joined when conditions, presentations, "
+                "runs and sessions are the same, in the same order."
+            )
+    return Patterns(
+        values=np.concatenate([part.values for part in parts], axis=1),
+        observations=parts[0].observations,
+        voxels=pd.concat([part.voxels for part in parts], ignore_index=True),
+        provenance={"parts": [dict(part.provenance) for part in parts]},
+    )
+
+
+def voxel_key(voxels: pd.DataFrame) -> list[str]:
+    """Name the columns that tell voxels apart.
+
+    Parameters
+    ----------
+    voxels : pandas.DataFrame
+        Of `Patterns`.
+
+    Returns
+    -------
+    list of str
+        Subject, region, i, j, k, and the hemisphere where there is that column.
+    """
+    return [*VOXEL_COLUMNS, *(["hemisphere"] if "hemisphere" in voxels.columns else [])]
 
 
 def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:

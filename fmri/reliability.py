@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -84,6 +85,7 @@ def select_voxels(
     if threshold is not None and not -1 <= threshold <= 1:
         raise InputError(f"threshold is {threshold}; give a correlation between -1 and 1.")
     measured = voxel_reliability(patterns, conditions)
+    tell_few_conditions(len({str(name) for name in conditions}))
     keep = np.zeros(len(measured), dtype=bool)
     kept = []
     for subject, roi, rows in _regions(patterns):
@@ -115,6 +117,27 @@ def select_voxels(
         provenance={**patterns.provenance, "selection": record},
     )
     return marked.select(voxels=keep)
+
+
+def tell_few_conditions(n_conditions: int) -> None:
+    """Warn where voxels are chosen by fewer conditions than is advised.
+
+    Parameters
+    ----------
+    n_conditions : int
+        Conditions that make up the response profile.
+
+    Warns
+    -----
+    UserWarning
+        Below `ADVISED_CONDITIONS`.
+    """
+    if n_conditions < ADVISED_CONDITIONS:
+        warnings.warn(
+            f"voxels are chosen by the reliability of their responses to {n_conditions} conditions; Tarhan & Konkle "
+            f"(2020) advise at least {ADVISED_CONDITIONS}, with fewer the choice is largely chance.",
+            stacklevel=2,
+        )
 
 
 def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None = None) -> pd.DataFrame:

@@ -2,46 +2,141 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fmri.bold import check_same_grid, open_nifti, stored_values
+from fmri.bids import file_labels
+from fmri.bold import check_same_grid, image_affine, open_nifti, stored_values
 from neurometamer.store import InputError, name_ids
 
+SAME_VALUE = 1e-4
+"""Share of the largest value by which values of a mask may differ: masks of other programs are scaled."""
 
-def read_masks(masks: Mapping[str, str | os.PathLike[str]], like: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+_WORDS = {"lh": "L", "rh": "R", "left": "L", "right": "R", "l": "L", "r": "R"}
+
+
+def read_masks(
+    masks: Mapping[str, str | os.PathLike[str]],
+    like: str | os.PathLike[str],
+    *,
+    affine: str = "agree",
+) -> dict[str, np.ndarray]:
     """Read ROI masks and check that they lie on the grid of a BOLD image.
 
     Parameters
     ----------
     masks : mapping of str to path-like
-        ROI name to 3-D NIfTI mask (0 and 1 only).
+        ROI name to 3-D NIfTI mask: 0 and one other value of 1 or more, such as 1 or 255.
     like : path-like
         A BOLD image (or any image on the same grid).
+    affine : {"agree", "sform", "qform"}
+        See `fmri.bold.image_affine`.
 
     Returns
     -------
     dict of str to ndarray of bool, shape (i, j, k)
-        In the order given. Masks may overlap.
+        In the order given. Masks may overlap, which is told.
 
     Raises
     ------
     InputError
-        When a mask cannot be read, lies on another grid, holds other values than 0 and 1, or has no voxel.
+        When a mask cannot be read, lies on another grid, holds more than two values, or has no voxel.
+
+    Warns
+    -----
+    UserWarning
+        When masks share voxels, when a name says one hemisphere and most voxels have the x coordinate of the other,
+        or when a file name says another subject than that of `like`.
     """
     if not masks:
         raise InputError("no ROI masks; give at least one as NAME=FILE.")
-    found = {}
+    arrays = {}
     for name, path in masks.items():
         if not str(name).strip():
             raise InputError(f"the mask {path} has no ROI name; give NAME=FILE.")
-        check_same_grid(path, like)
-        found[str(name)] = _read_mask(str(name), Path(path))
-    return found
+        check_same_grid(path, like, affine=affine)
+        arrays[str(name)] = _read_mask(str(name), Path(path))
+        _tell_hemisphere(str(name), Path(path), arrays[str(name)], affine)
+        _tell_other_subject(str(name), Path(path), Path(like))
+    _tell_overlaps(arrays)
+    return arrays
+
+
+def named_hemisphere(name: str) -> str:
+    """Read which hemisphere a name says.
+
+    Parameters
+    ----------
+    name : str
+        Of a region or of its file.
+
+    Returns
+    -------
+    str
+        ``"L"``, ``"R"``, or empty where it says none, or both.
+
+    Examples
+    --------
+    >>> named_hemisphere("lhV1"), named_hemisphere("V1_R"), named_hemisphere("LO"), named_hemisphere("LeftV4")
+    ('L', 'R', '', 'L')
+    """
+    # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than the right side
+    spaced = re.sub(r"^(LH|RH)(?=[A-Z0-9])", r"\1 ", name)
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
+    spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right)$", r" \1", spaced)
+    sides = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word in _WORDS}
+    return sides.pop() if len(sides) == 1 else ""
+
+
+def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:
+    """Warn where a name says one hemisphere and most voxels lie in the other (x < 0 mm is left in NIfTI)."""
+    side = named_hemisphere(name) or named_hemisphere(path.name.split(".nii")[0])
+    image = open_nifti(path)
+    header = image.header
+    if not side or max(int(header["sform_code"]), int(header["qform_code"])) <= 0:
+        return
+    transform = image_affine(path, image, affine)
+    x = np.argwhere(mask) @ transform[0, :3] + transform[0, 3]
+    wrong = int(np.sum(x > 0 if side == "L" else x < 0))
+    if 2 * wrong > len(x):
+        there, sign = ("left", ">") if side == "L" else ("right", "<")
+        warnings.warn(
+            f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie at x {sign} 0 mm "
+            f"(mean x {x.mean():.1f} mm), in the other hemisphere. Check whether mask or images are mirrored.",
+            stacklevel=2,
+        )
+
+
+def _tell_other_subject(name: str, path: Path, like: Path) -> None:
+    theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
+    if theirs and ours and theirs != ours:
+        warnings.warn(
+            f"ROI '{name}': {path.name} names sub-{theirs}, but the images are of sub-{ours}. Check the mask.",
+            stacklevel=2,
+        )
+
+
+def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
+    """Warn of regions that share voxels, and of regions that are the same."""
+    for (one, first), (other, second) in itertools.combinations(masks.items(), 2):
+        shared = int(np.sum(first & second))
+        if shared and np.array_equal(first, second):
+            warnings.warn(
+                f"ROIs '{one}' and '{other}' are the same {shared} voxels; check the files of the masks.", stacklevel=2
+            )
+        elif shared:
+            warnings.warn(
+                f"ROIs '{one}' and '{other}' share {shared} voxels (of {int(first.sum())} and {int(second.sum())}); "
+                "what is found in these regions is not independent.",
+                stacklevel=2,
+            )
 
 
 def check_masks(masks: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -115,13 +210,15 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
         values = values[..., 0]
     if values.ndim != 3:
         raise InputError(f"ROI '{name}': {path.name} is {values.ndim}-D; a mask must be 3-D.")
-    found = np.unique(values)
-    if not np.isin(found, (0, 1)).all():
+    top = np.max(values)
+    mask = np.abs(values - top) <= SAME_VALUE * top
+    is_binary = top == 0 or (top >= 1 - SAME_VALUE and np.all(mask | (np.abs(values) <= SAME_VALUE * top)))
+    if not is_binary:
         raise InputError(
-            f"ROI '{name}': {path.name} is not a binary mask; it holds {name_ids(found)}. "
+            f"ROI '{name}': {path.name} is not a binary mask; it holds {name_ids(np.unique(values))}. "
             "Save one mask a region with 0 and 1 (threshold a probability map, split a label image)."
         )
-    mask = values == 1
+    mask &= values > 0
     _check_filled({name: mask})
     return mask
 

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmri.bold import MOTION_COLUMNS, SIMULATED
+from fmri.bold import SIMULATED
 from fmri.patterns import VOXEL_COLUMNS
+from fmri.tables import MOTION_COLUMNS
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -32,6 +34,7 @@ from neurometamer.store import (
     write_hdf5,
     write_table,
 )
+from neurometamer.summaries import short_repr
 
 VOXEL_SIZE_MM = 2.0
 BLANK = "blank"
@@ -39,6 +42,7 @@ DESCRIPTION = f"{SIMULATED}: no brain"
 """In the header of every image (``descrip``), so that what is made from it can tell."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SimulatedTruth:
     """What was planted in one simulated subject.
@@ -68,6 +72,7 @@ class SimulatedTruth:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} conditions and "
@@ -78,6 +83,7 @@ class SimulatedTruth:
             raise InputError(f"the truth's voxel table lacks {name_ids(sorted(missing))}.")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SimulatedSubject:
     """Files of one simulated subject, ready for `read_runs` and `read_masks`, and the truth.

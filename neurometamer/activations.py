@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.store import InputError, digest, duplicates, name_ids, new_hdf5, open_hdf5, unknown_name
+from neurometamer.arguments import check_fields
+from neurometamer.resume import note_remade
+from neurometamer.store import (
+    DamagedFile,
+    InputError,
+    digest,
+    duplicates,
+    name_ids,
+    new_hdf5,
+    open_hdf5,
+    unknown_name,
+)
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -23,6 +35,7 @@ CHUNK_VALUES = 2**18
 """Values an HDF5 chunk: 1 MiB of float32, whole rows."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activations:
     """Responses of a network's stages to stimuli.
@@ -56,6 +69,7 @@ class Activations:
     path: Path | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if again := duplicates(self.ids):
             raise InputError(f"activations: repeated stimulus id(s) {name_ids(again)}.")
         if self.arrays is None and self.path is None:
@@ -123,7 +137,7 @@ def compute_activations(
         another batch size may change the last digit of float32.
     path : path-like, optional
         HDF5 file for the responses, written as they come; in memory when not given. An existing file for the same
-        model, images and stages is used as it is.
+        model, images and stages is used as it is, unless it is damaged.
     progress : callable, optional
         Called as ``progress(images_done, images)``.
 
@@ -138,7 +152,7 @@ def compute_activations(
         For an unknown stage, no stimuli, images of another size, or a `path` that holds something else.
     """
     ordered, provenance = plan_activations(model, stimuli, stages)
-    if path is not None and Path(path).exists() and read_identity(path) == provenance["identity"]:
+    if path is not None and _is_done(path, provenance["identity"]):
         return read_activations(path)
     if path is None:
         arrays: dict[str, np.ndarray] = {}
@@ -151,6 +165,17 @@ def compute_activations(
     with _new_file(path, stimuli.ids, ordered, provenance) as create:
         stream_activations(model, stimuli, ordered, create, batch_size=batch_size, progress=progress)
     return read_activations(path)
+
+
+def _is_done(path: str | os.PathLike[str], identity: str) -> bool:
+    """Tell whether a file holds these activations, undamaged; what somebody else wrote is refused."""
+    if not Path(path).exists():
+        return False
+    try:
+        return read_identity(path) == identity
+    except DamagedFile:
+        note_remade(path)
+        return False
 
 
 def plan_activations(
@@ -223,20 +248,21 @@ def stream_activations(
     progress : callable, optional
         Called as ``progress(images_done, images)``.
     """
-    import torch
+    from stimuli_gen.batches import in_batches
 
-    from stimuli_gen.staged import padded_batches
+    def _responses(batch: Any) -> dict[str, Any]:
+        values = model.activations(batch, stages)
+        return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
 
     targets: dict[str, Any] = {}
-    with torch.no_grad():
-        for rows, batch in padded_batches(stimuli.images, batch_size, model.device):
-            for stage, values in model.activations(batch, stages).items():
-                flat = values[: rows.stop - rows.start].flatten(1).float().cpu().numpy()
-                if stage not in targets:
-                    targets[stage] = create(stage, (len(stimuli), flat.shape[1]))
-                targets[stage][rows] = flat
-            if progress is not None:
-                progress(rows.stop, len(stimuli))
+    for rows, responses in in_batches(_responses, stimuli.images, batch_size, model.device):
+        for stage, values in responses.items():
+            flat = values[: rows.stop - rows.start].numpy()
+            if stage not in targets:
+                targets[stage] = create(stage, (len(stimuli), flat.shape[1]))
+            targets[stage][rows] = flat
+        if progress is not None:
+            progress(rows.stop, len(stimuli))
 
 
 @contextmanager

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import PAIRS, format_number, order_places
-from neurometamer.page import Grid, cell_text
+from neurometamer.answers_layers import encoding_answer, hierarchy_answer, layer_answer
+from neurometamer.figures.style import PAIRS, count_text, format_number, order_places
+from neurometamer.page import Answer, Grid, p_text, probability_text
 from neurometamer.store import name_ids
-from neurometamer.study_folder import Study
-
-ALPHA = 0.05
-"""Corrected p below it make a statement, as the marks of the figures do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One card of the first screen: what is asked, the number that answers it, and a sentence that bounds it."""
-
-    title: str
-    number: str
-    text: str
-    grid: Grid | None = None
+from neurometamer.study_folder import ALPHA, Study
 
 
 def answers(study: Study) -> list[Answer]:
@@ -41,8 +28,16 @@ def answers(study: Study) -> list[Answer]:
     list of Answer
         One a question that the study's tables can answer.
     """
-    made = (_network_answer, _brain_answer, _layer_answer, _hierarchy_answer, encoding_answer, _checks_answer)
-    return [answer for make in made if (answer := make(study)) is not None]
+    makers = (
+        network_answer,
+        brain_answer,
+        layer_answer,
+        hierarchy_answer,
+        encoding_answer,
+        metamer_answer,
+        checks_answer,
+    )
+    return [answer for make in makers if (answer := make(study)) is not None]
 
 
 # ------------------------------------------------------------------------------------------- RE-AN, RE-AI, difference
@@ -62,56 +57,54 @@ def told_kinds(study: Study, system: str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The rows of kinds.csv with the difference, over subjects where there are several, and the columns re_an, re_ai
-        and follows: ``perception`` or ``decision`` where the interval excludes 0 and the corrected p is below .05,
-        else ``undecided``; ``not tested`` without interval or p.
+        and follows (`follows`).
     """
-    rows = study.rows("kinds", system=system)
-    is_mean = rows["subject"] == "mean"
-    rows = rows[is_mean | ~rows["place"].isin(rows["place"][is_mean])]
-    found = rows[rows["quantity"] == "difference"].drop_duplicates("place")
+    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    differences = rows[rows["quantity"] == "difference"].drop_duplicates("place")
     similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
     wide = similar.pivot(index="place", columns="pair", values="value").reindex(columns=list(PAIRS))
-    places = order_places(found["place"])
-    found = found.set_index("place", drop=False).loc[places].reset_index(drop=True)
+    places = order_places(differences["place"])
+    differences = differences.set_index("place", drop=False).loc[places].reset_index(drop=True)
     values = {name: wide[pair].reindex(places).to_numpy(dtype=float) for name, pair in _COLUMNS.items()}
-    return found.assign(**values, follows=[_follows(row) for row in found.to_dict("records")])
+    return differences.assign(**values, follows=[follows(row) for row in differences.to_dict("records")])
 
 
 _COLUMNS = {"re_an": "RE-AN", "re_ai": "RE-AI"}
 
 
-def _follows(row: Mapping[Any, Any]) -> str:
-    p, low = float(row["p_corrected"]), float(row["ci_low"])
-    if not np.isfinite(p) or not np.isfinite(low):
-        return "not tested"
-    words = {"follows perception": "perception", "follows the network": "decision"}
-    said = next((word for start, word in words.items() if str(row["answer"]).startswith(start)), "undecided")
-    return said if p < ALPHA else "undecided"
+def _over_subjects_or_single(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take the rows over subjects, and those of subjects for places that have none."""
+    is_mean = rows["subject"] == "mean"
+    return rows[is_mean | ~rows["place"].isin(rows["place"][is_mean])]
 
 
-def p_text(p: float) -> str:
-    """Write a p-value as it stands after the letter.
+def follows(row: Mapping[Any, Any]) -> str:
+    """Say what the test of one difference, RE-AI minus RE-AN, says.
 
     Parameters
     ----------
-    p : float
-        In [0, 1], or NaN.
+    row : mapping
+        Of kinds.csv: value, ci_low, ci_high and p_corrected.
 
     Returns
     -------
     str
-        With its sign of equality.
+        ``perception`` where the interval lies above 0 and the corrected p is below .05, ``decision`` where it lies
+        below 0, else ``undecided``; ``not tested`` without interval or p.
 
     Examples
     --------
-    >>> p_text(0.0123), p_text(0.0002)
-    ('= .012', '< .001')
+    >>> follows({"value": 0.4, "ci_low": 0.1, "ci_high": 0.7, "p_corrected": 0.01})
+    'perception'
+    >>> follows({"value": 0.4, "ci_low": 0.1, "ci_high": 0.7, "p_corrected": 0.08})
+    'undecided'
     """
-    return "< .001" if p < 0.001 else f"= {format_number(float(p), 3)}"
-
-
-def _bare_p(p: float) -> str:
-    return p_text(p).removeprefix("= ")
+    p, low, high = (float(row[name]) for name in ("p_corrected", "ci_low", "ci_high"))
+    if not np.isfinite([p, low, high]).all():
+        return "not tested"
+    if p >= ALPHA or low <= 0 <= high:
+        return "undecided"
+    return "perception" if low > 0 else "decision"
 
 
 def correction_text(rows: pd.DataFrame) -> str:
@@ -120,15 +113,18 @@ def correction_text(rows: pd.DataFrame) -> str:
     Parameters
     ----------
     rows : pandas.DataFrame
-        Columns correction and family.
+        Columns subject, pair, correction, family, p and p_corrected.
 
     Returns
     -------
     str
-        E.g. ``"corrected (fdr) over 5 ROIs"``.
+        E.g. ``"corrected (fdr) over 5 ROIs"``; where each pair has one test, that nothing was corrected.
     """
     families = " or ".join(dict.fromkeys(rows["family"].dropna().astype(str)))
     how = ", ".join(dict.fromkeys(rows["correction"].dropna().astype(str)))
+    single = rows.groupby(["subject", "pair"]).size().max() == 1
+    if single and rows["p"].equals(rows["p_corrected"]):
+        return "not corrected, as there is one place"
     return f"not corrected; family: {families}" if how == "none" else f"corrected ({how}) over {families}"
 
 
@@ -148,7 +144,7 @@ def interval_notes(study: Study) -> list[str]:
     from neurometamer.rsa.kind_options import INTERVALS
 
     names = dict.fromkeys(study.rows("kinds")["interval"].dropna().astype(str))
-    return [f"Interval “{name}”: {INTERVALS.get(name, 'see the table')}." for name in names]
+    return [f"Interval “{name}”: {INTERVALS[name]}." for name in names if name in INTERVALS and name != "none"]
 
 
 def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
@@ -156,13 +152,81 @@ def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
         [
             row["place"],
             f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
-            _bare_p(row["p_corrected"]),
+            probability_text(row["p_corrected"]),
             row["follows"],
         ]
         for row in rows.to_dict("records")
     ]
     columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
-    return Grid(caption=caption, columns=columns, rows=cells, n_rows=len(cells))
+    return Grid(caption=caption, columns=columns, rows=cells, n_rows=len(cells), source="tables/kinds.csv")
+
+
+def fooling(study: Study) -> str:
+    """Name the images of adversarial interference in a sentence, by whom they fool.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        ``"an image that fools the network"`` where all of them were made here and met their criterion; else what
+        they were made for.
+    """
+    table = pd.DataFrame(columns=["kind"]) if study.stimuli is None else study.stimuli.table
+    rows = table[table["kind"] == "AI"]
+    names = set(rows["model"].dropna().astype(str)) if "model" in rows.columns else set()
+    name = str(study.section("model").get("name", ""))
+    whom = "the network" if names <= {name} else " and ".join(sorted(names))
+    succeeded = "success" in rows.columns and len(rows) > 0 and rows["success"].map(is_true).all()
+    return f"an image that fools {whom}" if succeeded else f"an image made to fool {whom}"
+
+
+def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") -> str:
+    """Say in plain words in how many places interference, or noise, is nearer to the photographs.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+    rows : pandas.DataFrame
+        Of `told_kinds`, at least one.
+    places : str
+        What one of them is called.
+    system : str
+        Of what they are, e.g. ``"of the simulated cortex"``; may be empty.
+
+    Returns
+    -------
+    str
+        A sentence that counts tests.
+    """
+    of = f" {system}" if system else ""
+    image = fooling(study)
+    nearer = f"{image} is still nearer to its photograph than noise with the photograph's name"
+    counts = rows["follows"].value_counts()
+    if counts.get("not tested", 0) == len(rows):
+        return f"Not tested in {count_text(len(rows), places)}{of}."
+    if len(rows) == 1:
+        single = {
+            "perception": nearer,
+            "decision": f"noise with a photograph's name is nearer to the photograph than {image}",
+            "undecided": f"it is undecided whether {nearer}",
+        }
+        return f"In {rows['place'].iloc[0]}{of} {single[rows['follows'].iloc[0]]}."
+    perception, reverse, undecided = (int(counts.get(name, 0)) for name in ("perception", "decision", "undecided"))
+    rest = [f"in {reverse or 'none'} it is the reverse"]
+    if undecided:
+        rest.append(f"in {undecided} it is undecided")
+    return f"In {perception} of {len(rows)} {places}s{of} {nearer}; {', '.join(rest)}."
+
+
+_DEFINITION = (
+    "Nearness is likeness of geometry: the RDM of the images that fool the network (adversarial interference, AI) "
+    "resembles that of the photographs (RE) more than the RDM of adversarial noise (AN) does. "
+)
 
 
 def _kind_text(rows: pd.DataFrame) -> str:
@@ -172,44 +236,114 @@ def _kind_text(rows: pd.DataFrame) -> str:
     interval = ", ".join(dict.fromkeys(rows["interval"].astype(str)))
     warning = " This interval ignores the choice of images." if interval == "subsample" else ""
     return (
-        "Perception: RE–AI is above RE–AN; decision: below. Counted where the interval of the difference "
+        "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the difference "
         f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below .05.{warning}"
     )
 
 
-def _counted(rows: pd.DataFrame, places: str) -> str:
-    if (rows["follows"] == "not tested").all():
-        return f"Not tested at {len(rows)} {places}"
-    counts = rows["follows"].value_counts()
-    told = [f"{word} at {counts.get(word, 0)}" for word in ("perception", "decision")]
-    return f"Follows {told[0]}, {told[1]} of {len(rows)} {places}"
-
-
 def _above_chance(study: Study, system: str, places: str) -> str:
     """Count the similarities that permuted labels do not reach."""
-    rows = study.rows("kinds", system=system, quantity="similarity")
-    is_mean = rows["subject"] == "mean"
-    rows = rows[is_mean | ~rows["place"].isin(rows["place"][is_mean])]
+    rows = _over_subjects_or_single(study.rows("kinds", system=system, quantity="similarity"))
     tested = rows[np.isfinite(rows["p_corrected"].astype(float))]
     if tested.empty:
         return ""
-    told = [
-        f"{PAIRS[pair]} at {int((part['p_corrected'] < ALPHA).sum())} of {len(part)}"
-        for pair in PAIRS
-        if len(part := tested[tested["pair"] == pair])
-    ]
-    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(told)} {places}."
+    told = []
+    for pair, name in PAIRS.items():
+        part = tested[tested["pair"] == pair]
+        if len(part):
+            above = int((part["p_corrected"] < ALPHA).sum())
+            told.append(f"{name} in {above} of {count_text(len(part), places)}")
+    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(told)}."
 
 
-def _network_answer(study: Study) -> Answer | None:
+def network_answer(study: Study) -> Answer | None:
+    """Say whether the network's layers follow perception or its decision.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    Answer or None
+        None where no kinds of images were compared.
+    """
     rows = told_kinds(study, "network")
     if rows.empty:
-        return None
+        return _similar_answer(study, "network")
     return Answer(
-        title="Network: does similarity follow perception, or the network's decision?",
-        number=_counted(rows, "layers"),
-        text=f"{_kind_text(rows)}{_above_chance(study, 'network', 'layers')}{_trend_text(study)}",
+        title="In the network: does similarity follow what people see, or the network's decision?",
+        number=headline(study, rows, "layer"),
+        text=f"{_DEFINITION}{_kind_text(rows)}{_above_chance(study, 'network', 'layer')}{_trend_text(study)}",
         grid=_kind_grid(rows, "layer", "Layers of the network"),
+        headline=True,
+    )
+
+
+def similar_places(study: Study, system: str) -> pd.DataFrame:
+    """Give the similarity of photographs with one other kind of images, where only that kind was shown.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+    system : str
+        ``"network"`` or ``"brain"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of kinds.csv, over subjects where there are several, in the order of figures, and the column follows:
+        ``above chance``, ``not above chance`` (corrected p) or ``not tested``. Empty where there is a difference.
+    """
+    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    if rows.empty or (rows["quantity"] == "difference").any():
+        return rows.iloc[:0]
+    rows = rows.drop_duplicates("place").set_index("place", drop=False)
+    rows = rows.loc[order_places(rows["place"])].reset_index(drop=True)
+    p = rows["p_corrected"].astype(float)
+    said = np.where(p.isna(), "not tested", np.where(p < ALPHA, "above chance", "not above chance"))
+    return rows.assign(follows=said)
+
+
+def _similar_answer(study: Study, system: str) -> Answer | None:
+    rows = similar_places(study, system)
+    if rows.empty:
+        return None
+    brain = system == "brain"
+    noun = "region" if brain else "layer"
+    of = " of the simulated cortex" if brain and study.simulated else " of cortex" if brain else ""
+    interference = rows["pair"].iloc[0] == "RE-AI"
+    image = fooling(study) if interference else "noise with a photograph's name"
+    above = int((rows["follows"] == "above chance").sum())
+    where = f"In {above} of {count_text(len(rows), noun)}{of}"
+    tested = (rows["follows"] != "not tested").any()
+    cells = [
+        [
+            row["place"],
+            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            probability_text(row["p_corrected"]),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    pair = PAIRS.get(rows["pair"].iloc[0], rows["pair"].iloc[0])
+    return Answer(
+        title=f"{'In cortex' if brain else 'In the network'}: are these images near their photographs?",
+        number=f"{where} {image} is near its photograph, beyond chance."
+        if tested
+        else (f"Not tested in {count_text(len(rows), noun)}{of}."),
+        text=f"Nearness is likeness of geometry: similarity of the RDM of these images with that of the photographs "
+        f"({pair}). Chance is what permuted labels reach; p one-sided, {correction_text(rows)}."
+        f"{_trend_text(study) if not brain else ''}",
+        grid=Grid(
+            caption="Similarity",
+            columns=(noun, f"{pair} (interval)", "p, corr."),
+            rows=cells,
+            n_rows=len(cells),
+            source="tables/kinds.csv",
+        ),
+        headline=True,
     )
 
 
@@ -223,160 +357,8 @@ def _trend_text(study: Study) -> str:
     return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(told)}." if told else ""
 
 
-def _brain_answer(study: Study) -> Answer | None:
-    rows = told_kinds(study, "brain")
-    if rows.empty:
-        return None
-    cortex = "Simulated cortex" if study.simulated else "Cortex"
-    n = int(rows["n_subjects"].max()) if "n_subjects" in rows.columns else study.rows("kinds")["subject"].nunique()
-    over = f"Mean over {n} subjects. " if (rows["subject"] == "mean").any() else ""
-    return Answer(
-        title=f"{cortex}: does similarity follow perception, or the network's decision?",
-        number=_counted(rows, "ROIs"),
-        text=f"{over}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROIs')}{_single_text(study)}",
-        grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
-    )
-
-
-def _single_text(study: Study) -> str:
-    """Say how many tests of single subjects agree."""
-    rows = study.rows("kinds", system="brain", quantity="difference")
-    rows = rows[rows["subject"] != "mean"]
-    if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
-        return ""
-    follows = pd.Series([_follows(row) for row in rows.to_dict("records")])
-    return (
-        f" Subjects alone ({correction_text(rows)}): perception in {int((follows == 'perception').sum())}, decision in "
-        f"{int((follows == 'decision').sum())} of {len(rows)} tests."
-    )
-
-
-# --------------------------------------------------------------------------------------------------- layers and areas
-
-
-def over_subjects(rows: pd.DataFrame, mean: str = "mean") -> pd.DataFrame:
-    """Take the rows over subjects, in the order of regions.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Columns subject and roi.
-    mean : str
-        What the subject is called there.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Empty when there are none.
-    """
-    found = rows[rows["subject"] == mean]
-    rank = {roi: number for number, roi in enumerate(order_places(found["roi"]))}
-    return found.sort_values("roi", key=lambda names: names.map(rank), kind="stable")
-
-
-def _layer_answer(study: Study) -> Answer | None:
-    """Tell the best layer of each region as judged on other photographs, beside the naive one."""
-    best = over_subjects(study.rows("best_layer"))
-    if best.empty:
-        return _naive_answer(study)
-    tests = over_subjects(study.rows("weighted", model="best layer"))
-    q = dict(zip(tests["roi"], tests["q"].astype(float)))
-    cells = [
-        [
-            row["roi"],
-            row["layer"],
-            f"{format_number(row['score'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
-            _bare_p(q.get(row["roi"], np.nan)),
-            f"{row['naive_layer']} {format_number(row['naive_score'])}",
-        ]
-        for row in best.to_dict("records")
-    ]
-    known = {roi: one for roi, one in q.items() if np.isfinite(one)}
-    family = "; ".join(dict.fromkeys(tests["family"].astype(str)))
-    number = f"Above 0 in {sum(one < ALPHA for one in known.values())} of {len(best)} ROIs"
-    return Answer(
-        title=f"Which layer is most like which area{_simulated(study)}?",
-        number=number if known else "Not tested: no resamples",
-        text="Regular images, mean over subjects. The layer is chosen on some photographs and judged on others; naive: "
-        "chosen and judged on the same, which flatters. "
-        + (f"p is two-sided and corrected (Benjamini–Hochberg over {family}). " if known else "")
-        + _weighted_text(study),
-        grid=Grid(
-            caption="Best layer of each ROI",
-            columns=("ROI", "cross-validated", "similarity (interval)", "p, corr.", "naive"),
-            rows=cells,
-            n_rows=len(cells),
-        ),
-    )
-
-
-def _simulated(study: Study) -> str:
-    return " of the simulated cortex" if study.simulated else ""
-
-
-def _weighted_text(study: Study) -> str:
-    rows = over_subjects(study.rows("weighted_difference", contrast="weighted minus best layer"))
-    rows = rows[np.isfinite(rows["q"].astype(float))]
-    if rows.empty:
-        return "Differences between layers are not tested."
-    better = int(((rows["q"] < ALPHA) & (rows["difference"] > 0)).sum())
-    worse = int(((rows["q"] < ALPHA) & (rows["difference"] < 0)).sum())
-    return (
-        f"Weighted layers are above the best one in {better}, below in {worse} of {len(rows)} ROIs (p corrected alike)."
-    )
-
-
-def _naive_answer(study: Study) -> Answer | None:
-    """Tell the highest layer of each region where none could be chosen on other photographs."""
-    rows = over_subjects(study.rows("layer_roi"))
-    rows = rows[rows["kind"] == "RE"] if "kind" in rows.columns else rows
-    rows = rows[np.isfinite(rows["similarity"].astype(float))]
-    if rows.empty:
-        return None
-    best = rows.loc[rows.groupby("roi", sort=False)["similarity"].idxmax()]
-    q = best["q"].astype(float) if "q" in best.columns else pd.Series(np.nan, index=best.index)
-    cells = [
-        [row["roi"], row["layer"], format_number(row["similarity"]), _bare_p(one)]
-        for row, one in zip(best.to_dict("records"), q)
-    ]
-    family = "; ".join(dict.fromkeys(best["family"].dropna().astype(str))) if "family" in best.columns else ""
-    tested = bool(np.isfinite(q).any())
-    return Answer(
-        title=f"Which layer is most like which area{_simulated(study)}?",
-        number=f"Above permuted labels in {int((q < ALPHA).sum())} of {len(best)} ROIs" if tested else "Not tested",
-        text="Regular images, mean over subjects. The layer is chosen and judged on the same photographs, which "
-        "flatters; there are no cross-validated models. "
-        + (f"p is one-sided and corrected (Benjamini–Hochberg over {family})." if tested else ""),
-        grid=Grid(
-            caption="Best layer of each ROI",
-            columns=("ROI", "naive", "similarity", "p, corr."),
-            rows=cells,
-            n_rows=len(cells),
-        ),
-    )
-
-
-def _hierarchy_answer(study: Study) -> Answer | None:
-    rows = study.rows("hierarchy", subject="combined")
-    if rows.empty:
-        return None
-    row = rows.iloc[0]
-    single = study.rows("hierarchy")
-    n = int((single["subject"] != "combined").sum())
-    p, same = float(row["p"]), float(row["p_same_order"])
-    least = f" (the least possible p is {_bare_p(float(row['p_same_order_min']))})" if "p_same_order_min" in row else ""
-    preferred = f" Preferred layers, counted from 1: {row['preferred_layers']}." if row["preferred_layers"] else ""
-    return Answer(
-        title=f"Do later areas{_simulated(study)} prefer later layers?",
-        number=f"{str(row['statistic']).capitalize()} {format_number(float(row['value']))}, p {p_text(p)}",
-        text=f"Rank correlation of {row['order']} with preferred layers, mean over {n} subject{'s' * (n > 1)}; "
-        "one-sided, names of regions permuted in each subject. Permuted alike in all, which does not take subjects as "
-        f"independent: p {p_text(same)}{least}.{preferred}",
-    )
-
-
-def encoding_answer(study: Study) -> Answer | None:
-    """Sum up the encoding table.
+def brain_answer(study: Study) -> Answer | None:
+    """Say whether the regions follow perception or the network's decision.
 
     Parameters
     ----------
@@ -386,32 +368,41 @@ def encoding_answer(study: Study) -> Answer | None:
     Returns
     -------
     Answer or None
-        None when there are no finite values.
+        None where no kinds of images were compared.
     """
-    rows = study.rows("encoding")
-    rows = rows[(rows["subject"] != "mean") & np.isfinite(rows["r"].astype(float))]
+    rows = told_kinds(study, "brain")
     if rows.empty:
-        return None
-    mean = {test: format_number(float(of_test["r"].astype(float).mean())) for test, of_test in rows.groupby("test")}
-    wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
-    text = "Mean r over subjects, ROIs and layers of ridge models trained on regular images."
-    if {"AI", "AN"} <= set(wide.columns):
-        both = wide.dropna(subset=["AI", "AN"])
-        text += (
-            f" AI is predicted better than AN in {int((both['AI'] > both['AN']).sum())} of {len(both)} models, which "
-            "share images and voxels: a count, not a test."
-        )
-    if scheme_note(study):
-        text += f" {scheme_note(study)}"
+        return _similar_answer(study, "brain")
+    cortex = "In the simulated cortex" if study.simulated else "In cortex"
+    defined = "" if len(told_kinds(study, "network")) else _DEFINITION
+    over = f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
     return Answer(
-        title="Do voxel-encoding models carry over to the other images?",
-        number=", ".join(f"{test} {mean[test]}" for test in ("RE", "AI", "AN") if test in mean),
-        text=text,
+        title=f"{cortex}: does similarity follow what people see, or the network's decision?",
+        number=headline(study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"),
+        text=f"{over}{defined}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROI')}{_single_text(study)}",
+        grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
+        headline=True,
     )
 
 
-def scheme_note(study: Study) -> str:
-    """Warn of an encoding scheme whose numbers on AI images cannot be read as generalization.
+def _single_text(study: Study) -> str:
+    """Say how many tests of single subjects agree."""
+    rows = study.rows("kinds", system="brain", quantity="difference")
+    rows = rows[rows["subject"] != "mean"]
+    if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
+        return ""
+    said = pd.Series([follows(row) for row in rows.to_dict("records")])
+    return (
+        f" Subjects alone ({correction_text(rows)}): perception in {int((said == 'perception').sum())}, decision in "
+        f"{int((said == 'decision').sum())} of {len(rows)} tests."
+    )
+
+
+# ------------------------------------------------------------------------------------------------- images and checks
+
+
+def metamer_answer(study: Study) -> Answer | None:
+    """Count the metamers in which a network that had no part sees what it sees in the photograph.
 
     Parameters
     ----------
@@ -420,27 +411,49 @@ def scheme_note(study: Study) -> str:
 
     Returns
     -------
-    str
-        Empty when every image was predicted without the photograph it was made from.
+    Answer or None
+        None where no metamers were judged.
     """
-    rows = study.rows("encoding")
-    if "scheme" not in rows.columns or not (rows["scheme"] == "all").any():
-        return ""
-    return (
-        "Scheme “all” is no clean test for AI: the models were trained on the very photographs that the AI images "
-        "resemble, so r is high even where layer and voxels have nothing in common."
+    rows = study.rows("metamers")
+    if rows.empty:
+        return None
+    counts, cells = [], []
+    for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
+        same = int(part["same_class"].map(is_true).sum())
+        counts.append(f"{same} of {count_text(len(part), 'metamer')} of {name}")
+        cells.append([str(name), str(judge), f"{same} of {len(part)}", probability_text(part["p"].mean())])
+    judges = name_ids(dict.fromkeys(rows["judge"]))
+    columns = ("made for", "judge", "gets the photograph's class", "mean p(photograph's class)")
+    return Answer(
+        title="Metamers: does a network that had no part see in them what it sees in the photograph?",
+        number=f"{judges} does in {', in '.join(counts)}.",
+        text="The judge's first class of metamer and photograph, on the saved 8-bit PNG: a count, not a test.",
+        grid=Grid(
+            caption="Metamers and judges", columns=columns, rows=cells, n_rows=len(cells), source="tables/metamers.csv"
+        ),
     )
 
 
-def _checks_answer(study: Study) -> Answer | None:
-    """Whether the images and, for a simulation, the analysis did what they should: what all else rests on."""
+def checks_answer(study: Study) -> Answer | None:
+    """Say whether the images and, for a simulation, the analysis did what they should: what all else rests on.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    Answer or None
+        None where nothing was made or planted here.
+    """
     numbers, texts, rows = [], [], study.rows("recovery")
     if counts := success_rows(study):
         numbers.append(", ".join(f"{row[0]} {row[3]}" for row in counts) + " images")
         texts.append("Images that meet their criterion are counted on the saved 8-bit PNG.")
     if len(rows):
         passed = rows["pass"].map(is_true)
-        numbers.append(f"{int(passed.sum())} of {len(rows)} planted facts")
+        numbers.append(f"{int(passed.sum())} of {count_text(len(rows), 'planted fact')}")
         lost = "" if passed.all() else f" Not found: {name_ids(rows['what'][~passed])}."
         texts.append(f"Each planted fact has a criterion of its own in the table of planted truth.{lost}")
     if not numbers:
@@ -469,16 +482,6 @@ def is_true(value: object) -> bool:
     return str(value).lower() in ("true", "1", "1.0", "yes")
 
 
-def _criterion(study: Study, kind: str) -> float | None:
-    """Find the confidence asked for in the settings of the generator of this kind; None when they do not tell."""
-    word = {"AN": "noise", "AI": "interference"}[kind]
-    for section, values in study.section("settings").items():
-        for name, value in values.items() if isinstance(values, Mapping) else ():
-            if name == "confidence" and word in section and isinstance(value, (int, float)):
-                return float(value)
-    return None
-
-
 def success_rows(study: Study) -> list[list[str]]:
     """Count the images that reached their criterion.
 
@@ -493,21 +496,34 @@ def success_rows(study: Study) -> list[list[str]]:
         A row each for AN and AI: kind, criterion, met by the float image, met by the saved PNG, lowest and median
         confidence on the PNG, median steps. Empty for images that were not made here.
     """
-    if study.stimuli is None:
+    if study.stimuli is None or "success" not in study.stimuli.table.columns:
         return []
-    table, out = study.stimuli.table, []
-    for kind in ("AN", "AI"):
-        rows = table[table["kind"] == kind]
-        if rows.empty or "success" not in rows.columns:
-            continue
-        criterion, of = _criterion(study, kind), f" of {len(rows)}"
-        as_float = pd.to_numeric(rows.get("confidence_float", pd.Series(dtype=float)), errors="coerce").dropna()
-        as_png = pd.to_numeric(rows.get("confidence_png", pd.Series(dtype=float)), errors="coerce").dropna()
-        steps = pd.to_numeric(rows.get("steps", pd.Series(dtype=float)), errors="coerce").dropna()
-        met = "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
-        spread = "–" if as_png.empty else f"{cell_text(as_png.min())} / {cell_text(as_png.median())}"
-        out.append([
-            kind, "–" if criterion is None else f"p ≥ {criterion:g}", met,
-            f"{int(rows['success'].map(is_true).sum())}{of}", spread, "–" if steps.empty else f"{steps.median():g}",
-        ])  # fmt: skip
-    return out
+    table = study.stimuli.table
+    made = {kind: table[table["kind"] == kind] for kind in ("AN", "AI")}
+    return [_success_row(study, kind, rows) for kind, rows in made.items() if rows["success"].notna().any()]
+
+
+def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
+    criterion, of = _criterion(study, kind), f" of {len(rows)}"
+    as_float, as_png, steps = (_numbers(rows, name) for name in ("confidence_float", "confidence_png", "steps"))
+    asked = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
+    met = "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
+    saved = f"{int(rows['success'].map(is_true).sum())}{of}"
+    ends = "–" if as_png.empty else f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
+    return [kind, asked, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
+
+
+def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
+    values = rows[column] if column in rows.columns else pd.Series(dtype=float)
+    return pd.to_numeric(values, errors="coerce").dropna()
+
+
+def _criterion(study: Study, kind: str) -> float | None:
+    """Find the confidence that the generator of this kind was asked for; None for images given from elsewhere."""
+    settings = study.section("settings")
+    images = settings.get("images")
+    if isinstance(images, Mapping) and images.get("ready"):
+        return None
+    generator = settings.get({"AN": "noise", "AI": "interference"}[kind])
+    value = generator.get("confidence") if isinstance(generator, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None

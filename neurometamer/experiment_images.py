@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, generator, name_ids, read_table, unknown_name
+from neurometamer.store import InputError, duplicates, file_name, generator, name_ids, read_table, unknown_name
 from stimuli_gen.classes16 import CATEGORIES
+from stimuli_gen.conversion import cannot_use, open_photograph
+from stimuli_gen.stored_images import from_8bit
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,25 +41,19 @@ class Photograph:
         """Read image number `row`: (3, height, width) float32 in [0, 1]."""
         from PIL import Image, ImageOps
 
-        with _open(self.files[row]) as image:
-            shown = image.convert("RGB")
-            if shown.size != self.size:
-                shown = ImageOps.fit(ImageOps.exif_transpose(shown), self.size, Image.Resampling.BICUBIC)
-            return (np.asarray(shown, dtype=np.float32) / 255).transpose(2, 0, 1)
+        shown = _open(self.files[row])
+        if shown.size != self.size:
+            shown = ImageOps.fit(shown, self.size, Image.Resampling.BICUBIC)
+        return from_8bit(np.asarray(shown)).transpose(2, 0, 1)
 
 
 def _open(path: str | Path) -> Image.Image:
-    """Open and decode an image file."""
-    from PIL import Image
-
+    """Decode an image file: upright, RGB, 8 bits, as `stimuli_gen.load_photographs` reads it."""
     try:
-        image = Image.open(path)
-        image.load()
-        return image
-    except FileNotFoundError:
-        raise InputError(f"image {path} does not exist; write the stimuli again, or mend the table.") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"image {path} cannot be decoded: {error}.") from error
+        return open_photograph(Path(path))[0]
+    except InputError as error:
+        cure = "write the stimuli again, mend the table, or save the image as an 8-bit PNG."
+        raise cannot_use(Path(path), error, cure) from error
 
 
 def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataFrame:
@@ -102,7 +98,7 @@ def _read_source(source: Path, conditions: bool) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=str, keep_default_na=False, sep="\t" if path.suffix == ".tsv" else ",")
     table = table.assign(**{name: "" for name in _TEXT if name not in table.columns})
     table[list(_TEXT)] = table[list(_TEXT)].apply(lambda column: column.str.strip())
-    files = [f"png/{one}.png" for one in table["id"]] if folder else table["file"]
+    files = [f"png/{file_name(one)}.png" for one in table["id"]] if folder else table["file"]
     table["file"] = [str(path.parent / one) for one in files]
     table["reference_id"] = table["reference_id"].where(table["reference_id"] != "", table["id"])
     if folder:
@@ -201,8 +197,7 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
     """
     sizes: dict[tuple[int, int], list[str]] = {}
     for one, path in zip(table["id"], table["file"], strict=True):
-        with _open(path) as image:
-            sizes.setdefault(image.size, []).append(one)
+        sizes.setdefault(_open(path).size, []).append(one)
     if len(sizes) > 1:
         shown = "; ".join(f"{width} x {height}: {name_ids(ids, 2)}" for (width, height), ids in sizes.items())
         raise InputError(f"stimuli differ in size ({shown}); a mask must cover them all: make them one size.")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.behavior.trials import read_numbers
 from neurometamer.experiment_images import Photograph, check_photographs, choose_photographs, fill_missing, read_sources
 from neurometamer.store import (
     InputError,
@@ -36,12 +37,14 @@ from neurometamer.store import (
     write_table,
     write_text,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
 from stimuli_gen.stimuli import write_png
 
 Files = Sequence[str | Path]
 Timing = tuple[float, float, float]
-PAGE_FILES = ("index.html", "app.js", "style.css")
+Progress = Callable[[int, int], None]
+PAGE_FILES = ("index.html", "storage.js", "app.js", "style.css")
 ANSWER_COLUMNS = (
     "participant", "trial", "block", "phase", "stimulus", "condition", "stage", "model", "truth", "response", "rt",
     "correct", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated", "seed",
@@ -52,7 +55,8 @@ ANSWER_COLUMNS = (
 ``rt`` is in ms from the frame at which the answer grid was drawn to the event that chose (key down, or the end of a
 click or touch). ``fixation_ms``, ``image_ms`` and ``mask_ms`` are differences between the time stamps of the frames at
 which each was drawn; ``dropped_frames`` counts the frames missing between them at the measured ``refresh_hz``.
-``repeated`` counts earlier starts of the trial that were cut off because the page was hidden or reloaded."""
+``repeated`` counts earlier starts of the trial that were cut off because the page was hidden, reloaded or opened in
+another tab. After a part of the kept answers was damaged it is at least 1 for every image without an answer."""
 _KEY_COLUMNS = ("code", "phase", "id", "reference_id", "truth", "condition", "stage", "model", "file", "page_version")
 _JOINED = ("truth", "condition", "stage", "model")
 _NUMBERS = ("trial", "block", "rt", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated")
@@ -62,6 +66,7 @@ to do, and you can stop at any time by closing the page.
 Your answers, their times and the name of your browser are recorded under your participant code, and nothing else."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class PageSettings:
     """What can be chosen about an experiment page; the defaults are those of Feather et al. where they say.
@@ -73,8 +78,10 @@ class PageSettings:
     consent : str
         Text of the first page; an empty line begins a new paragraph.
     post_url : str
-        Where the page sends the CSV at the end (HTTP POST, ``text/plain``); empty: it is saved as a file. A server of
-        another origin must answer with ``Access-Control-Allow-Origin``.
+        Where the page sends the CSV at the end (HTTP POST, ``text/plain``); empty: it is saved as a file. The server
+        confirms by replying with status 200 and the CSV as it stored it, byte for byte. Any other reply counts as not
+        stored: the browser keeps the answers, and they can be sent again or saved as a file. A server of another
+        origin must answer with ``Access-Control-Allow-Origin``.
     seed : int
         Of file names, masks, which photographs go where, and (with the participant code) of each participant's order.
     fixation_ms, image_ms, mask_ms : float
@@ -267,7 +274,9 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
 # ------------------------------------------------------------------------------------------------------- the page
 
 
-def write_experiment_page(stimuli: Files, photographs: Files, out: str | Path, **settings: Any) -> pd.DataFrame:
+def write_experiment_page(
+    stimuli: Files, photographs: Files, out: str | Path, *, progress: Progress | None = None, **settings: Any
+) -> pd.DataFrame:
     """Write a folder that runs a 16-way recognition experiment in the browser, and the key to it.
 
     Parameters
@@ -282,6 +291,8 @@ def write_experiment_page(stimuli: Files, photographs: Files, out: str | Path, *
         cut to the size of the stimuli.
     out : path-like
         Gets ``page/`` (to be published), ``key.csv`` (not to be published) and ``provenance.json``.
+    progress : callable, optional
+        Hears (images written, images).
     **settings : object
         See `PageSettings`.
 
@@ -317,7 +328,7 @@ def write_experiment_page(stimuli: Files, photographs: Files, out: str | Path, *
     version = digest(*described, _template_digest())
     _refuse_another(Path(out), version)
     table = table.assign(code=_codes(table, chosen.seed), page_version=version)
-    _write_folder(Path(out), table, pictures, chosen, version)
+    _write_folder(Path(out), table, pictures, chosen, version, progress)
     return _write_key(Path(out), table, chosen)
 
 
@@ -342,10 +353,19 @@ def _refuse_another(out: Path, version: str) -> None:
         )
 
 
-def _write_folder(out: Path, table: pd.DataFrame, pictures: Photograph, chosen: PageSettings, version: str) -> None:
+def _write_folder(
+    out: Path,
+    table: pd.DataFrame,
+    pictures: Photograph,
+    chosen: PageSettings,
+    version: str,
+    progress: Progress | None,
+) -> None:
     """Write images and masks under their codes, in the order of the codes, then the settings and the page."""
-    for row in np.argsort(table["code"].to_numpy()):
+    for done, row in enumerate(np.argsort(table["code"].to_numpy())):
         write_png(out / "page" / "images" / f"{table['code'][row]}.png", pictures(int(row)))
+        if progress is not None:
+            progress(done + 1, len(table))
     masks = []
     for number in range(chosen.n_masks):
         random = generator(chosen.seed, "mask", number)
@@ -432,6 +452,7 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     ----------
     answers : path-like or sequence of path-like
         CSV files that the page saved. A trial that is in several of them (saved in between and at the end) counts once.
+        Of two answers to one trial that differ in ``repeated``, the one to the earlier showing counts.
     key : path-like
         ``key.csv`` of the same page.
 
@@ -453,7 +474,7 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
         raise InputError("no answers given; name the CSV files that the page saved.")
     known = _read_text(key, _KEY_COLUMNS).set_index("code")
     table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
-    table = table.drop_duplicates()
+    table = _first_showings(table.drop_duplicates())
     if again := duplicates(table["participant"] + " trial " + table["trial"]):
         raise InputError(
             f"two files disagree about {name_ids(again)}; did two people use one participant code? Give one of them."
@@ -465,8 +486,15 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     )  # fmt: skip
     table["correct"] = (table["response"] == table["truth"]).astype(int)
     for name in _NUMBERS:
-        table[name] = pd.to_numeric(table[name])
+        table[name] = read_numbers(table[name], f"numbers in the column {name}")
     return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
+
+
+def _first_showings(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep, of several answers to one trial, those to the showing that was repeated least often."""
+    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
+    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
+    return table[repeated == least]
 
 
 def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:

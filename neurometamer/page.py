@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.figures.style import save_figure
+from neurometamer.figures.style import format_number, save_figure
+from neurometamer.references import WORKS, reference_text
 from neurometamer.store import write_table, write_text
 
 if TYPE_CHECKING:
@@ -52,44 +53,188 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page; `missing` says in one line why a part is left out."""
+    """One part of the page."""
 
     key: str
     title: str
     text: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     grids: Sequence[Grid] = ()
-    missing: str = ""
 
 
-def cell_text(value: object) -> str:
-    """Write one value of a table as it stands in a cell of the page.
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One card of the first screen.
+
+    `title` asks, `number` answers in a sentence, `text` says by which test, and `grid` holds the numbers behind it.
+    A `headline` is also written above the picture.
+    """
+
+    title: str
+    number: str
+    text: str = ""
+    grid: Grid | None = None
+    headline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Citation:
+    """One work in the list of references: its text, its address and what the page uses of it."""
+
+    text: str
+    link: str
+    use: str
+
+
+def citations(uses: Mapping[str, str]) -> list[Citation]:
+    """List the works that a page cites.
+
+    Parameters
+    ----------
+    uses : mapping of str to str
+        Key of `neurometamer.references.WORKS` to what the page uses of the work.
+
+    Returns
+    -------
+    list of Citation
+        In the order given.
+    """
+    return [Citation(text=reference_text(key), link=WORKS[key].link, use=use) for key, use in uses.items()]
+
+
+def setting_text(value: object) -> str:
+    """Write one setting as the study file has it.
 
     Parameters
     ----------
     value : object
-        Anything a table or the settings hold.
+        Anything the settings hold.
 
     Returns
     -------
     str
-        Four digits of a number, all of a whole number; a dash for what is missing.
+        All digits of a number; a dash for what is missing.
+
+    Examples
+    --------
+    >>> setting_text(0.001), setting_text([1, 2]), setting_text(None)
+    ('0.001', '1, 2', '–')
     """
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+    if value is None or (isinstance(value, float) and np.isnan(value)):
         return "–"
-    if isinstance(value, (bool, np.bool_)):
+    if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, (float, np.floating)):
-        return _number_text(float(value))
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(cell_text, value)) or "–"
+        return ", ".join(map(setting_text, value)) or "–"
     return str(value)
 
 
-def _number_text(value: float) -> str:
-    if np.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
+def column_texts(name: str, column: pd.Series) -> list[str]:
+    """Write one column of a table as it stands on the page.
+
+    Parameters
+    ----------
+    name : str
+        Of the column; p-values and probabilities have three decimals.
+    column : pandas.Series
+        Its values.
+
+    Returns
+    -------
+    list of str
+        Whole numbers without decimals, others with two or three and without a leading zero, as in the figures; a
+        dash for what is missing.
+
+    Examples
+    --------
+    >>> column_texts("r", pd.Series([0.5, -0.031, None])), column_texts("p_corrected", pd.Series([0.2, 0.0001]))
+    (['.50', '−.03', '–'], ['.200', '< .001'])
+    >>> column_texts("n", pd.Series([16.0, 1200.0]))
+    ['16', '1200']
+    """
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return [_value_text(value) for value in column]
+    values = column.to_numpy(dtype=float, na_value=np.nan)
+    known = values[np.isfinite(values)]
+    if len(known) and (known == np.round(known)).all() and name not in P_COLUMNS:
+        return [_special(value) or f"{value:.0f}".replace("-", "−") for value in values]
+    write = probability_text if name in P_COLUMNS else _decimal_text
+    return [_special(value) or write(value) for value in values]
+
+
+P_COLUMNS = frozenset(
+    {
+        "p", "q", "p_corrected", "p_min", "p_same_order", "p_same_order_min", "p_holm", "p_bonferroni", "p_gg",
+        "p_photograph", "target_probability", "confidence_png", "confidence_float",
+    }
+)  # fmt: skip
+"""Columns that hold p-values or probabilities."""
+
+
+def probability_text(value: float) -> str:
+    """Write a p-value or a probability.
+
+    Parameters
+    ----------
+    value : float
+        In [0, 1].
+
+    Returns
+    -------
+    str
+        Three decimals.
+
+    Examples
+    --------
+    >>> probability_text(0.0123), probability_text(0.0002), probability_text(1.0)
+    ('.012', '< .001', '1.000')
+    """
+    return "< .001" if value < 0.001 else format_number(value, 3)
+
+
+def p_text(p: float) -> str:
+    """Write a p-value as it stands after the letter.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1], or NaN.
+
+    Returns
+    -------
+    str
+        With its sign of equality.
+
+    Examples
+    --------
+    >>> p_text(0.0123), p_text(0.0002)
+    ('= .012', '< .001')
+    """
+    text = probability_text(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _decimal_text(value: float) -> str:
+    """Write two decimals; of what is closer to 0 than .005, two digits."""
+    if value == 0 or abs(value) >= 0.005:
+        return format_number(value)
+    digits = 1 - int(np.floor(np.log10(abs(value))))
+    return format_number(value, digits) if digits < 6 else f"{value:.1e}".replace("-", "−")
+
+
+def _special(value: float) -> str:
+    """Write what is no finite number; empty for what is one."""
+    if np.isnan(value):
+        return "–"
+    return "" if np.isfinite(value) else "∞" if value > 0 else "−∞"
+
+
+def _value_text(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return "–"
+    if isinstance(value, (float, np.floating)):
+        return _special(float(value)) or _decimal_text(float(value))
+    return setting_text(bool(value) if isinstance(value, np.bool_) else value)
 
 
 def table_grid(table: pd.DataFrame, caption: str, source: str = "", *, limit: int = 24, name: str = "") -> Grid:
@@ -113,8 +258,9 @@ def table_grid(table: pd.DataFrame, caption: str, source: str = "", *, limit: in
     Grid
         Cells as text.
     """
-    rows = [[cell_text(value) for value in row] for row in table.head(limit).itertuples(index=False, name=None)]
     columns = list(map(str, table.columns))
+    shown = [column_texts(name, table[column].head(limit)) for name, column in zip(columns, table.columns)]
+    rows = list(zip(*shown))
     return Grid(caption=caption, columns=columns, rows=rows, n_rows=len(table), source=source, name=name)
 
 
@@ -137,9 +283,10 @@ def folded_grid(table: pd.DataFrame, caption: str, source: str = "", *, limit: i
     Grid
         Without the constant columns, which are in `same`; the first column stays.
     """
-    same = [one for one in table.columns[1:] if len(table) > 1 and table[one].nunique(dropna=False) == 1]
+    several = len(table) > 1
+    same = [column for column in table.columns[1:] if several and table[column].nunique(dropna=False) == 1]
     grid = table_grid(table.drop(columns=same), caption, source, limit=limit, name=name)
-    return replace(grid, same=[(str(one), cell_text(table[one].iloc[0])) for one in same])
+    return replace(grid, same=[(str(column), column_texts(str(column), table[column].head(1))[0]) for column in same])
 
 
 def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -161,7 +308,7 @@ def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from flat_settings(inner, f"{name}.{key}" if name else str(key))
     else:
-        yield name, "–" if value in ({}, [], None) else cell_text(value)
+        yield name, "–" if value in ({}, [], None) else setting_text(value)
 
 
 def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) -> list[Grid]:
@@ -213,9 +360,9 @@ def embed_figure(
     table : pandas.DataFrame or mapping of str to pandas.DataFrame, optional
         What was drawn; several tables have names of their own.
     raster : bool
-        Embed the PNG.
+        Embed pixels, as is done with every figure whose SVG is large.
     small : bool
-        Embed it as JPEG instead, for sheets of images that look like noise, which a PNG cannot make small.
+        Embed a JPEG instead, for sheets of images.
 
     Returns
     -------
@@ -226,19 +373,55 @@ def embed_figure(
     svg, png = save_figure(figure, place)
     tables = {} if table is None else table if isinstance(table, Mapping) else {name: table}
     numbers = tuple(write_table(place.with_name(f"{one}.csv"), part).name for one, part in tables.items())
-    path, mime = (png, "image/png") if raster else (svg, "image/svg+xml")
-    data, mime = (_as_jpeg(png), "image/jpeg") if small else (path.read_bytes(), mime)
+    data, mime = _embedded(svg, png, raster=raster, small=small)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
     width = round(float(figure.get_size_inches()[0]) * 96)
     return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width, numbers=numbers)
 
 
-def _as_jpeg(path: Path) -> bytes:
+LARGEST_VECTOR = 150_000
+"""Bytes of an SVG that a page still holds; a larger one is shown as pixels and linked."""
+
+
+LARGEST_PNG = 300_000
+"""Bytes of a PNG that a page still holds with all its colors; a larger one is shown with 256."""
+
+
+def _embedded(svg: Path, png: Path, *, raster: bool, small: bool) -> tuple[bytes, str]:
+    """Choose what a page holds of a figure, so that it stays small: bytes and media type."""
+    from PIL import Image
+
+    if not (raster or small) and svg.stat().st_size <= LARGEST_VECTOR:
+        return svg.read_bytes(), "image/svg+xml"
+    if not small and png.stat().st_size <= LARGEST_PNG:
+        return png.read_bytes(), "image/png"
+    with Image.open(png) as image:
+        colors = image.convert("RGB")
+    if small:
+        return jpeg_bytes(np.asarray(colors)), "image/jpeg"
+    buffer = io.BytesIO()
+    few = colors.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue(), "image/png"
+
+
+def jpeg_bytes(pixels: np.ndarray) -> bytes:
+    """Compress pixels as a page holds them.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        Levels of 0 to 255.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").save(buffer, "JPEG", quality=85)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 

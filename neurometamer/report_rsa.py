@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.answers import over_subjects, p_text, told_kinds
+from neurometamer.answers import told_kinds
+from neurometamer.answers_layers import over_subjects
 from neurometamer.figures import rsa as figures
-from neurometamer.figures.style import KINDS, describe_sizes, format_number, order_places
-from neurometamer.page import Picture, Section, embed_figure, table_grid
-from neurometamer.store import name_ids
+from neurometamer.figures.style import KINDS, count_text, describe_sizes, format_number, order_places
+from neurometamer.page import Picture, Section, embed_figure, p_text, table_grid
 from neurometamer.study_folder import Study
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def bounds(rows: pd.DataFrame) -> str:
 # -------------------------------------------------------------------------------------------------------------- kinds
 
 
-def kinds_section(study: Study) -> Section:
+def kinds_section(study: Study) -> Section | None:
     """Show RE-AN, RE-AI and their difference, network and brain, with the trends over layers.
 
     Parameters
@@ -130,37 +130,37 @@ def kinds_section(study: Study) -> Section:
 
     Returns
     -------
-    Section
-        Of the page.
+    Section or None
+        None where no kinds were compared.
     """
-    pictures, absent = [], []
+    pictures = []
     for system in ("brain", "network"):
         rows = study.rows("kinds", system=system)
-        if rows.empty:
-            absent.append(system)
-            continue
-        pictures += [_kind_picture(study, rows, system, one) for one in dict.fromkeys(rows["quantity"])]
-    text = f"The tables hold no tests of RE–AN and RE–AI of the {' nor of the '.join(absent)}." if absent else ""
+        quantities = dict.fromkeys(rows["quantity"])
+        pictures += [_kind_picture(study, rows, system, quantity) for quantity in quantities]
+    if not pictures:
+        return None
     trends = study.rows("trends")
     columns = ["pair", "test", "statistic", "effect", "p", "n"]
     grids = [table_grid(trends[columns], titled("Trends over the layers", study.network_stamp), "tables/trends.csv")]
-    return Section(
-        key="kinds",
-        title="RE–AN, RE–AI and their difference",
-        text=[text] if pictures and text else [],
-        pictures=pictures,
-        grids=grids if len(trends) else [],
-        missing="" if pictures else text,
-    )
+    pairs = [pair.replace("-", "–") for pair in dict.fromkeys(study.rows("kinds", quantity="similarity")["pair"])]
+    title = "RE–AN, RE–AI and their difference" if len(pairs) > 1 else "".join(pairs)
+    return Section(key="kinds", title=title, pictures=pictures, grids=grids if len(trends) else [])
 
 
 def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) -> Picture:
     shown = rows[rows["quantity"] == quantity]
     brain = system == "brain"
-    where = "ROIs, mean over subjects and each subject" if brain else "layers, early to late"
+    several = len(study.subjects) > 1
+    where = (
+        f"ROIs, {'mean over subjects and each subject' if several else _only(study)}"
+        if brain
+        else ("layers, early to late")
+    )
+    made = {"RE-AN": "adversarial noise (RE–AN)", "RE-AI": "adversarial interference (RE–AI)"}
+    others = " and of ".join(made[pair] for pair in dict.fromkeys(shown["pair"]) if pair in made)
     what = {
-        "similarity": "Similarity of the RDM of regular images with that of noise (RE–AN) and of interference images "
-        "(RE–AI)",
+        "similarity": f"Similarity of the RDM of photographs with that of {others}",
         "difference": "RE–AI minus RE–AN: above 0 similarity follows perception, below 0 the network's decision",
     }
     figure = figures.kind_bars(
@@ -175,6 +175,10 @@ def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) 
     return picture(study, f"kinds_{system}_{quantity}", figure, caption, f"Bars. {alt}.", table=shown, brain=brain)
 
 
+def _only(study: Study) -> str:
+    return f"subject {study.subjects[0]}" if study.subjects else "one subject"
+
+
 def _told(row: Mapping[Any, Any], quantity: str) -> str:
     if quantity == "similarity":
         return f"{row['place']}: RE–AN {format_number(row['re_an'])}, RE–AI {format_number(row['re_ai'])}"
@@ -185,7 +189,7 @@ def _told(row: Mapping[Any, Any], quantity: str) -> str:
 # --------------------------------------------------------------------------------------------------- layers and areas
 
 
-def layers_section(study: Study) -> Section:
+def layers_section(study: Study) -> Section | None:
     """Show layers beside areas: all with all, the best layer, weighted layers, and the order of areas.
 
     Parameters
@@ -195,26 +199,23 @@ def layers_section(study: Study) -> Section:
 
     Returns
     -------
-    Section
-        Of the page.
+    Section or None
+        None where no layers were compared with regions.
     """
-    title = "Layers and areas"
     rows = study.rows("layer_roi")
     rows = rows[rows["kind"] == "RE"] if "kind" in rows.columns else rows
     if rows.empty:
-        return Section(key="layer-roi", title=title, missing="There is no tables/layer_roi.csv with regular images.")
+        return None
     figure = figures.layer_roi_panels(rows, stamp=study.brain_stamp)
-    caption = f"Similarity of each layer's RDM with each ROI's, regular images, mean and each subject. {bounds(rows)}"
-    alt = f"One matrix for the mean over subjects and one a subject. {_best_text(study)}"
+    several = len(study.subjects) > 1
+    who = "mean and each subject" if several else _only(study)
+    caption = f"Similarity of each layer's RDM with each ROI's, regular images, {who}. {bounds(rows)}"
+    matrices = "One matrix for the mean over subjects and one a subject." if several else "One matrix."
+    alt = f"{matrices} {_best_text(study)}"
     pictures = [picture(study, "layer_roi", figure, caption, alt.strip(), table=rows, brain=True)]
     makers = (_best_picture, _weighted_picture, _hierarchy_picture)
-    pictures += [one for make in makers if (one := make(study)) is not None]
-    lacking = [name for name in ("best_layer", "hierarchy") if study.rows(name).empty]
-    why = {
-        "best_layer": "Layers were not chosen on some photographs and judged on others (no tables/best_layer.csv).",
-        "hierarchy": "The order of areas was not tested (no tables/hierarchy.csv): that needs three.",
-    }
-    return Section(key="layer-roi", title=title, text=[why[name] for name in lacking], pictures=pictures)
+    pictures += [drawn for make in makers if (drawn := make(study)) is not None]
+    return Section(key="layer-roi", title="Layers and regions", pictures=pictures)
 
 
 def _best_text(study: Study) -> str:
@@ -230,7 +231,8 @@ def _best_picture(study: Study) -> Picture | None:
     figure = figures.best_layer_marks(rows, stamp=study.brain_stamp)
     caption = (
         "The best layer of each ROI: chosen and judged on the same photographs (naive), and chosen on some and judged "
-        f"on others (cross-validated). {bounds(rows)}"
+        "on others (cross-validated). Noise alone makes the best layer differ between ROIs: no order is read from it. "
+        f"{bounds(rows)}"
     )
     return picture(study, "best_layer", figure, caption, _best_text(study) or "Marks.", table=rows, brain=True)
 
@@ -261,18 +263,20 @@ def _hierarchy_picture(study: Study) -> Picture | None:
     if rows.empty:
         return None
     layers = list(dict.fromkeys(study.rows("layer_roi")["layer"]))
+    several = (rows["subject"] == "combined").any()
     figure = figures.hierarchy_lines(rows, layers=layers, stamp=study.brain_stamp)
-    whole = rows[rows["subject"] == "combined"]
+    over = rows[rows["subject"] == "combined"]
     alt = "; ".join(
-        f"{row['subject']}: {row['statistic']} {format_number(float(row['value']))}, p {p_text(float(row['p']))}"
-        for row in rows.to_dict("records")
+        f"{row['subject']}: {format_number(float(row['value']))} {row['statistic']}" for row in rows.to_dict("records")
     )
-    same = (
-        f" With subjects not taken as independent p {p_text(float(whole['p_same_order'].iloc[0]))}."
-        if len(whole)
-        else ""
+    left_out = ", ".join(dict.fromkeys(over["left_out"].dropna().astype(str))) if "left_out" in over else ""
+    lines = "one line a subject, the thick one their mean" if several else _only(study)
+    caption = (
+        f"Which layer each ROI prefers, {lines}. The test is of the slope over subjects, which an ROI's noise does "
+        f"not tilt. {bounds(over if several else rows)}"
     )
-    caption = f"Which layer each ROI prefers, one line a subject, the thick one their mean.{same} {bounds(whole)}"
+    if left_out:
+        caption += f" Left out, because the subjects do not agree there above chance: {left_out}."
     return picture(study, "hierarchy", figure, caption, f"Lines. {alt}.", table=rows, brain=True)
 
 
@@ -365,7 +369,7 @@ def mean_rdms(rdms: RDMs, column: str) -> tuple[np.ndarray, list[str]]:
     return np.array([square[names == place].mean(axis=0) for place in places]), places
 
 
-def rdms_section(study: Study) -> Section:
+def rdms_section(study: Study) -> Section | None:
     """Show RDMs of all stimuli with bands of kinds, and of each kind with bands of categories.
 
     Parameters
@@ -375,22 +379,19 @@ def rdms_section(study: Study) -> Section:
 
     Returns
     -------
-    Section
-        Of the page.
+    Section or None
+        None where there are no RDMs.
     """
     pictures = []
     for system in SYSTEMS:
         if system in study.rdms:
-            pictures += [_all_kinds_picture(study, system), _each_kind_picture(study, system)]
-    absent = [system for system in SYSTEMS if system not in study.rdms]
-    text = f"The folder holds no RDMs of the {' nor of the '.join(absent)}." if absent else ""
-    return Section(
-        key="rdms",
-        title="Representational dissimilarity",
-        text=[text] if pictures and text else [],
-        pictures=pictures,
-        missing="" if pictures else text,
-    )
+            # of one kind of images, both figures would be the same
+            several = len(set(map(str, study.rdms[system].pattern_descriptors["kind"]))) > 1
+            pictures += [_all_kinds_picture(study, system)] if several else []
+            pictures.append(_each_kind_picture(study, system, several))
+    if not pictures:
+        return None
+    return Section(key="rdms", title="Representational dissimilarity", pictures=pictures)
 
 
 def _of_whom(study: Study, system: str) -> str:
@@ -421,7 +422,7 @@ def _all_kinds_picture(study: Study, system: str) -> Picture:
     return picture(study, f"rdms_{system}", figure, caption, alt, table=numbers, brain=brain)
 
 
-def _each_kind_picture(study: Study, system: str) -> Picture:
+def _each_kind_picture(study: Study, system: str, several: bool) -> Picture:
     rdms, brain = study.rdms[system], system == "brain"
     matrices, places = mean_rdms(rdms, SYSTEMS[system])
     categories = _categories(study)
@@ -434,12 +435,14 @@ def _each_kind_picture(study: Study, system: str) -> Picture:
     figure = figures.banded_rdms(stack, **drawn, categories=members, stamp=stamp)
     bands = "categories of the photographs, by name within them" if categories else "no categories are known"
     listed = f": {', '.join(order)}" if len(order) <= 16 else ""
+    parts = f"The parts of these RDMs that are compared: {' / '.join(rows)} in rows, {_of_whom(study, system)}"
+    whole = f"RDMs of the {system}: {_of_whom(study, system)}"
     caption = (
-        f"The parts of these RDMs that are compared: {' / '.join(rows)} in rows, {_of_whom(study, system)}; "
-        f"n = {len(order)} photographs. Bands: {bands}. Colors are percentiles within each RDM, the same order of "
+        f"{parts if several else whole}; n = {count_text(len(order), 'photograph')}. Bands: {bands}. "
+        "Colors are percentiles within each RDM, the same order of "
         f"photographs everywhere{listed}."
     )
-    alt = f"Heat maps of {len(rows)} × {len(places)} RDMs of the {system}, {len(order)} photographs each."
+    alt = f"Heat maps of {len(rows)} × {len(places)} RDMs of the {system}, {count_text(len(order), 'photograph')} each."
     numbers = figures.rdm_pairs(stack, **drawn)
     return picture(study, f"rdms_{system}_kinds", figure, caption, alt, table=numbers, brain=brain)
 
@@ -461,7 +464,7 @@ def _by_kind(
 # ------------------------------------------------------------------------------------------------- places of stimuli
 
 
-def places_section(study: Study) -> Section:
+def places_section(study: Study) -> Section | None:
     """Show the stimuli where the last stage and the last region place them.
 
     Parameters
@@ -471,19 +474,20 @@ def places_section(study: Study) -> Section:
 
     Returns
     -------
-    Section
-        Of the page.
+    Section or None
+        None without RDMs, or without the pixels of their images.
     """
-    title = "Which images are near which"
     if study.stimuli is None or not study.rdms:
-        return Section(key="places", title=title, missing="Stimuli or RDMs are missing, so no stimuli are placed.")
-    held = set(study.stimuli.ids)
-    needed = dict.fromkeys(str(one) for rdms in study.rdms.values() for one in rdms.pattern_descriptors["condition"])
-    if lost := [one for one in needed if one not in held]:
-        told = f"The RDMs hold images that stimuli lacks ({name_ids(lost)}), so none are placed."
-        return Section(key="places", title=title, missing=told)
-    pictures = [_place_picture(study, system) for system in SYSTEMS if system in study.rdms]
-    return Section(key="places", title=title, pictures=pictures)
+        return None
+    pictures = []
+    for system in SYSTEMS:
+        if system in study.rdms and set(map(str, _conditions(study, system))) <= set(study.stimuli.ids):
+            pictures.append(_place_picture(study, system))
+    return Section(key="places", title="Which images are near which", pictures=pictures) if pictures else None
+
+
+def _conditions(study: Study, system: str) -> Sequence[str]:
+    return study.rdms[system].pattern_descriptors["condition"]
 
 
 def _place_picture(study: Study, system: str) -> Picture:
@@ -498,8 +502,8 @@ def _place_picture(study: Study, system: str) -> Picture:
     n = len(set(map(str, rdms.rdm_descriptors.get("subject", ()))))
     caption = (
         f"All {len(ids)} images where their dissimilarities in {places[-1]} (the last {'ROI' if brain else 'layer'}) "
-        f"place them{f'; mean over {n} subjects' if n > 1 else ''}. Near images are alike to the {system}. "
-        f"Frames: kinds.{_stress_note(table)}"
+        f"place them{f'; mean over {n} subjects' if n > 1 else ''}. Near images are alike to the {system}."
+        f"{' Frames: kinds.' if len(set(kinds)) > 1 else ''}{_stress_note(table)}"
     )
     alt = f"Images of the kinds {', '.join(dict.fromkeys(kinds))} in a plane, by multidimensional scaling."
     name = f"places_{system}"

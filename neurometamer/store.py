@@ -1,121 +1,115 @@
-"""The ground floor: errors with a cure, atomic files, tables and arrays on disk, digests, seeds, provenance.
+"""The ground floor: atomic files, tables and arrays on disk.
 
-Imports nothing of ours, so that every room can stand on it. Everything is written to a temporary neighbour
-first and moved into place, so a full disk or a killed process never leaves half a file under a final name.
+Imports nothing of ours above errors, reading and provenance, so that every room can stand on it. Everything is written
+to a temporary neighbor first and moved into place, so a full disk or a killed process never leaves half a file under a
+final name. HDF5 files carry a checksum of all their bytes, which is compared before anything of them is used.
 Nothing here reads or writes pickles.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
+import csv
 import hashlib
 import io
 import json
 import os
-import platform
-import re
+import stat
 import tempfile
+import time
+import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.errors import (
+    DamagedFile,
+    FolderInUse,
+    InputError,
+    OutputError,
+    Terminated,
+    duplicates,
+    name_ids,
+    terminate,
+    unknown_name,
+)
+from neurometamer.provenance import digest, digest_file, generator, plain_value, provenance
+from neurometamer.reading import check_own_contents, check_plain_file, reading
+
 if TYPE_CHECKING:
+    import h5py
     import pandas as pd
 
-TEXT_COLUMNS = ("id", "reference_id", "condition", "subject", "run", "session", "trial_type", "roi", "kind")
+__all__ = [
+    "DamagedFile",
+    "FolderInUse",
+    "InputError",
+    "OutputError",
+    "Terminated",
+    "atomic_path",
+    "check_file_names",
+    "check_plain_file",
+    "digest",
+    "digest_file",
+    "duplicates",
+    "file_name",
+    "generator",
+    "name_ids",
+    "new_hdf5",
+    "open_hdf5",
+    "parse_table",
+    "provenance",
+    "read_hdf5_array",
+    "read_hdf5_attributes",
+    "read_hdf5_table",
+    "read_json",
+    "read_table",
+    "reading",
+    "same_file_names",
+    "seal_hdf5",
+    "terminate",
+    "unknown_name",
+    "write_hdf5",
+    "write_json",
+    "write_table",
+    "write_text",
+    "written_files",
+]
+
+TEXT_COLUMNS = (
+    *("id", "reference_id", "condition", "subject", "run", "session", "trial_type", "roi", "kind"),
+    *("file", "category"),
+)
 """Columns that hold names: read as text, so that the id ``007`` does not become the number 7."""
 
 MISSING = ("", "n/a", "nan", "NaN")
 """What an empty cell may say. Other words, such as ``NA`` or ``null``, may be names."""
 
-
-class InputError(ValueError):
-    """What the user gave cannot be used; the message says what, which ids, and what to do.
-
-    The command line prints the message as one line and exits with code 2.
-    """
-
-
-def name_ids(ids: Iterable[object], limit: int = 5) -> str:
-    """List at most `limit` ids and say how many there are in all.
-
-    Parameters
-    ----------
-    ids : iterable
-        The ids concerned.
-    limit : int
-        How many to spell out.
-
-    Returns
-    -------
-    str
-        For example ``"a, b, c, d, e … (12 in all)"``.
-
-    Examples
-    --------
-    >>> name_ids(["a", "b", "c"], limit=2)
-    'a, b … (3 in all)'
-    """
-    names = [str(one) for one in ids]
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} … ({len(names)} in all)"
-
-
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
-    """Build the error for a name that is not among the choices: the nearest first, then all.
-
-    Parameters
-    ----------
-    kind : str
-        What the name should have been, e.g. ``"model"``.
-    name : str
-        What came.
-    choices : iterable of str
-        What is known.
-
-    Returns
-    -------
-    InputError
-        To be raised by the caller.
-
-    Examples
-    --------
-    >>> str(unknown_name("model", "alexnett", ["alexnet", "squeezenet1_0"]))
-    "unknown model 'alexnett'; did you mean 'alexnet'? Known: alexnet, squeezenet1_0"
-    """
-    known = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
-    return InputError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")
-
-
-def duplicates(ids: Iterable[object]) -> list[str]:
-    """Return the ids that occur more than once, each once, in order of first repetition.
-
-    Parameters
-    ----------
-    ids : iterable
-        Ids to look at; compared as text.
-
-    Returns
-    -------
-    list of str
-        Empty when all are unique.
-    """
-    seen: set[str] = set()
-    again: dict[str, None] = {}
-    for one in map(str, ids):
-        if one in seen:
-            again[one] = None
-        seen.add(one)
-    return list(again)
+_WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
 
 
 # ---------------------------------------------------------------------------------------------------- files
+
+
+@contextlib.contextmanager
+def written_files() -> Iterator[list[Path]]:
+    """Collect the files that are written in the block.
+
+    Yields
+    ------
+    list of Path
+        Filled as files get their final names, in that order; a file that is written twice is there twice.
+    """
+    written: list[Path] = []
+    token = _WRITTEN.set(written)
+    try:
+        yield written
+    finally:
+        _WRITTEN.reset(token)
 
 
 @contextlib.contextmanager
@@ -125,27 +119,56 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path : path-like
-        Final file. Its folder is created. The temporary name keeps the suffixes of `path`, because writers such
-        as nibabel and Pillow choose the format by suffix.
+        Final file. Its folder is created. A link stays, and the file that it points to is written; a file that is
+        there keeps its permissions. The temporary name keeps the suffixes of `path`, because writers such as nibabel
+        and Pillow choose the format by suffix.
 
     Yields
     ------
     Path
         Write here. On any error, a full disk included, it is removed and `path` stays as it was.
+
+    Raises
+    ------
+    InputError
+        When `path` is a folder, a pipe or a device.
+    OutputError
+        When the system refuses to write.
     """
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", suffix="-" + final.name, dir=final.parent)
-    os.close(handle)
-    part = Path(name)
+    final = _final_file(path)
+    part: Path | None = None
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        mode = stat.S_IMODE(final.stat().st_mode) if final.exists() else 0o666 & ~_umask()
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix="-" + final.name[-100:], dir=final.parent)
+        os.close(handle)
+        part = Path(name)
         yield part
         with part.open("rb") as written:
             os.fsync(written.fileno())
-        part.chmod(0o666 & ~_umask())
+        part.chmod(mode)
         part.replace(final)
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
+    collected = _WRITTEN.get()
+    if collected is not None:
+        collected.append(Path(path))
+
+
+def _final_file(path: str | os.PathLike[str]) -> Path:
+    """Follow links to the file that is to be written; refuse what is no file."""
+    final = Path(os.path.realpath(path))
+    device = any(str(Path(name).absolute()).startswith(("/dev/", "/proc/")) for name in (path, final))
+    if device and not str(final).startswith("/dev/shm/"):
+        raise InputError(f"{path} is a device, not a file; give the name of a file to write.")
+    if final.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file to write.")
+    if final.exists() and not final.is_file():
+        raise InputError(f"{path} is a pipe or a device, not a file; give the name of a file to write.")
+    return final
 
 
 def _umask() -> int:
@@ -189,7 +212,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     Path
         The file.
     """
-    return write_text(path, json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n")
+    return write_text(path, json.dumps(value, indent=2, sort_keys=True, default=plain_value) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -208,33 +231,17 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     InputError
-        When the file is missing or is not JSON.
+        When the file is missing, damaged or not JSON.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a JSON file: {error}.") from error
-
-
-def _plain(value: Any) -> Any:
-    """Turn what JSON does not know into what it knows."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+    with reading(path, "a JSON file") as plain:
+        return json.loads(plain.read_text(encoding="utf-8"))
 
 
 def file_name(stimulus_id: str) -> str:
-    """Check that an id can name a file inside the output folder, and return it.
+    """Check that an id can name a file inside the output folder on every system, and return it.
+
+    Letters of any script, spaces and most punctuation can; the id is not changed, so ``é`` of one or of two characters
+    stays what it is.
 
     Parameters
     ----------
@@ -249,13 +256,128 @@ def file_name(stimulus_id: str) -> str:
     Raises
     ------
     InputError
-        When the id is empty, starts with a dot, or holds a character that could leave the folder.
+        When the id is empty, is longer than 200 bytes in UTF-8, starts with a dot, starts or ends with a space, ends
+        with a dot, holds a character that could leave the folder or that Windows refuses, or an invisible one, or is a
+        device of Windows such as ``NUL``.
+
+    Examples
+    --------
+    >>> file_name("狗 1")
+    '狗 1'
     """
-    if not re.fullmatch(r"[A-Za-z0-9_+=@%,()\[\] -][A-Za-z0-9_.+=@%,()\[\] -]{0,199}", stimulus_id):
+    if reason := _why_no_file_name(stimulus_id):
         raise InputError(
-            f"id {stimulus_id!r} cannot name a file; use letters, digits, '_', '-' or '.', not starting with '.'."
+            f"id {stimulus_id!r} cannot name a file: {reason}; rename it, or give a CSV with the columns file and id."
         )
     return stimulus_id
+
+
+def _why_no_file_name(name: str) -> str:
+    """Say what keeps an id from naming a file; empty when nothing does."""
+    if not name:
+        return "it is empty"
+    if name.startswith(".") or name.endswith("."):
+        return "it starts or ends with a dot"
+    if name != name.strip():
+        return "it starts or ends with a space"
+    for character in name:
+        hidden = character not in _JOINERS and unicodedata.category(character) in _INVISIBLE
+        if hidden or character in _RESERVED:
+            return f"it holds the character {character!r}"
+    if len(name.encode("utf-8")) > _LONGEST_NAME:
+        return f"it is longer than {_LONGEST_NAME} bytes"
+    if name.partition(".")[0].rstrip().upper() in _DEVICES:
+        return "Windows keeps that name for a device"
+    return ""
+
+
+_RESERVED = frozenset('<>:"/\\|?*')
+"""What separates folders, and what Windows takes in no file name."""
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: control and format characters, halves of pairs, private and unassigned ones, line ends."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Format characters that are part of words, in Persian and Hindi for example, and of emoji."""
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255, and temporary names and suffixes are longer than ids."""
+_DEVICES = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
+)
+
+
+def check_file_names(ids: Iterable[str]) -> None:
+    """Check that each id can name a file, and that none would overwrite another's on macOS or Windows.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        Ids of one set.
+
+    Raises
+    ------
+    InputError
+        When an id cannot name a file (see `file_name`), or ids differ in case or in Unicode normalization only.
+    """
+    names = list(ids)
+    reasons = {name: reason for name in names if (reason := _why_no_file_name(name))}
+    if reasons:
+        first = next(iter(reasons))
+        shown = name_ids(map(repr, reasons))
+        raise InputError(
+            f"id(s) {shown} cannot name a file ({first!r}: {reasons[first]}); rename the files, or give a CSV with the "
+            "columns file and id."
+        )
+    if pairs := same_file_names(names):
+        shown = name_ids(f"{earlier} and {later}" for earlier, later in pairs)
+        kind = "case" if pairs[0][0].casefold() == pairs[0][1].casefold() else "Unicode normalization"
+        raise InputError(
+            f"ids that differ in {kind} only: {shown}; their files would overwrite each other on macOS and Windows. "
+            "Rename one of each, or give a CSV with the columns file and id."
+        )
+
+
+def same_file_names(ids: Iterable[str]) -> list[tuple[str, str]]:
+    """Find ids that name one file on macOS and Windows: they differ in case or in Unicode normalization only.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        Ids to look at.
+
+    Returns
+    -------
+    list of tuple of str
+        Each later id with the first one that it would overwrite; equal ids are not listed.
+
+    Examples
+    --------
+    >>> same_file_names(["Dog", "cat", "dog"])
+    [('Dog', 'dog')]
+    """
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(folded_name(name), name), name) for name in ids]
+    return [(earlier, later) for earlier, later in pairs if earlier != later]
+
+
+def folded_name(name: str) -> str:
+    """Give what macOS and Windows compare of a file name: its letters without case, in one normalization.
+
+    Parameters
+    ----------
+    name : str
+        A file name or an id.
+
+    Returns
+    -------
+    str
+        Equal for names that overwrite each other.
+
+    Examples
+    --------
+    >>> folded_name("Caf\u00e9") == folded_name("cafe\u0301")
+    True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 # ---------------------------------------------------------------------------------------------------- tables
@@ -287,7 +409,8 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     Parameters
     ----------
     path : path-like
-        The file; the suffix ``.tsv`` means tabs.
+        The file; the suffix ``.tsv`` means tabs, and cells as BIDS writes them: a double quote is a character,
+        unless it opens and closes the whole cell.
     required : sequence of str
         Columns that must be there.
     text : sequence of str
@@ -296,34 +419,85 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     Returns
     -------
     pandas.DataFrame
-        One row a line.
+        One row a line; numbers to their last digit.
 
     Raises
     ------
     InputError
         When the file is missing, empty or unreadable, or lacks a required column.
     """
-    import pandas as pd
-
-    sep = "\t" if Path(path).suffix == ".tsv" else ","
-    try:
-        table = pd.read_csv(
-            path,
-            sep=sep,
-            dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
-            keep_default_na=False,
-            na_values=MISSING,
-        )
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a readable table: {error}.") from error
+    with reading(path, "a readable table") as plain:
+        contents = plain.read_text(encoding="utf-8-sig")
+    table = parse_table(contents, path, text=text)
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise InputError(
             f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
         )
     return table
+
+
+def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+    """Read the text of a CSV or TSV file.
+
+    Parameters
+    ----------
+    contents : str
+        The text.
+    path : path-like
+        Where it comes from: the suffix ``.tsv`` means tabs, and messages name it.
+    text : sequence of str
+        Columns that hold names, beside `TEXT_COLUMNS`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a line; numbers to their last digit.
+
+    Raises
+    ------
+    InputError
+        When it is no table.
+    """
+    import pandas as pd
+
+    is_tsv = Path(path).suffix == ".tsv"
+    with reading(path, "a readable table"), warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                io.StringIO(_without_quotes(contents) if is_tsv else contents),
+                sep="\t" if is_tsv else ",",
+                quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
+                index_col=False,
+                dtype=dict.fromkeys((*TEXT_COLUMNS, *text), "str"),
+                keep_default_na=False,
+                na_values=MISSING,
+                **_exact_floats(),
+            )
+        except pd.errors.ParserWarning:
+            raise InputError(f"{path} has rows with more cells than its header; give each column a name.") from None
+
+
+def _exact_floats() -> dict[str, Any]:
+    """Ask older versions of pandas for every digit; from 3.1 on it reads them unasked."""
+    import pandas as pd
+
+    version = tuple(int(part) for part in pd.__version__.split(".")[:2])
+    return {"float_precision": "round_trip"} if version < (3, 1) else {}
+
+
+def _without_quotes(contents: str) -> str:
+    """Take off the quotes around whole cells of tab-separated text, which some programs write."""
+    if '"' not in contents:
+        return contents
+    rows = [line.split("\t") for line in contents.split("\n")]
+    return "\n".join("\t".join(map(_without_quote, row)) for row in rows)
+
+
+def _without_quote(cell: str) -> str:
+    is_quoted = len(cell) > 1 and cell.startswith('"') and cell.endswith('"')
+    return cell[1:-1].replace('""', '"') if is_quoted else cell
 
 
 # ------------------------------------------------------------------------------------------------------ HDF5
@@ -376,10 +550,16 @@ class _Sink(io.FileIO):
 _PIECE = 2**20
 """Bytes; longer pieces are data, which HDF5 hands through."""
 
+SEAL_SIZE = 512
+"""Bytes before the contents of an HDF5 file of ours: the smallest user block that HDF5 knows."""
+
+SEAL = b"neurometamer sha256 of all after byte 512: "
+"""How the user block begins; the checksum follows."""
+
 
 @contextlib.contextmanager
-def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open a new HDF5 file for filling; it gets its name only when it is whole.
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Open a new HDF5 file for filling; it gets its name and its checksum only when it is complete.
 
     Parameters
     ----------
@@ -398,18 +578,59 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     """
     import h5py
 
-    with atomic_path(path) as part, _Sink(part, "w+") as sink:
-        try:
-            with h5py.File(sink, "w") as file:
-                yield file
-        finally:
-            if sink.refusal is not None:
-                raise sink.refusal
+    with atomic_path(path) as part:
+        with _Sink(part, "w+") as sink:
+            try:
+                with h5py.File(sink, "w", userblock_size=SEAL_SIZE) as file:
+                    yield file
+            finally:
+                if sink.refusal is not None:
+                    raise sink.refusal
+        _seal(part)
+
+
+def seal_hdf5(path: str | os.PathLike[str]) -> None:
+    """Put a checksum before the contents of an HDF5 file that another library wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        A complete file that nobody reads yet (a part of `atomic_path`). The checksum stands in a user block of 512
+        bytes, which every HDF5 library skips.
+    """
+    contents = Path(path).read_bytes()
+    Path(path).write_bytes(bytes(SEAL_SIZE) + contents)
+    _seal(Path(path))
+
+
+def _seal(path: Path) -> None:
+    """Write the checksum of all that follows the user block into it."""
+    with path.open("r+b") as file:
+        checksum = _checksum(file)
+        file.seek(0)
+        file.write((SEAL + checksum.encode()).ljust(SEAL_SIZE, b"\0"))
+
+
+def _checksum(file: IO[bytes]) -> str:
+    file.seek(SEAL_SIZE)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _check_seal(path: Path) -> None:
+    """Compare a file with its checksum; files of others have none and pass, unless they are empty."""
+    with path.open("rb") as file:
+        head = file.read(SEAL_SIZE)
+        cut_off = SEAL.startswith(head) or not head.strip(b"\0")
+        if not head.startswith(SEAL) and not cut_off:
+            return
+        checksum = head[len(SEAL) :].rstrip(b"\0")
+        if cut_off or len(head) < SEAL_SIZE or checksum != _checksum(file).encode():
+            raise DamagedFile(f"{path} is damaged: its contents are not what was written; make or copy it again.")
 
 
 def write_hdf5(
     path: str | os.PathLike[str],
-    arrays: Mapping[str, np.ndarray] | None = None,
+    arrays: Mapping[str, Any] | None = None,
     tables: Mapping[str, pd.DataFrame] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -420,7 +641,8 @@ def write_hdf5(
     path : path-like
         Final file.
     arrays : mapping of str to ndarray, optional
-        One dataset each; ``/`` in a name makes groups.
+        One dataset each; ``/`` in a name makes groups. What is no array but has shape, dtype and rows, such as images
+        that stay on disk, is read and written block by block.
     tables : mapping of str to DataFrame, optional
         One group each, one dataset a column; text columns are UTF-8.
     attributes : mapping, optional
@@ -433,7 +655,10 @@ def write_hdf5(
     """
     with new_hdf5(path) as file:
         for name, values in (arrays or {}).items():
-            file.create_dataset(name, data=_storable(np.asarray(values)))
+            if hasattr(values, "__array_interface__") or not hasattr(values, "shape"):
+                file.create_dataset(name, data=_storable(np.asarray(values)))
+            else:
+                _write_in_blocks(file.create_dataset(name, shape=values.shape, dtype=values.dtype), values)
         for name, table in (tables or {}).items():
             group = file.create_group(name)
             group.attrs["columns"] = json.dumps([str(column) for column in table.columns])
@@ -441,8 +666,17 @@ def write_hdf5(
             for column in table.columns:
                 _write_column(group, str(column), table[column])
         for name, value in (attributes or {}).items():
-            file.attrs[name] = json.dumps(value, sort_keys=True, default=_plain)
+            file.attrs[name] = json.dumps(value, sort_keys=True, default=plain_value)
     return Path(path)
+
+
+_BLOCK = 64
+"""Rows that are read and written at once."""
+
+
+def _write_in_blocks(data: Any, values: Any) -> None:
+    for start in range(0, len(values), _BLOCK):
+        data[start : start + _BLOCK] = values[start : start + _BLOCK]
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
@@ -528,7 +762,7 @@ def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
         if name not in file:
             raise InputError(f"{path} holds no array '{name}'; it holds {', '.join(map(str, file)) or 'nothing'}.")
         values = file[name][...]
-    return np.char.decode(values) if values.dtype.kind == "S" else values
+        return np.char.decode(values) if values.dtype.kind == "S" else values
 
 
 def read_hdf5_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -549,13 +783,14 @@ def read_hdf5_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open an HDF5 file for reading, with an error that names the file.
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, checked, with errors that name the file.
 
     Parameters
     ----------
     path : path-like
-        The file.
+        The file. Of ours, the checksum of all bytes is compared. Of others, too, no contents may lie elsewhere
+        (`neurometamer.reading.check_own_contents`). A file that passed is not checked again until it changes.
 
     Yields
     ------
@@ -564,123 +799,37 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
 
     Raises
     ------
+    DamagedFile
+        When it is ours and its bytes are not those that were written.
     InputError
-        When it is missing, is not HDF5, or is damaged where it is read.
+        When it is missing, is not HDF5, takes contents from elsewhere, or cannot be read.
     """
     import h5py
 
-    if not Path(path).is_file():
-        raise InputError(f"{path} does not exist.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path} is not an HDF5 file: {error}.") from error
-    with file:
-        try:
+    with reading(path, "an HDF5 file") as plain:
+        state = _state_of(plain)
+        if state not in _SOUND:
+            _check_seal(plain)
+        with h5py.File(plain, "r") as file:
+            if state not in _SOUND:
+                check_own_contents(file, path)
+                _remember(state)
             yield file
-        except InputError:
-            raise
-        except (OSError, KeyError, RuntimeError, ValueError) as error:  # what h5py raises where a file is damaged
-            raise InputError(f"{path} is damaged or of another kind ({error}); make or copy it again.") from error
 
 
-# ------------------------------------------------------------------------------------------ identity and seeds
+_SOUND: set[tuple[int, ...]] = set()
+"""Files that passed the checks, as they were then."""
+
+_SETTLED_S = 2.0
+"""Seconds after which a change of a file is sure to show in its time stamp."""
 
 
-def digest(*parts: Any) -> str:
-    """Hash contents: arrays by dtype, shape and bytes, tables by their CSV text, the rest by its JSON.
-
-    Parameters
-    ----------
-    *parts : object
-        Whatever makes up the identity.
-
-    Returns
-    -------
-    str
-        The first 16 hexadecimal digits of the SHA-256.
-    """
-    state = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray) and part.dtype.kind != "O":
-            state.update(f"array {part.dtype.str} {part.shape}".encode())
-            state.update(np.ascontiguousarray(part).data)
-        elif isinstance(part, bytes):
-            state.update(b"bytes" + part)
-        elif hasattr(part, "to_csv"):
-            state.update(b"table" + part.to_csv(index=False, lineterminator="\n").encode())
-        else:
-            state.update(b"json" + json.dumps(part, sort_keys=True, default=_plain).encode())
-    return state.hexdigest()[:16]
+def _state_of(path: Path) -> tuple[int, ...]:
+    seen = path.stat()
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
-def digest_file(path: str | os.PathLike[str]) -> str:
-    """Hash a file's bytes.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    str
-        The first 16 hexadecimal digits of the SHA-256.
-    """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def generator(seed: int, *names: object) -> np.random.Generator:
-    """Make the random generator of one item: it depends on the seed and the item's name, never on order.
-
-    Parameters
-    ----------
-    seed : int
-        The seed of the study.
-    *names : object
-        What the numbers are for, e.g. ``"noise", stimulus_id``.
-
-    Returns
-    -------
-    numpy.random.Generator
-        The same for the same arguments, on every machine.
-
-    Examples
-    --------
-    >>> bool(generator(0, "noise", "cat").random() == generator(0, "noise", "cat").random())
-    True
-    """
-    words = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
-    return np.random.default_rng([seed, *np.frombuffer(words, dtype=np.uint32).tolist()])
-
-
-def provenance(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Collect what is needed to make a result again: settings, inputs, versions, machine.
-
-    No absolute paths, user names or host names are recorded.
-
-    Parameters
-    ----------
-    settings : mapping
-        Everything that changes the numbers.
-    **more : object
-        Digests of inputs, seed, device, model and weights tags.
-
-    Returns
-    -------
-    dict
-        JSON-able.
-    """
-    versions = {}
-    for name in ("neurometamer", "numpy", "scipy", "pandas", "torch", "torchvision", "timm", "nibabel", "nilearn",
-                 "rsatoolbox", "scikit-learn", "scikit-image", "h5py", "pillow", "pingouin"):  # fmt: skip
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {
-        "settings": dict(settings),
-        "versions": versions,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        **more,
-    }
+def _remember(state: tuple[int, ...]) -> None:
+    """Remember that a file is sound, unless it changed just now and could change again within the same tick."""
+    if time.time() - state[-2] / 1e9 > _SETTLED_S and time.time() - state[-1] / 1e9 > _SETTLED_S:
+        _SOUND.add(state)

@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from neurometamer.store import InputError, read_json, read_table
+from neurometamer.figures.style import KINDS
+from neurometamer.resume import refuse_links_out, who_holds
+from neurometamer.store import FolderInUse, InputError, file_name, read_json, read_table
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from stimuli_gen.stimuli import StimulusSet
+
+STATE = ".state"
+"""Folder, inside the study's, of the step records and of what only later steps read."""
+
+LOCK = f"{STATE}/lock"
+"""File, inside the study's folder, that a process holds while it works there."""
+
+ALPHA = 0.05
+"""Corrected p below it make a statement, as the marks of the figures do."""
 
 TABLES: dict[str, tuple[str, ...]] = {
     "transfer": ("judge", "kind", "n", "says_target", "target_probability", "says_as_photograph"),
@@ -46,22 +58,23 @@ TABLES: dict[str, tuple[str, ...]] = {
         "p_corrected",
         "correction",
         "family",
-        "answer",
         "method",
         "n",
     ),
+    "regions": ("subject", "roi", "n_voxels", "n_selected", "reliability", "reliability_selected"),
     "trends": ("pair", "test", "statistic", "effect", "p", "n"),
     "layer_roi": ("subject", "roi", "layer", "similarity"),
     "best_layer": ("subject", "roi", "layer", "score", "ci_low", "ci_high", "naive_layer", "naive_score"),
     "weighted": ("subject", "roi", "model", "score", "ci_low", "ci_high", "p", "q", "family"),
     "weighted_difference": ("subject", "roi", "contrast", "difference", "ci_low", "ci_high", "p", "q", "family"),
-    "hierarchy": ("subject", "order", "preferred_layers", "statistic", "value", "p", "p_same_order"),
+    "hierarchy": ("subject", "order", "preferred_layers", "statistic", "value", "p", "method"),
     "encoding": ("subject", "roi", "layer", "test", "r"),
     "recovery": ("what", "planted", "found", "pass"),
 }
 """The tables of a study and the columns without which the page cannot be made."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """The parts of a study folder that exist; absent ones are empty."""
@@ -81,9 +94,53 @@ class Study:
         Returns
         -------
         bool
-            From the provenance and from the columns of the tables.
+            From the provenance (``brain.source``, ``brain.simulated``) and the column ``data`` of the tables.
         """
-        return self.section("brain").get("source") == "simulated" or "simulated" in self._values("data")
+        brain = self.section("brain")
+        said = brain.get("source") == "simulated" or brain.get("simulated") is True
+        return said or "simulated" in self._values("data")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of images that the study shows or compares.
+
+        Returns
+        -------
+        tuple of str
+            Of the stimuli, or of the RDMs where there are no stimuli; in the order of all figures.
+        """
+        if self.stimuli is not None:
+            present = set(self.stimuli.table["kind"])
+        else:
+            present = {str(kind) for rdms in self.rdms.values() for kind in rdms.pattern_descriptors["kind"]}
+        return tuple(kind for kind in KINDS if kind in present)
+
+    @property
+    def n_photographs(self) -> int:
+        """How many photographs the study shows.
+
+        Returns
+        -------
+        int
+            0 where there are no stimuli.
+        """
+        return 0 if self.stimuli is None else int(self.stimuli.table["reference_id"].nunique())
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects.
+
+        Returns
+        -------
+        tuple of str
+            From the provenance, or from the tables where it names none.
+        """
+        named = self.section("brain").get("subjects")
+        if isinstance(named, list) and named:
+            return tuple(map(str, named))
+        brain = self.rows("kinds", system="brain")["subject"]
+        everyone = pd.concat([brain, *(self.rows(name)["subject"] for name in ("layer_roi", "encoding"))])
+        return tuple(name for name in dict.fromkeys(everyone) if name != "mean")
 
     @property
     def cortex(self) -> str:
@@ -107,11 +164,10 @@ class Study:
         Returns
         -------
         bool
-            From the provenance and from the columns of the tables.
+            From the provenance (``model.trained``) and the columns ``trained`` of the tables.
         """
-        model = self.section("model")
-        tags = {str(model.get("weights", "")), *self._values("weights"), *self._values("network_weights")}
-        return model.get("trained") is False or any(tag.lower().startswith("random") for tag in tags)
+        told = self._values("trained") | self._values("network_trained")
+        return self.section("model").get("trained") is False or "False" in told
 
     @property
     def network_stamp(self) -> str:
@@ -137,8 +193,8 @@ class Study:
 
     def _values(self, column: str) -> set[str]:
         """Collect the values that a column takes in any table."""
-        found = [table[column].dropna().astype(str) for table in self.tables.values() if column in table.columns]
-        return {value for values in found for value in values}
+        columns = [table[column] for table in self.tables.values() if column in table.columns]
+        return {str(value) for values in columns for value in values.dropna()}
 
     def rows(self, name: str, **equal: str) -> pd.DataFrame:
         """Select rows of a table by the values of columns.
@@ -193,12 +249,18 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
     Raises
     ------
     InputError
-        When the folder is missing, is not a study, or holds a file that cannot be read.
+        When the folder is missing, is not a finished study, holds a file that cannot be read or a link that leads out
+        of it, or another process works in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder that `neurometamer run` or `demo` wrote.")
+    refuse_links_out(folder)
+    if holder := who_holds(folder / LOCK):
+        raise FolderInUse(f"{holder} is running the study in {folder}; wait until it has ended, then try again.")
     if not (folder / "provenance.json").is_file() and not (folder / "study.toml").is_file():
+        if (folder / STATE / "study.json").is_file():
+            raise InputError(f"the study in {folder} is not finished; go on with it by `neurometamer run`.")
         raise InputError(
             f"{folder} is not a study: it has neither provenance.json nor study.toml; give the folder that "
             "`neurometamer run` or `demo` wrote."
@@ -207,7 +269,8 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
     if not isinstance(provenance, dict):
         raise InputError(f"{folder / 'provenance.json'} does not hold a JSON object; run the study again.")
     found = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
-    tables = {name: _with_text(read_table(path, TABLES[name])) for name, path in found.items() if path.is_file()}
+    there = {name: path for name, path in found.items() if path.is_file()}
+    tables = {name: _prepared(read_table(path, TABLES[name])) for name, path in there.items()}
     recipe = folder / "study.toml"
     return Study(
         folder=folder,
@@ -223,18 +286,26 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
 def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StimulusSet]]:
     """Read the photographs and metamers of each set of networks that the table names."""
     for name in dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ():
-        if found := _read_stimuli(folder / "metamers" / name):
+        if found := _read_stimuli(folder / "metamers" / file_name(name)):
             yield name, found
 
 
-def _with_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Names of places and layers as text, so that a layer called 7 stays a name."""
-    names = [
-        name
-        for name in ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")
-        if name in table.columns
-    ]
-    return table.assign(**{name: table[name].astype("object").fillna("").astype(str) for name in names})
+NAMES = ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")
+"""Columns that hold names, so that a layer called 7 stays a name."""
+
+OVER_SUBJECTS = ("mean", "combined")
+"""What the rows over subjects are called in the column ``subject``."""
+
+
+def _prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """Make names text, and drop the mean over subjects where there is one subject."""
+    names = [name for name in NAMES if name in table.columns]
+    table = table.assign(**{name: table[name].astype("object").fillna("").astype(str) for name in names})
+    if "subject" not in table.columns:
+        return table
+    over = table["subject"].isin(OVER_SUBJECTS)
+    single = table["subject"][~over & (table["subject"] != "")].nunique() == 1
+    return table[~over].reset_index(drop=True) if single else table
 
 
 def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:
@@ -256,4 +327,4 @@ def _read_stimuli(folder: Path) -> StimulusSet | None:
         return None
     from stimuli_gen.stimuli import read_stimuli
 
-    return read_stimuli(folder).as_shown()
+    return read_stimuli(folder, in_memory=None).as_shown()

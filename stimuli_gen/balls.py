@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError, digest, unknown_name
+from neurometamer.store import InputError, digest, reading, unknown_name
 from stimuli_gen.descent import Objective
 
 
@@ -62,6 +62,9 @@ BALLS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 """Name → (images, anchors, radius) → images in their balls."""
 
 
+BALL_NAMES = {"l2": "L2", "linf": "L-infinity"}
+
+
 def random_in_ball(random: np.random.Generator, shape: tuple[int, ...], ball: str, radius: float) -> np.ndarray:
     """Draw a change of an image from a ball.
 
@@ -88,8 +91,8 @@ def random_in_ball(random: np.random.Generator, shape: tuple[int, ...], ball: st
     return (direction * (length / np.linalg.norm(direction))).astype(np.float32)
 
 
-def check_ball(ball: str, radius: float | None) -> None:
-    """Check that a ball and its radius go together.
+def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = None) -> None:
+    """Check that a ball and its radius go together, and that the radius is one of pixels in [0, 1].
 
     Parameters
     ----------
@@ -97,11 +100,13 @@ def check_ball(ball: str, radius: float | None) -> None:
         See `BALLS`.
     radius : float, optional
         Above 0 for ``l2`` and ``linf``; not to be given for ``none``.
+    size : tuple of int, optional
+        (height, width) of the images in pixels: no L2 ball is larger than the space of such images.
 
     Raises
     ------
     InputError
-        When they do not.
+        When they do not, or no image in [0, 1] is so far from another: the radius is in levels of 0 to 255, then.
     """
     if ball not in BALLS:
         raise unknown_name("ball", ball, BALLS)
@@ -109,6 +114,15 @@ def check_ball(ball: str, radius: float | None) -> None:
         raise InputError(f"a radius ({radius}) needs a ball: l2 or linf.")
     if ball != "none" and not (radius is not None and 0 < radius < np.inf):
         raise InputError(f"the {ball} ball needs a radius above 0, pixels in [0, 1], not {radius}.")
+    if radius is None or (ball == "l2" and size is None):
+        return
+    largest = 1.0 if ball == "linf" else float(np.sqrt(3 * size[0] * size[1]))  # type: ignore[index]
+    if radius >= largest:
+        raise InputError(
+            f"a radius of {radius:g} holds every image: pixels are in [0, 1], and no two such images have a larger "
+            f"{BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 to 255, divide by 255: {radius:g}/255 = "
+            f"{radius / 255:.4g}; for no limit at all, leave the ball out."
+        )
 
 
 def read_mask(mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size: tuple[int, int]) -> np.ndarray:
@@ -167,11 +181,8 @@ def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L")) >= 128
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"the mask {path} cannot be read: {error}.") from error
+    with reading(path, "an image of a mask") as plain, Image.open(plain) as image:
+        return np.asarray(image.convert("L")) >= 128
 
 
 def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:

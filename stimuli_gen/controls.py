@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.store import InputError, digest, generator, provenance, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.stimuli import StimulusSet, image_distances
 
 LUMA: Mapping[str, tuple[float, float, float]] = {
@@ -252,6 +253,7 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
 # ----------------------------------------------------------------------------------------------- on a whole set
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """One kind of control image.

@@ -2,7 +2,7 @@
 
 One image's result never depends on its companions. A convolution library may choose other kernels for another batch
 shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image batch by about 1e-6), but with one
-fixed shape whose places all get the same arithmetic (see `stimuli_gen.staged.batch_shape`) each image's numbers are
+fixed shape whose places all get the same arithmetic (see `stimuli_gen.batches.batch_shape`) each image's numbers are
 exactly its own. So images are computed in chunks of a fixed number of places: 4 on a CPU, where larger ones are no
 faster, the whole batch elsewhere. A finished image leaves its place to the next one in the queue; when the queue is
 empty, images move together and chunks without any are dropped; places that stay empty are computed and ignored.
@@ -16,7 +16,6 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +25,8 @@ from torch import Tensor
 
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from stimuli_gen.aims import KEEP, SOLVERS, Aims, Objective
-from stimuli_gen.journal import Descended, Interrupt, Journal, deferred_interrupt
+from stimuli_gen.batches import Parts, gradients_on
+from stimuli_gen.journal import Descended, Journal
 from stimuli_gen.places import Batch, Chunk, Start, Terms
 from stimuli_gen.steps import OPTIMIZERS, PARAMETRIZATIONS, STEP_RULES, Situation, per_image
 
@@ -169,7 +169,7 @@ def descend(
     keep : {"best", "last"}
         Which iterate of an image that was given up.
     batch_size : int
-        Images in work, rounded up by `stimuli_gen.staged.batch_shape`. On a CPU, all sizes from 4 up give the same
+        Images in work, rounded up by `stimuli_gen.batches.batch_shape`. On a CPU, all sizes from 4 up give the same
         results; elsewhere another one rounds differently. Order of `ids`, companions and interruptions change
         nothing. When memory runs out, chunks are halved and the work goes on.
     device : torch.device or str
@@ -214,24 +214,22 @@ def descend(
     queue = deque(one for one in ids if one not in done)
     if progress is not None and done:
         progress(len(done), len(ids))
-    batch = Batch(terms, queue, prepare, journal, batch_size, torch.device(device))
-    look = partial(_look, plan)
     number = 0
-    with deferred_interrupt() if journal.kept else nullcontext(Interrupt()) as stop:
+    with gradients_on(), journal.at_work() as stop:
+        batch = Batch(terms, queue, prepare, journal, batch_size, torch.device(device))
         while batch.chunks:
             number, steps = number + 1, batch.steps()
             losses: dict[str, float] = {}
-            for chunk, seen in batch.looked_at(look):
+            for chunk, seen in batch.each(partial(_pass, plan, film is not None)):
                 losses |= {one: loss for one, loss in zip(chunk.ids, seen.losses) if one is not None}
                 for one, result in seen.finished.items():
                     journal.put(one, result)
                     done[one] = result
                     if progress is not None:
                         progress(len(done), len(ids))
-                if film is not None:
-                    _show(film, chunk, seen.finished)
+                for frame in seen.frames:
+                    film(*frame)  # type: ignore[misc]
                 chunk.ids = [None if one in seen.finished else one for one in chunk.ids]
-                _step(plan, chunk, seen.gradient)
             if watch is not None:
                 places = batch.chunks[0].size
                 watch(Pass(number=number, steps=steps, losses=losses, done=len(done), total=len(ids), places=places))
@@ -239,7 +237,7 @@ def descend(
             if journal.due() or stop.asked:
                 batch.save()
             if stop.asked:
-                raise KeyboardInterrupt
+                stop.stop()
     return {one: done[one] for one in ids}
 
 
@@ -297,21 +295,31 @@ def _check_settings(plan: _Plan, ids: Sequence[str], parametrization: str, batch
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
-    """What a look at a chunk told."""
+    """What a pass told of a chunk, before its step."""
 
     losses: list[float]
-    gradient: Tensor
     finished: dict[str, Descended]
+    frames: list[tuple[str, int, np.ndarray]]
 
 
-def _look(plan: _Plan, chunk: Chunk) -> _Seen:
+def _pass(plan: _Plan, filmed: bool, chunk: Chunk) -> _Seen:
+    """Evaluate the images of a chunk, then let all of them take a step."""
     drafting, context = chunk.drafting(), chunk.told()
+    exact = chunk.exact
     loss, score, gradient = plan.aims.evaluate(chunk.images, context, chunk.steps, drafting)
     if plan.keep == "best":
         chunk.remember(score, drafting)
     losses = loss.tolist()
     _check_finite(chunk, losses)
-    return _Seen(losses=losses, gradient=gradient, finished=_finished(plan, chunk, score, drafting, context))
+    finished = _finished(plan, chunk, score, drafting, context)
+    seen = _Seen(losses=losses, finished=finished, frames=_frames(chunk, finished) if filmed else [])
+    del loss, score, context
+    try:
+        _step(plan, chunk, gradient)
+    except (RuntimeError, MemoryError):
+        chunk.exact = exact  # the pass is taken again with half of the images
+        raise
+    return seen
 
 
 def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
@@ -319,8 +327,16 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     here = Situation(
         direction=direction, images=chunk.images, length=plan.lengths(chunk.steps, direction), steps=chunk.steps
     )
-    moved = chunk.images - chunk.space.push(OPTIMIZERS[plan.optimizer](here, chunk.state))
-    chunk.images = plan.project(moved if plan.confine is None else plan.confine(moved, chunk.context))
+    change = OPTIMIZERS[plan.optimizer](here, chunk.state)
+
+    def _moved(rows: slice) -> Tensor:
+        moved = chunk.images[rows] - chunk.space.push(change[rows])
+        if plan.confine is not None:
+            moved = plan.confine(moved, {name: value[rows] for name, value in chunk.context.items()})
+        return plan.project(moved)
+
+    # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken again
+    chunk.images = Parts(chunk.size, tuple(change.shape[2:]), change.device)(_moved)
     chunk.steps = [steps + 1 for steps in chunk.steps]
 
 
@@ -374,12 +390,14 @@ def _finished(
     }
 
 
-def _show(film: Film, chunk: Chunk, finished: Mapping[str, Descended]) -> None:
+def _frames(chunk: Chunk, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
+    frames = []
     for place, one in enumerate(chunk.ids):
         if one is not None and one in finished:
-            film(one, finished[one].steps, finished[one].image)
+            frames.append((one, finished[one].steps, finished[one].image))
         elif one is not None and _worth_a_frame(chunk.steps[place]):
-            film(one, chunk.steps[place], chunk.images[place].cpu().numpy().copy())
+            frames.append((one, chunk.steps[place], chunk.images[place].cpu().numpy().copy()))
+    return frames
 
 
 def _worth_a_frame(step: int) -> bool:

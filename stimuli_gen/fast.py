@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from neurometamer.store import InputError, unknown_name
+from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.staged import StagedModel
 
 _LOG = logging.getLogger(__name__)
@@ -136,6 +137,11 @@ def fast_model(model: StagedModel, *, precision: Literal["bfloat16", "float32"] 
         raise unknown_name("precision", str(precision), ["bfloat16", "float32"])
     if model.precision is not None:
         raise InputError(f"{model.name} is a fast copy already; make one of the exact network.")
+    with for_one_image(model.preprocessing.size, model.device), gradients_on():
+        return _fast_model(model, precision)
+
+
+def _fast_model(model: StagedModel, precision: Literal["bfloat16", "float32"] | None) -> StagedModel:
     fast = replace(_folded(model), precision="float32")
     wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
     if wanted == "float32":

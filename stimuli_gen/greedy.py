@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +30,10 @@ from stimuli_gen.adversarial import (
     describe_adversarial,
     judge_adversarial,
 )
+from stimuli_gen.batches import Parts, arithmetic, batch_shape
 from stimuli_gen.descent import Film, Pass, box, shown
-from stimuli_gen.journal import Descended, Interrupt, Journal, deferred_interrupt
-from stimuli_gen.staged import StagedModel, batch_shape
+from stimuli_gen.journal import Descended, Journal
+from stimuli_gen.staged import StagedModel
 from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
@@ -82,7 +82,7 @@ def greedy_interference(
     seed : int
         Of noise and random targets.
     batch_size : int
-        Images side by side; rounded up by `stimuli_gen.staged.batch_shape`.
+        Images side by side; rounded up by `stimuli_gen.batches.batch_shape`.
     resume : path-like, optional
         Folder for finished images, and, once a minute and on Ctrl-C, for where the others are; the same call goes on
         from there and ends with the same images.
@@ -139,7 +139,7 @@ def greedy_interference(
     )
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest,
-        references=references.digest, targets=dict(targets), device=model.device.type,
+        references=references.digest, targets=dict(targets), **arithmetic(model.device),
     )  # fmt: skip
     images = np.stack([made[one].image for one in references.ids])
     return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
@@ -185,12 +185,12 @@ def _run(
         progress(len(done), len(ids))
     work = _Work(search, deque(one for one in ids if one not in done), n_slots)
     number = 0
-    with torch.no_grad(), deferred_interrupt() if search.journal.kept else nullcontext(Interrupt()) as stop:
+    with torch.no_grad(), search.journal.at_work() as stop:
         while work.fill():
             number += 1
             better = work.attempt()
             tries, losses = work.told()
-            finished = _finished(search, work.slots, work.images, work.target, work.best, better)
+            finished = _finished(work, better)
             if film is not None:
                 work.show(film, finished)
             for one, (result, accepted) in finished.items():
@@ -203,7 +203,7 @@ def _run(
             if search.journal.due() or stop.asked:
                 work.save()
             if stop.asked:
-                raise KeyboardInterrupt
+                stop.stop()
     return {one: done[one] for one in ids}
 
 
@@ -211,13 +211,14 @@ class _Work:
     """The images at work, in a batch of fixed shape, and those that wait for a place."""
 
     def __init__(self, search: _Search, queue: deque[str], n_slots: int) -> None:
-        self._search, self._queue = search, queue
+        self._search, self._queue, self.settings = search, queue, search.settings
         device = search.model.device
         self.slots = [_Slot() for _ in range(n_slots)]
         self.images = torch.zeros((n_slots, 3, *search.model.preprocessing.size), device=device)
         self.target = torch.zeros(n_slots, dtype=torch.long, device=device)
         # log P(wrong): rises where P does, and is finer
         self.best = torch.full((n_slots,), -torch.inf, device=device)
+        self.parts = Parts(n_slots, search.model.preprocessing.size, device)
 
     def fill(self) -> bool:
         """Lend the free places to the images that wait; tell whether there is anything to do."""
@@ -245,7 +246,7 @@ class _Work:
     def attempt(self) -> list[bool]:
         """Try one candidate of each image, keep those that are better, and say which."""
         candidates = box(self.images + _noise(self._search, self.slots, self.images))
-        score = _log_probability(self._search.model, candidates, self.target)
+        score = self.log_probability(candidates)
         _check_finite(self.slots, score)
         better = score > self.best
         self.images = torch.where(better.view(-1, 1, 1, 1), candidates, self.images)
@@ -253,6 +254,15 @@ class _Work:
         for slot, kept in zip(self.slots, better.tolist(), strict=True):
             slot.tries, slot.accepted = slot.tries + 1, slot.accepted + kept
         return better.tolist()
+
+    def log_probability(self, images: Tensor) -> Tensor:
+        """Compute log P(wrong class): (n_slots,)."""
+
+        def _of_rows(rows: slice) -> Tensor:
+            log_probabilities = self._search.model.logits(images[rows]).log_softmax(dim=1)
+            return log_probabilities.gather(1, self.target[rows, None])[:, 0]
+
+        return self.parts(_of_rows)
 
     def told(self) -> tuple[dict[str, int], dict[str, float]]:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
@@ -286,10 +296,6 @@ def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
     return torch.from_numpy(noise).to(images)
 
 
-def _log_probability(model: StagedModel, images: Tensor, target: Tensor) -> Tensor:
-    return model.logits(images).log_softmax(dim=1).gather(1, target[:, None])[:, 0]
-
-
 def _check_finite(slots: list[_Slot], score: Tensor) -> None:
     for slot, value in zip(slots, score.tolist(), strict=True):
         if slot.one is not None and not np.isfinite(value):
@@ -299,18 +305,17 @@ def _check_finite(slots: list[_Slot], score: Tensor) -> None:
             )
 
 
-def _finished(
-    search: _Search, slots: list[_Slot], images: Tensor, target: Tensor, best: Tensor, better: list[bool]
-) -> dict[str, tuple[Descended, int]]:
+def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int]]:
     """Return the images whose target is likely enough once rounded to 8 bits, or that have no tries left."""
-    wanted = search.settings["confidence"] + (1 - search.settings["confidence"]) * _SLACK
-    score = best.exp().tolist()
-    late = [slot.tries >= search.settings["max_tries"] for slot in slots]
+    settings, slots, images = work.settings, work.slots, work.images
+    wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
+    score = work.best.exp().tolist()
+    late = [slot.tries >= settings["max_tries"] for slot in slots]
     ask = [slot.one is not None and (out or (kept and value > wanted))
            for slot, out, kept, value in zip(slots, late, better, score, strict=True)]  # fmt: skip
     if not any(ask):
         return {}
-    score_shown = _log_probability(search.model, shown(images), target).exp().tolist()
+    score_shown = work.log_probability(shown(images)).exp().tolist()
     finished = {}
     for place, slot in enumerate(slots):
         reached = min(score[place], score_shown[place]) > wanted

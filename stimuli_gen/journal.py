@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.store import InputError, read_hdf5_array, read_hdf5_attributes, write_hdf5
+from neurometamer.resume import note_remade, only_process
+from neurometamer.store import InputError, Terminated, read_hdf5_array, read_hdf5_attributes, terminate, write_hdf5
 
 SAVE_EVERY_S = 60.0
 """Seconds between two savings of unfinished images, at least."""
@@ -87,6 +88,26 @@ class Journal:
         """
         return self._folder is not None
 
+    @contextmanager
+    def at_work(self) -> Iterator[Interrupt]:
+        """Keep other processes out of the folder, and stops waiting until the state is saved.
+
+        Yields
+        ------
+        Interrupt
+            To be looked at once a pass; never asked for where nothing is kept.
+
+        Raises
+        ------
+        FolderInUse
+            When another process makes images there.
+        """
+        if self._folder is None:
+            yield Interrupt()
+            return
+        with only_process(self._folder / "lock", self._folder), deferred_interrupt() as stop:
+            yield stop
+
     def due(self) -> bool:
         """Tell whether unfinished images should be saved now.
 
@@ -111,18 +132,24 @@ class Journal:
         Returns
         -------
         tuple of Descended and dict, or None
-            The image and what else was told of it; None when it is not there or its file cannot be read, whatever is
-            wrong with it: then it is made again.
+            The image and what else was told of it; None when it is not there, or is damaged in any way: then it is
+            made again, with a note.
         """
         if self._folder is None:
             return None
         path = self._folder / f"{self._keys[one]}.h5"
+        if not path.is_file():
+            return None
         try:
             told = dict(read_hdf5_attributes(path)["result"])
             fixed = {name: told.pop(name) for name in ("score", "score_shown", "steps", "reached")}
-            return Descended(image=read_hdf5_array(path, "image"), **fixed), told
+            image = read_hdf5_array(path, "image")
+            if image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1:  # NaN is neither
+                return Descended(image=image, **fixed), told
         except (InputError, KeyError, TypeError, ValueError):
-            return None
+            pass
+        note_remade(path)
+        return None
 
     def put(self, one: str, result: Descended, **told: Any) -> None:
         """Write a finished image atomically; its unfinished state goes.
@@ -157,15 +184,18 @@ class Journal:
         Returns
         -------
         tuple of dict and dict, or None
-            The arrays and what else was told; None when it is not there or cannot be read: then the image begins
-            anew.
+            The arrays and what else was told; None when it is not there or is damaged: then the image begins anew.
         """
         if self._folder is None:
             return None
+        path = self._state(one)
+        if not path.is_file():
+            return None
         try:
-            told = dict(read_hdf5_attributes(self._state(one))["state"])
-            return {name: read_hdf5_array(self._state(one), name) for name in told.pop("names")}, told
+            told = dict(read_hdf5_attributes(path)["state"])
+            return {name: read_hdf5_array(path, name) for name in told.pop("names")}, told
         except (InputError, KeyError, TypeError, ValueError):
+            note_remade(path)
             return None
 
     def save(self, one: str, arrays: Mapping[str, np.ndarray], **told: Any) -> None:
@@ -196,17 +226,33 @@ class Interrupt:
     Parameters
     ----------
     asked : bool
-        Set by Ctrl-C.
+        Set by Ctrl-C and by SIGTERM.
+    terminated : bool
+        It was SIGTERM.
     """
 
     asked: bool = False
+    terminated: bool = False
+
+    def stop(self) -> None:
+        """End the work, once everything is saved.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After Ctrl-C.
+        Terminated
+            After SIGTERM; the process ends with code 143.
+        """
+        raise Terminated if self.terminated else KeyboardInterrupt
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Let Ctrl-C wait until the state can be saved; a second Ctrl-C does not wait.
+    """Let Ctrl-C and SIGTERM wait until the state can be saved; a second one does not wait.
 
-    Only where Ctrl-C would raise `KeyboardInterrupt`: handlers that others have set, and threads, are left alone.
+    Only where Ctrl-C would raise `KeyboardInterrupt`, and where SIGTERM would end the process or raise `Terminated`:
+    handlers that others have set, and threads, are left alone.
 
     Yields
     ------
@@ -214,17 +260,20 @@ def deferred_interrupt() -> Iterator[Interrupt]:
         To be looked at once a pass.
     """
     wish = Interrupt()
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield wish
-        return
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        known = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, terminate)}
+        before = {number: signal.getsignal(number) for number in known}
+        before = {number: handler for number, handler in before.items() if handler in known[signal.Signals(number)]}
 
-    def _wait(*_: object) -> None:
-        wish.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def _wait(number: int, _: object) -> None:
+        wish.asked, wish.terminated = True, number == signal.SIGTERM
+        signal.signal(number, before[number])
 
-    signal.signal(signal.SIGINT, _wait)
+    for number in before:
+        signal.signal(number, _wait)
     try:
         yield wish
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

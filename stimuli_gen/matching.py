@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurometamer.store import InputError, duplicates, name_ids
+from neurometamer.summaries import short_repr
+from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.controls import LUMA
-from stimuli_gen.depth import resolve_stage, run_order
+from stimuli_gen.depth import find_stage, run_order
 from stimuli_gen.descent import Objective
 from stimuli_gen.recipes import Penalty, Recipe
+from stimuli_gen.relus import Ending, relu_endings, relu_inputs
 from stimuli_gen.staged import StagedModel, check_model
 
 Stage = str | float
 Stages = Stage | Sequence[Stage]
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Match:
     """What of one network shall be matched.
@@ -34,8 +36,12 @@ class Match:
         Early to late.
     weights : tuple of float
         Of the stages' errors in the loss; their sum is 1.
-    straight_through : tuple of str
-        Stages that are a ReLU whose gradient is passed as if it were the identity.
+    relus : mapping of str to Ending
+        Stages that end in a ReLU whose gradient is passed as if it were the identity, and how (`relu_endings`).
+    undecided : tuple of str
+        Stages of which it cannot be said whether they end in a ReLU, where that was asked for.
+    notes : tuple of str
+        What must be known of stages that were asked for by depth.
     digest : str
         Of the model as it was given.
     """
@@ -43,8 +49,21 @@ class Match:
     model: StagedModel
     stages: tuple[str, ...]
     weights: tuple[float, ...]
-    straight_through: tuple[str, ...] = ()
+    relus: Mapping[str, Ending] = field(default_factory=dict)
+    undecided: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     digest: str
+
+    @property
+    def straight_through(self) -> tuple[str, ...]:
+        """Name the stages whose ReLU passes the gradient as if it were the identity.
+
+        Returns
+        -------
+        tuple of str
+            Early to late.
+        """
+        return tuple(stage for stage in self.stages if stage in self.relus)
 
     @property
     def stage(self) -> str:
@@ -71,23 +90,11 @@ class Match:
             Stage → (b, n_units). Only this branch of a straight-through ReLU has the gradient of the identity; what
             later stages see has the ordinary one.
         """
-        inputs: dict[str, Tensor] = {}
-
-        def _keep_input(stage: str) -> Callable[[nn.Module, Any], Tensor]:
-            def _hook(_: nn.Module, given: Any) -> Tensor:
-                inputs[stage] = given[0]
-                return given[0].clone()  # the ReLU may overwrite its input
-
-            return _hook
-
-        with ExitStack() as hooks:
-            for stage in self.straight_through:
-                module = self.model.network.get_submodule(self.model.stages[stage])
-                hooks.callback(module.register_forward_pre_hook(_keep_input(stage)).remove)
-            found = self.model.activations(images, self.stages)
+        with relu_inputs(self.model.network, self.model.stages, self.relus) as inputs:
+            outputs = self.model.stage_outputs(images, self.stages)
         for stage, value in inputs.items():
-            found[stage] = value + (found[stage] - value).detach()
-        return {stage: _flat(value) for stage, value in found.items()}
+            outputs[stage] = value + (outputs[stage] - value).detach()
+        return {stage: _flat(value) for stage, value in outputs.items()}
 
     def key(self, stage: str) -> str:
         """Name a stage among those of all networks.
@@ -174,7 +181,8 @@ def match_stages(
     stage_weights : sequence of float, optional
         One for each stage asked for, of its error in the loss; equal by default. Scaled to the sum 1.
     straight_through_relu : bool
-        At matched stages that are a ReLU; other stages are not changed.
+        At matched stages whose last operation is a ReLU (also those of several that are put together, as in a fire
+        module); other stages are not changed.
 
     Returns
     -------
@@ -210,25 +218,23 @@ def _match(model: StagedModel, stage: Stages, weights: Sequence[float] | None, s
     given = [1.0] * len(asked) if weights is None else [float(one) for one in weights]
     if not asked or len(given) != len(asked) or min(given) <= 0:
         raise InputError(f"{model.name}: {len(asked)} stage(s) and {len(given)} weight(s); one above 0 for each stage.")
-    found = [resolve_stage(model, one) for one in asked]
-    if again := duplicates([name for name, _ in found]):
+    found = [find_stage(model, one) for one in asked]
+    if again := duplicates([one.name for one in found]):
         raise InputError(f"{model.name}: stage {name_ids(again)} is asked for more than once.")
-    name_of = {path: name for name, path in found}
-    weight_of = {path: weight / sum(given) for (_, path), weight in zip(found, given, strict=True)}
+    name_of = {one.path: one.name for one in found}
+    weight_of = {one.path: weight / sum(given) for one, weight in zip(found, given, strict=True)}
     paths = run_order(model, tuple(name_of))
     view = replace(model, stages={name_of[path]: path for path in paths})
-    relus = [name for name, path in view.stages.items() if _is_relu(model, path)]
+    relus, undecided = relu_endings(view) if straight_through else ({}, ())
     return Match(
         model=view,
         stages=tuple(view.stages),
         weights=tuple(weight_of[path] for path in paths),
-        straight_through=tuple(relus) if straight_through else (),
+        relus=relus,
+        undecided=undecided,
+        notes=tuple(f"{model.name} at {one.name}: {one.note}" for one in found if one.note),
         digest=model.digest,
     )
-
-
-def _is_relu(model: StagedModel, path: str) -> bool:
-    return path in dict(model.network.named_modules()) and isinstance(model.network.get_submodule(path), nn.ReLU)
 
 
 def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
@@ -249,16 +255,24 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
         When a stage is cut off from the image, or its gradient is zero everywhere; the message names the stage.
     """
     for match in matches:
-        images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
-        for stage, found in match.activations(images).items():
-            why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
-            if found.requires_grad:
-                (gradient,) = torch.autograd.grad(found.square().sum(), images, retain_graph=True, allow_unused=True)
-                if gradient is not None and gradient.count_nonzero():
-                    continue
-                if gradient is not None:
-                    why = f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
-            raise InputError(f"{match.key(stage)}: no gradient reaches the image ({why}); match another stage.")
+        with for_one_image(tuple(image.shape[1:]), match.model.device), gradients_on():
+            images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
+            for stage, values in match.activations(images).items():
+                if why := _unreached(values, images, one):
+                    raise InputError(f"{match.key(stage)}: no gradient reaches the image ({why}); match another stage.")
+
+
+def _unreached(values: Tensor, images: Tensor, one: str) -> str:
+    """Say why no gradient goes from a stage to the image; empty when one does."""
+    why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
+    if not values.requires_grad:
+        return why
+    (gradient,) = torch.autograd.grad(values.square().sum(), images, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        return why
+    if gradient.count_nonzero():
+        return ""
+    return f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
 
 
 def at_size(model: StagedModel, size: int) -> StagedModel:

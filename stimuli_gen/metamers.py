@@ -23,15 +23,26 @@ import pandas as pd
 from torch import Tensor
 
 from neurometamer.store import InputError, digest, generator, name_ids, provenance
-from stimuli_gen.balls import BALLS
+from stimuli_gen.balls import BALLS, check_ball
+from stimuli_gen.batches import arithmetic, in_batches
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
 from stimuli_gen.places import CPU_CHUNK
-from stimuli_gen.recipes import STARTS, Penalty, Recipe, chosen, draw_shifts, make_recipe
-from stimuli_gen.staged import StagedModel, padded_batches
+from stimuli_gen.recipes import (
+    PRESETS,
+    STARTS,
+    Penalty,
+    Recipe,
+    chosen,
+    draw_shifts,
+    image_prior,
+    make_recipe,
+)
+from stimuli_gen.staged import StagedModel
 from stimuli_gen.stimuli import StimulusSet, to_8bit
+from stimuli_gen.stored_images import digest_levels
 from stimuli_gen.verdict import ends, judge_metamers
 
 if TYPE_CHECKING:
@@ -75,8 +86,9 @@ def model_metamers(
     stage : str, float, sequence of these, or mapping
         What to match: a stage's name, ``"early"``, ``"middle"``, ``"late"`` or a fraction of depth, several of these,
         or a mapping of network name to these. See `stimuli_gen.depth.resolve_stage`.
-    preset : {"feather2023", "boehm2025", "fast"}
-        See `stimuli_gen.recipes.PRESETS`.
+    preset : {"feather2023", "boehm2025", "pixels", "fast"}
+        See `stimuli_gen.recipes.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images that makes metamers
+        easier to recognize; the others have none.
     stage_weights : sequence of float, optional
         Of several stages; equal by default.
     penalties : sequence of Penalty
@@ -122,7 +134,9 @@ def model_metamers(
         ``same_class_1000`` says whether photograph and 8-bit image have the same first class,
         ``same_class_1000_float`` of the float image; of several networks these and ``stage`` end in the network's name.
         With `nulls`, the columns of `stimuli_gen.verdict.validity_columns`. ``success``: the 8-bit image has the same
-        class for every network, and meets `max_error` and the nulls' criteria where they are given. ``file_steps``:
+        class for every network, and meets `max_error` and the nulls' criteria where they are given. ``image_prior``:
+        what makes the images look natural whatever the network responds to (`stimuli_gen.recipes.image_prior`).
+        ``file_steps``:
         steps on rounded images; an image that succeeds by them has 8-bit values as float pixels, too.
 
     Raises
@@ -137,7 +151,7 @@ def model_metamers(
     matches = match_stages(
         networks, stage, stage_weights=stage_weights, straight_through_relu=recipe.straight_through_relu
     )
-    _check(matches, references, recipe, start_images, max_error, file_rounds)
+    _check(matches, references, recipe, preset, start_images, max_error, file_rounds)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
     drafts = _drafts(matches, mode)
@@ -153,6 +167,7 @@ def model_metamers(
         "confine": _confine(recipe), "batch_size": batch_size, "device": matches[0].model.device,
         "keys": _keys(settings, matches, starts, references.ids), "resume": resume,
     }  # fmt: skip
+    prior = image_prior(recipe, penalties)
     made = descend(
         metamer_objectives(matches, recipe, penalties),
         references.ids,
@@ -167,7 +182,7 @@ def model_metamers(
         **_steps(recipe, len(matches)),
         **run,
     )
-    stimuli = _collect(matches, references, settings, made, stage)
+    stimuli = _collect(matches, references, settings, made, stage, prior)
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     verdict = judge(stimuli, references)
     if file_rounds and any(verdict.only_in_float):
@@ -217,6 +232,7 @@ def _check(
     matches: Sequence[Match],
     references: StimulusSet,
     recipe: Recipe,
+    preset: str,
     start_images: Mapping[str, np.ndarray] | np.ndarray | None,
     max_error: float | None,
     file_rounds: int,
@@ -230,6 +246,8 @@ def _check(
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees {model.preprocessing.size}; "
             "load them with its preprocessing."
         )
+    if recipe.ball != "none" and recipe.radius != PRESETS[preset].radius:  # those of the papers hold everything
+        check_ball(recipe.ball, recipe.radius, model.preprocessing.size)
     if (recipe.start == "image") != (start_images is not None):
         raise InputError("start_images and start='image' go together; give both or neither.")
     if max_error is not None and not max_error > 0:
@@ -239,8 +257,13 @@ def _check(
 
 
 def _check_straight_through(matches: Sequence[Match]) -> None:
+    if hidden := [one.key(stage) for one in matches for stage in one.undecided]:
+        raise InputError(
+            f"straight_through_relu: the last operation of {name_ids(hidden)} is hidden in a compiled module or a "
+            "hand-written gradient; build the network without torch.compile, or match another stage."
+        )
     if others := [one.key(one.stage) for one in matches if not one.straight_through]:
-        raise InputError(f"straight_through_relu needs a stage that is a ReLU; these are none: {name_ids(others)}.")
+        raise InputError(f"straight_through_relu needs a stage that ends in a ReLU; these do not: {name_ids(others)}.")
 
 
 class _Starts:
@@ -290,17 +313,23 @@ class _Anchors:
         if one not in self._kept:
             first = self._ids.index(one)
             rows = slice(first, min(first + self._batch_size, len(self._ids)))
-            _, batch = next(padded_batches(self._images[rows], self._batch_size, self._matches[0].model.device))
-            found: dict[str, np.ndarray] = {}
-            for match in self._matches:
-                found |= {name: value.cpu().numpy() for name, value in match.anchors(batch).items()}
-            _check_anchors(found, self._ids[rows])
+            values = self._compute(rows)
+            _check_anchors(values, self._ids[rows])
             if not self._kept:  # the first time
                 check_reach(self._matches, self._starts(one), one)
             self._kept = {
-                name: {key: value[row] for key, value in found.items()} for row, name in enumerate(self._ids[rows])
+                name: {key: value[row] for key, value in values.items()} for row, name in enumerate(self._ids[rows])
             }
         return self._kept[one]
+
+    def _compute(self, rows: slice) -> dict[str, np.ndarray]:
+        parts: dict[str, list[np.ndarray]] = {}
+        images, device = self._images[rows], self._matches[0].model.device
+        for match in self._matches:
+            for part, anchors in in_batches(match.anchors, images, self._batch_size, device):
+                for name, value in anchors.items():
+                    parts.setdefault(name, []).append(value[: part.stop - part.start].cpu().numpy())
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 class _Context:
@@ -346,22 +375,28 @@ def _keys(settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts
 
 
 def _collect(
-    matches: Sequence[Match], references: StimulusSet, settings: Mapping[str, Any], made: Mapping[str, Descended],
+    matches: Sequence[Match],
+    references: StimulusSet,
+    settings: Mapping[str, Any],
+    made: Mapping[str, Descended],
     stage: Stages | Mapping[str, Stages],
-) -> StimulusSet:  # fmt: skip
+    prior: str,
+) -> StimulusSet:
     images = _without_tint(matches, settings, np.stack([made[one].image for one in references.ids]))
     told = provenance(
         settings,
         models=[_told(one) for one in matches],
         model_digest=digest([one.digest for one in matches]),
         references=references.digest,
-        reference_pixels=digest(to_8bit(np.asarray(references.images))),
+        reference_pixels=digest_levels(references.images),
         reference_cuts=cuts_of(references.provenance),
         asked=stage_words(stage),
-        device=matches[0].model.device.type,
+        image_prior=prior,
+        **arithmetic(matches[0].model.device),
     )
     steps = [made[one].steps for one in references.ids]
-    return StimulusSet(images=images, table=_describe(matches, references, settings, steps, images), provenance=told)
+    table = _describe(matches, references, settings, steps, images).assign(image_prior=prior)
+    return StimulusSet(images=images, table=table, provenance=told)
 
 
 def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
@@ -376,7 +411,9 @@ def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images:
 def _told(match: Match) -> dict[str, Any]:
     """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
     model = match.model
-    return {"name": model.name, "weights": model.weights, "digest": match.digest, "modules": dict(model.stages)}
+    record = {"name": model.name, "weights": model.weights, "trained": model.trained, "digest": match.digest}
+    notes = {"notes": list(match.notes)} if match.notes else {}
+    return record | {"modules": dict(model.stages)} | notes
 
 
 def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -425,7 +462,6 @@ def _describe(
     steps: Sequence[int],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    straight = ", ".join(one.key(name) for one in matches for name in one.straight_through)
     table = pd.DataFrame({"id": [f"{one}_metamer{settings['suffix']}" for one in references.ids]})
     return table.assign(
         kind="metamer",
@@ -435,16 +471,28 @@ def _describe(
         weights="; ".join(one.model.weights for one in matches),
         **{f"stage{end}": one.stage for end, one in zip(ends(matches), matches, strict=True)},
         preset=settings["preset"],
-        straight_through=straight or ("not applicable" if settings["straight_through_relu"] else "no"),
+        straight_through=_straight_through(matches) if settings["straight_through_relu"] else "no",
         max_error=np.nan if settings["max_error"] is None else settings["max_error"],
         seed=settings["seed"],
-        note="" if all(one.model.trained for one in matches) else "untrained network",
+        note=_notes(matches),
         mode=settings.get("mode", "exact"),
         **({"draft_precision": _precisions(settings["drafts"])} if "drafts" in settings else {}),
         steps=list(steps),
         file_steps=0,
         **_distances(images, references),
     )
+
+
+def _notes(matches: Sequence[Match]) -> str:
+    untrained = () if all(one.model.trained for one in matches) else ("untrained network",)
+    return "; ".join([*untrained, *(note for one in matches for note in one.notes)])
+
+
+def _straight_through(matches: Sequence[Match]) -> str:
+    """Say at which stages the gradient passes a ReLU as if it were the identity."""
+    parts = [one.key(stage) for one in matches for stage in one.straight_through]
+    parts += [f"undecided at {one.key(stage)}" for one in matches for stage in one.undecided]
+    return ", ".join(parts) or "not applicable"
 
 
 def _precisions(drafts: Mapping[str, Mapping[str, str]]) -> str:

@@ -7,6 +7,7 @@ Pearson's r and the signal-to-noise ratio, those of their centered ranks Spearma
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -21,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
+from neurometamer.resume import note_remade, only_process
 from neurometamer.store import (
+    DamagedFile,
     InputError,
     digest,
     duplicates,
@@ -33,6 +37,8 @@ from neurometamer.store import (
     unknown_name,
     write_hdf5,
 )
+from neurometamer.summaries import short_repr
+from stimuli_gen.journal import deferred_interrupt
 from stimuli_gen.likeness import METRICS, finite_responses, snr_from_squares
 
 if TYPE_CHECKING:
@@ -52,6 +58,7 @@ DOUBTFUL = 1e-9
 """Squared distances below this share of the squared norms lost digits in the subtraction: taken again, directly."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NullDistribution:
     """Similarity of a network's responses to pairs of different images.
@@ -82,6 +89,7 @@ class NullDistribution:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         expected = (len(self.stages), len(METRICS), len(self.pairs))
         if self.values.shape != expected or not len(self.pairs):
             raise InputError(f"null distribution: values of shape {self.values.shape} where {expected} belongs.")
@@ -242,8 +250,9 @@ def null_distribution(
         Of the draw.
     path : path-like, optional
         HDF5 file that keeps the result. If it is there and of the same model, images, stages, pairs and seed, it is
-        read and nothing is computed. While it is made, ``<path>.parts`` beside it holds the responses (about
-        8 bytes a unit and image) and, at least once a minute, what is done; the same call goes on from there.
+        read and nothing is computed; if it is damaged, it is made again. While it is made, ``<path>.parts`` beside it
+        holds the responses (about 8 bytes a unit and image) and, at least once a minute, what is done; the same call
+        goes on from there.
     batch_size : int
         Images a pass.
     progress : callable, optional
@@ -270,16 +279,17 @@ def null_distribution(
         "model_digest": model.digest, "stimuli_digest": stimuli.digest, "stages": list(ordered),
         "n_pairs_asked": n_pairs, "seed": seed,
     }  # fmt: skip
-    if path is not None and Path(path).exists():
-        _refuse_other(path, identity)
-        return read_null(path)
+    if path is not None and (kept := _kept(path, identity)) is not None:
+        return kept
+    from stimuli_gen.batches import arithmetic
+
     pairs = draw_pairs(len(stimuli), n_pairs, seed)
     with _scratch(path) as folder:
         values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(batch_size, progress)
         told = provenance(
             identity, content=CONTENT, model=model.name, weights=model.weights, trained=model.trained,
-            device=model.device.type, network_digest=model.network_digest,
-            modules={stage: model.stages[stage] for stage in ordered}, **identity,
+            network_digest=model.network_digest,
+            modules={stage: model.stages[stage] for stage in ordered}, **arithmetic(model.device), **identity,
         )  # fmt: skip
         made = NullDistribution(ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told)
         if path is not None:
@@ -329,12 +339,20 @@ def _attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     return attributes
 
 
-def _refuse_other(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
-    told = _attributes(path)["provenance"]
-    if differing := [name for name, value in identity.items() if told.get(name) != value]:
-        raise InputError(
-            f"{path} holds a null distribution made otherwise (other {name_ids(differing)}); choose another."
-        )
+def _kept(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> NullDistribution | None:
+    """Read what an earlier call made: None when there is nothing, or it is damaged; refused when made otherwise."""
+    if not Path(path).exists():
+        return None
+    try:
+        told = _attributes(path)["provenance"]
+        if differing := [name for name, value in identity.items() if told.get(name) != value]:
+            raise InputError(
+                f"{path} holds a null distribution made otherwise (other {name_ids(differing)}); choose another."
+            )
+        return read_null(path)
+    except DamagedFile:
+        note_remade(path)
+        return None
 
 
 def _check(model: StagedModel, stimuli: StimulusSet, stages: Sequence[str], n_pairs: int) -> tuple[str, ...]:
@@ -387,13 +405,13 @@ def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
             yield Path(name)
         return
     folder = Path(f"{path}.parts")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    except InputError:
+    with only_process(folder / "lock", folder):
+        try:
+            yield folder
+        except InputError:
+            shutil.rmtree(folder)
+            raise
         shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)
 
 
 class _Work:
@@ -406,6 +424,7 @@ class _Work:
         self.folder, self.key = folder, key
         self.values = np.full((len(stages), len(METRICS), len(pairs)), np.nan)
         self.n_images, self.n_done, self.sizes = 0, 0, [0] * len(stages)  # images run, pairs of stages, units of stages
+        self.checksums = {path: hashlib.sha256() for index in range(len(stages)) for path in self._files(index)}
         self.saved = time.monotonic()
         self._resume()
 
@@ -413,11 +432,14 @@ class _Work:
         """Return the values: (n_stages, n_metrics, n_pairs)."""
         total = len(self.stimuli) + len(self.stages) * len(self.pairs)
         try:
-            for _ in chain(self._run_images(batch_size), self._compare_pairs()):
-                if time.monotonic() - self.saved >= SAVE_SECONDS:
-                    self._save()
-                if progress is not None:
-                    progress(self.n_images + self.n_done, total)
+            with deferred_interrupt() as stop:
+                for _ in chain(self._run_images(batch_size), self._compare_pairs()):
+                    if time.monotonic() - self.saved >= SAVE_SECONDS:
+                        self._save()
+                    if progress is not None:
+                        progress(self.n_images + self.n_done, total)
+                    if stop.asked:
+                        stop.stop()
         except BaseException:  # Ctrl-C included
             self._save()
             raise
@@ -425,25 +447,32 @@ class _Work:
 
     def _run_images(self, batch_size: int) -> Iterator[None]:
         """Run every image once; append its responses and their centered ranks to the files of each stage."""
-        import torch
+        from stimuli_gen.batches import batch_shape, in_batches
 
-        from stimuli_gen.staged import batch_shape, padded_batches
+        def _responses(batch: Any) -> dict[str, Any]:
+            values = self.model.activations(batch, self.stages)
+            return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
 
         size = batch_shape(batch_size)
-        for start in range(self.n_images, len(self.stimuli), size):
-            rows = slice(start, min(start + size, len(self.stimuli)))
-            ((_, batch),) = padded_batches(self.stimuli.images[rows], size, self.model.device)
-            with torch.no_grad():
-                found = self.model.activations(batch, self.stages)
-            for index, stage in enumerate(self.stages):
-                flat = found[stage][: rows.stop - start].flatten(1).float().cpu().numpy()
-                finite_responses(flat, f"{self.model.name}, stage '{stage}'", self.stimuli.ids[rows])
-                self.sizes[index] = flat.shape[1]
-                for path, block in zip(self._files(index), (flat, centered_ranks(flat)), strict=True):
-                    with path.open("ab") as file:  # plain writes: a full disk is an OSError
-                        file.write(block.tobytes())
-            self.n_images = rows.stop
-            yield
+        while self.n_images < len(self.stimuli):
+            first = self.n_images
+            images = self.stimuli.images[first : first + size]
+            for rows, responses in in_batches(_responses, images, size, self.model.device):
+                ids = self.stimuli.ids[first + rows.start : first + rows.stop]
+                for index, stage in enumerate(self.stages):
+                    self._append(index, responses[stage][: len(ids)].numpy(), ids)
+                self.n_images = first + rows.stop
+                size = min(size, batch_shape(rows.stop - rows.start))  # smaller where memory ran out
+                yield
+
+    def _append(self, index: int, responses: np.ndarray, ids: Sequence[str]) -> None:
+        finite_responses(responses, f"{self.model.name}, stage '{self.stages[index]}'", ids)
+        self.sizes[index] = responses.shape[1]
+        for path, block in zip(self._files(index), (responses, centered_ranks(responses)), strict=True):
+            contents = block.tobytes()
+            with path.open("ab") as file:  # plain writes: a full disk is an OSError
+                file.write(contents)
+            self.checksums[path].update(contents)
 
     def _compare_pairs(self) -> Iterator[None]:
         """Compare the tiles that are not done, stage by stage."""
@@ -464,25 +493,49 @@ class _Work:
         for path in self.folder.glob("*.bin"):  # on disk before the state says so
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        checksums = {path.name: checksum.hexdigest() for path, checksum in self.checksums.items()}
         told = {"key": self.key, "n_images": self.n_images, "n_done": self.n_done, "sizes": self.sizes}
-        write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=told)
+        attributes = {**told, "checksums": checksums}
+        write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=attributes)
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
         """Take up the state of the same work, and cut the files back to it; otherwise begin with empty files."""
         state = self.folder / "state.h5"
-        told = read_hdf5_attributes(state) if state.is_file() else {}
-        if told.get("key") == self.key and all(
-            path.is_file() and path.stat().st_size >= told["n_images"] * units * kind.itemsize
-            for index, units in enumerate(told["sizes"])
-            for path, kind in zip(self._files(index), _kinds(units), strict=True)
-        ):
-            self.values = read_hdf5_array(state, "values")
-            self.n_images, self.n_done, self.sizes = told["n_images"], told["n_done"], told["sizes"]
+        try:
+            told = read_hdf5_attributes(state) if state.is_file() else {}
+            if told.get("key") == self.key and self._check_files(told):
+                self.values = read_hdf5_array(state, "values")
+                self.n_images, self.n_done, self.sizes = told["n_images"], told["n_done"], told["sizes"]
+        except DamagedFile:
+            note_remade(state)
         for index, units in enumerate(self.sizes):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
                 path.touch()
                 os.truncate(path, self.n_images * units * kind.itemsize)
+
+    def _check_files(self, told: Mapping[str, Any]) -> bool:
+        """Compare the stored responses with their checksums, and take these up; tell whether all are as written."""
+        checksums = {}
+        for index, units in enumerate(told["sizes"]):
+            for path, kind in zip(self._files(index), _kinds(units), strict=True):
+                checksums[path] = _checksum(path, told["n_images"] * units * kind.itemsize)
+                if checksums[path].hexdigest() != told["checksums"][path.name]:
+                    note_remade(path)
+                    return False
+        self.checksums = checksums
+        return True
+
+
+def _checksum(path: Path, n_bytes: int) -> hashlib._Hash:
+    """Digest the beginning of a file, as much of it as there is."""
+    checksum = hashlib.sha256()
+    if path.is_file():
+        with path.open("rb") as file:
+            while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
+                checksum.update(part)
+                n_bytes -= len(part)
+    return checksum
 
 
 def _kinds(units: int) -> tuple[np.dtype, np.dtype]:

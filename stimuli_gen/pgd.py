@@ -33,6 +33,7 @@ from stimuli_gen.balls import (
     read_mask,
     within_mask,
 )
+from stimuli_gen.batches import arithmetic
 from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, descend
 from stimuli_gen.fast import draft_model
 from stimuli_gen.staged import StagedModel, predict
@@ -117,7 +118,7 @@ def attack_images(
     InputError
         When a setting, a class or a mask is wrong.
     """
-    radius, settings = _settings(attack, radius, steps, step_size, seed)
+    radius, settings = _settings(attack, radius, steps, step_size, seed, model.preprocessing.size)
     settings |= {"targeted": target is not None, "random_start": random_start, "stop_early": stop_early}
     draft = draft_model(model, mode)
     settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
@@ -156,7 +157,7 @@ def attack_images(
     )
     told = provenance(
         settings, model=model.name, weights=model.weights, model_digest=model.digest, references=references.digest,
-        classes=classes, mask=None if mask is None else digest_masks(mask), device=model.device.type,
+        classes=classes, mask=None if mask is None else digest_masks(mask), **arithmetic(model.device),
     )  # fmt: skip
     images = np.stack([made[one].image for one in references.ids])
     table = _describe(model, references, classes, settings, made, images)
@@ -220,14 +221,14 @@ def _say(model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted
 
 
 def _settings(
-    attack: str, radius: float | None, steps: int, step_size: float | None, seed: int
+    attack: str, radius: float | None, steps: int, step_size: float | None, seed: int, image_size: tuple[int, int]
 ) -> tuple[float, dict[str, Any]]:
     """Fill in the attack's own values; an L∞ radius is lowered to whole 8-bit levels."""
     if attack not in ATTACKS:
         raise unknown_name("attack", attack, ATTACKS)
     ball, default, _ = ATTACKS[attack]
     asked = default if radius is None else radius
-    check_ball(ball, asked)
+    check_ball(ball, asked, image_size)
     kept = linf_on_8_bits(asked) if ball == "linf" else asked
     size = kept / 4 if step_size is None else step_size
     return kept, {

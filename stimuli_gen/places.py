@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurometamer.store import InputError
+from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
 from stimuli_gen.journal import Journal
-from stimuli_gen.staged import batch_shape
 from stimuli_gen.steps import PARAMETRIZATIONS, Space, State
 
-Seen = TypeVar("Seen")
+Result = TypeVar("Result")
 
 CPU_CHUNK = 4
 """Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50, EfficientNet-Lite0
@@ -258,7 +257,7 @@ class Batch:
     journal : Journal
         Where unfinished images are.
     batch_size : int
-        Places in all, see `stimuli_gen.staged.batch_shape`; no more chunks than images need.
+        Places in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
     device : torch.device
         Where to compute.
     """
@@ -278,9 +277,21 @@ class Batch:
             return
         places = batch_shape(batch_size)
         size = min(places, CPU_CHUNK) if device.type == "cpu" else places
-        first = prepare(queue[0])
-        self.chunks = [Chunk(size, first, terms, device) for _ in range(-(-min(places, len(queue)) // size))]
+        self.chunks = self._open(min(places, len(queue)), size, prepare(queue[0]), device)
         self.refill()
+
+    def _open(self, places: int, size: int, first: Start, device: torch.device) -> list[Chunk]:
+        """Make empty chunks for so many places, smaller ones where memory does not hold them."""
+        while True:
+            try:
+                return [Chunk(size, first, self._terms, device) for _ in range(-(-places // size))]
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1 and places == 1:
+                    raise too_large(first.image.shape[1:], device) from error
+            size, places = (half_shape(size), places) if size > 1 else (1, half_shape(places))
+            release_memory(device)
 
     def steps(self) -> dict[str, int]:
         """Say how many steps each image has taken.
@@ -295,20 +306,21 @@ class Batch:
             if one is not None
         }  # fmt: skip
 
-    def looked_at(self, look: Callable[[Chunk], Seen]) -> Iterator[tuple[Chunk, Seen]]:
-        """Evaluate chunk by chunk; where memory runs out, halves of it.
+    def each(self, work: Callable[[Chunk], Result]) -> Iterator[tuple[Chunk, Result]]:
+        """Work on chunk after chunk; where memory runs out, on halves of it.
 
         Parameters
         ----------
-        look : callable
-            What is to be done with a chunk; it is done again with its halves when it fails for want of memory.
+        work : callable
+            Takes a chunk; called again with its halves when it fails for want of memory. Up to there it must have
+            changed nothing in the chunk that counts when it is called again.
 
         Yields
         ------
         chunk : Chunk
             In order.
-        seen : object
-            What `look` returned.
+        result : object
+            What `work` returned.
 
         Raises
         ------
@@ -319,24 +331,20 @@ class Batch:
         while todo:
             chunk = todo.popleft()
             try:
-                seen = look(chunk)
-            except RuntimeError as error:
-                if not _out_of_memory(error):
+                result = work(chunk)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
                     raise
                 if chunk.size == 1:
-                    raise InputError(
-                        f"there is not enough memory on {chunk.images.device} for one image of "
-                        f"{tuple(chunk.images.shape[2:])} pixels; free some, or use a smaller network or an earlier "
-                        "stage. Finished images are kept."
-                    ) from error
-                if chunk.images.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                halves = [one for one in chunk.halves() if len(one.free) < one.size]
-                where = self.chunks.index(chunk)
-                self.chunks[where : where + 1] = halves
-                todo.extendleft(reversed(halves))
+                    raise too_large(tuple(chunk.images.shape[2:]), chunk.images.device) from error
+            else:
+                yield chunk, result
                 continue
-            yield chunk, seen
+            release_memory(chunk.images.device)  # outside of `except`, where the failed pass still holds its tensors
+            halves = [half for half in chunk.halves() if len(half.free) < half.size]
+            where = self.chunks.index(chunk)
+            self.chunks[where : where + 1] = halves
+            todo.extendleft(reversed(halves))
 
     def refill(self) -> None:
         """Lend free places to the next images; without any, move images together and drop what stays empty."""
@@ -371,8 +379,3 @@ class Batch:
                 if one is not None:
                     row = {name: value.cpu().numpy() for name, value in chunk.row(place).items()}
                     self._journal.save(one, row, **asdict(self._terms))
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    told = str(error).lower()  # CUDA and MPS say the first, the CPU's allocator one of the others
-    return any(words in told for words in ("out of memory", "can't allocate memory", "not enough memory"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurometamer.store import InputError, atomic_path
+from neurometamer.store import atomic_path, reading
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KIND = struct.pack(">BBBBB", 16, 2, 0, 0, 0)  # 16 bits, RGB, zlib, adaptive filters, not interlaced
@@ -70,15 +70,9 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
     InputError
         When the file is missing, damaged or of another kind.
     """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; write the stimuli again.") from None
-    try:
-        (width, height), body = _decode(data)
+    with reading(path, "a 16-bit PNG of ours") as plain:
+        (width, height), body = _decode(plain.read_bytes())
         lines = np.frombuffer(body, np.uint8).reshape(height, 1 + 6 * width)
-    except (ValueError, struct.error, zlib.error) as error:
-        raise InputError(f"{path} is not a 16-bit PNG of ours ({error}); write the stimuli again.") from error
     levels = np.ascontiguousarray(lines[:, 1:]).view(">u2").reshape(height, width, 3)
     return (levels.transpose(2, 0, 1) / _LEVELS).astype(np.float32)
 

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError
+from neurometamer.summaries import short_repr
 from stimuli_gen.descent import Objective, box
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a step goes: rate = min(max_rate, wanted / ‖g‖²), wanted = min(early, late · (1 - p)).
@@ -47,6 +50,7 @@ class Progress:
     decay: float = 0.01
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (self.early > 0 and self.late > 0 and self.max_rate > 0 and 0 <= self.decay < 1):
             raise InputError(f"early, late and max_rate must be above 0 and decay in [0, 1); came: {self}.")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.balls import BALLS
 from stimuli_gen.descent import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES
 
@@ -45,6 +47,7 @@ SCHEDULES: Mapping[str, Callable[[float, Recipe], float]] = {
 length, or falling exponentially to `last_step_size`."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every number of a way to make metamers.
@@ -81,7 +84,7 @@ class Recipe:
     center : {"start", "reference"}
         Of the ball.
     straight_through_relu : bool
-        At a matched stage that is a ReLU, let the gradient pass as if it were the identity.
+        At a matched stage whose last operation is a ReLU, let the gradient pass as if it were the identity.
     parametrization : {"pixels", "fourier"}
         What the optimizer moves, see `stimuli_gen.descent.descend`.
     jitter : int
@@ -119,6 +122,9 @@ class Recipe:
     open_choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.jitter, float):
+            raise InputError(f"jitter must be a whole number of pixels, not {self.jitter}.")
+        check_fields(self)
         object.__setattr__(self, "open_choices", tuple(self.open_choices))
         for what, name, known in (
             ("start", self.start, [*STARTS, "image"]),
@@ -139,8 +145,6 @@ class Recipe:
         for name in ("start_level", "start_spread", "halvings", "jitter"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}.")
-        if self.jitter != int(self.jitter):
-            raise InputError(f"jitter must be a whole number of pixels, not {self.jitter}.")
         if self.optimizer == "lbfgs":
             self._check_lbfgs()
 
@@ -260,6 +264,16 @@ PRESETS: Mapping[str, Recipe] = {
             "the 'ranking-based loss' and its input distance are not in the formula and not used",
         ),
     ),
+    "pixels": Recipe(
+        start="normal", start_level=0.5, start_spread=0.05,
+        steps=500, budget="per_model", step_rule="raw", optimizer="adam",
+        step_size=0.02, schedule="exponential", halvings=7, last_step_size=0.002,
+        solver="joint", turn=10, ball="none", radius=10_000.0, center="start",
+        straight_through_relu=False,
+        open_choices=(
+            "of no paper: few steps of Adam, taken on pixels, along the sum of all networks' gradients",
+        ),
+    ),
     "fast": Recipe(
         start="normal", start_level=0.5, start_spread=0.05,
         steps=500, budget="per_model", step_rule="raw", optimizer="adam",
@@ -268,12 +282,15 @@ PRESETS: Mapping[str, Recipe] = {
         straight_through_relu=False, parametrization="fourier",
         open_choices=(
             "of no paper: few steps of Adam, taken in Fourier space, along the sum of all networks' gradients",
+            "Fourier steps make the spectrum and the colors of photographs likely whatever the network does, so that "
+            "its images are recognized more often than those of steps on pixels; use 'pixels' to ask about that",
         ),
     ),
 }
 # fmt: on
 """Ways to make metamers, every number in its place; any can be overridden. Sources: the public code of Feather et al.
-(2023), Nature Neuroscience 26; Boehm et al. (2025), arXiv 2504.01739."""
+(2023), Nature Neuroscience 26; Boehm et al. (2025), arXiv 2504.01739. Of these only ``fast`` carries a prior of natural
+images, see `image_prior`."""
 
 
 def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
@@ -308,7 +325,37 @@ def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
         raise InputError(f"a setting of the metamers is of the wrong type: {error}.") from error
 
 
+def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:
+    """Say what makes images look natural whatever the network responds to.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How the images are made.
+    penalties : sequence of Penalty
+        Terms of the loss.
+
+    Returns
+    -------
+    str
+        ``"none"``, or the priors between semicolons. Images made with one are recognized more often, so such rates
+        say less about the network.
+
+    Examples
+    --------
+    >>> image_prior(PRESETS["feather2023"])
+    'none'
+    """
+    priors = []
+    if recipe.parametrization == "fourier":
+        priors.append("Fourier steps (1/f amplitudes, colors of photographs)")
+    priors += [PENALTY_PRIORS[one.kind] for one in penalties if one.weight > 0]
+    return "; ".join(dict.fromkeys(priors)) or "none"
+
+
 # --------------------------------------------------------------------------------------------------- penalties
+
+PENALTY_PRIORS = {"total_variation": "total variation", "alpha_norm": "alpha norm", "range": "range of pixels"}
 
 
 def _total_variation(images: Tensor, power: float) -> Tensor:
@@ -336,6 +383,7 @@ PENALTIES: Mapping[str, Callable[[Tensor, Penalty], Tensor]] = {
 Σ (dx² + dy²)^(q/2) of s·I; Σ |s·(I - 0.5)|^q; Σ (s·excess)^q of what lies outside [low, high]."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Penalty:
     """A term added to the loss (after Mahendran & Vedaldi 2015, without their factors ½).
@@ -367,6 +415,7 @@ class Penalty:
     high: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kind not in PENALTIES:
             raise unknown_name("penalty", self.kind, PENALTIES)
         if not (self.weight >= 0 and self.power >= 1 and self.pixel_scale > 0 and self.low < self.high):

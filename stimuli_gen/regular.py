@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, digest, duplicates, file_name, name_ids, provenance, read_table, unknown_name
-from stimuli_gen.stimuli import StimulusSet, from_8bit
+from neurometamer.arguments import check_fields
+from neurometamer.store import InputError, check_file_names, digest, name_ids, provenance, unknown_name
+from neurometamer.summaries import short_repr
+from stimuli_gen.conversion import check_reading, open_photograph
+from stimuli_gen.photograph_lists import Listing, list_photographs
+from stimuli_gen.stimuli import StimulusSet
+from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, digest_blocks, from_8bit
 
 if TYPE_CHECKING:
     from PIL import Image
 
 INTERPOLATIONS = ("bicubic", "bilinear")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+LARGEST_RESIZED = 2**24
+"""Pixels; 256 x 65,536 for example. Resizing to more would cost memory for what the cut throws away."""
 KINDS = ("RE", "AN", "AI", "metamer", "control")
 """Regular image, adversarial noise, adversarial interference, metamer, control image."""
-BACKGROUND = 128
-"""Grey level (0 to 255) that shows through transparent pixels: mid-grey, the usual background in the scanner."""
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets", "images")
 PACKAGED: Mapping[str, tuple[tuple[str, ...], str, str]] = {
@@ -47,6 +52,7 @@ PACKAGED: Mapping[str, tuple[tuple[str, ...], str, str]] = {
 """Photographs inside the scikit-image and scikit-learn wheels: id → (package folder, file, rough category)."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How a photograph becomes a network's input: resize the shorter side, cut the centre, normalize.
@@ -75,6 +81,7 @@ class Preprocessing:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, n, kind in (("size", 2, int), ("mean", 3, float), ("std", 3, float)):
             values = tuple(map(kind, getattr(self, name)))
             if len(values) != n:
@@ -101,117 +108,49 @@ class Preprocessing:
             (3, height, width) float32 in [0, 1]; equal bit for bit to torchvision's ``Resize``, ``CenterCrop``
             and ``ToTensor`` on a Pillow image.
         """
+        return from_8bit(self.cut_levels(photograph))
+
+    def cut_levels(self, photograph: Image.Image) -> np.ndarray:
+        """Resize and centre-cut one RGB photograph, as levels.
+
+        Parameters
+        ----------
+        photograph : PIL.Image.Image
+            RGB, 8 bits.
+
+        Returns
+        -------
+        ndarray
+            (3, height, width) uint8, 0 to 255. Of a photograph so long and thin that resizing it would take more than
+            `LARGEST_RESIZED` pixels, only what the cut shows is resized; a level may then differ by 1 from that of a
+            photograph resized whole.
+        """
         from PIL import Image
 
         width, height = photograph.size
         short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
-        new = (short, long) if width <= height else (long, short)
-        resized = photograph.resize(new, Image.Resampling[self.interpolation.upper()])
-        left, top = round((new[0] - self.size[1]) / 2), round((new[1] - self.size[0]) / 2)
-        cut = resized.crop((left, top, left + self.size[1], top + self.size[0]))
-        return from_8bit(np.asarray(cut)).transpose(2, 0, 1).copy()
-
-
-# ------------------------------------------------------------------------------------------------ conversion
-
-
-def convert_photograph(photograph: Image.Image) -> tuple[Image.Image, str]:
-    """Convert any decoded image to 8-bit RGB and say what was done.
-
-    Parameters
-    ----------
-    photograph : PIL.Image.Image
-        Any mode: grey, palette, transparent, CMYK, 16 bits. Floating-point images are refused.
-
-    Returns
-    -------
-    rgb : PIL.Image.Image
-        Upright (EXIF orientation applied), RGB, 8 bits. 16-bit grey levels are divided by 257 and rounded; the
-        transparent parts show mid-grey (`BACKGROUND`).
-    note : str
-        Empty when nothing was changed.
-
-    Raises
-    ------
-    InputError
-        When the levels have no agreed range.
-    """
-    from PIL import ImageOps
-
-    notes = []
-    if getattr(photograph, "n_frames", 1) > 1:
-        notes.append(f"first of {photograph.n_frames} frames")  # type: ignore[attr-defined]
-    if _bits(photograph) == 16 and not photograph.mode.startswith("I"):
-        notes.append("16 bits a channel: the high 8 kept")  # what Pillow gives
-    if photograph.getexif().get(0x0112, 1) != 1:
-        notes.append("turned upright (EXIF)")
-        photograph = ImageOps.exif_transpose(photograph)
-    mode = photograph.mode
-    if mode.startswith("I") or mode == "F":
-        photograph, note = _from_deep_grey(photograph)
-        notes.append(note)
-    elif mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in photograph.info:
-        photograph, note = _from_transparent(photograph)
-        notes.append(note)
-    elif mode != "RGB":
-        notes.append({"L": "grey", "1": "black and white", "P": "palette"}.get(mode, mode) + " converted to RGB")
-    return photograph.convert("RGB"), "; ".join(notes)
-
-
-def _bits(photograph: Image.Image) -> int:
-    """Bits a channel of a TIFF (tag 258) or PNG (byte 24 of the file, in the header chunk); 0 for other files."""
-    if photograph.format == "TIFF":
-        return max(photograph.tag_v2.get(258, (0,)))  # type: ignore[attr-defined]
-    stream = getattr(photograph, "fp", None)
-    if photograph.format != "PNG" or stream is None:
-        return 0
-    place = stream.tell()
-    stream.seek(24)
-    bits = stream.read(1)
-    stream.seek(place)
-    return bits[0] if bits else 0
-
-
-def _from_deep_grey(photograph: Image.Image) -> tuple[Image.Image, str]:
-    from PIL import Image
-
-    levels = np.asarray(photograph)
-    if photograph.mode == "F" or levels.min() < 0 or levels.max() > 65535:
-        raise InputError("its levels are not 8 or 16 bits; save it with 8 bits a channel.")
-    return Image.fromarray(np.rint(levels / 257).astype(np.uint8)), "16-bit grey scaled to 8 bits, converted to RGB"
-
-
-def _from_transparent(photograph: Image.Image) -> tuple[Image.Image, str]:
-    from PIL import Image
-
-    rgba = photograph.convert("RGBA")
-    if np.asarray(rgba.getchannel("A")).min() == 255:
-        return rgba.convert("RGB"), "opaque alpha channel dropped"
-    ground = Image.new("RGBA", rgba.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
-    return Image.alpha_composite(ground, rgba).convert("RGB"), "transparency put on mid-grey"
-
-
-def _open(path: Path) -> tuple[Image.Image, str]:
-    """Decode one file wholly; any way in which a broken file fails becomes an `InputError`."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            note_source = convert_photograph(opened)
-        return note_source
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError("it does not exist") from None
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, EOFError …
-        raise InputError(f"it cannot be decoded ({type(error).__name__})") from error
+        new_width, new_height = (short, long) if width <= height else (long, short)
+        left, top = round((new_width - self.size[1]) / 2), round((new_height - self.size[0]) / 2)
+        box = (left, top, left + self.size[1], top + self.size[0])
+        resample = Image.Resampling[self.interpolation.upper()]
+        if new_width * new_height <= LARGEST_RESIZED:
+            cut = photograph.resize((new_width, new_height), resample).crop(box)
+        else:
+            across, down = width / new_width, height / new_height
+            shown = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+            cut = photograph.resize(self.size[::-1], resample, box=shown)
+        return np.asarray(cut).transpose(2, 0, 1).copy()
 
 
 # --------------------------------------------------------------------------------------------------- loading
 
 
 def load_photographs(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], preprocessing: Preprocessing
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    preprocessing: Preprocessing,
+    *,
+    bits: int | None = None,
+    icc: str = "ignore",
 ) -> StimulusSet:
     """Load photographs as regular images (kind ``RE``), or images made elsewhere with what a table says of them.
 
@@ -222,55 +161,36 @@ def load_photographs(
         and optionally ``id``, ``kind``, ``reference_id``, ``category``, ``target`` and others, which are kept, or a
         list of files. Where ``kind`` is absent or empty it is ``RE``; where ``reference_id`` is, the image's own id.
         Pictures of a table with the column ``kind`` were made for a network: those that have its input size already
-        are taken as they are, since resizing would wash out what makes them adversarial.
+        are taken as they are, since resizing would wash out what makes them adversarial. Folders inside a folder are
+        classes, as in ImageNet: their name is the ``category``, also of images in folders further in.
     preprocessing : Preprocessing
         Of the network that will see them.
+    bits : int, optional
+        How many bits of 16-bit gray files hold data, 8 to 16; or for each file, the column ``bits`` of a table. See
+        `stimuli_gen.conversion.convert_photograph`.
+    icc : {"ignore", "convert"}
+        What to do with color profiles other than sRGB: nothing, as torchvision, but a note; or convert the levels to
+        sRGB. Or for each file, the column ``icc`` of a table.
 
     Returns
     -------
     StimulusSet
-        Id: the column ``id``, else the file's name without suffix. ``note`` says what was converted.
+        Id: the column ``id``, else the file's name without suffix (with its folder's name before it, where names
+        repeat). ``note`` says what was converted. Images of more than 256 MiB in all stay in their files, and are read
+        when indexed. ``provenance["folder"]`` tells what of a folder was left out, and what its folders became.
 
     Raises
     ------
     InputError
-        When there are no images, files are missing or cannot be decoded, ids repeat or cannot name a file, a kind is
-        unknown, a reference id is no image of the table, or that of a photograph is not its own.
+        When there are no images, files are missing or cannot be decoded, ids repeat, cannot name a file or differ in
+        case only, a kind is unknown, a reference id is no image of the table, or that of a photograph is not its own.
     """
-    listing = _listing(source)
-    if again := duplicates(listing["id"]):
-        files = listing.loc[listing["id"] == again[0], "file"]
+    if not isinstance(preprocessing, Preprocessing):
         raise InputError(
-            f"duplicate stimulus id(s): {name_ids(again)} (for example {' and '.join(map(str, files[:2]))}); "
-            "rename a file or give a CSV with the column id."
+            f"preprocessing must be a Preprocessing, such as model.preprocessing, not {preprocessing!r:.80}."
         )
-    return _load(listing, preprocessing)
-
-
-def _listing(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
-    """List the files: columns file (full path), id, and what the user's table adds."""
-    if not isinstance(source, (str, os.PathLike)):
-        return _list_files([Path(one) for one in source], "the list")
-    path = Path(source)
-    if path.is_dir():
-        files = [one for one in path.iterdir() if one.suffix.lower() in SUFFIXES and not one.name.startswith(".")]
-        return _list_files(sorted(files), str(path))
-    if path.suffix.lower() in (".csv", ".tsv"):
-        table = read_table(path, required=("file",))
-        if table.empty or table[[one for one in ("file", "id") if one in table.columns]].isna().any(axis=None):
-            raise InputError(f"{path} has no rows, or rows without a file or an id.")
-        files = [path.parent / str(one) for one in table["file"]]
-        ids = table["id"] if "id" in table.columns else [one.stem for one in files]
-        return table.assign(file=pd.Series(files, dtype=object), id=ids)
-    if path.is_file():
-        return _list_files([path], str(path))
-    raise InputError(f"{path} does not exist; give a folder of images, a CSV with the column file, or image files.")
-
-
-def _list_files(files: Sequence[Path], where: str) -> pd.DataFrame:
-    if not files:
-        raise InputError(f"no images in {where}; known suffixes: {', '.join(SUFFIXES)}.")
-    return pd.DataFrame({"file": pd.Series(list(files), dtype=object), "id": [one.stem for one in files]})
+    check_reading(bits, icc)
+    return _load(list_photographs(source), preprocessing, bits=bits, icc=icc)
 
 
 def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
@@ -293,34 +213,135 @@ def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
     return listing.assign(kind=kind, reference_id=reference)
 
 
-def _load(listing: pd.DataFrame, preprocessing: Preprocessing) -> StimulusSet:
-    for one in listing["id"]:
-        file_name(str(one))
-    finished = "kind" in listing.columns
-    listing = _with_kinds(listing)
-    images, notes, problems = [], [], {}
-    for file in listing["file"]:
-        try:
-            photograph, note = _open(file)
-        except InputError as error:
-            problems[file.name] = str(error)
-            continue
-        fits = finished and photograph.size == preprocessing.size[::-1]
-        images.append(from_8bit(np.asarray(photograph)).transpose(2, 0, 1) if fits else preprocessing.cut(photograph))
-        notes.append("; ".join(filter(None, [note, _enlarged(photograph, preprocessing)])))
-    if problems:
-        first = next(iter(problems))
-        raise InputError(f"cannot use the image(s) {name_ids(problems)}; {first}: {problems[first].rstrip('.')}.")
-    given = listing["note"].fillna("").astype(str) if "note" in listing.columns else [""] * len(listing)
-    table = listing.assign(
-        file=[one.name for one in listing["file"]],
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Reads one photograph: its 8-bit levels as the network sees them, and what was done to it."""
+
+    preprocessing: Preprocessing
+    finished: bool
+    """Whether images of the network's input size are taken as they are."""
+
+    def __call__(self, file: Path, bits: int | None, icc: str) -> tuple[np.ndarray, str]:
+        photograph, note = open_photograph(file, bits=bits, icc=icc)
+        fits = self.finished and photograph.size == self.preprocessing.size[::-1]
+        levels = np.asarray(photograph).transpose(2, 0, 1) if fits else self.preprocessing.cut_levels(photograph)
+        return levels, "; ".join(filter(None, [note, _enlarged(photograph, self.preprocessing)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotographFiles(ImagesOnDisk):
+    """Photographs that stay in their files and are decoded when indexed.
+
+    Parameters
+    ----------
+    files : tuple of tuple
+        Of each: its path, bits, way with color profiles, and the digest of its levels.
+    reader : callable
+        From the first three of these to levels (3, height, width) uint8 and a note.
+    shape : tuple of int
+        (n, 3, height, width).
+    rows : tuple of int, optional
+        Which of the files these images are; all by default.
+    rounded : bool
+        Changes nothing: the images have 8 bits.
+    """
+
+    files: tuple[tuple[Path, int | None, str, str], ...]
+    reader: Callable[[Path, int | None, str], tuple[np.ndarray, str]]
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        images = np.empty((len(rows), *self.shape[1:]), np.float32)
+        for position, row in enumerate(rows):
+            file, bits, icc, known = self.files[row]
+            try:
+                levels, _ = self.reader(file, bits, icc)
+            except InputError as error:
+                raise InputError(f"cannot use the image {file.name}: {str(error).rstrip('.')}.") from error
+            if digest(levels) != known:
+                raise InputError(f"the image {file} has changed since it was loaded; load the photographs again.")
+            images[position] = from_8bit(levels)
+        return images
+
+
+def _load(
+    listing: Listing, preprocessing: Preprocessing, *, bits: int | None = None, icc: str = "ignore"
+) -> StimulusSet:
+    table = _with_kinds(listing.table)
+    check_file_names(table["id"].astype(str))
+    reader = _Reader(preprocessing=preprocessing, finished="kind" in listing.table.columns)
+    files = list(zip(table["file"], _each_bits(table, bits), _each_icc(table, icc), strict=True))
+    images, notes, pixels = _read_all(files, reader, (len(files), 3, *preprocessing.size))
+    given = table["note"].fillna("").astype(str) if "note" in table.columns else [""] * len(table)
+    table = table.assign(
+        file=list(listing.shown),
         note=["; ".join(filter(None, pair)) for pair in zip(given, notes, strict=True)],
     )
     first_columns = ["id", "kind", "reference_id"]
     table = table[first_columns + [name for name in table.columns if name not in first_columns]]
-    stack = np.stack(images)
     settings: dict[str, Any] = {"preprocessing": asdict(preprocessing)}
-    return StimulusSet(images=stack, table=table, provenance=provenance(settings, images=digest(stack)))
+    settings |= {} if bits is None else {"bits": bits}
+    settings |= {} if icc == "ignore" else {"icc": icc}
+    told = {"folder": dict(listing.told)} if listing.told else {}
+    return StimulusSet(images=images, table=table, provenance=provenance(settings, images=pixels, **told))
+
+
+def _read_all(
+    files: Sequence[tuple[Path, int | None, str]], reader: _Reader, shape: tuple[int, int, int, int]
+) -> tuple[np.ndarray | PhotographFiles, list[str], str]:
+    """Decode every file once: the images, held in memory when they are few, their notes, and the digest of all."""
+    few = 4 * math.prod(shape) <= LARGEST_IN_MEMORY
+    images = np.empty(shape if few else (0, *shape[1:]), np.float32)
+    digests: list[str] = []
+    notes: list[str] = []
+    problems: dict[Path, str] = {}
+
+    def decoded() -> Iterator[np.ndarray]:
+        for row, (file, bits, icc) in enumerate(files):
+            try:
+                levels, note = reader(file, bits, icc)
+            except InputError as error:
+                problems[file] = str(error)
+                continue
+            notes.append(note)
+            image = from_8bit(levels)
+            if few:
+                images[row] = image
+            else:
+                digests.append(digest(levels))
+            yield image
+
+    pixels = digest_blocks(decoded(), images.dtype, shape)
+    if problems:
+        first = next(iter(problems))
+        names = name_ids(file.name for file in problems)
+        raise InputError(f"cannot use the image(s) {names}; {first.name}: {problems[first].rstrip('.')}.")
+    if few:
+        return images, notes, pixels
+    identified = tuple((*file, known) for file, known in zip(files, digests, strict=True))
+    return PhotographFiles(files=identified, reader=reader, shape=shape), notes, pixels
+
+
+def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
+    """Take the bits of each file from the table's column; where that is empty, from the setting for all."""
+    if "bits" not in table.columns:
+        return [bits] * len(table)
+    try:
+        each = [bits if pd.isna(cell) else int(cell) for cell in table["bits"]]
+        for number in set(each):
+            check_reading(number, "ignore")
+    except ValueError as error:
+        raise InputError(
+            f"the column bits of the table of photographs must hold 8 to 16 or nothing ({error})."
+        ) from error
+    return each
+
+
+def _each_icc(table: pd.DataFrame, icc: str) -> list[str]:
+    """Take the way with color profiles of each file from the table's column; where that is empty, the one for all."""
+    each = [icc] * len(table) if "icc" not in table.columns else table["icc"].fillna(icc).astype(str).tolist()
+    for way in dict.fromkeys(each):
+        check_reading(None, way)
+    return each
 
 
 def _enlarged(photograph: Image.Image, preprocessing: Preprocessing) -> str:
@@ -362,7 +383,7 @@ def _read_one(source: Path, preprocessing: Preprocessing) -> StimulusSet:
     from stimuli_gen.stimuli import read_stimuli
 
     made = source.is_dir() and (source / "stimuli.h5").is_file()
-    return read_stimuli(source).as_shown() if made else load_photographs(source, preprocessing)
+    return read_stimuli(source, in_memory=None).as_shown() if made else load_photographs(source, preprocessing)
 
 
 def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
@@ -387,8 +408,9 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     if missing := [name for name, file in files.items() if not file.is_file()]:
         raise InputError(f"the installed packages lack the photograph(s) {name_ids(missing)}; update scikit-image.")
     categories = [category for _, _, category in PACKAGED.values()]
-    listing = pd.DataFrame({"id": list(files), "category": categories})
-    return _load(listing.assign(file=pd.Series(list(files.values()), dtype=object)), preprocessing)
+    table = pd.DataFrame({"id": list(files), "category": categories})
+    table = table.assign(file=pd.Series(list(files.values()), dtype=object))
+    return _load(Listing(table=table, shown=[file.name for file in files.values()]), preprocessing)
 
 
 def _package_folder(package: str) -> Path:

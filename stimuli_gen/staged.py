@@ -14,15 +14,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, digest, name_ids, unknown_name
+from neurometamer.summaries import short_repr
+from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
 
 SOFTMAX = "softmax"
 """A stage with this path is the softmax of the network's output."""
 
+_SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
 _LARGEST = 2.0
 """Of a mean or std for pixels in [0, 1]; those for pixels of 0 to 255 are around 100."""
 
@@ -31,6 +34,7 @@ class _Reached(Exception):
     """Leave the forward pass: every stage asked for is recorded."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StagedModel:
     """A frozen network in evaluation mode, what its input must look like, and its stages.
@@ -73,6 +77,7 @@ class StagedModel:
     luma: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "stages", dict(self.stages))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.stages:
@@ -195,8 +200,52 @@ class StagedModel:
         Returns
         -------
         dict of str to Tensor
-            Stage → (b, …) as the module gives it, in the order asked for; differentiable. Later in-place
+            Stage → (b, …) as the module gives it, contiguous, in the order asked for; differentiable. Later in-place
             operations of the network do not reach them.
+
+        Raises
+        ------
+        InputError
+            When a stage is unknown.
+        """
+        return {stage: values.contiguous() for stage, values in self.stage_outputs(images, stages).items()}
+
+    def stage_module(self, stage: str) -> nn.Module:
+        """Make a torch module from images to one stage, for libraries that want one (plenoptic, captum …).
+
+        Parameters
+        ----------
+        stage : str
+            Name of a stage.
+
+        Returns
+        -------
+        torch.nn.Module
+            Takes images (b, 3, height, width) in [0, 1], returns `activations`; frozen, in evaluation mode.
+
+        Raises
+        ------
+        InputError
+            When the stage is unknown.
+        """
+        if stage not in self.stages:
+            raise unknown_name(f"stage of {self.name}", stage, self.stages)
+        return _Stage(self, stage).eval()
+
+    def stage_outputs(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """Compute `activations` without laying them out anew: in whatever memory order the modules give them.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+        stages : sequence of str
+            Stage names, in any order.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Stage → (b, …), for example channels-last after a convolution.
 
         Raises
         ------
@@ -239,27 +288,60 @@ class StagedModel:
             red, green, blue = self.luma
             grey = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
             images = grey.expand(-1, 3, -1, -1)
-        mean = images.new_tensor(self.preprocessing.mean).view(1, 3, 1, 1)
-        std = images.new_tensor(self.preprocessing.std).view(1, 3, 1, 1)
-        normalized: Tensor = _Normalize.apply(images, mean, std)
+        mean, std = (
+            torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
         return normalized.bfloat16() if self.precision == "bfloat16" else normalized
 
 
 class _Normalize(torch.autograd.Function):
-    """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula."""
+    """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula.
+
+    Its gradient is the same operation in the order of the images, so it has derivatives of any order.
+    """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        ctx.save_for_backward(std)
-        found = torch.empty_like(images, memory_format=torch.channels_last)
-        return torch.sub(images, mean, out=found).div_(std)
+    def forward(images: Tensor, mean: Tensor, std: Tensor, order: torch.memory_format) -> Tensor:
+        normalized = torch.empty_like(images, memory_format=order)
+        return torch.sub(images, mean, out=normalized).div_(std)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, mean, std, order = inputs
+        ctx.save_for_backward(mean, std)
+        ctx.save_for_forward(std)
+        ctx.other = torch.contiguous_format if order == torch.channels_last else torch.channels_last
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        mean, std = ctx.saved_tensors
+        return _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
         (std,) = ctx.saved_tensors
-        found = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        return torch.div(gradient, std, out=found), None, None
+        return tangent / std
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], images: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """Lay the images of all batches into one."""
+        several = images.movedim(in_dims[0], 0)
+        normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
+        return normalized.unflatten(0, several.shape[:2]), 0
+
+
+class _Stage(nn.Module):
+    """A network up to one stage."""
+
+    def __init__(self, model: StagedModel, stage: str) -> None:
+        super().__init__()
+        self._model, self._stage = model, stage
+        self.network = model.network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._model.activations(images, [self._stage])[self._stage]
 
 
 def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool) -> None:
@@ -312,8 +394,9 @@ def stage_model(
     InputError
         When the network is no module or cannot be copied, or see `check_model`.
     """
-    private = _copied(network, name).float().eval().requires_grad_(False)
-    private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode(False):  # weights made in it could not be differentiated through
+        private = _copied(network, name).float().eval().requires_grad_(False)
+        private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     quicken(private)
     model = StagedModel(
         network=private,
@@ -333,6 +416,11 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load weights into it first."
+        )
+    if scripted := [path or "the network" for path, one in network.named_modules() if isinstance(one, _SCRIPTED)]:
+        raise InputError(
+            f"{name} is a TorchScript module, whose inside cannot be watched ({name_ids(scripted)}); give the Python "
+            "module that it was made of, with its weights."
         )
     kept = [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
     try:
@@ -362,10 +450,11 @@ def check_model(model: StagedModel) -> None:
     """
     _check_settings(model)
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
-    image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
-    with _random_states_kept(model.device), torch.enable_grad():
+    here = for_one_image(model.preprocessing.size, model.device)
+    with here, _random_states_kept(model.device), gradients_on():
+        image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
         with _calls(model) as calls:
-            output = model.logits(image)
+            output = _first_logits(model, image)
         _check_calls(model, calls)
         _check_output(model, image, output)
         first = output.detach().clone()
@@ -377,6 +466,29 @@ def check_model(model: StagedModel) -> None:
             f"{model.name} gives another output for the same image each time; take what is random (dropout with "
             "training=True, torch.rand) or remembered from pass to pass out of its forward."
         )
+
+
+def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
+    """Run the network for the first time; whatever it says against such an image is told."""
+    try:
+        return model.logits(image)
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError) or out_of_memory(error):
+            raise
+        raise _refusal(model, error) from error
+
+
+def _refusal(model: StagedModel, error: Exception) -> InputError:
+    told = (str(error).splitlines() or [type(error).__name__])[0]
+    height, width = model.preprocessing.size
+    channels = next((one.in_channels for one in model.network.modules() if isinstance(one, nn.Conv2d)), 3)
+    cure = "it must take such images and nothing else, and return logits"
+    if channels != 3:
+        cure = (
+            f"its first convolution sees {channels} channel(s), images have 3: put a module before it that makes "
+            f"{channels} of 3, for example nn.Conv2d(3, {channels}, 1, bias=False) with the weights of the colors"
+        )
+    return InputError(f"{model.name} cannot run on images of (1, 3, {height}, {width}): {told}; {cure}.")
 
 
 def _check_settings(model: StagedModel) -> None:
@@ -476,6 +588,8 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
     try:
         (gradient,) = torch.autograd.grad(output.square().sum(), image)
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         told = str(error).splitlines()[0]
         raise InputError(f"{model.name}: its gradient cannot be computed; mend its forward: {told}") from error
     if not torch.isfinite(gradient).all():
@@ -513,58 +627,6 @@ def resolve_device(name: str = "auto") -> torch.device:
 # --------------------------------------------------------------------------------------------------- running
 
 
-def batch_shape(batch_size: int) -> int:
-    """Round a batch size up to one in which every place of the batch gets the same arithmetic.
-
-    Parameters
-    ----------
-    batch_size : int
-        As asked for, at least 1.
-
-    Returns
-    -------
-    int
-        The same up to 4, else the next multiple of 4. Matrix products take rows in groups; with 5, 6, 7, 9 or 10
-        images on two threads, those in the last, incomplete group were rounded otherwise (gradients of
-        EfficientNet-Lite0 and AlexNet: by 1e-6), so that an image's numbers depended on its place.
-
-    Raises
-    ------
-    InputError
-        When it is below 1.
-    """
-    if batch_size < 1:
-        raise InputError(f"batch size must be at least 1, not {batch_size}.")
-    return batch_size if batch_size < 4 else -(-batch_size // 4) * 4
-
-
-def padded_batches(images: Any, batch_size: int, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
-    """Cut images into batches of one fixed shape, so that no image's numbers depend on its companions.
-
-    Parameters
-    ----------
-    images : ndarray or StoredImages
-        (n, 3, height, width) float32.
-    batch_size : int
-        Images a batch, rounded up by `batch_shape`; the last batch is filled up with black images.
-    device : torch.device
-        Where the batches go.
-
-    Yields
-    ------
-    rows : slice
-        Which images these are.
-    batch : Tensor
-        (``batch_shape(batch_size)``, 3, height, width); only the first ``rows.stop - rows.start`` count.
-    """
-    batch_size = batch_shape(batch_size)
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, min(start + batch_size, len(images)))
-        batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.float32)
-        batch[: rows.stop - rows.start] = images[rows]
-        yield rows, torch.from_numpy(batch).to(device)
-
-
 def predict(model: StagedModel, images: Any, batch_size: int = 8) -> np.ndarray:
     """Compute the class probabilities of images.
 
@@ -582,8 +644,7 @@ def predict(model: StagedModel, images: Any, batch_size: int = 8) -> np.ndarray:
     ndarray
         (n, n_classes) float32.
     """
-    found = np.zeros((len(images), model.n_classes), dtype=np.float32)
-    with torch.no_grad():
-        for rows, batch in padded_batches(images, batch_size, model.device):
-            found[rows] = model.probabilities(batch)[: rows.stop - rows.start].cpu().numpy()
-    return found
+    probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
+    for rows, batch in in_batches(lambda one: model.probabilities(one).cpu(), images, batch_size, model.device):
+        probabilities[rows] = batch[: rows.stop - rows.start].numpy()
+    return probabilities

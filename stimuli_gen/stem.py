@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 _FEW = 4
@@ -67,17 +66,30 @@ def _fits(module: nn.Conv2d) -> bool:
 
 
 class _InBlocks(torch.autograd.Function):
+    """The gradient is made of operations that torch differentiates, so it has derivatives of any order."""
+
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.size, ctx.stride, ctx.padding = images.shape[2:], stride, padding
+    def forward(images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         return functional.conv2d(images, weight, bias, stride, padding)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        images, weight, _, stride, padding = inputs
+        ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
+        ctx.size, ctx.stride, ctx.padding = images.shape[2:], stride, padding
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
         return _for_the_input(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        return functional.conv2d(tangent, weight, None, ctx.stride, ctx.padding)
 
 
 def _for_the_input(gradient: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int) -> Tensor:

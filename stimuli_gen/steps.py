@@ -74,20 +74,25 @@ def _sgd(here: Situation, state: State) -> Tensor:
 
 
 def _momentum(here: Situation, state: State) -> Tensor:
-    state.setdefault("velocity", torch.zeros_like(here.direction))
-    state["velocity"] = 0.9 * state["velocity"] + here.direction
-    return here.length * state["velocity"]
+    velocity = 0.9 * state["velocity"] + here.direction if "velocity" in state else here.direction.clone()
+    change = here.length * velocity
+    state["velocity"] = velocity  # last, so that the step can be taken again when memory ran out before
+    return change
 
 
 def _adam(here: Situation, state: State) -> Tensor:
     first, second = 0.9, 0.999
     for name in ("mean", "square"):
-        state.setdefault(name, torch.zeros_like(here.direction))
-    mean = state["mean"].mul_(first).add_(here.direction, alpha=1 - first)  # in place: memory is what takes the time
-    square = state["square"].mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
+        if name not in state:
+            state[name] = torch.zeros_like(here.direction)
     spread = per_image([(1 - second ** (n + 1)) ** -0.5 for n in here.steps], here.direction)
     length = per_image([1 / (1 - first ** (n + 1)) for n in here.steps], here.direction) * here.length
-    return square.sqrt().mul_(spread).add_(1e-8).reciprocal_().mul_(mean).mul_(length)
+    change = torch.empty_like(state["square"])
+    # All memory is at hand now. In place from here on: memory traffic is what takes the time.
+    mean = state["mean"].mul_(first).add_(here.direction, alpha=1 - first)
+    square = state["square"].mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
+    torch.sqrt(square, out=change)
+    return change.mul_(spread).add_(1e-8).reciprocal_().mul_(mean).mul_(length)
 
 
 LBFGS_MEMORY = 10
@@ -102,9 +107,13 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
     n, gradient = len(here.images), here.direction.flatten(1)
     if "moves" not in state:
         shape = (n, LBFGS_MEMORY, gradient.shape[1])
-        state |= {"moves": gradient.new_zeros(shape), "changes": gradient.new_zeros(shape)}
-        state |= {"last_image": torch.zeros_like(gradient), "last_gradient": torch.zeros_like(gradient)}
-        state["pairs"] = torch.zeros(n, dtype=torch.long, device=gradient.device)
+        state |= {
+            "moves": gradient.new_zeros(shape),
+            "changes": gradient.new_zeros(shape),
+            "last_image": torch.zeros_like(gradient),
+            "last_gradient": torch.zeros_like(gradient),
+            "pairs": torch.zeros(n, dtype=torch.long, device=gradient.device),
+        }
     _remember_pair(here, gradient, state)
     towards = _two_loops(gradient, state)
     norm = towards.norm(dim=1)
@@ -125,9 +134,10 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
     kept = curved & torch.tensor([steps > 0 for steps in here.steps], device=gradient.device)
     rows = kept.nonzero()[:, 0]
     place = state["pairs"][rows] % LBFGS_MEMORY
+    now = images.clone(), gradient.clone()
     state["moves"][rows, place], state["changes"][rows, place] = move[rows], change[rows]
     state["pairs"] = state["pairs"] + kept
-    state["last_image"], state["last_gradient"] = images.clone(), gradient.clone()
+    state["last_image"], state["last_gradient"] = now  # taken again from here, no pair is kept twice
 
 
 def _two_loops(gradient: Tensor, state: State) -> Tensor:

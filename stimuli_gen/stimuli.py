@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -26,11 +27,18 @@ from neurometamer.store import (
     open_hdf5,
     read_hdf5_attributes,
     read_hdf5_table,
+    reading,
+    same_file_names,
     write_hdf5,
     write_json,
     write_table,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.png16 import write_png16
+from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, join_images
+from stimuli_gen.stored_images import StoredImages as StoredImages
+from stimuli_gen.stored_images import from_8bit as from_8bit
+from stimuli_gen.stored_images import to_8bit as to_8bit
 
 REQUIRED_COLUMNS = ("id", "kind", "reference_id")
 _TEXT = (*REQUIRED_COLUMNS, "category", "note", "target_name", "top1_name", "why_not", "model", "weights")
@@ -41,52 +49,16 @@ _SHEET = 200
 _SSIM_WINDOW = 11
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredImages:
-    """Images that stay in their HDF5 file and are read when indexed.
-
-    Parameters
-    ----------
-    path : Path
-        File written by `write_stimuli`.
-    shape : tuple of int
-        (n, 3, height, width).
-    rows : tuple of int, optional
-        The rows of the file that these images are; all by default.
-    rounded : bool
-        Round to 8 bits on reading.
-    """
-
-    path: Path
-    shape: tuple[int, int, int, int]
-    rows: tuple[int, ...] | None = None
-    rounded: bool = False
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        """Read some images: (m, 3, height, width) float32."""
-        wanted = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
-        if self.rows is not None:
-            wanted = np.asarray(self.rows)[wanted]
-        rows, back = np.unique(wanted, return_inverse=True)  # HDF5 reads increasing rows only
-        with open_hdf5(self.path) as file:
-            images = file["images"][rows][back] if len(rows) else np.zeros((0, *self.shape[1:]), np.float32)
-        return from_8bit(to_8bit(images)) if self.rounded else images
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(np.float32 if dtype is None else dtype, copy=False)
-
-
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StimulusSet:
     """Images with what is known about each of them.
 
     Parameters
     ----------
-    images : ndarray or StoredImages
-        (n, 3, height, width) float32 in [0, 1], red, green, blue. Never edit them in place.
+    images : ndarray or ImagesOnDisk
+        (n, 3, height, width) float32 in [0, 1], red, green, blue. Never edit them in place. Images of a large set stay
+        on disk and are read when indexed; ``np.asarray(images)`` reads all of them.
     table : pandas.DataFrame
         One row an image. Required columns: ``id`` (unique), ``kind`` (``RE``, ``AN``, ``AI`` …),
         ``reference_id`` (of a photograph: its own id). ``category`` and ``note`` are added empty when missing.
@@ -99,11 +71,12 @@ class StimulusSet:
         When shape, type or range of the images is wrong, a column is missing, or ids repeat.
     """
 
-    images: np.ndarray | StoredImages
+    images: np.ndarray | ImagesOnDisk
     table: pd.DataFrame
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_images(self.images)
         object.__setattr__(self, "table", _tidy_table(self.table, len(self.images)))
 
@@ -162,7 +135,8 @@ class StimulusSet:
             rows = np.array([place[one] for one in ids], dtype=int)
         if kind is not None:
             rows = rows[(self.table["kind"].to_numpy() == kind)[rows]]
-        return replace(self, images=_take(self.images, rows), table=self.table.iloc[rows])
+        images = self.images.take(rows) if isinstance(self.images, ImagesOnDisk) else self.images[rows]
+        return replace(self, images=images, table=self.table.iloc[rows])
 
     def as_shown(self) -> StimulusSet:
         """Round the images to 8 bits: exactly what the PNG files show.
@@ -172,16 +146,16 @@ class StimulusSet:
         StimulusSet
             Same table, rounded images.
         """
-        if isinstance(self.images, StoredImages):
+        if isinstance(self.images, ImagesOnDisk):
             return replace(self, images=replace(self.images, rounded=True))
         return replace(self, images=from_8bit(to_8bit(self.images)))
 
 
-def _check_images(images: np.ndarray | StoredImages) -> None:
+def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
     shape = images.shape
     if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < 1:
         raise InputError(f"images have the shape {tuple(shape)}; they must be (n, 3, height, width).")
-    if isinstance(images, StoredImages):
+    if isinstance(images, ImagesOnDisk):
         return
     if images.dtype != np.float32:
         raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
@@ -211,6 +185,11 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
                 raise InputError(f"the column {name} of the stimulus table must hold {what} ({error}).") from error
     if again := duplicates(columns["id"]):
         raise InputError(f"duplicate stimulus id(s): {name_ids(again)}; give each image its own id.")
+    if pairs := same_file_names(columns["id"]):
+        raise InputError(
+            f"ids that differ in case or Unicode normalization only: {name_ids(map(' and '.join, pairs))}; their files "
+            "would overwrite each other on macOS and Windows. Give each image an id of its own."
+        )
     return tidy.assign(**columns)
 
 
@@ -225,52 +204,13 @@ def _yes_no(column: pd.Series) -> pd.Series:
     return pd.Series(values, index=column.index, dtype="boolean" if None in values else "bool")
 
 
-def _take(images: np.ndarray | StoredImages, rows: np.ndarray) -> np.ndarray | StoredImages:
-    if not isinstance(images, StoredImages):
-        return images[rows]
-    inside = rows if images.rows is None else np.asarray(images.rows, dtype=int)[rows]
-    return replace(images, rows=tuple(inside.tolist()), shape=(len(rows), *images.shape[1:]))
-
-
-def to_8bit(images: np.ndarray) -> np.ndarray:
-    """Round images in [0, 1] to 8 bits.
-
-    Parameters
-    ----------
-    images : ndarray
-        (…) float32 in [0, 1].
-
-    Returns
-    -------
-    ndarray
-        (…) uint8, 0 to 255, rounded to nearest (half to even), not cut off.
-    """
-    return np.rint(images * np.float32(255)).astype(np.uint8)
-
-
-def from_8bit(levels: np.ndarray) -> np.ndarray:
-    """Scale 8-bit levels to [0, 1], as torchvision's ``ToTensor`` does.
-
-    Parameters
-    ----------
-    levels : ndarray
-        (…) uint8.
-
-    Returns
-    -------
-    ndarray
-        (…) float32 in [0, 1].
-    """
-    return levels.astype(np.float32) / np.float32(255)
-
-
 def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     """Put several sets one after another.
 
     Parameters
     ----------
     sets : sequence of StimulusSet
-        At least one; all images of one size. Stored images are read into memory.
+        At least one; all images of one size. Images on disk are read into memory when they are few.
 
     Returns
     -------
@@ -288,7 +228,7 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     if len(sizes) > 1:
         raise InputError(f"stimulus sets have different image sizes: {sizes}; make them for one network.")
     return StimulusSet(
-        images=np.concatenate([np.asarray(one.images) for one in sets]),
+        images=join_images([one.images for one in sets]),
         table=pd.concat([one.table for one in sets], ignore_index=True),
         provenance={"parts": [dict(one.provenance) for one in sets]},
     )
@@ -433,7 +373,7 @@ def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     write_hdf5(
         folder / "stimuli.h5",
-        arrays={"images": np.asarray(stimuli.images)},
+        arrays={"images": stimuli.images},
         tables={"table": stimuli.table},
         attributes={"provenance": dict(stimuli.provenance)},
     )
@@ -459,13 +399,13 @@ def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, s
     Path
         The file.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     n = min(len(stimuli), _SHEET)
     columns = int(np.ceil(np.sqrt(n)))
     cell, text = side + 8, 14
     sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (cell + text)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    draw, font = ImageDraw.Draw(sheet), _sheet_font(stimuli.ids[:n])
     for row, one in enumerate(stimuli.ids[:n]):
         levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
         small = Image.fromarray(np.ascontiguousarray(levels))
@@ -476,6 +416,17 @@ def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, s
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
+
+
+def _sheet_font(names: Sequence[str]) -> Any:
+    """Choose Pillow's own font where it has all letters, else one with Greek, Cyrillic, Arabic and others."""
+    from PIL import ImageFont
+
+    if all(name.isascii() for name in names):
+        return ImageFont.load_default()
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size=10)
 
 
 def _fitting(words: str, fits: Callable[[str], bool]) -> str:
@@ -524,26 +475,24 @@ def read_png(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
-            return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; write the stimuli again.") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be decoded: {error}.") from error
+    if not path.exists():
+        raise InputError(f"{path} does not exist; write the stimuli again.")
+    with reading(path, "an image that can be decoded") as plain, Image.open(plain) as image:
+        if image.mode != "RGB":
+            raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
+        return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
 
 
-def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool = True) -> StimulusSet:
+def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True) -> StimulusSet:
     """Read a set written by `write_stimuli`: the float pixels.
 
     Parameters
     ----------
     path : path-like
         The folder, or its ``stimuli.h5``.
-    in_memory : bool
-        Read the pixels now; otherwise they stay on disk and are read when indexed.
+    in_memory : bool, optional
+        Read the pixels now; otherwise they stay on disk and are read when indexed. None: only those of a large set,
+        of more than 256 MiB, stay on disk.
 
     Returns
     -------
@@ -562,5 +511,9 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool = True) -> Sti
         if "images" not in opened:
             raise InputError(f"{file} holds no images; is it a stimuli.h5?")
         shape = opened["images"].shape
+    if len(shape) != 4 or shape[0] != len(table):
+        raise InputError(f"{file} holds {len(table)} rows for images of the shape {shape}; make or copy it again.")
     images = StoredImages(path=file, shape=shape)
+    if in_memory is None:
+        in_memory = images.nbytes <= LARGEST_IN_MEMORY
     return StimulusSet(images=images[:] if in_memory else images, table=table, provenance=provenance)

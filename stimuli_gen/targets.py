@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from neurometamer.store import InputError, generator, name_ids, read_table
+from neurometamer.store import InputError, duplicates, generator, name_ids, read_table
 from stimuli_gen.classes16 import N_IMAGENET, sixteen_classes
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet
@@ -59,22 +61,37 @@ def choose_targets(
         return _targets_by_network(rule, references, model, seed)
     if isinstance(rule, str) and rule == "another_category":
         return _of_another_category(categories, references, model, seed)
-    if isinstance(rule, str) and rule == "given":
-        if "target" not in references.table.columns:
-            raise InputError("target 'given' needs the column target in the table of photographs; it has none.")
-        rule = dict(zip(ids, references.table["target"], strict=True))
-    elif isinstance(rule, str) and (rule.lower().endswith((".csv", ".tsv"))):
-        table = read_table(rule, required=("id", "target"))
-        if table["id"].duplicated().any():
-            raise InputError(f"{rule} names id(s) more than once: {name_ids(table['id'][table['id'].duplicated()])}.")
-        rule = dict(zip(table["id"], table["target"], strict=True))
-    if not isinstance(rule, Mapping):
-        rule = dict.fromkeys(ids, rule)
+    rule = _given_targets(rule, references)
     if missing := [one for one in ids if one not in rule]:
         raise InputError(f"no target for the photograph(s) {name_ids(missing)}; add a row for each.")
     if unknown := [one for one in rule if one not in set(ids)]:
         raise InputError(f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: {name_ids(ids)}.")
+    if empty := [one for one in ids if pd.isna(rule[one])]:
+        raise InputError(f"the target of the photograph(s) {name_ids(empty)} is empty; fill it in.")
     return {one: _class_index(rule[one], one, model) for one in ids}
+
+
+def _given_targets(rule: str | int | Mapping[str, Any], references: StimulusSet) -> Mapping[str, Any]:
+    """Read the targets that a mapping, the photographs' table or a file gives; anything else is a class for all."""
+    if isinstance(rule, Mapping):
+        return dict(zip(_as_spelled(rule, references.ids), rule.values(), strict=True))
+    if isinstance(rule, str) and rule == "given":
+        if "target" not in references.table.columns:
+            raise InputError("target 'given' needs the column target in the table of photographs; it has none.")
+        return dict(zip(references.ids, references.table["target"], strict=True))
+    if isinstance(rule, str) and (rule.lower().endswith((".csv", ".tsv"))):
+        table = read_table(rule, required=("id", "target"), text=("target",))
+        names = _as_spelled(table["id"], references.ids)
+        if again := duplicates(names):
+            raise InputError(f"{rule} names id(s) more than once: {name_ids(again)}.")
+        return dict(zip(names, table["target"], strict=True))
+    return dict.fromkeys(references.ids, rule)
+
+
+def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:
+    """Spell names as the ids are, which may be in the other Unicode normalization: file systems and editors differ."""
+    spelled = {unicodedata.normalize("NFC", one): one for one in ids}
+    return [spelled.get(unicodedata.normalize("NFC", str(name)), str(name)) for name in names]
 
 
 def _targets_by_network(rule: str, references: StimulusSet, model: StagedModel, seed: int = 0) -> dict[str, int]:

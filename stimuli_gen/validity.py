@@ -140,7 +140,7 @@ def judge(
     InputError
         When ids do not join, a stage is unknown, a null is of none of the networks, or a picture is missing.
     """
-    from stimuli_gen.staged import batch_shape
+    from stimuli_gen.batches import batch_shape
 
     batch_shape(batch_size)  # refuses less than 1
     rows = _reference_rows(references, metamers)
@@ -258,15 +258,16 @@ def _run(
     model: StagedModel, stage: str, images: np.ndarray, ids: Sequence[str], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Responses (n, units) and class probabilities of one batch."""
-    import torch
+    from stimuli_gen.batches import in_batches
+    from stimuli_gen.staged import predict
 
-    from stimuli_gen.staged import padded_batches, predict
+    def _values(batch: Any) -> Any:
+        return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
 
-    with torch.no_grad():
-        ((rows, batch),) = padded_batches(images, batch_size, model.device)
-        found = model.activations(batch, [stage])[stage][: rows.stop].flatten(1).float().cpu().numpy()
-    finite_responses(found, f"{model.name}, stage '{stage}'", ids)
-    return found, predict(model, images, batch_size)
+    batches = in_batches(_values, images, batch_size, model.device)
+    responses = np.concatenate([values[: rows.stop - rows.start].numpy() for rows, values in batches])
+    finite_responses(responses, f"{model.name}, stage '{stage}'", ids)
+    return responses, predict(model, images, batch_size)
 
 
 def _beside(

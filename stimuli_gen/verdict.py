@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
+from torch import Tensor
 
+from neurometamer.summaries import short_repr
+from stimuli_gen.batches import in_batches
 from stimuli_gen.likeness import CRITERIA, METRICS
 from stimuli_gen.matching import Match
-from stimuli_gen.staged import StagedModel, padded_batches
+from stimuli_gen.staged import StagedModel
 from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.validity import ONLY_IN_FLOAT, judge, shown_pictures, unmet
 
@@ -28,6 +30,7 @@ BATCH = 4
 KINDS = ("float", "png")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdict:
     """What each network says to metamers, and which criteria they do not meet.
@@ -249,17 +252,12 @@ def validity_columns(
 
 
 def _errors(match: Match, references: Any, images: Any) -> np.ndarray:
-    found = []
-    pairs = zip(
-        padded_batches(references, BATCH, match.model.device),
-        padded_batches(images, BATCH, match.model.device),
-        strict=True,
-    )
-    with torch.no_grad():
-        for (rows, photographs), (_, batch) in pairs:
-            error = match.error(batch, match.anchors(photographs))
-            found.append(error[: rows.stop - rows.start].cpu().numpy())
-    return np.concatenate(found).astype(np.float64)
+    def _error(photographs: Tensor, batch: Tensor) -> Tensor:
+        return match.error(batch, match.anchors(photographs)).cpu()
+
+    batches = in_batches(_error, (references, images), BATCH, match.model.device)
+    errors = [error[: rows.stop - rows.start].numpy() for rows, error in batches]
+    return np.concatenate(errors).astype(np.float64)
 
 
 def top_class(model: StagedModel, images: Any) -> np.ndarray:
@@ -277,8 +275,5 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     ndarray
         (n,) int, places in its class names.
     """
-    found = []
-    with torch.no_grad():
-        for rows, batch in padded_batches(images, BATCH, model.device):
-            found.append(model.logits(batch)[: rows.stop - rows.start].argmax(dim=1).cpu().numpy())
-    return np.concatenate(found)
+    batches = in_batches(lambda batch: model.logits(batch).argmax(dim=1).cpu(), images, BATCH, model.device)
+    return np.concatenate([classes[: rows.stop - rows.start].numpy() for rows, classes in batches])

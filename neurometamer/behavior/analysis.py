@@ -45,7 +45,7 @@ from neurometamer.behavior.trials import (
     read_recognition,
     screen_trials,
 )
-from neurometamer.result_folder import claim_folder
+from neurometamer.resume import claim_folder, write_record
 from neurometamer.store import (
     InputError,
     digest,
@@ -53,15 +53,16 @@ from neurometamer.store import (
     name_ids,
     provenance,
     unknown_name,
-    write_json,
     write_table,
 )
+from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
 
 Progress = Callable[[int, int], None]
 TWO_WAY, ONE_WAY, MIXED = "stage x model", "stage", "observer x stage"
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class AnalysisSettings:
     """Everything that changes the numbers of an analysis."""
@@ -98,6 +99,8 @@ class AnalysisSettings:
     """Fewest common trials for an error consistency."""
     seed: int = 0
     """Of shuffles and resamples."""
+    ignore_case: bool = False
+    """Take answers that differ from a category in upper and lower case only for it."""
     strict: bool = False
     """Refuse what would be left out: repeated trials, unknown answers, missing times and missing cells."""
 
@@ -170,7 +173,7 @@ def analyze_recognition(
         write_table(Path(out) / f"{name}.csv", part)
     told = {**recipe, "notes": work.notes, "tables": {name: digest(part) for name, part in work.tables.items()}}
     page = write_report(Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else "")
-    write_json(Path(out) / "provenance.json", {**told, "finished": True})
+    write_record(Path(out) / "provenance.json", {**told, "finished": True})
     return page
 
 
@@ -213,7 +216,7 @@ def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
         return cells, cells
     screened = screen_trials(
         table, settings.screening, categories=settings.categories, rt_unit=settings.rt_unit, missing=settings.missing,
-        strict=settings.strict,
+        strict=settings.strict, ignore_case=settings.ignore_case,
     )  # fmt: skip
     work.notes += screened.notes
     work.tables["screening"], work.tables["exclusions"] = screened.participants, screened.exclusions
@@ -247,7 +250,7 @@ def _describe_agreement(work: _Work, rows: pd.DataFrame, curves: pd.DataFrame) -
         pairs = error_consistency(rows, min_common=settings.min_common)
         work.tables["error_consistency_pairs"] = pairs
         work.tables["error_consistency"] = summarize_consistency(
-            pairs, rows, n_bootstrap=settings.bootstrap, confidence=settings.confidence, seed=settings.seed
+            pairs, rows if settings.bootstrap else None, confidence=settings.confidence
         )
     if networks and (rows["observer"] == "human").any():
         correlation = curve_correlation(curves)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from neurometamer.behavior.permutation import permutation_p, permute_mixed, permute_repeated
 from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh", "bonferroni": "bonf", "none": "none"}
 """Correction for multiple comparisons to pingouin's name of it."""
@@ -47,6 +48,7 @@ def name_models(models: Sequence[str]) -> str:
     return " vs ".join(models) if len(models) < 3 else f"{len(models)} models"
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Profiles:
     """Complete data of an analysis: `values` (n, n_models, n_stages), and who was left out for which missing cells."""

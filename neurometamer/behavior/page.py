@@ -10,7 +10,19 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.figures import behavior as draw
-from neurometamer.page import Picture, embed_figure, settings_grids, table_grid, write_page
+from neurometamer.figures.style import count_text, format_number
+from neurometamer.page import (
+    Answer,
+    Picture,
+    citations,
+    embed_figure,
+    p_text,
+    settings_grids,
+    table_grid,
+    write_page,
+)
+from neurometamer.references import bibtex
+from neurometamer.store import write_text
 
 LONG_TABLE = 40
 """Tables with more rows are cut on the page; the CSV has them all."""
@@ -30,36 +42,21 @@ CAPTIONS: Mapping[str, str] = {
 
 PARTS = (("settings", "Settings"), ("digests", "Digests of the data"), ("versions", "Versions"))
 
-REFERENCES = (
-    (
-        "Feather J, Leclerc G, Mądry A, McDermott JH (2023). Model metamers reveal divergent invariances between "
-        "biological and artificial neural networks. Nature Neuroscience 26:2017–2034.",
-        "https://doi.org/10.1038/s41593-023-01442-0",
-        "the experiment, its analyses of variance and its shuffled labels",
-    ),
-    (
-        "Geirhos R, Meding K, Wichmann FA (2020). Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and "
-        "humans by measuring error consistency. NeurIPS 33.",
-        "https://arxiv.org/abs/2006.16736",
-        "error consistency",
-    ),
-    (
-        "Greenhouse SW, Geisser S (1959). On methods in the analysis of profile data. Psychometrika 24:95–112.",
-        "https://doi.org/10.1007/BF02289823",
-        "correction for lack of sphericity",
-    ),
-    (
-        "Vallat R (2018). Pingouin: statistics in Python. Journal of Open Source Software 3:1026.",
-        "https://doi.org/10.21105/joss.01026",
-        "the program that computes the analyses of variance",
-    ),
-    (
-        "Morey RD (2008). Confidence intervals from normalized data: a correction to Cousineau (2005). Tutorials in "
-        "Quantitative Methods for Psychology 4:61–64.",
-        "https://doi.org/10.20982/tqmp.04.2.p061",
-        "standard errors without differences between people",
-    ),
-)
+WORKS_USED: Mapping[str, str] = {
+    "feather2023": "the experiment, its analyses of variance and its shuffled labels",
+    "geirhos2020": "error consistency",
+    "greenhouse1959": "correction for lack of sphericity",
+    "vallat2018": "the program that computes the analyses of variance",
+    "morey2008": "standard errors without differences between people",
+}
+"""Key of a work to what is used of it."""
+
+OF_TABLE = {
+    "geirhos2020": "error_consistency",
+    "greenhouse1959": "anova",
+    "vallat2018": "anova",
+}
+"""Works that one table alone rests on."""
 
 
 def write_report(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = "") -> Path:
@@ -86,19 +83,24 @@ def write_report(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping
         for name, caption in CAPTIONS.items()
         if len(tables.get(name, ()))
     ]
+    version = str(told.get("versions", {}).get("neurometamer", ""))
+    made = {name for name, table in tables.items() if len(table)}
+    works = {key: use for key, use in WORKS_USED.items() if OF_TABLE.get(key, "") in {"", *made}}
+    write_text(folder / "references.bib", bibtex(works, version))
     return write_page(
         folder / "report.html",
         "behavior.html",
-        version=str(told.get("versions", {}).get("neurometamer", "")),
+        version=version,
         lead=_lead(tables),
         stamp=stamp,
-        answers=_answers(tables),
+        answers=[Answer(title=title, number=number, text=text) for title, number, text in _answers(tables)],
         pictures=_pictures(folder, tables, told, stamp),
         absent=[text for name, text in ABSENT.items() if name not in tables],
         grids=shown,
         notes=[str(note) for note in told.get("notes", ())],
         settings=settings_grids(told, PARTS),
-        references=REFERENCES,
+        references=citations(works),
+        bibtex=bibtex(works, version),
     )
 
 
@@ -115,16 +117,18 @@ ABSENT = {
 def _lead(tables: Mapping[str, pd.DataFrame]) -> str:
     curves = tables["curves"]
     kinds = {kind: own for kind, own in curves.groupby("observer", sort=False)}
-    parts = [f"{curves['model'].nunique()} model(s), {curves['stage'].nunique()} stage(s)"]
+    models, stages = curves["model"].nunique(), curves["stage"].nunique()
+    parts = [f"{count_text(models, 'model')}, {count_text(stages, 'stage')}"]
     if "human" in kinds:
-        parts.insert(0, f"{int(kinds['human']['n'].max())} people")
+        parts.insert(0, count_text(int(kinds["human"]["n"].max()), "person", "people"))
     if "network" in kinds:
         names = list(dict.fromkeys(kinds["network"]["network"].astype(str)))
-        parts.append(f"answers of {len(names)} network(s): {', '.join(names)}")
+        parts.append(f"answers of {count_text(len(names), 'network')}: {', '.join(names)}")
     left = tables["exclusions"]
     persons = left[left["what"] == "observer"]
     trials = left[left["what"] == "trials"]["n_trials"].sum()
-    parts.append(f"left out: {len(persons)} observer(s), {int(trials)} trial(s)")
+    if len(persons) or trials:
+        parts.append(f"left out: {count_text(len(persons), 'observer')}, {count_text(int(trials), 'trial')}")
     return "; ".join(parts) + "."
 
 
@@ -152,7 +156,7 @@ def format_p(p: float, n_permutations: int = 0) -> str:
         return "p –"
     if n_permutations and p <= 1 / (1 + n_permutations):
         return f"p ≤ 1/{1 + n_permutations}"
-    return "p < .001" if p < 0.001 else "p = " + f"{p:.3f}".removeprefix("0")
+    return f"p {p_text(p)}"
 
 
 def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
@@ -164,8 +168,9 @@ def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
     for row in anova[anova["source"].isin(["model", "observer"])].to_dict("records"):
         key = tuple(row[name] for name in keys)
         title = row["models"] if row["source"] == "model" else f"{row['observer']}, images of {row['models']}"
-        number = f"F({int(row['df1'])}, {int(row['df2'])}) = {row['F']:.3f}, η²p = {row['eta2_p']:.3f}"
-        text = f"Main effect of {row['source']}, {row['n_stages']} stages, n = {row['n']}; {format_p(row['p'])}"
+        number = f"F({int(row['df1'])}, {int(row['df2'])}) = {row['F']:.2f}, η²p = {format_number(row['eta2_p'])}"
+        stages = count_text(int(row["n_stages"]), "stage")
+        text = f"Main effect of {row['source']}, {stages}, n = {row['n']}; {format_p(row['p'])}"
         if key in beside.index:
             text += f"; shuffled labels: {format_p(beside.loc[key, 'p'], int(beside.loc[key, 'n_permutations']))}"
         out.append((title, number, text + "."))
@@ -218,6 +223,6 @@ def _spoken(curves: pd.DataFrame) -> str:
     """Say a figure's numbers in words, for those who cannot see it."""
     lines = []
     for (kind, network, model), own in curves.groupby(["observer", "network", "model"], sort=False):
-        values = ", ".join(f"{stage} {value:.2f}" for stage, value in zip(own["stage"], own["proportion"]))
+        values = ", ".join(f"{stage} {format_number(value)}" for stage, value in zip(own["stage"], own["proportion"]))
         lines.append(f"{network or kind}, {model}: {values}")
     return "Proportion correct. " + "; ".join(lines) + "."

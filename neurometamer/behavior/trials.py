@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.store import InputError, duplicates, name_ids, read_table, unknown_name
+from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
 
 ROLES: Mapping[str, str] = {
@@ -56,6 +57,7 @@ ALL_MODELS = "all"
 """The model of tables that name none."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Screening:
     """Rules by which trials and people are left out.
@@ -86,6 +88,7 @@ class Screening:
             raise InputError("min_trials must be 1 or more, and fastest_ms 0 or more.")
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Screened:
     """Usable main trials, one row a person or network on what was kept, and one row each thing that was left out."""
@@ -251,6 +254,7 @@ def screen_trials(
     rt_unit: str = "ms",
     missing: str = "exclude",
     strict: bool = False,
+    ignore_case: bool = False,
 ) -> Screened:
     """Leave out trials and people by fixed rules; count and name everything that is left out.
 
@@ -269,6 +273,8 @@ def screen_trials(
     strict : bool
         Refuse repeated trials, answers outside the categories and missing response times instead of leaving the
         trials out.
+    ignore_case : bool
+        Take answers and true categories that differ from `categories` in upper and lower case only for these.
 
     Returns
     -------
@@ -279,7 +285,8 @@ def screen_trials(
     Raises
     ------
     InputError
-        When a true category is unknown, nothing is left, or `strict` finds what it refuses.
+        When a true category is unknown, an answer differs from a category in case only (without `ignore_case`), a
+        response time is no number, nothing is left, or `strict` finds what it refuses.
 
     Notes
     -----
@@ -289,7 +296,8 @@ def screen_trials(
     rules = rules or Screening()
     if missing not in ("exclude", "wrong"):
         raise unknown_name("rule for missing answers", missing, ("exclude", "wrong"))
-    trials = _with_times(table, rt_unit)
+    spelled, notes = _in_one_case(table, categories, ignore_case)
+    trials = _with_times(spelled, rt_unit)
     main = trials[trials["phase"] == "main"].reset_index(drop=True)
     if main.empty:
         raise InputError("the table holds no main trials; see the column phase.")
@@ -299,15 +307,23 @@ def screen_trials(
     reasons = _trial_reasons(main, rules, categories, missing)
     if strict and (reasons["reason"].isin(REFUSED)).any():
         counts = reasons["reason"][reasons["reason"].isin(REFUSED)].value_counts()
-        raise InputError(f"--strict: {'; '.join(f'{n} trials: {why}' for why, n in counts.items())}.")
-    people, notes = _judge_people(trials, main, reasons, rules)
+        odd = f" ({outside})" if (outside := _name_outside(main, reasons)) else ""
+        raise InputError(f"--strict: {'; '.join(f'{n} trials: {why}' for why, n in counts.items())}{odd}.")
+    people, judged = _judge_people(trials, main, reasons, rules)
+    notes += judged
+    if outside := _name_outside(main, reasons):
+        notes.append(f"answers outside the categories: {outside}")
     if "rt" not in table.columns:
         notes.append("no response times: no trial or person is left out as too fast")
     usable = main[(reasons["reason"] == "").to_numpy()].merge(
         people.loc[people["included"], ["observer", "participant"]], on=["observer", "participant"]
     )
     if usable.empty:
-        raise InputError(f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}; relax the rules.")
+        odd = f"; {notes[-1]}" if outside else ""
+        raise InputError(
+            f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}{odd}; relax the rules, or name all "
+            "answers (--categories)."
+        )
     usable = usable.assign(correct=(usable["response"] == usable["truth"]).to_numpy(dtype=bool))
     return Screened(
         trials=usable, participants=people, exclusions=_list_exclusions(main, reasons, people), notes=tuple(notes)
@@ -320,14 +336,80 @@ REFUSED = (REPEATED, OUTSIDE, NO_TIME)
 NO_ANSWER, TOO_FAST = "no answer", "too fast"
 
 
+def read_numbers(column: pd.Series, what: str) -> pd.Series:
+    """Read a column as numbers; only empty cells are missing.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        Numbers or text.
+    what : str
+        Their name in messages.
+
+    Returns
+    -------
+    pandas.Series
+        Float64, NaN where a cell is empty.
+
+    Raises
+    ------
+    InputError
+        When a cell is no number, e.g. ``"0,512"``: a decimal comma and a comma between thousands look the same.
+
+    Examples
+    --------
+    >>> read_numbers(pd.Series(["0.5", ""]), "response times").tolist()
+    [0.5, nan]
+    """
+    numbers = pd.to_numeric(column, errors="coerce")
+    text = column.astype("object").where(column.notna(), "").astype(str).str.strip()
+    wrong = [cell for cell in text[numbers.isna() & (text != "")] if cell.lower() != "nan"]
+    if wrong:
+        comma = " with a decimal point" if any("," in cell for cell in wrong) else ""
+        shown = ", ".join(f"'{cell}'" for cell in list(dict.fromkeys(wrong))[:5])
+        raise InputError(
+            f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as numbers{comma}, and leave "
+            "the cell empty where there is none."
+        )
+    return numbers
+
+
+def _in_one_case(table: pd.DataFrame, categories: Sequence[str], ignore_case: bool) -> tuple[pd.DataFrame, list[str]]:
+    """Refuse, or spell as the categories, what differs from them in case only."""
+    spelling = {name.casefold(): name for name in categories}
+    spelled = table.copy()
+    changed: dict[str, str] = {}
+    for role in ("response", "truth"):
+        for word in dict.fromkeys(table[role]):
+            known = spelling.get(word.casefold(), word)
+            if word not in categories and known != word:
+                changed[word] = known
+        spelled[role] = table[role].replace(changed)
+    if not changed:
+        return table, []
+    examples = name_ids(f"'{word}' for '{known}'" for word, known in changed.items())
+    if not ignore_case:
+        raise InputError(
+            f"answers or true categories differ from the categories in upper and lower case only: {examples}; write "
+            "them alike, or take them for the same with --ignore-case."
+        )
+    return spelled, [f"taken for the same in upper and lower case: {examples}"]
+
+
+def _name_outside(main: pd.DataFrame, reasons: pd.DataFrame) -> str:
+    """Name the answers that are none of the categories, with their number of trials."""
+    counts = main["response"][(reasons["reason"] == OUTSIDE).to_numpy()].value_counts()
+    return name_ids(f"'{answer}' ({n})" for answer, n in counts.items())
+
+
 def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
     """Give times in ms; a column of seconds read as milliseconds would leave everybody out as too fast."""
     if rt_unit not in RT_UNITS:
         raise unknown_name("unit of response times", rt_unit, RT_UNITS)
     if "rt" not in table.columns:
         return table.assign(rt=np.nan)
-    times = pd.to_numeric(table["rt"], errors="coerce") * RT_UNITS[rt_unit]
-    usual = float(times.median())
+    times = read_numbers(table["rt"], "response times") * RT_UNITS[rt_unit]
+    usual = float(times.median()) if times.notna().any() else np.nan
     if usual < 30 or usual > 300_000:
         raise InputError(
             f"response times have a median of {usual:g} ms, read as {rt_unit}; give the unit they have (--rt-unit)."

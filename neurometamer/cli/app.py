@@ -4,32 +4,48 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from neurometamer import __version__
 from neurometamer.cli.behavior import behavior_app
 from neurometamer.cli.evaluate import evaluate_app
 from neurometamer.cli.kinds import kinds
 from neurometamer.cli.options import (
+    Affine,
     BatchSize,
     Blocks,
     Bold,
+    ConditionColumn,
+    ConfoundColumns,
     Confounds,
+    Descriptor,
     Device,
     DeviceName,
+    Estimator,
     Events,
+    HighPass,
+    Hrf,
+    Ignored,
     Images,
     Masks,
     ModelName,
+    NoiseModel,
     PatternFiles,
     Resamples,
     Seed,
+    SliceTimeRef,
     Stages,
     SubjectName,
+    Tr,
+    Units,
+    Unusable,
     Weights,
     absolute_weights,
     one_step,
@@ -41,7 +57,7 @@ from neurometamer.cli.stimuli import stimuli_app
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Do this network and this visual cortex treat the same images as the same?",
     epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take several values take "
     "them after one option or repeated.",
@@ -55,11 +71,27 @@ app.add_typer(behavior_app, name="behavior")
 app.add_typer(evaluate_app, name="evaluate")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neurometamer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_the_program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 MANY = (
     "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
     "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
     "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
-    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds", "--place", "--which",
+    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds", "--place", "--which", "--columns",
+    "--ignore",
 )  # fmt: skip
 """Options that take several values, after one option (as the shell expands ``*``) or repeated."""
 
@@ -69,7 +101,7 @@ def _several(arguments: list[str]) -> list[str]:
     expanded: list[str] = []
     option = ""
     for one in arguments:
-        if one.startswith("--"):
+        if one.startswith("--") or one == "-h":
             option = one if one in MANY else ""
             if not option:
                 expanded.append(one)
@@ -79,35 +111,55 @@ def _several(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run the command line: exit code 0 (done), 2 (the input cannot be used), 1 (a fault of ours), 130 (Ctrl-C).
+    """Run the command line.
+
+    The exit code is 0 (done), 2 (the input cannot be used), 1 (a fault of ours, or a criterion that was not met),
+    130 (Ctrl-C) or 143 (SIGTERM, as Slurm and Docker send it).
 
     Raises
     ------
     SystemExit
         With the exit code.
     """
-    from neurometamer.store import InputError
+    from neurometamer.errors import terminate
 
+    # What the readers find odd is for people: one line, without the place in our code.
+    warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
     # Threads that spin while they wait are a few percent faster alone and many times slower beside another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = _several([one for one in sys.argv[1:] if one != "--debug"])
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        _run(arguments, debug)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: list[str], debug: bool) -> None:
+    """Run a command; what goes wrong is one line and an exit code."""
+    from neurometamer.errors import InputError, Terminated
+
     try:
         app(args=arguments, prog_name="neurometamer")
     except InputError as error:
         _fail(f"error: {error}", 2, debug)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept: run the same command again to go on.", 130, debug)
+    except (KeyboardInterrupt, Terminated) as stop:
+        code = 143 if isinstance(stop, Terminated) else 130
+        _fail("interrupted; what was finished is kept: run the same command again to go on.", code, debug)
     except OSError as error:
         _fail(f"error: {_what_failed(error)}; what was finished is kept: run the same command again then.", 2, debug)
 
 
 def _what_failed(error: OSError) -> str:
     """Say what the system refused; HDF5 hides a full disk in the text of its error."""
+    from neurometamer.errors import OutputError
+
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return "the disk is full; make room, or choose another --out"
     where = f" ({error.filename})" if error.filename else ""
-    return f"{error.strerror or error}{where}; choose another --out, or mend that"
+    cure = "choose another --out, or mend that" if isinstance(error, OutputError) else "mend that"
+    return f"{error.strerror or error}{where}; {cure}"
 
 
 def _fail(message: str, code: int, debug: bool) -> None:
@@ -158,6 +210,26 @@ def run(
 
 
 @app.command()
+def check(
+    study: Annotated[Path, typer.Argument(help="Study file.")],
+) -> None:
+    """Find what is wrong with a study's files and settings before any work, all of it at once; exit code 2.
+
+    Python: neurometamer.check_study.
+    """
+    from neurometamer.study.run import check_study
+
+    problems = check_study(study)
+    for problem in problems:
+        typer.echo(f"{problem.kind}: {problem}", err=True)
+    n_errors = sum(problem.kind == "error" for problem in problems)
+    if n_errors:
+        typer.echo(f"{study}: {n_errors} thing(s) to correct.", err=True)
+        raise typer.Exit(2)
+    typer.echo(f"{study}: nothing stands in the way.")
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="File to write; never written over.")] = Path("study.toml"),
 ) -> None:
@@ -178,7 +250,9 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -
     """
     from neurometamer.report import build_report
 
-    typer.echo(build_report(folder))
+    with one_step("report"):
+        page = build_report(folder)
+    typer.echo(page)
 
 
 # ---------------------------------------------------------------------------------------------- single steps
@@ -218,13 +292,19 @@ def fmri_betas(
     masks: Masks,
     out: Annotated[Path, typer.Option(help="Output folder: betas.nii.gz, betas.tsv, betas.json.")],
     confounds: Confounds = [],  # noqa: B006
+    columns: ConfoundColumns = [],  # noqa: B006
+    condition_column: ConditionColumn = "trial_type",
+    ignore: Ignored = [],  # noqa: B006
     subject: SubjectName = "",
-    tr: Annotated[float | None, typer.Option(help="Repetition time in s, when the images do not tell.")] = None,
-    hrf: Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")] = "glover",
-    high_pass: Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")] = 0.01,
-    noise_model: Annotated[str, typer.Option(help="ar1 or ols.")] = "ar1",
-    estimator: Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")] = "LSA",
-    unusable: Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")] = "refuse",
+    tr: Tr = None,
+    slice_time_ref: SliceTimeRef = None,
+    affine: Affine = "agree",
+    hrf: Hrf = "glover",
+    high_pass: HighPass = 0.01,
+    noise_model: NoiseModel = "ar1",
+    estimator: Estimator = "LSA",
+    units: Units = "percent",
+    unusable: Unusable = "refuse",
 ) -> None:
     """Estimate one beta per condition and presentation, as a 4-D NIfTI with its table.
 
@@ -233,13 +313,25 @@ def fmri_betas(
     from fmri.betas import write_betas
     from neurometamer.commands.single_steps import make_patterns
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
-           "unusable": unusable}  # fmt: skip
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "units": units}
     with one_step("betas") as progress:
         patterns = make_patterns(
-            _named_files(masks), bold=bold, events=events, confounds=confounds, subject=subject or None, tr_s=tr,
-            progress=progress, **glm,
-        )  # fmt: skip
+            _named_files(masks),
+            bold=bold,
+            events=events,
+            confounds=confounds,
+            subject=subject or None,
+            tr_s=tr,
+            columns=columns,
+            condition_column=condition_column,
+            affine=affine,
+            ignore=ignore,
+            slice_time_ref=slice_time_ref,
+            estimator=estimator,
+            unusable=unusable,
+            progress=progress,
+            **glm,
+        )
     typer.echo(write_betas(patterns, out))
 
 
@@ -250,17 +342,23 @@ def fmri_patterns(
     bold: Bold = [],  # noqa: B006
     events: Events = [],  # noqa: B006
     confounds: Confounds = [],  # noqa: B006
+    columns: ConfoundColumns = [],  # noqa: B006
+    condition_column: ConditionColumn = "trial_type",
+    ignore: Ignored = [],  # noqa: B006
     betas: Annotated[Path | None, typer.Option(help="Instead of BOLD runs: a folder of 'fmri betas'.")] = None,
     subject: SubjectName = "",
-    tr: Annotated[float | None, typer.Option(help="Repetition time in s, when the images do not tell.")] = None,
+    tr: Tr = None,
+    slice_time_ref: SliceTimeRef = None,
+    affine: Affine = "agree",
     voxels: Annotated[int, typer.Option(min=0, help="Keep so many voxels a ROI, the most reliable; 0: all.")] = 0,
     stimuli: Annotated[Path | None, typer.Option(help="stimuli.csv; its RE rows judge reliability.")] = None,
     select_on: Annotated[list[str], typer.Option(help="Instead: the conditions that judge reliability.")] = [],  # noqa: B006
-    hrf: Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")] = "glover",
-    high_pass: Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")] = 0.01,
-    noise_model: Annotated[str, typer.Option(help="ar1 or ols.")] = "ar1",
-    estimator: Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")] = "LSA",
-    unusable: Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")] = "refuse",
+    hrf: Hrf = "glover",
+    high_pass: HighPass = 0.01,
+    noise_model: NoiseModel = "ar1",
+    estimator: Estimator = "LSA",
+    units: Units = "percent",
+    unusable: Unusable = "refuse",
 ) -> None:
     """Take ROI patterns (observations x voxels) out of BOLD runs or betas, and keep reliable voxels.
 
@@ -269,14 +367,29 @@ def fmri_patterns(
     from fmri.patterns import write_patterns
     from neurometamer.commands.single_steps import make_patterns, regular_ids
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "estimator": estimator,
-           "unusable": unusable}  # fmt: skip
+    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "units": units}
     judges = select_on or (regular_ids(stimuli) if stimuli else [])
     with one_step("patterns") as progress:
         patterns = make_patterns(
-            _named_files(masks), bold=bold, events=events, confounds=confounds, betas=betas, subject=subject or None,
-            tr_s=tr, n_voxels=voxels, select_on=judges, progress=progress, **glm,
-        )  # fmt: skip
+            _named_files(masks),
+            bold=bold,
+            events=events,
+            confounds=confounds,
+            betas=betas,
+            subject=subject or None,
+            tr_s=tr,
+            columns=columns,
+            condition_column=condition_column,
+            affine=affine,
+            n_voxels=voxels,
+            select_on=judges,
+            ignore=ignore,
+            slice_time_ref=slice_time_ref,
+            estimator=estimator,
+            unusable=unusable,
+            progress=progress,
+            **glm,
+        )
     typer.echo(write_patterns(patterns, out))
 
 
@@ -341,12 +454,15 @@ def compare(
     join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
     controls: Annotated[Path | None, typer.Option(help="RDMs to regress out of both sides, HDF5.")] = None,
     resamples: Resamples = 1000,
-    permutations: Annotated[int, typer.Option(min=0, help="Of the labels of the first file; 0 for no p.")] = 0,
+    permutations: Annotated[
+        int, typer.Option(min=0, help="Of the labels of the first file; 0, or --controls: no p.")
+    ] = 0,
     blocks: Blocks = None,
     classes: Annotated[
         str, typer.Option(help="Intervals for other images of the classes that RDMs know (fixed), or random classes.")
     ] = "fixed",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
     """Compare the RDMs of two files, joined by stimulus id, never by position.
@@ -355,10 +471,24 @@ def compare(
     """
     from neurometamer.commands.single_steps import compare_files
 
-    compare_files(
-        a, b, out, by=by, kind=kind, join=join, controls=controls, resamples=resamples, permutations=permutations,
-        blocks=blocks, classes=classes.lower(), confidence=confidence, seed=seed,
-    )  # fmt: skip
+    with one_step("compare") as progress:
+        compare_files(
+            a,
+            b,
+            out,
+            by=by,
+            kind=kind,
+            join=join,
+            controls=controls,
+            resamples=resamples,
+            permutations=permutations,
+            blocks=blocks,
+            classes=classes.lower(),
+            confidence=confidence,
+            descriptor=descriptor,
+            seed=seed,
+            progress=progress,
+        )
     typer.echo(out)
 
 
@@ -374,7 +504,16 @@ def encode(
         str, typer.Option(help="'by image' (hold out) or 'all' (train on all, Zhang 2021).")
     ] = "by image",
     folds: Annotated[int, typer.Option(min=0, help="0: leave one out up to 20 photographs, else 10.")] = 0,
-    resamples: Resamples = 1000,
+    alphas: Annotated[
+        list[float],
+        typer.Option(help="Ridge penalty to choose from; repeat for several. 15 from .001 to 10,000 when not given."),
+    ] = [],  # noqa: B006
+    permutations: Annotated[
+        int, typer.Option(min=0, help="Permutations of the photographs for p, models fitted again; 0 for none.")
+    ] = 200,
+    allow_repeats: Annotated[
+        bool, typer.Option("--allow-repeats", help="Allow test images with the pixels of a training image.")
+    ] = False,
     device: DeviceName = Device.auto,
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -387,10 +526,22 @@ def encode(
 
     with one_step("encoding") as progress:
         encode_files(
-            out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
-            device=device.value, batch_size=batch_size, seed=seed, scheme=scheme, n_folds=folds or None,
-            n_bootstrap=resamples, progress=progress,
-        )  # fmt: skip
+            out,
+            model=model,
+            weights=absolute_weights(weights),
+            images=images,
+            patterns=patterns,
+            stages=stages,
+            device=device.value,
+            batch_size=batch_size,
+            seed=seed,
+            scheme=scheme,
+            n_folds=folds or None,
+            **({"alphas": alphas} if alphas else {}),
+            n_permutations=permutations,
+            allow_repeats=allow_repeats,
+            progress=progress,
+        )
     typer.echo(out)
 
 

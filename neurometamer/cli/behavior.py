@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from neurometamer.cli.experiment import join, page
+from neurometamer.cli.options import one_step
 
 behavior_app = typer.Typer(no_args_is_help=True, help="Recognition experiments with people and networks.")
 behavior_app.command()(page)
@@ -41,6 +42,9 @@ def behavior_analyze(
     resamples: Annotated[int, typer.Option(min=0, help="Resamples of images; 0 for no intervals.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     min_common: Annotated[int, typer.Option(min=1, help="Fewest common trials of two observers.")] = 10,
+    ignore_case: Annotated[
+        bool, typer.Option("--ignore-case", help="'Dog' is the answer 'dog'; refused when not given.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what would be left out and counted.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
 ) -> None:
@@ -74,8 +78,11 @@ def behavior_analyze(
         min_common=min_common,
         seed=seed,
         strict=strict,
+        ignore_case=ignore_case,
     )
-    typer.echo(analyze_recognition(trials, out, settings))
+    with one_step("analyses") as progress:
+        report = analyze_recognition(trials, out, settings, progress=progress)
+    typer.echo(report)
 
 
 def _names(given: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,8 +14,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 if TYPE_CHECKING:
     from stimuli_gen.descent import Pass
 
-QUIET_S = 10.0
-"""Where there is no terminal, a step that lasts says how far it is only so often."""
+TRIAL_S = 1.0
+"""After so long it is known about how long a step takes."""
+
+LONG_S = 10.0
+"""A step that takes longer says so when it is known."""
+
+FIRST_S, MOST_S = 5.0, 60.0
+"""Where there is no terminal, a step that lasts says how far it is after so long, then ever less often, up to this."""
 
 
 class ConsoleReporter:
@@ -31,7 +38,11 @@ class ConsoleReporter:
         self._live: Progress | None = None
         self._task = TaskID(0)
         self._title = ""
-        self._spoke = 0.0
+        self._heard = self._began = 0.0
+        self._estimated = False
+        self._ended = threading.Event()
+        self._ended.set()
+        self._more = ""
         self.done, self.total = 0, 0
 
     def start(self, number: int, total: int, title: str) -> None:
@@ -46,8 +57,11 @@ class ConsoleReporter:
         title : str
             What the step does.
         """
+        self.close()
         self._title = f"[{number}/{total}] {title}"
-        self._spoke = time.monotonic()
+        self._heard = self._began = time.monotonic()
+        self._estimated = False
+        self._more = ""
         self.done, self.total = 0, 0
         if self._console.is_terminal:
             self._live = Progress(
@@ -60,17 +74,43 @@ class ConsoleReporter:
             )
             self._live.start()
             self._task = self._live.add_task(self._title, total=None, count="")
+        else:
+            self._ended = threading.Event()
+            threading.Thread(target=self._speak_up, args=(self._ended, self._title), daemon=True).start()
+
+    def _speak_up(self, ended: threading.Event, title: str) -> None:
+        """Say now and then how far the step is, also when it reports nothing itself."""
+        begun, pause = time.monotonic(), FIRST_S
+        while not ended.wait(pause):
+            count = f"{self.done} of {self.total}" if self.total else ""
+            parts = [count, self._more, f"{time.monotonic() - begun:.0f} s so far"]
+            self._say(f"{title}: {', '.join(part for part in parts if part)}")
+            pause = min(2 * pause, MOST_S)
 
     def advance(self, done: int, total: int) -> None:
-        """Show how far the step has come.
+        """Show how far the step has come, and once it is known how long it will take.
 
         Parameters
         ----------
         done, total : int
-            Units of the step's own choice.
+            Units of the step's own choice. Another total begins another part, whose time is told anew.
         """
+        before, self._heard = self._heard, time.monotonic()
+        if self.total != total:
+            self._began, self._estimated = before if done else self._heard, False
         self.done, self.total = done, total
+        self._estimate()
         self._tell("")
+
+    def _estimate(self) -> None:
+        """Say how long the rest takes if it goes on as it began."""
+        took = self._heard - self._began
+        if self._estimated or not self.done or took < TRIAL_S:
+            return
+        self._estimated = True
+        left = took / self.done * (self.total - self.done)
+        if left > LONG_S:
+            self._say(f"{self._title}: about {duration(left)} to go, {self.total - self.done} of {self.total} left")
 
     def watch(self, seen: Pass) -> None:
         """Show the pass of the gradient loop and the losses of the images at work.
@@ -89,9 +129,7 @@ class ConsoleReporter:
         if self._live is not None:
             count = " · ".join(part for part in (f"{self.done}/{self.total}", more) if part)
             self._live.update(self._task, completed=self.done, total=self.total, count=count)
-        elif time.monotonic() - self._spoke > QUIET_S:
-            self._spoke = time.monotonic()
-            self._say(f"{self._title}: {self.done} of {self.total}" + (f", {more}" if more else ""))
+        self._more = more
 
     def finish(self, seconds: float, kept: bool) -> None:
         """Show that the step is done.
@@ -108,12 +146,36 @@ class ConsoleReporter:
 
     def close(self) -> None:
         """Take the bar off the screen; also to be called when a step failed."""
+        self._ended.set()
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as a person would say it.
+
+    Parameters
+    ----------
+    seconds : float
+        Above 0.
+
+    Returns
+    -------
+    str
+        Whole seconds below two minutes, whole minutes below two hours, else hours.
+
+    Examples
+    --------
+    >>> duration(42.3), duration(257), duration(4 * 3600)
+    ('42 s', '4 min', '4.0 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @contextlib.contextmanager

@@ -96,7 +96,7 @@ def plan_sets_command(
     sets: Annotated[int, typer.Option(min=1, help="How many sets.")] = 100,
     sizes: Annotated[str, typer.Option(help="LOW:HIGH, networks in a set.")] = "2:10",
     stage: Annotated[str, typer.Option(help="early, middle, late, or a fraction of depth.")] = "middle",
-    preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "boehm2025",
+    preset: Annotated[str, typer.Option(help="feather2023, boehm2025, pixels or fast.")] = "boehm2025",
     set_: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset.")] = [],  # noqa: B006
     seed: Seed = 0,
 ) -> None:
@@ -150,7 +150,14 @@ def evaluate_sets_command(
     evaluators: Evaluators,
     images: Annotated[list[Path], typer.Option(help="Photographs.")],
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and report.html.")],
-    held_out: Annotated[str, typer.Option(help="Evaluators that score the sets; those in none when not given.")] = "",
+    held_out: Annotated[
+        str,
+        typer.Option(
+            help="Evaluators that score all sets; those in none when not given. Beside it each set is scored by all "
+            "evaluators but its own networks, as in Boehm et al. (2025)."
+        ),
+    ] = "",
+    target: Target = "own",
     weights: SetWeights = "default",
     image_size: SizeOption = None,
     null: Nulls = [],  # noqa: B006
@@ -168,7 +175,7 @@ def evaluate_sets_command(
     from neurometamer.commands.evaluation import finished_sets
 
     chosen = {
-        **_only_given(held_out=_names(held_out)), "parts": ["recognizability", "sets"], "ways": ways,
+        **_only_given(held_out=_names(held_out)), "parts": ["recognizability", "sets"], "ways": ways, "target": target,
         "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
     }  # fmt: skip
     _evaluate(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from neurometamer.cli.options import one_step
+
 
 def _paths(texts: list[str]) -> list[Path]:
     """Split at commas."""
@@ -24,7 +26,13 @@ def page(
     out: Annotated[Path, typer.Option(help="Gets page/ (to be published) and key.csv (not to be).")],
     title: Annotated[str, typer.Option(help="Of the page.")] = "What did you see?",
     consent: Annotated[Path | None, typer.Option(help="Text file for the first page.")] = None,
-    post: Annotated[str, typer.Option(help="Address that takes the answers; else they are saved as a file.")] = "",
+    post: Annotated[
+        str,
+        typer.Option(
+            help="Address that takes the answers as CSV and replies with what it stored, unchanged; any other reply "
+            "counts as not stored. Else they are saved as a file."
+        ),
+    ] = "",
     fixation: Annotated[float, typer.Option(help="ms.")] = 300,
     image: Annotated[float, typer.Option(help="ms.")] = 300,
     mask_time: Annotated[float, typer.Option(help="ms.")] = 300,
@@ -51,12 +59,28 @@ def page(
     from neurometamer.experiment_page import write_experiment_page
 
     told = {} if consent is None else {"consent": _read(consent)}
-    key = write_experiment_page(
-        _paths(stimuli), _paths(photographs), out, title=title, post_url=post, seed=seed,
-        fixation_ms=fixation, image_ms=image, mask_ms=mask_time, slow_ms=(500, 400, 400) if slow else None,
-        practice=practice, screening=screening, catch=catch, pass_mark=pass_mark, block_length=block_length,
-        mask=mask, missing=missing, **told,
-    )  # fmt: skip
+    with one_step("images and masks") as progress:
+        key = write_experiment_page(
+            _paths(stimuli),
+            _paths(photographs),
+            out,
+            progress=progress,
+            title=title,
+            post_url=post,
+            seed=seed,
+            fixation_ms=fixation,
+            image_ms=image,
+            mask_ms=mask_time,
+            slow_ms=(500, 400, 400) if slow else None,
+            practice=practice,
+            screening=screening,
+            pass_mark=pass_mark,
+            catch=catch,
+            block_length=block_length,
+            mask=mask,
+            missing=missing,
+            **told,
+        )
     main = key[key["phase"] == "main"]
     typer.echo(
         f"{main['reference_id'].nunique()} images in {main['condition'].nunique()} conditions, {len(key)} files.\n"
@@ -82,9 +106,7 @@ def join(
 
 
 def _read(path: Path) -> str:
-    from neurometamer.store import InputError
+    from neurometamer.store import reading
 
-    try:
+    with reading(path, "a consent text in UTF-8"):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"consent text {path} cannot be read: {error}.") from error

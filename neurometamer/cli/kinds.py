@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurometamer.cli.options import Images, PatternFiles, Resamples, Seed
+from neurometamer.cli.options import Images, PatternFiles, Resamples, Seed, one_step
 
 
 def kinds(
@@ -49,13 +49,30 @@ def kinds(
     """
     from neurometamer.commands.kinds import compare_kinds
 
-    table = compare_kinds(
-        out, rdms=rdms, patterns=patterns, activations=activations, images=images, measure=measure.lower(),
-        category=category, trends=trends, figures=figures,
-        interval=interval.lower(), null=null.lower(), classes=classes.lower(), combine=combine.lower(),
-        correction=correction.lower(), family=family.lower(), by=by.lower(), join=join, n_resamples=resamples,
-        n_permutations=permutations, confidence=confidence, seed=seed,
-    )  # fmt: skip
+    with one_step("kinds of images"):
+        table = compare_kinds(
+            out,
+            rdms=rdms,
+            patterns=patterns,
+            activations=activations,
+            images=images,
+            measure=measure.lower(),
+            category=category,
+            trends=trends,
+            figures=figures,
+            interval=interval.lower(),
+            null=null.lower(),
+            classes=classes.lower(),
+            combine=combine.lower(),
+            correction=correction.lower(),
+            family=family.lower(),
+            by=by.lower(),
+            join=join,
+            n_resamples=resamples,
+            n_permutations=permutations,
+            confidence=confidence,
+            seed=seed,
+        )
     for row in table[table["quantity"] == "difference"].to_dict("records"):
         name = " ".join(one for one in (row["subject"], row["place"]) if one)
         typer.echo(f"{name}: {row['value']:+.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] {row['answer']}", err=True)

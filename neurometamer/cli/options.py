@@ -61,12 +61,38 @@ Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
 Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")]
 Confounds = Annotated[list[Path], typer.Option(help="Confounds tables, one a run, or none.")]
 Masks = Annotated[list[str], typer.Option(help="NAME=FILE, a mask on the grid of the BOLD files.")]
+Tr = Annotated[
+    float | None,
+    typer.Option("--tr", help="Repetition time in s, where header and JSON sidecar do not tell or disagree."),
+]
+SliceTimeRef = Annotated[
+    float | None,
+    typer.Option(help="Time to which volumes refer, a share of the TR; else StartTime of the JSON sidecar."),
+]
+Affine = Annotated[
+    str, typer.Option(help="Which header transform places voxels: sform, qform, or agree (refuse if they differ).")
+]
+ConfoundColumns = Annotated[
+    list[str], typer.Option("--columns", help="Confounds to use; else the six motion parameters, or all.")
+]
+ConditionColumn = Annotated[str, typer.Option(help="Column of the events with the stimulus ids.")]
+Ignored = Annotated[list[str], typer.Option("--ignore", help="Trial types without a regressor; else blank and n/a.")]
+Hrf = Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")]
+HighPass = Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")]
+NoiseModel = Annotated[str, typer.Option(help="ar1 or ols.")]
+Estimator = Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")]
+Units = Annotated[str, typer.Option(help="Of betas: percent (signal change) or raw (units of the image).")]
+Unusable = Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")]
 SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
 Blocks = Annotated[
     Path | None,
     typer.Option(
         help="Table (id, block; subject): labels change places within blocks, e.g. sessions or classes, only."
     ),
+]
+Descriptor = Annotated[
+    str | None,
+    typer.Option(help="Pattern descriptor with the stimulus ids, in files of rsatoolbox without one named condition."),
 ]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 
@@ -85,16 +111,17 @@ def absolute_weights_of(names: Sequence[str], weights: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
-    """Show how a command goes on, for as long as the block lasts; on Ctrl-C, say what is kept and how to go on."""
+    """Show how a command goes on, for as long as the block lasts; when stopped, say what is kept and how to go on."""
     from neurometamer.cli.console import console_reporter
+    from neurometamer.errors import Terminated
 
     with console_reporter() as reporter:
         try:
             yield reporter
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated) as stop:
             reporter.close()
             typer.echo(_what_is_kept(reporter, out), err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:

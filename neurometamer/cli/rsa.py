@@ -10,6 +10,7 @@ import typer
 from neurometamer.cli.options import (
     BatchSize,
     Blocks,
+    Descriptor,
     Device,
     DeviceName,
     Images,
@@ -46,11 +47,14 @@ def layers(
         str, typer.Option(help="Layer and weights from the other subjects and stimuli: both, stimuli, or subjects.")
     ] = "both",
     folds: Annotated[int, typer.Option(min=0, help="Parts of the stimuli; 0: 2 to 5, by their number.")] = 0,
-    preferred: Annotated[str, typer.Option(help="Of the hierarchy: center (of mass) or best layer.")] = "center",
+    preferred: Annotated[
+        str, typer.Option(help="How preferred layers are shown: center (of mass) or best; tested alike.")
+    ] = "center",
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels; 0 for no p.")] = 10_000,
     blocks: Blocks = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
     """Set layers beside regions: similarity and ceilings, best layer, hierarchy, weighted layers; cross-validated.
@@ -59,11 +63,11 @@ def layers(
     """
     from neurometamer.commands.layers_and_maps import layer_files
 
-    with one_step("layers"):
+    with one_step("layers") as progress:
         folder = layer_files(
             network, brain, out, rois=rois, ids=ids, kind=kind, by=by.lower(), join=join, train_on=train_on,
             n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations, blocks=blocks,
-            confidence=confidence, seed=seed,
+            confidence=confidence, descriptor=descriptor, seed=seed, progress=progress,
         )  # fmt: skip
     typer.echo(folder / "index.html")
 
@@ -129,6 +133,7 @@ def draw(
     ] = None,
     variable: Annotated[str | None, typer.Option(help="Which variable of the file, where it holds several.")] = None,
     measure: Annotated[str, typer.Option(help="What RDMs of other programs are; crossnobis may be negative.")] = "",
+    descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
     """Draw RDMs with bands of categories or kinds, and the images where their dissimilarities place them.
@@ -141,7 +146,7 @@ def draw(
     with one_step("figures") as progress:
         page = draw_rdms(
             rdms, images, out, bands=bands, place=place, method=method.lower(), perplexity=perplexity, ids=ids,
-            variable=variable, measure=measure, seed=seed, progress=progress,
+            variable=variable, measure=measure, descriptor=descriptor, seed=seed, progress=progress,
         )  # fmt: skip
     for note in read_json(out / "draw.json")["notes"]:
         typer.echo(f"note: {note}", err=True)

@@ -29,12 +29,17 @@ from neurometamer.cli.options import (
 if TYPE_CHECKING:
     import pandas as pd
 
+IMAGES_HELP = (
+    "Folder of photographs (folders inside it are categories), or a CSV with the column file and, where wanted, id, "
+    "category, bits (of 16-bit files) and icc (convert: color profiles to sRGB)."
+)
+
 stimuli_app = typer.Typer(no_args_is_help=True, help="Make adversarial images and metamers.")
 
 
 @stimuli_app.command("noise")
 def stimuli_noise(
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    images: Annotated[Path, typer.Option(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Output folder.")],
     model: ModelName,
     weights: Weights = "default",
@@ -75,7 +80,7 @@ def stimuli_noise(
 
 @stimuli_app.command("interference")
 def stimuli_interference(
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    images: Annotated[Path, typer.Option(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Output folder.")],
     model: ModelName,
     weights: Weights = "default",
@@ -160,7 +165,7 @@ def stimuli_control(
         str,
         typer.Option(help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale or phase_scramble."),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    images: Annotated[Path, typer.Option(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Output folder.")],
     levels: Annotated[
         list[float], typer.Option(help="How strong: a norm (pixels in [0, 1]), an SSNR, or a blur's sigma in pixels.")
@@ -203,9 +208,11 @@ def stimuli_metamer(
         list[str],
         typer.Option(help="Stages: names, early, middle, late, fractions of depth, or NAME=STAGE for each network."),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of photographs, or a CSV with the column file.")],
+    images: Annotated[Path, typer.Option(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Output folder.")],
-    preset: Annotated[str, typer.Option(help="feather2023, boehm2025 or fast.")] = "feather2023",
+    preset: Annotated[
+        str, typer.Option(help="feather2023, boehm2025, pixels, or fast (with a prior of natural images).")
+    ] = "feather2023",
     weights: SetWeights = "default",
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     set_: Annotated[

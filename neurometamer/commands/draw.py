@@ -67,6 +67,7 @@ def draw_rdms(
     ids: str | Path | Sequence[str] | None = None,
     variable: str | None = None,
     measure: str = "",
+    descriptor: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
@@ -95,7 +96,7 @@ def draw_rdms(
     ids : path-like or sequence of str, optional
         Ids of the stimuli in the order of the RDMs, where their file names none; or a table with the column ``id`` or
         ``file``.
-    variable, measure : str, optional
+    variable, measure, descriptor : str, optional
         See `neurometamer.read_rdms`.
     seed : int
         Of the random starts.
@@ -128,7 +129,7 @@ def draw_rdms(
         raise InputError(f"perplexity is of method 'tsne', not '{method}'; leave it out.")
     path = split_labels(rdms)[0]
     names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    held = read_labelled(rdms, ids=names, variable=variable, measure=measure)
+    held = read_labelled(rdms, ids=names, variable=variable, measure=measure, descriptor=descriptor)
     stimuli = _stimuli(held, list_pictures(images))
     pictures = read_pictures(stimuli, stimuli["id"].tolist())
     column, members = _members(stimuli, bands)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.commands import rsa_page
 from neurometamer.commands.stimuli import Files
+from neurometamer.figures.style import count_text
 from neurometamer.page import Picture, Section
 from neurometamer.store import InputError, digest_file, provenance, read_hdf5_attributes, write_json, write_table
 
@@ -71,7 +72,8 @@ def write_kind_figures(
             "rdm_descriptors system ('brain' or 'network')."
         )
     stamps = _stamps(rdms, patterns, activations)
-    sections = [_section(folder, table[table["system"] == one], one, stamps) for one in SYSTEMS]
+    compared = {system: table[table["system"] == system] for system in SYSTEMS}
+    sections = [_section(folder, rows, system, stamps) for system, rows in compared.items() if len(rows)]
     write_table(folder / "kinds.csv", table)
     files = {Path(one).name: one for one in (*rdms, *patterns, *activations, *images) if Path(one).is_file()}
     inputs = {name: digest_file(file) for name, file in files.items()}
@@ -98,7 +100,7 @@ def _lead(table: pd.DataFrame, options: KindOptions) -> str:
     low, high = int(table["n"].min()), int(table["n"].max())
     n = f"{low}" if low == high else f"{low} to {high}"
     people = [one for one in dict.fromkeys(table["subject"].astype(str)) if one not in ("", "mean")]
-    told = [f"{len(people)} subject(s)"] if people else []
+    told = [count_text(len(people), "subject")] if people else []
     return f"{what} {n} photographs; {'; '.join([*told, *(f'from {one}' for one in dict.fromkeys(table['source']))])}."
 
 
@@ -121,9 +123,6 @@ def _stamps(rdms: Files, patterns: Files, activations: Files) -> dict[str, list[
 
 def _section(folder: Path, rows: pd.DataFrame, system: str, stamps: Mapping[str, list[str]]) -> Section:
     title = SYSTEMS[system]
-    if rows.empty:
-        given = {"brain": "--patterns, or RDMs of regions", "network": "--activations, or RDMs of layers"}[system]
-        return Section(key=system, title=title, missing=f"Nothing of a {system} was compared; give {given}.")
     sources = list(dict.fromkeys(rows["source"]))
     pictures = [
         _picture(folder, rows[rows["source"] == source], system, f"_{number}" if len(sources) > 1 else "", stamps)

@@ -59,6 +59,8 @@ def layer_files(
     blocks: str | Path | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    progress: Progress | None = None,
+    descriptor: str | None = None,
 ) -> Path:
     """Set the layers of a network beside the regions of brains: four questions, a table each.
 
@@ -101,7 +103,11 @@ def layer_files(
     confidence : float
         Of the intervals.
     seed : int
-        Of all draws.
+        Seed of all draws.
+    progress : callable, optional
+        Hears (resamples done, resamples in all), for the similarities and then for the cross-validated models.
+    descriptor : str, optional
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition`` (`read_rdms`).
 
     Returns
     -------
@@ -121,25 +127,27 @@ def layer_files(
     files = list(brain)
     if not files:
         raise InputError("no brain RDMs given; use --brain FILE, one or more.")
-    layers = read_rdms(network)
+    layers = read_rdms(network, descriptor=descriptor)
     names = read_id_list(ids) if isinstance(ids, (str, Path)) else ids
-    parts = [need_places(read_labelled(one, ids=names if is_foreign(one) else None), one) for one in files]
+    parts = []
+    for file in files:
+        held = read_labelled(file, ids=names if is_foreign(file) else None, descriptor=descriptor)
+        parts.append(need_places(held, file))
     regions = concat_brains(parts)
     common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
+    heard: dict[str, Any] = {"progress": progress, "n_bootstrap": resamples, "confidence": confidence}
     folder = Path(out)
     shown = layer_matrix(
-        layers, regions, **common, n_bootstrap=resamples, confidence=confidence,
+        layers, regions, **common, **heard,
         n_permutations=permutations if by in LINEAR else min(permutations, 1000),
         blocks=None if blocks is None else read_blocks(blocks),
     )  # fmt: skip
-    fitted = flexible_models(
-        layers, regions, **common, train_on=train_on, n_folds=n_folds, n_bootstrap=resamples, confidence=confidence
-    )
+    fitted = flexible_models(layers, regions, **common, **heard, train_on=train_on, n_folds=n_folds)
     tables = {"layer_roi": shown, "best_layer": fitted.best_layer, "weighted": fitted.models,
               "weighted_difference": fitted.differences}  # fmt: skip
     if len(rois) or len(set(map(str, regions.rdm_descriptors["roi"]))) > 2:
         tables["hierarchy"] = hierarchy_test(
-            layers, regions, rois, **common, preferred=preferred, n_permutations=max(1, permutations)
+            layers, regions, rois, **common, preferred=preferred, confidence=confidence
         )
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)

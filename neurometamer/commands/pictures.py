@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.commands.stimuli import Files
-from neurometamer.store import InputError, duplicates, name_ids, read_table
+from neurometamer.store import InputError, duplicates, name_ids
 
 SIDE = 192
 """Pixels of the longer side; more cannot be seen on a page."""
@@ -43,26 +43,18 @@ def list_pictures(sources: Files) -> pd.DataFrame:
 
 
 def _list_one(source: Path) -> pd.DataFrame:
-    from stimuli_gen.regular import SUFFIXES
+    from stimuli_gen.photograph_lists import list_photographs
     from stimuli_gen.stimuli import read_stimuli
 
     if source.is_dir() and (source / "stimuli.h5").is_file():
         table = read_stimuli(source, in_memory=False).table
         return _tidy(table.assign(file=str(source / "stimuli.h5")))
-    if source.is_dir():
-        files = sorted(one for one in source.iterdir() if one.suffix.lower() in SUFFIXES and one.name[0] != ".")
-        if not files:
-            raise InputError(f"no images in {source}; known suffixes: {', '.join(SUFFIXES)}.")
-        return _tidy(pd.DataFrame({"file": list(map(str, files))}))
-    table = read_table(source, required=("file",))
-    if table.empty or table["file"].isna().any():
-        raise InputError(f"{source} has no rows, or rows without a file.")
-    return _tidy(table.assign(file=[str(source.parent / str(one)) for one in table["file"]]))
+    table = list_photographs(source).table
+    return _tidy(table.assign(file=list(map(str, table["file"]))))
 
 
 def _tidy(table: pd.DataFrame) -> pd.DataFrame:
-    ids = table["id"] if "id" in table.columns else pd.Series([Path(one).stem for one in table["file"]])
-    rows = {"id": ids.astype(str).to_numpy()}
+    rows = {"id": table["id"].astype(str).to_numpy()}
     for name in ("kind", "reference_id", "category"):
         known = table[name].astype(object).fillna("").astype(str) if name in table.columns else ""
         rows[name] = np.asarray(known) if name in table.columns else np.full(len(table), "", dtype=object)
@@ -121,19 +113,14 @@ def _of_set(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _of_file(file: Path) -> np.ndarray:
-    from PIL import Image
-
-    from stimuli_gen.regular import convert_photograph
+    from stimuli_gen.conversion import cannot_use, open_photograph
 
     if not file.is_file():
         raise InputError(f"{file} does not exist; the column file is relative to its table.")
     try:
-        with Image.open(file) as opened:
-            return _small(convert_photograph(opened)[0])
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, EOFError …
-        raise InputError(f"{file} cannot be decoded ({type(error).__name__}); convert it to PNG.") from error
+        return _small(open_photograph(file)[0])
+    except InputError as error:
+        raise cannot_use(file, error, "convert it to an 8-bit PNG.") from error
 
 
 def _small(picture: object) -> np.ndarray:

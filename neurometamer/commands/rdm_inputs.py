@@ -110,7 +110,12 @@ def read_same_blocks(file: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def read_labelled(
-    text: str | os.PathLike[str], *, ids: Sequence[str] | None = None, variable: str | None = None, measure: str = ""
+    text: str | os.PathLike[str],
+    *,
+    ids: Sequence[str] | None = None,
+    variable: str | None = None,
+    measure: str = "",
+    descriptor: str | None = None,
 ) -> RDMs:
     """Read RDMs and give them the subject and ROI that the user wrote beside the file.
 
@@ -119,7 +124,7 @@ def read_labelled(
     text : str or path-like
         ``FILE`` or ``FILE=subject:roi``. For a file of several RDMs, names between commas in their order, or ``*`` for
         the names they have in the file: ``FILE=S1,S2:IT``, ``FILE=*:IT``.
-    ids, variable, measure : object
+    ids, variable, measure, descriptor : object
         See `neurometamer.read_rdms`.
 
     Returns
@@ -135,7 +140,7 @@ def read_labelled(
     from neurometamer.rsa.rdm import read_rdms, take_conditions
 
     path, labels = split_labels(text)
-    rdms = read_rdms(path, ids=ids, variable=variable, measure=measure)
+    rdms = read_rdms(path, ids=ids, variable=variable, measure=measure, descriptor=descriptor)
     if labels is None:
         return rdms
     own = [str(one) for one in rdms.rdm_descriptors.get("name", range(1, rdms.n_rdm + 1))]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.page import Grid, Picture, Section, embed_figure, folded_grid, settings_grids, write_page
-from neurometamer.store import read_json
+from neurometamer.page import Grid, Picture, Section, citations, embed_figure, folded_grid, settings_grids, write_page
+from neurometamer.references import bibtex
+from neurometamer.store import read_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,52 +39,16 @@ METHOD_COLUMNS: Mapping[str, str] = {
 }  # fmt: skip
 """Columns that name methods, and how the page calls them."""
 
-REFERENCES: Mapping[str, tuple[str, str, str]] = {
-    "rsa": (
-        "Kriegeskorte N, Mur M, Bandettini P (2008). Representational similarity analysis – connecting the branches "
-        "of systems neuroscience. Frontiers in Systems Neuroscience 2:4.",
-        "https://doi.org/10.3389/neuro.06.004.2008",
-        "RDMs, their comparison, and stimuli placed by them",
-    ),
-    "ceiling": (
-        "Nili H, Wingfield C, Walther A, Su L, Marslen-Wilson W, Kriegeskorte N (2014). A toolbox for "
-        "representational similarity analysis. PLoS Computational Biology 10:e1003553.",
-        "https://doi.org/10.1371/journal.pcbi.1003553",
-        "lower and upper noise ceiling",
-    ),
-    "kinds": (
-        "Zhang C, Duan X-H, Wang L-Y, Li Y-L, Yan B, Hu G-E, Zhang R-Y, Tong L (2021). Dissociable neural "
-        "representations of adversarially perturbed images in convolutional neural networks and the human brain. "
-        "Frontiers in Neuroinformatics 15:677925.",
-        "https://doi.org/10.3389/fninf.2021.677925",
-        "RE–AN against RE–AI similarity",
-    ),
-    "searchlight": (
-        "Kriegeskorte N, Goebel R, Bandettini P (2006). Information-based functional brain mapping. PNAS "
-        "103:3863–3868.",
-        "https://doi.org/10.1073/pnas.0600244103",
-        "searchlights",
-    ),
-    "max-T": (
-        "Nichols TE, Holmes AP (2002). Nonparametric permutation tests for functional neuroimaging: a primer with "
-        "examples. Human Brain Mapping 15:1–25.",
-        "https://doi.org/10.1002/hbm.1058",
-        "family-wise p by the largest value of each permutation",
-    ),
-    "mds": (
-        "Kruskal JB (1964). Multidimensional scaling by optimizing goodness of fit to a nonmetric hypothesis. "
-        "Psychometrika 29:1–27.",
-        "https://doi.org/10.1007/BF02289565",
-        "stress-1",
-    ),
-    "tsne": (
-        "van der Maaten L, Hinton G (2008). Visualizing data using t-SNE. Journal of Machine Learning Research "
-        "9:2579–2605.",
-        "https://www.jmlr.org/papers/v9/vandermaaten08a.html",
-        "t-SNE",
-    ),
+REFERENCES: Mapping[str, tuple[str, str]] = {
+    "rsa": ("kriegeskorte2008", "RDMs, their comparison, and stimuli placed by them"),
+    "ceiling": ("nili2014", "lower and upper noise ceiling"),
+    "kinds": ("zhang2021", "RE–AN against RE–AI similarity"),
+    "searchlight": ("kriegeskorte2006", "searchlights"),
+    "max-T": ("nichols2002", "family-wise p by the largest value of each permutation"),
+    "mds": ("kruskal1964", "stress-1"),
+    "tsne": ("maaten2008", "t-SNE"),
 }
-"""Key to text, address and use."""
+"""Method to the key of its work and what is used of it."""
 
 
 # ---------------------------------------------------------------------------------------------------------- stamps
@@ -104,7 +69,7 @@ def find_stamps(*records: Any) -> list[str]:
 
     Examples
     --------
-    >>> find_stamps({"brain": {"source": "simulated"}}, {"weights": ["default"]})
+    >>> find_stamps({"brain": {"source": "simulated"}}, {"trained": True})
     ['simulated cortex']
     """
     found: set[str] = set()
@@ -121,10 +86,9 @@ def _said(record: Any) -> set[str]:
     found: set[str] = set()
     for key, value in record.items():
         values = value if isinstance(value, (list, tuple)) else [value]
-        texts = [str(one).lower() for one in values]
-        if (key == "trained" and value is False) or (key == "weights" and any(t.startswith("random") for t in texts)):
+        if key == "trained" and any(one is False for one in values):
             found.add(UNTRAINED)
-        if (key == "simulated" and value is True) or (key in ("source", "data") and "simulated" in texts):
+        if (key == "simulated" and value is True) or (key in ("source", "data") and "simulated" in values):
             found.add(SIMULATED)
         found |= _said(value)
     return found
@@ -282,11 +246,13 @@ def write_rsa_page(
     """
     _forget_old(folder, [picture for section in sections for picture in section.pictures])
     grids = [folded_grid(table, caption, source, name=Path(source).stem) for source, caption, table in tables]
-    said = set(stamps)
+    said, version = set(stamps), str(told.get("versions", {}).get("neurometamer", ""))
+    works = dict(REFERENCES[method] for method in dict.fromkeys(references))
+    write_text(folder / "references.bib", bibtex(works, version))
     return write_page(
         folder / PAGE,
         "rsa.html",
-        version=str(told.get("versions", {}).get("neurometamer", "")),
+        version=version,
         command=command,
         question=question,
         lead=lead,
@@ -294,7 +260,8 @@ def write_rsa_page(
         sections=[*sections, *_methods([table for _, _, table in tables])],
         tables=grids,
         settings=settings_grids(told, PARTS),
-        references=[REFERENCES[one] for one in dict.fromkeys(references)],
+        references=citations(works),
+        bibtex=bibtex(works, version),
     )
 
 
@@ -303,7 +270,7 @@ def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
     page = folder / PAGE
     if not page.is_file():
         return
-    text, file = page.read_text(encoding="utf-8"), r"[\w.+=@%,()\[\] -]+"
+    text, file = page.read_text(encoding="utf-8", errors="replace"), r"[\w.+=@%,()\[\] -]+"
     names = re.findall(rf'<figure id="figure-({file})">', text)
     old = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
     old |= set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))

@@ -25,8 +25,12 @@ def make_patterns(
     betas: str | Path | None = None,
     subject: str | None = None,
     tr_s: float | None = None,
+    columns: Sequence[str] = (),
+    condition_column: str = "trial_type",
+    affine: str = "agree",
     n_voxels: int = 0,
     select_on: Sequence[str] = (),
+    ignore: Sequence[str] = (),
     estimator: str = "LSA",
     progress: Progress | None = None,
     **glm: Any,
@@ -44,11 +48,17 @@ def make_patterns(
     subject : str, optional
         Name; by default from the file names.
     tr_s : float, optional
-        Repetition time in seconds, when the images do not tell.
+        Repetition time in seconds, where header and JSON sidecar do not tell or disagree.
+    columns : sequence of str
+        Confounds to use; when empty the six motion parameters where there are all, else every column.
+    condition_column, affine : str
+        See `fmri.read_run`.
     n_voxels : int
         Keep so many voxels of each ROI, the most reliable; 0 keeps all.
     select_on : sequence of str
         Conditions on which reliability is judged; needed with `n_voxels`.
+    ignore : sequence of str
+        Trial types without a regressor; when empty those of `fmri.estimate_betas`.
     estimator : {"LSA", "LSS"}
         All events in one design, or each against the rest.
     progress : callable, optional
@@ -79,9 +89,19 @@ def make_patterns(
             "--voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) or --select-on."
         )
     if betas is not None:
-        patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"))
+        patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"), affine=affine)
     else:
-        runs = read_runs(bold, events, confounds or None, subject=subject, tr_s=tr_s)
+        runs = read_runs(
+            bold,
+            events,
+            confounds or None,
+            subject=subject,
+            tr_s=tr_s,
+            columns=columns or None,
+            condition_column=condition_column,
+            affine=affine,
+        )
+        glm |= {"ignore": tuple(ignore)} if ignore else {}
         patterns = estimate_betas(runs, dict(masks), estimator=estimator, progress=progress, **glm)
     if n_voxels:
         patterns = select_voxels(patterns, conditions=list(select_on), n_per_roi=n_voxels)
@@ -263,6 +283,8 @@ def compare_files(
     classes: str = "fixed",
     confidence: float = 0.95,
     seed: int = 0,
+    progress: Progress | None = None,
+    descriptor: str | None = None,
 ) -> pd.DataFrame:
     """Compare all RDMs of one file with all of another, joined by stimulus id.
 
@@ -283,7 +305,7 @@ def compare_files(
     resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
-        Permutations of the stimulus labels of `a`; 0 for no p.
+        Permutations of the stimulus labels of `a`; 0 for no p. There is none with `controls` (`compare_rdms`).
     blocks : path-like, optional
         Table with the columns id and block: labels change places within these only.
     classes : {"fixed", "random"}
@@ -292,7 +314,11 @@ def compare_files(
     confidence : float
         Of the intervals.
     seed : int
-        Of resamples and permutations.
+        Seed of resamples and permutations.
+    progress : callable, optional
+        Hears (comparisons done, comparisons in all), for each comparator anew.
+    descriptor : str, optional
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition`` (`read_rdms`).
 
     Returns
     -------
@@ -310,11 +336,11 @@ def compare_files(
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.rdm import read_rdms
 
-    first, second = read_rdms(a), read_rdms(b)
+    first, second = (read_rdms(path, descriptor=descriptor) for path in (a, b))
     options: dict[str, Any] = {
         "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
         "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,
-        "blocks": None if blocks is None else read_same_blocks(blocks), "classes": classes,
+        "blocks": None if blocks is None else read_same_blocks(blocks), "progress": progress, "classes": classes,
     }  # fmt: skip
     names = [name.lower() for name in by]
     table = pd.concat(
@@ -362,7 +388,7 @@ def encode_files(
     progress : callable, optional
         Hears (stages done, stages).
     seed : int
-        Of folds, resamples and random weights.
+        Of folds, permutations and random weights.
     **options : object
         Settings of `neurometamer.encoding.fit_encoding`.
 

@@ -13,7 +13,8 @@ from neurometamer.commands.generators import only_asked
 from neurometamer.commands.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
 from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
 from neurometamer.commands.stimulus_options import read_start_images
-from neurometamer.store import InputError, digest, name_ids, unknown_name
+from neurometamer.resume import note_remade
+from neurometamer.store import DamagedFile, InputError, digest, name_ids, unknown_name
 from stimuli_gen.regular import read_images
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def make_stimuli(
     told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
     told["progress"] = None if options.get("progress_rule") is None else asdict(options["progress_rule"])
     wishes = only_asked(make, mode=mode, watch=watch, film=recorder(out) if animate else None)
-    _refuse_others(out, network.digest, photographs, {**told, "seed": seed, "method": method, "mode": mode})
+    _refuse_others(out, network.digest, photographs, {**told, "seed": seed, "method": method, "mode": mode}, fresh)
     if fresh:
         forget(out)
     made = make(
@@ -216,7 +217,7 @@ def make_controls(
         if animate or mode != "exact":
             raise InputError(f"{kind} images are made in one step: no animation and no mode; leave that out.")
         made = control_images(photographs, kind, levels=levels, seed=seed, progress=progress, **options)
-        _refuse_other_controls(out, made)
+        _refuse_other_controls(out, made, fresh)
     else:
         if len(levels) > 1:
             raise InputError(f"{kind} takes one level (its radius), not {len(levels)}; make a folder for each.")
@@ -230,7 +231,7 @@ def make_controls(
             progress=progress, **wishes, **options,
         )  # fmt: skip
         judge = partial(confirm_attacks, network, folder=out)
-        _refuse_other_controls(out, made)
+        _refuse_other_controls(out, made, fresh)
     write_pictures(made, out, png16=png16)
     judged = judge(made) if judge else made
     write_records(judged, out)
@@ -239,13 +240,27 @@ def make_controls(
     return judged.table
 
 
-def _refuse_other_controls(out: Path, made: StimulusSet) -> None:
-    """Refuse a folder that holds other controls: other ids, settings, photographs or network."""
+def _made_before(out: Path, fresh: bool) -> StimulusSet | None:
+    """Open the stimuli of an earlier call; None when there are none, or they are damaged and will be made again."""
     from stimuli_gen.stimuli import read_stimuli
 
-    if not (out / "stimuli.h5").is_file():
+    file = out / "stimuli.h5"
+    if not file.is_file():
+        return None
+    try:
+        return read_stimuli(out, in_memory=False)
+    except InputError as error:
+        if not (fresh or isinstance(error, DamagedFile)):
+            raise InputError(f"{error} With --fresh, the stimuli in {out} are made anew.") from error
+        note_remade(file)
+        return None
+
+
+def _refuse_other_controls(out: Path, made: StimulusSet, fresh: bool) -> None:
+    """Refuse a folder that holds other controls: other ids, settings, photographs or network."""
+    there = _made_before(out, fresh)
+    if there is None:
         return
-    there = read_stimuli(out, in_memory=False)
     parts = ("settings", "model_digest", "references", "classes", "mask")
     same = all(there.provenance.get(name) == _as_read(made.provenance.get(name)) for name in parts)
     if there.ids != made.ids or not same:
@@ -292,7 +307,7 @@ def make_metamers(
         Folder of photographs, or CSV with the column ``file``.
     out : path-like
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
-    preset : {"feather2023", "boehm2025", "fast"}
+    preset : {"feather2023", "boehm2025", "pixels", "fast"}
         See `stimuli_gen.recipes.PRESETS`.
     weights : str, path or mapping
         ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between commas (or a mapping)
@@ -360,7 +375,7 @@ def make_metamers(
     told["start_images"] = None if first is None else digest(first)
     settings = {**told, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
     wishes = only_asked(model_metamers, mode=mode, watch=watch, film=recorder(out) if animate else None)
-    _refuse_others(out, _digest_of_set(networks), photographs, settings)
+    _refuse_others(out, _digest_of_set(networks), photographs, settings, fresh)
     if fresh:
         forget(out)
     given = [read_null(one) for one in nulls]
@@ -455,13 +470,13 @@ def make_null(
     )
 
 
-def _refuse_others(out: Path, model_digest: str, photographs: StimulusSet, settings: Mapping[str, Any]) -> None:
+def _refuse_others(
+    out: Path, model_digest: str, photographs: StimulusSet, settings: Mapping[str, Any], fresh: bool
+) -> None:
     """Refuse a folder that holds images made otherwise, before anything is computed or written over."""
-    from stimuli_gen.stimuli import read_stimuli
-
-    if not (out / "stimuli.h5").is_file():
+    there = _made_before(out, fresh)
+    if there is None:
         return
-    there = read_stimuli(out, in_memory=False)
     made = {
         "method": "gradient",
         "ball": "none",

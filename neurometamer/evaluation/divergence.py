@@ -30,7 +30,6 @@ from neurometamer.evaluation.pairs import (
     reported_states,
     seen_by,
 )
-from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -151,27 +150,6 @@ def _binning(distances: np.ndarray, grid: np.ndarray) -> Any:
     return csr_matrix((values, (np.concatenate([left, left + 1]), np.tile(columns, 2))), (len(grid), len(distances)))
 
 
-def weighted_densities(weights: np.ndarray, distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Estimate many densities of weighted distances at once: binned on the grid, and smoothed by FFT.
-
-    Parameters
-    ----------
-    weights : ndarray
-        (m, n): how often each distance counts.
-    distances : ndarray
-        (n,).
-    grid : ndarray
-        (n_grid,) evenly spaced, beyond all distances.
-
-    Returns
-    -------
-    ndarray
-        (m, n_grid), sum 1. Within 1e-3 of `density` in divergence where kernels are wider than three steps of the
-        grid, as they are for samples without outliers.
-    """
-    return smoothed(np.ascontiguousarray((_binning(distances, grid) @ weights.T).T), grid)
-
-
 def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Turn counts on a grid into densities by a Gaussian kernel of Scott's width.
 
@@ -211,8 +189,6 @@ def representational_divergence(
     metamers: np.ndarray,
     *,
     n_permutations: int = 1_000,
-    n_bootstrap: int = 1_000,
-    confidence: float = 0.95,
     max_pairs: int = 20_000,
     n_grid: int = N_GRID,
     seed: int = 0,
@@ -225,21 +201,17 @@ def representational_divergence(
         (n, units), finite, row by row; at least 4 images.
     n_permutations : int
         Of the null of RR-MM: photograph and metamer change places, within image pairs, at random.
-    n_bootstrap : int
-        Resamples of images. A pair of two copies of one image is left out.
-    confidence : float
-        Of the interval.
     max_pairs : int
         With more pairs of images than this, so many are drawn, the same for RR and MM.
     n_grid : int
         Points of the grid.
     seed : int
-        Of pairs, permutations and resamples.
+        Seed of pairs and permutations.
 
     Returns
     -------
     pandas.DataFrame
-        Three rows: comparison (``RR-MM``, ``RR-RM``, ``MM-RM``), headline, value, low, high, p, null_mean, null_95 (of
+        Three rows: comparison (``RR-MM``, ``RR-RM``, ``MM-RM``), headline, value, p, null_mean, null_95 (of
         RR-MM only: exchanging photograph and metamer leaves RM as it is), n (images), n_pairs, degenerate (a sample's
         kernel would be narrower than the grid; it was widened to one step), and the means of the distances rr, mm, rm.
 
@@ -252,17 +224,20 @@ def representational_divergence(
     -----
     p = (1 + k) / (1 + N), k being the permutations with a divergence at least as large as the observed one, both on
     one grid over all distances. The value is upward biased, as the null's mean shows; compare with it.
+
+    There is no interval. A divergence of two samples is above 0 even where their distributions are the same, and so is
+    that of every resample: a bootstrap interval never held the truth there. How large it gets by chance alone is what
+    ``null_mean`` and ``null_95`` say.
     """
     _check_responses(references, metamers, n_permutations, max_pairs, n_grid)
     distances = _distances(references, metamers, max_pairs, seed)
     samples = {"RR": distances["rr"], "MM": distances["mm"], "RM": distances["rm"]}
-    intervals = _bootstrap(samples, distances["pairs"], len(references), n_bootstrap, confidence, n_grid, seed)
     rows = []
     for first, second in COMPARISONS:
         grid = common_grid(samples[first], samples[second], n_grid=n_grid)
         p, q = (density(samples[one], grid) for one in (first, second))
         row: dict[str, Any] = {"comparison": f"{first}-{second}", "headline": (first, second) == HEADLINE}
-        row |= {"value": float(jensen_shannon(p, q)), **intervals[first, second], "p": np.nan, "null_mean": np.nan}
+        row |= {"value": float(jensen_shannon(p, q)), "p": np.nan, "null_mean": np.nan}
         row |= {"null_95": np.nan, "n": len(references), "n_pairs": len(samples["RR"])}
         row |= {"degenerate": any(_is_degenerate(samples[one], grid) for one in (first, second))}
         row |= {f"{name.lower()}_mean": float(one.mean()) for name, one in samples.items()}
@@ -344,29 +319,6 @@ def _permutation(distances: Mapping[str, Any], n: int, n_permutations: int, n_gr
     }
 
 
-def _bootstrap(
-    samples: Mapping[str, np.ndarray], pairs: tuple[np.ndarray, np.ndarray], n: int, n_bootstrap: int,
-    confidence: float, n_grid: int, seed: int,
-) -> dict[tuple[str, str], dict[str, float]]:  # fmt: skip
-    """Resample images, and take the interval of each divergence."""
-    if not n_bootstrap:
-        return {pair: {"low": np.nan, "high": np.nan} for pair in COMPARISONS}
-    counts = bootstrap_counts(n, n_bootstrap, seed)
-    found: dict[tuple[str, str], list[np.ndarray]] = {pair: [] for pair in COMPARISONS}
-    for start in range(0, n_bootstrap, _ROWS):
-        part = counts[start : start + _ROWS]
-        complete = len(pairs[0]) == n * (n - 1) // 2
-        of_pairs = pair_weights(part) if complete else (part[:, pairs[0]] * part[:, pairs[1]]).astype(float)
-        usable = of_pairs.sum(axis=1) > 1  # a resample of copies of one image has no pairs
-        weights = {"RR": of_pairs, "MM": of_pairs, "RM": part.astype(float)}
-        for pair in COMPARISONS:
-            grid = common_grid(*(samples[one] for one in pair), n_grid=n_grid)
-            p, q = (weighted_densities(weights[one][usable], samples[one], grid) for one in pair)
-            found[pair].append(jensen_shannon(p, q))
-    ends = {pair: percentile_interval(np.concatenate(values)[:, None], confidence) for pair, values in found.items()}
-    return {pair: {"low": float(low[0]), "high": float(high[0])} for pair, (low, high) in ends.items()}
-
-
 # --------------------------------------------------------------------------------------------- many evaluators
 
 
@@ -442,6 +394,32 @@ def divergence(
     return table[[*first, *(name for name in table.columns if name not in first)]]
 
 
+def check_stages(
+    evaluators: Sequence[StagedModel],
+    sets: Sequence[MetamerSet],
+    stages: Mapping[str, str | float] | str | float | None,
+) -> None:
+    """Refuse stages at which evaluators cannot be read, before anything is computed.
+
+    Parameters
+    ----------
+    evaluators, sets, stages : sequence of StagedModel, sequence of MetamerSet, and mapping, str, float or None
+        See `divergence`.
+
+    Raises
+    ------
+    InputError
+        When a stage cannot be found, or one is given for a network that does not judge.
+    """
+    names = [judge.name for judge in evaluators]
+    for name in stages if isinstance(stages, Mapping) else ():
+        if name not in names:
+            raise unknown_name("evaluator (--read-at NAME=STAGE)", name, names)
+    for judge in evaluators:
+        for metamers in sets:
+            _stage_of(judge, metamers, stages)
+
+
 def _stage_of(
     judge: StagedModel, one: MetamerSet, stages: Mapping[str, str | float] | str | float | None
 ) -> tuple[str, str]:
@@ -459,7 +437,7 @@ def _stage_of(
         return resolve_stage(judge, one.matched[judge.name][-1])
     raise InputError(
         f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; "
-        f"give stages: {', '.join(DEPTHS)}, a fraction, or a stage for each evaluator."
+        f"say where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each evaluator."
     )
 
 
@@ -473,19 +451,19 @@ def _is_depth(text: str) -> bool:
 def _responses(judge: StagedModel, stage: str, path: str, pictures: np.ndarray, batch_size: int) -> np.ndarray:
     from dataclasses import replace
 
-    import torch
-
-    from stimuli_gen.staged import padded_batches
+    from stimuli_gen.batches import in_batches
 
     model = judge if stage in judge.stages else replace(judge, stages={stage: path})
-    found = []
-    with torch.no_grad():
-        for start in range(0, len(pictures), 64):
-            chunk = seen_by(judge, pictures[start : start + 64])
-            for rows, batch in padded_batches(chunk, batch_size, judge.device):
-                values = model.activations(batch, [stage])[stage]
-                found.append(values[: rows.stop - rows.start].flatten(1).float().cpu().numpy())
-    return np.concatenate(found)
+
+    def _values(batch: Any) -> Any:
+        return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
+
+    responses = []
+    for start in range(0, len(pictures), 64):
+        chunk = seen_by(judge, pictures[start : start + 64])
+        for rows, values in in_batches(_values, chunk, batch_size, judge.device):
+            responses.append(values[: rows.stop - rows.start].numpy())
+    return np.concatenate(responses)
 
 
 def _by_state(
@@ -502,6 +480,6 @@ def _by_state(
             note = no_valid_note(rates) if not n else f"excluded: {n} {state} metamer(s); {MIN_IMAGES} are needed"
             names = [f"{a}-{b}" for a, b in COMPARISONS]
             found = pd.DataFrame({"comparison": names, "headline": [pair == HEADLINE for pair in COMPARISONS],
-                                  "value": np.nan, "low": np.nan, "high": np.nan, "n": n, "note": note})  # fmt: skip
+                                  "value": np.nan, "n": n, "note": note})  # fmt: skip
         parts.append(found.assign(validity=state, **rates))
     return pd.concat(parts, ignore_index=True)

@@ -18,7 +18,7 @@ from neurometamer.evaluation import model_sets, observers
 from neurometamer.evaluation import recognizability as recognizing
 from neurometamer.evaluation.page import write_report
 from neurometamer.evaluation.pairs import SET_COLUMNS, MetamerSet, chosen_evaluators, pass_rates, states_of
-from neurometamer.result_folder import claim_folder, kept_piece
+from neurometamer.resume import PIECES, claim_folder, kept_piece, only_process, write_record
 from neurometamer.store import (
     InputError,
     digest,
@@ -26,9 +26,9 @@ from neurometamer.store import (
     name_ids,
     provenance,
     unknown_name,
-    write_json,
     write_table,
 )
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -42,6 +42,7 @@ TEXT = (*SET_COLUMNS, "id", "reference_id", "evaluator", "evaluator_weights", "e
 Progress = Callable[[int, int], None]
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
     """What to evaluate, and how."""
@@ -73,7 +74,7 @@ class EvaluationSettings:
     n_bootstrap: int = 10_000
     """Resamples of images for shares and metrics."""
     n_permutations: int = 1_000
-    """Permutations, and resamples of images, for the divergence."""
+    """Permutations for the divergence and for differences between sets."""
     confidence: float = 0.95
     """Of all intervals."""
     seed: int = 0
@@ -167,29 +168,32 @@ def evaluate_sets(
     settings = settings or EvaluationSettings()
     judges = chosen_evaluators(evaluators, settings.include_untrained)
     _check(sets, settings, networks)
+    if "divergence" in settings.parts:
+        diverging.check_stages(judges, sets, settings.read_at)
     recipe = _recipe(sets, judges, generators, settings, networks)
     work = _Work(
         out=Path(out), sets=sets, judges=judges, generators=generators, settings=settings, batch_size=batch_size,
         progress=progress, to_do=len(sets) * len([one for one in settings.parts if one not in MADE_OF_HITS]),
     )  # fmt: skip
     claim_folder(work.out, "metamers", recipe, inputs=("sets", "evaluators", "generators", "networks"))
-    left_out = [one.name for one in evaluators if one not in judges]
-    work.notes += [f"left out for random weights: {name_ids(left_out)}"] if left_out else []
-    work.tables["validity"] = validity_table(sets)
-    makers = {"recognizability": _recognize, "quality": _look, "divergence": _diverge}
-    for part in [one for one in PARTS if one in settings.parts and one in makers]:
-        makers[part](work)
-    if "observers" in settings.parts and networks is not None:
-        _observe(work, networks)
-    if "sets" in settings.parts:
-        _compare_sets(work)
-    for name, table in work.tables.items():
-        write_table(work.out / f"{name}.csv", table)
-    told = {**recipe, "analysis": "metamers", "notes": work.notes,
-            "tables": {name: digest(table) for name, table in work.tables.items()}}  # fmt: skip
-    page = write_report(work.out, work.tables, told, sets=sets)
-    write_json(work.out / "provenance.json", {**told, "finished": True})
-    return page
+    with only_process(work.out / PIECES / "lock", work.out):
+        left_out = [one.name for one in evaluators if one not in judges]
+        work.notes += [f"left out for random weights: {name_ids(left_out)}"] if left_out else []
+        work.tables["validity"] = validity_table(sets)
+        makers = {"recognizability": _recognize, "quality": _look, "divergence": _diverge}
+        for part in [one for one in PARTS if one in settings.parts and one in makers]:
+            makers[part](work)
+        if "observers" in settings.parts and networks is not None:
+            _observe(work, networks)
+        if "sets" in settings.parts:
+            _compare_sets(work)
+        for name, table in work.tables.items():
+            write_table(work.out / f"{name}.csv", table)
+        told = {**recipe, "analysis": "metamers", "notes": work.notes,
+                "tables": {name: digest(table) for name, table in work.tables.items()}}  # fmt: skip
+        page = write_report(work.out, work.tables, told, sets=sets)
+        write_record(work.out / "provenance.json", {**told, "finished": True})
+        return page
 
 
 def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
@@ -240,11 +244,15 @@ def _recipe(
     return provenance(
         told,
         sets={name: digest(_identity(one)) for name, one in zip(names, sets, strict=True)},
-        evaluators={one.name: {"weights": one.weights, "digest": one.digest} for one in judges},
-        generators={one.name: {"weights": one.weights, "digest": one.digest} for one in generators},
+        evaluators={one.name: _network_record(one) for one in judges},
+        generators={one.name: _network_record(one) for one in generators},
         networks=None if networks is None else digest(networks),
         seed=settings.seed,
     )
+
+
+def _network_record(model: StagedModel) -> dict[str, Any]:
+    return {"weights": model.weights, "digest": model.digest, "trained": model.trained}
 
 
 def _weights_word(given: Any) -> str:
@@ -324,8 +332,7 @@ def _weights_key(given: Any) -> Any:
 def _diverge(work: _Work) -> None:
     chosen = work.settings
     memory: diverging.Memory = {}
-    options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "n_bootstrap": chosen.n_permutations,
-               "confidence": chosen.confidence, "seed": chosen.seed}  # fmt: skip
+    options: dict[str, Any] = {"n_permutations": chosen.n_permutations, "seed": chosen.seed}
     make = partial(
         diverging.divergence, work.judges, stages=chosen.read_at, include_untrained=True, batch_size=work.batch_size,
         memory=memory, **options,
@@ -342,29 +349,45 @@ def _state(hits: pd.DataFrame) -> str:
 
 
 def _compare_sets(work: _Work) -> None:
-    """Score sets by evaluators that are in none, and say what each network adds."""
+    """Score sets by evaluators that are in none, and by all but their own, and say what each network adds."""
     chosen, hits = work.settings, work.tables["recognition"]
     taken = hits.groupby("evaluator", sort=False)["took_part"].any()
     held_out = list(chosen.held_out) or [str(name) for name, one in taken.items() if not one]
-    drawn: dict[str, Any] = {"confidence": chosen.confidence, "seed": chosen.seed}
+    rated: dict[str, dict[str, Any]] = {"held-out": {"held_out": held_out}, "others": {}}
+    if not chosen.held_out and len(held_out) < 2:
+        rated.pop("held-out")
+        work.notes.append("sets are rated by all evaluators but their own networks: fewer than 2 are in no set")
     tables: dict[str, list[pd.DataFrame]] = {"set_scores": [], "set_differences": [], "set_regression": []}
     state = _state(hits)
     measures = hits[["stage", "setting", "ways"]].drop_duplicates()
     for stage, setting, ways in measures.itertuples(index=False, name=None):
         part = hits[(hits["stage"] == stage) & (hits["setting"] == setting) & (hits["ways"] == ways)]
-        told: dict[str, Any] = {"stage": stage, "setting": setting, "ways": ways, "validity": state}
-        scores = model_sets.set_scores(part, held_out=held_out, validity=state, ways=ways)
-        tables["set_scores"].append(scores.assign(**told, held_out="+".join(held_out)))
-        made = {
-            "set_differences": partial(model_sets.difference_in_means, scores, n_bootstrap=chosen.n_bootstrap, **drawn),
-            "set_regression": partial(model_sets.membership_regression, scores, confidence=chosen.confidence),
-        }
-        for name, make in made.items():
-            try:
-                tables[name].append(make().assign(**told))
-            except InputError as error:
-                work.notes.append(f"{name.replace('_', ' ')} at {stage}, {ways} ways: not computed: {error}")
+        for raters, who in rated.items():
+            told: dict[str, Any] = {"stage": stage, "setting": setting, "ways": ways, "raters": raters}
+            told |= {"target": chosen.target, "validity": state}
+            scores = model_sets.set_scores(part, raters=raters, **who, validity=state, ways=ways)
+            tables["set_scores"].append(scores.assign(**told, held_out="+".join(who.get("held_out", []))))
+            for name, table in _set_statistics(work, scores, told).items():
+                tables[name].append(table)
     work.tables |= {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
+
+
+def _set_statistics(work: _Work, scores: pd.DataFrame, told: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Compute what can be computed of the sets' scores, and note what cannot."""
+    chosen = work.settings
+    drawn: dict[str, Any] = {"confidence": chosen.confidence, "seed": chosen.seed}
+    makers = {
+        "set_differences": partial(model_sets.difference_in_means, scores, n_bootstrap=chosen.n_bootstrap, **drawn),
+        "set_regression": partial(model_sets.membership_regression, scores, confidence=chosen.confidence),
+    }
+    tables = {}
+    for name, make in makers.items():
+        try:
+            tables[name] = make().assign(**told)
+        except InputError as error:
+            where = f"{told['stage']}, {told['ways']} ways, raters {told['raters']}"
+            work.notes.append(f"{name.replace('_', ' ')} at {where}: not computed: {error}")
+    return tables
 
 
 def _is_joint(members: str) -> bool:

@@ -33,6 +33,7 @@ from neurometamer.evaluation.pairs import (
     summarize,
 )
 from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ class _SkippedError(Exception):
     """A metric cannot run here; the text says why."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class ImageMetric:
     """What there is to know of a metric.

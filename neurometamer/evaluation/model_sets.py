@@ -4,7 +4,8 @@ References
 ----------
 Boehm et al. (2025). arXiv 2504.01739, Table 5: 100 random sets of 2 to 10 of 31 networks, and for each network the
 difference in means, mean(score | in the set) - mean(score | not in the set). The paper lets all networks outside a set
-judge it, so evaluators change with the set, and it prints differences without sign, interval or correction.
+rate it (here the raters ``others``), so raters change with the set, and it prints differences without sign, interval
+or correction.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.resume import PIECES, note_remade, read_record, write_record
 from neurometamer.statistics import correct_p
 from neurometamer.store import (
+    DamagedFile,
+    FolderInUse,
     InputError,
     digest,
+    digest_file,
     duplicates,
     file_name,
     generator,
     name_ids,
-    read_json,
     read_table,
     unknown_name,
-    write_json,
     write_table,
+    written_files,
 )
 
 if TYPE_CHECKING:
@@ -163,14 +167,15 @@ def plan_sets(
     jobs = [{**row, "members": row["members"].split(JOINT), **recipe} for row in sets.to_dict("records")]
     for job in jobs:
         path = folder / file_name(job["set"]) / "job.json"
-        if path.is_file() and digest(read_json(path)) != digest(job):
+        known = _read_state(path)
+        if known and digest(known) != digest(job):
             raise InputError(f"{path} is another job; choose another folder, or plan as before.")
     if (folder / "jobs.csv").is_file():
         there = set(read_table(folder / "jobs.csv", ["set"])["set"])
         if extra := sorted(there - set(sets["set"])):
             raise InputError(f"{folder} holds other jobs too ({name_ids(extra)}); choose another folder.")
     for job in jobs:
-        write_json(folder / job["set"] / "job.json", job)
+        write_record(folder / job["set"] / "job.json", job)
     write_table(folder / "jobs.csv", sets[["set", "members", "size"]])
     return job_states(folder)
 
@@ -186,7 +191,8 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        set, members, size, state (``to do``, ``done`` or ``failed``), reason.
+        set, members, size, state (``to do``, ``done`` or ``failed``), reason. A set is done when every file of it is
+        there as it was written.
 
     Raises
     ------
@@ -195,9 +201,34 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """
     folder = Path(folder)
     jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
-    marks = [folder / one / "state.json" for one in jobs["set"]]
-    found = [read_json(one) if one.is_file() else {"state": "to do", "reason": ""} for one in marks]
-    return jobs.assign(state=[one["state"] for one in found], reason=[one["reason"] for one in found])
+    states = [_state_of(folder / file_name(name)) for name in jobs["set"].astype(str)]
+    return jobs.assign(state=[state for state, _ in states], reason=[reason for _, reason in states])
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Read a file that says what a job is or how far; empty when there is none, or it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        return read_record(path)
+    except DamagedFile:
+        note_remade(path)
+        return {}
+
+
+def _state_of(folder: Path) -> tuple[str, str]:
+    """Say how far a job is, and why not further."""
+    found = _read_state(folder / "state.json")
+    if found.get("state") != "done":
+        return found.get("state", "to do"), found.get("reason", "")
+    damaged = [name for name, value in found["files"].items() if not _is_same(folder / name, value)]
+    for name in damaged:
+        note_remade(folder / name)
+    return ("to do", f"lost or damaged: {name_ids(damaged)}") if damaged else ("done", "")
+
+
+def _is_same(path: Path, value: str) -> bool:
+    return path.is_file() and digest_file(path) == value
 
 
 def run_sets(
@@ -237,7 +268,8 @@ def run_sets(
     Raises
     ------
     InputError
-        When there is no list of jobs, or the photographs are not those of the plan.
+        When there is no list of jobs, a job is damaged, another process works on it, or the photographs are not those
+        of the plan.
     """
     from neurometamer.zoo import load_model
 
@@ -248,19 +280,29 @@ def run_sets(
     jobs = job_states(folder).iloc[part - 1 :: parts]
     made = int((jobs["state"] == "done").sum())
     for name in jobs.loc[jobs["state"] != "done", "set"]:
-        job = read_json(folder / name / "job.json")
+        job = read_record(folder / name / "job.json")
         if job["references"] and job["references"] != references.digest:
             raise InputError(f"{folder / name} was planned for other photographs; give those.")
         try:
-            _make(job, folder / name, references, load or load_model, nulls, batch_size)
+            with written_files() as written:
+                _make(job, folder / name, references, load or load_model, nulls, batch_size)
+        except FolderInUse:
+            raise
         except InputError as error:
-            write_json(folder / name / "state.json", {"state": "failed", "reason": str(error)})
+            write_record(folder / name / "state.json", {"state": "failed", "reason": str(error)})
         else:
-            write_json(folder / name / "state.json", {"state": "done", "reason": ""})
+            files = _digests(folder / name, written)
+            write_record(folder / name / "state.json", {"state": "done", "reason": "", "files": files})
             made += 1
         if progress is not None:
             progress(made, len(jobs))
     return job_states(folder)
+
+
+def _digests(folder: Path, written: Sequence[Path]) -> dict[str, str]:
+    """Digest the files of a set; the journal beside them has checksums of its own."""
+    names = sorted({path.relative_to(folder) for path in written})
+    return {name.as_posix(): digest_file(folder / name) for name in names if name.parts[0] != PIECES}
 
 
 def _make(
@@ -277,7 +319,7 @@ def _make(
     own = [null for null in nulls if any(null.stage_of(model, stage) for model, stage in matched)]
     stimuli = model_metamers(
         networks, references, stage=job["stage"], preset=job["preset"], seed=job["seed"], batch_size=batch_size,
-        nulls=own, resume=folder / ".finished", **job["options"],
+        nulls=own, resume=folder / PIECES, **job["options"],
     )  # fmt: skip
     write_pictures(stimuli, folder)
     write_records(confirm_metamers(networks, stimuli, references, folder, nulls=own), folder)
@@ -286,17 +328,31 @@ def _make(
 # ------------------------------------------------------------------------------------------------- statistics
 
 
+RATERS = {
+    "held-out": "evaluators that are in no set, the same for all sets",
+    "others": "all evaluators but the set's own networks, as Boehm et al. (2025) do; they change with the set",
+}
+"""Name of who scores a set, to who that is."""
+
+
 def set_scores(
-    hits: pd.DataFrame, *, held_out: Sequence[str], validity: str = "valid", ways: int = 1000
+    hits: pd.DataFrame,
+    *,
+    raters: str = "held-out",
+    held_out: Sequence[str] = (),
+    validity: str = "valid",
+    ways: int = 1000,
 ) -> pd.DataFrame:
-    """Score each set by evaluators that are in none of them, the same for all sets.
+    """Score each set by evaluators that are not in it.
 
     Parameters
     ----------
     hits : pandas.DataFrame
         From `neurometamer.evaluation.recognizability.recognition_table`, of one stage and setting.
+    raters : str
+        One of `RATERS`.
     held_out : sequence of str
-        Evaluators, at least 2.
+        For the raters ``held-out``: evaluators, at least 2.
     validity : {"valid", "failed", "not judged"}
         Which metamers count.
     ways : int
@@ -305,37 +361,59 @@ def set_scores(
     Returns
     -------
     pandas.DataFrame
-        set, members, size, score (mean over images and evaluators; NaN where no metamer counts), n (images).
+        set, members, size, score (mean over images and raters, in [0, 1]; NaN where no metamer or no rater counts), n
+        (images), n_raters.
 
     Raises
     ------
     InputError
-        When there are fewer than 2 held-out evaluators, one is not in the table or is in a set, or the table has
-        several stages or settings.
+        When a name is unknown, there are fewer than 2 held-out evaluators, one is not in the table or is in a set, or
+        the table has several stages or settings.
+
+    Notes
+    -----
+    With the raters ``others`` a set with a network is never rated by that network: where networks differ in how often
+    they recognize anything, this alone makes a difference in means. ``held-out`` raters do not have this fault.
     """
     from neurometamer.evaluation.pairs import STATES, states_of
 
+    if raters not in RATERS:
+        raise unknown_name("way to rate sets", raters, RATERS)
     if validity not in STATES:
         raise unknown_name("validity", validity, STATES)
+    if len(hits[["stage", "setting"]].drop_duplicates()) > 1:
+        raise InputError("the sets are of several stages or settings; score one at a time.")
+    rows = hits[hits["ways"] == ways]
+    if raters == "others":
+        rows = rows[~rows["took_part"].astype(bool)]
+    else:
+        _check_held_out(rows, held_out)
+        rows = rows[rows["evaluator"].isin(list(held_out))]
+    rows = rows[rows["rule"] == rows["rule"].iloc[0]] if len(rows) else rows
+    rows = rows.assign(state=states_of(rows["valid"]))
+    sets = hits[["set", "members"]].drop_duplicates()
+    sets = sets.assign(size=sets["members"].str.count(re.escape(JOINT)) + 1)
+    part = rows[rows["state"] == validity].groupby("set")
+    counts = {"n": part["reference_id"].nunique(), "n_raters": part["evaluator"].nunique()}
+    scores = pd.DataFrame({"score": part["hit"].mean(), **counts}).reset_index()
+    table = sets.merge(scores, on="set", how="left")
+    return table.assign(**{name: table[name].fillna(0).astype(int) for name in counts})
+
+
+def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
     if len(set(held_out)) < 2:
-        raise InputError(f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed.")
+        raise InputError(
+            f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed. Name evaluators that are in no set, "
+            "or let all networks but a set's own rate it (raters='others')."
+        )
     for name in held_out:
         if name not in set(hits["evaluator"]):
             raise unknown_name("evaluator", name, dict.fromkeys(hits["evaluator"]))
-    if len(hits[["stage", "setting"]].drop_duplicates()) > 1:
-        raise InputError("the sets are of several stages or settings; score one at a time.")
-    rows = hits[hits["evaluator"].isin(list(held_out)) & (hits["ways"] == ways)]
+    rows = hits[hits["evaluator"].isin(list(held_out))]
     if taken := sorted(set(rows.loc[rows["took_part"].astype(bool), "evaluator"])):
-        raise InputError(f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others.")
-    rows = rows[rows["rule"] == rows["rule"].iloc[0]].assign(state=lambda one: states_of(one["valid"]))
-    sets = (
-        hits[["set", "members"]]
-        .drop_duplicates()
-        .assign(size=lambda one: one["members"].str.count(re.escape(JOINT)) + 1)
-    )
-    part = rows[rows["state"] == validity].groupby("set")
-    scores = pd.DataFrame({"score": part["hit"].mean(), "n": part["reference_id"].nunique()}).reset_index()
-    return sets.merge(scores, on="set", how="left").assign(n=lambda one: one["n"].fillna(0).astype(int))
+        raise InputError(
+            f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others, or use raters='others'."
+        )
 
 
 def difference_in_means(

@@ -10,11 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.pairs import MetamerSet
 from neurometamer.figures import evaluation as draw
-from neurometamer.figures.style import format_number
-from neurometamer.page import Grid, Picture, Section, embed_figure, folded_grid, settings_grids, table_grid, write_page
-from neurometamer.store import name_ids
+from neurometamer.figures.style import count_text, format_number
+from neurometamer.page import (
+    Answer,
+    Grid,
+    Picture,
+    Section,
+    citations,
+    embed_figure,
+    folded_grid,
+    p_text,
+    settings_grids,
+    table_grid,
+    write_page,
+)
+from neurometamer.references import bibtex
+from neurometamer.store import name_ids, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,38 +57,17 @@ CAPTIONS: Mapping[str, str] = {
     "recognition": "Every answer of every evaluator",
 }
 
-REFERENCES = (
-    (
-        "Boehm L, Mueller JL, Loeffler C, Schwinn L, Eskofier B, Zanca D (2025). Understanding cross-model perceptual "
-        "invariances through ensemble metamers. arXiv 2504.01739.",
-        "https://arxiv.org/abs/2504.01739",
-        "recognizability, image metrics, divergence, sets of networks; what it leaves open is a setting here",
-    ),
-    (
-        "Feather J, Leclerc G, Mądry A, McDermott JH (2023). Model metamers reveal divergent invariances between "
-        "biological and artificial neural networks. Nature Neuroscience 26:2017–2034.",
-        "https://doi.org/10.1038/s41593-023-01442-0",
-        "the two criteria of a valid metamer, 16 categories",
-    ),
-    (
-        "Geirhos R, Temme CRM, Rauber J, Schütt HH, Bethge M, Wichmann FA (2018). Generalisation in humans and deep "
-        "neural networks. NeurIPS 31.",
-        "https://arxiv.org/abs/1808.08750",
-        "the 16 categories",
-    ),
-    (
-        "Jeon H, Parde CJ, Tong F (2025). Metamers of networks trained on clear and on blurred images. Vision Sciences "
-        "Society, abstract.",
-        "https://www.visionsciences.org",
-        "networks as cross-validated observers; no numbers are published",
-    ),
-    (
-        "Detlefsen NS et al. (2022). TorchMetrics: measuring reproducibility in PyTorch. Journal of Open Source "
-        "Software 7(70):4101.",
-        "https://doi.org/10.21105/joss.04101",
-        "definitions of the image metrics",
-    ),
-)
+WORKS_USED: Mapping[str, str] = {
+    "boehm2025": "recognizability, image metrics, divergence, sets of networks; what it leaves open is a setting here",
+    "feather2023": "the two criteria of a valid metamer, 16 categories",
+    "geirhos2018": "the 16 categories",
+    "jeon2025": "networks as cross-validated observers; no numbers are published",
+    "detlefsen2022": "definitions of the image metrics",
+}
+"""Key of a work to what is used of it; those of parts that were not asked for are not cited."""
+
+OF_PART = {"jeon2025": "observers", "detlefsen2022": "quality"}
+"""Works that one part alone rests on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +119,17 @@ def write_report(
         _validity_section, _recognition_section, _epsilon_section, _observer_section, _set_section, _quality_section,
         _divergence_section,
     )  # fmt: skip
+    version = str(told.get("versions", {}).get("neurometamer", ""))
+    parts = told["settings"]["parts"]
+    works = {key: use for key, use in WORKS_USED.items() if OF_PART.get(key, parts[0]) in parts}
+    write_text(folder / "references.bib", bibtex(works, version))
     return write_page(
         folder / "report.html",
         "evaluation.html",
-        version=str(told.get("versions", {}).get("neurometamer", "")),
+        version=version,
         lead=_lead(report),
         stamps=stamps,
-        answers=_answers(report),
+        answers=[Answer(title=title, number=number, text=text) for title, number, text in _answers(report)],
         sections=[section for make in makers if (section := make(report)) is not None],
         tables=[
             folded_grid(tables[name], caption, f"{name}.csv", name=name)
@@ -141,7 +138,8 @@ def write_report(
         ],
         notes=[str(note) for note in told.get("notes", ())],
         settings=settings_grids(told, PARTS),
-        references=REFERENCES,
+        references=citations(works),
+        bibtex=bibtex(works, version),
     )
 
 
@@ -150,9 +148,9 @@ def write_report(
 
 def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -> list[tuple[str, str]]:
     out = []
-    networks = {name: str(one["weights"]) for name, one in told.get("evaluators", {}).items()}
-    networks |= {name: weights for one in sets for name, (_, weights) in one.members.items()}
-    if untrained := [name for name, weights in networks.items() if "untrained" in weights]:
+    judges = [name for name, network in told.get("evaluators", {}).items() if network.get("trained") is False]
+    makers = [name for metamers in sets for name in metamers.untrained]
+    if untrained := list(dict.fromkeys([*judges, *makers])):
         out.append(("Untrained networks", f"{name_ids(untrained)}: random weights, never trained."))
     if not judged:
         out.append(
@@ -160,6 +158,15 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
                 "Validity not judged",
                 "no null distribution was given, so nobody knows which images are metamers; make one with "
                 "'neurometamer stimuli null' and give it with --null.",
+            )
+        )
+    if priors := {one.name: one.image_prior for one in sets if one.image_prior not in ("", "none")}:
+        told_priors = "; ".join(dict.fromkeys(priors.values()))
+        out.append(
+            (
+                "Natural-image prior",
+                f"{name_ids(priors)} were made with a prior ({told_priors}), which makes metamers easier to recognize "
+                "whatever the network responds to.",
             )
         )
     return out
@@ -174,10 +181,10 @@ def _lead(report: _Report) -> str:
     names, stages = (list(dict.fromkeys(table[name])) for name in ("set", "stage"))
     judges = list(report.told.get("evaluators", {}))
     low, high = int(table["n_images"].min()), int(table["n_images"].max())
-    images = f"{low} photographs" if low == high else f"{low} to {high} photographs"
+    images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
     return (
-        f"{len(names)} set(s) of networks ({name_ids(names)}), {len(stages)} stage(s) ({name_ids(stages)}), {images} "
-        f"each; judged by {len(judges)} networks: {name_ids(judges, 8)}."
+        f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), {count_text(len(stages), 'stage')} "
+        f"({name_ids(stages)}), {images} each; judged by {count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
     )
 
 
@@ -212,7 +219,7 @@ def _recognition_answers(report: _Report) -> list[tuple[str, str, str]]:
         best = ordered.iloc[0]
         rest = "; ".join(f"{one['set']} {format_number(one['value'])}" for _, one in ordered.iloc[1:6].iterrows())
         words = "1,000 classes" if best["ways"] == 1000 else "16 categories"
-        text = f"{best['set']}: share recognized by networks that took no part, {words}."
+        text = f"{best['set']}: share that networks that took no part give {_target(report)}; {words}."
         out.append((f"Most recognized, stage {stage}", _with_interval(best), f"{text} Then {rest}." if rest else text))
     return out
 
@@ -244,7 +251,7 @@ def _observer_answer(report: _Report) -> list[tuple[str, str, str]]:
     out = []
     for _, row in rows.drop_duplicates(["stage"]).iterrows():
         if np.isfinite(row["value"]):
-            text = f"{row['contrast']}; over images: p = {format_number(row['p'], 3)}."
+            text = f"{row['contrast']}; over images: p {p_text(row['p'])}."
             out.append((f"Do the two factors act together, stage {row['stage']}?", _with_interval(row), text))
     return out
 
@@ -253,7 +260,7 @@ def _set_answer(report: _Report) -> list[tuple[str, str, str]]:
     if not report.has("set_differences"):
         return []
     rows = report.tables["set_differences"]
-    rows = rows[rows["ways"] == rows["ways"].iloc[0]]
+    rows = rows[(rows["ways"] == rows["ways"].iloc[0]) & (rows["raters"] == rows["raters"].iloc[0])]
     known = rows[np.isfinite(rows["difference"].astype(float))]
     if known.empty:
         return []
@@ -328,16 +335,27 @@ def _seen(report: _Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
     return {str(name): (int(row["sum"]), int(row["count"])) for name, row in counts.iterrows()}
 
 
-def _recognition_section(report: _Report) -> Section:
-    title = "Recognizability"
-    if not _asked(report, "recognizability"):
-        return Section(key="recognizability", title=title, missing="Not asked for.")
-    target = {
+def _target(report: _Report) -> str:
+    """Say which class counts as recognized, and that of the paper where it is another."""
+    target = report.told["settings"]["target"]
+    told = {
         "own": "the class that the evaluator itself gives the photograph",
         "truth": "the ground truth",
-        "generator": "the class that the generating networks give the photograph",
-    }[report.told["settings"]["target"]]
-    text = f"Share of metamers that an evaluator gives {target}. Networks that took part are marked and are in no mean."
+        "generator": "the class that the generating networks give the photograph, as Boehm et al. (2025) count",
+    }[target]
+    if target == "generator":
+        return told
+    return f"{told} (Boehm et al. 2025 count that of the generating networks: target generator)"
+
+
+def _recognition_section(report: _Report) -> Section | None:
+    title = "Recognizability"
+    if not _asked(report, "recognizability"):
+        return None
+    text = (
+        f"Share of metamers that an evaluator gives {_target(report)}. "
+        "Networks that took part are marked and are in no mean."
+    )
     curves, table = report.tables["curves"], report.tables["recognizability"]
     pictures = []
     for ways, rule in curves[["ways", "rule"]].drop_duplicates().itertuples(index=False, name=None):
@@ -365,10 +383,10 @@ def _epsilon_section(report: _Report) -> Section | None:
     return Section(key="epsilon", title="How far images could move", text=[text], pictures=[picture])
 
 
-def _quality_section(report: _Report) -> Section:
+def _quality_section(report: _Report) -> Section | None:
     title = "Image quality"
     if not _asked(report, "quality"):
-        return Section(key="quality", title=title, missing="Not asked for.")
+        return None
     figure = draw.quality_bars(report.tables["quality"], validity=report.validity, stamp=report.stamp)
     alt = "Bars, one panel a metric; the values are in quality.csv."
     picture = report.picture("quality", figure, "Metamers beside their photographs; arrows say what is better.", alt)
@@ -377,10 +395,10 @@ def _quality_section(report: _Report) -> Section:
     return Section(key="quality", title=title, pictures=[picture], grids=[grid])
 
 
-def _divergence_section(report: _Report) -> Section:
+def _divergence_section(report: _Report) -> Section | None:
     title = "Divergence of representational distances"
     if not _asked(report, "divergence"):
-        return Section(key="divergence", title=title, missing="Not asked for.")
+        return None
     text = (
         "Distances among photographs (RR) and among their metamers (MM), in each evaluator at the depth of the set: 0 "
         "where their distributions are the same, 1 where they do not meet. The value is never quite 0; the null, made "
@@ -389,7 +407,7 @@ def _divergence_section(report: _Report) -> Section:
     table = report.tables["divergence"]
     rows = table[table["headline"].astype(bool) & (table["validity"] == report.validity)]
     if not np.isfinite(rows["value"].astype(float)).any():
-        return Section(key="divergence", title=title, text=[text], missing="No set has enough metamers for distances.")
+        return Section(key="divergence", title=title, text=[text, "No set has enough metamers for distances."])
     figure = draw.divergence_heatmap(table, validity=report.validity, stamp=report.stamp)
     alt = "Matrix of evaluators by sets and stages; the values are in divergence.csv."
     picture = report.picture("divergence", figure, "RR–MM divergence of each set in each evaluator.", alt)
@@ -438,17 +456,20 @@ def _set_section(report: _Report) -> Section | None:
     if not _asked(report, "sets"):
         return None
     title, scores = "Sets of networks", report.tables["set_scores"]
+    held_out = scores.loc[scores["raters"] == "held-out", "held_out"]
+    same = f"by the same evaluators, which are in none ({held_out.iloc[0]}), and " if len(held_out) else ""
     text = (
-        f"Every set is scored by the same evaluators, which are in none ({scores['held_out'].iloc[0]}). A difference "
-        "in means says how much better sets with a network are than sets without it; the regression parts that from "
-        "the size of the set."
+        f"Every set is scored {same}by all evaluators but its own networks, as Boehm et al. (2025) do; the latter "
+        f"change with the set. What counts is {_target(report)}. A difference in means says how much better sets with "
+        "a network are than sets without it; the regression parts that from the size of the set."
     )
     pictures: list[Picture] = []
     if report.has("set_differences"):
         table = report.tables["set_differences"]
-        for (stage, setting, ways), own in table.groupby(["stage", "setting", "ways"], sort=False):
+        groups = table.groupby(["stage", "setting", "ways", "raters"], sort=False)
+        for (stage, setting, ways, raters), own in groups:
             name = f"set_differences_{len(pictures)}"
-            caption = f"Difference in means, {stage}, {setting}, {ways} classes."
+            caption = f"Difference in means, {stage}, {setting}, {ways} classes; rated by {RATERS[str(raters)]}."
             figure = draw.set_differences(own, stamp=report.stamp)
             alt = "Marks with intervals; the values are in set_differences.csv."
             pictures.append(report.picture(name, figure, caption, alt))

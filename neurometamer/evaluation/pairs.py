@@ -18,6 +18,7 @@ import pandas as pd
 
 from neurometamer.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import InputError, digest, duplicates, file_name, name_ids
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
@@ -33,6 +34,7 @@ _STORED = {"same_class": "same_class_16_png", "above_null": "above_null_png", "v
 _ABOVE = tuple(f"png_{name}_above_null" for name in ("spearman", "pearson", "snr_db_power"))
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MetamerSet:
     """Metamers of one set of networks, at one stage, made in one way; build it with `metamer_set`.
@@ -49,6 +51,10 @@ class MetamerSet:
         Networks that took part: name to digest and weights tag (empty where they are not known).
     matched : mapping of str to tuple of str
         Their matched stages, where the metamers tell.
+    untrained : tuple of str
+        Those of them that have random weights, where the metamers tell.
+    image_prior : str
+        What made them look natural whatever the networks respond to; ``"none"``, or empty where they do not tell.
     """
 
     name: str
@@ -59,6 +65,8 @@ class MetamerSet:
     table: pd.DataFrame
     members: Mapping[str, tuple[str, str]]
     matched: Mapping[str, tuple[str, ...]]
+    untrained: tuple[str, ...] = ()
+    image_prior: str = ""
 
     @cached_property
     def reference_digest(self) -> str:
@@ -195,6 +203,8 @@ def metamer_set(
         table=pd.concat([own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1),
         members=everyone,
         matched=matched,
+        untrained=tuple(one["name"] for one in metamers.provenance.get("models", []) if one.get("trained") is False),
+        image_prior=str(metamers.provenance.get("image_prior", "")),
     )
 
 

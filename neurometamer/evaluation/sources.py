@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from neurometamer.evaluation.pairs import MetamerSet, metamer_set
-from neurometamer.store import InputError, digest, name_ids
+from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +78,7 @@ def read_metamers(
     from stimuli_gen.stimuli import read_stimuli
 
     folder = Path(folder)
-    everything = read_stimuli(folder)
+    everything = read_stimuli(folder, in_memory=None)
     found = everything.select(kind="metamer")
     if not len(found):
         raise InputError(f"{folder} holds no metamers; give a folder that 'neurometamer stimuli metamer' wrote.")
@@ -126,10 +124,10 @@ def _cut_of(folder: Path, metamers: StimulusSet) -> Any:
 
 def _check_pixels(folder: Path, references: StimulusSet, told: Mapping[str, Any]) -> None:
     """Compare the photographs with what the metamers were made of, where they tell and all are there."""
-    from stimuli_gen.stimuli import to_8bit
+    from stimuli_gen.stored_images import digest_levels
 
     known = told.get("reference_pixels")
-    if known is not None and known != digest(to_8bit(np.asarray(references.images))):
+    if known is not None and known != digest_levels(references.images):
         raise InputError(
             f"{folder}: the photographs have other pixels than those that the metamers were made of "
             f"({name_ids(references.ids)}); give the same files, or the folder that the metamers were made from."

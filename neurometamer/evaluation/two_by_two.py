@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurometamer.store import InputError, generator
+from neurometamer.summaries import short_repr
 
 CONTRASTS = {"a": (0.5, 0.5, -0.5, -0.5), "b": (0.5, -0.5, 0.5, -0.5), "interaction": (1.0, -1.0, -1.0, 1.0)}
 """Weights of the cells' means: half of (m0 + m1) - (m2 + m3), half of (m0 + m2) - (m1 + m3), (m0 - m1) - (m2 - m3)."""
@@ -31,6 +32,7 @@ _NEAR = 1e-9
 """Differences of proportions below this are rounding."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class PermutationTest:
     """What a permutation test found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,14 @@ class Page:
     width, height, top : float
         Of the figure, and of the margin above its parts; inches.
     stamp, note : str
-        Above and below the parts.
+        Above and below the parts; the note is wrapped, and further lines make the figure higher.
     """
 
     def __init__(self, width: float, height: float, top: float, stamp: str, note: str) -> None:
         from matplotlib.figure import Figure
 
+        note = textwrap.fill(note, int(width * 15.5))
+        height += 0.155 * note.count("\n")
         self.width, self.height, self.top = width, height, top
         self.figure = Figure(figsize=(width, height), facecolor="white")
         self.axes = self.figure.add_axes((0, 0, 1, 1 - top / height))
@@ -149,7 +152,8 @@ def stimulus_sheet(
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     rows_at = {(str(row.reference_id), row.kind): index for index, row in enumerate(table.itertuples())}
     with figure_style():
-        sheet = _PhotographPage(len(shown), len(kinds), blocks, stamp, len(everyone))
+        note = _sheet_note(table[table["reference_id"].astype(str).isin(shown)], len(shown), len(everyone))
+        sheet = _PhotographPage(len(shown), len(kinds), blocks, stamp, note)
         for rank, name in enumerate(shown):
             sheet.name_row(rank, name)
             for column, kind in enumerate(kinds):
@@ -168,16 +172,14 @@ class _PhotographPage(Page):
 
     side, gap, caption, margin = 1.22, 0.14, 0.42, 0.3
 
-    def __init__(self, n_rows: int, n_kinds: int, blocks: int, stamp: str, n_all: int) -> None:
+    def __init__(self, n_rows: int, n_kinds: int, blocks: int, stamp: str, note: str) -> None:
         self.blocks = max(1, min(blocks, n_rows))
         self.per_block = -(-n_rows // self.blocks)
         self.block_width = self.margin + n_kinds * (self.side + self.gap) + 0.12
-        note = "✗ dashed frame: the criterion was not met on the saved file. p: the network's confidence there."
-        if n_rows < n_all:
-            note = f"{n_rows} of {n_all} photographs are shown, {n_all - n_rows} are not.  {note}"
         top = 0.5 + 0.36 * bool(stamp)
         height = top + self.per_block * (self.side + self.caption) + 0.3
-        super().__init__(self.blocks * self.block_width, height, top, stamp, note)
+        width = max(self.blocks * self.block_width, 3.2)
+        super().__init__(width, height, top, stamp, note)
 
     def _frame(self, rank: int, column: int, **style: Any) -> None:
         from matplotlib.patches import Rectangle
@@ -219,6 +221,18 @@ class _PhotographPage(Page):
         style = {"ha": "center", "va": "top", "fontsize": 7, "linespacing": 1.15}
         style |= {"color": "#B00020", "fontweight": "bold"} if failed else {}
         self.text(left + self.side / 2, top + self.side + 0.035, _caption(row, failed), **style)
+
+
+def _sheet_note(table: pd.DataFrame, n_shown: int, n_all: int) -> str:
+    """Explain the marks that the sheet has, and say how many photographs it leaves out."""
+    parts = []
+    if n_shown < n_all:
+        parts.append(f"{n_shown} of {n_all} photographs are shown, {n_all - n_shown} are not.")
+    if any(_failed(row) for _, row in table.iterrows()):
+        parts.append("✗ dashed frame: the criterion was not met on the saved file.")
+    if "confidence_png" in table.columns and table["confidence_png"].notna().any():
+        parts.append("p: the network's confidence in the class, on the saved file.")
+    return "  ".join(parts)
 
 
 def _failed(row: pd.Series) -> bool:

@@ -87,13 +87,21 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     told = zip(whole.index, whole["layer"], whole["naive_layer"])
     heads = {roi: f"{roi}\n{layer}\n({naive})" for roi, layer, naive in told if isinstance(layer, str)}
     note = (
-        "Large: mean over subjects, or the only subject; small: each subject, its two values joined",
+        _whose_words(rows, "its two values joined"),
         "Naive: the layer is chosen and scored on the same data, which is too high",
         "Under each ROI: the layer chosen most often in cross-validation, in brackets the naive one" if heads else "",
         _interval_words(rows), describe_sizes(rows),
     )  # fmt: skip
     looks = {"naive": ("o", "white"), "cross-validated": ("o", HUES[0])}
     return _paired(long, looks, heads, note, stamp)
+
+
+def _whose_words(rows: pd.DataFrame, joined: str) -> str:
+    """Say whose values the marks are."""
+    people = people_of(rows)
+    if len(people) == 1:
+        return f"Subject {people[0]}"
+    return f"Large: mean over subjects; small: each subject, {joined}"
 
 
 def _interval_words(rows: pd.DataFrame) -> str:
@@ -210,7 +218,7 @@ def model_marks(
     others = zip([one for one in order if one not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES))
     looks = {one: MODEL_MARKS[one] for one in order if one in MODEL_MARKS} | dict(others)
     note = (
-        "Large: mean over subjects, or the only subject; small: each subject, its models joined",
+        _whose_words(rows, "its models joined"),
         _interval_words(rows),
         "" if differences is None else f"Below: paired differences. {family_note(differences)}",
         describe_sizes(rows),
@@ -228,7 +236,7 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     ----------
     table : DataFrame
         Columns subject (``combined``: over subjects), order, preferred_layers, statistic, value, p (of
-        ``hierarchy.csv``). Used when there: p_min, method, reason.
+        ``hierarchy.csv``; NaN where there is no test). Used when there: left_out, method, reason.
     layers : sequence of str
         Names of the layers, early to late; when empty, those that the table names.
     stamp : str
@@ -237,7 +245,7 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     Returns
     -------
     matplotlib.figure.Figure
-        The order of ROIs is that of the test. The legend has each statistic with its p.
+        The order of ROIs is that of the test. The legend has each slope, with p where there is one.
 
     Raises
     ------
@@ -257,13 +265,14 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     sides = {number: names.fit(name, 2.0, 8.5, 1) for number, name in sorted(told.items())}
     width = page_width(max(plan.width * len(rois) + 0.8 + widest(list(sides.values()), 8.5), 5.0), stamp)
     entries = [_verdict(row) for row in rows.to_dict("records")]
-    least = numbers_of(rows, "p_min")
+    left_out = each_name(rows[-1:], "left_out")
     note = join_note(
-        "Preferred layer of each ROI, counted from 1; later ROIs that prefer later layers rise",
+        "Preferred layer of each ROI, counted from 1; the test is of the slope over subjects, one-tailed",
         f"Method: {each_name(rows[-1:], 'method') or 'not named in the table'}",
-        f"P is one-tailed; the least that these data could give is {_least(float(np.nanmin(least)))}"
-        if np.isfinite(least).any() else "P is one-tailed", each_name(rows, "reason"), names.note,
-    )  # fmt: skip
+        f"Not reliable, left out: {left_out}" if left_out else "",
+        each_name(rows[-1:], "reason"),
+        names.note,
+    )
     points = np.array([line for line, _ in read])
     top = max([*sides, *points[np.isfinite(points)], 2.0])
     with figure_style():
@@ -283,10 +292,6 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
         return figure
 
 
-def _least(p: float) -> str:
-    return "below .001" if p < 0.001 else format_number(p, 3)
-
-
 def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, str]]:
     """Read ``"V1: 1.25 (conv1); V2: …"``: numbers, and the names of the layers nearest to them; empty is missing."""
     if not text:
@@ -301,8 +306,9 @@ def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, s
 
 
 def _verdict(row: dict[Any, Any]) -> str:
-    p = f"p = {format_number(float(row['p']), 3)}"
-    return f"{row['subject']}: {row['statistic']} {format_number(float(row['value']))}, {p}"
+    p = float(row["p"])
+    text = f"{row['subject']}: {format_number(float(row['value']))} {row['statistic']}"
+    return f"{text}, p = {format_number(p, 3)}" if np.isfinite(p) else text
 
 
 def _line_style(subjects: Sequence[str], subject: str) -> dict[str, Any]:

@@ -66,9 +66,8 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     rois, layers = order_places(table["roi"]), list(dict.fromkeys(table["layer"].astype(str)))
     per_row, width = min(3, len(rois)), max(2.5, 0.3 * len(layers))
     n_subjects = table["subject"].nunique()
-    about = (
-        f"Trained on RE. Lines: mean over {n_subjects} subject(s); small symbols: each subject; no interval is drawn"
-    )
+    over = f"mean over {n_subjects} subjects; small symbols: each subject" if n_subjects > 1 else "the only subject"
+    about = f"Trained on RE. Lines: {over}; no interval is drawn"
     method = describe_methods(table)
     with figure_style():
         note = join_note(about, f"Method: {method}" if method else "")

@@ -6,7 +6,9 @@ import contextlib
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,14 @@ STYLE: dict[str, Any] = {
 }
 
 
+FALLBACK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic"),
+    *("Malgun Gothic", "Apple SD Gothic Neo", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Arabic"),
+    *("Noto Sans Thai", "Arial Unicode MS", "Nirmala UI"),
+)
+"""Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks, such as Chinese, Japanese and Korean ones."""
+
+
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
     """Draw with our settings whatever the user's matplotlibrc says; theirs are back afterwards.
@@ -78,8 +88,19 @@ def figure_style() -> Iterator[None]:
     from matplotlib import style
 
     _show_in_notebooks()
-    with style.context(["default", STYLE]):
+    with style.context(["default", STYLE | {"font.family": _font_families()}]), warnings.catch_warnings():
+        # A box is drawn for a letter that no font here has; tables and pages have the letter itself.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
+
+
+@cache
+def _font_families() -> list[str]:
+    """Name our font and, behind it, those of the installed fonts that have letters which ours lacks."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return [str(STYLE["font.family"]), *(name for name in FALLBACK_FONTS if name in installed)]
 
 
 def _show_in_notebooks() -> None:
@@ -359,7 +380,33 @@ def describe_sizes(table: pd.DataFrame) -> str:
     if "n" not in table.columns or table["n"].dropna().empty:
         return ""
     low, high = int(table["n"].min()), int(table["n"].max())
-    return f"n = {low} photographs" if low == high else f"n = {low} to {high} photographs"
+    several = "" if high == 1 else "s"
+    return f"n = {low} photograph{several}" if low == high else f"n = {low} to {high} photographs"
+
+
+def count_text(number: int, noun: str, plural: str = "") -> str:
+    """Write a number of things, singular or plural.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    noun : str
+        The thing, singular.
+    plural : str
+        Its plural, where that is not the noun with an s.
+
+    Returns
+    -------
+    str
+        Number and noun.
+
+    Examples
+    --------
+    >>> count_text(1, "ROI"), count_text(3, "ROI"), count_text(2, "person", "people")
+    ('1 ROI', '3 ROIs', '2 people')
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def describe_methods(table: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.resamples import Resampled, resampled
 from neurometamer.statistics import t_interval
 from neurometamer.store import InputError, name_ids
+from neurometamer.summaries import short_repr
 
 
 def bootstrap_comparison(
@@ -152,6 +153,7 @@ def _places(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
 # ---------------------------------------------------------------------------------------------- images and subjects
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class DualBootstrap:
     """What a bootstrap over images and subjects says of each model.
@@ -233,7 +235,9 @@ def dual_bootstrap(
     Notes
     -----
     Equals ``rsatoolbox.inference.eval_dual_bootstrap`` and ``extract_variances`` on the same draws. Three subjects have
-    two degrees of freedom (t = 4.3): such an interval is honest and wide.
+    two degrees of freedom (t = 4.3): such an interval is honest and wide. It is too wide with more subjects too, since
+    resampled images count the noise of pairs three times: with 6 to 10 subjects 95 % intervals held the truth in 98 to
+    100 % of simulated studies (``benchmarks/LEVELS.md``).
     """
     models, data, counts = _checked(models, data, counts)
     n_subjects, n = len(data), counts.shape[1]

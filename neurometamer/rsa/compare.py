@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
+from neurometamer.resampling import pair_weights, percentile_interval
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
 from neurometamer.rsa.comparators import COMPARATORS as COMPARATORS
@@ -19,7 +19,15 @@ from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.labels import ALL_KINDS
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permutation_p, stimulus_orders
-from neurometamer.rsa.permuted import PARTIAL_SCHEME, permuted_comparison, permuted_partial
+from neurometamer.rsa.permuted import permuted_comparison
+from neurometamer.rsa.projection import (
+    PRODUCT_WEIGHTS,
+    ImageResamples,
+    LazyWeights,
+    Progress,
+    describe_interval,
+    resample_images,
+)
 from neurometamer.rsa.rdm import (
     align_rdms,
     check_rdms,
@@ -62,7 +70,8 @@ def resample_comparison(
     """
     if not len(counts):
         return np.full((0, len(a), len(b)), np.nan)
-    samples = compare(a, b, pair_weights(counts))
+    weights = LazyWeights((len(counts), a.shape[1]), lambda rows: pair_weights(counts[rows]))
+    samples = compare(a, b, weights)
     samples[(counts > 0).sum(axis=1) < MIN_IMAGES] = np.nan
     return samples
 
@@ -153,6 +162,7 @@ def compare_rdms(
     classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Compare every RDM of one set with every RDM of another, joined by stimulus id.
 
@@ -174,16 +184,19 @@ def compare_rdms(
     n_bootstrap : int
         Resamples of the stimuli, the same for all rows; 0 for no interval.
     n_permutations : int
-        Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
+        Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p. With controls there
+        is no p (Notes).
     blocks : mapping of str to str, optional
         Stimulus → session or class: labels change places within these only (`session_labels`, `class_labels`).
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
         stimuli of these classes (``"fixed"``) or about classes like these (``"random"``, from 10 classes on).
     seed : int
-        Of resamples and permutations.
+        Seed of resamples and permutations.
     confidence : float
-        Of the interval.
+        Share of intervals that hold the similarity of many other stimuli, in (0, 1).
+    progress : callable, optional
+        Hears (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
@@ -199,7 +212,14 @@ def compare_rdms(
 
     Notes
     -----
-    With controls, what controls leave of the first RDM is permuted (`permuted_partial`).
+    The interval says what other stimuli would change (`neurometamer.rsa.projection`); it takes them as independent
+    draws. Simulated: 3 layers and 3 subjects of 100 voxels with correlated, unequal noise; 10, 20 and 40 photographs;
+    no, some and much similarity; Gaussian and heavy-tailed photographs. 95 % intervals held the truth in 94 to 98 %.
+
+    With controls there is an interval of the partial correlation and no p. Two RDMs made of the control's dimensions
+    in other mixtures stay alike after the control's ranks are regressed out: no permutation makes that the null, and
+    p <= .05 came in 32 to 100 % of 400 simulated studies in which nothing but these dimensions was shared. For the same
+    reason an interval above 0 does not say that they share anything else.
     """
     import pandas as pd
 
@@ -209,24 +229,29 @@ def compare_rdms(
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     nulls, p_text = None, "none: no permutations"
-    if n_permutations:
+    if n_permutations and given is None:
         ids = [str(one) for one in a.pattern_descriptors["condition"]]
         orders, p_text = stimulus_orders(ids, n_permutations, seed, blocks)
-        if given is None:
-            nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
-        else:
-            nulls = permuted_partial(a.dissimilarities, b.dissimilarities, orders, given)
-            p_text += f"; {PARTIAL_SCHEME}"
+        nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
+    products = by in PRODUCT_WEIGHTS
     if given is not None:
+        p_text = NO_PARTIAL_P
         compare, by = partial(partial_spearman, controls=given, names=names), f"partial {by} given {', '.join(names)}"
     sampling = _sampled(a, b, classes)
-    counts = sampling.counts(n_bootstrap, seed)
-    value = compare(a.dissimilarities, b.dissimilarities)
+    if sampling.in_classes:
+        counts = sampling.counts(n_bootstrap, seed)
+        value = compare(a.dissimilarities, b.dissimilarities)
+        samples = resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts)
+        low, high = percentile_interval(sampling.scaled(value, samples, confidence), confidence)
+        method = describe_method(by, counts, confidence, left_out, sampling.text)
+    else:
+        drawn = resample_images(
+            compare, a.dissimilarities, b.dissimilarities, n_bootstrap, seed, products=products, progress=progress
+        )
+        value = drawn.values
+        low, high = drawn.interval(confidence)
+        method = _method(by, describe_interval(a.n_cond, n_bootstrap, confidence, products=products), left_out)
     p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
-    samples = resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts)
-    low, high = percentile_interval(sampling.scaled(value, samples, confidence), confidence)
-    drawn = sampling.text if _known_classes(a, b) else ""
-    method = describe_method(by, counts, confidence, left_out, drawn)
     rows = [
         {
             **{f"a_{name}": text for name, text in _descriptors(a, i).items()},
@@ -241,6 +266,19 @@ def compare_rdms(
         for j in range(b.n_rdm)
     ]
     return pd.DataFrame(rows)
+
+
+NO_PARTIAL_P = (
+    "none: with controls there is no p; RDMs that share the controls' dimensions stay alike after the controls' ranks "
+    "are regressed out, and p would call that more than the controls"
+)
+"""In the column ``p_method`` of partial correlations."""
+
+
+def _method(by: str, interval: str, left_out: str) -> str:
+    name = "kendall tau-a" if by == "kendall" else by
+    text = f"{name}; {interval}"
+    return text + (f"; held by one side only and left out: {name_ids(left_out.split(', '))}" if left_out else "")
 
 
 def _known_classes(a: RDMs, b: RDMs) -> dict[str, str] | None:
@@ -310,6 +348,7 @@ def layer_by_roi(
     n_bootstrap: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Compare every network stage with every ROI, subject by subject and on average, beside the noise ceiling.
 
@@ -329,9 +368,11 @@ def layer_by_roi(
     n_bootstrap : int
         Resamples of the stimuli, the same for all rows; 0 for no interval.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
     confidence : float
-        Of the interval.
+        Share of intervals that hold the similarity of many other stimuli, in (0, 1); see `compare_rdms`.
+    progress : callable, optional
+        Hears (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
@@ -351,28 +392,65 @@ def layer_by_roi(
     network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
     layers = _unique(network, ("stage",))
     _unique(brain, ("subject", "roi"))
-    counts = bootstrap_counts(network.n_cond, n_bootstrap, seed)
-    method = describe_method(by, counts, confidence, left_out)
+    products = by in PRODUCT_WEIGHTS
+    drawn = resample_images(
+        compare,
+        network.dissimilarities,
+        brain.dissimilarities,
+        n_bootstrap,
+        seed,
+        products=products,
+        progress=progress,
+    )
+    interval = describe_interval(network.n_cond, n_bootstrap, confidence, products=products)
+    about = {"kind": kind or ALL_KINDS, "n": network.n_cond, "method": _method(by, interval, left_out)}
     rows = []
-    for roi, subjects, vectors in _by_roi(brain):
-        value = compare(network.dissimilarities, vectors)
-        samples = resample_comparison(compare, network.dissimilarities, vectors, counts)
-        low, high = _bounds(vectors, by)
-        columns = {
-            **{name: (value[:, j], samples[:, :, j], low[j], high[j]) for j, name in enumerate(subjects)},
-            "mean": (value.mean(axis=1), samples.mean(axis=2), low.mean(), high.mean()),
-        }
-        text = describe_ceiling(by, len(subjects))
-        for subject, (similarity, drawn, floor, top) in columns.items():
-            ends = percentile_interval(drawn, confidence)
-            for i, (layer,) in enumerate(layers):
-                rows.append(
-                    {"kind": kind or ALL_KINDS, "subject": subject, "roi": roi, "layer": layer}
-                    | similarity_values(similarity[i], ends[0][i], ends[1][i])
-                    | {"ceiling_low": float(floor), "ceiling_high": float(top), "ceiling": text}
-                    | {"method": method + "; mean over subjects" * (subject == "mean"), "n": network.n_cond}
-                )
-    return pd.DataFrame(rows)
+    for roi, subjects, places in _by_roi(brain):
+        low, high = _bounds(brain.dissimilarities[places], by)
+        single = drawn.take(places)
+        told = about | {"roi": roi, "ceiling": describe_ceiling(by, len(subjects))}
+        over = {**told, "method": f"{about['method']}; mean over subjects"}
+        rows += _layer_rows(layers, subjects, single, confidence, told, low, high)
+        rows += _layer_rows(layers, ["mean"], single.mean(), confidence, over, low.mean(), high.mean())
+    return pd.DataFrame(rows)[list(LAYER_COLUMNS)]
+
+
+LAYER_COLUMNS = (
+    "kind",
+    "subject",
+    "roi",
+    "layer",
+    "similarity",
+    "ci_low",
+    "ci_high",
+    "ceiling_low",
+    "ceiling_high",
+    "ceiling",
+    "method",
+    "n",
+)
+"""Of the table ``layer_roi.csv``."""
+
+
+def _layer_rows(
+    layers: Sequence[tuple[str, ...]],
+    subjects: Sequence[str],
+    drawn: ImageResamples,
+    confidence: float,
+    told: Mapping[str, Any],
+    floor: np.ndarray,
+    top: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Tell the similarity of each subject's region with each layer."""
+    ends = drawn.interval(confidence)
+    floor, top = (np.broadcast_to(bound, len(subjects)) for bound in (floor, top))
+    return [
+        {**told, "subject": subject, "layer": layer}
+        | similarity_values(drawn.values[i, j], ends[0][i, j], ends[1][i, j])
+        | {"ceiling_low": float(floor[j]), "ceiling_high": float(top[j])}
+        for j, subject in enumerate(subjects)
+        for i, (layer,) in enumerate(layers)
+    ]
 
 
 def _bounds(vectors: np.ndarray, by: str) -> tuple[np.ndarray, np.ndarray]:
@@ -394,7 +472,8 @@ def _unique(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _by_roi(brain: RDMs) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    """Give each region, its subjects, and where its RDMs are."""
     rois = np.array([str(one) for one in brain.rdm_descriptors["roi"]])
     subjects = np.array([str(one) for one in brain.rdm_descriptors["subject"]])
     for roi in dict.fromkeys(rois.tolist()):
-        yield roi, subjects[rois == roi].tolist(), brain.dissimilarities[rois == roi]
+        yield roi, subjects[rois == roi].tolist(), np.flatnonzero(rois == roi)

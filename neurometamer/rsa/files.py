@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,32 @@ from typing import Any
 
 import numpy as np
 
+from neurometamer.reading import check_npy, check_npz
 from neurometamer.rsa.labels import check_squares, name_pairs
-from neurometamer.store import InputError, duplicates, name_ids, open_hdf5, unknown_name
+from neurometamer.rsa.matlab import read_mat
+from neurometamer.store import (
+    InputError,
+    check_plain_file,
+    duplicates,
+    name_ids,
+    open_hdf5,
+    reading,
+    unknown_name,
+)
 
-ID_NAMES = ("ids", "id", "conditions", "condition", "stimuli", "stimulus", "labels", "label", "names", "images")
+ID_NAMES = (
+    "ids",
+    "id",
+    "conditions",
+    "condition",
+    "conds",
+    "stimuli",
+    "stimulus",
+    "labels",
+    "label",
+    "names",
+    "images",
+)
 """Variables that may hold the ids of conditions, the likeliest first."""
 
 
@@ -74,13 +95,12 @@ def read_dissimilarities(
         When the file cannot be read, holds no or several RDM variables, names no ids, or the RDMs are not square,
         symmetric, zero on the diagonal, finite and (unless `signed`) not negative; the ids are named.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{file} does not exist.")
+    file = check_plain_file(path)
     reader = READERS.get(file.suffix.lower(), _read_plain_hdf5 if variable else None)
     if reader is None:
         raise unknown_name("kind of RDM file", file.suffix, READERS)
-    found = reader(file)
+    with reading(file, "a file of RDMs"):
+        found = reader(file)
     name = _choose(found, variable, str(file))
     array = np.asarray(found.arrays[name])
     if array.dtype.kind not in "fiu":
@@ -234,31 +254,10 @@ def _sort(variables: Mapping[str, Any]) -> Found:
 
 def _read_mat(path: Path) -> Found:
     import h5py
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     if h5py.is_hdf5(path):  # MATLAB 7.3, Octave and others
         return _read_mat73(path)
-    try:
-        content = loadmat(path, squeeze_me=True)
-    except (NotImplementedError, MatReadError, ValueError, TypeError, OSError, EOFError, KeyError, IndexError) as error:
-        raise InputError(f"{path} is not a MATLAB file, or damaged ({error}).") from error
-    variables: dict[str, Any] = {}
-    for name, value in content.items():
-        fields = getattr(value, "dtype", np.dtype(float)).names or ()
-        if "RDM" in fields:  # the structures of the RSA toolbox for MATLAB
-            parts = [np.asarray(one["RDM"].item() if one["RDM"].ndim == 0 else one["RDM"]) for one in _elements(value)]
-            if len({one.shape for one in parts}) == 1:
-                variables[name] = np.stack([one.astype(np.float64) for one in parts])
-            if "name" in fields:
-                variables[f"{name}.name"] = np.array([str(one["name"]) for one in _elements(value)])
-        elif not name.startswith("__"):
-            variables[name] = value
-    return _sort(variables)
-
-
-def _elements(structures: np.ndarray) -> list[Any]:
-    return [one.reshape(())[()] if isinstance(one, np.ndarray) else one for one in np.atleast_1d(structures).ravel()]
+    return _sort(read_mat(path))
 
 
 def _read_mat73(path: Path) -> Found:
@@ -282,24 +281,15 @@ def _read_mat73(path: Path) -> Found:
 
 
 def _read_npz(path: Path) -> Found:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if isinstance(content, np.ndarray):
-                return _sort({"rdms": content})
-            return _sort({name: content[name] for name in content.files})
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is not a NumPy file, damaged, or holds Python objects, which are not read ({error})."
-        ) from error
+    check_npz(path)
+    with reading(path, "a NumPy file"), np.load(path, allow_pickle=False) as content:
+        return _sort({name: content[name] for name in content.files})
 
 
 def _read_npy(path: Path) -> Found:
-    try:
+    check_npy(path)
+    with reading(path, "a NumPy file"):
         return _sort({"rdms": np.load(path, allow_pickle=False)})
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"{path} is not a NumPy file, damaged, or holds Python objects, which are not read ({error})."
-        ) from error
 
 
 def _read_plain_hdf5(path: Path) -> Found:
@@ -328,10 +318,8 @@ def _is_number(cell: str) -> bool:
 
 
 def _read_csv(path: Path) -> Found:
-    try:
+    with reading(path, "a text file"):
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a text file ({error}).") from error
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
     if not rows or len({len(row) for row in rows}) != 1:

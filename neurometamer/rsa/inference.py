@@ -16,6 +16,7 @@ import numpy as np
 from neurometamer.statistics import CORRECTIONS as STATISTICS_CORRECTIONS
 from neurometamer.statistics import correct_p
 from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,13 +205,14 @@ def correct_families(
 
 def _family_name(part: pd.DataFrame, over: Mapping[str, str], n_tests: int) -> str:
     sizes = {name: part[column].nunique() for column, name in over.items()}
-    text = " x ".join(f"{size} {name}" for name, size in sizes.items())
+    text = " x ".join(f"{size} {name.removesuffix('s') if size == 1 else name}" for name, size in sizes.items())
     return text if math.prod(sizes.values()) == n_tests else f"{n_tests} tests of {text}"
 
 
 # -------------------------------------------------------------------------------------------------- over layers
 
 
+@short_repr
 @dataclass(frozen=True)
 class Trend:
     """What `mann_kendall` found.

@@ -44,7 +44,7 @@ def kendall(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     if weights is None:
         return _tau_a(a, b, None)
     if len(weights) >= FEW_RESAMPLES and a.shape[1] <= MANY_PAIRS:
-        return _by_signs(a, b, weights)
+        return _by_signs(a, b, np.asarray(weights))
     out = np.full((len(weights), len(a), len(b)), np.nan)
     for values, row in zip(out, weights):
         drawn = np.flatnonzero(row)

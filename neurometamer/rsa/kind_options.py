@@ -10,6 +10,7 @@ from neurometamer.rsa.inference import CORRECTIONS as INFERENCE_CORRECTIONS
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
 from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
 
 Pair = tuple[str, str]
 INTERVALS = {
@@ -47,6 +48,7 @@ FAMILIES = {
 """Name of a family of tests to what belongs to it."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class KindOptions:
     """How `kind_tests` compares, resamples and tests.

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from fmri.patterns import Patterns
 
+Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
+"""Stimulus → session or class, or subject → such a mapping."""
+
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from neurometamer.store import InputError, name_ids
+from neurometamer.summaries import short_repr
 
 CHUNK = 4096
 """Units multiplied at a time: bounds the extra memory to a few times `CHUNK` values a stimulus."""
@@ -348,6 +349,7 @@ def _poisson(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
     return np.maximum(squared_distances(_rates_by_log_rates(values)), 0) / values.shape[1]
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """One way to tell how far two stimuli are apart.

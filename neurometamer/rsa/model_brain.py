@@ -13,8 +13,10 @@ from neurometamer.rsa.compare import layer_by_roi
 from neurometamer.rsa.labels import ALL_KINDS
 from neurometamer.rsa.permutation import Blocks, stimulus_orders
 from neurometamer.rsa.permuted import permuted_comparison
+from neurometamer.rsa.projection import Progress
 from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, take_conditions, take_kind
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +29,7 @@ LINEAR = ("spearman", "pearson", "cosine", "rho-a")
 """Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelBrain:
     """The RDMs of a network's stages and of subjects' regions, over the same stimuli in the same order.
@@ -132,6 +135,7 @@ def layer_matrix(
     blocks: Blocks | None = None,
     seed: int = 0,
     confidence: float = 0.95,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Compare stages with ROIs as `layer_by_roi`, with p values, and say which scores exceed the noise ceiling.
 
@@ -159,6 +163,8 @@ def layer_matrix(
         Of resamples and permutations.
     confidence : float
         Of the intervals.
+    progress : callable, optional
+        Hears (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
@@ -188,7 +194,15 @@ def layer_matrix(
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     table = layer_by_roi(
-        network, brain, kind=kind, by=by, join=join, n_bootstrap=n_bootstrap, seed=seed, confidence=confidence
+        network,
+        brain,
+        kind=kind,
+        by=by,
+        join=join,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        confidence=confidence,
+        progress=progress,
     )
     table = mark_ceilings(table)
     if not n_permutations:
@@ -257,7 +271,7 @@ def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.
             q[known] = false_discovery_control(p[known])
         labels = key if isinstance(key, tuple) else (key,)
         where = ", ".join(f"{name} {one}" for name, one in zip(within, labels))
-        family[rows] = f"{known.size} tests" + (f" of {where}" if where else "")
+        family[rows] = f"{known.size} test{'' if known.size == 1 else 's'}" + (f" of {where}" if where else "")
     return table.assign(q=q, family=family)
 
 

@@ -8,7 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
+from neurometamer.arguments import check_fields
 from neurometamer.store import InputError, name_ids
+from neurometamer.summaries import short_repr
 
 
 class Neighborhoods(Protocol):
@@ -50,6 +52,7 @@ def _pack(rows: np.ndarray) -> np.ndarray:
     return np.where(ordered == far, -1, ordered)
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Spheres:
     """Voxels of a mask within a radius of each other, in millimeters of the image's affine.
@@ -69,6 +72,7 @@ class Spheres:
     radius_mm: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_radius(self.radius_mm)
         if self.mask.ndim != 3 or self.mask.dtype != bool or not self.mask.any():
             raise InputError(
@@ -130,6 +134,7 @@ class Spheres:
         return _pack(volume.ravel()[flat[:, np.newaxis] + self._steps @ strides])
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Disks:
     """Vertices of a mesh within a radius of each other along its edges.
@@ -154,6 +159,7 @@ class Disks:
     radius_mm: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_radius(self.radius_mm)
         check_mesh(self.points, self.triangles)
 

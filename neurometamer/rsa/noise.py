@@ -13,11 +13,13 @@ import numpy as np
 
 from neurometamer.rsa.measures import squared_distances
 from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 SHRINKAGE = ("shrinkage_diag", "shrinkage_eye", "diag", "full")
 """Estimators of the noise covariance, named as in rsatoolbox."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Noise:
     """Precision (inverse covariance) of voxels' noise, as factors.
@@ -316,7 +318,7 @@ def crossnobis_rdm(
     conditions : sequence of str, length n_observations
         Which condition each is of.
     folds : sequence of str, length n_observations
-        Independent parts, e.g. runs; each holds every condition at least once.
+        Independent parts, e.g. runs; each condition is in two of them at least.
     noise : Noise, optional
         Of the same voxels; by default all are equally noisy.
     order : sequence of str, optional
@@ -327,17 +329,26 @@ def crossnobis_rdm(
     Returns
     -------
     ndarray, shape (n * (n - 1) / 2,)
-        Condensed, divided by the number of voxels, of any sign; as ``rsatoolbox.rdm.calc_rdm(method="crossnobis")``.
+        Condensed, divided by the number of voxels, of any sign; as ``rsatoolbox.rdm.calc_rdm(method="crossnobis")``,
+        and where one of two conditions is missing in a fold as ``rsatoolbox.rdm.calc_rdm_unbalanced``.
 
     Raises
     ------
     InputError
-        For fewer than two folds or conditions, a fold without one of the conditions, lengths that do not fit, or values
-        that are NaN or infinite; ids are named.
+        For fewer than two folds or conditions, a condition in one fold only, lengths that do not fit, or values that
+        are NaN or infinite; ids are named.
+
+    Notes
+    -----
+    Where both conditions of a pair are in every fold, the difference of a fold's means is multiplied by that of the
+    means of all other presentations, and folds are averaged. Where one is missing in some fold, each of the three
+    products (of a condition with itself, of the other with itself, of both) is the mean over all pairs of
+    presentations in different folds. The two agree where all counts are equal. What folds add to all conditions
+    alike cancels in the first form only.
 
     References
     ----------
-    Walther et al. (2016), NeuroImage 137:188-200.
+    Walther et al. (2016), NeuroImage 137:188-200. Schütt et al. (2023), eLife 12:e82566 (unbalanced form).
     """
     values = np.asarray(values, dtype=np.float64)
     _check_observations(values, conditions, folds, place)
@@ -350,30 +361,39 @@ def crossnobis_rdm(
         raise InputError(f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}.")
     check_folds(counts, names, parts, place)
     noise = no_noise(values.shape[1]) if noise is None else noise
-    return squared_distances(crossnobis_of_sums(sums, counts, noise))
+    return crossnobis_of_sums(sums, counts, noise)
 
 
 def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np.ndarray:
-    """Multiply each fold's means with those of the other folds, whitened.
+    """Compute crossvalidated distances from the sums of each fold.
 
     Parameters
     ----------
     sums : ndarray, shape (n_folds, n, p)
         Of `sums_by_fold`.
     counts : ndarray, shape (n_folds, n)
-        None of them 0.
+        Presentations; each condition in two folds at least (`check_folds`).
     noise : Noise
         Of the same voxels.
 
     Returns
     -------
-    ndarray, shape (n, n)
-        For `squared_distances`: mean over folds, divided by the number of voxels.
+    ndarray, shape (n * (n - 1) / 2,)
+        Condensed, divided by the number of voxels; see `crossnobis_rdm`.
     """
     z, h = noise.features(sums.reshape(-1, sums.shape[2]))
-    sides = ((z, 1), (h, -1)) if h.shape[1] else ((z, 1),)
-    products = sum(_crossed(part.reshape(*counts.shape, -1), counts, sign) for part, sign in sides)
-    return np.asarray(products) / sums.shape[2] / len(counts)
+    sides = [(part.reshape(*counts.shape, -1), sign) for part, sign in ((z, 1), (h, -1)) if part.shape[1]]
+    complete = np.asarray((counts > 0).all(axis=0))
+    distances = np.empty(len(complete) * (len(complete) - 1) // 2)
+    first, second = np.triu_indices(len(complete), 1)
+    whole = complete[first] & complete[second]
+    if complete.any():
+        products = sum(_crossed(part[:, complete], counts[:, complete], sign) for part, sign in sides)
+        distances[whole] = squared_distances(np.asarray(products)) / len(counts)
+    if not complete.all():
+        products = sum(_crossed_pairs(part, counts, sign) for part, sign in sides)
+        distances[~whole] = squared_distances(np.asarray(products))[~whole]
+    return distances / sums.shape[2]
 
 
 def sums_by_fold(
@@ -411,7 +431,7 @@ def sums_by_fold(
 
 
 def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], place: str) -> None:
-    """Refuse folds that lack a condition.
+    """Refuse conditions that are in fewer than two folds.
 
     Parameters
     ----------
@@ -427,12 +447,27 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
     InputError
         Naming what is missing where.
     """
-    if (counts == 0).any():
-        lacking = [f"{names[j]} in fold {folds[i]}" for i, j in np.argwhere(counts == 0)]
+    n_folds = np.asarray((counts > 0).sum(axis=0))
+    if (n_folds < 2).any():
+        lacking = []
+        for name, in_fold in zip(names, counts.T > 0, strict=True):
+            inside = [fold for fold, is_in in zip(folds, in_fold, strict=True) if is_in]
+            if len(inside) < 2:
+                lacking.append(f"{name} in {name_ids(inside) or 'none'}")
         raise InputError(
-            f"{place}: crossnobis needs every condition in every fold; missing: {name_ids(lacking)}. "
+            f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} only. "
             "Take other folds, e.g. presentations, or leave those conditions out."
         )
+
+
+def _crossed_pairs(parts: np.ndarray, counts: np.ndarray, sign: int) -> np.ndarray:
+    """Average the products of all pairs of presentations in different folds."""
+    total, n_total = parts.sum(axis=0), counts.sum(axis=0)
+    products, pairs = total @ total.T, np.outer(n_total, n_total)
+    for part, count in zip(parts, counts, strict=True):
+        products -= part @ part.T
+        pairs -= np.outer(count, count)
+    return sign * products / pairs
 
 
 def _crossed(parts: np.ndarray, counts: np.ndarray, sign: int) -> np.ndarray:

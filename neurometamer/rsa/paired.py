@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@short_repr
 @dataclass(frozen=True)
 class PairedT:
     """What `paired_t` found.

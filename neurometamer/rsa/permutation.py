@@ -13,10 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from neurometamer.rsa.labels import Blocks as Blocks
 from neurometamer.store import InputError, generator, name_ids, unknown_name
-
-Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
-"""Stimulus → session or class, or subject → such a mapping."""
 
 ALTERNATIVES = ("greater", "less", "two-sided")
 

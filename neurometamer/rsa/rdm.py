@@ -7,7 +7,7 @@ stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from neurometamer.rsa.labels import (
 )
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
 from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
-from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, unknown_name
+from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, seal_hdf5, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -416,7 +416,7 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
 
 
 def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
-    """Write RDMs in rsatoolbox's own HDF5 layout, atomically.
+    r"""Write RDMs in rsatoolbox's own HDF5 layout, atomically.
 
     Parameters
     ----------
@@ -433,20 +433,40 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        When the RDMs do not pass `check_rdms`, or a name is not ASCII (all that rsatoolbox's layout can hold).
+        When the RDMs do not pass `check_rdms`.
+
+    Notes
+    -----
+    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with Python's escapes
+    (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns back.
     """
+    import h5py
+
     check_rdms(rdms, "RDMs to write")
     plain = take_conditions(rdms, range(rdms.n_cond))
-    columns = {**plain.pattern_descriptors, **plain.rdm_descriptors}
-    names = [str(one) for column in columns.values() for one in column]
-    if foreign := [name for name in names if not name.isascii()]:
-        raise InputError(
-            f"rsatoolbox's file cannot hold letters beyond ASCII: rename {name_ids(dict.fromkeys(foreign))}."
-        )
+    columns = [*plain.pattern_descriptors.values(), *plain.rdm_descriptors.values()]
+    escaped = not all(str(name).isascii() for column in columns for name in column)
+    if escaped:
+        _each_text(plain, lambda name: name.encode("unicode_escape").decode("ascii"))
     with atomic_path(path) as part:
         part.unlink()  # rsatoolbox refuses a file that exists, even an empty one
         plain.save(str(part), file_type="hdf5")
+        if escaped:
+            with h5py.File(part, "a") as file:
+                file.attrs[_ESCAPED] = True
+        seal_hdf5(part)
     return Path(path)
+
+
+_ESCAPED = "names_are_escaped"
+"""Attribute of files whose names hold letters beyond ASCII, which rsatoolbox's layout cannot: they are escaped."""
+
+
+def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
+    """Change the text in the descriptors of conditions and of RDMs, in place."""
+    for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
+        for name, column in descriptors.items():
+            descriptors[name] = [change(value) if isinstance(value, str) else value for value in column]
 
 
 def read_rdms(
@@ -455,6 +475,7 @@ def read_rdms(
     ids: Sequence[str] | None = None,
     variable: str | None = None,
     measure: str = "",
+    descriptor: str | None = None,
 ) -> RDMs:
     """Read RDMs from rsatoolbox's HDF5 layout or from a file of another program, and check them.
 
@@ -469,6 +490,9 @@ def read_rdms(
         Where the file holds several, e.g. a dataset of any HDF5 file.
     measure : str
         What another program's numbers are: one of `MEASURES`, or any words. Only ``"crossnobis"`` may be negative.
+    descriptor : str, optional
+        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not ``condition``. When not
+        given, the only descriptor whose values are different names is taken.
 
     Returns
     -------
@@ -489,20 +513,51 @@ def read_rdms(
         return label_rdms(
             vectors, conditions=found, places={"name": names}, measure=label, provenance={"file": Path(path).name}
         )
-    rdms = _read_rsatoolbox(path)
+    rdms = _read_rsatoolbox(path, descriptor)
     if ids is not None:
         match_ids(rdms.pattern_descriptors["condition"], ids, str(path), "the ids given")
     return rdms
 
 
-def _read_rsatoolbox(path: str | os.PathLike[str]) -> RDMs:
+def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RDMs:
     import rsatoolbox.rdm as rsa
 
     with open_hdf5(path) as file:
+        escaped = _ESCAPED in file.attrs
         lacking = [name for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors") if name not in file]
-    if lacking:
-        raise InputError(f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms.")
-    loaded = rsa.load_rdm(str(path), file_type="hdf5")
-    rdms = take_conditions(loaded, range(loaded.n_cond))
-    check_rdms(rdms, str(path))
+        if lacking:
+            raise InputError(
+                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms."
+            )
+        loaded = rsa.load_rdm(str(path), file_type="hdf5")
+        rdms = take_conditions(loaded, range(loaded.n_cond))
+        if escaped:
+            _each_text(rdms, lambda name: name.encode("ascii").decode("unicode_escape"))
+        held = rdms.pattern_descriptors
+        name = _condition_descriptor(held, path, descriptor)
+        held["condition"] = [str(value) for value in held[name]]
+        check_rdms(rdms, str(path))
     return rdms
+
+
+def _condition_descriptor(held: Mapping[str, Any], path: str | os.PathLike[str], asked: str | None) -> str:
+    """Choose the pattern descriptor with the stimulus ids: the one asked for, ``condition``, or the only names."""
+    if asked in held:
+        return str(asked)
+    if "condition" in held:
+        return "condition"
+    others = [name for name in held if name != "index"]
+    if asked is not None:
+        raise unknown_name(f"pattern descriptor of {path}", asked, others)
+    names = [name for name in others if _are_ids(held[name])]
+    if len(names) == 1:
+        return names[0]
+    raise InputError(
+        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: {', '.join(others) or 'none'}); name "
+        "the one that holds them with --descriptor NAME of compare, layers or draw "
+        "(Python: read_rdms(path, descriptor=NAME))."
+    )
+
+
+def _are_ids(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values) and not duplicates(values)

@@ -18,11 +18,13 @@ from neurometamer.rsa import weighted
 from neurometamer.rsa.kendall import kendall
 from neurometamer.rsa.weighted import centered_ranks
 from neurometamer.rsa.whitened import Whitened, n_images
+from neurometamer.summaries import short_repr
 
 MIN_IMAGES = 3
 """A resample with fewer distinct images has at most one distinct pair: left out, as in rsatoolbox."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True)
 class Resampled:
     """Values of each subject in each resample.

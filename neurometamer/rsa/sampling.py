@@ -118,6 +118,17 @@ class Sampling:
         deviations = (without - means[self.strata]) * np.sqrt(self.factors)[:, np.newaxis]
         return values + _normal_moves(n_resamples, len(self.strata), seed) @ deviations
 
+    @property
+    def in_classes(self) -> bool:
+        """Tell whether classes matter.
+
+        Returns
+        -------
+        bool
+            True where photographs are drawn within several classes, or classes as a whole.
+        """
+        return len(self.sizes) > 1 or len(self.strata) < len(self.clusters)
+
     def counts(self, n_resamples: int, seed: int) -> np.ndarray:
         """Draw clusters with replacement within strata.
 
@@ -156,7 +167,7 @@ class Sampling:
         """
         from scipy.stats import norm, t
 
-        if len(self.sizes) == 1 and len(self.strata) == len(self.clusters):
+        if not self.in_classes:
             return samples
         sizes, tail = self.sizes.astype(np.float64), (1 + confidence) / 2
         variance = float(np.sum(sizes**2 / np.maximum(sizes - 1, 1)) / sizes.sum())

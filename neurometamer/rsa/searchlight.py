@@ -22,6 +22,7 @@ from neurometamer.rsa.searchlight_questions import place_responses as place_resp
 from neurometamer.rsa.searchlight_questions import reliability_question as reliability_question
 from neurometamer.rsa.searchlight_runs import RunResponses, RunTable
 from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,7 @@ MEASURES = ("spearman", "pearson", "crossnobis")
 """RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs (`run_responses`)."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchlightMap:
     """One map over all places.

@@ -12,6 +12,7 @@ from neurometamer.rsa.labels import name_pairs
 from neurometamer.rsa.rdm import MIN_CONDITIONS, check_rdms, match_ids, place_name
 from neurometamer.rsa.searchlight_runs import RunResponses
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,7 @@ Responses = np.ndarray | RunResponses
 """Mean responses (n_conditions, n_places), or those of runs."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Question:
     """What a map shows: how like the RDM of each place is to a model, or to another RDM of that place.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.rsa.measures import squared_distances
 from neurometamer.rsa.noise import (
     SHRINKAGE,
     check_folds,
@@ -19,6 +18,7 @@ from neurometamer.rsa.noise import (
     sums_by_fold,
 )
 from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from fmri.patterns import Patterns
@@ -27,6 +27,7 @@ NOISE = ("none", *SHRINKAGE)
 """What voxels of a searchlight are normalized by: nothing, or the noise of its own voxels (`estimate_noise`)."""
 
 
+@short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunResponses:
     """Responses of each run, for crossnobis distances.
@@ -87,7 +88,7 @@ class RunResponses:
         Raises
         ------
         InputError
-            When a fold lacks one of them.
+            When one of them is in one fold only.
         """
         index = np.asarray(rows, dtype=int)
         names, counts = tuple(self.names[i] for i in index), self.counts[:, index]
@@ -153,7 +154,7 @@ class RunTable:
     Parameters
     ----------
     runs : RunResponses
-        Each fold holds each condition.
+        Each condition is in two folds at least.
     present : ndarray of bool, shape (n_places,)
         Places that are used.
     """
@@ -161,7 +162,8 @@ class RunTable:
     def __init__(self, runs: RunResponses, present: np.ndarray) -> None:
         check_folds(runs.counts, runs.names, runs.folds, "searchlight")
         self.runs = runs
-        if runs.noise not in ("none", "diag"):
+        self.is_one_product = runs.noise in ("none", "diag") and bool((runs.counts > 0).all())
+        if not self.is_one_product:
             return
         parts = runs.sums / runs.counts[:, :, np.newaxis]
         others = runs.sums.sum(axis=0) - runs.sums
@@ -191,7 +193,7 @@ class RunTable:
             Equal to `crossnobis_rdm` of the neighbors; NaN without any.
         """
         n, n_folds = len(self.runs.names), len(self.runs.folds)
-        if self.runs.noise not in ("none", "diag"):
+        if not self.is_one_product:
             return np.array([self._one(row[row >= 0]) for row in index]).reshape(len(index), n * (n - 1) // 2)
         left, right = (one[index].reshape(len(index), -1, n) for one in self.sides)  # (centers, neighbors x folds, n)
         products = left.transpose(0, 2, 1) @ right
@@ -208,7 +210,7 @@ class RunTable:
         noise = no_noise(len(places))
         if self.runs.noise != "none":
             noise = estimate_noise(self.runs.residuals[:, places], method=self.runs.noise, dof=self.runs.dof)
-        return squared_distances(crossnobis_of_sums(self.runs.sums[:, :, places], self.runs.counts, noise))
+        return crossnobis_of_sums(self.runs.sums[:, :, places], self.runs.counts, noise)
 
 
 def _by_place(values: np.ndarray, present: np.ndarray, scale: np.ndarray) -> np.ndarray:

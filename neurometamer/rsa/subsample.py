@@ -15,6 +15,7 @@ import numpy as np
 from neurometamer.rsa.comparators import COMPARATORS, comparator
 from neurometamer.rsa.rdm import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,7 @@ SHARE = 0.8
 """Of the units, Zhang et al. (2021)."""
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class UnitValues:
     """Responses of the units of one layer or ROI, named like the RDM that they make.

@@ -75,7 +75,7 @@ def over_blocks(
         ones = np.ones((1, n_pairs))
         return combine(a(ones), b(ones), ones)[0]
     step = max(1, BLOCK // (n_rdms * n_pairs))
-    parts = [weights[start : start + step] for start in range(0, len(weights), step)]
+    parts = (weights[start : start + step] for start in range(0, len(weights), step))  # made when their turn comes
     return np.concatenate([combine(a(part), b(part), part) for part in parts])
 
 

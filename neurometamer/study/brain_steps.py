@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json
+from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json, write_table
 from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
+from neurometamer.study.regions import region_rows
 from neurometamer.study.settings import Subject
 
 if TYPE_CHECKING:
@@ -103,17 +106,19 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
 
 
 def open_runs(work: Workspace, subject: str) -> list[BoldRun]:
-    """Open the runs of a subject: headers, events and confounds are read and checked, the images are not."""
+    """Open the runs of a subject: headers, sidecars, events and confounds are read and checked, images are not."""
     from fmri.bold import read_runs
 
     files = scanned(work, subject)
     return read_runs(
-        [work.source(one) for one in files.bold],
-        [work.source(one) for one in files.events],
-        [work.source(one) for one in files.confounds] or None,
+        [work.source(file) for file in files.bold],
+        [work.source(file) for file in files.events],
+        [work.source(file) for file in files.confounds] or None,
         subject=subject,
         tr_s=files.tr_s or None,
         columns=work.settings.glm.confounds or None,
+        condition_column=files.condition_column,
+        affine=files.affine,
     )
 
 
@@ -123,19 +128,30 @@ def betas(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path
     from fmri.patterns import write_patterns
 
     files, glm = scanned(work, subject), work.settings.glm
-    fitted = estimate_betas(
-        open_runs(work, subject),
-        {roi: work.source(one) for roi, one in files.masks.items()},
-        hrf=glm.hrf_model,
-        high_pass_hz=glm.high_pass_hz,
-        noise_model=glm.noise_model,
-        estimator=glm.estimator,
-        ignore=glm.ignore,
-        unusable=glm.unusable,
-        progress=progress,
-    )
+    with _told_before():
+        fitted = estimate_betas(
+            open_runs(work, subject),
+            {roi: work.source(one) for roi, one in files.masks.items()},
+            hrf=glm.hrf_model,
+            high_pass_hz=glm.high_pass_hz,
+            noise_model=glm.noise_model,
+            estimator=glm.estimator,
+            units=glm.units,
+            ignore=glm.ignore,
+            slice_time_ref=files.slice_time_ref,
+            unusable=glm.unusable,
+            progress=progress,
+        )
     _check_conditions(work, subject, fitted)
     return [write_patterns(fitted, work.state("betas", f"{subject}.h5"))]
+
+
+@contextlib.contextmanager
+def _told_before() -> Iterator[None]:
+    """Do not repeat what the checks before the first step have told."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _check_conditions(work: Workspace, subject: str, fitted: Patterns) -> None:
@@ -145,21 +161,34 @@ def _check_conditions(work: Workspace, subject: str, fitted: Patterns) -> None:
     match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
 
 
-def patterns(work: Workspace, progress: Progress) -> Iterable[Path]:
-    """Keep the reliable voxels of each subject and region, judged on regular images only."""
+def patterns(work: Workspace, progress: Progress, *, subject: str) -> Iterable[Path]:
+    """Keep the reliable voxels of each region of a subject, judged on regular images only."""
     from fmri.patterns import read_patterns, write_patterns
     from fmri.reliability import select_voxels
 
     selection = work.settings.selection
     table = stimulus_table(work)
-    regular = table["id"][table["kind"] == selection.kind].tolist()
-    written = []
-    for name in subject_names(work):
-        chosen = read_patterns(work.state("betas", f"{name}.h5"))
-        if selection.voxels_per_roi:
+    chosen = read_patterns(work.state("betas", f"{subject}.h5"))
+    if selection.voxels_per_roi:
+        regular = table["id"][table["kind"] == selection.kind].tolist()
+        with _told_before():
             chosen = select_voxels(chosen, conditions=regular, n_per_roi=selection.voxels_per_roi)
-        written.append(write_patterns(chosen, work.path("patterns", f"{name}.h5")))
-    return written
+    return [write_patterns(chosen, work.path("patterns", f"{subject}.h5"))]
+
+
+def regions(work: Workspace, progress: Progress) -> Iterable[Path]:
+    """Say how large the regions are before and after the selection of voxels, and how reliable."""
+    import pandas as pd
+
+    from fmri.patterns import read_patterns
+
+    table = stimulus_table(work)
+    regular = table["id"][table["kind"] == work.settings.selection.kind].tolist()
+    rows = []
+    for name in subject_names(work):
+        fitted = read_patterns(work.state("betas", f"{name}.h5"))
+        rows += region_rows(fitted, read_patterns(work.path("patterns", f"{name}.h5")), regular)
+    return [write_table(work.path("tables", "regions.csv"), pd.DataFrame(rows))]
 
 
 def read_subjects(work: Workspace) -> dict[str, Patterns]:

@@ -1,52 +1,128 @@
-"""What can be known before any work: whether the tests that the settings ask for suit these subjects and images."""
+"""What can be known before any work: whether files, tables and settings of a study suit each other."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, name_ids, read_table
-from neurometamer.study.brain_steps import open_runs, subject_names
+from neurometamer.store import InputError, check_file_names, name_ids
+from neurometamer.study.brain_steps import subject_names
 from neurometamer.study.plan import Workspace
+from neurometamer.study.problems import Findings, Problem
 from neurometamer.study.result_steps import kind_options
-
-if TYPE_CHECKING:
-    from fmri.patterns import Patterns
+from neurometamer.study.subject_checks import check_sessions, check_subjects
 
 SUBSAMPLED = ("spearman", "pearson")
 """Measures whose RDMs can be computed again from a part of the units."""
 
 
-def check_tests(work: Workspace) -> None:
-    """Refuse tests that this study cannot give.
+def find_problems(work: Workspace) -> list[Problem]:
+    """Find all that stands in the way of a study, from settings, headers and tables alone.
 
     Parameters
     ----------
     work : Workspace
         Settings and the user's files; nothing needs to be done yet.
 
-    Raises
-    ------
-    InputError
-        When an interval needs more subjects, a null needs sessions or classes that the study does not know, or
-        measure and interval or data do not suit each other. The key of the settings is named.
+    Returns
+    -------
+    list of Problem
+        Of settings and images first, then subject by subject.
     """
-    _check_names(work)
-    _check_interval(work)
+    findings = Findings()
+    _check_models(work, findings)
+    table = _check_images(work, findings)
+    tests: list[Callable[[Workspace], None]] = [_check_names, _check_interval, _check_measure]
+    for test in tests:
+        with findings.watch():
+            test(work)
+    if table is not None:
+        _check_with_images(work, table, findings)
+    if work.settings.brain.source == "bold":
+        check_subjects(work, table, findings)
+    if work.settings.rsa.null == "session" and table is not None and not findings.has_errors():
+        with findings.watch():
+            check_sessions(work, table)
+    elif work.settings.rsa.null == "session" and work.settings.brain.source != "bold":
+        with findings.watch():
+            check_sessions(work, pd.DataFrame())
+    return findings.problems
+
+
+def _check_models(work: Workspace, findings: Findings) -> None:
+    """Look up the networks by name, and the files of weights."""
+    from neurometamer.zoo import model_entry
+
+    settings = work.settings
+    sets = [name for names in settings.metamers.sets for name in names]
+    names = [settings.model.name, *settings.transfer.models, *sets]
+    names += settings.metamers.judges if sets else ()
+    names += [settings.brain.simulation.object_model] if settings.brain.source == "simulated" else []
+    for name in dict.fromkeys(names):
+        with findings.watch():
+            model_entry(name)
+    if settings.model.weights not in ("default", "random"):
+        with findings.watch(file=settings.model.weights):
+            work.source(settings.model.weights)
+
+
+def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
+    """Look for the files of the images; return the table of the images that the study will have."""
+    settings = work.settings
+    if not settings.images.ready:
+        files = [one.target for one in (settings.noise, settings.interference) if one.target.endswith(".csv")]
+        for file in (*files, *([settings.interference.mask] if settings.interference.mask else [])):
+            with findings.watch(file=file):
+                work.source(file)
+    source = settings.images.ready or settings.images.source
+    table = None
+    with findings.watch(file=source):
+        table = expected_stimuli(work)
+        if table.empty:
+            raise InputError(f"{source} holds no images; give a folder of images or a CSV with the column file.")
+    return table
+
+
+def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings) -> None:
+    if work.settings.rsa.null == "class":
+        with findings.watch():
+            _check_classes(table)
+    if work.settings.rsa.classes == "random":
+        with findings.watch():
+            _check_random_classes(table)
+    if subject_names(work):
+        with findings.watch():
+            _check_folds(work, table)
+        with findings.watch():
+            _tell_few_photographs(work, table)
+
+
+def _check_folds(work: Workspace, table: pd.DataFrame) -> None:
+    encoding = work.settings.encoding
+    n_photographs = int((table["kind"] == "RE").sum())
+    if encoding.folds and encoding.scheme == "by image" and not 2 <= encoding.folds <= n_photographs:
+        raise InputError(
+            f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; give 2 to "
+            f"{n_photographs}, or 0 to leave it open."
+        )
+
+
+def _tell_few_photographs(work: Workspace, table: pd.DataFrame) -> None:
+    from fmri.reliability import tell_few_conditions
+
+    selection = work.settings.selection
+    if selection.voxels_per_roi:
+        tell_few_conditions(int((table["kind"] == selection.kind).sum()))
+
+
+def _check_measure(work: Workspace) -> None:
     if work.settings.rsa.measure == "poisson" and subject_names(work):
         raise InputError(
             "rsa.measure: 'poisson' takes rates of zero or more, and betas of voxels are negative too; use another "
             'measure, or brain.source = "none".'
         )
-    if work.settings.rsa.null == "class":
-        _check_classes(work)
-    if work.settings.rsa.classes == "random":
-        _check_random_classes(work)
-    if work.settings.rsa.null == "session":
-        _check_sessions(work)
 
 
 def _check_names(work: Workspace) -> None:
@@ -74,61 +150,24 @@ def _check_interval(work: Workspace) -> None:
         )
 
 
-def _check_classes(work: Workspace) -> None:
+def _check_classes(table: pd.DataFrame) -> None:
     from neurometamer.rsa.kind_nulls import class_labels
 
     try:
-        class_labels(expected_stimuli(work))
+        class_labels(table)
     except InputError as error:
         raise InputError(
             f"rsa.null: 'class' needs the column category of the images, at least two classes: {error}"
         ) from None
 
 
-def _check_random_classes(work: Workspace) -> None:
+def _check_random_classes(table: pd.DataFrame) -> None:
     """Refuse the claim about other classes where there are too few, before any work."""
     from neurometamer.rsa.kind_nulls import known_classes
     from neurometamer.rsa.sampling import sample_photographs
 
-    table = expected_stimuli(work)
     names = sorted(table.loc[table["kind"] == "RE", "reference_id"].astype(str))
     sample_photographs(names, known_classes(table), "random", option="rsa.classes:")
-
-
-def _check_sessions(work: Workspace) -> None:
-    from neurometamer.rsa.kind_nulls import session_labels
-
-    if work.settings.brain.source != "bold":
-        told = {"simulated": "the simulated cortex has none", "none": "there is no brain"}
-        raise InputError(
-            f"rsa.null: 'session' needs subjects scanned in several sessions, and "
-            f"{told[work.settings.brain.source]}; use 'free' or 'class'."
-        )
-    table = expected_stimuli(work)
-    try:
-        found = {name: session_labels(_shown(work, name), table) for name in subject_names(work)}
-    except InputError as error:
-        raise InputError(f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)") from None
-    first, *others = found.values()
-    if work.settings.rsa.combine == "joint" and any(one != first for one in others):
-        raise InputError(
-            "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions differ between the "
-            f"subjects ({name_ids(found)}); combine their p by 'all', 'fisher' or 'stouffer'."
-        )
-
-
-def _shown(work: Workspace, subject: str) -> Patterns:
-    """Say what a subject saw in which session, as patterns of one voxel that are all zero."""
-    from fmri.patterns import Patterns
-
-    events = [
-        pd.DataFrame({"condition": run.events["trial_type"].astype(str), "run": run.run, "session": run.session})
-        for run in open_runs(work, subject)
-    ]
-    rows = pd.concat(events, ignore_index=True)
-    rows = rows.assign(presentation=rows.groupby("condition").cumcount() + 1)
-    voxel = pd.DataFrame({"subject": [subject], "roi": "none", "i": 0, "j": 0, "k": 0})
-    return Patterns(values=np.zeros((len(rows), 1)), observations=rows, voxels=voxel)
 
 
 def expected_stimuli(work: Workspace) -> pd.DataFrame:
@@ -149,7 +188,7 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
     images = work.settings.images
     if images.ready:
         source = work.source(images.ready)
-        if source.is_dir():
+        if (source / "stimuli.h5").is_file():
             return read_stimuli(source, in_memory=False).table
         table = _listed(source)
         kind = table["kind"].fillna("RE") if "kind" in table else "RE"
@@ -161,7 +200,9 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
         photographs.assign(id=photographs["id"] + f"_{kind}", kind=kind, reference_id=photographs["id"])
         for kind in ("AN", "AI")
     ]
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    check_file_names(table["id"])
+    return table
 
 
 def _photographs(work: Workspace) -> pd.DataFrame:
@@ -169,13 +210,17 @@ def _photographs(work: Workspace) -> pd.DataFrame:
 
     if work.settings.images.source == "packaged":
         return pd.DataFrame({"id": list(PACKAGED), "category": [category for _, _, category in PACKAGED.values()]})
-    source = work.source(work.settings.images.source)
-    if source.is_dir():
-        return pd.DataFrame({"id": [one.stem for one in sorted(source.iterdir()) if one.is_file()]})
-    return _listed(source)
+    table = _listed(work.source(work.settings.images.source))
+    check_file_names(table["id"])
+    return table
 
 
-def _listed(file: Path) -> pd.DataFrame:
-    table = read_table(file, required=["file"])
-    ids = table["id"] if "id" in table else table["file"].map(lambda one: Path(str(one)).stem)
-    return table.assign(id=ids.astype(str))
+def _listed(source: Path) -> pd.DataFrame:
+    """List the images of a folder or CSV, and refuse a list of files that are not there."""
+    from stimuli_gen.photograph_lists import list_photographs
+
+    table = list_photographs(source).table
+    missing = [str(file) for file in table["file"] if not Path(file).is_file()]
+    if missing:
+        raise InputError(f"{source} lists files that do not exist: {name_ids(missing)}; correct the column file.")
+    return table

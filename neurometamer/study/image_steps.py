@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.commands.generators import only_asked
-from neurometamer.store import write_table
+from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
     parts = [
         named(work.model, photographs(work)),
-        *(read_stimuli(work.state(one)) for one in ("noise", "interference")),
+        *(read_stimuli(work.state(one), in_memory=None) for one in ("noise", "interference")),
     ]
     together = concat_stimuli(parts)
     folder = write_pictures(together, work.path("stimuli"))
@@ -101,8 +101,8 @@ def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
     from stimuli_gen.stimuli import read_stimuli, write_stimuli
 
     source = work.source(work.settings.images.ready)
-    if source.is_dir():
-        given = read_stimuli(source)
+    if (source / "stimuli.h5").is_file():
+        given = read_stimuli(source, in_memory=None)
     else:
         given = load_photographs(source, model_entry(work.settings.model.name).preprocessing)
     return _stimulus_files(write_stimuli(named(work.model, given), work.path("stimuli")), given)
@@ -134,7 +134,9 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
         rows += _judgements(judge, found, table)
         progress(number + 1, len(judges))
     columns = ["judge", "judge_weights", "kind", "n", "says_target", "target_probability", "says_as_photograph"]
-    found_table = pd.DataFrame(rows, columns=columns).assign(model=work.model.name, weights=work.model.weights)
+    found_table = pd.DataFrame(rows, columns=columns).assign(
+        model=work.model.name, weights=work.model.weights, trained=work.model.trained
+    )
     return [write_table(work.path("tables", "transfer.csv"), found_table)]
 
 
@@ -164,7 +166,7 @@ def shown_stimuli(work: Workspace) -> StimulusSet:
     """Read the study's stimuli as people are shown them: rounded to 8 bits."""
     from stimuli_gen.stimuli import read_stimuli
 
-    return read_stimuli(work.path("stimuli")).as_shown()
+    return read_stimuli(work.path("stimuli"), in_memory=None).as_shown()
 
 
 def stimulus_table(work: Workspace) -> pd.DataFrame:
@@ -181,7 +183,9 @@ def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
     ours = shown_stimuli(work)
     if tuple(ours.images.shape[2:]) == model.preprocessing.size:
         return ours
-    return load_photographs([work.path("stimuli", "png", f"{one}.png") for one in ours.ids], model.preprocessing)
+    return load_photographs(
+        [work.path("stimuli", "png", f"{file_name(one)}.png") for one in ours.ids], model.preprocessing
+    )
 
 
 def _stimulus_files(folder: Path, given: StimulusSet) -> list[Path]:

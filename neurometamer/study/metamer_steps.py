@@ -75,7 +75,7 @@ def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
         judge = _load(work, name)
         for names in chosen.sets:
             folder = work.path("metamers", set_name(names))
-            both = read_stimuli(folder).as_shown()
+            both = read_stimuli(folder, in_memory=None).as_shown()
             found = predict(judge, _seen_by(judge, both, folder).images, work.settings.run.batch_size)
             rows += _judgements(judge, names, both.table, found.astype(float))
         progress(count + 1, len(chosen.judges))
@@ -111,6 +111,7 @@ def _judgements(
                 **of_worst_network(row),
                 "steps": row["steps"],
                 "preset": row["preset"],
+                "image_prior": row.get("image_prior", ""),
                 "model": row["model"],
                 "weights": row["weights"],
             }

@@ -1,31 +1,52 @@
 """What is done, what is to do, in which order: a study can be killed at any time and goes on where it was.
 
-A step is done when its record says so: the record holds the step's key (its settings, the keys of the steps it
-needs, the contents of the user's files it reads, the package version) and a digest of each file it wrote. The
-record is written last and atomically, so a step that was interrupted is simply run again, from the same seeds.
+A step is done when its record says so: the record holds the step's key (its settings, the keys and outputs of the
+steps it needs, the contents of the user's files it reads, the package version) and a digest of each file it wrote. The
+record is written last and atomically, so a step that was interrupted is simply run again, from the same seeds. What is
+damaged is removed and made again; what later steps made of it is made again only where it came out otherwise.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
-from neurometamer.store import InputError, digest, digest_file, read_json, unknown_name, write_json
+from neurometamer.resume import (
+    note_remade,
+    only_process,
+    read_record,
+    refuse_links_out,
+    write_record,
+)
+from neurometamer.store import (
+    DamagedFile,
+    InputError,
+    digest,
+    digest_file,
+    unknown_name,
+    written_files,
+)
 from neurometamer.study.settings import StudySettings
+from neurometamer.study_folder import LOCK, STATE
 
 if TYPE_CHECKING:
     from stimuli_gen.descent import Pass
     from stimuli_gen.staged import StagedModel
 
-STATE = ".state"
-"""Folder, inside the study's, of the step records and of what only later steps read."""
+KEPT = ("finished", "nulls")
+"""Folders of the state whose files outlive their step and carry checksums of their own."""
+
+SECONDS = "seconds.json"
+"""File of the state that says how long steps took: the one place for wall times, so that equal runs are equal files."""
+
+Outputs = dict[str, str]
+"""File, relative to the study's folder, to the digest of its contents."""
 
 
 class Reporter(Protocol):
@@ -102,11 +123,14 @@ class Workspace:
         Checked settings.
     base : Path
         Folder of the study file: relative names in the settings start here.
+    notes : tuple of str
+        What the checks before the first step found odd.
     """
 
     folder: Path
     settings: StudySettings
     base: Path
+    notes: tuple[str, ...] = ()
 
     def path(self, *parts: str) -> Path:
         """Name a file or folder of the study.
@@ -158,7 +182,9 @@ class Workspace:
         """
         path = self.base / Path(name).expanduser()
         if not path.exists():
-            raise InputError(f"{name} does not exist (looked for {path}); correct it in the study file.")
+            missing = next(folder for folder in (*path.parents[::-1], path) if not folder.exists())
+            what = f"looked for {path}" if missing == path else f"there is no folder {missing}"
+            raise InputError(f"{name} does not exist ({what}); correct it in the study file.")
         return path
 
     @cached_property
@@ -262,7 +288,8 @@ class Step:
     needs : tuple of str
         Steps that come before.
     sections : tuple of str
-        Sections of the settings that its numbers depend on.
+        Sections of the settings that its numbers depend on; ``"brain.simulation"`` names a part of one,
+        ``"brain.subjects.sub-01"`` one subject.
     reads : tuple of Path
         The user's files it reads; their contents are part of its key.
     """
@@ -298,112 +325,189 @@ def carry_out(steps: Sequence[Step], workspace: Workspace, reporter: Reporter | 
         When the folder holds a different study or another process works in it.
     """
     reporter = reporter or _Silent()
-    seconds: dict[str, float] = {}
-    keys: dict[str, str] = {}
-    _claim(workspace)
-    with _alone_in(workspace.folder):
+    numbers = workspace.settings.numbers()
+    finished: dict[str, tuple[str, Outputs]] = {}
+    refuse_links_out(workspace.folder)
+    _check_claim(workspace)
+    with only_process(workspace.folder / LOCK, workspace.folder):
+        _check_claim(workspace)  # another process may have been first
+        write_record(workspace.state("study.json"), numbers)
+        for part in workspace.folder.rglob(".part-*"):  # left by a process that was killed
+            part.unlink(missing_ok=True)
+        seconds = _read_seconds(workspace)
         for number, step in enumerate(steps, start=1):
             reporter.start(number, len(steps), step.title)
-            keys[step.name] = key = _key(step, workspace.settings.numbers(), keys)
-            record = workspace.state("steps", f"{step.name}.json")
-            found = _read_record(record, key, workspace.folder)
-            if found is None:
+            key = _key(step, numbers, finished)
+            outputs = _kept_outputs(step, key, workspace)
+            kept = outputs is not None
+            if outputs is None:
                 begun = time.monotonic()
-                written = [Path(path) for path in step.run(workspace, Telling(reporter))]
+                outputs = _run(step, key, workspace, reporter)
                 seconds[step.name] = round(time.monotonic() - begun, 3)
-                outputs = {path.relative_to(workspace.folder).as_posix(): digest_file(path) for path in written}
-                write_json(record, {"key": key, "outputs": outputs, "seconds": seconds[step.name]})
-            else:
-                seconds[step.name] = float(found["seconds"])
-            reporter.finish(seconds[step.name], kept=found is not None)
-    return seconds
+                write_record(workspace.state(SECONDS), seconds)
+            finished[step.name] = key, outputs
+            reporter.finish(seconds.get(step.name, 0.0), kept=kept)
+    return {step.name: seconds.get(step.name, 0.0) for step in steps}
 
 
-def step_seconds(workspace: Workspace, steps: Iterable[str]) -> dict[str, float]:
-    """Read how long finished steps took.
-
-    Parameters
-    ----------
-    workspace : Workspace
-        The study.
-    steps : iterable of str
-        Names.
-
-    Returns
-    -------
-    dict of str to float
-        Steps without a record are left out.
-    """
-    records = {name: workspace.state("steps", f"{name}.json") for name in steps}
-    return {name: float(read_json(path)["seconds"]) for name, path in records.items() if path.is_file()}
+def _read_seconds(workspace: Workspace) -> dict[str, float]:
+    """Read how long steps took in earlier calls; empty where that is not known."""
+    try:
+        return {name: float(value) for name, value in read_record(workspace.state(SECONDS)).items()}
+    except InputError:
+        return {}
 
 
-def _key(step: Step, numbers: Mapping[str, Any], keys: Mapping[str, str]) -> str:
+def _key(step: Step, numbers: Mapping[str, Any], finished: Mapping[str, tuple[str, Outputs]]) -> str:
     return digest(
         step.name,
         neurometamer.__version__,
         numbers["study"]["seed"],
-        {section: numbers[section] for section in step.sections},
-        {need: keys[need] for need in step.needs},
+        {section: section_settings(numbers, section) for section in step.sections},
+        {need: finished[need] for need in step.needs},
         [digest_file(path) for path in step.reads],
     )
 
 
-def _read_record(record: Path, key: str, folder: Path) -> dict[str, Any] | None:
-    """Return the record when the step is done: same key, and every output as it was written."""
+def section_settings(numbers: Mapping[str, Any], section: str) -> Any:
+    """Take the settings of a section, or of a part of it, out of those of a study.
+
+    Parameters
+    ----------
+    numbers : mapping
+        From `StudySettings.numbers`.
+    section : str
+        Keys between dots; what has an ``id`` is found by it.
+
+    Returns
+    -------
+    object
+        JSON-able.
+    """
+    keys = section.split(".", 2)
+    part: Any = numbers
+    for key in keys:
+        part = part[key] if isinstance(part, Mapping) else _by_id(part)[key]
+    return part
+
+
+def _by_id(items: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {item["id"]: item for item in items}
+
+
+REPAIRED = ("glm", "selection")
+"""Sections that messages about scanned data advise to change. A change of these, or of a subject, does not make a
+folder another study's: the steps that read them are made again."""
+
+
+def _of_the_whole(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what makes a study the same one: all but what is repaired and the scanned subjects."""
+    kept = {name: section for name, section in numbers.items() if name not in REPAIRED}
+    brain = {key: value for key, value in kept.get("brain", {}).items() if key != "subjects"}
+    return {**kept, "brain": brain}
+
+
+def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter) -> Outputs:
+    """Run a step and record every file that it wrote; files of its last run that it no longer writes go."""
+    record = workspace.state("steps", f"{step.name}.json")
+    before = _recorded(record)
+    with written_files() as written:
+        named = list(step.run(workspace, Telling(reporter)))
+    outputs = _outputs(workspace, [*named, *written])
+    for name in set(before.get("outputs", ())) - set(outputs):
+        workspace.path(name).unlink(missing_ok=True)
+    write_record(record, {"key": key, "outputs": outputs})
+    return outputs
+
+
+def _outputs(workspace: Workspace, written: Iterable[Path]) -> Outputs:
+    """Digest the files of the study among those that were written."""
+    folder = workspace.folder.absolute()
+    outputs = {}
+    for path in sorted({Path(os.path.normpath(Path(one).absolute())) for one in written}):
+        if not path.is_relative_to(folder) or not path.is_file():
+            continue
+        name = path.relative_to(folder)
+        if not (name.parts[0] == STATE and name.parts[1] in KEPT):
+            outputs[name.as_posix()] = digest_file(path)
+    return outputs
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    """Read the record of a step; empty when there is none, or none that can be used."""
     if not record.is_file():
-        return None
-    found = read_json(record)
-    if found["key"] != key:
-        return None
-    same = all(
-        (folder / name).is_file() and digest_file(folder / name) == value for name, value in found["outputs"].items()
-    )
-    return found if same else None
+        return {}
+    try:
+        found = read_record(record)
+    except DamagedFile:
+        note_remade(record)
+        return {}
+    names = [Path(name) for name in found.get("outputs", ())]
+    inside = all(not name.is_absolute() and ".." not in name.parts for name in names)
+    return found if inside else {}
 
 
-def _claim(workspace: Workspace) -> None:
-    """Make the folder this study's, or refuse it when it is another's."""
-    mark = workspace.state("study.json")
-    numbers = workspace.settings.numbers()
-    if mark.is_file():
-        other = read_json(mark)
-        if other != numbers:
-            raise InputError(
-                f"{workspace.folder} holds a different study: {_first_difference(other, numbers)}. "
-                "Choose another --out, or remove that folder."
-            )
+def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
+    """Return what a step wrote when it is done: same key, and every file as it was; else remove what is damaged."""
+    found = _recorded(workspace.state("steps", f"{step.name}.json"))
+    if found.get("key") != key:
+        return None
+    outputs: Outputs = found["outputs"]
+    damaged = [name for name, value in outputs.items() if not _is_same(workspace.path(name), value)]
+    for name in damaged:
+        note_remade(workspace.path(name))
+        workspace.path(name).unlink(missing_ok=True)
+    return None if damaged else outputs
+
+
+def _is_same(path: Path, value: str) -> bool:
+    return path.is_file() and digest_file(path) == value
+
+
+def _check_claim(workspace: Workspace) -> None:
+    """Refuse a folder that holds something else; nothing is written."""
+    mark, folder = workspace.state("study.json"), workspace.folder
+    if not mark.is_file():
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is not a folder; choose another --out.")
+        if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise InputError(f"{folder} is not empty and holds no study; choose another --out.")
         return
-    if workspace.folder.is_dir() and any(not one.name.startswith(".") for one in workspace.folder.iterdir()):
-        raise InputError(f"{workspace.folder} is not empty and holds no study; choose another --out.")
-    write_json(mark, numbers)
+    try:
+        there = read_record(mark)
+    except DamagedFile:
+        note_remade(mark)
+        return
+    old, new = _of_the_whole(there), _of_the_whole(workspace.settings.numbers())
+    if old != new:
+        raise InputError(
+            f"{folder} holds a different study: {_first_difference(old, new)}. Choose another --out, or remove that "
+            "folder."
+        )
 
 
-def _first_difference(there: Mapping[str, Any], here: Mapping[str, Any], place: str = "") -> str:
-    for name in [*here, *(set(there) - set(here))]:
-        old, new = there.get(name), here.get(name)
-        if old != new:
-            where = f"{place}.{name}" if place else name
-            if isinstance(old, Mapping) and isinstance(new, Mapping):
-                return _first_difference(old, new, where)
-            return f"there {where} = {old!r:.60}, here {new!r:.60}"
-    return "settings differ"
+def _first_difference(there: Any, here: Any, place: str = "") -> str:
+    """Name the first setting that differs, as deep inside as it lies, and both of its values."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for name in [*here, *(set(there) - set(here))]:
+            if there.get(name) != here.get(name):
+                inside = f"{place}.{name}" if place else name
+                return _first_difference(there.get(name), here.get(name), inside)
+    both_lists = isinstance(there, Sequence) and isinstance(here, Sequence)
+    if both_lists and not isinstance(there, str) and len(there) == len(here):
+        for number, (old, new) in enumerate(zip(there, here, strict=True)):
+            if old != new:
+                return _first_difference(old, new, f"{place}[{number + 1}]")
+    return f"there {place} = {_shown(there, here)}, here {_shown(here, there)}"
 
 
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the study's lock (released by the system when the process dies) and sweep up half-written files."""
-    lock = folder / STATE / "lock"
-    with lock.open("w") as held:
-        if os.name == "posix":
-            import fcntl
-
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"another process is working in {folder}; wait for it or choose another --out."
-                ) from None
-        for part in folder.rglob(".part-*"):
-            part.unlink(missing_ok=True)
-        yield
+def _shown(value: Any, other: Any, limit: int = 60) -> str:
+    """Write a value for a message; where it is long, the part that differs from the other."""
+    text, compared = repr(value), repr(other)
+    if len(text) <= limit:
+        return text
+    pairs = zip(text, compared, strict=False)
+    same = next((place for place, (here, there) in enumerate(pairs) if here != there), len(compared))
+    start = max(0, min(same - limit // 3, len(text) - limit))
+    before, after = "…" if start else "", "…" if start + limit < len(text) else ""
+    return f"{before}{text[start : start + limit]}{after}"

@@ -200,7 +200,8 @@ def _similarities(kinds: Path) -> pd.DataFrame:
 def _encoding_rows(table: pd.DataFrame, mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     """Check regions that follow objects alone: their AN percepts are random, so nothing can predict them."""
     objects = [roi for roi, share in mixing.items() if share == 1]
-    noise = table[table["roi"].isin(objects) & (table["test"] == "AN")]["r"]
+    subjects = table[table["subject"] != "mean"]
+    noise = subjects[subjects["roi"].isin(objects) & (subjects["test"] == "AN")]["r"]
     if len(noise):
         mean = float(noise.mean())
         yield _row(

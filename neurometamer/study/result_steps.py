@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import provenance, read_table, write_hdf5, write_json, write_table, write_text
+from fmri.patterns import says_simulated
+from neurometamer.store import (
+    provenance,
+    read_hdf5_attributes,
+    read_table,
+    write_hdf5,
+    write_json,
+    write_table,
+    write_text,
+)
 from neurometamer.study.brain_steps import read_subjects, subject_names
 from neurometamer.study.image_steps import shown_stimuli, stimulus_table
-from neurometamer.study.plan import Progress, Workspace, step_seconds
+from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -163,18 +172,23 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     tables = {
         "layer_roi": layer_matrix(
             network, brain, **common, n_bootstrap=rsa.resamples, confidence=rsa.confidence,
-            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null),
+            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null), progress=progress,
         )
     }  # fmt: skip
     if not too_few_photographs(work):
         fitted = flexible_models(
-            network, brain, **common, n_bootstrap=min(rsa.resamples, MOST_REFITS), confidence=rsa.confidence
+            network,
+            brain,
+            **common,
+            n_bootstrap=min(rsa.resamples, MOST_REFITS),
+            confidence=rsa.confidence,
+            progress=progress,
         )
         tables |= {"best_layer": fitted.best_layer, "weighted": fitted.models,
                    "weighted_difference": fitted.differences}  # fmt: skip
     rois = _shared_rois(brain)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common)
+        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common, confidence=rsa.confidence)
     return [
         write_table(work.path("tables", f"{name}.csv"), _tagged(work, table, "brain")) for name, table in tables.items()
     ]
@@ -203,22 +217,27 @@ def _shared_rois(brain: RDMs) -> list[str]:
 
 def encoding(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Predict voxels from layers: trained on RE, tested on held-out RE, on AI and on AN."""
+    import warnings
+
     from neurometamer.activations import read_activations
     from neurometamer.encoding import fit_encoding
 
     chosen = work.settings.encoding
-    table = fit_encoding(
-        read_activations(work.state("activations.h5")),
-        read_subjects(work),
-        stimulus_table(work),
-        scheme=chosen.scheme,
-        n_folds=chosen.folds or None,
-        alphas=chosen.alphas,
-        n_bootstrap=work.settings.rsa.resamples,
-        confidence=work.settings.rsa.confidence,
-        seed=work.settings.study.seed,
-        progress=progress,
-    )
+    with warnings.catch_warnings():
+        # The report names the regions whose penalties are at an end of the grid.
+        warnings.filterwarnings("ignore", "encoding: penalties at an end of the grid")
+        table = fit_encoding(
+            read_activations(work.state("activations.h5")),
+            read_subjects(work),
+            stimulus_table(work),
+            scheme=chosen.scheme,
+            n_folds=chosen.folds or None,
+            alphas=chosen.alphas,
+            n_permutations=chosen.permutations,
+            allow_repeats=chosen.allow_repeats,
+            seed=work.settings.study.seed,
+            progress=progress,
+        )
     return [write_table(work.path("tables", "encoding.csv"), _tagged(work, table, "brain"))]
 
 
@@ -269,7 +288,7 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         failed = table[table["success"].eq(False)]
         notes += [f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()]
     notes += _not_made(work)
-    steps = [path.stem for path in work.state("steps").glob("*.json")]
+    notes += work.notes
     return provenance(
         settings.everything(),
         **_metamer_choices(work),
@@ -277,10 +296,13 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         run=settings.run.model_dump(mode="json"),
         device=str(model.device),
         model={"name": model.name, "weights": model.weights, "digest": model.digest, "trained": model.trained},
-        brain={"source": settings.brain.source, "subjects": list(subject_names(work))},
+        brain={
+            "source": settings.brain.source,
+            "subjects": list(subject_names(work)),
+            "simulated": _simulated(work),
+        },
         digests={"stimuli": shown_stimuli(work).digest},
         notes=notes,
-        seconds=step_seconds(work, sorted(steps)),
     )
 
 
@@ -308,11 +330,18 @@ def _metamer_choices(work: Workspace) -> dict[str, Any]:
     return {"metamers": {"preset": chosen.preset, "open_choices": list(PRESETS[chosen.preset].open_choices)}}
 
 
+def _simulated(work: Workspace) -> bool:
+    """Say whether any response comes from a simulation: this study's, or images that say so in their header."""
+    if work.settings.brain.source != "bold":
+        return work.settings.brain.source == "simulated"
+    paths = [work.path("patterns", f"{name}.h5") for name in subject_names(work)]
+    return any(says_simulated(read_hdf5_attributes(path).get("provenance")) for path in paths)
+
+
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
     """Say in every row which network and weights it rests on, and whether its brain is simulated."""
-    brain = SIMULATED if work.settings.brain.source == "simulated" else MEASURED
-    data = NETWORK if system == "network" else brain
-    told = {"model": work.model.name, "weights": work.model.weights}
+    data = NETWORK if system == "network" else SIMULATED if _simulated(work) else MEASURED
+    told: dict[str, Any] = {"model": work.model.name, "weights": work.model.weights, "trained": work.model.trained}
     # models of regions have names and weights of their own
     named = {f"network_{name}" if name in table.columns else name: one for name, one in told.items()}
     return table.assign(**named, data=data)

@@ -26,7 +26,8 @@ from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.kind_options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import CLASS_CLAIMS
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.store import InputError, duplicates, name_ids, reading, unknown_name
+from neurometamer.summaries import is_same, summarize
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -61,6 +62,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    def __repr__(self) -> str:
+        """Show what differs from the defaults."""
+        shown = []
+        for name, known in type(self).model_fields.items():
+            value = getattr(self, name)
+            if not is_same(value, known.get_default(call_default_factory=True)):
+                shown.append((name, value))
+        return summarize(type(self).__name__, shown)
+
 
 class Study(Section):
     """Who this study is."""
@@ -75,11 +85,12 @@ class Images(Section):
     """Where the images come from."""
 
     source: str = "packaged"
-    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs, or a CSV with the
-    columns file[, id, category]."""
+    """"packaged" (photographs inside scikit-image and scikit-learn), a folder of photographs (folders inside it are
+    categories), or a CSV with the columns file[, id, category, bits, icc]."""
     ready: str = ""
     """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
-    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated."""
+    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated. Of
+    photographs alone: a folder of them, or a CSV with the columns file and id; their kind is RE."""
 
 
 class Model(Section):
@@ -182,8 +193,9 @@ class Metamers(Section):
     """Networks that are asked what the metamers show."""
     stage: str = "late"
     """What is matched: a stage's name, early, middle, late, a fraction of depth, or NAME=STAGE between commas."""
-    preset: str = "fast"
-    """"feather2023", "boehm2025" or "fast"."""
+    preset: str = "pixels"
+    """"feather2023", "boehm2025", "pixels" or "fast"; only "fast" has a prior of natural images, which makes metamers
+    easier to recognize."""
     steps: int = Field(0, ge=0)
     """Gradient steps; 0: the preset's."""
     photographs: int | tuple[str, ...] = 0
@@ -240,13 +252,20 @@ class Subject(Section):
     bold: tuple[str, ...]
     """4-D NIfTI files, one a run."""
     events: tuple[str, ...]
-    """BIDS events.tsv, one a run; ``trial_type`` holds stimulus ids."""
+    """BIDS events.tsv, one a run; the column `condition_column` holds stimulus ids."""
     confounds: tuple[str, ...] = ()
     """Confounds tables, one a run, or none."""
     masks: dict[Name, str]
     """Region → mask NIfTI on the grid of the BOLD files."""
     tr_s: float = Field(0, ge=0)
-    """Repetition time in seconds; 0: as the images say."""
+    """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
+    slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = later(None)
+    """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of the JSON
+    sidecars says it, else it is 0."""
+    affine: Literal["agree", "sform", "qform"] = later("agree")
+    """Which transform of the NIfTI headers places the voxels; "agree": refuse images whose two differ."""
+    condition_column: str = later("trial_type")
+    """Column of the events that holds the stimulus ids, for example "stim_file"."""
 
     @model_validator(mode="after")
     def _one_file_a_run(self) -> Self:
@@ -297,6 +316,8 @@ class Glm(Section):
     """Columns of the confounds tables; empty: the six motion parameters where there are all six, else every column."""
     ignore: tuple[str, ...] = ("blank", "n/a")
     """Trial types that are no stimuli; they stay part of the baseline."""
+    units: Literal["percent", "raw"] = later("percent")
+    """Of betas: percent signal change, or units of the image where its mean was taken away."""
     unusable: Literal["refuse", "drop"] = "refuse"
     """What to do with voxels that are NaN or constant: refuse them by name, or drop and record them."""
 
@@ -398,9 +419,15 @@ class Encoding(Section):
 
     folds: int = Field(0, ge=0)
     """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10 folds."""
-    alphas: tuple[Annotated[float, Field(gt=0)], ...] = tuple(float(10.0**power) for power in range(-3, 5))
+    alphas: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)] = tuple(
+        float(10.0**power) for power in range(-3, 5)
+    )
     """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean squared length of
     the features."""
+    permutations: int = Field(200, ge=0)
+    """Permutations of the photographs for p, models fitted again in each; 0: no p."""
+    allow_repeats: bool = False
+    """Whether a test image may have the pixels of a training image, as in a control analysis."""
     scheme: Literal["by image", "all"] = "by image"
     """"by image": the AN and AI of a photograph are predicted by models that never saw it; "all": train on all
     photographs, as Zhang et al. 2021."""
@@ -462,6 +489,8 @@ def _identity(section: Section) -> dict[str, Any]:
             del found[name]
         elif isinstance(value, Section) and name in found:
             found[name] = _identity(value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+            found[name] = [_identity(item) for item in value]
     return found
 
 
@@ -484,12 +513,10 @@ def read_settings(path: str | Path) -> StudySettings:
         Missing file, broken TOML, an unknown key (the nearest is named), a value out of range.
     """
     path = Path(path)
-    try:
+    if not path.exists():
+        raise InputError(f"study file {path} does not exist; 'neurometamer init' writes one to start from.")
+    with reading(path, "valid TOML"):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"study file {path} does not exist; 'neurometamer init' writes one to start from.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"study file {path} is not valid TOML: {error}") from error
     return check_settings(values, where=str(path))
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from neurometamer.store import read_table
 from neurometamer.study import brain_steps, image_steps, metamer_steps, result_steps
 from neurometamer.study.brain_steps import scanned, subject_names
-from neurometamer.study.checks import check_tests
 from neurometamer.study.plan import Step, Workspace
 
 
@@ -28,9 +26,8 @@ def plan_steps(work: Workspace) -> list[Step]:
     Raises
     ------
     InputError
-        When the settings ask for a test that these subjects and images cannot give.
+        When a file does not exist.
     """
-    check_tests(work)
     subjects = subject_names(work)
     steps = [*_image_steps(work), *_network_steps(), *_metamer_steps(work), *_brain_steps(work, subjects)]
     systems = ("network-rdms", "brain-rdms") if subjects else ("network-rdms",)
@@ -49,7 +46,7 @@ def plan_steps(work: Workspace) -> list[Step]:
                 name="recovery",
                 title="planted truth against what was found",
                 run=result_steps.recovery,
-                needs=("cortex", "patterns", "brain-rdms", "kinds", "encoding"),
+                needs=("cortex", *(f"patterns-{name}" for name in subjects), "brain-rdms", "kinds", "encoding"),
             )
         )
     everything = tuple(work.settings.numbers())
@@ -123,7 +120,7 @@ def _image_steps(work: Workspace) -> list[Step]:
     network = () if weights in ("default", "random") else (work.source(weights),)
     if work.settings.images.ready:
         ready = work.source(work.settings.images.ready)
-        files = (ready / "stimuli.h5",) if ready.is_dir() else (ready, *_listed_files(ready))
+        files = _image_files(ready)
         return [
             Step(
                 name="stimuli",
@@ -168,30 +165,47 @@ def _brain_steps(work: Workspace, subjects: tuple[str, ...]) -> list[Step]:
                 title="simulated cortex",
                 run=brain_steps.cortex,
                 needs=("stimuli",),
-                sections=("brain",),
+                sections=("brain.simulation",),
             )
         )
-    for name in subjects:
-        steps.append(
-            Step(
-                name=f"betas-{name}",
-                title=f"betas of {name}",
-                run=partial(brain_steps.betas, subject=name),
-                needs=("stimuli", "cortex") if simulated else ("stimuli",),
-                sections=("glm", "brain"),
-                reads=_subject_files(work, name),
-            )
+    steps += [
+        Step(
+            name=f"betas-{name}",
+            title=f"betas of {name}",
+            run=partial(brain_steps.betas, subject=name),
+            needs=("stimuli", "cortex") if simulated else ("stimuli",),
+            sections=("glm",) if simulated else ("glm", f"brain.subjects.{name}"),
+            reads=_subject_files(work, name),
         )
+        for name in subjects
+    ]
+    chosen = [
+        Step(
+            name=f"patterns-{name}",
+            title=f"reliable voxels of {name}",
+            run=partial(brain_steps.patterns, subject=name),
+            needs=("stimuli", f"betas-{name}"),
+            sections=("selection",),
+        )
+        for name in subjects
+    ]
+    patterns = tuple(step.name for step in chosen)
     return [
         *steps,
+        *chosen,
         Step(
-            name="patterns",
-            title="reliable voxels",
-            run=brain_steps.patterns,
-            needs=("stimuli", *(step.name for step in steps)),
-            sections=("selection",),
+            name="regions",
+            title="sizes and reliability of regions",
+            run=brain_steps.regions,
+            needs=("stimuli", *(step.name for step in steps), *patterns),
         ),
-        Step(name="brain-rdms", title="brain RDMs", run=brain_steps.brain_rdms, needs=("patterns",), sections=("rsa",)),
+        Step(
+            name="brain-rdms",
+            title="brain RDMs",
+            run=brain_steps.brain_rdms,
+            needs=("stimuli", *patterns),
+            sections=("rsa",),
+        ),
         Step(
             name="layers",
             title="layers against regions",
@@ -203,26 +217,29 @@ def _brain_steps(work: Workspace, subjects: tuple[str, ...]) -> list[Step]:
             name="encoding",
             title="voxel encoding",
             run=result_steps.encoding,
-            needs=("activations", "patterns"),
-            sections=("encoding", "rsa"),
+            needs=("activations", *patterns),
+            sections=("encoding",),
         ),
     ]
 
 
 def _photograph_files(work: Workspace) -> tuple[Path, ...]:
     source = work.settings.images.source
-    if source == "packaged":
-        return ()
-    path = work.source(source)
-    if path.is_dir():
-        return tuple(sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")))
-    return (path, *_listed_files(path))
+    return () if source == "packaged" else _image_files(work.source(source))
 
 
-def _listed_files(table: Path) -> tuple[Path, ...]:
-    """Name the existing files that a CSV lists; missing ones are told by the reader, with their ids."""
-    files = [table.parent / str(one) for one in read_table(table, required=["file"])["file"]]
-    return tuple(one for one in files if one.is_file())
+def _image_files(source: Path) -> tuple[Path, ...]:
+    """List the files behind a folder of stimuli, a folder of pictures, or a CSV."""
+    if not source.is_dir():
+        return (source, *_listed_files(source))
+    return (source / "stimuli.h5",) if (source / "stimuli.h5").is_file() else _listed_files(source)
+
+
+def _listed_files(source: Path) -> tuple[Path, ...]:
+    """Name the existing photographs of a folder or CSV; missing ones are told by the reader, with their ids."""
+    from stimuli_gen.photograph_lists import list_photographs
+
+    return tuple(file for file in list_photographs(source).table["file"] if file.is_file())
 
 
 def _own_files(work: Workspace, kind: str) -> tuple[Path, ...]:
@@ -236,5 +253,9 @@ def _subject_files(work: Workspace, name: str) -> tuple[Path, ...]:
     """List the user's files of a measured subject; those of a simulated one are outputs of an earlier step."""
     if work.settings.brain.source == "simulated":
         return ()
+    from fmri.bids import sidecar_files
+
     files = scanned(work, name)
-    return tuple(work.source(one) for one in (*files.bold, *files.events, *files.confounds, *files.masks.values()))
+    bold = [work.source(file) for file in files.bold]
+    tables = [work.source(file) for file in (*files.events, *files.confounds, *files.masks.values())]
+    return (*bold, *tables, *(sidecar for image in bold for sidecar in sidecar_files(image)))

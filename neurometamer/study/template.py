@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from neurometamer.store import InputError, write_text
-from neurometamer.study.settings import Section, StudySettings, Subject
+from neurometamer.study.settings import Section, Simulation, StudySettings, Subject
 
 HEADER = """\
 # A study: from images and BOLD files to a comparison report.
@@ -28,6 +28,10 @@ SUBJECT = """\
 # events = ["sub-01/func/sub-01_run-1_events.tsv", "sub-01/func/sub-01_run-2_events.tsv"]
 # confounds = []
 # masks = { V1 = "sub-01/masks/V1.nii.gz", LO = "sub-01/masks/LO.nii.gz" }
+# tr_s = 2.0                  # where header and JSON sidecar disagree
+# slice_time_ref = 0.5        # where the JSON sidecars do not say it (StartTime)
+# affine = "sform"            # where sform and qform of the headers disagree
+# condition_column = "stim_file"  # where trial_type does not hold the image ids
 """
 
 
@@ -117,10 +121,13 @@ def study_toml(settings: StudySettings) -> str:
     Returns
     -------
     str
-        TOML with every key but those of ``[run]``.
+        TOML with every key but those of ``[run]``, and without the default simulation where nothing is simulated.
     """
     lines: list[str] = []
-    for section, values in settings.numbers().items():
+    sections = settings.numbers()
+    if settings.brain.source != "simulated" and settings.brain.simulation == Simulation():
+        del sections["brain"]["simulation"]
+    for section, values in sections.items():
         _write_out(section, values, lines)
     return "\n".join(lines) + "\n"
 

@@ -208,7 +208,7 @@ def test_noise_gain_tells_dense_designs(make_run):
         ({"units": "psc"}, "unknown units 'psc'.*percent, raw"),
         ({"unusable": "keep"}, "unknown unusable 'keep'"),
         ({"ignore": ["a", "b", "c", "blank"]}, "no event is left after ignoring a, b, c, blank"),
-        ({"high_pass_hz": 0.3}, "high_pass_hz is 0.3; give Hz from 0 to below 0.25"),
+        ({"high_pass_hz": 0.3}, r"high_pass_hz \(--high-pass\) is 0.3; give Hz from 0 to below 0.25"),
         ({"slice_time_ref": 2.0}, "between 0 and 1"),
     ],
 )

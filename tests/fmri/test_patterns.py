@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fmri import Patterns, concat_patterns, read_patterns, write_patterns
+from fmri import Patterns, concat_patterns, join_regions, read_patterns, read_surface_patterns, write_patterns
+from fmri.maps import vertex_places
 from neurometamer.store import InputError, write_hdf5
 
 
@@ -146,3 +149,59 @@ def test_unknown_names_and_files_are_refused(tmp_path):
         make().means([3])
     with pytest.raises(InputError, match="holds no array 'values'"):
         read_patterns(write_hdf5(tmp_path / "other.h5", {"a": np.zeros(2)}))
+
+
+def surface(tmp_path, side, n_vertices=12):
+    rng = np.random.default_rng(len(side))
+    arrays = [
+        nibabel.gifti.GiftiDataArray(rng.normal(size=n_vertices).astype(np.float32), intent="NIFTI_INTENT_NONE")
+        for _ in range(4)
+    ]
+    values = tmp_path / f"sub-01_hemi-{side}_betas.func.gii"
+    nibabel.save(nibabel.GiftiImage(darrays=arrays), values)
+    table = tmp_path / "betas.csv"
+    pd.DataFrame({"condition": list("abcd"), "run": "1"}).to_csv(table, index=False)
+    return values, table
+
+
+def test_hemispheres_of_a_surface_are_joined_and_told_apart(tmp_path):
+    sides = [read_surface_patterns(*surface(tmp_path, side), subject="01", roi="V1") for side in "LR"]
+    both = join_regions(sides)
+    assert both.values.shape == (4, 24) and both.voxels["hemisphere"].value_counts().to_dict() == {"L": 12, "R": 12}
+    write_patterns(both, tmp_path / "both.h5")
+    assert read_patterns(tmp_path / "both.h5").digest == both.digest
+    assert concat_patterns([both, replace_run(both, "2")]).values.shape == (8, 24)
+    with pytest.raises(InputError, match="of the hemispheres L, R but a mesh is of one"):
+        vertex_places(both, 12)
+    with pytest.raises(InputError, match=r"voxel\(s\) given twice .*hemisphere\)"):
+        join_regions([sides[0], sides[0]])
+    with pytest.raises(InputError, match="patterns 1 and 2 hold other observations"):
+        join_regions([sides[0], replace_run(sides[1], "2")])
+
+
+def replace_run(patterns, run):
+    return replace(patterns, observations=patterns.observations.assign(run=run))
+
+
+def test_labels_name_the_regions_of_vertices(tmp_path):
+    values, table = surface(tmp_path, "L")
+    keys = np.array([0, 1, 1, 2, 2, 2, 3, 0, 1, 2, 0, 0], dtype=np.int32)
+    names = {0: "???", 1: "V1", 2: "V2", 3: "unknown"}
+    labels = nibabel.gifti.GiftiLabelTable()
+    for key, name in names.items():
+        label = nibabel.gifti.GiftiLabel(key=key)
+        label.label = name
+        labels.labels.append(label)
+    array = nibabel.gifti.GiftiDataArray(keys, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
+    nibabel.save(nibabel.GiftiImage(darrays=[array], labeltable=labels), tmp_path / "lh.label.gii")
+    colors = np.array([[index, 0, 0, 0] for index in range(4)])
+    nibabel.freesurfer.write_annot(
+        tmp_path / "lh.annot", keys, colors, [name.encode() for name in names.values()], fill_ctab=True
+    )
+    for file in ("lh.label.gii", "lh.annot"):
+        patterns = read_surface_patterns(values, table, labels=tmp_path / file)
+        assert patterns.voxels["i"].tolist() == [1, 2, 3, 4, 5, 8, 9]
+        assert patterns.select(roi="V2").voxels["i"].tolist() == [3, 4, 5, 9]
+    other, _ = surface(tmp_path, "R", n_vertices=10)
+    with pytest.raises(InputError, match="labels of 12 vertices but there are responses of 10"):
+        read_surface_patterns(other, table, labels=tmp_path / "lh.annot")

@@ -1,8 +1,10 @@
-"""A small study that runs in seconds: AlexNet with random weights, eight photographs, two simulated subjects."""
+"""What several test files share: a small study that runs in seconds, and a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,3 +64,30 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     run_study(write_small_study(folder), folder / "out", device="cpu")
     return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def chromium(downloads: Path) -> Iterator:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    binary = next((path for path in map(shutil.which, names) if path), None)
+    driver = shutil.which("chromedriver")
+    if not (binary and driver):
+        if os.environ.get("NEUROMETAMER_NEEDS_BROWSER"):
+            pytest.fail("chromium and chromedriver are needed: apt-get install chromium chromium-driver")
+        pytest.skip("no chromium and chromedriver; apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,800"):
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

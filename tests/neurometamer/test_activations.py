@@ -79,6 +79,19 @@ def test_disk_equals_memory_and_is_not_computed_twice(model, tmp_path):
     assert not np.array_equal(read_activations(path).read("two"), memory.read("two"))
 
 
+def test_damaged_responses_are_computed_again(model, tmp_path, caplog):
+    stimuli, path = images(6), tmp_path / "a.h5"
+    compute_activations(model, stimuli, path=path)
+    contents = path.read_bytes()
+    for damaged in (contents[:-1], contents[:3000] + b"x" + contents[3001:], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.h5 is damaged"):
+            read_activations(path)
+        compute_activations(model, stimuli, path=path)
+        assert path.read_bytes() == contents
+    assert "a.h5 is damaged" in caplog.text
+
+
 def test_stages_stay_in_the_networks_order(model):
     found = compute_activations(model, images(2), stages=["two", "one/conv"])
     assert found.stages == ("one/conv", "two")

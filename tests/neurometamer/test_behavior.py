@@ -50,7 +50,8 @@ from neurometamer.behavior import (
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
 from neurometamer.figures import behavior as behavior_figures
-from neurometamer.store import InputError
+from neurometamer.figures.style import format_number
+from neurometamer.store import InputError, read_table
 from stimuli_gen.classes16 import CATEGORIES
 
 STAGES = ("conv1", "layer4", "final")
@@ -401,6 +402,34 @@ def test_seconds_read_as_milliseconds_are_refused():
     assert screened(person(rt=0.6), rt_unit="s").trials["rt"].eq(600).all()
 
 
+@pytest.mark.parametrize("times", [["0,512"] * 10, ["612"] * 9 + ["1,204"], ["612"] * 9 + ["timeout"]])
+def test_times_that_are_no_numbers_are_refused_by_name(times):
+    with pytest.raises(InputError, match=f"of 10 response times are no numbers: '{times[-1]}'"):
+        screened(person(rt=times))
+    assert screened(person(rt=["612"] * 9 + [""])).exclusions["reason"].tolist() == ["no response time"]
+
+
+def test_answers_in_other_case_are_refused_or_taken_when_told():
+    odd = person(response=["Dog"] * 6 + ["dog"] * 2 + ["CAT"] * 2)
+    with pytest.raises(InputError, match=r"'Dog' for 'dog', 'CAT' for 'cat'; .*--ignore-case"):
+        screened(odd)
+    found = screened(odd, ignore_case=True)
+    assert found.trials["correct"].sum() == 8
+    assert "taken for the same in upper and lower case: 'Dog' for 'dog', 'CAT' for 'cat'" in found.notes
+    assert screened(person(truth="DOG"), ignore_case=True).trials["correct"].all()
+    both = screened(person(truth="DOG", response="Dog"), categories=("DOG", "Dog"))  # two categories of their own
+    assert not both.trials["correct"].any()
+
+
+def test_answers_outside_the_categories_are_named():
+    with pytest.raises(InputError, match=r"no usable trial is left: .*: 'hound' \(10\); .*--categories"):
+        screened(person(response="hound"))
+    odd = person(response=["hound"] + ["dog"] * 9)
+    assert "answers outside the categories: 'hound' (1)" in screened(odd).notes
+    with pytest.raises(InputError, match=r"'hound' \(1\)"):
+        screened(odd, strict=True)
+
+
 def test_bad_tables_are_refused_with_what_to_do(tmp_path):
     with pytest.raises(InputError, match="unknown true category 'dogg'; did you mean 'dog'"):
         screened(person(truth="dogg"))
@@ -587,36 +616,39 @@ def redrawn(usable: pd.DataFrame, n: int, seed: int) -> list[pd.DataFrame]:
 
 @pytest.mark.parametrize("block", [None, 2_000])
 def test_consistency_intervals_are_the_plain_loop_over_images(usable, monkeypatch, block):
+    from scipy.stats import kurtosis, t
+
     if block:  # some pairs at a time
         monkeypatch.setattr(agreement, "BLOCK", block)
+    usable = usable[usable["model"] == "robust"]
     pairs = error_consistency(usable, min_common=8)
-    found = summarize_consistency(pairs, usable, n_bootstrap=6, confidence=0.5, seed=3)
-    means, undefined = [], 0
-    for trials in redrawn(usable, 6, 3):
-        again = error_consistency(trials, min_common=1)
-        both = pairs[PAIR].merge(again, on=PAIR, how="left")  # a pair without a common trial has no kappa
-        undefined += int(both["kappa"].isna().sum())
-        means.append(summarize_consistency(both).set_index(["model", "stage", "pair"])["kappa"])
-    assert undefined > 0  # the rule is tried
-    low, high = np.nanpercentile([one.to_numpy() for one in means], [25, 75], axis=0)
-    index = found.set_index(["model", "stage", "pair"]).index
-    assert means[0].index.equals(index) and len(pairs) < len(error_consistency(usable, min_common=1))
-    np.testing.assert_allclose(found["ci_low"], low, atol=1e-12)
-    np.testing.assert_allclose(found["ci_high"], high, atol=1e-12)
-    assert set(found["method"]) == {"50% percentile bootstrap over images, 6 resamples"}
-    plain = found.drop(columns=["ci_low", "ci_high", "method"])
+    found = summarize_consistency(pairs, usable, confidence=0.5)
+    images, means = list(dict.fromkeys(usable["reference_id"])), []
+    for image in images:
+        again = error_consistency(usable[usable["reference_id"] != image], min_common=1)
+        means.append(summarize_consistency(pairs[PAIR].merge(again, on=PAIR))["kappa"].to_numpy())
+    means, n = np.array(means), len(images)
+    dof = np.clip(2 * n / (kurtosis(means, fisher=False) - 1), 1, n - 1)
+    half = t.ppf(0.75, dof) * means.std(axis=0, ddof=1) * (n - 1) / np.sqrt(n)
+    held = found["coincidences"].to_numpy() >= agreement.MIN_COINCIDENCES
+    assert held.any()
+    assert not held.all()
+    np.testing.assert_allclose(found["ci_low"], np.where(held, found["kappa"] - half, np.nan), atol=1e-12)
+    np.testing.assert_allclose(found["ci_high"], np.where(held, found["kappa"] + half, np.nan), atol=1e-12)
+    assert set(found["method"]) == {"50% jackknife over images, t"}
+    assert found.loc[~held, "reason"].str.startswith("no interval: too rare outcomes (coincidences").all()
+    plain = found.drop(columns=["ci_low", "ci_high", "method", "coincidences", "reason"])
     pd.testing.assert_frame_equal(plain, summarize_consistency(pairs))
-    pd.testing.assert_frame_equal(plain, summarize_consistency(pairs, usable, n_bootstrap=0))
 
 
 def test_consistency_without_a_value_or_of_other_trials(usable):
     same = screened(person("a"), person("b")).trials
-    found = summarize_consistency(error_consistency(same), same, n_bootstrap=9)
+    found = summarize_consistency(error_consistency(same), same)
     assert found[["kappa", "ci_low", "ci_high"]].isna().all(axis=None)
     none = error_consistency(same, min_common=99)
-    assert {"ci_low", "method"} <= set(summarize_consistency(none, same, n_bootstrap=9).columns)
+    assert {"ci_low", "method"} <= set(summarize_consistency(none, same).columns)
     with pytest.raises(InputError, match="the pairs are not of these trials, which lack plain"):
-        summarize_consistency(error_consistency(usable), same, n_bootstrap=9)
+        summarize_consistency(error_consistency(usable), same)
 
 
 def test_kappa_is_undefined_where_both_are_always_right():
@@ -661,13 +693,19 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
     own = anova.loc[("observer x stage", "standard", "human vs standard", "observer")]
     other = anova.loc[("observer x stage", "standard", "human vs other", "observer")]
     assert own["F"] > 10 * other["F"]
-    shuffled = pd.read_csv(analyzed / "permutation.csv")
+    shuffled = read_table(analyzed / "permutation.csv")
     assert len(shuffled) > 20 and shuffled["p"].between(1 / 201, 1).all()
     screening = pd.read_csv(analyzed / "screening.csv").set_index("participant")
     assert screening.index[~screening["included"]].tolist() == ["careless_0", "careless_1"]
-    agreed = pd.read_csv(analyzed / "error_consistency.csv").query("stage == 'all stages' and pair == 'human-human'")
-    assert (agreed["ci_low"] < agreed["kappa"]).all() and (agreed["kappa"] < agreed["ci_high"]).all()
-    assert set(agreed["method"]) == set(curves["method"])
+    agreed = pd.read_csv(
+        analyzed / "error_consistency.csv", keep_default_na=False, na_values={"ci_low": "", "ci_high": ""}
+    )
+    told = agreed[agreed["reason"] == ""]
+    assert (told["ci_low"] < told["kappa"]).all() and (told["kappa"] < told["ci_high"]).all()
+    assert {"human-standard", "human-other"} <= set(told.loc[told["stage"] == "all stages", "pair"])
+    people = agreed.query("stage == 'all stages' and pair == 'human-human'")  # each two shared some ten trials
+    assert people["ci_low"].isna().all() and people["reason"].str.contains("too rare outcomes").all()
+    assert set(agreed["method"]) == {"95% jackknife over images, t"}
     posthoc = pd.read_csv(analyzed / "posthoc.csv", keep_default_na=False)
     assert set(posthoc["models"]) == {"3 models"}
     assert {path.name for path in analyzed.glob("*.csv")} == {
@@ -678,11 +716,12 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
 
 def test_the_page_is_self_contained_and_says_what_the_tables_say(analyzed):
     page = (analyzed / "report.html").read_text(encoding="utf-8")
-    assert not re.findall(r'(?:src|href)="(?!data:|#|https://(?:doi|arxiv)\.org)[^"]*"', page)
+    linked = re.findall(r'(?:src|href)="(?!data:|#|https://(?:doi|arxiv)\.org)([^"]*)"', page)
+    assert "references.bib" in linked and all((analyzed / file).is_file() for file in linked)
     assert "<script" not in page and "default-src 'none'" in page
     assert page.count("<figure") == len(list((analyzed / "figures").glob("*.svg"))) == 7
     anova = pd.read_csv(analyzed / "anova.csv").query("models == 'standard vs robust' and source == 'model'").iloc[0]
-    assert f"F(1, 9) = {anova['F']:.3f}, η²p = {anova['eta2_p']:.3f}" in page
+    assert f"F(1, 9) = {anova['F']:.2f}, η²p = {format_number(anova['eta2_p'])}" in page
     assert "Simulated observers:" in page
     assert "screening accuracy" in page and "careless_0" in page and "p ≤ 1/201" in page
     assert all(image.strip() for image in re.findall(r'alt="([^"]*)"', page))
@@ -839,7 +878,8 @@ def test_figures_show_the_tables_with_their_stamp_and_all_text_on_the_page(analy
     np.testing.assert_array_equal(line.get_ydata(), own)
     consistency = pd.read_csv(analyzed / "error_consistency.csv")
     panel = next(axes for axes in made["consistency"].axes if axes.get_title() == "robust")
-    drawn = np.concatenate([[part[:, 1] for part in one.get_segments()] for one in panel.collections])
+    segments = [part for one in panel.collections for part in one.get_segments()]
+    drawn = np.array([part[:, 1] for part in segments if np.size(part)])
     ends = consistency[consistency["model"] == "robust"][["ci_low", "ci_high"]].dropna().to_numpy()
     np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(ends, axis=0))
     bare = behavior_figures.consistency_lines(consistency.drop(columns=["ci_low", "ci_high", "method"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import signal
 import subprocess
@@ -12,8 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rsatoolbox
+from rich.console import Console
 
+from neurometamer import __version__
 from neurometamer.cli.app import _several
+from neurometamer.cli.console import ConsoleReporter
 from neurometamer.store import read_table
 
 HEAVY = ("torch", "torchvision", "timm", "pandas", "nilearn", "nibabel", "rsatoolbox", "matplotlib", "scipy", "sklearn")
@@ -79,6 +84,49 @@ def test_options_take_several_values_as_the_shell_gives_them():
     assert _several(["fmri", "betas", "--bold", "a", "b", "--out", "x", "--masks", "V1=m"]) == (
         ["fmri", "betas", "--bold", "a", "--bold", "b", "--out", "x", "--masks", "V1=m"]
     )
+
+
+def test_version_and_short_help():
+    done = neurometamer("--version")
+    assert (done.returncode, done.stdout) == (0, f"neurometamer {__version__}\n")
+    for command in ("", "stimuli", "compare", "fmri betas --bold a b"):
+        done = neurometamer(*command.split(), "-h")
+        assert done.returncode == 0
+        assert "Usage: neurometamer" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [("neurometamer com", {"compare"}), ("neurometamer stimuli inter", {"interference"}),
+     ("neurometamer compare --resa", {"--resamples"})],
+)  # fmt: skip
+def test_the_shell_completes_commands_and_options(words, completions):
+    asked = {"_NEUROMETAMER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-m", "neurometamer.cli"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **asked}, check=False)
+    assert set(done.stdout.split()) == completions
+
+
+def test_a_step_that_reports_nothing_says_how_long_it_takes(monkeypatch):
+    monkeypatch.setattr("neurometamer.cli.console.FIRST_S", 0.05)
+    said = io.StringIO()
+    reporter = ConsoleReporter(Console(file=said, width=200))
+    reporter.start(2, 3, "slow step")
+    end = time.monotonic() + 10
+    while "so far" not in said.getvalue() and time.monotonic() < end:
+        time.sleep(0.01)
+    reporter.advance(4, 9)
+    while "4 of 9" not in said.getvalue() and time.monotonic() < end:
+        time.sleep(0.01)
+    reporter.finish(1.0, kept=False)
+    lines = said.getvalue().splitlines()
+    assert lines[0].startswith("[2/3] slow step: ") and lines[0].endswith(" s so far")
+    assert "4 of 9" in lines[-2]
+    assert lines[-1] == "[2/3] slow step: 1.0 s"
+    reporter.start(3, 3, "quick step")
+    reporter.finish(0.0, kept=True)
+    time.sleep(0.1)
+    assert said.getvalue().splitlines()[-1] == "[3/3] quick step: already done"
 
 
 def bad_input(*arguments: object, cwd: Path | None = None) -> str:

@@ -108,8 +108,13 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     assert not one.equals(compare_rdms(network, brain, kind="RE", n_bootstrap=200, seed=5))
     assert ((one["ci_low"] < one["similarity"]) & (one["similarity"] < one["ci_high"])).all()
     assert one["method"][0] == (
-        "spearman; 95% percentile bootstrap over 16 stimuli, 200 resamples, same-image pairs dropped"
+        "spearman; 95% bootstrap over 16 stimuli, 200 resamples, pairs weighed by the sum of their images' copies, "
+        "70% of the noise of pairs deducted, scaled to t"
     )
+    few = compare_rdms(*(take_conditions(rdms, range(8)) for rdms in (network, network)), n_bootstrap=5, kind="all")
+    assert few["method"][0].endswith("below 10 stimuli its coverage is not known")
+    wide = compare_rdms(network, brain, kind="RE", n_bootstrap=20, by="whitened-cosine")
+    assert "same-image pairs dropped; too wide" in wide["method"][0]
     assert {"a_stage", "b_subject", "b_roi", "n"} <= set(one)
 
 
@@ -271,3 +276,31 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
     np.testing.assert_allclose(best["pearson"].loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01)
     np.testing.assert_allclose(best["spearman"].loc[["EVC", "IT"], "similarity"], [0.049, 0.128], atol=0.01)
     assert best["pearson"].loc["EVC", "layer"] == "features.5"
+
+
+def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(monkeypatch):
+    from io import StringIO
+
+    from rich.console import Console
+
+    from neurometamer.cli import console
+
+    brain = brain_rdms()
+    heard = []
+    monkeypatch.setattr("neurometamer.rsa.weighted.BLOCK", 1)  # a resample at a time
+    table = layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3, progress=lambda *at: heard.append(at))
+    assert heard == [(done, 6) for done in range(7)]
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3))
+    out = StringIO()
+    monkeypatch.setattr(console, "TRIAL_S", 0.0)
+    monkeypatch.setattr(console, "LONG_S", 0.0)
+    reporter = console.ConsoleReporter(Console(file=out, width=200))
+    reporter.start(1, 1, "compare")
+    for done in range(3):
+        reporter.advance(done, 1000)
+    reporter.advance(0, 50)  # another part, whose time is told anew
+    reporter.advance(1, 50)
+    told = out.getvalue()
+    assert told.count("to go") == 2
+    assert "999 of 1000 left" in told and "49 of 50 left" in told

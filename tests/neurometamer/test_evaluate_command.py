@@ -76,7 +76,9 @@ def test_the_page_tells_validity_first_and_what_the_tables_say(page):
     quality = table(folder, "quality")
     assert quality.loc[quality["metric"] == "lpips", "note"].str.contains("skipped: weights missing").all()
     assert "skipped: weights missing" in text
-    assert not re.search(r"""(?:src|href)=["'](?!data:|#|https://)""", text) and "<script" not in text
+    linked = re.findall(r"""(?:src|href)=["'](?!data:|#|https://)([^"']*)["']""", text)
+    assert "references.bib" in linked and all((page.parent / file).is_file() for file in linked)
+    assert "<script" not in text
     told = json.loads((folder / "provenance.json").read_text())
     assert told["finished"] and set(told["evaluators"]) == set(JUDGES) and str(folder) not in json.dumps(told)
     assert (folder / "figures" / "examples.png").is_file() and (folder / "figures" / "divergence.svg").is_file()
@@ -141,7 +143,8 @@ def test_without_null_the_page_says_that_nobody_judged(world):
         weights=world.weights, device="cpu", batch_size=4,
         settings=EvaluationSettings(parts=("recognizability",), ways=(16,), n_bootstrap=10),
     )  # fmt: skip
-    assert "Validity not judged" in page.read_text() and "Not asked for." in page.read_text()
+    text = page.read_text()
+    assert "Validity not judged" in text and "Not asked for" not in text and 'id="divergence"' not in text
     found = table(page.parent, "recognizability")
     assert set(found["set"]) == {"pair"} and set(found["validity"]) == {"not judged"}
     mean = found[found["evaluator"] == "mean of evaluators"]
@@ -273,9 +276,14 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
     assert code == 0, err  # the weights are of networks that took part and do not judge
     page = tmp_path / "sets" / "report.html"
     scores = table(page.parent, "set_scores")
-    assert len(scores) == 6 and set(scores["held_out"]) == {judges.replace(",", "+")}
+    assert scores["raters"].value_counts().to_dict() == {"held-out": 6, "others": 6}
+    held_out = scores[scores["raters"] == "held-out"]
+    assert set(held_out["held_out"]) == {judges.replace(",", "+")}
+    others = scores[scores["raters"] == "others"]  # no evaluator is in a set here, so that both are the same
+    assert others["score"].tolist() == held_out["score"].tolist()
     assert set(table(page.parent, "set_differences")["network"]) == {*networks.split(",")}
     assert "Sets of networks" in page.read_text()
+    assert "Boehm et al. 2025 count that of the generating networks" in page.read_text()
     code, _, err = call(
         capsys,
         monkeypatch,

@@ -699,7 +699,7 @@ def real() -> dict[str, pd.DataFrame]:
     return {
         "recognition": summary, "curves": recognizability_curves(summary, ways=16),
         "epsilon": epsilon_comparison(hits, n_bootstrap=50), "quality": image_quality(sets[:2], n_bootstrap=20),
-        "divergence": divergence(networks, sets, include_untrained=True, n_permutations=20, n_bootstrap=20),
+        "divergence": divergence(networks, sets, include_untrained=True, n_permutations=20),
         "differences": difference_in_means(scores.assign(set=list("vwxyz")), n_permutations=50, n_bootstrap=50),
     }  # fmt: skip
 

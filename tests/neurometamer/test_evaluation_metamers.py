@@ -255,14 +255,14 @@ def test_image_quality_of_real_metamers(made):
 
 def test_divergence_of_real_metamers(made, zoo):
     judges = [zoo["efficientnet_lite0"], zoo["squeezenet1_0"]]
-    found = divergence(judges, made.sets[:2], n_permutations=30, n_bootstrap=30, batch_size=4)
+    found = divergence(judges, made.sets[:2], n_permutations=30, batch_size=4)
     rows = found[found["headline"] & (found["members"] == "squeezenet1_0+efficientnet_lite0")]
     assert rows["took_part"].all() and (rows["validity"] == "not judged").all()
     assert rows["value"].between(0, 1).all() and rows["p"].between(1 / 31, 1).all()
     single = found[found["headline"] & (found["set"] == "efficientnet_lite0")]
     assert single.drop_duplicates("evaluator")["took_part"].tolist() == [True, False]
     with pytest.raises(InputError, match="no depth that"):
-        divergence(judges, [metamer_set(made.photos, made.single)], n_permutations=0, n_bootstrap=0)
+        divergence(judges, [metamer_set(made.photos, made.single)], n_permutations=0)
 
 
 def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
@@ -285,15 +285,39 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
     assert loaded[2:] == [sets["members"].iloc[1]]
     assert (tmp_path / "set000" / "stimuli.h5").stat().st_mtime_ns == before
     assert plan_sets(tmp_path, sets, **options)["state"].tolist() == ["done", "done"]
+    _done_only_with_its_files(tmp_path, photos, loaded, lambda name: loaded.append(name) or at_size(zoo[name], SIDE))
     with pytest.raises(InputError, match="is another job"):
         plan_sets(tmp_path, sets, **{**options, "steps": 3})
+    (tmp_path / "set001" / "job.json").write_text("{}")
+    assert plan_sets(tmp_path, sets, **options)["state"].tolist() == ["done", "done"]
     assert job_states(tmp_path)["size"].tolist() == [1, 1]
     parts = [metamer_set(photos, read_stimuli(tmp_path / one), name=one, stage="early") for one in sets["set"]]
     hits = recognition_table(list(zoo.values()), parts, ways=(1000,), batch_size=2)
     scores = set_scores(hits, held_out=["efficientnet_lite1", "efficientnet_lite2"], validity="not judged")
     assert scores["n"].tolist() == [2, 2] and scores["size"].tolist() == [1, 1]
+    others = set_scores(hits, raters="others", validity="not judged")
+    assert others["n_raters"].tolist() == [len(zoo) - 1, len(zoo) - 1]  # all but the one that made it
     with pytest.raises(InputError, match="are in a set: squeezenet1_0"):
         set_scores(hits, held_out=["squeezenet1_0", "efficientnet_lite1"], validity="not judged")
+
+
+def _done_only_with_its_files(folder, photos, loaded, load):
+    """Harm what a finished set left: it is to do again, and made again, with equal files."""
+    kept = folder / "set000"
+    files = [one for one in (*kept.glob("*.*"), *kept.glob("png/*")) if one.is_file()]
+    before = {one: one.read_bytes() for one in files}
+    for name, contents in (
+        ("state.json", b"{}"),
+        ("stimuli.h5", before[kept / "stimuli.h5"][:-1]),
+        (f"png/{next(kept.glob('png/*')).name}", b""),
+        ("contact_sheet.png", None),
+    ):
+        loaded.clear()
+        (kept / name).unlink() if contents is None else (kept / name).write_bytes(contents)
+        assert job_states(folder)["state"].tolist() == ["to do", "done"], name
+        assert run_sets(folder, photos, load=load, batch_size=2)["state"].tolist() == ["done", "done"]
+        assert len(loaded) == 1, name
+    assert {one: one.read_bytes() for one in before} == before
 
 
 def test_summary_averages_around_missing_and_infinite_values():

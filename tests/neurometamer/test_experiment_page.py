@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
-import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -76,33 +75,6 @@ def _write(sources: tuple[Path, Path], out: Path, **settings: object) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------------ the browser
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def chromium(downloads: Path) -> Iterator:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    binary = next((path for path in map(shutil.which, names) if path), None)
-    driver = shutil.which("chromedriver")
-    if not (binary and driver):
-        if os.environ.get("NEUROMETAMER_NEEDS_BROWSER"):
-            pytest.fail("chromium and chromedriver are needed: apt-get install chromium chromium-driver")
-        pytest.skip("no chromium and chromedriver; apt-get install chromium chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,800"):
-        options.add_argument(argument)
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 @pytest.fixture
@@ -432,7 +404,7 @@ def _check_analysis(folder: Path) -> None:
     confusion = tables["confusion"].query("n > 0 and truth == response").groupby("stage")["n"].sum()
     assert confusion.to_dict() == {"natural": 4, "relu3": 1}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "2 people; 1 model(s), 2 stage(s); left out: 1 observer(s), 0 trial(s)" in page
+    assert "left out: 1 observer, 0 trials" in page
     assert "catch accuracy 0 below 0.75" in page and "Simulated" not in page
 
 
@@ -445,6 +417,11 @@ class _Server(http.server.SimpleHTTPRequestHandler):
         type(self).received.append(body)
         self.send_response(503 if len(self.received) <= self.refusals else 200)
         self.end_headers()
+        self.wfile.write(self.reply(body).encode())
+
+    def reply(self, body: str) -> str:
+        """What was stored."""
+        return body
 
     def log_message(self, *_: object) -> None:
         pass
@@ -478,6 +455,210 @@ def test_answers_are_sent_again_until_confirmed_and_kept_until_then(browser, sou
     assert len(set(Server.received)) == 1
     (tmp_path / "sent.csv").write_text(Server.received[-1])
     assert len(join_key(tmp_path / "sent.csv", tmp_path / "key.csv")) == N_TRIALS
+
+
+@contextlib.contextmanager
+def _served(folder: Path, *, refusals: int = 0) -> Iterator[tuple[str, type[_Server]]]:
+    """Serve a page and take answers; gives the address and the handler, whose reply can be exchanged."""
+
+    class Server(_Server):
+        received: ClassVar[list[str]] = []
+
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder / "page"))
+
+    Server.refusals = refusals
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", Server
+        server.shutdown()
+
+
+KEPT = "JSON.parse(Object.entries(localStorage).find(([name]) => name.endsWith('{}'))[1]).rows.length"
+
+
+def test_reply_that_is_not_the_stored_answers_leaves_them_here(browser, sources, tmp_path, downloads) -> None:
+    """A network that asks to log in answers everything with status 200, and may show what it was asked for."""
+    with _served(tmp_path) as (address, server):
+        _write(sources, tmp_path, post_url=f"{address}/answers", post_tries=1)
+        replies = ["", "<html>Log in</html>", "ok", f"{N_TRIALS}"]
+        server.reply = lambda self, body: replies[-1] if replies else body
+        visitor = Visitor(browser, f"{address}/index.html?participant=portal")
+        visitor.agree()
+        visitor.practice()
+        visitor.finish()
+        while replies:
+            visitor.told("did not confirm that it stored them")
+            assert visitor.js(f"return {KEPT.format('portal')}") == N_TRIALS
+            labels = [button.text for button in browser.find_elements("css selector", "#message-buttons button")]
+            assert labels == ["Try again", "Save data"]
+            replies.pop()
+            visitor.press("did not confirm")
+        visitor.told("Your answers were sent")
+    assert len(set(server.received)) == 1
+    (tmp_path / "sent.csv").write_text(server.received[-1])
+    assert len(join_key(tmp_path / "sent.csv", tmp_path / "key.csv")) == N_TRIALS
+
+
+# -------------------------------------------------------------------------------------------- what the browser keeps
+
+
+@pytest.mark.parametrize("by_server", [False, True])
+def test_second_tab_goes_on_only_where_the_first_stops(browser, sources, tmp_path, downloads, by_server) -> None:
+    _write(sources, tmp_path)
+    with _served(tmp_path) as (address, _):
+        place = f"{address}/index.html" if by_server else (tmp_path / "page" / "index.html").as_uri()
+        name = f"tabs{int(by_server)}"
+        visitor = Visitor(browser, f"{place}?participant={name}")
+        visitor.agree()
+        visitor.practice()
+        visitor.press("The main part")
+        visitor.answer("cat")
+        visitor.asked()  # the fifth image is on
+        first = browser.current_window_handle
+        browser.switch_to.new_window("tab")
+        second = Visitor(browser, f"{place}?participant={name}")
+        second.press("open in another tab")  # try again
+        time.sleep(0.1)
+        second.told("open in another tab")
+        browser.switch_to.window(first)
+        visitor.press("shown once more")
+        visitor.answer("cat")
+        visitor.asked()  # the sixth
+        browser.switch_to.window(browser.window_handles[-1])
+        second.told("open in another tab")
+        second.find("#message-buttons button:last-child").click()
+        second.press("You go on at image 6 of 8")
+        for _ in range(3):
+            second.answer("cat")
+        second.told("that was the last image")
+        browser.close()
+        browser.switch_to.window(first)
+        visitor.told("goes on in another tab")
+        assert visitor.js("return document.getElementById('response').hidden")
+    joined = join_key(_downloaded(downloads, name), tmp_path / "key.csv")
+    assert joined["trial"].tolist() == list(range(1, N_TRIALS + 1))
+    assert joined["repeated"].tolist() == [0, 0, 0, 0, 1, 1, 0, 0]
+    assert joined["stimulus"].is_unique
+
+
+def test_two_pages_that_keep_answers_at_once_lose_none(browser, sources, tmp_path) -> None:
+    """Both kept their answers before either knew of the other."""
+    _write(sources, tmp_path)
+    visitor = _visit(browser, tmp_path)
+    stored = visitor.js(
+        """
+        const columns = ["participant", "trial", "repeated", "response"];
+        const [a, b] = [0, 1].map(() => window.answerStore("v", columns, (text) => text.length));
+        const state = (...rows) => ({ participant: "P", rows, starts: { 0: 1 }, failed: false, finished: false });
+        const [one, two] = [state(["P", 1, 0, "cat"], ["P", 2, 0, "dog"]), state(["P", 1, 0, "cat"])];
+        a.keep(one);
+        two.rows.push(["P", 2, 0, "boat"], ["P", 3, 0, "car"]);
+        b.keep(two);
+        one.rows.push(["P", 4, 0, "oven"]);
+        a.keep(one);
+        return b.read("P").state.rows;
+        """
+    )
+    shown = [["P", 1, 0, "cat"], ["P", 2, 0, "dog"], ["P", 2, 1, "boat"], ["P", 3, 0, "car"], ["P", 4, 0, "oven"]]
+    assert stored == shown
+
+
+_FILL = """
+let size = 1 << 20;
+for (let i = 0; size >= 1; i += 1) {
+  try { localStorage.setItem(`fill${i}`, 'x'.repeat(size)); } catch { size = Math.floor(size / 2); }
+}
+"""
+
+
+def test_storage_that_fills_up_is_announced_and_no_answer_is_lost(browser, sources, tmp_path, downloads) -> None:
+    _write(sources, tmp_path)
+    visitor = _visit(browser, tmp_path, "?participant=full")
+    visitor.agree()
+    visitor.practice()
+    visitor.press("The main part")
+    visitor.asked()
+    visitor.js(_FILL)
+    visitor.answer("cat")
+    visitor.told("no more room to keep your answers")
+    visitor.find("#message-buttons button:last-child").click()  # save
+    rows = pd.read_csv(_downloaded(downloads, "full"))
+    assert len(rows) == 4
+    visitor.press("no more room")
+    visitor.asked()
+    assert "not kept: save your data" in visitor.find("#progress-text").text
+    visitor.answer("cat")
+    visitor.asked()
+    visitor.js(
+        "for (const name of Object.keys(localStorage)) if (name.startsWith('fill')) localStorage.removeItem(name)"
+    )
+    visitor.answer("cat")
+    visitor.asked()
+    assert visitor.find("#progress-text").text == f"Image 7 of {N_TRIALS}"
+    assert visitor.js(f"return {KEPT.format('full')}") == 6
+    browser.refresh()
+    visitor.press(f"You go on at image 7 of {N_TRIALS}")
+
+
+_DAMAGES = {
+    "cut off in a row": ("(text) => text.slice(0, text.indexOf('\\n', text.length / 2) + 9)", None),
+    "cut off in the head": ("(text) => text.slice(0, 20)", 0),
+    "one letter of one answer": ("(text) => text.replace('\"cat\"', '\"bat\"')", 4),
+    "one letter of the head": ("(text) => text.replace('\"failed\":false', '\"failed\":true')", 5),
+    "a row that is gone": ("(text) => text.split('\\n').filter((line, i) => i !== 2).join('\\n')", 4),
+    "nothing in it": ("() => ''", 0),
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGES)
+def test_damaged_answers_are_told_and_the_good_ones_kept(browser, sources, tmp_path, downloads, damage) -> None:
+    change, n_good = _DAMAGES[damage]
+    name = "damaged" + "".join(word[0] for word in damage.split())
+    _write(sources, tmp_path)
+    visitor = _visit(browser, tmp_path, f"?participant={name}")
+    visitor.agree()
+    visitor.practice()
+    visitor.press("The main part")
+    for _ in range(2):
+        visitor.answer("cat")
+    visitor.asked()
+    stored = f"Object.keys(localStorage).find((name) => name.endsWith('{name}'))"
+    visitor.js(f"const name = {stored}; localStorage.setItem(name, ({change})(localStorage.getItem(name)))")
+    browser.refresh()
+    visitor.told("cannot be read any more")
+    text = visitor.find("#message-text").text
+    good = int(re.search(r"(\d+) answers? can be read", text)[1])
+    assert good == n_good if n_good is not None else 0 < good < 5
+    visitor.find("#message-buttons button:last-child").click()
+    saved = downloads / f"{name}_damaged.txt"
+    end = time.monotonic() + 10
+    while not saved.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    visitor.press("cannot be read any more")
+    _answer_the_rest(visitor)
+    joined = join_key(_downloaded(downloads, name), tmp_path / "key.csv")
+    assert joined["trial"].tolist() == list(range(1, N_TRIALS + 1))
+    assert (joined["repeated"] == 0).sum() == good
+    assert visitor.js(f"return Object.keys(localStorage).some((name) => name.includes('{name}:damaged:'))")
+
+
+_GO_ON = """
+const visible = (selector) => [...document.querySelectorAll(selector)].find((one) => one.offsetParent);
+if (document.body.innerText.includes('that was the last image')) return true;
+const next = visible('#message-buttons button') || visible('#next')
+  || visible('#grid button[data-category=cat]:not([aria-disabled])');
+if (next) next.click();
+return false;
+"""
+
+
+def _answer_the_rest(visitor: Visitor) -> None:
+    """Press and answer whatever comes until the end."""
+    end = time.monotonic() + 30
+    while not visitor.js(_GO_ON):
+        assert time.monotonic() < end, visitor.find("body").text
+        time.sleep(0.02)
 
 
 def test_unloadable_image_is_named_and_tried_again(browser, sources, tmp_path) -> None:
@@ -646,6 +827,7 @@ def test_published_folder_reveals_no_answer(sources, tmp_path) -> None:
         "experiment.js",
         "images",
         "index.html",
+        "storage.js",
         "style.css",
     ]
     secrets = {*key["id"], *key["file"], *key["condition"], *key["stage"], "hiddenA", "secret", "blindnet"} - {

@@ -452,7 +452,7 @@ def test_a_network_answers_without_noise_so_nothing_is_said_of_a_ceiling():
 
 def test_max_t_of_similarities_equals_an_explicit_loop_over_permutations():
     _, rdms = brain(rois=("V1", "V4", "LO"))
-    table = kind_tests(rdms, correction="max-t", **QUICK, seed=5).set_index(["subject", "pair"])
+    table = kind_tests(rdms, correction="max-t", **QUICK, seed=5).set_index(["subject", "pair"]).sort_index()
     orders = permutation_orders(10, 99, seed=5)
     places = {
         name: [k for k, one in enumerate(rdms.rdm_descriptors["subject"]) if one == name] for name in ("S1", "S2")

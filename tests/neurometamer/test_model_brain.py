@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -15,13 +14,13 @@ from rsatoolbox.inference import crossval
 from rsatoolbox.model import ModelWeighted
 from rsatoolbox.model.fitter import Fitter, fit_regress_nn
 from rsatoolbox.rdm import RDMs
-from scipy.stats import false_discovery_control, kendalltau, spearmanr
+from scipy.stats import false_discovery_control, spearmanr, ttest_1samp
 
 from neurometamer.activations import compute_activations
 from neurometamer.commands.layers_and_maps import layer_files
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.flexible import best_layers, fit_layer_weights, flexible_models
-from neurometamer.rsa.hierarchy import hierarchy_test, preferred_layers
+from neurometamer.rsa.hierarchy import hierarchy_test
 from neurometamer.rsa.model_brain import join_model_brain, layer_matrix, permuted_pairs
 from neurometamer.rsa.permutation import permutation_orders
 from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions, write_rdms
@@ -310,61 +309,90 @@ def test_why_there_is_no_interval_is_told():
 # --------------------------------------------------------------------------------------------------- hierarchy
 
 
-@pytest.mark.parametrize("statistic", ["spearman", "kendall"])
-def test_the_hierarchy_is_found_and_its_p_equals_enumeration(statistic):
-    network, brain = make(n=20, subjects=("S1", "S2"), noise=3.0, seed=3)
-    table = hierarchy_test(network, brain, ROIS, kind=None, statistic=statistic).set_index("subject")
+def two_stage(profiles):
+    """Solve the slope of each subject by two-stage least squares, with the other subjects' sums as instruments."""
+    places = np.arange(profiles.shape[1]) - (profiles.shape[1] - 1) / 2
+    found = []
+    for own, rest in ((own, np.delete(profiles, k, axis=0)) for k, own in enumerate(profiles)):
+        others = rest.mean(axis=0).sum(axis=1)
+        instruments = np.stack([others, others * places], axis=1)
+        sides = np.stack([own.sum(axis=1), own.sum(axis=1) * places], axis=1)
+        fitted = instruments @ np.linalg.lstsq(instruments, sides, rcond=None)[0]
+        mass = own @ np.arange(1, profiles.shape[2] + 1)
+        found.append(np.linalg.lstsq(fitted, mass, rcond=None)[0][1])
+    return np.array(found)
+
+
+def test_the_slope_equals_two_stage_least_squares_and_its_p_a_t_test():
+    network, brain = make(n=20, noise=1.0, seed=3)
+    table = hierarchy_test(network, brain, ROIS, kind=None).set_index("subject")
     joined = join_model_brain(network, brain, kind=None)
-    profiles = [
+    profiles = np.array([
         [[spearmanr(layer, joined.rois[roi][1][s]).statistic for layer in joined.layer_vectors] for roi in ROIS]
-        for s in range(2)
-    ]
-    measure = {"spearman": spearmanr, "kendall": kendalltau}[statistic]
-    layers = preferred_layers(np.array(profiles))
-    orders = list(itertools.permutations(range(3)))
-    nulls = [[measure(range(3), row[list(order)]).statistic for order in orders] for row in layers]
-    for s, null in enumerate(nulls):
-        row = table.loc[f"S{s + 1}"]
-        assert row["value"] == pytest.approx(null[0])
-        assert row["p"] == pytest.approx(np.mean(np.array(null) >= null[0] - 1e-9))
-        assert row["p_min"] == pytest.approx(1 / 6)
-    sums = np.add.outer(*nulls).ravel()
+        for s in range(3)
+    ])  # fmt: skip
+    slopes = two_stage(profiles)
+    assert table["value"].tolist() == pytest.approx([*slopes, slopes.mean()])
+    test = ttest_1samp(slopes, 0, alternative="greater")
+    both = ttest_1samp(slopes, 0).confidence_interval(0.95)
     combined = table.loc["combined"]
-    assert combined["value"] == pytest.approx(np.mean([null[0] for null in nulls]))
-    assert combined["p"] == pytest.approx(np.mean(sums >= sums[0] - 1e-9))
-    assert combined["p_min"] == pytest.approx(1 / 36)
-    assert combined["n_arrangements"] == 36
-    same = np.sum(nulls, axis=0)
-    assert combined["p_same_order"] == pytest.approx(np.mean(same >= same[0] - 1e-9))
+    assert combined["p"] == pytest.approx(test.pvalue)
+    assert (combined["ci_low"], combined["ci_high"]) == pytest.approx((both.low, both.high))
+    assert table["p"].drop("combined").isna().all()  # one person's noise is not known
+    assert "there is no p" in table["reason"]["S1"]
 
 
 def test_a_planted_hierarchy_and_none():
     rois = ("V1", "V2", "V3", "V4", "LO")
-    network, brain = make(n=24, n_layers=5, rois=rois, noise=0.3)
+    network, brain = make(n=24, n_layers=5, rois=rois, noise=0.6)
     row = hierarchy_test(network, brain, rois, kind=None, preferred="best").iloc[-1]
-    assert row["value"] == pytest.approx(1)
-    assert row["p"] == pytest.approx(row["p_min"]) == pytest.approx(120.0**-3)
-    assert row["p_same_order"] == pytest.approx(1 / 120)
+    assert row["preferred_layers"].startswith("V1: 1.00 (layer0); V2: 2.00 (layer1)")
+    assert row["value"] == pytest.approx(1, abs=0.2)
+    assert row["p"] < 0.01
+    assert row["left_out"] == ""
     back = hierarchy_test(network, brain, rois[::-1], kind=None, preferred="best").iloc[-1]
-    assert back["p"] == pytest.approx(1)
-    flat = label_rdms(  # as in Zhang et al. (2021): layer 1 best everywhere
-        network.dissimilarities[[0] * 3],
-        conditions=network.pattern_descriptors["condition"],
-        places={"subject": ["S1"] * 3, "roi": ["V1", "V2", "LO"]},
+    assert back["p"] == pytest.approx(1 - row["p"])
+    same = hierarchy_test(network, brain, rois, kind=None, preferred="center").iloc[-1]
+    assert same["p"] == row["p"]  # the same test, whichever way preferred layers are told
+
+
+def test_regions_without_signal_are_left_out_and_named():
+    rois = ("V1", "V2", "V3", "V4", "LO")
+    network, brain = make(n=24, n_layers=5, rois=rois, noise=0.6)
+    people = np.array(brain.rdm_descriptors["roi"])
+    values = brain.dissimilarities.copy()
+    values[people == "V3"] = np.random.default_rng(1).random((3, values.shape[1]))
+    dead = label_rdms(
+        values,
+        conditions=brain.pattern_descriptors["condition"],
+        places={name: list(brain.rdm_descriptors[name]) for name in ("subject", "roi")},
         measure="test",
     )
-    nothing = hierarchy_test(network, flat, kind=None, preferred="best")
-    assert nothing["value"].eq(0).all()
-    assert nothing["p"].eq(1).all()
-    assert "all regions prefer the same layer" in nothing["reason"][0]
+    row = hierarchy_test(network, dead, rois, kind=None).iloc[-1]
+    assert row["left_out"] == "V3"
+    assert "V3: nan (none)" in row["preferred_layers"]
+    assert row["p"] < 0.05
+    three = hierarchy_test(network, dead, ("V1", "V3", "LO"), kind=None)
+    assert three["p"].isna().all() and three["value"].isna().all()
+    assert three["reason"].eq("2 reliable region(s); a slope needs at least 3").all()
 
 
-def test_many_regions_are_drawn_not_listed():
-    rois = tuple(f"R{i}" for i in range(9))
-    network, brain = make(n=10, n_layers=9, rois=rois, noise=0.1)
-    row = hierarchy_test(network, brain, kind=None, preferred="best", n_permutations=200).iloc[0]
-    assert row["p"] == pytest.approx(1 / 201)
-    assert "201 orders (drawn)" in row["method"]
+def test_what_cannot_be_tested_is_told():
+    network, brain = make(n=24, subjects=("S1",), noise=0.3)
+    alone = hierarchy_test(network, brain, ROIS, kind=None)
+    assert np.isfinite(alone["value"]).all() and alone["p"].isna().all()
+    assert alone["reason"].str.contains("one subject").all()
+    equal = label_rdms(
+        network.dissimilarities[[0] * 6],
+        conditions=network.pattern_descriptors["condition"],
+        places={"subject": ["S1"] * 3 + ["S2"] * 3, "roi": list(ROIS) * 2},
+        measure="test",
+    )
+    row = hierarchy_test(network, equal, kind=None).iloc[-1]  # as in Zhang et al. (2021): one layer best everywhere
+    assert row["value"] == pytest.approx(0, abs=1e-12)
+    assert "no spread" in row["reason"]
+    with pytest.raises(InputError, match="at least 19"):
+        hierarchy_test(network, equal, kind=None, n_permutations=9)
 
 
 # ------------------------------------------------------------------------------------------------------- files

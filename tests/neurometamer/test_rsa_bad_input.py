@@ -24,7 +24,7 @@ from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, mahalanobis_r
 from neurometamer.rsa.paired import paired_power
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permutation_orders, permute_pairs
-from neurometamer.rsa.permuted import permuted_comparison, permuted_partial
+from neurometamer.rsa.permuted import permuted_comparison
 from neurometamer.rsa.rdm import MEASURES, compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.searchlight import Question, model_questions, run_searchlight, searchlight_rdms
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
@@ -198,8 +198,6 @@ def test_functions_on_condensed_rdms_refuse_missing_numbers():
         bad = spoiled(how, 3)
         for ask in (
             lambda one: permuted_comparison(one, good, orders),
-            lambda one: permuted_partial(one, good, orders, good[:1]),
-            lambda one: permuted_partial(good, good, orders, one),
             lambda one: partial_spearman(one, good, controls=good[:1]),
             lambda one: partial_spearman(good, good, controls=one),
             lambda one: fit_layer_weights(one, good),

@@ -79,10 +79,11 @@ def models() -> tuple[pd.DataFrame, pd.DataFrame]:
 def hierarchy() -> pd.DataFrame:
     preferred = {"s1": (1.2, 2.0, 5.1), "s2": (2.0, 1.3, 4.0), "combined": (1.6, 1.65, 4.55)}
     rows = [
-        {"subject": who, "order": "V1 < V2 < LO", "statistic": "spearman", "value": 0.5, "p": 0.167, "p_min": 1 / 6,
+        {"subject": who, "order": "V1 < V2 < LO", "statistic": "layers a region", "value": 0.5,
+         "p": 0.167 if who == "combined" else np.nan, "left_out": "V3",
          "preferred_layers": "; ".join(
              f"{roi}: {at:.2f} (conv {round(at)}; (x))" for roi, at in zip(("V1", "V2", "LO"), line)),
-         "method": "spearman of region order"}
+         "method": "slope"}
         for who, line in preferred.items()
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -392,7 +393,9 @@ def test_hierarchy_is_read_from_its_table() -> None:
     np.testing.assert_allclose([line.get_ydata() for line in lines], [(1.2, 2, 5.1), (2, 1.3, 4), (1.6, 1.65, 4.55)])
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["V1", "V2", "LO"]
     assert "conv 5; (x)  5" in words(figure)
-    assert "combined: spearman .50, p = .167" in words(figure)
+    assert "combined: .50 layers a region, p = .167" in words(figure)
+    assert "s1: .50 layers a region" in words(figure) and "nan" not in words(figure)
+    assert "Not reliable, left out: V3" in note(figure)
 
 
 # ---------------------------------------------------------------------------------------------- RDMs and arrangements
@@ -451,7 +454,6 @@ def test_families_of_subjects_and_contrasts_are_named_once() -> None:
     family = [f"5 tests of subject {s}, contrast {c}" for s, c in zip(differences["subject"], differences["contrast"])]
     told = note(draw.model_marks(table, differences.assign(q=0.01, family=family)))
     assert "over 5 tests of each subject, each contrast)" in told
-    assert "could give is below .001" in note(draw.hierarchy_lines(hierarchy().assign(p_min=1e-6)))
 
 
 def test_bars_of_categories_cover_their_stimuli_and_differ_in_sign_and_color() -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rsatoolbox.data import Dataset
 from rsatoolbox.data.noise import prec_from_residuals, prec_from_unbalanced
-from scipy.spatial.distance import pdist
+from rsatoolbox.rdm.calc_unbalanced import calc_rdm_unbalanced
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata, spearmanr
 
 import neurometamer.rsa.measures as measures
@@ -283,6 +284,39 @@ def test_crossnobis_with_unequal_repeats_is_its_definition():
     np.testing.assert_allclose(crossnobis_rdm(values, conditions, runs), expected, atol=1e-13)
 
 
+@pytest.mark.parametrize("whiten", [False, True])
+def test_crossnobis_with_a_condition_missing_in_a_run_is_rsatoolboxs_unbalanced_form(whiten):
+    values, conditions, runs = presentations()
+    kept = ~np.isin(np.arange(20), (11, 14))  # c1 in run r2, c4 in run r2
+    values, conditions, runs = values[kept], conditions[kept], runs[kept]
+    data = Dataset(values, obs_descriptors={"condition": conditions, "run": runs})
+    precision = prec_from_unbalanced(data, "condition") if whiten else np.eye(values.shape[1])
+    theirs = calc_rdm_unbalanced(
+        data, method="crossnobis", descriptor="condition", noise=precision, cv_descriptor="run"
+    ).dissimilarities[0]
+    residuals, dof = residuals_of(values, conditions)
+    noise = estimate_noise(residuals, dof=dof) if whiten else None
+    found = crossnobis_rdm(values, conditions, runs, noise=noise)
+    np.testing.assert_allclose(found, theirs, atol=1e-12)
+    complete = np.isin(conditions, ["c0", "c2", "c3"])  # pairs that are complete do not change
+    alone = crossnobis_rdm(values[complete], conditions[complete], runs[complete], noise=noise)
+    np.testing.assert_allclose(squareform(found)[np.ix_([0, 2, 3], [0, 2, 3])], squareform(alone), atol=1e-13)
+
+
+def test_crossnobis_with_missing_conditions_recovers_the_planted_distances():
+    random = np.random.default_rng(1)
+    _, conditions, runs = presentations(n=6, folds=4)
+    truth = random.standard_normal((6, 40))
+    kept = ~np.isin(np.arange(24), (3, 8, 13, 22))
+    rows = np.array([int(name[1:]) for name in conditions[kept]])
+    draws = [
+        crossnobis_rdm(truth[rows] + random.standard_normal((20, 40)), conditions[kept], runs[kept]) for _ in range(400)
+    ]
+    planted = pdist(truth, "sqeuclidean") / 40
+    errors = (np.mean(draws, axis=0) - planted) / (np.std(draws, axis=0) / 20)
+    assert np.abs(errors).max() < 4
+
+
 def test_crossnobis_is_zero_on_average_where_there_is_only_noise():
     random = np.random.default_rng(0)
     _, conditions, runs = presentations(n=6, folds=4, p=30)
@@ -293,8 +327,8 @@ def test_crossnobis_is_zero_on_average_where_there_is_only_noise():
 
 def test_folds_and_residuals_that_do_not_suffice_are_refused():
     values, conditions, runs = presentations()
-    with pytest.raises(InputError, match="missing: c1 in fold r2"):
-        crossnobis_rdm(*(one[np.arange(20) != 11] for one in (values, conditions, runs)))
+    with pytest.raises(InputError, match="in two folds at least; c1 in r0 only"):
+        crossnobis_rdm(*(one[~np.isin(np.arange(20), (6, 11, 16))] for one in (values, conditions, runs)))
     with pytest.raises(InputError, match="at least two folds"):
         crossnobis_rdm(values, conditions, ["r0"] * 20)
     with pytest.raises(InputError, match="condition with two presentations"):

@@ -119,7 +119,7 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
     table = read_table(folder / "kinds.csv")
     text = checked_page(out)
     assert "Untrained network (random weights):</strong>" in text
-    assert "8 photographs; 3 subject(s)" in text
+    assert "8 photographs; 3 subjects" in text
     assert table["method"].iloc[0] in unescape(text)
     names = {
         f"kinds_{system}_{quantity}" for system in ("brain", "network") for quantity in ("similarity", "difference")
@@ -138,7 +138,7 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
     write_rdms(read_rdms(folder / "network.h5"), folder / "other.h5")
     table = compare_kinds(rdms=[folder / "network.h5", folder / "other.h5"], figures=folder / "page", **QUICK)
     text = checked_page(folder / "page")
-    assert "Nothing of a brain was compared; give --patterns" in text
+    assert "Regions" not in text and "of a brain" not in text
     numbered = read_table(folder / "page" / "figures" / "kinds_network_2_difference.csv")
     assert set(numbered["source"]) == {"other.h5"}
     assert len(numbered) == len(table) / 2 / 3
@@ -194,7 +194,7 @@ def test_layers_are_drawn_from_their_tables(tmp_path):
 def test_two_regions_have_no_hierarchy_and_the_page_says_so(tmp_path):
     network, brain = layer_inputs(tmp_path, ("V1", "LO"))
     out = layer_files(network, brain, tmp_path / "out", resamples=0, permutations=19)
-    assert "Not tested: a hierarchy needs at least 3 regions." in checked_page(out)
+    assert "The order of regions is not tested: that needs at least 3 regions." in checked_page(out)
     assert not (out / "figures" / "hierarchy_lines.svg").exists()
 
 
@@ -534,7 +534,8 @@ def test_a_study_is_drawn_with_its_stamps(small_study, tmp_path):
 
 
 def test_stamps_are_found_wherever_a_record_tells():
-    assert find_stamps({"weights": ["default", "random (untrained, seed 3)"]}) == [UNTRAINED]
+    assert find_stamps({"trained": [True, False]}) == [UNTRAINED]
+    assert find_stamps({"weights": "random (untrained, seed 3)", "trained": True}) == []  # a name says nothing
     assert find_stamps({"a": {"b": [{"trained": False}]}}, {"data": "simulated"}) == [SIMULATED, UNTRAINED]
     assert find_stamps({"trained": True, "weights": "default", "source": "bold"}, "text", None) == []
 

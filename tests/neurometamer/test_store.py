@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -81,6 +84,60 @@ def test_a_file_that_is_not_hdf5_is_named(tmp_path):
     store.write_text(tmp_path / "no.h5", "text")
     with pytest.raises(InputError, match=r"no\.h5 is not an HDF5 file"), store.open_hdf5(tmp_path / "no.h5"):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes are POSIX ones")
+def test_a_link_stays_and_its_target_is_written_with_its_mode(tmp_path):
+    (tmp_path / "store").mkdir()
+    target = store.write_text(tmp_path / "store" / "real.csv", "old")
+    target.chmod(0o600)
+    link = tmp_path / "link.csv"
+    link.symlink_to(target)
+    store.write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o600
+    dangling = tmp_path / "dangling.csv"
+    dangling.symlink_to(tmp_path / "later.csv")
+    store.write_text(dangling, "made")
+    assert (tmp_path / "later.csv").read_text() == "made"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes are POSIX ones")
+def test_what_is_no_file_is_never_replaced_by_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path, "/dev/null", "/dev/stdout"):
+        with pytest.raises(InputError, match="give the name of a file"):
+            store.write_text(place, "x")
+    assert pipe.is_fifo()
+    assert not Path("/dev/null").is_file()
+
+
+def test_files_that_are_written_are_collected(tmp_path):
+    with store.written_files() as outer:
+        store.write_text(tmp_path / "a.txt", "a")
+        with store.written_files() as inner:
+            store.write_json(tmp_path / "b.json", {})
+        with contextlib.suppress(ZeroDivisionError), store.atomic_path(tmp_path / "c.txt"):
+            raise ZeroDivisionError
+    assert [one.name for one in outer] == ["a.txt"]
+    assert [one.name for one in inner] == ["b.json"]
+
+
+def test_a_damaged_hdf5_file_is_told_from_one_of_another(tmp_path):
+    path = store.write_hdf5(tmp_path / "ours.h5", arrays={"values": np.arange(9.0)})
+    contents = path.read_bytes()
+    for damaged in (contents[:-1], contents[:600], contents[:20], b"", bytes(len(contents)), contents + b"more"):
+        path.write_bytes(damaged)
+        with pytest.raises(store.DamagedFile, match=r"ours\.h5 is damaged"):
+            store.read_hdf5_array(path, "values")
+    path.write_bytes(b"a letter of somebody else")
+    with pytest.raises(InputError, match="is not an HDF5 file") as caught:
+        store.read_hdf5_array(path, "values")
+    assert not isinstance(caught.value, store.DamagedFile)
+    path.write_bytes(contents)
+    np.testing.assert_array_equal(store.read_hdf5_array(path, "values"), np.arange(9.0))
 
 
 @pytest.mark.parametrize("bad", ["../x", "a/b", "", ".hidden", "a\\b", "a\x00b", "/etc/passwd", "x\n"])

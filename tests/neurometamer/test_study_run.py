@@ -19,6 +19,7 @@ import pytest
 
 from fmri.patterns import read_patterns
 from neurometamer.figures.style import format_number
+from neurometamer.resume import read_record
 from neurometamer.rsa.hierarchy import hierarchy_test
 from neurometamer.rsa.kind_ceilings import kind_reliability
 from neurometamer.rsa.kind_tests import kind_tests
@@ -40,7 +41,7 @@ TABLES = {
     "best_layer": "roi subject layer chosen score ci_low ci_high naive_layer naive_score optimism reason method n",
     "weighted": "roi subject model score ci_low ci_high p q family weights method n network_model network_weights",
     "weighted_difference": "roi subject contrast difference ci_low ci_high p q family method n",
-    "hierarchy": "subject order preferred_layers statistic value p p_min p_same_order method",
+    "hierarchy": "subject order preferred_layers statistic value ci_low ci_high p left_out reason method",
     "encoding": "subject roi layer test r n_voxels n_train n_test alpha scheme method",
     "recovery": "what planted found criterion pass",
     "transfer": "judge judge_weights kind n says_target target_probability says_as_photograph",
@@ -88,7 +89,9 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     pd.testing.assert_frame_equal(written[names], cells[names], check_dtype=False)
     hierarchy = read_table(small_study / "tables" / "hierarchy.csv")
     assert set(hierarchy["order"]) == {"V1 < V2 < LO"}
-    assert hierarchy["p"].tolist() == pytest.approx(hierarchy_test(network, brain, kind="RE", seed=3)["p"].tolist())
+    assert hierarchy["p"].tolist() == pytest.approx(
+        hierarchy_test(network, brain, kind="RE", seed=3)["p"].tolist(), nan_ok=True
+    )
 
 
 def test_the_report_tells_the_corrected_p_and_its_family(small_study):
@@ -101,7 +104,8 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
         number = "< .001" if row.p_corrected < 0.001 else format_number(row.p_corrected, 3)
         assert re.search(rf'scope="row">{re.escape(row.place)}</th><td[^>]*>[^<]*</td><td[^>]*>{number}</td>', first)
     hierarchy = read_table(small_study / "tables" / "hierarchy.csv").set_index("subject").loc["combined"]
-    assert f"p = {format_number(hierarchy['p'], 3)}" in first
+    assert np.isnan(hierarchy["p"]) and "a slope needs at least 3" in hierarchy["reason"]  # few and noisy photographs
+    assert f"{str(hierarchy['reason']).capitalize()}. Left out" in first
     for name in ("kinds_brain_similarity", "layer_roi", "best_layer", "weighted", "hierarchy", "rdms_network",
                  "rdms_brain_kinds", "places_network", "places_brain", "stimuli", "encoding"):  # fmt: skip
         assert f"<code>figures/{name}.csv</code>" in page
@@ -216,7 +220,7 @@ def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_
     )
     page = unescape(run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu").read_text())
     written = {one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")}
-    assert written == {"kinds", "layer_roi", "hierarchy", "encoding", "recovery", "transfer"}
+    assert written == {"kinds", "layer_roi", "hierarchy", "encoding", "recovery", "transfer", "regions"}
     kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv")
     assert set(kinds["pair"]) == {"RE-AN"} and set(kinds["quantity"]) == {"similarity"}
     assert set(kinds["system"]) == {"network", "brain"} and kinds["p"].notna().all()
@@ -311,16 +315,16 @@ def test_the_simulated_files_read_as_measured_ones_give_the_same_numbers(small_s
     np.testing.assert_array_equal(ours.dissimilarities, theirs.dissimilarities[order])
     for name in ("kinds", "layer_roi", "best_layer", "weighted", "hierarchy", "encoding"):
         table = read_table(out / "tables" / f"{name}.csv")
-        assert set(table["data"]) <= {"measured", "network"}
+        assert set(table["data"]) <= {"simulated", "network"}  # the headers of the images say so
         first = read_table(small_study / "tables" / f"{name}.csv").drop(columns="data")
         keys = [column for column in first if first[column].dtype != float and column != "n"]
         first, second = (one.sort_values(keys, ignore_index=True) for one in (first, table.drop(columns="data")))
         pd.testing.assert_frame_equal(first, second)
     assert not (out / "tables" / "recovery.csv").exists()
-    assert "simulated cortex" not in (out / "report.html").read_text().lower()
+    assert "simulated cortex" in (out / "report.html").read_text().lower()
 
 
-def test_an_event_without_a_stimulus_is_refused_by_name_and_nothing_is_lost(small_study, tmp_path):
+def test_an_event_without_a_stimulus_is_refused_by_name_before_any_work(small_study, tmp_path):
     shutil.copytree(small_study / "stimuli", tmp_path / "shown")
     shutil.copytree(small_study / "brain" / "sub-01", tmp_path / "sub-01")
     events = sorted((tmp_path / "sub-01").glob("*_events.tsv"))
@@ -337,13 +341,12 @@ def test_an_event_without_a_stimulus_is_refused_by_name_and_nothing_is_lost(smal
     with pytest.raises(InputError, match=r"tea_AN") as error:
         run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu")
     assert "coffee_AN" in str(error.value)
-    assert (tmp_path / "out" / ".state" / "steps" / "stimuli.json").is_file()
-    assert (tmp_path / "out" / "rdms" / "network.h5").is_file()
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_written_study_file_gives_the_same_settings(small_study):
     ours = read_settings(small_study / "study.toml").numbers()
-    assert ours == read_json(small_study / ".state" / "study.json")
+    assert ours == read_record(small_study / ".state" / "study.json")
 
 
 def test_the_demo_takes_another_network_and_seed():

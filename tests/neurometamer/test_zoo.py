@@ -6,6 +6,7 @@ import urllib.error
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from neurometamer.store import InputError, read_table
@@ -157,7 +158,8 @@ def test_a_set_is_loaded_in_its_order_each_with_its_weights(tmp_path):
     weights = f"alexnet=random,squeezenet1_0={tmp_path / 'mine.pth'}"
     made = load_models(["squeezenet1_0", "alexnet"], weights, device="cpu", seed=1)
     assert [one.name for one in made] == ["squeezenet1_0", "alexnet"]
-    assert made[0].weights.startswith("file mine.pth (") and made[1].weights == "random (untrained, seed 1)"
+    assert made[0].weights.startswith("file mine.pth (")
+    assert made[1].weights == "random (untrained, Kaiming normal, fan_out, seed 1)"
     assert made[0].digest == load_model("squeezenet1_0", weights="random", seed=4, device="cpu").digest
     assert load_models("alexnet", "random", device="cpu", seed=1)[0].digest == made[1].digest
 
@@ -176,3 +178,101 @@ def test_squeezenet_with_real_weights_names_real_photographs(shared_data, tmp_pa
     photographs = load_photographs([shared_data / "photos_ccby" / one for one in labels["file"]], model.preprocessing)
     right = predict(model, photographs.images).argmax(axis=1) == labels["imagenet_index"].to_numpy()
     assert right.mean() > 0.45  # published for 250-photograph samples: .52 to .65
+
+
+# ------------------------------------------------------------------------------------- random and wrapped weights
+
+
+def test_random_networks_are_kaiming_normal_and_seeded_without_global_state():
+    state = torch.random.get_rng_state()
+    first, again, other = (load_model("squeezenet1_0", weights="random", seed=seed, device="cpu") for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert first.weights == "random (untrained, Kaiming normal, fan_out, seed 1)"
+    assert first.digest == again.digest != other.digest
+    for path in ("features.0", "features.12.expand3x3", "classifier.1"):
+        layer = first.network.get_submodule(path)
+        fan_out = layer.out_channels * layer.kernel_size[0] ** 2
+        weights = layer.weight.flatten()
+        assert abs(weights.std().item() / (2 / fan_out) ** 0.5 - 1) < 0.02
+        assert abs(scipy.stats.kurtosis(weights.numpy())) < 0.2  # normal, not uniform (-1.2)
+        assert not layer.bias.any()
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    return get_model("squeezenet1_0", weights=None).state_dict()
+
+
+def _front(front, parameters):
+    return {f"{front}{name}": value for name, value in parameters.items()}
+
+
+MEAN = torch.tensor([0.485, 0.456, 0.406])
+WRAPPED = {
+    "parallel": lambda given: _front("module.", given),
+    "compiled": lambda given: _front("_orig_mod.", given),
+    "RobustBench": lambda given: {"state_dict": _front("model.", given) | {"mu": MEAN.view(1, 3, 1, 1)}},
+    "MadryLab": lambda given: {
+        "model": _front("module.model.", given)
+        | _front("module.attacker.model.", given)
+        | {"module.normalizer.new_mean": MEAN, "module.attacker.normalize.new_mean": MEAN},
+        "epoch": 3,
+    },
+    "averaged": lambda given: {"model_ema": _front("module.", given) | {"n_averaged": torch.tensor(3)}},
+    "averaged, timm": lambda given: {"state_dict_ema": dict(given), "epoch": 1},
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_wrapped_checkpoints_give_the_same_network(wrapper, parameters, tmp_path):
+    torch.save(parameters, tmp_path / "plain.pth")
+    torch.save(WRAPPED[wrapper](parameters), tmp_path / "wrapped.pth")
+    plain, wrapped = (
+        load_model("squeezenet1_0", weights=tmp_path / f"{name}.pth", device="cpu") for name in ("plain", "wrapped")
+    )
+    assert plain.digest == wrapped.digest
+
+
+class _RunsCode:
+    def __reduce__(self):
+        return print, ("ran",)
+
+
+def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(parameters, tmp_path, capfd):
+    refused = {
+        "code": ({"x": _RunsCode()}, r"more than tensors \(.*print\).*torch\.save\(network\.state_dict\(\), FILE\)"),
+        "twice": (
+            _front("model.", parameters) | {f"ema_model.{name}": 2.0 * one for name, one in parameters.items()},
+            r"more than once, and they differ \('model\.features\.0\.weight', 'ema_model\.features\.0\.weight'\)",
+        ),
+        "normalization": (
+            _front("model.", parameters) | {"mean": torch.tensor([0.5, 0.5, 0.5])},
+            r"another mean of pixels \(mean: \[0\.5, 0\.5, 0\.5\]\).*stage_model",
+        ),
+        "part": (
+            dict(list(_front("module.", parameters).items())[:-1]),
+            r"missing classifier\.1\.bias; unexpected none; wrong shape none",
+        ),
+        "shape": (
+            {name: one[:7] if name == "classifier.1.bias" else one for name, one in parameters.items()},
+            r"wrong shape classifier\.1\.bias \(7,\) for \(1000,\)",
+        ),
+    }
+    for name, (given, told) in refused.items():
+        torch.save(given, tmp_path / f"{name}.pth")
+        with pytest.raises(InputError, match=told) as error:
+            load_model("squeezenet1_0", weights=tmp_path / f"{name}.pth", device="cpu")
+        assert "weights_only" not in str(error.value)
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=r"is no file of torch\.save, or a damaged one") as error:
+        load_model("squeezenet1_0", weights=tmp_path / "page.pth", device="cpu")
+    assert "weights_only" not in str(error.value) and "ran" not in capfd.readouterr().out
+
+
+def test_other_networks_are_not_guessed_and_the_way_to_them_is_told():
+    with pytest.raises(InputError, match=r"unknown model 'resnet50'\. Known: .*stimuli_gen\.stage_model") as error:
+        load_model("resnet50")
+    assert "did you mean" not in str(error.value)

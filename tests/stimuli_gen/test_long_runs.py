@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurometamer.store import InputError, generator
+from neurometamer.resume import only_process
+from neurometamer.store import InputError, generator, read_hdf5_attributes, write_hdf5
 from stimuli_gen import descend
 from stimuli_gen.adversarial import _class_objective
 from stimuli_gen.descent import Start
@@ -96,6 +97,55 @@ def test_a_second_ctrl_c_does_not_wait_and_threads_are_left_alone():
     assert found == [signal.default_int_handler]
 
 
+def test_sigterm_saves_as_ctrl_c_does_and_ends_with_143(tmp_path):
+    whole = run(list(GOALS), optimizer="adam", step_size=0.02, batch_size=4)
+    code = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=15)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 143, ended.stderr
+    assert not list(tmp_path.glob(".part-*")) and not (tmp_path / "lock").exists()
+    seen = []
+    more = {"optimizer": "adam", "step_size": 0.02, "keys": KEYS, "resume": tmp_path, "batch_size": 4}
+    same(run(list(GOALS), **more, watch=seen.append), whole)
+    assert seen[0].steps["far"] == 9  # the ninth pass was saved, not lost
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_sigterm_handlers_of_others_are_left_alone():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("theirs"))
+    try:
+        with deferred_interrupt() as wish:
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == ["theirs"] and not wish.asked
+
+
+def test_two_processes_do_not_make_the_same_images(tmp_path):
+    with only_process(tmp_path / "lock", tmp_path):
+        code = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9)
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"process {os.getpid()} on" in second.stderr and "is working in" in second.stderr
+
+
+def test_a_finished_image_with_a_flipped_bit_is_made_again(tmp_path, caplog):
+    more = {"keys": KEYS, "resume": tmp_path}
+    whole = run(["near", "far"], **more)
+    (path,) = tmp_path.glob("key-far.h5")
+    contents = path.read_bytes()
+    for place in range(0, len(contents), len(contents) // 12):
+        path.write_bytes(contents[:place] + bytes([contents[place] ^ 32]) + contents[place + 1 :])
+        same(run(["near", "far"], **more), whole)
+    assert "key-far.h5 is damaged" in caplog.text
+    path.unlink()
+    write_hdf5(
+        path,
+        arrays={"image": np.full((3, 2, 2), 1.5, np.float32)},
+        attributes=read_hdf5_attributes(tmp_path / "key-near.h5"),
+    )
+    same(run(["near", "far"], **more), whole)  # out of range, with a good checksum
+
+
 KILLED = """
 import sys, numpy as np
 sys.path.insert(0, {here!r})
@@ -107,14 +157,14 @@ plain = journal.Journal
 descent.Journal = lambda folder, keys: plain(folder, keys, every_s=0.0)
 def watch(seen):
     if seen.number == {after}:
-        import os; os.kill(os.getpid(), 9)
+        import os; os.kill(os.getpid(), {signal})
 run(list(GOALS), optimizer="adam", step_size=0.02, keys=KEYS, resume={folder!r}, watch=watch, batch_size=4)
 """
 
 
 def test_a_killed_process_loses_nothing_that_was_saved(tmp_path):
     whole = run(list(GOALS), optimizer="adam", step_size=0.02, batch_size=4)
-    code = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), after=9, folder=str(tmp_path))
+    code = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(tmp_path.glob("*.state.h5"))

@@ -135,7 +135,7 @@ def test_masks_come_from_image_files(tmp_path):
     levels = np.array([[0, 127, 128], [255, 3, 200]], dtype=np.uint8)
     Image.fromarray(levels).save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.png"), [[0, 0, 1], [1, 0, 1]])
-    with pytest.raises(InputError, match=r"none.png cannot be read"):
+    with pytest.raises(InputError, match=r"none.png does not exist"):
         read_mask_file(tmp_path / "none.png")
 
 

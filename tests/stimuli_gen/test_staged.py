@@ -7,9 +7,9 @@ from torch import nn
 
 from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, at_size, check_model, greyscale_view, predict, resolve_device, stage_model
+from stimuli_gen.batches import padded_batches
 from stimuli_gen.controls import LUMA, greyscale
 from stimuli_gen.fast import fast_model
-from stimuli_gen.staged import padded_batches
 
 TINY = Preprocessing(size=(8, 8), resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
 

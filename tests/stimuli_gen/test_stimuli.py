@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from neurometamer.store import InputError
+from neurometamer.store import SEAL_SIZE, InputError
 from stimuli_gen import (
     StimulusSet,
     concat_stimuli,
@@ -155,6 +155,18 @@ def test_bad_sets_are_refused(images, table, match):
     table = {"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]} if table is None else table
     with pytest.raises(InputError, match=match):
         StimulusSet(images=images, table=pd.DataFrame(table))
+
+
+def test_a_file_that_promises_more_than_it_holds_is_named(tmp_path):
+    import h5py
+
+    file = write_stimuli(make(), tmp_path) / "stimuli.h5"
+    file.write_bytes(file.read_bytes()[SEAL_SIZE:])  # without its checksum, as of another program
+    with h5py.File(file, "a") as opened:
+        del opened["images"]
+        opened.create_dataset("images", shape=(3, 3, 10**7, 10**6), dtype="f4", chunks=(1, 1, 64, 64))
+    with pytest.raises(InputError, match=r"stimuli\.h5: data that were never written: images"):
+        read_stimuli(tmp_path)
 
 
 def test_an_id_that_leaves_the_folder_is_not_written(tmp_path):

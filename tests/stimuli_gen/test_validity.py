@@ -37,8 +37,9 @@ from stimuli_gen import (
     to_sixteen,
     write_stimuli,
 )
+from stimuli_gen.batches import padded_batches
 from stimuli_gen.likeness import METRICS
-from stimuli_gen.staged import padded_batches, predict
+from stimuli_gen.staged import predict
 
 COUNTS = {
     "dog": 109, "bird": 49, "truck": 8, "bottle": 7, "cat": 6, "boat": 5, "bear": 4, "chair": 4, "car": 3, "clock": 3,
@@ -319,6 +320,46 @@ def test_killed_and_resumed_equals_uninterrupted(stop, tmp_path, monkeypatch):
     assert [one.name for one in tmp_path.iterdir()] == ["null.h5"]
 
 
+@pytest.mark.parametrize("harmed", ["000-values.bin", "001-ranks.bin", "state.h5"])
+def test_damaged_responses_of_a_stopped_null_are_made_again(harmed, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(nulls, "TILE", 4)
+    model, photographs = tiny_model(), image_set(lattice(17))
+    whole = null_distribution(model, photographs, ["early", "late"])
+
+    def interrupt(done, total):
+        if done > 0.3 * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        null_distribution(model, photographs, ["early", "late"], path=tmp_path / "null.h5", progress=interrupt)
+    path = tmp_path / "null.h5.parts" / harmed
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+    again = null_distribution(model, photographs, ["early", "late"], path=tmp_path / "null.h5")
+    assert np.array_equal(again.values, whole.values)
+    assert f"{harmed} is damaged" in caplog.text
+
+
+def test_a_damaged_null_is_made_again(tmp_path, caplog):
+    model, photographs = tiny_model(), image_set(lattice(5))
+    path = tmp_path / "null.h5"
+    made = null_distribution(model, photographs, ["early"], n_pairs=12, path=path)
+    contents = path.read_bytes()
+    for damaged in (contents[:-40], b"", contents[:3000] + bytes([contents[3000] ^ 8]) + contents[3001:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"null\.h5 is damaged"):
+            read_null(path)
+        again = null_distribution(model, photographs, ["early"], n_pairs=12, path=path)
+        assert np.array_equal(again.values, made.values)
+        assert path.read_bytes() == contents
+    assert "null.h5 is damaged or incomplete" in caplog.text
+    path.write_bytes(b"a letter of somebody else")
+    with pytest.raises(InputError, match=r"null\.h5 is not an HDF5 file"):
+        null_distribution(model, photographs, ["early"], n_pairs=12, path=path)
+    assert path.read_bytes() == b"a letter of somebody else"
+
+
 def test_null_is_read_when_it_is_there_and_others_are_not_written_over(tmp_path, monkeypatch):
     model, photographs = tiny_model(), image_set(lattice(5))
     made = null_distribution(model, photographs, ["early"], n_pairs=12, path=tmp_path / "null.h5")
@@ -494,7 +535,7 @@ def test_the_command_and_its_twin(tmp_path):
     assert done.exit_code == 0, done.output
     assert "relu1: largest of 5 pairs: spearman 0." in done.output
     null = read_null(tmp_path / "null.h5")
-    assert null.provenance["weights"] == "random (untrained, seed 3)"
+    assert null.provenance["weights"] == "random (untrained, Kaiming normal, fan_out, seed 3)"
     assert null.values.shape == (2, 4, 5)
     twin = make_null(
         tmp_path / "null.h5", model="alexnet", weights="random", images=[tmp_path / "photographs.csv"],

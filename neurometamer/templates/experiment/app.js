@@ -10,8 +10,12 @@
     "KeyF", "KeyZ", "KeyX", "KeyC", "KeyV"];
   const at = (id) => document.getElementById(id);
   const sections = ["welcome", "loading", "message", "stimulus", "response"];
-  let state = null; // what is kept over a reload: participant, rows, next, starts, failed, finished, sent
+  let state = null; // what is kept over a reload: participant, rows, starts, failed, finished, sent
   let kept = true; // whether the browser keeps it
+  let warned = false; // whether the participant was told that it does not
+  let gone = false; // whether another page of this browser has the experiment now
+  let mine = () => true; // look whether this page still has the experiment
+  let current = null; // stops the trial that runs
   let frame = 1000 / 60; // length of one frame, ms, as measured
   const images = new Map(); // code → decoded image
 
@@ -74,45 +78,40 @@
 
   // ---------------------------------------------------------------------------------------------- what is kept
 
-  const storeName = (name) => `neurometamer:${E.version}:${name}`;
+  const store = window.answerStore(E ? E.version : "", COLUMNS, hash);
 
   function keep() {
-    const copy = { ...state };
-    if (state.sent) copy.rows = []; // confirmed by the server
-    try {
-      localStorage.setItem(storeName(state.participant), JSON.stringify(copy));
-      localStorage.setItem(storeName("last"), state.participant);
-      kept = true;
-    } catch {
-      kept = false;
-    }
+    kept = store.keep(state); // with what another page has added since
+    if (kept) warned = false;
+    mine();
   }
 
-  function remembered(participant) {
-    try {
-      const text = localStorage.getItem(storeName(participant));
-      return text === null ? null : JSON.parse(text);
-    } catch {
-      return null;
-    }
-  }
+  // The first trial that has no answer yet.
+  const pending = (trials) => trials.find((trial) => !state.rows.some((row) => row[1] === trial.index + 1));
 
-  function lastParticipant() {
-    try {
-      return localStorage.getItem(storeName("last"));
-    } catch {
-      kept = false;
-      return null;
-    }
+  // Another page goes on: nothing more is shown or answered here.
+  function stopHere() {
+    if (gone) return;
+    gone = true;
+    if (current) current.abort();
+    const unsaved = state.rows.length && !kept;
+    display("This goes on in another tab", "The experiment was opened in another tab or window of this browser and " +
+      "goes on there. You can close this one.", ["Load again", ...(unsaved ? ["Save data so far"] : [])],
+    (pressed) => (pressed === 0 ? location.reload() : download()));
   }
 
   window.addEventListener("beforeunload", (event) => {
     if (state && !state.saved && state.rows.length && !kept) event.preventDefault();
   });
 
+  window.addEventListener("pageshow", (event) => { // back from the browser's memory: others may have gone on since
+    if (event.persisted) location.reload();
+  });
+
   // --------------------------------------------------------------------------------------------------- screens
 
   function show(name) {
+    if (gone && name !== "message") return;
     for (const one of sections) at(one).hidden = one !== name;
     document.body.classList.toggle("trial", name === "stimulus" || name === "response");
   }
@@ -125,23 +124,26 @@
     }));
   }
 
-  // Show a text and its buttons; resolves to the place of the button that was pressed.
+  // Show a text and its buttons; `pressed` gets the place of the button that was pressed.
+  function display(title, text, labels, pressed) {
+    at("message-title").textContent = title;
+    paragraphs(at("message-text"), text);
+    at("message-buttons").replaceChildren(...labels.map((label, i) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = i ? "quiet" : "main";
+      button.textContent = label;
+      button.setAttribute("aria-describedby", "message-title message-text");
+      button.addEventListener("click", () => pressed(i));
+      return button;
+    }));
+    show("message");
+    (at("message-buttons").firstChild || at("message-title")).focus();
+  }
+
+  // Show a text and its buttons; resolves to the place of the button that was pressed, and never on a page that stopped.
   function ask(title, text, ...labels) {
-    return new Promise((resolve) => {
-      at("message-title").textContent = title;
-      paragraphs(at("message-text"), text);
-      at("message-buttons").replaceChildren(...labels.map((label, i) => {
-        const button = document.createElement("button");
-        button.type = "button";
-        button.className = i ? "quiet" : "main";
-        button.textContent = label;
-        button.setAttribute("aria-describedby", "message-title message-text");
-        button.addEventListener("click", () => resolve(i), { once: true });
-        return button;
-      }));
-      show("message");
-      (at("message-buttons").firstChild || at("message-title")).focus();
-    });
+    return new Promise((resolve) => { if (!gone) display(title, text, labels, resolve); });
   }
 
   document.addEventListener("keydown", (event) => { // a key held down answers one question, not the next ones
@@ -304,7 +306,7 @@
   function showGrid(trial, total) {
     at("prompt").textContent = "What did you see?";
     at("prompt").className = "";
-    at("progress-text").textContent = `Image ${trial.index + 1} of ${total}`;
+    at("progress-text").textContent = `Image ${trial.index + 1} of ${total}${kept ? "" : " – not kept: save your data"}`;
     at("next").hidden = true;
     at("save").hidden = false;
     for (const button of at("grid").children) {
@@ -362,10 +364,13 @@
   // reload counts, too.
   async function runTrial(trial, total) {
     for (;;) {
+      if (gone) await new Promise(() => {});
       if (document.hidden) await ask("Paused", "Press Continue when you are ready.", "Continue");
       state.starts[trial.index] = (state.starts[trial.index] || 0) + 1;
       keep();
+      if (!kept && !warned) await warnOfFullStorage();
       const stop = new AbortController();
+      current = stop;
       const hidden = () => { if (document.hidden) stop.abort(); };
       document.addEventListener("visibilitychange", hidden);
       const done = await attempt(trial, total, stop.signal);
@@ -383,7 +388,6 @@
       done.response, done.rt.toFixed(1), correct, ...done.lasted.map((one) => one.toFixed(2)), done.dropped,
       (1000 / frame).toFixed(2), state.starts[trial.index] - 1, hash(`${E.seed}|${state.participant}`), E.version,
       navigator.userAgent]);
-    state.next = trial.index + 1;
     keep();
   }
 
@@ -394,35 +398,43 @@
     return [COLUMNS, ...state.rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
   }
 
-  function download() {
+  function saveFile(text, name, type) {
     const link = document.createElement("a");
-    const address = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+    const address = URL.createObjectURL(new Blob([text], { type }));
     link.href = address;
-    link.download = `${state.participant}_${E.version}.csv`;
+    link.download = name;
     document.body.append(link);
     link.click();
     link.remove();
     setTimeout(() => URL.revokeObjectURL(address), 60000);
+  }
+
+  function download() {
+    saveFile(csv(), `${state.participant}_${E.version}.csv`, "text/csv");
     if (state.finished) state.saved = true;
   }
 
   const wait = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-  // text/plain needs no permission to ask for permission (no preflight), so any server that takes a POST will do.
+  // The server confirms by replying with the text as it stored it: a page that answers every address (the log-in of a
+  // network, a proxy) cannot. text/plain needs no permission to ask for permission (no preflight).
   async function send() {
+    let reached = false;
+    const body = csv();
     for (let i = 0; i < E.post_tries; i += 1) {
       if (i) await wait(E.post_wait_ms * 2 ** (i - 1));
       const stop = new AbortController();
       const timer = setTimeout(() => stop.abort(), 20000);
       try {
-        const reply = await fetch(E.post_url, { method: "POST", body: csv(), signal: stop.signal,
+        const reply = await fetch(E.post_url, { method: "POST", body, signal: stop.signal,
           headers: { "Content-Type": "text/plain;charset=utf-8" } });
-        if (reply.ok) return true;
+        reached = true;
+        if (reply.ok && (await reply.text()).trim() === body.trim()) return "sent";
       } catch { /* no connection: try again */ } finally {
         clearTimeout(timer);
       }
     }
-    return false;
+    return reached ? "unconfirmed" : "unreached";
   }
 
   async function hand() { // hand the data over: to the server if there is one, else as a file
@@ -436,12 +448,16 @@
     at("loading-title").textContent = "Sending";
     at("loading-bar").hidden = true;
     show("loading");
-    state.sent = await send();
+    const result = await send();
+    state.sent = result === "sent";
     state.saved = state.sent;
     keep();
-    return state.sent ? "Your answers were sent. You can close this page."
-      : "Your answers could not be sent. " + (kept ? "They are kept in this browser: try again now or later, by " +
-        "opening this page again, or save them as a file." : "Please try again, or save them as a file.");
+    if (state.sent) return "Your answers were sent. You can close this page.";
+    const why = result === "unreached" ? "Your answers could not be sent."
+      : "Your answers could not be sent: something answered, but did not confirm that it stored them. If this network " +
+        "asks you to log in, please do so first.";
+    return `${why} ${kept ? "They are kept in this browser: try again now or later, by opening this page again, or " +
+      "save them as a file." : "Please try again, or save them as a file."}`;
   }
 
   async function finish() {
@@ -486,6 +502,13 @@
     while (await ask("A break", text, "Continue", "Save data so far") === 1) download();
   }
 
+  async function warnOfFullStorage() {
+    warned = true;
+    const text = "This browser has no more room to keep your answers. None is lost as long as this page stays open: " +
+      "please do not close or reload it until the end. To be safe, save your data as a file now.";
+    while (await ask("Your answers are no longer kept", text, "Continue", "Save data so far") === 1) download();
+  }
+
   function screenedOut(trials) {
     const rows = state.rows.filter((row) => row[3] === "screening");
     const planned = trials.filter((one) => one.phase === "screening").length;
@@ -495,12 +518,11 @@
 
   async function session(resumed) {
     const trials = planTrials(state.participant);
-    await load(trials.slice(state.next));
+    await load(trials.filter((trial) => !state.rows.some((row) => row[1] === trial.index + 1)));
     frame = await measureFrame();
     state.failed = state.failed || screenedOut(trials);
     let greet = resumed;
-    while (state.next < trials.length && !state.failed) {
-      const trial = trials[state.next];
+    for (let trial = pending(trials); trial && !state.failed; trial = pending(trials)) {
       if (greet) await ask("Welcome back", `You go on at image ${trial.index + 1} of ${trials.length}.`, "Continue");
       greet = false;
       await introduce(trial, trials);
@@ -513,15 +535,40 @@
 
   async function whoIsIt() {
     const inAddress = new URLSearchParams(location.search).get("participant") || "";
-    const last = inAddress ? null : lastParticipant();
-    const before = last && remembered(last);
-    if (before && !(before.finished && (before.sent || !E.post_url))) {
+    const last = inAddress ? null : store.last();
+    const before = last && store.read(last);
+    if (before && (before.damaged || !(before.state.finished && (before.state.sent || !E.post_url)))) {
       const same = await ask("Welcome back", `Participant ${last} has begun here and is not finished.`,
         `Go on as ${last}`, "I am someone else");
       if (same === 0) return last;
     }
-    if (validName(inAddress) && remembered(inAddress)) return inAddress;
+    if (validName(inAddress) && store.read(inAddress)) return inAddress;
     return welcome(inAddress);
+  }
+
+  // Go on only where no other page of this browser does, so that no image is shown in both.
+  async function haveAlone(participant) {
+    const text = "This experiment is open in another tab or window of this browser. Please go on there and close this " +
+      "one. If you cannot find it, go on here: the other one then stops.";
+    while (store.openElsewhere(participant)) {
+      if (await ask("Already open", text, "Try again", "Go on here instead") === 1) break;
+    }
+    mine = store.claim(participant, stopHere);
+  }
+
+  // Tell that a part of what was kept cannot be read, and give it as a file; an image that may have been seen counts.
+  async function tellDamage(remains, trials) {
+    const rows = remains.state.rows;
+    const text = `A part of what this browser kept of ${remains.state.participant} cannot be read any more. ` +
+      `${rows.length} answer${rows.length === 1 ? "" : "s"} can be read and will be used; images without an answer are ` +
+      "shown, perhaps once more.\n\nPlease save the damaged data as a file, too, and give it to the people who gave " +
+      "you this page.";
+    while (await ask("Some answers are damaged", text, "Continue", "Save damaged data") === 1) {
+      saveFile(remains.text, `${remains.state.participant}_damaged.txt`, "text/plain");
+    }
+    const starts = remains.state.starts || {};
+    for (const { index } of trials) starts[index] = Math.max(starts[index] || 0, 1);
+    return { ...remains.state, starts };
   }
 
   async function start() {
@@ -534,14 +581,17 @@
     buildGrid();
     at("save").addEventListener("click", download);
     const participant = await whoIsIt();
-    const before = remembered(participant);
-    state = before || { participant, rows: [], next: 0, starts: {}, failed: false, finished: false, sent: false };
+    await haveAlone(participant);
+    const before = store.read(participant);
+    state = before ? before.state : { participant, rows: [], starts: {}, failed: false, finished: false, sent: false };
+    if (before && before.damaged) state = await tellDamage(before, planTrials(participant));
     keep();
     if (!kept) {
+      warned = true;
       await ask("This browser keeps nothing", "If you close or reload this page, your answers are lost. Please stay on " +
         "it until the end, or save your data in between.", "Continue");
     }
-    if (!state.finished) await session(before !== null && state.next > 0);
+    if (!state.finished) await session(state.rows.length > 0);
     await finish();
   }
 

@@ -1,0 +1,464 @@
+"""What is known of an image from outside it: the labels in BIDS file names and the JSON sidecars.
+
+A sidecar has authority over the header of the image (BIDS 1.9, "Magnetic Resonance Imaging"). By the inheritance
+principle a JSON file applies to every image at or below its folder whose name holds all of its labels and ends in
+the same suffix; the nearest file decides, key by key.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurometamer.store import InputError, name_ids, read_json
+
+RUN_LABELS = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")
+"""Labels that an image shares with the tables of its run."""
+
+INDEX_LABELS = ("run",)
+"""Labels that are numbers: ``run-1`` is ``run-01``, whereas ``sub-1`` is not ``sub-01``."""
+
+TR_RANGE_S = (0.01, 60.0)
+"""Repetition times outside this range are no repetition times in seconds."""
+
+SAME_TIME_S = 1e-3
+"""Two times that differ by no more say the same."""
+
+TOLD_SPREAD_S = 0.2
+"""Slices that were acquired over a longer time, uncorrected, are told."""
+
+_MOST_LEVELS = 8
+"""Folders above an image that are searched for the root of its data set."""
+
+
+def file_labels(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the BIDS labels of a file name.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its folders are not looked at.
+
+    Returns
+    -------
+    dict of str to str
+        Key to label, in the order of the name.
+
+    Examples
+    --------
+    >>> file_labels("sub-01_task-images_run-2_bold.nii.gz")
+    {'sub': '01', 'task': 'images', 'run': '2'}
+    """
+    return dict(re.findall(r"(?:^|_)([A-Za-z]+)-([A-Za-z0-9+]+)(?=[_.]|$)", Path(path).name))
+
+
+def check_same_labels(
+    table: str | os.PathLike[str],
+    image: str | os.PathLike[str],
+    labels: Sequence[str] = RUN_LABELS,
+) -> None:
+    """Check that a table belongs to an image by the labels that both names hold.
+
+    Parameters
+    ----------
+    table, image : path-like
+        Two files.
+    labels : sequence of str
+        Keys to compare.
+
+    Raises
+    ------
+    InputError
+        When a label differs: every event would be given to the wrong volumes.
+    """
+    theirs, ours = file_labels(table), file_labels(image)
+    for key in labels:
+        if key not in theirs or key not in ours:
+            continue
+        if _plain_label(key, theirs[key]) != _plain_label(key, ours[key]):
+            raise InputError(
+                f"{Path(table).name} was given for {Path(image).name}: {key}-{theirs[key]} is not "
+                f"{key}-{ours[key]}. Give the files of all lists in the same order of runs, or rename "
+                "the file whose name is wrong."
+            )
+
+
+def _plain_label(key: str, label: str) -> str:
+    return label.lstrip("0") if key in INDEX_LABELS else label
+
+
+# ------------------------------------------------------------------------------------------ sidecars
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The metadata that JSON files give for one image.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+        What the files say together.
+    sources : mapping of str to Path
+        The file that each value comes from.
+    """
+
+    values: Mapping[str, Any]
+    sources: Mapping[str, Path]
+
+    def seconds(self, key: str) -> float | None:
+        """Read a time.
+
+        Parameters
+        ----------
+        key : str
+            For example ``"RepetitionTime"``.
+
+        Returns
+        -------
+        float or None
+            Seconds; None where no file says it.
+
+        Raises
+        ------
+        InputError
+            When the value is no finite number.
+        """
+        if key not in self.values:
+            return None
+        return self._number(key, self.values[key])
+
+    def times(self, key: str) -> tuple[float, ...]:
+        """Read a list of times.
+
+        Parameters
+        ----------
+        key : str
+            For example ``"SliceTiming"``.
+
+        Returns
+        -------
+        tuple of float
+            Seconds; empty where no file says it.
+
+        Raises
+        ------
+        InputError
+            When the value is no list of finite numbers.
+        """
+        values = self.values.get(key, [])
+        if not isinstance(values, list):
+            raise InputError(f"{self.where(key)} is {values!r:.60}; BIDS wants a list of seconds.")
+        return tuple(self._number(key, value) for value in values)
+
+    def where(self, key: str) -> str:
+        """Name a value and its file, for messages.
+
+        Parameters
+        ----------
+        key : str
+            One of the keys of `values`.
+
+        Returns
+        -------
+        str
+            For example ``"RepetitionTime in task-images_bold.json"``.
+        """
+        return f"{key} in {self.sources[key].name}"
+
+    def _number(self, key: str, value: object) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value)):  # type: ignore[arg-type]
+            raise InputError(f"{self.where(key)} holds {value!r:.60}; BIDS wants a number of seconds.")
+        return float(value)  # type: ignore[arg-type]
+
+
+def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """List the JSON files that apply to an image, by the inheritance principle of BIDS.
+
+    Parameters
+    ----------
+    image : path-like
+        An image, with or without a BIDS name. ``NAME.json`` beside ``NAME.nii.gz`` always applies.
+
+    Returns
+    -------
+    tuple of Path
+        From the root of the data set down, so that later files override earlier ones. The root is the
+        nearest folder with a ``dataset_description.json``, else the folder of the ``sub-`` folders.
+    """
+    path = Path(image).absolute()
+    files = []
+    for folder in _folders_to(path.parent):
+        applying = [file for file in folder.glob("*.json") if _applies(file.stem, _stem(path))]
+        files += sorted(applying, key=lambda file: (len(file_labels(file)), file.name))
+    return tuple(files)
+
+
+def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
+    """Read the JSON files that apply to an image.
+
+    Parameters
+    ----------
+    image : path-like
+        The image; see `sidecar_files`.
+
+    Returns
+    -------
+    Sidecar
+        Empty where there is no file.
+
+    Raises
+    ------
+    InputError
+        When a file is no JSON object.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, Path] = {}
+    for file in sidecar_files(image):
+        content = read_json(file)
+        if not isinstance(content, Mapping):
+            raise InputError(f"{file} holds no JSON object (key: value); correct or remove it.")
+        values |= content
+        sources |= dict.fromkeys(content, file)
+    return Sidecar(values, sources)
+
+
+def _stem(path: Path) -> str:
+    return re.sub(r"\.(nii|img|hdr)(\.gz)?$", "", path.name)
+
+
+def _folders_to(folder: Path) -> list[Path]:
+    """List the folders from the root of a data set down to one of its folders."""
+    above = [folder, *folder.parents][:_MOST_LEVELS]
+    for place, candidate in enumerate(above):
+        if (candidate / "dataset_description.json").is_file():
+            return above[place::-1]
+    subjects = [place for place, one in enumerate(above) if one.name.startswith("sub-")]
+    last = subjects[-1] + 1 if subjects else 0
+    return above[last::-1]
+
+
+def _applies(stem: str, image_stem: str) -> bool:
+    """Whether a JSON file of this name holds for an image of that name."""
+    if stem == image_stem:
+        return True
+    *labels, suffix = stem.split("_")
+    *image_labels, image_suffix = image_stem.split("_")
+    return suffix == image_suffix and all("-" in label for label in labels) and set(labels) <= set(image_labels)
+
+
+# ---------------------------------------------------------------------------------------------- times
+
+
+def repetition_time(name: str, *, header: float | None, sidecar: Sidecar, given: float | None = None) -> float:
+    """Decide on the repetition time of a run, or refuse where its sources contradict each other.
+
+    Parameters
+    ----------
+    name : str
+        The image, for messages.
+    header : float or None
+        What the NIfTI header says, s; None where it says nothing sensible.
+    sidecar : Sidecar
+        May hold RepetitionTime or VolumeTiming.
+    given : float, optional
+        What the user says, s: decides between a header and a sidecar that disagree.
+
+    Returns
+    -------
+    float
+        Seconds.
+
+    Raises
+    ------
+    InputError
+        When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when `given`
+        contradicts a sidecar that the header does not contradict, or when nothing says it.
+    """
+    told = _sidecar_tr(name, sidecar)
+    key = "RepetitionTime" if "RepetitionTime" in sidecar.values else "VolumeTiming"
+    if given is not None:
+        _check_given_tr(name, given, header, told, sidecar.where(key) if told else "")
+        return given
+    if told is not None and header is not None and _differ(told, header):
+        raise InputError(
+            f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} says "
+            f"{told:g} s. Give the right one as tr_s (--tr), or correct the file that is wrong."
+        )
+    chosen = header if told is None else told
+    if chosen is None:
+        raise InputError(
+            f"{name}: neither the header nor a JSON sidecar gives a repetition time between "
+            f"{TR_RANGE_S[0]:g} and {TR_RANGE_S[1]:g} s; give tr_s (--tr), the repetition time in seconds."
+        )
+    return chosen
+
+
+def _differ(one: float, other: float) -> bool:
+    return abs(one - other) > SAME_TIME_S
+
+
+def _check_given_tr(name: str, given: float, header: float | None, told: float | None, where: str) -> None:
+    if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
+        raise InputError(f"{name}: tr_s (--tr) is {given:g}; give the repetition time in seconds.")
+    if told is not None and _differ(given, told) and (header is None or _differ(given, header)):
+        also = "" if header is None else f", and the header {header:g} s"
+        raise InputError(
+            f"{name}: tr_s (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave tr_s out, or "
+            f"correct the sidecar."
+        )
+    if told is None and header is not None and _differ(given, header):
+        warnings.warn(
+            f"tr_s = {given:g} s is taken as the repetition time; the headers say {header:g} s.", stacklevel=2
+        )
+
+
+def _sidecar_tr(name: str, sidecar: Sidecar) -> float | None:
+    told = sidecar.seconds("RepetitionTime")
+    volumes = sidecar.times("VolumeTiming")
+    if told is None and len(volumes) > 1:
+        steps = [after - before for before, after in itertools.pairwise(volumes)]
+        if max(steps) - min(steps) > SAME_TIME_S:
+            raise InputError(
+                f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
+                f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here."
+            )
+        told = steps[0]
+    if told is not None and not TR_RANGE_S[0] <= told <= TR_RANGE_S[1]:
+        raise InputError(
+            f"{name}: {sidecar.where('RepetitionTime')} is {told:g}; BIDS wants seconds "
+            f"({TR_RANGE_S[0]:g} to {TR_RANGE_S[1]:g}). Correct it."
+        )
+    return told
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceTimes:
+    """When, within the repetition time, the slices of a run were acquired.
+
+    Parameters
+    ----------
+    start_s : float, optional
+        Time to which the first volume refers, in seconds after its acquisition began: StartTime, or the
+        middle of SliceTiming where slices were not corrected. None: nothing is known.
+    spread_s : float
+        Time over which uncorrected slices were acquired, s; 0 where they were corrected or nothing is known.
+    corrected : bool
+        Whether the sidecar says that slice times were corrected.
+    """
+
+    start_s: float | None = None
+    spread_s: float = 0.0
+    corrected: bool = False
+
+
+def slice_times(name: str, sidecar: Sidecar, tr_s: float) -> SliceTimes:
+    """Read to which time the volumes of a run refer.
+
+    Parameters
+    ----------
+    name : str
+        The image, for messages.
+    sidecar : Sidecar
+        May hold StartTime, SliceTimingCorrected, SliceTiming.
+    tr_s : float
+        Repetition time in seconds.
+
+    Returns
+    -------
+    SliceTimes
+        As the sidecar says.
+
+    Raises
+    ------
+    InputError
+        When a value is no time within the repetition time.
+    """
+    corrected = sidecar.values.get("SliceTimingCorrected", False) is True
+    start = sidecar.seconds("StartTime")
+    if start is not None:
+        _check_within_tr(name, sidecar.where("StartTime"), [start], tr_s)
+        return SliceTimes(start_s=start, corrected=corrected)
+    slices = sidecar.times("SliceTiming")
+    if corrected or not slices:
+        return SliceTimes(corrected=corrected)
+    _check_within_tr(name, sidecar.where("SliceTiming"), slices, tr_s)
+    first, last = min(slices), max(slices)
+    return SliceTimes(start_s=(first + last) / 2, spread_s=last - first)
+
+
+def _check_within_tr(name: str, where: str, times: Sequence[float], tr_s: float) -> None:
+    outside = [time for time in times if not 0 <= time <= tr_s + SAME_TIME_S]
+    if outside:
+        raise InputError(
+            f"{name}: {where} holds {name_ids(f'{time:g}' for time in outside)}; times within the repetition "
+            f"time of {tr_s:g} s, in seconds, are wanted. Correct it."
+        )
+
+
+def volume_start(times: SliceTimes, tr_s: float, slice_time_ref: float | None = None) -> float:
+    """Decide to which time within the repetition time the volumes of a run refer; say what is uncertain.
+
+    Parameters
+    ----------
+    times : SliceTimes
+        What the sidecar says.
+    tr_s : float
+        Repetition time in seconds.
+    slice_time_ref : float, optional
+        What the user says: a share of the repetition time, in [0, 1].
+
+    Returns
+    -------
+    float
+        Seconds after the acquisition of the first volume began.
+
+    Raises
+    ------
+    InputError
+        When `slice_time_ref` is out of range.
+
+    Warns
+    -----
+    UserWarning
+        When `slice_time_ref` contradicts the sidecar (it is taken, as in nilearn), when slices were not
+        corrected, or when they were and nothing says to which time.
+    """
+    if slice_time_ref is None:
+        _tell_uncertain(times, tr_s)
+        return times.start_s or 0.0
+    if not 0 <= slice_time_ref <= 1:
+        raise InputError(
+            f"slice_time_ref (--slice-time-ref) is {slice_time_ref}; give a share of the TR between 0 and 1."
+        )
+    if times.start_s is not None and not times.spread_s and _differ(slice_time_ref * tr_s, times.start_s):
+        warnings.warn(
+            f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * tr_s:g} s into each volume; "
+            f"StartTime of the sidecars says {times.start_s:g} s.",
+            stacklevel=2,
+        )
+    return slice_time_ref * tr_s
+
+
+def _tell_uncertain(times: SliceTimes, tr_s: float) -> None:
+    if times.corrected and times.start_s is None:
+        warnings.warn(
+            "the sidecars say that slice times were corrected, but not to which time (no StartTime); the "
+            "start of each volume is taken. Give slice_time_ref (--slice-time-ref), 0.5 for fMRIPrep.",
+            stacklevel=3,
+        )
+    if times.spread_s > TOLD_SPREAD_S:
+        warnings.warn(
+            f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not corrected; "
+            f"the middle, {times.start_s:g} s, is taken for all, so that some are up to "
+            f"{times.spread_s / 2:.2g} s off. Correct slice times first (fMRIPrep does), or give "
+            "slice_time_ref (--slice-time-ref) for the slices of your regions.",
+            stacklevel=3,
+        )

@@ -1,0 +1,268 @@
+"""Tables of a run: events and confounds, read as BIDS means them and checked against the run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.store import InputError, duplicates, name_ids, read_table
+
+MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+"""The six rigid-body parameters, named as fMRIPrep names them."""
+
+NO_TRIAL_TYPE = "n/a"
+"""What an event without a trial type is called (the BIDS word for a missing value)."""
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+"""Endings that are cut from file names that stand for stimuli."""
+
+Table = str | os.PathLike[str] | pd.DataFrame
+
+
+def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataFrame:
+    """Read an events table and name each event after the stimulus that a column holds.
+
+    Parameters
+    ----------
+    events : path-like or DataFrame
+        BIDS ``events.tsv`` (cells are taken as they are: a double quote is a character) or CSV.
+    condition_column : str
+        Column with the stimulus ids. Of ``stim_file``, and of names of picture files in any other column but
+        ``trial_type``, the id is the name without folder and ending.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All columns; ``trial_type`` holds the ids, ``"n/a"`` where there is none.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, lacks a column, or two stimuli would get one id.
+    """
+    if isinstance(events, pd.DataFrame):
+        table, where = events.copy(), "the events"
+    else:
+        table, where = read_table(events, text=[condition_column]), str(events)
+        _check_no_line_breaks(table, where)
+    missing = [name for name in ("onset", "duration", condition_column) if name not in table.columns]
+    if missing:
+        cure = ""
+        if missing == [condition_column]:
+            cure = " Name the column with the stimulus ids: condition_column (--condition-column)."
+        raise InputError(
+            f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.{cure}"
+        )
+    values = [_plain_text(value) for value in table[condition_column]]
+    ids = values
+    if condition_column != "trial_type":
+        ids = [_stimulus_id(value, condition_column) for value in values]
+        _check_one_stimulus_an_id(ids, values, where)
+    return table.assign(trial_type=pd.Series(ids, index=table.index, dtype=object))
+
+
+def _plain_text(value: object) -> str:
+    """Write a cell as text; a whole number among missing values has become a float and loses its ``.0``."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return NO_TRIAL_TYPE
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _stimulus_id(value: str, column: str) -> str:
+    name = PurePosixPath(value.replace("\\", "/"))
+    if value == NO_TRIAL_TYPE:
+        return value
+    is_file = column == "stim_file" or name.suffix.lower() in PICTURES
+    return name.stem if is_file else value
+
+
+def _check_one_stimulus_an_id(ids: Sequence[str], values: Sequence[str], where: str) -> None:
+    stimuli: dict[str, str] = {}
+    for name, value in zip(ids, values, strict=True):
+        if stimuli.setdefault(name, value) != value:
+            raise InputError(
+                f"{where}: '{stimuli[name]}' and '{value}' would both be the stimulus '{name}'; give a column "
+                "with an id for each stimulus (condition_column, --condition-column)."
+            )
+
+
+def _check_no_line_breaks(table: pd.DataFrame, where: str) -> None:
+    """Refuse cells with a line break: a quote that is never closed has swallowed rows."""
+    for name in table.select_dtypes(exclude="number"):
+        rows = np.flatnonzero(table[name].astype(str).str.contains("\n", regex=False))
+        if len(rows):
+            raise InputError(
+                f"{where}: row {rows[0] + 1} of '{name}' runs over several lines, as after a double quote that "
+                "is not closed; remove the quote, or save the table as .tsv."
+            )
+
+
+def checked_events(events: pd.DataFrame, n_volumes: int, tr_s: float, label: str) -> pd.DataFrame:
+    """Check events against their run.
+
+    Parameters
+    ----------
+    events : pandas.DataFrame
+        With onset and duration (s; missing values are allowed, as in BIDS) and trial_type.
+    n_volumes : int
+        Of the run.
+    tr_s : float
+        Repetition time, s.
+    label : str
+        The run, for messages.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A copy, onset and duration as float64, trial_type as text.
+
+    Raises
+    ------
+    InputError
+        When there is no event, a time is not a number, or an event lies beyond the end of the run.
+    """
+    missing = [name for name in ("onset", "duration", "trial_type") if name not in events.columns]
+    if missing:
+        raise InputError(
+            f"{label}: the events lack the column(s) {', '.join(missing)}; "
+            f"they have {', '.join(map(str, events.columns))}."
+        )
+    if events.empty:
+        raise InputError(f"{label}: the events table has no rows; leave the run out.")
+    table = events.reset_index(drop=True).copy()
+    for name in ("onset", "duration"):
+        table[name] = _seconds(table[name], name, label)
+    types = table["trial_type"]
+    table["trial_type"] = types.astype(object).where(types.notna(), NO_TRIAL_TYPE).map(str)
+    _check_within_run(table, n_volumes, tr_s, label)
+    return table
+
+
+def _seconds(column: pd.Series, name: str, label: str) -> np.ndarray:
+    """Read a column of times; what is missing becomes NaN, what is something else is refused."""
+    is_missing = (column.isna() | column.isin([NO_TRIAL_TYPE, ""])).to_numpy()
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    rows = np.flatnonzero(~np.isfinite(numbers) & ~is_missing)
+    if len(rows):
+        cells = [f"row {row + 1} ({column[row]})" for row in rows]
+        raise InputError(f"{label}: '{name}' is not a number in {name_ids(cells)}; give seconds, or n/a.")
+    return numbers
+
+
+def _check_within_run(table: pd.DataFrame, n_volumes: int, tr_s: float, label: str) -> None:
+    end = n_volumes * tr_s
+    stops = table["onset"] + table["duration"].fillna(0)
+    late = (table["onset"] >= end) | (stops > end + tr_s)
+    beyond = f"lie beyond the run's end ({n_volumes} volumes × {tr_s:g} s = {end:g} s)"
+    checks = (
+        (table["duration"] < 0, "have a negative duration", "give seconds"),
+        (late, beyond, "check TR and onsets"),
+    )
+    for wrong, what, cure in checks:
+        if wrong.any():
+            named = [f"'{row.trial_type}' at {row.onset:g} s" for row in table[wrong].itertuples()]
+            raise InputError(f"{label}: events {what}: {name_ids(named)}; {cure}.")
+
+
+# ----------------------------------------------------------------------------------------- confounds
+
+
+def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) -> pd.DataFrame:
+    """Read the confounds of a run that are to be used.
+
+    Parameters
+    ----------
+    confounds : path-like or DataFrame
+        One row a volume, with a header.
+    columns : sequence of str, optional
+        Which to use. By default the six motion parameters where all are there, else every column.
+    label : str
+        The run, for messages.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns asked for.
+
+    Raises
+    ------
+    InputError
+        When the table has no header, or lacks a column.
+    """
+    table = confounds if isinstance(confounds, pd.DataFrame) else read_table(confounds)
+    if not isinstance(confounds, pd.DataFrame):
+        _check_header(table, str(confounds))
+    if columns is None:
+        has_motion = set(MOTION_COLUMNS) <= set(table.columns)
+        columns = MOTION_COLUMNS if has_motion else [str(name) for name in table.columns]
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise InputError(
+            f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have {name_ids(table.columns, 20)}."
+        )
+    return table[list(columns)]
+
+
+def _check_header(table: pd.DataFrame, where: str) -> None:
+    """Refuse a first row of numbers; ``0, 1, 2, …`` are names, as pandas and R write them."""
+    names = [str(name) for name in table.columns]
+    if names in ([str(place) for place in range(len(names))], [str(place + 1) for place in range(len(names))]):
+        return
+    words = [word for name in names for word in name.split()]
+    numbers = [re.fullmatch(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan", word) for word in words]
+    if all(numbers) and any(any(letter.isdigit() for letter in word) for word in words):
+        raise InputError(
+            f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a first row with "
+            "the names of the confounds, between tabs (.tsv) or commas (.csv)."
+        )
+
+
+def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd.DataFrame:
+    """Check rows and numbers; fill what is missing in the first row from the second, as nilearn does.
+
+    Parameters
+    ----------
+    confounds : pandas.DataFrame
+        One row a volume.
+    n_volumes : int
+        Of the run.
+    label : str
+        The run, for messages.
+
+    Returns
+    -------
+    pandas.DataFrame
+        float64, finite.
+
+    Raises
+    ------
+    InputError
+        When rows are not volumes, a column occurs twice, or values are missing after the first row.
+    """
+    if len(confounds) != n_volumes:
+        raise InputError(
+            f"{label}: the confounds have {len(confounds)} rows but the image has {n_volumes} volumes; "
+            "give one row a volume."
+        )
+    if again := duplicates(confounds.columns):
+        raise InputError(f"{label}: confound(s) given more than once: {name_ids(again)}; name each column once.")
+    table = confounds.reset_index(drop=True).apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    first = ~np.isfinite(table.iloc[0].to_numpy())
+    values = table.to_numpy(copy=True)
+    values[0, first] = values[1, first]
+    broken = ~np.isfinite(values).all(axis=0)
+    if broken.any():
+        usable = [str(name) for name in table.columns[~broken]]
+        raise InputError(
+            f"{label}: confounds have missing or non-numeric values after the first row: "
+            f"{name_ids(table.columns[broken])}; repair them, or name the columns to use (columns, --columns; "
+            f"[glm] confounds in a study file), for example {name_ids(usable) or 'none of these'}."
+        )
+    return pd.DataFrame(values, columns=[str(name) for name in table.columns])

@@ -1,0 +1,129 @@
+"""The errors that a user can cause or meet, and the words of their messages. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message says what, which ids, and what to do.
+
+    The command line prints the message as one line and exits with code 2.
+    """
+
+
+class DamagedFile(InputError):
+    """A file of ours does not hold what was written: its checksum does not match.
+
+    Whoever can make the contents again does so; for everybody else it is an `InputError` that names the file.
+    """
+
+
+class FolderInUse(InputError):
+    """Another process works in the folder; the message says which."""
+
+
+class OutputError(OSError):
+    """The system refused to write an output file.
+
+    It keeps the system's number and words; ``filename`` is the file that should have been written.
+    """
+
+
+class Terminated(SystemExit):
+    """The process was asked to end (SIGTERM, as Slurm and Docker send it); the exit code is 143."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
+def terminate(*_: object) -> None:
+    """Handle SIGTERM as an exception, so that all that is open is saved and closed.
+
+    Parameters
+    ----------
+    *_ : object
+        Number of the signal and frame, as `signal.signal` gives them.
+
+    Raises
+    ------
+    Terminated
+        Always.
+    """
+    raise Terminated
+
+
+def name_ids(ids: Iterable[object], limit: int = 5) -> str:
+    """List at most `limit` ids and say how many there are in all.
+
+    Parameters
+    ----------
+    ids : iterable
+        The ids concerned.
+    limit : int
+        How many to spell out.
+
+    Returns
+    -------
+    str
+        For example ``"a, b, c, d, e … (12 in all)"``.
+
+    Examples
+    --------
+    >>> name_ids(["a", "b", "c"], limit=2)
+    'a, b … (3 in all)'
+    """
+    names = [str(one) for one in ids]
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} … ({len(names)} in all)"
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
+    """Build the error for a name that is not among the choices: the nearest first, then all.
+
+    Parameters
+    ----------
+    kind : str
+        What the name should have been, e.g. ``"model"``.
+    name : str
+        What came.
+    choices : iterable of str
+        What is known.
+
+    Returns
+    -------
+    InputError
+        To be raised by the caller.
+
+    Examples
+    --------
+    >>> str(unknown_name("model", "alexnett", ["alexnet", "squeezenet1_0"]))
+    "unknown model 'alexnett'; did you mean 'alexnet'? Known: alexnet, squeezenet1_0"
+    """
+    known = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return InputError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")
+
+
+def duplicates(ids: Iterable[object]) -> list[str]:
+    """Return the ids that occur more than once, each once, in order of first repetition.
+
+    Parameters
+    ----------
+    ids : iterable
+        Ids to look at; compared as text.
+
+    Returns
+    -------
+    list of str
+        Empty when all are unique.
+    """
+    seen: set[str] = set()
+    again: dict[str, None] = {}
+    for one in map(str, ids):
+        if one in seen:
+            again[one] = None
+        seen.add(one)
+    return list(again)

@@ -1,0 +1,163 @@
+"""Where results come from: digests of what went in, seeds, versions. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VERSIONED = (
+    "neurometamer",
+    "numpy",
+    "scipy",
+    "pandas",
+    "torch",
+    "torchvision",
+    "timm",
+    "nibabel",
+    "nilearn",
+    "rsatoolbox",
+    "scikit-learn",
+    "scikit-image",
+    "h5py",
+    "pillow",
+    "pingouin",
+)
+"""Packages whose versions are recorded with every result."""
+
+
+def digest(*parts: Any) -> str:
+    """Hash contents: arrays by dtype, shape and bytes, tables by their CSV text, the rest by its JSON.
+
+    Parameters
+    ----------
+    *parts : object
+        Whatever makes up the identity.
+
+    Returns
+    -------
+    str
+        The first 16 hexadecimal digits of the SHA-256.
+    """
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray) and part.dtype.kind != "O":
+            state.update(f"array {part.dtype.str} {part.shape}".encode())
+            state.update(np.ascontiguousarray(part).data)
+        elif isinstance(part, bytes):
+            state.update(b"bytes" + part)
+        elif hasattr(part, "to_csv"):
+            state.update(b"table" + part.to_csv(index=False, lineterminator="\n").encode())
+        else:
+            state.update(b"json" + json.dumps(part, sort_keys=True, default=plain_value).encode())
+    return state.hexdigest()[:16]
+
+
+def digest_file(path: str | os.PathLike[str]) -> str:
+    """Hash a file's bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    str
+        The first 16 hexadecimal digits of the SHA-256.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def plain_value(value: Any) -> Any:
+    """Turn what JSON does not know into what it knows.
+
+    Parameters
+    ----------
+    value : object
+        A numpy scalar or array, path, mapping or set.
+
+    Returns
+    -------
+    object
+        For ``json.dumps(..., default=plain_value)``.
+
+    Raises
+    ------
+    TypeError
+        When it has no plain form.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def generator(seed: int, *names: object) -> np.random.Generator:
+    """Make the random generator of one item: it depends on the seed and the item's name, never on order.
+
+    Parameters
+    ----------
+    seed : int
+        The seed of the study.
+    *names : object
+        What the numbers are for, e.g. ``"noise", stimulus_id``.
+
+    Returns
+    -------
+    numpy.random.Generator
+        The same for the same arguments, on every machine.
+
+    Examples
+    --------
+    >>> bool(generator(0, "noise", "cat").random() == generator(0, "noise", "cat").random())
+    True
+    """
+    words = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
+    return np.random.default_rng([seed, *np.frombuffer(words, dtype=np.uint32).tolist()])
+
+
+def provenance(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Collect what is needed to make a result again: settings, inputs, versions, machine.
+
+    No absolute paths, user names or host names are recorded.
+
+    Parameters
+    ----------
+    settings : mapping
+        Everything that changes the numbers.
+    **more : object
+        Digests of inputs, seed, device, model and weights tags.
+
+    Returns
+    -------
+    dict
+        JSON-able.
+    """
+    versions = {}
+    for name in VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "settings": dict(settings),
+        "versions": versions,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        **more,
+    }

@@ -1,0 +1,409 @@
+"""The works that the pages cite: one table, written as text for a reader and as BibTeX for a manuscript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """One work.
+
+    Parameters
+    ----------
+    authors : tuple of str
+        ``"Zhang C"``: family name, then initials; a name in braces is that of a group.
+    year : int
+        Of publication; 0 for software without one.
+    title : str
+        Title.
+    venue : str
+        Journal, proceedings or archive, with volume and pages as `where` says.
+    kind : str
+        BibTeX's type of entry.
+    where : mapping of str to str
+        BibTeX's fields volume, number, pages.
+    link : str
+        Address; that of a DOI starts with ``https://doi.org/``.
+    """
+
+    authors: tuple[str, ...]
+    year: int
+    title: str
+    venue: str
+    link: str
+    kind: str = "article"
+    where: Mapping[str, str]
+
+
+def _work(
+    authors: str,
+    year: int,
+    title: str,
+    venue: str,
+    link: str,
+    *,
+    kind: str = "article",
+    **where: str,
+) -> Reference:
+    names = tuple(authors.split(", "))
+    return Reference(authors=names, year=year, title=title, venue=venue, link=link, kind=kind, where=where)
+
+
+WORKS: Mapping[str, Reference] = {
+    "zhang2021": _work(
+        "Zhang C, Duan X-H, Wang L-Y, Li Y-L, Yan B, Hu G-E, Zhang R-Y, Tong L",
+        2021,
+        "Dissociable neural representations of adversarially perturbed images in convolutional neural networks and "
+        "the human brain",
+        "Frontiers in Neuroinformatics",
+        "https://doi.org/10.3389/fninf.2021.677925",
+        volume="15",
+        pages="677925",
+    ),
+    "kriegeskorte2008": _work(
+        "Kriegeskorte N, Mur M, Bandettini P",
+        2008,
+        "Representational similarity analysis – connecting the branches of systems neuroscience",
+        "Frontiers in Systems Neuroscience",
+        "https://doi.org/10.3389/neuro.06.004.2008",
+        volume="2",
+        pages="4",
+    ),
+    "kriegeskorte2006": _work(
+        "Kriegeskorte N, Goebel R, Bandettini P",
+        2006,
+        "Information-based functional brain mapping",
+        "PNAS",
+        "https://doi.org/10.1073/pnas.0600244103",
+        volume="103",
+        pages="3863–3868",
+    ),
+    "nili2014": _work(
+        "Nili H, Wingfield C, Walther A, Su L, Marslen-Wilson W, Kriegeskorte N",
+        2014,
+        "A toolbox for representational similarity analysis",
+        "PLoS Computational Biology",
+        "https://doi.org/10.1371/journal.pcbi.1003553",
+        volume="10",
+        pages="e1003553",
+    ),
+    "schutt2023": _work(
+        "Schütt HH, Kipnis AD, Diedrichsen J, Kriegeskorte N",
+        2023,
+        "Statistical inference on representational geometries",
+        "eLife",
+        "https://doi.org/10.7554/eLife.82566",
+        volume="12",
+        pages="e82566",
+    ),
+    "tarhan2020": _work(
+        "Tarhan L, Konkle T",
+        2020,
+        "Reliability-based voxel selection",
+        "NeuroImage",
+        "https://doi.org/10.1016/j.neuroimage.2019.116350",
+        volume="207",
+        pages="116350",
+    ),
+    "nguyen2015": _work(
+        "Nguyen A, Yosinski J, Clune J",
+        2015,
+        "Deep neural networks are easily fooled: high confidence predictions for unrecognizable images",
+        "IEEE Conference on Computer Vision and Pattern Recognition",
+        "https://doi.org/10.1109/CVPR.2015.7298640",
+        kind="inproceedings",
+        pages="427–436",
+    ),
+    "feather2023": _work(
+        "Feather J, Leclerc G, Mądry A, McDermott JH",
+        2023,
+        "Model metamers reveal divergent invariances between biological and artificial neural networks",
+        "Nature Neuroscience",
+        "https://doi.org/10.1038/s41593-023-01442-0",
+        volume="26",
+        pages="2017–2034",
+    ),
+    "boehm2025": _work(
+        "Boehm L, Mueller JL, Loeffler C, Schwinn L, Eskofier B, Zanca D",
+        2025,
+        "Understanding cross-model perceptual invariances through ensemble metamers",
+        "arXiv 2504.01739",
+        "https://arxiv.org/abs/2504.01739",
+        kind="misc",
+    ),
+    "geirhos2018": _work(
+        "Geirhos R, Temme CRM, Rauber J, Schütt HH, Bethge M, Wichmann FA",
+        2018,
+        "Generalisation in humans and deep neural networks",
+        "Advances in Neural Information Processing Systems",
+        "https://arxiv.org/abs/1808.08750",
+        kind="inproceedings",
+        volume="31",
+    ),
+    "geirhos2020": _work(
+        "Geirhos R, Meding K, Wichmann FA",
+        2020,
+        "Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and humans by measuring error consistency",
+        "Advances in Neural Information Processing Systems",
+        "https://arxiv.org/abs/2006.16736",
+        kind="inproceedings",
+        volume="33",
+    ),
+    "jeon2025": _work(
+        "Jeon H, Parde CJ, Tong F",
+        2025,
+        "Metamers of networks trained on clear and on blurred images",
+        "Vision Sciences Society, abstract",
+        "https://www.visionsciences.org",
+        kind="misc",
+    ),
+    "detlefsen2022": _work(
+        "Detlefsen NS, Borovec J, Schock J, Jha AH, Koker T, Di Liello L, Stancl D, Quan C, Grechkin M, Falcon W",
+        2022,
+        "TorchMetrics – measuring reproducibility in PyTorch",
+        "Journal of Open Source Software",
+        "https://doi.org/10.21105/joss.04101",
+        volume="7",
+        number="70",
+        pages="4101",
+    ),
+    "greenhouse1959": _work(
+        "Greenhouse SW, Geisser S",
+        1959,
+        "On methods in the analysis of profile data",
+        "Psychometrika",
+        "https://doi.org/10.1007/BF02289823",
+        volume="24",
+        pages="95–112",
+    ),
+    "vallat2018": _work(
+        "Vallat R",
+        2018,
+        "Pingouin: statistics in Python",
+        "Journal of Open Source Software",
+        "https://doi.org/10.21105/joss.01026",
+        volume="3",
+        number="31",
+        pages="1026",
+    ),
+    "morey2008": _work(
+        "Morey RD",
+        2008,
+        "Confidence intervals from normalized data: a correction to Cousineau (2005)",
+        "Tutorials in Quantitative Methods for Psychology",
+        "https://doi.org/10.20982/tqmp.04.2.p061",
+        volume="4",
+        pages="61–64",
+    ),
+    "nichols2002": _work(
+        "Nichols TE, Holmes AP",
+        2002,
+        "Nonparametric permutation tests for functional neuroimaging: a primer with examples",
+        "Human Brain Mapping",
+        "https://doi.org/10.1002/hbm.1058",
+        volume="15",
+        pages="1–25",
+    ),
+    "kruskal1964": _work(
+        "Kruskal JB",
+        1964,
+        "Multidimensional scaling by optimizing goodness of fit to a nonmetric hypothesis",
+        "Psychometrika",
+        "https://doi.org/10.1007/BF02289565",
+        volume="29",
+        pages="1–27",
+    ),
+    "maaten2008": _work(
+        "van der Maaten L, Hinton G",
+        2008,
+        "Visualizing data using t-SNE",
+        "Journal of Machine Learning Research",
+        "https://www.jmlr.org/papers/v9/vandermaaten08a.html",
+        volume="9",
+        pages="2579–2605",
+    ),
+    "benjamini1995": _work(
+        "Benjamini Y, Hochberg Y",
+        1995,
+        "Controlling the false discovery rate: a practical and powerful approach to multiple testing",
+        "Journal of the Royal Statistical Society B",
+        "https://doi.org/10.1111/j.2517-6161.1995.tb02031.x",
+        volume="57",
+        pages="289–300",
+    ),
+    "holm1979": _work(
+        "Holm S",
+        1979,
+        "A simple sequentially rejective multiple test procedure",
+        "Scandinavian Journal of Statistics",
+        "https://www.jstor.org/stable/4615733",
+        volume="6",
+        pages="65–70",
+    ),
+    "mann1945": _work(
+        "Mann HB",
+        1945,
+        "Nonparametric tests against trend",
+        "Econometrica",
+        "https://doi.org/10.2307/1907187",
+        volume="13",
+        pages="245–259",
+    ),
+    "mumford2012": _work(
+        "Mumford JA, Turner BO, Ashby FG, Poldrack RA",
+        2012,
+        "Deconvolving BOLD activation in event-related designs for multivoxel pattern classification analyses",
+        "NeuroImage",
+        "https://doi.org/10.1016/j.neuroimage.2011.08.076",
+        volume="59",
+        pages="2636–2643",
+    ),
+    "tan2019": _work(
+        "Tan M, Le QV",
+        2019,
+        "EfficientNet: rethinking model scaling for convolutional neural networks",
+        "International Conference on Machine Learning",
+        "https://arxiv.org/abs/1905.11946",
+        kind="inproceedings",
+        pages="6105–6114",
+    ),
+    "krizhevsky2014": _work(
+        "Krizhevsky A",
+        2014,
+        "One weird trick for parallelizing convolutional neural networks",
+        "arXiv 1404.5997",
+        "https://arxiv.org/abs/1404.5997",
+        kind="misc",
+    ),
+    "iandola2016": _work(
+        "Iandola FN, Han S, Moskewicz MW, Ashraf K, Dally WJ, Keutzer K",
+        2016,
+        "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size",
+        "arXiv 1602.07360",
+        "https://arxiv.org/abs/1602.07360",
+        kind="misc",
+    ),
+    "paszke2019": _work(
+        "Paszke A, Gross S, Massa F, Lerer A, Bradbury J, Chanan G, Killeen T, Lin Z, Gimelshein N, Antiga L, others",
+        2019,
+        "PyTorch: an imperative style, high-performance deep learning library",
+        "Advances in Neural Information Processing Systems",
+        "https://arxiv.org/abs/1912.01703",
+        kind="inproceedings",
+        volume="32",
+    ),
+    "nilearn": _work(
+        "{Nilearn contributors}",
+        0,
+        "nilearn",
+        "Zenodo",
+        "https://doi.org/10.5281/zenodo.8397156",
+        kind="misc",
+    ),
+}
+"""Key, also that of BibTeX, to the work."""
+
+NETWORKS: Mapping[str, str] = {
+    "efficientnet_lite0": "tan2019",
+    "efficientnet_lite1": "tan2019",
+    "efficientnet_lite2": "tan2019",
+    "alexnet": "krizhevsky2014",
+    "squeezenet1_0": "iandola2016",
+}
+"""Name of a network to the key of the work that describes its architecture."""
+
+
+def reference_text(key: str) -> str:
+    """Write a work as it stands in a list of references.
+
+    Parameters
+    ----------
+    key : str
+        Of `WORKS`.
+
+    Returns
+    -------
+    str
+        Without its address.
+
+    Examples
+    --------
+    >>> reference_text("tarhan2020")
+    'Tarhan L, Konkle T (2020). Reliability-based voxel selection. NeuroImage 207:116350.'
+    """
+    work = WORKS[key]
+    names = ", ".join(work.authors).replace(", others", " et al.").strip("{}")
+    year = f" ({work.year})" if work.year else ""
+    volume, number, pages = (work.where.get(name, "") for name in ("volume", "number", "pages"))
+    volume += f"({number})" if number else ""
+    place = ":".join(part for part in (volume, pages) if part)
+    return f"{names}{year}. {work.title}. {f'{work.venue} {place}'.strip()}."
+
+
+def bibtex(keys: Iterable[str], version: str = "") -> str:
+    r"""Write works as BibTeX, neurometamer itself first.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Of `WORKS`; repeated ones are written once.
+    version : str
+        Of neurometamer; empty when it is not known.
+
+    Returns
+    -------
+    str
+        Entries, a blank line between them.
+
+    Examples
+    --------
+    >>> print(bibtex(["holm1979"]).split("\n\n")[1].strip())
+    @article{holm1979,
+      author = {Holm, S.},
+      year = {1979},
+      title = {{A simple sequentially rejective multiple test procedure}},
+      journal = {Scandinavian Journal of Statistics},
+      volume = {6},
+      pages = {65--70},
+      url = {https://www.jstor.org/stable/4615733},
+    }
+    """
+    own = {"author": "{The neurometamer developers}", "title": "{neurometamer}"}
+    if version:
+        own["note"] = f"Version {version}"
+    entries = [_entry("misc", "neurometamer", own)]
+    entries += [_entry(WORKS[key].kind, key, _fields(WORKS[key])) for key in dict.fromkeys(keys)]
+    return "\n\n".join(entries) + "\n"
+
+
+def _entry(kind: str, key: str, fields: Mapping[str, str]) -> str:
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items()]
+    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
+
+
+def _fields(work: Reference) -> dict[str, str]:
+    fields = {"author": " and ".join(map(_bibtex_name, work.authors))}
+    if work.year:
+        fields["year"] = str(work.year)
+    fields["title"] = f"{{{_escaped(work.title)}}}"
+    venue = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished"}[work.kind]
+    fields[venue] = _escaped(work.venue)
+    fields |= {name: _escaped(value) for name, value in work.where.items()}
+    address = work.link.removeprefix("https://doi.org/")
+    fields["doi" if address != work.link else "url"] = address
+    return fields
+
+
+def _bibtex_name(name: str) -> str:
+    """Write ``"Duan X-H"`` as ``"Duan, X.-H."``."""
+    if name.startswith("{") or name == "others":
+        return name
+    family, initials = name.rsplit(" ", 1)
+    parts = [". ".join(part) + "." for part in initials.split("-")]
+    return f"{family}, {'-'.join(parts)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("–", "--").replace("&", r"\&").replace("<", r"\textless{}")

@@ -1,0 +1,370 @@
+"""What is kept so that a stopped run goes on: records with checksums, finished pieces, and who works in a folder.
+
+A file that is kept has one of three states. It is good, and used. It is damaged, and made again, with a note. Or it is
+another's, and refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.errors import DamagedFile, FolderInUse, InputError, name_ids
+from neurometamer.provenance import digest
+from neurometamer.reading import check_plain_file
+from neurometamer.store import file_name, parse_table, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PIECES = ".finished"
+"""Folder of finished pieces, inside a folder of results."""
+
+CHECKSUM = "checksum"
+"""Key of a record that holds the digest of all others."""
+
+_SEAL = "# checksum of all above: "
+_LOG = logging.getLogger(__name__)
+
+
+def note_remade(path: str | os.PathLike[str]) -> None:
+    """Tell that a damaged file is not used and made again; shown on the terminal unless logging is set up otherwise.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    """
+    _LOG.warning("%s is damaged or incomplete; it is not used and is made again.", path)
+
+
+# ------------------------------------------------------------------------------------------- files with checksums
+
+
+def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
+    """Write a JSON object with a checksum, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Final file.
+    record : mapping
+        JSON-able; the key ``checksum`` is added.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return write_json(path, {**record, CHECKSUM: digest(dict(record))})
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object written by `write_record`.
+
+    Parameters
+    ----------
+    path : path-like
+        An existing file.
+
+    Returns
+    -------
+    dict
+        What was written.
+
+    Raises
+    ------
+    DamagedFile
+        When it does not hold what was written.
+    InputError
+        When there is no such file.
+    """
+    check_plain_file(path)
+    with contextlib.suppress(InputError):
+        record = read_json(path)
+        if isinstance(record, dict) and record.pop(CHECKSUM, None) == digest(record):
+            return record
+    raise DamagedFile(f"{path} is damaged: it does not hold what was written; make it again.")
+
+
+def write_sealed(path: str | os.PathLike[str], text: str) -> Path:
+    """Write text with a checksum on a last line of its own, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Final file.
+    text : str
+        Its contents, ending with a new line.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return write_text(path, f"{text}{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n")
+
+
+def read_sealed(path: str | os.PathLike[str]) -> str:
+    """Read text written by `write_sealed`.
+
+    Parameters
+    ----------
+    path : path-like
+        An existing file.
+
+    Returns
+    -------
+    str
+        What was written, without the checksum.
+
+    Raises
+    ------
+    DamagedFile
+        When it does not hold what was written.
+    """
+    contents = check_plain_file(path).read_bytes()
+    text, _, checksum = contents.rpartition(_SEAL.encode())
+    if checksum != f"{hashlib.sha256(text).hexdigest()}\n".encode():
+        raise DamagedFile(f"{path} is damaged: it does not hold what was written; make it again.")
+    return text.decode("utf-8")
+
+
+# ------------------------------------------------------------------------------------------- who works in a folder
+
+
+@contextlib.contextmanager
+def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a lock for as long as the block lasts; the system releases it when the process dies.
+
+    Parameters
+    ----------
+    lock : Path
+        Lock file; made when missing. While it is held it says who holds it.
+    folder : path-like
+        What it stands for, for the message.
+
+    Yields
+    ------
+    None
+        The block runs alone, on systems with POSIX locks; elsewhere nothing is locked.
+
+    Raises
+    ------
+    FolderInUse
+        When another process holds it.
+    InputError
+        When something else than a lock file has its name.
+    """
+    handle = _hold(lock, folder)
+    try:
+        os.pwrite(handle, _own_name().encode(), 0)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
+    """Open and lock the file of this name; one that its last holder removed in between is let go."""
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = _open_lock(lock, os.O_RDWR | os.O_CREAT)
+        if not _lock(handle, exclusive=True):
+            holder = _holder(handle)
+            os.close(handle)
+            raise FolderInUse(f"{holder} is working in {folder}; wait until it has ended, or choose another --out.")
+        with contextlib.suppress(FileNotFoundError):
+            if lock.stat().st_ino == os.fstat(handle).st_ino:
+                os.ftruncate(handle, 0)
+                return handle
+        os.close(handle)
+
+
+def who_holds(lock: Path) -> str:
+    """Say which other process holds a lock.
+
+    Parameters
+    ----------
+    lock : Path
+        See `only_process`.
+
+    Returns
+    -------
+    str
+        Empty when nobody does, or this process itself.
+    """
+    if not lock.exists():
+        return ""
+    handle = _open_lock(lock, os.O_RDONLY)
+    try:
+        holder = "" if _lock(handle, exclusive=False) else _holder(handle)
+        return "" if holder == _own_name() else holder
+    finally:
+        os.close(handle)
+
+
+def _open_lock(lock: Path, flags: int) -> int:
+    """Open a lock file without following a link, so that nobody's file is emptied through one."""
+    try:
+        handle = os.open(lock, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise InputError(f"{lock} is not a lock file but a link, folder or pipe; remove it.") from None
+        raise
+    seen = os.fstat(handle)
+    if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
+        os.close(handle)
+        raise InputError(f"{lock} is not a lock file of its own; remove it.")
+    return handle
+
+
+def _lock(handle: int, *, exclusive: bool) -> bool:
+    """Try to lock; tell whether it worked."""
+    if os.name != "posix":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(handle: int) -> str:
+    return os.pread(handle, 500, 0).decode("utf-8", "replace").strip() or "another process"
+
+
+def _own_name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def refuse_links_out(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder with links that lead out of it: what somebody else packed may point anywhere.
+
+    Parameters
+    ----------
+    folder : path-like
+        A folder of results; it may itself be a link, and need not exist.
+
+    Raises
+    ------
+    InputError
+        When a link in it, at any depth, points outside.
+    """
+    root = Path(os.path.realpath(folder))
+    outside = []
+    for place, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                outside.append(path.relative_to(root).as_posix())
+    if outside:
+        raise InputError(
+            f"{folder} holds links that lead out of it, which are not followed: {name_ids(sorted(outside))}; replace "
+            "each by the file or folder itself."
+        )
+
+
+# --------------------------------------------------------------------------------------------- folders of results
+
+
+def claim_folder(out: Path, analysis: str, recipe: Mapping[str, Any], *, inputs: Sequence[str] = ("digests",)) -> None:
+    """Refuse a folder of another analysis before anything is written over, then mark it as ours.
+
+    Parameters
+    ----------
+    out : Path
+        The folder; made when missing.
+    analysis : str
+        What it is for, e.g. ``"recognition"``.
+    recipe : mapping
+        Provenance, with ``settings`` and `inputs`; written as ``provenance.json``, not ``finished``.
+    inputs : sequence of str
+        Parts of the recipe that say what went in.
+
+    Raises
+    ------
+    InputError
+        When the folder holds other results, files of somebody else, or links that lead out of it.
+    """
+    path = out / "provenance.json"
+    refuse_links_out(out)
+    new = {**recipe, "analysis": analysis}
+    if path.is_file():
+        if (old := _claimed(path, analysis)) is not None:
+            _refuse_other_analysis(out, old, new, inputs)
+    elif out.is_dir() and any(not entry.name.startswith(".part-") for entry in out.iterdir()):
+        raise InputError(f"{out} holds other files; choose an empty or new folder.")
+    write_record(path, {**new, "finished": False})
+
+
+def _claimed(path: Path, analysis: str) -> dict[str, Any] | None:
+    """Read for what a folder was claimed; None when its mark is ours and damaged."""
+    other = InputError(f"{path.parent} holds something else than an analysis of {analysis}; choose another --out.")
+    try:
+        record = read_record(path)
+    except DamagedFile:
+        text = check_plain_file(path).read_text(encoding="utf-8", errors="replace")
+        if CHECKSUM not in text or f'"analysis": "{analysis}"' not in text:
+            raise other from None
+        note_remade(path)
+        return None
+    if record.get("analysis") != analysis:
+        raise other
+    return record
+
+
+def _refuse_other_analysis(out: Path, old: Mapping[str, Any], new: Mapping[str, Any], inputs: Sequence[str]) -> None:
+    before, settings = old.get("settings", {}), new["settings"]
+    differing = [name for name in settings if digest(before.get(name)) != digest(settings[name])]
+    if any(digest(old.get(name)) != digest(new.get(name)) for name in inputs):
+        differing.append("data")
+    if differing:
+        raise InputError(f"{out} holds another analysis (other {name_ids(differing)}); choose another --out.")
+
+
+def kept_piece(
+    out: Path, name: str, key: Sequence[Any], make: Callable[[], pd.DataFrame], *, text: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Take a table that an earlier run finished, or make and keep it.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of results.
+    name : str
+        Of the kind of piece.
+    key : sequence
+        All that the piece depends on.
+    make : callable
+        Makes the table.
+    text : sequence of str
+        Columns that hold names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As it is read from the disk, also when it was just made: a run that was stopped gives the same numbers. A
+        damaged piece is made again, with a note.
+    """
+    path = out / PIECES / f"{file_name(name)}-{digest(list(key))}.csv"
+    contents = None
+    if path.is_file():
+        try:
+            contents = read_sealed(path)
+        except DamagedFile:
+            note_remade(path)
+    if contents is None:
+        contents = make().to_csv(index=False, lineterminator="\n")
+        write_sealed(path, contents)
+    return parse_table(contents, path, text=text)

@@ -1,0 +1,112 @@
+"""MATLAB files up to version 7, read in a process of their own: a damaged one can crash scipy's reader."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurometamer.errors import InputError
+from neurometamer.reading import check_npz, one_line
+
+PATIENCE_S = 600
+"""Seconds after which a reader that does not come back is ended."""
+
+
+def read_mat(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the variables of a MATLAB file, version 4 to 7.
+
+    Parameters
+    ----------
+    path : path-like
+        An existing file.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Variables of numbers or text, without axes of length 1. Structures with a field ``RDM``, as the RSA toolbox
+        for MATLAB writes them, become an array of RDMs, and their field ``name`` a variable ``<name>.name``.
+
+    Raises
+    ------
+    InputError
+        When the file is none of MATLAB's, or is damaged: also where reading it crashes.
+    """
+    here = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    with tempfile.TemporaryDirectory(prefix="neurometamer-mat-") as folder:
+        out = Path(folder, "variables.npz")
+        command = [sys.executable, "-P", "-m", __name__, str(path), str(out)]
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, "PYTHONPATH": here},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise InputError(f"{path} cannot be read in {PATIENCE_S} s; it is damaged.") from None
+        if done.returncode:
+            crashed = "reading it crashes" if done.returncode < 0 else done.stderr.strip().rsplit("\n", 1)[-1]
+            raise InputError(f"{path} is not a MATLAB file, or is damaged ({crashed}); save it again.")
+        check_npz(out)
+        with np.load(out, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+
+def _variables(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Keep what can be stored without Python objects."""
+    variables: dict[str, np.ndarray] = {}
+    for name, value in content.items():
+        fields = getattr(value, "dtype", np.dtype(float)).names or ()
+        if "RDM" in fields:
+            variables |= _structures(name, _elements(value), "name" in fields)
+        elif not name.startswith("__") and (array := _plain_array(value)) is not None:
+            variables[name] = array
+    return variables
+
+
+def _plain_array(value: Any) -> np.ndarray | None:
+    """Give numbers or text as an array; None for anything else."""
+    array = np.asarray(value)
+    if array.dtype.kind == "O" and array.size and all(isinstance(cell, str) for cell in array.ravel()):
+        array = array.astype(str)
+    return array if array.dtype.kind in "biufcUS" else None
+
+
+def _structures(name: str, elements: list[Any], named: bool) -> dict[str, np.ndarray]:
+    """Stack the RDMs of structures of one shape."""
+    variables = {}
+    rdms = [np.asarray(one["RDM"].item() if one["RDM"].ndim == 0 else one["RDM"]) for one in elements]
+    if len({rdm.shape for rdm in rdms}) == 1:
+        variables[name] = np.stack([rdm.astype(np.float64) for rdm in rdms])
+    if named:
+        variables[f"{name}.name"] = np.array([str(one["name"]) for one in elements])
+    return variables
+
+
+def _elements(structures: np.ndarray) -> list[Any]:
+    """List the structures of an array of them."""
+    cells = np.atleast_1d(structures).ravel()
+    return [cell.reshape(())[()] if isinstance(cell, np.ndarray) else cell for cell in cells]
+
+
+def _main(path: str, out: str) -> None:
+    from scipy.io import loadmat
+
+    try:
+        np.savez(out, **_variables(loadmat(path, squeeze_me=True)))  # type: ignore[arg-type]
+    except Exception as error:
+        sys.exit(one_line(error))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

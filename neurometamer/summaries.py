@@ -1,0 +1,163 @@
+"""Short texts of long objects: what `repr` shows of settings, image sets, patterns and networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import MISSING, Field, fields
+from itertools import islice
+from typing import Any, TypeVar
+
+LONGEST = 400
+"""Characters of a summary."""
+_WORD = 60
+"""Characters of one value in it."""
+_NAMED = 3
+"""Names of a longer list that are shown."""
+_ID_COLUMNS = ("id", "condition", "roi", "name")
+
+Class = TypeVar("Class", bound=type)
+
+
+def short_repr(cls: Class) -> Class:
+    """Give a dataclass a `repr` of at most `LONGEST` characters: shapes, names, and what is not as by default.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass.
+
+    Returns
+    -------
+    type
+        The same, with another ``__repr__``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dataclasses import dataclass
+    >>> @short_repr
+    ... @dataclass
+    ... class Responses:
+    ...     values: np.ndarray
+    ...     names: tuple = ()
+    ...     seed: int = 0
+    >>> Responses(np.zeros((3, 5)), names=("a", "b", "c", "d", "e"))
+    Responses(values=float64 (3, 5), names=5: a, b, c …)
+    """
+
+    def _shown(self: Any) -> str:
+        values = [(field.name, getattr(self, field.name)) for field in fields(self) if not _is_default(self, field)]
+        return summarize(type(self).__name__, values)
+
+    cls.__repr__ = _shown  # type: ignore[assignment]
+    return cls
+
+
+def _is_default(holder: Any, field: Field[Any]) -> bool:
+    default = field.default
+    if default is MISSING and field.default_factory is not MISSING:
+        default = field.default_factory()
+    return is_same(getattr(holder, field.name), default)
+
+
+def is_same(value: Any, default: Any) -> bool:
+    """Tell whether a setting has its default value.
+
+    Parameters
+    ----------
+    value, default : object
+        Arrays and tables are never the same.
+
+    Returns
+    -------
+    bool
+        True for equal values of one type.
+    """
+    if value is default:
+        return True
+    if isinstance(value, Mapping) and isinstance(default, Mapping) and not (value or default):
+        return True
+    return type(value) is type(default) and not hasattr(value, "shape") and bool(value == default)
+
+
+def summarize(name: str, values: Iterable[tuple[str, Any]]) -> str:
+    """Write ``Name(field=value, …)`` with short values, and leave out what is too much.
+
+    Parameters
+    ----------
+    name : str
+        Of the type.
+    values : iterable of (str, object)
+        Names of the fields and what they hold, the most telling first.
+
+    Returns
+    -------
+    str
+        At most `LONGEST` characters.
+    """
+    parts = [f"{field}={describe(value)}" for field, value in values]
+    shown = list(parts)
+    while len(text := _joined(name, shown, len(parts))) > LONGEST:
+        shown.pop()
+    return text
+
+
+def _joined(name: str, shown: list[str], n: int) -> str:
+    rest = [f"and {n - len(shown)} more"] if len(shown) < n else []
+    return f"{name}({', '.join([*shown, *rest])})"
+
+
+def describe(value: Any) -> str:
+    """Describe one value in a few words.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    str
+        Type and shape of an array, rows and names of a table, number and first names of a list, else its `repr`, cut.
+    """
+    if hasattr(value, "columns") and hasattr(value, "iloc"):
+        return _describe_table(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if hasattr(value, "named_parameters"):
+        return type(value).__name__
+    if isinstance(value, (list, tuple, Set, Mapping)):
+        return _describe_several(value)
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
+    return _cut(repr(value), LONGEST // 2 if "(" in repr(value) else _WORD)
+
+
+def _describe_table(table: Any) -> str:
+    known = [name for name in _ID_COLUMNS if name in table.columns]
+    rows = [str(name) for name in dict.fromkeys(table[known[0]])] if known else []
+    names = f", {known[0]} {_names(rows)}" if rows else ""
+    return f"<{len(table)} rows{names}; columns {_names([str(column) for column in table.columns])}>"
+
+
+def _describe_several(values: Any) -> str:
+    if len(values) <= _NAMED:
+        short = _cut(repr(values), _WORD)
+        if len(repr(values)) <= _WORD and "\n" not in short:
+            return short
+    first = [_cut(_plain(value), _WORD // 3) for value in islice(values, _NAMED + 1)]
+    return f"{len(values)}: {_names(first)}"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else describe(value)
+
+
+def _names(names: list[str]) -> str:
+    short = [_cut(name, _WORD // 2) for name in names[:_NAMED]]
+    return ", ".join(short) + (" …" if len(names) > _NAMED else "")
+
+
+def _cut(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"

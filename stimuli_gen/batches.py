@@ -1,0 +1,311 @@
+"""Images through a network in batches of one fixed shape, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurometamer.store import InputError
+
+Result = TypeVar("Result")
+
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+"""CUDA and MPS say the first, the CPU's allocator one of the others."""
+
+
+def batch_shape(batch_size: int) -> int:
+    """Round a batch size up to one in which every place of the batch gets the same arithmetic.
+
+    Parameters
+    ----------
+    batch_size : int
+        Number of images, at least 1.
+
+    Returns
+    -------
+    int
+        The same up to 4, else the next multiple of 4. Matrix products take rows in groups; with 5, 6, 7, 9 or 10
+        images on two threads, those in the last, incomplete group were rounded otherwise (gradients of
+        EfficientNet-Lite0 and AlexNet: by 1e-6), so that an image's numbers depended on its place.
+
+    Raises
+    ------
+    InputError
+        When it is below 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch size must be at least 1, not {batch_size}.")
+    return batch_size if batch_size < 4 else -(-batch_size // 4) * 4
+
+
+def half_shape(size: int) -> int:
+    """Halve a batch shape so that every place still gets the same arithmetic.
+
+    Parameters
+    ----------
+    size : int
+        A batch shape of at least 2.
+
+    Returns
+    -------
+    int
+        At most half, at least 1; a multiple of 4 from 4 on.
+    """
+    half = size // 2
+    return half if half < 4 else half // 4 * 4
+
+
+def padded_batches(images: Any, batch_size: int, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+    """Cut images into batches of one fixed shape, so that no image's numbers depend on its companions.
+
+    Parameters
+    ----------
+    images : ndarray or StoredImages
+        (n, 3, height, width) float32.
+    batch_size : int
+        Images a batch, rounded up by `batch_shape`; the last batch is filled up with black images.
+    device : torch.device
+        Where the batches go.
+
+    Yields
+    ------
+    rows : slice
+        Which images these are.
+    batch : Tensor
+        (``batch_shape(batch_size)``, 3, height, width); only the first ``rows.stop - rows.start`` count.
+    """
+    size = batch_shape(batch_size)
+    for start in range(0, len(images), size):
+        rows = slice(start, min(start + size, len(images)))
+        yield rows, _padded(images, rows, size, device)
+
+
+def _padded(images: Any, rows: slice, size: int, device: torch.device) -> Tensor:
+    batch = np.zeros((size, *images.shape[1:]), dtype=np.float32)
+    batch[: rows.stop - rows.start] = images[rows]
+    return torch.from_numpy(batch).to(device)
+
+
+def in_batches(
+    run: Callable[..., Result], images: Any, batch_size: int, device: torch.device
+) -> Iterator[tuple[slice, Result]]:
+    """Run a function on images, batch by batch, without gradients; where memory runs out, on smaller batches.
+
+    Parameters
+    ----------
+    run : callable
+        Takes a batch (b, 3, height, width), or one batch of each array; called again with half as many images when
+        it fails for want of memory.
+    images : ndarray, StoredImages, or tuple of these
+        (n, 3, height, width) float32 each.
+    batch_size : int
+        Images a batch, rounded up by `batch_shape`; the last batch is filled up with black images.
+    device : torch.device
+        Where the batches go.
+
+    Yields
+    ------
+    rows : slice
+        Which images these are.
+    result : object
+        What `run` returned; only its first ``rows.stop - rows.start`` rows count.
+
+    Raises
+    ------
+    InputError
+        When memory is too small for one image.
+    """
+    arrays = images if isinstance(images, tuple) else (images,)
+    size, start, n = batch_shape(batch_size), 0, len(arrays[0])
+    while start < n:
+        rows = slice(start, min(start + size, n))
+        try:
+            with torch.no_grad():
+                result = run(*(_padded(one, rows, size, device) for one in arrays))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                raise too_large(tuple(arrays[0].shape[2:]), device) from error
+        else:
+            yield rows, result
+            start = rows.stop
+            continue
+        size = half_shape(size)  # outside of `except`, where the failed pass still holds its tensors
+        release_memory(device)
+
+
+class Parts:
+    """Compute rows of a batch all at once, or in parts of the size that memory was last found to hold.
+
+    Parameters
+    ----------
+    size : int
+        Rows in the batch.
+    image_size : tuple of int
+        (height, width) in pixels, for the message.
+    device : torch.device
+        Where it is computed.
+    """
+
+    def __init__(self, size: int, image_size: tuple[int, ...], device: torch.device) -> None:
+        self._size, self._part, self._image_size, self._device = size, size, image_size, device
+
+    def __call__(self, run: Callable[[slice], Tensor]) -> Tensor:
+        """Compute all rows.
+
+        Parameters
+        ----------
+        run : callable
+            Takes the slice of rows to compute; must change nothing, because it is called again when memory runs out.
+
+        Returns
+        -------
+        Tensor
+            The results for all rows.
+
+        Raises
+        ------
+        InputError
+            When memory is too small for one image.
+        """
+        results: list[Tensor] = []
+        start = 0
+        while start < self._size:
+            rows = slice(start, min(start + self._part, self._size))
+            try:
+                results.append(run(rows))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if self._part == 1:
+                    raise too_large(self._image_size, self._device) from error
+            else:
+                start = rows.stop
+                continue
+            self._part = half_shape(self._part)
+            release_memory(self._device)
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out.
+
+    Parameters
+    ----------
+    error : BaseException
+        What torch or NumPy raised.
+
+    Returns
+    -------
+    bool
+        True for ``torch.OutOfMemoryError``, for `MemoryError`, and for what the CPU's allocator says.
+    """
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS)
+
+
+def too_large(size: tuple[int, ...], device: torch.device) -> InputError:
+    """Make the error for an image that memory does not hold.
+
+    Parameters
+    ----------
+    size : tuple of int
+        (height, width) in pixels.
+    device : torch.device
+        Where it was computed.
+
+    Returns
+    -------
+    InputError
+        To be raised by the caller.
+    """
+    return InputError(
+        f"there is not enough memory on {device} for one image of {size} pixels; free some, or use a smaller network "
+        "or an earlier stage. Finished images are kept."
+    )
+
+
+@contextmanager
+def for_one_image(size: tuple[int, ...], device: torch.device) -> Iterator[None]:
+    """Run one image inside the block, and say so when memory does not hold it.
+
+    Parameters
+    ----------
+    size : tuple of int
+        (height, width) in pixels.
+    device : torch.device
+        Where it is computed.
+
+    Yields
+    ------
+    None
+        Errors that mean something else are passed on.
+
+    Raises
+    ------
+    InputError
+        When memory is too small for one image.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise too_large(size, device) from error
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that torch holds in reserve back to the device.
+
+    Parameters
+    ----------
+    device : torch.device
+        Nothing is done for a CPU.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """Say where numbers are computed, and how exactly, for the provenance of what is made.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of the network.
+
+    Returns
+    -------
+    dict
+        ``device``; of a CUDA device also ``tf32``: whether convolutions and matrix products of float32 numbers are
+        computed with the 10 bits of TF32, as torch's settings say now. Nothing is set here.
+    """
+    if device.type != "cuda":
+        return {"device": device.type}
+    kinds = {"convolutions": torch.backends.cudnn, "matrix products": torch.backends.cuda.matmul}
+    return {"device": "cuda", "tf32": {name: _tf32(backend) for name, backend in kinds.items()}}
+
+
+def _tf32(backend: Any) -> bool:
+    precision = getattr(getattr(backend, "conv", backend), "fp32_precision", None)  # torch 2.9 and later
+    return bool(backend.allow_tf32) if precision in (None, "none") else precision == "tf32"
+
+
+@contextmanager
+def gradients_on() -> Iterator[None]:
+    """Compute gradients inside the block, also where the caller is in ``torch.no_grad`` or ``inference_mode``.
+
+    Yields
+    ------
+    None
+        Tensors made inside the block can be differentiated.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

@@ -1,0 +1,256 @@
+"""Which files are photographs, and what they are called: folders, folders of classes, tables and lists of files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from neurometamer.store import TEXT_COLUMNS, InputError, duplicates, folded_name, name_ids, read_table
+from stimuli_gen.conversion import readable_suffixes
+
+NAMES = (*TEXT_COLUMNS, "note", "target_name", "top1_name", "why_not", "model", "weights", "stage", "bits", "icc")
+"""Columns of a table of images that are text, whatever they look like."""
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_OTHER_IMAGES = frozenset(
+    {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".eps", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
+    | {".orf", ".rw2", ".exr", ".hdr", ".xcf", ".ai", ".wmf", ".emf", ".raw", ".jpeg2000", ".bpg", ".jxr"}
+)
+"""Endings of image formats that may not be readable here; other files in a folder are taken for no images."""
+_COMMON = (".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp", ".gif")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Photographs that were found, before any is read.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row a photograph: file (full path), id, and what a table of the user adds, or, in folders of classes,
+        category.
+    shown : sequence of str
+        The files as they are named in tables: relative to the folder.
+    told : mapping of str to list of str
+        ``left_out``: what of a folder was not taken, and why. ``layout``: what categories and ids were made of. Both
+        are absent where there is nothing to tell.
+    """
+
+    table: pd.DataFrame
+    shown: Sequence[str]
+    told: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Listing:
+    """List photographs without reading them.
+
+    Parameters
+    ----------
+    source : path-like or sequence of path-like
+        See `stimuli_gen.load_photographs`.
+
+    Returns
+    -------
+    Listing
+        In order of names for folders, else as given.
+
+    Raises
+    ------
+    InputError
+        When there are none, a table lacks a file or an id, or ids repeat.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        listing = _list_path(Path(source))
+    elif isinstance(source, Sequence) and all(isinstance(file, (str, os.PathLike)) for file in source):
+        listing = _list_files([Path(file) for file in source])
+    else:
+        raise InputError(
+            f"photographs are a folder, a CSV with the column file, or a list of image files, not {source!r:.80}."
+        )
+    table = listing.table
+    if again := duplicates(table["id"]):
+        files = table.loc[table["id"] == again[0], "file"]
+        raise InputError(
+            f"duplicate stimulus id(s): {name_ids(again)} (for example {' and '.join(map(str, files[:2]))}); "
+            "rename a file or give a CSV with the column id."
+        )
+    return listing
+
+
+def _list_path(path: Path) -> Listing:
+    if path.is_dir():
+        return _list_folder(path)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _list_table(path)
+    if path.is_file():
+        return _list_files([path])
+    raise InputError(f"{path} does not exist; give a folder of images, a CSV with the column file, or image files.")
+
+
+def _list_files(files: Sequence[Path]) -> Listing:
+    if not files:
+        raise InputError("no images in the list; give a folder of images, a CSV with the column file, or image files.")
+    table = pd.DataFrame({"file": pd.Series(list(files), dtype=object), "id": [file.stem for file in files]})
+    return Listing(table=table, shown=[file.name for file in files])
+
+
+# ------------------------------------------------------------------------------------------------- folders
+
+
+def _list_folder(folder: Path) -> Listing:
+    if (folder / "stimuli.h5").is_file():
+        raise InputError(
+            f"{folder} holds stimuli of neurometamer (stimuli.h5), not photographs; read it with "
+            f"stimuli_gen.read_stimuli, or give {folder / 'png'}."
+        )
+    files, left_out = _walk(folder)
+    if not files:
+        beside = f" There is: {'; '.join(left_out)}." if left_out else ""
+        raise InputError(f"no images in {folder}; give files such as {', '.join(_COMMON)}.{beside}")
+    inner = _inner_folders([file.relative_to(folder).parts[:-1] for file in files])
+    ids, layout = _ids_and_layout(files, inner)
+    table = pd.DataFrame({"file": pd.Series(files, dtype=object), "id": ids})
+    if any(inner):
+        table["category"] = [parts[0] if parts else "" for parts in inner]
+    for line in (*left_out, *layout[1:]):
+        _tell_once(f"{folder}: {line}")
+    told = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
+    return Listing(table=table, shown=[file.relative_to(folder).as_posix() for file in files], told=told)
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """Log what is taken otherwise than somebody may think; without handlers it goes to standard error."""
+    quiet = _HIDDEN in line
+    logging.getLogger(__name__).log(logging.INFO if quiet else logging.WARNING, line)
+
+
+_HIDDEN = "hidden, or of the operating system"
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[str]]:
+    """Find the image files of a folder and of those inside it, and say what was left out."""
+    suffixes = readable_suffixes()
+    files: list[Path] = []
+    left_out: dict[str, list[str]] = {}
+    for path in _entries(folder, set()):
+        reason = _why_left_out(path, suffixes)
+        if reason:
+            shown = path.relative_to(folder).as_posix()
+            left_out.setdefault(reason, []).append(shown.encode("utf-8", "replace").decode())
+        else:
+            files.append(path)
+    return files, [f"{len(names)} {reason}: {name_ids(names)}" for reason, names in left_out.items()]
+
+
+def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
+    """Go through a folder in order of names, its files first; a folder that holds itself by a link is entered once."""
+    status = folder.stat()
+    here = above | {(status.st_dev, status.st_ino)}
+    if len(here) == len(above):
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read: {error.strerror}.") from error
+    inner = [path for path in entries if path.is_dir()]
+    yield from (path for path in entries if not path.is_dir())
+    for path in inner:
+        if path.name.startswith(".") or path.name in _SYSTEM_FOLDERS:
+            yield path
+        else:
+            yield from _entries(path, here)
+
+
+def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
+    """Say why an entry of a folder is no photograph; empty when it is one."""
+    if path.name.startswith(".") or path.name in _SYSTEM_FOLDERS or path.name.lower() in _SYSTEM_FILES:
+        return _HIDDEN
+    if not path.is_file():
+        return "no regular file (a broken link or a device)"
+    suffix = path.suffix.lower()
+    if suffix in suffixes:
+        return ""
+    if suffix in _OTHER_IMAGES:
+        return "of a format that cannot be read here (convert them to PNG)"
+    return "no image by its ending"
+
+
+def _inner_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Leave out the outer folders that all files share, unless they are all there is."""
+    depth = 0
+    while all(len(parts) > depth + 1 for parts in folders) and len({parts[depth] for parts in folders}) == 1:
+        depth += 1
+    return [parts[depth:] for parts in folders]
+
+
+def _ids_and_layout(files: Sequence[Path], inner: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:
+    """Name the photographs of a folder, and say in words what was made of folders inside it."""
+    ids = [file.stem for file in files]
+    if not any(inner):
+        return ids, []
+    categories = list(dict.fromkeys(parts[0] for parts in inner if parts))
+    layout = [f"category: the name of the folder ({len(categories)}: {name_ids(categories)})"]
+    if deeper := [name for name, parts in zip(ids, inner, strict=True) if len(parts) > 1]:
+        layout.append(f"in folders inside those, of the outer one's category: {name_ids(deeper)}")
+    if beside := [name for name, parts in zip(ids, inner, strict=True) if not parts]:
+        layout.append(f"beside the folders, without a category: {name_ids(beside)}")
+    if len({folded_name(name) for name in ids}) < len(ids):
+        ids = ["_".join((*parts, name)) for name, parts in zip(ids, inner, strict=True)]
+        layout.append("id: folder and name of the file, because names repeat")
+    return ids, layout
+
+
+# -------------------------------------------------------------------------------------------------- tables
+
+
+def _list_table(path: Path) -> Listing:
+    table = read_table(path, text=list(read_table(path, required=("file",)).columns))
+    if table.empty or table[[name for name in ("file", "id") if name in table.columns]].isna().any(axis=None):
+        raise InputError(f"{path} has no rows, or rows without a file or an id.")
+    shown = [Path(name).name for name in table["file"]]
+    ids = table["id"] if "id" in table.columns else [Path(name).stem for name in table["file"]]
+    files = [_as_spelled_on_disk(path.parent / name) for name in table["file"]]
+    typed = {name: _typed(table[name]) for name in table.columns if name not in NAMES}
+    if "target" in typed:
+        typed["target"] = _indices_or_names(table["target"])
+    table = table.assign(**typed)
+    return Listing(table=table.assign(file=pd.Series(files, dtype=object), id=ids), shown=shown)
+
+
+def _as_spelled_on_disk(path: Path) -> Path:
+    """Find a file whose name is written in the other Unicode normalization, as macOS and spreadsheets differ in it."""
+    if path.name.isascii() or path.exists() or not path.parent.is_dir():
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    spelled = [entry for entry in path.parent.iterdir() if unicodedata.normalize("NFC", entry.name) == wanted]
+    return spelled[0] if spelled else path
+
+
+_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    """Make numbers and truth values of a column that holds nothing else; ``007`` is neither."""
+    cells = column.dropna().astype(str)
+    if len(cells) and cells.isin(["True", "False"]).all():
+        return column.map({"True": True, "False": False})
+    if not cells.map(lambda cell: _NUMBER.fullmatch(cell) is not None).all():
+        return column
+    whole = len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all()
+    return column.map(int if whole else float, na_action="ignore").astype("int64" if whole else "float64")
+
+
+def _indices_or_names(column: pd.Series) -> pd.Series:
+    """Make whole numbers of a column of class indices; a class name may look like any other number."""
+    cells = column.dropna().astype(str)
+    whole = len(cells) == len(column) and cells.str.fullmatch(r"0|[1-9]\d{0,17}").all()
+    return column.astype("int64") if whole else column

@@ -1,0 +1,310 @@
+"""Images that stay on disk and are read when indexed, and the step between 8-bit levels and values in [0, 1]."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from neurometamer.store import open_hdf5
+from neurometamer.summaries import short_repr
+
+LARGEST_IN_MEMORY = 2**28
+"""Bytes of float32 images that are held in memory, 445 of 224 x 224 pixels; larger sets are read when needed."""
+BLOCK = 64
+"""Images read at once where a whole set is gone through."""
+
+
+def to_8bit(images: np.ndarray) -> np.ndarray:
+    """Round images in [0, 1] to 8 bits.
+
+    Parameters
+    ----------
+    images : ndarray
+        (…) float32 in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        (…) uint8, 0 to 255, rounded to nearest (half to even), not cut off.
+    """
+    return np.rint(images * np.float32(255)).astype(np.uint8)
+
+
+def from_8bit(levels: np.ndarray) -> np.ndarray:
+    """Scale 8-bit levels to [0, 1], as torchvision's ``ToTensor`` does.
+
+    Parameters
+    ----------
+    levels : ndarray
+        (…) uint8.
+
+    Returns
+    -------
+    ndarray
+        (…) float32 in [0, 1].
+    """
+    return levels.astype(np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesOnDisk:
+    """Images that are read when indexed, as an array would be: ``images[3]``, ``images[10:20]``, ``images[rows]``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (n, 3, height, width).
+    rows : tuple of int, optional
+        Which of the images in the source these are; all by default.
+    rounded : bool
+        Round to 8 bits on reading.
+    """
+
+    shape: tuple[int, int, int, int]
+    rows: tuple[int, ...] | None = None
+    rounded: bool = False
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values read.
+
+        Returns
+        -------
+        numpy.dtype
+            float32.
+        """
+        return np.dtype(np.float32)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes.
+
+        Returns
+        -------
+        int
+            4.
+        """
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the images would take in memory.
+
+        Returns
+        -------
+        int
+            Four for each value.
+        """
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Read the images that the index names, or the part of them: float32."""
+        first, *others = index if isinstance(index, tuple) else (index,)
+        if first is Ellipsis:
+            first, *others = [slice(None)] * (self.ndim - len(others)) + others
+        rows = first if isinstance(first, slice) else np.asarray(first, dtype=_index_type(first))
+        chosen = np.arange(len(self))[rows]
+        images = self._read_rows(np.atleast_1d(chosen))
+        images = images if np.ndim(chosen) else images[0]
+        return images[(slice(None),) * np.ndim(chosen) + tuple(others)] if others else images
+
+    def _read_rows(self, rows: np.ndarray) -> np.ndarray:
+        if not len(rows):
+            return np.zeros((0, *self.shape[1:]), np.float32)
+        images = self._read(rows if self.rows is None else np.asarray(self.rows)[rows])
+        return from_8bit(to_8bit(images)) if self.rounded else images
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Read rows of the source, in any order: (m, 3, height, width) float32."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[row] for row in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def min(self) -> np.float32:
+        """Find the smallest value, reading block by block.
+
+        Returns
+        -------
+        float32
+            Of all images.
+        """
+        return min(block.min() for block in blocks(self))
+
+    def max(self) -> np.float32:
+        """Find the largest value, reading block by block.
+
+        Returns
+        -------
+        float32
+            Of all images.
+        """
+        return max(block.max() for block in blocks(self))
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Self:
+        """Name some of the images without reading them.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Which, in this order.
+
+        Returns
+        -------
+        ImagesOnDisk
+            Of the same source.
+        """
+        inside = np.asarray(rows, dtype=int)
+        inside = inside if self.rows is None else np.asarray(self.rows, dtype=int)[inside]
+        return replace(self, rows=tuple(inside.tolist()), shape=(len(inside), *self.shape[1:]))
+
+
+def _index_type(index: Any) -> type | None:
+    """Say which type the rows named by an index have, where numpy does not know: those of an empty list."""
+    return int if np.size(index) == 0 else None
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class StoredImages(ImagesOnDisk):
+    """Images that stay in their HDF5 file.
+
+    Parameters
+    ----------
+    path : Path
+        File written by `write_stimuli`.
+    shape : tuple of int
+        (n, 3, height, width).
+    rows : tuple of int, optional
+        The rows of the file that these images are; all by default.
+    rounded : bool
+        Round to 8 bits on reading.
+    """
+
+    path: Path
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        increasing, back = np.unique(rows, return_inverse=True)  # HDF5 reads increasing rows only
+        first, last = int(increasing[0]), int(increasing[-1])
+        together = last - first + 1 == len(increasing)
+        with open_hdf5(self.path) as file:
+            images: np.ndarray = file["images"][slice(first, last + 1) if together else increasing]
+        return images if np.array_equal(increasing, rows) else images[back]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedImages(ImagesOnDisk):
+    """Several stores and arrays of images, one after another.
+
+    Parameters
+    ----------
+    parts : tuple of ndarray or ImagesOnDisk
+        (n, 3, height, width) float32 each, of one size.
+    shape : tuple of int
+        (n, 3, height, width) of all together.
+    rows : tuple of int, optional
+        Which of them these images are; all by default.
+    rounded : bool
+        Round to 8 bits on reading.
+    """
+
+    parts: tuple[np.ndarray | ImagesOnDisk, ...]
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        images = np.empty((len(rows), *self.shape[1:]), np.float32)
+        first = 0
+        for part in self.parts:
+            inside = np.flatnonzero((rows >= first) & (rows < first + len(part)))
+            if len(inside):
+                images[inside] = part[rows[inside] - first]
+            first += len(part)
+        return images
+
+
+def join_images(parts: Sequence[np.ndarray | ImagesOnDisk]) -> np.ndarray | ImagesOnDisk:
+    """Put images one after another; in memory when they are few, else where they are.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray or ImagesOnDisk
+        At least one; (n, 3, height, width) float32 each, of one size.
+
+    Returns
+    -------
+    ndarray or ImagesOnDisk
+        An array of at most `LARGEST_IN_MEMORY` bytes, or of parts that are arrays all; else the images on disk.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    in_memory = all(isinstance(part, np.ndarray) for part in parts)
+    if in_memory or sum(part.nbytes for part in parts) <= LARGEST_IN_MEMORY:
+        return np.concatenate([np.asarray(part) for part in parts])
+    n_images = sum(map(len, parts))
+    return JoinedImages(parts=tuple(parts), shape=(n_images, *parts[0].shape[1:]))
+
+
+def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
+    """Go through images a block at a time.
+
+    Parameters
+    ----------
+    images : ndarray or ImagesOnDisk
+        (n, 3, height, width).
+
+    Yields
+    ------
+    ndarray
+        At most `BLOCK` images.
+    """
+    for start in range(0, len(images), BLOCK):
+        yield images[start : start + BLOCK]
+
+
+def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
+    """Hash the 8-bit levels of images: `neurometamer.store.digest` of ``to_8bit(images)``, block by block.
+
+    Parameters
+    ----------
+    images : ndarray or ImagesOnDisk
+        (n, 3, height, width) float32 in [0, 1].
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    return digest_blocks((to_8bit(block) for block in blocks(images)), np.dtype(np.uint8), images.shape)
+
+
+def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[int]) -> str:
+    """Hash an array given in blocks as `neurometamer.store.digest` hashes it whole.
+
+    Parameters
+    ----------
+    parts : iterator of ndarray
+        The array's blocks along the first axis, in order.
+    dtype : numpy.dtype
+        Of the array.
+    shape : sequence of int
+        Of the array.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    state = hashlib.sha256(f"array {dtype.str} {tuple(shape)}".encode())
+    for part in parts:
+        state.update(np.ascontiguousarray(part, dtype=dtype).data)
+    return state.hexdigest()[:16]

@@ -1,0 +1,145 @@
+"""What is kept between calls is used, made again or refused; one process works in a folder at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from neurometamer import resume
+from neurometamer.store import DamagedFile, FolderInUse, InputError, read_json, write_json, write_text
+
+posix = pytest.mark.skipif(os.name != "posix", reason="locks and links are POSIX ones")
+
+
+def flipped(contents: bytes) -> list[bytes]:
+    """Flip one bit of every byte, one at a time."""
+    return [contents[:at] + bytes([contents[at] ^ 4]) + contents[at + 1 :] for at in range(len(contents))]
+
+
+def test_a_record_comes_back_or_is_known_to_be_damaged(tmp_path):
+    path = tmp_path / "record.json"
+    record = {"key": "abc", "outputs": {"a.h5": "12"}, "seconds": 0.1, "list": [1, None, "é"]}
+    resume.write_record(path, record)
+    contents = path.read_bytes()
+    assert resume.read_record(path) == record
+    for damaged in (*flipped(contents), contents[:40], b"", b"{}", b"[1]", b'{"checksum": "x"}'):
+        path.write_bytes(damaged)
+        try:
+            assert resume.read_record(path) == record  # white space and the like
+        except DamagedFile as error:
+            assert "record.json is damaged" in str(error)
+    with pytest.raises(InputError, match="does not exist"):
+        resume.read_record(tmp_path / "none.json")
+
+
+def test_a_piece_is_used_when_it_is_as_written_and_else_made_again(tmp_path, caplog):
+    made = []
+
+    def make():
+        made.append(1)
+        return pd.DataFrame({"id": ["007", "b", "c"], "x": [0.1 + 0.2, 1e-300, 2.5]})
+
+    first = resume.kept_piece(tmp_path, "recognition", ["key"], make)
+    assert first["x"].tolist() == [0.1 + 0.2, 1e-300, 2.5]
+    (path,) = (tmp_path / ".finished").iterdir()
+    contents = path.read_bytes()
+    pd.testing.assert_frame_equal(resume.kept_piece(tmp_path, "recognition", ["key"], make), first)
+    assert len(made) == 1
+    damages = [contents[: len(contents) // 2], b"<html>moved</html>", b"", *flipped(contents)[::5]]
+    for damaged in damages:
+        path.write_bytes(damaged)
+        pd.testing.assert_frame_equal(resume.kept_piece(tmp_path, "recognition", ["key"], make), first)
+        assert path.read_bytes() == contents
+    assert len(made) == 1 + len(damages)
+    assert "is damaged or incomplete; it is not used and is made again" in caplog.text
+
+
+def test_a_claimed_folder_is_kept_remade_or_refused(tmp_path):
+    recipe = {"settings": {"n": 3}, "digests": {"data": "1"}}
+    out = tmp_path / "out"
+    resume.claim_folder(out, "recognition", recipe)
+    resume.claim_folder(out, "recognition", recipe)
+    with pytest.raises(InputError, match=r"another analysis \(other n\)"):
+        resume.claim_folder(out, "recognition", {**recipe, "settings": {"n": 4}})
+    with pytest.raises(InputError, match=r"another analysis \(other data\)"):
+        resume.claim_folder(out, "recognition", {**recipe, "digests": {"data": "2"}})
+    with pytest.raises(InputError, match="something else than an analysis of metamers"):
+        resume.claim_folder(out, "metamers", recipe)
+    mark = out / "provenance.json"
+    mark.write_text(mark.read_text().replace('"n": 3', '"n": 2'))
+    resume.claim_folder(out, "recognition", recipe)
+    assert read_json(mark)["settings"] == {"n": 3}
+    write_json(mark, {"analysis": "recognition", "by": "somebody else"})
+    with pytest.raises(InputError, match="something else"):
+        resume.claim_folder(out, "recognition", recipe)
+
+
+@posix
+def test_links_out_of_a_folder_are_refused_and_those_within_are_not(tmp_path):
+    folder, outside = tmp_path / "study", tmp_path / "secret.csv"
+    write_text(outside, "x")
+    write_text(folder / "tables" / "real.csv", "x")
+    (folder / "tables" / "inner.csv").symlink_to("real.csv")
+    resume.refuse_links_out(folder)
+    resume.refuse_links_out(tmp_path / "none")
+    (tmp_path / "link").symlink_to(folder)
+    resume.refuse_links_out(tmp_path / "link")
+    (folder / "tables" / "kinds.csv").symlink_to(outside)
+    (folder / "rdms").symlink_to(tmp_path)
+    with pytest.raises(InputError, match=r"links that lead out of it.*: rdms, tables/kinds\.csv"):
+        resume.refuse_links_out(folder)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from neurometamer.resume import only_process
+with only_process(Path(sys.argv[1]), "there"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holding(lock: Path) -> subprocess.Popen:
+    """Start a process that holds the lock until its input is closed."""
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdout.readline().strip() == b"held"
+    return other
+
+
+@posix
+def test_the_second_process_is_told_who_holds_the_folder(tmp_path):
+    lock = tmp_path / ".state" / "lock"
+    with holding(lock) as other:
+        told = rf"process {other.pid} on .* is working in OUT"
+        with pytest.raises(FolderInUse, match=told), resume.only_process(lock, "OUT"):
+            raise AssertionError
+        assert f"process {other.pid} on" in resume.who_holds(lock)
+        other.stdin.close()
+    with resume.only_process(lock, "OUT"):
+        assert resume.who_holds(lock) == ""
+    assert not lock.exists()
+    with holding(lock) as other:
+        other.send_signal(signal.SIGKILL)
+    assert resume.who_holds(lock) == ""
+    with resume.only_process(lock, "OUT"):
+        pass
+
+
+@posix
+def test_a_lock_that_is_a_link_empties_nobodys_file(tmp_path):
+    thesis = write_text(tmp_path / "thesis.tex", "years of work")
+    for place in (lambda lock: lock.symlink_to(thesis), lambda lock: lock.hardlink_to(thesis), os.mkfifo, os.mkdir):
+        lock = tmp_path / "lock"
+        place(lock)
+        with pytest.raises(InputError, match="is not a lock file"), resume.only_process(lock, "OUT"):
+            raise AssertionError
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+    assert thesis.read_text() == "years of work"
