@@ -292,8 +292,10 @@ def _color_note(photograph: Image.Image) -> str:
     gamma = photograph.info.get("gamma")
     if gamma and "srgb" not in photograph.info and abs(gamma - 1 / 2.2) > 0.01:
         return f"gamma of the file ({gamma:g}) not applied: levels taken as sRGB"
-    details = photograph.getexif().get_ifd(_EXIF_IFD)
-    interoperability = photograph.getexif().get_ifd(_INTEROPERABILITY)
+    exif = photograph.getexif()
+    details = exif.get_ifd(_EXIF_IFD)
+    # The interoperability block hangs on the other one; Pillow 10 fails where that is missing.
+    interoperability = exif.get_ifd(_INTEROPERABILITY) if details else {}
     if details.get(_COLOR_SPACE) == _ADOBE_RGB or interoperability.get(1) == "R03":
         return "Adobe RGB by its EXIF, without a color profile: levels taken as sRGB"
     return ""
