@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import io
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -294,8 +296,9 @@ def _color_note(photograph: Image.Image) -> str:
         return f"gamma of the file ({gamma:g}) not applied: levels taken as sRGB"
     exif = photograph.getexif()
     details = exif.get_ifd(_EXIF_IFD)
-    # The interoperability block hangs on the other one; Pillow 10 fails where that is missing.
-    interoperability = exif.get_ifd(_INTEROPERABILITY) if details else {}
+    interoperability: Mapping[int, Any] = {}
+    with contextlib.suppress(KeyError):  # raised by Pillow before 12 where a file has no such block
+        interoperability = exif.get_ifd(_INTEROPERABILITY)
     if details.get(_COLOR_SPACE) == _ADOBE_RGB or interoperability.get(1) == "R03":
         return "Adobe RGB by its EXIF, without a color profile: levels taken as sRGB"
     return ""
