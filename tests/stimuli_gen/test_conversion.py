@@ -144,7 +144,7 @@ def test_other_signs_of_another_color_space_are_told(tmp_path):
     (tmp_path / "linear.png").write_bytes(data)
     assert note_of(tmp_path / "linear.png") == "gamma of the file (1) not applied: levels taken as sRGB"
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA001] = 2
+    exif[0x8769] = {0xA001: 2}
     Image.new("RGB", (8, 8), (200, 60, 40)).save(tmp_path / "adobe.jpg", exif=exif)
     assert "Adobe RGB by its EXIF" in note_of(tmp_path / "adobe.jpg")
     Image.new("CMYK", (8, 8), (0, 100, 100, 20)).save(tmp_path / "print.jpg")
