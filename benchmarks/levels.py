@@ -50,6 +50,12 @@ class Design:
         Exponent of the variances of the dimensions.
     related : bool
         Whether brains see what the network sees; False makes the truth of all similarities 0.
+    classes : int
+        Classes of equal size; 0 for none.
+    class_share : float
+        Share of the variance that photographs of a class have in common.
+    random_classes : bool
+        Whether other photographs are of other classes, or of the same.
     """
 
     n: int = 40
@@ -61,6 +67,25 @@ class Design:
     unequal_noise: bool = False
     spectrum: float = 1.0
     related: bool = True
+    classes: int = 0
+    class_share: float = 0.5
+    random_classes: bool = False
+
+    def class_labels(self, n: int) -> np.ndarray:
+        """Give each of n photographs its class; random classes keep their size.
+
+        Parameters
+        ----------
+        n : int
+            Photographs.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Neighbors alike.
+        """
+        n_classes = self.classes * n // self.n if self.random_classes else self.classes
+        return np.arange(n) * n_classes // n
 
 
 class Study:
@@ -84,6 +109,7 @@ class Study:
         regions = (design.subjects, len(design.sources))
         self.voxels = self.random.standard_normal((*regions, N_DIMENSIONS, N_VOXELS))
         self.spread = np.exp(self.random.normal(0, 0.5, (*regions, N_VOXELS)))
+        self.centers = self.random.standard_normal((2, max(design.classes, 1), N_DIMENSIONS))
 
     def draw(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Show photographs.
@@ -102,7 +128,7 @@ class Study:
         """
         n = n or self.design.n
         seen = self._photographs(n)
-        shown = seen if self.design.related else self._photographs(n)
+        shown = seen if self.design.related else self._photographs(n, 1)
         layers = [rdm(seen * self.windows[k] @ units) for k, units in zip(self.design.layers, self.units)]
         brain = [
             [self._region(shown, region, *parts) for region, parts in enumerate(zip(*subject))]
@@ -110,11 +136,18 @@ class Study:
         ]
         return np.array(layers), np.array(brain)
 
-    def _photographs(self, n: int) -> np.ndarray:
+    def _photographs(self, n: int, which: int = 0) -> np.ndarray:
         scales = np.arange(1, N_DIMENSIONS + 1) ** (-self.design.spectrum / 2)
         if self.design.heavy_tails:
             return self.random.standard_t(3, (n, N_DIMENSIONS)) / np.sqrt(3) * scales
-        return self.random.standard_normal((n, N_DIMENSIONS)) * scales
+        places = self.random.standard_normal((n, N_DIMENSIONS))
+        if self.design.classes:
+            labels, share = self.design.class_labels(n), self.design.class_share
+            centers = self.centers[which]
+            if self.design.random_classes:
+                centers = self.random.standard_normal((labels.max() + 1, N_DIMENSIONS))
+            places = np.sqrt(1 - share) * places + np.sqrt(share) * centers[labels]
+        return places * scales
 
     def _region(self, shown: np.ndarray, region: int, voxels: np.ndarray, spread: np.ndarray) -> np.ndarray:
         window = self.windows[self.design.sources[region]]
@@ -134,7 +167,8 @@ class Study:
         stages = [f"layer{k}" for k in self.design.layers]
         people = [f"S{i}" for i in range(brain.shape[0]) for _ in range(brain.shape[1])]
         regions = [f"R{k}" for k in range(brain.shape[1])] * brain.shape[0]
-        network = label_rdms(layers, conditions=names, places={"stage": stages}, measure="1 - Pearson")
+        known = {"category": [f"c{k}" for k in self.design.class_labels(self.design.n)]} if self.design.classes else {}
+        network = label_rdms(layers, conditions=names, places={"stage": stages}, patterns=known, measure="1 - Pearson")
         flat = brain.reshape(-1, brain.shape[2])
         return network, label_rdms(
             flat, conditions=names, places={"subject": people, "roi": regions}, measure="1 - Pearson"
@@ -264,6 +298,18 @@ RELATED = {
 }
 """Networks and regions, each with 40, 20 and 10 photographs."""
 
+IN_CLASSES = {
+    "5 fixed classes, n = 40": Design(layers=SHOWN, classes=5),
+    "5 fixed classes, n = 20": Design(layers=SHOWN, classes=5, n=20),
+    "10 random classes, n = 40": Design(layers=SHOWN, classes=10, random_classes=True),
+    "10 random classes, nothing in common but classes, n = 40": Design(
+        layers=SHOWN, classes=10, random_classes=True, related=False
+    ),
+    "10 random classes of 8, n = 80": Design(layers=SHOWN, classes=10, random_classes=True, n=80),
+    "20 random classes, n = 80": Design(layers=SHOWN, classes=20, random_classes=True, n=80),
+}
+"""Photographs in classes that both network and brain show."""
+
 
 def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) -> dict[str, float]:
     """Count how often intervals of layers and regions hold the similarity of many other photographs.
@@ -292,7 +338,8 @@ def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) ->
     held: dict[str, list[np.ndarray]] = {"subjects": [], "mean": []}
     for seed in range(n_studies):
         study = Study(design, seed)
-        table = layer_by_roi(*study.rdms(), n_bootstrap=n_resamples, seed=seed)
+        claim = "random" if design.random_classes else "fixed"
+        table = layer_by_roi(*study.rdms(), n_bootstrap=n_resamples, classes=claim, seed=seed)
         truth = _true_similarity(study)
         wide = {end: table.pivot(index="layer", columns="subject", values=end) for end in ("ci_low", "ci_high")}
         inside = (wide["ci_low"].to_numpy() <= truth) & (truth <= wide["ci_high"].to_numpy())
@@ -306,7 +353,7 @@ def _true_similarity(study: Study) -> np.ndarray:
     from neurometamer.rsa.comparators import COMPARATORS
 
     shape = (len(study.design.layers), study.design.subjects + 1)
-    if not study.design.related:
+    if not study.design.related and not study.design.classes:
         return np.zeros(shape)
     found = []
     for _ in range(6):
@@ -326,6 +373,9 @@ def measure_intervals(setup: Setup) -> list[Row]:
             for who, share in shares.items():
                 what = f"layers, 95 % intervals, {name}, {photographs} photographs, {who}"
                 rows.append(_coverage(what, share, f"{n} studies x 3 layers"))
+    for name, design in IN_CLASSES.items():
+        for who, share in interval_coverage(design, n).items():
+            rows.append(_coverage(f"layers, 95 % intervals, {name}, {who}", share, f"{n} studies x 3 layers"))
     for name in ("nothing in common", "noise 1"):
         for subjects in (6, 10):
             share = dual_coverage(replace(RELATED[name], n=20, subjects=subjects), n)
@@ -398,7 +448,9 @@ def flexible_p(design: Design, n_studies: int, n_resamples: int = 100) -> pd.Dat
 
     parts = []
     for seed in range(n_studies):
-        found = flexible_models(*Study(design, seed).rdms(), n_bootstrap=n_resamples, seed=seed)
+        claim = "random" if design.random_classes else "fixed"
+        rdms = Study(design, seed).rdms()
+        found = flexible_models(*rdms, n_bootstrap=n_resamples, classes=claim, seed=seed)
         parts.append(found.models.rename(columns={"model": "what"}))
         parts.append(found.differences.rename(columns={"contrast": "what"}))
     return pd.concat(parts, ignore_index=True)[["what", "subject", "p"]]

@@ -22,6 +22,7 @@ from neurometamer.cli.options import (
     BatchSize,
     Blocks,
     Bold,
+    Classes,
     ConditionColumn,
     ConfoundColumns,
     Confounds,
@@ -458,9 +459,7 @@ def compare(
         int, typer.Option(min=0, help="Of the labels of the first file; 0, or --controls: no p.")
     ] = 0,
     blocks: Blocks = None,
-    classes: Annotated[
-        str, typer.Option(help="Intervals for other images of the classes that RDMs know (fixed), or random classes.")
-    ] = "fixed",
+    classes: Classes = "fixed",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     descriptor: Descriptor = None,
     seed: Seed = 0,

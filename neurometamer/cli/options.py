@@ -90,6 +90,9 @@ Blocks = Annotated[
         help="Table (id, block; subject): labels change places within blocks, e.g. sessions or classes, only."
     ),
 ]
+Classes = Annotated[
+    str, typer.Option(help="Intervals for other images of the classes that RDMs know (fixed), or of others (random).")
+]
 Descriptor = Annotated[
     str | None,
     typer.Option(help="Pattern descriptor with the stimulus ids, in files of rsatoolbox without one named condition."),

@@ -10,6 +10,7 @@ import typer
 from neurometamer.cli.options import (
     BatchSize,
     Blocks,
+    Classes,
     Descriptor,
     Device,
     DeviceName,
@@ -53,6 +54,7 @@ def layers(
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels; 0 for no p.")] = 10_000,
     blocks: Blocks = None,
+    classes: Classes = "fixed",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     descriptor: Descriptor = None,
     seed: Seed = 0,
@@ -67,7 +69,7 @@ def layers(
         folder = layer_files(
             network, brain, out, rois=rois, ids=ids, kind=kind, by=by.lower(), join=join, train_on=train_on,
             n_folds=folds or None, preferred=preferred, resamples=resamples, permutations=permutations, blocks=blocks,
-            confidence=confidence, descriptor=descriptor, seed=seed, progress=progress,
+            classes=classes.lower(), confidence=confidence, descriptor=descriptor, seed=seed, progress=progress,
         )  # fmt: skip
     typer.echo(folder / "index.html")
 

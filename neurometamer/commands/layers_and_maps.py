@@ -57,6 +57,7 @@ def layer_files(
     resamples: int = 1000,
     permutations: int = 10_000,
     blocks: str | Path | None = None,
+    classes: str = "fixed",
     confidence: float = 0.95,
     seed: int = 0,
     progress: Progress | None = None,
@@ -100,6 +101,9 @@ def layer_files(
     blocks : path-like, optional
         Table with the columns id and block (session or class; with subject where subjects differ): labels change places
         within blocks only, for the p in ``layer_roi.csv``.
+    classes : str
+        Where RDMs know classes of stimuli: ``"fixed"`` for intervals about other stimuli of these classes, ``"random"``
+        about classes like these (from 10 classes on).
     confidence : float
         Of the intervals.
     seed : int
@@ -135,7 +139,12 @@ def layer_files(
         parts.append(need_places(held, file))
     regions = concat_brains(parts)
     common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
-    heard: dict[str, Any] = {"progress": progress, "n_bootstrap": resamples, "confidence": confidence}
+    heard: dict[str, Any] = {
+        "progress": progress,
+        "n_bootstrap": resamples,
+        "confidence": confidence,
+        "classes": classes,
+    }
     folder = Path(out)
     shown = layer_matrix(
         layers, regions, **common, **heard,
@@ -152,7 +161,8 @@ def layer_files(
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
     settings = common | {"rois": list(rois), "train_on": train_on, "n_folds": n_folds, "preferred": preferred,
-                         "resamples": resamples, "permutations": permutations, "confidence": confidence}  # fmt: skip
+                         "resamples": resamples, "permutations": permutations, "classes": classes,
+                         "confidence": confidence}  # fmt: skip
     paths = [Path(network), *(split_labels(one)[0] for one in files)]
     read = [*paths, *([Path(blocks)] if blocks else [])]
     told = provenance(settings, inputs={one.name: digest_file(one) for one in read}, tables=sorted(tables))

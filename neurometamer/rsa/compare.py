@@ -6,27 +6,29 @@ Every table says in its column ``method`` what was compared and what was resampl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.resampling import pair_weights, percentile_interval
+from neurometamer.resampling import pair_weights
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
 from neurometamer.rsa.comparators import COMPARATORS as COMPARATORS
 from neurometamer.rsa.comparators import comparator
-from neurometamer.rsa.labels import ALL_KINDS
+from neurometamer.rsa.kind_sessions import without_shared_sessions
+from neurometamer.rsa.labels import ALL_KINDS, stimulus_labels
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permutation_p, stimulus_orders
 from neurometamer.rsa.permuted import permuted_comparison
 from neurometamer.rsa.projection import (
     PRODUCT_WEIGHTS,
-    ImageResamples,
     LazyWeights,
     Progress,
+    Projection,
     describe_interval,
-    resample_images,
+    project,
 )
 from neurometamer.rsa.rdm import (
     align_rdms,
@@ -38,7 +40,7 @@ from neurometamer.rsa.rdm import (
     take_kind,
 )
 from neurometamer.rsa.resamples import MIN_IMAGES
-from neurometamer.rsa.sampling import Sampling, sample_photographs
+from neurometamer.rsa.sampling import sample_images
 from neurometamer.store import InputError, duplicates, name_ids
 
 if TYPE_CHECKING:
@@ -182,12 +184,13 @@ def compare_rdms(
         RDMs whose ranks are regressed out of both sides (partial Spearman, see `control_rdms`); they hold all stimuli
         that are compared, and may hold more.
     n_bootstrap : int
-        Resamples of the stimuli, the same for all rows; 0 for no interval.
+        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     n_permutations : int
         Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p. With controls there
         is no p (Notes).
     blocks : mapping of str to str, optional
-        Stimulus → session or class: labels change places within these only (`session_labels`, `class_labels`).
+        Stimulus → session or class: labels change places within these only (`session_labels`, `class_labels`). By
+        default within sessions, where both sets know sessions that differ between stimuli, else freely.
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
         stimuli of these classes (``"fixed"``) or about classes like these (``"random"``, from 10 classes on).
@@ -212,9 +215,13 @@ def compare_rdms(
 
     Notes
     -----
-    The interval says what other stimuli would change (`neurometamer.rsa.projection`); it takes them as independent
-    draws. Simulated: 3 layers and 3 subjects of 100 voxels with correlated, unequal noise; 10, 20 and 40 photographs;
-    no, some and much similarity; Gaussian and heavy-tailed photographs. 95 % intervals held the truth in 94 to 98 %.
+    The interval says what other stimuli would change (`neurometamer.rsa.projection`); images of one photograph, and
+    classes if they are random, are drawn together. Simulated: 3 layers and 3 subjects of 100 voxels with correlated,
+    unequal noise; 10, 20 and 40 photographs; no, some and much similarity; Gaussian and heavy-tailed photographs; 5
+    fixed, 10 and 20 random classes (``benchmarks/LEVELS.md``).
+
+    A session's offset makes two unrelated RDMs of brains alike. Where both sets know sessions that differ, the mean of
+    each pair of sessions is taken off the dissimilarities before they are compared.
 
     With controls there is an interval of the partial correlation and no p. Two RDMs made of the control's dimensions
     in other mixtures stay alike after the control's ranks are regressed out: no permutation makes that the null, and
@@ -228,29 +235,24 @@ def compare_rdms(
     given, names = (None, []) if controls is None else _given(controls, a, kind, by)
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
+    shared = without_shared_sessions(a, b, by)
+    a, b = shared.a, shared.b
     nulls, p_text = None, "none: no permutations"
     if n_permutations and given is None:
         ids = [str(one) for one in a.pattern_descriptors["condition"]]
-        orders, p_text = stimulus_orders(ids, n_permutations, seed, blocks)
+        orders, p_text = stimulus_orders(ids, n_permutations, seed, shared.blocks if blocks is None else blocks)
         nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
-    products = by in PRODUCT_WEIGHTS
     if given is not None:
         p_text = NO_PARTIAL_P
         compare, by = partial(partial_spearman, controls=given, names=names), f"partial {by} given {', '.join(names)}"
-    sampling = _sampled(a, b, classes)
-    if sampling.in_classes:
-        counts = sampling.counts(n_bootstrap, seed)
-        value = compare(a.dissimilarities, b.dissimilarities)
-        samples = resample_comparison(compare, a.dissimilarities, b.dissimilarities, counts)
-        low, high = percentile_interval(sampling.scaled(value, samples, confidence), confidence)
-        method = describe_method(by, counts, confidence, left_out, sampling.text)
-    else:
-        drawn = resample_images(
-            compare, a.dissimilarities, b.dissimilarities, n_bootstrap, seed, products=products, progress=progress
-        )
-        value = drawn.values
-        low, high = drawn.interval(confidence)
-        method = _method(by, describe_interval(a.n_cond, n_bootstrap, confidence, products=products), left_out)
+    of_pairs = by not in PRODUCT_WEIGHTS
+    sampling = replace(sample_images(stimulus_labels(a, b), classes), lost=shared.lost)
+    n_bootstrap *= not shared.reason
+    found = project(_between(compare, a, b), sampling, n_bootstrap, seed, of_pairs=of_pairs, progress=progress)
+    value = found.values
+    low, high = found.interval(confidence)
+    method = _method(by, describe_interval(sampling, n_bootstrap, confidence, of_pairs=of_pairs), left_out)
+    method += "".join(f"; {note}" for note in (shared.text, shared.reason) if note)
     p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
     rows = [
         {
@@ -281,18 +283,13 @@ def _method(by: str, interval: str, left_out: str) -> str:
     return text + (f"; held by one side only and left out: {name_ids(left_out.split(', '))}" if left_out else "")
 
 
-def _known_classes(a: RDMs, b: RDMs) -> dict[str, str] | None:
-    """Read the class of each stimulus from RDMs in the same order; None where neither side knows any."""
-    for side in (a, b):
-        known = [str(one) for one in side.pattern_descriptors.get("category", ())]
-        if any(known):
-            return dict(zip([str(one) for one in a.pattern_descriptors["condition"]], known))
-    return None
+def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[..., np.ndarray]:
+    """Let a comparator compare all RDMs of two sets in given weights of pairs."""
 
+    def _scores(weights: LazyWeights | None) -> np.ndarray:
+        return compare(a.dissimilarities, b.dissimilarities, weights)
 
-def _sampled(a: RDMs, b: RDMs, classes: str) -> Sampling:
-    names = [str(one) for one in a.pattern_descriptors["condition"]]
-    return sample_photographs(names, _known_classes(a, b), classes)
+    return _scores
 
 
 def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[np.ndarray, list[str]]:
@@ -346,6 +343,7 @@ def layer_by_roi(
     by: str = "spearman",
     join: str = "exact",
     n_bootstrap: int = 1000,
+    classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
     progress: Progress | None = None,
@@ -366,9 +364,12 @@ def layer_by_roi(
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     n_bootstrap : int
-        Resamples of the stimuli, the same for all rows; 0 for no interval.
+        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
+    classes : str
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
+        stimuli of these classes (``"fixed"``) or about classes like these (``"random"``, from 10 classes on).
     seed : int
-        Seed of the resamples.
+        Seed of the draws.
     confidence : float
         Share of intervals that hold the similarity of many other stimuli, in (0, 1); see `compare_rdms`.
     progress : callable, optional
@@ -378,8 +379,8 @@ def layer_by_roi(
     -------
     pandas.DataFrame
         The table ``layer_roi.csv``: kind, subject, roi, layer, similarity, ci_low, ci_high, ceiling_low,
-        ceiling_high, ceiling, method, n. Rows with subject ``mean`` hold the mean over subjects, its interval from
-        the same resamples of the stimuli (subjects are not resampled), and the usual group ceiling.
+        ceiling_high, ceiling, method, n. Rows with subject ``mean`` hold the mean over subjects, its interval of
+        the same stimuli (subjects are not resampled), and the usual group ceiling.
 
     Raises
     ------
@@ -392,22 +393,15 @@ def layer_by_roi(
     network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
     layers = _unique(network, ("stage",))
     _unique(brain, ("subject", "roi"))
-    products = by in PRODUCT_WEIGHTS
-    drawn = resample_images(
-        compare,
-        network.dissimilarities,
-        brain.dissimilarities,
-        n_bootstrap,
-        seed,
-        products=products,
-        progress=progress,
-    )
-    interval = describe_interval(network.n_cond, n_bootstrap, confidence, products=products)
+    of_pairs, sampling = by not in PRODUCT_WEIGHTS, sample_images(stimulus_labels(network, brain), classes)
+    scores = _between(compare, network, brain)
+    found = project(scores, sampling, n_bootstrap, seed, of_pairs=of_pairs, progress=progress)
+    interval = describe_interval(sampling, n_bootstrap, confidence, of_pairs=of_pairs)
     about = {"kind": kind or ALL_KINDS, "n": network.n_cond, "method": _method(by, interval, left_out)}
     rows = []
     for roi, subjects, places in _by_roi(brain):
         low, high = _bounds(brain.dissimilarities[places], by)
-        single = drawn.take(places)
+        single = found.take(places)
         told = about | {"roi": roi, "ceiling": describe_ceiling(by, len(subjects))}
         over = {**told, "method": f"{about['method']}; mean over subjects"}
         rows += _layer_rows(layers, subjects, single, confidence, told, low, high)
@@ -435,18 +429,18 @@ LAYER_COLUMNS = (
 def _layer_rows(
     layers: Sequence[tuple[str, ...]],
     subjects: Sequence[str],
-    drawn: ImageResamples,
+    found: Projection,
     confidence: float,
     told: Mapping[str, Any],
     floor: np.ndarray,
     top: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Tell the similarity of each subject's region with each layer."""
-    ends = drawn.interval(confidence)
+    ends = found.interval(confidence)
     floor, top = (np.broadcast_to(bound, len(subjects)) for bound in (floor, top))
     return [
         {**told, "subject": subject, "layer": layer}
-        | similarity_values(drawn.values[i, j], ends[0][i, j], ends[1][i, j])
+        | similarity_values(found.values[i, j], ends[0][i, j], ends[1][i, j])
         | {"ceiling_low": float(floor[j]), "ceiling_high": float(top[j])}
         for j, subject in enumerate(subjects)
         for i, (layer,) in enumerate(layers)

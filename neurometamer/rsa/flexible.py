@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.resampling import bootstrap_counts
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.model_brain import ModelBrain, control_false_discoveries, join_model_brain
 from neurometamer.rsa.projection import Progress
+from neurometamer.rsa.sampling import Sampling, sample_images
 from neurometamer.rsa.stimulus_folds import MIN_DISTINCT, check_folds, corrected_covariance, default_folds, splits
 from neurometamer.rsa.weighted import check_sides
 from neurometamer.store import InputError, generator, name_ids, unknown_name
@@ -151,14 +151,22 @@ def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
 
 
 def _evaluate(
-    layers: np.ndarray, subjects: np.ndarray, counts: np.ndarray, *, by: str, train_on: str, n_folds: int,
-    n_repeats: int, random: np.random.Generator,
-) -> _Fits:  # fmt: skip
+    layers: np.ndarray,
+    subjects: np.ndarray,
+    counts: np.ndarray,
+    *,
+    by: str,
+    train_on: str,
+    n_folds: int,
+    n_repeats: int,
+    random: np.random.Generator,
+    clusters: np.ndarray,
+) -> _Fits:
     """Fit and test the models on every split of one (re)sample of the stimuli."""
     scores = np.full((n_repeats, n_folds, len(MODELS), len(subjects)), np.nan)
     average = (layers / layers.std(axis=1, keepdims=True)).mean(axis=0, keepdims=True)
     chosen, fitted, fold = [], [], [0] * n_repeats
-    for repeat, train, test in splits(counts, n_folds, n_repeats, random):
+    for repeat, train, test in splits(counts, n_folds, n_repeats, random, clusters):
         best = _choose(layers, subjects, train, by, train_on)
         weights = _weigh(layers, subjects, train, by, train_on)
         chosen.append(best)
@@ -210,6 +218,7 @@ def flexible_models(
     n_folds: int | None = None,
     n_repeats: int = 10,
     n_bootstrap: int = 1000,
+    classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
     progress: Progress | None = None,
@@ -238,6 +247,9 @@ def flexible_models(
         Random assignments to folds over which scores are averaged.
     n_bootstrap : int
         Resamples of the stimuli, each cross-validated anew; 0 for no intervals and no p.
+    classes : str
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), stimuli are resampled within
+        them (``"fixed"``), or classes are resampled, and whole classes are held out (``"random"``, from 10 classes on).
     seed : int
         Of folds and resamples.
     confidence : float
@@ -280,14 +292,16 @@ def flexible_models(
 
     _check_names(by, train_on, n_repeats, confidence)
     joined = join_model_brain(network, brain, kind=kind, join=join)
-    n_folds = default_folds(len(joined.ids)) if n_folds is None else n_folds
+    sampling = sample_images(joined.labels, classes)
+    n_folds = default_folds(len(sampling.strata)) if n_folds is None else n_folds
     if train_on != "subjects":
-        check_folds(joined.ids, n_folds)
-    counts = bootstrap_counts(len(joined.ids), n_bootstrap, seed)
+        _check_parts(joined.labels, sampling, n_folds)
+    counts = sampling.counts(n_bootstrap, seed)
     best, models, differences = [], [], []
     for number, (roi, (names, vectors)) in enumerate(joined.rois.items()):
         scheme = _scheme(train_on, roi, names)
-        options: dict[str, Any] = {"by": by, "train_on": scheme, "n_folds": 1 if scheme == "subjects" else n_folds}
+        options: dict[str, Any] = {"by": by, "train_on": scheme, "clusters": sampling.clusters}
+        options["n_folds"] = 1 if scheme == "subjects" else n_folds
         whole = _evaluate(
             joined.layer_vectors, vectors, np.ones(len(joined.ids), dtype=int), **options,
             n_repeats=1 if scheme == "subjects" else n_repeats, random=generator(seed, "folds", roi),
@@ -295,9 +309,8 @@ def flexible_models(
         random = generator(seed, "folds of resamples", roi)
         heard = None if progress is None else _part(progress, number, len(joined.rois))
         drawn, left_out = _resampled(joined, vectors, counts, options, random, heard)
-        tell = _Teller(
-            joined, roi, names, drawn, left_out, confidence, _method(options, whole, drawn, joined, confidence)
-        )
+        method = _method(options, whole, drawn, joined, sampling, confidence)
+        tell = _Teller(joined, roi, names, drawn, left_out, confidence, sampling, method)
         best += tell.best_rows(whole, _naive(joined.layer_vectors, vectors, by))
         models += tell.model_rows(whole)
         differences += tell.difference_rows(whole)
@@ -337,6 +350,15 @@ def _check_names(by: str, train_on: str, n_repeats: int, confidence: float) -> N
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
 
 
+def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int) -> None:
+    """Refuse folds that the stimuli, or the classes that stay together, do not fill."""
+    if len(sampling.strata) == len(labels):
+        check_folds(tuple(labels["condition"]), n_folds)
+        return
+    column, what = ("category", "classes") if "'random'" in sampling.text else ("reference_id", "photographs")
+    check_folds(tuple(dict.fromkeys(labels[column])), n_folds, what)
+
+
 def _scheme(train_on: str, roi: str, names: tuple[str, ...]) -> str:
     if len(names) > 1 or train_on == "stimuli":
         return train_on
@@ -366,7 +388,8 @@ def _resampled(
     progress: Progress | None,
 ) -> tuple[np.ndarray, int]:
     """Evaluate resamples: (n_kept, models, subjects, N_CV); count those of too few distinct stimuli."""
-    enough = (counts > 0).sum(axis=1) >= MIN_DISTINCT * options["n_folds"]
+    drawn = np.array([np.bincount(options["clusters"], row) > 0 for row in counts])
+    enough = drawn.sum(axis=-1) >= MIN_DISTINCT * options["n_folds"]
     found = []
     for number, row in enumerate(counts[enough], 1):
         fits = _evaluate(joined.layer_vectors, vectors, row, **options, n_repeats=N_CV, random=random)
@@ -378,14 +401,21 @@ def _resampled(
     return kept[usable], len(counts) - int(usable.sum())
 
 
-def _method(options: dict[str, Any], whole: _Fits, drawn: np.ndarray, joined: ModelBrain, confidence: float) -> str:
+def _method(
+    options: dict[str, Any],
+    whole: _Fits,
+    drawn: np.ndarray,
+    joined: ModelBrain,
+    sampling: Sampling,
+    confidence: float,
+) -> str:
     folds = f"{options['n_folds']} folds of stimuli x {len(whole.scores)} random assignments, crossing pairs left out"
     over = folds if options["n_folds"] > 1 else "leave one subject out"
     text = f"{options['by']}; fitted to {TRAINING[options['train_on']]}; {over}"
     if len(drawn):
         text += (
-            f"; {confidence:.0%} interval and p: t with {len(joined.ids) - 1} df, SE of {len(drawn)} bootstrap "
-            f"resamples of stimuli cross-validated anew, corrected for {N_CV} random assignments "
+            f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {len(drawn)} bootstrap "
+            f"resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} random assignments "
             "(rsatoolbox bootstrap_crossval)"
         )
     return text + (f"; held by one side only and left out: {joined.left_out}" if joined.left_out else "")
@@ -404,6 +434,7 @@ class _Teller:
     drawn: np.ndarray
     left_out: int
     confidence: float
+    sampling: Sampling
     method: str
 
     def _subjects(self) -> list[tuple[str, list[int]]]:
@@ -429,7 +460,8 @@ class _Teller:
             told.append("the choice of folds varies more than that of stimuli: the variance is held up, too wide")
         if variance == 0:
             return nothing | {"reason": "no interval: all resamples gave the same"}
-        error, df = np.sqrt(variance), len(self.joined.ids) - 1
+        df = self.sampling.dof
+        error = np.sqrt(variance * (self.sampling.small_samples if self.sampling.in_classes else 1))
         half = error * t.ppf(0.5 + self.confidence / 2, df)
         p = float(2 * t.sf(abs(value) / error, df))
         return {"ci_low": value - half, "ci_high": value + half, "p": p, "reason": "; ".join(told)}

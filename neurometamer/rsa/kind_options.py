@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.inference import CORRECTIONS as INFERENCE_CORRECTIONS
+from neurometamer.rsa.projection import PRODUCT_WEIGHTS
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
 from neurometamer.store import InputError, unknown_name
@@ -14,7 +15,7 @@ from neurometamer.summaries import short_repr
 
 Pair = tuple[str, str]
 INTERVALS = {
-    "projection": "bootstrap over photographs, the noise of pairs counted once: would other photographs say the same? "
+    "projection": "jackknife over photographs, the noise of pairs corrected: would other photographs say the same? "
     "Covers 92 to 98 % in simulations; right for 3 subjects",
     "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to 1.8 times too wide",
     "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
@@ -31,9 +32,6 @@ NULLS = {
     "class": "within classes",
 }
 """Name of a null distribution to which labels change places."""
-
-PRODUCT_WEIGHTS = ("whitened-cosine", "whitened-pearson")
-"""Comparators that know a pair's weight only as the product of its images' copies: not for ``"projection"``."""
 
 MAX_T = "max-t"
 """Against the largest value of the family in each permutation, or resample: `kind_families`."""

@@ -19,7 +19,7 @@ from neurometamer.store import InputError, name_ids
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-CENTERED = "sessions differ between photographs: the mean of each pair of sessions taken off the dissimilarities first"
+CENTERED = "sessions differ between images: the mean of each pair of sessions taken off the dissimilarities first"
 """For the column ``method``."""
 
 NO_ZERO = ("cosine", "whitened-cosine")
@@ -146,6 +146,82 @@ def without_sessions(
     vectors += np.maximum(-vectors.min(axis=1, keepdims=True), 0)
     together = _together(rdms, columns, classes)
     return Removed(rdms=_with(rdms, vectors), lost=lost, text=CENTERED + together)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSessions:
+    """Two sets of RDMs without offsets that both may have, and how labels may change places.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        Without the offsets; as they were where the two do not share sessions, or nothing could be taken off.
+    blocks : dict of str to str, or None
+        Stimulus to session (of all subjects, where these differ); None where the two do not share sessions.
+    lost, text, reason
+        As in `Removed`.
+    """
+
+    a: RDMs
+    b: RDMs
+    blocks: dict[str, str] | None = None
+    lost: int = 0
+    text: str = ""
+    reason: str = ""
+
+
+def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
+    """Take sessions' offsets off two sets of RDMs that are compared with each other.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        Over the same stimuli in the same order; sessions are read from pattern descriptors (`session_descriptors`).
+    by : str
+        Comparator.
+
+    Returns
+    -------
+    SharedSessions
+        Unchanged unless both sides know sessions that differ between stimuli: an offset in one of the two alone does
+        not make them alike.
+    """
+    ids = [str(one) for one in a.pattern_descriptors["condition"]]
+    columns = [_session_columns(side) for side in (a, b)]
+    known = [[column for column in part if column is not None] for part in columns]
+    if not all(known):
+        return SharedSessions(a=a, b=b)
+    together = ["|".join(dict.fromkeys(labels)) for labels in zip(*known[0], *known[1])]
+    blocks = dict(zip(ids, together))
+    if by in NO_ZERO:
+        reason = f"sessions differ between stimuli, and '{by}' cannot take them off"
+        return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
+    if not all(enough_pairs(np.array(column)) for part in known for column in part):
+        reason = f"sessions differ between stimuli, and {len(ids)} stimuli are too few for that"
+        return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
+    first, second = (_without(side, part) for side, part in zip((a, b), columns))
+    lost = max(len(set(column)) - 1 for part in known for column in part)
+    return SharedSessions(a=first, b=second, blocks=blocks, lost=lost, text=CENTERED)
+
+
+def _session_columns(rdms: RDMs) -> list[list[str] | None]:
+    """Give the session of each stimulus for each RDM; None where unknown, all the same, or stimuli were spread."""
+    ids = [str(one) for one in rdms.pattern_descriptors["condition"]]
+    subjects = [str(one) for one in rdms.rdm_descriptors.get("subject", [""] * rdms.n_rdm)]
+    columns: list[list[str] | None] = []
+    for known in session_maps(rdms, subjects, None):
+        column = [known.get(one, "") for one in ids]
+        spread = any(BETWEEN in label for label in column)
+        columns.append(column if len(set(column)) > 1 and not spread else None)
+    return columns
+
+
+def _without(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
+    vectors = np.array(rdms.dissimilarities, dtype=np.float64)
+    for row, column in zip(vectors, columns):
+        if column is not None:
+            row[:] = centered_blocks(row, np.array(column))
+    return _with(rdms, vectors + np.maximum(-vectors.min(axis=1, keepdims=True), 0))
 
 
 def _labels(rdms: RDMs, known: Mapping[str, str], kinds: Sequence[str]) -> np.ndarray | None:

@@ -18,18 +18,17 @@ from neurometamer.rsa.inference import COMBINATIONS, combine_p, joint_p
 from neurometamer.rsa.kind_ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair_bound
 from neurometamer.rsa.kind_families import Draws, with_families
 from neurometamer.rsa.kind_nulls import Blocks, null_orders, null_scores
-from neurometamer.rsa.kind_options import PRODUCT_WEIGHTS, KindOptions, Pair, subjects_needed
+from neurometamer.rsa.kind_options import KindOptions, Pair, subjects_needed
 from neurometamer.rsa.kind_sessions import Removed, photograph_sessions, session_maps, without_sessions
 from neurometamer.rsa.kinds import (
     class_descriptor,
-    deduct_pair_noise,
+    kind_projection,
     kind_samples,
     name_place,
-    pair_noise_samples,
-    projection_samples,
     shared_references,
 )
 from neurometamer.rsa.permutation import permutation_p, permute_pairs
+from neurometamer.rsa.projection import PRODUCT_WEIGHTS, Projection
 from neurometamer.rsa.rdm import place_name, select_kind
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling, sample_photographs
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING, UnitValues, paired_scores, rows_of, subsample_rdms
@@ -53,7 +52,7 @@ OVER_SUBJECTS = ("subjects", "dual")
 class _Found:
     """What one pair of kinds, or the difference of two, came to in each RDM.
 
-    ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms), ``noise`` of pairs (n_draws, n_rdms) or None, ``nulls``
+    ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms) or the ``projection`` that they are drawn from, ``nulls``
     (n_permutations, n_rdms) or None, and which orders were permuted in each RDM.
     """
 
@@ -61,20 +60,19 @@ class _Found:
     quantity: str
     values: np.ndarray
     samples: np.ndarray
-    noise: np.ndarray | None
+    projection: Projection | None
     nulls: np.ndarray | None
     null_text: str
     orders: tuple[int, ...]
     pair: Pair | None = None
 
-    def resampled(self, rows: Sequence[int], sampling: Sampling, confidence: float) -> np.ndarray:
-        """Resample the mean of some RDMs, the noise of pairs deducted where it is known; (n_resamples,)."""
+    def resampled(self, rows: Sequence[int], chosen: KindOptions) -> np.ndarray | None:
+        """Resample the mean of some RDMs: (n_resamples,), or None where nothing is resampled."""
         index = list(rows)
-        drawn = self.samples[:, index].mean(axis=1)
-        if self.noise is None:
-            return drawn
-        noise = self.noise[:, index].mean(axis=1)
-        return deduct_pair_noise(float(self.values[index].mean()), drawn, noise, sampling, confidence)
+        if self.projection is not None:
+            mean = self.projection.take(index).mean()
+            return mean.samples(chosen.n_resamples, chosen.seed, chosen.confidence)[:, 0]
+        return self.samples[:, index].mean(axis=1) if len(self.samples) else None
 
 
 # ------------------------------------------------------------------------------------------------------ the table
@@ -268,15 +266,15 @@ def _everything(context: _Context, chosen: KindOptions, units: Iterable[UnitValu
         text += f"; {FREELY}" if context.reason == FREELY else ""
         sizes.append(orders[0].shape[1])
         if subsamples is None:
-            values, samples, noise = _image_samples(rdms, pair, chosen, context.sampling)
+            values, samples, projection = _image_samples(rdms, pair, chosen, context.sampling)
             nulls = null_scores(rdms, pair, chosen, orders)
         else:
             values = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)[0]
             samples, nulls = _subsample_scores(rdms, pair, chosen, subsamples, orders)
-            noise, text = None, f"{text}, each in a subsample of the units of its own"
+            projection, text = None, f"{text}, each in a subsample of the units of its own"
         same = {id(one): rank for rank, one in enumerate(orders)}
         drawn = tuple(same[id(one)] for one in orders)
-        found.append(_Found("-".join(pair), "similarity", values, samples, noise, nulls, text, drawn, pair))
+        found.append(_Found("-".join(pair), "similarity", values, samples, projection, nulls, text, drawn, pair))
     if len(found) == 1:
         return found, sizes[0]
     low, high = found
@@ -285,18 +283,18 @@ def _everything(context: _Context, chosen: KindOptions, units: Iterable[UnitValu
             f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a difference needs the same ones "
             "(or join='inner')."
         )
-    name, noise = f"{high.name} minus {low.name}", None
-    if low.noise is not None and high.noise is not None:
-        noise = high.noise - low.noise
+    name, projection = f"{high.name} minus {low.name}", None
+    if low.projection is not None and high.projection is not None:
+        projection = high.projection.minus(low.projection)
     values, samples = high.values - low.values, high.samples - low.samples
-    found.append(_Found(name, "difference", values, samples, noise, None, "", ()))
+    found.append(_Found(name, "difference", values, samples, projection, None, "", ()))
     return found, sizes[0]
 
 
 def _image_samples(
     rdms: RDMs, pair: Pair, chosen: KindOptions, sampling: Sampling
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Compare two kinds with resampled photographs; also give the noise of pairs, where it is deducted."""
+) -> tuple[np.ndarray, np.ndarray, Projection | None]:
+    """Compare two kinds with resampled photographs, or with the projection that resamples are drawn from."""
     if chosen.interval in ("stimuli", "dual") or (chosen.interval == "none" and chosen.by in PRODUCT_WEIGHTS):
         values, samples, _, _ = kind_samples(
             rdms,
@@ -309,22 +307,20 @@ def _image_samples(
             confidence=None if chosen.interval == "dual" else chosen.confidence,
         )
         return values, samples, None
-    if chosen.interval == "subjects" or not chosen.n_resamples:
-        values, samples, _, _ = kind_samples(rdms, pair, chosen.by, "exact", 0, chosen.seed)
-        return values, samples, None
-    values, samples = projection_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed, sampling)
-    return values, samples, pair_noise_samples(rdms, pair, chosen.by, chosen.n_resamples, chosen.seed, sampling)
+    n_draws = 0 if chosen.interval == "subjects" else chosen.n_resamples
+    projection = kind_projection(rdms, pair, chosen.by, n_draws, chosen.seed, sampling)
+    nothing = np.empty((0, rdms.n_rdm))
+    return projection.values, nothing, projection if n_draws else None
 
 
 def _draws(found: _Found, members: Sequence[int], context: _Context, chosen: KindOptions) -> Draws:
     """Gather what one row is made of; no resamples where no interval is given."""
     index = list(members)
-    resampled = len(found.samples) > 0 and not context.reason
     return Draws(
         found.values[index],
         None if found.nulls is None else found.nulls[:, index],
         tuple(found.orders[i] for i in index) if found.orders else (),
-        found.resampled(index, context.sampling, chosen.confidence) if resampled else None,
+        None if context.reason else found.resampled(index, chosen),
     )
 
 
@@ -561,7 +557,8 @@ def _combined_difference(
     p, text = _difference_p(drawn.resamples, chosen, sampling)
     if drawn.resamples is None or chosen.combine == "joint":
         return p, text
-    each = np.stack([found.resampled([i], sampling, chosen.confidence) for i in members], axis=1)
+    parts = [found.resampled([i], chosen) for i in members]
+    each = np.stack([part for part in parts if part is not None], axis=1)
     tails = [combine_p(_evidence(each, one), chosen.combine) for one in ("greater", "less")]
     return min(1.0, 2 * min(tails)), f"{text}; {COMBINATIONS[chosen.combine]}"
 

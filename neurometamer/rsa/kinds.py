@@ -15,9 +15,10 @@ from neurometamer.resampling import percentile_interval
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import describe_method, join_rdms, resample_comparison, similarity_values
 from neurometamer.rsa.kind_sessions import session_maps, without_sessions
+from neurometamer.rsa.projection import LazyWeights, Projection, project
 from neurometamer.rsa.rdm import place_name, select_kind, take_conditions
 from neurometamer.rsa.sampling import Sampling, sample_photographs
-from neurometamer.rsa.subsample import paired_scores
+from neurometamer.rsa.weighted import BLOCK
 from neurometamer.store import InputError
 
 if TYPE_CHECKING:
@@ -119,10 +120,10 @@ def kind_samples(
     return similarity, resampled, counts, left_out
 
 
-def projection_samples(
-    rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: int, seed: int, sampling: Sampling | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Move the similarity as other photographs would, judged by leaving each one out: the jackknife.
+def kind_projection(
+    rdms: RDMs, pair: tuple[str, str], by: str, n_draws: int, seed: int, sampling: Sampling | None = None
+) -> Projection:
+    """Compare two kinds within each RDM, and say how the similarity would vary with other photographs.
 
     Parameters
     ----------
@@ -132,143 +133,37 @@ def projection_samples(
         Kinds; each photograph has an image of both.
     by : str
         One of `COMPARATORS`.
-    n_resamples : int
-        Resamples.
-    seed : int
-        Of the draws.
+    n_draws, seed : int
+        Of the noise of pairs, see `project`.
     sampling : Sampling, optional
         What is left out: photographs, photographs within classes, or classes; by default photographs within the classes
         that the RDMs know.
 
     Returns
     -------
-    values : ndarray, shape (n_rdms,)
-        Similarity of the two kinds.
-    samples : ndarray, shape (n_resamples, n_rdms)
-        Normal about the value, with the jackknife's variance; the same photographs move all RDMs.
-
-    Notes
-    -----
-    A similarity of RDMs is nearly a mean over pairs of images, with variance L + D: L from the images, D from what is
-    particular to a pair. The usual bootstrap, in which images i and j come w_i and w_j times and their pair w_i * w_j
-    times, finds L + 3D and covers 99 to 100 % where D matters (similarities near 0, differences). The jackknife, the
-    projection of the similarity on single images, finds L + 2D. `deduct_pair_noise` makes of that what covers. Where
-    classes are drawn, L is of classes and D of pairs of classes.
-
-    References
-    ----------
-    Efron & Stein (1981), Ann Stat 9:586.
+    Projection
+        Values of shape (n_rdms,); the same photographs move all RDMs.
     """
-    a, b = _joined(rdms, pair)
-    sampling = sampling or _default_sampling(rdms, a)
-    first, second = a.dissimilarities, b.dissimilarities
-    values = paired_scores(by, first, second)
-    without = [paired_scores(by, first[:, kept], second[:, kept]) for kept in sampling.without_one()]
-    return values, sampling.moved(values, np.array(without), n_resamples, seed)
-
-
-PAIR_DRAWS = 400
-"""For the variance from pairs: it needs no tails, so no more than these."""
-
-PAIR_STEP = 0.25
-"""How far the weights of pairs are moved: little, so that they stay positive and the statistic nearly linear."""
-
-
-def pair_noise_samples(
-    rdms: RDMs, pair: tuple[str, str], by: str, n_resamples: int, seed: int, sampling: Sampling | None = None
-) -> np.ndarray:
-    """Move the weights of pairs such that no image counts more than another: the noise of pairs alone.
-
-    Parameters
-    ----------
-    rdms : rsatoolbox.rdm.RDMs
-        All kinds in one RDM.
-    pair : (str, str)
-        Kinds; each photograph has an image of both.
-    by : str
-        One of `COMPARATORS`.
-    n_resamples : int
-        Draws, at most `PAIR_DRAWS` of them.
-    seed : int
-        The same seed and number of photographs give the same draws everywhere.
-    sampling : Sampling, optional
-        What is drawn, as in `projection_samples`.
-
-    Returns
-    -------
-    ndarray, shape (n_draws, n_rdms)
-        About the value, with the variance D of `projection_samples`.
-    """
-    a, b = _joined(rdms, pair)
-    sampling = sampling or _default_sampling(rdms, a)
-    moves = sampling.pair_moves(min(n_resamples, PAIR_DRAWS), seed)
+    a, b, _ = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
     compare = comparator(by)
-    weights = np.maximum(1 + PAIR_STEP * moves, 0)
-    samples = []
-    for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
-        value = compare(one, other)[0, 0]
-        samples.append(value + (compare(one, other, weights)[:, 0, 0] - value) / PAIR_STEP)
-    return np.stack(samples, axis=1)
+    sides = list(zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]))
+
+    def _scores(weights: LazyWeights | None) -> np.ndarray:
+        if weights is None:
+            return np.array([compare(one, other)[0, 0] for one, other in sides])
+        step = max(1, BLOCK // weights.shape[1])
+        parts = []
+        for start in range(0, len(weights), step):
+            part = weights[start : start + step]
+            parts.append(np.stack([compare(one, other, part)[:, 0, 0] for one, other in sides], axis=1))
+        return np.concatenate(parts)
+
+    return project(_scores, sampling or _default_sampling(rdms, a), n_draws, seed)
 
 
 def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
     names = [str(one) for one in photographs.pattern_descriptors["condition"]]
     return sample_photographs(names, class_descriptor(rdms))
-
-
-def _joined(rdms: RDMs, pair: tuple[str, str]) -> tuple[RDMs, RDMs]:
-    a, b, _ = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), "exact")
-    return a, b
-
-
-def deduct_pair_noise(
-    value: float, samples: np.ndarray, noise: np.ndarray, sampling: Sampling, confidence: float = 0.95
-) -> np.ndarray:
-    """Scale resamples about their value, to the variance that covers.
-
-    Parameters
-    ----------
-    value : float
-        Similarity, a difference of two, or a mean over subjects.
-    samples : ndarray, shape (n_resamples,)
-        The same of `projection_samples`: variance L + 2D.
-    noise : ndarray, shape (n_draws,)
-        The same of `pair_noise_samples`: variance D.
-    sampling : Sampling
-        What was drawn: gives the degrees of freedom.
-    confidence : float
-        Of the interval that the samples are for; its ends are those of a t distribution.
-
-    Returns
-    -------
-    ndarray, shape (n_resamples,)
-        Resamples with variance L (1 + s^2 / 8) + D (1 + 2 s), where s = L / (L + D).
-
-    Notes
-    -----
-    L + D is the unbiased variance (Efron & Stein 1981), and covers where a similarity is 0 and L hardly matters. Where
-    L matters, an interval of L + D covers 88 to 94 % only: L is known from few photographs, and the more it is the
-    larger the similarity comes out. Up to three times D stands for that, as in the usual bootstrap (L + 3D), and an
-    eighth of L, for spectra so steep that few dimensions make all of L. The rule is empirical:
-    ``benchmarks/CALIBRATION.md`` has the simulated studies.
-
-    References
-    ----------
-    Efron & Stein (1981), Ann Stat 9:586 (variance of pairs in the jackknife); Schütt et al. (2023), eLife 12:e82566
-    (bootstraps of RDMs overestimate their variance).
-    """
-    from scipy.stats import norm, t
-
-    drawn = float(np.nanvar(samples))
-    if not drawn > 0:
-        return samples
-    pairs = min(float(np.nanvar(noise)), drawn / 2)
-    images = drawn - 2 * pairs
-    share = images / (images + pairs)
-    variance = images * (1 + share**2 / 8) + pairs * (1 + 2 * share)
-    tail = (1 + confidence) / 2
-    scale = np.sqrt(variance / drawn) * t.ppf(tail, sampling.dof) / norm.ppf(tail)
-    return value + scale * (samples - value)
 
 
 def kind_similarity(

@@ -473,6 +473,30 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     return rdms if kind == ALL_KINDS else select_kind(rdms, kind)
 
 
+def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
+    """Read what RDMs of the same stimuli in the same order know about them.
+
+    Parameters
+    ----------
+    *sides : rsatoolbox.rdm.RDMs
+        The first that knows a label counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns condition, reference_id (photograph) and category; empty texts where not known.
+    """
+    import pandas as pd
+
+    table = {"condition": [str(one) for one in sides[0].pattern_descriptors["condition"]]}
+    for name in ("reference_id", "category"):
+        table[name] = [""] * len(table["condition"])
+        for side in reversed(sides):
+            known = [str(one) for one in side.pattern_descriptors.get(name, ())]
+            table[name] = known if any(known) else table[name]
+    return pd.DataFrame(table)
+
+
 def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") -> tuple[RDMs, RDMs]:
     """Put two sets of RDMs into the same order of stimuli, by id.
 

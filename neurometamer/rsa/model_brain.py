@@ -10,7 +10,7 @@ import numpy as np
 
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.compare import layer_by_roi
-from neurometamer.rsa.labels import ALL_KINDS
+from neurometamer.rsa.labels import ALL_KINDS, stimulus_labels
 from neurometamer.rsa.permutation import Blocks, stimulus_orders
 from neurometamer.rsa.permuted import permuted_comparison
 from neurometamer.rsa.projection import Progress
@@ -46,6 +46,8 @@ class ModelBrain:
         Region to the subjects that have it and their condensed RDMs.
     kind : str
         Kind of stimuli, or ``"all"``.
+    labels : pandas.DataFrame
+        Of the stimuli: condition, reference_id and category, see `stimulus_labels`.
     left_out : str
         Ids that only one side held.
     """
@@ -55,6 +57,7 @@ class ModelBrain:
     layer_vectors: np.ndarray
     rois: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     kind: str
+    labels: pd.DataFrame
     left_out: str = ""
 
 
@@ -105,6 +108,7 @@ def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = None, joi
         layer_vectors=first.dissimilarities,
         rois=rois,
         kind=kind or ALL_KINDS,
+        labels=stimulus_labels(first, second),
         left_out=str(first.descriptors.get("left_out", "")) if join == "inner" else "",
     )
 
@@ -133,6 +137,7 @@ def layer_matrix(
     n_bootstrap: int = 1000,
     n_permutations: int = 10_000,
     blocks: Blocks | None = None,
+    classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
     progress: Progress | None = None,
@@ -153,12 +158,14 @@ def layer_matrix(
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     n_bootstrap : int
-        Resamples of the stimuli for intervals; 0 for none.
+        Draws for the noise of pairs, at most 400 of them (`project`); 0 for no intervals.
     n_permutations : int
         Permutations of the network's stimulus labels, the same for all cells; 0 for no p.
     blocks : mapping, optional
         Stimulus → session or class, or subject → such a mapping: labels change places within these only
         (`session_labels`, `class_labels`). Where they differ between subjects, there is no p of the mean.
+    classes : str
+        One of `CLASS_CLAIMS`: what intervals are about where the RDMs know classes, see `layer_by_roi`.
     seed : int
         Of resamples and permutations.
     confidence : float
@@ -200,6 +207,7 @@ def layer_matrix(
         by=by,
         join=join,
         n_bootstrap=n_bootstrap,
+        classes=classes,
         seed=seed,
         confidence=confidence,
         progress=progress,

@@ -1,30 +1,34 @@
-"""Intervals for other images: resamples in which the noise of pairs counts about once.
+"""How a similarity of RDMs would vary with other images: the jackknife, and the noise of pairs.
 
 A similarity of RDMs is nearly a mean over pairs of images, with variance L + D: L from the images, D from what is
-particular to a pair. Where images i and j come w_i and w_j times, the usual bootstrap weighs the pair by w_i * w_j,
-whose variance is that of three independent pairs: it finds L + 3D. Weighed by w_i + w_j, the statistic moves half as
-far with the images: twice its deviations have the variance L + 2D. Weights that leave each image's total as it is give
-D alone, of which a share is taken off again.
+particular to a pair. The usual bootstrap, in which images i and j come w_i and w_j times and their pair w_i * w_j
+times, finds L + 3D, and covers 99 to 100 % where D matters (similarities near 0, differences). The jackknife, the
+projection of the similarity on single images, finds L + 2D. Weights of pairs that leave each image's total as it is
+give D alone. `Projection` puts the two together.
+
+Where classes are drawn, L is of classes and D of pairs of classes (`neurometamer.rsa.sampling`).
+
+References: Efron & Stein (1981), Ann Stat 9:586; Schütt et al. (2023), eLife 12:e82566 (bootstraps of RDMs overestimate
+their variance).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
-from neurometamer.rsa.resamples import MIN_IMAGES
+from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling
 from neurometamer.store import generator
 
 Compare = Callable[..., np.ndarray]
+"""(weights of pairs or None) to values (...), or (n_weights, ...)."""
 Progress = Callable[[int, int], None]
 
 PRODUCT_WEIGHTS = ("whitened-cosine", "whitened-pearson")
-"""Comparators that know a pair's weight only as the product of its images' copies: their interval is the percentile
-interval of the usual bootstrap, which is too wide and says so."""
+"""Comparators that know a pair's weight only as the product of its images' copies: no noise of pairs is taken off."""
 
 PAIR_DRAWS = 400
 """For the variance from pairs: it needs no tails, so no more than these."""
@@ -32,167 +36,217 @@ PAIR_DRAWS = 400
 PAIR_STEP = 0.25
 """How far the weights of pairs are moved: little, so that they stay positive and the statistic nearly linear."""
 
-DEDUCTED = 0.7
-"""Share of the noise of pairs that is taken off the variance L + 2D of the resamples.
 
-All of it is right where the truth is 0, and too much where networks and regions are alike, since L itself comes out
-too small from few images. In simulated comparisons of layers with regions (``benchmarks/LEVELS.md``) 95 % intervals
-held the truth in 94 to 98 % with this share: 10, 20 and 40 images, no, some and much similarity, heavy tails.
-"""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Projection:
+    """Values of one or several similarities, and how they move with the images and with the noise of pairs.
 
-SIMULATED_FROM = 10
-"""Fewest images of the simulated studies; the text of an interval of fewer says so."""
-
-
-@dataclass(frozen=True, eq=False)
-class ImageResamples:
-    """A comparison in resamples of the images, and with the weights of pairs moved alone.
-
-    Attributes
+    Parameters
     ----------
-    values : ndarray, shape (n_a, n_b)
-        As observed.
-    samples : ndarray, shape (n_resamples, n_a, n_b)
-        Scaled about the values, variance L + 2D.
-    noise : ndarray, shape (n_draws, n_a, n_b), or None
-        Scaled about the values, variance D; None for resamples of the usual bootstrap.
-    n : int
-        Images.
+    values : ndarray, shape (...)
+        Of all images.
+    deviations : ndarray, shape (n_clusters, ...), or None
+        Without each cluster in turn, scaled such that their squares add up to the variance L + 2D; None where nothing
+        was resampled.
+    noise : ndarray, shape (n_draws, ...), or None
+        Deviations of variance D; None where the noise of pairs is not known.
+    sampling : Sampling
+        What other images are: gives the degrees of freedom.
     """
 
     values: np.ndarray
-    samples: np.ndarray
+    deviations: np.ndarray | None
     noise: np.ndarray | None
-    n: int
+    sampling: Sampling
 
-    def take(self, columns: np.ndarray) -> ImageResamples:
-        """Take some of the second side.
+    def take(self, columns: Any) -> Projection:
+        """Take some of the last axis.
 
         Parameters
         ----------
-        columns : ndarray of int
-            Which RDMs.
+        columns : sequence of int
+            Which.
 
         Returns
         -------
-        ImageResamples
+        Projection
             Of these.
         """
-        noise = None if self.noise is None else self.noise[..., columns]
-        return ImageResamples(self.values[..., columns], self.samples[..., columns], noise, self.n)
+        return self._each(lambda part: part[..., columns])
 
-    def mean(self) -> ImageResamples:
-        """Average over the second side (subjects), as one column.
+    def mean(self) -> Projection:
+        """Average over the last axis (subjects), which stays with length 1.
 
         Returns
         -------
-        ImageResamples
-            With arrays of one column.
+        Projection
+            Of the mean.
         """
-        values, samples = (part.mean(axis=-1, keepdims=True) for part in (self.values, self.samples))
-        noise = None if self.noise is None else self.noise.mean(axis=-1, keepdims=True)
-        return ImageResamples(values, samples, noise, self.n)
+        return self._each(lambda part: part.mean(axis=-1, keepdims=True))
 
-    def interval(self, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Take the interval of each comparison.
+    def minus(self, other: Projection) -> Projection:
+        """Subtract another similarity of the same images.
+
+        Parameters
+        ----------
+        other : Projection
+            With the same sampling and draws.
+
+        Returns
+        -------
+        Projection
+            Of the difference.
+        """
+
+        def _less(part: np.ndarray | None, taken: np.ndarray | None) -> np.ndarray | None:
+            return None if part is None or taken is None else part - taken
+
+        return replace(
+            self,
+            values=self.values - other.values,
+            deviations=_less(self.deviations, other.deviations),
+            noise=_less(self.noise, other.noise),
+        )
+
+    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Projection:
+        deviations = None if self.deviations is None else change(self.deviations)
+        noise = None if self.noise is None else change(self.noise)
+        return replace(self, values=change(self.values), deviations=deviations, noise=noise)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Standard errors.
+
+        Returns
+        -------
+        ndarray, shape (...)
+            Root of L (1 + s^2 / 8) + D (1 + 2 s), where s = L / (L + D); of L + 2D where the noise of pairs is not
+            known; NaN where nothing was resampled.
+
+        Notes
+        -----
+        L + D is the unbiased variance (Efron & Stein 1981), and covers where a similarity is 0 and L hardly matters.
+        Where L matters, an interval of L + D covers 88 to 94 % only: L is known from few images, and the more it is
+        the larger the similarity comes out. Up to three times D stands for that, as in the usual bootstrap (L + 3D),
+        and an eighth of L, for spectra so steep that few dimensions make all of L. The rule is empirical:
+        ``benchmarks/CALIBRATION.md`` and ``benchmarks/LEVELS.md`` have the simulated studies.
+        """
+        if self.deviations is None:
+            return np.full(self.values.shape, np.nan)
+        drawn = np.square(self.deviations).sum(axis=0)
+        if self.noise is None:
+            return np.sqrt(drawn)
+        pairs = np.minimum(np.square(self.noise).mean(axis=0), drawn / 2)
+        images = drawn - 2 * pairs
+        share = np.divide(images, images + pairs, out=np.zeros_like(drawn), where=drawn > 0)
+        return np.sqrt(images * (1 + share**2 / 8) + pairs * (1 + 2 * share))
+
+    def interval(self, confidence: float = 0.95, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Take the t interval of each value.
 
         Parameters
         ----------
         confidence : float
             Share of intervals that hold the truth, in (0, 1).
+        most : float
+            No end lies beyond this or its negative.
 
         Returns
         -------
-        tuple of ndarray, shape (n_a, n_b)
-            Low and high end, within [-1, 1]; NaN without resamples.
+        tuple of ndarray, shape (...)
+            Low and high end; NaN where nothing was resampled.
+        """
+        from scipy.stats import t
 
-        Notes
-        -----
-        The percentiles of the resamples, moved from the value by the root of n / (n - 1) minus `DEDUCTED` times the
-        noise's share of the variance, and by the ratio of the quantiles of t with n - 1 degrees of freedom and the
-        normal distribution.
+        half = t.ppf((1 + confidence) / 2, self.sampling.dof) * self.errors
+        return np.clip(self.values - half, -most, most), np.clip(self.values + half, -most, most)
+
+    def samples(self, n_resamples: int, seed: int, confidence: float) -> np.ndarray:
+        """Draw values as other images would give them; the same images move all values together.
+
+        Parameters
+        ----------
+        n_resamples : int
+            How many; with more of them than clusters their variance is exact.
+        seed : int
+            The same seed and number of clusters give the same draws everywhere.
+        confidence : float
+            Of the interval that the samples are for: their normal quantiles are those of its t distribution.
+
+        Returns
+        -------
+        ndarray, shape (n_resamples, ...)
+            Normal about the values.
         """
         from scipy.stats import norm, t
 
-        low, high = percentile_interval(self.samples, confidence)
-        if self.noise is None or not len(self.samples):
-            return low, high
-        variance, of_pairs = np.nanvar(self.samples, axis=0), np.nanvar(self.noise, axis=0)
-        share = np.divide(of_pairs, variance, out=np.zeros_like(variance), where=variance > 0)
+        if self.deviations is None:
+            return np.empty((0, *self.values.shape))
+        raw = np.sqrt(np.square(self.deviations).sum(axis=0))
         tail = (1 + confidence) / 2
-        ratio = t.ppf(tail, self.n - 1) / norm.ppf(tail)
-        scale = ratio * np.sqrt(self.n / (self.n - 1) - DEDUCTED * np.minimum(share, 0.5))
-        ends = (np.clip(self.values + scale * (end - self.values), -1, 1) for end in (low, high))
-        return next(ends), next(ends)
+        ratio = t.ppf(tail, self.sampling.dof) / norm.ppf(tail)
+        scale = ratio * np.divide(self.errors, raw, out=np.zeros_like(raw), where=raw > 0)
+        moves = _normal_moves(n_resamples, len(self.deviations), seed)
+        return self.values + scale * np.tensordot(moves, self.deviations, axes=1)
 
 
-def resample_images(
+def project(
     compare: Compare,
-    a: np.ndarray,
-    b: np.ndarray,
-    n_resamples: int,
+    sampling: Sampling,
+    n_draws: int,
     seed: int,
     *,
-    products: bool = False,
+    of_pairs: bool = True,
     progress: Progress | None = None,
-) -> ImageResamples:
-    """Compare RDMs in resamples of the images.
+) -> Projection:
+    """Compare RDMs without each image in turn, and with the weights of pairs moved alone.
 
     Parameters
     ----------
     compare : callable
-        (a, b, weights) to similarities, one of `COMPARATORS`.
-    a, b : ndarray, shape (n_a, n_pairs) and (n_b, n_pairs)
-        Condensed RDMs of the same images.
-    n_resamples : int
-        Resamples; 0 for none.
+        Weights of pairs (n_weights, n_pairs), or None for all once, to similarities (n_weights, ...) or (...).
+    sampling : Sampling
+        Which images vary, and together with which.
+    n_draws : int
+        Of the noise of pairs, at most `PAIR_DRAWS` are made; 0 to compare once and resample nothing.
     seed : int
-        Seed of the draws, which are those of `bootstrap_counts`.
-    products : bool
-        Whether pairs are weighed by the product of their images' copies, as `PRODUCT_WEIGHTS` need.
+        The same seed and number of images give the same draws everywhere.
+    of_pairs : bool
+        Whether pairs can be weighed on their own (`PRODUCT_WEIGHTS`).
     progress : callable, optional
         Hears (comparisons done, comparisons in all).
 
     Returns
     -------
-    ImageResamples
-        Values and resamples.
-
-    References
-    ----------
-    Efron & Stein (1981), Ann Stat 9:586 (variance of pairs in the jackknife); Schütt et al. (2023), eLife 12:e82566
-    (bootstraps of RDMs overestimate their variance).
+    Projection
+        Of everything that was compared.
     """
-    n = round((1 + np.sqrt(1 + 8 * a.shape[1])) / 2)
-    pairs = np.triu_indices(n, 1)
-    counts = bootstrap_counts(n, n_resamples, seed)
-    values = compare(a, b)
-    if not n_resamples:
-        return ImageResamples(values, np.empty((0, *values.shape)), None, n)
-    n_noise = 0 if products else min(n_resamples, PAIR_DRAWS)
+    values = compare(None)
+    if not n_draws:
+        return Projection(values=values, deviations=None, noise=None, sampling=sampling)
+    groups = sampling.grouped(seed)
+    n, n_groups = len(sampling.clusters), len(groups.strata)
+    n_pairs, n_noise = n * (n - 1) // 2, min(n_draws, PAIR_DRAWS) * of_pairs
 
     def _hear(done: int) -> None:
         if progress is not None:
-            progress(done, n_resamples + n_noise)
+            progress(done, n_groups + n_noise)
 
-    def _drawn(rows: slice) -> np.ndarray:
+    def _without(rows: slice) -> np.ndarray:
         _hear(rows.start)
-        if products:
-            return pair_weights(counts[rows])
-        return (counts[rows][:, pairs[0]] + counts[rows][:, pairs[1]]).astype(np.float64)
+        return np.array([groups.without(k) for k in range(rows.start, rows.stop)], dtype=np.float64)
 
     def _moved(rows: slice) -> np.ndarray:
-        _hear(n_resamples + rows.start)
-        return np.array([_moved_pairs(n, pairs, generator(seed, "pairs", n, k)) for k in range(rows.start, rows.stop)])
+        _hear(n_groups + rows.start)
+        moves = np.array([sampling.pair_moves(k, seed) for k in range(rows.start, rows.stop)])
+        return np.maximum(1 + PAIR_STEP * moves, 0)
 
-    samples = compare(a, b, LazyWeights((n_resamples, a.shape[1]), _drawn))
-    if products:
-        samples[(counts > 0).sum(axis=1) < MIN_IMAGES] = np.nan
-        _hear(n_resamples)
-        return ImageResamples(values, samples, None, n)
-    noise = compare(a, b, LazyWeights((n_noise, a.shape[1]), _moved))
-    _hear(n_resamples + n_noise)
-    return ImageResamples(values, values + 2 * (samples - values), values + (noise - values) / PAIR_STEP, n)
+    deviations = groups.deviations(compare(LazyWeights((n_groups, n_pairs), _without)))
+    noise = None
+    if n_noise:
+        noise = (compare(LazyWeights((n_noise, n_pairs), _moved)) - values) / PAIR_STEP
+    _hear(n_groups + n_noise)
+    return Projection(values=values, deviations=deviations, noise=noise, sampling=sampling)
 
 
 class LazyWeights:
@@ -227,29 +281,28 @@ class LazyWeights:
         return np.asarray(self[:], dtype=dtype)
 
 
-def _moved_pairs(n: int, pairs: tuple[np.ndarray, np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """Draw a weight of each pair such that no image counts more than another."""
-    first, second = pairs
-    moves = random.uniform(-1, 1, first.size) * np.sqrt(3)
-    of_image: np.ndarray = (np.bincount(first, moves, n) + np.bincount(second, moves, n)) / (n - 2)
-    moves -= of_image[first] + of_image[second]
-    moves += of_image.sum() / (n - 1)
-    return np.maximum(1 + PAIR_STEP * moves, 0)
+def _normal_moves(n_resamples: int, k: int, seed: int) -> np.ndarray:
+    """Draw normal numbers, one a cluster and resample, symmetric and uncorrelated where there are enough of them."""
+    random = generator(seed, "photographs", k)
+    half = random.standard_normal(((n_resamples + 1) // 2, k))
+    if len(half) > k:
+        half = np.linalg.qr(half)[0] * np.sqrt(len(half))
+    return np.concatenate([half, -half])[:n_resamples]
 
 
-def describe_interval(n: int, n_resamples: int, confidence: float, *, products: bool = False) -> str:
+def describe_interval(sampling: Sampling, n_draws: int, confidence: float, *, of_pairs: bool = True) -> str:
     """Say in words how an interval came about.
 
     Parameters
     ----------
-    n : int
-        Images.
-    n_resamples : int
-        Resamples; 0 for none.
+    sampling : Sampling
+        What other images are.
+    n_draws : int
+        See `project`.
     confidence : float
         Of the interval.
-    products : bool
-        See `resample_images`.
+    of_pairs : bool
+        See `project`.
 
     Returns
     -------
@@ -258,18 +311,13 @@ def describe_interval(n: int, n_resamples: int, confidence: float, *, products: 
 
     Examples
     --------
-    >>> describe_interval(40, 0, 0.95)
+    >>> from neurometamer.rsa.sampling import sample_photographs
+    >>> describe_interval(sample_photographs(["im1", "im2"]), 0, 0.95)
     'no interval'
     """
-    if not n_resamples:
+    if not n_draws:
         return "no interval"
-    if products:
-        return (
-            f"{confidence:.0%} percentile bootstrap over {n} stimuli, {n_resamples} resamples, same-image pairs "
-            "dropped; too wide: it counts the noise of pairs three times"
-        )
-    text = (
-        f"{confidence:.0%} bootstrap over {n} stimuli, {n_resamples} resamples, pairs weighed by the sum of their "
-        f"images' copies, {DEDUCTED:.0%} of the noise of pairs deducted, scaled to t"
-    )
-    return text + (f"; below {SIMULATED_FROM} stimuli its coverage is not known" if n < SIMULATED_FROM else "")
+    text = f"{confidence:.0%} t interval ({sampling.dof} dof), jackknife over {sampling.text}"
+    text += ", noise of pairs corrected" if of_pairs else ", too wide: it counts the noise of pairs twice"
+    few = len(sampling.clusters) < SIMULATED_FROM
+    return text + (f"; intervals from fewer than {SIMULATED_FROM} were not simulated" if few else "")

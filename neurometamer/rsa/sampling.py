@@ -7,10 +7,14 @@ class share what makes it a class, so that the second is far less certain than s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 from neurometamer.resampling import bootstrap_counts
 from neurometamer.store import InputError, generator, name_ids, unknown_name
@@ -23,6 +27,9 @@ CLASS_CLAIMS = {
 
 MIN_RANDOM_CLASSES = 10
 """Fewer resampled classes do not say how much classes vary: in simulations intervals cover from so many on."""
+
+MOST_LEFT_OUT = 400
+"""Clusters that are left out one by one; more are left out in groups."""
 
 SIMULATED_FROM = 10
 """Photographs; intervals from fewer were not simulated."""
@@ -85,38 +92,88 @@ class Sampling:
         free = k - len(sizes)
         return unbiased[self.strata] * free / max(free - self.lost, 1)
 
-    def without_one(self) -> Iterator[np.ndarray]:
-        """Leave each cluster out in turn.
-
-        Yields
-        ------
-        ndarray of bool, shape (n_pairs,)
-            Pairs of the photographs that stay.
-        """
-        first, second = np.triu_indices(len(self.clusters), 1)
-        for cluster in range(len(self.strata)):
-            yield (self.clusters[first] != cluster) & (self.clusters[second] != cluster)
-
-    def moved(self, values: np.ndarray, without: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
-        """Move values as other clusters would, with the variance of the jackknife.
+    def grouped(self, seed: int) -> Sampling:
+        """Put clusters together at random, where there are too many to leave each one out.
 
         Parameters
         ----------
-        values : ndarray, shape (n_rdms,)
-            Of all photographs.
-        without : ndarray, shape (n_clusters, n_rdms)
-            Without each cluster in turn.
-        n_resamples, seed : int
-            The same numbers and clusters move all values of a table together.
+        seed : int
+            Of the groups.
 
         Returns
         -------
-        ndarray, shape (n_resamples, n_rdms)
-            Normal about the value. With more resamples than clusters their variance is exact.
+        Sampling
+            At most about `MOST_LEFT_OUT` clusters, each of one stratum: the delete-a-group jackknife (Kott 2001,
+            J Off Stat 17:521); itself where it has no more.
+        """
+        k = len(self.strata)
+        if k <= MOST_LEFT_OUT:
+            return self
+        random = generator(seed, "groups", k)
+        group = np.empty(k, dtype=int)
+        strata: list[int] = []
+        for stratum, size in enumerate(self.sizes):
+            n_groups = min(int(size), max(2, round(MOST_LEFT_OUT * int(size) / k)))
+            members = random.permutation(np.flatnonzero(self.strata == stratum))
+            group[members] = len(strata) + np.arange(int(size)) % n_groups
+            strata += [stratum] * n_groups
+        return replace(self, clusters=group[self.clusters], strata=np.array(strata))
+
+    def without(self, cluster: int) -> np.ndarray:
+        """Leave a cluster out.
+
+        Parameters
+        ----------
+        cluster : int
+            Its number.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_pairs,)
+            Pairs of the photographs that stay.
+        """
+        stays = self.clusters != cluster
+        first, second = np.triu_indices(len(stays), 1)
+        return stays[first] & stays[second]
+
+    def deviations(self, without: np.ndarray) -> np.ndarray:
+        """Scale values without one cluster such that the squares of their deviations add up to a variance.
+
+        Parameters
+        ----------
+        without : ndarray, shape (n_clusters, ...)
+            Without each cluster in turn.
+
+        Returns
+        -------
+        ndarray, shape (n_clusters, ...)
+            About the mean of each stratum.
         """
         means = np.array([without[self.strata == stratum].mean(axis=0) for stratum in range(len(self.sizes))])
-        deviations = (without - means[self.strata]) * np.sqrt(self.factors)[:, np.newaxis]
-        return values + _normal_moves(n_resamples, len(self.strata), seed) @ deviations
+        factors = np.sqrt(self.factors).reshape(-1, *[1] * (without.ndim - 1))
+        return (without - means[self.strata]) * factors
+
+    def of_images(self, photographs: Sequence[str], distinct: Sequence[str]) -> Sampling:
+        """Draw images together that are made of one photograph.
+
+        Parameters
+        ----------
+        photographs : sequence of str, length n_images
+            Of each image.
+        distinct : sequence of str, length n
+            Photographs in the order of this sampling.
+
+        Returns
+        -------
+        Sampling
+            Of images.
+        """
+        number = {name: i for i, name in enumerate(distinct)}
+        clusters = self.clusters[[number[name] for name in photographs]]
+        text = self.text
+        if len(photographs) > len(distinct):
+            text += f", the {len(photographs)} images of each photograph together"
+        return replace(self, clusters=clusters, text=text)
 
     @property
     def in_classes(self) -> bool:
@@ -169,45 +226,49 @@ class Sampling:
 
         if not self.in_classes:
             return samples
-        sizes, tail = self.sizes.astype(np.float64), (1 + confidence) / 2
-        variance = float(np.sum(sizes**2 / np.maximum(sizes - 1, 1)) / sizes.sum())
-        return values + np.sqrt(variance) * t.ppf(tail, self.dof) / norm.ppf(tail) * (samples - values)
+        tail = (1 + confidence) / 2
+        ratio = t.ppf(tail, self.dof) / norm.ppf(tail)
+        return values + np.sqrt(self.small_samples) * ratio * (samples - values)
 
-    def pair_moves(self, n_draws: int, seed: int) -> np.ndarray:
+    @property
+    def small_samples(self) -> float:
+        """Correction of the usual bootstrap's variance for few clusters in a stratum.
+
+        Returns
+        -------
+        float
+            k / (k - 1) for k clusters, averaged over the clusters of all strata.
+        """
+        sizes = self.sizes.astype(np.float64)
+        return float(np.sum(sizes**2 / np.maximum(sizes - 1, 1)) / sizes.sum())
+
+    def pair_moves(self, draw: int, seed: int) -> np.ndarray:
         """Move pairs of clusters at random such that no cluster counts more than another.
 
         Parameters
         ----------
-        n_draws, seed : int
-            The same numbers give the same moves everywhere.
+        draw : int
+            Number of the draw.
+        seed : int
+            The same seed, number and clusters give the same moves everywhere.
 
         Returns
         -------
-        ndarray, shape (n_draws, n_pairs)
+        ndarray, shape (n_pairs,)
             Mean 0; variance 1 but for what was taken off, which is put back on average.
         """
-        k = len(self.strata)
+        k, n_strata = len(self.strata), len(self.sizes)
         first, second = np.triu_indices(k, 1)
-        random = generator(seed, "pairs", k)
-        moves = random.uniform(-1, 1, (n_draws, first.size)) * np.sqrt(3)
-        blocks = _pair_blocks(self.strata, first, second)
-        for _ in range(1 if blocks.max() == 0 else PROJECTIONS):
-            _take_off_clusters(moves, first, second, k)
-            _take_off_blocks(moves, blocks)
-        n_strata = len(self.sizes)
         free = first.size - k - n_strata * (n_strata - 1) // 2
         if free < 1:
-            return np.zeros((n_draws, len(self.clusters) * (len(self.clusters) - 1) // 2))
+            return np.zeros(len(self.clusters) * (len(self.clusters) - 1) // 2)
+        moves = generator(seed, "pairs", k, draw).uniform(-1, 1, first.size) * np.sqrt(3)
+        blocks = _pair_blocks(self.strata, first, second) if n_strata > 1 else None
+        for _ in range(1 if blocks is None else PROJECTIONS):
+            _take_off_clusters(moves, first, second, k)
+            if blocks is not None:
+                moves -= (np.bincount(blocks, moves) / np.bincount(blocks))[blocks]
         return _of_photographs(moves * np.sqrt(first.size / free), self.clusters, k)
-
-
-def _normal_moves(n_resamples: int, k: int, seed: int) -> np.ndarray:
-    """Draw normal numbers, one a cluster and resample, symmetric and uncorrelated where there are enough of them."""
-    random = generator(seed, "photographs", k)
-    half = random.standard_normal(((n_resamples + 1) // 2, k))
-    if len(half) > k:
-        half = np.linalg.qr(half)[0] * np.sqrt(len(half))
-    return np.concatenate([half, -half])[:n_resamples]
 
 
 PROJECTIONS = 10
@@ -221,28 +282,20 @@ def _pair_blocks(strata: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
 
 
 def _take_off_clusters(moves: np.ndarray, first: np.ndarray, second: np.ndarray, k: int) -> None:
-    ends = np.zeros((first.size, k))
-    ends[np.arange(first.size), first] = ends[np.arange(first.size), second] = 1
-    of_cluster = moves @ ends / (k - 2)
-    moves -= of_cluster[:, first] + of_cluster[:, second]
-    moves += of_cluster.sum(axis=1, keepdims=True) / (k - 1)
-
-
-def _take_off_blocks(moves: np.ndarray, blocks: np.ndarray) -> None:
-    if blocks.max() == 0:
-        return
-    for block in range(int(blocks.max()) + 1):
-        members = blocks == block
-        moves[:, members] -= moves[:, members].mean(axis=1, keepdims=True)
+    of_cluster = (np.bincount(first, moves, k) + np.bincount(second, moves, k)) / (k - 2)
+    moves -= of_cluster[first] + of_cluster[second]
+    moves += of_cluster.sum() / (k - 1)
 
 
 def _of_photographs(moves: np.ndarray, clusters: np.ndarray, k: int) -> np.ndarray:
     """Give each pair of photographs the move of its clusters; pairs within a cluster stay."""
-    square = np.zeros((len(moves), k, k))
+    if np.array_equal(clusters, np.arange(k)):
+        return moves
+    square = np.zeros((k, k))
     first, second = np.triu_indices(k, 1)
-    square[:, first, second] = square[:, second, first] = moves
+    square[first, second] = square[second, first] = moves
     first, second = np.triu_indices(len(clusters), 1)
-    return square[:, clusters[first], clusters[second]]
+    return square[clusters[first], clusters[second]]
 
 
 def sample_photographs(
@@ -318,6 +371,34 @@ def sample_photographs(
         )
     text = f"{len(known)} classes with their {n} photographs (claim 'random': classes like these)"
     return Sampling(clusters=codes.ravel(), strata=np.zeros(len(known), dtype=int), text=text)
+
+
+def sample_images(labels: pd.DataFrame, claim: str = "fixed", *, option: str = "classes") -> Sampling:
+    """Say what resamples of images draw, where several may be made of one photograph.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        Columns condition, reference_id and category, empty where not known (`stimulus_labels`).
+    claim : str
+        One of `CLASS_CLAIMS`.
+    option : str
+        What the claim is called where the user gave it, for messages.
+
+    Returns
+    -------
+    Sampling
+        Of the rows; images of one photograph are drawn together.
+
+    Raises
+    ------
+    InputError
+        As `sample_photographs`.
+    """
+    photographs = labels["reference_id"].where(labels["reference_id"] != "", labels["condition"]).tolist()
+    distinct = sorted(set(photographs))
+    classes = dict(zip(photographs, labels["category"])) if (labels["category"] != "").any() else None
+    return sample_photographs(distinct, classes, claim, option=option).of_images(photographs, distinct)
 
 
 def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:

@@ -17,13 +17,15 @@ MIN_DISTINCT = 3
 """A fold of a resample with fewer distinct stimuli has at most one pair; rsatoolbox asks for as many."""
 
 
-def check_folds(ids: tuple[str, ...], n_folds: int) -> None:
+def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> None:
     """Refuse folds that the stimuli do not fill.
 
     Parameters
     ----------
     ids : tuple of str
-        Stimuli.
+        Stimuli, or what stays together.
+    what : str
+        What these are, for messages.
     n_folds : int
         Folds asked for.
 
@@ -36,7 +38,7 @@ def check_folds(ids: tuple[str, ...], n_folds: int) -> None:
         raise InputError(f"n_folds is {n_folds}; cross-validation over stimuli needs at least 2.")
     if len(ids) < MIN_CONDITIONS * n_folds:
         raise InputError(
-            f"{len(ids)} stimuli ({name_ids(ids)}) do not fill {n_folds} folds of at least {MIN_CONDITIONS}; "
+            f"{len(ids)} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least {MIN_CONDITIONS}; "
             f"use at most {len(ids) // MIN_CONDITIONS} folds."
         )
 
@@ -114,7 +116,11 @@ def fold_pairs(folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def splits(
-    counts: np.ndarray, n_folds: int, n_repeats: int, random: np.random.Generator
+    counts: np.ndarray,
+    n_folds: int,
+    n_repeats: int,
+    random: np.random.Generator,
+    clusters: np.ndarray | None = None,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Split one (re)sample of stimuli again and again.
 
@@ -128,6 +134,8 @@ def splits(
         Random assignments to folds.
     random : numpy.random.Generator
         Source of the assignments.
+    clusters : ndarray of int, shape (n,), optional
+        Stimuli of one number stay in one fold (classes, where classes are drawn); each its own by default.
 
     Yields
     ------
@@ -136,11 +144,13 @@ def splits(
     """
     first, second = np.triu_indices(len(counts), 1)
     copies = (counts[first] * counts[second]).astype(np.float64)
+    clusters = np.arange(len(counts)) if clusters is None else clusters
+    drawn = np.bincount(clusters, counts) > 0
     for repeat in range(n_repeats):
         if n_folds == 1:
             yield repeat, copies, copies
             continue
-        folds = assign_folds(len(counts), n_folds, random, counts > 0)
+        folds = assign_folds(len(drawn), n_folds, random, drawn)[clusters]
         for fold in range(n_folds):
             train, test = fold_pairs(folds, fold)
             yield repeat, copies * train, copies * test

@@ -171,7 +171,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     common: dict[str, Any] = {"kind": "RE", "by": rsa.comparator, "seed": work.settings.study.seed}
     tables = {
         "layer_roi": layer_matrix(
-            network, brain, **common, n_bootstrap=rsa.resamples, confidence=rsa.confidence,
+            network, brain, **common, n_bootstrap=rsa.resamples, classes=rsa.classes, confidence=rsa.confidence,
             n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null), progress=progress,
         )
     }  # fmt: skip
@@ -181,6 +181,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
             brain,
             **common,
             n_bootstrap=min(rsa.resamples, MOST_REFITS),
+            classes=rsa.classes,
             confidence=rsa.confidence,
             progress=progress,
         )

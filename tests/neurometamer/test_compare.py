@@ -108,13 +108,13 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     assert not one.equals(compare_rdms(network, brain, kind="RE", n_bootstrap=200, seed=5))
     assert ((one["ci_low"] < one["similarity"]) & (one["similarity"] < one["ci_high"])).all()
     assert one["method"][0] == (
-        "spearman; 95% bootstrap over 16 stimuli, 200 resamples, pairs weighed by the sum of their images' copies, "
-        "70% of the noise of pairs deducted, scaled to t"
+        "spearman; 95% t interval (15 dof), jackknife over 16 photographs, taken for independent draws (no classes are "
+        "known), noise of pairs corrected"
     )
     few = compare_rdms(*(take_conditions(rdms, range(8)) for rdms in (network, network)), n_bootstrap=5, kind="all")
-    assert few["method"][0].endswith("below 10 stimuli its coverage is not known")
+    assert few["method"][0].endswith("intervals from fewer than 10 were not simulated")
     wide = compare_rdms(network, brain, kind="RE", n_bootstrap=20, by="whitened-cosine")
-    assert "same-image pairs dropped; too wide" in wide["method"][0]
+    assert "too wide: it counts the noise of pairs twice" in wide["method"][0]
     assert {"a_stage", "b_subject", "b_roi", "n"} <= set(one)
 
 
@@ -289,7 +289,7 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
     heard = []
     monkeypatch.setattr("neurometamer.rsa.weighted.BLOCK", 1)  # a resample at a time
     table = layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3, progress=lambda *at: heard.append(at))
-    assert heard == [(done, 6) for done in range(7)]
+    assert heard == [(done, 19) for done in range(20)]  # without each of 16 photographs, and 3 draws of pairs
     monkeypatch.undo()
     pd.testing.assert_frame_equal(table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3))
     out = StringIO()

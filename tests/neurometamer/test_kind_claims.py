@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 
 from benchmarks.calibration import coverage, rejections
-from benchmarks.generators import DESIGNS, Design, study
+from benchmarks.generators import DESIGNS, Design, rank_rdm, study
 from fmri.patterns import Patterns
+from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.flexible import flexible_models
 from neurometamer.rsa.kind_sessions import centered_blocks
 from neurometamer.rsa.kind_tests import kind_tests
-from neurometamer.rsa.rdm import pattern_rdms, read_rdms, write_rdms
+from neurometamer.rsa.rdm import label_rdms, pattern_rdms, read_rdms, write_rdms
 from neurometamer.rsa.sampling import sample_photographs
+from neurometamer.rsa.stimulus_folds import splits
 from neurometamer.store import InputError
 
 QUICK = {"n_resamples": 100, "n_permutations": 99}
@@ -44,7 +47,9 @@ def test_the_claim_about_classes_is_in_the_method_and_changes_the_interval():
     design = Design(n=40, subjects=1, classes=10, random_classes=True, class_share=0.8)
     patterns, table = subject(design, classes=[f"c{one}" for one in design.class_labels])
     rdms = pattern_rdms(patterns, table)
-    fixed, random = (kind_tests(rdms, classes=claim, **QUICK) for claim in ("fixed", "random"))
+    fixed, random = (
+        kind_tests(rdms, classes=claim, n_resamples=400, n_permutations=9) for claim in ("fixed", "random")
+    )
     assert fixed["method"].str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False).all()
     assert random["method"].str.contains("10 classes with their 40 photographs (claim 'random'", regex=False).all()
     assert random["method"].str.contains("9 dof").all()
@@ -88,11 +93,96 @@ def test_photographs_alone_in_their_class_are_drawn_together():
 def test_moves_of_pairs_favor_no_photograph_and_no_block():
     names = [f"im{i:02d}" for i in range(16)]
     for labels in (None, "aaaabbbbccccdddd"):
-        moves = sample_photographs(names, None if labels is None else dict(zip(names, labels))).pair_moves(30, 0)
+        sampling = sample_photographs(names, None if labels is None else dict(zip(names, labels)))
+        moves = np.array([sampling.pair_moves(draw, 0) for draw in range(30)])
         first, second = np.triu_indices(16, 1)
         for image in range(16):
             assert np.abs(moves[:, (first == image) | (second == image)].mean(axis=1)).max() < 1e-3
         assert moves.var() == pytest.approx(1, rel=0.1)
+
+
+def test_many_photographs_are_left_out_in_groups_that_stay_within_classes():
+    names = [f"im{i:04d}" for i in range(1000)]
+    sampling = sample_photographs(names, {name: "cat" if i < 300 else "cup" for i, name in enumerate(names)})
+    groups = sampling.grouped(0)
+    assert len(groups.strata) == 400
+    assert groups.sizes.tolist() == [120, 280]
+    of_class = np.arange(1000) >= 300
+    assert (groups.strata[groups.clusters] == of_class).all()
+    assert set(np.bincount(groups.clusters)) == {2, 3}
+    mean = np.random.default_rng(0).standard_normal(1000)
+    without = np.array([mean[groups.clusters != k].mean() for k in range(400)])
+    variance = np.square(groups.deviations(without)).sum()
+    within = (0.3**2 * mean[:300].var(ddof=1) / 300) + (0.7**2 * mean[300:].var(ddof=1) / 700)
+    assert variance == pytest.approx(within, rel=0.2)
+    assert sample_photographs(names[:400]).grouped(0).clusters.tolist() == list(range(400))
+
+
+def layers_and_region(n=40, *, category=True, seed=0):
+    """RDMs of two layers and of a region of two subjects, whose 10 classes differ a lot."""
+    design = Design(n=n, subjects=2, classes=10, class_share=0.8, random_classes=True)
+    names = [f"im{i:02d}" for i in range(n)]
+    patterns = {"category": [f"c{one}" for one in design.class_labels]} if category else {}
+    values = [one[:n] for one in study(design, seed)]
+    brain = label_rdms(
+        np.array([rank_rdm(one) for one in values]),
+        conditions=names,
+        places={"subject": ["S1", "S2"], "roi": ["V1", "V1"]},
+        measure="1 - Spearman",
+    )
+    units = [values[0] + np.random.default_rng(seed + k).standard_normal(values[0].shape) for k in range(2)]
+    network = label_rdms(
+        np.array([rank_rdm(one) for one in units]),
+        conditions=names,
+        places={"stage": ["early", "late"]},
+        patterns=patterns,
+        measure="1 - Spearman",
+    )
+    return network, brain
+
+
+@pytest.mark.parametrize("compare", [compare_rdms, layer_by_roi])
+def test_every_interval_of_layers_says_and_makes_its_claim_about_classes(compare):
+    network, brain = layers_and_region()
+    fixed, random = (compare(network, brain, n_bootstrap=100, classes=claim) for claim in ("fixed", "random"))
+    assert fixed["method"].str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False).all()
+    assert random["method"].str.contains("10 classes with their 40 photographs (claim 'random'", regex=False).all()
+    width = [one["ci_high"] - one["ci_low"] for one in (fixed, random)]
+    assert (width[1] > 1.2 * width[0]).all()
+    unknown, brain = layers_and_region(category=False)
+    assert "no classes are known" in compare(unknown, brain, n_bootstrap=10)["method"][0]
+    with pytest.raises(InputError, match="classes are not known"):
+        compare(unknown, brain, n_bootstrap=10, classes="random")
+    with pytest.raises(InputError, match="did you mean 'random'"):
+        compare(network, brain, n_bootstrap=10, classes="randem")
+
+
+def test_flexible_models_hold_out_whole_classes_for_a_claim_about_classes():
+    network, brain = layers_and_region()
+    fixed, random = (flexible_models(network, brain, n_bootstrap=60, classes=claim) for claim in ("fixed", "random"))
+    for table in (fixed.models, fixed.best_layer, fixed.differences):
+        assert table["method"].str.contains("t with 30 df").all()
+        assert table["method"].str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False).all()
+    assert random.models["method"].str.contains("2 folds of stimuli").all()  # of 10 classes
+    assert random.models["method"].str.contains("t with 9 df").all()
+    clusters = np.arange(40) // 4
+    first, second = np.triu_indices(40, 1)
+    for _, train, test in splits(np.ones(40, dtype=int), 2, 3, np.random.default_rng(0), clusters):
+        trained, tested = (set(clusters[first[one > 0]]) | set(clusters[second[one > 0]]) for one in (train, test))
+        assert not trained & tested
+        assert len(trained | tested) == 10
+    with pytest.raises(InputError, match=r"10 classes \(c0, .*do not fill 3 folds of at least 4"):
+        flexible_models(network, brain, n_bootstrap=0, classes="random", n_folds=3)
+
+
+def test_images_of_one_photograph_are_drawn_together():
+    design = Design(n=12, subjects=1)
+    patterns, table = subject(design)
+    rdms = pattern_rdms(patterns, table)
+    mixed = compare_rdms(rdms, rdms, kind="all", n_bootstrap=10)
+    assert "12 photographs, taken for independent draws" in mixed["method"][0]
+    assert "the 36 images of each photograph together" in mixed["method"][0]
+    assert "11 dof" in mixed["method"][0]
 
 
 # ---------------------------------------------------------------------------------------------------------- sessions
@@ -113,6 +203,37 @@ def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
     cosine = kind_tests(pattern_rdms(patterns, table), by="cosine", **QUICK)
     assert cosine["ci_low"].isna().all()
     assert cosine["method"].str.contains("'cosine' cannot take them off").all()
+
+
+def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets():
+    design = Design(n=24, subjects=2, sessions=2, session_sd=1.5)
+    sessions = [f"s{one}" for one in design.session_labels]
+    unrelated = [study(design, seed)[0][:24] for seed in range(2)]
+    names = [f"im{i:02d}" for i in range(24)]
+
+    def rdms(values, known):
+        patterns = {"session": sessions} if known else {}
+        return label_rdms(
+            rank_rdm(values)[np.newaxis],
+            conditions=names,
+            places={"subject": ["S1"], "roi": ["V1"]},
+            patterns=patterns,
+            measure="1 - Spearman",
+        )
+
+    alike = compare_rdms(*(rdms(one, False) for one in unrelated), n_permutations=99, n_bootstrap=50).iloc[0]
+    assert alike["p"] == 0.01  # offsets alone
+    assert alike["ci_low"] > 0.2
+    apart = compare_rdms(*(rdms(one, True) for one in unrelated), n_permutations=99, n_bootstrap=50).iloc[0]
+    assert apart["ci_low"] < 0 < apart["ci_high"]
+    assert apart["p"] > 0.05
+    assert "the mean of each pair of sessions taken off" in apart["method"]
+    assert "within 2 blocks" in apart["p_method"]
+    one_side = compare_rdms(*(rdms(one, known) for one, known in zip(unrelated, (True, False))), n_bootstrap=50)
+    assert "sessions" not in one_side["method"][0]
+    cosine = compare_rdms(*(rdms(one, True) for one in unrelated), by="cosine", n_bootstrap=50).iloc[0]
+    assert np.isnan(cosine["ci_low"])
+    assert "'cosine' cannot take them off" in cosine["method"]
 
 
 def test_classes_that_go_with_sessions_are_told():

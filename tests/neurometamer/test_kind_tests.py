@@ -20,14 +20,13 @@ from neurometamer.rsa.kind_options import KindOptions, subjects_needed
 from neurometamer.rsa.kind_tests import dual_variance, kind_tests
 from neurometamer.rsa.kind_trends import kind_trends
 from neurometamer.rsa.kinds import (
-    deduct_pair_noise,
     kind_difference,
+    kind_projection,
     kind_samples,
     kind_similarity,
-    pair_noise_samples,
-    projection_samples,
 )
 from neurometamer.rsa.permutation import permutation_orders, permutation_p, permute_pairs
+from neurometamer.rsa.projection import project
 from neurometamer.rsa.rdm import (
     activation_rdms,
     compute_rdm,
@@ -553,17 +552,35 @@ def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
         places={"stage": [f"s{i}" for i in range(6)], "system": ["network"] * 6},
         patterns={"kind": ["RE"] * 20 + ["AN"] * 20, "reference_id": names * 2},
     )  # fmt: skip
-    values, samples = projection_samples(rdms, ("RE", "AN"), by, 200, 0)
-    noise = pair_noise_samples(rdms, ("RE", "AN"), by, 200, 0)
-    share = noise.var(axis=0) / samples.var(axis=0)
+    found = kind_projection(rdms, ("RE", "AN"), by, 200, 0)
+    drawn = np.square(found.deviations).sum(axis=0)
+    share = np.square(found.noise).mean(axis=0) / drawn
     assert 0.35 < np.median(share) < 0.65
-    sampling = sample_photographs(names)
-    scaled = deduct_pair_noise(values[0], samples[:, 0], noise[:, 0], sampling)
-    pairs = min(share[0], 0.5)
+    pairs = np.minimum(share, 0.5)
     part = (1 - 2 * pairs) / (1 - pairs)
     expected = (1 - 2 * pairs) * (1 + part**2 / 8) + pairs * (1 + 2 * part)
-    expected *= (t.ppf(0.975, 19) / norm.ppf(0.975)) ** 2
-    assert scaled.var() / samples[:, 0].var() == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(found.errors**2 / drawn, expected)
+    samples = found.samples(200, 0, 0.95)
+    np.testing.assert_allclose(samples.std(axis=0), found.errors * t.ppf(0.975, 19) / norm.ppf(0.975))
+    low, high = found.interval(0.95)
+    np.testing.assert_allclose(high - low, 2 * t.ppf(0.975, 19) * found.errors)
+
+
+@pytest.mark.parametrize("by", ["spearman", "pearson", "kendall", "rho-a", "cosine", "whitened-cosine"])
+def test_the_jackknife_leaves_each_photograph_out(by):
+    rng = np.random.default_rng(1)
+    a, b = (1 - np.corrcoef(rng.standard_normal((12, 30)))[np.triu_indices(12, 1)][np.newaxis] for _ in range(2))
+    sampling = sample_photographs([f"im{i:02d}" for i in range(12)])
+    compare = COMPARATORS[by]
+    found = project(lambda weights: compare(a, b, weights), sampling, 1, 0, of_pairs=not by.startswith("whitened"))
+    first, second = np.triu_indices(12, 1)
+    without = []
+    for image in range(12):
+        kept = (first != image) & (second != image)
+        without.append(compare(a[:, kept], b[:, kept])[0, 0])
+    variance = 11 / 12 * np.sum((np.array(without) - np.mean(without)) ** 2)
+    np.testing.assert_allclose(np.square(found.deviations).sum(axis=0)[0, 0], variance)
+    assert (found.noise is None) == by.startswith("whitened")
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
