@@ -5,7 +5,7 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow test-lowest test-wheel lint bench clean
+.PHONY: demo test test-slow test-lowest test-wheel lint tutorials bench clean
 
 # Each stamp is newer than pyproject.toml when that set of packages is installed, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml
@@ -58,6 +58,9 @@ lint: $(VENV)/.test  ## format, style, types, import contracts, docstrings
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $$(git ls-files 'neurometamer/*.py' 'stimuli_gen/*.py' 'fmri/*.py' ':!neurometamer/cli/*')
+
+tutorials: $(VENV)/.test  ## run the tutorials and store what they show
+	$(BIN)/python tests/store_tutorials.py
 
 bench: .venv-bench/.bench  ## measure the bars beside the peers, up to 25 minutes; BARS=P1,P2 for some
 	.venv-bench/bin/python -m benchmarks $(if $(BARS),--only $(BARS))

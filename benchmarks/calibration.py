@@ -40,6 +40,16 @@ def designs() -> dict[str, Design]:
     return listed
 
 
+USUAL = {
+    "independent": (40, 20, 10),
+    "strong": (40,),
+    "fixed classes": (40, 20),
+    "10 random classes": (40,),
+    "sessions, offsets .6": (40,),
+}
+"""Generators and numbers of photographs for the usual bootstrap, interval ``"stimuli"``."""
+
+
 def study_rdms(design: Design, studies: int, first: int = 0) -> Any:
     """Put many studies into one set of RDMs, each a region of its own.
 
@@ -73,8 +83,8 @@ def study_rdms(design: Design, studies: int, first: int = 0) -> Any:
     return label_rdms(np.array(vectors), conditions=ids, places=places, patterns=patterns, measure="1 - Spearman")
 
 
-def coverage(design: Design, studies: int = STUDIES) -> dict[str, float]:
-    """Count how often the default interval holds the truth.
+def coverage(design: Design, studies: int = STUDIES, interval: str = "projection") -> dict[str, float]:
+    """Count how often an interval over photographs holds the truth.
 
     Parameters
     ----------
@@ -82,6 +92,8 @@ def coverage(design: Design, studies: int = STUDIES) -> dict[str, float]:
         How studies are simulated.
     studies : int
         How many.
+    interval : {"projection", "stimuli"}
+        See `kind_tests`.
 
     Returns
     -------
@@ -92,7 +104,9 @@ def coverage(design: Design, studies: int = STUDIES) -> dict[str, float]:
 
     truth = true_similarities(design)
     claim = "random" if design.random_classes else "fixed"
-    table = kind_tests(study_rdms(design, studies), classes=claim, n_resamples=400, n_permutations=0, correction="none")
+    options: dict[str, Any] = {"interval": interval, "classes": claim, "correction": "none"}
+    options |= {"n_resamples": 400, "n_permutations": 0}
+    table = kind_tests(study_rdms(design, studies), **options)
     found = {}
     for column, pair in enumerate(PAIRS):
         rows = table[table["pair"] == pair]

@@ -97,7 +97,7 @@ Descriptor = Annotated[
     str | None,
     typer.Option(help="Pattern descriptor with the stimulus ids, in files of rsatoolbox without one named condition."),
 ]
-Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
+Resamples = Annotated[int, typer.Option(min=0, help="Of images, or of the noise of their pairs; 0: no intervals.")]
 
 
 def absolute_weights(weights: str) -> str:

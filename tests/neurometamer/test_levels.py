@@ -54,6 +54,14 @@ def test_intervals_of_layers_cover_in_120_studies(levels):
 
 
 @pytest.mark.slow
+def test_intervals_of_layers_cover_in_classes_in_120_studies(levels):
+    for name in ("5 fixed classes, n = 20", "10 random classes, n = 40"):
+        found = levels.interval_coverage(levels.IN_CLASSES[name], 120)
+        print({name: found})
+        assert all(levels.within(share, 0.955, 120) and share >= 0.92 for share in found.values()), (name, found)
+
+
+@pytest.mark.slow
 def test_flexible_models_do_not_find_what_is_not_there_in_60_studies(levels):
     table = levels.flexible_p(replace(levels.RELATED["nothing in common"], n=16), 60, n_resamples=40)
     shares = table.groupby(["what", table["subject"] == "mean"])["p"].apply(lambda p: (p <= 0.05).mean())
