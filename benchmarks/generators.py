@@ -212,22 +212,25 @@ def similarities(rdms: np.ndarray) -> np.ndarray:
 
 
 def true_similarities(design: Design, *, studies: int = 20, n: int = 400) -> np.ndarray:
-    """Give what the similarities of each subject come to with ever more photographs.
+    """Give what the similarities of each subject come to on average, or with ever more photographs.
 
     Parameters
     ----------
     design : Design
         How.
     studies, n : int
-        Large studies that are averaged, and their photographs; random classes keep their size and become more.
+        Large studies that are averaged, and their photographs. Random classes: 15 times as many studies of the design
+        as it is, since pairs within a class are alike in every RDM, and more classes would leave fewer of them.
 
     Returns
     -------
     ndarray, shape (subjects, 3)
         RE-AN, RE-AI, difference.
     """
-    large = replace(design, n=n, sessions=0, session_sd=0.0)
+    large = replace(design, sessions=0, session_sd=0.0)
     if design.random_classes:
-        large = replace(large, classes=design.classes * n // design.n)
+        studies *= 15
+    else:
+        large = replace(large, n=n)
     found = [similarities(kind_rdms(study(large, 10**6 + k, truth=True))) for k in range(studies)]
     return np.mean(found, axis=0)

@@ -331,7 +331,9 @@ def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) ->
     Notes
     -----
     The truth is the mean over 6 times 250 further photographs of the same units and voxels; its own error adds about
-    a tenth to the variance of differences of 40 photographs, so that true coverages are a little higher.
+    a tenth to the variance of differences of 40 photographs, so that true coverages are a little higher. With random
+    classes it is the mean over 200 further studies of as many classes of the same size: pairs within a class are alike
+    in every RDM, and with ever more classes there would be ever fewer of them.
     """
     from neurometamer.rsa.compare import layer_by_roi
 
@@ -356,8 +358,9 @@ def _true_similarity(study: Study) -> np.ndarray:
     if not study.design.related and not study.design.classes:
         return np.zeros(shape)
     found = []
-    for _ in range(6):
-        layers, brain = study.draw(250)
+    n, times = (study.design.n, 200) if study.design.random_classes else (250, 6)
+    for _ in range(times):
+        layers, brain = study.draw(n)
         found.append(COMPARATORS["spearman"](layers, brain[:, 0]))
     truth = np.mean(found, axis=0)
     return np.column_stack([truth, truth.mean(axis=1)])

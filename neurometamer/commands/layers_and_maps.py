@@ -103,7 +103,7 @@ def layer_files(
         within blocks only, for the p in ``layer_roi.csv``.
     classes : str
         Where RDMs know classes of stimuli: ``"fixed"`` for intervals about other stimuli of these classes, ``"random"``
-        about classes like these (from 10 classes on).
+        about as many classes like these (from 10 classes on).
     confidence : float
         Of the intervals.
     seed : int

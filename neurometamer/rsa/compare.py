@@ -193,7 +193,7 @@ def compare_rdms(
         default within sessions, where both sets know sessions that differ between stimuli, else freely.
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
-        stimuli of these classes (``"fixed"``) or about classes like these (``"random"``, from 10 classes on).
+        stimuli of these classes (``"fixed"``) or about as many classes like these (``"random"``, from 10 classes on).
     seed : int
         Seed of resamples and permutations.
     confidence : float
@@ -367,7 +367,7 @@ def layer_by_roi(
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
-        stimuli of these classes (``"fixed"``) or about classes like these (``"random"``, from 10 classes on).
+        stimuli of these classes (``"fixed"``) or about as many classes like these (``"random"``, from 10 classes on).
     seed : int
         Seed of the draws.
     confidence : float

@@ -141,7 +141,7 @@ def kind_tests(
     safe but wide: it covered 98 to 100 %, with up to 1.8 times the width that is needed.
 
     Where classes of photographs are known an interval is about other photographs of these classes
-    (``classes="fixed"``) or about classes like these (``"random"``, from 10 classes on); ``method`` says which.
+    (``classes="fixed"``) or about as many classes like these (``"random"``, from 10 classes on); ``method`` says which.
 
     A session's offset makes two unrelated RDMs alike. Where the RDMs know sessions that differ between photographs the
     mean of each pair of sessions is taken off the dissimilarities first, and labels change places within sessions

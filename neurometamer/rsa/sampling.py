@@ -2,7 +2,8 @@
 
 An interval is about other photographs "like these". Where photographs come in classes (faces, cups, …) that can mean
 two things: other photographs of these very classes (``"fixed"``), or of other classes (``"random"``). Photographs of a
-class share what makes it a class, so that the second is far less certain than single photographs would suggest.
+class share what makes it a class, so that the second is far less certain than single photographs would suggest. It is
+about as many classes of the same sizes: pairs within a class are alike in every RDM, and their share depends on that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 CLASS_CLAIMS = {
     "fixed": "holds for these classes: photographs are resampled within them",
-    "random": "holds for classes like these: classes are resampled with all their photographs; needs 10 classes",
+    "random": "holds for as many classes like these: classes are resampled with all their photographs; needs 10",
 }
 """Name of a claim about classes to what it says."""
 
@@ -369,7 +370,7 @@ def sample_photographs(
             f"({name_ids(known)}). So few do not say how much classes differ: take the claim 'fixed', which is about "
             "other photographs of these classes."
         )
-    text = f"{len(known)} classes with their {n} photographs (claim 'random': classes like these)"
+    text = f"{len(known)} classes with their {n} photographs (claim 'random': as many classes like these)"
     return Sampling(clusters=codes.ravel(), strata=np.zeros(len(known), dtype=int), text=text)
 
 
