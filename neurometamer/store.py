@@ -144,7 +144,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
         part = Path(name)
         yield part
-        with part.open("rb") as written:
+        with part.open("r+b") as written:  # Windows syncs no file that is open for reading only
             os.fsync(written.fileno())
         part.chmod(mode)
         part.replace(final)
@@ -234,7 +234,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         When the file is missing, damaged or not JSON.
     """
     with reading(path, "a JSON file") as plain:
-        return json.loads(plain.read_text(encoding="utf-8"))
+        return json.loads(plain.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_key_once)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that names a key twice, of which JSON readers take the last without a word."""
+    if again := duplicates(key for key, _ in pairs):
+        raise ValueError(f"it names {name_ids(again)} more than once")
+    return dict(pairs)
 
 
 def file_name(stimulus_id: str) -> str:
@@ -463,6 +470,7 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
 
     is_tsv = Path(path).suffix == ".tsv"
     with reading(path, "a readable table"), warnings.catch_warnings():
+        _check_cells(contents, path, "\t" if is_tsv else ",", quoted=not is_tsv)
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
@@ -477,6 +485,36 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
             )
         except pd.errors.ParserWarning:
             raise InputError(f"{path} has rows with more cells than its header; give each column a name.") from None
+
+
+def _check_cells(contents: str, path: str | os.PathLike[str], separator: str, *, quoted: bool) -> None:
+    """Refuse what pandas would read without a word: columns of one name, and rows that are cut short."""
+    lines = contents.split("\n")
+    if quoted and '"' in contents:
+        rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
+        header, counts = next(filter(None, rows), []), [len(row) for row in rows]
+    else:
+        header = next((line.split(separator) for line in lines if line.strip()), [])
+        counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
+    names = [_without_quote(name.strip()) for name in header]
+    # a first row of numbers is no header; whoever needs one says so
+    if again := duplicates(name for name in names if name and not _is_number(name)):
+        raise InputError(f"{path} has more than one column called {name_ids(again)}; give each its own name.")
+    short = [row for row, count in enumerate(counts) if 0 < count < len(names)]
+    if short:
+        row = short[0]
+        raise InputError(
+            f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a file that is cut off "
+            f"({len(short)} such line(s)); fill up each of them: n/a for what is missing."
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _exact_floats() -> dict[str, Any]:

@@ -491,7 +491,7 @@ class _Work:
 
     def _save(self) -> None:
         for path in self.folder.glob("*.bin"):  # on disk before the state says so
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 os.fsync(file.fileno())
         checksums = {path.name: checksum.hexdigest() for path, checksum in self.checksums.items()}
         told = {"key": self.key, "n_images": self.n_images, "n_done": self.n_done, "sizes": self.sizes}

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
 from neurometamer.resume import (
+    alone_in,
     note_remade,
-    only_process,
     read_record,
     refuse_links_out,
     write_record,
@@ -329,7 +329,7 @@ def carry_out(steps: Sequence[Step], workspace: Workspace, reporter: Reporter | 
     finished: dict[str, tuple[str, Outputs]] = {}
     refuse_links_out(workspace.folder)
     _check_claim(workspace)
-    with only_process(workspace.folder / LOCK, workspace.folder):
+    with alone_in(workspace.folder, LOCK):
         _check_claim(workspace)  # another process may have been first
         write_record(workspace.state("study.json"), numbers)
         for part in workspace.folder.rglob(".part-*"):  # left by a process that was killed
