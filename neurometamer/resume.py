@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from neurometamer.errors import DamagedFile, FolderInUse, InputError, name_ids
+from neurometamer.errors import DamagedFile, FolderInUse, InputError, OutputError, name_ids
 from neurometamer.provenance import digest
 from neurometamer.reading import check_plain_file
 from neurometamer.store import file_name, parse_table, read_json, write_json, write_text
@@ -248,9 +248,14 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
         When another process holds it.
     InputError
         When something else than a lock file has its name.
+    OutputError
+        When the system refuses to make it.
     """
     made = [parent for parent in (lock.parent, *lock.parent.parents) if not parent.exists()]
-    handle = _hold(lock, folder)
+    try:
+        handle = _hold(lock, folder)
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror or str(error), str(folder)) from error
     try:
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, _own_name().encode())

@@ -493,6 +493,7 @@ def _check_cells(contents: str, path: str | os.PathLike[str], separator: str, *,
     if quoted and '"' in contents:
         rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
         header, counts = next(filter(None, rows), []), [len(row) for row in rows]
+        _check_quotes(rows, path, separator, len(header))
     else:
         header = next((line.split(separator) for line in lines if line.strip()), [])
         counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
@@ -507,6 +508,22 @@ def _check_cells(contents: str, path: str | os.PathLike[str], separator: str, *,
             f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a file that is cut off "
             f"({len(short)} such line(s)); fill up each of them: n/a for what is missing."
         )
+
+
+def _check_quotes(rows: Sequence[Sequence[str]], path: str | os.PathLike[str], separator: str, n_columns: int) -> None:
+    """Refuse a cell that holds the end of its row and the beginning of a later one: a quote was not closed.
+
+    Text of several lines is allowed where it does not look like that.
+    """
+    for number, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            first, *between, last = [line.count(separator) for line in cell.split("\n")] if "\n" in cell else [0, -1]
+            is_swallowed = first == n_columns - 1 - column and last == column and set(between) <= {n_columns - 1}
+            if is_swallowed and n_columns > 2:
+                raise InputError(
+                    f"{path}: row {number} runs over several lines, as after a double quote that is not closed "
+                    f"({cell[:30]!r}…); remove the quote, or save the table as .tsv."
+                )
 
 
 def _is_number(text: str) -> bool:

@@ -415,7 +415,7 @@ def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter) -> Outp
         named = list(step.run(workspace, Telling(reporter)))
     outputs = _outputs(workspace, [*named, *written])
     for name in set(before.get("outputs", ())) - set(outputs):
-        workspace.path(name).unlink(missing_ok=True)
+        _remove(workspace.path(name))
     write_record(record, {"key": key, "outputs": outputs})
     return outputs
 
@@ -456,8 +456,15 @@ def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
     damaged = [name for name, value in outputs.items() if not _is_same(workspace.path(name), value)]
     for name in damaged:
         note_remade(workspace.path(name))
-        workspace.path(name).unlink(missing_ok=True)
+        _remove(workspace.path(name))
     return None if damaged else outputs
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that the study wrote; what somebody has put in its place is theirs."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder where the study keeps a file; move it away.")
+    path.unlink(missing_ok=True)
 
 
 def _is_same(path: Path, value: str) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from neurometamer import resume
-from neurometamer.store import DamagedFile, FolderInUse, InputError, read_json, write_json, write_text
+from neurometamer.store import DamagedFile, FolderInUse, InputError, OutputError, read_json, write_json, write_text
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and links are POSIX ones")
 
@@ -177,6 +177,13 @@ def test_a_call_works_alone_in_a_folder_and_may_call_others(tmp_path):
         resume.alone_in(out / "a.csv"),
     ):
         raise AssertionError
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    write_text(tmp_path / "file", "x")
+    with pytest.raises(OutputError) as error, resume.alone_in(tmp_path / "file" / "out"):
+        raise AssertionError
+    assert error.value.filename == str(tmp_path / "file" / "out")
 
 
 def commands_that_fill_a_folder():
