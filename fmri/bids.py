@@ -93,6 +93,41 @@ def check_same_labels(
             )
 
 
+def check_subject(subject: str, file: str | os.PathLike[str]) -> None:
+    """Check that a file belongs to a subject by the label in its name.
+
+    Parameters
+    ----------
+    subject : str
+        The subject's name: a label of BIDS (``"sub-01"``), a number, or any other name, which fits every file.
+    file : path-like
+        An image or a table.
+
+    Raises
+    ------
+    InputError
+        When the file names another label, or another number.
+
+    Examples
+    --------
+    >>> check_subject("anna", "sub-01_run-1_bold.nii")
+    >>> check_subject("1", "sub-01_run-1_bold.nii")
+    >>> try:
+    ...     check_subject("2", "sub-01_run-1_bold.nii")
+    ... except ValueError as error:
+    ...     print(error)
+    sub-01_run-1_bold.nii is of sub-01; list the files of 2, or correct the id.
+    """
+    label = file_labels(file).get("sub")
+    if label is None:
+        return
+    both_numbers = subject.isdecimal() and label.isdecimal()
+    is_other_number = both_numbers and int(subject) != int(label)
+    is_other_label = subject.startswith("sub-") and subject != f"sub-{label}"
+    if is_other_number or is_other_label:
+        raise InputError(f"{Path(file).name} is of sub-{label}; list the files of {subject}, or correct the id.")
+
+
 def _plain_label(key: str, label: str) -> str:
     return label.lstrip("0") if key in INDEX_LABELS else label
 

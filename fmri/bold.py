@@ -255,6 +255,9 @@ def read_runs(
     for name, values in lists.items():
         if values is not None and len(values) != len(bold):
             raise InputError(f"{len(bold)} BOLD image(s) but {len(values)} {name}; give one for each run, in order.")
+    labels = dict.fromkeys(f"sub-{one['sub']}" for one in map(file_labels, bold) if "sub" in one)
+    if len(labels) > 1:
+        raise InputError(f"BOLD images of {len(labels)} subjects ({name_ids(labels)}); give those of one at a time.")
     numbered = all("run" in file_labels(path) for path in bold)
     runs = [
         read_run(

@@ -493,7 +493,7 @@ def _check_cells(contents: str, path: str | os.PathLike[str], separator: str, *,
     if quoted and '"' in contents:
         rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
         header, counts = next(filter(None, rows), []), [len(row) for row in rows]
-        _check_quotes(rows, path, separator, len(header))
+        _check_quotes(rows, path, separator, header)
     else:
         header = next((line.split(separator) for line in lines if line.strip()), [])
         counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
@@ -510,19 +510,22 @@ def _check_cells(contents: str, path: str | os.PathLike[str], separator: str, *,
         )
 
 
-def _check_quotes(rows: Sequence[Sequence[str]], path: str | os.PathLike[str], separator: str, n_columns: int) -> None:
+def _check_quotes(
+    rows: Sequence[Sequence[str]], path: str | os.PathLike[str], separator: str, header: Sequence[str]
+) -> None:
     """Refuse a cell that holds the end of its row and the beginning of a later one: a quote was not closed.
 
     Text of several lines is allowed where it does not look like that.
     """
+    n_columns = len(header)
     for number, row in enumerate(rows):
         for column, cell in enumerate(row):
             first, *between, last = [line.count(separator) for line in cell.split("\n")] if "\n" in cell else [0, -1]
             is_swallowed = first == n_columns - 1 - column and last == column and set(between) <= {n_columns - 1}
             if is_swallowed and n_columns > 2:
                 raise InputError(
-                    f"{path}: row {number} runs over several lines, as after a double quote that is not closed "
-                    f"({cell[:30]!r}…); remove the quote, or save the table as .tsv."
+                    f"{path}: row {number} of '{header[column]}' runs over several lines, as after a double quote "
+                    f"that is not closed ({cell[:30]!r}…); remove the quote, or save the table as .tsv."
                 )
 
 

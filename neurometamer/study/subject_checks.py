@@ -70,19 +70,12 @@ def _check_subject(work: Workspace, subject: Subject, table: pd.DataFrame | None
 
 
 def _check_names(subject: Subject, findings: Findings) -> None:
-    """Refuse files of another subject where the id is a BIDS name."""
-    from fmri.bids import file_labels
+    """Refuse files of another subject."""
+    from fmri.bids import check_subject
 
-    if not subject.id.startswith("sub-"):
-        return
     for file in (*subject.bold, *subject.events, *subject.confounds):
-        label = file_labels(file).get("sub")
-        if label is not None and f"sub-{label}" != subject.id:
-            findings.add_error(
-                f"{Path(file).name} is of sub-{label}; list the files of {subject.id}, or correct the id.",
-                subject.id,
-                file,
-            )
+        with findings.watch(subject.id, file):
+            check_subject(subject.id, file)
 
 
 def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:

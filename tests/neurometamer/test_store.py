@@ -65,7 +65,9 @@ def test_read_table_says_which_column_is_missing(tmp_path):
 )
 def test_rows_that_a_quote_has_swallowed_are_missed(tmp_path, text):
     path = write_text(tmp_path / "trials.csv", text)
-    with pytest.raises(InputError, match="row 1 runs over several lines, as after a double quote that is not closed"):
+    with pytest.raises(
+        InputError, match="row 1 of 'note' runs over several lines, as after a double quote that is not"
+    ):
         read_table(path)
     path.write_text('id,x,note\na,1,"two lines,\nof text"\nb,2,"a, b\nc, d"\n')
     assert read_table(path)["note"].tolist() == ["two lines,\nof text", "a, b\nc, d"]
