@@ -331,7 +331,7 @@ def _open_lock(lock: Path, flags: int) -> int:
 
 
 def _lock(handle: int, *, exclusive: bool) -> bool:
-    """Try to lock; tell whether it worked."""
+    """Try to lock; tell whether it worked. Where the file system knows no locks, everybody may work, with a note."""
     if os.name == "nt":
         return _lock_on_windows(handle)
     import fcntl
@@ -340,8 +340,15 @@ def _lock(handle: int, *, exclusive: bool) -> bool:
         fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _LOG.warning("this file system knows no locks (%s): start no second process in this folder.", error.strerror)
     return True
 
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What network file systems say that are mounted without locks."""
 
 _WINDOWS_BYTE = 2**20
 """The byte that is locked on Windows: far behind the name of the holder, which others read."""
