@@ -477,6 +477,9 @@ def _check_claim(workspace: Workspace) -> None:
     if not mark.is_file():
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder; choose another --out.")
+        if not mark.exists() and any(workspace.state("steps").glob("*.json")):
+            note_remade(mark)  # the keys of the steps tell what is of this study
+            return
         if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no study; choose another --out.")
         return
