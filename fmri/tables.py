@@ -48,7 +48,10 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     if isinstance(events, pd.DataFrame):
         table, where = events.copy(), "the events"
     else:
-        table, where = read_table(events, text=[condition_column]), str(events)
+        table, where = (
+            read_table(events, text=[condition_column], once=["onset", "duration", condition_column]),
+            str(events),
+        )
         _check_no_line_breaks(table, where)
     missing = [name for name in ("onset", "duration", condition_column) if name not in table.columns]
     if missing:
@@ -198,7 +201,7 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     InputError
         When the table has no header, or lacks a column.
     """
-    table = confounds if isinstance(confounds, pd.DataFrame) else read_table(confounds)
+    table = confounds if isinstance(confounds, pd.DataFrame) else read_table(confounds, once=None)
     if not isinstance(confounds, pd.DataFrame):
         _check_header(table, str(confounds))
     if columns is None:

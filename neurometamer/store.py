@@ -410,7 +410,12 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     return write_text(path, text)
 
 
-def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: str | os.PathLike[str],
+    required: Sequence[str] = (),
+    text: Sequence[str] = (),
+    once: Sequence[str] | None = (),
+) -> pd.DataFrame:
     """Read a CSV or TSV file; columns that hold names (`TEXT_COLUMNS`) stay text.
 
     Parameters
@@ -422,6 +427,8 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
         Columns that must be there.
     text : sequence of str
         Further columns that hold names.
+    once : sequence of str or None
+        Further columns that are used, so that two of one name are refused; None for all columns.
 
     Returns
     -------
@@ -431,11 +438,12 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     Raises
     ------
     InputError
-        When the file is missing, empty or unreadable, or lacks a required column.
+        When the file is missing, empty or unreadable, lacks a required column, has a used one twice, or has rows that
+        are cut short.
     """
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")
-    table = parse_table(contents, path, text=text)
+    table = parse_table(contents, path, text=text, once=None if once is None else [*required, *once])
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise InputError(
@@ -444,7 +452,9 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     return table
 
 
-def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+def parse_table(
+    contents: str, path: str | os.PathLike[str], *, text: Sequence[str] = (), once: Sequence[str] | None = ()
+) -> pd.DataFrame:
     """Read the text of a CSV or TSV file.
 
     Parameters
@@ -455,6 +465,8 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
         Where it comes from: the suffix ``.tsv`` means tabs, and messages name it.
     text : sequence of str
         Columns that hold names, beside `TEXT_COLUMNS`.
+    once : sequence of str or None
+        See `read_table`.
 
     Returns
     -------
@@ -470,7 +482,8 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
 
     is_tsv = Path(path).suffix == ".tsv"
     with reading(path, "a readable table"), warnings.catch_warnings():
-        _check_cells(contents, path, "\t" if is_tsv else ",", quoted=not is_tsv)
+        used = None if once is None else {*TEXT_COLUMNS, *once}
+        _check_cells(contents, path, "\t" if is_tsv else ",", quoted=not is_tsv, used=used)
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
@@ -487,8 +500,10 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
             raise InputError(f"{path} has rows with more cells than its header; give each column a name.") from None
 
 
-def _check_cells(contents: str, path: str | os.PathLike[str], separator: str, *, quoted: bool) -> None:
-    """Refuse what pandas would read without a word: columns of one name, and rows that are cut short."""
+def _check_cells(
+    contents: str, path: str | os.PathLike[str], separator: str, *, quoted: bool, used: set[str] | None
+) -> None:
+    """Refuse what pandas would read without a word: used columns of one name, and rows that are cut short."""
     lines = contents.split("\n")
     if quoted and '"' in contents:
         rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
@@ -499,7 +514,8 @@ def _check_cells(contents: str, path: str | os.PathLike[str], separator: str, *,
         counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
     names = [_without_quote(name.strip()) for name in header]
     # a first row of numbers is no header; whoever needs one says so
-    if again := duplicates(name for name in names if name and not _is_number(name)):
+    counted = [name for name in names if name and not _is_number(name) and (used is None or name in used)]
+    if again := duplicates(counted):
         raise InputError(f"{path} has more than one column called {name_ids(again)}; give each its own name.")
     short = [row for row, count in enumerate(counts) if 0 < count < len(names)]
     if short:

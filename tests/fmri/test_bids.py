@@ -429,6 +429,9 @@ def test_row_numbers_are_no_confound(tmp_path):
     with pytest.raises(InputError, match=r"column\(s\) 1 have no name"):
         read_confounds(tmp_path / "confounds.csv", None, "run")
     assert list(read_confounds(tmp_path / "confounds.csv", ["b"], "run")) == ["b"]
+    (tmp_path / "twice.tsv").write_text("a\ta\n1\t2\n")
+    with pytest.raises(InputError, match=r"twice\.tsv has more than one column called a; give each its own name"):
+        read_confounds(tmp_path / "twice.tsv", None, "run")
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path):

@@ -73,6 +73,18 @@ def test_rows_that_a_quote_has_swallowed_are_missed(tmp_path, text):
     assert read_table(path)["note"].tolist() == ["two lines,\nof text", "a, b\nc, d"]
 
 
+def test_only_columns_that_are_used_must_have_their_own_names(tmp_path):
+    path = write_text(tmp_path / "labels.csv", "file,human,human\na.png,1,2\n")
+    assert read_table(path)["human"].tolist() == [1]
+    assert read_table(path, text=["human"])["human"].tolist() == ["1"]
+    for more in ({"once": ["human"]}, {"required": ["human"]}, {"once": None}):
+        with pytest.raises(InputError, match="more than one column called human"):
+            read_table(path, **more)
+    path.write_text("id,id\na,b\n")
+    with pytest.raises(InputError, match="more than one column called id"):
+        read_table(path)
+
+
 def test_json_of_other_programs_is_read_and_a_key_that_is_there_twice_refused(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": {"b": 1}}')
