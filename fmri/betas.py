@@ -20,11 +20,13 @@ from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, r
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
+from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
     atomic_path,
     digest,
     digest_file,
+    duplicates,
     name_ids,
     provenance,
     read_json,
@@ -107,7 +109,8 @@ def estimate_betas(
     Raises
     ------
     InputError
-        When runs and masks disagree, voxels are unusable, or a design cannot be estimated.
+        When runs and masks disagree, two images have the same contents, voxels are unusable, or a design cannot be
+        estimated.
 
     Warns
     -----
@@ -128,6 +131,7 @@ def estimate_betas(
     _check_choices(hrf=(hrf, HRFS), noise_model=(noise_model, NOISE_MODELS), estimator=(estimator, EVENT_MODELS),
                    units=(units, UNITS), unusable=(unusable, ("refuse", "drop")))  # fmt: skip
     check_runs(runs)
+    contents = _different_images(runs)
     regions = _as_masks(masks, runs[0])
     voxels, union, place = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
@@ -158,7 +162,10 @@ def estimate_betas(
         provenance=provenance(
             settings,
             step="estimate_betas",
-            runs=[_run_record(run, noise_gain(design)) for run, (_, design) in zip(runs, designs, strict=True)],
+            runs=[
+                _run_record(run, image_digest, noise_gain(design))
+                for run, image_digest, (_, design) in zip(runs, contents, designs, strict=True)
+            ],
             masks={name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()},
             grid=_grid(runs[0]),
             dropped=_dropped_record(voxels, broken),
@@ -320,6 +327,7 @@ def noise_gain(design: pd.DataFrame) -> float:
     return float(np.median(np.linalg.norm(inverse[:n_events], axis=1) / lengths[:n_events]))
 
 
+@writes_into("folder")
 def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     """Write betas as images: a 4-D NIfTI with one volume an observation, the observation table, the provenance.
 
@@ -601,9 +609,19 @@ def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.D
     return joined
 
 
-def _run_record(run: BoldRun, gain: float) -> dict[str, Any]:
+def _different_images(runs: Sequence[BoldRun]) -> list[str]:
+    """Digest the images, and refuse one that is there twice: its noise would pass for a reliable response."""
+    contents = [digest_file(run.image) for run in runs]
+    same = set(duplicates(contents))
+    if same:
+        labels = [run.label for run, image_digest in zip(runs, contents, strict=True) if image_digest in same]
+        raise InputError(f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file.")
+    return contents
+
+
+def _run_record(run: BoldRun, image_digest: str, gain: float) -> dict[str, Any]:
     return {
-        "image": run.label, "image_digest": digest_file(run.image), "events_digest": digest(run.events),
+        "image": run.label, "image_digest": image_digest, "events_digest": digest(run.events),
         "confounds": [] if run.confounds is None else [str(name) for name in run.confounds.columns],
         "confounds_digest": None if run.confounds is None else digest(run.confounds),
         "run": run.run, "session": run.session, "n_volumes": run.n_volumes, "tr_s": run.tr_s,

@@ -34,6 +34,9 @@ SAME_TIME_S = 1e-3
 TOLD_SPREAD_S = 0.2
 """Slices that were acquired over a longer time, uncorrected, are told."""
 
+TIMING_KEYS = ("RepetitionTime", "VolumeTiming", "StartTime", "SliceTimingCorrected", "SliceTiming")
+"""What is read of a sidecar."""
+
 _MOST_LEVELS = 8
 """Folders above an image that are searched for the root of its data set."""
 
@@ -90,8 +93,64 @@ def check_same_labels(
             )
 
 
+def check_subject(subject: str, file: str | os.PathLike[str]) -> None:
+    """Check that a file belongs to a subject by the label in its name.
+
+    Parameters
+    ----------
+    subject : str
+        The subject's name: a label of BIDS (``"sub-01"``), a number, or any other name, which fits every file.
+    file : path-like
+        An image or a table.
+
+    Raises
+    ------
+    InputError
+        When the file names another label, or another number.
+
+    Examples
+    --------
+    >>> check_subject("anna", "sub-01_run-1_bold.nii")
+    >>> check_subject("1", "sub-01_run-1_bold.nii")
+    >>> try:
+    ...     check_subject("2", "sub-01_run-1_bold.nii")
+    ... except ValueError as error:
+    ...     print(error)
+    sub-01_run-1_bold.nii is of sub-01; list the files of 2, or correct the id.
+    """
+    label = file_labels(file).get("sub")
+    if label is None:
+        return
+    both_numbers = subject.isdecimal() and label.isdecimal()
+    is_other_number = both_numbers and int(subject) != int(label)
+    is_other_label = subject.startswith("sub-") and subject != f"sub-{label}"
+    if is_other_number or is_other_label:
+        raise InputError(f"{Path(file).name} is of sub-{label}; list the files of {subject}, or correct the id.")
+
+
 def _plain_label(key: str, label: str) -> str:
     return label.lstrip("0") if key in INDEX_LABELS else label
+
+
+def run_number(label: str) -> str:
+    """Write the label of a run such that equal numbers are equal.
+
+    Parameters
+    ----------
+    label : str
+        For example ``"01"``.
+
+    Returns
+    -------
+    str
+        Without the zeros before it.
+
+    Examples
+    --------
+    >>> run_number("01"), run_number("10")
+    ('1', '10')
+    """
+    return _plain_label("run", label)
 
 
 # ------------------------------------------------------------------------------------------ sidecars
@@ -157,6 +216,29 @@ class Sidecar:
             raise InputError(f"{self.where(key)} is {values!r:.60}; BIDS wants a list of seconds.")
         return tuple(self._number(key, value) for value in values)
 
+    def flag(self, key: str) -> bool:
+        """Read whether something holds.
+
+        Parameters
+        ----------
+        key : str
+            For example ``"SliceTimingCorrected"``.
+
+        Returns
+        -------
+        bool
+            False where no file says it.
+
+        Raises
+        ------
+        InputError
+            When the value is neither true nor false.
+        """
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise InputError(f"{self.where(key)} is {value!r:.60}; BIDS wants true or false. Correct it.")
+        return value
+
     def where(self, key: str) -> str:
         """Name a value and its file, for messages.
 
@@ -217,17 +299,34 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
     Raises
     ------
     InputError
-        When a file is no JSON object.
+        When a file is no JSON object, or two files of one folder, neither nearer to the image by its name, give
+        different times.
     """
     values: dict[str, Any] = {}
     sources: dict[str, Path] = {}
+    rivals: dict[str, Path] = {}
     for file in sidecar_files(image):
         content = read_json(file)
         if not isinstance(content, Mapping):
             raise InputError(f"{file} holds no JSON object (key: value); correct or remove it.")
+        for key, value in content.items():
+            rivals.pop(key, None)
+            if key in values and values[key] != value and _is_as_near(sources[key], file):
+                rivals[key] = sources[key]
         values |= content
         sources |= dict.fromkeys(content, file)
+    for key, other in rivals.items():
+        if key in TIMING_KEYS:
+            raise InputError(
+                f"{Path(image).name}: {other.name} and {sources[key].name} give it a different {key}, and neither "
+                "name is nearer to that of the image (BIDS: one file a folder). Correct or remove one."
+            )
     return Sidecar(values, sources)
+
+
+def _is_as_near(one: Path, other: Path) -> bool:
+    """Whether two files that apply to an image lie in one folder and name as many of its labels."""
+    return one.parent == other.parent and len(file_labels(one)) == len(file_labels(other))
 
 
 def _stem(path: Path) -> str:
@@ -251,7 +350,15 @@ def _applies(stem: str, image_stem: str) -> bool:
         return True
     *labels, suffix = stem.split("_")
     *image_labels, image_suffix = image_stem.split("_")
-    return suffix == image_suffix and all("-" in label for label in labels) and set(labels) <= set(image_labels)
+    if suffix != image_suffix or not all("-" in label for label in labels):
+        return False
+    return set(map(_plain_part, labels)) <= set(map(_plain_part, image_labels))
+
+
+def _plain_part(part: str) -> str:
+    """Write a part of a name such that ``run-01`` equals ``run-1``."""
+    key, _, label = part.partition("-")
+    return f"{key}-{_plain_label(key, label)}"
 
 
 # ---------------------------------------------------------------------------------------------- times
@@ -282,8 +389,7 @@ def repetition_time(name: str, *, header: float | None, sidecar: Sidecar, given:
         When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when `given`
         contradicts a sidecar that the header does not contradict, or when nothing says it.
     """
-    told = _sidecar_tr(name, sidecar)
-    key = "RepetitionTime" if "RepetitionTime" in sidecar.values else "VolumeTiming"
+    key, told = _sidecar_tr(name, sidecar)
     if given is not None:
         _check_given_tr(name, given, header, told, sidecar.where(key) if told else "")
         return given
@@ -320,23 +426,37 @@ def _check_given_tr(name: str, given: float, header: float | None, told: float |
         )
 
 
-def _sidecar_tr(name: str, sidecar: Sidecar) -> float | None:
+def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
+    """Read the repetition time of a sidecar, and the key that says it."""
     told = sidecar.seconds("RepetitionTime")
-    volumes = sidecar.times("VolumeTiming")
-    if told is None and len(volumes) > 1:
-        steps = [after - before for before, after in itertools.pairwise(volumes)]
-        if max(steps) - min(steps) > SAME_TIME_S:
-            raise InputError(
-                f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
-                f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here."
-            )
-        told = steps[0]
+    step = _volume_step(name, sidecar)
+    if told is not None and step is not None and _differ(told, step):
+        raise InputError(
+            f"{name}: {sidecar.where('RepetitionTime')} says {told:g} s, but {sidecar.where('VolumeTiming')} says "
+            f"{step:g} s from volume to volume. Correct or remove one."
+        )
+    key = "VolumeTiming" if told is None else "RepetitionTime"
+    told = step if told is None else told
     if told is not None and not TR_RANGE_S[0] <= told <= TR_RANGE_S[1]:
         raise InputError(
-            f"{name}: {sidecar.where('RepetitionTime')} is {told:g}; BIDS wants seconds "
+            f"{name}: {sidecar.where(key)} is {told:g}; BIDS wants seconds "
             f"({TR_RANGE_S[0]:g} to {TR_RANGE_S[1]:g}). Correct it."
         )
-    return told
+    return key, told
+
+
+def _volume_step(name: str, sidecar: Sidecar) -> float | None:
+    """Read the time from one volume to the next in VolumeTiming; None where it does not say."""
+    volumes = sidecar.times("VolumeTiming")
+    if len(volumes) < 2:
+        return None
+    steps = [after - before for before, after in itertools.pairwise(volumes)]
+    if max(steps) - min(steps) > SAME_TIME_S:
+        raise InputError(
+            f"{name}: {sidecar.where('VolumeTiming')} says that volumes are not equally spaced "
+            f"({min(steps):g} to {max(steps):g} s); such runs cannot be analyzed here."
+        )
+    return steps[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,14 +472,17 @@ class SliceTimes:
         Time over which uncorrected slices were acquired, s; 0 where they were corrected or nothing is known.
     corrected : bool
         Whether the sidecar says that slice times were corrected.
+    given : bool
+        Whether `start_s` is the StartTime of the sidecar.
     """
 
     start_s: float | None = None
     spread_s: float = 0.0
     corrected: bool = False
+    given: bool = False
 
 
-def slice_times(name: str, sidecar: Sidecar, tr_s: float) -> SliceTimes:
+def slice_times(name: str, sidecar: Sidecar, tr_s: float, shape: Sequence[int] = ()) -> SliceTimes:
     """Read to which time the volumes of a run refer.
 
     Parameters
@@ -370,6 +493,8 @@ def slice_times(name: str, sidecar: Sidecar, tr_s: float) -> SliceTimes:
         May hold StartTime, SliceTimingCorrected, SliceTiming.
     tr_s : float
         Repetition time in seconds.
+    shape : sequence of int
+        Of the image (i, j, k, …), to compare the number of slices with; empty: not compared.
 
     Returns
     -------
@@ -379,19 +504,39 @@ def slice_times(name: str, sidecar: Sidecar, tr_s: float) -> SliceTimes:
     Raises
     ------
     InputError
-        When a value is no time within the repetition time.
+        When a value is no time within the repetition time, or SliceTimingCorrected neither true nor false.
+
+    Warns
+    -----
+    UserWarning
+        When slices were not corrected and SliceTiming has another number of slices than the image.
     """
-    corrected = sidecar.values.get("SliceTimingCorrected", False) is True
+    corrected = sidecar.flag("SliceTimingCorrected")
     start = sidecar.seconds("StartTime")
     if start is not None:
         _check_within_tr(name, sidecar.where("StartTime"), [start], tr_s)
-        return SliceTimes(start_s=start, corrected=corrected)
     slices = sidecar.times("SliceTiming")
-    if corrected or not slices:
-        return SliceTimes(corrected=corrected)
+    settled = corrected or (start is not None and "SliceTimingCorrected" not in sidecar.values)
+    if settled or not slices:
+        return SliceTimes(start_s=start, corrected=corrected, given=start is not None)
     _check_within_tr(name, sidecar.where("SliceTiming"), slices, tr_s)
+    _tell_other_slices(name, sidecar, len(slices), shape)
     first, last = min(slices), max(slices)
-    return SliceTimes(start_s=(first + last) / 2, spread_s=last - first)
+    middle = (first + last) / 2
+    return SliceTimes(start_s=middle if start is None else start, spread_s=last - first, given=start is not None)
+
+
+def _tell_other_slices(name: str, sidecar: Sidecar, n_times: int, shape: Sequence[int]) -> None:
+    """Warn where an image cannot be the one whose slices the sidecar lists."""
+    direction = str(sidecar.values.get("SliceEncodingDirection", "k")).rstrip("-")
+    axis = "ijk".find(direction) if direction else -1
+    if axis < 0 or axis >= len(shape) or shape[axis] == n_times:
+        return
+    warnings.warn(
+        f"{name}: {sidecar.where('SliceTiming')} lists {n_times} slices, but the image has {shape[axis]} along "
+        f"{direction}. Check whether the sidecar belongs to it; of a resampled image, remove SliceTiming.",
+        stacklevel=2,
+    )
 
 
 def _check_within_tr(name: str, where: str, times: Sequence[float], tr_s: float) -> None:
@@ -438,7 +583,7 @@ def volume_start(times: SliceTimes, tr_s: float, slice_time_ref: float | None = 
         raise InputError(
             f"slice_time_ref (--slice-time-ref) is {slice_time_ref}; give a share of the TR between 0 and 1."
         )
-    if times.start_s is not None and not times.spread_s and _differ(slice_time_ref * tr_s, times.start_s):
+    if times.given and times.start_s is not None and _differ(slice_time_ref * tr_s, times.start_s):
         warnings.warn(
             f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * tr_s:g} s into each volume; "
             f"StartTime of the sidecars says {times.start_s:g} s.",
@@ -455,10 +600,14 @@ def _tell_uncertain(times: SliceTimes, tr_s: float) -> None:
             stacklevel=3,
         )
     if times.spread_s > TOLD_SPREAD_S:
+        taken = (
+            f"the middle, {times.start_s:g} s, is taken for all, so that some are up to {times.spread_s / 2:.2g} s off"
+        )
+        if times.given:
+            taken = f"StartTime, {times.start_s:g} s, is taken for all, as if they had been"
         warnings.warn(
             f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not corrected; "
-            f"the middle, {times.start_s:g} s, is taken for all, so that some are up to "
-            f"{times.spread_s / 2:.2g} s off. Correct slice times first (fMRIPrep does), or give "
-            "slice_time_ref (--slice-time-ref) for the slices of your regions.",
+            f"{taken}. Correct slice times first (fMRIPrep does), or give slice_time_ref (--slice-time-ref) for the "
+            "slices of your regions.",
             stacklevel=3,
         )

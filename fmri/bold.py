@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ import pandas as pd
 
 from fmri.bids import (
     TR_RANGE_S,
+    Sidecar,
     SliceTimes,
     check_same_labels,
     file_labels,
     read_sidecar,
     repetition_time,
+    run_number,
     sidecar_files,
     slice_times,
 )
@@ -41,6 +44,9 @@ AFFINES = ("agree", "sform", "qform")
 
 AFFINE_TOLERANCE_MM = 0.1
 """sform and qform that place a voxel farther apart disagree."""
+
+_LEAST_VOLUME_MM3 = 1e-9
+"""A voxel that is smaller is none."""
 
 _SLAB_VALUES = 4_000_000
 _CHECK_BYTES = 2**22
@@ -187,6 +193,7 @@ def read_run(
         if other is not None and not isinstance(other, pd.DataFrame):
             check_same_labels(other, path)
     sidecar = read_sidecar(path)
+    _tell_default_tr(path, opened, sidecar, tr_s)
     tr_s = repetition_time(path.name, header=header_tr(opened), sidecar=sidecar, given=tr_s)
     names = file_labels(path)
     return BoldRun(
@@ -199,7 +206,7 @@ def read_run(
         session=names.get("ses", "") if session is None else str(session),
         subject=names.get("sub", "") if subject is None else str(subject),
         simulated=opened.header["descrip"].item().startswith(SIMULATED.encode()),
-        slices=slice_times(path.name, sidecar, tr_s),
+        slices=slice_times(path.name, sidecar, tr_s, opened.shape),
         sidecars=sidecar_files(path),
         affine=affine,
     )
@@ -248,6 +255,9 @@ def read_runs(
     for name, values in lists.items():
         if values is not None and len(values) != len(bold):
             raise InputError(f"{len(bold)} BOLD image(s) but {len(values)} {name}; give one for each run, in order.")
+    labels = dict.fromkeys(f"sub-{one['sub']}" for one in map(file_labels, bold) if "sub" in one)
+    if len(labels) > 1:
+        raise InputError(f"BOLD images of {len(labels)} subjects ({name_ids(labels)}); give those of one at a time.")
     numbered = all("run" in file_labels(path) for path in bold)
     runs = [
         read_run(
@@ -279,16 +289,19 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
     Raises
     ------
     InputError
-        When there is none, or they disagree.
+        When there is none, one is given twice (``run-1`` is ``run-01``), or they disagree.
     """
     if not runs:
         raise InputError("no BOLD runs; give at least one.")
     subjects = list(dict.fromkeys(run.subject for run in runs))
     if len(subjects) > 1:
         raise InputError(f"runs of {len(subjects)} subjects ({name_ids(subjects)}); estimate one subject at a time.")
-    again = duplicates(f"session '{session}' run '{run}'" for session, run in (one.key for one in runs))
+    again = duplicates(f"session '{session}' run '{run_number(run)}'" for session, run in (one.key for one in runs))
     if again:
         raise InputError(f"runs given twice: {name_ids(again)}; give each once, with its own run and session label.")
+    if files := duplicates(os.path.realpath(run.image) for run in runs):
+        names = [Path(file).name for file in files]
+        raise InputError(f"BOLD files given more than once: {name_ids(names)}; give each run its own file.")
     for run in runs[1:]:
         check_same_grid(run.image, runs[0].image, affine=runs[0].affine)
 
@@ -445,6 +458,13 @@ def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str =
         raise unknown_name("affine", affine, AFFINES)
     header: Any = image.header
     codes = int(header["sform_code"]), int(header["qform_code"])
+    chosen = np.asarray(image.affine, dtype=np.float64)
+    if affine != "qform" and abs(np.linalg.det(chosen[:3, :3])) < _LEAST_VOLUME_MM3:
+        raise InputError(
+            f"{Path(path).name}: the transform of its header places all voxels in one plane, line or point "
+            f'(sform code {codes[0]}, qform code {codes[1]}); give affine="qform" (--affine qform) where that holds, '
+            "or write the header again."
+        )
     if min(codes) <= 0 or affine == "sform":
         return np.asarray(image.affine, dtype=np.float64)
     try:
@@ -545,6 +565,20 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
 
 def _one_line(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:160]
+
+
+def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, tr_s: float | None) -> None:
+    """Warn of a repetition time that programs write where they know none: 1, without a unit."""
+    known = tr_s is not None or "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
+    if known or header_tr(image) != 1:
+        return
+    header: Any = image.header
+    if header.get_xyzt_units()[1] == "unknown":
+        warnings.warn(
+            f"{path.name}: the header gives a repetition time of 1 without a unit, which programs write where they "
+            "know none; 1 s is taken. Give the repetition time in seconds: tr_s (--tr).",
+            stacklevel=2,
+        )
 
 
 def header_tr(image: Nifti1Image) -> float | None:

@@ -53,7 +53,7 @@ def read_masks(
     -----
     UserWarning
         When masks share voxels, when a name says one hemisphere and most voxels have the x coordinate of the other,
-        or when a file name says another subject than that of `like`.
+        or the name of the file says the other, or when a file name says another subject than that of `like`.
     """
     if not masks:
         raise InputError("no ROI masks; give at least one as NAME=FILE.")
@@ -88,16 +88,23 @@ def named_hemisphere(name: str) -> str:
     ('L', 'R', '', 'L')
     """
     # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than the right side
-    spaced = re.sub(r"^(LH|RH)(?=[A-Z0-9])", r"\1 ", name)
+    spaced = re.sub(r"^(LH|RH)(?=[A-Z0-9])|^([LR])(?=V[0-9])", r"\1\2 ", name)
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
-    spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right)$", r" \1", spaced)
+    spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
+    spaced = re.sub(r"\b(lh?|rh?|left|right)(?=hemi)", r"\1 ", spaced, flags=re.IGNORECASE)
     sides = {_WORDS[word] for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word in _WORDS}
     return sides.pop() if len(sides) == 1 else ""
 
 
 def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> None:
     """Warn where a name says one hemisphere and most voxels lie in the other (x < 0 mm is left in NIfTI)."""
-    side = named_hemisphere(name) or named_hemisphere(path.name.split(".nii")[0])
+    sides = named_hemisphere(name), named_hemisphere(path.name.split(".nii")[0])
+    if all(sides) and sides[0] != sides[1]:
+        warnings.warn(
+            f"ROI '{name}' and its file {path.name} name different hemispheres; check which mask belongs to it.",
+            stacklevel=2,
+        )
+    side = sides[0] or sides[1]
     image = open_nifti(path)
     header = image.header
     if not side or max(int(header["sform_code"]), int(header["qform_code"])) <= 0:
@@ -210,6 +217,8 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
         values = values[..., 0]
     if values.ndim != 3:
         raise InputError(f"ROI '{name}': {path.name} is {values.ndim}-D; a mask must be 3-D.")
+    if np.isinf(values).any():
+        raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
     top = np.max(values)
     mask = np.abs(values - top) <= SAME_VALUE * top
     is_binary = top == 0 or (top >= 1 - SAME_VALUE and np.all(mask | (np.abs(values) <= SAME_VALUE * top)))

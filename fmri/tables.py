@@ -48,7 +48,10 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     if isinstance(events, pd.DataFrame):
         table, where = events.copy(), "the events"
     else:
-        table, where = read_table(events, text=[condition_column]), str(events)
+        table, where = (
+            read_table(events, text=[condition_column], once=["onset", "duration", condition_column]),
+            str(events),
+        )
         _check_no_line_breaks(table, where)
     missing = [name for name in ("onset", "duration", condition_column) if name not in table.columns]
     if missing:
@@ -58,7 +61,7 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         raise InputError(
             f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.{cure}"
         )
-    values = [_plain_text(value) for value in table[condition_column]]
+    values = [_plain_text(value).strip() for value in table[condition_column]]
     ids = values
     if condition_column != "trial_type":
         ids = [_stimulus_id(value, condition_column) for value in values]
@@ -148,7 +151,9 @@ def checked_events(events: pd.DataFrame, n_volumes: int, tr_s: float, label: str
 def _seconds(column: pd.Series, name: str, label: str) -> np.ndarray:
     """Read a column of times; what is missing becomes NaN, what is something else is refused."""
     is_missing = (column.isna() | column.isin([NO_TRIAL_TYPE, ""])).to_numpy()
+    is_truth = column.map(lambda value: isinstance(value, (bool, np.bool_))).to_numpy(dtype=bool)
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = np.where(is_truth, np.nan, numbers)  # True is no second
     rows = np.flatnonzero(~np.isfinite(numbers) & ~is_missing)
     if len(rows):
         cells = [f"row {row + 1} ({column[row]})" for row in rows]
@@ -196,18 +201,31 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     InputError
         When the table has no header, or lacks a column.
     """
-    table = confounds if isinstance(confounds, pd.DataFrame) else read_table(confounds)
+    table = confounds if isinstance(confounds, pd.DataFrame) else read_table(confounds, once=None)
     if not isinstance(confounds, pd.DataFrame):
         _check_header(table, str(confounds))
     if columns is None:
         has_motion = set(MOTION_COLUMNS) <= set(table.columns)
         columns = MOTION_COLUMNS if has_motion else [str(name) for name in table.columns]
+        if not has_motion and not isinstance(confounds, pd.DataFrame):
+            _check_named(columns, str(confounds))
     absent = [name for name in columns if name not in table.columns]
     if absent:
         raise InputError(
             f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have {name_ids(table.columns, 20)}."
         )
     return table[list(columns)]
+
+
+def _check_named(columns: Sequence[str], where: str) -> None:
+    """Refuse columns without a name, which are often row numbers: as a confound they would be a trend."""
+    unnamed = [column for column in columns if re.fullmatch(r"Unnamed: \d+", column)]
+    if unnamed:
+        places = name_ids(int(column.split()[-1]) + 1 for column in unnamed)
+        raise InputError(
+            f"{where}: column(s) {places} have no name, as row numbers often have none; remove or name them, or name "
+            "the columns to use (columns, --columns; [glm] confounds in a study file)."
+        )
 
 
 def _check_header(table: pd.DataFrame, where: str) -> None:

@@ -25,6 +25,7 @@ import pandas as pd
 
 from neurometamer.behavior.trials import read_numbers
 from neurometamer.experiment_images import Photograph, check_photographs, choose_photographs, fill_missing, read_sources
+from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
     digest,
@@ -274,6 +275,7 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
 # ------------------------------------------------------------------------------------------------------- the page
 
 
+@writes_into("out")
 def write_experiment_page(
     stimuli: Files, photographs: Files, out: str | Path, *, progress: Progress | None = None, **settings: Any
 ) -> pd.DataFrame:

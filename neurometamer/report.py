@@ -44,8 +44,9 @@ from neurometamer.report_rsa import (
     sheet_order,
     titled,
 )
+from neurometamer.resume import alone_in
 from neurometamer.store import write_text
-from neurometamer.study_folder import TABLES, Study, read_study
+from neurometamer.study_folder import LOCK, TABLES, Study, read_study
 
 NAMES = {"AN": "adversarial noise (AN)", "AI": "adversarial interference (AI)"}
 """Kind of image to its name in a sentence."""
@@ -449,9 +450,15 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        When the folder is missing, is not a study, or holds a file that cannot be read.
+        When the folder is missing, is not a study, holds a file that cannot be read, or another process works in it.
     """
     study = read_study(folder)
+    with alone_in(study.folder, LOCK):
+        return _write_report(study)
+
+
+def _write_report(study: Study) -> Path:
+    """Write the page, its figures and the texts beside it."""
     sections = [section for make in SECTIONS if (section := make(study)) is not None]
     charts = lead_charts(study)
     if not charts:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import inspect
 import logging
 import os
 import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from neurometamer.errors import DamagedFile, FolderInUse, InputError, name_ids
+from neurometamer.errors import DamagedFile, FolderInUse, InputError, OutputError, name_ids
 from neurometamer.provenance import digest
 from neurometamer.reading import check_plain_file
 from neurometamer.store import file_name, parse_table, read_json, write_json, write_text
@@ -30,6 +33,9 @@ PIECES = ".finished"
 
 CHECKSUM = "checksum"
 """Key of a record that holds the digest of all others."""
+
+FOLDER_LOCK = ".lock"
+"""Lock file of a folder of results; a study's is in its state folder."""
 
 _SEAL = "# checksum of all above: "
 _LOG = logging.getLogger(__name__)
@@ -141,6 +147,85 @@ def read_sealed(path: str | os.PathLike[str]) -> str:
 # ------------------------------------------------------------------------------------------- who works in a folder
 
 
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+_OURS: ContextVar[frozenset[str]] = ContextVar("ours", default=frozenset())
+"""Folders in which this call works, by their locks."""
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | os.PathLike[str], lock: str = FOLDER_LOCK) -> Iterator[None]:
+    """Keep all others out of a folder for as long as the block lasts.
+
+    Parameters
+    ----------
+    folder : path-like
+        A folder of results; made when missing, and removed when the block leaves nothing in it.
+    lock : str
+        Its lock file, inside the folder.
+
+    Yields
+    ------
+    None
+        What the block calls may work in the folder, too.
+
+    Raises
+    ------
+    FolderInUse
+        When another process, or another thread, works there.
+    InputError
+        When it is no folder.
+
+    See Also
+    --------
+    writes_into : The same for a whole function.
+    """
+    place = Path(folder)
+    name = os.path.realpath(place / lock)
+    if name in _OURS.get():
+        yield
+        return
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{folder} is not a folder; choose another --out.")
+    with only_process(place / lock, folder):
+        token = _OURS.set(_OURS.get() | {name})
+        try:
+            yield
+        finally:
+            _OURS.reset(token)
+
+
+def writes_into(argument: str) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
+    """Let a function work alone in the folder that it writes into; every command that fills a folder is one.
+
+    Parameters
+    ----------
+    argument : str
+        Name of its argument with the folder; None as its value means that no folder is written.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
+    def _decorate(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def _alone(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+            folder = signature.bind(*args, **kwargs).arguments.get(argument)
+            if not isinstance(folder, (str, os.PathLike)):  # none, or the function says what is wrong with it
+                return function(*args, **kwargs)
+            with alone_in(folder):
+                return function(*args, **kwargs)
+
+        return _alone
+
+    return _decorate
+
+
 @contextlib.contextmanager
 def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a lock for as long as the block lasts; the system releases it when the process dies.
@@ -148,14 +233,14 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
     Parameters
     ----------
     lock : Path
-        Lock file; made when missing. While it is held it says who holds it.
+        Lock file; made when missing, with its folder. While it is held it says who holds it.
     folder : path-like
         What it stands for, for the message.
 
     Yields
     ------
     None
-        The block runs alone, on systems with POSIX locks; elsewhere nothing is locked.
+        The block runs alone: threads of this process are kept out, too.
 
     Raises
     ------
@@ -163,21 +248,39 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
         When another process holds it.
     InputError
         When something else than a lock file has its name.
+    OutputError
+        When the system refuses to make it.
     """
-    handle = _hold(lock, folder)
+    made = [parent for parent in (lock.parent, *lock.parent.parents) if not parent.exists()]
     try:
-        os.pwrite(handle, _own_name().encode(), 0)
+        handle = _hold(lock, folder)
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror or str(error), str(folder)) from error
+    try:
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, _own_name().encode())
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
+        if os.name == "posix":  # before it is let go, so that nobody gets a lock that is removed then
+            lock.unlink(missing_ok=True)
+            os.close(handle)
+        else:  # Windows removes no file that is open
+            os.close(handle)
+            with contextlib.suppress(OSError):
+                lock.unlink(missing_ok=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # not empty: something was made there
+                parent.rmdir()
 
 
 def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
     """Open and lock the file of this name; one that its last holder removed in between is let go."""
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = _open_lock(lock, os.O_RDWR | os.O_CREAT)
+        try:
+            handle = _open_lock(lock, os.O_RDWR | os.O_CREAT)
+        except FileNotFoundError:  # its last holder has just removed the empty folder
+            continue
         if not _lock(handle, exclusive=True):
             holder = _holder(handle)
             os.close(handle)
@@ -228,20 +331,44 @@ def _open_lock(lock: Path, flags: int) -> int:
 
 
 def _lock(handle: int, *, exclusive: bool) -> bool:
-    """Try to lock; tell whether it worked."""
-    if os.name != "posix":
-        return True
+    """Try to lock; tell whether it worked. Where the file system knows no locks, everybody may work, with a note."""
+    if os.name == "nt":
+        return _lock_on_windows(handle)
     import fcntl
 
     try:
         fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _LOG.warning("this file system knows no locks (%s): start no second process in this folder.", error.strerror)
+    return True
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What network file systems say that are mounted without locks."""
+
+_WINDOWS_BYTE = 2**20
+"""The byte that is locked on Windows: far behind the name of the holder, which others read."""
+
+
+def _lock_on_windows(handle: int) -> bool:
+    """Try to lock; tell whether it worked. All locks of Windows are exclusive."""
+    import msvcrt
+
+    os.lseek(handle, _WINDOWS_BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return False
     return True
 
 
 def _holder(handle: int) -> str:
-    return os.pread(handle, 500, 0).decode("utf-8", "replace").strip() or "another process"
+    os.lseek(handle, 0, os.SEEK_SET)
+    return os.read(handle, 500).decode("utf-8", "replace").strip() or "another process"
 
 
 def _own_name() -> str:
@@ -303,9 +430,14 @@ def claim_folder(out: Path, analysis: str, recipe: Mapping[str, Any], *, inputs:
     if path.is_file():
         if (old := _claimed(path, analysis)) is not None:
             _refuse_other_analysis(out, old, new, inputs)
-    elif out.is_dir() and any(not entry.name.startswith(".part-") for entry in out.iterdir()):
+    elif out.is_dir() and any(not _is_passing(entry.name) for entry in out.iterdir()):
         raise InputError(f"{out} holds other files; choose an empty or new folder.")
     write_record(path, {**new, "finished": False})
+
+
+def _is_passing(name: str) -> bool:
+    """Whether a file is there only while somebody writes."""
+    return name == FOLDER_LOCK or name.startswith(".part-")
 
 
 def _claimed(path: Path, analysis: str) -> dict[str, Any] | None:

@@ -144,7 +144,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
         part = Path(name)
         yield part
-        with part.open("rb") as written:
+        with part.open("r+b") as written:  # Windows syncs no file that is open for reading only
             os.fsync(written.fileno())
         part.chmod(mode)
         part.replace(final)
@@ -234,7 +234,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         When the file is missing, damaged or not JSON.
     """
     with reading(path, "a JSON file") as plain:
-        return json.loads(plain.read_text(encoding="utf-8"))
+        return json.loads(plain.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_key_once)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that names a key twice, of which JSON readers take the last without a word."""
+    if again := duplicates(key for key, _ in pairs):
+        raise ValueError(f"it names {name_ids(again)} more than once")
+    return dict(pairs)
 
 
 def file_name(stimulus_id: str) -> str:
@@ -403,7 +410,12 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     return write_text(path, text)
 
 
-def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: str | os.PathLike[str],
+    required: Sequence[str] = (),
+    text: Sequence[str] = (),
+    once: Sequence[str] | None = (),
+) -> pd.DataFrame:
     """Read a CSV or TSV file; columns that hold names (`TEXT_COLUMNS`) stay text.
 
     Parameters
@@ -415,6 +427,8 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
         Columns that must be there.
     text : sequence of str
         Further columns that hold names.
+    once : sequence of str or None
+        Further columns that are used, so that two of one name are refused; None for all columns.
 
     Returns
     -------
@@ -424,11 +438,12 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     Raises
     ------
     InputError
-        When the file is missing, empty or unreadable, or lacks a required column.
+        When the file is missing, empty or unreadable, lacks a required column, has a used one twice, or has rows that
+        are cut short.
     """
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")
-    table = parse_table(contents, path, text=text)
+    table = parse_table(contents, path, text=text, once=None if once is None else [*required, *once])
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise InputError(
@@ -437,7 +452,9 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     return table
 
 
-def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+def parse_table(
+    contents: str, path: str | os.PathLike[str], *, text: Sequence[str] = (), once: Sequence[str] | None = ()
+) -> pd.DataFrame:
     """Read the text of a CSV or TSV file.
 
     Parameters
@@ -448,6 +465,8 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
         Where it comes from: the suffix ``.tsv`` means tabs, and messages name it.
     text : sequence of str
         Columns that hold names, beside `TEXT_COLUMNS`.
+    once : sequence of str or None
+        See `read_table`.
 
     Returns
     -------
@@ -463,6 +482,8 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
 
     is_tsv = Path(path).suffix == ".tsv"
     with reading(path, "a readable table"), warnings.catch_warnings():
+        used = None if once is None else {*TEXT_COLUMNS, *once}
+        _check_cells(contents, path, "\t" if is_tsv else ",", quoted=not is_tsv, used=used)
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
@@ -477,6 +498,59 @@ def parse_table(contents: str, path: str | os.PathLike[str], *, text: Sequence[s
             )
         except pd.errors.ParserWarning:
             raise InputError(f"{path} has rows with more cells than its header; give each column a name.") from None
+
+
+def _check_cells(
+    contents: str, path: str | os.PathLike[str], separator: str, *, quoted: bool, used: set[str] | None
+) -> None:
+    """Refuse what pandas would read without a word: used columns of one name, and rows that are cut short."""
+    lines = contents.split("\n")
+    if quoted and '"' in contents:
+        rows = list(csv.reader(io.StringIO(contents), delimiter=separator))
+        header, counts = next(filter(None, rows), []), [len(row) for row in rows]
+        _check_quotes(rows, path, separator, header)
+    else:
+        header = next((line.split(separator) for line in lines if line.strip()), [])
+        counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
+    names = [_without_quote(name.strip()) for name in header]
+    # a first row of numbers is no header; whoever needs one says so
+    counted = [name for name in names if name and not _is_number(name) and (used is None or name in used)]
+    if again := duplicates(counted):
+        raise InputError(f"{path} has more than one column called {name_ids(again)}; give each its own name.")
+    short = [row for row, count in enumerate(counts) if 0 < count < len(names)]
+    if short:
+        row = short[0]
+        raise InputError(
+            f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a file that is cut off "
+            f"({len(short)} such line(s)); fill up each of them: n/a for what is missing."
+        )
+
+
+def _check_quotes(
+    rows: Sequence[Sequence[str]], path: str | os.PathLike[str], separator: str, header: Sequence[str]
+) -> None:
+    """Refuse a cell that holds the end of its row and the beginning of a later one: a quote was not closed.
+
+    Text of several lines is allowed where it does not look like that.
+    """
+    n_columns = len(header)
+    for number, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            first, *between, last = [line.count(separator) for line in cell.split("\n")] if "\n" in cell else [0, -1]
+            is_swallowed = first == n_columns - 1 - column and last == column and set(between) <= {n_columns - 1}
+            if is_swallowed and n_columns > 2:
+                raise InputError(
+                    f"{path}: row {number} of '{header[column]}' runs over several lines, as after a double quote "
+                    f"that is not closed ({cell[:30]!r}…); remove the quote, or save the table as .tsv."
+                )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _exact_floats() -> dict[str, Any]:

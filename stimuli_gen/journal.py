@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.resume import note_remade, only_process
+from neurometamer.resume import note_remade, only_process, refuse_links_out
 from neurometamer.store import InputError, Terminated, read_hdf5_array, read_hdf5_attributes, terminate, write_hdf5
 
 SAVE_EVERY_S = 60.0
@@ -101,10 +101,13 @@ class Journal:
         ------
         FolderInUse
             When another process makes images there.
+        InputError
+            When the folder holds links that lead out of it.
         """
         if self._folder is None:
             yield Interrupt()
             return
+        refuse_links_out(self._folder)
         with only_process(self._folder / "lock", self._folder), deferred_interrupt() as stop:
             yield stop
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields
-from neurometamer.resume import note_remade, only_process
+from neurometamer.resume import note_remade, only_process, refuse_links_out
 from neurometamer.store import (
     DamagedFile,
     InputError,
@@ -405,6 +405,7 @@ def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
             yield Path(name)
         return
     folder = Path(f"{path}.parts")
+    refuse_links_out(folder)
     with only_process(folder / "lock", folder):
         try:
             yield folder
@@ -491,7 +492,7 @@ class _Work:
 
     def _save(self) -> None:
         for path in self.folder.glob("*.bin"):  # on disk before the state says so
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 os.fsync(file.fileno())
         checksums = {path.name: checksum.hexdigest() for path, checksum in self.checksums.items()}
         told = {"key": self.key, "n_images": self.n_images, "n_done": self.n_done, "sizes": self.sizes}

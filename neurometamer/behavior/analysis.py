@@ -45,7 +45,7 @@ from neurometamer.behavior.trials import (
     read_recognition,
     screen_trials,
 )
-from neurometamer.resume import claim_folder, write_record
+from neurometamer.resume import claim_folder, write_record, writes_into
 from neurometamer.store import (
     InputError,
     digest,
@@ -126,6 +126,7 @@ class _Work:
     lost: list[pd.DataFrame] = field(default_factory=list)
 
 
+@writes_into("out")
 def analyze_recognition(
     paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     out: str | os.PathLike[str],

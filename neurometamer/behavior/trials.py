@@ -144,7 +144,12 @@ def read_recognition(
 
 
 def _read_one(path: str | os.PathLike[str], asked: Mapping[str, str], where: Mapping[str, str]) -> pd.DataFrame:
-    table = read_table(path, required=list(where), text=[*(asked.get(role, role) for role in TEXT_ROLES), *where])
+    table = read_table(
+        path,
+        required=list(where),
+        text=[*(asked.get(role, role) for role in TEXT_ROLES), *where],
+        once=[asked.get(role, role) for role in ROLES],
+    )
     for name, value in where.items():
         known = [str(one) for one in dict.fromkeys(table[name].dropna())]
         if value not in known:

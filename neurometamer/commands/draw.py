@@ -16,6 +16,7 @@ from neurometamer.commands.pictures import list_pictures, read_pictures
 from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
 from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.page import Picture, Section
+from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
     digest,
@@ -55,6 +56,7 @@ class _Placed:
         return " ".join(filter(None, (self.who, self.where)))
 
 
+@writes_into("out")
 def draw_rdms(
     rdms: str | Path,
     images: Files,

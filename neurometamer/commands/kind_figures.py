@@ -11,6 +11,7 @@ from neurometamer.commands import rsa_page
 from neurometamer.commands.stimuli import Files
 from neurometamer.figures.style import count_text
 from neurometamer.page import Picture, Section
+from neurometamer.resume import writes_into
 from neurometamer.store import InputError, digest_file, provenance, read_hdf5_attributes, write_json, write_table
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ QUANTITIES = {
 """Quantity to what it is."""
 
 
+@writes_into("folder")
 def write_kind_figures(
     folder: str | Path,
     table: pd.DataFrame,

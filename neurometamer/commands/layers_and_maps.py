@@ -21,6 +21,7 @@ from neurometamer.commands.rdm_inputs import (
 )
 from neurometamer.commands.rsa_page import find_stamps, rdm_stamps, study_record
 from neurometamer.commands.stimuli import Files, Progress
+from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
     digest_file,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from neurometamer.rsa.searchlight import Question, SearchlightMap
 
 
+@writes_into("out")
 def layer_files(
     network: str | Path,
     brain: Files,
@@ -245,6 +247,7 @@ class _Space:
         return volume
 
 
+@writes_into("out")
 def searchlight_files(
     out: str | Path,
     *,

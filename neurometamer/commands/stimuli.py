@@ -13,7 +13,7 @@ from neurometamer.commands.generators import only_asked
 from neurometamer.commands.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
 from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
 from neurometamer.commands.stimulus_options import read_start_images
-from neurometamer.resume import note_remade
+from neurometamer.resume import note_remade, writes_into
 from neurometamer.store import DamagedFile, InputError, digest, name_ids, unknown_name
 from stimuli_gen.regular import read_images
 
@@ -33,6 +33,7 @@ GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
 
 
+@writes_into("out")
 def make_stimuli(
     kind: str,
     *,
@@ -135,6 +136,7 @@ def make_stimuli(
     return judged.table
 
 
+@writes_into("out")
 def make_controls(
     kind: str,
     *,
@@ -272,6 +274,7 @@ def _as_read(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+@writes_into("out")
 def make_metamers(
     models: str | Sequence[str],
     *,

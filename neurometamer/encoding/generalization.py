@@ -40,6 +40,9 @@ TESTS = ("RE", "AI", "AN")
 LEAVE_ONE_OUT_UP_TO = 20
 """With as few photographs each fold holds out one; with more there are 10 folds."""
 
+ALPHA_RANGE = (1e-100, 1e100)
+"""Penalties outside of it are lost in the arithmetic."""
+
 MANY_AT_THE_EDGE = 0.25
 """Share of a region's penalties at an end of the grid from which a warning names the region."""
 
@@ -184,7 +187,7 @@ def fit_encoding(
     """
     import pandas as pd
 
-    penalties = _check_arguments(alphas, n_permutations, n_folds, seed, correction, scheme)
+    penalties = _check_arguments(alphas, n_permutations, n_folds, seed, correction, scheme, allow_repeats)
     _check_types(activations, patterns_by_subject, table)
     design = _make_design(table, tests, scheme, n_folds, seed)
     rows = match_ids(activations.ids, design.ids, "activations", "the stimulus table")
@@ -215,6 +218,47 @@ def fit_encoding(
 # ------------------------------------------------------------------------------- what can be asked
 
 
+def check_encoding(
+    table: pd.DataFrame,
+    *,
+    scheme: str = "by image",
+    tests: Sequence[str] | None = None,
+    n_folds: int | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    n_permutations: int = 200,
+    correction: str = "fdr",
+    seed: int = 0,
+) -> None:
+    """Refuse what `fit_encoding` would refuse, before there are activations and responses.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The stimuli: columns id, kind, reference_id.
+    scheme, tests, n_folds, alphas, n_permutations, correction, seed
+        See `fit_encoding`.
+
+    Raises
+    ------
+    InputError
+        When an argument makes no sense, or these stimuli cannot be trained on and tested.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from neurometamer.encoding.generalization import check_encoding
+    >>> ids = ["cat", "dog", "cup"]
+    >>> try:
+    ...     check_encoding(pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids}))
+    ... except ValueError as error:
+    ...     print(error)
+    encoding: 3 photographs (RE); at least 4 are needed.
+    """
+    _check_arguments(alphas, n_permutations, n_folds, seed, correction, scheme, allow_repeats=False)
+    _check_table(table)
+    _make_design(table, tests, scheme, n_folds, seed)
+
+
 def _check_arguments(
     alphas: Sequence[float],
     n_permutations: int,
@@ -222,25 +266,41 @@ def _check_arguments(
     seed: int,
     correction: str,
     scheme: str,
+    allow_repeats: bool,
 ) -> np.ndarray:
     """Refuse arguments that make no sense and return the penalties in rising order."""
-    try:
-        penalties = np.array(list(alphas), dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"alphas: a list of penalties above 0 is needed, not {alphas!r}.") from None
-    if penalties.ndim != 1 or not penalties.size:
-        raise InputError(f"alphas: at least one penalty above 0 is needed, not {alphas!r}.")
-    if not (np.isfinite(penalties) & (penalties > 0)).all():
-        raise InputError(f"alphas: penalties must be finite and above 0, not {penalties.tolist()}.")
-    if len(np.unique(penalties)) < len(penalties):
-        raise InputError(f"alphas: {penalties.tolist()} names a penalty twice; keep it once.")
-    for name, value, least in (("n_permutations", n_permutations, 0), ("seed", seed, None)):
-        _check_whole(name, value, least)
+    penalties = _checked_penalties(alphas)
+    for name, value in (("n_permutations", n_permutations), ("seed", seed)):
+        _check_whole(name, value, 0)
     if n_folds is not None:
         _check_whole("n_folds", n_folds, None)
-    if scheme not in SCHEMES:
-        raise unknown_name("encoding scheme", scheme, SCHEMES)
+    if not isinstance(scheme, str) or scheme not in SCHEMES:
+        raise unknown_name("encoding scheme", str(scheme), SCHEMES)
+    if not isinstance(allow_repeats, (bool, np.bool_)):
+        raise InputError(f"allow_repeats must be True or False, not {allow_repeats!r}.")
     correct_p(np.array([np.nan]), correction)
+    return penalties
+
+
+def _checked_penalties(alphas: Sequence[float]) -> np.ndarray:
+    """Check the grid of penalties and put it in rising order."""
+    try:
+        given = [] if isinstance(alphas, (str, bytes)) else list(alphas)
+    except TypeError:
+        given = []
+    is_number = [isinstance(alpha, numbers.Real) and not isinstance(alpha, (bool, np.bool_)) for alpha in given]
+    if isinstance(alphas, (str, bytes)) or not hasattr(alphas, "__iter__") or not all(is_number):
+        raise InputError(f"alphas: a list of penalties above 0 is needed, not {alphas!r}.")
+    if not given:
+        raise InputError(f"alphas: at least one penalty above 0 is needed, not {alphas!r}.")
+    penalties = np.array(given, dtype=np.float64)
+    if not (np.isfinite(penalties) & (penalties > 0)).all():
+        raise InputError(f"alphas: penalties must be finite and above 0, not {penalties.tolist()}.")
+    low, high = ALPHA_RANGE
+    if not ((penalties >= low) & (penalties <= high)).all():
+        raise InputError(f"alphas: penalties must lie between {low:g} and {high:g}, not {penalties.tolist()}.")
+    if len(np.unique(penalties)) < len(penalties):
+        raise InputError(f"alphas: {penalties.tolist()} names a penalty twice; keep it once.")
     return np.sort(penalties)
 
 
@@ -268,6 +328,11 @@ def _check_types(activations: object, patterns_by_subject: object, table: object
             raise InputError(f"patterns_by_subject['{subject}']: Patterns are needed, not {kind}.")
     if not isinstance(table, pd.DataFrame):
         raise InputError(f"table: a DataFrame of stimuli is needed, not {type(table).__name__}.")
+    _check_table(table)
+
+
+def _check_table(table: pd.DataFrame) -> None:
+    """Refuse a table of stimuli without the columns that are needed, or with gaps in them."""
     if missing := [name for name in ("id", "kind", "reference_id") if name not in table.columns]:
         raise InputError(
             f"table: no column {name_ids(missing)}; a table of stimuli has id, kind (RE, AN, AI …) and "
@@ -277,6 +342,19 @@ def _check_types(activations: object, patterns_by_subject: object, table: object
         empty = table["id"].astype(str)[table[name].isna()]
         if len(empty):
             raise InputError(f"table: no {name} for the stimuli {name_ids(empty)}; fill it in.")
+    photographs = table[table["kind"].astype(str) == "RE"]
+    names, references = photographs["id"].astype(str), photographs["reference_id"].astype(str)
+    known = set(names)
+    crossed = [
+        f"{name} = {reference}"
+        for name, reference in zip(names, references)
+        if name != reference and reference in known
+    ]
+    if crossed:
+        raise InputError(
+            f"table: photographs (RE) whose reference_id is another photograph: {name_ids(crossed)}; the "
+            "reference_id of a photograph is its own."
+        )
 
 
 def _check_finite(features: np.ndarray, ids: Sequence[str], layer: str) -> None:
@@ -543,7 +621,8 @@ def _predict(
         alphas[k] = fit.alphas
         # A voxel that answers to the held-out photograph only leaves nothing to fit: it predicts 0.
         spread = fit.spread
-        scale = np.where(spread > rounding, 1 / np.maximum(spread, np.finfo(float).tiny), 0)
+        least = rounding / np.maximum(1, fit.alphas)  # a strong penalty shrinks what is fitted, and its rounding
+        scale = np.where(spread > least, 1 / np.maximum(spread, np.finfo(float).tiny), 0)
         for test in design.tests:
             predicted[test][fold.test[test]] = fit.predict(fold.features[test]) * scale
     return predicted, alphas

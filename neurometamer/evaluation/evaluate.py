@@ -18,7 +18,7 @@ from neurometamer.evaluation import model_sets, observers
 from neurometamer.evaluation import recognizability as recognizing
 from neurometamer.evaluation.page import write_report
 from neurometamer.evaluation.pairs import SET_COLUMNS, MetamerSet, chosen_evaluators, pass_rates, states_of
-from neurometamer.resume import PIECES, claim_folder, kept_piece, only_process, write_record
+from neurometamer.resume import claim_folder, kept_piece, write_record, writes_into
 from neurometamer.store import (
     InputError,
     digest,
@@ -121,6 +121,7 @@ class _Work:
         return found.assign(note=found["note"].astype(object).fillna("").astype(str)) if "note" in found else found
 
 
+@writes_into("out")
 def evaluate_sets(
     sets: Sequence[MetamerSet],
     evaluators: Sequence[StagedModel],
@@ -176,24 +177,23 @@ def evaluate_sets(
         progress=progress, to_do=len(sets) * len([one for one in settings.parts if one not in MADE_OF_HITS]),
     )  # fmt: skip
     claim_folder(work.out, "metamers", recipe, inputs=("sets", "evaluators", "generators", "networks"))
-    with only_process(work.out / PIECES / "lock", work.out):
-        left_out = [one.name for one in evaluators if one not in judges]
-        work.notes += [f"left out for random weights: {name_ids(left_out)}"] if left_out else []
-        work.tables["validity"] = validity_table(sets)
-        makers = {"recognizability": _recognize, "quality": _look, "divergence": _diverge}
-        for part in [one for one in PARTS if one in settings.parts and one in makers]:
-            makers[part](work)
-        if "observers" in settings.parts and networks is not None:
-            _observe(work, networks)
-        if "sets" in settings.parts:
-            _compare_sets(work)
-        for name, table in work.tables.items():
-            write_table(work.out / f"{name}.csv", table)
-        told = {**recipe, "analysis": "metamers", "notes": work.notes,
-                "tables": {name: digest(table) for name, table in work.tables.items()}}  # fmt: skip
-        page = write_report(work.out, work.tables, told, sets=sets)
-        write_record(work.out / "provenance.json", {**told, "finished": True})
-        return page
+    left_out = [one.name for one in evaluators if one not in judges]
+    work.notes += [f"left out for random weights: {name_ids(left_out)}"] if left_out else []
+    work.tables["validity"] = validity_table(sets)
+    makers = {"recognizability": _recognize, "quality": _look, "divergence": _diverge}
+    for part in [one for one in PARTS if one in settings.parts and one in makers]:
+        makers[part](work)
+    if "observers" in settings.parts and networks is not None:
+        _observe(work, networks)
+    if "sets" in settings.parts:
+        _compare_sets(work)
+    for name, table in work.tables.items():
+        write_table(work.out / f"{name}.csv", table)
+    told = {**recipe, "analysis": "metamers", "notes": work.notes,
+            "tables": {name: digest(table) for name, table in work.tables.items()}}  # fmt: skip
+    page = write_report(work.out, work.tables, told, sets=sets)
+    write_record(work.out / "provenance.json", {**told, "finished": True})
+    return page
 
 
 def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.resampling import bootstrap_counts, percentile_interval
-from neurometamer.resume import PIECES, note_remade, read_record, write_record
+from neurometamer.resume import PIECES, alone_in, note_remade, read_record, write_record, writes_into
 from neurometamer.statistics import correct_p
 from neurometamer.store import (
     DamagedFile,
@@ -124,6 +124,7 @@ def membership(sets: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------- jobs
 
 
+@writes_into("folder")
 def plan_sets(
     folder: str | os.PathLike[str],
     sets: pd.DataFrame,
@@ -283,20 +284,30 @@ def run_sets(
         job = read_record(folder / name / "job.json")
         if job["references"] and job["references"] != references.digest:
             raise InputError(f"{folder / name} was planned for other photographs; give those.")
-        try:
-            with written_files() as written:
-                _make(job, folder / name, references, load or load_model, nulls, batch_size)
-        except FolderInUse:
-            raise
-        except InputError as error:
-            write_record(folder / name / "state.json", {"state": "failed", "reason": str(error)})
-        else:
-            files = _digests(folder / name, written)
-            write_record(folder / name / "state.json", {"state": "done", "reason": "", "files": files})
-            made += 1
+        with alone_in(folder / name):
+            made += _run_job(job, folder / name, references, load or load_model, nulls, batch_size)
         if progress is not None:
             progress(made, len(jobs))
     return job_states(folder)
+
+
+def _run_job(
+    job: Mapping[str, Any], folder: Path, references: StimulusSet, load: Callable[[str], StagedModel],
+    nulls: Sequence[NullDistribution], batch_size: int,
+) -> bool:  # fmt: skip
+    """Make the metamers of a job unless another process has done so meanwhile; tell whether they are there."""
+    if _state_of(folder)[0] == "done":
+        return True
+    try:
+        with written_files() as written:
+            _make(job, folder, references, load, nulls, batch_size)
+    except FolderInUse:
+        raise
+    except InputError as error:
+        write_record(folder / "state.json", {"state": "failed", "reason": str(error)})
+        return False
+    write_record(folder / "state.json", {"state": "done", "reason": "", "files": _digests(folder, written)})
+    return True
 
 
 def _digests(folder: Path, written: Sequence[Path]) -> dict[str, str]:

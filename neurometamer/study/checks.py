@@ -94,12 +94,15 @@ def _check_with_images(work: Workspace, table: pd.DataFrame, findings: Findings)
             _check_random_classes(table)
     if subject_names(work):
         with findings.watch():
-            _check_folds(work, table)
+            _check_encoding(work, table)
         with findings.watch():
             _tell_few_photographs(work, table)
 
 
-def _check_folds(work: Workspace, table: pd.DataFrame) -> None:
+def _check_encoding(work: Workspace, table: pd.DataFrame) -> None:
+    """Refuse settings of the encoding that these images cannot give."""
+    from neurometamer.encoding.generalization import check_encoding
+
     encoding = work.settings.encoding
     n_photographs = int((table["kind"] == "RE").sum())
     if encoding.folds and encoding.scheme == "by image" and not 2 <= encoding.folds <= n_photographs:
@@ -107,6 +110,17 @@ def _check_folds(work: Workspace, table: pd.DataFrame) -> None:
             f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; give 2 to "
             f"{n_photographs}, or 0 to leave it open."
         )
+    try:
+        check_encoding(
+            table,
+            scheme=encoding.scheme,
+            n_folds=encoding.folds or None,
+            alphas=encoding.alphas,
+            n_permutations=encoding.permutations,
+            seed=work.settings.study.seed,
+        )
+    except InputError as error:
+        raise InputError(f"encoding: {str(error).removeprefix('encoding: ')}") from None
 
 
 def _tell_few_photographs(work: Workspace, table: pd.DataFrame) -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
 from neurometamer.resume import (
+    alone_in,
     note_remade,
-    only_process,
     read_record,
     refuse_links_out,
     write_record,
@@ -329,7 +329,7 @@ def carry_out(steps: Sequence[Step], workspace: Workspace, reporter: Reporter | 
     finished: dict[str, tuple[str, Outputs]] = {}
     refuse_links_out(workspace.folder)
     _check_claim(workspace)
-    with only_process(workspace.folder / LOCK, workspace.folder):
+    with alone_in(workspace.folder, LOCK):
         _check_claim(workspace)  # another process may have been first
         write_record(workspace.state("study.json"), numbers)
         for part in workspace.folder.rglob(".part-*"):  # left by a process that was killed
@@ -415,7 +415,7 @@ def _run(step: Step, key: str, workspace: Workspace, reporter: Reporter) -> Outp
         named = list(step.run(workspace, Telling(reporter)))
     outputs = _outputs(workspace, [*named, *written])
     for name in set(before.get("outputs", ())) - set(outputs):
-        workspace.path(name).unlink(missing_ok=True)
+        _remove(workspace.path(name))
     write_record(record, {"key": key, "outputs": outputs})
     return outputs
 
@@ -456,8 +456,15 @@ def _kept_outputs(step: Step, key: str, workspace: Workspace) -> Outputs | None:
     damaged = [name for name, value in outputs.items() if not _is_same(workspace.path(name), value)]
     for name in damaged:
         note_remade(workspace.path(name))
-        workspace.path(name).unlink(missing_ok=True)
+        _remove(workspace.path(name))
     return None if damaged else outputs
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that the study wrote; what somebody has put in its place is theirs."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder where the study keeps a file; move it away.")
+    path.unlink(missing_ok=True)
 
 
 def _is_same(path: Path, value: str) -> bool:
@@ -470,6 +477,9 @@ def _check_claim(workspace: Workspace) -> None:
     if not mark.is_file():
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder; choose another --out.")
+        if not mark.exists() and any(workspace.state("steps").glob("*.json")):
+            note_remade(mark)  # the keys of the steps tell what is of this study
+            return
         if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no study; choose another --out.")
         return

@@ -516,7 +516,7 @@ def read_settings(path: str | Path) -> StudySettings:
     if not path.exists():
         raise InputError(f"study file {path} does not exist; 'neurometamer init' writes one to start from.")
     with reading(path, "valid TOML"):
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     return check_settings(values, where=str(path))
 
 

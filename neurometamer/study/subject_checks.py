@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,12 +34,17 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
         Gets what is wrong.
     """
     subjects = work.settings.brain.subjects
-    listed = Counter(str(work.base / file) for subject in subjects for file in subject.bold)
+    listed = Counter(_place(work, file) for subject in subjects for file in subject.bold)
     for subject in subjects:
-        again = [Path(file).name for file in subject.bold if listed[str(work.base / file)] > 1]
+        again = [Path(file).name for file in subject.bold if listed[_place(work, file)] > 1]
         if again:
             findings.add_error(f"BOLD files that are listed more than once: {name_ids(again)}.", subject.id)
         _check_subject(work, subject, table, findings)
+
+
+def _place(work: Workspace, file: str) -> str:
+    """Name a file of the study file such that links and other spellings of it are the same."""
+    return os.path.realpath(work.base / Path(file).expanduser())
 
 
 def _check_subject(work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings) -> None:
@@ -64,19 +70,12 @@ def _check_subject(work: Workspace, subject: Subject, table: pd.DataFrame | None
 
 
 def _check_names(subject: Subject, findings: Findings) -> None:
-    """Refuse files of another subject where the id is a BIDS name."""
-    from fmri.bids import file_labels
+    """Refuse files of another subject."""
+    from fmri.bids import check_subject
 
-    if not subject.id.startswith("sub-"):
-        return
     for file in (*subject.bold, *subject.events, *subject.confounds):
-        label = file_labels(file).get("sub")
-        if label is not None and f"sub-{label}" != subject.id:
-            findings.add_error(
-                f"{Path(file).name} is of sub-{label}; list the files of {subject.id}, or correct the id.",
-                subject.id,
-                file,
-            )
+        with findings.watch(subject.id, file):
+            check_subject(subject.id, file)
 
 
 def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
@@ -140,7 +139,7 @@ def _check_image(work: Workspace, subject: Subject, file: str, findings: Finding
         n_volumes = check_4d(image, opened)[3]
         sidecar, header = read_sidecar(image), header_tr(opened)
         tr_s = repetition_time(name, header=header, sidecar=sidecar, given=subject.tr_s or None)
-        slice_times(name, sidecar, tr_s)
+        slice_times(name, sidecar, tr_s, opened.shape)
     if n_volumes:
         with findings.watch(subject.id, file):
             image_affine(image, opened, subject.affine)

@@ -88,6 +88,12 @@ def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(mak
         ({"StartTime": 2.4}, "StartTime in .* holds 2.4; times within the repetition time of 2 s"),
         ({"SliceTiming": [0, 500, 1000]}, "SliceTiming in .* holds 500, 1000; times within"),
         ({"SliceTiming": 1}, "SliceTiming in .* is 1; BIDS wants a list"),
+        ({"SliceTimingCorrected": "false"}, "SliceTimingCorrected in .* is 'false'; BIDS wants true or false"),
+        ({"VolumeTiming": [4, 2, 0]}, "VolumeTiming in .* is -2; BIDS wants seconds"),
+        (
+            {"RepetitionTime": 2, "VolumeTiming": [0, 3, 6]},
+            "RepetitionTime in .* says 2 s, but VolumeTiming in .* says 3 s",
+        ),
     ],
 )
 def test_senseless_sidecars_are_refused(make_run, values, message):
@@ -97,9 +103,55 @@ def test_senseless_sidecars_are_refused(make_run, values, message):
         read_run(bold, events)
 
 
+def test_two_sidecars_of_one_folder_that_disagree_are_refused(make_run, tmp_path):
+    bold, events, _ = make_run("task-x_run-1")
+    (tmp_path / "bold.json").write_text('{"StartTime": 0.1, "Manufacturer": "a"}')
+    (tmp_path / "sub-07_bold.json").write_text('{"StartTime": 0.2, "Manufacturer": "b"}')
+    (tmp_path / "task-x_bold.json").write_text('{"Manufacturer": "c"}')  # not one of the times
+    assert read_run(bold, events).slices.start_s == 0.2  # more labels: nearer
+    (tmp_path / "task-x_bold.json").write_text('{"StartTime": 0.3}')
+    with pytest.raises(InputError, match=r"sub-07_bold.json and task-x_bold.json give it a different StartTime"):
+        read_run(bold, events)
+    (tmp_path / "sub-07_task-x_run-001_bold.json").write_text('{"StartTime": 0.4}')  # run-1: it is a number
+    assert read_run(bold, events).slices.start_s == 0.4
+
+
+def test_a_sidecar_of_other_slices_is_told(make_run):
+    bold, events, _ = make_run()  # 3 slices along k, 5 along j
+    for direction, n_slices, told in (("k", 3, False), ("k-", 4, True), ("j", 5, False), ("j-", 3, True)):
+        write_sidecar(bold, SliceTiming=[0.1] * n_slices, SliceEncodingDirection=direction)
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            read_run(bold, events)
+        assert [f"lists {n_slices} slices" in str(one.message) for one in heard] == [True] * told
+
+
+def test_slices_that_were_not_corrected_are_told_beside_a_start_time(make_run):
+    bold, events, _ = make_run()
+    write_sidecar(bold, SliceTiming=[0.0, 0.9, 1.8], StartTime=0.2, SliceTimingCorrected=False)
+    run = read_run(bold, events)
+    with pytest.warns(UserWarning, match=r"acquired over 1.8 s .* not corrected; StartTime, 0.2 s, is taken for all"):
+        event_design(run)
+    assert run.slices.start_s == 0.2
+
+
+def test_a_repetition_time_that_programs_write_by_default_is_told(make_run):
+    bold, _, _ = make_run(tr_s=1.0)
+    image = nibabel.load(bold)
+    image.header.set_xyzt_units("mm", "unknown")
+    nibabel.save(nibabel.Nifti1Image(np.array(np.asarray(image.dataobj)), image.affine, image.header), bold)
+    with pytest.warns(UserWarning, match="repetition time of 1 without a unit, which programs write where they"):
+        assert read_run(bold, EVENTS).tr_s == 1
+    assert read_run(bold, EVENTS, tr_s=1.0).tr_s == 1
+    write_sidecar(bold, RepetitionTime=1.0)
+    assert read_run(bold, EVENTS).tr_s == 1
+
+
 def test_sidecars_that_are_no_objects_are_refused(make_run):
     bold, events, _ = make_run()
-    for content, message in (("[1]", "no JSON object"), ("{", "not a JSON file")):
+    twice = '{"RepetitionTime": 2.2, "RepetitionTime": 2.0}'
+    cases = (("[1]", "no JSON object"), ("{", "not a JSON file"), (twice, "it names RepetitionTime more than once"))
+    for content, message in cases:
         bold.with_suffix(".json").write_text(content)
         with pytest.raises(InputError, match=message):
             read_run(bold, events)
@@ -219,6 +271,17 @@ def test_sform_and_qform_that_disagree_are_refused_until_the_user_decides(make_r
         read_run(bold, events, affine="pixdim")
 
 
+def test_a_transform_that_is_none_is_refused(make_run):
+    bold, _, _ = make_run()
+    image = nibabel.load(bold)
+    values = np.array(np.asarray(image.dataobj))
+    image.header["srow_y"] = 0
+    image.header["sform_code"] = 1
+    nibabel.save(nibabel.Nifti1Image(values, None, image.header), bold)
+    with pytest.raises(InputError, match=r"all voxels in one plane, line or point \(sform code 1, qform code 0\)"):
+        read_run(bold, EVENTS)
+
+
 def test_masks_with_two_places_are_refused_too(make_run):
     bold, _, mask = make_run()
     with_forms(mask, np.diag([-1.0, 1, 1, 1]))
@@ -231,9 +294,9 @@ def test_masks_with_two_places_are_refused_too(make_run):
 
 
 SIDES = {
-    "L": "lhV1 lh.V1 LH_V1 V1_L L_V1 leftV1 LeftV1 LHV1",
-    "R": "rhV1 V1_rh V1-right hemi-R_V1 V1rh rIPS",
-    "": "V1 LO LO1 rhinal LOC hMT lh_rh V1_r2",
+    "L": "lhV1 lh.V1 LH_V1 V1_L L_V1 leftV1 LeftV1 LHV1 V1LH V1L LV1 lhemi_V1 lefthemi",
+    "R": "rhV1 V1_rh V1-right hemi-R_V1 V1rh rIPS V1r RV2 RHemisphere",
+    "": "V1 LO LO1 rhinal LOC hMT lh_rh V1_r2 RSC Lingual lateral L4 rest FFA",
 }
 
 
@@ -254,6 +317,8 @@ def test_a_mask_in_the_other_hemisphere_is_told(make_run):
     shutil.copy(mask, left)
     with pytest.warns(UserWarning, match=r"'V1' \(lh.V1.nii\) is called left"):
         read_masks({"V1": left}, bold)
+    with pytest.warns(UserWarning, match=r"'rhV1' and its file lh.V1.nii name different hemispheres"):
+        read_masks({"rhV1": left}, bold)
 
 
 def test_masks_that_share_voxels_are_told(make_run, tmp_path):
@@ -311,6 +376,62 @@ def test_quotes_are_characters_unless_they_enclose_a_cell(tmp_path):
     commas.write_text('onset,duration,trial_type,note\n1,2,cat,"late\n3,2,cup,"\n5,2,cat,x\n')
     with pytest.raises(InputError, match="row 1 of 'note' runs over several lines"):
         read_events(commas)
+
+
+def test_the_same_image_is_not_two_runs(make_run, tmp_path):
+    bold, events, mask = make_run("x")
+    links = tmp_path / "links"
+    links.mkdir()
+    link = links / "scan.nii"
+    link.symlink_to(bold)
+    for again in (bold, link):
+        with pytest.raises(InputError, match=r"BOLD files given more than once: sub-07_x_bold\.nii"):
+            read_runs([bold, again], [EVENTS, EVENTS], subject="07")
+    copied = shutil.copy(bold, links / "copy.nii")
+    runs = read_runs([bold, copied], [EVENTS, EVENTS], subject="07")
+    with pytest.raises(InputError, match=r"the same contents: sub-07_x_bold\.nii, copy\.nii"):
+        estimate_betas(runs, {"V1": mask})
+    for name in ("run-1", "run-01"):
+        shutil.copy(bold, tmp_path / f"sub-07_{name}_bold.nii")
+    with pytest.raises(InputError, match="runs given twice: session '' run '1'"):
+        read_runs([tmp_path / f"sub-07_{name}_bold.nii" for name in ("run-1", "run-01")], [events, EVENTS])
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("onset,duration,trial_type,onset\n6,2,a,7\n", "more than one column called onset"),
+        ("onset,duration,trial_type, onset\n6,2,a,7\n", "more than one column called onset"),
+        ("onset,duration,trial_type\n6,2,a\n26,2,b\n46,2", r"line 4 has 2 cell\(s\), the header 3.* \(1 such line"),
+        ('onset,duration,trial_type\n6,2,"a"\n26,2\n\n46\n', r"line 3 has 2 cell\(s\), .* \(2 such line"),
+    ],
+)
+def test_events_that_pandas_would_guess_at_are_refused(tmp_path, suffix, text, message):
+    file = tmp_path / f"events{suffix}"
+    file.write_text(text.replace(",", "\t") if suffix == ".tsv" else text)
+    with pytest.raises(InputError, match=message):
+        read_events(file)
+
+
+def test_events_are_named_without_the_spaces_around_a_name(tmp_path, make_run):
+    file = tmp_path / "events.tsv"
+    file.write_bytes("\ufeffonset\tduration\ttrial_type\r\n6\t2\tcat \r\n\r\n26\t2\t cat\r\n".encode())
+    assert read_events(file)["trial_type"].tolist() == ["cat", "cat"]
+    truth = pd.DataFrame({"onset": [True], "duration": 2.0, "trial_type": "a"})
+    with pytest.raises(InputError, match=r"'onset' is not a number in row 1 \(True\)"):
+        read_run(make_run()[0], truth)
+
+
+def test_row_numbers_are_no_confound(tmp_path):
+    table = pd.DataFrame({"a": [1.0, 2, 3], "b": [0.0, 1, 0]})
+    table.to_csv(tmp_path / "confounds.csv")
+    with pytest.raises(InputError, match=r"column\(s\) 1 have no name"):
+        read_confounds(tmp_path / "confounds.csv", None, "run")
+    assert list(read_confounds(tmp_path / "confounds.csv", ["b"], "run")) == ["b"]
+    (tmp_path / "twice.tsv").write_text("a\ta\n1\t2\n")
+    with pytest.raises(InputError, match=r"twice\.tsv has more than one column called a; give each its own name"):
+        read_confounds(tmp_path / "twice.tsv", None, "run")
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path):

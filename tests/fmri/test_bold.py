@@ -174,6 +174,14 @@ def test_runs_must_fit_together(make_run):
         read_runs([one[0], moved[0]], [one[1], moved[1]])
 
 
+def test_runs_of_several_subjects_are_refused_whatever_they_are_called(make_run):
+    one, two = make_run("run-1"), make_run("run-2")
+    other = two[0].rename(two[0].with_name("sub-08_run-2_bold.nii"))
+    table = two[1].rename(two[1].with_name("sub-08_run-2_events.tsv"))
+    with pytest.raises(InputError, match=r"BOLD images of 2 subjects \(sub-07, sub-08\); give those of one"):
+        read_runs([one[0], other], [one[1], table], subject="anna")
+
+
 def test_masks_are_checked_and_never_resampled(make_run, tmp_path):
     bold, _, mask = make_run()
     assert read_masks({"V1": mask}, bold)["V1"].sum() == 6

@@ -318,6 +318,14 @@ def test_bad_input_is_named():
         ("alphas", "strong", "a list of penalties"),
         ("alphas", None, "a list of penalties"),
         ("alphas", [1, 1], "names a penalty twice"),
+        ("alphas", "12", "a list of penalties"),
+        ("alphas", ["1", "2"], "a list of penalties"),
+        ("alphas", [True, 2], "a list of penalties"),
+        ("alphas", [[1.0, 2.0]], "a list of penalties"),
+        ("alphas", [1e200], "must lie between 1e-100 and 1e\\+100"),
+        ("allow_repeats", "no", "allow_repeats must be True or False, not 'no'"),
+        ("scheme", ["by image"], "unknown encoding scheme"),
+        ("seed", -1, "seed must be 0 or more"),
         ("n_folds", 2.5, "n_folds must be a whole number, not 2.5"),
         ("n_folds", True, "n_folds must be a whole number"),
         ("n_permutations", -1, "n_permutations must be 0 or more"),
@@ -336,9 +344,22 @@ def test_every_argument_is_checked_at_the_door(argument, value, message):
         fit_encoding(activations, subjects, table, **{argument: value})
 
 
+def test_a_strong_penalty_shrinks_every_prediction_alike_and_leaves_their_correlation():
+    table, activations, values = planted(8)
+    subjects = {"S1": make_patterns(table, values)}
+    strong, stronger = (
+        fit_encoding(activations, subjects, table, n_permutations=0, alphas=[alpha])["r"] for alpha in (1e9, 1e40)
+    )
+    assert strong.notna().all()
+    np.testing.assert_allclose(strong, stronger, rtol=0, atol=1e-6)
+
+
 def test_wrong_types_and_tables_are_named():
     table, activations, values = planted(6)
     subjects = {"S1": make_patterns(table, values)}
+    crossed = table.assign(reference_id=table["reference_id"].where(table.index > 1, ["im01", "im00", *[""] * 16]))
+    with pytest.raises(InputError, match=r"reference_id is another photograph: im00 = im01, im01 = im00"):
+        fit_encoding(activations, subjects, crossed)
     with pytest.raises(InputError, match="table: no column reference_id"):
         fit_encoding(activations, subjects, table.drop(columns="reference_id"))
     with pytest.raises(InputError, match="table: no reference_id for the stimuli im00_AN"):

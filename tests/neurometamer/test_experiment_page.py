@@ -643,6 +643,34 @@ def test_damaged_answers_are_told_and_the_good_ones_kept(browser, sources, tmp_p
     assert visitor.js(f"return Object.keys(localStorage).some((name) => name.includes('{name}:damaged:'))")
 
 
+def test_damaged_answers_without_room_for_a_copy_are_saved_first(browser, sources, tmp_path, downloads) -> None:
+    _write(sources, tmp_path)
+    visitor = _visit(browser, tmp_path, "?participant=tight")
+    visitor.agree()
+    visitor.practice()
+    visitor.press("The main part")
+    visitor.answer("cat")
+    visitor.asked()
+    stored = "Object.keys(localStorage).find((name) => name.endsWith('tight'))"
+    visitor.js(f"const name = {stored}; localStorage.setItem(name, localStorage.getItem(name).replace('cat', 'bat'))")
+    damaged = visitor.js(f"return localStorage.getItem({stored})")
+    visitor.js(_FILL)
+    browser.refresh()
+    visitor.told("cannot be read any more")
+    assert [one.text for one in browser.find_elements("css selector", "#message-buttons button")] == [
+        "Save damaged data"
+    ]
+    assert visitor.js(f"return localStorage.getItem({stored})") == damaged
+    visitor.press("cannot be read any more")
+    saved = downloads / "tight_damaged.txt"
+    end = time.monotonic() + 10
+    while not saved.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert saved.read_text() == damaged
+    visitor.press("cannot be read any more")  # the first button is Continue now
+    visitor.told("Welcome back")
+
+
 _GO_ON = """
 const visible = (selector) => [...document.querySelectorAll(selector)].find((one) => one.offsetParent);
 if (document.body.innerText.includes('that was the last image')) return true;

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from neurometamer import resume
-from neurometamer.store import DamagedFile, FolderInUse, InputError, read_json, write_json, write_text
+from neurometamer.store import DamagedFile, FolderInUse, InputError, OutputError, read_json, write_json, write_text
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and links are POSIX ones")
 
@@ -143,3 +145,73 @@ def test_a_lock_that_is_a_link_empties_nobodys_file(tmp_path):
             raise AssertionError
         lock.rmdir() if lock.is_dir() else lock.unlink()
     assert thesis.read_text() == "years of work"
+
+
+@posix
+def test_a_call_works_alone_in_a_folder_and_may_call_others(tmp_path):
+    out = tmp_path / "a" / "out"
+
+    def inner():
+        with resume.alone_in(out):
+            return sorted(path.name for path in out.iterdir())
+
+    heard = []
+
+    def another_thread():
+        with pytest.raises(FolderInUse, match=rf"process {os.getpid()} on .* is working in"), resume.alone_in(out):
+            raise AssertionError
+        heard.append("kept out")
+
+    with resume.alone_in(out):
+        assert inner() == [".lock"]
+        thread = threading.Thread(target=another_thread)
+        thread.start()
+        thread.join()
+    assert heard == ["kept out"]
+    assert not (tmp_path / "a").exists()  # nothing was made there
+    with resume.alone_in(out):
+        write_text(out / "a.csv", "x")
+    assert [path.name for path in out.iterdir()] == ["a.csv"]
+    with (
+        pytest.raises(InputError, match=r"a\.csv is not a folder; choose another --out"),
+        resume.alone_in(out / "a.csv"),
+    ):
+        raise AssertionError
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    write_text(tmp_path / "file", "x")
+    with pytest.raises(OutputError) as error, resume.alone_in(tmp_path / "file" / "out"):
+        raise AssertionError
+    assert error.value.filename == str(tmp_path / "file" / "out")
+
+
+def commands_that_fill_a_folder():
+    """Name each with its argument for the folder."""
+    from fmri.betas import write_betas
+    from neurometamer.behavior.analysis import analyze_recognition
+    from neurometamer.commands.draw import draw_rdms
+    from neurometamer.commands.kind_figures import write_kind_figures
+    from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
+    from neurometamer.commands.stimuli import make_controls, make_metamers, make_stimuli
+    from neurometamer.evaluation.evaluate import evaluate_sets
+    from neurometamer.evaluation.model_sets import plan_sets
+    from neurometamer.experiment_page import write_experiment_page
+
+    by_out = (make_stimuli, make_controls, make_metamers, layer_files, searchlight_files, draw_rdms)
+    by_out += (analyze_recognition, evaluate_sets, write_experiment_page)
+    return [(one, "out") for one in by_out] + [(one, "folder") for one in (write_betas, write_kind_figures, plan_sets)]
+
+
+@posix
+def test_no_command_writes_into_a_folder_in_which_another_works(tmp_path):
+    out = tmp_path / "out"
+    with holding(out / resume.FOLDER_LOCK) as other:
+        for command, argument in commands_that_fill_a_folder():
+            parameters = inspect.signature(command).parameters.values()
+            single = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+            needed = {one.name: None for one in single if one.default is one.empty}  # nothing is read before
+            with pytest.raises(FolderInUse, match=rf"process {other.pid} on"):
+                command(**{**needed, argument: out})
+        other.stdin.close()
+    assert not out.exists()  # who had the folder made nothing in it

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurometamer import store
-from neurometamer.store import InputError
+from neurometamer.store import InputError, read_json, read_table, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -53,6 +53,45 @@ def test_read_table_says_which_column_is_missing(tmp_path):
     store.write_text(tmp_path / "empty.csv", "")
     with pytest.raises(InputError, match="not a readable table"):
         store.read_table(tmp_path / "empty.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'id,x,note\na,1,"big\nb,2,small"\nc,3,z\n',
+        'id,x,note\na,1,"big\nb,2,\nb,2,small"\nc,3,z\n',
+        'id,note,x\na,"big,1\nb,small",2\nc,z,3\n',
+    ],
+)
+def test_rows_that_a_quote_has_swallowed_are_missed(tmp_path, text):
+    path = write_text(tmp_path / "trials.csv", text)
+    with pytest.raises(
+        InputError, match="row 1 of 'note' runs over several lines, as after a double quote that is not"
+    ):
+        read_table(path)
+    path.write_text('id,x,note\na,1,"two lines,\nof text"\nb,2,"a, b\nc, d"\n')
+    assert read_table(path)["note"].tolist() == ["two lines,\nof text", "a, b\nc, d"]
+
+
+def test_only_columns_that_are_used_must_have_their_own_names(tmp_path):
+    path = write_text(tmp_path / "labels.csv", "file,human,human\na.png,1,2\n")
+    assert read_table(path)["human"].tolist() == [1]
+    assert read_table(path, text=["human"])["human"].tolist() == ["1"]
+    for more in ({"once": ["human"]}, {"required": ["human"]}, {"once": None}):
+        with pytest.raises(InputError, match="more than one column called human"):
+            read_table(path, **more)
+    path.write_text("id,id\na,b\n")
+    with pytest.raises(InputError, match="more than one column called id"):
+        read_table(path)
+
+
+def test_json_of_other_programs_is_read_and_a_key_that_is_there_twice_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": {"b": 1}}')
+    assert read_json(path) == {"a": {"b": 1}}
+    path.write_text('{"a": {"b": 1, "c": 2, "b": 3}}')
+    with pytest.raises(InputError, match=r"a.json is not a JSON file.*it names b more than once"):
+        read_json(path)
 
 
 def test_hdf5_round_trip_of_arrays_tables_and_attributes(tmp_path):

@@ -188,7 +188,10 @@ def test_everything_that_is_wrong_is_told_at_once_by_subject_and_file(study, tmp
         (("run-1_events.tsv", "run-2_events.tsv"), "run-2 is not run-1"),
         (('"photographs"', '"sub-01"'), "sub-01.*no images|no images in .*sub-01"),
         (('"photographs"', '"pictures"'), "pictures does not exist"),
+        (('id = "sub-02"', 'id = "4"'), "sub-02_task-images_run-1_bold.nii is of sub-02; list the files of 4"),
         (("sub-03/sub-03_roi-LO", "sub-02/sub-02_roi-LO"), "names sub-02, but the images are of sub-03"),
+        (("[selection]", "[encoding]\nalphas = [1.0, 1.0]\n[selection]"), "encoding: alphas: .* a penalty twice"),
+        (("[selection]", "[encoding]\nscheme = 'all'\n[selection]"), "encoding: too few stimuli to test: none"),
     ],
 )
 def test_what_only_tables_and_names_tell_is_found(study, change, message):

@@ -193,6 +193,26 @@ def test_the_first_difference_is_never_cut(tmp_path):
         carry_out(Counter().steps, workspace(tmp_path / "out", model=other))
 
 
+def test_a_study_that_lost_its_mark_goes_on(tmp_path, caplog):
+    counter, work = Counter(), workspace(tmp_path / "out")
+    carry_out(counter.steps, work)
+    ran = list(counter.runs)
+    work.state("study.json").unlink()
+    carry_out(counter.steps, work)
+    assert counter.runs == ran and work.state("study.json").is_file()
+    assert "study.json is damaged or incomplete" in caplog.text
+
+
+def test_a_folder_in_place_of_an_output_is_left_alone_and_told(tmp_path):
+    work = workspace(tmp_path / "out")
+    carry_out(Counter().steps, work)
+    work.path("a.txt").unlink()
+    write_text(work.path("a.txt") / "mine.txt", "mine")
+    with pytest.raises(InputError, match=r"a\.txt is a folder where the study keeps a file; move it away"):
+        carry_out(Counter().steps, work)
+    assert (work.path("a.txt") / "mine.txt").read_text() == "mine"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links are POSIX ones")
 def test_a_folder_with_links_out_of_it_is_not_worked_in(tmp_path):
     work = workspace(tmp_path / "out")

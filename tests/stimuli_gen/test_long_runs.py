@@ -128,6 +128,17 @@ def test_two_processes_do_not_make_the_same_images(tmp_path):
     assert f"process {os.getpid()} on" in second.stderr and "is working in" in second.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX ones")
+def test_kept_images_are_not_read_through_links_that_lead_out(tmp_path):
+    kept, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
+    run(["near"], keys=KEYS, resume=kept)
+    elsewhere.mkdir()
+    (kept / "key-near.h5").rename(elsewhere / "key-near.h5")
+    (kept / "key-near.h5").symlink_to(elsewhere / "key-near.h5")
+    with pytest.raises(InputError, match=r"links that lead out of it, which are not followed: key-near\.h5"):
+        run(["near"], keys=KEYS, resume=kept)
+
+
 def test_a_finished_image_with_a_flipped_bit_is_made_again(tmp_path, caplog):
     more = {"keys": KEYS, "resume": tmp_path}
     whole = run(["near", "far"], **more)

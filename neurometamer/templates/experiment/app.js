@@ -563,8 +563,12 @@
       `${rows.length} answer${rows.length === 1 ? "" : "s"} can be read and will be used; images without an answer are ` +
       "shown, perhaps once more.\n\nPlease save the damaged data as a file, too, and give it to the people who gave " +
       "you this page.";
-    while (await ask("Some answers are damaged", text, "Continue", "Save damaged data") === 1) {
+    let safe = remains.copied; // whether the damaged data outlive the next answer
+    for (;;) {
+      const labels = [...(safe ? ["Continue"] : []), "Save damaged data"];
+      if (labels[await ask("Some answers are damaged", text, ...labels)] === "Continue") break;
       saveFile(remains.text, `${remains.state.participant}_damaged.txt`, "text/plain");
+      safe = true;
     }
     const starts = remains.state.starts || {};
     for (const { index } of trials) starts[index] = Math.max(starts[index] || 0, 1);

@@ -109,7 +109,8 @@ window.answerStore = (version, columns, hash) => {
     const text = get(nameOf(participant));
     if (text === null) return null;
     const kept = decode(text, participant);
-    if (kept.damaged) put(nameOf(`${participant}:damaged:${hash(text)}`), text); // never written over
+    // a copy of a damaged text is never written over; where there is no room for one, the page has it saved first
+    kept.copied = !kept.damaged || put(nameOf(`${participant}:damaged:${hash(text)}`), text);
     written = text;
     return kept;
   }
