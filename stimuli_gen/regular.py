@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.store import InputError, check_file_names, digest, name_ids, provenance, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import check_reading, open_photograph
@@ -145,6 +145,7 @@ class Preprocessing:
 # --------------------------------------------------------------------------------------------------- loading
 
 
+@checked_with(own=("source", "bits"))
 def load_photographs(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     preprocessing: Preprocessing,
@@ -351,6 +352,7 @@ def _enlarged(photograph: Image.Image, preprocessing: Preprocessing) -> str:
     return f"enlarged: only {width} x {height} pixels" if small else ""
 
 
+@checked
 def read_images(sources: Sequence[str | os.PathLike[str]], preprocessing: Preprocessing) -> StimulusSet:
     """Read images from any mix of stimulus folders, photograph folders and CSV files, as people are shown them.
 
@@ -386,6 +388,7 @@ def _read_one(source: Path, preprocessing: Preprocessing) -> StimulusSet:
     return read_stimuli(source, in_memory=None).as_shown() if made else load_photographs(source, preprocessing)
 
 
+@checked
 def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     """Load the 16 natural photographs that come inside the scikit-image and scikit-learn packages.
 
