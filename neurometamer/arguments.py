@@ -284,6 +284,8 @@ def converted(value: Any, annotation: Any, where: str) -> Any:
     if origin is typing.Annotated:
         return converted(value, inner[0], where)
     if origin in (typing.Union, types.UnionType):
+        if isinstance(value, (str, int, float)) or (isinstance(value, (list, tuple)) and np.ndarray not in inner):
+            return value
         kinds = [one for one in inner if fits(value, one)]
         kinds.sort(key=lambda one: (one is np.ndarray) == isinstance(value, (list, tuple)))  # a list may be a sequence
         return converted(value, kinds[0], where) if kinds else value
@@ -447,6 +449,8 @@ def _fits_iterable(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
         return len(value) == len(inner) and all(map(fits, value, inner))
     has_one_type = not isinstance(value, (list, tuple)) and str(getattr(value, "dtype", "")) != "object"
     elements = list(value)[:1] if has_one_type else value
+    if set(map(type, elements)) == {inner[0]}:  # thousands of ids
+        return True
     return all(fits(one, inner[0]) for one in elements)
 
 
