@@ -82,11 +82,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, n, kind in (("size", 2, int), ("mean", 3, float), ("std", 3, float)):
-            values = tuple(map(kind, getattr(self, name)))
-            if len(values) != n:
-                raise InputError(f"preprocessing: {name} needs {n} values, not {len(values)}.")
-            object.__setattr__(self, name, values)
+        for name, kind in (("size", int), ("mean", float), ("std", float)):
+            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
         if min(self.size) < 1 or self.resize < max(self.size):
             raise InputError(f"preprocessing: resize ({self.resize}) must be at least the input size {self.size}.")
         if self.interpolation not in INTERPOLATIONS:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # ----------------------------------------------------------------------------------------------------- classes
 
 
-@checked_with(shapes={"references": "n 3 height width", "images": "n 3 height width"})
+@checked_with(shapes={"references": "references 3 height width", "images": "images 3 height width"})
 def same_class(
     model: StagedModel,
     references: np.ndarray | ImagesOnDisk,
