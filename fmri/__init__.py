@@ -2,26 +2,21 @@
 
 import lazy_loader
 
-from neurometamer.arguments import checked_door
-
-__getattr__, __dir__, __all__ = checked_door(
-    lazy_loader.attach(
-        __name__,
-        submod_attrs={
-            "betas": ["estimate_betas", "event_design", "noise_gain", "read_betas", "write_betas"],
-            "bold": ["BoldRun", "read_run", "read_runs", "read_voxels"],
-            "maps": ["read_mesh", "read_surface_patterns", "write_surface_map", "write_volume_map"],
-            "patterns": ["Patterns", "concat_patterns", "join_regions", "read_patterns", "write_patterns"],
-            "reliability": [
-                "leave_one_run_out_accuracy",
-                "select_voxels",
-                "split_half_reliability",
-                "voxel_reliability",
-            ],
-            "rois": ["read_masks"],
-            "simulate": ["SimulatedSubject", "SimulatedTruth", "read_truth", "simulate_subject", "write_truth"],
-            "simulated_patterns": ["simulate_patterns"],
-        },
-    ),
+__getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submod_attrs={
+        "betas": ["estimate_betas", "event_design", "noise_gain", "read_betas", "write_betas"],
+        "bold": ["BoldRun", "read_run", "read_runs", "read_voxels"],
+        "maps": ["read_mesh", "read_surface_patterns", "write_surface_map", "write_volume_map"],
+        "patterns": ["Patterns", "concat_patterns", "join_regions", "read_patterns", "write_patterns"],
+        "reliability": [
+            "leave_one_run_out_accuracy",
+            "select_voxels",
+            "split_half_reliability",
+            "voxel_reliability",
+        ],
+        "rois": ["read_masks"],
+        "simulate": ["SimulatedSubject", "SimulatedTruth", "read_truth", "simulate_subject", "write_truth"],
+        "simulated_patterns": ["simulate_patterns"],
+    },
 )

@@ -20,6 +20,7 @@ from fmri.bold import BoldRun, check_4d, check_runs, image_affine, open_nifti, r
 from fmri.patterns import Patterns
 from fmri.rois import check_masks, read_masks, voxel_table
 from fmri.tables import NO_TRIAL_TYPE
+from neurometamer.arguments import checked
 from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
@@ -50,6 +51,7 @@ _HRF_S = 32.0
 _SINGULAR = 1e-7
 
 
+@checked
 def estimate_betas(
     runs: Sequence[BoldRun],
     masks: Mapping[str, np.ndarray | str | os.PathLike[str]],
@@ -174,6 +176,7 @@ def estimate_betas(
     )
 
 
+@checked
 def event_design(
     run: BoldRun,
     *,
@@ -217,6 +220,7 @@ def event_design(
     Events may begin before the first volume (a negative onset): what of their response falls into the run is
     modeled. One whose response has fallen below a tenth of its peak by then gets no regressor.
     """
+    _check_choices(hrf=(hrf, HRFS))
     if not 0 <= high_pass_hz < 0.5 / run.tr_s:
         raise InputError(
             f"high_pass_hz (--high-pass) is {high_pass_hz}; give Hz from 0 to below {0.5 / run.tr_s:g} (half of 1/TR)."
@@ -304,6 +308,7 @@ def _regressors(times: np.ndarray, kept: pd.DataFrame, hrf: str, **options: Any)
         )
 
 
+@checked
 def noise_gain(design: pd.DataFrame) -> float:
     """Tell how strongly a design passes the noise of the images on to its betas.
 
@@ -321,12 +326,15 @@ def noise_gain(design: pd.DataFrame) -> float:
     """
     values = design.to_numpy()
     n_events = sum(str(name).startswith("event_") for name in design.columns)
+    if not n_events:
+        raise InputError("the design has no column event_…; give the second table of event_design.")
     # Through the scaled design: confounds and drifts have other sizes than events.
     lengths = np.linalg.norm(values, axis=0)
     inverse = np.linalg.pinv(values / lengths)
     return float(np.median(np.linalg.norm(inverse[:n_events], axis=1) / lengths[:n_events]))
 
 
+@checked
 @writes_into("folder")
 def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     """Write betas as images: a 4-D NIfTI with one volume an observation, the observation table, the provenance.
@@ -365,6 +373,7 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     return target
 
 
+@checked
 def read_betas(
     folder: str | os.PathLike[str],
     masks: Mapping[str, str | os.PathLike[str]],

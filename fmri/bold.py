@@ -27,7 +27,7 @@ from fmri.bids import (
     slice_times,
 )
 from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.reading import check_promise
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
@@ -130,6 +130,7 @@ class BoldRun:
         return self.session, self.run
 
 
+@checked
 def read_run(
     image: str | os.PathLike[str],
     events: str | os.PathLike[str] | pd.DataFrame,
@@ -212,6 +213,7 @@ def read_run(
     )
 
 
+@checked
 def read_runs(
     bold: Sequence[str | os.PathLike[str]],
     events: Sequence[str | os.PathLike[str] | pd.DataFrame],
@@ -531,6 +533,7 @@ def check_same_grid(path: str | os.PathLike[str], like: str | os.PathLike[str], 
         )
 
 
+@checked_with(shapes={"mask": "i j k"})
 def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     """Read the time courses of some voxels, slab by slab of volumes, never the whole series at once.
 

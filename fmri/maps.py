@@ -13,6 +13,7 @@ from fmri.bids import file_labels
 from fmri.bold import open_nifti
 from fmri.patterns import Patterns
 from fmri.rois import read_masks
+from neurometamer.arguments import checked, checked_with
 from neurometamer.store import InputError, atomic_path, name_ids, read_table, reading
 
 
@@ -132,6 +133,7 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     return patterns, vertices
 
 
+@checked
 def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Read a surface.
 
@@ -181,6 +183,7 @@ def _open_gifti(path: str | os.PathLike[str]) -> Any:
     return image
 
 
+@checked
 def read_surface_patterns(
     values: str | os.PathLike[str],
     table: str | os.PathLike[str],
@@ -291,6 +294,7 @@ def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+@checked_with(finite=("affine",), shapes={"values": "voxels", "mask": "i j k", "affine": "4 4"})
 def write_volume_map(path: str | os.PathLike[str], values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> Path:
     """Write one value a voxel as NIfTI.
 
@@ -334,6 +338,7 @@ def write_volume_map(path: str | os.PathLike[str], values: np.ndarray, mask: np.
     return Path(path)
 
 
+@checked_with(shapes={"values": "vertices"})
 def write_surface_map(path: str | os.PathLike[str], values: np.ndarray, name: str = "") -> Path:
     """Write one value a vertex as GIfTI.
 

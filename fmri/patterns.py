@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked
+from neurometamer.errors import need_columns
 from neurometamer.store import (
     InputError,
     digest,
@@ -272,6 +273,7 @@ def says_simulated(record: Any) -> bool:
     return isinstance(record, (list, tuple)) and any(says_simulated(one) for one in record)
 
 
+@checked
 def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     """Put the sessions of one subject together: observations one after the other, the same voxels.
 
@@ -318,6 +320,7 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     )
 
 
+@checked
 def join_regions(parts: Sequence[Patterns]) -> Patterns:
     """Put regions or hemispheres of one subject side by side: the same observations, the voxels of all.
 
@@ -386,6 +389,7 @@ def voxel_key(voxels: pd.DataFrame) -> list[str]:
     return [*VOXEL_COLUMNS, *(["hemisphere"] if "hemisphere" in voxels.columns else [])]
 
 
+@checked
 def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:
     """Write patterns to one HDF5 file, atomically.
 
@@ -409,6 +413,7 @@ def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:
     )
 
 
+@checked
 def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     """Read patterns written by `write_patterns`.
 
@@ -437,11 +442,7 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
 
 def _named_columns(table: pd.DataFrame, names: Sequence[str], what: str, text: Sequence[int]) -> pd.DataFrame:
     """Copy a table, check its columns, make names text and counts integers."""
-    missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"the {what} table lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
-        )
+    need_columns(table, names, f"the {what} table")
     table = table.reset_index(drop=True).copy()
     for place, name in enumerate(names):
         if table[name].isna().any():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fmri.patterns import Patterns
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, digest, generator, name_ids
 
 MIN_CONDITIONS = 4
@@ -17,6 +18,7 @@ ADVISED_CONDITIONS = 15
 """Below this number of conditions Tarhan & Konkle (2020) advise against selecting voxels by reliability."""
 
 
+@checked
 def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = None) -> np.ndarray:
     """Correlate each voxel's response profile over conditions between odd and even presentations.
 
@@ -46,6 +48,7 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     return _columnwise_correlation(odd, even)
 
 
+@checked
 def select_voxels(
     patterns: Patterns,
     *,
@@ -140,6 +143,7 @@ def tell_few_conditions(n_conditions: int) -> None:
         )
 
 
+@checked
 def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None = None) -> pd.DataFrame:
     """Measure how well the RDM of odd presentations agrees with that of even presentations, region by region.
 
@@ -280,6 +284,7 @@ def _rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(_agreements(np.array([first, second]))[0])
 
 
+@checked
 def leave_one_run_out_accuracy(
     patterns: Patterns, conditions: Sequence[str] | None = None, *, standardize: bool = True
 ) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from fmri.bids import file_labels
 from fmri.bold import check_same_grid, image_affine, open_nifti, stored_values
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, name_ids
 
 SAME_VALUE = 1e-4
@@ -22,6 +23,7 @@ SAME_VALUE = 1e-4
 _WORDS = {"lh": "L", "rh": "R", "left": "L", "right": "R", "l": "L", "r": "R"}
 
 
+@checked
 def read_masks(
     masks: Mapping[str, str | os.PathLike[str]],
     like: str | os.PathLike[str],

@@ -19,7 +19,8 @@ import pandas as pd
 from fmri.bold import SIMULATED
 from fmri.patterns import VOXEL_COLUMNS
 from fmri.tables import MOTION_COLUMNS
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked
+from neurometamer.errors import need_columns
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -78,9 +79,7 @@ class SimulatedTruth:
                 f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} conditions and "
                 f"{len(self.voxels)} voxels."
             )
-        missing = {*VOXEL_COLUMNS, "responds"} - set(self.voxels.columns)
-        if missing:
-            raise InputError(f"the truth's voxel table lacks {name_ids(sorted(missing))}.")
+        need_columns(self.voxels, (*VOXEL_COLUMNS, "responds"), "the truth's voxel table")
 
 
 @short_repr
@@ -111,6 +110,7 @@ class SimulatedSubject:
     truth_path: Path
 
 
+@checked
 def simulate_subject(
     folder: str | os.PathLike[str],
     *,
@@ -237,6 +237,7 @@ def simulate_subject(
     )
 
 
+@checked
 def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     """Write what was planted to an HDF5 file.
 
@@ -260,6 +261,7 @@ def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     )
 
 
+@checked
 def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
     """Read what was planted.
 

@@ -14,9 +14,11 @@ from fmri.bold import read_runs
 from fmri.patterns import Patterns
 from fmri.reliability import select_voxels
 from fmri.simulate import simulate_subject
+from neurometamer.arguments import checked
 from neurometamer.store import InputError
 
 
+@checked
 def simulate_patterns(
     folder: str | os.PathLike[str],
     *,

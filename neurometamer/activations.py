@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked
 from neurometamer.resume import note_remade
 from neurometamer.store import (
     DamagedFile,
@@ -113,6 +113,7 @@ def _dataset(stages: Sequence[str], stage: str) -> str:
     return f"stages/{list(stages).index(stage):03d}"
 
 
+@checked
 def compute_activations(
     model: StagedModel,
     stimuli: StimulusSet,
@@ -308,6 +309,7 @@ def read_identity(path: str | os.PathLike[str]) -> str:
         return json.loads(file.attrs["provenance"])["identity"]
 
 
+@checked
 def read_activations(path: str | os.PathLike[str]) -> Activations:
     """Open an activation file; the values stay on disk until `Activations.read`.
 

@@ -1,8 +1,9 @@
 """Types at the public door: what a package exports checks its arguments against its own annotations.
 
-A function that is taken from `neurometamer`, `stimuli_gen` or `fmri` refuses an argument of another type than its
-signature says, by the argument's name, before any work. Inside, modules import from each other and nothing is checked
-twice.
+A public function is marked with `checked` or `checked_with`: it refuses an argument of another type than its signature
+says, by the argument's name, before any work, from wherever it was imported. Lists, tensors and columns become arrays
+where an array is asked for, and arrays become lists where a sequence is. What annotations cannot say, such as shapes
+and the columns of tables, is said to `checked_with`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import dataclasses
 import functools
 import inspect
 import os
+import reprlib
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from neurometamer.store import InputError
+from neurometamer.errors import InputError, need_columns
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _ITERABLES = (
     collections.abc.Sequence,
@@ -44,91 +48,283 @@ _WORDS: Mapping[Any, str] = {
     np.ndarray: "an array",
     os.PathLike: "a path",
 }
+_NOT_NUMBERS: Mapping[str, str] = {"U": "text", "T": "text", "S": "bytes", "O": "objects", "c": "complex numbers"}
+"""Kind of a NumPy type to what the message calls it."""
+
+_OPENERS: Mapping[str, str] = {
+    "Activations": "read_activations",
+    "DataFrame": "pandas.read_csv",
+    "NullDistribution": "stimuli_gen.read_null",
+    "Patterns": "fmri.read_patterns",
+    "RDMs": "read_rdms",
+    "StimulusSet": "stimuli_gen.read_stimuli",
+}
+"""Type to what reads it from a file, for those who give the path."""
 
 
-def checked_door(
-    attached: tuple[Callable[[str], Any], Callable[[], list[str]], list[str]],
-    package: str,
-    *,
-    own_checks: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Let the functions of a lazily loaded package check the types of their arguments.
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Columns that a table must have.
 
     Parameters
     ----------
-    attached : tuple
-        What ``lazy_loader.attach`` gave: ``__getattr__``, ``__dir__`` and ``__all__``.
-    package : str
-        Its name.
-    own_checks : mapping of str to sequence of str, optional
-        Function to the arguments whose type it checks itself, because it has more to say about them.
-
-    Returns
-    -------
-    tuple
-        The same three; functions come with the check, classes and values as they are.
+    name : str
+        What messages call the table.
+    cure : str
+        A sentence that says where such a table comes from.
+    columns : tuple of str
+        Their names.
     """
-    load, names, exported = attached
 
-    def _get(name: str) -> Any:
-        value = load(name)
-        if inspect.isfunction(value):
-            value = _checked(value, package, (own_checks or {}).get(name, ()))
-            setattr(sys.modules[package], name, value)  # in place of what lazy_loader keeps there
-        return value
-
-    return _get, names, exported
+    name: str
+    cure: str
+    columns: tuple[str, ...]
 
 
-def _checked(function: Callable[..., Any], package: str, skipped: Sequence[str]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def _call(*args: Any, **kwargs: Any) -> Any:
-        check_arguments(function, args, kwargs, skipped)
-        return function(*args, **kwargs)
+@dataclasses.dataclass(frozen=True)
+class _Rules:
+    """What `checked_with` was told of a function."""
 
-    _call.__module__ = package  # where pickle finds it again
-    return _call
+    own: Sequence[str] = ()
+    unbounded: Sequence[str] = ()
+    finite: Sequence[str] = ()
+    whole: Sequence[str] = ()
+    shapes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tables: Mapping[str, Columns] = dataclasses.field(default_factory=dict)
 
 
-def check_arguments(
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    skipped: Sequence[str] = (),
-) -> None:
-    """Compare arguments with the annotations of a function.
+def checked(function: _Function) -> _Function:
+    """Let a public function check its arguments against its annotations, before any work.
 
     Parameters
     ----------
     function : callable
-        Its annotations are read; what has none, or one that is not understood, is not checked.
-    args : tuple
-        Positional arguments.
-    kwargs : mapping
-        Keyword arguments.
-    skipped : sequence of str
-        Names of arguments that are not checked here.
+        What is decorated.
+
+    Returns
+    -------
+    callable
+        The function with the check; see `checked_with` for what annotations cannot say.
+
+    Examples
+    --------
+    >>> @checked
+    ... def largest(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    ...     return values.max(axis=axis)
+    >>> largest([[1, 2], [3, 0]]).tolist()
+    [3, 2]
+    >>> largest([[1, 2], [3, 0]], axis="rows")
+    Traceback (most recent call last):
+        ...
+    neurometamer.errors.InputError: largest: axis must be a whole number, not 'rows'.
+    """
+    return typing.cast(_Function, _checked(function, _Rules()))
+
+
+def checked_with(
+    *,
+    own: Sequence[str] = (),
+    unbounded: Sequence[str] = (),
+    finite: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    shapes: Mapping[str, str] | None = None,
+    tables: Mapping[str, Columns] | None = None,
+) -> Callable[[_Function], _Function]:
+    """Let a public function check its arguments against its annotations and what these cannot say.
+
+    Parameters
+    ----------
+    own : sequence of str
+        Arguments that the function checks itself, because it has more to say about them.
+    unbounded : sequence of str
+        Numbers that may be infinite.
+    finite : sequence of str
+        Arrays that may not hold NaN or infinite values.
+    whole : sequence of str
+        Arrays of whole numbers, such as rows.
+    shapes : mapping of str to str, optional
+        Argument to its axes, such as ``"n units"``. An axis of a name has one length in all arguments, one that is a
+        number has this length, and ``"... n"`` lets any axes come before.
+    tables : mapping of str to Columns, optional
+        Argument to the columns that it must have.
+
+    Returns
+    -------
+    callable
+        The decorator.
+
+    Examples
+    --------
+    >>> @checked_with(shapes={"values": "n units", "weights": "n"})
+    ... def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    ...     return values.T @ weights
+    >>> weighted([[1, 2], [3, 0]], [1, 2, 3])
+    Traceback (most recent call last):
+        ...
+    neurometamer.errors.InputError: weighted: weights must have the shape (n), not (3); n is 2 in values.
+    """
+    rules = _Rules(own, unbounded, finite, whole, shapes or {}, tables or {})
+
+    def _decorate(function: _Function) -> _Function:
+        return typing.cast(_Function, _checked(function, rules))
+
+    return _decorate
+
+
+def _checked(function: Callable[..., Any], rules: _Rules) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def _call(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _checked_arguments(function, args, kwargs, rules)
+        return function(*args, **kwargs)
+
+    return _call
+
+
+def _checked_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], rules: _Rules
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    signature, annotations = _signature(function), _annotations(function)
+    try:
+        bound = signature.bind_partial(*args, **kwargs)
+    except TypeError:  # a name that the function does not know: Python says it when the function is called
+        return args, kwargs
+    given, changed = bound.arguments, False
+    for name, value in given.items():
+        parameter = signature.parameters[name]
+        if name in rules.own or name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        where, annotation = f"{function.__name__}: {name}", annotations[name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            for one in value:
+                _check(one, annotation, where)
+        elif value is not parameter.default:
+            _check(value, annotation, where)
+            given[name] = converted(value, annotation, where)
+            changed |= given[name] is not value
+            _check_number(given[name], where, unbounded=name in rules.unbounded)
+    _check_contents(function.__name__, given, rules)
+    return (bound.args, bound.kwargs) if changed else (args, kwargs)
+
+
+def _check(value: Any, annotation: Any, where: str) -> None:
+    if not fits(value, annotation):
+        opener = _OPENERS.get(getattr(annotation, "__name__", "")) if isinstance(value, (str, os.PathLike)) else None
+        cure = f"; {opener} opens files" if opener else ""
+        raise InputError(f"{where} must be {type_words(annotation)}, not {shown(value)}{cure}.")
+
+
+def _check_number(value: Any, where: str, *, unbounded: bool) -> None:
+    if isinstance(value, Real) and (value != value or (not unbounded and abs(value) == float("inf"))):
+        raise InputError(f"{where} is {float(value)}; it must be a finite number.")
+
+
+def _check_contents(function: str, given: Mapping[str, Any], rules: _Rules) -> None:
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, axes in rules.shapes.items():
+        if given.get(name) is not None:
+            _check_shape(np.shape(given[name]), axes.split(), sizes, function, name)
+    for name in rules.finite:
+        values = given.get(name)
+        if values is not None and not np.isfinite(values).all():
+            n = int((~np.isfinite(values)).sum())
+            raise InputError(f"{function}: {name} has {n} values that are NaN or infinite; leave them out.")
+    for name in rules.whole:
+        values = given.get(name)
+        if values is not None and np.asarray(values).dtype.kind not in "iu":
+            raise InputError(f"{function}: {name} must be whole numbers, not {np.asarray(values).dtype}.")
+    for name, needed in rules.tables.items():
+        if given.get(name) is not None:
+            need_columns(given[name], needed.columns, needed.name, needed.cure)
+
+
+def _check_shape(
+    shape: tuple[int, ...], axes: list[str], sizes: dict[str, tuple[int, str]], function: str, name: str
+) -> None:
+    """Compare a shape with the names of its axes, and remember how long each is and where that was seen."""
+    named = axes[1:] if axes[0] == "..." else axes
+    wanted = f"{function}: {name} must have the shape ({', '.join(axes)}), not ({', '.join(map(str, shape))})"
+    if len(shape) < len(named) or (named is axes and len(shape) > len(named)):
+        raise InputError(f"{wanted}.")
+    for axis, length in zip(named, shape[len(shape) - len(named) :], strict=True):
+        expected, seen = (int(axis), "") if axis.isdigit() else sizes.setdefault(axis, (length, name))
+        if length != expected:
+            raise InputError(f"{wanted}{f'; {axis} is {expected} in {seen}' if seen else ''}.")
+        if not length:
+            raise InputError(f"{wanted}: {'it' if axis.isdigit() else axis} is 0; give at least 1.")
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+def converted(value: Any, annotation: Any, where: str) -> Any:
+    """Make NumPy arrays of lists, tensors and columns where an annotation says array, and lists where it says sequence.
+
+    Parameters
+    ----------
+    value : object
+        What fits the annotation.
+    annotation : object
+        See `fits`.
+    where : str
+        What the messages call the value.
+
+    Returns
+    -------
+    object
+        The value itself where nothing had to be done; images and responses on disk stay there.
 
     Raises
     ------
     InputError
-        For the first argument of another type; its name, the types that it may have and what came are named.
+        When rows have different lengths, values are no numbers, or some are masked.
     """
-    signature, annotations = inspect.signature(function), _annotations(function)
-    try:
-        given = signature.bind_partial(*args, **kwargs).arguments
-    except TypeError:  # a name that the function does not know: Python says it when the function is called
-        return
-    for name, value in given.items():
-        parameter = signature.parameters[name]
-        if name in skipped or name not in annotations or parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        values = value if parameter.kind is parameter.VAR_POSITIONAL else (value,)
-        for one in values:
-            if one is not parameter.default and not fits(one, annotations[name]):
-                raise InputError(
-                    f"{function.__name__}: {name} must be {type_words(annotations[name])}, not {_shown(one)}."
-                )
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return converted(value, inner[0], where)
+    if origin in (typing.Union, types.UnionType):
+        if isinstance(value, (str, int, float)) or (isinstance(value, (list, tuple)) and np.ndarray not in inner):
+            return value
+        kinds = [one for one in inner if fits(value, one)]
+        kinds.sort(key=lambda one: (one is np.ndarray) == isinstance(value, (list, tuple)))  # a list may be a sequence
+        return converted(value, kinds[0], where) if kinds else value
+    if annotation is np.ndarray:
+        return _as_array(value, where)
+    if annotation in _NUMBERS and _is_one_number(value):
+        return value.item()
+    if origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, Mapping):
+        arrays = {key: _as_array(one, f"{where}[{key!r}]") for key, one in value.items()}
+        return value if all(arrays[key] is value[key] for key in arrays) else arrays
+    if origin is collections.abc.Sequence and hasattr(value, "tolist"):  # what asks `if not names` meets no array
+        return value.tolist()
+    return value
+
+
+def _as_array(value: Any, where: str) -> Any:
+    if type(value) is not np.ndarray and not isinstance(value, np.memmap):
+        if np.ma.is_masked(value):
+            raise InputError(f"{where} has masked values; fill them, or leave them out.")
+        if hasattr(value, "detach"):  # a tensor, perhaps of another device or with a gradient
+            value = value.detach().cpu()
+        elif _stays_on_disk(value):
+            return value
+        try:
+            value = np.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{where} cannot be made an array: {str(error).splitlines()[0]} Give rows of equal length."
+            ) from error
+    if value.dtype.kind not in "biuf":
+        words = _NOT_NUMBERS.get(value.dtype.kind, str(value.dtype))
+        raise InputError(f"{where} must be numbers, not {words}.")
+    return value
+
+
+def _stays_on_disk(value: Any) -> bool:
+    """Tell a data set that is read part by part, such as those of h5py and our stored images."""
+    is_known = isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "to_numpy")
+    return not is_known and hasattr(value, "shape") and hasattr(value, "__getitem__")
 
 
 def check_fields(made: Any) -> None:
@@ -150,23 +346,30 @@ def check_fields(made: Any) -> None:
         value = getattr(made, field.name)
         if field.init and value is not field.default and not fits(value, annotations.get(field.name, Any)):
             raise InputError(
-                f"{type(made).__name__}: {field.name} is of the wrong type; it must be "
-                f"{type_words(annotations[field.name])}, not {_shown(value)}."
+                f"{kind.__name__}: {field.name} is of the wrong type; it must be "
+                f"{type_words(annotations[field.name])}, not {shown(value)}."
             )
+        if isinstance(value, Real) and value != value:
+            raise InputError(f"{kind.__name__}: {field.name} is nan; it must be a number.")
 
 
 @functools.cache
 def _annotations(function: Any) -> dict[str, Any]:
     """Read annotations, also those whose names are imported for type checkers only."""
-    module = sys.modules[function.__module__]
-    names = dict(vars(module))
     try:
-        for node in ast.parse(inspect.getsource(module)).body:
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                exec(compile(ast.Module(node.body, []), str(module.__file__), "exec"), names)
-        return typing.get_type_hints(function, names)
+        return typing.get_type_hints(function, _names(function.__module__))
     except (ImportError, NameError, OSError, TypeError):  # an optional package that is not there, no source …
         return {}
+
+
+@functools.cache
+def _names(module_name: str) -> dict[str, Any]:
+    module = sys.modules[module_name]
+    names = dict(vars(module))
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            exec(compile(ast.Module(node.body, []), str(module.__file__), "exec"), names)
+    return names
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -202,14 +405,29 @@ def fits(value: Any, annotation: Any) -> bool:
     if not isinstance(kind, type) or kind in (Any, object):
         return True
     if kind in _NUMBERS:
-        return isinstance(value, _NUMBERS[kind])
-    if kind is np.ndarray:
-        return (hasattr(value, "__array__") and not _is_table(value)) or isinstance(value, (list, tuple))
+        number = value.item() if _is_one_number(value) else value
+        return isinstance(number, _NUMBERS[kind]) and (kind is bool or not isinstance(number, bool))
     if kind is collections.abc.Callable:
         return callable(value)
+    return _fits_class(value, kind, inner)
+
+
+def _fits_class(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
+    if kind is np.ndarray:
+        is_array = hasattr(value, "__array__") and not _is_table(value) and getattr(value, "ndim", 1) > 0
+        return is_array or isinstance(value, (list, tuple))
     if kind in _ITERABLES:
         return _fits_iterable(value, kind, inner)
-    return getattr(kind, "_is_protocol", False) or isinstance(value, kind)
+    if len(inner) == 2 and isinstance(value, Mapping) and issubclass(kind, Mapping):
+        return all(fits(key, inner[0]) and fits(one, inner[1]) for key, one in value.items())
+    if getattr(kind, "_is_protocol", False):
+        return all(hasattr(value, name) for name in vars(kind) if not name.startswith("_"))
+    return isinstance(value, kind)
+
+
+def _is_one_number(value: Any) -> bool:
+    """Tell arrays and tensors without an axis, which stand for their number."""
+    return getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not isinstance(value, np.generic)
 
 
 def _is_table(value: Any) -> bool:
@@ -219,15 +437,20 @@ def _is_table(value: Any) -> bool:
 def _fits_iterable(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") or _is_table(value):
         return False
-    if kind is collections.abc.Sequence and (isinstance(value, Mapping) or not hasattr(value, "__len__")):
+    if kind in (collections.abc.Sequence, list, tuple) and (
+        isinstance(value, Mapping) or not hasattr(value, "__len__")
+    ):
         return False
     if getattr(value, "ndim", 1) == 0:
         return False
     if not inner or not hasattr(value, "__len__"):
         return True
     if kind is tuple and Ellipsis not in inner:
-        return all(map(fits, value, inner))  # how many there must be, the function says better
-    elements = value if isinstance(value, (list, tuple)) else list(value)[:1]  # an array has one type
+        return len(value) == len(inner) and all(map(fits, value, inner))
+    has_one_type = not isinstance(value, (list, tuple)) and str(getattr(value, "dtype", "")) != "object"
+    elements = list(value)[:1] if has_one_type else value
+    if set(map(type, elements)) == {inner[0]}:  # thousands of ids
+        return True
     return all(fits(one, inner[0]) for one in elements)
 
 
@@ -263,15 +486,38 @@ def type_words(annotation: Any) -> str:
         return "a function"
     if kind in _ITERABLES:
         each = list(dict.fromkeys(type_words(one) for one in inner if one is not Ellipsis))
-        return f"a sequence ({', '.join(each)} each)" if len(each) == 1 else "a sequence"
+        number = f" of {len(inner)}" if kind is tuple and inner and Ellipsis not in inner else ""
+        return f"a sequence{number}" + (f" ({', '.join(each)} each)" if len(each) == 1 else "")
     if isinstance(kind, type) and issubclass(kind, Mapping):
-        return "a mapping"
+        is_told = len(inner) == 2 and inner[1] not in (Any, object)
+        return f"a mapping of {type_words(inner[0])} to {type_words(inner[1])}" if is_told else "a mapping"
     return f"a {getattr(kind, '__name__', str(kind))}"
 
 
-def _shown(value: Any) -> str:
-    """Show what came, shortly."""
+def shown(value: Any) -> str:
+    """Show what came, on one line and shortly.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    str
+        For a message.
+
+    Examples
+    --------
+    >>> shown("spearman"), shown([1, "a"]), shown(np.zeros(3))
+    ("'spearman'", "[1, 'a']", 'a ndarray')
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
-        text = repr(value)
+        text = repr(value.item() if isinstance(value, np.generic) else value)
         return text if len(text) <= 60 else f"{text[:57]}…"
+    if isinstance(value, (list, tuple, dict, set)):
+        text = " ".join(reprlib.repr(value).split())
+        return text if len(text) <= 60 else f"{text[:57]}…"
+    if getattr(value, "ndim", 1) == 0:
+        return "a single number"
     return f"a {type(value).__name__}"

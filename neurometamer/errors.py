@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class InputError(ValueError):
@@ -127,3 +131,35 @@ def duplicates(ids: Iterable[object]) -> list[str]:
             again[one] = None
         seen.add(one)
     return list(again)
+
+
+def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: str = "") -> None:
+    """Refuse a table that lacks columns.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What came.
+    columns : iterable of str
+        Columns that it must have.
+    name : str
+        What the message calls it: ``"the stimulus table"``, or the path of its file.
+    cure : str
+        A sentence that says where such a table comes from, or what the columns are.
+
+    Raises
+    ------
+    InputError
+        With the columns that are missing and those that are there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> need_columns(pd.DataFrame({"a": [1]}), ["a", "place"], "the table", "It is that of kind_tests.")
+    Traceback (most recent call last):
+        ...
+    neurometamer.errors.InputError: the table lacks the column(s) place; it has a. It is that of kind_tests.
+    """
+    if missing := [one for one in dict.fromkeys(columns) if one not in table.columns]:
+        there = name_ids(table.columns, 20) if len(table.columns) else "none"
+        raise InputError(f"{name} lacks the column(s) {name_ids(missing)}; it has {there}.{' ' * bool(cure)}{cure}")

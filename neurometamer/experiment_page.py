@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.behavior.trials import read_numbers
 from neurometamer.experiment_images import Photograph, check_photographs, choose_photographs, fill_missing, read_sources
 from neurometamer.resume import writes_into
@@ -275,6 +276,7 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
 # ------------------------------------------------------------------------------------------------------- the page
 
 
+@checked
 @writes_into("out")
 def write_experiment_page(
     stimuli: Files, photographs: Files, out: str | Path, *, progress: Progress | None = None, **settings: Any
@@ -447,6 +449,7 @@ def _read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
+@checked
 def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     """Put what the key knows into the answers of one or several participants.
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from neurometamer.errors import InputError
+
 VERSIONED = (
     "neurometamer",
     "numpy",
@@ -124,11 +126,18 @@ def generator(seed: int, *names: object) -> np.random.Generator:
     numpy.random.Generator
         The same for the same arguments, on every machine.
 
+    Raises
+    ------
+    InputError
+        For a seed below 0.
+
     Examples
     --------
     >>> bool(generator(0, "noise", "cat").random() == generator(0, "noise", "cat").random())
     True
     """
+    if seed < 0:
+        raise InputError(f"the seed is {seed}; give a whole number of at least 0.")
     words = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return np.random.default_rng([seed, *np.frombuffer(words, dtype=np.uint32).tolist()])
 

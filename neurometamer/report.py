@@ -17,6 +17,7 @@ import pandas as pd
 
 from neurometamer.answers import answers, interval_notes, is_true, success_rows
 from neurometamer.answers_layers import encoding_answer, scheme_note, whose
+from neurometamer.arguments import checked
 from neurometamer.figures import study as figures
 from neurometamer.figures.style import count_text
 from neurometamer.page import (
@@ -432,6 +433,7 @@ def _images_text(study: Study) -> str:
 # ------------------------------------------------------------------------------------------------------------- build
 
 
+@checked
 def build_report(folder: str | os.PathLike[str]) -> Path:
     """Draw the figures of a study and write its page.
 

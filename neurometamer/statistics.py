@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, unknown_name
 
 CORRECTIONS = ("bonferroni", "holm", "fdr")
@@ -18,6 +19,7 @@ _ROUNDING = 1e-12
 """A permuted value this near the observed one is the same arrangement summed in another order: it counts."""
 
 
+@checked
 def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarray:
     """Correct p values for the number of tests; missing ones are no tests.
 
@@ -61,6 +63,7 @@ def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarra
     return np.minimum(found, 1).reshape(np.shape(p))
 
 
+@checked
 def max_t_p(observed: np.ndarray, null: np.ndarray, tail: str = "greater") -> tuple[np.ndarray, np.ndarray]:
     """Give p values from permutations, one by one and for the whole family by its largest value (max-T).
 

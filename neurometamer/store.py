@@ -34,6 +34,7 @@ from neurometamer.errors import (
     Terminated,
     duplicates,
     name_ids,
+    need_columns,
     terminate,
     unknown_name,
 )
@@ -444,11 +445,7 @@ def read_table(
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")
     table = parse_table(contents, path, text=text, once=None if once is None else [*required, *once])
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
-        )
+    need_columns(table, required, str(path))
     return table
 
 

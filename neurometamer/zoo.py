@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.arguments import checked
 from neurometamer.reading import check_npz
 from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
@@ -138,6 +139,7 @@ MODELS: dict[str, ModelEntry] = {
 """The models known by name."""
 
 
+@checked
 def list_models() -> pd.DataFrame:
     """Tabulate the known models.
 
@@ -201,6 +203,7 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
+@checked
 def load_model(
     name: str,
     *,
@@ -259,6 +262,7 @@ def load_model(
     return greyscale_view(model) if name.endswith(GREY) else model
 
 
+@checked
 def load_models(
     names: str | Sequence[str],
     weights: Weights | Mapping[str, Weights] = "default",

@@ -25,6 +25,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import checked
+from neurometamer.errors import need_columns
 from neurometamer.store import (
     InputError,
     digest,
@@ -62,6 +64,7 @@ another batch shape or device cannot turn a success into a failure when the PNG 
 # ----------------------------------------------------------------------------------------------------- making
 
 
+@checked
 def adversarial_noise(
     model: StagedModel,
     references: StimulusSet,
@@ -158,6 +161,7 @@ def adversarial_noise(
     return _make(model, references, targets, settings, _start, run)
 
 
+@checked
 def adversarial_interference(
     model: StagedModel,
     references: StimulusSet,
@@ -526,6 +530,7 @@ def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str
     return f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or larger ones"
 
 
+@checked
 def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:
     """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
 
@@ -571,9 +576,8 @@ def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.Pat
 
 
 def _check_made_for(model: StagedModel, table: pd.DataFrame) -> None:
-    lacking = [name for name in ("target_index", "criterion", "confidence_float", "steps") if name not in table.columns]
-    if lacking:
-        raise InputError(f"the stimulus table lacks the column(s) {', '.join(lacking)}; it is not an adversarial set.")
+    needed = ("target_index", "criterion", "confidence_float", "steps")
+    need_columns(table, needed, "the stimulus table", "It is not an adversarial set.")
     others = table["id"][(table["model"] != model.name) | (table["weights"] != model.weights)]
     if len(others):
         raise InputError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, atomic_path, file_name
 from stimuli_gen.stimuli import read_png, to_8bit, write_png
 
@@ -28,6 +29,7 @@ _LINE = 14
 """Height of a caption in pixels."""
 
 
+@checked
 def write_animation(
     frames: np.ndarray | Sequence[str | os.PathLike[str]],
     path: str | os.PathLike[str],
@@ -127,6 +129,7 @@ def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
 # -------------------------------------------------------------------------------------------- films of a synthesis
 
 
+@checked
 def frame_recorder(folder: str | os.PathLike[str]) -> Film:
     """Make the ``film`` of a generator: it keeps each frame that it gets as a PNG.
 
@@ -152,6 +155,7 @@ def frame_recorder(folder: str | os.PathLike[str]) -> Film:
     return _keep
 
 
+@checked
 def animate_folder(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, unknown_name
 
 N_IMAGENET = 1000
@@ -52,6 +53,7 @@ CATEGORIES: tuple[str, ...] = tuple(_RANGES)
 """The 16 category names, in alphabetical order."""
 
 
+@checked
 def sixteen_classes() -> dict[int, str]:
     """Tell which ImageNet class is of which of the 16 categories.
 
@@ -88,6 +90,7 @@ RULES_16: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"first_mapped": _f
 wins. ``mean_prob`` (Geirhos et al.'s model-vs-human): the category whose classes have the largest mean probability."""
 
 
+@checked
 def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndarray:
     """Turn ImageNet class probabilities into one of 16 categories an image.
 

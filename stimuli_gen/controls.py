@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, digest, generator, provenance, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.stimuli import StimulusSet, image_distances
@@ -293,6 +294,7 @@ CONTROLS: Mapping[str, Control] = {
 """Name → control. The defaults are examples: radii of Feather's attacks, levels of the public code."""
 
 
+@checked
 def control_images(
     references: StimulusSet,
     control: str,

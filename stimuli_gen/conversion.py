@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import fits, shown
 from neurometamer.store import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -220,8 +221,8 @@ def check_reading(bits: int | None, icc: str) -> None:
     InputError
         When one is unknown.
     """
-    if bits is not None and (isinstance(bits, bool) or bits not in range(8, 17)):
-        raise InputError(f"bits must be a whole number from 8 to 16, not {bits!r}.")
+    if bits is not None and not (fits(bits, int) and 8 <= bits <= 16):
+        raise InputError(f"bits must be a whole number from 8 to 16, not {shown(bits)}.")
     if icc not in PROFILES:
         raise unknown_name("way with color profiles (icc)", str(icc), PROFILES)
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, name_ids, unknown_name
 from stimuli_gen.batches import for_one_image, gradients_on, out_of_memory
 from stimuli_gen.staged import SOFTMAX, StagedModel
@@ -69,6 +70,7 @@ class FoundStage:
     note: str = ""
 
 
+@checked
 def depth_units(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> tuple[str, ...]:
     """List the units in which a network's depth is counted.
 
@@ -99,6 +101,7 @@ def depth_units(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 
     return tuple(_units(_pass(network, size)))
 
 
+@checked
 def resolve_stage(model: StagedModel, stage: str | float) -> tuple[str, str]:
     """Find a stage by name or by fraction of depth.
 

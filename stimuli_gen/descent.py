@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import checked_with
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from stimuli_gen.aims import KEEP, SOLVERS, Aims, Objective
 from stimuli_gen.batches import Parts, gradients_on
@@ -97,6 +98,7 @@ def shown(images: Tensor) -> Tensor:
     return (images * 255).round() / 255
 
 
+@checked_with(unbounded=("threshold",))
 def descend(
     objective: Objective | Sequence[Objective],
     ids: Sequence[str],

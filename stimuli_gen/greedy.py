@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import checked
 from neurometamer.store import (
     InputError,
     digest,
@@ -41,6 +42,7 @@ _SLACK = 1e-4
 """Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes and devices."""
 
 
+@checked
 def greedy_interference(
     model: StagedModel,
     references: StimulusSet,

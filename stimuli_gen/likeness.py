@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, name_ids
 
 
+@checked
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Correlate ranks, row by row; ties share their average rank, as in ``scipy.stats.spearmanr``.
 
@@ -40,6 +42,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return pearson(rankdata(a, axis=1), rankdata(b, axis=1))
 
 
+@checked
 def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Correlate values, row by row, as ``scipy.stats.pearsonr``.
 
@@ -69,6 +72,7 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.clip(found, -1, 1)
 
 
+@checked
 def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Measure the signal-to-noise ratio as a ratio of powers, row by row: 10 · log10(‖a‖² / ‖a − b‖²).
 
@@ -96,6 +100,7 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return snr_from_squares(signal, noise, silent)
 
 
+@checked
 def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Measure the signal-to-noise ratio in the form of the reference code: 10 · log10(‖a‖ / ‖a − b‖).
 
@@ -149,6 +154,7 @@ def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) 
         return np.where(silent, 0.0, 10 * (np.log10(signal) - np.log10(noise)))
 
 
+@checked
 def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Measure the relative error of the responses, row by row: ‖b − a‖ / ‖a‖, the loss that metamers minimize.
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError
 
 LUMA = (0.299, 0.587, 0.114)
@@ -43,6 +44,7 @@ def grey(images: np.ndarray) -> np.ndarray:
     return np.einsum("nchw,c->nhw", images, np.array(LUMA), dtype=np.float64)
 
 
+@checked
 def luminance(images: np.ndarray) -> np.ndarray:
     """Measure how light each image is and how much its light varies.
 
@@ -61,6 +63,7 @@ def luminance(images: np.ndarray) -> np.ndarray:
     return np.stack([light.mean(axis=(1, 2)), light.std(axis=(1, 2))], axis=1)
 
 
+@checked
 def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -> np.ndarray:
     """Average the pixels over a coarse grid.
 
@@ -130,6 +133,7 @@ def gabor(frequency: float, angle: float, bandwidth: float = 1.0) -> np.ndarray:
     return envelope * np.exp(2j * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle)))
 
 
+@checked
 def gabor_energy(
     images: np.ndarray,
     *,
@@ -171,6 +175,8 @@ def gabor_energy(
         raise InputError(
             "Gabor filters need wavelengths of at least 2 pixels, an orientation and a positive bandwidth."
         )
+    if size < 1:
+        raise InputError(f"size is {size}; give at least 1 cell a side.")
     light = grey(images)
     light -= light.mean(axis=(1, 2), keepdims=True)
     height, width = light.shape[1:]

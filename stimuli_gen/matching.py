@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, duplicates, name_ids
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on
@@ -163,6 +164,7 @@ def _flat(activations: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------------- what to match
 
 
+@checked
 def match_stages(
     models: StagedModel | Sequence[StagedModel],
     stage: Stages | Mapping[str, Stages],
@@ -275,6 +277,7 @@ def _unreached(values: Tensor, images: Tensor, one: str) -> str:
     return f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
 
 
+@checked
 def at_size(model: StagedModel, size: int) -> StagedModel:
     """Let a network see images of another size, so that networks of a set see the same one.
 
@@ -306,6 +309,7 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
     return changed
 
 
+@checked
 def greyscale_view(model: StagedModel) -> StagedModel:
     """Let a network see luminance only: all three of its channels get the grey value of the image.
 

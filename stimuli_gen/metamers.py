@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, digest, generator, name_ids, provenance
 from stimuli_gen.balls import BALLS, check_ball
 from stimuli_gen.batches import arithmetic, in_batches
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------------ making
 
 
+@checked
 def model_metamers(
     models: StagedModel | Sequence[StagedModel],
     references: StimulusSet,
@@ -514,6 +516,7 @@ def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[fl
 # ----------------------------------------------------------------------------------------------------- judging
 
 
+@checked
 def confirm_metamers(
     models: StagedModel | Sequence[StagedModel],
     stimuli: StimulusSet,

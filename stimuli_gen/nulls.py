@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked
 from neurometamer.resume import note_remade, only_process, refuse_links_out
 from neurometamer.store import (
     DamagedFile,
@@ -222,6 +222,7 @@ class NullDistribution:
         return pd.DataFrame(rows)
 
 
+@checked
 def null_distribution(
     model: StagedModel,
     stimuli: StimulusSet,
@@ -301,6 +302,7 @@ def null_distribution(
     return made
 
 
+@checked
 def read_null(path: str | os.PathLike[str]) -> NullDistribution:
     """Read a null distribution that `null_distribution` wrote.
 

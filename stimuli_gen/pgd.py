@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, digest, file_name, generator, provenance, unknown_name
 from stimuli_gen.adversarial import check_photographs
 from stimuli_gen.balls import (
@@ -44,6 +45,7 @@ ATTACKS: Mapping[str, tuple[str, float, str]] = {"pgd_l2": ("l2", 3.0, "l2"), "p
 """Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.descent.STEP_RULES`."""
 
 
+@checked
 def attack_images(
     model: StagedModel,
     references: StimulusSet,
@@ -164,6 +166,7 @@ def attack_images(
     return StimulusSet(images=images, table=table, provenance=told)
 
 
+@checked
 def confirm_attacks(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:
     """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from neurometamer.arguments import shown
 from neurometamer.store import TEXT_COLUMNS, InputError, duplicates, folded_name, name_ids, read_table
 from stimuli_gen.conversion import readable_suffixes
 
@@ -73,7 +74,7 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
         listing = _list_files([Path(file) for file in source])
     else:
         raise InputError(
-            f"photographs are a folder, a CSV with the column file, or a list of image files, not {source!r:.80}."
+            f"photographs are a folder, a CSV with the column file, or a list of image files, not {shown(source)}."
         )
     table = listing.table
     if again := duplicates(table["id"]):

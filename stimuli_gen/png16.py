@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from neurometamer.arguments import checked, checked_with
 from neurometamer.store import atomic_path, reading
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -22,6 +23,7 @@ _KIND = struct.pack(">BBBBB", 16, 2, 0, 0, 0)  # 16 bits, RGB, zlib, adaptive fi
 _LEVELS = 65535
 
 
+@checked_with(finite=("image",), shapes={"image": "3 height width"})
 def write_png16(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     """Write one image as a 16-bit RGB PNG, rounded, atomically.
 
@@ -52,6 +54,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
+@checked
 def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
     """Read an image written by `write_png16`.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.store import InputError, check_file_names, digest, name_ids, provenance, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import check_reading, open_photograph
@@ -82,11 +82,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, n, kind in (("size", 2, int), ("mean", 3, float), ("std", 3, float)):
-            values = tuple(map(kind, getattr(self, name)))
-            if len(values) != n:
-                raise InputError(f"preprocessing: {name} needs {n} values, not {len(values)}.")
-            object.__setattr__(self, name, values)
+        for name, kind in (("size", int), ("mean", float), ("std", float)):
+            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
         if min(self.size) < 1 or self.resize < max(self.size):
             raise InputError(f"preprocessing: resize ({self.resize}) must be at least the input size {self.size}.")
         if self.interpolation not in INTERPOLATIONS:
@@ -145,6 +142,7 @@ class Preprocessing:
 # --------------------------------------------------------------------------------------------------- loading
 
 
+@checked_with(own=("source", "bits"))
 def load_photographs(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     preprocessing: Preprocessing,
@@ -351,6 +349,7 @@ def _enlarged(photograph: Image.Image, preprocessing: Preprocessing) -> str:
     return f"enlarged: only {width} x {height} pixels" if small else ""
 
 
+@checked
 def read_images(sources: Sequence[str | os.PathLike[str]], preprocessing: Preprocessing) -> StimulusSet:
     """Read images from any mix of stimulus folders, photograph folders and CSV files, as people are shown them.
 
@@ -386,6 +385,7 @@ def _read_one(source: Path, preprocessing: Preprocessing) -> StimulusSet:
     return read_stimuli(source, in_memory=None).as_shown() if made else load_photographs(source, preprocessing)
 
 
+@checked
 def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     """Load the 16 natural photographs that come inside the scikit-image and scikit-learn packages.
 

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked, checked_with
 from neurometamer.store import InputError, digest, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.regular import Preprocessing
 from stimuli_gen.stem import quicken
+from stimuli_gen.stored_images import ImagesOnDisk
 
 SOFTMAX = "softmax"
 """A stage with this path is the softmax of the network's output."""
@@ -354,6 +355,7 @@ def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], 
 # ---------------------------------------------------------------------------------------------------- making
 
 
+@checked_with(own=("network",))
 def stage_model(
     network: nn.Module,
     *,
@@ -394,6 +396,10 @@ def stage_model(
     InputError
         When the network is no module or cannot be copied, or see `check_model`.
     """
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise unknown_name("device", str(device), ["cpu", "cuda", "mps"]) from None
     with torch.inference_mode(False):  # weights made in it could not be differentiated through
         private = _copied(network, name).float().eval().requires_grad_(False)
         private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -430,6 +436,7 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
         raise InputError(f"{name} cannot be copied; delete what it keeps beside its weights: {told}") from error
 
 
+@checked
 def check_model(model: StagedModel) -> None:
     """Check that a model can be used: runs one image of noise forward and backward, and forward once more.
 
@@ -596,6 +603,7 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
 
 
+@checked
 def resolve_device(name: str = "auto") -> torch.device:
     """Find the device asked for.
 
@@ -627,7 +635,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 # --------------------------------------------------------------------------------------------------- running
 
 
-def predict(model: StagedModel, images: Any, batch_size: int = 8) -> np.ndarray:
+@checked_with(shapes={"images": "n 3 height width"})
+def predict(model: StagedModel, images: np.ndarray | ImagesOnDisk, batch_size: int = 8) -> np.ndarray:
     """Compute the class probabilities of images.
 
     Parameters

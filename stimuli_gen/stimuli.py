@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurometamer.arguments import check_fields
+from neurometamer.arguments import check_fields, checked, checked_with
+from neurometamer.errors import need_columns
 from neurometamer.store import (
     InputError,
     atomic_path,
@@ -166,8 +167,7 @@ def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
 
 def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
     """Check the table and give every known column its one type, so that it survives writing and reading."""
-    if missing := [name for name in REQUIRED_COLUMNS if name not in table.columns]:
-        raise InputError(f"the stimulus table lacks the column(s) {', '.join(missing)}.")
+    need_columns(table, REQUIRED_COLUMNS, "the stimulus table")
     if len(table) != n_images:
         raise InputError(f"the stimulus table has {len(table)} rows for {n_images} images; one row an image.")
     empty = [name for name in REQUIRED_COLUMNS if table[name].isna().any() or (table[name].astype(str) == "").any()]
@@ -204,6 +204,7 @@ def _yes_no(column: pd.Series) -> pd.Series:
     return pd.Series(values, index=column.index, dtype="boolean" if None in values else "bool")
 
 
+@checked
 def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     """Put several sets one after another.
 
@@ -234,6 +235,7 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     )
 
 
+@checked_with(finite=("image", "reference"), shapes={"image": "3 height width", "reference": "3 height width"})
 def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Measure how far an image is from its reference.
 
@@ -289,6 +291,7 @@ def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------- files
 
 
+@checked
 def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False) -> Path:
     """Write the images as PNG and HDF5, their table, their provenance and a contact sheet.
 
@@ -318,6 +321,7 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16
     return write_records(stimuli, folder)
 
 
+@checked
 def write_pictures(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False) -> Path:
     """Write what is seen: the PNG files and the contact sheet.
 
@@ -355,6 +359,7 @@ def write_pictures(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png1
     return folder
 
 
+@checked
 def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
     """Write the float pixels, the table and the provenance: ``stimuli.h5``, ``stimuli.csv``, ``provenance.json``.
 
@@ -382,6 +387,7 @@ def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
+@checked
 def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, side: int = 128) -> Path:
     """Draw the images side by side, each above its id, in table order.
 
@@ -401,6 +407,8 @@ def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, s
     """
     from PIL import Image, ImageDraw
 
+    if side < 1:
+        raise InputError(f"side is {side}; a thumbnail needs at least 1 pixel.")
     n = min(len(stimuli), _SHEET)
     columns = int(np.ceil(np.sqrt(n)))
     cell, text = side + 8, 14
@@ -483,6 +491,7 @@ def read_png(path: Path) -> np.ndarray:
         return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
 
 
+@checked
 def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True) -> StimulusSet:
     """Read a set written by `write_stimuli`: the float pixels.
 

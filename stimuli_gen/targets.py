@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, duplicates, generator, name_ids, read_table
 from stimuli_gen.classes16 import N_IMAGENET, sixteen_classes
 from stimuli_gen.staged import StagedModel, predict
@@ -18,6 +19,7 @@ from stimuli_gen.stimuli import StimulusSet
 TARGET_RULES = ("own", "random", "least_likely", "another_category", "given")
 
 
+@checked
 def choose_targets(
     rule: str | int | Mapping[str, Any],
     references: StimulusSet,

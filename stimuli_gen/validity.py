@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked, checked_with
 from neurometamer.store import InputError, file_name, name_ids, unknown_name
 from stimuli_gen.classes16 import N_IMAGENET, to_sixteen
 from stimuli_gen.likeness import CRITERIA, METRICS, finite_responses, inversion_loss
 from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
+from stimuli_gen.stored_images import ImagesOnDisk
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
@@ -33,7 +35,13 @@ if TYPE_CHECKING:
 # ----------------------------------------------------------------------------------------------------- classes
 
 
-def same_class(model: StagedModel, references: Any, images: Any, batch_size: int = 8) -> pd.DataFrame:
+@checked_with(shapes={"references": "references 3 height width", "images": "images 3 height width"})
+def same_class(
+    model: StagedModel,
+    references: np.ndarray | ImagesOnDisk,
+    images: np.ndarray | ImagesOnDisk,
+    batch_size: int = 8,
+) -> pd.DataFrame:
     """Tell whether a network gives each image the class of its reference.
 
     Parameters
@@ -91,6 +99,7 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
 ONLY_IN_FLOAT = "valid in float, but not once rounded to 8 bits"
 
 
+@checked
 def judge(
     models: Sequence[tuple[StagedModel, str]],
     references: StimulusSet,

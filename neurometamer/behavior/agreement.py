@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.curves import draw_images
-from neurometamer.behavior.trials import spread_photographs
+from neurometamer.behavior.trials import SHOWN, spread_photographs
 from neurometamer.statistics import t_interval
 from neurometamer.store import InputError, name_ids
 
@@ -20,7 +21,8 @@ BLOCK = 1_000_000
 """Largest array, in numbers, while photographs are left out: so many pairs are taken at once."""
 
 
-def kappa(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+@checked
+def kappa(observed: np.ndarray | float, expected: np.ndarray | float) -> np.ndarray:
     """Error consistency: agreement beyond what two accuracies make likely by chance.
 
     Parameters
@@ -48,10 +50,14 @@ def kappa(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
     [0.5, nan]
     """
     observed, expected = np.asarray(observed, dtype=float), np.asarray(expected, dtype=float)
+    for name, share in (("observed", observed), ("expected", expected)):
+        if ((share < -1e-12) | (share > 1 + 1e-12)).any():
+            raise InputError(f"kappa: {name} leaves [0, 1]; give shares of trials.")
     open_ = 1 - expected > 1e-12
     return np.where(open_, (observed - expected) / np.where(open_, 1 - expected, 1.0), np.nan)
 
 
+@checked_with(tables={"trials": SHOWN})
 def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataFrame:
     """Compare the errors of every two observers on the trials that both had.
 
@@ -142,6 +148,27 @@ MIN_COINCIDENCES = 2.0
 """Fewest trials on which chance alone makes both of a pair give the rarer outcome; below, there is no interval."""
 
 
+@checked_with(
+    tables={
+        "trials": SHOWN,
+        "pairs": Columns(
+            "the table of pairs",
+            "Make it with error_consistency.",
+            (
+                "model",
+                "stage",
+                "kind_a",
+                "observer_a",
+                "kind_b",
+                "observer_b",
+                "n_common",
+                "accuracy_a",
+                "accuracy_b",
+                "kappa",
+            ),
+        ),
+    }
+)
 def summarize_consistency(
     pairs: pd.DataFrame, trials: pd.DataFrame | None = None, *, confidence: float = 0.95
 ) -> pd.DataFrame:
@@ -333,6 +360,15 @@ CORRELATION_COLUMNS = ("network", "n_points", "n_models", "pearson_r", "r2", "sp
 OTHERS = "mean of other networks"
 
 
+@checked_with(
+    tables={
+        "curves": Columns(
+            "the table of curves",
+            "Make it with recognition_curves.",
+            ("observer", "network", "model", "stage", "proportion"),
+        )
+    }
+)
 def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
     """Correlate people's recognition over (model, stage) with that of networks that did not make the images.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.behavior.agreement import curve_correlation, error_consistency, summarize_consistency
 from neurometamer.behavior.anova import (
     CORRECTIONS,
@@ -126,6 +127,7 @@ class _Work:
     lost: list[pd.DataFrame] = field(default_factory=list)
 
 
+@checked
 @writes_into("out")
 def analyze_recognition(
     paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],

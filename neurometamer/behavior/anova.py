@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.behavior.permutation import permutation_p, permute_mixed, permute_repeated
 from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
@@ -76,6 +77,15 @@ def _pingouin() -> Iterator[Any]:
         yield pingouin
 
 
+@checked_with(
+    tables={
+        "cells": Columns(
+            "the table of cells",
+            "Make it with trial_cells or proportion_cells.",
+            ("participant", "model", "stage", "proportion"),
+        )
+    }
+)
 def complete_profiles(
     cells: pd.DataFrame, models: Sequence[str], stages: Sequence[str], *, strict: bool = False, what: str = ""
 ) -> Profiles:
@@ -102,6 +112,8 @@ def complete_profiles(
     InputError
         When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people are complete.
     """
+    if not models or not stages:
+        raise InputError(f"{len(models)} models and {len(stages)} stages; name at least one of each.")
     wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
     wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
     if nowhere := [f"{model} / {stage}" for model, stage in wanted if (model, stage) not in wide.columns]:
@@ -169,6 +181,7 @@ REPEATED_METHOD = "repeated measures, pingouin"
 MIXED_METHOD = "mixed: observer between, stage within, pingouin"
 
 
+@checked
 def repeated_anova(profiles: Profiles, *, analysis: str = "", observer: str = "human") -> pd.DataFrame:
     """Repeated-measures analysis of variance: model × stage, or one way where the other factor has one level.
 
@@ -218,6 +231,7 @@ def repeated_anova(profiles: Profiles, *, analysis: str = "", observer: str = "h
     )  # fmt: skip
 
 
+@checked
 def mixed_anova(first: Profiles, second: Profiles, *, analysis: str = "", observer: str = "") -> pd.DataFrame:
     """Mixed analysis of variance of one model's metamers: observer (two groups) between, stage within.
 
@@ -272,6 +286,7 @@ POSTHOC_COLUMNS = (
 )  # fmt: skip
 
 
+@checked
 def post_hoc(
     profiles: Profiles, *, correction: str = "holm", analysis: str = "", observer: str = "human"
 ) -> pd.DataFrame:
@@ -355,6 +370,15 @@ SHUFFLED = {
 }
 
 
+@checked_with(
+    tables={
+        "anova": Columns(
+            "the table",
+            "Give that of repeated_anova or mixed_anova.",
+            ("analysis", "observer", "models", "source", "F"),
+        )
+    }
+)
 def permutation_table(
     anova: pd.DataFrame, data: Profiles | tuple[Profiles, Profiles], *, n_permutations: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:

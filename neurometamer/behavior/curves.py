@@ -6,11 +6,13 @@ Units throughout: a proportion of correct answers in [0, 1]; with 16 categories 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from neurometamer.behavior.trials import spread_photographs
+from neurometamer.arguments import Columns, checked_with
+from neurometamer.behavior.trials import SHOWN, USABLE, spread_photographs
 from neurometamer.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import InputError, name_ids, unknown_name
 from stimuli_gen.classes16 import CATEGORIES
@@ -39,6 +41,14 @@ def model_rows(trials: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(network=rows["participant"].where(rows["observer"] == "network", ""))
 
 
+_CELLS = Columns(
+    "the table of cells",
+    "Make it with trial_cells or proportion_cells.",
+    ("observer", "network", "model", "stage", "proportion"),
+)
+
+
+@checked_with(tables={"trials": USABLE})
 def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
     """Average trials within each person (or network), model and stage.
 
@@ -62,6 +72,7 @@ def _average(rows: pd.DataFrame) -> pd.DataFrame:
     return means.rename(columns={"size": "n_trials", "mean": "proportion"})
 
 
+@checked_with(tables={"trials": SHOWN})
 def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Give each network, for each person, its share of correct answers to the images that this person saw.
 
@@ -94,6 +105,15 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return _average(pd.concat(parts, ignore_index=True)), absent
 
 
+@checked_with(
+    tables={
+        "table": Columns(
+            "the table of proportions",
+            "Read it with read_recognition.",
+            ("participant", "observer", "model", "stage", "proportion"),
+        )
+    }
+)
 def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Turn a table of proportions into cells.
 
@@ -115,6 +135,7 @@ def proportion_cells(table: pd.DataFrame) -> pd.DataFrame:
     return rows[[*CELL, "proportion"]].dropna(subset=["proportion"]).reset_index(drop=True)
 
 
+@checked_with(tables={"cells": replace(_CELLS, columns=_CELLS.columns[:4])})
 def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[str]) -> pd.DataFrame:
     """Keep models and stages by name, in the order asked for.
 
@@ -159,6 +180,7 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
 # ---------------------------------------------------------------------------------------------------------- curves
 
 
+@checked_with(tables={"cells": _CELLS})
 def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataFrame:
     """Average over people (or over a network's image sets) at each model and stage.
 
@@ -222,6 +244,7 @@ def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
     return names.assign(sem=np.sqrt(variance / max(n, 1)), **{c: own[c].iloc[0] for c in ("observer", "network")})
 
 
+@checked_with(tables={"trials": SHOWN})
 def bootstrap_curves(
     trials: pd.DataFrame, n_bootstrap: int = 1000, *, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
@@ -312,6 +335,9 @@ def name_interval(confidence: float, n_bootstrap: int) -> str:
     return f"{confidence:.0%} percentile bootstrap over images, {n_bootstrap} resamples"
 
 
+@checked_with(
+    tables={"trials": replace(USABLE, columns=("participant", "observer", "model", "stage", "truth", "response"))}
+)
 def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES) -> pd.DataFrame:
     """Count every answer to every true category: people together, each network alone, at each model and stage.
 

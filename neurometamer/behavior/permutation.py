@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from neurometamer.store import InputError, generator
+from neurometamer.arguments import checked_with
+from neurometamer.store import InputError, generator, unknown_name
 
 EFFECTS = ("model", "stage", "interaction")
 BLOCK = 4_000_000
@@ -37,6 +38,10 @@ def _ratio(effect: np.ndarray, error: np.ndarray, df1: int, df2: int, total: np.
     return np.where(error > floor, (effect / df1) / (safe / df2), np.where(effect > floor, np.inf, 0.0))
 
 
+_EFFECTS = ("model", "stage", "interaction")
+
+
+@checked_with(finite=("values",), shapes={"values": "... people models stages"})
 def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     """F of one effect of a repeated-measures analysis of variance, for any number of data sets at once.
 
@@ -59,6 +64,8 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     >>> round(float(repeated_f(profile, "stage")), 3)  # the square of a paired t
     16.0
     """
+    if effect not in _EFFECTS:
+        raise unknown_name("effect", effect, _EFFECTS)
     n, n_models, n_stages = values.shape[-3:]
     part = _project(values, effect)
     mean = part.mean(axis=-3)
@@ -70,6 +77,7 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     return _ratio(ss_effect, ss_error, df, df * (n - 1), scale)
 
 
+@checked_with(finite=("values", "groups"), shapes={"values": "observers stages", "groups": "... observers"})
 def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
     """F of the group, or of group × stage, of a mixed analysis of variance, for many labelings at once.
 
@@ -87,6 +95,8 @@ def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
     ndarray
         (...).
     """
+    if effect not in ("observer", "interaction"):
+        raise unknown_name("effect", effect, ("observer", "interaction"))
     n, n_stages = values.shape
     n_groups = int(groups.max()) + 1
     means = values.mean(axis=1, keepdims=True)
@@ -102,6 +112,7 @@ def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
     return _ratio(ss_effect, ss_error, (n_groups - 1) * width, (n - n_groups) * width, scale)
 
 
+@checked_with(unbounded=("observed",), shapes={"null": "permutations"})
 def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
     """Take p = (1 + number of permuted F at least as large) / (1 + number of permutations).
 
@@ -117,6 +128,8 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
     tuple of float and int
         p, and the number; differences within rounding count as equal.
     """
+    if np.isnan(null).any():
+        raise InputError(f"null has {int(np.isnan(null).sum())} values that are NaN; p would be too small.")
     large = int((null >= observed * (1 - 1e-9)).sum())
     return (1 + large) / (1 + len(null)), large
 
@@ -127,6 +140,7 @@ def _blocks(n_permutations: int, size: int) -> Iterator[int]:
         yield min(step, n_permutations - begin)
 
 
+@checked_with(finite=("values",), shapes={"values": "people models stages"})
 def permute_repeated(
     values: np.ndarray, n_permutations: int = 10_000, *, seed: int = 0, name: str = ""
 ) -> Mapping[str, np.ndarray]:
@@ -180,6 +194,7 @@ def permute_repeated(
     return out
 
 
+@checked_with(finite=("values", "groups"), shapes={"values": "observers stages", "groups": "observers"})
 def permute_mixed(
     values: np.ndarray, groups: np.ndarray, n_permutations: int = 10_000, *, seed: int = 0, name: str = ""
 ) -> Mapping[str, np.ndarray]:

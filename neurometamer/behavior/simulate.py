@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.behavior.trials import NATURAL
 from neurometamer.store import InputError, generator
 from stimuli_gen.classes16 import CATEGORIES
@@ -14,6 +15,7 @@ from stimuli_gen.classes16 import CATEGORIES
 Curves = Mapping[str, Mapping[str, float]]
 
 
+@checked
 def simulate_recognition(
     people: Curves,
     networks: Mapping[str, Curves] | None = None,
@@ -75,6 +77,10 @@ def simulate_recognition(
     told = [share for _, _, share in conditions] + [s for one in (networks or {}).values() for *_, s in _flat(one)]
     if any(not 0 < share < 1 for share in told) or not 0 <= shared <= 1:
         raise InputError("shares of recognized images must lie between 0 and 1, both excluded.")
+    if n_people < 0 or n_images < 1 or not (n_people or careless or networks):
+        raise InputError(f"{n_people} people and {n_images} images; give at least one observer and one image.")
+    if spread < 0:
+        raise InputError(f"spread is {spread}; a standard deviation is 0 or more.")
     hard = generator(seed, "difficulty").standard_normal((n_images, len(conditions)))
     images = [(f"image_{i:03d}", categories[i % len(categories)]) for i in range(n_images)]
     parts = []

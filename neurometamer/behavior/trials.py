@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.store import InputError, duplicates, name_ids, read_table, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.classes16 import CATEGORIES
@@ -39,6 +40,12 @@ ROLES: Mapping[str, str] = {
 TRIAL_ROLES = ("participant", "stimulus", "stage", "response", "truth")
 PROPORTION_ROLES = ("participant", "stage", "proportion")
 TEXT_ROLES = tuple(role for role in ROLES if role not in ("rt", "proportion"))
+USABLE = Columns(
+    "the table of trials", "Make it with screen_trials.", ("participant", "observer", "model", "stage", "correct")
+)
+"""What the table of usable trials must have, whatever is counted in it."""
+SHOWN = replace(USABLE, columns=(*USABLE.columns, "stimulus"))
+"""The same where images are told apart."""
 PROPORTION_NAMES = ("proportion", "proportion_correct")
 PHASES = ("main", "practice", "screening", "catch")
 KINDS = ("human", "network")
@@ -99,6 +106,7 @@ class Screened:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
+@checked
 def read_recognition(
     paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     columns: Mapping[str, str] | None = None,
@@ -251,6 +259,15 @@ def has_trials(table: pd.DataFrame) -> bool:
 # ------------------------------------------------------------------------------------------------------- screening
 
 
+@checked_with(
+    tables={
+        "table": Columns(
+            "the table of trials",
+            "Read it with read_recognition.",
+            ("participant", "observer", "phase", "stimulus", "model", "stage", "truth", "response"),
+        )
+    }
+)
 def screen_trials(
     table: pd.DataFrame,
     rules: Screening | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.commands import rsa_page
 from neurometamer.commands.pictures import list_pictures, read_pictures
 from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
@@ -56,6 +57,7 @@ class _Placed:
         return " ".join(filter(None, (self.who, self.where)))
 
 
+@checked
 @writes_into("out")
 def draw_rdms(
     rdms: str | Path,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.arguments import checked
 from neurometamer.commands.metamer_sets import at_one_size
 from neurometamer.store import InputError, name_ids, read_table
 
@@ -55,6 +56,7 @@ def read_source(text: str) -> tuple[str, str, Path]:
     return name.strip(), stage.strip(), Path(folder)
 
 
+@checked
 def evaluate_metamers(
     metamers: Files,
     evaluators: Sequence[str],
@@ -212,6 +214,7 @@ def _generators(sets: Sequence[MetamerSet], evaluators: Sequence[str], load: _Lo
 # ------------------------------------------------------------------------------------------------------ model sets
 
 
+@checked
 def plan_model_sets(
     networks: Sequence[str],
     out: str | os.PathLike[str],
@@ -261,6 +264,7 @@ def plan_model_sets(
     return plan_sets(out, sets, stage=stage, preset=preset, seed=seed, **options)
 
 
+@checked
 def make_model_sets(
     folder: str | os.PathLike[str],
     images: Files,
@@ -321,6 +325,7 @@ def make_model_sets(
     )  # fmt: skip
 
 
+@checked
 def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
     """List the finished jobs of a folder as sources of `evaluate_metamers`.
 

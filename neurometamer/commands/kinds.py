@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.arguments import checked
 from neurometamer.commands.single_steps import conditions_table, read_pattern_files
 from neurometamer.commands.stimuli import Files
 from neurometamer.store import InputError, write_table
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from neurometamer.rsa.kind_options import KindOptions
 
 
+@checked
 def compare_kinds(
     out: str | Path | None = None,
     *,

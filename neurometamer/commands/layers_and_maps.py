@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.commands.layer_figures import write_layer_page
 from neurometamer.commands.map_figures import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.commands.rdm_inputs import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from neurometamer.rsa.searchlight import Question, SearchlightMap
 
 
+@checked
 @writes_into("out")
 def layer_files(
     network: str | Path,
@@ -247,6 +249,7 @@ class _Space:
         return volume
 
 
+@checked
 @writes_into("out")
 def searchlight_files(
     out: str | Path,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.store import InputError, name_ids, open_hdf5, read_table, unknown_name, write_table
 from stimuli_gen.regular import read_images
@@ -39,6 +40,7 @@ class _Responses:
     weights: str = ""
 
 
+@checked
 def cka_files(
     a: str | Path,
     b: str | Path,
@@ -271,6 +273,7 @@ def _rows(have: Sequence[str], ids: Sequence[str]) -> np.ndarray:
 # -------------------------------------------------------------------------------------------------- control RDMs
 
 
+@checked
 def make_control_rdms(
     images: Files,
     out: str | Path,

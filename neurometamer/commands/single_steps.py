@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Files, Progress
 from neurometamer.store import InputError, read_table, write_table
 from stimuli_gen.regular import read_images
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 
+@checked
 def make_patterns(
     masks: Mapping[str, str | Path],
     *,
@@ -133,6 +135,7 @@ def regular_ids(table: str | Path) -> list[str]:
     return ids
 
 
+@checked
 def make_rdms(
     out: str | Path,
     *,
@@ -268,6 +271,7 @@ def _table_of(source: Path) -> Path:
     return source / "stimuli.csv" if source.is_dir() else source
 
 
+@checked
 def compare_files(
     a: str | Path,
     b: str | Path,
@@ -342,6 +346,8 @@ def compare_files(
         "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,
         "blocks": None if blocks is None else read_same_blocks(blocks), "progress": progress, "classes": classes,
     }  # fmt: skip
+    if not by:
+        raise InputError("no comparator given; name at least one (by, --by).")
     names = [name.lower() for name in by]
     table = pd.concat(
         [compare_rdms(first, second, by=name, **options).assign(by=name) for name in names], ignore_index=True
@@ -351,6 +357,7 @@ def compare_files(
     return table
 
 
+@checked
 def encode_files(
     out: str | Path,
     *,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.arguments import checked
 from neurometamer.commands.generators import only_asked
 from neurometamer.commands.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
 from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
@@ -33,6 +34,7 @@ GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
 
 
+@checked
 @writes_into("out")
 def make_stimuli(
     kind: str,
@@ -136,6 +138,7 @@ def make_stimuli(
     return judged.table
 
 
+@checked
 @writes_into("out")
 def make_controls(
     kind: str,
@@ -274,6 +277,7 @@ def _as_read(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+@checked
 @writes_into("out")
 def make_metamers(
     models: str | Sequence[str],
@@ -401,6 +405,7 @@ def _digest_of_set(networks: Sequence[StagedModel]) -> str:
     return digest([one.digest for one in networks])
 
 
+@checked
 def make_null(
     out: str | Path,
     *,

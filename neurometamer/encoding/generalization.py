@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked_with, fits, shown
 from neurometamer.encoding.solvers import ALPHAS, EQUAL, Ridge, column_correlations, reduce_features
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permutation_p
 from neurometamer.rsa.rdm import MIN_CONDITIONS, match_ids, mean_responses
@@ -67,6 +68,7 @@ COLUMNS = (
 """Columns of ``encoding.csv``."""
 
 
+@checked_with(own=("activations", "patterns_by_subject", "table", "alphas", "tests", "seed", "n_folds"))
 def fit_encoding(
     activations: Activations,
     patterns_by_subject: Mapping[str, Patterns],
@@ -290,9 +292,9 @@ def _checked_penalties(alphas: Sequence[float]) -> np.ndarray:
         given = []
     is_number = [isinstance(alpha, numbers.Real) and not isinstance(alpha, (bool, np.bool_)) for alpha in given]
     if isinstance(alphas, (str, bytes)) or not hasattr(alphas, "__iter__") or not all(is_number):
-        raise InputError(f"alphas: a list of penalties above 0 is needed, not {alphas!r}.")
+        raise InputError(f"alphas: a list of penalties above 0 is needed, not {shown(alphas)}.")
     if not given:
-        raise InputError(f"alphas: at least one penalty above 0 is needed, not {alphas!r}.")
+        raise InputError(f"alphas: at least one penalty above 0 is needed, not {shown(alphas)}.")
     penalties = np.array(given, dtype=np.float64)
     if not (np.isfinite(penalties) & (penalties > 0)).all():
         raise InputError(f"alphas: penalties must be finite and above 0, not {penalties.tolist()}.")
@@ -306,7 +308,7 @@ def _checked_penalties(alphas: Sequence[float]) -> np.ndarray:
 
 def _check_whole(name: str, value: object, least: int | None) -> None:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number, not {value!r}.")
+        raise InputError(f"{name} must be a whole number, not {shown(value)}.")
     if least is not None and value < least:
         raise InputError(f"{name} must be {least} or more, not {value}.")
 
@@ -434,11 +436,11 @@ def _rows_by_type(table: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _image_types(tests: Sequence[str] | None, rows: Mapping[str, object], scheme: str) -> list[str]:
     """Choose the image types to test; a type asked for by name must be there."""
-    if isinstance(tests, str):
-        raise InputError(f"tests: a list of image types is needed, such as ['{tests}'].")
+    if tests is not None and not fits(tests, Sequence[str]):
+        raise InputError(f"tests: a list of image types is needed, such as ['RE'], not {shown(tests)}.")
     if tests is None:
         return [test for test in TESTS if rows.get(test) and (scheme != "all" or test != "RE")]
-    if not tests:
+    if not len(tests):
         raise InputError(f"tests: at least one image type is needed; the table has {name_ids(rows)}.")
     for test in tests:
         if not rows.get(test):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neurometamer.arguments import checked_with
+
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-3, 4, 15))
 """Ridge penalties, in units of the mean squared length of the centered training features."""
 
@@ -16,6 +18,7 @@ EQUAL = 1e-12
 """Variances below this share of the total are rounding."""
 
 
+@checked_with(finite=("features",), shapes={"features": "images units"})
 def reduce_features(features: np.ndarray) -> np.ndarray:
     """Turn many units into as many columns as there are images, with all inner products kept.
 
@@ -179,6 +182,7 @@ class RidgeFit:
         return along @ (weights.T * self.projected)
 
 
+@checked_with(shapes={"predicted": "images voxels", "measured": "images voxels"})
 def column_correlations(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Correlate prediction and measurement over images, voxel by voxel.
 

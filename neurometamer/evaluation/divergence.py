@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked, checked_with
 from neurometamer.evaluation.pairs import (
     MetamerSet,
     chosen_evaluators,
@@ -112,6 +113,7 @@ def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return found / found.sum()
 
 
+@checked_with(finite=("p", "q"), shapes={"p": "... grid", "q": "... grid"})
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Compute the Jensen-Shannon divergence to the base 2, not its root.
 
@@ -184,6 +186,7 @@ def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------- one evaluator
 
 
+@checked
 def representational_divergence(
     references: np.ndarray,
     metamers: np.ndarray,
@@ -322,6 +325,7 @@ def _permutation(distances: Mapping[str, Any], n: int, n_permutations: int, n_gr
 # --------------------------------------------------------------------------------------------- many evaluators
 
 
+@checked
 def divergence(
     evaluators: Sequence[StagedModel],
     sets: Sequence[MetamerSet],

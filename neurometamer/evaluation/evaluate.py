@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.evaluation import divergence as diverging
 from neurometamer.evaluation import image_quality as looks
 from neurometamer.evaluation import model_sets, observers
@@ -121,6 +122,7 @@ class _Work:
         return found.assign(note=found["note"].astype(object).fillna("").astype(str)) if "note" in found else found
 
 
+@checked
 @writes_into("out")
 def evaluate_sets(
     sets: Sequence[MetamerSet],
@@ -196,6 +198,7 @@ def evaluate_sets(
     return page
 
 
+@checked
 def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
     """Count the metamers of each set that met the criteria of Feather et al. (2023).
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.evaluation.pairs import (
     FLAGS,
     MetamerSet,
@@ -129,6 +130,7 @@ def _need(package: str, what: str) -> None:
         raise InputError(f"{what} need {package}; run: pip install 'neurometamer[evaluation]'")
 
 
+@checked
 def measure_images(
     images: np.ndarray, references: np.ndarray, metrics: Sequence[str] | None = None, *, batch_size: int = 4
 ) -> pd.DataFrame:
@@ -294,6 +296,7 @@ _LOADERS = {"lpips": _lpips, "clip_iqa": _clip_iqa}
 # ------------------------------------------------------------------------------------------------- all nine
 
 
+@checked
 def image_quality(
     sets: Sequence[MetamerSet],
     *,

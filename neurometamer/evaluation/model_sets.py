@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import Columns, checked, checked_with
+from neurometamer.errors import need_columns
 from neurometamer.resampling import bootstrap_counts, percentile_interval
 from neurometamer.resume import PIECES, alone_in, note_remade, read_record, write_record, writes_into
 from neurometamer.statistics import correct_p
@@ -52,6 +54,15 @@ _TRIES = 1_000
 # --------------------------------------------------------------------------------------------------- the sets
 
 
+_SCORES = Columns("the table of scores", "Make it with set_scores.", ("set", "members", "score"))
+_HITS = Columns(
+    "the table of hits",
+    "Make it with recognition_table.",
+    ("set", "members", "stage", "setting", "reference_id", "evaluator", "ways", "rule", "took_part", "valid", "hit"),
+)
+
+
+@checked
 def random_sets(
     names: Sequence[str], *, n_sets: int = 100, sizes: tuple[int, int] = (2, 10), seed: int = 0
 ) -> pd.DataFrame:
@@ -124,6 +135,7 @@ def membership(sets: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------- jobs
 
 
+@checked_with(tables={"sets": Columns("the table of sets", "Make it with random_sets.", ("set", "members", "size"))})
 @writes_into("folder")
 def plan_sets(
     folder: str | os.PathLike[str],
@@ -232,6 +244,7 @@ def _is_same(path: Path, value: str) -> bool:
     return path.is_file() and digest_file(path) == value
 
 
+@checked
 def run_sets(
     folder: str | os.PathLike[str],
     references: StimulusSet,
@@ -346,6 +359,7 @@ RATERS = {
 """Name of who scores a set, to who that is."""
 
 
+@checked_with(tables={"hits": _HITS})
 def set_scores(
     hits: pd.DataFrame,
     *,
@@ -427,6 +441,7 @@ def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
         )
 
 
+@checked_with(tables={"scores": _SCORES})
 def difference_in_means(
     scores: pd.DataFrame,
     *,
@@ -462,6 +477,8 @@ def difference_in_means(
     InputError
         When fewer than 4 sets have a score.
     """
+    if n_permutations < 0:
+        raise InputError(f"n_permutations is {n_permutations}; give 0 or more.")
     usable = scores[np.isfinite(scores["score"].astype(float))]
     if len(usable) < 4:
         raise InputError(f"{len(usable)} set(s) have a score; differences need at least 4.")
@@ -495,6 +512,7 @@ def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarra
         return weighted @ x / inside - weighted @ (1 - x) / outside
 
 
+@checked_with(tables={"scores": _SCORES})
 def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     """Regress the scores of sets on membership and size.
 
@@ -557,6 +575,7 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     )  # fmt: skip
 
 
+@checked
 def check_difference_table(
     table: pd.DataFrame, *, n_sets: int = 100, sd: float = 0.101, sizes: tuple[int, int] = (2, 10)
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -588,8 +607,7 @@ def check_difference_table(
     """
     from scipy.stats import norm
 
-    if lacking := [one for one in ("network", "appearances", "difference") if one not in table.columns]:
-        raise InputError(f"the table lacks the column(s) {name_ids(lacking)}.")
+    need_columns(table, ("network", "appearances", "difference"), "the table", "Copy it with one row a network.")
     a = table["appearances"].to_numpy(dtype=float)
     if wrong := table.loc[(a <= 0) | (a >= n_sets), "network"].tolist():
         raise InputError(f"no difference can be taken for networks in no set or in all {n_sets}: {name_ids(wrong)}.")

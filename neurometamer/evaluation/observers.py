@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
+from neurometamer.errors import need_columns
 from neurometamer.evaluation.model_sets import JOINT
 from neurometamer.evaluation.pairs import (
     FLAGS,
@@ -54,6 +56,7 @@ _LEVEL = 0.05
 # ------------------------------------------------------------------------------------------------- the matrix
 
 
+@checked
 def observer_matrix(
     hits: pd.DataFrame,
     *,
@@ -119,8 +122,7 @@ def observer_matrix(
 
 def _judged(hits: pd.DataFrame, judges: str | Sequence[str], include_untrained: bool) -> pd.DataFrame:
     """Check the table, mark the judges asked for, and sort it, so that the order of its rows never matters."""
-    if lacking := [one for one in _NEEDED if one not in hits.columns]:
-        raise InputError(f"the table of hits lacks {name_ids(lacking)}; make it with recognition_table.")
+    need_columns(hits, _NEEDED, "the table of hits", "Make it with recognition_table.")
     if hits.empty:
         raise InputError("the table of hits has no rows.")
     table = hits[list(_NEEDED)].rename(columns={"evaluator": "judge", "evaluator_weights": "judge_weights"})
@@ -246,8 +248,7 @@ def _checked_names(factors: Sequence[str] | Mapping[str, Sequence[str]]) -> tupl
 
 
 def _check_networks(table: pd.DataFrame, networks: pd.DataFrame, columns: Sequence[str]) -> None:
-    if lacking := [one for one in dict.fromkeys(["network", *columns]) if one not in networks.columns]:
-        raise InputError(f"the table of networks lacks the column(s) {name_ids(lacking)}.")
+    need_columns(networks, ["network", *columns], "the table of networks", "Give one row a network.")
     if again := duplicates(networks["network"]):
         raise InputError(f"networks named more than once in the table of networks: {name_ids(again)}.")
     known = {*table["members"], *table["judge"]}
@@ -346,6 +347,7 @@ def _checked(hits: pd.DataFrame, judges: str | Sequence[str], include_untrained:
 # -------------------------------------------------------------------------------------------------- the cells
 
 
+@checked
 def observer_conditions(
     hits: pd.DataFrame,
     networks: pd.DataFrame,
@@ -462,6 +464,7 @@ def _cell_mean(values: np.ndarray, n_bootstrap: int, confidence: float, seed: in
 # ------------------------------------------------------------------------------------------------- the effects
 
 
+@checked
 def observer_tests(
     hits: pd.DataFrame,
     networks: pd.DataFrame,

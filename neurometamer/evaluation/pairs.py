@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import need_columns
 from neurometamer.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import InputError, digest, duplicates, file_name, name_ids
 from neurometamer.summaries import short_repr
@@ -141,6 +143,7 @@ def states_of(valid: pd.Series) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------- joining
 
 
+@checked
 def metamer_set(
     references: StimulusSet,
     metamers: StimulusSet,
@@ -287,8 +290,7 @@ def _boolean(column: pd.Series) -> pd.Series:
 def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     """Put together what `stimuli_gen.judge` found, all networks of a set."""
     columns = ["id", "png_same_class_16", *_ABOVE, "png_valid"]
-    if lacking := [one for one in columns if one not in validity.columns]:
-        raise InputError(f"the table of validity lacks {name_ids(lacking)}; make it with stimuli_gen.judge.")
+    need_columns(validity, columns, "the table of validity", "Make it with stimuli_gen.judge.")
     if missing := [one for one in ids if one not in set(validity["id"])]:
         raise InputError(f"the table of validity has no row for {name_ids(missing)}; judge all metamers.")
     flags = validity.assign(
@@ -306,6 +308,7 @@ def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------------- networks
 
 
+@checked_with(shapes={"pictures": "n 3 height width"})
 def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
     """Present 8-bit pictures to a network: as they are where the size fits, else through its preprocessing.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.evaluation.pairs import (
     FLAGS,
     STAGE_ORDER,
@@ -49,6 +50,7 @@ Seen = Callable[["StagedModel", np.ndarray, str], np.ndarray]
 # -------------------------------------------------------------------------------------------- image by image
 
 
+@checked
 def recognition_table(
     evaluators: Sequence[StagedModel],
     sets: Sequence[MetamerSet],
@@ -236,6 +238,7 @@ def _true_classes(one: MetamerSet, judge: StagedModel, ways: int, truth: Mapping
 # ------------------------------------------------------------------------------------------------------ tables
 
 
+@checked
 def recognizability(
     evaluators: Sequence[StagedModel],
     sets: Sequence[MetamerSet],
@@ -311,6 +314,15 @@ def recognition_summary(
     )  # fmt: skip
 
 
+@checked_with(
+    tables={
+        "summary": Columns(
+            "the summary",
+            "Make it with recognition_summary.",
+            ("set", "members", "stage", "setting", "evaluator", "ways", "rule", "validity", "value"),
+        )
+    }
+)
 def recognizability_curves(summary: pd.DataFrame, *, ways: int = 1000, rule: str | None = None) -> pd.DataFrame:
     """Take the curves over stages (Boehm et al. 2025, Fig. 3): the mean of evaluators, one curve a set.
 
@@ -354,6 +366,7 @@ def recognizability_curves(summary: pd.DataFrame, *, ways: int = 1000, rule: str
 # --------------------------------------------------------------------------------------------------- how far
 
 
+@checked
 def epsilon_settings(
     radii: Sequence[float | None] = (8 / 255, 0.3, None), *, ball: str = "linf", center: str = "start"
 ) -> dict[str, dict[str, Any]]:
@@ -396,6 +409,27 @@ def epsilon_settings(
     return found
 
 
+@checked_with(
+    tables={
+        "hits": Columns(
+            "the table of hits",
+            "Make it with recognition_table.",
+            (
+                "set",
+                "members",
+                "stage",
+                "setting",
+                "target",
+                "reference_id",
+                "ways",
+                "rule",
+                "took_part",
+                "hit",
+                *FLAGS,
+            ),
+        )
+    }
+)
 def epsilon_comparison(
     hits: pd.DataFrame,
     *,

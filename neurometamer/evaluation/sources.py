@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.arguments import checked
 from neurometamer.evaluation.pairs import MetamerSet, metamer_set
 from neurometamer.store import InputError, name_ids
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from stimuli_gen.stimuli import StimulusSet
 
 
+@checked
 def read_metamer_set(
     folder: str | os.PathLike[str],
     images: Sequence[str | os.PathLike[str]] = (),
@@ -53,6 +55,7 @@ def read_metamer_set(
     return metamer_set(references, metamers, name=name, stage=stage, validity=validity, folder=folder)
 
 
+@checked
 def read_metamers(
     folder: str | os.PathLike[str], images: Sequence[str | os.PathLike[str]] = ()
 ) -> tuple[StimulusSet, StimulusSet]:

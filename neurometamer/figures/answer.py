@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.rsa_parts import draw_whisker
 from neurometamer.figures.style import COLORS, FAINT, INK, figure_style, names_height, need_columns, new_figure
 
@@ -31,6 +32,7 @@ SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
 """What a test says, to its words and its mark."""
 
 
+@checked
 def answer_marks(table: pd.DataFrame, *, title: str, label: str, stamp: str = "") -> Figure:
     """Draw one number in each place with its interval, marked by what its test says.
 

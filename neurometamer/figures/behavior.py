@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.style import (
     FAINT,
     HUES,
@@ -68,6 +69,7 @@ def _title_panel(panel: Axes, title: str, width: float) -> None:
     panel.set_title(clip_name(title, int((width - 0.4) / 0.085)), parse_math=False)
 
 
+@checked
 def recognition_lines(table: pd.DataFrame, *, panels: str = "model", chance: float = 1 / 16, stamp: str = "") -> Figure:
     """Draw shares of correct answers over stages, with standard errors and intervals.
 
@@ -144,6 +146,7 @@ def _draw_line(axes: Axes, own: pd.DataFrame, name: str, look: dict[str, Any]) -
     axes.plot(x, values, markersize=4.5, linewidth=1.4, label=clip_name(name, 34), **look)
 
 
+@checked
 def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     """Draw confusion matrices of one observer: models in rows, stages in columns.
 
@@ -205,6 +208,7 @@ def _tiles(
     return np.ma.masked_invalid(out)
 
 
+@checked
 def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", stamp: str = "") -> Figure:
     """Draw the mean error consistency of pairs of observers over stages, one panel a model.
 
@@ -270,6 +274,7 @@ def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, look: dict[st
     axes.plot(x[-1:], values[-1:], markersize=6, color=look["color"], marker=look["marker"])
 
 
+@checked
 def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     """Draw people's recognition of each model's stages against that of networks the images were not made for.
 

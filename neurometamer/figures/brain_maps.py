@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.labels import page_width
 from neurometamer.figures.style import (
     FAINT,
@@ -37,6 +38,7 @@ _HEMISPHERES = ("left", "right")
 # --------------------------------------------------------------------------------------------------------- numbers
 
 
+@checked
 def map_table(
     values: np.ndarray, affine: np.ndarray | None = None, *, p_family: np.ndarray | None = None
 ) -> pd.DataFrame:
@@ -152,6 +154,7 @@ def _color_bar(figure: Figure, scale: tuple[float, float], below: float, height:
     bar.set_label("similarity of RDMs", labelpad=4)
 
 
+@checked
 def searchlight_volume(
     values: np.ndarray,
     affine: np.ndarray,
@@ -287,6 +290,7 @@ def _draw_side(axes: Axes, maximum: np.ndarray, inside: np.ndarray, scale: tuple
         axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, fontsize=8, color=FAINT)
 
 
+@checked
 def searchlight_surface(
     values: np.ndarray,
     points: np.ndarray,

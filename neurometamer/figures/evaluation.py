@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.examples import example_sheet
 from neurometamer.figures.labels import (
     TICK,
@@ -197,6 +198,7 @@ def _draw_words(axes: Axes, panel: _Panel) -> None:
             axes.text(tick, line, panel.words[line, tick], color=INK, ha="center", **style)
 
 
+@checked
 def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = "") -> Figure:
     """Draw curves of recognizability over stages, one line a set (Boehm et al. 2025, Fig. 3).
 
@@ -275,6 +277,7 @@ def _spread(rows: pd.DataFrame) -> str:
     return f"s.d. over evaluators: {ends} ({sizes} evaluators)"
 
 
+@checked
 def observer_bars(table: pd.DataFrame, *, label: str = "share recognized", stamp: str = "") -> Figure:
     """Draw how two factors act together: lines of the second over the levels of the first, with intervals.
 
@@ -343,6 +346,7 @@ def _row_names(names: Names, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarra
     return np.array(places), told
 
 
+@checked
 def epsilon_bars(
     table: pd.DataFrame,
     *,
@@ -457,6 +461,7 @@ def _finish_rows(panels: Sequence[Axes], told: Sequence[tuple[float, str, bool]]
     panels[2].set_axis_off()
 
 
+@checked
 def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     """Draw what each network adds to the sets it is in: signed differences in means (Boehm et al. 2025, Table 5).
 

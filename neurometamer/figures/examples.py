@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.labels import fit_size, page_width
 from neurometamer.figures.pages import Page
 from neurometamer.figures.sets import STATES, refuse_repeats
@@ -27,6 +28,7 @@ _MARKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@checked
 def example_sheet(
     photographs: Mapping[str, np.ndarray],
     pictures: Mapping[tuple[str, str], np.ndarray],

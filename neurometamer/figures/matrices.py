@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.labels import Names, fits, page_width, widest
 from neurometamer.figures.sets import (
     COUNTS,
@@ -288,6 +289,7 @@ def _parts_note(dashed: np.ndarray, empty: np.ndarray, left_out: str) -> str:
     return ". ".join(filter(None, (frames, hatched)))
 
 
+@checked
 def recognizability_matrix(
     table: pd.DataFrame,
     *,
@@ -350,6 +352,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
     return np.array([[format_number(one) for one in row] for row in values], dtype=object)
 
 
+@checked
 def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "") -> Figure:
     """Draw how far representations of metamers are from those of photographs: evaluators down, sets and stages across.
 
@@ -409,6 +412,7 @@ def _compared(rows: pd.DataFrame) -> str:
 # -------------------------------------------------------------------------------------------------------- observers
 
 
+@checked
 def observer_matrix(table: pd.DataFrame, *, label: str = "share recognized", stamp: str = "") -> Figure:
     """Draw how each observer judges what each generator made: generators down, judges across.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.pages import Page
 from neurometamer.figures.style import FAINT, clip_name, figure_style, format_number, need_columns
 from neurometamer.store import InputError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SAME, OTHER = "#00664B", "#B00020"
 
 
+@checked
 def metamer_sheet(
     images: Mapping[str, np.ndarray],
     photographs: Mapping[str, np.ndarray],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.style import (
     COLORS,
     FAINT,
@@ -105,6 +106,7 @@ class Page:
 # ------------------------------------------------------------------------------------------------------ stimuli
 
 
+@checked
 def stimulus_sheet(
     images: np.ndarray,
     table: pd.DataFrame,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.labels import (
     TICK,
     Names,
@@ -50,6 +51,7 @@ _SMALL = 7.0
 _DOTS = (0, (1, 1))
 
 
+@checked
 def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "") -> Figure:
     """Draw how metamers look, one panel a metric (Boehm et al. 2025, Fig. 4).
 

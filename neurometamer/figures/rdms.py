@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.labels import Names, fit_size, page_width, text_width, widest
 from neurometamer.figures.pages import Page, heat_colors, percentile_rdm
 from neurometamer.figures.style import COLORS, FAINT, HUES, KINDS, figure_style, format_number, need_columns
@@ -34,6 +35,7 @@ _KEY, _BAR = 7.5, 0.12
 # ------------------------------------------------------------------------------------------------------ categories
 
 
+@checked
 def stimulus_order(ids: Sequence[str], categories: Sequence[str], category_order: Sequence[str] = ()) -> np.ndarray:
     """Put stimuli in the order of all figures: by category, then by id.
 
@@ -144,6 +146,7 @@ def _key_labels(categories: _Categories, members: Sequence[str]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ RDMs
 
 
+@checked
 def banded_rdms(
     matrices: np.ndarray,
     *,
@@ -221,6 +224,7 @@ def _checked(matrices: np.ndarray, rows: Sequence[str], columns: Sequence[str], 
     return matrices
 
 
+@checked
 def rdm_pairs(
     matrices: np.ndarray, *, row_titles: Sequence[str], column_titles: Sequence[str], ids: Sequence[str]
 ) -> pd.DataFrame:
@@ -321,6 +325,7 @@ class _BandPage(_KeyedPage):
 # ----------------------------------------------------------------------------------------------------- arrangement
 
 
+@checked
 def arrange_stimuli(
     rdm: np.ndarray, ids: Sequence[str], *, method: str = "mds", seed: int = 0, perplexity: float | None = None
 ) -> pd.DataFrame:
@@ -462,6 +467,7 @@ def _turned(points: np.ndarray) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------------- scatter
 
 
+@checked
 def stimulus_scatter(
     table: pd.DataFrame,
     images: Mapping[str, np.ndarray],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.labels import Names, legend_plan, name_ticks, page_width, plan_ticks, top_legend, widest
 from neurometamer.figures.rsa_parts import (
     MEAN,
@@ -50,6 +51,7 @@ MODEL_MARKS = {"weighted": ("s", HUES[0]), "best layer": ("^", HUES[1]), "averag
 """Marker and color of each model."""
 
 
+@checked
 def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str = "") -> Figure:
     """Draw the best layer of each ROI as chosen and told on the same data, beside what it is worth on other data.
 
@@ -179,6 +181,7 @@ def _around_zero(values: Sequence[np.ndarray]) -> tuple[float, float]:
     return -1.2 * farthest, 1.2 * farthest
 
 
+@checked
 def model_marks(
     models: pd.DataFrame, differences: pd.DataFrame | None = None, *, kind: str | None = None, stamp: str = ""
 ) -> Figure:
@@ -229,6 +232,7 @@ def model_marks(
 # ------------------------------------------------------------------------------------------------------- hierarchy
 
 
+@checked
 def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: str = "") -> Figure:
     """Draw the preferred layer over ROIs, early to late, one line a subject.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.brain_maps import map_table, searchlight_surface, searchlight_volume
 from neurometamer.figures.labels import Names, Ticks, legend_plan, page_width, plan_ticks, top_legend, widest
 from neurometamer.figures.rdms import arrange_stimuli, banded_rdms, rdm_pairs, stimulus_order, stimulus_scatter
@@ -86,6 +87,7 @@ _MOST_PLACES = 12
 # ----------------------------------------------------------------------------------------------------------- kinds
 
 
+@checked
 def kind_bars(table: pd.DataFrame, *, system: str = "brain", quantity: str = "similarity", stamp: str = "") -> Figure:
     """Draw similarities of kinds (RE-AN, RE-AI), or their difference, over ROIs or layers.
 
@@ -252,6 +254,7 @@ def _draw_people(
 # ------------------------------------------------------------------------------------------------------ layers x ROIs
 
 
+@checked
 def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str = "") -> Figure:
     """Draw layers × ROIs as one matrix for the mean over subjects and one for each subject.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer.arguments import checked
 from neurometamer.figures.metamers import metamer_sheet
 from neurometamer.figures.pages import stimulus_sheet
 from neurometamer.figures.style import (
@@ -41,6 +42,7 @@ __all__ = ["encoding_bars", "metamer_sheet", "save_figure", "stimulus_sheet"]
 # ----------------------------------------------------------------------------------------------------- encoding
 
 
+@checked
 def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     """Draw encoding accuracy over layers, one panel a ROI, one line for each kind of test image.
 

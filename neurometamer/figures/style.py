@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neurometamer import errors
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, atomic_path, write_table
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ def _show_in_notebooks() -> None:
         select_figure_formats(shell, {"png"})
 
 
+@checked
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write a figure as SVG and as PNG, each atomically; equal figures give equal bytes.
 
@@ -154,6 +157,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
     return svg, png
 
 
+@checked
 def save_figure_and_table(figure: Figure, path: str | os.PathLike[str], table: pd.DataFrame) -> tuple[Path, Path, Path]:
     """Write a figure and, beside it, the numbers behind it.
 
@@ -221,9 +225,7 @@ def need_columns(table: pd.DataFrame, what: str, columns: Iterable[str]) -> None
     InputError
         When columns or rows are missing.
     """
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise InputError(f"the {what} table lacks the column(s) {', '.join(missing)}.")
+    errors.need_columns(table, columns, f"the {what} table")
     if table.empty:
         raise InputError(f"the {what} table has no rows to draw.")
 

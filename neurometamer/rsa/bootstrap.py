@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.resamples import Resampled, resampled
 from neurometamer.statistics import t_interval
@@ -23,6 +24,7 @@ from neurometamer.store import InputError, name_ids
 from neurometamer.summaries import short_repr
 
 
+@checked
 def bootstrap_comparison(
     models: np.ndarray,
     data: np.ndarray,
@@ -190,6 +192,7 @@ class DualBootstrap:
     n_left_out: int
 
 
+@checked
 def dual_bootstrap(
     models: np.ndarray,
     data: np.ndarray,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.rdm import check_rdms, place_name
 from neurometamer.rsa.weighted import centered_ranks, check_sides
@@ -113,6 +114,7 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
     )
 
 
+@checked
 def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> tuple[float, float]:
     """Bound what any model can reach in one ROI, given how much the subjects differ.
 

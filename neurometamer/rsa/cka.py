@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.rdm import match_ids
 from neurometamer.store import InputError, name_ids
 
@@ -25,6 +26,7 @@ MIN_IMAGES = 4
 """The debiased estimate divides by n - 3."""
 
 
+@checked
 def linear_cka(
     x: np.ndarray,
     y: np.ndarray,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.resampling import pair_weights
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
@@ -150,6 +151,7 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
 # ----------------------------------------------------------------------------------------------------- tables
 
 
+@checked
 def compare_rdms(
     a: RDMs,
     b: RDMs,
@@ -335,6 +337,7 @@ def similarity_values(value: float, low: float, high: float) -> dict[str, float]
 # ---------------------------------------------------------------------------------------------- layers and ROIs
 
 
+@checked
 def layer_by_roi(
     network: RDMs,
     brain: RDMs,

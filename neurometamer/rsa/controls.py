@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.rdm import compute_rdm, label_rdms
 from neurometamer.store import InputError, name_ids, unknown_name
 
@@ -24,6 +25,7 @@ CONTROLS: Mapping[str, str] = {
 """Control to what its dissimilarities are."""
 
 
+@checked
 def control_rdms(
     stimuli: StimulusSet, controls: Sequence[str] = ("pixels", "luminance", "gabor"), *, column: str = "category"
 ) -> RDMs:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.model_brain import ModelBrain, control_false_discoveries, join_model_brain
 from neurometamer.rsa.projection import Progress
@@ -77,6 +78,7 @@ class _Fits:
 # ---------------------------------------------------------------------------------------------------- weights
 
 
+@checked_with(shapes={"weights": "pairs"})
 def fit_layer_weights(
     layers: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None, *, center: bool = True
 ) -> np.ndarray:
@@ -207,6 +209,7 @@ def _test(
     return np.array([weighted, found[len(subjects) + best, each], found[-1]])
 
 
+@checked
 def flexible_models(
     network: RDMs,
     brain: RDMs,
@@ -321,6 +324,7 @@ def flexible_models(
     )
 
 
+@checked
 def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
     """Choose the best layer of each region on one part of the data and score it on the rest.
 

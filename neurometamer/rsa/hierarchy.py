@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.model_brain import ModelBrain, join_model_brain
 from neurometamer.rsa.permutation import permutation_p, permute_pairs
@@ -50,6 +51,7 @@ COLUMNS = (
 )
 
 
+@checked
 def hierarchy_test(
     network: RDMs,
     brain: RDMs,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurometamer.arguments import checked
+from neurometamer.errors import need_columns
 from neurometamer.statistics import CORRECTIONS as STATISTICS_CORRECTIONS
 from neurometamer.statistics import correct_p
 from neurometamer.store import InputError, name_ids, unknown_name
@@ -32,6 +34,7 @@ COMBINATIONS = {
 """Name of a way to turn the subjects' p into one to what it claims."""
 
 
+@checked
 def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
     """Combine one-sided p of independent tests into one.
 
@@ -78,7 +81,7 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
     if how not in ("fisher", "stouffer", "all"):
         raise unknown_name("combination of p-values", how, ("fisher", "stouffer", "all"))
     if not values.size or not ((values > 0) & (values <= 1)).all():
-        raise InputError(f"p-values must lie in (0, 1], at least one of them; these are {name_ids(values)}.")
+        raise InputError(f"p-values must lie in (0, 1], at least one of them; these are {name_ids(values.ravel())}.")
     if how == "all":
         return float(values.max())
     from scipy.stats import combine_pvalues
@@ -86,6 +89,7 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
     return float(combine_pvalues(values, method=how).pvalue)
 
 
+@checked
 def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
     """Combine tests that were permuted together, whatever their dependence: Fisher's statistic has its own null.
 
@@ -160,6 +164,7 @@ CORRECTIONS = (*STATISTICS_CORRECTIONS, "none")
 """Corrections for many tests (`neurometamer.statistics.correct_p`), and none."""
 
 
+@checked
 def correct_families(
     table: pd.DataFrame, over: Mapping[str, str], within: Sequence[str] = (), *, how: str = "fdr", p: str = "p"
 ) -> pd.DataFrame:
@@ -191,8 +196,7 @@ def correct_families(
     """
     if how not in CORRECTIONS:
         raise unknown_name("correction", how, CORRECTIONS)
-    if lacking := [name for name in (*over, *within, p) if name not in table.columns]:
-        raise InputError(f"the table lacks the column(s) {name_ids(lacking)}; it has {', '.join(table.columns)}.")
+    need_columns(table, (*over, *within, p), "the table")
     corrected, names = np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
     groups = table.groupby(list(within), sort=False, dropna=False).indices if within else {"": np.arange(len(table))}
     for rows in groups.values():
@@ -239,6 +243,7 @@ EXACT_TREND = 30
 """Up to so many values all orders are counted; beyond, the normal approximation is as good."""
 
 
+@checked
 def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
     """Test whether values rise or fall over an order (layers, areas): the Mann-Kendall trend test.
 

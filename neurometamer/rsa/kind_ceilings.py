@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked_with
+from neurometamer.errors import need_columns
+from neurometamer.rsa.labels import STIMULI
 from neurometamer.store import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ NO_PRESENTATIONS = "undefined: needs the reliability of each kind, from repeated
 NOT_SPEARMAN = "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
 
 
+@checked_with(tables={"table": STIMULI})
 def kind_reliability(
     patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame, kinds: Sequence[str] = ("RE", "AN", "AI")
 ) -> pd.DataFrame:
@@ -58,6 +62,8 @@ def kind_reliability(
 
     from fmri.reliability import split_half_reliability
 
+    if not kinds or not patterns_by_subject:
+        raise InputError(f"{len(kinds)} kinds and {len(patterns_by_subject)} subjects; give at least one of each.")
     known = table["kind"].astype(str)
     parts = []
     for kind in kinds:
@@ -101,8 +107,7 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
         return {}
     high = "upper" if "upper" in reliability.columns else "corrected"
     needed = ("subject", "roi", "kind", "reliability", high, "method")
-    if lacking := [name for name in needed if name not in reliability.columns]:
-        raise InputError(f"the table of reliabilities lacks {', '.join(lacking)}; make it with kind_reliability.")
+    need_columns(reliability, needed, "the table of reliabilities", "Make it with kind_reliability.")
     rows = reliability[list(needed)].itertuples(index=False)
     return {(str(s), str(roi), str(kind)): (float(one), float(two), str(text)) for s, roi, kind, one, two, text in rows}
 

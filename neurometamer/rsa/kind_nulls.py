@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked_with
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.kind_options import KindOptions, Pair
 from neurometamer.rsa.kind_sessions import photograph_sessions
 from neurometamer.rsa.kinds import name_place
-from neurometamer.rsa.labels import BETWEEN
+from neurometamer.rsa.labels import BETWEEN, STIMULI
 from neurometamer.rsa.permutation import Blocks as Blocks
 from neurometamer.rsa.permutation import count_orders, permutation_orders, permute_pairs
 from neurometamer.rsa.rdm import select_kind
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 
+@checked_with(tables={"table": STIMULI})
 def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
     """Say in which session each photograph and its other kinds were shown.
 
@@ -68,6 +70,7 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
     return {one: next(iter(where)) for one, where in found.items()}
 
 
+@checked_with(tables={"table": STIMULI})
 def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str]:
     """Say which class each photograph is of.
 

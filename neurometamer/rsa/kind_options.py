@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neurometamer.arguments import check_fields
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.inference import CORRECTIONS as INFERENCE_CORRECTIONS
@@ -105,6 +106,7 @@ class KindOptions:
     share: float = 0.8
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for kind, name, known in (
             ("comparison", self.by, COMPARATORS),
             ("interval", self.interval, INTERVALS),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.resampling import percentile_interval
 from neurometamer.rsa.inference import COMBINATIONS, combine_p, joint_p
 from neurometamer.rsa.kind_ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair_bound
@@ -78,6 +79,7 @@ class _Found:
 # ------------------------------------------------------------------------------------------------------ the table
 
 
+@checked
 def kind_tests(
     rdms: RDMs,
     *,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.arguments import checked
+from neurometamer.errors import need_columns
 from neurometamer.rsa.inference import mann_kendall
 from neurometamer.rsa.paired import layers_t_test
 from neurometamer.store import InputError, name_ids
@@ -15,6 +17,7 @@ MIN_LAYERS = 3
 """A trend over two layers is no trend."""
 
 
+@checked
 def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     """Test trends of each similarity over layers, and the paired difference of the two.
 
@@ -47,8 +50,7 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     import pandas as pd
 
     needed = ("system", "quantity", "place", "pair", "value")
-    if lacking := [name for name in needed if name not in table.columns]:
-        raise InputError(f"the table lacks the column(s) {name_ids(lacking)}; give the table of kind_tests.")
+    need_columns(table, needed, "the table", "Give that of kind_tests.")
     rows = table[(table["system"] == system) & (table["quantity"] == "similarity")]
     layers = list(dict.fromkeys(rows["place"]))
     if len(layers) < MIN_LAYERS:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.resampling import percentile_interval
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.compare import describe_method, join_rdms, resample_comparison, similarity_values
@@ -166,6 +167,7 @@ def _default_sampling(rdms: RDMs, photographs: RDMs) -> Sampling:
     return sample_photographs(names, class_descriptor(rdms))
 
 
+@checked
 def kind_similarity(
     rdms: RDMs,
     pairs: Sequence[tuple[str, str]] = (("RE", "AN"), ("RE", "AI")),
@@ -220,6 +222,8 @@ def kind_similarity(
     """
     import pandas as pd
 
+    if not pairs:
+        raise InputError("pairs is empty; name at least one pair of kinds, such as ('RE', 'AI').")
     rows = []
     rdms, note, given = _without_sessions(rdms, [kind for pair in pairs for kind in pair], by)
     for pair in pairs:
@@ -243,6 +247,7 @@ def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, 
     return removed.rdms, "".join(f"; {note}" for note in notes if note), not removed.reason
 
 
+@checked
 def kind_difference(
     rdms: RDMs,
     first: tuple[str, str] = ("RE", "AI"),

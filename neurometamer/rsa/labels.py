@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
 """Stimulus → session or class, or subject → such a mapping."""
+
+STIMULI = Columns(
+    "the stimulus table",
+    "A table of stimuli has id, kind (RE, AN, AI …) and reference_id (the id of the photograph; of RE its own).",
+    ("id", "kind", "reference_id"),
+)
+"""What a table of stimuli must have."""
 
 MIN_CONDITIONS = 4
 """Three conditions give three pairs: no rank correlation of RDMs means anything below four."""
@@ -44,6 +52,7 @@ def check_enough(names: Sequence[str], place: str) -> None:
         )
 
 
+@checked
 def label_rdms(
     dissimilarities: np.ndarray,
     *,
@@ -361,6 +370,7 @@ def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str)
     return np.array([position[name] for name in right], dtype=int)
 
 
+@checked_with(whole=("rows",), shapes={"rows": "conditions"})
 def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     """Reorder or select the conditions of RDMs.
 
@@ -401,6 +411,7 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
     )
 
 
+@checked
 def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     """Take the part of one kind of images, its conditions named by the photograph that they come from.
 
@@ -497,6 +508,7 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+@checked
 def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") -> tuple[RDMs, RDMs]:
     """Put two sets of RDMs into the same order of stimuli, by id.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.compare import layer_by_roi
 from neurometamer.rsa.labels import ALL_KINDS, stimulus_labels
@@ -127,6 +128,7 @@ def _labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
 # ---------------------------------------------------------------------------------------- layers x ROIs x subjects
 
 
+@checked
 def layer_matrix(
     network: RDMs,
     brain: RDMs,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.measures import squared_distances
 from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
@@ -93,6 +94,7 @@ def _scaled(scale: np.ndarray, weight: float, method: str) -> Noise:
     return Noise(scale=scale, white=np.zeros((0, len(scale))), lower=np.zeros((0, 0)), shrinkage=weight, method=method)
 
 
+@checked
 def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndarray, int]:
     """Take each condition's mean from its presentations: what is left is noise.
 
@@ -147,6 +149,7 @@ def _check_observations(
         )
 
 
+@checked
 def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None) -> Noise:
     """Estimate the precision of voxels' noise, without a voxel × voxel matrix where voxels outnumber residuals.
 
@@ -300,6 +303,7 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
     return np.maximum(squared_distances(z @ z.T - h @ h.T), 0) / values.shape[1]
 
 
+@checked
 def crossnobis_rdm(
     values: np.ndarray,
     conditions: Sequence[str],

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
+from neurometamer.errors import need_columns
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
@@ -46,6 +48,7 @@ class PairedT:
     mean: float
 
 
+@checked
 def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
     """Test whether paired values differ on average: layers, or subjects.
 
@@ -94,6 +97,7 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
     return PairedT(statistic, dof, float(2 * student.sf(abs(statistic), dof)), dz, float(difference.mean()))
 
 
+@checked
 def layers_t_test(
     table: pd.DataFrame,
     first: str = "RE-AI",
@@ -133,6 +137,7 @@ def layers_t_test(
         raise InputError(
             f"'{value}' is a squared correlation, which has lost its sign; test the correlations themselves."
         )
+    need_columns(table, (pair, over, value), "the table", "Give that of kind_similarity, or name its columns.")
     columns: list[dict[str, float]] = []
     for name in (first, second):
         rows = table[table[pair] == name]
@@ -156,6 +161,7 @@ SQUARED = ("r2", "r_squared", "rsquared", "r^2", "squared", "explained_variance"
 # ----------------------------------------------------------------------------------------------------------- power
 
 
+@checked
 def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) -> float:
     """Give the power of a paired t-test: how often it finds an effect of this size.
 
@@ -207,6 +213,7 @@ def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) ->
     return power if tails == 1 else power + float(np.nan_to_num(nct.cdf(-limit, n - 1, shift)))
 
 
+@checked
 def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int = 1) -> float:
     """Solve the effect size that a paired t-test of `n` pairs finds with a given power.
 
@@ -245,6 +252,7 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     return float(brentq(lambda dz: paired_power(dz, n, alpha=alpha, tails=tails) - power, 0, high, xtol=1e-10))
 
 
+@checked
 def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: int = 1) -> float:
     """Solve how many pairs a paired t-test needs; the number need not be whole (round it up).
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.weighted import centered_ranks, check_sides, over_blocks
 from neurometamer.store import InputError, name_ids
 
@@ -13,6 +14,7 @@ COLLINEAR = 1e-8
 """Share of a control's variance that the other controls leave, below which it adds nothing but rounding."""
 
 
+@checked
 def partial_spearman(
     a: np.ndarray,
     b: np.ndarray,

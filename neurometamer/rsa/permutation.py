@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.labels import Blocks as Blocks
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
@@ -22,6 +23,7 @@ DENSE = 4
 """With up to so many times more distinct orders than asked for, all are listed and some taken: draws would repeat."""
 
 
+@checked
 def count_orders(n: int, blocks: Sequence[object] | None = None) -> int:
     """Count the distinct orders of stimuli, the one as observed included.
 
@@ -50,6 +52,7 @@ def count_orders(n: int, blocks: Sequence[object] | None = None) -> int:
     return math.prod(math.factorial(len(members)) for members in _members(n, blocks).values())
 
 
+@checked
 def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[object] | None = None) -> np.ndarray:
     """Draw orders of stimuli for a null distribution: distinct, and never the order as observed.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.kendall import kendall
 from neurometamer.rsa.weighted import centered_ranks, check_sides
@@ -17,6 +18,7 @@ from neurometamer.rsa.whitened import Whitened, n_images, square
 from neurometamer.store import InputError
 
 
+@checked
 def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: str = "spearman") -> np.ndarray:
     """Compare every RDM of one side, its conditions put in each order, with every RDM of the other side.
 

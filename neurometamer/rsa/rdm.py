@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.files import READERS, read_dissimilarities
 from neurometamer.rsa.labels import (
     MIN_CONDITIONS,
+    STIMULI,
     align_rdms,
     ascii_labels,
     check_enough,
@@ -69,6 +71,7 @@ MIN_VOXELS = 3
 # -------------------------------------------------------------------------------------------- numbers to RDMs
 
 
+@checked
 def compute_rdm(
     values: np.ndarray,
     measure: str = "spearman",
@@ -190,6 +193,7 @@ def _with_noise(values: np.ndarray, measure: str, noise: Noise | None, place: st
 # ----------------------------------------------------------------------------------------------- labelled RDMs
 
 
+@checked_with(tables={"table": STIMULI})
 def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: str = "spearman") -> RDMs:
     """Compute one RDM a network stage, over all stimuli of all kinds.
 
@@ -264,6 +268,7 @@ def network_rdms(
     return _stimulus_rdms(vectors, table, places, measure, provenance)
 
 
+@checked_with(tables={"table": STIMULI})
 def pattern_rdms(
     patterns_by_subject: Mapping[str, Patterns],
     table: pd.DataFrame,
@@ -415,6 +420,7 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
 # ------------------------------------------------------------------------------------------------------ files
 
 
+@checked
 def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
     r"""Write RDMs in rsatoolbox's own HDF5 layout, atomically.
 
@@ -469,6 +475,7 @@ def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
             descriptors[name] = [change(value) if isinstance(value, str) else value for value in column]
 
 
+@checked
 def read_rdms(
     path: str | os.PathLike[str],
     *,

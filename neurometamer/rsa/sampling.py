@@ -200,6 +200,8 @@ class Sampling:
         ndarray of int, shape (n_resamples, n)
             Copies of each photograph.
         """
+        if n_resamples < 0:
+            raise InputError(f"n_bootstrap must be 0 or more, not {n_resamples}.")
         drawn = np.empty((n_resamples, len(self.strata)), dtype=np.int64)
         for stratum, size in enumerate(self.sizes):
             members = self.strata == stratum

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.model_brain import LINEAR, permuted_pairs, prepared
 from neurometamer.rsa.neighborhoods import Neighborhoods
 from neurometamer.rsa.rdm import MIN_VOXELS, check_enough
@@ -67,6 +68,7 @@ class SearchlightMap:
 # ------------------------------------------------------------------------------------------------ many RDMs
 
 
+@checked_with(whole=("centers",), shapes={"centers": "centers"})
 def searchlight_rdms(
     responses: Responses, neighborhoods: Neighborhoods, centers: np.ndarray | None = None, measure: str = "spearman"
 ) -> np.ndarray:
@@ -228,6 +230,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------- maps
 
 
+@checked
 def run_searchlight(
     question: Question,
     neighborhoods: Neighborhoods,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.rsa.labels import name_pairs
+from neurometamer.arguments import checked, checked_with
+from neurometamer.rsa.labels import STIMULI, name_pairs
 from neurometamer.rsa.rdm import MIN_CONDITIONS, check_rdms, match_ids, place_name
 from neurometamer.rsa.searchlight_runs import RunResponses
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
@@ -107,6 +108,7 @@ def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np
     return spread
 
 
+@checked
 def model_questions(conditions: Sequence[str], responses: Responses, models: RDMs) -> list[Question]:
     """Ask how like the RDM of each place is to each model RDM.
 
@@ -147,6 +149,7 @@ def model_questions(conditions: Sequence[str], responses: Responses, models: RDM
     ]  # fmt: skip
 
 
+@checked_with(tables={"table": STIMULI})
 def kind_question(
     conditions: Sequence[str], responses: Responses, table: pd.DataFrame, pair: tuple[str, str]
 ) -> Question:
@@ -207,6 +210,7 @@ def _rows(responses: Responses, rows: Sequence[int] | np.ndarray) -> Responses:
     return responses.take(rows) if isinstance(responses, RunResponses) else responses[rows]
 
 
+@checked
 def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: Sequence[str] = ()) -> Question:
     """Ask how well the RDM of odd presentations agrees with that of even ones.
 
@@ -233,6 +237,10 @@ def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: 
     ----------
     Zhang et al. (2021), Front Neuroinform 15:677925, vertex selection.
     """
+    if responses.ndim != 2 or len(responses) != len(patterns.observations):
+        raise InputError(
+            f"responses of shape {responses.shape} for {len(patterns.observations)} observations; give one row each."
+        )
     names = [str(one) for one in conditions] or list(patterns.conditions)
     for name in names:
         if name not in patterns.conditions:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.noise import (
     SHRINKAGE,
     check_folds,
@@ -96,6 +97,7 @@ class RunResponses:
         return replace(self, names=names, sums=self.sums[:, index], counts=counts)
 
 
+@checked
 def run_responses(
     patterns: Patterns, responses: np.ndarray, *, folds: str = "run", noise: str = "shrinkage_diag"
 ) -> RunResponses:

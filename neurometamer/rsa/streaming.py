@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.activations import plan_activations, stream_activations
+from neurometamer.arguments import checked
 from neurometamer.rsa.measures import Measure, RowRange, check_ranges
 from neurometamer.rsa.rdm import check_enough, find_measure, network_rdms
 from neurometamer.store import InputError
@@ -122,6 +123,7 @@ class _Stage:
             self._rows.__exit__(None, None, None)
 
 
+@checked
 def streamed_rdms(
     model: StagedModel,
     stimuli: StimulusSet,
@@ -166,6 +168,8 @@ def streamed_rdms(
     known = find_measure(measure)
     if known.needs:
         raise InputError(f"{measure} needs repeated presentations; a network answers the same each time.")
+    if scratch is not None and not Path(scratch).is_dir():
+        raise InputError(f"scratch: {scratch} is no folder; make it, or name another (scratch, --scratch).")
     ordered, provenance = plan_activations(model, stimuli, stages)
     check_enough(stimuli.ids, "stimuli")
     targets: dict[str, _Stage] = {}

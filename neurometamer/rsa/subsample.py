@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from neurometamer.arguments import checked_with
 from neurometamer.rsa.comparators import COMPARATORS, comparator
+from neurometamer.rsa.labels import STIMULI
 from neurometamer.rsa.rdm import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
@@ -62,6 +64,7 @@ class UnitValues:
     values: np.ndarray
 
 
+@checked_with(tables={"table": STIMULI})
 def pattern_units(patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame) -> Iterator[UnitValues]:
     """Give the voxels of each subject and ROI, presentations averaged.
 
@@ -90,6 +93,7 @@ def pattern_units(patterns_by_subject: Mapping[str, Patterns], table: pd.DataFra
             yield UnitValues("brain", str(subject), roi, ids, means[:, rois == roi])
 
 
+@checked_with(tables={"table": STIMULI})
 def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[UnitValues]:
     """Give the units of each network stage, one stage in memory at a time.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+from neurometamer.arguments import checked
 from neurometamer.store import read_table
 from neurometamer.study.checks import find_problems
 from neurometamer.study.plan import Reporter, Workspace, carry_out
@@ -15,6 +16,7 @@ from neurometamer.study.settings import StudySettings, read_settings
 from neurometamer.study.steps import plan_steps
 
 
+@checked
 def run_study(
     study: str | Path | StudySettings,
     out: str | Path | None = None,
@@ -58,6 +60,7 @@ def run_study(
     return work.path("report.html")
 
 
+@checked
 def check_study(study: str | Path | StudySettings) -> list[Problem]:
     """Find what is wrong with a study before any work: settings, images, headers, events, confounds, masks.
 
@@ -116,6 +119,7 @@ def failed_stimuli(folder: str | Path) -> list[str]:
     return table["id"][table["success"].astype(str) == "False"].tolist()
 
 
+@checked
 def demo_settings(*, model: str | None = None, weights: str | None = None, seed: int | None = None) -> StudySettings:
     """Read the demo's study file, with another network or seed when asked.
 

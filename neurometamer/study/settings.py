@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from neurometamer.arguments import checked
 from neurometamer.rsa.comparators import COMPARATORS
 from neurometamer.rsa.inference import COMBINATIONS
 from neurometamer.rsa.kind_options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
@@ -494,6 +495,7 @@ def _identity(section: Section) -> dict[str, Any]:
     return found
 
 
+@checked
 def read_settings(path: str | Path) -> StudySettings:
     """Read and check a study file.
 
@@ -520,6 +522,7 @@ def read_settings(path: str | Path) -> StudySettings:
     return check_settings(values, where=str(path))
 
 
+@checked
 def check_settings(values: dict[str, Any], where: str = "settings") -> StudySettings:
     """Check settings given as nested mappings.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from neurometamer.arguments import checked
 from neurometamer.store import InputError, write_text
 from neurometamer.study.settings import Section, Simulation, StudySettings, Subject
 
@@ -54,6 +55,7 @@ def template(name: str = "study.toml") -> str:
     return "\n".join(parts)
 
 
+@checked
 def write_template(path: str | Path) -> Path:
     """Write the commented study file, never over an existing one.
 

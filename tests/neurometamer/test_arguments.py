@@ -71,7 +71,7 @@ def test_the_message_names_argument_types_and_what_came():
         neurometamer.make_null(model="alexnet", stages=["relu1"], images=["x.csv"], out="n.h5", batch_size=2.5)
     with pytest.raises(
         InputError,
-        match=r"Preprocessing: size is of the wrong type; it must be a sequence \(a whole number each\), not 'zzz'",
+        match=r"Preprocessing: size is of the wrong type; it must be a sequence of 2 \(a whole number each\), not 'z",
     ):
         stimuli_gen.Preprocessing(size="zzz", resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -125,4 +125,4 @@ def test_what_fits(value, annotation, answer):
 
 def test_types_in_words():
     assert type_words(Sequence[str] | None) == "a sequence (text each) or None"
-    assert type_words(Mapping[str, int] | int) == "a mapping or a whole number"
+    assert type_words(Mapping[str, int] | int) == "a mapping of text to a whole number or a whole number"

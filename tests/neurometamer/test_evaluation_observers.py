@@ -432,7 +432,7 @@ def test_bad_tables_of_hits(hits, networks):
         observer_matrix(hits.assign(members=hits["members"].replace("blur-rgb-0", None)))
     with pytest.raises(InputError, match=r"judged several metamers of 'blur-greyscale-0'.*'photo000'"):
         observer_matrix(pd.concat([hits, hits.assign(set="again")]))
-    with pytest.raises(InputError, match="lacks took_part, valid"):
+    with pytest.raises(InputError, match=r"lacks the column\(s\) took_part, valid"):
         observer_tests(hits.drop(columns=["took_part", "valid"]), networks)
     with pytest.raises(InputError, match="no rows"):
         observer_matrix(hits.iloc[:0])
@@ -473,7 +473,7 @@ def test_bad_tables_of_networks(hits, networks):
         (networks.assign(color=networks["color"].where(networks["network"] != "blur-rgb-0")), {}, "missing of blur-r"),
         (change(color={f"blur-rgb-{one}": "greyscale" for one in (0, 1)}), {}, "no generator is blur rgb"),
         (networks, {"factors": ("training",)}, "two factors are needed"),
-        (networks, {"factors": "training"}, "two factors are needed"),
+        (networks, {"factors": "training"}, r"factors must be a sequence \(text each\).*, not 'training'"),
         (networks, {"factors": ("training", "training")}, "two factors are needed"),
         (networks, {"factors": {"training": ("blur", "clear"), "color": ("rgb", "greyscale")}}, "not blur, clear"),
         (networks, {"judge_factor": "age"}, r"lacks the column\(s\) age"),

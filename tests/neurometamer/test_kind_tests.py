@@ -437,7 +437,7 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
     assert kind_tests(rdms, by="pearson", **QUICK)["ceiling"][0] == (
         "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
     )
-    with pytest.raises(InputError, match="lacks kind, reliability"):
+    with pytest.raises(InputError, match=r"lacks the column\(s\) kind, reliability"):
         kind_tests(rdms, reliability=pd.DataFrame(columns=["subject", "roi", "corrected", "method"]), **QUICK)
     with pytest.raises(InputError, match="unknown kind of stimulus 'AX'"):
         kind_reliability(patterns, stimuli(), ["AX"])

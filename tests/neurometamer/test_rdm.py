@@ -184,7 +184,7 @@ def test_alignment_lists_what_is_missing_or_leaves_it_out_when_asked():
     with pytest.raises(InputError, match=r"repeated stimulus id\(s\) apple"):
         some_rdms(["apple", "apple", "b", "c"])
     with pytest.raises(InputError, match="NaN or infinite in s0, stimuli a, b"):
-        label_rdms(np.array([[np.nan, 1, 1, 1, 1, 1]]), conditions="abcd", places={"stage": ["s0"]}, measure="x")
+        label_rdms(np.array([[np.nan, 1, 1, 1, 1, 1]]), conditions=list("abcd"), places={"stage": ["s0"]}, measure="x")
 
 
 def test_files_are_rsatoolboxs_own_and_round_trip(tmp_path):

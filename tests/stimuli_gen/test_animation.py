@@ -95,7 +95,7 @@ def test_files_of_frames_give_the_same_animation(frames, tmp_path):
     [
         ({"captions": ["one"]}, r"1 caption\(s\) for 9 frame\(s\)"),
         ({"frame_ms": 0}, "frame_ms must be between 10 and 655350 milliseconds, not 0"),
-        ({"hold_ms": float("nan")}, "hold_ms must be between"),
+        ({"hold_ms": float("nan")}, "hold_ms is nan; it must be a finite number"),
         ({"frames": np.zeros((0, 3, 4, 4))}, "at least one frame"),
         ({"frames": np.zeros((3, 4, 4))}, r"must be \(n, 3, height, width\), not \(3, 4, 4\)"),
         ({"frames": np.full((1, 3, 4, 4), 2.0)}, r"leave \[0, 1\]"),

@@ -170,7 +170,7 @@ def test_bad_photographs_are_named(tmp_path):
         ({"resize": 7}, "must be at least the input size"),
         ({"std": (0.5, 0.0, 0.5)}, r"std \(.*\) positive"),
         ({"std": (0.5, float("nan"), 0.5)}, r"std \(.*\) positive"),
-        ({"mean": (0.5,)}, "mean needs 3 values, not 1"),
+        ({"mean": (0.5,)}, r"mean is of the wrong type; it must be a sequence of 3 \(a number each\), not \(0\.5,\)"),
     ],
 )
 def test_bad_preprocessing_is_refused(change, match):
