@@ -334,8 +334,8 @@ def noise_gain(design: pd.DataFrame) -> float:
     return float(np.median(np.linalg.norm(inverse[:n_events], axis=1) / lengths[:n_events]))
 
 
-@checked
 @writes_into("folder")
+@checked
 def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     """Write betas as images: a 4-D NIfTI with one volume an observation, the observation table, the provenance.
 

@@ -276,8 +276,8 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
 # ------------------------------------------------------------------------------------------------------- the page
 
 
-@checked
 @writes_into("out")
+@checked
 def write_experiment_page(
     stimuli: Files, photographs: Files, out: str | Path, *, progress: Progress | None = None, **settings: Any
 ) -> pd.DataFrame:

@@ -127,8 +127,8 @@ class _Work:
     lost: list[pd.DataFrame] = field(default_factory=list)
 
 
-@checked
 @writes_into("out")
+@checked
 def analyze_recognition(
     paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -57,8 +57,8 @@ class _Placed:
         return " ".join(filter(None, (self.who, self.where)))
 
 
-@checked
 @writes_into("out")
+@checked
 def draw_rdms(
     rdms: str | Path,
     images: Files,

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from neurometamer.rsa.searchlight import Question, SearchlightMap
 
 
-@checked
 @writes_into("out")
+@checked
 def layer_files(
     network: str | Path,
     brain: Files,
@@ -249,8 +249,8 @@ class _Space:
         return volume
 
 
-@checked
 @writes_into("out")
+@checked
 def searchlight_files(
     out: str | Path,
     *,

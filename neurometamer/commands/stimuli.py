@@ -34,8 +34,8 @@ GENERATORS = ("noise", "interference")
 METHODS = ("gradient", "greedy")
 
 
-@checked
 @writes_into("out")
+@checked
 def make_stimuli(
     kind: str,
     *,
@@ -138,8 +138,8 @@ def make_stimuli(
     return judged.table
 
 
-@checked
 @writes_into("out")
+@checked
 def make_controls(
     kind: str,
     *,
@@ -277,8 +277,8 @@ def _as_read(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-@checked
 @writes_into("out")
+@checked
 def make_metamers(
     models: str | Sequence[str],
     *,

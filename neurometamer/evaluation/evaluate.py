@@ -122,8 +122,8 @@ class _Work:
         return found.assign(note=found["note"].astype(object).fillna("").astype(str)) if "note" in found else found
 
 
-@checked
 @writes_into("out")
+@checked
 def evaluate_sets(
     sets: Sequence[MetamerSet],
     evaluators: Sequence[StagedModel],

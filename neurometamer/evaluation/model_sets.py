@@ -135,8 +135,8 @@ def membership(sets: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------- jobs
 
 
-@checked_with(tables={"sets": Columns("the table of sets", "Make it with random_sets.", ("set", "members", "size"))})
 @writes_into("folder")
+@checked_with(tables={"sets": Columns("the table of sets", "Make it with random_sets.", ("set", "members", "size"))})
 def plan_sets(
     folder: str | os.PathLike[str],
     sets: pd.DataFrame,

@@ -324,7 +324,7 @@ def test_bad_input_is_named():
         ("alphas", [[1.0, 2.0]], "a list of penalties"),
         ("alphas", [1e200], "must lie between 1e-100 and 1e\\+100"),
         ("allow_repeats", "no", "allow_repeats must be True or False, not 'no'"),
-        ("scheme", ["by image"], "unknown encoding scheme"),
+        ("scheme", ["by image"], "scheme must be text"),
         ("seed", -1, "seed must be 0 or more"),
         ("n_folds", 2.5, "n_folds must be a whole number, not 2.5"),
         ("n_folds", True, "n_folds must be a whole number"),
