@@ -58,7 +58,7 @@ __getattr__, __dir__, __all__ = checked_door(
             ],
             "report": ["build_report"],
             "statistics": ["correct_p", "max_t_p"],
-            "store": ["InputError"],
+            "store": ["InputError", "read_table"],
             "commands.single_steps": ["compare_files", "encode_files", "make_patterns", "make_rdms"],
             "commands.kinds": ["compare_kinds"],
             "commands.draw": ["draw_rdms"],

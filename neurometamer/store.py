@@ -404,7 +404,7 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
 
 
 def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV or TSV file; columns that hold names (`TEXT_COLUMNS`) stay text.
+    r"""Read a CSV or TSV file; columns that hold names (`TEXT_COLUMNS`) stay text.
 
     Parameters
     ----------
@@ -425,6 +425,18 @@ def read_table(path: str | os.PathLike[str], required: Sequence[str] = (), text:
     ------
     InputError
         When the file is missing, empty or unreadable, or lacks a required column.
+
+    Notes
+    -----
+    ``pandas.read_csv`` alone turns the subject ``01`` into the number 1; with ``dtype={"subject": str}`` it does not.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "encoding.csv"
+    >>> _ = file.write_text("subject,r\n01,0.25\n")
+    >>> read_table(file)["subject"].tolist()
+    ['01']
     """
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")
