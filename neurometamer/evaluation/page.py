@@ -11,24 +11,29 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.evaluation.model_sets import RATERS
+from neurometamer.evaluation.page_methods import TARGETS, cited_works, methods_text
 from neurometamer.evaluation.pairs import MetamerSet
 from neurometamer.figures import evaluation as draw
+from neurometamer.figures.sets import is_true
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.page import (
     Answer,
+    Example,
     Grid,
+    Lead,
     Picture,
     Section,
-    citations,
+    borrow_figure,
     embed_figure,
+    example_image,
     folded_grid,
     p_text,
     settings_grids,
     table_grid,
     write_page,
+    write_sources,
 )
-from neurometamer.references import bibtex
-from neurometamer.store import name_ids, write_text
+from neurometamer.store import name_ids
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,18 +62,6 @@ CAPTIONS: Mapping[str, str] = {
     "recognition": "Every answer of every evaluator",
 }
 
-WORKS_USED: Mapping[str, str] = {
-    "boehm2025": "recognizability, image metrics, divergence, sets of networks; what it leaves open is a setting here",
-    "feather2023": "the two criteria of a valid metamer, 16 categories",
-    "geirhos2018": "the 16 categories",
-    "jeon2025": "networks as cross-validated observers; no numbers are published",
-    "detlefsen2022": "definitions of the image metrics",
-}
-"""Key of a work to what is used of it; those of parts that were not asked for are not cited."""
-
-OF_PART = {"jeon2025": "observers", "detlefsen2022": "quality"}
-"""Works that one part alone rests on."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Report:
@@ -84,8 +77,11 @@ class _Report:
     def has(self, name: str) -> bool:
         return len(self.tables.get(name, ())) > 0
 
-    def picture(self, name: str, figure: Figure, caption: str, alt: str, *, small: bool = False) -> Picture:
-        return embed_figure(self.folder, name, figure, caption, alt, small=small)
+    def picture(
+        self, name: str, figure: Figure, caption: str, alt: str, table: pd.DataFrame, *, small: bool = False
+    ) -> Picture:
+        numbers = table.reset_index(drop=True)
+        return embed_figure(self.folder, name, figure, caption, alt, table=numbers, small=small)
 
 
 def write_report(
@@ -96,7 +92,8 @@ def write_report(
     Parameters
     ----------
     folder : Path
-        Gets ``figures/*.svg``, ``figures/*.png`` and ``report.html``.
+        Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows), ``methods.txt``,
+        ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
         As `neurometamer.evaluation.evaluate_sets` writes them.
     told : mapping
@@ -119,18 +116,18 @@ def write_report(
         _validity_section, _recognition_section, _epsilon_section, _observer_section, _set_section, _quality_section,
         _divergence_section,
     )  # fmt: skip
+    sections = [section for make in makers if (section := make(report)) is not None]
+    charts, sections = borrow_figure(sections, LEADING)
     version = str(told.get("versions", {}).get("neurometamer", ""))
-    parts = told["settings"]["parts"]
-    works = {key: use for key, use in WORKS_USED.items() if OF_PART.get(key, parts[0]) in parts}
-    write_text(folder / "references.bib", bibtex(works, version))
+    methods = methods_text(told, tables, sets, judged)
     return write_page(
         folder / "report.html",
         "evaluation.html",
-        version=version,
         lead=_lead(report),
+        first=Lead(headlines=_headlines(report), charts=charts, examples=_lead_examples(report)),
         stamps=stamps,
         answers=[Answer(title=title, number=number, text=text) for title, number, text in _answers(report)],
-        sections=[section for make in makers if (section := make(report)) is not None],
+        sections=sections,
         tables=[
             folded_grid(tables[name], caption, f"{name}.csv", name=name)
             for name, caption in CAPTIONS.items()
@@ -138,9 +135,101 @@ def write_report(
         ],
         notes=[str(note) for note in told.get("notes", ())],
         settings=settings_grids(told, PARTS),
-        references=citations(works),
-        bibtex=bibtex(works, version),
+        **write_sources(folder, methods, cited_works(told, sets), version),
     )
+
+
+LEADING = ("recognizability", "observers", "sets", "quality", "divergence")
+"""Sections whose first figure stands on the first screen: that of the first part that was asked for."""
+
+
+# --------------------------------------------------------------------------------------------------- first screen
+
+
+def _headlines(report: _Report) -> list[str]:
+    """Say how many metamers are valid, and how well networks that took no part recognize them."""
+    table = report.tables["validity"]
+    n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
+    if report.validity == "valid":
+        counted = f"{valid} of {count_text(n, 'image')} {'is a valid metamer' if valid == 1 else 'are valid metamers'}."
+    else:
+        counted = f"Whether {'this image is a metamer' if n == 1 else f'these {n} images are metamers'} was not judged."
+    recognized = _recognized_sentence(report)
+    return [counted, recognized] if recognized else [counted]
+
+
+FEWEST = 5
+"""Photographs below which a bootstrap interval is too narrow to compare a share with chance."""
+
+
+def _recognized_sentence(report: _Report) -> str:
+    """Compare the shares recognized with guessing, where there are intervals; empty where there are no shares."""
+    if not report.has("curves"):
+        return ""
+    rows = report.tables["curves"]
+    rows = rows[(rows["validity"] == report.validity) & np.isfinite(rows["value"].astype(float))]
+    if rows.empty:
+        return _single_sentence(report)
+    ways, rule = rows["ways"].iloc[0], rows["rule"].iloc[0]
+    rows = rows[(rows["ways"] == ways) & (rows["rule"] == rule)]
+    chance = 1 / int(ways)
+    guess = format_number(chance, 3 if chance < 0.005 else 2)
+    low, high = float(rows["value"].min()), float(rows["value"].max())
+    ends = " to ".join(dict.fromkeys([format_number(low), format_number(high)]))
+    share = f"a share of {ends} of them" if high > 0 else "none of them"
+    told = f"Networks that took no part recognize {share}; a guesser, {guess}"
+    counts = rows["n_valid"] if report.validity == "valid" else rows["n_images"]
+    tested = rows[(counts >= FEWEST) & np.isfinite(rows["low"].astype(float))]
+    if tested.empty:
+        return f"{told}. With so few photographs nothing more is claimed."
+    above = int((tested["low"] > chance).sum())
+    few = len(rows) - len(tested)
+    left = f"; in {few} of them the photographs are too few to say" if few else ""
+    if len(rows) == 1:
+        return f"{told}. That is {'' if above else 'not '}clearly more than guessing, by the interval over photographs."
+    return (
+        f"{told}. In {above or 'none'} of {len(rows)} sets and stages that is clearly more than guessing, by the "
+        f"interval over photographs{left}."
+    )
+
+
+def _single_sentence(report: _Report) -> str:
+    """Tell what each network that took no part recognizes, where there are too few of them for a mean."""
+    rows = report.tables["recognizability"]
+    rows = rows[(rows["ways"] == rows["ways"].iloc[0]) & (rows["rule"] == rows["rule"].iloc[0])]
+    rows = rows[(rows["validity"] == report.validity) & (rows["evaluator"] != MEAN)]
+    rows = rows[~is_true(rows["took_part"]) & np.isfinite(rows["value"].astype(float))]
+    if rows.empty:
+        return "No network judged them that took no part in making them."
+    told = []
+    for name, own in rows.groupby("evaluator", sort=False):
+        ends = dict.fromkeys(format_number(value) for value in (own["value"].min(), own["value"].max()))
+        told.append(f"{name} {' to '.join(ends)}")
+    return f"Share recognized by networks that took no part, too few for a mean: {'; '.join(told[:3])}."
+
+
+def _lead_examples(report: _Report) -> list[Example]:
+    """Show one photograph and up to 3 metamers of it, with who recognizes them."""
+    holding: dict[str, list[tuple[MetamerSet, int]]] = {}
+    for one in report.sets:
+        for row, name in enumerate(one.table["reference_id"].astype(str)):
+            holding.setdefault(name, []).append((one, row))
+    if not holding:
+        return []
+    most = max(len(held) for held in holding.values())
+    candidates = [name for name, held in holding.items() if len(held) == most]
+    name = max(candidates, key=lambda name: sum(one.states[row] == "valid" for one, row in holding[name]))
+    (first, row), *_ = held = holding[name]
+    found = [example_image(first.references[row], "A photograph")]
+    for one, row in held[:3]:
+        state = str(one.states[row])
+        n_seen, n_asked = _seen(report, one).get(name, (0, 0))
+        others = "network" if n_asked == 1 else "networks"
+        said = f"; recognized by {n_seen} of {n_asked} {others} that took no part" if n_asked else ""
+        of = "" if len({other.name for other, _ in held}) == 1 else f" of {one.name}"
+        made = f"Metamer{of}, {one.stage}" if state == "valid" else f"Meant as a metamer{of}, {one.stage}"
+        found.append(example_image(one.pictures[row], made, f"{state.capitalize()}{said}."))
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- words
@@ -161,14 +250,13 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
             )
         )
     if priors := {one.name: one.image_prior for one in sets if one.image_prior not in ("", "none")}:
-        told_priors = "; ".join(dict.fromkeys(priors.values()))
-        out.append(
-            (
-                "Natural-image prior",
-                f"{name_ids(priors)} were made with a prior ({told_priors}), which makes metamers easier to recognize "
-                "whatever the network responds to.",
-            )
+        how = "; ".join(dict.fromkeys(priors.values()))
+        were = "was" if len(priors) == 1 else "were"
+        words = (
+            f"{name_ids(priors)} {were} made with a prior ({how}), which makes metamers easier to recognize whatever "
+            "the network responds to."
         )
+        out.append(("Natural-image prior", words))
     return out
 
 
@@ -182,9 +270,10 @@ def _lead(report: _Report) -> str:
     judges = list(report.told.get("evaluators", {}))
     low, high = int(table["n_images"].min()), int(table["n_images"].max())
     images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
+    each = " each" if len(table) > 1 else ""
     return (
         f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), {count_text(len(stages), 'stage')} "
-        f"({name_ids(stages)}), {images} each; judged by {count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
+        f"({name_ids(stages)}), {images}{each}; judged by {count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
     )
 
 
@@ -316,11 +405,13 @@ def _examples(report: _Report) -> Picture:
                 pictures[label, name] = one.pictures[row]
                 n_seen, n_asked = seen.get(name, (0, 0))
                 rows.append({"row": label, "reference_id": name, "state": state, "n_seen": n_seen, "n_asked": n_asked})
-    figure = draw.example_sheet(photographs, pictures, pd.DataFrame(rows), stamp=report.stamp)
-    rest = f" {len(report.sets) - len(shown)} more sets are not shown." if len(report.sets) > len(shown) else ""
+    table = pd.DataFrame(rows)
+    figure = draw.example_sheet(photographs, pictures, table, stamp=report.stamp)
+    n_more = len(report.sets) - len(shown)
+    rest = f" {count_text(n_more, 'more set')} {'is' if n_more == 1 else 'are'} not shown." if n_more else ""
     caption = f"Photographs and metamers, with their state and who recognizes them; compressed on this page.{rest}"
     alt = f"Sheet of {len(ids)} photographs and their metamers; states and answers are in recognition.csv."
-    return report.picture("examples", figure, caption, alt, small=True)
+    return report.picture("examples", figure, caption, alt, table, small=True)
 
 
 def _seen(report: _Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
@@ -338,11 +429,7 @@ def _seen(report: _Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
 def _target(report: _Report) -> str:
     """Say which class counts as recognized, and that of the paper where it is another."""
     target = report.told["settings"]["target"]
-    told = {
-        "own": "the class that the evaluator itself gives the photograph",
-        "truth": "the ground truth",
-        "generator": "the class that the generating networks give the photograph, as Boehm et al. (2025) count",
-    }[target]
+    told = TARGETS[target]
     if target == "generator":
         return told
     return f"{told} (Boehm et al. 2025 count that of the generating networks: target generator)"
@@ -365,22 +452,33 @@ def _recognition_section(report: _Report) -> Section | None:
         if np.isfinite(own["value"].astype(float)).any():
             figure = draw.recognizability_lines(own, chance=1 / ways, stamp=report.stamp)
             caption = f"Mean of the evaluators that took no part, over stages; {words}."
-            pictures.append(report.picture(f"curves_{name}", figure, caption, "Lines; the values are in curves.csv."))
+            alt = "Lines; the values are in curves.csv."
+            pictures.append(report.picture(f"curves_{name}", figure, caption, alt, own))
         figure = draw.recognizability_matrix(table, ways=ways, rule=rule, validity=report.validity, stamp=report.stamp)
         caption = f"Each evaluator; {words}."
         alt = "Matrix of evaluators by sets and stages; the values are in recognizability.csv."
-        pictures.append(report.picture(f"recognizability_{name}", figure, caption, alt))
+        shown = table[(table["ways"] == ways) & (table["rule"] == rule) & (table["validity"] == report.validity)]
+        pictures.append(report.picture(f"recognizability_{name}", figure, caption, alt, shown))
     return Section(key="recognizability", title=title, text=[text], pictures=pictures)
 
 
 def _epsilon_section(report: _Report) -> Section | None:
     if not report.has("epsilon"):
         return None
-    figure = draw.epsilon_bars(report.tables["epsilon"], stamp=report.stamp)
+    figure = draw.epsilon_bars(report.tables["epsilon"], validity=report.validity, stamp=report.stamp)
     caption = "Metamers whose pixels could move only so far, against those that could move freely."
-    picture = report.picture("epsilon", figure, caption, "Marks with intervals; the values are in epsilon.csv.")
+    alt = "Marks with intervals; the values are in epsilon.csv."
+    picture = report.picture(
+        "epsilon", figure, caption, alt, _of_first_measure(report.tables["epsilon"], report.validity)
+    )
     text = "Differences are paired over photographs that are in the same state in both settings."
     return Section(key="epsilon", title="How far images could move", text=[text], pictures=[picture])
+
+
+def _of_first_measure(table: pd.DataFrame, validity: str) -> pd.DataFrame:
+    """Give the rows that the figure of restricted images draws: one state, first ways and rule."""
+    rows = table[table["ways"] == table["ways"].iloc[0]]
+    return rows[(rows["rule"] == rows["rule"].iloc[0]) & (rows["validity"] == validity)]
 
 
 def _quality_section(report: _Report) -> Section | None:
@@ -389,8 +487,11 @@ def _quality_section(report: _Report) -> Section | None:
         return None
     figure = draw.quality_bars(report.tables["quality"], validity=report.validity, stamp=report.stamp)
     alt = "Bars, one panel a metric; the values are in quality.csv."
-    picture = report.picture("quality", figure, "Metamers beside their photographs; arrows say what is better.", alt)
-    scales = report.tables["quality"].drop_duplicates("metric")[["name", "arrow", "scale"]]
+    table = report.tables["quality"]
+    caption = "Metamers beside their photographs; arrows say what is better."
+    shown = table[table["validity"] == report.validity]
+    picture = report.picture("quality", figure, caption, alt, shown)
+    scales = table.drop_duplicates("metric")[["name", "arrow", "scale"]]
     grid = table_grid(scales, "Metrics, their direction and scale", "quality.csv")
     return Section(key="quality", title=title, pictures=[picture], grids=[grid])
 
@@ -410,7 +511,7 @@ def _divergence_section(report: _Report) -> Section | None:
         return Section(key="divergence", title=title, text=[text, "No set has enough metamers for distances."])
     figure = draw.divergence_heatmap(table, validity=report.validity, stamp=report.stamp)
     alt = "Matrix of evaluators by sets and stages; the values are in divergence.csv."
-    picture = report.picture("divergence", figure, "RR–MM divergence of each set in each evaluator.", alt)
+    picture = report.picture("divergence", figure, "RR–MM divergence of each set in each evaluator.", alt, rows)
     return Section(key="divergence", title=title, text=[text], pictures=[picture])
 
 
@@ -432,13 +533,14 @@ def _observer_section(report: _Report) -> Section | None:
         own = _only(matrix, dict(zip(context, key, strict=True)))
         figure = draw.observer_matrix(own, stamp=report.stamp)
         alt = "Matrix of generators by judges; the values are in observer_matrix.csv."
-        pictures.append(report.picture(f"observers_{len(pictures)}", figure, f"Generators and judges: {words}.", alt))
+        caption = f"Generators and judges: {words}."
+        pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt, own))
         cells = _only(bars, dict(zip(context, key, strict=True)))
         if np.isfinite(cells["value"].astype(float)).any():
             figure = draw.observer_bars(cells, stamp=report.stamp)
             caption = f"{cells['factor_a'].iloc[0]} and {cells['factor_b'].iloc[0]}: {words}."
             alt = "Lines with intervals; the values are in observer_conditions.csv."
-            pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt))
+            pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt, cells))
     columns = ["stage", "setting", "ways", "rule", "effect", "contrast", "unit", "value", "low", "high", "p", "p_min",
                "p_holm", "n_generators", "n_images", "note"]  # fmt: skip
     table = report.tables["observer_tests"][columns]
@@ -472,7 +574,7 @@ def _set_section(report: _Report) -> Section | None:
             caption = f"Difference in means, {stage}, {setting}, {ways} classes; rated by {RATERS[str(raters)]}."
             figure = draw.set_differences(own, stamp=report.stamp)
             alt = "Marks with intervals; the values are in set_differences.csv."
-            pictures.append(report.picture(name, figure, caption, alt))
+            pictures.append(report.picture(name, figure, caption, alt, own))
     grids: list[Grid] = [
         folded_grid(report.tables[name], CAPTIONS[name], f"{name}.csv", limit=40)
         for name in ("set_regression",)

@@ -52,6 +52,15 @@ def checked_page(folder: Path) -> str:
     assert set(shown) == files == {one.stem for one in (folder / "figures").glob("*.png")}
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, re.S)
     assert len(captions) == len(shown)
+    screen = text[text.index('id="answer"') : text.index("<nav ")]
+    assert re.search(r'<p class="headline">[^<]{20,}</p>', screen)
+    assert '<figure id="figure-' in screen
+    methods = (folder / "methods.txt").read_text(encoding="utf-8").strip().split("\n\n")
+    assert len(methods) >= 2
+    assert methods[-1].startswith("Software: neurometamer ")
+    assert all(part in unescape(text) for part in methods)
+    assert "@misc{neurometamer" in (folder / "references.bib").read_text(encoding="utf-8")
+    assert not re.search(r"\(s\)|\b1 \w+s\b (?:of|over|in)\b", screen)
     for caption in captions:
         named = re.findall(r"figures/[\w.-]+\.csv", caption)
         assert named, caption
@@ -124,7 +133,8 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
     names = {
         f"kinds_{system}_{quantity}" for system in ("brain", "network") for quantity in ("similarity", "difference")
     }
-    assert {one.stem for one in (out / "figures").glob("*.csv")} == names
+    answers = {"answer_brain", "answer_network"}
+    assert {one.stem for one in (out / "figures").glob("*.csv")} == names | answers
     for name in names:
         _, system, quantity = name.split("_")
         own = table[(table["system"] == system) & (table["quantity"] == quantity)]
@@ -188,7 +198,7 @@ def test_layers_are_drawn_from_their_tables(tmp_path):
     for figure, table in drawn.items():
         assert (out / "figures" / f"{figure}.csv").read_bytes() == (out / f"{table}.csv").read_bytes()
     assert {one.stem for one in (out / "figures").glob("*.csv")} == set(drawn)
-    assert "4 layer(s), 3 region(s), 2 subject(s), 10 stimuli" in text
+    assert "4 layers, 3 regions, 2 subjects, 10 stimuli" in text
 
 
 def test_two_regions_have_no_hierarchy_and_the_page_says_so(tmp_path):
@@ -547,7 +557,7 @@ def test_92_images_are_drawn_from_the_file_of_another_laboratory(shared_data, tm
     given = {"variable": "cichy2014/IT", "ids": labels, "measure": "pearson"}
     page = draw_rdms(source, [labels], tmp_path / "page", place=["mean"], bands="category", **given)
     text = checked_page(page.parent)
-    assert "15 RDM(s) over 92 stimuli; dissimilarity: 1 - Pearson." in text
+    assert "15 RDMs over 92 stimuli; dissimilarity: 1 - Pearson." in text
     with h5py.File(shared_data / "rdms92.h5") as file:
         mean = file["cichy2014/IT"][...].astype(float).mean(axis=0)
     pairs = read_table(page.parent / "figures" / "rdms_1.csv")
