@@ -55,6 +55,11 @@ class _Placed:
     def title(self) -> str:
         return " ".join(filter(None, (self.who, self.where)))
 
+    @property
+    def words(self) -> str:
+        """The same in a sentence."""
+        return f"{self.where} (mean over subjects)".strip() if self.who == MEAN else self.title
+
 
 def draw_rdms(
     rdms: str | Path,
@@ -176,8 +181,7 @@ def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
     nearest = np.argmin(np.where(np.isnan(distances), np.inf, distances), axis=1)
     same = (groups.to_numpy() == groups.to_numpy()[nearest]) & known
     luck = float(((sizes - 1) / (n - 1)).sum())
-    whole = f"{placed.where} (mean over subjects)".strip() if placed.who == MEAN else placed.title
-    where = f"In {whole}, the" if whole else "The"
+    where = f"In {placed.words}, the" if placed.words else "The"
     return [
         f"{where} most similar other image is of the same {column} for {int(same.sum())} of {n} images; "
         f"by luck it would be for about {luck:.0f}."
@@ -318,7 +322,7 @@ def _scatter(
     name = f"scatter_{number:02d}" + (f"_{slug}" if slug else "")
     drawing = rsa_page.Drawing(
         name=name, figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)), numbers={name: table},
-        caption=f"{one.title or 'The RDM'}: stimuli that are near each other are represented alike.",
+        caption=f"{one.words or 'The RDM'}: stimuli that are near each other are represented alike.",
         alt=f"{len(ids)} images placed by their dissimilarities.", small=True,
     )  # fmt: skip
     told = table[["method", "measure", "score", "n_negative"]].iloc[[0]]

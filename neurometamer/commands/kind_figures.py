@@ -130,15 +130,16 @@ def _first_screen(
     charts: list[Picture] = []
     named = table[["system", "source"]].astype(str).drop_duplicates().itertuples(index=False, name=None)
     groups = [(system, source) for system, source in named if system in SYSTEMS]
+    several = len(groups) > len({system for system, _ in groups})
     for system, source in groups[:MOST_HEADLINES]:
         rows = table[(table["system"] == system) & (table["source"] == source)]
         study = _study(folder, rows, {}, stamps[system])
         # both systems in one study share the sentences that define what was compared
-        both = study if len(groups) > len(SYSTEMS) else _study(folder, table, {}, stamps["brain"])
+        both = study if several else _study(folder, table, {}, stamps["brain"])
         sentence, how = _told(both, system, options)
-        headlines.append(f"{source}: {sentence}" if len(groups) > len(SYSTEMS) else sentence)
+        headlines.append(f"{source}: {sentence}" if several else sentence)
         text.append(how)
-        if len(groups) <= len(SYSTEMS) and options.pairs == KindOptions().pairs:
+        if not several and options.pairs == KindOptions().pairs:
             charts += lead_charts(study)
     if len(groups) > MOST_HEADLINES:
         headlines.append(f"{len(groups) - MOST_HEADLINES} more are in the table.")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.page_methods import TARGETS, cited_works, methods_text
-from neurometamer.evaluation.pairs import MetamerSet
+from neurometamer.evaluation.pairs import MetamerSet, states_of
 from neurometamer.figures import evaluation as draw
 from neurometamer.figures.sets import is_true
 from neurometamer.figures.style import count_text, format_number
@@ -182,15 +182,31 @@ def _recognized_sentence(report: _Report) -> str:
     tested = rows[(counts >= FEWEST) & np.isfinite(rows["low"].astype(float))]
     if tested.empty:
         return f"{told}. With so few photographs nothing more is claimed."
-    above = int((tested["low"] > chance).sum())
+    above = sum(row["low"] > max(chance, _shuffled(report, row)) for row in tested.to_dict("records"))
+    than = "clearly more than guessing, or than the same answers shuffled, by the interval over photographs"
+    if len(rows) == 1:
+        return f"{told}. That is {'' if above else 'not '}{than}."
     few = len(rows) - len(tested)
     left = f"; in {few} of them the photographs are too few to say" if few else ""
-    if len(rows) == 1:
-        return f"{told}. That is {'' if above else 'not '}clearly more than guessing, by the interval over photographs."
-    return (
-        f"{told}. In {above or 'none'} of {len(rows)} sets and stages that is clearly more than guessing, by the "
-        f"interval over photographs{left}."
-    )
+    return f"{told}. In {above or 'none'} of {len(rows)} groups of metamers that is {than}{left}."
+
+
+def _shuffled(report: _Report, row: Mapping[Any, Any]) -> float:
+    """Say how often answers would count if each stood beside another photograph's.
+
+    A network that says the same to every image recognizes all of them, and would do so in any order.
+    """
+    hits = report.tables["recognition"]
+    keys = ("set", "stage", "setting", "ways", "rule")
+    own = _only(hits, {name: row[name] for name in keys})
+    own = own[(states_of(own["valid"]) == report.validity) & ~is_true(own["took_part"]) & own["wanted"].notna()]
+    shares = []
+    for _, answers in own.groupby("evaluator"):
+        wanted, said = answers["wanted"].astype(str).to_numpy(), answers["said"].astype(str).to_numpy()
+        same = wanted[:, None] == said
+        n = len(same)
+        shares.append((same.sum() - np.trace(same)) / (n * (n - 1)) if n > 1 else 1.0)
+    return float(np.mean(shares)) if shares else 1.0
 
 
 def _single_sentence(report: _Report) -> str:
@@ -227,7 +243,8 @@ def _lead_examples(report: _Report) -> list[Example]:
         others = "network" if n_asked == 1 else "networks"
         said = f"; recognized by {n_seen} of {n_asked} {others} that took no part" if n_asked else ""
         of = "" if len({other.name for other, _ in held}) == 1 else f" of {one.name}"
-        made = f"Metamer{of}, {one.stage}" if state == "valid" else f"Meant as a metamer{of}, {one.stage}"
+        how = "" if len({other.setting for other, _ in held}) == 1 else f", {one.setting}"
+        made = f"{'Metamer' if state == 'valid' else 'Meant as a metamer'}{of}, {one.stage}{how}"
         found.append(example_image(one.pictures[row], made, f"{state.capitalize()}{said}."))
     return found
 

@@ -154,7 +154,11 @@ def test_restricted_images_that_nobody_judged_have_their_figure(world, tmp_path)
     page = evaluate_sets([free, near], judges, tmp_path / "out", asked, batch_size=4)
     drawn = read_table(tmp_path / "out" / "figures" / "epsilon.csv")
     assert set(drawn["validity"]) == {"not judged"} and set(drawn["setting"]) == {free.setting, near.setting}
-    assert "Whether these 10 images are metamers was not judged." in page.read_text()
+    text = page.read_text()
+    assert "Whether these 10 images are metamers was not judged." in text
+    # networks with random weights say the same to every image: all are "recognized", which says nothing
+    assert (read_table(tmp_path / "out" / "curves.csv")["value"] == 1).all()
+    assert "In none of 2 groups of metamers that is clearly more than guessing" in text
 
 
 def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):

@@ -17,6 +17,7 @@ import pytest
 from rsatoolbox.rdm import RDMs
 
 from neurometamer.answers import follows, told_kinds
+from neurometamer.answers_layers import layer_answer
 from neurometamer.page import column_texts
 from neurometamer.references import WORKS, bibtex
 from neurometamer.report import SECTIONS, answers, build_report, read_study
@@ -26,7 +27,7 @@ from neurometamer.resume import write_record
 from neurometamer.rsa.kind_options import INTERVALS
 from neurometamer.rsa.rdm import write_rdms
 from neurometamer.store import InputError, digest_file, read_table, write_json, write_table
-from neurometamer.study_folder import changed_files
+from neurometamer.study_folder import changed_files, study_of_tables
 from stimuli_gen.stimuli import StimulusSet, read_stimuli, write_stimuli
 from stimuli_gen.stored_images import StoredImages
 
@@ -431,6 +432,17 @@ def test_nothing_follows_anything_without_interval_or_p(tmp_path: Path) -> None:
     told = answers(study)
     assert told[0].number == "Not tested in 9 layers."
     assert "The differences were not tested" in told[0].text and "Above permuted labels" in told[0].text
+
+
+def test_a_layer_below_chance_resembles_nothing() -> None:
+    places = {"subject": ["s", "s"], "roi": ["V1", "LO"]}
+    score = {"score": [0.4, -0.3], "ci_low": [0.1, -0.5], "ci_high": [0.7, -0.1]}
+    best = pd.DataFrame({**places, **score, "layer": ["a", "b"], "naive_layer": ["a", "b"], "naive_score": [0.5, -0.2]})
+    models = pd.DataFrame({**places, **score, "model": "best layer", "p": 0.01, "q": 0.01, "family": "2 ROIs"})
+    study = study_of_tables(Path("unused"), {"best_layer": best, "weighted": models}, {})
+    answer = layer_answer(study)
+    assert answer is not None  # p is two-sided: LO is below chance
+    assert answer.number.startswith("In 1 of 2 regions a layer resembles") and answer.number.endswith(": V1 a.")
 
 
 def test_photographs_have_one_order_by_category_then_name() -> None:
