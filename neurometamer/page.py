@@ -170,7 +170,9 @@ def example_image(image: np.ndarray, title: str, text: str = "") -> Example:
     return Example(source=f"data:image/jpeg;base64,{data}", title=title, text=text, alt=f"{title}.")
 
 
-def borrow_figure(sections: Sequence[Section], keys: Sequence[str]) -> tuple[list[Picture], list[Section]]:
+def borrow_figure(
+    sections: Sequence[Section], keys: Sequence[str], ending: str = ""
+) -> tuple[list[Picture], list[Section]]:
     """Take a figure out of the sections, for the first screen.
 
     Parameters
@@ -178,7 +180,9 @@ def borrow_figure(sections: Sequence[Section], keys: Sequence[str]) -> tuple[lis
     sections : sequence of Section
         Of the page.
     keys : sequence of str
-        Sections to take it from; the first that has a figure gives its first.
+        Sections to take it from; the first that has such a figure gives its first.
+    ending : str
+        Of the figure's name; any by default.
 
     Returns
     -------
@@ -189,8 +193,9 @@ def borrow_figure(sections: Sequence[Section], keys: Sequence[str]) -> tuple[lis
     """
     for key in keys:
         for index, section in enumerate(sections):
-            if section.key == key and section.pictures:
-                first, *others = section.pictures
+            fitting = [picture for picture in section.pictures if picture.name.endswith(ending)]
+            if section.key == key and fitting:
+                first, others = fitting[0], [picture for picture in section.pictures if picture is not fitting[0]]
                 held = replace(section, pictures=others)
                 kept = [held] if others or section.text or section.grids else []
                 return [first], [*sections[:index], *kept, *sections[index + 1 :]]

@@ -18,9 +18,9 @@ from neurometamer.page import (
     Section,
     borrow_figure,
     embed_figure,
+    folded_grid,
     p_text,
     settings_grids,
-    table_grid,
     write_page,
     write_sources,
 )
@@ -82,7 +82,7 @@ def write_report(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping
         The page; it loads nothing and needs no JavaScript.
     """
     shown = [
-        table_grid(tables[name], caption, f"{name}.csv", limit=LONG_TABLE, name=name)
+        folded_grid(tables[name], caption, f"{name}.csv", limit=LONG_TABLE, name=name)
         for name, caption in CAPTIONS.items()
         if len(tables.get(name, ()))
     ]

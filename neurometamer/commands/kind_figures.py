@@ -145,7 +145,8 @@ def _first_screen(
         headlines.append(f"{len(groups) - MOST_HEADLINES} more are in the table.")
     rest = list(sections)
     if not charts:
-        charts, rest = borrow_figure(sections, [section.key for section in sections])
+        ending = "_difference" if (table["quantity"] == "difference").any() else ""
+        charts, rest = borrow_figure(sections, [section.key for section in sections], ending)
     return Lead(headlines=headlines, text=list(dict.fromkeys(filter(None, text))), charts=charts), rest
 
 

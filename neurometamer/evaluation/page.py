@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from neurometamer.evaluation.first_screen import Report, headlines, lead_examples, rows_where, seen_by_others
 from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.page_methods import TARGETS, cited_works, methods_text
-from neurometamer.evaluation.pairs import MetamerSet, states_of
+from neurometamer.evaluation.pairs import MetamerSet
 from neurometamer.figures import evaluation as draw
-from neurometamer.figures.sets import is_true
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.page import (
     Answer,
-    Example,
     Grid,
     Lead,
     Picture,
     Section,
     borrow_figure,
-    embed_figure,
-    example_image,
     folded_grid,
     p_text,
     settings_grids,
@@ -36,13 +32,12 @@ from neurometamer.page import (
 from neurometamer.store import name_ids
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 PARTS = (
     ("settings", "Settings"), ("sets", "Digests of the sets"), ("evaluators", "Evaluators"),
     ("generators", "Generators"), ("versions", "Versions"),
 )  # fmt: skip
-MEAN = "mean of evaluators"
 MOST_IMAGES, MOST_ROWS = 8, 12
 """Of the sheet of examples."""
 
@@ -61,27 +56,6 @@ CAPTIONS: Mapping[str, str] = {
     "set_regression": "Regression on membership and size",
     "recognition": "Every answer of every evaluator",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Report:
-    """What the page is made of."""
-
-    folder: Path
-    tables: Mapping[str, pd.DataFrame]
-    told: Mapping[str, Any]
-    sets: Sequence[MetamerSet]
-    validity: str
-    stamp: str
-
-    def has(self, name: str) -> bool:
-        return len(self.tables.get(name, ())) > 0
-
-    def picture(
-        self, name: str, figure: Figure, caption: str, alt: str, table: pd.DataFrame, *, small: bool = False
-    ) -> Picture:
-        numbers = table.reset_index(drop=True)
-        return embed_figure(self.folder, name, figure, caption, alt, table=numbers, small=small)
 
 
 def write_report(
@@ -108,11 +82,11 @@ def write_report(
     """
     judged = bool((tables["validity"]["n_not_judged"] < tables["validity"]["n_images"]).any())
     stamps = _stamps(told, judged, sets)
-    report = _Report(
+    report = Report(
         folder=folder, tables=tables, told=told, sets=sets, validity="valid" if judged else "not judged",
         stamp=" · ".join(name.lower() for name, _ in stamps),
     )  # fmt: skip
-    makers: tuple[Callable[[_Report], Section | None], ...] = (
+    makers: tuple[Callable[[Report], Section | None], ...] = (
         _validity_section, _recognition_section, _epsilon_section, _observer_section, _set_section, _quality_section,
         _divergence_section,
     )  # fmt: skip
@@ -124,7 +98,7 @@ def write_report(
         folder / "report.html",
         "evaluation.html",
         lead=_lead(report),
-        first=Lead(headlines=_headlines(report), charts=charts, examples=_lead_examples(report)),
+        first=Lead(headlines=headlines(report), charts=charts, examples=lead_examples(report)),
         stamps=stamps,
         answers=[Answer(title=title, number=number, text=text) for title, number, text in _answers(report)],
         sections=sections,
@@ -141,112 +115,6 @@ def write_report(
 
 LEADING = ("recognizability", "observers", "sets", "quality", "divergence")
 """Sections whose first figure stands on the first screen: that of the first part that was asked for."""
-
-
-# --------------------------------------------------------------------------------------------------- first screen
-
-
-def _headlines(report: _Report) -> list[str]:
-    """Say how many metamers are valid, and how well networks that took no part recognize them."""
-    table = report.tables["validity"]
-    n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
-    if report.validity == "valid":
-        counted = f"{valid} of {count_text(n, 'image')} {'is a valid metamer' if valid == 1 else 'are valid metamers'}."
-    else:
-        counted = f"Whether {'this image is a metamer' if n == 1 else f'these {n} images are metamers'} was not judged."
-    recognized = _recognized_sentence(report)
-    return [counted, recognized] if recognized else [counted]
-
-
-FEWEST = 5
-"""Photographs below which a bootstrap interval is too narrow to compare a share with chance."""
-
-
-def _recognized_sentence(report: _Report) -> str:
-    """Compare the shares recognized with guessing, where there are intervals; empty where there are no shares."""
-    if not report.has("curves"):
-        return ""
-    rows = report.tables["curves"]
-    rows = rows[(rows["validity"] == report.validity) & np.isfinite(rows["value"].astype(float))]
-    if rows.empty:
-        return _single_sentence(report)
-    ways, rule = rows["ways"].iloc[0], rows["rule"].iloc[0]
-    rows = rows[(rows["ways"] == ways) & (rows["rule"] == rule)]
-    chance = 1 / int(ways)
-    guess = format_number(chance, 3 if chance < 0.005 else 2)
-    low, high = float(rows["value"].min()), float(rows["value"].max())
-    ends = " to ".join(dict.fromkeys([format_number(low), format_number(high)]))
-    share = f"a share of {ends} of them" if high > 0 else "none of them"
-    told = f"Networks that took no part recognize {share}; a guesser, {guess}"
-    counts = rows["n_valid"] if report.validity == "valid" else rows["n_images"]
-    tested = rows[(counts >= FEWEST) & np.isfinite(rows["low"].astype(float))]
-    if tested.empty:
-        return f"{told}. With so few photographs nothing more is claimed."
-    above = sum(row["low"] > max(chance, _shuffled(report, row)) for row in tested.to_dict("records"))
-    than = "clearly more than guessing, or than the same answers shuffled, by the interval over photographs"
-    if len(rows) == 1:
-        return f"{told}. That is {'' if above else 'not '}{than}."
-    few = len(rows) - len(tested)
-    left = f"; in {few} of them the photographs are too few to say" if few else ""
-    return f"{told}. In {above or 'none'} of {len(rows)} groups of metamers that is {than}{left}."
-
-
-def _shuffled(report: _Report, row: Mapping[Any, Any]) -> float:
-    """Say how often answers would count if each stood beside another photograph's.
-
-    A network that says the same to every image recognizes all of them, and would do so in any order.
-    """
-    hits = report.tables["recognition"]
-    keys = ("set", "stage", "setting", "ways", "rule")
-    own = _only(hits, {name: row[name] for name in keys})
-    own = own[(states_of(own["valid"]) == report.validity) & ~is_true(own["took_part"]) & own["wanted"].notna()]
-    shares = []
-    for _, answers in own.groupby("evaluator"):
-        wanted, said = answers["wanted"].astype(str).to_numpy(), answers["said"].astype(str).to_numpy()
-        same = wanted[:, None] == said
-        n = len(same)
-        shares.append((same.sum() - np.trace(same)) / (n * (n - 1)) if n > 1 else 1.0)
-    return float(np.mean(shares)) if shares else 1.0
-
-
-def _single_sentence(report: _Report) -> str:
-    """Tell what each network that took no part recognizes, where there are too few of them for a mean."""
-    rows = report.tables["recognizability"]
-    rows = rows[(rows["ways"] == rows["ways"].iloc[0]) & (rows["rule"] == rows["rule"].iloc[0])]
-    rows = rows[(rows["validity"] == report.validity) & (rows["evaluator"] != MEAN)]
-    rows = rows[~is_true(rows["took_part"]) & np.isfinite(rows["value"].astype(float))]
-    if rows.empty:
-        return "No network judged them that took no part in making them."
-    told = []
-    for name, own in rows.groupby("evaluator", sort=False):
-        ends = dict.fromkeys(format_number(value) for value in (own["value"].min(), own["value"].max()))
-        told.append(f"{name} {' to '.join(ends)}")
-    return f"Share recognized by networks that took no part, too few for a mean: {'; '.join(told[:3])}."
-
-
-def _lead_examples(report: _Report) -> list[Example]:
-    """Show one photograph and up to 3 metamers of it, with who recognizes them."""
-    holding: dict[str, list[tuple[MetamerSet, int]]] = {}
-    for one in report.sets:
-        for row, name in enumerate(one.table["reference_id"].astype(str)):
-            holding.setdefault(name, []).append((one, row))
-    if not holding:
-        return []
-    most = max(len(held) for held in holding.values())
-    candidates = [name for name, held in holding.items() if len(held) == most]
-    name = max(candidates, key=lambda name: sum(one.states[row] == "valid" for one, row in holding[name]))
-    (first, row), *_ = held = holding[name]
-    found = [example_image(first.references[row], "A photograph")]
-    for one, row in held[:3]:
-        state = str(one.states[row])
-        n_seen, n_asked = _seen(report, one).get(name, (0, 0))
-        others = "network" if n_asked == 1 else "networks"
-        said = f"; recognized by {n_seen} of {n_asked} {others} that took no part" if n_asked else ""
-        of = "" if len({other.name for other, _ in held}) == 1 else f" of {one.name}"
-        how = "" if len({other.setting for other, _ in held}) == 1 else f", {one.setting}"
-        made = f"{'Metamer' if state == 'valid' else 'Meant as a metamer'}{of}, {one.stage}{how}"
-        found.append(example_image(one.pictures[row], made, f"{state.capitalize()}{said}."))
-    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- words
@@ -281,7 +149,7 @@ def _with_interval(row: pd.Series) -> str:
     return f"{format_number(row['value'])} [{format_number(row['low'])}, {format_number(row['high'])}]"
 
 
-def _lead(report: _Report) -> str:
+def _lead(report: Report) -> str:
     table = report.tables["validity"]
     names, stages = (list(dict.fromkeys(table[name])) for name in ("set", "stage"))
     judges = list(report.told.get("evaluators", {}))
@@ -294,12 +162,12 @@ def _lead(report: _Report) -> str:
     )
 
 
-def _answers(report: _Report) -> list[tuple[str, str, str]]:
+def _answers(report: Report) -> list[tuple[str, str, str]]:
     makers = (_validity_answer, _recognition_answers, _divergence_answer, _observer_answer, _set_answer)
     return [answer for make in makers for answer in make(report)]
 
 
-def _validity_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _validity_answer(report: Report) -> list[tuple[str, str, str]]:
     table = report.tables["validity"]
     n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
     if report.validity == "not judged":
@@ -313,7 +181,7 @@ def _validity_answer(report: _Report) -> list[tuple[str, str, str]]:
     return [("How many are metamers?", f"{valid} of {n} valid", text)]
 
 
-def _recognition_answers(report: _Report) -> list[tuple[str, str, str]]:
+def _recognition_answers(report: Report) -> list[tuple[str, str, str]]:
     out: list[tuple[str, str, str]] = []
     if not report.has("curves"):
         return out
@@ -330,7 +198,7 @@ def _recognition_answers(report: _Report) -> list[tuple[str, str, str]]:
     return out
 
 
-def _divergence_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _divergence_answer(report: Report) -> list[tuple[str, str, str]]:
     if not report.has("divergence"):
         return []
     table = report.tables["divergence"]
@@ -347,7 +215,7 @@ def _divergence_answer(report: _Report) -> list[tuple[str, str, str]]:
     return [("Are metamers as far apart as photographs?", f"{format_number(low)} to {format_number(high)}", text)]
 
 
-def _observer_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _observer_answer(report: Report) -> list[tuple[str, str, str]]:
     if not report.has("observer_tests"):
         return []
     table = report.tables["observer_tests"]
@@ -362,7 +230,7 @@ def _observer_answer(report: _Report) -> list[tuple[str, str, str]]:
     return out
 
 
-def _set_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _set_answer(report: Report) -> list[tuple[str, str, str]]:
     if not report.has("set_differences"):
         return []
     rows = report.tables["set_differences"]
@@ -381,11 +249,11 @@ def _set_answer(report: _Report) -> list[tuple[str, str, str]]:
 # ------------------------------------------------------------------------------------------------------- sections
 
 
-def _asked(report: _Report, part: str) -> bool:
+def _asked(report: Report, part: str) -> bool:
     return part in report.told["settings"]["parts"]
 
 
-def _validity_section(report: _Report) -> Section:
+def _validity_section(report: Report) -> Section:
     text = [
         "A metamer is valid when every network of its set gives it the photograph's one of 16 classes, and matches it "
         "better than any pair of different photographs (Spearman, Pearson and signal-to-noise ratio above the "
@@ -403,7 +271,7 @@ def _validity_section(report: _Report) -> Section:
     return Section(key="validity", title="Validity first", text=text, grids=[grid], pictures=pictures)
 
 
-def _examples(report: _Report) -> Picture:
+def _examples(report: Report) -> Picture:
     """Draw up to 8 photographs and their metamers, with how many networks see the same in them."""
     shown = list(report.sets)[:MOST_ROWS]
     several = len({one.setting for one in shown}) > 1
@@ -415,7 +283,7 @@ def _examples(report: _Report) -> Picture:
     pictures: dict[tuple[str, str], np.ndarray] = {}
     rows = []
     for label, one in zip(labels, shown, strict=True):
-        seen = _seen(report, one)
+        seen = seen_by_others(report, one)
         for row, (name, state) in enumerate(zip(one.table["reference_id"], one.states, strict=True)):
             if name in ids:
                 photographs.setdefault(name, one.references[row])
@@ -431,19 +299,7 @@ def _examples(report: _Report) -> Picture:
     return report.picture("examples", figure, caption, alt, table, small=True)
 
 
-def _seen(report: _Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
-    """Count the evaluators without part that recognize each metamer, of all classes where they were asked so."""
-    if not report.has("recognition"):
-        return {}
-    hits = report.tables["recognition"]
-    rows = hits[(hits["rule"] == hits["rule"].iloc[0]) & ~hits["took_part"].astype(bool)]
-    for name, value in one.label.items():
-        rows = rows[rows[name].astype(str) == value]
-    counts = rows.groupby("reference_id")["hit"].agg(["sum", "count"])
-    return {str(name): (int(row["sum"]), int(row["count"])) for name, row in counts.iterrows()}
-
-
-def _target(report: _Report) -> str:
+def _target(report: Report) -> str:
     """Say which class counts as recognized, and that of the paper where it is another."""
     target = report.told["settings"]["target"]
     told = TARGETS[target]
@@ -452,7 +308,7 @@ def _target(report: _Report) -> str:
     return f"{told} (Boehm et al. 2025 count that of the generating networks: target generator)"
 
 
-def _recognition_section(report: _Report) -> Section | None:
+def _recognition_section(report: Report) -> Section | None:
     title = "Recognizability"
     if not _asked(report, "recognizability"):
         return None
@@ -479,7 +335,7 @@ def _recognition_section(report: _Report) -> Section | None:
     return Section(key="recognizability", title=title, text=[text], pictures=pictures)
 
 
-def _epsilon_section(report: _Report) -> Section | None:
+def _epsilon_section(report: Report) -> Section | None:
     if not report.has("epsilon"):
         return None
     figure = draw.epsilon_bars(report.tables["epsilon"], validity=report.validity, stamp=report.stamp)
@@ -498,7 +354,7 @@ def _of_first_measure(table: pd.DataFrame, validity: str) -> pd.DataFrame:
     return rows[(rows["rule"] == rows["rule"].iloc[0]) & (rows["validity"] == validity)]
 
 
-def _quality_section(report: _Report) -> Section | None:
+def _quality_section(report: Report) -> Section | None:
     title = "Image quality"
     if not _asked(report, "quality"):
         return None
@@ -513,7 +369,7 @@ def _quality_section(report: _Report) -> Section | None:
     return Section(key="quality", title=title, pictures=[picture], grids=[grid])
 
 
-def _divergence_section(report: _Report) -> Section | None:
+def _divergence_section(report: Report) -> Section | None:
     title = "Divergence of representational distances"
     if not _asked(report, "divergence"):
         return None
@@ -532,7 +388,7 @@ def _divergence_section(report: _Report) -> Section | None:
     return Section(key="divergence", title=title, text=[text], pictures=[picture])
 
 
-def _observer_section(report: _Report) -> Section | None:
+def _observer_section(report: Report) -> Section | None:
     if not report.has("observer_matrix"):
         return None
     text = (
@@ -547,12 +403,12 @@ def _observer_section(report: _Report) -> Section | None:
     first = matrix[["ways", "rule"]].drop_duplicates().head(1)
     for key in matrix.merge(first)[context].drop_duplicates().itertuples(index=False, name=None):
         words = f"{key[0]}, {key[1]}, {key[2]} classes"
-        own = _only(matrix, dict(zip(context, key, strict=True)))
+        own = rows_where(matrix, dict(zip(context, key, strict=True)))
         figure = draw.observer_matrix(own, stamp=report.stamp)
         alt = "Matrix of generators by judges; the values are in observer_matrix.csv."
         caption = f"Generators and judges: {words}."
         pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt, own))
-        cells = _only(bars, dict(zip(context, key, strict=True)))
+        cells = rows_where(bars, dict(zip(context, key, strict=True)))
         if np.isfinite(cells["value"].astype(float)).any():
             figure = draw.observer_bars(cells, stamp=report.stamp)
             caption = f"{cells['factor_a'].iloc[0]} and {cells['factor_b'].iloc[0]}: {words}."
@@ -565,13 +421,7 @@ def _observer_section(report: _Report) -> Section | None:
     return Section(key="observers", title="Networks as observers", text=[text], pictures=pictures, grids=[grid])
 
 
-def _only(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
-    for name, value in values.items():
-        table = table[table[name] == value]
-    return table
-
-
-def _set_section(report: _Report) -> Section | None:
+def _set_section(report: Report) -> Section | None:
     if not _asked(report, "sets"):
         return None
     title, scores = "Sets of networks", report.tables["set_scores"]

@@ -149,6 +149,8 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
     table = compare_kinds(rdms=[folder / "network.h5", folder / "other.h5"], figures=folder / "page", **QUICK)
     text = checked_page(folder / "page")
     assert "Regions" not in text and "of a brain" not in text
+    screen = text[text.index('id="answer"') : text.index("<nav ")]
+    assert '<figure id="figure-kinds_network_1_difference">' in screen
     assert "network.h5: In 0 of 2 layers" in text and "other.h5: In 0 of 2 layers" in text
     numbered = read_table(folder / "page" / "figures" / "kinds_network_2_difference.csv")
     assert set(numbered["source"]) == {"other.h5"}
