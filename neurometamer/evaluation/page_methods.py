@@ -90,7 +90,8 @@ def _metamers(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) 
     names, stages = (", ".join(dict.fromkeys(validity[name].astype(str))) for name in ("set", "stage"))
     low, high = int(validity["n_images"].min()), int(validity["n_images"].max())
     size = count_text(high, "photograph") if low == high else f"{low} to {high} photographs"
-    text = f"Metamers of {size} were evaluated, made for {names} at stage {stages}."
+    at = "stages" if validity["stage"].nunique() > 1 else "stage"
+    text = f"Metamers of {size} were evaluated, made for {names} at {at} {stages}."
     priors = list(dict.fromkeys(one.image_prior for one in sets if one.image_prior not in ("", "none")))
     if priors:
         text += f" A prior of natural images was used in making them: {'; '.join(priors)}."
@@ -100,7 +101,8 @@ def _metamers(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) 
     return (
         f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the photograph's one "
         "of 16 classes and responded to it more alike than to any pair of different photographs of the null "
-        f"distribution (Spearman, Pearson, signal-to-noise ratio); {valid} of {n} were, and only these entered."
+        f"distribution (Spearman, Pearson, signal-to-noise ratio); {valid} of {n} were. Numbers are of these; "
+        "failed ones are told apart."
     )
 
 

@@ -103,7 +103,7 @@ def test_the_page_begins_with_a_sentence_and_a_picture_and_ends_with_methods(pag
     assert screen.count('<figure class="example">') == 3 and '<figure id="figure-curves_1000">' in screen
     methods = (folder / "methods.txt").read_text()
     assert methods.startswith(
-        "Metamers of 5 photographs were evaluated, made for efficientnet_lite0 at stage early, late"
+        "Metamers of 5 photographs were evaluated, made for efficientnet_lite0 at stages early, late"
     )
     assert "A prior of natural images was used in making them" in methods and "(50 resamples)" in methods
     assert "LPIPS" not in methods  # it could not run
