@@ -153,7 +153,7 @@ def _first_screen(
 def _told(study: Study, system: str, options: KindOptions) -> tuple[str, str]:
     """Say what the tests of one file found, and by which criterion."""
     usual = KindOptions()
-    if {options.perception, options.decision} <= {usual.perception, usual.decision, None}:
+    if options.perception in (usual.perception, None) and options.decision in (usual.decision, None):
         answer = network_answer(study) if system == "network" else brain_answer(study)
         assert answer is not None  # the table has rows of this system
         return answer.number, answer.text
@@ -235,6 +235,8 @@ def _picture(
     drawn, stamp = [], rsa_page.stamp_text(stamps[system])
     for quantity, words in QUANTITIES.items():
         own = rows[rows["quantity"] == quantity].reset_index(drop=True)
+        if own.empty:  # one pair of kinds has no difference
+            continue
         place = SYSTEMS[system].lower().rstrip("s")
         drawing = rsa_page.Drawing(
             name=f"kinds_{system}{number}_{quantity}",

@@ -29,6 +29,7 @@ from neurometamer.commands.rdm_inputs import read_labelled, split_labels
 from neurometamer.commands.rsa_page import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.rsa.kind_options import KindOptions
+from neurometamer.rsa.kind_tests import kind_tests
 from neurometamer.rsa.rdm import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
 from neurometamer.store import InputError, read_table
 
@@ -162,6 +163,21 @@ def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder
     write_kind_figures(folder / "page", table, options=KindOptions(**QUICK), settings={}, rdms=[folder / "brain.h5"])
     assert (read_table(folder / "page" / "figures" / "kinds_brain_similarity.csv")["null_high"] == 0.25).all()
     checked_page(folder / "page")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ({"perception": ("RE", "AN"), "decision": ("RE", "AI")}, "RE–AN is above RE–AI in 0, below it in 0, undecided"),
+        ({"perception": ("RE", "AI"), "decision": None}, "an image made to fool the network is near its photograph"),
+        ({"perception": None, "decision": ("AN", "AI")}, "In 0 of 2 regions AN–AI is above chance."),
+    ],
+)
+def test_other_pairs_of_kinds_have_sentences_of_their_own(folder, pairs, said):
+    options = KindOptions(**pairs, **QUICK)
+    table = kind_tests(read_rdms(folder / "brain.h5"), options=options).assign(source="brain.h5")
+    write_kind_figures(folder / "page", table, options=options, settings={}, rdms=[folder / "brain.h5"])
+    assert said in checked_page(folder / "page")
 
 
 def test_kinds_without_a_system_are_not_drawn(folder):
