@@ -55,7 +55,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "report": ["build_report"],
         "statistics": ["correct_p", "max_t_p"],
-        "store": ["InputError"],
+        "store": ["InputError", "read_table"],
         "commands.single_steps": ["compare_files", "encode_files", "make_patterns", "make_rdms"],
         "commands.kinds": ["compare_kinds"],
         "commands.draw": ["draw_rdms"],

@@ -74,7 +74,8 @@ def layer_answer(study: Study) -> Answer | None:
         ]
         for row in best.to_dict("records")
     ]
-    above = [roi for roi, value in known.items() if value < ALPHA]
+    score = dict(zip(best["roi"], best["score"].astype(float)))
+    above = [roi for roi, value in known.items() if value < ALPHA and score.get(roi, np.nan) > 0]  # p is two-sided
     return Answer(
         title=f"Which layer is most like which area{_of_simulated(study)}?",
         number=_best_sentence(best, above) if known else f"Not tested in {count_text(len(best), 'region')}.",
@@ -233,7 +234,7 @@ def encoding_answer(study: Study) -> Answer | None:
     others = len(told) > 1
     return Answer(
         title="Do voxel-encoding models carry over to the other images?" if others else "Do layers predict voxels?",
-        number=f"Layers predict voxels with {', '.join(told)}.",
+        number=f"Voxels predicted from layers: {', '.join(told)}.",
         text=f"{text} {_encoding_tests(rows)}{_penalties_at_the_edge(rows)}",
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.figures.style import format_number, save_figure
-from neurometamer.references import WORKS, reference_text
+from neurometamer.references import WORKS, bibtex, reference_text
 from neurometamer.store import write_table, write_text
 
 if TYPE_CHECKING:
@@ -78,6 +78,29 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image of the first screen: its pixels as a data URI, its title and what is said of it."""
+
+    source: str
+    title: str
+    text: str
+    alt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lead:
+    """The first screen: what was found in plain words, and the picture that shows it.
+
+    A headline claims no more than its test or interval holds, or says that it counts; `text` says by which.
+    """
+
+    headlines: Sequence[str]
+    text: Sequence[str] = ()
+    charts: Sequence[Picture] = ()
+    examples: Sequence[Example] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Citation:
     """One work in the list of references: its text, its address and what the page uses of it."""
 
@@ -100,6 +123,83 @@ def citations(uses: Mapping[str, str]) -> list[Citation]:
         In the order given.
     """
     return [Citation(text=reference_text(key), link=WORKS[key].link, use=use) for key, use in uses.items()]
+
+
+def write_sources(folder: Path, methods: Sequence[str], works: Mapping[str, str], version: str) -> dict[str, Any]:
+    """Write what a manuscript needs of a page beside it: its methods and the works to cite.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the page; gets ``methods.txt`` and ``references.bib``.
+    methods : sequence of str
+        Paragraphs.
+    works : mapping of str to str
+        Key of `neurometamer.references.WORKS` to what the page uses of the work.
+    version : str
+        Of neurometamer; may be empty.
+
+    Returns
+    -------
+    dict
+        The same as parts of a template: methods, bibtex, references, version.
+    """
+    entries = bibtex(works, version)
+    write_text(folder / "methods.txt", "\n\n".join(methods) + "\n")
+    write_text(folder / "references.bib", entries)
+    return {"methods": list(methods), "bibtex": entries, "references": citations(works), "version": version}
+
+
+def example_image(image: np.ndarray, title: str, text: str = "") -> Example:
+    """Put one image on the first screen.
+
+    Parameters
+    ----------
+    image : ndarray, shape (3, height, width)
+        In [0, 1].
+    title, text : str
+        What it is, and what is said of it.
+
+    Returns
+    -------
+    Example
+        With a compressed copy of the image inside.
+    """
+    pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(np.uint8)
+    data = base64.b64encode(jpeg_bytes(pixels)).decode()
+    return Example(source=f"data:image/jpeg;base64,{data}", title=title, text=text, alt=f"{title}.")
+
+
+def borrow_figure(
+    sections: Sequence[Section], keys: Sequence[str], ending: str = ""
+) -> tuple[list[Picture], list[Section]]:
+    """Take a figure out of the sections, for the first screen.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+        Of the page.
+    keys : sequence of str
+        Sections to take it from; the first that has such a figure gives its first.
+    ending : str
+        Of the figure's name; any by default.
+
+    Returns
+    -------
+    charts : list of Picture
+        One, or none where no such section has a figure.
+    rest : list of Section
+        What remains; a section that held nothing else is gone.
+    """
+    for key in keys:
+        for index, section in enumerate(sections):
+            fitting = [picture for picture in section.pictures if picture.name.endswith(ending)]
+            if section.key == key and fitting:
+                first, others = fitting[0], [picture for picture in section.pictures if picture is not fitting[0]]
+                held = replace(section, pictures=others)
+                kept = [held] if others or section.text or section.grids else []
+                return [first], [*sections[:index], *kept, *sections[index + 1 :]]
+    return [], list(sections)
 
 
 def setting_text(value: object) -> str:
@@ -341,7 +441,7 @@ def embed_figure(
     caption: str,
     alt: str,
     *,
-    table: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
+    table: pd.DataFrame | Mapping[str, pd.DataFrame],
     raster: bool = False,
     small: bool = False,
 ) -> Picture:
@@ -357,7 +457,7 @@ def embed_figure(
         The figure.
     caption, alt : str
         What it shows, and the same for those who cannot see it.
-    table : pandas.DataFrame or mapping of str to pandas.DataFrame, optional
+    table : pandas.DataFrame or mapping of str to pandas.DataFrame
         What was drawn; several tables have names of their own.
     raster : bool
         Embed pixels, as is done with every figure whose SVG is large.
@@ -371,7 +471,7 @@ def embed_figure(
     """
     place = folder / "figures" / name
     svg, png = save_figure(figure, place)
-    tables = {} if table is None else table if isinstance(table, Mapping) else {name: table}
+    tables = table if isinstance(table, Mapping) else {name: table}
     numbers = tuple(write_table(place.with_name(f"{one}.csv"), part).name for one, part in tables.items())
     data, mime = _embedded(svg, png, raster=raster, small=small)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"

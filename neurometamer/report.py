@@ -7,8 +7,8 @@ stimuli), so the page can say no more than they do. The page holds its figures, 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,18 @@ from neurometamer.figures import study as figures
 from neurometamer.figures.style import count_text
 from neurometamer.page import (
     Grid,
+    Lead,
     Picture,
     Section,
-    citations,
+    borrow_figure,
     flat_settings,
     folded_grid,
     probability_text,
     setting_text,
     table_grid,
     write_page,
+    write_sources,
 )
-from neurometamer.references import bibtex
 from neurometamer.report_lead import lead_charts, lead_examples
 from neurometamer.report_methods import cited_works, methods_text
 from neurometamer.report_rsa import (
@@ -46,7 +47,7 @@ from neurometamer.report_rsa import (
     titled,
 )
 from neurometamer.resume import alone_in
-from neurometamer.store import write_text
+from neurometamer.store import name_ids
 from neurometamer.study_folder import LOCK, TABLES, Study, read_study
 
 NAMES = {"AN": "adversarial noise (AN)", "AI": "adversarial interference (AI)"}
@@ -59,7 +60,7 @@ def _stimuli_section(study: Study) -> Section | None:
     order = sheet_order(study.stimuli.table)
     table = study.stimuli.table.iloc[order].reset_index(drop=True)
     n_all, limit = study.n_photographs, 16
-    images = np.asarray(study.stimuli.images)[order]
+    images = study.stimuli.select(ids=list(table["id"])).images
     across = max(2, 6 // max(1, len(study.kinds)))
     figure = figures.stimulus_sheet(images, table, limit=limit, blocks=across, stamp=study.network_stamp)
     rest = f" {limit} of {n_all} photographs are shown; the others are in stimuli/png." if n_all > limit else ""
@@ -178,10 +179,14 @@ def _metamer_row(name: object, judge: object, part: pd.DataFrame) -> list[str]:
 
 
 def _metamer_picture(study: Study, rows: pd.DataFrame, judge: str) -> Picture:
+    shown = rows[rows["reference_id"].isin(rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS))]
     images: dict[str, np.ndarray] = {}
     photographs: dict[str, np.ndarray] = {}
     for name, stimuli in study.metamers.items():
-        for stimulus, image in zip(stimuli.ids, np.asarray(stimuli.images)):
+        of_set = shown[shown["set"].astype(str) == name]
+        names = [*of_set["id"].astype(str), *of_set["reference_id"].astype(str)]
+        for stimulus in dict.fromkeys(one for one in names if one in set(stimuli.ids)):
+            image = stimuli.images[stimuli.ids.index(stimulus)]
             images[f"{name} {stimulus}"] = image
             photographs.setdefault(stimulus, image)
     figure = figures.metamer_sheet(images, photographs, rows, judge=judge, stamp=study.network_stamp)
@@ -453,8 +458,15 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     ------
     InputError
         When the folder is missing, is not a study, holds a file that cannot be read, or another process works in it.
+
+    Warns
+    -----
+    UserWarning
+        When files are not as the study's steps wrote them; the page says so, too.
     """
     study = read_study(folder)
+    if note := changed_note(study):
+        warnings.warn(note, UserWarning, stacklevel=2)
     with alone_in(study.folder, LOCK):
         return _write_report(study)
 
@@ -464,13 +476,11 @@ def _write_report(study: Study) -> Path:
     sections = [section for make in SECTIONS if (section := make(study)) is not None]
     charts = lead_charts(study)
     if not charts:
-        charts, sections = _borrowed(sections)
+        charts, sections = borrow_figure(sections, ("layer-roi", "places"))
     notes = study.provenance.get("notes") or []
     version = str(study.section("versions").get("neurometamer", ""))
     told = answers(study)
-    works, methods = cited_works(study), methods_text(study)
-    write_text(study.folder / "methods.txt", "\n\n".join(methods) + "\n")
-    write_text(study.folder / "references.bib", bibtex(works, version))
+    headlines = [answer.number for answer in told if answer.headline or answer is told[0]]
     return write_page(
         study.folder / "report.html",
         "report.html",
@@ -478,10 +488,8 @@ def _write_report(study: Study) -> Path:
         kinds=_kinds_text(study),
         lead=_lead(study),
         stamps=_banner(study),
-        examples=lead_examples(study),
-        charts=charts,
+        first=Lead(headlines=headlines or [_NO_ANSWER], charts=charts, examples=lead_examples(study)),
         answers=told,
-        headlines=[answer.number for answer in told if answer.headline or answer is told[0]] or [_NO_ANSWER],
         bounds=_bounds_text(study),
         sections=sections,
         tables=_all_tables(study),
@@ -489,10 +497,7 @@ def _write_report(study: Study) -> Path:
         notes=[str(note) for note in ([notes] if isinstance(notes, str) else notes)],
         recipe=study.recipe,
         honesty=_honesty(study),
-        methods=methods,
-        bibtex=bibtex(works, version),
-        references=citations(works),
-        version=version,
+        **write_sources(study.folder, methods_text(study), cited_works(study), version),
     )
 
 
@@ -509,17 +514,6 @@ SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     _recovery_section,
 )
 """The parts of the page in order; each gives None where the study lacks it."""
-
-
-def _borrowed(sections: Sequence[Section]) -> tuple[list[Picture], list[Section]]:
-    """Take the first figure of the layers, or of the places of images, for the first screen."""
-    for key in ("layer-roi", "places"):
-        for index, section in enumerate(sections):
-            if section.key == key and section.pictures:
-                first, *rest = section.pictures
-                kept = [replace(section, pictures=rest)] if rest else []
-                return [first], [*sections[:index], *kept, *sections[index + 1 :]]
-    return [], list(sections)
 
 
 def _heading(study: Study) -> str:
@@ -565,8 +559,37 @@ def _bounds_text(study: Study) -> str:
     return " ".join(parts)
 
 
+def changed_note(study: Study) -> str:
+    """Say which files are not as the study wrote them, and what to do.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        Empty where all are as they were, or where no step records tell.
+    """
+    words = {"changed": "not as its step wrote it", "missing": "gone"}
+    plural = {"changed": "not as their steps wrote them", "missing": "gone"}
+    told = []
+    for state in words:
+        names = [name for name, found in study.changed.items() if found == state]
+        if names:
+            verb = f"is {words[state]}" if len(names) == 1 else f"are {plural[state]}"
+            told.append(f"{name_ids(names)} {verb}")
+    if not told:
+        return ""
+    return (
+        f"{'; '.join(told)}. The page shows what is there now, with its numbers and sentences. Run the study again "
+        "with the same --out (neurometamer run, or demo): what was changed is made again."
+    )
+
+
 def _banner(study: Study) -> list[tuple[str, str]]:
-    out = []
+    out = [("Changed after the study", note)] if (note := changed_note(study)) else []
     if study.simulated:
         out.append(("Simulated cortex", "every brain number on this page comes from a simulation with known truth."))
     if study.network_stamp:

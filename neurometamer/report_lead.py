@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,7 @@ import pandas as pd
 from neurometamer.answers import is_true, similar_places, told_kinds
 from neurometamer.figures.answer import answer_marks
 from neurometamer.figures.style import PAIRS, clip_name
-from neurometamer.page import Picture, jpeg_bytes
+from neurometamer.page import Example, Picture, example_image
 from neurometamer.report_rsa import picture, sheet_order
 from neurometamer.study_folder import Study
 
@@ -23,16 +21,6 @@ DESCRIPTIONS = {
     "metamer": "A metamer: made to excite the network like the photograph",
 }
 """Kind of image to its title under an example."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One image of the first screen: its pixels as a data URI, its title and what the network says."""
-
-    source: str
-    title: str
-    text: str
-    alt: str
 
 
 def lead_examples(study: Study) -> list[Example]:
@@ -86,22 +74,16 @@ def _metamer(study: Study) -> Iterator[Example]:
         of_set = rows[rows["set"] == made_for]
         if of_set.empty:
             continue
-        first, images = of_set.iloc[0], dict(zip(stimuli.ids, np.asarray(stimuli.images)))
-        yield _example(images[str(first["reference_id"])], "RE", first["judge_says_photograph"], str(first["judge"]))
-        yield _example(images[str(first["id"])], "metamer", first["judge_says"], str(first["judge"]))
+        first, rows_of = of_set.iloc[0], {name: row for row, name in enumerate(stimuli.ids)}
+        photograph, metamer = (stimuli.images[rows_of[str(first[name])]] for name in ("reference_id", "id"))
+        yield _example(photograph, "RE", first["judge_says_photograph"], str(first["judge"]))
+        yield _example(metamer, "metamer", first["judge_says"], str(first["judge"]))
         return
 
 
 def _example(image: np.ndarray, kind: str, said: object, speaker: str = "The network") -> Example:
-    pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(np.uint8)
-    data = base64.b64encode(jpeg_bytes(pixels)).decode()
     known = said is not None and not (isinstance(said, float) and np.isnan(said)) and str(said)
-    return Example(
-        source=f"data:image/jpeg;base64,{data}",
-        title=DESCRIPTIONS[kind],
-        text=f"{speaker} says “{clip_name(said, 30)}”." if known else "",
-        alt=f"{DESCRIPTIONS[kind]}.",
-    )
+    return example_image(image, DESCRIPTIONS[kind], f"{speaker} says “{clip_name(said, 30)}”." if known else "")
 
 
 def lead_charts(study: Study) -> list[Picture]:

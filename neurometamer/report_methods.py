@@ -65,7 +65,7 @@ def cited_works(study: Study) -> dict[str, str]:
         "kruskal1964": ("stimuli placed by their dissimilarities", study.stimuli is not None and bool(study.rdms)),
         "nilearn": ("general linear model", bool(_glm(study))),
         NETWORKS.get(name, ""): ("architecture of the network", name in NETWORKS),
-        "paszke2019": ("networks and gradients", "torch" in study.section("versions")),
+        "paszke2019": ("networks and gradients", bool(name) and "torch" in study.section("versions")),
     }
     return {key: use for key, (use, applies) in uses.items() if applies}
 
@@ -159,10 +159,10 @@ def _metamers(study: Study) -> str:
 
 def _network(study: Study) -> str:
     model = study.section("model")
-    if not model:
+    if not model.get("name"):
         return ""
     weights = f", weights: {model['weights']}" if model.get("weights") else ""
-    text = f"The network was {model.get('name', '–')}{weights}"
+    text = f"The network was {model['name']}{weights}"
     if "network" in study.rdms:
         stages = list(map(str, study.rdms["network"].rdm_descriptors.get("stage", ())))
         text += f"; responses were read at {count_text(len(stages), 'stage')} ({', '.join(stages)})"
@@ -262,12 +262,35 @@ def _encoding(study: Study) -> str:
 
 
 def _software(study: Study) -> str:
-    versions = study.section("versions")
+    return software_text(study.provenance)
+
+
+def software_text(told: Mapping[str, Any]) -> str:
+    """Name the programs behind a page, for its methods.
+
+    Parameters
+    ----------
+    told : mapping
+        Provenance: versions, and python and seed where they are known; a seed may also be among the settings.
+
+    Returns
+    -------
+    str
+        A sentence or two; empty where no versions are known.
+
+    Examples
+    --------
+    >>> software_text({"versions": {"neurometamer": "0.1.0", "numpy": "2.1.0"}, "python": "3.12.1", "seed": 3})
+    'Software: neurometamer 0.1.0 (Python 3.12.1, numpy 2.1.0). Random seed: 3.'
+    """
+    versions = told.get("versions") or {}
     if not versions:
         return ""
     names = ("torch", "nilearn", "rsatoolbox", "scikit-learn", "numpy", "scipy")
     others = [f"{name} {versions[name]}" for name in names if name in versions]
-    python = f"Python {study.provenance['python']}" if "python" in study.provenance else ""
-    seed = f" Random seed: {study.provenance['seed']}." if "seed" in study.provenance else ""
+    python = f"Python {told['python']}" if "python" in told else ""
+    settings = told.get("settings") or {}
+    seeds = {**{name: settings[name] for name in ("seed",) if name in settings}, **told}
+    seed = f" Random seed: {seeds['seed']}." if "seed" in seeds else ""
     listed = ", ".join(part for part in (python, *others) if part)
     return f"Software: neurometamer {versions.get('neurometamer', '')} ({listed}).{seed}"

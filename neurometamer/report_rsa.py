@@ -6,7 +6,7 @@ photographs by category, then by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from neurometamer.study_folder import Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
+
+    from stimuli_gen.stimuli import StimulusSet
 
 ONE_CATEGORY = "photograph"
 """Of all photographs, where no categories are known."""
@@ -490,13 +492,33 @@ def _conditions(study: Study, system: str) -> Sequence[str]:
     return study.rdms[system].pattern_descriptors["condition"]
 
 
+class _ImagesById(Mapping[str, np.ndarray]):
+    """Images by id, each read when it is asked for: of a large set the figure shows few."""
+
+    def __init__(self, stimuli: StimulusSet) -> None:
+        self._images = stimuli.images
+        self._rows = {name: row for row, name in enumerate(stimuli.ids)}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._images[self._rows[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+
 def _place_picture(study: Study, system: str) -> Picture:
     assert study.stimuli is not None
     rdms, brain = study.rdms[system], system == "brain"
     matrices, places = mean_rdms(rdms, SYSTEMS[system])
     ids, kinds = (list(map(str, rdms.pattern_descriptors[one])) for one in ("condition", "kind"))
     table = figures.arrange_stimuli(matrices[-1], ids).assign(category=kinds)
-    images = dict(zip(study.stimuli.ids, np.asarray(study.stimuli.images)))
+    images = _ImagesById(study.stimuli)
     stamp = study.brain_stamp if brain else study.network_stamp
     figure = figures.stimulus_scatter(table, images, stamp=stamp)
     n = len(set(map(str, rdms.rdm_descriptors.get("subject", ()))))

@@ -417,7 +417,7 @@ def read_table(
     text: Sequence[str] = (),
     once: Sequence[str] | None = (),
 ) -> pd.DataFrame:
-    """Read a CSV or TSV file; columns that hold names (`TEXT_COLUMNS`) stay text.
+    r"""Read a CSV or TSV file; columns that hold names (`TEXT_COLUMNS`) stay text.
 
     Parameters
     ----------
@@ -441,6 +441,18 @@ def read_table(
     InputError
         When the file is missing, empty or unreadable, lacks a required column, has a used one twice, or has rows that
         are cut short.
+
+    Notes
+    -----
+    ``pandas.read_csv`` alone turns the subject ``01`` into the number 1; with ``dtype={"subject": str}`` it does not.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "encoding.csv"
+    >>> _ = file.write_text("subject,r\n01,0.25\n")
+    >>> read_table(file)["subject"].tolist()
+    ['01']
     """
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")

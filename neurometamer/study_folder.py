@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from neurometamer.figures.style import KINDS
-from neurometamer.resume import refuse_links_out, who_holds
-from neurometamer.store import FolderInUse, InputError, file_name, read_json, read_table
+from neurometamer.resume import read_record, refuse_links_out, who_holds
+from neurometamer.store import FolderInUse, InputError, digest_file, file_name, read_json, read_table
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ TABLES: dict[str, tuple[str, ...]] = {
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The parts of a study folder that exist; absent ones are empty."""
+    """The parts of a study folder that exist; absent ones are empty.
+
+    `changed` names the files that are not as their step wrote them, see `changed_files`.
+    """
 
     folder: Path
     provenance: Mapping[str, Any]
@@ -86,6 +90,7 @@ class Study:
     stimuli: StimulusSet | None
     recipe: str = ""
     metamers: Mapping[str, StimulusSet] = field(default_factory=dict)
+    changed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def simulated(self) -> bool:
@@ -280,7 +285,62 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
         stimuli=_read_stimuli(folder / "stimuli"),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         metamers=dict(_read_metamers(folder, tables)),
+        changed=changed_files(folder),
     )
+
+
+SHOWN = ("tables", "stimuli", "rdms", "metamers", "provenance.json", "study.toml")
+"""What a report shows of a study's folder: folders and files."""
+
+
+def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Find the files of a study that are no longer as their step wrote them.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the study. Its step records hold a digest of each file; a folder without records has nothing to compare.
+
+    Returns
+    -------
+    dict of str to str
+        File, relative to the folder, to ``"changed"`` or ``"missing"``; only those that a report shows.
+    """
+    folder = Path(folder)
+    known: dict[str, set[str]] = {}
+    for record in sorted((folder / STATE / "steps").glob("*.json")):
+        with contextlib.suppress(InputError):  # a damaged record is noticed, and its step made again, by the next run
+            for name, value in read_record(record).get("outputs", {}).items():
+                if Path(name).parts[:1] and Path(name).parts[0] in SHOWN:
+                    known.setdefault(name, set()).add(value)
+    found = {}
+    for name, values in known.items():
+        if not (folder / name).is_file():
+            found[name] = "missing"
+        elif digest_file(folder / name) not in values:
+            found[name] = "changed"
+    return found
+
+
+def study_of_tables(folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]) -> Study:
+    """Take tables that one command made for those of a study, so that its page is written in the same sentences.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the page.
+    tables : mapping of str to pandas.DataFrame
+        Among `TABLES`.
+    provenance : mapping
+        What is recorded of them; ``brain.simulated`` and ``model.trained`` give the stamps.
+
+    Returns
+    -------
+    Study
+        Without images and RDMs.
+    """
+    prepared = {name: _prepared(table) for name, table in tables.items()}
+    return Study(folder=folder, provenance=provenance, tables=prepared, rdms={}, stimuli=None)
 
 
 def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StimulusSet]]:

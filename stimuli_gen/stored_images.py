@@ -203,6 +203,31 @@ class StoredImages(ImagesOnDisk):
         return images if np.array_equal(increasing, rows) else images[back]
 
 
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class PictureFiles(ImagesOnDisk):
+    """Images that stay in their PNG files, as `write_stimuli` wrote them.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        One 8-bit RGB file an image.
+    shape : tuple of int
+        (n, 3, height, width).
+    rows : tuple of int, optional
+        Which of the files these images are; all by default.
+    rounded : bool
+        The files hold 8 bits already.
+    """
+
+    files: tuple[Path, ...]
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        from stimuli_gen.stimuli import read_png
+
+        return np.stack([read_png(self.files[row]) for row in rows])
+
+
 @dataclass(frozen=True, kw_only=True)
 class JoinedImages(ImagesOnDisk):
     """Several stores and arrays of images, one after another.
@@ -269,6 +294,22 @@ def blocks(images: np.ndarray | ImagesOnDisk) -> Iterator[np.ndarray]:
     """
     for start in range(0, len(images), BLOCK):
         yield images[start : start + BLOCK]
+
+
+def digest_images(images: np.ndarray | ImagesOnDisk) -> str:
+    """Hash images: `neurometamer.store.digest` of the array, block by block.
+
+    Parameters
+    ----------
+    images : ndarray or ImagesOnDisk
+        (n, 3, height, width) float32.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    return digest_blocks(blocks(images), np.dtype(np.float32), images.shape)
 
 
 def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:

@@ -16,7 +16,8 @@ from neurometamer.commands import rsa_page
 from neurometamer.commands.pictures import list_pictures, read_pictures
 from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
 from neurometamer.commands.stimuli import Files, Progress
-from neurometamer.page import Picture, Section
+from neurometamer.figures.style import count_text, format_number
+from neurometamer.page import Lead, Picture, Section, borrow_figure
 from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
@@ -55,6 +56,11 @@ class _Placed:
     @property
     def title(self) -> str:
         return " ".join(filter(None, (self.who, self.where)))
+
+    @property
+    def words(self) -> str:
+        """The same in a sentence."""
+        return f"{self.where} (mean over subjects)".strip() if self.who == MEAN else self.title
 
 
 @writes_into("out")
@@ -161,9 +167,29 @@ def draw_rdms(
     scores = scores[["rdm", "method", "measure", "score", "n_negative", "file"]]
     write_table(folder / "scatter.csv", scores)
     pages = (heat, [one for one, _ in placed])
+    near = _nearest(scatters[0], members, column)
     return _write_page(
-        folder, path, held, pages, notes, scores, told, stamps, means=any(one.who == MEAN for one in chosen)
+        folder, path, held, pages, notes, scores, told, stamps, near, means=any(one.who == MEAN for one in chosen)
     )
+
+
+def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
+    """Count the stimuli whose nearest other one is of the same band; nothing where all or none are."""
+    groups, n = pd.Series(members), len(members)
+    sizes = groups.map(groups.value_counts())
+    if groups.nunique() < 2 or (sizes < 2).all():
+        return []
+    distances = np.array(placed.matrix, dtype=float)
+    np.fill_diagonal(distances, np.inf)
+    known = np.isfinite(distances).any(axis=1)
+    nearest = np.argmin(np.where(np.isnan(distances), np.inf, distances), axis=1)
+    same = (groups.to_numpy() == groups.to_numpy()[nearest]) & known
+    luck = float(((sizes - 1) / (n - 1)).sum())
+    where = f"In {placed.words}, the" if placed.words else "The"
+    return [
+        f"{where} most similar other image is of the same {column} for {int(same.sum())} of {n} images; "
+        f"by luck it would be for about {luck:.0f}."
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- stimuli
@@ -300,7 +326,7 @@ def _scatter(
     name = f"scatter_{number:02d}" + (f"_{slug}" if slug else "")
     drawing = rsa_page.Drawing(
         name=name, figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)), numbers={name: table},
-        caption=f"{one.title or 'The RDM'}: stimuli that are near each other are represented alike.",
+        caption=f"{one.words or 'The RDM'}: stimuli that are near each other are represented alike.",
         alt=f"{len(ids)} images placed by their dissimilarities.", small=True,
     )  # fmt: skip
     told = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
@@ -317,9 +343,21 @@ def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
             "Choose with --place."]  # fmt: skip
 
 
+def _methods(rdms: RDMs, measure: str, scores: pd.DataFrame) -> str:
+    """Write how the figures were made, for a manuscript."""
+    how = "; ".join(dict.fromkeys(scores["method"].astype(str)))
+    fit = "; ".join(dict.fromkeys(scores["measure"].astype(str)))
+    low, high = float(scores["score"].min()), float(scores["score"].max())
+    ends = format_number(low) if low == high else f"{format_number(low)} to {format_number(high)}"
+    return (
+        f"Representational dissimilarity matrices over {rdms.n_cond} stimuli (dissimilarity: {measure}) are shown as "
+        f"percentiles within each matrix. Stimuli were placed in a plane by {how} ({fit}: {ends})."
+    )
+
+
 def _write_page(
     folder: Path, path: Path, rdms: RDMs, pictures: tuple[list[Picture], list[Picture]], notes: dict[str, list[str]],
-    scores: pd.DataFrame, told: dict[str, Any], stamps: Sequence[str], means: bool,
+    scores: pd.DataFrame, told: dict[str, Any], stamps: Sequence[str], near: Sequence[str], means: bool,
 ) -> Path:  # fmt: skip
     column, method = (told["settings"][name] for name in ("bands", "method"))
     named = str(rdms.dissimilarity_measure or "")
@@ -327,21 +365,29 @@ def _write_page(
     mean_words = "The mean RDM over subjects was computed for this page." if means else ""
     bands = {"none": "Neither the RDMs nor the images tell categories or kinds: there is one band."}
     words = bands.get(column, f"Bands: {BANDS.get(column, '')}.")
+    sections = [
+        Section(
+            key="rdms", title="Dissimilarities", pictures=pictures[0],
+            text=[*filter(None, [words, mean_words]), *notes["rdms"]],
+        ),
+        Section(
+            key="arrangement", title="The stimuli, placed by their dissimilarities", pictures=pictures[1],
+            text=notes["arrangement"],
+        ),
+    ]  # fmt: skip
+    charts, sections = borrow_figure(sections, ["arrangement"])
     return rsa_page.write_rsa_page(
         folder,
         command="neurometamer draw",
         question="How are the stimuli represented?",
-        lead=f"{path.name}: {rdms.n_rdm} RDM(s) over {rdms.n_cond} stimuli; dissimilarity: {measure}.",
-        sections=[
-            Section(
-                key="rdms", title="Dissimilarities", pictures=pictures[0],
-                text=[*filter(None, [words, mean_words]), *notes["rdms"]],
-            ),
-            Section(
-                key="arrangement", title="The stimuli, placed by their dissimilarities", pictures=pictures[1],
-                text=notes["arrangement"],
-            ),
-        ],
+        lead=f"{path.name}: {count_text(rdms.n_rdm, 'RDM')} over {rdms.n_cond} stimuli; dissimilarity: {measure}.",
+        first=Lead(
+            headlines=near or ["Images that lie near each other are represented alike."],
+            text=["Counts and distances are described here; nothing is tested."],
+            charts=charts,
+        ),
+        methods=[_methods(rdms, measure, scores)],
+        sections=sections,
         tables=[("scatter.csv", "Arrangements and how well they fit", scores)],
         told=told,
         stamps=stamps,

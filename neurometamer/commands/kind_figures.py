@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurometamer.answers import brain_answer, correction_text, network_answer, similar_places, told_kinds
 from neurometamer.commands import rsa_page
 from neurometamer.commands.stimuli import Files
 from neurometamer.figures.style import count_text
-from neurometamer.page import Picture, Section
+from neurometamer.page import Lead, Picture, Section, borrow_figure
+from neurometamer.report_lead import lead_charts
+from neurometamer.report_methods import cited_works, methods_text
 from neurometamer.resume import writes_into
+from neurometamer.rsa.kind_options import KindOptions
 from neurometamer.store import InputError, digest_file, provenance, read_hdf5_attributes, write_json, write_table
+from neurometamer.study_folder import Study, study_of_tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neurometamer.rsa.kind_options import KindOptions
+MOST_HEADLINES = 4
+"""Files of RDMs, patterns or activations that get a sentence on the first screen."""
 
 SYSTEMS = {"brain": "Regions", "network": "Layers"}
 """System to what its places are."""
@@ -82,17 +88,107 @@ def write_kind_figures(
     told = provenance(asdict(options) | dict(settings), inputs=inputs)
     write_json(folder / "kinds.json", told)
     ceiling = ["ceiling"] if "ceiling_low" in table.columns else []
+    first, sections = _first_screen(folder, table, options, stamps, sections)
+    study = _study(folder, table, told)
     return rsa_page.write_rsa_page(
         folder,
         command="neurometamer kinds",
         question="Which kinds of images are represented alike?",
         lead=_lead(table, options),
+        first=first,
+        methods=[*_made_of(table), *methods_text(study)[:1]],
         sections=sections,
         tables=[("kinds.csv", "Similarities and differences", table)],
         told=told,
         stamps=[one for found in stamps.values() for one in found],
         references=["kinds", "rsa", *ceiling],
+        works=cited_works(study),
     )
+
+
+# ----------------------------------------------------------------------------------------------------- first screen
+
+
+def _study(folder: Path, table: pd.DataFrame, told: Mapping[str, Any], stamps: Sequence[str] = ()) -> Study:
+    """Take the table for that of a study; what its stamps say goes where a study records it."""
+    record = {
+        "settings": {"rsa": {"resamples": told.get("settings", {}).get("n_resamples", 0)}},
+        "brain": {"simulated": rsa_page.SIMULATED in stamps},
+        "model": {"trained": rsa_page.UNTRAINED not in stamps},
+    }
+    return study_of_tables(folder, {"kinds": table}, record)
+
+
+def _first_screen(
+    folder: Path,
+    table: pd.DataFrame,
+    options: KindOptions,
+    stamps: Mapping[str, list[str]],
+    sections: Sequence[Section],
+) -> tuple[Lead, list[Section]]:
+    """Say for each file in how many places the tests find what, and draw it."""
+    headlines: list[str] = []
+    text: list[str] = []
+    charts: list[Picture] = []
+    named = table[["system", "source"]].astype(str).drop_duplicates().itertuples(index=False, name=None)
+    groups = [(system, source) for system, source in named if system in SYSTEMS]
+    several = len(groups) > len({system for system, _ in groups})
+    for system, source in groups[:MOST_HEADLINES]:
+        rows = table[(table["system"] == system) & (table["source"] == source)]
+        study = _study(folder, rows, {}, stamps[system])
+        # both systems in one study share the sentences that define what was compared
+        both = study if several else _study(folder, table, {}, stamps["brain"])
+        sentence, how = _told(both, system, options)
+        headlines.append(f"{source}: {sentence}" if several else sentence)
+        text.append(how)
+        if not several and options.pairs == KindOptions().pairs:
+            charts += lead_charts(study)
+    if len(groups) > MOST_HEADLINES:
+        headlines.append(f"{len(groups) - MOST_HEADLINES} more are in the table.")
+    rest = list(sections)
+    if not charts:
+        ending = "_difference" if (table["quantity"] == "difference").any() else ""
+        charts, rest = borrow_figure(sections, [section.key for section in sections], ending)
+    return Lead(headlines=headlines, text=list(dict.fromkeys(filter(None, text))), charts=charts), rest
+
+
+def _told(study: Study, system: str, options: KindOptions) -> tuple[str, str]:
+    """Say what the tests of one file found, and by which criterion."""
+    usual = KindOptions()
+    if options.perception in (usual.perception, None) and options.decision in (usual.decision, None):
+        answer = network_answer(study) if system == "network" else brain_answer(study)
+        assert answer is not None  # the table has rows of this system
+        return answer.number, answer.text
+    noun = {"network": "layer", "brain": "region"}[system]
+    rows = told_kinds(study, system)
+    if rows.empty:  # one pair: its similarities
+        rows = similar_places(study, system)
+        above = int((rows["follows"] == "above chance").sum())
+        pair = "–".join(options.pairs[0])
+        how = f"{pair} above permuted labels, one-sided, {correction_text(rows)}, p < .05."
+        return f"In {above} of {count_text(len(rows), noun)} {pair} is above chance.", how
+    first, second = ("–".join(pair) for pair in (options.perception or (), options.decision or ()))
+    counts = rows["follows"].value_counts()
+    parts = [
+        f"{first} is above {second} in {counts.get('perception', 0)}",
+        f"below it in {counts.get('decision', 0)}",
+        f"undecided or not tested in {counts.get('undecided', 0) + counts.get('not tested', 0)}",
+    ]
+    how = f"Counted where the interval excludes 0 and p, two-sided, {correction_text(rows)}, is below .05."
+    return f"{', '.join(parts)} of {count_text(len(rows), noun)}.", how
+
+
+def _made_of(table: pd.DataFrame) -> list[str]:
+    """Say what was compared, for the methods."""
+    parts = []
+    for system, rows in table.groupby("system", sort=False):
+        noun = {"network": "layer", "brain": "region"}.get(str(system), "place")
+        people = [one for one in dict.fromkeys(rows["subject"].astype(str)) if one not in ("", "mean")]
+        of = f" of {count_text(len(people), 'subject')}" if people else ""
+        parts.append(f"{count_text(rows['place'].nunique(), noun)}{of}")
+    n = sorted(set(table["n"].astype(int)))
+    size = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
+    return [f"Representational dissimilarity matrices of {' and '.join(parts)} over {size} photographs were used."]
 
 
 def _lead(table: pd.DataFrame, options: KindOptions) -> str:
@@ -141,6 +237,8 @@ def _picture(
     drawn, stamp = [], rsa_page.stamp_text(stamps[system])
     for quantity, words in QUANTITIES.items():
         own = rows[rows["quantity"] == quantity].reset_index(drop=True)
+        if own.empty:  # one pair of kinds has no difference
+            continue
         place = SYSTEMS[system].lower().rstrip("s")
         drawing = rsa_page.Drawing(
             name=f"kinds_{system}{number}_{quantity}",

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from neurometamer.answers_layers import hierarchy_answer, layer_answer
 from neurometamer.commands import rsa_page
-from neurometamer.page import Section
+from neurometamer.figures.style import count_text
+from neurometamer.page import Lead, Picture, Section, borrow_figure, p_text
+from neurometamer.report_methods import cited_works, methods_text
+from neurometamer.study_folder import ALPHA, Study, study_of_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +57,13 @@ def write_layer_page(
         The page.
     """
     stamp = rsa_page.stamp_text(stamps)
+    record = {
+        "settings": {"rsa": {"resamples": told.get("settings", {}).get("resamples", 0)}},
+        "brain": {"simulated": rsa_page.SIMULATED in stamps},
+        "model": {"trained": rsa_page.UNTRAINED not in stamps},
+    }
+    study = study_of_tables(folder, tables, record)
+    charts, sections = borrow_figure(_sections(folder, tables, layers, stamp), ["best"])
     shown = tables["layer_roi"]
     n, kinds = int(shown["n"].max()), ", ".join(dict.fromkeys(shown["kind"].astype(str)))
     people = [one for one in dict.fromkeys(shown["subject"].astype(str)) if one != "mean"]
@@ -58,14 +71,38 @@ def write_layer_page(
         folder,
         command="neurometamer layers",
         question="Which layers are like which regions?",
-        lead=f"{len(layers)} layer(s), {shown['roi'].nunique()} region(s), {len(people)} subject(s), {n} stimuli "
-        f"(kind: {kinds}).",
-        sections=_sections(folder, tables, layers, stamp),
+        lead=", ".join(
+            [
+                count_text(len(layers), "layer"),
+                count_text(shown["roi"].nunique(), "region"),
+                count_text(len(people), "subject"),
+                f"{n} stimuli (kind: {kinds}).",
+            ]
+        ),
+        first=_first_screen(study, charts),
+        methods=[f"RDMs of {count_text(len(layers), 'layer')} ({', '.join(layers)}) were used.", *methods_text(study)],
+        sections=sections,
         tables=[(f"{name}.csv", CAPTIONS[name], table) for name, table in tables.items()],
         told=told,
         stamps=stamps,
         references=["rsa", "ceiling"],
+        works=cited_works(study),
     )
+
+
+def _first_screen(study: Study, charts: Sequence[Picture]) -> Lead:
+    """Say which regions some layer resembles, and whether later regions prefer later layers."""
+    told = [answer for make in (layer_answer, hierarchy_answer) if (answer := make(study)) is not None]
+    headlines = [answer.number for answer in told[:1]]
+    for row in study.rows("hierarchy", subject="combined").head(1).to_dict("records"):
+        p = float(row["p"])
+        if not np.isfinite(p):
+            headlines.append("Whether later regions prefer later layers was not tested.")
+        elif p < ALPHA:
+            headlines.append(f"Later regions prefer later layers (p {p_text(p)}).")
+        else:
+            headlines.append(f"It is undecided whether later regions prefer later layers (p {p_text(p)}).")
+    return Lead(headlines=headlines, text=[answer.text for answer in told], charts=charts)
 
 
 def _sections(folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence[str], stamp: str) -> list[Section]:

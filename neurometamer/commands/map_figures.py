@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.commands import rsa_page
-from neurometamer.page import Picture, Section
+from neurometamer.figures.style import count_text
+from neurometamer.page import Lead, Picture, Section, borrow_figure
 from neurometamer.store import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 """Of the family-wise test; only places below it are colored."""
+
+MOST_HEADLINES = 3
+"""Maps that get a sentence on the first screen."""
 
 HEMISPHERES = {
     "left": r"(^lh[._-])|(hemi-L(?![a-z]))|([._]L[._])",
@@ -128,19 +132,62 @@ def write_map_page(
     stamp = rsa_page.stamp_text(stamps)
     pictures = [_picture(folder, one, affine, space, mesh, hemisphere, stamp) for one in maps]
     where = f"the {hemisphere} hemisphere" if mesh is not None else f"a volume in {space} space"
+    sections = [
+        Section(key=f"map-{i}", title=one.name, pictures=[picture])
+        for i, (one, picture) in enumerate(zip(maps, pictures, strict=True), 1)
+    ]
+    charts, sections = borrow_figure(sections, ["map-1"])
     return rsa_page.write_rsa_page(
         folder,
         command="neurometamer searchlight",
         question="Where does the cortex represent the same?",
-        lead=f"{len(maps)} map(s) of {where}, {int(summary['n_places'].max())} places.",
-        sections=[
-            Section(key=f"map-{i}", title=one.name, pictures=[picture])
-            for i, (one, picture) in enumerate(zip(maps, pictures, strict=True), 1)
-        ],
+        lead=f"{count_text(len(maps), 'map')} of {where}, {count_text(int(summary['n_places'].max()), 'place')}.",
+        first=Lead(headlines=_headlines(maps), text=_how_tested(maps), charts=charts),
+        methods=[_methods(maps, summary, told, where)],
+        sections=sections,
         tables=[("summary.csv", "Summary of the maps", summary)],
         told=told,
         stamps=stamps,
         references=["searchlight", "rsa", *(["max-T"] if any(one.p_family is not None for one in maps) else [])],
+    )
+
+
+def _headlines(maps: Sequence[DrawnMap]) -> list[str]:
+    """Count for each map the places where the family-wise test finds something."""
+    found = []
+    for one in maps[:MOST_HEADLINES]:
+        n = int(np.isfinite(one.values).sum())
+        if one.p_family is None:
+            found.append(f"{one.name} was not tested: its map shows how alike, not where it is beyond chance.")
+        else:
+            clear = int((one.p_family < ALPHA).sum())
+            found.append(f"{one.name} is beyond chance in {clear or 'none'} of {count_text(n, 'place')}.")
+    if len(maps) > MOST_HEADLINES:
+        found.append(f"{count_text(len(maps) - MOST_HEADLINES, 'more map')} below.")
+    return found
+
+
+def _how_tested(maps: Sequence[DrawnMap]) -> list[str]:
+    if all(one.p_family is None for one in maps):
+        return []
+    return [
+        "Beyond chance: family-wise p below .05, by the largest value over all places in each permutation of labels. "
+        "Other places may hold it too; the test does not show that."
+    ]
+
+
+def _methods(maps: Sequence[DrawnMap], summary: pd.DataFrame, told: Mapping[str, Any], where: str) -> str:
+    """Write what was computed, from the settings and in the words of the summary."""
+    settings = told.get("settings", {})
+    sizes = f"{int(summary['neighbors_min'].min())} to {int(summary['neighbors_max'].max())}"
+    named = "; ".join(f"{one.name}: {one.method.rstrip('.')}" for one in maps)
+    tested = f"{settings.get('permutations')} permutations of condition labels gave p" if any(
+        one.p_family is not None for one in maps
+    ) else "No test was made"  # fmt: skip
+    return (
+        f"Searchlights with a radius of {settings.get('radius_mm')} mm were centered on each of "
+        f"{count_text(int(summary['n_places'].max()), 'place')} of {where} and held {sizes} places. Maps: {named}. "
+        f"{tested}."
     )
 
 

@@ -12,9 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurometamer.page import Grid, Picture, Section, citations, embed_figure, folded_grid, settings_grids, write_page
-from neurometamer.references import bibtex
-from neurometamer.store import read_json, write_text
+from neurometamer.page import (
+    Grid,
+    Lead,
+    Picture,
+    Section,
+    embed_figure,
+    folded_grid,
+    settings_grids,
+    write_page,
+    write_sources,
+)
+from neurometamer.report_methods import software_text
+from neurometamer.store import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,11 +221,14 @@ def write_rsa_page(
     command: str,
     question: str,
     lead: str,
+    first: Lead,
+    methods: Sequence[str],
     sections: Sequence[Section],
     tables: Sequence[tuple[str, str, pd.DataFrame]],
     told: Mapping[str, Any],
     stamps: Iterable[str] = (),
     references: Sequence[str] = ("rsa",),
+    works: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the page of one command.
 
@@ -228,6 +241,10 @@ def write_rsa_page(
         What made it, e.g. ``"neurometamer layers"``.
     question, lead : str
         Title, and what went in.
+    first : Lead
+        What was found, in plain words, and its picture.
+    methods : sequence of str
+        Paragraphs to copy; the software is added.
     sections : sequence of Section
         Figures (`save_drawing`) and words.
     tables : sequence of (str, str, DataFrame)
@@ -238,30 +255,31 @@ def write_rsa_page(
         Among `STAMPS`.
     references : sequence of str
         Keys of `REFERENCES`.
+    works : mapping of str to str
+        Further works: key of `neurometamer.references.WORKS` to what is used of it.
 
     Returns
     -------
     Path
         The page.
     """
-    _forget_old(folder, [picture for section in sections for picture in section.pictures])
+    _forget_old(folder, [*first.charts, *(picture for section in sections for picture in section.pictures)])
     grids = [folded_grid(table, caption, source, name=Path(source).stem) for source, caption, table in tables]
     said, version = set(stamps), str(told.get("versions", {}).get("neurometamer", ""))
-    works = dict(REFERENCES[method] for method in dict.fromkeys(references))
-    write_text(folder / "references.bib", bibtex(works, version))
+    cited = dict(REFERENCES[method] for method in dict.fromkeys(references)) | dict(works or {})
     return write_page(
         folder / PAGE,
         "rsa.html",
-        version=version,
         command=command,
         question=question,
         lead=lead,
+        first=first,
         stamps=[(one[0].upper() + one[1:], text) for one, text in STAMPS.items() if one in said],
-        sections=[*sections, *_methods([table for _, _, table in tables])],
+        sections=sections,
         tables=grids,
+        named=_named_methods([table for _, _, table in tables]),
         settings=settings_grids(told, PARTS),
-        references=citations(works),
-        bibtex=bibtex(works, version),
+        **write_sources(folder, [*filter(None, [*methods, software_text(told)])], cited, version),
     )
 
 
@@ -280,7 +298,7 @@ def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
         (folder / "figures" / name).unlink(missing_ok=True)
 
 
-def _methods(tables: Sequence[pd.DataFrame]) -> list[Section]:
+def _named_methods(tables: Sequence[pd.DataFrame]) -> list[Grid]:
     rows: dict[tuple[str, str], None] = {}
     for column, name in METHOD_COLUMNS.items():
         for table in tables:
@@ -291,7 +309,7 @@ def _methods(tables: Sequence[pd.DataFrame]) -> list[Section]:
     if not rows:
         return []
     cells = list(rows)
-    grid = Grid(
-        name="methods", caption="As the tables name them", columns=("what", "how"), rows=cells, n_rows=len(cells)
-    )
-    return [Section(key="methods", title="Methods", grids=[grid])]
+    return [Grid(name="methods", caption=_NAMED, columns=("what", "how"), rows=cells, n_rows=len(cells))]
+
+
+_NAMED = "Methods as the tables name them"

@@ -35,6 +35,7 @@ from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stored_images import ImagesOnDisk
 
 N_GRID = 1_000
 MARGIN = 0.1
@@ -452,7 +453,9 @@ def _is_depth(text: str) -> bool:
         return False
 
 
-def _responses(judge: StagedModel, stage: str, path: str, pictures: np.ndarray, batch_size: int) -> np.ndarray:
+def _responses(
+    judge: StagedModel, stage: str, path: str, pictures: np.ndarray | ImagesOnDisk, batch_size: int
+) -> np.ndarray:
     from dataclasses import replace
 
     from stimuli_gen.batches import in_batches

@@ -217,7 +217,7 @@ def validity_table(sets: Sequence[MetamerSet]) -> pd.DataFrame:
 
 def _identity(one: MetamerSet) -> list[Any]:
     networks = {name: [*told, *one.matched.get(name, ())] for name, told in one.members.items()}
-    return [one.label, one.reference_digest, digest(one.pictures), digest(one.table), networks]
+    return [one.label, one.reference_digest, one.picture_digest, digest(one.table), networks]
 
 
 def _check(sets: Sequence[MetamerSet], settings: EvaluationSettings, networks: pd.DataFrame | None) -> None:

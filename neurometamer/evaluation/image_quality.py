@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,10 @@ from neurometamer.summaries import short_repr
 if TYPE_CHECKING:
     import torch
 
+    from stimuli_gen.stored_images import ImagesOnDisk
+
 Weights = Mapping[str, Any]
+Images: TypeAlias = "np.ndarray | ImagesOnDisk"
 FID_ENOUGH = 2049
 """Images from which a covariance of 2,048 features can have full rank; with fewer, FID is biased upwards."""
 CLIP_PROMPT = "natural"
@@ -132,13 +135,13 @@ def _need(package: str, what: str) -> None:
 
 @checked
 def measure_images(
-    images: np.ndarray, references: np.ndarray, metrics: Sequence[str] | None = None, *, batch_size: int = 4
+    images: Images, references: Images, metrics: Sequence[str] | None = None, *, batch_size: int = 4
 ) -> pd.DataFrame:
     """Measure images beside their references by the metrics that need no weights.
 
     Parameters
     ----------
-    images, references : ndarray
+    images, references : ndarray or ImagesOnDisk
         (n, 3, height, width) float32 in [0, 1], row by row; at least 41 × 41 pixels.
     metrics : sequence of str, optional
         Keys of `METRICS` without weights; all six by default.
@@ -174,7 +177,7 @@ def measure_images(
     return pd.DataFrame({one: np.concatenate(parts) if parts else np.zeros(0) for one, parts in found.items()})
 
 
-def _check_pairs(images: np.ndarray, references: np.ndarray) -> None:
+def _check_pairs(images: Images, references: Images) -> None:
     if images.shape != references.shape or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two arrays "
@@ -188,7 +191,7 @@ def _check_pairs(images: np.ndarray, references: np.ndarray) -> None:
             raise InputError(f"{what} leave [0, 1] or are not finite in row(s) {name_ids(bad)}.")
 
 
-def _batches(images: np.ndarray, references: np.ndarray, batch_size: int) -> Any:
+def _batches(images: Images, references: Images, batch_size: int) -> Any:
     import torch
 
     if batch_size < 1:
@@ -437,7 +440,7 @@ def _load_networks(keys: Sequence[str], weights: Weights) -> tuple[dict[str, Cal
     return networks, reasons
 
 
-def _run(measure: Callable[..., Any], images: np.ndarray, references: np.ndarray, batch_size: int) -> np.ndarray:
+def _run(measure: Callable[..., Any], images: Images, references: Images, batch_size: int) -> np.ndarray:
     import torch
 
     with torch.inference_mode():

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from neurometamer.evaluation.first_screen import Report, headlines, lead_examples, rows_where, seen_by_others
 from neurometamer.evaluation.model_sets import RATERS
+from neurometamer.evaluation.page_methods import TARGETS, cited_works, methods_text
 from neurometamer.evaluation.pairs import MetamerSet
 from neurometamer.figures import evaluation as draw
 from neurometamer.figures.style import count_text, format_number
 from neurometamer.page import (
     Answer,
     Grid,
+    Lead,
     Picture,
     Section,
-    citations,
-    embed_figure,
+    borrow_figure,
     folded_grid,
     p_text,
     settings_grids,
     table_grid,
     write_page,
+    write_sources,
 )
-from neurometamer.references import bibtex
-from neurometamer.store import name_ids, write_text
+from neurometamer.store import name_ids
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 PARTS = (
     ("settings", "Settings"), ("sets", "Digests of the sets"), ("evaluators", "Evaluators"),
     ("generators", "Generators"), ("versions", "Versions"),
 )  # fmt: skip
-MEAN = "mean of evaluators"
 MOST_IMAGES, MOST_ROWS = 8, 12
 """Of the sheet of examples."""
 
@@ -57,36 +57,6 @@ CAPTIONS: Mapping[str, str] = {
     "recognition": "Every answer of every evaluator",
 }
 
-WORKS_USED: Mapping[str, str] = {
-    "boehm2025": "recognizability, image metrics, divergence, sets of networks; what it leaves open is a setting here",
-    "feather2023": "the two criteria of a valid metamer, 16 categories",
-    "geirhos2018": "the 16 categories",
-    "jeon2025": "networks as cross-validated observers; no numbers are published",
-    "detlefsen2022": "definitions of the image metrics",
-}
-"""Key of a work to what is used of it; those of parts that were not asked for are not cited."""
-
-OF_PART = {"jeon2025": "observers", "detlefsen2022": "quality"}
-"""Works that one part alone rests on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Report:
-    """What the page is made of."""
-
-    folder: Path
-    tables: Mapping[str, pd.DataFrame]
-    told: Mapping[str, Any]
-    sets: Sequence[MetamerSet]
-    validity: str
-    stamp: str
-
-    def has(self, name: str) -> bool:
-        return len(self.tables.get(name, ())) > 0
-
-    def picture(self, name: str, figure: Figure, caption: str, alt: str, *, small: bool = False) -> Picture:
-        return embed_figure(self.folder, name, figure, caption, alt, small=small)
-
 
 def write_report(
     folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, sets: Sequence[MetamerSet] = ()
@@ -96,7 +66,8 @@ def write_report(
     Parameters
     ----------
     folder : Path
-        Gets ``figures/*.svg``, ``figures/*.png`` and ``report.html``.
+        Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows), ``methods.txt``,
+        ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
         As `neurometamer.evaluation.evaluate_sets` writes them.
     told : mapping
@@ -111,26 +82,26 @@ def write_report(
     """
     judged = bool((tables["validity"]["n_not_judged"] < tables["validity"]["n_images"]).any())
     stamps = _stamps(told, judged, sets)
-    report = _Report(
+    report = Report(
         folder=folder, tables=tables, told=told, sets=sets, validity="valid" if judged else "not judged",
         stamp=" · ".join(name.lower() for name, _ in stamps),
     )  # fmt: skip
-    makers: tuple[Callable[[_Report], Section | None], ...] = (
+    makers: tuple[Callable[[Report], Section | None], ...] = (
         _validity_section, _recognition_section, _epsilon_section, _observer_section, _set_section, _quality_section,
         _divergence_section,
     )  # fmt: skip
+    sections = [section for make in makers if (section := make(report)) is not None]
+    charts, sections = borrow_figure(sections, LEADING)
     version = str(told.get("versions", {}).get("neurometamer", ""))
-    parts = told["settings"]["parts"]
-    works = {key: use for key, use in WORKS_USED.items() if OF_PART.get(key, parts[0]) in parts}
-    write_text(folder / "references.bib", bibtex(works, version))
+    methods = methods_text(told, tables, sets, judged)
     return write_page(
         folder / "report.html",
         "evaluation.html",
-        version=version,
         lead=_lead(report),
+        first=Lead(headlines=headlines(report), charts=charts, examples=lead_examples(report)),
         stamps=stamps,
         answers=[Answer(title=title, number=number, text=text) for title, number, text in _answers(report)],
-        sections=[section for make in makers if (section := make(report)) is not None],
+        sections=sections,
         tables=[
             folded_grid(tables[name], caption, f"{name}.csv", name=name)
             for name, caption in CAPTIONS.items()
@@ -138,9 +109,12 @@ def write_report(
         ],
         notes=[str(note) for note in told.get("notes", ())],
         settings=settings_grids(told, PARTS),
-        references=citations(works),
-        bibtex=bibtex(works, version),
+        **write_sources(folder, methods, cited_works(told, sets), version),
     )
+
+
+LEADING = ("recognizability", "observers", "sets", "quality", "divergence")
+"""Sections whose first figure stands on the first screen: that of the first part that was asked for."""
 
 
 # ----------------------------------------------------------------------------------------------------------- words
@@ -161,14 +135,13 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
             )
         )
     if priors := {one.name: one.image_prior for one in sets if one.image_prior not in ("", "none")}:
-        told_priors = "; ".join(dict.fromkeys(priors.values()))
-        out.append(
-            (
-                "Natural-image prior",
-                f"{name_ids(priors)} were made with a prior ({told_priors}), which makes metamers easier to recognize "
-                "whatever the network responds to.",
-            )
+        how = "; ".join(dict.fromkeys(priors.values()))
+        were = "was" if len(priors) == 1 else "were"
+        words = (
+            f"{name_ids(priors)} {were} made with a prior ({how}), which makes metamers easier to recognize whatever "
+            "the network responds to."
         )
+        out.append(("Natural-image prior", words))
     return out
 
 
@@ -176,24 +149,25 @@ def _with_interval(row: pd.Series) -> str:
     return f"{format_number(row['value'])} [{format_number(row['low'])}, {format_number(row['high'])}]"
 
 
-def _lead(report: _Report) -> str:
+def _lead(report: Report) -> str:
     table = report.tables["validity"]
     names, stages = (list(dict.fromkeys(table[name])) for name in ("set", "stage"))
     judges = list(report.told.get("evaluators", {}))
     low, high = int(table["n_images"].min()), int(table["n_images"].max())
     images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
+    each = " each" if len(table) > 1 else ""
     return (
         f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), {count_text(len(stages), 'stage')} "
-        f"({name_ids(stages)}), {images} each; judged by {count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
+        f"({name_ids(stages)}), {images}{each}; judged by {count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
     )
 
 
-def _answers(report: _Report) -> list[tuple[str, str, str]]:
+def _answers(report: Report) -> list[tuple[str, str, str]]:
     makers = (_validity_answer, _recognition_answers, _divergence_answer, _observer_answer, _set_answer)
     return [answer for make in makers for answer in make(report)]
 
 
-def _validity_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _validity_answer(report: Report) -> list[tuple[str, str, str]]:
     table = report.tables["validity"]
     n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
     if report.validity == "not judged":
@@ -207,7 +181,7 @@ def _validity_answer(report: _Report) -> list[tuple[str, str, str]]:
     return [("How many are metamers?", f"{valid} of {n} valid", text)]
 
 
-def _recognition_answers(report: _Report) -> list[tuple[str, str, str]]:
+def _recognition_answers(report: Report) -> list[tuple[str, str, str]]:
     out: list[tuple[str, str, str]] = []
     if not report.has("curves"):
         return out
@@ -224,7 +198,7 @@ def _recognition_answers(report: _Report) -> list[tuple[str, str, str]]:
     return out
 
 
-def _divergence_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _divergence_answer(report: Report) -> list[tuple[str, str, str]]:
     if not report.has("divergence"):
         return []
     table = report.tables["divergence"]
@@ -241,7 +215,7 @@ def _divergence_answer(report: _Report) -> list[tuple[str, str, str]]:
     return [("Are metamers as far apart as photographs?", f"{format_number(low)} to {format_number(high)}", text)]
 
 
-def _observer_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _observer_answer(report: Report) -> list[tuple[str, str, str]]:
     if not report.has("observer_tests"):
         return []
     table = report.tables["observer_tests"]
@@ -256,7 +230,7 @@ def _observer_answer(report: _Report) -> list[tuple[str, str, str]]:
     return out
 
 
-def _set_answer(report: _Report) -> list[tuple[str, str, str]]:
+def _set_answer(report: Report) -> list[tuple[str, str, str]]:
     if not report.has("set_differences"):
         return []
     rows = report.tables["set_differences"]
@@ -275,11 +249,11 @@ def _set_answer(report: _Report) -> list[tuple[str, str, str]]:
 # ------------------------------------------------------------------------------------------------------- sections
 
 
-def _asked(report: _Report, part: str) -> bool:
+def _asked(report: Report, part: str) -> bool:
     return part in report.told["settings"]["parts"]
 
 
-def _validity_section(report: _Report) -> Section:
+def _validity_section(report: Report) -> Section:
     text = [
         "A metamer is valid when every network of its set gives it the photograph's one of 16 classes, and matches it "
         "better than any pair of different photographs (Spearman, Pearson and signal-to-noise ratio above the "
@@ -297,7 +271,7 @@ def _validity_section(report: _Report) -> Section:
     return Section(key="validity", title="Validity first", text=text, grids=[grid], pictures=pictures)
 
 
-def _examples(report: _Report) -> Picture:
+def _examples(report: Report) -> Picture:
     """Draw up to 8 photographs and their metamers, with how many networks see the same in them."""
     shown = list(report.sets)[:MOST_ROWS]
     several = len({one.setting for one in shown}) > 1
@@ -309,46 +283,32 @@ def _examples(report: _Report) -> Picture:
     pictures: dict[tuple[str, str], np.ndarray] = {}
     rows = []
     for label, one in zip(labels, shown, strict=True):
-        seen = _seen(report, one)
+        seen = seen_by_others(report, one)
         for row, (name, state) in enumerate(zip(one.table["reference_id"], one.states, strict=True)):
             if name in ids:
                 photographs.setdefault(name, one.references[row])
                 pictures[label, name] = one.pictures[row]
                 n_seen, n_asked = seen.get(name, (0, 0))
                 rows.append({"row": label, "reference_id": name, "state": state, "n_seen": n_seen, "n_asked": n_asked})
-    figure = draw.example_sheet(photographs, pictures, pd.DataFrame(rows), stamp=report.stamp)
-    rest = f" {len(report.sets) - len(shown)} more sets are not shown." if len(report.sets) > len(shown) else ""
+    table = pd.DataFrame(rows)
+    figure = draw.example_sheet(photographs, pictures, table, stamp=report.stamp)
+    n_more = len(report.sets) - len(shown)
+    rest = f" {count_text(n_more, 'more set')} {'is' if n_more == 1 else 'are'} not shown." if n_more else ""
     caption = f"Photographs and metamers, with their state and who recognizes them; compressed on this page.{rest}"
     alt = f"Sheet of {len(ids)} photographs and their metamers; states and answers are in recognition.csv."
-    return report.picture("examples", figure, caption, alt, small=True)
+    return report.picture("examples", figure, caption, alt, table, small=True)
 
 
-def _seen(report: _Report, one: MetamerSet) -> dict[str, tuple[int, int]]:
-    """Count the evaluators without part that recognize each metamer, of all classes where they were asked so."""
-    if not report.has("recognition"):
-        return {}
-    hits = report.tables["recognition"]
-    rows = hits[(hits["rule"] == hits["rule"].iloc[0]) & ~hits["took_part"].astype(bool)]
-    for name, value in one.label.items():
-        rows = rows[rows[name].astype(str) == value]
-    counts = rows.groupby("reference_id")["hit"].agg(["sum", "count"])
-    return {str(name): (int(row["sum"]), int(row["count"])) for name, row in counts.iterrows()}
-
-
-def _target(report: _Report) -> str:
+def _target(report: Report) -> str:
     """Say which class counts as recognized, and that of the paper where it is another."""
     target = report.told["settings"]["target"]
-    told = {
-        "own": "the class that the evaluator itself gives the photograph",
-        "truth": "the ground truth",
-        "generator": "the class that the generating networks give the photograph, as Boehm et al. (2025) count",
-    }[target]
+    told = TARGETS[target]
     if target == "generator":
         return told
     return f"{told} (Boehm et al. 2025 count that of the generating networks: target generator)"
 
 
-def _recognition_section(report: _Report) -> Section | None:
+def _recognition_section(report: Report) -> Section | None:
     title = "Recognizability"
     if not _asked(report, "recognizability"):
         return None
@@ -365,37 +325,51 @@ def _recognition_section(report: _Report) -> Section | None:
         if np.isfinite(own["value"].astype(float)).any():
             figure = draw.recognizability_lines(own, chance=1 / ways, stamp=report.stamp)
             caption = f"Mean of the evaluators that took no part, over stages; {words}."
-            pictures.append(report.picture(f"curves_{name}", figure, caption, "Lines; the values are in curves.csv."))
+            alt = "Lines; the values are in curves.csv."
+            pictures.append(report.picture(f"curves_{name}", figure, caption, alt, own))
         figure = draw.recognizability_matrix(table, ways=ways, rule=rule, validity=report.validity, stamp=report.stamp)
         caption = f"Each evaluator; {words}."
         alt = "Matrix of evaluators by sets and stages; the values are in recognizability.csv."
-        pictures.append(report.picture(f"recognizability_{name}", figure, caption, alt))
+        shown = table[(table["ways"] == ways) & (table["rule"] == rule) & (table["validity"] == report.validity)]
+        pictures.append(report.picture(f"recognizability_{name}", figure, caption, alt, shown))
     return Section(key="recognizability", title=title, text=[text], pictures=pictures)
 
 
-def _epsilon_section(report: _Report) -> Section | None:
+def _epsilon_section(report: Report) -> Section | None:
     if not report.has("epsilon"):
         return None
-    figure = draw.epsilon_bars(report.tables["epsilon"], stamp=report.stamp)
+    figure = draw.epsilon_bars(report.tables["epsilon"], validity=report.validity, stamp=report.stamp)
     caption = "Metamers whose pixels could move only so far, against those that could move freely."
-    picture = report.picture("epsilon", figure, caption, "Marks with intervals; the values are in epsilon.csv.")
+    alt = "Marks with intervals; the values are in epsilon.csv."
+    picture = report.picture(
+        "epsilon", figure, caption, alt, _of_first_measure(report.tables["epsilon"], report.validity)
+    )
     text = "Differences are paired over photographs that are in the same state in both settings."
     return Section(key="epsilon", title="How far images could move", text=[text], pictures=[picture])
 
 
-def _quality_section(report: _Report) -> Section | None:
+def _of_first_measure(table: pd.DataFrame, validity: str) -> pd.DataFrame:
+    """Give the rows that the figure of restricted images draws: one state, first ways and rule."""
+    rows = table[table["ways"] == table["ways"].iloc[0]]
+    return rows[(rows["rule"] == rows["rule"].iloc[0]) & (rows["validity"] == validity)]
+
+
+def _quality_section(report: Report) -> Section | None:
     title = "Image quality"
     if not _asked(report, "quality"):
         return None
     figure = draw.quality_bars(report.tables["quality"], validity=report.validity, stamp=report.stamp)
     alt = "Bars, one panel a metric; the values are in quality.csv."
-    picture = report.picture("quality", figure, "Metamers beside their photographs; arrows say what is better.", alt)
-    scales = report.tables["quality"].drop_duplicates("metric")[["name", "arrow", "scale"]]
+    table = report.tables["quality"]
+    caption = "Metamers beside their photographs; arrows say what is better."
+    shown = table[table["validity"] == report.validity]
+    picture = report.picture("quality", figure, caption, alt, shown)
+    scales = table.drop_duplicates("metric")[["name", "arrow", "scale"]]
     grid = table_grid(scales, "Metrics, their direction and scale", "quality.csv")
     return Section(key="quality", title=title, pictures=[picture], grids=[grid])
 
 
-def _divergence_section(report: _Report) -> Section | None:
+def _divergence_section(report: Report) -> Section | None:
     title = "Divergence of representational distances"
     if not _asked(report, "divergence"):
         return None
@@ -410,11 +384,11 @@ def _divergence_section(report: _Report) -> Section | None:
         return Section(key="divergence", title=title, text=[text, "No set has enough metamers for distances."])
     figure = draw.divergence_heatmap(table, validity=report.validity, stamp=report.stamp)
     alt = "Matrix of evaluators by sets and stages; the values are in divergence.csv."
-    picture = report.picture("divergence", figure, "RR–MM divergence of each set in each evaluator.", alt)
+    picture = report.picture("divergence", figure, "RR–MM divergence of each set in each evaluator.", alt, rows)
     return Section(key="divergence", title=title, text=[text], pictures=[picture])
 
 
-def _observer_section(report: _Report) -> Section | None:
+def _observer_section(report: Report) -> Section | None:
     if not report.has("observer_matrix"):
         return None
     text = (
@@ -429,16 +403,17 @@ def _observer_section(report: _Report) -> Section | None:
     first = matrix[["ways", "rule"]].drop_duplicates().head(1)
     for key in matrix.merge(first)[context].drop_duplicates().itertuples(index=False, name=None):
         words = f"{key[0]}, {key[1]}, {key[2]} classes"
-        own = _only(matrix, dict(zip(context, key, strict=True)))
+        own = rows_where(matrix, dict(zip(context, key, strict=True)))
         figure = draw.observer_matrix(own, stamp=report.stamp)
         alt = "Matrix of generators by judges; the values are in observer_matrix.csv."
-        pictures.append(report.picture(f"observers_{len(pictures)}", figure, f"Generators and judges: {words}.", alt))
-        cells = _only(bars, dict(zip(context, key, strict=True)))
+        caption = f"Generators and judges: {words}."
+        pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt, own))
+        cells = rows_where(bars, dict(zip(context, key, strict=True)))
         if np.isfinite(cells["value"].astype(float)).any():
             figure = draw.observer_bars(cells, stamp=report.stamp)
             caption = f"{cells['factor_a'].iloc[0]} and {cells['factor_b'].iloc[0]}: {words}."
             alt = "Lines with intervals; the values are in observer_conditions.csv."
-            pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt))
+            pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt, cells))
     columns = ["stage", "setting", "ways", "rule", "effect", "contrast", "unit", "value", "low", "high", "p", "p_min",
                "p_holm", "n_generators", "n_images", "note"]  # fmt: skip
     table = report.tables["observer_tests"][columns]
@@ -446,13 +421,7 @@ def _observer_section(report: _Report) -> Section | None:
     return Section(key="observers", title="Networks as observers", text=[text], pictures=pictures, grids=[grid])
 
 
-def _only(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
-    for name, value in values.items():
-        table = table[table[name] == value]
-    return table
-
-
-def _set_section(report: _Report) -> Section | None:
+def _set_section(report: Report) -> Section | None:
     if not _asked(report, "sets"):
         return None
     title, scores = "Sets of networks", report.tables["set_scores"]
@@ -472,7 +441,7 @@ def _set_section(report: _Report) -> Section | None:
             caption = f"Difference in means, {stage}, {setting}, {ways} classes; rated by {RATERS[str(raters)]}."
             figure = draw.set_differences(own, stamp=report.stamp)
             alt = "Marks with intervals; the values are in set_differences.csv."
-            pictures.append(report.picture(name, figure, caption, alt))
+            pictures.append(report.picture(name, figure, caption, alt, own))
     grids: list[Grid] = [
         folded_grid(report.tables[name], CAPTIONS[name], f"{name}.csv", limit=40)
         for name in ("set_regression",)

@@ -18,13 +18,15 @@ import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.errors import need_columns
+from neurometamer.figures.style import count_text
 from neurometamer.resampling import bootstrap_counts, percentile_interval
-from neurometamer.store import InputError, digest, duplicates, file_name, name_ids
+from neurometamer.store import InputError, duplicates, file_name, name_ids
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
+    from stimuli_gen.stored_images import ImagesOnDisk
 
 SET_COLUMNS = ("set", "members", "stage", "setting")
 """What names a set of metamers in every table."""
@@ -45,8 +47,9 @@ class MetamerSet:
     ----------
     name, stage, setting : str
         The set of networks, the depth that was matched, and how far images could move.
-    references, pictures : ndarray
-        (n, 3, height, width) float32 in [0, 1], rounded to 8 bits; row by row photograph and metamer.
+    references, pictures : ndarray or ImagesOnDisk
+        (n, 3, height, width) float32 in [0, 1], rounded to 8 bits; row by row photograph and metamer. Those of a large
+        set stay on disk and are read batch by batch.
     table : pandas.DataFrame
         One row a metamer: id, reference_id, category, and `FLAGS` (boolean, missing where not judged).
     members : mapping of str to tuple of str
@@ -62,8 +65,8 @@ class MetamerSet:
     name: str
     stage: str
     setting: str
-    references: np.ndarray
-    pictures: np.ndarray
+    references: np.ndarray | ImagesOnDisk
+    pictures: np.ndarray | ImagesOnDisk
     table: pd.DataFrame
     members: Mapping[str, tuple[str, str]]
     matched: Mapping[str, tuple[str, ...]]
@@ -79,7 +82,22 @@ class MetamerSet:
         str
             16 hexadecimal digits.
         """
-        return digest(self.references)
+        from stimuli_gen.stored_images import digest_images
+
+        return digest_images(self.references)
+
+    @cached_property
+    def picture_digest(self) -> str:
+        """Hash the metamers' pixels.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
+        from stimuli_gen.stored_images import digest_images
+
+        return digest_images(self.pictures)
 
     @property
     def label(self) -> dict[str, str]:
@@ -201,8 +219,8 @@ def metamer_set(
         name=name or "+".join(everyone) or "unnamed",
         stage=stage or str(metamers.provenance.get("asked") or "") or _joined_stages(matched),
         setting=setting or setting_name(settings),
-        references=references.as_shown().images[rows],
-        pictures=np.asarray(metamers.as_shown().images[:]) if folder is None else _read_back(metamers, Path(folder)),
+        references=_at_rows(references.as_shown().images, rows),
+        pictures=metamers.as_shown().images if folder is None else _read_back(metamers, Path(folder)),
         table=pd.concat([own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1),
         members=everyone,
         matched=matched,
@@ -260,13 +278,28 @@ def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     return np.array([place[one] for one in wanted])
 
 
-def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray:
-    from stimuli_gen.stimuli import read_png
+def _at_rows(images: np.ndarray | ImagesOnDisk, rows: np.ndarray) -> np.ndarray | ImagesOnDisk:
+    return images[rows] if isinstance(images, np.ndarray) else images.take(rows)
 
-    pictures = {one: read_png(folder / "png" / f"{file_name(one)}.png") for one in metamers.ids}
-    if wrong := [one for one, image in pictures.items() if image.shape != tuple(metamers.images.shape[1:])]:
+
+def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk:
+    """Read the PNG files of metamers, or name them where they are too many to be held; all are tried now."""
+    from stimuli_gen.stimuli import read_png
+    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles
+
+    files = {one: folder / "png" / f"{file_name(one)}.png" for one in metamers.ids}
+    shape = tuple(metamers.images.shape)
+    held = metamers.images.nbytes <= LARGEST_IN_MEMORY
+    pictures, wrong = [], []
+    for name, file in files.items():
+        picture = read_png(file)
+        if picture.shape != shape[1:]:
+            wrong.append(name)
+        elif held:
+            pictures.append(picture)
+    if wrong:
         raise InputError(f"files of another size than the metamers: {name_ids(wrong)}; write them again.")
-    return np.stack(list(pictures.values()))
+    return np.stack(pictures) if held else PictureFiles(files=tuple(files.values()), shape=metamers.images.shape)
 
 
 def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
@@ -567,7 +600,9 @@ def _average_rows(
         row = {**told, **dict(zip(rest, key, strict=True)), average: f"mean of {average}s", "n_averaged": len(at),
                "n": len(values), "value": np.nan, "low": np.nan, "high": np.nan, "sd": np.nan}  # fmt: skip
         if len(at) < 2:
-            row["note"] = "; ".join(filter(None, [row["note"], f"{len(at)} {average}(s) counted; a mean needs 2"]))
+            row["note"] = "; ".join(
+                filter(None, [row["note"], f"{count_text(len(at), average)} counted; a mean needs 2"])
+            )
         elif means is not None:
             single = _mean(values[:, at])
             low, high = _interval(means[:, at].mean(axis=1), confidence)

@@ -36,6 +36,7 @@ from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
+    from stimuli_gen.stored_images import ImagesOnDisk
 
 TARGETS = ("own", "truth", "generator")
 """Whose class the metamer shall have: the evaluator's own to the photograph; the ground truth; or that of the networks
@@ -45,7 +46,7 @@ MEASURES = ("evaluator", "evaluator_weights", "trained", "took_part", "target", 
 AVERAGE = "mean of evaluators"
 _CHUNK = 64
 Memory = dict[tuple[str, str], np.ndarray]
-Seen = Callable[["StagedModel", np.ndarray, str], np.ndarray]
+Seen = Callable[["StagedModel", "np.ndarray | ImagesOnDisk", str], np.ndarray]
 
 # -------------------------------------------------------------------------------------------- image by image
 
@@ -169,9 +170,9 @@ def _asked(batch_size: int, kept: Memory) -> Seen:
     """Make the function that asks a network about pictures; what it says to the same photographs is kept."""
     from stimuli_gen.staged import predict
 
-    def _ask(model: StagedModel, pictures: np.ndarray, key: str) -> np.ndarray:
+    def _ask(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
         if not key or (model.digest, key) not in kept:
-            chunks = [pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK)]
+            chunks = (pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK))
             found = np.concatenate([predict(model, seen_by(model, one), batch_size) for one in chunks])
             if not np.isfinite(found).all():
                 raise InputError(f"{model.name}: probabilities are not finite; check its weights.")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
+from neurometamer.figures.labels import top_legend
 from neurometamer.figures.style import (
     FAINT,
     HUES,
@@ -50,11 +51,9 @@ def _legend_columns(names: Sequence[str], width: float) -> int:
     return max(1, min(len(names), int(width / (0.6 + 0.085 * max(len(name) for name in names)))))
 
 
-def _add_legend(figure: Figure, axes: Sequence[Axes], width: float) -> None:
+def _add_legend(figure: Figure, axes: Sequence[Axes], width: float, stamp: str) -> None:
     found = {text: handle for panel in axes for handle, text in zip(*panel.get_legend_handles_labels())}
-    if found:
-        columns = _legend_columns(list(found), width)
-        figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=columns)
+    top_legend(figure, list(found.values()), list(found), width, stamp)
 
 
 def _panel_size(names: Sequence[str], lines: Sequence[str], n_panels: int) -> tuple[int, float, float]:
@@ -103,7 +102,7 @@ def recognition_lines(table: pd.DataFrame, *, panels: str = "model", chance: flo
     stages = list(dict.fromkeys(rows["stage"]))
     per_row, width, height = _panel_size(stages, names, len(titles))
     with figure_style():
-        figure = new_figure(width * per_row + 0.7, height, stamp, _curve_note(rows, chance))
+        figure = new_figure(width * per_row + 0.7, height + 0.34 * bool(stamp), "", _curve_note(rows, chance))
         axes = panel_grid(figure, len(titles), per_row)
         for panel, title in zip(axes, titles, strict=True):
             for place, name in enumerate(names):
@@ -117,7 +116,7 @@ def recognition_lines(table: pd.DataFrame, *, panels: str = "model", chance: flo
         for panel in axes[::per_row]:
             panel.set_ylabel("proportion correct")
             panel.set_ylim(-0.03, 1.03)
-        _add_legend(figure, axes, width * per_row)
+        _add_legend(figure, axes, width * per_row, stamp)
         return figure
 
 
@@ -126,8 +125,11 @@ def _curve_note(rows: pd.DataFrame, chance: float) -> str:
     people = rows[rows["observer"] == "people"]
     n = f"n = {int(people['n'].max())} people" if "n" in rows.columns and len(people) else ""
     methods = list(dict.fromkeys(rows["method"].dropna())) if "method" in rows.columns else []
+    whiskers = (
+        f"Whiskers: ± 1 s.e.m. {', '.join(named)}".strip() if np.isfinite(rows["sem"].astype(float)).any() else ""
+    )
     return join_note(
-        f"Whiskers: ± 1 s.e.m. {', '.join(named)}".strip(), f"Bands: {methods[0]}" if methods else "", n,
+        whiskers, f"Bands: {methods[0]}" if methods else "", n,
         f"Dotted: chance, {chance:.3g}",
     )  # fmt: skip
 
@@ -244,7 +246,7 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
         f"Whiskers: {methods[0]}" if methods else "",
     )
     with figure_style():
-        figure = new_figure(width * per_row + 0.7, height, stamp, note)
+        figure = new_figure(width * per_row + 0.7, height + 0.34 * bool(stamp), "", note)
         axes = panel_grid(figure, len(models), per_row)
         for panel, model in zip(axes, models, strict=True):
             for place, pair in enumerate(pairs):
@@ -259,7 +261,7 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
             name_axis(panel, stages, width)
         for panel in axes[::per_row]:
             panel.set_ylabel("error consistency κ")
-        _add_legend(figure, axes, width * per_row)
+        _add_legend(figure, axes, width * per_row, stamp)
         return figure
 
 
@@ -272,6 +274,34 @@ def _draw_consistency(axes: Axes, own: pd.DataFrame, shift: float, look: dict[st
         axes.vlines(x[known], low[known], high[known], color=look["color"], linewidth=1.1)
     axes.plot(x[:-1], values[:-1], markersize=4.5, **look)
     axes.plot(x[-1:], values[-1:], markersize=6, color=look["color"], marker=look["marker"])
+
+
+@checked
+def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Put people's recognition of each model's stages beside that of networks the images were not made for.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns observer, network, model, stage, proportion.
+
+    Returns
+    -------
+    DataFrame
+        Model, stage, proportion_human, proportion_others (the mean over those networks) and n_networks.
+
+    Raises
+    ------
+    InputError
+        When columns are missing, or no point has both.
+    """
+    need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion"))
+    human = table.loc[table["observer"] == "human", ["model", "stage", "proportion"]]
+    others = table[(table["observer"] == "network") & (table["network"] != table["model"])]
+    mean = others.groupby(["model", "stage"], sort=False, as_index=False)["proportion"].mean()
+    both = human.merge(mean, on=["model", "stage"], suffixes=("_human", "_others"))
+    need_columns(both, "people and other networks", ())
+    return both.assign(n_networks=others["network"].nunique())
 
 
 @checked
@@ -295,16 +325,12 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     InputError
         When columns are missing, or no point has both.
     """
-    need_columns(table, "curves", ("observer", "network", "model", "stage", "proportion"))
-    human = table[table["observer"] == "human"]
-    others = table[(table["observer"] == "network") & (table["network"] != table["model"])]
-    mean = others.groupby(["model", "stage"], sort=False, as_index=False)["proportion"].mean()
-    both = human.merge(mean, on=["model", "stage"], suffixes=("_human", "_others"))
-    need_columns(both, "people and other networks", ())
-    n = others["network"].nunique()
+    both = scatter_points(table)
+    n = int(both["n_networks"].iloc[0])
     with figure_style():
-        note = join_note(f"One point a model and stage; mean over {n} network(s), without the images' own network")
-        figure = new_figure(4.6, 3.6, stamp, note)
+        mean = "one network" if n == 1 else f"mean over {n} networks"
+        note = join_note(f"One point a model and stage; {mean}, without the images' own network")
+        figure = new_figure(4.6, 3.6 + 0.34 * bool(stamp), "", note)
         axes = figure.subplots()
         for place, (model, own) in enumerate(both.groupby("model", sort=False)):
             look = {**_look(str(model), place), "linestyle": ""}
@@ -317,5 +343,5 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         axes.set_xlabel("proportion correct, other networks")
         axes.set_ylabel("proportion correct, people")
         axes.grid()
-        _add_legend(figure, [axes], 4.2)
+        _add_legend(figure, [axes], 4.2, stamp)
         return figure

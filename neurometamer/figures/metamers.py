@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SAME, OTHER = "#00664B", "#B00020"
 
+MOST_METAMERS = 8
+"""Photographs on a sheet of metamers."""
+
 
 @checked
 def metamer_sheet(
@@ -35,7 +38,7 @@ def metamer_sheet(
     images : mapping of str to ndarray
         ``"<set> <id>"`` → metamer, (3, height, width) in [0, 1].
     photographs : mapping of str to ndarray
-        Reference id → photograph, likewise; at most 8 are shown.
+        Reference id → photograph, likewise; at most `MOST_METAMERS` are shown.
     table : DataFrame
         Columns set, id, reference_id, judge, judge_says, judge_says_photograph, p_photograph, same_class, p.
     judge : str
@@ -66,7 +69,7 @@ def metamer_sheet(
     need_columns(table, "metamer", (*columns, "p"))
     rows = table[table["judge"] == judge]
     need_columns(rows, f"metamer ({judge})", ())
-    shown = list(dict.fromkeys(rows["reference_id"].astype(str)))[:8]
+    shown = list(dict.fromkeys(rows["reference_id"].astype(str)))[:MOST_METAMERS]
     sets = list(dict.fromkeys(rows["set"].astype(str)))
     if missing := [one for one in shown if one not in photographs]:
         raise InputError(f"no picture of the photograph '{missing[0]}'.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -106,9 +106,17 @@ class Page:
 # ------------------------------------------------------------------------------------------------------ stimuli
 
 
+class ImageRows(Protocol):
+    """Images by row: an array, or images on disk that are read when indexed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> np.ndarray: ...
+
+
 @checked
 def stimulus_sheet(
-    images: np.ndarray,
+    images: ImageRows,
     table: pd.DataFrame,
     *,
     first: int = 0,
@@ -123,8 +131,8 @@ def stimulus_sheet(
 
     Parameters
     ----------
-    images : ndarray, shape (n, 3, height, width)
-        In [0, 1]; image i belongs to row i of `table`.
+    images : ndarray or images on disk, shape (n, 3, height, width)
+        In [0, 1]; image i belongs to row i of `table`. Only those that are shown are read.
     table : DataFrame
         Columns id, kind, reference_id; used when there: top1_name, target_name, confidence_png, success.
     first : int

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.figures.metamers import metamer_sheet
+from neurometamer.figures.labels import top_legend
+from neurometamer.figures.metamers import MOST_METAMERS, metamer_sheet
 from neurometamer.figures.pages import stimulus_sheet
 from neurometamer.figures.style import (
     COLORS,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["encoding_bars", "metamer_sheet", "save_figure", "stimulus_sheet"]
+__all__ = ["MOST_METAMERS", "encoding_bars", "metamer_sheet", "save_figure", "stimulus_sheet"]
 
 
 # ----------------------------------------------------------------------------------------------------- encoding
@@ -73,9 +74,8 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     method = describe_methods(table)
     with figure_style():
         note = join_note(about, f"Method: {method}" if method else "")
-        figure = new_figure(
-            width * per_row + 0.7, (1.85 + names_height(layers, width)) * -(-len(rois) // per_row), stamp, note
-        )
+        height = (1.85 + names_height(layers, width)) * -(-len(rois) // per_row) + 0.34 * bool(stamp)
+        figure = new_figure(width * per_row + 0.7, height, "", note)
         panels = panel_grid(figure, len(rois), per_row)
         for panel, roi in zip(panels, rois, strict=True):
             _draw_tests(panel, table[table["roi"] == roi], layers)
@@ -84,7 +84,7 @@ def encoding_bars(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         for panel in panels[::per_row]:
             panel.set_ylabel("prediction accuracy, r")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=3)
+        top_legend(figure, handles, labels, width * per_row, stamp)
         return figure
 
 

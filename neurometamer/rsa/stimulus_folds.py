@@ -24,10 +24,10 @@ def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> No
     ----------
     ids : tuple of str
         Stimuli, or what stays together.
-    what : str
-        What these are, for messages.
     n_folds : int
         Folds asked for.
+    what : str
+        What these are, for messages.
 
     Raises
     ------

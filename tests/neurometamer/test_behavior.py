@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ from neurometamer.behavior import (
     summarize_consistency,
     trial_cells,
 )
+from neurometamer.behavior.page import first_sentences
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
 from neurometamer.figures import behavior as behavior_figures
@@ -725,6 +727,53 @@ def test_the_page_is_self_contained_and_says_what_the_tables_say(analyzed):
     assert "Simulated observers:" in page
     assert "screening accuracy" in page and "careless_0" in page and "p ≤ 1/201" in page
     assert all(image.strip() for image in re.findall(r'alt="([^"]*)"', page))
+
+
+def test_the_page_begins_with_the_main_effects_and_ends_with_methods(analyzed):
+    page = unescape((analyzed / "report.html").read_text(encoding="utf-8"))
+    screen = page[page.index('id="answer"') : page.index("<nav ")]
+    means = read_table(analyzed / "curves.csv").query("observer == 'human'").groupby("model")["proportion"].mean()
+    said = f"{format_number(means['robust'])} against {format_number(means['standard'])}, mean over stages"
+    assert f"Simulated people recognize images of robust more often than those of standard: {said}" in screen
+    assert '<figure id="figure-curves_by_observer">' in screen
+    methods = (analyzed / "methods.txt").read_text(encoding="utf-8")
+    assert methods.startswith("Simulated answers were analyzed: 10 people; 3 models, 4 stages; answers of 2 networks")
+    assert "200 shuffles of the labels" in methods and "Random seed: 0." in methods
+    assert all(part in page for part in methods.strip().split("\n\n"))
+
+
+def test_each_figure_has_the_numbers_it_draws(analyzed):
+    page = (analyzed / "report.html").read_text(encoding="utf-8")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
+    named = [re.findall(r'href="(figures/[\w.-]+\.csv)"', caption) for caption in captions]
+    assert len(named) == 7 and all(len(files) == 1 for files in named)
+    curves = read_table(analyzed / "curves.csv")
+    pd.testing.assert_frame_equal(read_table(analyzed / "figures" / "curves_by_model.csv"), curves)
+    points = read_table(analyzed / "figures" / "people_and_networks.csv")
+    here = points[(points["model"] == "standard") & (points["stage"] == "final")].iloc[0]
+    rows = curves[(curves["model"] == "standard") & (curves["stage"] == "final")].set_index("network", drop=False)
+    assert here["proportion_others"] == rows["proportion"]["other"]  # not that of the images' own network
+    assert here["proportion_human"] == rows.loc[rows["observer"] == "human", "proportion"].item()
+    confusion = pd.concat([read_table(file) for file in (analyzed / "figures").glob("confusion_*.csv")])
+    assert len(confusion) == len(read_table(analyzed / "confusion.csv"))
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.01, "People recognize images of b more often than those of a: .75 against .50, mean over stages"),
+        (0.05, "Whether people recognize images of a or of b more often is undecided (p = .050)."),
+        (np.nan, "Whether people recognize images of a or of b more often was not tested."),
+    ],
+)
+def test_a_pair_of_models_is_ordered_only_where_the_test_is_clear(p, said):
+    curves = pd.DataFrame(
+        {"model": list("aabbb"), "stage": list("xyxyz"), "proportion": [0.4, 0.6, 0.7, 0.8, 0.0], "observer": "human"}
+    )
+    anova = pd.DataFrame({"source": ["model"], "observer": ["human"], "models": ["a vs b"], "p": [p]})
+    told = {"settings": {"categories": list("0123456789abcdef")}}
+    (sentence,) = first_sentences({"curves": curves, "anova": anova}, told, "")
+    assert said in sentence  # stage z, which model a lacks, is in no mean
 
 
 def test_the_same_call_writes_the_same_bytes_and_another_is_refused(analyzed, trials, tmp_path):

@@ -17,14 +17,19 @@ import pytest
 from rsatoolbox.rdm import RDMs
 
 from neurometamer.answers import follows, told_kinds
+from neurometamer.answers_layers import layer_answer
 from neurometamer.page import column_texts
 from neurometamer.references import WORKS, bibtex
-from neurometamer.report import answers, build_report, read_study
-from neurometamer.report_rsa import photograph_categories, photograph_order, sheet_order
+from neurometamer.report import SECTIONS, answers, build_report, read_study
+from neurometamer.report_lead import lead_examples
+from neurometamer.report_rsa import photograph_categories, photograph_order, places_section, sheet_order
+from neurometamer.resume import write_record
 from neurometamer.rsa.kind_options import INTERVALS
 from neurometamer.rsa.rdm import write_rdms
-from neurometamer.store import InputError, write_json, write_table
+from neurometamer.store import InputError, digest_file, read_table, write_json, write_table
+from neurometamer.study_folder import changed_files, study_of_tables
 from stimuli_gen.stimuli import StimulusSet, read_stimuli, write_stimuli
+from stimuli_gen.stored_images import StoredImages
 
 PHOTOS = ("astronaut", "brick", "camera", "cat", "chelsea_the_long_named_cat", "china", "clock", "coffee", "coins",
           "flower", "grass", "gravel", "hubble", "motorcycle", "retina", "rocket")  # fmt: skip
@@ -317,6 +322,42 @@ def test_two_builds_are_identical(page: tuple[Path, str]) -> None:
     assert len(before) == 54 and not list(folder.rglob(".part-*"))
 
 
+def test_a_large_study_has_the_same_page_and_only_the_images_shown_are_read(page, monkeypatch) -> None:
+    folder, text = page
+    monkeypatch.setattr("stimuli_gen.stimuli.LARGEST_IN_MEMORY", 1000)
+    read: list[int] = []
+    whole = StoredImages._read
+    monkeypatch.setattr(StoredImages, "_read", lambda self, rows: read.extend(rows.tolist()) or whole(self, rows))
+    study = read_study(folder)
+    sections = [SECTIONS[0](study), places_section(study)]
+    shown = [one.source for section in sections for one in section.pictures]
+    shown += [one.source for one in lead_examples(study)]
+    assert len(shown) == 6 and all(one in text for one in shown)
+    n = len(read_table(folder / "stimuli" / "stimuli.csv"))
+    assert len(read) == 3 * n + 3  # the sheet, an arrangement of each system, and three examples
+
+
+def test_what_was_changed_after_the_study_is_told(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", photos=PHOTOS[:2], n_rdms=1)
+    shutil.rmtree(folder / "rdms")
+    for name in ("layer_roi", "best_layer", "weighted", "weighted_difference", "hierarchy", "encoding"):
+        (folder / "tables" / f"{name}.csv").unlink()  # fewer figures
+    shown = [path for name in ("tables", "stimuli") for path in (folder / name).rglob("*") if path.is_file()]
+    outputs = {path.relative_to(folder).as_posix(): digest_file(path) for path in shown}
+    write_record(folder / ".state" / "steps" / "kinds.json", {"key": "k", "outputs": {**outputs, "figures/x.svg": "0"}})
+    assert changed_files(folder) == {}
+    table = folder / "tables" / "kinds.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("0.", "0.9", 1), encoding="utf-8")
+    (folder / "tables" / "transfer.csv").unlink()
+    assert changed_files(folder) == {"tables/kinds.csv": "changed", "tables/transfer.csv": "missing"}
+    note = "tables/kinds.csv is not as its step wrote it; tables/transfer.csv is gone."
+    with pytest.warns(UserWarning, match=f"^{re.escape(note)} .*Run the study again with the same --out"):
+        text = build_report(folder).read_text(encoding="utf-8")
+    assert f"<strong>Changed after the study:</strong> {note}" in text
+    (folder / ".state" / "steps" / "kinds.json").write_text("{}")  # a damaged record tells nothing of other files
+    assert changed_files(folder) == {}
+
+
 def test_first_screen_says_what_the_tests_say(page: tuple[Path, str]) -> None:
     told = answers(read_study(page[0]))
     network, cortex, layers, order = told[:4]
@@ -391,6 +432,17 @@ def test_nothing_follows_anything_without_interval_or_p(tmp_path: Path) -> None:
     told = answers(study)
     assert told[0].number == "Not tested in 9 layers."
     assert "The differences were not tested" in told[0].text and "Above permuted labels" in told[0].text
+
+
+def test_a_layer_below_chance_resembles_nothing() -> None:
+    places = {"subject": ["s", "s"], "roi": ["V1", "LO"]}
+    score = {"score": [0.4, -0.3], "ci_low": [0.1, -0.5], "ci_high": [0.7, -0.1]}
+    best = pd.DataFrame({**places, **score, "layer": ["a", "b"], "naive_layer": ["a", "b"], "naive_score": [0.5, -0.2]})
+    models = pd.DataFrame({**places, **score, "model": "best layer", "p": 0.01, "q": 0.01, "family": "2 ROIs"})
+    study = study_of_tables(Path("unused"), {"best_layer": best, "weighted": models}, {})
+    answer = layer_answer(study)
+    assert answer is not None  # p is two-sided: LO is below chance
+    assert answer.number.startswith("In 1 of 2 regions a layer resembles") and answer.number.endswith(": V1 a.")
 
 
 def test_photographs_have_one_order_by_category_then_name() -> None:

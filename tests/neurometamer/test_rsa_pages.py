@@ -29,6 +29,7 @@ from neurometamer.commands.rdm_inputs import read_labelled, split_labels
 from neurometamer.commands.rsa_page import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
 from neurometamer.figures.rsa import arrange_stimuli, map_table
 from neurometamer.rsa.kind_options import KindOptions
+from neurometamer.rsa.kind_tests import kind_tests
 from neurometamer.rsa.rdm import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
 from neurometamer.store import InputError, read_table
 
@@ -52,6 +53,15 @@ def checked_page(folder: Path) -> str:
     assert set(shown) == files == {one.stem for one in (folder / "figures").glob("*.png")}
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, re.S)
     assert len(captions) == len(shown)
+    screen = text[text.index('id="answer"') : text.index("<nav ")]
+    assert re.search(r'<p class="headline">[^<]{20,}</p>', screen)
+    assert '<figure id="figure-' in screen
+    methods = (folder / "methods.txt").read_text(encoding="utf-8").strip().split("\n\n")
+    assert len(methods) >= 2
+    assert methods[-1].startswith("Software: neurometamer ")
+    assert all(part in unescape(text) for part in methods)
+    assert "@misc{neurometamer" in (folder / "references.bib").read_text(encoding="utf-8")
+    assert not re.search(r"\(s\)|\b1 \w+s\b (?:of|over|in)\b", screen)
     for caption in captions:
         named = re.findall(r"figures/[\w.-]+\.csv", caption)
         assert named, caption
@@ -124,7 +134,8 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
     names = {
         f"kinds_{system}_{quantity}" for system in ("brain", "network") for quantity in ("similarity", "difference")
     }
-    assert {one.stem for one in (out / "figures").glob("*.csv")} == names
+    answers = {"answer_brain", "answer_network"}
+    assert {one.stem for one in (out / "figures").glob("*.csv")} == names | answers
     for name in names:
         _, system, quantity = name.split("_")
         own = table[(table["system"] == system) & (table["quantity"] == quantity)]
@@ -139,6 +150,9 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
     table = compare_kinds(rdms=[folder / "network.h5", folder / "other.h5"], figures=folder / "page", **QUICK)
     text = checked_page(folder / "page")
     assert "Regions" not in text and "of a brain" not in text
+    screen = text[text.index('id="answer"') : text.index("<nav ")]
+    assert '<figure id="figure-kinds_network_1_difference">' in screen
+    assert "network.h5: In 0 of 2 layers" in text and "other.h5: In 0 of 2 layers" in text
     numbered = read_table(folder / "page" / "figures" / "kinds_network_2_difference.csv")
     assert set(numbered["source"]) == {"other.h5"}
     assert len(numbered) == len(table) / 2 / 3
@@ -149,6 +163,21 @@ def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder
     write_kind_figures(folder / "page", table, options=KindOptions(**QUICK), settings={}, rdms=[folder / "brain.h5"])
     assert (read_table(folder / "page" / "figures" / "kinds_brain_similarity.csv")["null_high"] == 0.25).all()
     checked_page(folder / "page")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ({"perception": ("RE", "AN"), "decision": ("RE", "AI")}, "RE–AN is above RE–AI in 0, below it in 0, undecided"),
+        ({"perception": ("RE", "AI"), "decision": None}, "an image made to fool the network is near its photograph"),
+        ({"perception": None, "decision": ("AN", "AI")}, "In 0 of 2 regions AN–AI is above chance."),
+    ],
+)
+def test_other_pairs_of_kinds_have_sentences_of_their_own(folder, pairs, said):
+    options = KindOptions(**pairs, **QUICK)
+    table = kind_tests(read_rdms(folder / "brain.h5"), options=options).assign(source="brain.h5")
+    write_kind_figures(folder / "page", table, options=options, settings={}, rdms=[folder / "brain.h5"])
+    assert said in checked_page(folder / "page")
 
 
 def test_kinds_without_a_system_are_not_drawn(folder):
@@ -188,7 +217,7 @@ def test_layers_are_drawn_from_their_tables(tmp_path):
     for figure, table in drawn.items():
         assert (out / "figures" / f"{figure}.csv").read_bytes() == (out / f"{table}.csv").read_bytes()
     assert {one.stem for one in (out / "figures").glob("*.csv")} == set(drawn)
-    assert "4 layer(s), 3 region(s), 2 subject(s), 10 stimuli" in text
+    assert "4 layers, 3 regions, 2 subjects, 10 stimuli" in text
 
 
 def test_two_regions_have_no_hierarchy_and_the_page_says_so(tmp_path):
@@ -547,7 +576,7 @@ def test_92_images_are_drawn_from_the_file_of_another_laboratory(shared_data, tm
     given = {"variable": "cichy2014/IT", "ids": labels, "measure": "pearson"}
     page = draw_rdms(source, [labels], tmp_path / "page", place=["mean"], bands="category", **given)
     text = checked_page(page.parent)
-    assert "15 RDM(s) over 92 stimuli; dissimilarity: 1 - Pearson." in text
+    assert "15 RDMs over 92 stimuli; dissimilarity: 1 - Pearson." in text
     with h5py.File(shared_data / "rdms92.h5") as file:
         mean = file["cichy2014/IT"][...].astype(float).mean(axis=0)
     pairs = read_table(page.parent / "figures" / "rdms_1.csv")

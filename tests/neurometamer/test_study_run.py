@@ -30,6 +30,7 @@ from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import kind_options
 from neurometamer.study.run import demo_settings, failed_stimuli, run_study
 from neurometamer.study.settings import check_settings, read_settings
+from neurometamer.study_folder import changed_files
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
@@ -50,6 +51,14 @@ TABLES = {
 
 def csv_bytes(out: Path) -> dict[str, bytes]:
     return {one.name: one.read_bytes() for one in sorted([*out.glob("tables/*.csv"), out / "stimuli" / "stimuli.csv"])}
+
+
+def test_a_finished_study_has_no_changed_files(small_study):
+    assert changed_files(small_study) == {}
+    assert "Changed after the study" not in (small_study / "report.html").read_text(encoding="utf-8")
+    shown = {"tables/kinds.csv", "rdms/brain.h5", "stimuli/stimuli.h5", "provenance.json"}
+    records = [read_record(path)["outputs"] for path in (small_study / ".state" / "steps").glob("*.json")]
+    assert shown <= {name for record in records for name in record}  # so that a change of these is found
 
 
 def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
