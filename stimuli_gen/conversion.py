@@ -32,6 +32,8 @@ SRGB_TOLERANCE = 2
 _NOT_DECODED = frozenset({"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"})
 """What Pillow identifies but does not decode itself: it has no decoder, or starts another program (EPS, WMF)."""
 _ORIENTATION, _EXIF_IFD, _COLOR_SPACE, _INTEROPERABILITY = 0x0112, 0x8769, 0xA001, 0xA005
+_TURNED = range(2, 9)
+"""Orientations of EXIF other than upright; other numbers mean nothing."""
 _ADOBE_RGB = 2
 
 
@@ -47,7 +49,7 @@ def readable_suffixes() -> frozenset[str]:
         Those of all formats that the installed Pillow decodes; ``.heic`` and ``.heif`` where pillow-heif is
         installed.
     """
-    formats = set(readable_formats())
+    formats = {*readable_formats(), "MPO"}  # several JPEG images in one file, which the decoder of JPEG opens
     return frozenset(suffix for suffix, name in _registered_suffixes().items() if name in formats)
 
 
@@ -182,7 +184,7 @@ def convert_photograph(
     if deep_color:
         notes.append("16 bits a channel: the high 8 kept")  # what Pillow gives
     notes.append(_color_note(photograph))
-    if photograph.getexif().get(_ORIENTATION, 1) != 1:
+    if photograph.getexif().get(_ORIENTATION, 1) in _TURNED:
         notes.append("turned upright (EXIF)")
         photograph = ImageOps.exif_transpose(photograph)
     profile = photograph.info.get("icc_profile")

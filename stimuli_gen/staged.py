@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -44,7 +44,8 @@ class StagedModel:
     Parameters
     ----------
     network : torch.nn.Module
-        Takes normalized images, returns logits (b, n_classes).
+        Takes normalized images, returns logits (b, n_classes), alone or in a tuple, list, mapping or dataclass: there
+        it is the entry called ``logits``, else the only tensor of that shape.
     stages : mapping of str to str
         Stage name to module path, early to late. The path ``"softmax"`` is the softmax of the output.
     preprocessing : Preprocessing
@@ -169,7 +170,7 @@ class StagedModel:
         Tensor
             (b, n_classes); differentiable with respect to the images.
         """
-        output = self.network(self._normalized(images))
+        output = _logits_in(self.network(self._normalized(images)), self.n_classes)
         return output.float() if self.precision == "bfloat16" else output
 
     def probabilities(self, images: Tensor) -> Tensor:
@@ -267,7 +268,7 @@ class StagedModel:
                     hook = partial(_record, recorded=recorded, stage=one, last=one == deepest)
                     hooks.callback(module.register_forward_hook(hook).remove)
             try:
-                output = self.network(self._normalized(images))
+                output = _logits_in(self.network(self._normalized(images)), self.n_classes)
             except _Reached:
                 pass
             else:
@@ -294,6 +295,26 @@ class StagedModel:
         )
         normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
         return normalized.bfloat16() if self.precision == "bfloat16" else normalized
+
+
+def _logits_in(output: Any, n_classes: int) -> Any:
+    """Take the logits out of what a network returns; what has none is given back as it is."""
+    if isinstance(output, Tensor):
+        return output
+    named = _entries(output)
+    if isinstance(named.get("logits"), Tensor):
+        return named["logits"]
+    alike = [one for one in named.values() if isinstance(one, Tensor) and tuple(one.shape[1:]) == (n_classes,)]
+    return alike[0] if len({id(one) for one in alike}) == 1 else output
+
+
+def _entries(output: Any) -> dict[str, Any]:
+    """Name what is in a tuple, list, mapping or dataclass."""
+    if isinstance(output, Mapping):
+        return {str(name): one for name, one in output.items()}
+    if isinstance(output, (tuple, list)):
+        return dict(zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True))
+    return dict(vars(output)) if is_dataclass(output) else {}
 
 
 class _Normalize(torch.autograd.Function):
@@ -370,13 +391,14 @@ def stage_model(
     Parameters
     ----------
     network : torch.nn.Module
-        Any image classifier that takes normalized images and returns logits.
+        Any image classifier that takes normalized images and returns logits, alone or among other things (see
+        `StagedModel`).
     stages : mapping of str to str
         Stage name → module path, early to late; ``"softmax"`` for the softmax of the output.
     preprocessing : Preprocessing
         Of the network.
     class_names : sequence of str
-        One an output.
+        One an output. Outputs that are no classes need names, too, such as ``unit0``, ``unit1`` ….
     name, weights : str
         Tags for tables.
     trained : bool
@@ -392,8 +414,10 @@ def stage_model(
     Raises
     ------
     InputError
-        When the network is no module or cannot be copied, or see `check_model`.
+        When the network is no module or cannot be copied, the device is not there, or see `check_model`.
     """
+    if isinstance(device, str) or device.type == "cuda":
+        device = resolve_device(str(device))
     with torch.inference_mode(False):  # weights made in it could not be differentiated through
         private = _copied(network, name).float().eval().requires_grad_(False)
         private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -422,6 +446,15 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
             f"{name} is a TorchScript module, whose inside cannot be watched ({name_ids(scripted)}); give the Python "
             "module that it was made of, with its weights."
         )
+    values = dict([*network.named_parameters(), *network.named_buffers()])
+    if shapeless := [
+        path
+        for path, one in values.items()
+        if isinstance(one, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
+    ]:
+        raise InputError(f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first.")
+    if empty := [path for path, one in values.items() if one.is_meta]:
+        raise InputError(f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights first.")
     kept = [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
     try:
         return copy.deepcopy(network, {id(one): one.detach().clone() for one in kept if not one.is_leaf})
@@ -472,7 +505,7 @@ def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
     """Run the network for the first time; whatever it says against such an image is told."""
     try:
         return model.logits(image)
-    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, IndexError) as error:
+    except Exception as error:  # a user's code may raise anything
         if isinstance(error, InputError) or out_of_memory(error):
             raise
         raise _refusal(model, error) from error
@@ -573,9 +606,18 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
 
 
 def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
-    if not isinstance(output, Tensor) or tuple(output.shape) != (1, model.n_classes):
-        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"{model.name} gives {came} for one image but has {model.n_classes} class names.")
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, {model.n_classes}), "
+            "are not clear in it; put a module around it whose forward returns them alone."
+        )
+    if tuple(output.shape) != (1, model.n_classes):
+        cure = "give one name for each output"
+        if output.ndim != 2:
+            cure = "an image's output must be a row of numbers: put a module around it that makes one"
+        raise InputError(
+            f"{model.name} gives {tuple(output.shape)} for one image but has {model.n_classes} class names; {cure}."
+        )
     if not torch.isfinite(output).all():
         raise InputError(
             f"{model.name} gives outputs that are not finite for an image of noise; check weights, mean, std."
@@ -596,13 +638,23 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
 
 
+def _described(output: Any) -> str:
+    """Say what a network returned, with the shapes in it."""
+    shapes = [
+        f"{name} {tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
+        for name, one in _entries(output).items()
+    ]
+    name = "nothing" if output is None else f"a {type(output).__name__}"
+    return f"{name} ({name_ids(shapes)})" if shapes else name
+
+
 def resolve_device(name: str = "auto") -> torch.device:
     """Find the device asked for.
 
     Parameters
     ----------
-    name : {"auto", "cpu", "cuda", "mps"}
-        ``auto``: CUDA, else Apple's MPS, else the CPU.
+    name : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+        ``auto``: CUDA, else Apple's MPS, else the CPU. ``cuda:1`` is the second GPU.
 
     Returns
     -------
@@ -617,10 +669,11 @@ def resolve_device(name: str = "auto") -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
-    if name not in there:
-        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps"])
-    if not there[name]:
-        raise InputError(f"device '{name}' is not available on this machine; use --device auto or cpu.")
+    kind, _, number = name.partition(":")
+    if kind not in there or (number and not (kind == "cuda" and number.isdecimal())):
+        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps", "cuda:1"])
+    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise InputError(f"device '{name}' is not available on this machine; take 'auto' or 'cpu' as the device.")
     return torch.device(name)
 
 
