@@ -692,9 +692,9 @@ def _download(name: str, entry: ModelEntry) -> Path:
             goal.unlink(missing_ok=True)
         raise InputError(
             f"the ImageNet weights of {name} are not on this machine and could not be downloaded ({error}). "
-            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it with --weights FILE "
-            f"(of several networks NAME=FILE), "
-            f"or use --model {OFFLINE_MODEL}, which works offline, or --weights random (untrained)."
+            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as the weights (--weights FILE; of "
+            "several networks NAME=FILE), "
+            f"or use the model {OFFLINE_MODEL}, which works offline, or the weights 'random' (untrained)."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

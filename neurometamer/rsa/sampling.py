@@ -246,7 +246,11 @@ def _of_photographs(moves: np.ndarray, clusters: np.ndarray, k: int) -> np.ndarr
 
 
 def sample_photographs(
-    names: Sequence[str], classes: Mapping[str, str] | None = None, claim: str = "fixed", *, option: str = "classes"
+    names: Sequence[str],
+    classes: Mapping[str, str] | None = None,
+    claim: str = "fixed",
+    *,
+    option: str = "classes (--classes)",
 ) -> Sampling:
     """Say what resamples of photographs draw.
 
