@@ -201,8 +201,8 @@ def convert_photograph(
     if deep_color and brightest < DARK_16BIT // 256 and bits != 16:
         raise InputError(
             f"none of its 16-bit levels is above {256 * brightest + 255}: it is almost black, or holds fewer bits than "
-            "its file; save it with 8 bits a channel, or say that it has 16 (bits=16, or 16 in the column bits of a "
-            "CSV with the column file)"
+            "its file; save it with 8 bits a channel, or say that it has 16 (bits = 16, --bits 16, or 16 in the "
+            "column bits of a CSV with the column file)"
         )
     if brightest < ALMOST_BLACK:
         notes.append(f"almost black: its brightest level is {brightest} of 255")
@@ -254,7 +254,7 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
         held = max(8, 2 * -(-int(brightest).bit_length() // 2))
         raise InputError(
             f"its 16-bit levels go to {brightest} of 65535 only, as data of {held} bits do; say how many bits hold "
-            f"data (bits={held} in Python, or a CSV with the columns file and bits), or that it is dark (16)"
+            f"data (bits = {held}, --bits {held}, or a CSV with the columns file and bits), or that it is dark (16)"
         )
     bits = 16 if bits is None else bits
     white = 2**bits - 1

@@ -427,10 +427,12 @@ def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Each size, resize and interpolation once; none where nothing tells.
+        Each size, resize and interpolation once, with bits and icc where they were given; none where nothing tells.
     """
-    own = told.get("settings", {}).get("preprocessing")
-    found = [] if own is None else [{name: own[name] for name in ("size", "resize", "interpolation")}]
+    settings = told.get("settings", {})
+    own = settings.get("preprocessing")
+    levels = {name: settings[name] for name in ("bits", "icc") if name in settings}
+    found = [] if own is None else [{name: own[name] for name in ("size", "resize", "interpolation")} | levels]
     for part in told.get("parts", []):
         found += [one for one in cuts_of(part) if one not in found]
     return found

@@ -20,6 +20,7 @@ from neurometamer.cli.kinds import kinds
 from neurometamer.cli.options import (
     Affine,
     BatchSize,
+    Bits,
     Blocks,
     Bold,
     ConditionColumn,
@@ -32,6 +33,7 @@ from neurometamer.cli.options import (
     Events,
     HighPass,
     Hrf,
+    Icc,
     Ignored,
     Images,
     Join,
@@ -432,6 +434,8 @@ def rdm(
     fold_column: Annotated[
         str, typer.Option(help="Column of parts that crossnobis takes as independent: run, presentation, session.")
     ] = "run",
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -450,7 +454,7 @@ def rdm(
         path = make_rdms(
             out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
             measure=measure.lower(), noise=noise, folds=fold_column, device=device, batch_size=batch_size, seed=seed,
-            scratch=scratch, progress=progress,
+            scratch=scratch, bits=bits, icc=icc, progress=progress,
         )  # fmt: skip
     typer.echo(path)
 
@@ -539,6 +543,8 @@ def encode(
     allow_repeats: Annotated[
         bool, typer.Option("--allow-repeats", help="Allow test images with the pixels of a training image.")
     ] = False,
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -565,6 +571,8 @@ def encode(
             **({"alphas": alphas} if alphas else {}),
             n_permutations=permutations,
             allow_repeats=allow_repeats,
+            bits=bits,
+            icc=icc,
             progress=progress,
         )
     typer.echo(out)

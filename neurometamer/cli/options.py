@@ -141,6 +141,17 @@ Stages = Annotated[list[str], typer.Option(help="Stages of the network; all when
 Images = Annotated[
     list[Path], typer.Option(help="Folders written by 'stimuli', folders of photographs, or CSV files (column file).")
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(min=8, max=16, help="How many bits of 16-bit photographs hold data; or the column bits of a CSV."),
+]
+Icc = Annotated[
+    str,
+    one_of(
+        table="stimuli_gen.conversion:PROFILES",
+        help="Color profiles of photographs other than sRGB: ignore (but note) or convert; or the column icc of a CSV.",
+    ),
+]
 PatternFiles = Annotated[list[Path], typer.Option(help="Files written by 'fmri patterns', one a subject.")]
 Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
 Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")]

@@ -9,10 +9,12 @@ import typer
 
 from neurometamer.cli.options import (
     BatchSize,
+    Bits,
     Blocks,
     Confidence,
     Descriptor,
     DeviceName,
+    Icc,
     Images,
     Join,
     Resamples,
@@ -202,6 +204,8 @@ def cka(
     ] = False,
     stages: Stages = [],  # noqa: B006
     weights: SetWeights = "default",
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -215,7 +219,7 @@ def cka(
     with one_step("CKA") as progress:
         cka_files(
             a, b, out, images=images, kind=kind, join=join, debiased=debiased, stages=stages, weights=weights,
-            device=device, batch_size=batch_size, seed=seed, progress=progress,
+            device=device, batch_size=batch_size, seed=seed, bits=bits, icc=icc, progress=progress,
         )  # fmt: skip
     typer.echo(out)
 
@@ -234,6 +238,8 @@ def controls(
     model: Annotated[
         str, typer.Option(help="Network whose size and cut photographs get; stimulus folders are as they are.")
     ] = "efficientnet_lite0",
+    bits: Bits = None,
+    icc: Icc = "ignore",
 ) -> None:
     """Make control RDMs of images: what they share in pixels, luminance, Gabor energy or category.
 
@@ -243,5 +249,5 @@ def controls(
 
     asked = which or ["pixels", "luminance", "gabor"]
     with one_step("control RDMs"):
-        make_control_rdms(images, out, controls=asked, column=category, model=model)
+        make_control_rdms(images, out, controls=asked, column=category, model=model, bits=bits, icc=icc)
     typer.echo(out)

@@ -10,7 +10,9 @@ import typer
 from neurometamer.cli.options import (
     Animate,
     BatchSize,
+    Bits,
     DeviceName,
+    Icc,
     Images,
     Mode,
     ModelName,
@@ -64,6 +66,8 @@ def stimuli_noise(
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -81,7 +85,7 @@ def stimuli_noise(
 
         del options["step_size"]
         options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
-    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    options |= {"mode": mode.value, "png16": png16, "animate": animate, "bits": bits, "icc": icc}
     _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, resume, options)
 
 
@@ -121,6 +125,8 @@ def stimuli_interference(
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -139,7 +145,7 @@ def stimuli_interference(
         options |= {"confidence": 0.99 if probability is None else probability, "max_steps": max_steps or 300,
                     "step_size": step_size, "pull": pull, "ball": ball, "radius": radius}  # fmt: skip
         options |= {"mask": read_mask_file(mask)} if mask else {}
-    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    options |= {"mode": mode.value, "png16": png16, "animate": animate, "bits": bits, "icc": icc}
     _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, resume, options)
 
 
@@ -154,6 +160,8 @@ def stimuli_null(
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Pixels that the network sees, as for the metamers.")
     ] = None,
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -167,7 +175,8 @@ def stimuli_null(
     with one_step("null distribution") as progress:
         null = make_null(
             out, model=model, images=images, stages=stage, n_pairs=pairs, weights=absolute_weights(weights),
-            image_size=image_size, device=device, batch_size=batch_size, seed=seed, progress=progress,
+            image_size=image_size, device=device, batch_size=batch_size, seed=seed, bits=bits, icc=icc,
+            progress=progress,
         )  # fmt: skip
     for name, rows in null.summary().groupby("stage", sort=False):
         largest = ", ".join(f"{metric} {value:.3f}" for metric, value in zip(rows["metric"], rows["max"], strict=True))
@@ -200,6 +209,8 @@ def stimuli_control(
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -215,7 +226,7 @@ def stimuli_control(
         table = make_controls(
             control, images=images, out=out, model=model, weights=absolute_weights(weights), device=device,
             levels=levels, batch_size=batch_size, seed=seed, mode=mode.value, png16=png16, animate=animate,
-            fresh=not resume, progress=progress, watch=progress.watch, **options,
+            fresh=not resume, progress=progress, watch=progress.watch, bits=bits, icc=icc, **options,
         )  # fmt: skip
     fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
     typer.echo(f"{len(table)} images{fooled}: {out}")
@@ -261,6 +272,8 @@ def stimuli_metamer(
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
+    bits: Bits = None,
+    icc: Icc = "ignore",
     device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
@@ -283,7 +296,7 @@ def stimuli_metamer(
             names, stage=stage, images=images, out=out, preset=preset, weights=chosen, image_size=image_size,
             device=device, batch_size=batch_size, seed=seed, nulls=nulls, start_images=start_image,
             max_error=max_error, mode=mode.value, png16=png16, animate=animate, fresh=not resume, progress=progress,
-            watch=progress.watch, **options,
+            watch=progress.watch, bits=bits, icc=icc, **options,
         )  # fmt: skip
     _tell_success(table, out)
 
