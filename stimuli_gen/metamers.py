@@ -27,6 +27,7 @@ from stimuli_gen.balls import BALLS, check_ball
 from stimuli_gen.batches import arithmetic, in_batches
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.fast import draft_model
+from stimuli_gen.journal import stacked
 from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
 from stimuli_gen.places import CPU_CHUNK
@@ -378,11 +379,11 @@ def _collect(
     matches: Sequence[Match],
     references: StimulusSet,
     settings: Mapping[str, Any],
-    made: Mapping[str, Descended],
+    made: dict[str, Descended],
     stage: Stages | Mapping[str, Stages],
     prior: str,
 ) -> StimulusSet:
-    images = _without_tint(matches, settings, np.stack([made[one].image for one in references.ids]))
+    images = _without_tint(matches, settings, stacked(made, references.ids))
     told = provenance(
         settings,
         models=[_told(one) for one in matches],

@@ -73,15 +73,13 @@ def _known(parameter: typer.CallbackParam, value: str, known: Collection[str]) -
     return found
 
 
-def between(low: float, high: float, *, closed: bool = False) -> Callable[[typer.CallbackParam, Any], Any]:
+def between(low: float, high: float) -> Callable[[typer.CallbackParam, Any], Any]:
     """Make the check that a number lies between two others.
 
     Parameters
     ----------
     low, high : float
         The ends, which are not allowed themselves.
-    closed : bool
-        The upper end is allowed.
 
     Returns
     -------
@@ -92,9 +90,8 @@ def between(low: float, high: float, *, closed: bool = False) -> Callable[[typer
     def _check(parameter: typer.CallbackParam, given: Any) -> Any:
         from neurometamer.errors import InputError
 
-        if given is not None and not (low < given < high or (closed and given == high)):
-            ends = f"above {low:g} and at most {high:g}" if closed else f"between {low:g} and {high:g}"
-            raise InputError(f"{parameter.opts[0]} is {given:g}; give a number {ends}.")
+        if given is not None and not low < given < high:
+            raise InputError(f"{parameter.opts[0]} is {given:g}; give a number between {low:g} and {high:g}.")
         return given
 
     return _check

@@ -50,9 +50,7 @@ def stimuli_noise(
     target: Annotated[str, typer.Option(help="own, a class, given (column target), or a CSV (id, target).")] = "own",
     probability: Annotated[
         float,
-        typer.Option(
-            help="Stop when the target has this probability on the 8-bit image.", callback=between(0, 1, closed=True)
-        ),
+        typer.Option(help="Stop when the target has this probability on the 8-bit image.", callback=between(0, 1)),
     ] = 0.99,
     max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
@@ -106,7 +104,7 @@ def stimuli_interference(
         float | None,
         typer.Option(
             help="Stop when the target has this probability on the 8-bit image; 0.99, greedy 0.5.",
-            callback=between(0, 1, closed=True),
+            callback=between(0, 1),
         ),
     ] = None,
     max_steps: Annotated[

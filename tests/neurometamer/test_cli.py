@@ -373,7 +373,7 @@ def test_options_that_messages_name_exist():
         ("compare a b --out c --by spearman pearsn", "unknown value of --by 'pearsn'; did you mean 'pearson'"),
         ("kinds --out c --null sessions", "unknown value of --null 'sessions'; did you mean 'session'"),
         ("layers a --brain b --out c --confidence 1.5", "--confidence is 1.5; give a number between 0 and 1."),
-        ("stimuli noise --model m --images i --out o --probability 0", "above 0 and at most 1."),
+        ("stimuli noise --model m --images i --out o --probability 0", "--probability is 0; give a number between"),
         ("stimuli control --control pgd --images i --out o", "unknown value of --control 'pgd'; did you mean 'pgd_l2'"),
         (
             "fmri betas --bold a --events b --masks V1=c --out d --units percnt",

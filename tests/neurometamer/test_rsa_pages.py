@@ -387,7 +387,7 @@ def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_computed(scan,
     done = run("searchlight", "--patterns", scan["patterns"], "--mask", scan["mask"], "--model-rdms", scan["models"],
                "--out", tmp_path / "maps", "--space", "mni")  # fmt: skip
     assert done.returncode == 2
-    assert "unknown value of --space 'mni'; did you mean 'MNI'" in done.stderr
+    assert "unknown value of --space 'mni'. Known: native, MNI" in done.stderr
     assert not (tmp_path / "maps").exists()
     assert not list(tmp_path.glob("escaped*"))
 
