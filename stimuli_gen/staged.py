@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -64,6 +64,15 @@ class StagedModel:
     luma : tuple of float, optional
         Of a greyscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the grey value that all
         three channels of the network get. Not given for a network that sees color.
+    once : tuple of str
+        Names of hand-written operations in the network whose second derivatives are wrong or unknown, as `stage_model`
+        found them: gradients are right, but differentiating them again is refused.
+
+    Notes
+    -----
+    Derivatives of any order are those of the network (`torch.func`, `torch.autograd.functional`). Torch's fused
+    attention has first derivatives in reverse mode only, and says so; inside
+    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` it has all.
     """
 
     network: nn.Module
@@ -76,6 +85,7 @@ class StagedModel:
     precision: Literal["bfloat16", "float32"] | None = None
     folded: frozenset[str] = frozenset()
     luma: tuple[float, float, float] | None = None
+    once: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -293,6 +303,8 @@ class StagedModel:
             torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
+        if self.once:
+            images = _DifferentiableOnce.apply(images, f"{self.name}: {name_ids(self.once)}")
         normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
         return normalized.bfloat16() if self.precision == "bfloat16" else normalized
 
@@ -351,6 +363,54 @@ class _Normalize(torch.autograd.Function):
         several = images.movedim(in_dims[0], 0)
         normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
         return normalized.unflatten(0, several.shape[:2]), 0
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """The identity, whose gradient cannot be differentiated again: not even where torch would give zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, names: str) -> Tensor:
+        ctx.names = names
+        ctx.save_for_backward(images)
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (images,) = ctx.saved_tensors
+        if any("Error" in node.name() for node in _nodes(gradient)):  # torch's own refusal, which some calls pass by
+            raise _not_again(ctx.names)
+        return _NotAgain.apply(gradient, images, ctx.names), None
+
+
+class _NotAgain(torch.autograd.Function):
+    """A gradient that depends on the images by refusing to be differentiated for them."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, images: Tensor, names: str) -> Tensor:
+        ctx.names = names
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise _not_again(ctx.names)
+
+
+def _not_again(names: str) -> InputError:
+    return InputError(
+        f"{names} (hand-written) has no right second derivative; write its backward with operations that torch "
+        "differentiates and with save_for_backward, or use first derivatives only."
+    )
+
+
+def _nodes(output: Tensor) -> Iterator[Any]:
+    """Walk the graph of gradients behind a tensor, each node once."""
+    seen, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [other for other, _ in node.next_functions]
+            yield node
 
 
 class _Stage(nn.Module):
@@ -432,7 +492,53 @@ def stage_model(
         trained=trained,
     )
     check_model(model)
-    return model
+    return replace(model, once=_differentiable_once(model))
+
+
+def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
+    """Name hand-written operations in a network that torch differentiates once only, or wrongly twice.
+
+    Only a network that has some is tried: a product of its Hessian and a direction, in double precision, against the
+    difference of two gradients.
+    """
+    noise = np.random.default_rng(0).random((2, 1, 3, *model.preprocessing.size))
+    with for_one_image(model.preprocessing.size, model.device), _random_states_kept(model.device), gradients_on():
+        image, direction = (torch.from_numpy(one).to(model.device) for one in noise)
+        names = _hand_written(model.logits(image.float().requires_grad_(True)))
+        if not names:
+            return ()
+        try:
+            exact = replace(model, network=copy.deepcopy(model.network).double())
+            right = _second_derivative_is_right(exact, image, direction)
+        except (RuntimeError, TypeError, ValueError) as error:  # it has no double precision, or says that it cannot
+            if out_of_memory(error):
+                raise
+            right = False
+    return () if right else names
+
+
+def _hand_written(output: Tensor) -> tuple[str, ...]:
+    """Name the autograd functions of others between an output and the image."""
+    classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
+    names = [one.__name__ for one in classes if one is not None and not one.__module__.startswith("stimuli_gen.")]
+    return tuple(dict.fromkeys(names))
+
+
+def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
+    step = 1e-8  # so small that hardly a ReLU switches on the way
+
+    def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
+        (found,) = torch.autograd.grad(model.logits(images).square().sum(), images, create_graph=create_graph)
+        return found
+
+    ends = [_gradient((image + sign * step * direction).requires_grad_(True)) for sign in (1, -1)]
+    expected = (ends[0] - ends[1]) / (2 * step)
+    tracked = image.clone().requires_grad_(True)
+    slope = (_gradient(tracked, create_graph=True) * direction).sum()
+    (found,) = torch.autograd.grad(slope, tracked, allow_unused=True)
+    found = torch.zeros_like(image) if found is None else found
+    off = torch.linalg.vector_norm(found - expected)
+    return bool(off <= 1e-3 * torch.linalg.vector_norm(expected))
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:
