@@ -168,7 +168,7 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
         names = name_ids(f"{image} in '{one}'" for image, one in missing)
         raise InputError(
             f"a condition is missing for an image: {names}; add the images, take the others out, or show the "
-            "photograph instead (--missing photograph)."
+            "photograph instead (missing='photograph', --incomplete photograph)."
         )
     natural = filled[filled["kind"] == "RE"].drop_duplicates("reference_id").set_index("reference_id", drop=False)
     if bare := sorted({image for image, _ in missing} - set(natural.index)):

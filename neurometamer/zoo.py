@@ -14,13 +14,13 @@ import math
 import re
 import socket
 import urllib.error
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
-from neurometamer.reading import check_npz
+from neurometamer.reading import check_npz, check_plain_file, one_line
 from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.regular import Preprocessing
@@ -393,10 +393,17 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
     network : torch.nn.Module
         Changed in place, on the CPU. Weights of convolutions and matrix products are drawn from a normal distribution
         of mean 0 and variance 2 / fan_out (He et al. 2015, for ReLUs; fan_out is the number of outputs that one input
-        reaches, within its group), biases are 0, normalizations are the identity. Other parameters stay as they are.
+        reaches, within its group, also of transposed convolutions), biases are 0, normalizations are the identity, in
+        their running means and variances too. Other parameters stay as they are (tokens, embeddings, recurrent
+        layers).
     seed : int
         Of the one generator that all weights are drawn from, in the order of `torch.nn.Module.modules`. Global random
         states are not touched.
+
+    Raises
+    ------
+    InputError
+        When weights are computed from others (weight norm, spectral norm) or have no shape yet (lazy modules).
 
     Examples
     --------
@@ -410,18 +417,58 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
     from torch import nn
 
     generator = torch.Generator().manual_seed(seed)
-    normalizations = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
     with torch.no_grad():
-        for module in network.modules():
+        for path, module in network.named_modules():
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
-                fan_out = module.weight[:, 0].numel() // getattr(module, "groups", 1)
-                module.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
-                if module.bias is not None:
-                    module.bias.zero_()
-            elif isinstance(module, normalizations) and module.weight is not None:
-                module.weight.fill_(1)
-                if module.bias is not None:
-                    module.bias.zero_()
+                _check_drawable(module, path)
+                module.weight.normal_(0, math.sqrt(2 / _fan_out(module)), generator=generator)
+                _fill(module.bias, 0)
+            elif isinstance(module, nn.MultiheadAttention):
+                for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                    weight = getattr(module, name)
+                    if weight is not None:
+                        weight.normal_(0, math.sqrt(2 / len(weight)), generator=generator)
+                _fill(module.in_proj_bias, 0)
+            elif isinstance(module, _normalizations()):
+                _fill(getattr(module, "weight", None), 1)
+                _fill(getattr(module, "bias", None), 0)
+                if isinstance(module, nn.modules.batchnorm._NormBase):
+                    module.reset_running_stats()
+
+
+def _normalizations() -> tuple[type[torch.nn.Module], ...]:
+    from torch import nn
+
+    return (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+def _fan_out(module: torch.nn.Module) -> int:
+    """Count the outputs that one input reaches; a transposed convolution has its inputs in front."""
+    from torch import nn
+
+    weight = module.get_parameter("weight")
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return weight[0].numel()
+    return weight[:, 0].numel() // getattr(module, "groups", 1)
+
+
+def _fill(parameter: torch.Tensor | None, value: float) -> None:
+    if parameter is not None:
+        parameter.fill_(value)
+
+
+def _check_drawable(module: torch.nn.Module, path: str) -> None:
+    """Refuse weights that would not be what is drawn."""
+    from torch import nn
+
+    weight = module._parameters.get("weight")
+    if weight is None:
+        raise InputError(
+            f"the weights of {path or 'the network'} are computed from others (weight norm, spectral norm …); take "
+            "that off first, for example with torch.nn.utils.parametrize.remove_parametrizations."
+        )
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise InputError(f"the weights of {path or 'the network'} have no shape yet; run the network once before.")
 
 
 # -------------------------------------------------------------------------------------------------- weights
@@ -433,9 +480,10 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     Parameters
     ----------
     path : path-like
-        ``.pth``/``.pt`` (read without running code; the weights may lie under `WRAPPERS`), ``.npz`` or
-        ``.safetensors``. `load_model` also takes the weights out of wrappers around the network, whose names stand
-        before those of its parameters (``module.``, ``model.``, ``_orig_mod.``, ``module.attacker.model.`` …).
+        ``.pth``/``.pt`` (read without running code; the weights may lie anywhere among other entries: where there are
+        several, the first of `WRAPPERS` counts), ``.npz`` or ``.safetensors``. `load_model` also takes the weights out
+        of wrappers around the network, whose names stand before those of its parameters (``module.``, ``model.``,
+        ``_orig_mod.``, ``module.attacker.model.`` …).
 
     Returns
     -------
@@ -451,31 +499,61 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     import torch
 
     path = Path(path)
-    if not path.is_file():
+    suffix = path.suffix.lower()
+    if not path.exists():
         raise InputError(f"weights file {path} does not exist; give a .pth, .npz or .safetensors file, or 'random'.")
+    check_plain_file(path)
     try:
-        if path.suffix == ".npz":
+        if suffix == ".npz":
             check_npz(path)
             with np.load(path, allow_pickle=False) as arrays:
                 return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
-        if path.suffix == ".safetensors":
+        if suffix == ".safetensors":
             return importlib.import_module("safetensors.torch").load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own errors for a broken file
         raise InputError(f"weights file {path} cannot be read as a state dict: {_why_unreadable(error)}") from error
-    for wrapper in WRAPPERS:
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(
-            f"weights file {path} holds no state dict (names to tensors), neither itself nor under "
-            f"{name_ids(WRAPPERS, 9)}."
-        )
-    return dict(state)
+    return _state_dict_in(state, path)
 
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "state_dict_ema", "ema_state_dict", "ema")
 """Where checkpoints keep the weights, in the order in which they are looked for."""
+_BESIDE_WEIGHTS = ("optim", "sched", "scaler", "amp", "rng", "loss", "loops", "callbacks")
+"""Beginnings of the names of what a checkpoint keeps for going on with the training."""
+
+
+def _state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Find the names and tensors in a checkpoint."""
+    import torch
+
+    found = dict(_tensor_dicts(content))
+    for wrapper in WRAPPERS:
+        under = [place for place in found if wrapper in place]
+        if len(found) > 1 and under:
+            found = {place: found[place] for place in under if len(place) == min(map(len, under))}
+    if not found:
+        raise InputError(f"weights file {path} holds no state dict (names to tensors), neither itself nor inside.")
+    if len(found) > 1:
+        names = name_ids(".".join(place) for place in found)
+        raise InputError(f"weights file {path} holds several state dicts ({names}); save the one you mean alone.")
+    ((_, state),) = found.items()
+    if odd := [name for name, value in state.items() if value.layout != torch.strided or value.is_meta]:
+        raise InputError(f"weights file {path}: {name_ids(odd)} are sparse or without values; save dense tensors.")
+    return state
+
+
+def _tensor_dicts(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Go through the dictionaries of names to tensors in a checkpoint, from outside to inside."""
+    import torch
+
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        return
+    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        yield place, dict(content)
+        return
+    for key, value in content.items():
+        if not key.lower().startswith(_BESIDE_WEIGHTS):
+            yield from _tensor_dicts(value, (*place, key))
 
 
 def _why_unreadable(error: Exception) -> str:
@@ -488,7 +566,9 @@ def _why_unreadable(error: Exception) -> str:
                 "tensors alone where you trust the file: torch.save(network.state_dict(), FILE)."
             )
         return "it is no file of torch.save, or a damaged one."
-    return (text.splitlines() or [type(error).__name__])[0]
+    if isinstance(error, EOFError) or "PytorchStreamReader" in text or "enforce fail" in text:
+        return "it is empty, cut off, or no file of torch.save; copy it again."
+    return one_line(error)
 
 
 _BESIDE = ("mean", "std", "mu", "sigma", "new_mean", "new_std", "n_averaged", "num_batches_tracked")
@@ -528,10 +608,11 @@ def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, pa
     names = {"mean": "mean", "mu": "mean", "new_mean": "mean", "std": "std", "sigma": "std", "new_std": "std"}
     for key, value in rest.items():
         what = names.get(key.rpartition(".")[2])
-        if what is None or value.numel() != 3:
+        if what is None or value.numel() not in (1, 3):
             continue
         told = [round(float(one), 4) for one in value.flatten()]
-        if any(abs(one - other) > 1e-3 for one, other in zip(told, known[what])):
+        each = told if len(told) == 3 else 3 * told
+        if any(abs(one - other) > 1e-3 for one, other in zip(each, known[what], strict=True)):
             raise InputError(
                 f"weights file {path} was trained with another {what} of pixels ({key}: {told}) than "
                 f"{entry.architecture} has here ({list(known[what])}); give the network and its own Preprocessing to "
@@ -552,6 +633,11 @@ def _load_into(network: torch.nn.Module, state: dict[str, torch.Tensor], entry: 
         raise InputError(
             f"weights file {path} does not fit {entry.architecture}: missing {name_ids(missing) or 'none'}; "
             f"unexpected {name_ids(extra) or 'none'}; wrong shape {name_ids(_shapes(wrong, own, given)) or 'none'}."
+        )
+    if coded := [key for key in own if own[key].is_floating_point() and not given[key].is_floating_point()]:
+        raise InputError(
+            f"weights file {path}: {name_ids(coded)} are no real floating-point numbers ({given[coded[0]].dtype}), as "
+            "of a quantized network; save the network's own weights."
         )
     network.load_state_dict(given, strict=False)
 
@@ -610,9 +696,9 @@ def _download(name: str, entry: ModelEntry) -> Path:
             goal.unlink(missing_ok=True)
         raise InputError(
             f"the ImageNet weights of {name} are not on this machine and could not be downloaded ({error}). "
-            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it with --weights FILE "
-            f"(of several networks NAME=FILE), "
-            f"or use --model {OFFLINE_MODEL}, which works offline, or --weights random (untrained)."
+            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as the weights (--weights FILE; of "
+            "several networks NAME=FILE), "
+            f"or use the model {OFFLINE_MODEL}, which works offline, or the weights 'random' (untrained)."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -40,9 +40,11 @@ from stimuli_gen.balls import check_ball, confine_to, digest_masks, linf_on_8_bi
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, box, descend
 from stimuli_gen.fast import draft_model
+from stimuli_gen.journal import stacked
 from stimuli_gen.progress import Progress, Progressing
 from stimuli_gen.staged import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, likeness, read_png, to_8bit
+from stimuli_gen.stimuli import StimulusSet, from_8bit, likeness, read_png, to_8bit
+from stimuli_gen.stored_images import blocks
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
@@ -350,7 +352,7 @@ def _make(
     draft = draft_model(model, run.mode)
     settings = {**settings, **({} if draft is None else {"mode": run.mode, "draft": draft.digest})}
     made = _descend(model, draft, references, targets, settings, start, run, limits)
-    images = np.stack([made[one].image for one in references.ids])
+    images = stacked(made, references.ids)
     anchors = {one: start(one)[1] for one in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors)
     told = provenance(
@@ -504,7 +506,8 @@ def judge_adversarial(
     StimulusSet
         With the columns of `confirm_saved`.
     """
-    found = predict(model, to_8bit(pictures).astype(np.float32) / np.float32(255)).astype(np.float64)
+    shown = (from_8bit(to_8bit(block)) for block in blocks(pictures))
+    found = np.concatenate([predict(model, block) for block in shown]).astype(np.float64)
     table = stimuli.table
     target = table["target_index"].to_numpy(dtype=int)
     reached = found[np.arange(len(found)), target]
@@ -564,15 +567,14 @@ def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.Pat
             table.loc[made, column] = ours.table[column].to_numpy()
         return replace(stimuli, table=table)
     _check_made_for(model, stimuli.table)
-    pictures = []
-    for one in stimuli.ids:
+    pictures = np.empty((len(stimuli), 3, *model.preprocessing.size), np.float32)
+    for row, one in enumerate(stimuli.ids):
         path = Path(folder) / "png" / f"{file_name(one)}.png"
-        pictures.append(read_png(path))
-        if pictures[-1].shape[1:] != model.preprocessing.size:
-            raise InputError(
-                f"{path} is {pictures[-1].shape[1:]} pixels, not {model.preprocessing.size}; write it again."
-            )
-    return judge_adversarial(model, stimuli, np.stack(pictures), confirmed=True)
+        picture = read_png(path)
+        if picture.shape[1:] != model.preprocessing.size:
+            raise InputError(f"{path} is {picture.shape[1:]} pixels, not {model.preprocessing.size}; write it again.")
+        pictures[row] = picture
+    return judge_adversarial(model, stimuli, pictures, confirmed=True)
 
 
 def _check_made_for(model: StagedModel, table: pd.DataFrame) -> None:

@@ -14,8 +14,12 @@ from neurometamer.store import InputError
 
 Result = TypeVar("Result")
 
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-"""CUDA and MPS say the first, the CPU's allocator one of the others."""
+_WORDS = (
+    "out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc", "failed to allocate",
+    "unable to allocate",
+)  # fmt: skip
+"""CUDA, ROCm and MPS say the first, the CPU's allocator one of the next two, cuBLAS and cuDNN the fourth; others come
+from oneDNN and libraries beside torch."""
 
 
 def batch_shape(batch_size: int) -> int:
@@ -204,9 +208,10 @@ def out_of_memory(error: BaseException) -> bool:
     Returns
     -------
     bool
-        True for ``torch.OutOfMemoryError``, for `MemoryError`, and for what the CPU's allocator says.
+        True for ``torch.OutOfMemoryError``, for `MemoryError`, and for what allocators say in other errors.
     """
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS)
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or any(words in str(error).lower() for words in _WORDS)
 
 
 def too_large(size: tuple[int, ...], device: torch.device) -> InputError:

@@ -33,6 +33,8 @@ SRGB_TOLERANCE = 2
 _NOT_DECODED = frozenset({"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"})
 """What Pillow identifies but does not decode itself: it has no decoder, or starts another program (EPS, WMF)."""
 _ORIENTATION, _EXIF_IFD, _COLOR_SPACE, _INTEROPERABILITY = 0x0112, 0x8769, 0xA001, 0xA005
+_TURNED = range(2, 9)
+"""Orientations of EXIF other than upright; other numbers mean nothing."""
 _ADOBE_RGB = 2
 
 
@@ -48,7 +50,7 @@ def readable_suffixes() -> frozenset[str]:
         Those of all formats that the installed Pillow decodes; ``.heic`` and ``.heif`` where pillow-heif is
         installed.
     """
-    formats = set(readable_formats())
+    formats = {*readable_formats(), "MPO"}  # several JPEG images in one file, which the decoder of JPEG opens
     return frozenset(suffix for suffix, name in _registered_suffixes().items() if name in formats)
 
 
@@ -183,7 +185,7 @@ def convert_photograph(
     if deep_color:
         notes.append("16 bits a channel: the high 8 kept")  # what Pillow gives
     notes.append(_color_note(photograph))
-    if photograph.getexif().get(_ORIENTATION, 1) != 1:
+    if photograph.getexif().get(_ORIENTATION, 1) in _TURNED:
         notes.append("turned upright (EXIF)")
         photograph = ImageOps.exif_transpose(photograph)
     profile = photograph.info.get("icc_profile")
@@ -200,8 +202,8 @@ def convert_photograph(
     if deep_color and brightest < DARK_16BIT // 256 and bits != 16:
         raise InputError(
             f"none of its 16-bit levels is above {256 * brightest + 255}: it is almost black, or holds fewer bits than "
-            "its file; save it with 8 bits a channel, or say that it has 16 (bits=16, or 16 in the column bits of a "
-            "CSV with the column file)"
+            "its file; save it with 8 bits a channel, or say that it has 16 (bits = 16, --bits 16, or 16 in the "
+            "column bits of a CSV with the column file)"
         )
     if brightest < ALMOST_BLACK:
         notes.append(f"almost black: its brightest level is {brightest} of 255")
@@ -253,7 +255,7 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
         held = max(8, 2 * -(-int(brightest).bit_length() // 2))
         raise InputError(
             f"its 16-bit levels go to {brightest} of 65535 only, as data of {held} bits do; say how many bits hold "
-            f"data (bits={held} in Python, or a CSV with the columns file and bits), or that it is dark (16)"
+            f"data (bits = {held}, --bits {held}, or a CSV with the columns file and bits), or that it is dark (16)"
         )
     bits = 16 if bits is None else bits
     white = 2**bits - 1

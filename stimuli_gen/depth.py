@@ -43,9 +43,9 @@ NO_CUTS: Mapping[str, str] = {
 _SAME_AS = {"DenseLayer": "_DenseLayer"}  # timm's and torchvision's
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
-_NO_BLOCKS = ("PatchMerging", "ClassAttention", "LayerScaleBlockClassAttn")
+_NO_BLOCKS = ("PatchMerging", "ClassAttention", "LayerScaleBlockClassAttn", "ClassBlock")
 """Beginnings of class names of what stands among or after the blocks and is none: what shrinks the map in torchvision's
-Swin, and class attention (XCiT, CaiT), which reads out one token."""
+Swin, and class attention (XCiT, CaiT, VOLO), which reads out one token."""
 _FEWEST_BLOCKS = 3
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardtanh", "Hardswish", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Threshold")
 _TRANSPARENT = ("NativeBatchNorm", "CudnnBatchNorm", "NativeGroupNorm", "NativeLayerNorm", "View", "UnsafeView")
@@ -215,6 +215,7 @@ class _Outputs:
         self._network, self._paths = network, paths
         self.calls: list[str] = []
         self.nodes: dict[str, Any] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -228,6 +229,7 @@ class _Outputs:
         self.calls.append(path)
         if isinstance(output, Tensor):
             self.nodes[path] = output.grad_fn
+            self.shapes[path] = tuple(output.shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,6 +244,8 @@ class _Pass:
     """Paths of modules that run once and whose output is on every path from image to logits."""
     functional: frozenset[str] = field(default_factory=frozenset)
     """Cuts that an activation follows, be it a module or not."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of the outputs."""
 
     def inside(self, path: str) -> Iterator[nn.Module]:
         """Give the modules with weights inside a module that ran."""
@@ -249,6 +253,17 @@ class _Pass:
         for name, module in self.modules[path].named_modules(prefix=path):
             if name in ran and isinstance(module, _WEIGHTED):
                 yield module
+
+    def is_gate(self, path: str) -> bool:
+        """Tell whether a module weights channels by what it computes of their means, as squeeze-excite gates do."""
+        shape = self.shapes.get(path, ())
+        if len(shape) != 4 or math.prod(shape[2:]) == 1:
+            return False
+        inner = [name for name in dict.fromkeys(self.calls) if name.startswith(f"{path}.")]
+        weighted = [name for name in inner if isinstance(self.modules[name], _WEIGHTED)]
+        of_means = [math.prod(self.shapes.get(name, (0, 0, 0))[2:]) == 1 for name in weighted]
+        along_channels = [isinstance(self.modules[name], nn.Conv1d) for name in weighted]
+        return bool(weighted) and all(map(any, zip(of_means, along_channels, strict=True)))
 
 
 def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> _Pass:
@@ -263,7 +278,7 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
         try:
             logits = run(image)
-        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        except Exception as error:  # a user's code may raise anything
             if isinstance(error, InputError) or out_of_memory(error):
                 raise
             told = (str(error).splitlines() or [type(error).__name__])[0]
@@ -271,6 +286,10 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
                 f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): {told}; "
                 "give the size that it sees."
             ) from error
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"{type(module).__name__} gives a {type(logits).__name__}, not logits; give the StagedModel of it."
+            )
         order, users = _between(logits.grad_fn, image)
     cut_nodes = _cuts(order)
     once = {path for path, count in Counter(outputs.calls).items() if count == 1}
@@ -281,6 +300,7 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         calls=outputs.calls,
         cuts=frozenset(cuts),
         functional=frozenset(path for path in cuts if _activation_follows(outputs.nodes[path], users)),
+        shapes=outputs.shapes,
     )
 
 
@@ -400,7 +420,7 @@ def _blocks(seen: _Pass) -> list[str]:
     solid = {_cut_around(seen, path) for path in _weighted(seen) if path not in seen.cuts} - {None}
     kinds = {type(modules[path]) for path in solid if path} - set(_CONTAINERS)
     able = {path for path in once if path in seen.cuts or _class_of(modules[path]) in NO_CUTS}
-    able = {path for path in able if not _class_of(modules[path]).startswith(_NO_BLOCKS)}
+    able = {path for path in able if not _class_of(modules[path]).startswith(_NO_BLOCKS) and not seen.is_gate(path)}
     candidates = {
         path: modules[path] for path in able if path in solid or type(modules[path]) in kinds or _is_member(seen, path)
     }

@@ -33,7 +33,7 @@ from stimuli_gen.adversarial import (
 )
 from stimuli_gen.batches import Parts, arithmetic, batch_shape
 from stimuli_gen.descent import Film, Pass, box, shown
-from stimuli_gen.journal import Descended, Journal
+from stimuli_gen.journal import Descended, Journal, stacked
 from stimuli_gen.staged import StagedModel
 from stimuli_gen.stimuli import StimulusSet
 from stimuli_gen.targets import choose_targets, refuse_own_class
@@ -143,7 +143,7 @@ def greedy_interference(
         settings, model=model.name, weights=model.weights, model_digest=model.digest,
         references=references.digest, targets=dict(targets), **arithmetic(model.device),
     )  # fmt: skip
-    images = np.stack([made[one].image for one in references.ids])
+    images = stacked(made, references.ids)
     return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
 
 

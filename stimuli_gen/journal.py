@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,28 @@ class Descended:
     score_shown: float
     steps: int
     reached: bool
+
+
+def stacked(made: dict[str, Descended], ids: Sequence[str]) -> np.ndarray:
+    """Put finished images into one array, each only once in memory.
+
+    Parameters
+    ----------
+    made : dict of str to Descended
+        By id; afterwards their images are parts of the array.
+    ids : sequence of str
+        Which, in this order.
+
+    Returns
+    -------
+    ndarray
+        (n, 3, height, width) float32.
+    """
+    images = np.empty((len(ids), *made[ids[0]].image.shape), np.float32)
+    for row, one in enumerate(ids):
+        images[row] = made[one].image
+        made[one] = replace(made[one], image=images[row])
+    return images
 
 
 class Journal:

@@ -28,6 +28,7 @@ from stimuli_gen.balls import BALLS, check_ball
 from stimuli_gen.batches import arithmetic, in_batches
 from stimuli_gen.descent import Descended, Film, Pass, Start, descend
 from stimuli_gen.fast import draft_model
+from stimuli_gen.journal import stacked
 from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
 from stimuli_gen.places import CPU_CHUNK
@@ -380,11 +381,11 @@ def _collect(
     matches: Sequence[Match],
     references: StimulusSet,
     settings: Mapping[str, Any],
-    made: Mapping[str, Descended],
+    made: dict[str, Descended],
     stage: Stages | Mapping[str, Stages],
     prior: str,
 ) -> StimulusSet:
-    images = _without_tint(matches, settings, np.stack([made[one].image for one in references.ids]))
+    images = _without_tint(matches, settings, stacked(made, references.ids))
     told = provenance(
         settings,
         models=[_told(one) for one in matches],
@@ -429,10 +430,12 @@ def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Each size, resize and interpolation once; none where nothing tells.
+        Each size, resize and interpolation once, with bits and icc where they were given; none where nothing tells.
     """
-    own = told.get("settings", {}).get("preprocessing")
-    found = [] if own is None else [{name: own[name] for name in ("size", "resize", "interpolation")}]
+    settings = told.get("settings", {})
+    own = settings.get("preprocessing")
+    levels = {name: settings[name] for name in ("bits", "icc") if name in settings}
+    found = [] if own is None else [{name: own[name] for name in ("size", "resize", "interpolation")} | levels]
     for part in told.get("parts", []):
         found += [one for one in cuts_of(part) if one not in found]
     return found

@@ -37,6 +37,7 @@ from stimuli_gen.balls import (
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, descend
 from stimuli_gen.fast import draft_model
+from stimuli_gen.journal import stacked
 from stimuli_gen.staged import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, read_png, to_8bit
 from stimuli_gen.targets import choose_targets, refuse_own_class
@@ -161,7 +162,7 @@ def attack_images(
         settings, model=model.name, weights=model.weights, model_digest=model.digest, references=references.digest,
         classes=classes, mask=None if mask is None else digest_masks(mask), **arithmetic(model.device),
     )  # fmt: skip
-    images = np.stack([made[one].image for one in references.ids])
+    images = stacked(made, references.ids)
     table = _describe(model, references, classes, settings, made, images)
     return StimulusSet(images=images, table=table, provenance=told)
 
@@ -193,15 +194,16 @@ def confirm_attacks(model: StagedModel, stimuli: StimulusSet, folder: str | os.P
     lacking = [name for name in ("class_index", "class_name", "targeted") if name not in stimuli.table]
     if lacking or stimuli.provenance.get("model_digest") != model.digest:
         raise InputError(f"these images are no attacks on {model.name} ({model.weights}); confirm them with theirs.")
-    pictures = []
-    for one in stimuli.ids:
+    pictures = np.empty(stimuli.images.shape, np.float32)
+    for row, one in enumerate(stimuli.ids):
         path = Path(folder) / "png" / f"{file_name(one)}.png"
-        pictures.append(read_png(path))
-        if pictures[-1].shape != tuple(stimuli.images.shape[1:]):
-            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not those that were made; write it again.")
+        picture = read_png(path)
+        if picture.shape != pictures.shape[1:]:
+            raise InputError(f"{path} is {picture.shape[1:]} pixels, not those that were made; write it again.")
+        pictures[row] = picture
     table = stimuli.table
     targeted = table["targeted"].astype(str).eq("True").to_numpy()
-    said = _say(model, np.stack(pictures), table["class_index"].to_numpy(dtype=int), targeted)
+    said = _say(model, pictures, table["class_index"].to_numpy(dtype=int), targeted)
     return replace(stimuli, table=table.assign(**said, confirmed=True))
 
 

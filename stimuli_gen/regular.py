@@ -350,7 +350,13 @@ def _enlarged(photograph: Image.Image, preprocessing: Preprocessing) -> str:
 
 
 @checked
-def read_images(sources: Sequence[str | os.PathLike[str]], preprocessing: Preprocessing) -> StimulusSet:
+def read_images(
+    sources: Sequence[str | os.PathLike[str]],
+    preprocessing: Preprocessing,
+    *,
+    bits: int | None = None,
+    icc: str = "ignore",
+) -> StimulusSet:
     """Read images from any mix of stimulus folders, photograph folders and CSV files, as people are shown them.
 
     Parameters
@@ -360,6 +366,8 @@ def read_images(sources: Sequence[str | os.PathLike[str]], preprocessing: Prepro
         with the column ``file``.
     preprocessing : Preprocessing
         For photographs.
+    bits, icc
+        For photographs, see `load_photographs`.
 
     Returns
     -------
@@ -374,15 +382,17 @@ def read_images(sources: Sequence[str | os.PathLike[str]], preprocessing: Prepro
     from stimuli_gen.stimuli import concat_stimuli
 
     if not sources:
-        raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
-    return concat_stimuli([_read_one(Path(source), preprocessing) for source in sources])
+        raise InputError("no images given; give folders or tables (images, --images FOLDER or --images TABLE.csv).")
+    check_reading(bits, icc)
+    return concat_stimuli([_read_one(Path(source), preprocessing, bits, icc) for source in sources])
 
 
-def _read_one(source: Path, preprocessing: Preprocessing) -> StimulusSet:
+def _read_one(source: Path, preprocessing: Preprocessing, bits: int | None, icc: str) -> StimulusSet:
     from stimuli_gen.stimuli import read_stimuli
 
-    made = source.is_dir() and (source / "stimuli.h5").is_file()
-    return read_stimuli(source, in_memory=None).as_shown() if made else load_photographs(source, preprocessing)
+    if source.is_dir() and (source / "stimuli.h5").is_file():
+        return read_stimuli(source, in_memory=None).as_shown()
+    return load_photographs(source, preprocessing, bits=bits, icc=icc)
 
 
 @checked

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,55 +21,30 @@ from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.staged import SOFTMAX, StagedModel
 
 _RELUS = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-_CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
+_CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}
 _LOWER_CLAMPS = {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
+_THRESHOLDS = {functional.threshold, torch.threshold, torch.threshold_}
+_MAXIMA = {torch.maximum, Tensor.maximum, torch.max, Tensor.max, torch.fmax, Tensor.fmax}
+_BOUNDED = {functional.relu6, functional.hardtanh, functional.hardtanh_, *_CLAMPS}
+"""Operations that are no ReLU although they may look like one on a single image."""
 _REARRANGE = {
-    torch.cat, torch.concat, torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.chunk, torch.split,
-    torch.clone, Tensor.flatten, Tensor.reshape, Tensor.view, Tensor.permute, Tensor.transpose, Tensor.chunk,
-    Tensor.split, Tensor.contiguous, Tensor.clone,
+    torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, torch.dstack,
+    torch.flatten, torch.unflatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose,
+    torch.swapaxes, torch.swapdims, torch.movedim, torch.moveaxis, torch.chunk, torch.split, torch.tensor_split,
+    torch.unbind, torch.select, torch.narrow, torch.roll, torch.flip, torch.clone,
+    functional.pad, functional.channel_shuffle, functional.pixel_shuffle, functional.pixel_unshuffle,
+    Tensor.flatten, Tensor.unflatten, Tensor.reshape, Tensor.view, Tensor.squeeze,
+    Tensor.unsqueeze, Tensor.permute, Tensor.transpose, Tensor.swapaxes, Tensor.swapdims, Tensor.movedim,
+    Tensor.moveaxis, Tensor.chunk, Tensor.split, Tensor.tensor_split, Tensor.unbind, Tensor.select, Tensor.narrow,
+    Tensor.roll, Tensor.flip, Tensor.expand, Tensor.contiguous, Tensor.clone, Tensor.__getitem__,
+    vars(torch._C.TensorBase)["T"].__get__, vars(torch._C.TensorBase)["mT"].__get__,
 }  # fmt: skip
 """Operations that put numbers elsewhere and do not change them."""
 _HIDDEN = ("ReluBackward", "ThresholdBackward", "ClampMinBackward", "CompiledFunctionBackward")
 """Gradients of operations that end a stage although no call of them was seen: a compiled or scripted module."""
 
-
-@dataclass(frozen=True, eq=False)
-class Relu:
-    """The output of a ReLU.
-
-    Parameters
-    ----------
-    number : int
-        Of its call among the calls of ReLUs in one forward pass of the stage.
-    """
-
-    number: int
-
-
-@dataclass(frozen=True, eq=False)
-class Rearranged:
-    """Outputs of ReLUs, laid out in another way.
-
-    Parameters
-    ----------
-    function : callable
-        One of `_REARRANGE`.
-    args : tuple
-        Its arguments, with `Relu` or `Rearranged` in place of tensors.
-    kwargs : mapping
-        Its keyword arguments.
-    part : int, optional
-        Which tensor, where the function gives several.
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    part: int | None = None
-
-
-Ending = Relu | Rearranged
-"""How the output of a stage is made of the outputs of ReLUs."""
+Ending = frozenset[int]
+"""The ReLUs that the output of a stage is made of: numbers of their calls among those in one pass of the stage."""
 
 
 def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]]:
@@ -84,25 +58,26 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     Returns
     -------
     endings : dict of str to Ending
-        Stage → how its output is made of outputs of ReLUs, for the stages that end in some.
+        Stage → the ReLUs that its output is made of, for the stages that end in some.
     undecided : tuple of str
-        Stages that seem to end in one, or in an operation of unknown kind, inside a compiled module or a hand-written
-        autograd function, where the ReLU's input cannot be seen.
+        Stages that seem to end in one: in an operation that came out as a ReLU does and is not known to be one, or in
+        one of unknown kind, inside a compiled module or a hand-written autograd function, where the ReLU's input
+        cannot be seen.
     """
     endings: dict[str, Ending] = {}
     undecided: list[str] = []
 
-    def _judge(stage: str, watch: _Watch, output: Tensor) -> None:
+    def _judge(stage: str, watch: _Following, output: Tensor) -> None:
         ending = watch.ending(output)
         if ending is not None:
             endings[stage] = ending
-        elif _hides_operation(output):
+        elif watch.seems_relu(output) or _hides_operation(output):
             undecided.append(stage)
 
     image = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device)
     paths = {stage: path for stage, path in model.stages.items() if path != SOFTMAX}
     here = for_one_image(model.preprocessing.size, model.device)
-    with here, gradients_on(), _watched(model.network, paths, lambda _: _Watch(), _judge):
+    with here, gradients_on(), _watched(model.network, paths, lambda _: _Following(), _judge):
         model.logits(image.clone().requires_grad_(True))
     return endings, tuple(undecided)
 
@@ -136,11 +111,13 @@ def relu_inputs(
     """
     inputs: dict[str, Tensor] = {}
 
-    def _keep(stage: str, watch: _Inputs, _: Tensor) -> None:
-        inputs[stage] = _lay_out(endings[stage], watch.kept)
+    def _keep(stage: str, watch: _Following, output: Tensor) -> None:
+        before = watch.before(output)
+        if before is not None:
+            inputs[stage] = before
 
     wanted = {stage: paths[stage] for stage in endings}
-    with _watched(network, wanted, lambda stage: _Inputs(set(_numbers(endings[stage]))), _keep):
+    with _watched(network, wanted, lambda stage: _Following(endings[stage]), _keep):
         yield inputs
 
 
@@ -176,106 +153,133 @@ def _watched(
                 at_work.pop().__exit__(None, None, None)
 
 
-class _Watch(TorchFunctionMode):
-    """Follow outputs of ReLUs through operations that only lay them out in another way."""
+class _Following(TorchFunctionMode):
+    """Follow outputs of ReLUs through operations that only lay them out in another way.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    wanted : frozenset of int, optional
+        Numbers of the ReLUs whose inputs are kept and laid out as their outputs are. By default no inputs are kept,
+        and it is found out which ReLUs an output is made of.
+    """
+
+    def __init__(self, wanted: Ending | None = None) -> None:
         super().__init__()
+        self._wanted = wanted
         self._n_relus = 0
-        self._endings: dict[int, tuple[Tensor, int, Ending]] = {}
+        self._known: dict[int, tuple[Tensor, int, Ending, Tensor | None]] = {}
+        """By address of a tensor: itself, its version, the ReLUs that it is made of, and what it would be without."""
+        self._seeming: dict[int, Tensor] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if _is_relu(func, args, kwargs):
-            result = func(*args, **kwargs)
-            self._note(result, Relu(self._n_relus))
-            self._n_relus += 1
-            return result
-        sources = self._sources(args) if func in _REARRANGE else None
+        source = _relu_input(func, args, kwargs)
+        if source is not None:
+            return self._relu(source, func, args, kwargs)
+        found = self._made_of(func, args, kwargs) if func in _REARRANGE else None
+        given = _floats(args, kwargs) if self._wanted is None and func not in _BOUNDED else []
+        before = [one.detach().clone() for one in given]  # the operation may overwrite it
         result = func(*args, **kwargs)
-        if sources is not None and isinstance(result, Tensor):
-            self._note(result, Rearranged(func, sources, kwargs))
-        elif sources is not None:
-            for part, one in enumerate(result):
-                self._note(one, Rearranged(func, sources, kwargs, part))
+        if found is not None:
+            self._note_parts(result, *found)
+        elif isinstance(result, Tensor) and any(_is_relu_of(result, one) for one in before):
+            self._seeming[id(result)] = result
         return result
 
-    def _note(self, result: Tensor, ending: Ending) -> None:
-        if (
-            result.requires_grad
-        ):  # else it is inside a hand-written autograd function, whose input has no gradient there
-            self._endings[id(result)] = (result, result._version, ending)
+    def _relu(self, source: Tensor, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        number = self._n_relus
+        self._n_relus += 1
+        before = source.clone() if self._wanted and number in self._wanted else None  # it may overwrite its input
+        result = func(*args, **kwargs)
+        # without a gradient it is inside a hand-written autograd function, whose input has none there
+        if before is not None or (self._wanted is None and result.requires_grad):
+            self._note(result, frozenset([number]), before)
+        return result
+
+    def _made_of(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Ending, Any] | None:
+        """Say which ReLUs the tensors are made of, and do the same to their inputs; None for another tensor."""
+        numbers: set[int] = set()
+        try:
+            without = self._without((tuple(args), dict(kwargs)), numbers)
+        except LookupError:
+            return None
+        laid_out = None if self._wanted is None else func(*without[0], **without[1])
+        return (frozenset(numbers), laid_out) if numbers else None
+
+    def _without(self, value: Any, numbers: set[int]) -> Any:
+        """Put what ReLUs got in place of what they gave, wherever it is in an argument."""
+        if isinstance(value, Tensor):
+            _, version, ending, before = self._known[id(value)]
+            if version != value._version:
+                raise LookupError
+            numbers |= ending
+            return before
+        if isinstance(value, (tuple, list)):
+            return tuple(self._without(one, numbers) for one in value)
+        if isinstance(value, dict):
+            return {name: self._without(one, numbers) for name, one in value.items()}
+        return value
+
+    def _note_parts(self, result: Any, ending: Ending, before: Any) -> None:
+        if isinstance(result, Tensor):
+            self._note(result, ending, before)
+            return
+        for part, one in enumerate(result):
+            self._note(one, ending, None if before is None else before[part])
+
+    def _note(self, result: Tensor, ending: Ending, before: Tensor | None) -> None:
+        self._known[id(result)] = (result, result._version, ending, before)
 
     def ending(self, output: Tensor) -> Ending | None:
-        """Say how a tensor is made of outputs of ReLUs, if it is and was not written over since."""
-        _, version, ending = self._endings.get(id(output), (output, -1, None))
+        """Say which ReLUs a tensor is made of, if of nothing else and if it was not written over since."""
+        _, version, ending, _ = self._known.get(id(output), (output, -1, None, None))
         return ending if version == output._version else None
 
-    def _sources(self, args: Sequence[Any]) -> tuple[Any, ...] | None:
-        """Put endings in place of tensors; None when a tensor is no output of a ReLU."""
-        sources = []
-        for one in args:
-            source: Any = one
-            if isinstance(one, Tensor):
-                source = self.ending(one)
-            elif isinstance(one, (list, tuple)):
-                source = self._sources(one)
-            if source is None:
-                return None
-            sources.append(source)
-        return tuple(sources)
+    def before(self, output: Tensor) -> Tensor | None:
+        """Give what a tensor would be without its ReLUs."""
+        return None if self.ending(output) is None else self._known[id(output)][3]
+
+    def seems_relu(self, output: Tensor) -> bool:
+        """Tell whether a tensor came out of an operation as it would have come out of a ReLU."""
+        return id(output) in self._seeming
 
 
-class _Inputs(TorchFunctionMode):
-    """Keep what some ReLUs get, counted in the order of their calls."""
-
-    def __init__(self, numbers: set[int]) -> None:
-        super().__init__()
-        self._numbers, self._n_relus = numbers, 0
-        self.kept: dict[int, Tensor] = {}
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if _is_relu(func, args, kwargs):
-            if self._n_relus in self._numbers:
-                source = args[0] if args else kwargs["input"]
-                self.kept[self._n_relus] = source.clone()  # a ReLU may overwrite its input
-            self._n_relus += 1
-        return func(*args, **kwargs)
-
-
-def _is_relu(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _relu_input(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Give the tensor that a ReLU is applied to; None for another operation."""
+    source = args[0] if args else kwargs.get("input")
     if func in _RELUS:
-        return True
+        return source
+    if func in _MAXIMA:
+        return _beside_zeros([*args, *(kwargs[name] for name in ("input", "other") if name in kwargs)])
+    if func in _THRESHOLDS:
+        limits = [*args[1:3], *(kwargs[name] for name in ("threshold", "value") if name in kwargs)]
+        return source if limits == [0, 0] else None
     lowest = args[1] if len(args) > 1 else kwargs.get("min")
-    if func in _LOWER_CLAMPS:
-        return isinstance(lowest, (int, float)) and lowest == 0
-    bounded = len(args) > 2 or kwargs.get("max") is not None
-    return func in _CLAMPS and not bounded and isinstance(lowest, (int, float)) and lowest == 0
+    at_zero = isinstance(lowest, (int, float)) and lowest == 0
+    bounded = func in _CLAMPS and (len(args) > 2 or kwargs.get("max") is not None)
+    return source if func in (_CLAMPS | _LOWER_CLAMPS) and at_zero and not bounded else None
 
 
-def _numbers(ending: Any) -> Iterator[int]:
-    """List the ReLUs that an output is made of."""
-    if isinstance(ending, Relu):
-        yield ending.number
-    elif isinstance(ending, Rearranged):
-        yield from _numbers(ending.args)
-    elif isinstance(ending, tuple):
-        for one in ending:
-            yield from _numbers(one)
+def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
+    """Give the tensor of which, with zeros, the maximum is taken."""
+    if len(given) != 2 or not all(isinstance(one, Tensor) for one in given):
+        return None
+    for one, other in (given, given[::-1]):
+        if not other.requires_grad and other.numel() <= one.numel() and not other.any():
+            return one
+    return None
 
 
-def _lay_out(ending: Any, inputs: Mapping[int, Tensor]) -> Any:
-    """Lay the inputs of the ReLUs out as their outputs are."""
-    if isinstance(ending, Relu):
-        return inputs[ending.number]
-    if isinstance(ending, tuple):
-        return tuple(_lay_out(one, inputs) for one in ending)
-    if isinstance(ending, Rearranged):
-        result = ending.function(*_lay_out(ending.args, inputs), **ending.kwargs)
-        return result if ending.part is None else result[ending.part]
-    return ending
+def _floats(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """List the tensors of real numbers among arguments."""
+    return [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.is_floating_point()]
+
+
+def _is_relu_of(result: Tensor, given: Tensor) -> bool:
+    """Tell whether a tensor is the positive part of another that has negative numbers."""
+    alike = result.requires_grad and result.shape == given.shape and result.dtype == given.dtype
+    return alike and bool((given < 0).any()) and torch.equal(result.detach(), given.clamp(min=0))

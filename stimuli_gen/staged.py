@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -45,7 +45,8 @@ class StagedModel:
     Parameters
     ----------
     network : torch.nn.Module
-        Takes normalized images, returns logits (b, n_classes).
+        Takes normalized images, returns logits (b, n_classes), alone or in a tuple, list, mapping or dataclass: there
+        it is the entry called ``logits``, else the only tensor of that shape.
     stages : mapping of str to str
         Stage name to module path, early to late. The path ``"softmax"`` is the softmax of the output.
     preprocessing : Preprocessing
@@ -64,6 +65,15 @@ class StagedModel:
     luma : tuple of float, optional
         Of a greyscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the grey value that all
         three channels of the network get. Not given for a network that sees color.
+    once : tuple of str
+        Names of hand-written operations in the network whose second derivatives are wrong or unknown, as `stage_model`
+        found them: gradients are right, but differentiating them again is refused.
+
+    Notes
+    -----
+    Derivatives of any order are those of the network (`torch.func`, `torch.autograd.functional`). Torch's fused
+    attention has first derivatives in reverse mode only, and says so; inside
+    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` it has all.
     """
 
     network: nn.Module
@@ -76,6 +86,7 @@ class StagedModel:
     precision: Literal["bfloat16", "float32"] | None = None
     folded: frozenset[str] = frozenset()
     luma: tuple[float, float, float] | None = None
+    once: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -170,7 +181,7 @@ class StagedModel:
         Tensor
             (b, n_classes); differentiable with respect to the images.
         """
-        output = self.network(self._normalized(images))
+        output = _logits_in(self.network(self._normalized(images)), self.n_classes)
         return output.float() if self.precision == "bfloat16" else output
 
     def probabilities(self, images: Tensor) -> Tensor:
@@ -268,7 +279,7 @@ class StagedModel:
                     hook = partial(_record, recorded=recorded, stage=one, last=one == deepest)
                     hooks.callback(module.register_forward_hook(hook).remove)
             try:
-                output = self.network(self._normalized(images))
+                output = _logits_in(self.network(self._normalized(images)), self.n_classes)
             except _Reached:
                 pass
             else:
@@ -293,8 +304,30 @@ class StagedModel:
             torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
+        if self.once:
+            images = _DifferentiableOnce.apply(images, f"{self.name}: {name_ids(self.once)}")
         normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
         return normalized.bfloat16() if self.precision == "bfloat16" else normalized
+
+
+def _logits_in(output: Any, n_classes: int) -> Any:
+    """Take the logits out of what a network returns; what has none is given back as it is."""
+    if isinstance(output, Tensor):
+        return output
+    named = _entries(output)
+    if isinstance(named.get("logits"), Tensor):
+        return named["logits"]
+    alike = [one for one in named.values() if isinstance(one, Tensor) and tuple(one.shape[1:]) == (n_classes,)]
+    return alike[0] if len({id(one) for one in alike}) == 1 else output
+
+
+def _entries(output: Any) -> dict[str, Any]:
+    """Name what is in a tuple, list, mapping or dataclass."""
+    if isinstance(output, Mapping):
+        return {str(name): one for name, one in output.items()}
+    if isinstance(output, (tuple, list)):
+        return dict(zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True))
+    return dict(vars(output)) if is_dataclass(output) else {}
 
 
 class _Normalize(torch.autograd.Function):
@@ -331,6 +364,54 @@ class _Normalize(torch.autograd.Function):
         several = images.movedim(in_dims[0], 0)
         normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
         return normalized.unflatten(0, several.shape[:2]), 0
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """The identity, whose gradient cannot be differentiated again: not even where torch would give zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, names: str) -> Tensor:
+        ctx.names = names
+        ctx.save_for_backward(images)
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (images,) = ctx.saved_tensors
+        if any("Error" in node.name() for node in _nodes(gradient)):  # torch's own refusal, which some calls pass by
+            raise _not_again(ctx.names)
+        return _NotAgain.apply(gradient, images, ctx.names), None
+
+
+class _NotAgain(torch.autograd.Function):
+    """A gradient that depends on the images by refusing to be differentiated for them."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, images: Tensor, names: str) -> Tensor:
+        ctx.names = names
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise _not_again(ctx.names)
+
+
+def _not_again(names: str) -> InputError:
+    return InputError(
+        f"{names} (hand-written) has no right second derivative; write its backward with operations that torch "
+        "differentiates and with save_for_backward, or use first derivatives only."
+    )
+
+
+def _nodes(output: Tensor) -> Iterator[Any]:
+    """Walk the graph of gradients behind a tensor, each node once."""
+    seen, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [other for other, _ in node.next_functions]
+            yield node
 
 
 class _Stage(nn.Module):
@@ -372,13 +453,14 @@ def stage_model(
     Parameters
     ----------
     network : torch.nn.Module
-        Any image classifier that takes normalized images and returns logits.
+        Any image classifier that takes normalized images and returns logits, alone or among other things (see
+        `StagedModel`).
     stages : mapping of str to str
         Stage name → module path, early to late; ``"softmax"`` for the softmax of the output.
     preprocessing : Preprocessing
         Of the network.
     class_names : sequence of str
-        One an output.
+        One an output. Outputs that are no classes need names, too, such as ``unit0``, ``unit1`` ….
     name, weights : str
         Tags for tables.
     trained : bool
@@ -394,12 +476,10 @@ def stage_model(
     Raises
     ------
     InputError
-        When the network is no module or cannot be copied, or see `check_model`.
+        When the network is no module or cannot be copied, the device is not there, or see `check_model`.
     """
-    try:
-        device = torch.device(device)
-    except RuntimeError:
-        raise unknown_name("device", str(device), ["cpu", "cuda", "mps"]) from None
+    if isinstance(device, str) or device.type == "cuda":
+        device = resolve_device(str(device))
     with torch.inference_mode(False):  # weights made in it could not be differentiated through
         private = _copied(network, name).float().eval().requires_grad_(False)
         private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -414,7 +494,53 @@ def stage_model(
         trained=trained,
     )
     check_model(model)
-    return model
+    return replace(model, once=_differentiable_once(model))
+
+
+def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
+    """Name hand-written operations in a network that torch differentiates once only, or wrongly twice.
+
+    Only a network that has some is tried: a product of its Hessian and a direction, in double precision, against the
+    difference of two gradients.
+    """
+    noise = np.random.default_rng(0).random((2, 1, 3, *model.preprocessing.size))
+    with for_one_image(model.preprocessing.size, model.device), _random_states_kept(model.device), gradients_on():
+        image, direction = (torch.from_numpy(one).to(model.device) for one in noise)
+        names = _hand_written(model.logits(image.float().requires_grad_(True)))
+        if not names:
+            return ()
+        try:
+            exact = replace(model, network=copy.deepcopy(model.network).double())
+            right = _second_derivative_is_right(exact, image, direction)
+        except (RuntimeError, TypeError, ValueError) as error:  # it has no double precision, or says that it cannot
+            if out_of_memory(error):
+                raise
+            right = False
+    return () if right else names
+
+
+def _hand_written(output: Tensor) -> tuple[str, ...]:
+    """Name the autograd functions of others between an output and the image."""
+    classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
+    names = [one.__name__ for one in classes if one is not None and not one.__module__.startswith("stimuli_gen.")]
+    return tuple(dict.fromkeys(names))
+
+
+def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
+    step = 1e-8  # so small that hardly a ReLU switches on the way
+
+    def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
+        (found,) = torch.autograd.grad(model.logits(images).square().sum(), images, create_graph=create_graph)
+        return found
+
+    ends = [_gradient((image + sign * step * direction).requires_grad_(True)) for sign in (1, -1)]
+    expected = (ends[0] - ends[1]) / (2 * step)
+    tracked = image.clone().requires_grad_(True)
+    slope = (_gradient(tracked, create_graph=True) * direction).sum()
+    (found,) = torch.autograd.grad(slope, tracked, allow_unused=True)
+    found = torch.zeros_like(image) if found is None else found
+    off = torch.linalg.vector_norm(found - expected)
+    return bool(off <= 1e-3 * torch.linalg.vector_norm(expected))
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:
@@ -428,6 +554,15 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
             f"{name} is a TorchScript module, whose inside cannot be watched ({name_ids(scripted)}); give the Python "
             "module that it was made of, with its weights."
         )
+    values = dict([*network.named_parameters(), *network.named_buffers()])
+    if shapeless := [
+        path
+        for path, one in values.items()
+        if isinstance(one, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
+    ]:
+        raise InputError(f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first.")
+    if empty := [path for path, one in values.items() if one.is_meta]:
+        raise InputError(f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights first.")
     kept = [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
     try:
         return copy.deepcopy(network, {id(one): one.detach().clone() for one in kept if not one.is_leaf})
@@ -479,7 +614,7 @@ def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
     """Run the network for the first time; whatever it says against such an image is told."""
     try:
         return model.logits(image)
-    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, IndexError) as error:
+    except Exception as error:  # a user's code may raise anything
         if isinstance(error, InputError) or out_of_memory(error):
             raise
         raise _refusal(model, error) from error
@@ -580,9 +715,18 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
 
 
 def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
-    if not isinstance(output, Tensor) or tuple(output.shape) != (1, model.n_classes):
-        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"{model.name} gives {came} for one image but has {model.n_classes} class names.")
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, {model.n_classes}), "
+            "are not clear in it; put a module around it whose forward returns them alone."
+        )
+    if tuple(output.shape) != (1, model.n_classes):
+        cure = "give one name for each output"
+        if output.ndim != 2:
+            cure = "an image's output must be a row of numbers: put a module around it that makes one"
+        raise InputError(
+            f"{model.name} gives {tuple(output.shape)} for one image but has {model.n_classes} class names; {cure}."
+        )
     if not torch.isfinite(output).all():
         raise InputError(
             f"{model.name} gives outputs that are not finite for an image of noise; check weights, mean, std."
@@ -603,14 +747,24 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
 
 
+def _described(output: Any) -> str:
+    """Say what a network returned, with the shapes in it."""
+    shapes = [
+        f"{name} {tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
+        for name, one in _entries(output).items()
+    ]
+    name = "nothing" if output is None else f"a {type(output).__name__}"
+    return f"{name} ({name_ids(shapes)})" if shapes else name
+
+
 @checked
 def resolve_device(name: str = "auto") -> torch.device:
     """Find the device asked for.
 
     Parameters
     ----------
-    name : {"auto", "cpu", "cuda", "mps"}
-        ``auto``: CUDA, else Apple's MPS, else the CPU.
+    name : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+        ``auto``: CUDA, else Apple's MPS, else the CPU. ``cuda:1`` is the second GPU.
 
     Returns
     -------
@@ -625,10 +779,11 @@ def resolve_device(name: str = "auto") -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
-    if name not in there:
-        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps"])
-    if not there[name]:
-        raise InputError(f"device '{name}' is not available on this machine; use --device auto or cpu.")
+    kind, _, number = name.partition(":")
+    if kind not in there or (number and not (kind == "cuda" and number.isdecimal())):
+        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps", "cuda:1"])
+    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise InputError(f"device '{name}' is not available on this machine; take 'auto' or 'cpu' as the device.")
     return torch.device(name)
 
 

@@ -32,7 +32,11 @@ def to_8bit(images: np.ndarray) -> np.ndarray:
     ndarray
         (…) uint8, 0 to 255, rounded to nearest (half to even), not cut off.
     """
-    return np.rint(images * np.float32(255)).astype(np.uint8)
+    levels = np.empty(np.shape(images), np.uint8)
+    for part in _parts(images):
+        scaled = images[part] * np.float32(255)
+        levels[part] = np.rint(scaled, out=scaled) if isinstance(scaled, np.ndarray) else np.rint(scaled)
+    return levels
 
 
 def from_8bit(levels: np.ndarray) -> np.ndarray:
@@ -48,7 +52,18 @@ def from_8bit(levels: np.ndarray) -> np.ndarray:
     ndarray
         (…) float32 in [0, 1].
     """
-    return levels.astype(np.float32) / np.float32(255)
+    images = levels.astype(np.float32)
+    images /= np.float32(255)
+    return images
+
+
+def _parts(images: np.ndarray) -> Iterator[Any]:
+    """Cut a set of images into blocks, so that nothing beside the result is as large as the set."""
+    if np.ndim(images) < 4:
+        yield ...
+        return
+    for start in range(0, len(images), BLOCK):
+        yield slice(start, start + BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -231,14 +231,15 @@ def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None 
     """
     if folder is None:
         return metamers.as_shown().images
-    pictures = []
-    for one in metamers.ids:
+    pictures = np.empty(metamers.images.shape, np.float32)
+    for row, one in enumerate(metamers.ids):
         path = Path(folder) / "png" / f"{file_name(one)}.png"
-        pictures.append(read_png(path))
-        if pictures[-1].shape != tuple(metamers.images.shape[1:]):
+        picture = read_png(path)
+        if picture.shape != pictures.shape[1:]:
             size = tuple(metamers.images.shape[2:])
-            raise InputError(f"{path} is {pictures[-1].shape[1:]} pixels, not {size} as made; write it again.")
-    return np.stack(pictures)
+            raise InputError(f"{path} is {picture.shape[1:]} pixels, not {size} as made; write it again.")
+        pictures[row] = picture
+    return pictures
 
 
 def _judge_batch(

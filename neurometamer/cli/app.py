@@ -20,21 +20,24 @@ from neurometamer.cli.kinds import kinds
 from neurometamer.cli.options import (
     Affine,
     BatchSize,
+    Bits,
     Blocks,
     Bold,
     Classes,
     ConditionColumn,
+    Confidence,
     ConfoundColumns,
     Confounds,
     Descriptor,
-    Device,
     DeviceName,
     Estimator,
     Events,
     HighPass,
     Hrf,
+    Icc,
     Ignored,
     Images,
+    Join,
     Masks,
     ModelName,
     NoiseModel,
@@ -49,6 +52,8 @@ from neurometamer.cli.options import (
     Unusable,
     Weights,
     absolute_weights,
+    check_device,
+    one_of,
     one_step,
     open_reporter,
 )
@@ -87,28 +92,37 @@ def _options_of_the_program(
     pass
 
 
-MANY = (
-    "--bold", "--events", "--confounds", "--masks", "--images", "--patterns", "--stage", "--stages", "--by",
-    "--select-on", "--levels", "--null", "--set", "--penalty", "--stage-weight", "--column", "--contrast", "--where",
-    "--stimuli", "--photographs", "--answers", "--metamers", "--parts", "--ways", "--metrics", "--metric-weights",
-    "--read-at", "--activations", "--rdms", "--brain", "--rois", "--kinds", "--place", "--which", "--columns",
-    "--ignore",
-)  # fmt: skip
-"""Options that take several values, after one option (as the shell expands ``*``) or repeated."""
-
-
 def _several(arguments: list[str]) -> list[str]:
-    """Repeat an option before each of its values: ``--bold a b`` becomes ``--bold a --bold b``."""
+    """Repeat an option that takes several values before each of them: ``--bold a b`` becomes ``--bold a --bold b``.
+
+    So the shell may expand ``*``. Further values of an option that takes one are left, and refused by the parser.
+    """
+    from neurometamer.errors import InputError, duplicates, name_ids
+
+    several = _options_of_several(arguments)
+    given = [one.partition("=")[0] for one in arguments if one.startswith("--")]
+    if again := duplicates(one for one in given if one not in several):
+        raise InputError(f"{name_ids(again)} is given more than once and takes one value; give it once.")
     expanded: list[str] = []
     option = ""
     for one in arguments:
         if one.startswith("--") or one == "-h":
-            option = one if one in MANY else ""
+            option = one if one in several else ""
             if not option:
                 expanded.append(one)
         else:
             expanded += [option, one] if option else [one]
     return expanded
+
+
+def _options_of_several(arguments: list[str]) -> set[str]:
+    """Name the options of the command that is called which take several values."""
+    command: Any = typer.main.get_command(app)
+    for one in arguments:
+        command = getattr(command, "commands", {}).get(one, command)
+        if not hasattr(command, "commands"):
+            break
+    return {name for parameter in command.params if getattr(parameter, "multiple", False) for name in parameter.opts}
 
 
 def main() -> None:
@@ -129,7 +143,7 @@ def main() -> None:
     # Threads that spin while they wait are a few percent faster alone and many times slower beside another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
-    arguments = _several([one for one in sys.argv[1:] if one != "--debug"])
+    arguments = [one for one in sys.argv[1:] if one != "--debug"]
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         _run(arguments, debug)
@@ -142,7 +156,7 @@ def _run(arguments: list[str], debug: bool) -> None:
     from neurometamer.errors import InputError, Terminated
 
     try:
-        app(args=arguments, prog_name="neurometamer")
+        app(args=_several(arguments), prog_name="neurometamer")
     except InputError as error:
         _fail(f"error: {error}", 2, debug)
     except (KeyboardInterrupt, Terminated) as stop:
@@ -178,7 +192,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-output"),
     model: ModelName = "efficientnet_lite0",
     weights: Weights = "default",
-    device: DeviceName = Device.auto,
+    device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
     """Run the demo study: packaged photographs, AN and AI, a simulated cortex, RSA, encoding, report.
@@ -189,7 +203,7 @@ def demo(
 
     settings = demo_settings(model=model, weights=absolute_weights(weights), seed=seed)
     with open_reporter() as reporter:
-        report = run_study(settings, out, device=device.value, reporter=reporter)
+        report = run_study(settings, out, device=device, reporter=reporter)
     _end_study(report)
 
 
@@ -197,7 +211,7 @@ def demo(
 def run(
     study: Annotated[Path, typer.Argument(help="Study file; 'neurometamer init' writes one.")],
     out: Annotated[Path | None, typer.Option(help="Output folder; else named after the study.")] = None,
-    device: Annotated[Device | None, typer.Option(help="Instead of the study file's.")] = None,
+    device: Annotated[str | None, typer.Option(help="Instead of the study file's.", callback=check_device)] = None,
 ) -> None:
     """Run a study, or go on with it: what was finished is kept.
 
@@ -206,7 +220,7 @@ def run(
     from neurometamer.study.run import run_study
 
     with open_reporter() as reporter:
-        report = run_study(study, out, device=device.value if device else None, reporter=reporter)
+        report = run_study(study, out, device=device, reporter=reporter)
     _end_study(report)
 
 
@@ -404,22 +418,26 @@ def rdm(
     stages: Stages = [],  # noqa: B006
     measure: Annotated[
         str,
-        typer.Option(
+        one_of(
+            table="neurometamer.rsa.measures:MEASURES",
             help="spearman, pearson (1 - correlation), cosine, euclidean, squared-euclidean (by unit), poisson; with "
-            "--patterns also mahalanobis, crossnobis."
+            "--patterns also mahalanobis, crossnobis.",
         ),
     ] = "spearman",
     noise: Annotated[
         str,
-        typer.Option(
+        one_of(
+            table="neurometamer.rsa.searchlight_runs:NOISE",
             help="Noise covariance of mahalanobis and crossnobis, from presentations: shrinkage_diag, shrinkage_eye, "
-            "diag, full, none."
+            "diag, full, none.",
         ),
     ] = "shrinkage_diag",
-    folds: Annotated[
-        str, typer.Option(help="Parts that crossnobis takes as independent: run, presentation, session.")
+    fold_column: Annotated[
+        str, typer.Option(help="Column of parts that crossnobis takes as independent: run, presentation, session.")
     ] = "run",
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
     scratch: Annotated[
@@ -436,8 +454,8 @@ def rdm(
     with one_step("RDMs") as progress:
         path = make_rdms(
             out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
-            measure=measure.lower(), noise=noise, folds=folds, device=device.value, batch_size=batch_size, seed=seed,
-            scratch=scratch, progress=progress,
+            measure=measure.lower(), noise=noise, folds=fold_column, device=device, batch_size=batch_size, seed=seed,
+            scratch=scratch, bits=bits, icc=icc, progress=progress,
         )  # fmt: skip
     typer.echo(path)
 
@@ -449,10 +467,13 @@ def compare(
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     by: Annotated[
         list[str],
-        typer.Option(help="spearman, pearson, kendall (tau-a), rho-a, cosine, whitened-cosine, whitened-pearson."),
+        one_of(
+            table="neurometamer.rsa.comparators:COMPARATORS",
+            help="spearman, pearson, kendall (tau-a), rho-a, cosine, whitened-cosine, whitened-pearson.",
+        ),
     ] = ["spearman"],  # noqa: B006
     kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
-    join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
+    join: Join = "exact",
     controls: Annotated[Path | None, typer.Option(help="RDMs to regress out of both sides, HDF5.")] = None,
     resamples: Resamples = 1000,
     permutations: Annotated[
@@ -460,7 +481,7 @@ def compare(
     ] = 0,
     blocks: Blocks = None,
     classes: Classes = "fixed",
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    confidence: Confidence = 0.95,
     descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
@@ -500,12 +521,16 @@ def encode(
     weights: Weights = "default",
     stages: Stages = [],  # noqa: B006
     scheme: Annotated[
-        str, typer.Option(help="'by image' (hold out) or 'all' (train on all, Zhang 2021).")
+        str,
+        one_of(
+            table="neurometamer.encoding.generalization:SCHEMES",
+            help="'by image' (hold out) or 'all' (train on all, Zhang 2021).",
+        ),
     ] = "by image",
     folds: Annotated[int, typer.Option(min=0, help="0: leave one out up to 20 photographs, else 10.")] = 0,
     alphas: Annotated[
         list[float],
-        typer.Option(help="Ridge penalty to choose from; repeat for several. 15 from .001 to 10,000 when not given."),
+        typer.Option(help="Ridge penalties to choose from; 15 from .001 to 10,000 when not given."),
     ] = [],  # noqa: B006
     permutations: Annotated[
         int, typer.Option(min=0, help="Permutations of the photographs for p, models fitted again; 0 for none.")
@@ -513,7 +538,9 @@ def encode(
     allow_repeats: Annotated[
         bool, typer.Option("--allow-repeats", help="Allow test images with the pixels of a training image.")
     ] = False,
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -531,7 +558,7 @@ def encode(
             images=images,
             patterns=patterns,
             stages=stages,
-            device=device.value,
+            device=device,
             batch_size=batch_size,
             seed=seed,
             scheme=scheme,
@@ -539,6 +566,8 @@ def encode(
             **({"alphas": alphas} if alphas else {}),
             n_permutations=permutations,
             allow_repeats=allow_repeats,
+            bits=bits,
+            icc=icc,
             progress=progress,
         )
     typer.echo(out)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from neurometamer.cli.experiment import join, page
-from neurometamer.cli.options import one_step
+from neurometamer.cli.options import Confidence, one_of, one_step
 
 behavior_app = typer.Typer(no_args_is_help=True, help="Recognition experiments with people and networks.")
 behavior_app.command()(page)
@@ -34,13 +34,22 @@ def behavior_analyze(
     max_missing: Annotated[float, typer.Option(help="Largest share of trials without a usable answer.")] = 0.2,
     max_fast: Annotated[float, typer.Option(help="Largest share of trials that are too fast.")] = 0.2,
     fastest: Annotated[float, typer.Option(help="Faster answers, in ms, are left out.")] = 150.0,
-    rt_unit: Annotated[str, typer.Option(help="Unit of the column rt: ms or s.")] = "ms",
-    missing: Annotated[str, typer.Option(help="Trials without an answer: exclude, or wrong.")] = "exclude",
-    sem: Annotated[str, typer.Option(help="Standard errors between people, or within.")] = "between",
-    correction: Annotated[str, typer.Option(help="Of post-hoc tests: holm, fdr, bonferroni, none.")] = "holm",
+    rt_unit: Annotated[
+        str, one_of(table="neurometamer.behavior.trials:RT_UNITS", help="Unit of the column rt: ms or s.")
+    ] = "ms",
+    missing: Annotated[
+        str, one_of("exclude", "wrong", help="Trials without an answer: exclude, or wrong.")
+    ] = "exclude",
+    sem: Annotated[
+        str, one_of(table="neurometamer.behavior.curves:SEM_METHODS", help="Standard errors between people, or within.")
+    ] = "between",
+    correction: Annotated[
+        str,
+        one_of(table="neurometamer.behavior.anova:CORRECTIONS", help="Of post-hoc tests: holm, fdr, bonferroni, none."),
+    ] = "holm",
     permutations: Annotated[int, typer.Option(min=1, help="Shuffles of labels.")] = 10_000,
     resamples: Annotated[int, typer.Option(min=0, help="Resamples of images; 0 for no intervals.")] = 1000,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    confidence: Confidence = 0.95,
     min_common: Annotated[int, typer.Option(min=1, help="Fewest common trials of two observers.")] = 10,
     ignore_case: Annotated[
         bool, typer.Option("--ignore-case", help="'Dog' is the answer 'dog'; refused when not given.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurometamer.cli.options import BatchSize, Device, DeviceName, Seed, SetWeights, one_step
+from neurometamer.cli.options import BatchSize, Confidence, DeviceName, Nulls, Seed, SetWeights, one_of, one_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,17 +19,26 @@ Evaluators = Annotated[str, typer.Option(help="Networks that judge, names betwee
 Photographs = Annotated[
     list[Path], typer.Option("--images", help="Photographs of the metamers; not needed where their folders hold them.")
 ]
-Nulls = Annotated[list[Path], typer.Option("--null", help="Files of 'stimuli null': judge the metamers by them.")]
 Parts = Annotated[
-    list[str], typer.Option(help="recognizability, quality, divergence, observers, sets; the first three by default.")
+    list[str],
+    one_of(
+        table="neurometamer.evaluation.evaluate:PARTS",
+        help="recognizability, quality, divergence, observers, sets; the first three by default.",
+    ),
 ]
 Target = Annotated[
     str,
-    typer.Option(help="Whose class a metamer shall have: own (the evaluator's, of the photograph), truth, generator."),
+    one_of(
+        table="neurometamer.evaluation.recognizability:TARGETS",
+        help="Whose class a metamer shall have: own (the evaluator's, of the photograph), truth, generator.",
+    ),
 ]
 Truth = Annotated[Path | None, typer.Option(help="CSV with id and truth (ImageNet class or category).")]
 Ways = Annotated[list[int], typer.Option(help="1000, 16, or both.")]
-Metrics = Annotated[list[str], typer.Option(help="Image metrics; all nine when not given.")]
+Metrics = Annotated[
+    list[str],
+    one_of(table="neurometamer.evaluation.image_quality:METRICS", help="Image metrics; all nine when not given."),
+]
 MetricWeights = Annotated[
     list[str], typer.Option(help="fid=FILE, lpips=FILE, clip_iqa=FOLDER: local weights of metrics that need them.")
 ]
@@ -38,7 +47,6 @@ SizeOption = Annotated[int | None, typer.Option(min=1, help="Pixels that every n
 Untrained = Annotated[bool, typer.Option("--untrained", help="Ask networks with random weights, too.")]
 Resamples = Annotated[int, typer.Option(min=0, help="Resamples of images.")]
 Permutations = Annotated[int, typer.Option(min=0, help="Permutations, and resamples, of the divergence.")]
-Confidence = Annotated[float, typer.Option(help="Of the intervals.")]
 
 
 @evaluate_app.command("metamers")
@@ -51,7 +59,7 @@ def evaluate_metamers_command(
     images: Photographs = [],  # noqa: B006
     parts: Parts = [],  # noqa: B006
     weights: SetWeights = "default",
-    null: Nulls = [],  # noqa: B006
+    nulls: Nulls = [],  # noqa: B006
     target: Target = "own",
     truth: Truth = None,
     ways: Ways = [1000, 16],  # noqa: B006
@@ -59,17 +67,17 @@ def evaluate_metamers_command(
     metrics: Metrics = [],  # noqa: B006
     metric_weights: MetricWeights = [],  # noqa: B006
     read_at: ReadAt = [],  # noqa: B006
-    networks: Annotated[
+    network_table: Annotated[
         Path | None, typer.Option(help="CSV for observers: network, and a column for each factor.")
     ] = None,
-    factors: Annotated[str, typer.Option(help="Two columns of --networks, between commas.")] = "training,color",
+    factors: Annotated[str, typer.Option(help="Two columns of --network-table, between commas.")] = "training,color",
     held_out: Annotated[str, typer.Option(help="Of sets: evaluators that score them, between commas.")] = "",
     image_size: SizeOption = None,
     untrained: Untrained = False,
     resamples: Resamples = 10_000,
     permutations: Permutations = 1_000,
     confidence: Confidence = 0.95,
-    device: DeviceName = Device.auto,
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -84,8 +92,8 @@ def evaluate_metamers_command(
         "n_permutations": permutations, "confidence": confidence, "seed": seed,
     }  # fmt: skip
     _evaluate(
-        metamers, evaluators, out, chosen, images=images, weights=weights, nulls=null,
-        networks=networks, truth=truth, image_size=image_size, device=device.value, batch_size=batch_size,
+        metamers, evaluators, out, chosen, images=images, weights=weights, nulls=nulls,
+        networks=network_table, truth=truth, image_size=image_size, device=device, batch_size=batch_size,
     )  # fmt: skip
 
 
@@ -96,7 +104,9 @@ def plan_sets_command(
     sets: Annotated[int, typer.Option(min=1, help="How many sets.")] = 100,
     sizes: Annotated[str, typer.Option(help="LOW:HIGH, networks in a set.")] = "2:10",
     stage: Annotated[str, typer.Option(help="early, middle, late, or a fraction of depth.")] = "middle",
-    preset: Annotated[str, typer.Option(help="feather2023, boehm2025, pixels or fast.")] = "boehm2025",
+    preset: Annotated[
+        str, one_of(table="stimuli_gen.recipes:PRESETS", help="feather2023, boehm2025, pixels or fast.")
+    ] = "boehm2025",
     set_: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset.")] = [],  # noqa: B006
     seed: Seed = 0,
 ) -> None:
@@ -121,9 +131,9 @@ def run_sets_command(
     images: Annotated[list[Path], typer.Option(help="Photographs.")],
     weights: SetWeights = "default",
     image_size: SizeOption = None,
-    null: Nulls = [],  # noqa: B006
+    nulls: Nulls = [],  # noqa: B006
     share: Annotated[str, typer.Option(help="I/N: do every N-th job from the I-th on.")] = "1/1",
-    device: DeviceName = Device.auto,
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
 ) -> None:
     """Make the metamers of planned sets; the same command goes on where it was stopped.
@@ -135,8 +145,8 @@ def run_sets_command(
     part, _, parts = share.partition("/")
     with one_step("sets of networks") as progress:
         jobs = make_model_sets(
-            folder, images, weights=weights, image_size=image_size, nulls=null,
-            share=(_whole(part, "--share I/N"), _whole(parts, "--share I/N")), device=device.value,
+            folder, images, weights=weights, image_size=image_size, nulls=nulls,
+            share=(_whole(part, "--share I/N"), _whole(parts, "--share I/N")), device=device,
             batch_size=batch_size, progress=progress,
         )  # fmt: skip
     _tell_jobs(jobs)
@@ -160,11 +170,11 @@ def evaluate_sets_command(
     target: Target = "own",
     weights: SetWeights = "default",
     image_size: SizeOption = None,
-    null: Nulls = [],  # noqa: B006
+    nulls: Nulls = [],  # noqa: B006
     ways: Ways = [1000, 16],  # noqa: B006
     resamples: Resamples = 10_000,
     confidence: Confidence = 0.95,
-    device: DeviceName = Device.auto,
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -179,8 +189,8 @@ def evaluate_sets_command(
         "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
     }  # fmt: skip
     _evaluate(
-        finished_sets(folder), evaluators, out, chosen, images=images, weights=weights, nulls=null,
-        image_size=image_size, device=device.value, batch_size=batch_size,
+        finished_sets(folder), evaluators, out, chosen, images=images, weights=weights, nulls=nulls,
+        image_size=image_size, device=device, batch_size=batch_size,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurometamer.cli.options import one_step
+from neurometamer.cli.options import one_of, one_step
 
 
 def _paths(texts: list[str]) -> list[Path]:
@@ -16,7 +16,7 @@ def _paths(texts: list[str]) -> list[Path]:
 
 
 def page(
-    stimuli: Annotated[
+    images: Annotated[
         list[str],
         typer.Option(help="Folders written by 'stimuli', or CSV files (file, id, category, condition); also A,B."),
     ],
@@ -33,9 +33,9 @@ def page(
             "counts as not stored. Else they are saved as a file."
         ),
     ] = "",
-    fixation: Annotated[float, typer.Option(help="ms.")] = 300,
-    image: Annotated[float, typer.Option(help="ms.")] = 300,
-    mask_time: Annotated[float, typer.Option(help="ms.")] = 300,
+    fixation_ms: Annotated[float, typer.Option(help="How long the fixation cross is shown.")] = 300,
+    image_ms: Annotated[float, typer.Option(help="How long an image is shown.")] = 300,
+    mask_ms: Annotated[float, typer.Option(help="How long the mask is shown.")] = 300,
     slow: Annotated[
         bool, typer.Option("--slow/--no-slow", help="500, 400 and 400 ms in the first half of practice.")
     ] = True,
@@ -44,9 +44,11 @@ def page(
     pass_mark: Annotated[int, typer.Option(help="How many of these must be right.")] = 7,
     catch: Annotated[int, typer.Option(help="Photographs between the images.")] = 16,
     block_length: Annotated[int, typer.Option(help="Trials between breaks.")] = 100,
-    mask: Annotated[str, typer.Option(help="'phase' (scrambled images) or 'noise'.")] = "phase",
-    missing: Annotated[
-        str, typer.Option(help="An image lacks a condition: 'error', or show its 'photograph'.")
+    backward_mask: Annotated[
+        str, one_of(table="neurometamer.experiment_page:MASKS", help="'phase' (scrambled images) or 'noise'.")
+    ] = "phase",
+    incomplete: Annotated[
+        str, one_of("error", "photograph", help="An image lacks a condition: 'error', or show its 'photograph'.")
     ] = "error",
     seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
 ) -> None:
@@ -61,24 +63,24 @@ def page(
     told = {} if consent is None else {"consent": _read(consent)}
     with one_step("images and masks") as progress:
         key = write_experiment_page(
-            _paths(stimuli),
+            _paths(images),
             _paths(photographs),
             out,
             progress=progress,
             title=title,
             post_url=post,
             seed=seed,
-            fixation_ms=fixation,
-            image_ms=image,
-            mask_ms=mask_time,
+            fixation_ms=fixation_ms,
+            image_ms=image_ms,
+            mask_ms=mask_ms,
             slow_ms=(500, 400, 400) if slow else None,
             practice=practice,
             screening=screening,
             pass_mark=pass_mark,
             catch=catch,
             block_length=block_length,
-            mask=mask,
-            missing=missing,
+            mask=backward_mask,
+            missing=incomplete,
             **told,
         )
     main = key[key["phase"] == "main"]

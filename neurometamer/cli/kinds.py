@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurometamer.cli.options import Images, PatternFiles, Resamples, Seed, one_step
+from neurometamer.cli.options import Confidence, Images, PatternFiles, Resamples, Seed, one_of, one_step
 
 
 def kinds(
@@ -17,30 +17,57 @@ def kinds(
     rdms: Annotated[list[Path], typer.Option(help="Or files of 'neurometamer rdm', all subjects in one.")] = [],  # noqa: B006
     images: Images = [],  # noqa: B006
     interval: Annotated[
-        str, typer.Option(help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores images).")
+        str,
+        one_of(
+            table="neurometamer.rsa.kind_options:INTERVALS",
+            help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores images).",
+        ),
     ] = "projection",
     null: Annotated[
-        str, typer.Option(help="Labels permuted free, within session or class; auto: in sessions where they differ.")
+        str,
+        one_of(
+            table="neurometamer.rsa.kind_options:NULLS",
+            help="Labels permuted free, within session or class; auto: in sessions where they differ.",
+        ),
     ] = "auto",
-    classes: Annotated[
-        str, typer.Option(help="Intervals for other photographs of these classes (fixed), or other classes (random).")
-    ] = "fixed",
+    classes: Classes = "fixed",
     combine: Annotated[
-        str, typer.Option(help="One p of the subjects: joint, fisher, stouffer, all (each subject).")
+        str,
+        one_of(
+            table="neurometamer.rsa.inference:COMBINATIONS",
+            help="One p of the subjects: joint, fisher, stouffer, all (each subject).",
+        ),
     ] = "joint",
-    correction: Annotated[str, typer.Option(help="fdr, bonferroni, holm, max-t or none.")] = "fdr",
-    family: Annotated[str, typer.Option(help="Corrected over places, or over places x subjects.")] = "places",
-    by: Annotated[str, typer.Option(help="spearman, pearson, kendall (tau-a), rho-a, cosine.")] = "spearman",
-    measure: Annotated[str, typer.Option(help="RDMs are 1 - this correlation: spearman or pearson.")] = "spearman",
+    correction: Annotated[
+        str, one_of(table="neurometamer.rsa.kind_options:CORRECTIONS", help="fdr, bonferroni, holm, max-t or none.")
+    ] = "fdr",
+    family: Annotated[
+        str,
+        one_of(
+            table="neurometamer.rsa.kind_options:FAMILIES", help="Corrected over places, or over places x subjects."
+        ),
+    ] = "places",
+    by: Annotated[
+        str,
+        one_of(
+            table="neurometamer.rsa.comparators:COMPARATORS", help="spearman, pearson, kendall (tau-a), rho-a, cosine."
+        ),
+    ] = "spearman",
+    measure: Annotated[
+        str,
+        one_of(table="neurometamer.rsa.subsample:PARTS", help="RDMs are 1 - this correlation: spearman or pearson."),
+    ] = "spearman",
     category: Annotated[str, typer.Option(help="Column of --images with the class.")] = "category",
-    join: Annotated[str, typer.Option(help="exact: each photograph has every kind; inner: those that have.")] = "exact",
+    join: Annotated[
+        str, one_of("exact", "inner", help="exact: each photograph has every kind; inner: those that have.")
+    ] = "exact",
     trends: Annotated[Path | None, typer.Option(help="Also write trends over layers, as CSV.")] = None,
     figures: Annotated[
         Path | None, typer.Option(help="Also write a page with figures into this folder: SVG, PNG, and CSV of each.")
     ] = None,
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Of labels; 0 for no p of similarities.")] = 1000,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    confidence: Confidence = 0.95,
     seed: Seed = 0,
 ) -> None:
     """Test RE-AN, RE-AI and their difference in each layer, region and subject, and over subjects.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,20 +18,93 @@ if TYPE_CHECKING:
     from neurometamer.study.plan import Telling
 
 
-class Device(StrEnum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
 class Mode(StrEnum):
     """How a network is computed on the way to an image."""
 
     exact = "exact"
     fast = "fast"
+
+
+def one_of(*names: str, table: str = "", **words: Any) -> Any:
+    """Make an option, or several values of one, that takes known names only; a wrong one is told by the option's name.
+
+    Parameters
+    ----------
+    *names : str
+        The names, beside those of the table.
+    table : str
+        ``MODULE:NAME`` of the table that holds the names, several between commas; imported only when needed.
+    **words : object
+        As of `typer.Option`; ``flag`` is the option's name where it is not that of the parameter.
+
+    Returns
+    -------
+    typer.models.OptionInfo
+        With check and shell completion.
+    """
+
+    def _check(parameter: typer.CallbackParam, given: Any) -> Any:
+        if given is None or given == parameter.default:
+            return given
+        known = [*names, *_table(table)]
+        values = given if isinstance(given, (list, tuple)) else [given]
+        chosen = [_known(parameter, value, known) for value in values]
+        return chosen if isinstance(given, (list, tuple)) else chosen[0]
+
+    def _complete(incomplete: str) -> list[str]:
+        return [name for name in (*names, *_table(table)) if name.startswith(incomplete)]
+
+    flag = [words.pop("flag")] if "flag" in words else []
+    return typer.Option(*flag, callback=_check, autocompletion=_complete, **words)
+
+
+def _table(place: str) -> Collection[str]:
+    """Import the names of a table, or of several between commas."""
+    pairs = [one.partition(":") for one in place.split(",") if one]
+    return [name for module, _, table in pairs for name in getattr(importlib.import_module(module), table)]
+
+
+def _known(parameter: typer.CallbackParam, value: str, known: Collection[str]) -> str:
+    from neurometamer.errors import unknown_name
+
+    found = value if value in known else value.lower()
+    if found not in known:
+        raise unknown_name(f"value of {parameter.opts[0]}", value, known)
+    return found
+
+
+def between(low: float, high: float) -> Callable[[typer.CallbackParam, Any], Any]:
+    """Make the check that a number lies between two others.
+
+    Parameters
+    ----------
+    low, high : float
+        The ends, which are not allowed themselves.
+
+    Returns
+    -------
+    callable
+        For the ``callback`` of `typer.Option`.
+    """
+
+    def _check(parameter: typer.CallbackParam, given: Any) -> Any:
+        from neurometamer.errors import InputError
+
+        if given is not None and not low < given < high:
+            raise InputError(f"{parameter.opts[0]} is {given:g}; give a number between {low:g} and {high:g}.")
+        return given
+
+    return _check
+
+
+def check_device(parameter: typer.CallbackParam, given: Any) -> Any:
+    """Refuse what is no device, for the ``callback`` of `typer.Option`; whether it is there is seen later."""
+    from neurometamer.errors import unknown_name
+
+    kind, _, number = (given or "auto").partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise unknown_name(f"value of {parameter.opts[0]}", given, ["auto", "cpu", "cuda", "mps", "cuda:1"])
+    return given
 
 
 ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
@@ -43,7 +117,15 @@ SetWeights = Annotated[
         "between commas; the others get 'default'.",
     ),
 ]
-DeviceName = Annotated[Device, typer.Option(help="Where the network runs.")]
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        help="Where the network runs: auto, cpu, cuda, mps, or one of several, as cuda:1.", callback=check_device
+    ),
+]
+Confidence = Annotated[float, typer.Option(help="Of the intervals.", callback=between(0, 1))]
+Join = Annotated[str, one_of("exact", "inner", help="exact: the same ids in both; inner: those that both hold.")]
+Nulls = Annotated[list[Path], typer.Option("--nulls", help="Files of 'stimuli null': judge the metamers by them.")]
 Seed = Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
 ModeName = Annotated[Mode, typer.Option("--mode", help="fast: cheaper arithmetic on the way, judged exactly.")]
@@ -55,6 +137,17 @@ Animate = Annotated[bool, typer.Option("--animate", help="Keep frames, and write
 Stages = Annotated[list[str], typer.Option(help="Stages of the network; all when not given.")]
 Images = Annotated[
     list[Path], typer.Option(help="Folders written by 'stimuli', folders of photographs, or CSV files (column file).")
+]
+Bits = Annotated[
+    int | None,
+    typer.Option(min=8, max=16, help="How many bits of 16-bit photographs hold data; or the column bits of a CSV."),
+]
+Icc = Annotated[
+    str,
+    one_of(
+        table="stimuli_gen.conversion:PROFILES",
+        help="Color profiles of photographs other than sRGB: ignore (but note) or convert; or the column icc of a CSV.",
+    ),
 ]
 PatternFiles = Annotated[list[Path], typer.Option(help="Files written by 'fmri patterns', one a subject.")]
 Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
@@ -70,19 +163,25 @@ SliceTimeRef = Annotated[
     typer.Option(help="Time to which volumes refer, a share of the TR; else StartTime of the JSON sidecar."),
 ]
 Affine = Annotated[
-    str, typer.Option(help="Which header transform places voxels: sform, qform, or agree (refuse if they differ).")
+    str,
+    one_of(
+        table="fmri.bold:AFFINES",
+        help="Which header transform places voxels: sform, qform, or agree (refuse if they differ).",
+    ),
 ]
 ConfoundColumns = Annotated[
     list[str], typer.Option("--columns", help="Confounds to use; else the six motion parameters, or all.")
 ]
 ConditionColumn = Annotated[str, typer.Option(help="Column of the events with the stimulus ids.")]
 Ignored = Annotated[list[str], typer.Option("--ignore", help="Trial types without a regressor; else blank and n/a.")]
-Hrf = Annotated[str, typer.Option(help="Hemodynamic response, a name of nilearn's.")]
+Hrf = Annotated[str, one_of(table="fmri.betas:HRFS", help="Hemodynamic response, a name of nilearn's.")]
 HighPass = Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")]
-NoiseModel = Annotated[str, typer.Option(help="ar1 or ols.")]
-Estimator = Annotated[str, typer.Option(help="LSA (all events in one design) or LSS.")]
-Units = Annotated[str, typer.Option(help="Of betas: percent (signal change) or raw (units of the image).")]
-Unusable = Annotated[str, typer.Option(help="NaN or constant voxels: refuse or drop.")]
+NoiseModel = Annotated[str, one_of(table="fmri.betas:NOISE_MODELS", help="ar1 or ols.")]
+Estimator = Annotated[str, one_of(table="fmri.betas:EVENT_MODELS", help="LSA (all events in one design) or LSS.")]
+Units = Annotated[
+    str, one_of(table="fmri.betas:UNITS", help="Of betas: percent (signal change) or raw (units of the image).")
+]
+Unusable = Annotated[str, one_of("refuse", "drop", help="NaN or constant voxels: refuse or drop.")]
 SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
 Blocks = Annotated[
     Path | None,
@@ -91,7 +190,11 @@ Blocks = Annotated[
     ),
 ]
 Classes = Annotated[
-    str, typer.Option(help="Intervals for other images of the classes that RDMs know (fixed), or of others (random).")
+    str,
+    one_of(
+        table="neurometamer.rsa.sampling:CLASS_CLAIMS",
+        help="Intervals for other images of the classes that RDMs know (fixed), or of as many other classes (random).",
+    ),
 ]
 Descriptor = Annotated[
     str | None,

@@ -9,16 +9,20 @@ import typer
 
 from neurometamer.cli.options import (
     BatchSize,
+    Bits,
     Blocks,
     Classes,
+    Confidence,
     Descriptor,
-    Device,
     DeviceName,
+    Icc,
     Images,
+    Join,
     Resamples,
     Seed,
     SetWeights,
     Stages,
+    one_of,
     one_step,
 )
 
@@ -41,21 +45,33 @@ def layers(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
     by: Annotated[
-        str, typer.Option(help="spearman, pearson, rho-a, cosine; kendall: at most 1000 permutations.")
+        str,
+        one_of(
+            table="neurometamer.rsa.comparators:COMPARATORS",
+            help="spearman, pearson, rho-a, cosine; kendall: at most 1000 permutations.",
+        ),
     ] = "spearman",
-    join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
+    join: Join = "exact",
     train_on: Annotated[
-        str, typer.Option(help="Layer and weights from the other subjects and stimuli: both, stimuli, or subjects.")
+        str,
+        one_of(
+            table="neurometamer.rsa.flexible:TRAINING",
+            help="Layer and weights from the other subjects and stimuli: both, stimuli, or subjects.",
+        ),
     ] = "both",
     folds: Annotated[int, typer.Option(min=0, help="Parts of the stimuli; 0: 2 to 5, by their number.")] = 0,
     preferred: Annotated[
-        str, typer.Option(help="How preferred layers are shown: center (of mass) or best; tested alike.")
+        str,
+        one_of(
+            table="neurometamer.rsa.hierarchy:PREFERENCES",
+            help="How preferred layers are shown: center (of mass) or best; tested alike.",
+        ),
     ] = "center",
     resamples: Resamples = 1000,
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels; 0 for no p.")] = 10_000,
     blocks: Blocks = None,
     classes: Classes = "fixed",
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    confidence: Confidence = 0.95,
     descriptor: Descriptor = None,
     seed: Seed = 0,
 ) -> None:
@@ -85,17 +101,34 @@ def searchlight(
     table: Annotated[Path | None, typer.Option(help="Conditions of the data arrays of a .func.gii file.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Binary NIfTI: spheres in its voxels; or give --mesh.")] = None,
     mesh: Annotated[Path | None, typer.Option(help="Surface, .surf.gii or FreeSurfer: disks along its edges.")] = None,
-    model: Annotated[Path | None, typer.Option(help="HDF5 file of model RDMs; a map each.")] = None,
+    model_rdms: Annotated[Path | None, typer.Option(help="HDF5 file of model RDMs; a map each.")] = None,
     kinds: Annotated[list[str], typer.Option(help="Pairs as RE-AN; a map each.")] = [],  # noqa: B006
     stimuli: Annotated[Path | None, typer.Option(help="stimuli.csv: id, kind, reference_id.")] = None,
     reliability: Annotated[bool, typer.Option("--reliability", help="Also map the reliability of RDMs.")] = False,
-    radius: Annotated[float, typer.Option(help="Millimeters.")] = 6.0,
-    measure: Annotated[str, typer.Option(help="RDMs by spearman, pearson, or crossnobis over runs.")] = "spearman",
-    by: Annotated[str, typer.Option(help="RDMs are compared by spearman, pearson, rho-a or cosine.")] = "spearman",
+    radius_mm: Annotated[float, typer.Option(help="Of the spheres or disks.")] = 6.0,
+    measure: Annotated[
+        str,
+        one_of(
+            table="neurometamer.rsa.searchlight:MEASURES", help="RDMs by spearman, pearson, or crossnobis over runs."
+        ),
+    ] = "spearman",
+    by: Annotated[
+        str,
+        one_of(
+            table="neurometamer.rsa.model_brain:LINEAR", help="RDMs are compared by spearman, pearson, rho-a or cosine."
+        ),
+    ] = "spearman",
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels, for p and max-T; 0: none.")] = 0,
-    space: Annotated[str, typer.Option(help="native, or MNI: only then is a map drawn on a glass brain.")] = "native",
+    space: Annotated[
+        str,
+        one_of(
+            table="neurometamer.figures.brain_maps:SPACES",
+            help="native, or MNI: only then is a map drawn on a glass brain.",
+        ),
+    ] = "native",
     hemisphere: Annotated[
-        str | None, typer.Option(help="left or right, where the mesh's name does not tell (lh., hemi-L, .L.).")
+        str | None,
+        one_of("left", "right", help="left or right, where the mesh's name does not tell (lh., hemi-L, .L.)."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -107,8 +140,8 @@ def searchlight(
 
     with one_step("searchlight") as progress:
         folder = searchlight_files(
-            out, patterns=patterns, betas=betas, table=table, mask=mask, mesh=mesh, models=model, kinds=kinds,
-            stimuli=stimuli, reliability=reliability, radius_mm=radius, measure=measure.lower(), by=by.lower(),
+            out, patterns=patterns, betas=betas, table=table, mask=mask, mesh=mesh, models=model_rdms, kinds=kinds,
+            stimuli=stimuli, reliability=reliability, radius_mm=radius_mm, measure=measure.lower(), by=by.lower(),
             permutations=permutations, space=space, hemisphere=hemisphere, seed=seed, progress=progress,
         )  # fmt: skip
     typer.echo(folder / "index.html")
@@ -123,12 +156,18 @@ def draw(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page index.html and its figures.")],
     bands: Annotated[
-        str | None, typer.Option(help="category or kind, along the edges of RDMs; category where all images have one.")
+        str | None,
+        one_of(
+            table="neurometamer.commands.draw:BANDS",
+            help="category or kind, along the edges of RDMs; category where all images have one.",
+        ),
     ] = None,
     place: Annotated[
         list[str], typer.Option(help="Only RDMs of these regions, stages, subjects or 'mean' of subjects; else all.")
     ] = [],  # noqa: B006
-    method: Annotated[str, typer.Option(help="How stimuli are placed: mds or tsne.")] = "mds",
+    embedding: Annotated[
+        str, one_of(table="neurometamer.figures.rdms:ARRANGEMENTS", help="How stimuli are placed: mds or tsne.")
+    ] = "mds",
     perplexity: Annotated[float | None, typer.Option(help="Of tsne; by default at most 30.")] = None,
     ids: Annotated[
         Path | None, typer.Option(help="Table (id or file) in the order of the RDMs, where their file names no ids.")
@@ -147,7 +186,7 @@ def draw(
 
     with one_step("figures") as progress:
         page = draw_rdms(
-            rdms, images, out, bands=bands, place=place, method=method.lower(), perplexity=perplexity, ids=ids,
+            rdms, images, out, bands=bands, place=place, method=embedding, perplexity=perplexity, ids=ids,
             variable=variable, measure=measure, descriptor=descriptor, seed=seed, progress=progress,
         )  # fmt: skip
     for note in read_json(out / "draw.json")["notes"]:
@@ -161,13 +200,15 @@ def cka(
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     images: Images = [],  # noqa: B006
     kind: Annotated[str | None, typer.Option(help="Only images of this kind; --images tells kinds.")] = None,
-    join: Annotated[str, typer.Option(help="exact: the same ids in both; inner: those that both hold.")] = "exact",
+    join: Join = "exact",
     debiased: Annotated[
         bool, typer.Option("--debiased", help="Unbiased estimate: few images and many units do not raise it.")
     ] = False,
     stages: Stages = [],  # noqa: B006
     weights: SetWeights = "default",
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -180,7 +221,7 @@ def cka(
     with one_step("CKA") as progress:
         cka_files(
             a, b, out, images=images, kind=kind, join=join, debiased=debiased, stages=stages, weights=weights,
-            device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+            device=device, batch_size=batch_size, seed=seed, bits=bits, icc=icc, progress=progress,
         )  # fmt: skip
     typer.echo(out)
 
@@ -189,12 +230,18 @@ def controls(
     images: Images,
     out: Annotated[Path, typer.Option(help="HDF5 file to write, for 'compare --controls'.")],
     which: Annotated[
-        list[str], typer.Option(help="Some of pixels, luminance, gabor, category; the first three when not given.")
+        list[str],
+        one_of(
+            table="neurometamer.rsa.controls:CONTROLS",
+            help="Some of pixels, luminance, gabor, category; the first three when not given.",
+        ),
     ] = [],  # noqa: B006
-    column: Annotated[str, typer.Option(help="Column of the images' table with the categories.")] = "category",
+    category: Annotated[str, typer.Option(help="Column of the images' table with the categories.")] = "category",
     model: Annotated[
         str, typer.Option(help="Network whose size and cut photographs get; stimulus folders are as they are.")
     ] = "efficientnet_lite0",
+    bits: Bits = None,
+    icc: Icc = "ignore",
 ) -> None:
     """Make control RDMs of images: what they share in pixels, luminance, Gabor energy or category.
 
@@ -202,7 +249,7 @@ def controls(
     """
     from neurometamer.commands.similarity import make_control_rdms
 
-    asked = [one.lower() for one in which] or ["pixels", "luminance", "gabor"]
+    asked = which or ["pixels", "luminance", "gabor"]
     with one_step("control RDMs"):
-        make_control_rdms(images, out, controls=asked, column=column, model=model)
+        make_control_rdms(images, out, controls=asked, column=category, model=model, bits=bits, icc=icc)
     typer.echo(out)

@@ -10,12 +10,14 @@ import typer
 from neurometamer.cli.options import (
     Animate,
     BatchSize,
-    Device,
+    Bits,
     DeviceName,
+    Icc,
     Images,
     Mode,
     ModelName,
     ModeName,
+    Nulls,
     Png16,
     Resume,
     Seed,
@@ -23,6 +25,8 @@ from neurometamer.cli.options import (
     Weights,
     absolute_weights,
     absolute_weights_of,
+    between,
+    one_of,
     one_step,
 )
 
@@ -44,7 +48,10 @@ def stimuli_noise(
     model: ModelName,
     weights: Weights = "default",
     target: Annotated[str, typer.Option(help="own, a class, given (column target), or a CSV (id, target).")] = "own",
-    confidence: Annotated[float, typer.Option(help="Stop at this probability on the 8-bit image.")] = 0.99,
+    probability: Annotated[
+        float,
+        typer.Option(help="Stop when the target has this probability on the 8-bit image.", callback=between(0, 1)),
+    ] = 0.99,
     max_steps: Annotated[int, typer.Option(min=1, help="Give an image up after so many steps.")] = 300,
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 2.0,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the mean image.")] = 1e-3,
@@ -57,7 +64,9 @@ def stimuli_noise(
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -66,7 +75,7 @@ def stimuli_noise(
     Python: neurometamer.make_stimuli("noise", ...).
     """
     options: dict[str, Any] = {
-        "target": target, "confidence": confidence, "max_steps": max_steps, "step_size": step_size,
+        "target": target, "confidence": probability, "max_steps": max_steps, "step_size": step_size,
         "pull": pull, "noise_sd": noise_sd,
     }  # fmt: skip
     if nguyen:
@@ -74,7 +83,7 @@ def stimuli_noise(
 
         del options["step_size"]
         options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
-    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    options |= {"mode": mode.value, "png16": png16, "animate": animate, "bits": bits, "icc": icc}
     _make_stimuli("noise", model, weights, images, out, device, batch_size, seed, resume, options)
 
 
@@ -87,16 +96,25 @@ def stimuli_interference(
     target: Annotated[
         str, typer.Option(help="random, least_likely, another_category, a class, given (column target), or a CSV.")
     ] = "random",
-    method: Annotated[str, typer.Option(help="gradient, or greedy (random search, Zhang 2021).")] = "gradient",
-    confidence: Annotated[
-        float | None, typer.Option(help="Stop at this probability on the 8-bit image; 0.99, greedy 0.5.")
+    method: Annotated[
+        str,
+        one_of(table="neurometamer.commands.stimuli:METHODS", help="gradient, or greedy (random search, Zhang 2021)."),
+    ] = "gradient",
+    probability: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop when the target has this probability on the 8-bit image; 0.99, greedy 0.5.",
+            callback=between(0, 1),
+        ),
     ] = None,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Give an image up after so many steps or tries; 300, greedy 20000.")
     ] = None,
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
-    ball: Annotated[str, typer.Option(help="Stay in a ball around the photograph: none, l2 or linf.")] = "none",
+    ball: Annotated[
+        str, one_of(table="stimuli_gen.balls:BALLS", help="Stay in a ball around the photograph: none, l2 or linf.")
+    ] = "none",
     radius: Annotated[float | None, typer.Option(help="Of the ball, pixels in [0, 1].")] = None,
     mask: Annotated[Path | None, typer.Option(help="Image file: only its light pixels may change.")] = None,
     amplitude: Annotated[float, typer.Option(help="Of greedy: noise is uniform within this, levels of 255.")] = 5.0,
@@ -105,7 +123,9 @@ def stimuli_interference(
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -117,13 +137,13 @@ def stimuli_interference(
 
     options: dict[str, Any] = {"target": target, "method": method}
     if method == "greedy":
-        options |= {"confidence": 0.5 if confidence is None else confidence, "max_tries": max_steps or 20_000,
+        options |= {"confidence": 0.5 if probability is None else probability, "max_tries": max_steps or 20_000,
                     "amplitude": amplitude, "shared_channels": shared_channels}  # fmt: skip
     else:
-        options |= {"confidence": 0.99 if confidence is None else confidence, "max_steps": max_steps or 300,
+        options |= {"confidence": 0.99 if probability is None else probability, "max_steps": max_steps or 300,
                     "step_size": step_size, "pull": pull, "ball": ball, "radius": radius}  # fmt: skip
         options |= {"mask": read_mask_file(mask)} if mask else {}
-    options |= {"mode": mode.value, "png16": png16, "animate": animate}
+    options |= {"mode": mode.value, "png16": png16, "animate": animate, "bits": bits, "icc": icc}
     _make_stimuli("interference", model, weights, images, out, device, batch_size, seed, resume, options)
 
 
@@ -138,7 +158,9 @@ def stimuli_null(
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Pixels that the network sees, as for the metamers.")
     ] = None,
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -151,7 +173,8 @@ def stimuli_null(
     with one_step("null distribution") as progress:
         null = make_null(
             out, model=model, images=images, stages=stage, n_pairs=pairs, weights=absolute_weights(weights),
-            image_size=image_size, device=device.value, batch_size=batch_size, seed=seed, progress=progress,
+            image_size=image_size, device=device, batch_size=batch_size, seed=seed, bits=bits, icc=icc,
+            progress=progress,
         )  # fmt: skip
     for name, rows in null.summary().groupby("stage", sort=False):
         largest = ", ".join(f"{metric} {value:.3f}" for metric, value in zip(rows["metric"], rows["max"], strict=True))
@@ -161,9 +184,13 @@ def stimuli_null(
 
 @stimuli_app.command("control")
 def stimuli_control(
-    kind: Annotated[
+    control: Annotated[
         str,
-        typer.Option(help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale or phase_scramble."),
+        one_of(
+            table="stimuli_gen.controls:CONTROLS,stimuli_gen.pgd:ATTACKS",
+            help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale, phase_scramble, pgd_l2 or "
+            "pgd_linf.",
+        ),
     ],
     images: Annotated[Path, typer.Option(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Output folder.")],
@@ -180,7 +207,9 @@ def stimuli_control(
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -190,12 +219,12 @@ def stimuli_control(
     """
     from neurometamer.commands.stimuli import make_controls
 
-    options: dict[str, Any] = {"target": target or None, "steps": steps} if kind.startswith("pgd") else {}
-    with one_step(f"{kind} controls", out, resume) as progress:
+    options: dict[str, Any] = {"target": target or None, "steps": steps} if control.startswith("pgd") else {}
+    with one_step(f"{control} controls", out, resume) as progress:
         table = make_controls(
-            kind, images=images, out=out, model=model, weights=absolute_weights(weights), device=device.value,
+            control, images=images, out=out, model=model, weights=absolute_weights(weights), device=device,
             levels=levels, batch_size=batch_size, seed=seed, mode=mode.value, png16=png16, animate=animate,
-            fresh=not resume, progress=progress, watch=progress.watch, **options,
+            fresh=not resume, progress=progress, watch=progress.watch, bits=bits, icc=icc, **options,
         )  # fmt: skip
     fooled = f", {int(table['success'].sum())} of them fool {model}" if "success" in table else ""
     typer.echo(f"{len(table)} images{fooled}: {out}")
@@ -211,7 +240,11 @@ def stimuli_metamer(
     images: Annotated[Path, typer.Option(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Output folder.")],
     preset: Annotated[
-        str, typer.Option(help="feather2023, boehm2025, pixels, or fast (with a prior of natural images).")
+        str,
+        one_of(
+            table="stimuli_gen.recipes:PRESETS",
+            help="feather2023, boehm2025, pixels, or fast (with a prior of natural images).",
+        ),
     ] = "feather2023",
     weights: SetWeights = "default",
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
@@ -232,12 +265,14 @@ def stimuli_metamer(
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Pixels that every network sees, where theirs differ.")
     ] = None,
-    null: Annotated[list[Path], typer.Option(help="Files of 'stimuli null', for the column valid.")] = [],  # noqa: B006
+    nulls: Nulls = [],  # noqa: B006
     mode: ModeName = Mode.exact,
     png16: Png16 = False,
     animate: Animate = False,
     resume: Resume = True,
-    device: DeviceName = Device.auto,
+    bits: Bits = None,
+    icc: Icc = "ignore",
+    device: DeviceName = "auto",
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
@@ -257,15 +292,15 @@ def stimuli_metamer(
     with one_step("metamers", out, resume) as progress:
         table = make_metamers(
             names, stage=stage, images=images, out=out, preset=preset, weights=chosen, image_size=image_size,
-            device=device.value, batch_size=batch_size, seed=seed, nulls=null, start_images=start_image,
+            device=device, batch_size=batch_size, seed=seed, nulls=nulls, start_images=start_image,
             max_error=max_error, mode=mode.value, png16=png16, animate=animate, fresh=not resume, progress=progress,
-            watch=progress.watch, **options,
+            watch=progress.watch, bits=bits, icc=icc, **options,
         )  # fmt: skip
     _tell_success(table, out)
 
 
 def _make_stimuli(
-    kind: str, model: str, weights: str, images: Path, out: Path, device: Device, batch_size: int, seed: int,
+    kind: str, model: str, weights: str, images: Path, out: Path, device: str, batch_size: int, seed: int,
     resume: bool, options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Call the generator, say what failed; exit code 1 when an image did not meet its criterion."""
@@ -273,7 +308,7 @@ def _make_stimuli(
 
     with one_step(f"adversarial {kind}", out, resume) as progress:
         table = make_stimuli(
-            kind, model=model, weights=absolute_weights(weights), images=images, out=out, device=device.value,
+            kind, model=model, weights=absolute_weights(weights), images=images, out=out, device=device,
             batch_size=batch_size, seed=seed, fresh=not resume, progress=progress, watch=progress.watch,
             **options,
         )  # fmt: skip

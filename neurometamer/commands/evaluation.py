@@ -195,7 +195,7 @@ class _Source:
 
         stages = self.metamers.provenance.get("settings", {}).get("stages")
         if not stages:
-            raise InputError(f"{self.folder} does not tell which stages were matched; leave --null out.")
+            raise InputError(f"{self.folder} does not tell which stages were matched; leave nulls (--nulls) out.")
         networks = load.at(list(stages), int(self.metamers.images.shape[2]))
         places = judged_at(networks, match_stages(networks, stages))
         given = [read_null(one) for one in nulls]

@@ -414,7 +414,7 @@ def _check_request(
     if (patterns is None) == (betas is None):
         raise InputError("give either patterns (--patterns) or betas (--betas).")
     if models is None and not kinds and not reliability:
-        raise InputError("nothing to map; give --model RDMS, --kinds RE-AN …, or --reliability.")
+        raise InputError("nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability.")
     if kinds and stimuli is None:
         raise InputError("--kinds needs --stimuli CSV, which says of which kind and photograph each condition is.")
 

@@ -56,6 +56,8 @@ def cka_files(
     batch_size: int = 8,
     seed: int = 0,
     progress: Progress | None = None,
+    bits: int | None = None,
+    icc: str = "ignore",
 ) -> pd.DataFrame:
     """Compare all places of two sources of responses by linear CKA: stages of networks, ROIs of a subject.
 
@@ -87,6 +89,10 @@ def cka_files(
         Of random weights.
     progress : callable, optional
         Hears (places read, places), for each source.
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
 
     Returns
     -------
@@ -108,7 +114,7 @@ def cka_files(
     wanted = _ids_of_kind(images, kind)
     same = str(a) == str(b)
     with ExitStack() as opened:
-        run = {"stages": stages, "device": device, "batch_size": batch_size, "seed": seed}
+        run = {"stages": stages, "device": device, "batch_size": batch_size, "seed": seed, "bits": bits, "icc": icc}
         open_one = _opener((a, b), images, opened, weights, run)
         first = open_one(a)
         sides = [first, first if same else open_one(b)]
@@ -200,12 +206,14 @@ def _from_network(
     device: str,
     batch_size: int,
     seed: int,
+    bits: int | None = None,
+    icc: str = "ignore",
 ) -> _Responses:
     from neurometamer.activations import Activations, compute_activations
     from neurometamer.zoo import load_model
 
     model = load_model(name, weights=weights, device=device, seed=seed)
-    stimuli = read_images(images, model.preprocessing)
+    stimuli = read_images(images, model.preprocessing, bits=bits, icc=icc)
     asked = [one for one in model.stages if one in stages] or None
 
     @cache
@@ -281,6 +289,8 @@ def make_control_rdms(
     controls: Sequence[str] = ("pixels", "luminance", "gabor"),
     column: str = "category",
     model: str = "efficientnet_lite0",
+    bits: int | None = None,
+    icc: str = "ignore",
 ) -> Path:
     """Make control RDMs of images and write them for ``neurometamer compare --controls``.
 
@@ -296,6 +306,10 @@ def make_control_rdms(
         Column of the stimuli's table with the categories.
     model : str
         Network whose size and cut photographs get: the pixels that are measured. Stimulus folders are as they are.
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
 
     Returns
     -------
@@ -315,5 +329,5 @@ def make_control_rdms(
         raise InputError(f"no control asked for; give some of {', '.join(CONTROLS)}.")
     if unknown := [one for one in controls if one not in CONTROLS]:
         raise unknown_name("control", unknown[0], CONTROLS)
-    stimuli = read_images(images, model_entry(model).preprocessing)
+    stimuli = read_images(images, model_entry(model).preprocessing, bits=bits, icc=icc)
     return write_rdms(control_rdms(stimuli, list(dict.fromkeys(controls)), column=column), out)

@@ -152,6 +152,8 @@ def make_rdms(
     seed: int = 0,
     scratch: str | Path | None = None,
     progress: Progress | None = None,
+    bits: int | None = None,
+    icc: str = "ignore",
 ) -> Path:
     """Compute RDMs of a network's stages, or of subjects' ROI patterns, and write them for rsatoolbox.
 
@@ -183,6 +185,10 @@ def make_rdms(
         Folder on disk for a network's responses (4 bytes a unit and image) while it works; the system's by default.
     progress : callable, optional
         Hears (images done, images).
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
 
     Returns
     -------
@@ -206,7 +212,7 @@ def make_rdms(
         table = conditions_table(subjects, images)
         return write_rdms(pattern_rdms(subjects, table, measure=measure, noise=noise, folds=folds), out)
     network = load_model(model, weights=weights, device=device, seed=seed)
-    stimuli = read_images(images, network.preprocessing)
+    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
     rdms = streamed_rdms(
         network, stimuli, stages=list(stages) or None, measure=measure, batch_size=batch_size, scratch=scratch,
         progress=progress,
@@ -370,6 +376,8 @@ def encode_files(
     batch_size: int = 8,
     progress: Progress | None = None,
     seed: int = 0,
+    bits: int | None = None,
+    icc: str = "ignore",
     **options: Any,
 ) -> pd.DataFrame:
     """Predict voxels from a network's stages: trained on RE, tested on held-out RE, AI and AN.
@@ -396,6 +404,10 @@ def encode_files(
         Hears (stages done, stages).
     seed : int
         Of folds, permutations and random weights.
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
     **options : object
         Settings of `neurometamer.encoding.fit_encoding`.
 
@@ -414,7 +426,7 @@ def encode_files(
     from neurometamer.zoo import load_model
 
     network = load_model(model, weights=weights, device=device, seed=seed)
-    stimuli = read_images(images, network.preprocessing)
+    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
     subjects = read_pattern_files(patterns)
     found = compute_activations(network, stimuli, stages=list(stages) or None, batch_size=batch_size)
     table = fit_encoding(found, subjects, stimuli.table, seed=seed, progress=progress, **options)

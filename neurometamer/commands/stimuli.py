@@ -52,6 +52,8 @@ def make_stimuli(
     fresh: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
+    bits: int | None = None,
+    icc: str = "ignore",
     **options: Any,
 ) -> pd.DataFrame:
     """Make AN or AI images of photographs, write them, and judge the written PNG files.
@@ -84,6 +86,10 @@ def make_stimuli(
         Hears (images done, images).
     watch : callable, optional
         Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
     **options : object
         Target, confidence and the other settings of `stimuli_gen.adversarial_noise` or
         `stimuli_gen.adversarial_interference`; ``method="greedy"`` makes interference by
@@ -117,7 +123,7 @@ def make_stimuli(
     make: Callable[..., StimulusSet] = adversarial_noise if kind == "noise" else adversarial_interference
     make = greedy_interference if method == "greedy" else make
     network = load_model(model, weights=weights, device=device, seed=seed)
-    photographs = read_images([images], network.preprocessing).select(kind="RE")
+    photographs = read_images([images], network.preprocessing, bits=bits, icc=icc).select(kind="RE")
     out = Path(out)
     told = {name: value for name, value in options.items() if name != "progress_rule"}
     told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
@@ -157,6 +163,8 @@ def make_controls(
     fresh: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
+    bits: int | None = None,
+    icc: str = "ignore",
     **options: Any,
 ) -> pd.DataFrame:
     """Make control images of photographs and write them.
@@ -191,6 +199,10 @@ def make_controls(
         Hears (images done, images).
     watch : callable, optional
         Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
     **options : object
         Further settings of the control.
 
@@ -215,7 +227,7 @@ def make_controls(
 
     if kind not in {**CONTROLS, **ATTACKS}:
         raise unknown_name("control", kind, [*CONTROLS, *ATTACKS])
-    photographs = read_images([images], model_entry(model).preprocessing).select(kind="RE")
+    photographs = read_images([images], model_entry(model).preprocessing, bits=bits, icc=icc).select(kind="RE")
     out = Path(out)
     judge: Callable[[StimulusSet], StimulusSet] | None = None
     if kind in CONTROLS:
@@ -299,6 +311,8 @@ def make_metamers(
     fresh: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
+    bits: int | None = None,
+    icc: str = "ignore",
     **options: Any,
 ) -> pd.DataFrame:
     """Make metamers of photographs for one network or a set, write them, and judge the written PNG files.
@@ -344,6 +358,10 @@ def make_metamers(
         Hears (images done, images).
     watch : callable, optional
         Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
     **options : object
         Other settings of `stimuli_gen.model_metamers`.
 
@@ -373,7 +391,7 @@ def make_metamers(
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
     matches = match_stages(networks, stages, stage_weights=options.get("stage_weights"))
     matched = {one.model.name: list(one.stages) for one in matches}
-    photographs = read_images([images], networks[0].preprocessing).select(kind="RE")
+    photographs = read_images([images], networks[0].preprocessing, bits=bits, icc=icc).select(kind="RE")
     out = Path(out)
     first = None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
     told = {name: value for name, value in options.items() if name not in ("stage_weights", "penalties")}
@@ -419,6 +437,8 @@ def make_null(
     batch_size: int = 8,
     seed: int = 0,
     progress: Progress | None = None,
+    bits: int | None = None,
+    icc: str = "ignore",
 ) -> NullDistribution:
     """Measure how alike a network's responses to pairs of different images are; keep it for judging metamers.
 
@@ -446,6 +466,10 @@ def make_null(
         Of the draw, and of random weights.
     progress : callable, optional
         Hears (images run and pairs compared so far, in all).
+    bits : int, optional
+        Of 16-bit photographs, see `stimuli_gen.load_photographs`.
+    icc : {"ignore", "convert"}
+        Color profiles of photographs, see there.
 
     Returns
     -------
@@ -464,7 +488,7 @@ def make_null(
     network = load_model(model, weights=weights, device=device, seed=seed)
     if image_size is not None:
         (network,) = at_one_size([network], image_size)
-    stimuli = read_images(images, network.preprocessing)
+    stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
     (matched,) = match_stages(network, list(stages))
     return null_distribution(
         knows(network, matched),

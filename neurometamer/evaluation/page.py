@@ -131,7 +131,7 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
             (
                 "Validity not judged",
                 "no null distribution was given, so nobody knows which images are metamers; make one with "
-                "'neurometamer stimuli null' and give it with --null.",
+                "'neurometamer stimuli null' and give it with --nulls.",
             )
         )
     if priors := {one.name: one.image_prior for one in sets if one.image_prior not in ("", "none")}:

@@ -112,17 +112,22 @@ def _photographs(folder: Path, metamers: StimulusSet, images: Sequence[str | os.
 
     if not images:
         raise InputError(f"{folder} holds no photographs; give those that the metamers were made of, with --images.")
-    return read_images(list(images), _cut_of(folder, metamers)).select(kind="RE")
+    preprocessing, levels = _cut_of(metamers)
+    return read_images(list(images), preprocessing, **levels).select(kind="RE")
 
 
-def _cut_of(folder: Path, metamers: StimulusSet) -> Any:
-    """Say how photographs were cut when the metamers were made; images of the right size need no cut."""
+def _cut_of(metamers: StimulusSet) -> tuple[Any, dict[str, Any]]:
+    """Say how photographs were cut, and their levels read, when the metamers were made.
+
+    Images of the right size need no cut.
+    """
     from stimuli_gen.regular import Preprocessing
 
     size = tuple(metamers.images.shape[2:])
     cuts = metamers.provenance.get("reference_cuts") or []
-    told = cuts[0] if len(cuts) == 1 else {"resize": max(size), "interpolation": "bicubic"}
-    return Preprocessing(**{**told, "size": size}, mean=(0.5,) * 3, std=(0.5,) * 3)
+    told = dict(cuts[0]) if len(cuts) == 1 else {"resize": max(size), "interpolation": "bicubic"}
+    levels = {name: told.pop(name) for name in ("bits", "icc") if name in told}
+    return Preprocessing(**{**told, "size": size}, mean=(0.5,) * 3, std=(0.5,) * 3), levels
 
 
 def _check_pixels(folder: Path, references: StimulusSet, told: Mapping[str, Any]) -> None:

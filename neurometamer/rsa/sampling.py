@@ -302,7 +302,11 @@ def _of_photographs(moves: np.ndarray, clusters: np.ndarray, k: int) -> np.ndarr
 
 
 def sample_photographs(
-    names: Sequence[str], classes: Mapping[str, str] | None = None, claim: str = "fixed", *, option: str = "classes"
+    names: Sequence[str],
+    classes: Mapping[str, str] | None = None,
+    claim: str = "fixed",
+    *,
+    option: str = "classes (--classes)",
 ) -> Sampling:
     """Say what resamples of photographs draw.
 
@@ -376,7 +380,7 @@ def sample_photographs(
     return Sampling(clusters=codes.ravel(), strata=np.zeros(len(known), dtype=int), text=text)
 
 
-def sample_images(labels: pd.DataFrame, claim: str = "fixed", *, option: str = "classes") -> Sampling:
+def sample_images(labels: pd.DataFrame, claim: str = "fixed", *, option: str = "classes (--classes)") -> Sampling:
     """Say what resamples of images draw, where several may be made of one photograph.
 
     Parameters

@@ -32,7 +32,15 @@ def load_regular(work: Workspace, wanted: Preprocessing) -> StimulusSet:
     from stimuli_gen.regular import load_photographs, packaged_photographs
 
     source = work.settings.images.source
-    return packaged_photographs(wanted) if source == "packaged" else load_photographs(work.source(source), wanted)
+    if source == "packaged":
+        return packaged_photographs(wanted)
+    return load_photographs(work.source(source), wanted, **_reading(work))
+
+
+def _reading(work: Workspace) -> dict[str, Any]:
+    """Say how the levels of photographs are read."""
+    images = work.settings.images
+    return {"bits": images.bits or None, "icc": images.icc}
 
 
 def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[Path]:
@@ -104,7 +112,7 @@ def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
     if (source / "stimuli.h5").is_file():
         given = read_stimuli(source, in_memory=None)
     else:
-        given = load_photographs(source, model_entry(work.settings.model.name).preprocessing)
+        given = load_photographs(source, model_entry(work.settings.model.name).preprocessing, **_reading(work))
     return _stimulus_files(write_stimuli(named(work.model, given), work.path("stimuli")), given)
 
 

@@ -92,6 +92,17 @@ class Images(Section):
     """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
     and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated. Of
     photographs alone: a folder of them, or a CSV with the columns file and id; their kind is RE."""
+    bits: int = Field(0, ge=0, le=16)
+    """How many bits of 16-bit photographs hold data, 8 to 16; 0: 16, and files that seem to hold fewer are refused."""
+    icc: Literal["ignore", "convert"] = "ignore"
+    """Color profiles of photographs other than sRGB: "ignore" (but note), or "convert" the levels to sRGB."""
+
+    @field_validator("bits", mode="after")
+    @classmethod
+    def _bits_of_a_file(cls, bits: int) -> int:
+        if 0 < bits < 8:
+            raise ValueError("16-bit files hold 8 to 16 bits of data; 0 for what the file says")
+        return bits
 
 
 class Model(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rsatoolbox
+import typer
 from rich.console import Console
 
-from neurometamer import __version__
-from neurometamer.cli.app import _several
+from neurometamer import __version__, cli
+from neurometamer.cli.app import _several, app
 from neurometamer.cli.console import ConsoleReporter
 from neurometamer.store import read_table
 
@@ -167,7 +169,7 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
     pair = (
         "--models",
         "alexnet,squeezenet1_0",
-        "--null",
+        "--nulls",
         "null.h5",
         "--preset",
         "boehm2025",
@@ -218,7 +220,7 @@ def test_weights_by_network_from_the_command_line(shared_data, tmp_path, write_s
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path, write_study):
     write_study(tmp_path)
     making = ("stimuli", "noise", "--model", "alexnet", "--weights", "random", "--device", "cpu", "--images",
-              "photographs.csv", "--out", "an", "--confidence", "0.99", "--animate", "--max-steps")  # fmt: skip
+              "photographs.csv", "--out", "an", "--probability", "0.99", "--animate", "--max-steps")  # fmt: skip
     command = [sys.executable, "-m", "neurometamer.cli", *making, "100000"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         limit = time.monotonic() + 120
@@ -249,7 +251,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     write_study(tmp_path)
     network = ("--model", "alexnet", "--weights", "random", "--seed", 3, "--device", "cpu")
     for kind in ("noise", "interference"):
-        options = ("--confidence", 0.001, "--max-steps", 4) if kind == "noise" else ("--max-steps", 2)
+        options = ("--probability", 0.001, "--max-steps", 4) if kind == "noise" else ("--max-steps", 2)
         made = neurometamer(
             "stimuli", kind, *network, "--images", "photographs.csv", "--out", kind, *options, cwd=tmp_path
         )
@@ -257,7 +259,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
         table = read_table(tmp_path / kind / "stimuli.csv", required=["id", "confidence_png", "success", "why_not"])
         assert {one.stem for one in (tmp_path / kind / "png").iterdir()} == set(table["id"])
     levels = ("--levels", 1, 2.5, "--png16")
-    making = ("stimuli", "control", "--kind", "blur", "--model", "alexnet", "--images", "photographs.csv")
+    making = ("stimuli", "control", "--control", "blur", "--model", "alexnet", "--images", "photographs.csv")
     done = neurometamer(*making, *levels, "--out", "controls", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     table = read_table(tmp_path / "controls" / "stimuli.csv", required=["control", "level", "psnr", "ssim"])
@@ -271,7 +273,7 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     assert "method" in bad_input(
         "stimuli", "interference", *network, "--images", "photographs.csv", "--out", "greedy", cwd=tmp_path
     )
-    attack = ("--kind", "pgd_linf", "--steps", 1, "--levels", 0.02, "--out", "pgd")
+    attack = ("--control", "pgd_linf", "--steps", 1, "--levels", 0.02, "--out", "pgd")
     done = neurometamer("stimuli", "control", *network, "--images", "photographs.csv", *attack, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     attacked = read_table(tmp_path / "pgd" / "stimuli.csv")
@@ -310,3 +312,91 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     )
     assert done.returncode == 0, done.stderr
     assert set(read_table(tmp_path / "e.csv")["test"]) == {"RE", "AI", "AN"}
+
+
+# ------------------------------------------------------------------------------------------------------- the options
+
+
+def _options():
+    """Give each option with the commands that have it."""
+    found = {}
+
+    def walk(command, path):
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, (*path, name))
+        for parameter in [] if hasattr(command, "commands") else command.params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                found.setdefault(option, {})[" ".join(path)] = parameter
+
+    walk(typer.main.get_command(app), ())
+    return {name: users for name, users in found.items() if name.startswith("--")}
+
+
+RENAMED = {
+    "stimuli noise": "--confidence", "stimuli control": "--kind", "stimuli metamer": "--null", "rdm": "--folds",
+    "searchlight": "--model --radius", "draw": "--method", "controls": "--column", "evaluate metamers": "--networks",
+    "behavior page": "--stimuli --mask --missing --image --fixation",
+}  # fmt: skip
+"""Options that meant something else in another command."""
+
+
+def test_an_option_means_one_thing():
+    options = _options()
+    for command, names in RENAMED.items():
+        assert not [name for name in names.split() if command in options.get(name, {})]
+    for name, meant in {
+        "--confidence": "intervals",
+        "--kind": "Only images of this kind",
+        "--null": "permuted",
+    }.items():
+        assert all(meant in parameter.help for parameter in options[name].values())
+    kinds = {name: {type(one.default) for one in users.values()} - {type(None)} for name, users in options.items()}
+    numbers = {name for name, types in kinds.items() if {int, float} & types}
+    assert not [name for name in numbers if str in kinds[name]]
+
+
+def test_options_that_messages_name_exist():
+    options = {*_options(), "--help", "--version", "--debug", "--install-completion"}
+    for package in ("neurometamer", "stimuli_gen", "fmri"):
+        for file in (Path(__file__).parents[2] / package).rglob("*.py"):
+            for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", file.read_text()):
+                assert name in options, f"{file}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            "compare a b --out c --classes rand",
+            "unknown value of --classes 'rand'; did you mean 'random'? Known: fixed",
+        ),
+        ("compare a b --out c --by spearman pearsn", "unknown value of --by 'pearsn'; did you mean 'pearson'"),
+        ("kinds --out c --null sessions", "unknown value of --null 'sessions'; did you mean 'session'"),
+        ("layers a --brain b --out c --confidence 1.5", "--confidence is 1.5; give a number between 0 and 1."),
+        ("stimuli noise --model m --images i --out o --probability 0", "--probability is 0; give a number between"),
+        ("stimuli control --control pgd --images i --out o", "unknown value of --control 'pgd'; did you mean 'pgd_l2'"),
+        (
+            "fmri betas --bold a --events b --masks V1=c --out d --units percnt",
+            "--units 'percnt'; did you mean 'percent'",
+        ),
+        ("demo --device gpu", "unknown value of --device 'gpu'"),
+        ("demo --device cuda:x", "unknown value of --device 'cuda:x'"),
+        ("demo --seed 1 --out x --seed 2", "--seed is given more than once and takes one value; give it once."),
+    ],
+)
+def test_wrong_values_are_told_in_the_words_of_the_command_line(command, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["neurometamer", *command.split()])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_further_value_of_an_option_that_takes_one_is_refused(monkeypatch, capsys):
+    assert _several(["stimuli", "noise", "--images", "a", "b"]) == ["stimuli", "noise", "--images", "a", "b"]
+    assert _several(["rdm", "--images", "a", "b"]) == ["rdm", "--images", "a", "--images", "b"]
+    words = ["stimuli", "noise", "--model", "alexnet", "--out", "o", "--images", "a.png", "b.png"]
+    monkeypatch.setattr(sys, "argv", ["neurometamer", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 2 and "b.png" in capsys.readouterr().err

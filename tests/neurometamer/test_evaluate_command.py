@@ -322,7 +322,7 @@ def test_the_command_does_what_its_python_twin_does(world, page, tmp_path, capsy
     code, out, _ = call(
         capsys, monkeypatch, "evaluate", "metamers", "--metamers", world.folder / "lite0_early",
         world.folder / "lite0_late", "--evaluators", ",".join(JUDGES), "--images", world.photos, "--weights", weights,
-        "--null", world.folder / "null.h5", "--out", tmp_path / "out", "--resamples", 50, "--permutations", 20,
+        "--nulls", world.folder / "null.h5", "--out", tmp_path / "out", "--resamples", 50, "--permutations", 20,
         "--metrics", "ssim", "psnr", "tv", "lpips", "--device", "cpu", "--batch-size", 4,
     )  # fmt: skip
     assert code == 0 and str(tmp_path / "out" / "report.html") in out

@@ -939,13 +939,13 @@ def _stimulus_folder(folder: Path, lacking: int = 0) -> Path:
 def test_command_reads_stimulus_folders_and_fills_missing_conditions(sources, tmp_path) -> None:
     folder = _stimulus_folder(tmp_path / "made", lacking=1)
     few = ["--practice", "2", "--screening", "1", "--pass-mark", "0", "--catch", "1"]
-    words = ["page", "--stimuli", str(folder), "--photographs", str(sources[1]), "--out", str(tmp_path / "out"), *few]
+    words = ["page", "--images", str(folder), "--photographs", str(sources[1]), "--out", str(tmp_path / "out"), *few]
     refused = CliRunner().invoke(behavior_app, words)
     assert isinstance(refused.exception, InputError)
     assert "n0 in 'metamer alexnet relu3'" in str(refused.exception)
     (tmp_path / "consent.txt").write_text("Please </script> agree.\n\nSecond.")
     done = CliRunner().invoke(
-        behavior_app, [*words, "--missing", "photograph", "--consent", str(tmp_path / "consent.txt"), "--no-slow"]
+        behavior_app, [*words, "--incomplete", "photograph", "--consent", str(tmp_path / "consent.txt"), "--no-slow"]
     )
     assert done.exception is None
     assert "4 images in 2 conditions" in done.output

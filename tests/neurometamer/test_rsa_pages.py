@@ -413,10 +413,10 @@ def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_computed(scan,
         searchlight_files(tmp_path / "maps", **scan, hemisphere="left")
     with pytest.raises(InputError, match=r"map '\.\./escaped' gives its files their names.*rename the model's RDM"):
         searchlight_files(tmp_path / "maps", **{**scan, "models": tmp_path / "bad.h5"})
-    done = run("searchlight", "--patterns", scan["patterns"], "--mask", scan["mask"], "--model", scan["models"],
+    done = run("searchlight", "--patterns", scan["patterns"], "--mask", scan["mask"], "--model-rdms", scan["models"],
                "--out", tmp_path / "maps", "--space", "mni")  # fmt: skip
     assert done.returncode == 2
-    assert "unknown space 'mni'" in done.stderr
+    assert "unknown value of --space 'mni'. Known: native, MNI" in done.stderr
     assert not (tmp_path / "maps").exists()
     assert not list(tmp_path.glob("escaped*"))
 

@@ -441,8 +441,8 @@ def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
     path = folder.path
     done = subprocess.run(
         [sys.executable, "-m", "neurometamer.cli", "searchlight", "--patterns", path / "p.h5", "--mask",
-         path / "mask.nii.gz", "--model", path / "model.h5", "--kinds", "RE-AI", "--stimuli", path / "stimuli.csv",
-         "--reliability", "--radius", "5", "--permutations", "49", "--out", path / "maps"],
+         path / "mask.nii.gz", "--model-rdms", path / "model.h5", "--kinds", "RE-AI", "--stimuli", path / "stimuli.csv",
+         "--reliability", "--radius-mm", "5", "--permutations", "49", "--out", path / "maps"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

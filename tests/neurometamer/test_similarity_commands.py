@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fmri.patterns import Patterns, read_patterns, write_patterns
 from neurometamer.activations import Activations, _new_file, compute_activations, read_activations
@@ -252,3 +253,17 @@ def test_blocks_that_say_too_little_or_too_much_are_refused(two_rdms, tmp_path):
     pd.DataFrame({"id": IDS[:8], "block": list("aabbaabb")}).to_csv(file, index=False)
     with pytest.raises(InputError, match="no session or class for the stimuli im8"):
         compare_files(*two_rdms, permutations=10, blocks=file)
+
+
+def test_bits_of_photographs_are_said_in_python_and_on_the_command_line(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 4096, (5, 40, 40)).astype(np.uint16)
+    for number, one in enumerate(levels):
+        Image.fromarray(one).save(tmp_path / f"im{number}.png")
+    with pytest.raises(InputError, match=r"as data of 12 bits do; say how many bits hold data \(bits = 12, --bits 12"):
+        make_control_rdms([tmp_path], tmp_path / "c.h5", controls=["pixels"])
+    make_control_rdms([tmp_path], tmp_path / "python.h5", controls=["pixels"], bits=12)
+    done = run("controls", "--images", tmp_path, "--which", "pixels", "--bits", 12, "--out", tmp_path / "shell.h5")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (read_rdms(tmp_path / f"{door}.h5") for door in ("python", "shell"))
+    assert np.isfinite(ours.dissimilarities).all()
+    np.testing.assert_array_equal(ours.dissimilarities, theirs.dissimilarities)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from torch import nn
 
 from neurometamer.store import InputError, read_table
-from neurometamer.zoo import MODELS, list_models, load_model, load_models, read_weights, weights_by_name
+from neurometamer.zoo import MODELS, list_models, load_model, load_models, randomize, read_weights, weights_by_name
 from stimuli_gen import load_photographs, predict
 
 
@@ -270,6 +271,86 @@ def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(param
     with pytest.raises(InputError, match=r"is no file of torch\.save, or a damaged one") as error:
         load_model("squeezenet1_0", weights=tmp_path / "page.pth", device="cpu")
     assert "weights_only" not in str(error.value) and "ran" not in capfd.readouterr().out
+
+
+def test_weights_are_found_wherever_they_lie_and_told_where_they_are_not_clear(tmp_path):
+    given = {"conv.weight": torch.rand(2, 3), "conv.bias": torch.rand(2)}
+    beside = {"epoch": 3, "optimizer": {"state": {"momentum": given}}, "args": None}
+    for place, content in {
+        "params": {"params": given, **beside},
+        "module": {"module": given, "lr_schedulers": []},
+        "inside": {"model": {"state_dict": given}},
+        "deep": {"checkpoint": {"model": {"weights": given}}, **beside},
+        "first known": {"model_ema": given, "model": given, **beside},
+    }.items():
+        torch.save(content, tmp_path / f"{place}.pth")
+        assert list(read_weights(tmp_path / f"{place}.pth")) == list(given)
+    np.savez(tmp_path / "upper.npz", **{name: value.numpy() for name, value in given.items()})
+    (tmp_path / "upper.npz").rename(tmp_path / "upper.NPZ")
+    assert list(read_weights(tmp_path / "upper.NPZ")) == list(given)
+    refused = {
+        "two": ({"teacher": given, "student": given}, r"several state dicts \(teacher, student\); save the one"),
+        "numbers": ({1: given["conv.bias"]}, "holds no state dict"),
+        "empty": ({**given, "conv.weight": given["conv.weight"].to("meta")}, r"conv\.weight .* without values"),
+    }
+    for name, (content, message) in refused.items():
+        torch.save(content, tmp_path / f"{name}.pth")
+        with pytest.raises(InputError, match=message):
+            read_weights(tmp_path / f"{name}.pth")
+    (tmp_path / "nothing.pth").touch()
+    with pytest.raises(InputError, match="is empty, cut off, or no file of torch"):
+        read_weights(tmp_path / "nothing.pth")
+    with pytest.raises(InputError, match="is a folder; give a file"):
+        read_weights(tmp_path)
+
+
+def test_weights_that_are_no_real_numbers_and_another_gray_mean_are_refused(parameters, tmp_path):
+    refused = {
+        "quantized": (
+            {name: (100 * one).to(torch.int8) for name, one in parameters.items()},
+            r"torch\.int8.*quantized",
+        ),
+        "one mean": (
+            _front("model.", parameters) | {"normalize.mean": torch.tensor([0.5])},
+            r"another mean of pixels \(normalize\.mean: \[0\.5\]\)",
+        ),
+    }
+    for name, (given, told) in refused.items():
+        torch.save(given, tmp_path / f"{name}.pth")
+        with pytest.raises(InputError, match=told):
+            load_model("squeezenet1_0", weights=tmp_path / f"{name}.pth", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("layer", "fan_out"),
+    [
+        (nn.Conv2d(64, 128, 3, groups=4), 32 * 9),
+        (nn.ConvTranspose2d(64, 128, 3), 128 * 9),
+        (nn.ConvTranspose2d(64, 128, 3, groups=4), 32 * 9),
+        (nn.Conv1d(64, 128, 5), 128 * 5),
+        (nn.Linear(300, 200), 200),
+    ],
+)
+def test_random_weights_count_the_outputs_that_an_input_reaches(layer, fan_out):
+    randomize(layer, seed=3)
+    assert abs(layer.weight.std().item() / (2 / fan_out) ** 0.5 - 1) < 0.03
+
+
+def test_a_trained_network_keeps_nothing_when_it_is_made_random():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.RMSNorm(4))
+    network.append(nn.MultiheadAttention(64, 4))
+    with torch.no_grad():
+        for value in [*network.parameters(), *network.buffers()]:
+            value.fill_(9)
+    randomize(network)
+    batch_norm, attention = network[1], network[4]
+    assert batch_norm.running_mean.tolist() == [0] * 4 and batch_norm.running_var.tolist() == [1] * 4
+    assert network[2].weight.tolist() == network[3].weight.tolist() == [1] * 4
+    assert abs(attention.in_proj_weight.std().item() / (2 / 192) ** 0.5 - 1) < 0.03 and not attention.in_proj_bias.any()
+    with pytest.raises(InputError, match=r"weights of 0 are computed from others .*remove_parametrizations"):
+        randomize(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))))
+    with pytest.raises(InputError, match="have no shape yet"):
+        randomize(nn.LazyConv2d(4, 3))
 
 
 def test_other_networks_are_not_guessed_and_the_way_to_them_is_told():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -362,8 +364,84 @@ def test_checking_an_owners_network_itself_leaves_it_as_it_was(build, pictures):
     handle.remove()
     network.register_forward_pre_hook(lambda *_: 1 / 0)
     before = everything(network)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(InputError, match="division by zero"):
         check_model(model)
     assert everything(network) == before
     network._forward_pre_hooks.clear()
     np.testing.assert_array_equal(predict(model, pictures.images), kept)
+
+
+# ------------------------------------------------------------------------------- what a network returns or raises
+
+
+class Returns(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.conv, self.pool, self.form = nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), form
+
+    def forward(self, images):
+        features = self.conv(images)
+        return self.form(self.pool(features).flatten(1), features)
+
+
+class Both(NamedTuple):
+    features: torch.Tensor
+    logits: torch.Tensor
+
+
+FORMS = {
+    "tuple": lambda logits, features: (features, logits),
+    "list": lambda logits, features: [logits, None],
+    "mapping": lambda logits, features: {"features": features, "out": logits},
+    "by name": lambda logits, features: {"logits": logits, "others": logits + 1},
+    "named tuple": lambda logits, features: Both(logits + 1, logits),
+    "the same twice": lambda logits, features: (logits, logits),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_logits_among_other_things_are_found(form, pictures):
+    torch.manual_seed(0)
+    network = Returns(FORMS[form])
+    plain = Returns(lambda logits, features: logits)
+    plain.load_state_dict(network.state_dict())
+    found, expected = (predict(staged(one), pictures.images) for one in (network, plain))
+    np.testing.assert_array_equal(found, expected)
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (
+            lambda logits, _: (logits, logits + 1),
+            r"gives a tuple \(0 \(1, 10\), 1 \(1, 10\)\).* put a module around it",
+        ),
+        (lambda logits, _: {"a": logits[0]}, r"gives a dict \(a \(10,\)\) for one image"),
+        (lambda logits, _: None, "gives nothing for one image"),
+        (lambda logits, _: logits[:, :4], r"gives \(1, 4\) .* has 10 class names; give one name for each output"),
+        (lambda _, features: features, r"gives \(1, 10, \d+, \d+\) .* a row of numbers: put a module around it"),
+        (lambda *_: _raise(KeyError("mask")), "cannot run on images of .*'mask'; it must take such images"),
+        (lambda *_: _raise(ImportError("no xformers")), "cannot run on images of .*no xformers"),
+        (lambda *_: _raise(ZeroDivisionError("by zero")), "cannot run on images of .*by zero"),
+    ],
+)
+def test_outputs_without_clear_logits_and_any_error_are_told(form, message):
+    with pytest.raises(InputError, match=message):
+        staged(Returns(form))
+
+
+def test_networks_without_values_and_devices_that_are_not_there_are_told():
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+    with pytest.raises(InputError, match="have no shape yet; run the network on an image first"):
+        staged(nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), head=nn.Sequential(*head))))
+    with torch.device("meta"):
+        empty = Returns(FORMS["tuple"])
+    with pytest.raises(InputError, match=r"conv\.weight, conv\.bias are on the device 'meta', without values"):
+        staged(empty)
+    for device in ("cuda:99", torch.device("cuda:99")):
+        with pytest.raises(InputError, match="device 'cuda:99' is not available on this machine"):
+            staged(Returns(FORMS["tuple"]), device=device)

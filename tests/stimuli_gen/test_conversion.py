@@ -222,3 +222,16 @@ def test_too_many_pixels_and_too_little_memory_are_told(tmp_path):
             load_photographs([promise(tmp_path / "b.png", 13_000)], ALEXNET)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_an_orientation_that_means_nothing_is_not_said_to_be_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    Image.new("RGB", (9, 8), (9, 99, 199)).save(tmp_path / "a.jpg", exif=exif)
+    assert note_of(tmp_path / "a.jpg") == ""
+
+
+def test_a_file_of_several_jpegs_is_an_image_of_a_folder(tmp_path):
+    picture = Image.new("RGB", (9, 8), (9, 99, 199))
+    picture.save(tmp_path / "a.mpo", save_all=True, append_images=[picture])
+    assert load_photographs(tmp_path, SMALL).table["note"].tolist() == ["first of 2 frames"]

@@ -60,6 +60,8 @@ ARCHITECTURES = [
     ("timm", "tf_efficientnet_lite0", 16, "blocks.1.1 blocks.3.2 blocks.5.1"),
     ("timm", "inception_v4", 19, "features.6 features.12 features.17"),
     ("timm", "resnet50_clip", 16, "stages.0.2 stages.2.0 stages.2.5"),
+    ("timm", "efficientvit_m0", 38, "stages.1.downsample.res2.0 stages.1.blocks.1.ffn1 stages.2.blocks.1.ffn0"),
+    ("timm", "volo_d1_224", 18, "network.0.3 network.3.0 network.3.5"),
     ("timm", "xception41", 13, "blocks.2 blocks.6 blocks.9"),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.autograd import functional as reverse
 
+from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, greyscale_view, stage_model
 from stimuli_gen.matching import match_stages
 from stimuli_gen.stem import StemConv2d
@@ -166,3 +167,68 @@ def test_eigendistortions_of_plenoptic_are_those_of_the_jacobian(model):
         torch.testing.assert_close(found.eigenvalues[0], largest, rtol=1e-3, atol=0)
     finally:
         model.network.double()
+
+
+class _Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values):
+        ctx.save_for_backward(values)
+        return values * values
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (values,) = ctx.saved_tensors
+        return 2 * values * gradient
+
+
+class _Once(_Square):
+    backward = staticmethod(torch.autograd.function.once_differentiable(_Square.backward))
+
+
+class _Forgets(_Square):
+    @staticmethod
+    def forward(ctx, values):
+        ctx.values = values.detach().clone()
+        return values * values
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.values * gradient
+
+
+class _Layer(nn.Module):
+    def __init__(self, operation):
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, values):
+        return self.operation.apply(values)
+
+
+@pytest.mark.parametrize("operation", [_Square, _Once, _Forgets])
+def test_hand_written_operations_are_right_twice_or_refused(operation, point):
+    torch.manual_seed(0)
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
+    made = stage_model(
+        nn.Sequential(nn.Conv2d(3, 6, 5, 2, 1), _Layer(operation), *head), stages={"square": "1"},
+        preprocessing=PLAIN, class_names=list("abcde"), name="net", weights="random", trained=False,
+    )  # fmt: skip
+    made.network.double()
+    image, direction = point
+
+    def error(images):
+        return made.logits(images).square().sum()
+
+    def gradient(images):
+        return torch.autograd.grad(error(images), images)[0]
+
+    ends = [gradient((image + sign * 1e-5 * direction).requires_grad_(True)) for sign in (1, -1)]
+    assert all(one.abs().max() > 0 for one in ends)
+    if operation is _Square:
+        assert made.once == ()
+        torch.testing.assert_close(reverse.hvp(error, image, direction)[1], (ends[0] - ends[1]) / 2e-5)
+        return
+    assert made.once == (operation.__name__,)
+    for again in (reverse.hvp, reverse.vhp, reverse.jvp):
+        with pytest.raises(InputError, match=rf"net: {operation.__name__} \(hand-written\) has no right second deriv"):
+            again(error, image, direction) if again is not reverse.jvp else again(made.logits, image, direction)

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +15,8 @@ from neurometamer.activations import compute_activations
 from neurometamer.store import InputError, digest
 from stimuli_gen import (
     Preprocessing,
+    StimulusSet,
+    adversarial_interference,
     adversarial_noise,
     concat_stimuli,
     control_images,
@@ -24,7 +28,7 @@ from stimuli_gen import (
     write_stimuli,
 )
 from stimuli_gen.regular import PhotographFiles
-from stimuli_gen.stored_images import ImagesOnDisk, JoinedImages, StoredImages, digest_levels, to_8bit
+from stimuli_gen.stored_images import ImagesOnDisk, JoinedImages, StoredImages, digest_levels, from_8bit, to_8bit
 
 SEES = Preprocessing(size=(16, 16), resize=18, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -185,3 +189,30 @@ def test_ten_thousand_photographs_take_less_than_a_gigabyte(tmp_path):
     print(f"GB: {before} with the network, {loaded} when loaded, {written} when written")
     assert n_images == 10_000
     assert loaded < 1 and written < 1
+
+
+# -------------------------------------------------------------------------------------------------- made images
+
+
+def test_making_many_images_holds_them_about_twice():
+    plain = Preprocessing(size=(64, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 9, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)]
+    model = stage_model(
+        nn.Sequential(*layers), stages={"relu": "1"}, preprocessing=plain, class_names=list("abcd"), name="tiny",
+        weights="random", trained=False,
+    )  # fmt: skip
+    ids = [f"im{number}" for number in range(300)]
+    images = np.random.default_rng(0).random((len(ids), 3, 64, 64), dtype=np.float32)
+    table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids, "category": ""})
+    photographs = StimulusSet(images=images, table=table)
+    tracemalloc.start()
+    try:
+        made = adversarial_interference(model, photographs, max_steps=1, batch_size=64)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.images.nbytes < peak < 2.7 * made.images.nbytes  # 4.5 when every part was held whole
+    levels = to_8bit(images)
+    np.testing.assert_array_equal(levels, np.rint(images * np.float32(255)).astype(np.uint8))
+    np.testing.assert_array_equal(from_8bit(levels), levels.astype(np.float32) / np.float32(255))

@@ -181,6 +181,9 @@ def test_other_errors_are_not_taken_for_it():
     with pytest.raises(RuntimeError, match="shapes differ"):
         Parts(2, (4, 4), cpu)(broken)
     assert not out_of_memory(RuntimeError("shapes differ"))
+    said = ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "std::bad_alloc", "HIP out of memory.")
+    assert all(out_of_memory(RuntimeError(words)) for words in said)
+    assert out_of_memory(torch.OutOfMemoryError("Allocation on device"))
     assert [half_shape(size) for size in (16, 12, 8, 4, 3, 2)] == [8, 4, 4, 2, 1, 1]
 
 

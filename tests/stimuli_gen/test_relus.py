@@ -165,3 +165,64 @@ class WrittenOver(nn.Module):
 def test_a_relu_that_is_written_over_is_not_the_end():
     (match,) = match_stages(staged(ending_in(WrittenOver()), "1"), "1", straight_through_relu=True)
     assert (match.straight_through, match.undecided) == ((), ())
+
+
+class Laid(nn.Module):
+    """A ReLU whose output is laid out in another way, with the number of images in the arguments."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.conv = nn.Conv2d(6, 6, 1)
+
+    def forward(self, values):
+        n, size = values.shape[0], values.shape[2:]
+        before = self.conv(values)
+        return LAYOUTS[self.how](before, n, size)
+
+
+LAYOUTS = {
+    "view": lambda one, n, size: torch.relu(one).view(n, 2, 3, *size).transpose(1, 2).reshape(n, 6, *size),
+    "reshape": lambda one, n, size: torch.relu(one).reshape(n, -1),
+    "split": lambda one, n, size: torch.cat(torch.split(torch.relu(one), n, dim=0)),
+    "shuffle": lambda one, n, size: nn.functional.channel_shuffle(torch.relu(one), 2),
+    "index": lambda one, n, size: torch.relu(one)[:, None].squeeze(1)[:, ::2],
+    "stack": lambda one, n, size: torch.stack([torch.relu(one), nn.functional.relu(-one)], 1),
+    "keywords": lambda one, n, size: torch.cat(tensors=[torch.relu(one), torch.relu(-one)], dim=1),
+    "threshold": lambda one, n, size: nn.functional.threshold(one, 0, 0),
+    "maximum": lambda one, n, size: torch.maximum(torch.zeros(()), one),
+    "no ReLU in keywords": lambda one, n, size: torch.flatten(input=one, start_dim=2),
+    "half a ReLU in keywords": lambda one, n, size: torch.cat(tensors=[torch.relu(one), one], dim=1),
+    "where": lambda one, n, size: torch.where(one > 0, one, torch.zeros_like(one)),
+    "bounded": lambda one, n, size: nn.functional.relu6(one),
+}
+
+
+@pytest.mark.parametrize("how", LAYOUTS)
+def test_a_layout_that_names_the_number_of_images_serves_every_batch(how):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 5, 4), Laid(how), nn.Flatten(), nn.LazyLinear(1000))
+    network(torch.zeros(1, 3, 64, 64))
+    plain, straight = (match_stages(staged(network, "1"), "1", straight_through_relu=one)[0] for one in (False, True))
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    found = straight.activations(images)["1"]
+    assert torch.equal(found, plain.activations(images)["1"])
+    expected = {"where": ((), ("1",)), "bounded": ((), ())}
+    expected |= dict.fromkeys(("no ReLU in keywords", "half a ReLU in keywords"), ((), ()))
+    assert (straight.straight_through, straight.undecided) == expected.get(how, (("1",), ()))
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
+    ordinary, through = (gradient_of(one, images, weights) for one in (plain, straight))
+    assert torch.equal(ordinary, through) == (how in expected)
+
+
+def gradient_of(match, images, weights):
+    tracked = images.clone().requires_grad_(True)
+    return torch.autograd.grad((match.activations(tracked)["1"] * weights).sum(), tracked)[0]
+
+
+def test_a_batch_passes_the_channel_shuffle_of_shufflenet():
+    model = staged(architecture("shufflenet_v2_x0_5"), "stage2")
+    plain, straight = (match_stages(model, "stage2", straight_through_relu=one)[0] for one in (False, True))
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert straight.straight_through == ("stage2",)
+    assert torch.equal(plain.activations(images)["stage2"], straight.activations(images)["stage2"])
