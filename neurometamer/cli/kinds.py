@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurometamer.cli.options import Confidence, Images, PatternFiles, Resamples, Seed, one_of, one_step
+from neurometamer.cli.options import Classes, Confidence, Images, PatternFiles, Resamples, Seed, one_of, one_step
 
 
 def kinds(
