@@ -518,7 +518,7 @@ def test_stages_by_name_path_and_depth(tiny):
         ({"step_size": -1}, "step_size must be above 0"),
         ({"steps": "many"}, "wrong type"),
         ({"start": "image"}, "go together"),
-        ({"start_images": {"picture 0": None}}, "no start image for picture 1"),
+        ({"start_images": {"picture 0": np.full((3, SIZE, SIZE), 0.5)}}, "no start image for picture 1"),
         ({"start_images": np.zeros((3, 8, 8), np.float32)}, "the start image of 'picture 0' must be"),
         ({"start_images": np.full((3, SIZE, SIZE), 2.0)}, "the start image of 'picture 0' must be"),
         ({"max_error": 0}, "max_error must be above 0"),
