@@ -293,7 +293,7 @@ def converted(value: Any, annotation: Any, where: str) -> Any:
         return _as_array(value, where)
     if annotation in _NUMBERS and _is_one_number(value):
         return value.item()
-    if origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, Mapping):
+    if origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, dict):  # others may read from disk
         arrays = {key: _as_array(one, f"{where}[{key!r}]") for key, one in value.items()}
         return value if all(arrays[key] is value[key] for key in arrays) else arrays
     if origin is collections.abc.Sequence and hasattr(value, "tolist"):  # what asks `if not names` meets no array
@@ -419,7 +419,10 @@ def _fits_class(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
     if kind in _ITERABLES:
         return _fits_iterable(value, kind, inner)
     if len(inner) == 2 and isinstance(value, Mapping) and issubclass(kind, Mapping):
-        return all(fits(key, inner[0]) and fits(one, inner[1]) for key, one in value.items())
+        keys_fit = all(fits(key, inner[0]) for key in value)
+        if not isinstance(value, dict):  # its values may be read from disk, when they are asked for
+            return keys_fit
+        return keys_fit and all(fits(one, inner[1]) for one in value.values())
     if getattr(kind, "_is_protocol", False):
         return all(hasattr(value, name) for name in vars(kind) if not name.startswith("_"))
     return isinstance(value, kind)

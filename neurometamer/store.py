@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.arguments import checked
 from neurometamer.errors import (
     DamagedFile,
     FolderInUse,
@@ -411,6 +412,7 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
     return write_text(path, text)
 
 
+@checked
 def read_table(
     path: str | os.PathLike[str],
     required: Sequence[str] = (),

@@ -34,7 +34,8 @@ def test_a_notebook_shows_a_figure_without_pyplot(tmp_path):
 import sys
 import numpy as np
 from neurometamer.figures.rsa import banded_rdms
-figure = banded_rdms(np.ones((1, 1, 4, 4)), row_titles=["a"], column_titles=["b"], ids=list("wxyz"), categories="kkll")
+names = {"ids": list("wxyz"), "categories": list("kkll")}
+figure = banded_rdms(np.ones((1, 1, 4, 4)), row_titles=["a"], column_titles=["b"], **names)
 assert "matplotlib.pyplot" not in sys.modules
 figure
 """

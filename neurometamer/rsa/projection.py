@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling
-from neurometamer.store import generator
+from neurometamer.store import InputError, generator
 
 Compare = Callable[..., np.ndarray]
 """(weights of pairs or None) to values (...), or (n_weights, ...)."""
@@ -220,7 +220,14 @@ def project(
     -------
     Projection
         Of everything that was compared.
+
+    Raises
+    ------
+    InputError
+        When `n_draws` is negative.
     """
+    if n_draws < 0:
+        raise InputError(f"n_bootstrap (--resamples) must be 0 or more, not {n_draws}.")
     values = compare(None)
     if not n_draws:
         return Projection(values=values, deviations=None, noise=None, sampling=sampling)

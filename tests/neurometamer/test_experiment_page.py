@@ -404,7 +404,7 @@ def _check_analysis(folder: Path) -> None:
     confusion = tables["confusion"].query("n > 0 and truth == response").groupby("stage")["n"].sum()
     assert confusion.to_dict() == {"natural": 4, "relu3": 1}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "left out: 1 observer, 0 trials" in page
+    assert "left out: 1 observer" in page
     assert "catch accuracy 0 below 0.75" in page and "Simulated" not in page
 
 

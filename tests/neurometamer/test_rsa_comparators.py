@@ -235,7 +235,7 @@ def test_controls_are_joined_by_id_and_told():
     held = take_conditions(more, range(8)).dissimilarities
     expected = partial_spearman(a.dissimilarities, b.dissimilarities, controls=held)
     np.testing.assert_allclose(table["similarity"], expected[0], atol=1e-12)
-    assert table["method"].str.startswith("partial spearman given pixels, gabor; 95% bootstrap over").all()
+    assert table["method"].str.startswith("partial spearman given pixels, gabor; 95% t interval").all()
     assert np.isfinite(table[["ci_low", "ci_high"]]).all(axis=None)
     with pytest.raises(InputError, match=r"missing from the control RDMs: im06, im07"):
         compare_rdms(a, b, controls=take_conditions(more, range(6)))

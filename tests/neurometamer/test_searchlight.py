@@ -447,7 +447,7 @@ def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names = {one.name for one in (path / "maps").iterdir()}
-    assert names == {"summary.csv", "figures", "index.html", "references.bib",
+    assert names == {"summary.csv", "figures", "index.html", "references.bib", "methods.txt",
                      *(f"{name}{end}" for name in ("conv1", "RE-AI", "reliability")
                        for end in (".json", ".nii.gz", "_p.nii.gz", "_p_family.nii.gz"))}  # fmt: skip
     for name in ("conv1", "RE-AI", "reliability"):

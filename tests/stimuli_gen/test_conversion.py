@@ -52,7 +52,7 @@ def note_of(path, **settings):
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_few_bits_in_a_16_bit_file_are_scaled_only_when_asked_for(tmp_path, brightest, bits, suffix):
     levels = deep(tmp_path / f"a.{suffix}", brightest)
-    with pytest.raises(InputError, match=rf"go to {brightest} of 65535 only, as data of {bits} bits do.*bits={bits}"):
+    with pytest.raises(InputError, match=rf"go to {brightest} of 65535 only, as data of {bits} bits do.*bits = {bits}"):
         load_photographs(tmp_path, SMALL)
     asked = load_photographs(tmp_path, SMALL, bits=bits)
     np.testing.assert_array_equal(np.rint(255 * asked.images[0, 0]), np.rint(levels * (255 / brightest)))
