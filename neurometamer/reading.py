@@ -11,7 +11,7 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import h5py
 
 Location = str | os.PathLike[str]
+
+Files = Sequence[str | Path]
+"""Several files of one kind, as commands take them."""
 
 
 def check_plain_file(path: Location) -> Path:

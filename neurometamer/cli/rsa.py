@@ -115,7 +115,7 @@ def searchlight(
     by: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.model_brain:LINEAR", help="RDMs are compared by spearman, pearson, rho-a or cosine."
+            table="neurometamer.rsa.permuted:LINEAR", help="RDMs are compared by spearman, pearson, rho-a or cosine."
         ),
     ] = "spearman",
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels, for p and max-T; 0: none.")] = 0,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.answers import brain_answer, correction_text, network_answer, similar_places, told_kinds
 from neurometamer.commands import rsa_page
-from neurometamer.commands.stimuli import Files
 from neurometamer.figures.style import count_text
 from neurometamer.page import Lead, Picture, Section, borrow_figure
+from neurometamer.reading import Files
 from neurometamer.report_lead import lead_charts
 from neurometamer.report_methods import cited_works, methods_text
 from neurometamer.resume import writes_into

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
 from neurometamer.commands.single_steps import conditions_table, read_pattern_files
-from neurometamer.commands.stimuli import Files
+from neurometamer.reading import Files
 from neurometamer.store import InputError, write_table
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from neurometamer.commands.rdm_inputs import (
     split_labels,
 )
 from neurometamer.commands.rsa_page import find_stamps, rdm_stamps, study_record
-from neurometamer.commands.stimuli import Files, Progress
+from neurometamer.commands.stimuli import Progress
+from neurometamer.reading import Files
 from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
@@ -129,7 +130,8 @@ def layer_files(
     """
     from neurometamer.rsa.flexible import flexible_models
     from neurometamer.rsa.hierarchy import hierarchy_test
-    from neurometamer.rsa.model_brain import LINEAR, layer_matrix
+    from neurometamer.rsa.model_brain import layer_matrix
+    from neurometamer.rsa.permuted import LINEAR
     from neurometamer.rsa.rdm import read_rdms
 
     files = list(brain)

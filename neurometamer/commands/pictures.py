@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neurometamer.commands.stimuli import Files
+from neurometamer.reading import Files
 from neurometamer.store import InputError, duplicates, name_ids
 
 SIDE = 192

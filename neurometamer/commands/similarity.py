@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.commands.stimuli import Files, Progress
+from neurometamer.commands.stimuli import Progress
+from neurometamer.reading import Files
 from neurometamer.store import InputError, name_ids, open_hdf5, read_table, unknown_name, write_table
 from stimuli_gen.regular import read_images
 

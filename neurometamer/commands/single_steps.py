@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
-from neurometamer.commands.stimuli import Files, Progress
+from neurometamer.commands.stimuli import Progress
+from neurometamer.reading import Files
 from neurometamer.store import InputError, read_table, write_table
 from stimuli_gen.regular import read_images
 

@@ -14,6 +14,7 @@ from neurometamer.commands.generators import only_asked
 from neurometamer.commands.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
 from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
 from neurometamer.commands.stimulus_options import read_start_images
+from neurometamer.reading import Files
 from neurometamer.resume import note_remade, writes_into
 from neurometamer.store import DamagedFile, InputError, digest, name_ids, unknown_name
 from stimuli_gen.regular import read_images
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
-Files = Sequence[str | Path]
 Progress = Callable[[int, int], None]
 Watch = Callable[["Pass"], None]
 GENERATORS = ("noise", "interference")

@@ -14,8 +14,7 @@ from neurometamer.rsa.kind_options import KindOptions, Pair
 from neurometamer.rsa.kind_sessions import photograph_sessions
 from neurometamer.rsa.kinds import name_place
 from neurometamer.rsa.labels import BETWEEN, STIMULI
-from neurometamer.rsa.permutation import Blocks as Blocks
-from neurometamer.rsa.permutation import count_orders, permutation_orders, permute_pairs
+from neurometamer.rsa.permutation import Blocks, count_orders, permutation_orders, permute_pairs
 from neurometamer.rsa.rdm import select_kind
 from neurometamer.store import InputError, name_ids
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurometamer.rsa.labels import BETWEEN, SESSION, Blocks
+from neurometamer.rsa.labels import BETWEEN, SESSION
+from neurometamer.rsa.permutation import Blocks
 from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from fmri.patterns import Patterns
 
-Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
-"""Stimulus → session or class, or subject → such a mapping."""
-
 STIMULI = Columns(
     "the stimulus table",
     "A table of stimuli has id, kind (RE, AN, AI …) and reference_id (the id of the photograph; of RE its own).",

@@ -16,7 +16,7 @@ from neurometamer.rsa.permutation import Blocks, stimulus_orders
 from neurometamer.rsa.permuted import permuted_comparison
 from neurometamer.rsa.projection import Progress
 from neurometamer.rsa.rdm import align_rdms, check_rdms, place_name, take_conditions, take_kind
-from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.store import InputError, duplicates, name_ids
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 BLOCK = 2**22
 """Permuted dissimilarities held at a time: 32 MiB of float64."""
-
-LINEAR = ("spearman", "pearson", "cosine", "rho-a")
-"""Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""
 
 
 @short_repr
@@ -318,60 +315,6 @@ def _above(score: float, low: float, high: float) -> tuple[str, str]:
 # ------------------------------------------------------------------------------------------------- permutations
 
 
-def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
-    """Prepare condensed RDMs so that their inner product is the comparator; a permutation of pairs keeps it.
-
-    Parameters
-    ----------
-    vectors : ndarray, shape (..., n_pairs)
-        Condensed RDMs.
-    by : str
-        One of `LINEAR`.
-
-    Returns
-    -------
-    ndarray, shape (..., n_pairs)
-        NaN where an RDM is constant.
-
-    Raises
-    ------
-    InputError
-        For another comparator.
-    """
-    from scipy.stats import rankdata
-
-    if by not in LINEAR:
-        raise unknown_name("comparison", by, LINEAR)
-    values = np.asarray(vectors, dtype=np.float64)
-    if by in ("spearman", "rho-a"):
-        values = rankdata(values, axis=-1)
-    if by != "cosine":
-        values = values - values.mean(axis=-1, keepdims=True)
-    n = values.shape[-1]
-    lengths = np.sqrt((n**3 - n) / 12) if by == "rho-a" else np.linalg.norm(values, axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return values / lengths
-
-
-def permuted_pairs(order: np.ndarray) -> np.ndarray:
-    """Find where each pair of stimuli goes when their labels are permuted.
-
-    Parameters
-    ----------
-    order : ndarray of int, shape (n,)
-        Stimulus that takes each place.
-
-    Returns
-    -------
-    ndarray of int, shape (n * (n - 1) / 2,)
-        Positions in a condensed RDM.
-    """
-    n = len(order)
-    first, second = np.triu_indices(n, 1)
-    low, high = np.minimum(order[first], order[second]), np.maximum(order[first], order[second])
-    return low * n - low * (low + 1) // 2 + high - low - 1
-
-
 def _permutation_p(
     layers: np.ndarray, subjects: np.ndarray, orders: Sequence[np.ndarray], by: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -397,11 +340,6 @@ def _permutation_p(
 
 def _nulls(layers: np.ndarray, subjects: np.ndarray, orders: np.ndarray, by: str) -> Iterator[np.ndarray]:
     """Compare with the layers in each order, block by block."""
-    if by not in LINEAR:
-        yield permuted_comparison(layers, subjects, orders, by)
-        return
-    ours, theirs = prepared(layers, by), prepared(subjects, by)
-    step = max(1, BLOCK // ours.size)
+    step = max(1, BLOCK // (len(layers) * layers.shape[1]))
     for start in range(0, len(orders), step):
-        pairs = np.array([permuted_pairs(order) for order in orders[start : start + step]])
-        yield (ours[:, pairs] @ theirs.T).transpose(1, 0, 2)
+        yield permuted_comparison(layers, subjects, orders[start : start + step], by)

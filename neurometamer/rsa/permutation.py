@@ -14,13 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.labels import Blocks as Blocks
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 ALTERNATIVES = ("greater", "less", "two-sided")
 
 DENSE = 4
 """With up to so many times more distinct orders than asked for, all are listed and some taken: draws would repeat."""
+
+Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
+"""Stimulus → session or class, or subject → such a mapping."""
 
 
 @checked

@@ -15,7 +15,10 @@ from neurometamer.rsa.comparators import comparator
 from neurometamer.rsa.kendall import kendall
 from neurometamer.rsa.weighted import centered_ranks, check_sides
 from neurometamer.rsa.whitened import Whitened, n_images, square
-from neurometamer.store import InputError
+from neurometamer.store import InputError, unknown_name
+
+LINEAR = ("spearman", "pearson", "cosine", "rho-a")
+"""Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""
 
 
 @checked
@@ -126,3 +129,57 @@ _SIDES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
     "whitened-pearson": _whitened(center=True),
 }
 """Comparator to values and the same times their errors' inverse covariance, if any."""
+
+
+def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
+    """Prepare condensed RDMs so that their inner product is the comparator; a permutation of pairs keeps it.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (..., n_pairs)
+        Condensed RDMs.
+    by : str
+        One of `LINEAR`.
+
+    Returns
+    -------
+    ndarray, shape (..., n_pairs)
+        NaN where an RDM is constant.
+
+    Raises
+    ------
+    InputError
+        For another comparator.
+    """
+    from scipy.stats import rankdata
+
+    if by not in LINEAR:
+        raise unknown_name("comparison", by, LINEAR)
+    values = np.asarray(vectors, dtype=np.float64)
+    if by in ("spearman", "rho-a"):
+        values = rankdata(values, axis=-1)
+    if by != "cosine":
+        values = values - values.mean(axis=-1, keepdims=True)
+    n = values.shape[-1]
+    lengths = np.sqrt((n**3 - n) / 12) if by == "rho-a" else np.linalg.norm(values, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return values / lengths
+
+
+def permuted_pairs(order: np.ndarray) -> np.ndarray:
+    """Find where each pair of stimuli goes when their labels are permuted.
+
+    Parameters
+    ----------
+    order : ndarray of int, shape (n,)
+        Stimulus that takes each place.
+
+    Returns
+    -------
+    ndarray of int, shape (n * (n - 1) / 2,)
+        Positions in a condensed RDM.
+    """
+    n = len(order)
+    first, second = np.triu_indices(n, 1)
+    low, high = np.minimum(order[first], order[second]), np.maximum(order[first], order[second])
+    return low * n - low * (low + 1) // 2 + high - low - 1

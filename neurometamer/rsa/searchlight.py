@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked, checked_with
-from neurometamer.rsa.model_brain import LINEAR, permuted_pairs, prepared
 from neurometamer.rsa.neighborhoods import Neighborhoods
+from neurometamer.rsa.permuted import LINEAR, permuted_pairs, prepared
 from neurometamer.rsa.rdm import MIN_VOXELS, check_enough
 from neurometamer.rsa.searchlight_questions import Question as Question
 from neurometamer.rsa.searchlight_questions import Responses

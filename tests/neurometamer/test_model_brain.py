@@ -21,8 +21,9 @@ from neurometamer.commands.layers_and_maps import layer_files
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.flexible import best_layers, fit_layer_weights, flexible_models
 from neurometamer.rsa.hierarchy import hierarchy_test
-from neurometamer.rsa.model_brain import join_model_brain, layer_matrix, permuted_pairs
+from neurometamer.rsa.model_brain import join_model_brain, layer_matrix
 from neurometamer.rsa.permutation import permutation_orders
+from neurometamer.rsa.permuted import permuted_pairs
 from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.stimulus_folds import assign_folds, corrected_covariance, default_folds, fold_pairs
 from neurometamer.store import InputError, generator, read_table
