@@ -65,7 +65,7 @@ def study_rdms(design: Design, studies: int, first: int = 0) -> Any:
     rsatoolbox.rdm.RDMs
         With the classes and sessions of the photographs.
     """
-    from neurometamer.rsa.rdm import label_rdms
+    from neurometamer.rsa.compute import label_rdms
 
     names = [f"im{i:03d}" for i in range(design.n)]
     patterns = {"kind": [kind for kind in KINDS for _ in names], "reference_id": names * len(KINDS)}
@@ -100,7 +100,7 @@ def coverage(design: Design, studies: int = STUDIES, interval: str = "projection
     dict of str to float
         ``RE-AN, subject``: share over subjects; ``RE-AN, mean``: of the mean over subjects; and so on.
     """
-    from neurometamer.rsa.kind_tests import kind_tests
+    from neurometamer.rsa.image_types.inference import kind_tests
 
     truth = true_similarities(design)
     claim = "random" if design.random_classes else "fixed"
@@ -133,7 +133,7 @@ def rejections(design: Design, studies: int = STUDIES) -> dict[str, float]:
     dict of str to float
         Of the mean over subjects: ``similarity`` (nothing is alike) and ``difference`` (both are alike).
     """
-    from neurometamer.rsa.kind_tests import kind_tests
+    from neurometamer.rsa.image_types.inference import kind_tests
 
     claim = "random" if design.random_classes else "fixed"
     found = {}

@@ -20,8 +20,8 @@ from benchmarks.bars import NotAvailable, Row, Setup
 from benchmarks.networks import DESCENT_ONLY, photographs, setting, tensor, trained
 from benchmarks.timing import clocked
 from stimuli_gen import StagedModel, StimulusSet, at_size, control_images, model_metamers, spearman
-from stimuli_gen.descent import OPTIMIZERS
 from stimuli_gen.stimuli import from_8bit, to_8bit
+from stimuli_gen.synthesis.loop import OPTIMIZERS
 
 Way = Callable[["Job", int], np.ndarray]
 

@@ -15,7 +15,7 @@ from benchmarks.networks import photographs, trained
 from benchmarks.timing import clocked
 from neurometamer.store import generator
 from stimuli_gen import StagedModel, StimulusSet, choose_targets, descend
-from stimuli_gen.descent import Descended, Start
+from stimuli_gen.synthesis.loop import Descended, Start
 
 _CONFIDENCE, _BATCH, _PULL = 0.99, 8, 1e-3
 

@@ -47,7 +47,7 @@ def interrupt(setup: Setup) -> Sequence[Row]:
     _run(broken, size)
     same = np.array_equal(np.load(whole / "images.npy"), np.load(broken / "images.npy"))
     twice = (broken / "passes").stat().st_size / (whole / "passes").stat().st_size - 1
-    state = "" if find_spec("stimuli_gen.journal") else "; this version keeps finished images only"
+    state = "" if find_spec("stimuli_gen.synthesis.checkpoint") else "; this version keeps finished images only"
     return [
         Row(
             what="resumed and uninterrupted images equal", value=float(same), unit="1 = bit for bit", sense=">=",

@@ -160,7 +160,7 @@ class Study:
 
     def rdms(self) -> tuple[RDMs, RDMs]:
         """Draw the photographs of the design once, as the RDMs that the public functions take."""
-        from neurometamer.rsa.rdm import label_rdms
+        from neurometamer.rsa.compute import label_rdms
 
         layers, brain = self.draw()
         names = [f"im{i:03d}" for i in range(self.design.n)]
@@ -255,7 +255,7 @@ def hierarchy_p(design: Design, n_studies: int, preferred: str = "center") -> np
     ndarray, shape (n_studies,)
         One-sided p over subjects; NaN where it was refused.
     """
-    from neurometamer.rsa.hierarchy import hierarchy_test
+    from neurometamer.rsa.layers.hierarchy import hierarchy_test
 
     found = np.empty(n_studies)
     for seed in range(n_studies):
@@ -352,7 +352,7 @@ def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) ->
 
 def _true_similarity(study: Study) -> np.ndarray:
     """Give the similarity of many photographs (layers, subjects and their mean)."""
-    from neurometamer.rsa.comparators import COMPARATORS
+    from neurometamer.rsa.comparators.table import COMPARATORS
 
     shape = (len(study.design.layers), study.design.subjects + 1)
     if not study.design.related and not study.design.classes:
@@ -409,9 +409,9 @@ def dual_coverage(design: Design, n_studies: int, n_resamples: int = 200) -> flo
         Share of intervals of all layers that hold the truth: the mean of 24 further subjects and 3 times 250 further
         photographs.
     """
-    from neurometamer.resampling import bootstrap_counts
     from neurometamer.rsa.bootstrap import dual_bootstrap
-    from neurometamer.rsa.comparators import COMPARATORS
+    from neurometamer.rsa.comparators.table import COMPARATORS
+    from neurometamer.stats.resampling import bootstrap_counts
 
     held = []
     for seed in range(n_studies):
@@ -447,7 +447,7 @@ def flexible_p(design: Design, n_studies: int, n_resamples: int = 100) -> pd.Dat
     pandas.DataFrame
         Columns what (model or difference), subject and p, a row a test.
     """
-    from neurometamer.rsa.flexible import flexible_models
+    from neurometamer.rsa.layers.weighted import flexible_models
 
     parts = []
     for seed in range(n_studies):

@@ -24,7 +24,7 @@ from stimuli_gen import (
     packaged_photographs,
     stage_model,
 )
-from stimuli_gen.recipes import Recipe
+from stimuli_gen.presets import Recipe
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -68,7 +68,7 @@ def _fastest(call: Callable[[], Any], rounds: int) -> tuple[float, Any]:
 
 
 def _compute(values: np.ndarray, measure: str) -> np.ndarray:
-    from neurometamer.rsa.rdm import compute_rdm
+    from neurometamer.rsa.compute import compute_rdm
 
     return compute_rdm(values, measure)
 

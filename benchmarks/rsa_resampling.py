@@ -108,9 +108,9 @@ def measure_permutation(setup: Setup) -> Sequence[Row]:
     from rsatoolbox.rdm import RDMs, compare
     from rsatoolbox.rdm.rdms import permute_rdms
 
-    from neurometamer.rsa.comparators import spearman
-    from neurometamer.rsa.permuted import permuted_comparison
-    from neurometamer.statistics import max_t_p
+    from neurometamer.rsa.comparators.table import spearman
+    from neurometamer.rsa.permutation import permuted_comparison
+    from neurometamer.stats.intervals import max_t_p
 
     n, few, many = 120, setup.pick(200, 5), setup.pick(10_000, 50)
     layers, regions = _rdms(8, 15, n)
@@ -154,7 +154,7 @@ def _comparison(by: str, theirs: str, a: np.ndarray, b: np.ndarray, pairs: int) 
     """Time 96 pairs of RDMs; theirs may be scaled from fewer."""
     from rsatoolbox.rdm import RDMs, compare
 
-    from neurometamer.rsa.comparators import COMPARATORS
+    from neurometamer.rsa.comparators.table import COMPARATORS
 
     few = (a[:2], b[:3]) if pairs == 6 else (a, b)
     seconds, found = _best(lambda: COMPARATORS[by](a, b), 1)

@@ -46,8 +46,8 @@ def _whole_map(setup: Setup, mask: np.ndarray, responses: np.ndarray, model: np.
     from rsatoolbox.model import ModelFixed
     from rsatoolbox.util import searchlight as theirs
 
-    from neurometamer.rsa.neighborhoods import Spheres
-    from neurometamer.rsa.searchlight import Question, run_searchlight
+    from neurometamer.rsa.searchlight.maps import Question, run_searchlight
+    from neurometamer.rsa.searchlight.neighborhoods import Spheres
 
     n = len(responses)
 
@@ -87,10 +87,10 @@ def _crossnobis(setup: Setup, mask: np.ndarray, n: int) -> Sequence[Row]:
     from rsatoolbox.rdm import calc_rdm
 
     from fmri.patterns import Patterns
-    from neurometamer.rsa.neighborhoods import Spheres
     from neurometamer.rsa.noise import residuals_of
-    from neurometamer.rsa.searchlight import searchlight_rdms
-    from neurometamer.rsa.searchlight_runs import run_responses
+    from neurometamer.rsa.searchlight.maps import searchlight_rdms
+    from neurometamer.rsa.searchlight.neighborhoods import Spheres
+    from neurometamer.rsa.searchlight.runs import run_responses
 
     n_runs, n_voxels, few = 6, int(mask.sum()), setup.pick(60, 5)
     values = np.random.default_rng(1).standard_normal((n_runs * n, n_voxels))

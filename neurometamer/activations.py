@@ -27,7 +27,7 @@ from neurometamer.store import (
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 CONTENT = "activations"

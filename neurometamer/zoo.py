@@ -23,13 +23,13 @@ from neurometamer.arguments import checked
 from neurometamer.reading import check_npz, check_plain_file, one_line
 from neurometamer.store import InputError, digest_file, duplicates, name_ids, unknown_name
 from neurometamer.summaries import short_repr
-from stimuli_gen.regular import Preprocessing
+from stimuli_gen.photographs import Preprocessing
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
 
 Weights = str | Path
 """``"default"`` (ImageNet), ``"random"``, or a file: ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``."""
@@ -237,7 +237,7 @@ def load_model(
         that do not fit the architecture.
     """
     from stimuli_gen.matching import greyscale_view
-    from stimuli_gen.staged import resolve_device, stage_model
+    from stimuli_gen.models import resolve_device, stage_model
 
     entry = model_entry(name)
     target = resolve_device(device)

@@ -36,15 +36,22 @@ from neurometamer.store import (
     provenance,
     unknown_name,
 )
-from stimuli_gen.balls import check_ball, confine_to, digest_masks, linf_on_8_bits, read_mask, within_mask
 from stimuli_gen.batches import arithmetic
-from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, box, descend
 from stimuli_gen.fast import draft_model
-from stimuli_gen.journal import stacked
-from stimuli_gen.progress import Progress, Progressing
-from stimuli_gen.staged import StagedModel, predict
+from stimuli_gen.models import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, likeness, read_png, to_8bit
 from stimuli_gen.stored_images import blocks
+from stimuli_gen.synthesis.checkpoint import stacked
+from stimuli_gen.synthesis.constraints import (
+    check_ball,
+    confine_to,
+    digest_masks,
+    linf_on_8_bits,
+    read_mask,
+    within_mask,
+)
+from stimuli_gen.synthesis.loop import Descended, Film, Objective, Pass, Start, box, descend
+from stimuli_gen.synthesis.nguyen import Progress, Progressing
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
@@ -109,7 +116,7 @@ def adversarial_noise(
     noise_sd : float
         Standard deviation of the Gaussian start noise, pixels in [0, 1]. Not stated in Zhang et al. (2021).
     step_rule : {"l2", "sign", "raw"}
-        See `stimuli_gen.descent.STEP_RULES`.
+        See `stimuli_gen.synthesis.loop.STEP_RULES`.
     step_size : float
         In the unit of the step rule. Not stated in the papers.
     max_steps : int
@@ -123,13 +130,13 @@ def adversarial_noise(
     seed : int
         Each image draws its noise from its own generator.
     batch_size : int
-        See `stimuli_gen.descent.descend`.
+        See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
     watch, film : callable, optional
-        See `stimuli_gen.descent.descend`.
+        See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
     -------
@@ -206,7 +213,7 @@ def adversarial_interference(
     pull : float
         Weight (λ) of the squared L2 distance to the photograph, pixels in [0, 1]. Not stated in the paper.
     step_rule : {"l2", "sign", "raw"}
-        See `stimuli_gen.descent.STEP_RULES`.
+        See `stimuli_gen.synthesis.loop.STEP_RULES`.
     step_size : float
         In the unit of the step rule. Not stated in the paper.
     max_steps : int
@@ -223,13 +230,13 @@ def adversarial_interference(
     seed : int
         Of random targets.
     batch_size : int
-        See `stimuli_gen.descent.descend`.
+        See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
     watch, film : callable, optional
-        See `stimuli_gen.descent.descend`.
+        See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
     -------

@@ -20,7 +20,7 @@ from stimuli_gen.stimuli import read_png, to_8bit, write_png
 if TYPE_CHECKING:
     from PIL import Image
 
-    from stimuli_gen.descent import Film
+    from stimuli_gen.synthesis.loop import Film
 
 _SAMPLE = 2**18
 """Pixels, evenly over all frames, from which the palette is chosen."""

@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from neurometamer.store import InputError, unknown_name
 from stimuli_gen.batches import for_one_image, gradients_on
-from stimuli_gen.staged import StagedModel
+from stimuli_gen.models import StagedModel
 
 _LOG = logging.getLogger(__name__)
 _SAME = 1e-4

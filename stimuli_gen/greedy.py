@@ -32,10 +32,10 @@ from stimuli_gen.adversarial import (
     judge_adversarial,
 )
 from stimuli_gen.batches import Parts, arithmetic, batch_shape
-from stimuli_gen.descent import Film, Pass, box, shown
-from stimuli_gen.journal import Descended, Journal, stacked
-from stimuli_gen.staged import StagedModel
+from stimuli_gen.models import StagedModel
 from stimuli_gen.stimuli import StimulusSet
+from stimuli_gen.synthesis.checkpoint import Descended, Journal, stacked
+from stimuli_gen.synthesis.loop import Film, Pass, box, shown
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 _SLACK = 1e-4
@@ -91,8 +91,8 @@ def greedy_interference(
     progress : callable, optional
         Called with (images done, images in all).
     watch : callable, optional
-        Called after each try with a `stimuli_gen.descent.Pass`: the tries of each image, and minus the logarithm of
-        the probability that it has come to.
+        Called after each try with a `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and minus the logarithm
+        of the probability that it has come to.
     film : callable, optional
         Called with (id, tries, image) at the photograph, at 1, 2, 4, 8 … tries, and at the end.
 

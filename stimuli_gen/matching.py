@@ -15,10 +15,10 @@ from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.controls import LUMA
 from stimuli_gen.depth import find_stage, run_order
-from stimuli_gen.descent import Objective
-from stimuli_gen.recipes import Penalty, Recipe
+from stimuli_gen.models import StagedModel, check_model
+from stimuli_gen.presets import Penalty, Recipe
 from stimuli_gen.relus import Ending, relu_endings, relu_inputs
-from stimuli_gen.staged import StagedModel, check_model
+from stimuli_gen.synthesis.loop import Objective
 
 Stage = str | float
 Stages = Stage | Sequence[Stage]
@@ -359,7 +359,7 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     images : Tensor
         (b, 3, height, width).
     context : mapping of str to Tensor
-        ``shifts`` (b, n_steps, 2), see `stimuli_gen.recipes.draw_shifts`; ``step`` (b,), steps taken.
+        ``shifts`` (b, n_steps, 2), see `stimuli_gen.presets.draw_shifts`; ``step`` (b,), steps taken.
 
     Returns
     -------
@@ -390,7 +390,7 @@ def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequ
     Returns
     -------
     list of callable
-        See `stimuli_gen.descent.Objective`.
+        See `stimuli_gen.synthesis.loop.Objective`.
     """
 
     def _objective(match: Match, terms: Sequence[Penalty]) -> Objective:

@@ -1,7 +1,8 @@
 """Metamers: images that one network, or each of a set, cannot tell from a photograph at a stage.
 
-A metamer of one network is a metamer of a set of one. It is made in the loop of all generators (`stimuli_gen.descent`)
-by lowering ‖a' - a‖ / ‖a‖ of each network, a and a' being its activations to photograph and image.
+A metamer of one network is a metamer of a set of one. It is made in the loop of all generators
+(`stimuli_gen.synthesis.loop`) by lowering ‖a' - a‖ / ‖a‖ of each network, a and a' being its activations to photograph
+and image.
 
 References
 ----------
@@ -24,15 +25,12 @@ from torch import Tensor
 
 from neurometamer.arguments import checked
 from neurometamer.store import InputError, digest, generator, name_ids, provenance
-from stimuli_gen.balls import BALLS, check_ball
 from stimuli_gen.batches import arithmetic, in_batches
-from stimuli_gen.descent import Descended, Film, Pass, Start, descend
+from stimuli_gen.criteria import ends, judge_metamers
 from stimuli_gen.fast import draft_model
-from stimuli_gen.journal import stacked
-from stimuli_gen.lattice import mend_metamers
 from stimuli_gen.matching import Match, Stages, check_reach, match_stages, metamer_objectives
-from stimuli_gen.places import CPU_CHUNK
-from stimuli_gen.recipes import (
+from stimuli_gen.models import StagedModel
+from stimuli_gen.presets import (
     PRESETS,
     STARTS,
     Penalty,
@@ -42,10 +40,13 @@ from stimuli_gen.recipes import (
     image_prior,
     make_recipe,
 )
-from stimuli_gen.staged import StagedModel
+from stimuli_gen.quantization import mend_metamers
 from stimuli_gen.stimuli import StimulusSet, to_8bit
 from stimuli_gen.stored_images import digest_levels
-from stimuli_gen.verdict import ends, judge_metamers
+from stimuli_gen.synthesis.batch import CPU_CHUNK
+from stimuli_gen.synthesis.checkpoint import stacked
+from stimuli_gen.synthesis.constraints import BALLS, check_ball
+from stimuli_gen.synthesis.loop import Descended, Film, Pass, Start, descend
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
@@ -90,7 +91,7 @@ def model_metamers(
         What to match: a stage's name, ``"early"``, ``"middle"``, ``"late"`` or a fraction of depth, several of these,
         or a mapping of network name to these. See `stimuli_gen.depth.resolve_stage`.
     preset : {"feather2023", "boehm2025", "pixels", "fast"}
-        See `stimuli_gen.recipes.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images that makes metamers
+        See `stimuli_gen.presets.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images that makes metamers
         easier to recognize; the others have none.
     stage_weights : sequence of float, optional
         Of several stages; equal by default.
@@ -108,7 +109,7 @@ def model_metamers(
         Of the nulls, that a match must be above; 1, the maximum, in the paper.
     file_rounds : int
         An image that meets every criterion until it is rounded to 8 bits goes on for at most so many rounds of
-        `stimuli_gen.lattice.ROUND_STEPS` steps on rounded images; 0 for none. In no paper.
+        `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none. In no paper.
     mode : {"exact", "fast"}
         ``fast``: most steps follow a copy of each network in bfloat16, where the machine computes in it
         (`stimuli_gen.fast.fast_model`), the last ones the network itself. Both are compared with what the network
@@ -120,15 +121,15 @@ def model_metamers(
     seed : int
         Each image draws its start from its own generator, the same for all stages and networks.
     batch_size : int
-        See `stimuli_gen.descent.descend`.
+        See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
     watch, film : callable, optional
-        See `stimuli_gen.descent.descend`; of the steps before `file_rounds`.
+        See `stimuli_gen.synthesis.loop.descend`; of the steps before `file_rounds`.
     **overrides : object
-        Fields of `stimuli_gen.recipes.Recipe`, in place of the preset's.
+        Fields of `stimuli_gen.presets.Recipe`, in place of the preset's.
 
     Returns
     -------
@@ -136,9 +137,9 @@ def model_metamers(
         Kind ``metamer``. ``loss_float`` and ``loss_png`` are ‖a' - a‖ / ‖a‖ of the float and the 8-bit pixels;
         ``same_class_1000`` says whether photograph and 8-bit image have the same first class,
         ``same_class_1000_float`` of the float image; of several networks these and ``stage`` end in the network's name.
-        With `nulls`, the columns of `stimuli_gen.verdict.validity_columns`. ``success``: the 8-bit image has the same
+        With `nulls`, the columns of `stimuli_gen.criteria.validity_columns`. ``success``: the 8-bit image has the same
         class for every network, and meets `max_error` and the nulls' criteria where they are given. ``image_prior``:
-        what makes the images look natural whatever the network responds to (`stimuli_gen.recipes.image_prior`).
+        what makes the images look natural whatever the network responds to (`stimuli_gen.presets.image_prior`).
         ``file_steps``:
         steps on rounded images; an image that succeeds by them has 8-bit values as float pixels, too.
 

@@ -38,11 +38,11 @@ from neurometamer.store import (
     write_hdf5,
 )
 from neurometamer.summaries import short_repr
-from stimuli_gen.journal import deferred_interrupt
-from stimuli_gen.likeness import METRICS, finite_responses, snr_from_squares
+from stimuli_gen.similarity import METRICS, finite_responses, snr_from_squares
+from stimuli_gen.synthesis.checkpoint import deferred_interrupt
 
 if TYPE_CHECKING:
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 CONTENT = "null distribution"
@@ -72,7 +72,7 @@ class NullDistribution:
     stages : tuple of str
         Stages, in the order of `values`.
     values : ndarray
-        (n_stages, n_metrics, n_pairs) float64; metrics in the order of `stimuli_gen.likeness.METRICS`.
+        (n_stages, n_metrics, n_pairs) float64; metrics in the order of `stimuli_gen.similarity.METRICS`.
     provenance : mapping
         Model, weights, digests of model and images, seed, pairs asked for.
 
@@ -113,7 +113,7 @@ class NullDistribution:
         stage : str
             One of `stages`.
         metric : str
-            A key of `stimuli_gen.likeness.METRICS`.
+            A key of `stimuli_gen.similarity.METRICS`.
 
         Returns
         -------

@@ -24,7 +24,12 @@ from torch import Tensor
 from neurometamer.arguments import checked
 from neurometamer.store import InputError, digest, file_name, generator, provenance, unknown_name
 from stimuli_gen.adversarial import check_photographs
-from stimuli_gen.balls import (
+from stimuli_gen.batches import arithmetic
+from stimuli_gen.fast import draft_model
+from stimuli_gen.models import StagedModel, predict
+from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, read_png, to_8bit
+from stimuli_gen.synthesis.checkpoint import stacked
+from stimuli_gen.synthesis.constraints import (
     BALLS,
     check_ball,
     confine_to,
@@ -34,16 +39,11 @@ from stimuli_gen.balls import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.batches import arithmetic
-from stimuli_gen.descent import Descended, Film, Objective, Pass, Start, descend
-from stimuli_gen.fast import draft_model
-from stimuli_gen.journal import stacked
-from stimuli_gen.staged import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, from_8bit, image_distances, read_png, to_8bit
+from stimuli_gen.synthesis.loop import Descended, Film, Objective, Pass, Start, descend
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 ATTACKS: Mapping[str, tuple[str, float, str]] = {"pgd_l2": ("l2", 3.0, "l2"), "pgd_linf": ("linf", 4 / 255, "sign")}
-"""Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.descent.STEP_RULES`."""
+"""Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.synthesis.loop.STEP_RULES`."""
 
 
 @checked
@@ -99,13 +99,13 @@ def attack_images(
     seed : int
         Of random starts and random targets; each image has its own generator.
     batch_size : int
-        See `stimuli_gen.descent.descend`.
+        See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
     watch, film : callable, optional
-        See `stimuli_gen.descent.descend`.
+        See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
     -------

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from stimuli_gen.batches import for_one_image, gradients_on
-from stimuli_gen.staged import SOFTMAX, StagedModel
+from stimuli_gen.models import SOFTMAX, StagedModel
 
 _RELUS = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}

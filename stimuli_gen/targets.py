@@ -12,8 +12,8 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.store import InputError, duplicates, generator, name_ids, read_table
-from stimuli_gen.classes16 import N_IMAGENET, sixteen_classes
-from stimuli_gen.staged import StagedModel, predict
+from stimuli_gen.categories import N_IMAGENET, sixteen_classes
+from stimuli_gen.models import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet
 
 TARGET_RULES = ("own", "random", "least_likely", "another_category", "given")

@@ -23,14 +23,14 @@ import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.store import InputError, file_name, name_ids, unknown_name
-from stimuli_gen.classes16 import N_IMAGENET, to_sixteen
-from stimuli_gen.likeness import CRITERIA, METRICS, finite_responses, inversion_loss
+from stimuli_gen.categories import N_IMAGENET, to_sixteen
+from stimuli_gen.similarity import CRITERIA, METRICS, finite_responses, inversion_loss
 from stimuli_gen.stimuli import StimulusSet, from_8bit, read_png, to_8bit
 from stimuli_gen.stored_images import ImagesOnDisk
 
 if TYPE_CHECKING:
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.staged import StagedModel
 
 # ----------------------------------------------------------------------------------------------------- classes
 
@@ -66,7 +66,7 @@ def same_class(
     InputError
         When the numbers of images differ, or a probability is not finite.
     """
-    from stimuli_gen.staged import predict
+    from stimuli_gen.models import predict
 
     if len(references) != len(images):
         raise InputError(f"{len(images)} images are compared with {len(references)} references; give one each.")
@@ -269,7 +269,7 @@ def _run(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Responses (n, units) and class probabilities of one batch."""
     from stimuli_gen.batches import in_batches
-    from stimuli_gen.staged import predict
+    from stimuli_gen.models import predict
 
     def _values(batch: Any) -> Any:
         return model.activations(batch, [stage])[stage].flatten(1).float().cpu()

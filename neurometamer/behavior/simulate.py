@@ -10,7 +10,7 @@ import pandas as pd
 from neurometamer.arguments import checked
 from neurometamer.behavior.trials import NATURAL
 from neurometamer.store import InputError, generator
-from stimuli_gen.classes16 import CATEGORIES
+from stimuli_gen.categories import CATEGORIES
 
 Curves = Mapping[str, Mapping[str, float]]
 

@@ -17,7 +17,7 @@ import pandas as pd
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.store import InputError, duplicates, name_ids, read_table, unknown_name
 from neurometamer.summaries import short_repr
-from stimuli_gen.classes16 import CATEGORIES
+from stimuli_gen.categories import CATEGORIES
 
 ROLES: Mapping[str, str] = {
     "participant": "who answered: a person, or the name of a network",

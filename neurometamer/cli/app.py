@@ -263,7 +263,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -
 
     Python: neurometamer.build_report.
     """
-    from neurometamer.report import build_report
+    from neurometamer.report.study import build_report
 
     with one_step("report"):
         page = build_report(folder)
@@ -427,7 +427,7 @@ def rdm(
     noise: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.searchlight_runs:NOISE",
+            table="neurometamer.rsa.searchlight.runs:NOISE",
             help="Noise covariance of mahalanobis and crossnobis, from presentations: shrinkage_diag, shrinkage_eye, "
             "diag, full, none.",
         ),
@@ -468,7 +468,7 @@ def compare(
     by: Annotated[
         list[str],
         one_of(
-            table="neurometamer.rsa.comparators:COMPARATORS",
+            table="neurometamer.rsa.comparators.table:COMPARATORS",
             help="spearman, pearson, kendall (tau-a), rho-a, cosine, whitened-cosine, whitened-pearson.",
         ),
     ] = ["spearman"],  # noqa: B006

@@ -61,9 +61,9 @@ def behavior_analyze(
 
     Python: neurometamer.behavior.analyze_recognition.
     """
-    from neurometamer.behavior.analysis import AnalysisSettings, analyze_recognition
     from neurometamer.behavior.trials import Screening
-    from stimuli_gen.classes16 import CATEGORIES
+    from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
+    from stimuli_gen.categories import CATEGORIES
 
     rules = Screening(
         min_screening=min_screening, min_catch=min_catch, min_trials=min_trials, max_missing=max_missing,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from stimuli_gen.descent import Pass
+    from stimuli_gen.synthesis.loop import Pass
 
 TRIAL_S = 1.0
 """After so long it is known about how long a step takes."""
@@ -118,7 +118,7 @@ class ConsoleReporter:
         Parameters
         ----------
         seen : Pass
-            Of `stimuli_gen.descent.descend`.
+            Of `stimuli_gen.synthesis.loop.descend`.
         """
         self.done, self.total = seen.done, seen.total
         losses = sorted(seen.losses.values())

@@ -22,7 +22,7 @@ Photographs = Annotated[
 Parts = Annotated[
     list[str],
     one_of(
-        table="neurometamer.evaluation.evaluate:PARTS",
+        table="neurometamer.commands.evaluate:PARTS",
         help="recognizability, quality, divergence, observers, sets; the first three by default.",
     ),
 ]
@@ -105,7 +105,7 @@ def plan_sets_command(
     sizes: Annotated[str, typer.Option(help="LOW:HIGH, networks in a set.")] = "2:10",
     stage: Annotated[str, typer.Option(help="early, middle, late, or a fraction of depth.")] = "middle",
     preset: Annotated[
-        str, one_of(table="stimuli_gen.recipes:PRESETS", help="feather2023, boehm2025, pixels or fast.")
+        str, one_of(table="stimuli_gen.presets:PRESETS", help="feather2023, boehm2025, pixels or fast.")
     ] = "boehm2025",
     set_: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset.")] = [],  # noqa: B006
     seed: Seed = 0,
@@ -221,8 +221,8 @@ def check_table_command(
 
 
 def _evaluate(metamers: Sequence[str], evaluators: str, out: Path, chosen: dict[str, Any], **given: Any) -> None:
+    from neurometamer.commands.evaluate import EvaluationSettings
     from neurometamer.commands.evaluation import evaluate_metamers
-    from neurometamer.evaluation.evaluate import EvaluationSettings
     from neurometamer.store import read_json
 
     settings = EvaluationSettings(**chosen)

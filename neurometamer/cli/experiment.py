@@ -45,7 +45,7 @@ def page(
     catch: Annotated[int, typer.Option(help="Photographs between the images.")] = 16,
     block_length: Annotated[int, typer.Option(help="Trials between breaks.")] = 100,
     backward_mask: Annotated[
-        str, one_of(table="neurometamer.experiment_page:MASKS", help="'phase' (scrambled images) or 'noise'.")
+        str, one_of(table="neurometamer.behavior.experiment:MASKS", help="'phase' (scrambled images) or 'noise'.")
     ] = "phase",
     incomplete: Annotated[
         str, one_of("error", "photograph", help="An image lacks a condition: 'error', or show its 'photograph'.")
@@ -58,7 +58,7 @@ def page(
 
     Python: neurometamer.write_experiment_page.
     """
-    from neurometamer.experiment_page import write_experiment_page
+    from neurometamer.behavior.experiment import write_experiment_page
 
     told = {} if consent is None else {"consent": _read(consent)}
     with one_step("images and masks") as progress:
@@ -99,7 +99,7 @@ def join(
 
     Python: neurometamer.join_key.
     """
-    from neurometamer.experiment_page import join_key
+    from neurometamer.behavior.experiment import join_key
     from neurometamer.store import write_table
 
     table = join_key(_paths(answers), key)

@@ -19,14 +19,14 @@ def kinds(
     interval: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.kind_options:INTERVALS",
+            table="neurometamer.rsa.image_types.options:INTERVALS",
             help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores images).",
         ),
     ] = "projection",
     null: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.kind_options:NULLS",
+            table="neurometamer.rsa.image_types.options:NULLS",
             help="Labels permuted free, within session or class; auto: in sessions where they differ.",
         ),
     ] = "auto",
@@ -34,23 +34,26 @@ def kinds(
     combine: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.inference:COMBINATIONS",
+            table="neurometamer.stats.families:COMBINATIONS",
             help="One p of the subjects: joint, fisher, stouffer, all (each subject).",
         ),
     ] = "joint",
     correction: Annotated[
-        str, one_of(table="neurometamer.rsa.kind_options:CORRECTIONS", help="fdr, bonferroni, holm, max-t or none.")
+        str,
+        one_of(table="neurometamer.rsa.image_types.options:CORRECTIONS", help="fdr, bonferroni, holm, max-t or none."),
     ] = "fdr",
     family: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.kind_options:FAMILIES", help="Corrected over places, or over places x subjects."
+            table="neurometamer.rsa.image_types.options:FAMILIES",
+            help="Corrected over places, or over places x subjects.",
         ),
     ] = "places",
     by: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.comparators:COMPARATORS", help="spearman, pearson, kendall (tau-a), rho-a, cosine."
+            table="neurometamer.rsa.comparators.table:COMPARATORS",
+            help="spearman, pearson, kendall (tau-a), rho-a, cosine.",
         ),
     ] = "spearman",
     measure: Annotated[
@@ -74,7 +77,7 @@ def kinds(
 
     Python: neurometamer.compare_kinds.
     """
-    from neurometamer.commands.kinds import compare_kinds
+    from neurometamer.commands.image_types import compare_kinds
 
     with one_step("kinds of images"):
         table = compare_kinds(

@@ -47,7 +47,7 @@ def layers(
     by: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.comparators:COMPARATORS",
+            table="neurometamer.rsa.comparators.table:COMPARATORS",
             help="spearman, pearson, rho-a, cosine; kendall: at most 1000 permutations.",
         ),
     ] = "spearman",
@@ -55,7 +55,7 @@ def layers(
     train_on: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.flexible:TRAINING",
+            table="neurometamer.rsa.layers.weighted:TRAINING",
             help="Layer and weights from the other subjects and stimuli: both, stimuli, or subjects.",
         ),
     ] = "both",
@@ -63,7 +63,7 @@ def layers(
     preferred: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.hierarchy:PREFERENCES",
+            table="neurometamer.rsa.layers.hierarchy:PREFERENCES",
             help="How preferred layers are shown: center (of mass) or best; tested alike.",
         ),
     ] = "center",
@@ -109,13 +109,14 @@ def searchlight(
     measure: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.searchlight:MEASURES", help="RDMs by spearman, pearson, or crossnobis over runs."
+            table="neurometamer.rsa.searchlight.maps:MEASURES",
+            help="RDMs by spearman, pearson, or crossnobis over runs.",
         ),
     ] = "spearman",
     by: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.permuted:LINEAR", help="RDMs are compared by spearman, pearson, rho-a or cosine."
+            table="neurometamer.rsa.permutation:LINEAR", help="RDMs are compared by spearman, pearson, rho-a or cosine."
         ),
     ] = "spearman",
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of labels, for p and max-T; 0: none.")] = 0,

@@ -79,7 +79,7 @@ def stimuli_noise(
         "pull": pull, "noise_sd": noise_sd,
     }  # fmt: skip
     if nguyen:
-        from stimuli_gen.progress import Progress
+        from stimuli_gen.synthesis.nguyen import Progress
 
         del options["step_size"]
         options |= {"objective": "probability", "pull": 0.0, "progress_rule": Progress(decay=decay)}
@@ -113,7 +113,11 @@ def stimuli_interference(
     step_size: Annotated[float, typer.Option(help="L2 norm of one step, pixels in [0, 1].")] = 0.25,
     pull: Annotated[float, typer.Option(help="Weight of the squared distance to the photograph.")] = 1e-3,
     ball: Annotated[
-        str, one_of(table="stimuli_gen.balls:BALLS", help="Stay in a ball around the photograph: none, l2 or linf.")
+        str,
+        one_of(
+            table="stimuli_gen.synthesis.constraints:BALLS",
+            help="Stay in a ball around the photograph: none, l2 or linf.",
+        ),
     ] = "none",
     radius: Annotated[float | None, typer.Option(help="Of the ball, pixels in [0, 1].")] = None,
     mask: Annotated[Path | None, typer.Option(help="Image file: only its light pixels may change.")] = None,
@@ -133,7 +137,7 @@ def stimuli_interference(
 
     Python: neurometamer.make_stimuli("interference", ...).
     """
-    from stimuli_gen.balls import read_mask_file
+    from stimuli_gen.synthesis.constraints import read_mask_file
 
     options: dict[str, Any] = {"target": target, "method": method}
     if method == "greedy":
@@ -242,7 +246,7 @@ def stimuli_metamer(
     preset: Annotated[
         str,
         one_of(
-            table="stimuli_gen.recipes:PRESETS",
+            table="stimuli_gen.presets:PRESETS",
             help="feather2023, boehm2025, pixels, or fast (with a prior of natural images).",
         ),
     ] = "feather2023",

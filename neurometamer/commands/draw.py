@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.commands import rsa_page
 from neurometamer.commands.pictures import list_pictures, read_pictures
 from neurometamer.commands.rdm_inputs import read_id_list, read_labelled, split_labels
 from neurometamer.commands.stimuli import Progress
 from neurometamer.figures.style import count_text, format_number
-from neurometamer.page import Lead, Picture, Section, borrow_figure
 from neurometamer.reading import Files
+from neurometamer.report import rsa as rsa_page
+from neurometamer.report.page import Lead, Picture, Section, borrow_figure
 from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,

@@ -15,9 +15,9 @@ from neurometamer.store import InputError, name_ids, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neurometamer.evaluation.evaluate import EvaluationSettings
-    from neurometamer.evaluation.pairs import MetamerSet
-    from stimuli_gen.staged import StagedModel
+    from neurometamer.commands.evaluate import EvaluationSettings
+    from neurometamer.evaluation.sets import MetamerSet
+    from stimuli_gen.models import StagedModel
 
 Files = Sequence[str | os.PathLike[str]]
 Progress = Callable[[int, int], None]
@@ -115,7 +115,7 @@ def evaluate_metamers(
     InputError
         When input cannot be used; the message names folders and ids.
     """
-    from neurometamer.evaluation.evaluate import EvaluationSettings, evaluate_sets
+    from neurometamer.commands.evaluate import EvaluationSettings, evaluate_sets
 
     settings = settings or EvaluationSettings()
     if not metamers:
@@ -179,7 +179,7 @@ class _Source:
 
     def joined(self, nulls: Files, load: _Loader, batch_size: int) -> MetamerSet:
         """Join metamers and photographs; judge them by null distributions where there are any."""
-        from neurometamer.evaluation.pairs import metamer_set
+        from neurometamer.evaluation.sets import metamer_set
 
         return metamer_set(
             self.references, self.metamers, name=self.name, stage=self.stage, folder=self.folder,
@@ -188,10 +188,10 @@ class _Source:
 
     def _judged(self, nulls: Files, load: _Loader, batch_size: int) -> pd.DataFrame:
         """Judge each metamer by the networks of the set, at the stages that were matched."""
+        from stimuli_gen.criteria import judged_at
         from stimuli_gen.matching import match_stages
         from stimuli_gen.nulls import read_null
         from stimuli_gen.validity import judge
-        from stimuli_gen.verdict import judged_at
 
         stages = self.metamers.provenance.get("settings", {}).get("stages")
         if not stages:
@@ -312,7 +312,7 @@ def make_model_sets(
     """
     from neurometamer.evaluation.model_sets import JOINT, job_states, run_sets
     from stimuli_gen.nulls import read_null
-    from stimuli_gen.regular import read_images
+    from stimuli_gen.photographs import read_images
 
     jobs = job_states(folder)
     names = list(dict.fromkeys(name for one in jobs["members"] for name in str(one).split(JOINT)))

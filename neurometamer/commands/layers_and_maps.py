@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.commands.layer_figures import write_layer_page
-from neurometamer.commands.map_figures import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.commands.rdm_inputs import (
     is_foreign,
     need_places,
@@ -20,9 +18,11 @@ from neurometamer.commands.rdm_inputs import (
     read_labelled,
     split_labels,
 )
-from neurometamer.commands.rsa_page import find_stamps, rdm_stamps, study_record
 from neurometamer.commands.stimuli import Progress
 from neurometamer.reading import Files
+from neurometamer.report.layers import write_layer_page
+from neurometamer.report.rsa import find_stamps, rdm_stamps, study_record
+from neurometamer.report.searchlight import DrawnMap, find_hemisphere, write_map_page
 from neurometamer.resume import writes_into
 from neurometamer.store import (
     InputError,
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from fmri.patterns import Patterns
-    from neurometamer.rsa.neighborhoods import Neighborhoods
-    from neurometamer.rsa.searchlight import Question, SearchlightMap
+    from neurometamer.rsa.searchlight.maps import Question, SearchlightMap
+    from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 
 
 @writes_into("out")
@@ -102,7 +102,7 @@ def layer_files(
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
         Permutations of labels; 0 for no p in ``layer_roi.csv``, and at most 1000 there for slow comparators (those not
-        in `neurometamer.rsa.model_brain.LINEAR`, such as kendall).
+        in `neurometamer.rsa.layers.matrix.LINEAR`, such as kendall).
     blocks : path-like, optional
         Table with the columns id and block (session or class; with subject where subjects differ): labels change places
         within blocks only, for the p in ``layer_roi.csv``.
@@ -128,11 +128,11 @@ def layer_files(
     InputError
         When ids do not match, a name is unknown or missing, or stimuli are too few.
     """
-    from neurometamer.rsa.flexible import flexible_models
-    from neurometamer.rsa.hierarchy import hierarchy_test
-    from neurometamer.rsa.model_brain import layer_matrix
-    from neurometamer.rsa.permuted import LINEAR
-    from neurometamer.rsa.rdm import read_rdms
+    from neurometamer.rsa.compute import read_rdms
+    from neurometamer.rsa.layers.hierarchy import hierarchy_test
+    from neurometamer.rsa.layers.matrix import layer_matrix
+    from neurometamer.rsa.layers.weighted import flexible_models
+    from neurometamer.rsa.permutation import LINEAR
 
     files = list(brain)
     if not files:
@@ -197,7 +197,7 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     InputError
         When files hold other stimuli, or RDMs lack a subject or ROI.
     """
-    from neurometamer.rsa.rdm import align_rdms, label_rdms
+    from neurometamer.rsa.compute import align_rdms, label_rdms
 
     first = parts[0]
     aligned = [first, *(align_rdms(first, one)[1] for one in parts[1:])]
@@ -327,7 +327,7 @@ def searchlight_files(
     InputError
         When the input cannot be used, nothing tells the hemisphere of a mesh, or a map's name cannot name a file.
     """
-    from neurometamer.rsa.searchlight import run_searchlight, summary_table
+    from neurometamer.rsa.searchlight.maps import run_searchlight, summary_table
 
     _check_request(mask, mesh, patterns, betas, models, kinds, stimuli, reliability)
     side = _check_drawing(mesh, space, hemisphere)
@@ -366,7 +366,7 @@ def _drawn(places: _Space, found: SearchlightMap, with_p: bool) -> DrawnMap:
 
 
 def _map_stamps(places: _Space, source: Any, models: Any) -> list[str]:
-    from neurometamer.rsa.rdm import read_rdms
+    from neurometamer.rsa.compute import read_rdms
 
     found = find_stamps(dict(places.patterns.provenance), study_record(source))
     return found if models is None else [*found, *rdm_stamps(read_rdms(models), models)]
@@ -425,8 +425,8 @@ def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, rad
     from fmri.betas import read_betas
     from fmri.maps import mask_places, read_mask, read_mesh, read_surface_patterns, vertex_places
     from fmri.patterns import read_patterns
-    from neurometamer.rsa.neighborhoods import Disks, Spheres
-    from neurometamer.rsa.searchlight import place_responses
+    from neurometamer.rsa.searchlight.maps import place_responses
+    from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
 
     if mask is not None:
         inside, affine = read_mask(mask)
@@ -452,9 +452,9 @@ def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, rad
 def _questions(
     places: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool, measure: str
 ) -> list[Question]:
-    from neurometamer.rsa.rdm import read_rdms
-    from neurometamer.rsa.searchlight import kind_question, model_questions, reliability_question
-    from neurometamer.rsa.searchlight_runs import run_responses
+    from neurometamer.rsa.compute import read_rdms
+    from neurometamer.rsa.searchlight.maps import kind_question, model_questions, reliability_question
+    from neurometamer.rsa.searchlight.runs import run_responses
 
     patterns = places.patterns
     held = patterns.observations["condition"].to_numpy()

@@ -11,8 +11,8 @@ from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
     from stimuli_gen.matching import Match
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 Stage = str | float
@@ -124,7 +124,7 @@ def with_validity(
         ``spearman_float``, ``spearman_png`` … and ``valid``; the names end in network and stage where there are
         several.
     """
-    from stimuli_gen.likeness import METRICS
+    from stimuli_gen.similarity import METRICS
     from stimuli_gen.validity import judge
 
     places = [

@@ -137,7 +137,7 @@ def read_labelled(
     InputError
         When the file cannot be read, names are missing or do not fit the number of RDMs, or two RDMs get the same.
     """
-    from neurometamer.rsa.rdm import read_rdms, take_conditions
+    from neurometamer.rsa.compute import read_rdms, take_conditions
 
     path, labels = split_labels(text)
     rdms = read_rdms(path, ids=ids, variable=variable, measure=measure, descriptor=descriptor)

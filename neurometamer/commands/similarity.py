@@ -17,7 +17,7 @@ from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
 from neurometamer.reading import Files
 from neurometamer.store import InputError, name_ids, open_hdf5, read_table, unknown_name, write_table
-from stimuli_gen.regular import read_images
+from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
     from neurometamer.zoo import Weights
@@ -260,7 +260,7 @@ def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]
 
 def _shared(sides: Sequence[_Responses], wanted: set[str] | None, join: str) -> list[str]:
     """Give the ids that are compared, in the order of the first side."""
-    from neurometamer.rsa.rdm import match_ids
+    from neurometamer.rsa.compute import match_ids
 
     parts = [[one for one in side.ids if wanted is None or one in wanted] for side in sides]
     if join == "exact":
@@ -322,8 +322,8 @@ def make_control_rdms(
     InputError
         For an unknown control or network, an image of one gray, or a missing category.
     """
+    from neurometamer.rsa.compute import write_rdms
     from neurometamer.rsa.controls import CONTROLS, control_rdms
-    from neurometamer.rsa.rdm import write_rdms
     from neurometamer.zoo import model_entry
 
     if not controls:

@@ -10,7 +10,7 @@ from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
 from neurometamer.reading import Files
 from neurometamer.store import InputError, read_table, write_table
-from stimuli_gen.regular import read_images
+from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,7 +201,7 @@ def make_rdms(
     InputError
         When the input cannot be used.
     """
-    from neurometamer.rsa.rdm import find_measure, pattern_rdms, write_rdms
+    from neurometamer.rsa.compute import find_measure, pattern_rdms, write_rdms
     from neurometamer.rsa.streaming import streamed_rdms
     from neurometamer.zoo import load_model
 
@@ -345,7 +345,7 @@ def compare_files(
 
     from neurometamer.commands.rdm_inputs import read_same_blocks
     from neurometamer.rsa.compare import compare_rdms
-    from neurometamer.rsa.rdm import read_rdms
+    from neurometamer.rsa.compute import read_rdms
 
     first, second = (read_rdms(path, descriptor=descriptor) for path in (a, b))
     options: dict[str, Any] = {

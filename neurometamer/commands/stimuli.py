@@ -17,16 +17,16 @@ from neurometamer.commands.stimulus_options import read_start_images
 from neurometamer.reading import Files
 from neurometamer.resume import note_remade, writes_into
 from neurometamer.store import DamagedFile, InputError, digest, name_ids, unknown_name
-from stimuli_gen.regular import read_images
+from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from neurometamer.zoo import Weights
-    from stimuli_gen.descent import Pass
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
+    from stimuli_gen.synthesis.loop import Pass
 
 Progress = Callable[[int, int], None]
 Watch = Callable[["Pass"], None]
@@ -85,7 +85,7 @@ def make_stimuli(
     progress : callable, optional
         Hears (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
+        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
         Of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
@@ -111,9 +111,9 @@ def make_stimuli(
     """
     from neurometamer.zoo import load_model
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise, confirm_saved
-    from stimuli_gen.balls import digest_masks
     from stimuli_gen.greedy import greedy_interference
     from stimuli_gen.stimuli import write_pictures, write_records
+    from stimuli_gen.synthesis.constraints import digest_masks
 
     if kind not in GENERATORS:
         raise unknown_name("generator", kind, GENERATORS)
@@ -198,7 +198,7 @@ def make_controls(
     progress : callable, optional
         Hears (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
+        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
         Of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}
@@ -329,7 +329,7 @@ def make_metamers(
     out : path-like
         Gets ``png/<id>.png``, ``stimuli.h5`` and ``stimuli.csv``.
     preset : {"feather2023", "boehm2025", "pixels", "fast"}
-        See `stimuli_gen.recipes.PRESETS`.
+        See `stimuli_gen.presets.PRESETS`.
     weights : str, path or mapping
         ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between commas (or a mapping)
         for networks of a set, others get the default. See `neurometamer.zoo.weights_by_name`.
@@ -357,7 +357,7 @@ def make_metamers(
     progress : callable, optional
         Hears (images done, images).
     watch : callable, optional
-        Hears of each pass of the gradient loop, see `stimuli_gen.descent.Pass`.
+        Hears of each pass of the gradient loop, see `stimuli_gen.synthesis.loop.Pass`.
     bits : int, optional
         Of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}

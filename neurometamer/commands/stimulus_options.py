@@ -12,8 +12,8 @@ from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 if TYPE_CHECKING:
     import numpy as np
 
-    from stimuli_gen.recipes import Penalty
-    from stimuli_gen.regular import Preprocessing
+    from stimuli_gen.photographs import Preprocessing
+    from stimuli_gen.presets import Penalty
 
 POWERS = {"total_variation": 2.0, "alpha_norm": 6.0, "range": 2.0}
 """Power of a penalty where none is given: those of Mahendran & Vedaldi (2015); of the range, our choice."""
@@ -49,7 +49,7 @@ def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
     InputError
         When a name is unknown or comes twice, or a value has another type.
     """
-    from stimuli_gen.recipes import Recipe
+    from stimuli_gen.presets import Recipe
 
     types = {one.name: str(one.type) for one in fields(Recipe) if one.name != "open_choices"}
     pairs = [one.partition("=") for one in texts]
@@ -88,7 +88,7 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     InputError
         When one cannot be read.
     """
-    from stimuli_gen.recipes import PENALTIES, Penalty
+    from stimuli_gen.presets import PENALTIES, Penalty
 
     found = []
     for text in texts:
@@ -128,7 +128,7 @@ def read_start_images(source: str | Path, preprocessing: Preprocessing) -> dict[
     """
     import numpy as np
 
-    from stimuli_gen.regular import load_photographs
+    from stimuli_gen.photographs import load_photographs
     from stimuli_gen.stimuli import read_stimuli
 
     path = Path(source)

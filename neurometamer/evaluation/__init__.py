@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "set_scores",
         ],
         "observers": ["observer_conditions", "observer_matrix", "observer_tests"],
-        "pairs": ["MetamerSet", "metamer_set", "seen_by"],
+        "sets": ["MetamerSet", "metamer_set", "seen_by"],
         "sources": ["read_metamer_set", "read_metamers"],
         "recognizability": [
             "epsilon_comparison",

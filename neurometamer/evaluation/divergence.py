@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked, checked_with
-from neurometamer.evaluation.pairs import (
+from neurometamer.evaluation.sets import (
     MetamerSet,
     chosen_evaluators,
     no_valid_note,
@@ -34,7 +34,7 @@ from neurometamer.evaluation.pairs import (
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.stored_images import ImagesOnDisk
 
 N_GRID = 1_000

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.evaluation.pairs import (
+from neurometamer.evaluation.sets import (
     FLAGS,
     MetamerSet,
     no_valid_note,

@@ -21,9 +21,9 @@ import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.errors import need_columns
-from neurometamer.resampling import bootstrap_counts, percentile_interval
 from neurometamer.resume import PIECES, alone_in, note_remade, read_record, write_record, writes_into
-from neurometamer.statistics import correct_p
+from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import (
     DamagedFile,
     FolderInUse,
@@ -41,8 +41,8 @@ from neurometamer.store import (
 )
 
 if TYPE_CHECKING:
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 JOINT = "+"
@@ -172,7 +172,7 @@ def plan_sets(
     InputError
         When the folder holds other jobs, or a setting is unknown.
     """
-    from stimuli_gen.recipes import make_recipe
+    from stimuli_gen.presets import make_recipe
 
     make_recipe(preset, options)
     folder = Path(folder)
@@ -333,10 +333,10 @@ def _make(
     job: Mapping[str, Any], folder: Path, references: StimulusSet, load: Callable[[str], StagedModel],
     nulls: Sequence[NullDistribution], batch_size: int,
 ) -> None:  # fmt: skip
+    from stimuli_gen.criteria import judged_at
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
     from stimuli_gen.stimuli import write_pictures, write_records
-    from stimuli_gen.verdict import judged_at
 
     networks = [load(one) for one in job["members"]]
     matched = judged_at(networks, match_stages(networks, job["stage"]))
@@ -400,7 +400,7 @@ def set_scores(
     With the raters ``others`` a set with a network is never rated by that network: where networks differ in how often
     they recognize anything, this alone makes a difference in means. ``held-out`` raters do not have this fault.
     """
-    from neurometamer.evaluation.pairs import STATES, states_of
+    from neurometamer.evaluation.sets import STATES, states_of
 
     if raters not in RATERS:
         raise unknown_name("way to rate sets", raters, RATERS)

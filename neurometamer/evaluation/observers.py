@@ -27,7 +27,7 @@ import pandas as pd
 from neurometamer.arguments import checked
 from neurometamer.errors import need_columns
 from neurometamer.evaluation.model_sets import JOINT
-from neurometamer.evaluation.pairs import (
+from neurometamer.evaluation.sets import (
     FLAGS,
     STAGE_ORDER,
     STATES,
@@ -38,8 +38,8 @@ from neurometamer.evaluation.pairs import (
     summarize,
 )
 from neurometamer.evaluation.two_by_two import CONTRASTS, NO_TEST, PermutationTest, relabel, sign_flips, spread_interval
-from neurometamer.resampling import bootstrap_counts, percentile_interval
-from neurometamer.statistics import correct_p
+from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 CONTEXT = ("stage", "setting", "target", "ways", "rule")
@@ -91,7 +91,7 @@ def observer_matrix(
         One row a generator × judge × stage × setting × target × ways × rule × validity: generator, judge, stage,
         setting, set, target, ways, rule, validity, value (share recognized, 0 to 1), low, high, n (images), self,
         judge_weights, trained, n_averaged, the pass rates of the generator's metamers
-        (`neurometamer.evaluation.pairs.pass_rates`), and note. Failed metamers and those that nobody judged have rows
+        (`neurometamer.evaluation.sets.pass_rates`), and note. Failed metamers and those that nobody judged have rows
         of their own; a generator without a valid metamer has rows with n = 0 and a note. The judge ``mean of judges``
         is the mean over them without ``self`` (it needs two). Ordered by stage, setting, generator, validity and judge.
 

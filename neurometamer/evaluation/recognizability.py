@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
-from neurometamer.evaluation.pairs import (
+from neurometamer.evaluation.sets import (
     FLAGS,
     STAGE_ORDER,
     MetamerSet,
@@ -31,11 +31,11 @@ from neurometamer.evaluation.pairs import (
     states_of,
     summarize,
 )
-from neurometamer.resampling import bootstrap_counts, percentile_interval
+from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 
 if TYPE_CHECKING:
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.stored_images import ImagesOnDisk
 
 TARGETS = ("own", "truth", "generator")
@@ -77,9 +77,9 @@ def recognition_table(
     target : {"own", "truth", "generator"}
         See `TARGETS`.
     ways : sequence of int
-        1000 (all classes of the evaluator) and 16 (categories, `stimuli_gen.classes16`).
+        1000 (all classes of the evaluator) and 16 (categories, `stimuli_gen.categories`).
     rules : sequence of str
-        How 1,000 classes become 16 categories, see `stimuli_gen.classes16.RULES_16`.
+        How 1,000 classes become 16 categories, see `stimuli_gen.categories.RULES_16`.
     truth : mapping of str to int or str, optional
         Photograph id to ImageNet class (0 to 999) or, for 16 ways only, category. The photographs' column
         ``category`` by default.
@@ -136,7 +136,7 @@ def recognition_table(
 
 
 def _measures(ways: Sequence[int], rules: Sequence[str]) -> list[tuple[int, str]]:
-    from stimuli_gen.classes16 import RULES_16
+    from stimuli_gen.categories import RULES_16
 
     for one in ways:
         if one not in WAYS:
@@ -168,7 +168,7 @@ def _check(sets: Sequence[MetamerSet], target: str, judges: Sequence[StagedModel
 
 def _asked(batch_size: int, kept: Memory) -> Seen:
     """Make the function that asks a network about pictures; what it says to the same photographs is kept."""
-    from stimuli_gen.staged import predict
+    from stimuli_gen.models import predict
 
     def _ask(model: StagedModel, pictures: np.ndarray | ImagesOnDisk, key: str) -> np.ndarray:
         if not key or (model.digest, key) not in kept:
@@ -186,7 +186,7 @@ def _asked(batch_size: int, kept: Memory) -> Seen:
 
 def _classes(model: StagedModel, probabilities: np.ndarray, ways: int, rule: str) -> np.ndarray:
     """Name the classes: of 16, the category; else the network's own class name with its number, as names repeat."""
-    from stimuli_gen.classes16 import to_sixteen
+    from stimuli_gen.categories import to_sixteen
 
     if ways == 16:
         return to_sixteen(probabilities, rule).astype(object)
@@ -214,7 +214,7 @@ def _wanted(
 
 
 def _true_classes(one: MetamerSet, judge: StagedModel, ways: int, truth: Mapping[str, int | str] | None) -> np.ndarray:
-    from stimuli_gen.classes16 import CATEGORIES, sixteen_classes
+    from stimuli_gen.categories import CATEGORIES, sixteen_classes
 
     ids = one.table["reference_id"].tolist()
     given = dict(zip(ids, one.table["category"], strict=True)) if truth is None else dict(truth)
@@ -300,7 +300,7 @@ def recognition_summary(
     -------
     pandas.DataFrame
         One row an evaluator × stage × set × ways × rule × validity: value (share recognized, 0 to 1), low, high, n, and
-        the pass rates of the set, see `neurometamer.evaluation.pairs.summarize`. Rows with the evaluator ``mean of
+        the pass rates of the set, see `neurometamer.evaluation.sets.summarize`. Rows with the evaluator ``mean of
         evaluators`` are over those that took no part (value, sd, n_averaged; the interval is over images).
 
     Raises
@@ -386,7 +386,7 @@ def epsilon_settings(
     Returns
     -------
     dict of str to dict
-        Name of the setting, as `neurometamer.evaluation.pairs.setting_name` gives it, to overrides of the recipe
+        Name of the setting, as `neurometamer.evaluation.sets.setting_name` gives it, to overrides of the recipe
         (`stimuli_gen.model_metamers` takes them as they are).
 
     Raises
@@ -399,8 +399,8 @@ def epsilon_settings(
     >>> list(epsilon_settings())
     ['linf 8/255 around start', 'linf 0.3 around start', 'unbounded']
     """
-    from neurometamer.evaluation.pairs import setting_name
-    from stimuli_gen.recipes import make_recipe
+    from neurometamer.evaluation.sets import setting_name
+    from stimuli_gen.presets import make_recipe
 
     found = {}
     for radius in radii:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
-from neurometamer.evaluation.pairs import MetamerSet, metamer_set
+from neurometamer.evaluation.sets import MetamerSet, metamer_set
 from neurometamer.store import InputError, name_ids
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _of_metamers(told: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _photographs(folder: Path, metamers: StimulusSet, images: Sequence[str | os.PathLike[str]]) -> StimulusSet:
-    from stimuli_gen.regular import read_images
+    from stimuli_gen.photographs import read_images
 
     if not images:
         raise InputError(f"{folder} holds no photographs; give those that the metamers were made of, with --images.")
@@ -121,7 +121,7 @@ def _cut_of(metamers: StimulusSet) -> tuple[Any, dict[str, Any]]:
 
     Images of the right size need no cut.
     """
-    from stimuli_gen.regular import Preprocessing
+    from stimuli_gen.photographs import Preprocessing
 
     size = tuple(metamers.images.shape[2:])
     cuts = metamers.provenance.get("reference_cuts") or []

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators import comparator
+from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.resamples import Resampled, resampled
-from neurometamer.statistics import t_interval
+from neurometamer.stats.intervals import t_interval
 from neurometamer.store import InputError, name_ids
 from neurometamer.summaries import short_repr
 
@@ -124,7 +124,7 @@ def subject_samples(
 
 
 def _checked(models: np.ndarray, data: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from neurometamer.rsa.whitened import n_images
+    from neurometamer.rsa.comparators.whitened import n_images
 
     models, data, counts = (np.asarray(one) for one in (models, data, counts))
     if models.ndim != 2 or data.ndim != 2 or models.shape[1] != data.shape[1]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators import comparator
-from neurometamer.rsa.rdm import check_rdms, place_name
-from neurometamer.rsa.weighted import centered_ranks, check_sides
+from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides
+from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.compute import check_rdms, place_name
 from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.rdm import match_ids
+from neurometamer.rsa.compute import match_ids
 from neurometamer.store import InputError, name_ids
 
 CHUNK = 4096

@@ -13,25 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.resampling import pair_weights
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
-from neurometamer.rsa.comparators import COMPARATORS as COMPARATORS
-from neurometamer.rsa.comparators import comparator
-from neurometamer.rsa.kind_sessions import without_shared_sessions
-from neurometamer.rsa.labels import ALL_KINDS, stimulus_labels
-from neurometamer.rsa.partial import partial_spearman
-from neurometamer.rsa.permutation import permutation_p, stimulus_orders
-from neurometamer.rsa.permuted import permuted_comparison
-from neurometamer.rsa.projection import (
-    PRODUCT_WEIGHTS,
-    LazyWeights,
-    Progress,
-    Projection,
-    describe_interval,
-    project,
-)
-from neurometamer.rsa.rdm import (
+from neurometamer.rsa.comparators.table import COMPARATORS as COMPARATORS
+from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.compute import (
     align_rdms,
     check_rdms,
     match_ids,
@@ -40,8 +26,22 @@ from neurometamer.rsa.rdm import (
     take_conditions,
     take_kind,
 )
+from neurometamer.rsa.jackknife import (
+    PRODUCT_WEIGHTS,
+    LazyWeights,
+    Progress,
+    Projection,
+    describe_interval,
+    project,
+)
+from neurometamer.rsa.partial import partial_spearman
+from neurometamer.rsa.permutation import permuted_comparison
+from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels
 from neurometamer.rsa.resamples import MIN_IMAGES
 from neurometamer.rsa.sampling import sample_images
+from neurometamer.rsa.sessions import without_shared_sessions
+from neurometamer.stats.permutation import permutation_p, stimulus_orders
+from neurometamer.stats.resampling import pair_weights
 from neurometamer.store import InputError, duplicates, name_ids
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def compare_rdms(
 
     Notes
     -----
-    The interval says what other stimuli would change (`neurometamer.rsa.projection`); images of one photograph, and
+    The interval says what other stimuli would change (`neurometamer.rsa.jackknife`); images of one photograph, and
     classes if they are random, are drawn together. Simulated: 3 layers and 3 subjects of 100 voxels with correlated,
     unequal noise; 10, 20 and 40 photographs; no, some and much similarity; Gaussian and heavy-tailed photographs; 5
     fixed, 10 and 20 random classes (``benchmarks/LEVELS.md``).

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.rdm import compute_rdm, label_rdms
+from neurometamer.rsa.compute import compute_rdm, label_rdms
 from neurometamer.store import InputError, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _labels(stimuli: StimulusSet, column: str) -> list[str]:
 
 def _of_images(stimuli: StimulusSet, control: str) -> np.ndarray:
     """Measure the images in blocks, which may lie on disk."""
-    from stimuli_gen.lowlevel import gabor_energy, luminance, pixel_features
+    from stimuli_gen.features import gabor_energy, luminance, pixel_features
 
     measures: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
         "pixels": lambda x: pixel_features(x, size=min(16, *x.shape[2:])),

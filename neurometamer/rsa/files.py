@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from neurometamer.reading import check_npy, check_npz
-from neurometamer.rsa.labels import check_squares, name_pairs
 from neurometamer.rsa.matlab import read_mat
+from neurometamer.rsa.rdms import check_squares, name_pairs
 from neurometamer.store import (
     InputError,
     check_plain_file,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.weighted import centered_ranks, check_sides, over_blocks
+from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides, over_blocks
 from neurometamer.store import InputError, name_ids
 
 COLLINEAR = 1e-8

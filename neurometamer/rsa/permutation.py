@@ -1,269 +1,185 @@
-"""Permute labels: orders of stimuli for a null distribution, freely or within blocks, and the p that they give.
+"""Compare RDMs after the conditions of one side have changed places: the null of no relation, quickly.
 
-The labels of one RDM are permuted, rows and columns together; the other RDM stays. Blocks (sessions, classes) keep what
-the stimuli of a block share out of the test: an offset of a session raises the similarity of two RDMs and also of
-their permutations within sessions, while free permutations break it and make the null too low.
+What does not depend on the order, ranks, centering and length, is done once. A permutation is then one gather and one
+matrix product.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.rsa.comparators.kendall import kendall
+from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides
+from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.whitened import Whitened, n_images, square
+from neurometamer.store import InputError, unknown_name
 
-ALTERNATIVES = ("greater", "less", "two-sided")
-
-DENSE = 4
-"""With up to so many times more distinct orders than asked for, all are listed and some taken: draws would repeat."""
-
-Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
-"""Stimulus → session or class, or subject → such a mapping."""
-
-
-@checked
-def count_orders(n: int, blocks: Sequence[object] | None = None) -> int:
-    """Count the distinct orders of stimuli, the one as observed included.
-
-    Parameters
-    ----------
-    n : int
-        Stimuli.
-    blocks : sequence, length n, optional
-        Label of each stimulus' session or class; only stimuli of one block change places.
-
-    Returns
-    -------
-    int
-        n!, or the product of the factorials of the blocks' sizes.
-
-    Raises
-    ------
-    InputError
-        When there is not one block label a stimulus.
-
-    Examples
-    --------
-    >>> count_orders(4), count_orders(4, ["a", "a", "b", "b"])
-    (24, 4)
-    """
-    return math.prod(math.factorial(len(members)) for members in _members(n, blocks).values())
+LINEAR = ("spearman", "pearson", "cosine", "rho-a")
+"""Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""
 
 
 @checked
-def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[object] | None = None) -> np.ndarray:
-    """Draw orders of stimuli for a null distribution: distinct, and never the order as observed.
+def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: str = "spearman") -> np.ndarray:
+    """Compare every RDM of one side, its conditions put in each order, with every RDM of the other side.
 
     Parameters
     ----------
-    n : int
-        Stimuli.
-    n_permutations : int
-        Orders wanted. Where fewer exist (`count_orders` minus 1, the observed one), all of them come: the test is
-        then exact.
-    seed : int
-        The same arguments give the same orders everywhere.
-    blocks : sequence, length n, optional
-        Label of each stimulus' session or class; only stimuli of one block change places.
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs; their rows and columns are permuted together.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs, the conditions in the same order as in `a`.
+    orders : ndarray of int, shape (n_permutations, n)
+        Each row holds 0 to n - 1 once: the condition of `a` that stands in each place of `b`.
+    by : str
+        One of `COMPARATORS`. For Kendall's tau-a each permutation is compared anew, which is slow.
 
     Returns
     -------
-    ndarray of int, shape (m, n)
-        m = min(n_permutations, `count_orders` - 1) orders; ``labels[orders[k]]`` are the labels in order k.
+    ndarray, shape (n_permutations, n_a, n_b)
+        The same values as of `COMPARATORS` on permuted RDMs; NaN where one side is constant.
 
     Raises
     ------
     InputError
-        When nothing can be permuted (every block has one stimulus), or the numbers make no sense.
-
-    Notes
-    -----
-    The order as observed is the 1 in p = (1 + count) / (1 + N). Drawn without repetition, the p is exact at any N.
-
-    References
-    ----------
-    Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39; Zhang et al. (2021), Representational Similarity Analysis.
+        For an unknown comparator, shapes that do not fit, or a row of `orders` that is no order of the conditions.
 
     Examples
     --------
-    >>> permutation_orders(4, 10, seed=0, blocks=["a", "a", "b", "b"]).tolist()
-    [[0, 1, 3, 2], [1, 0, 2, 3], [1, 0, 3, 2]]
+    >>> rdms = np.array([[1.0, 2, 3, 4, 5, 6]])
+    >>> permuted_comparison(rdms, rdms, np.array([[0, 1, 2, 3], [3, 2, 1, 0]])).round(3).ravel().tolist()
+    [1.0, -0.943]
     """
-    if n_permutations < 1:
-        raise InputError(f"n_permutations must be 1 or more, not {n_permutations}.")
-    members = _members(n, blocks)
-    total = count_orders(n, blocks)
-    if total == 1:
-        raise InputError(
-            f"no labels can be permuted: each of the blocks {name_ids(members)} holds one stimulus; use larger blocks, "
-            "or permute freely."
-        )
-    random = generator(seed, "permutation", n, *(map(str, blocks) if blocks is not None else ()))
-    if total - 1 <= DENSE * n_permutations:
-        every = np.array([order for order in _every_order(n, members) if order != tuple(range(n))])
-        if len(every) <= n_permutations:
-            return every
-        return every[np.sort(random.choice(len(every), n_permutations, replace=False))]
-    return _distinct_orders(n, n_permutations, members, random)
+    comparator(by)
+    a, b, orders = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), np.asarray(orders)
+    check_sides(a, b)
+    _check_orders(orders, n_images(a.shape[1]))
+    if len(a) > len(b):  # move the smaller side: the other order undoes this one
+        return permuted_comparison(b, a, np.argsort(orders, axis=1), by).transpose(0, 2, 1)
+    out = np.empty((len(orders), len(a), len(b)))
+    if by == "kendall":
+        flat = square(a).reshape(len(a), -1)
+        for place, index in zip(out, _pairs(orders)):
+            place[:] = kendall(flat.take(index, axis=1), b)
+        return out
+    left, right = _prepared(a, b, by)
+    moved = square(left).reshape(len(a), -1).T.copy()  # pair by pair: all RDMs of a pair lie together
+    for place, index in zip(out, _pairs(orders)):
+        place[:] = (right @ moved.take(index, axis=0)).T
+    return out
 
 
-def stimulus_orders(
-    ids: Sequence[str], n_permutations: int, seed: int, blocks: Mapping[str, str] | None = None
-) -> tuple[np.ndarray, str]:
-    """Draw orders of named stimuli, within sessions or classes where these are given, and say in words what came.
+def _check_orders(orders: np.ndarray, n: int) -> None:
+    if orders.ndim != 2 or orders.shape[1] != n:
+        raise InputError(f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, {n}).")
+    if bad := np.flatnonzero((np.sort(orders, axis=1) != np.arange(n)).any(axis=1)).tolist():
+        raise InputError(f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once.")
+
+
+def _pairs(orders: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the places of the condensed pairs in a flattened square RDM, order by order."""
+    n = orders.shape[1]
+    first, second = np.triu_indices(n, 1)
+    for order in orders.astype(np.intp):
+        index = (order * n).take(first)
+        index += order.take(second)
+        yield index
+
+
+def _prepared(a: np.ndarray, b: np.ndarray, by: str) -> tuple[np.ndarray, np.ndarray]:
+    """Give two sides whose products are the comparison, in whatever order the conditions are."""
+    left, right = _SIDES[by](a), _SIDES[by](b)
+    if by == "rho-a":
+        n = a.shape[1]
+        return left[0], right[0] * 12 / (n**3 - n)
+    return _unit(*left, left[0]), _unit(*right, right[1])
+
+
+def _unit(values: np.ndarray, white: np.ndarray, side: np.ndarray) -> np.ndarray:
+    squares = np.einsum("dp,dp->d", values, white)[:, np.newaxis]
+    return np.divide(side, np.sqrt(squares), out=np.full(side.shape, np.nan), where=squares > 0)
+
+
+def _ranks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    ranks = centered_ranks(x)(np.ones((1, x.shape[1])))[0]
+    return ranks, ranks
+
+
+def _centered(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values = x - x.mean(axis=1, keepdims=True)
+    return values, values
+
+
+def _whitened(center: bool) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    def sides(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, white = Whitened(x, center)(np.ones((1, x.shape[1])))
+        return values[0], white[0]
+
+    return sides
+
+
+_SIDES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "spearman": _ranks,
+    "rho-a": _ranks,
+    "pearson": _centered,
+    "cosine": lambda x: (x, x),
+    "whitened-cosine": _whitened(center=False),
+    "whitened-pearson": _whitened(center=True),
+}
+"""Comparator to values and the same times their errors' inverse covariance, if any."""
+
+
+def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
+    """Prepare condensed RDMs so that their inner product is the comparator; a permutation of pairs keeps it.
 
     Parameters
     ----------
-    ids : sequence of str, length n
-        Stimuli.
-    n_permutations, seed : int
-        See `permutation_orders`.
-    blocks : mapping of str to str, optional
-        Stimulus → session or class; may hold more stimuli.
+    vectors : ndarray, shape (..., n_pairs)
+        Condensed RDMs.
+    by : str
+        One of `LINEAR`.
 
     Returns
     -------
-    orders : ndarray of int, shape (m, n)
-        See `permutation_orders`.
-    text : str
-        For a column ``p_method``.
+    ndarray, shape (..., n_pairs)
+        NaN where an RDM is constant.
 
     Raises
     ------
     InputError
-        When a stimulus has no block, all are of one, or each block holds one stimulus.
+        For another comparator.
     """
-    labels = None
-    if blocks is not None:
-        if lacking := [one for one in ids if one not in blocks]:
-            raise InputError(f"no session or class for the stimuli {name_ids(lacking)}; give blocks for all of them.")
-        labels = [str(blocks[one]) for one in ids]
-        if len(set(labels)) == 1:
-            raise InputError(f"all stimuli are of one session or class, '{labels[0]}'; permute freely (no blocks).")
-    orders = permutation_orders(len(ids), n_permutations, seed, labels)
-    where = "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
-    exact = ", all there are (exact)" if count_orders(len(ids), labels) - 1 == len(orders) else ""
-    least = 1 / (1 + len(orders))
-    return orders, f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p {least:.2g}"
+    from scipy.stats import rankdata
+
+    if by not in LINEAR:
+        raise unknown_name("comparison", by, LINEAR)
+    values = np.asarray(vectors, dtype=np.float64)
+    if by in ("spearman", "rho-a"):
+        values = rankdata(values, axis=-1)
+    if by != "cosine":
+        values = values - values.mean(axis=-1, keepdims=True)
+    n = values.shape[-1]
+    lengths = np.sqrt((n**3 - n) / 12) if by == "rho-a" else np.linalg.norm(values, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return values / lengths
 
 
-def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
-    if n < 1:
-        raise InputError(f"{n} stimuli cannot be permuted.")
-    if blocks is None:
-        return {"all": np.arange(n)}
-    if len(blocks) != n:
-        raise InputError(f"{len(blocks)} block labels for {n} stimuli; give one label each.")
-    labels = np.array([str(one) for one in blocks])
-    return {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels)}
-
-
-def _every_order(n: int, members: dict[str, np.ndarray]) -> Iterator[tuple[int, ...]]:
-    places = np.concatenate(list(members.values()))
-    for parts in itertools.product(*(itertools.permutations(one.tolist()) for one in members.values())):
-        order = np.empty(n, dtype=np.int64)
-        order[places] = np.concatenate(parts)
-        yield tuple(order.tolist())
-
-
-def _distinct_orders(
-    n: int, n_permutations: int, members: dict[str, np.ndarray], random: np.random.Generator
-) -> np.ndarray:
-    """Draw until there are enough; orders that came before, the observed one included, are drawn again."""
-    seen = {np.arange(n).tobytes()}
-    kept: list[np.ndarray] = []
-    while len(kept) < n_permutations:
-        drawn = np.empty((n_permutations - len(kept), n), dtype=np.int64)
-        for places in members.values():
-            drawn[:, places] = random.permuted(np.tile(places, (len(drawn), 1)), axis=1)
-        for order in drawn:
-            if (key := order.tobytes()) not in seen:
-                seen.add(key)
-                kept.append(order)
-    return np.array(kept)
-
-
-def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """Permute the stimuli of a condensed RDM, rows and columns together.
+def permuted_pairs(order: np.ndarray) -> np.ndarray:
+    """Find where each pair of stimuli goes when their labels are permuted.
 
     Parameters
     ----------
-    vector : ndarray, shape (n_pairs,)
-        One condensed RDM.
-    orders : ndarray of int, shape (m, n)
-        See `permutation_orders`.
+    order : ndarray of int, shape (n,)
+        Stimulus that takes each place.
 
     Returns
     -------
-    ndarray, shape (m, n_pairs)
-        Row k is the condensed RDM of the stimuli in order k.
-
-    Raises
-    ------
-    InputError
-        When the vector and the orders are of other numbers of stimuli.
-
-    Examples
-    --------
-    >>> permute_pairs(np.array([1.0, 2, 3]), np.array([[1, 0, 2]])).tolist()
-    [[1.0, 3.0, 2.0]]
+    ndarray of int, shape (n * (n - 1) / 2,)
+        Positions in a condensed RDM.
     """
-    first, second = np.triu_indices(orders.shape[1], 1)
-    if np.shape(vector) != first.shape:
-        raise InputError(
-            f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has the shape "
-            f"{np.shape(vector)}."
-        )
-    square = np.zeros((orders.shape[1],) * 2)
-    square[first, second] = square[second, first] = vector
-    return square[orders[:, first], orders[:, second]]
-
-
-def permutation_p(values: np.ndarray, samples: np.ndarray, alternative: str = "greater") -> np.ndarray:
-    """Say how rare the observed values are among those of the null distribution.
-
-    Parameters
-    ----------
-    values : ndarray, shape (...)
-        Observed.
-    samples : ndarray, shape (N, ...)
-        Of the null; NaN (undefined in that draw) is left out.
-    alternative : {"greater", "less", "two-sided"}
-        Two-sided: twice the smaller of the other two, at most 1.
-
-    Returns
-    -------
-    ndarray, shape (...)
-        (1 + count) / (1 + N), never 0 and never above 1; with N = 1000 not below .001. NaN where the value is NaN or no
-        draw is defined.
-
-    Raises
-    ------
-    InputError
-        For an unknown alternative.
-
-    References
-    ----------
-    Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39.
-
-    Examples
-    --------
-    >>> float(permutation_p(np.array(0.5), np.array([0.1, 0.6, 0.2])))
-    0.5
-    """
-    if alternative not in ALTERNATIVES:
-        raise unknown_name("alternative", alternative, ALTERNATIVES)
-    values, samples = np.asarray(values, dtype=np.float64), np.asarray(samples, dtype=np.float64)
-    if alternative == "two-sided":
-        tails = [permutation_p(values, samples, one) for one in ("greater", "less")]
-        return np.minimum(1.0, 2 * np.minimum(*tails))
-    defined = np.isfinite(samples).sum(axis=0)
-    # equal similarities of permuted labels differ in the last digits: they count as equal
-    slack = 1e-12 * np.maximum(1, np.abs(values))
-    beyond = samples >= values - slack if alternative == "greater" else samples <= values + slack
-    p = (1 + beyond.sum(axis=0)) / (1 + defined)
-    return np.where(np.isfinite(values) & (defined > 0), p, np.nan)
+    n = len(order)
+    first, second = np.triu_indices(n, 1)
+    low, high = np.minimum(order[first], order[second]), np.maximum(order[first], order[second])
+    return low * n - low * (low + 1) // 2 + high - low - 1

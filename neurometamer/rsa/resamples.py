@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.resampling import pair_weights
-from neurometamer.rsa import weighted
-from neurometamer.rsa.kendall import kendall
-from neurometamer.rsa.weighted import centered_ranks
-from neurometamer.rsa.whitened import Whitened, n_images
+from neurometamer.rsa.comparators import ranks as weighted
+from neurometamer.rsa.comparators.kendall import kendall
+from neurometamer.rsa.comparators.ranks import centered_ranks
+from neurometamer.rsa.comparators.whitened import Whitened, n_images
+from neurometamer.stats.resampling import pair_weights
 from neurometamer.summaries import short_repr
 
 MIN_IMAGES = 3

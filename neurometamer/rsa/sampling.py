@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-from neurometamer.resampling import bootstrap_counts
+from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 CLASS_CLAIMS = {

@@ -19,14 +19,14 @@ import numpy as np
 
 from neurometamer.activations import plan_activations, stream_activations
 from neurometamer.arguments import checked
+from neurometamer.rsa.compute import check_enough, find_measure, network_rdms
 from neurometamer.rsa.measures import Measure, RowRange, check_ranges
-from neurometamer.rsa.rdm import check_enough, find_measure, network_rdms
 from neurometamer.store import InputError
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from neurometamer.arguments import checked_with
-from neurometamer.rsa.comparators import COMPARATORS, comparator
-from neurometamer.rsa.labels import STIMULI
-from neurometamer.rsa.rdm import MIN_VOXELS, check_enough, match_ids, mean_responses
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator
+from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
+from neurometamer.rsa.rdms import STIMULI
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 

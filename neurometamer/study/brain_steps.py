@@ -86,7 +86,7 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
     """
     from neurometamer.activations import compute_activations
     from neurometamer.zoo import load_model
-    from stimuli_gen.lowlevel import gabor_energy
+    from stimuli_gen.features import gabor_energy
 
     simulation = work.settings.brain.simulation
     shown = shown_stimuli(work)
@@ -156,7 +156,7 @@ def _told_before() -> Iterator[None]:
 
 def _check_conditions(work: Workspace, subject: str, fitted: Patterns) -> None:
     """Refuse events without a stimulus before anything is computed from them."""
-    from neurometamer.rsa.rdm import match_ids
+    from neurometamer.rsa.compute import match_ids
 
     match_ids(fitted.conditions, shown_stimuli(work).ids, f"events of {subject}", "the stimuli")
 
@@ -200,7 +200,7 @@ def read_subjects(work: Workspace) -> dict[str, Patterns]:
 
 def brain_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compute one RDM a subject and region over all images."""
-    from neurometamer.rsa.rdm import pattern_rdms, write_rdms
+    from neurometamer.rsa.compute import pattern_rdms, write_rdms
 
     rdms = pattern_rdms(read_subjects(work), stimulus_table(work), measure=work.settings.rsa.measure)
     return [write_rdms(rdms, work.path("rdms", "brain.h5"))]

@@ -149,8 +149,8 @@ def _check_names(work: Workspace) -> None:
 
 
 def _check_interval(work: Workspace) -> None:
-    from neurometamer.rsa.kind_options import subjects_needed
-    from neurometamer.rsa.kind_tests import OVER_SUBJECTS
+    from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
+    from neurometamer.rsa.image_types.options import subjects_needed
 
     rsa, subjects = work.settings.rsa, subject_names(work)
     if rsa.interval in OVER_SUBJECTS and len(subjects) < (needed := subjects_needed(rsa.confidence)):
@@ -165,7 +165,7 @@ def _check_interval(work: Workspace) -> None:
 
 
 def _check_classes(table: pd.DataFrame) -> None:
-    from neurometamer.rsa.kind_nulls import class_labels
+    from neurometamer.rsa.image_types.nulls import class_labels
 
     try:
         class_labels(table)
@@ -177,7 +177,7 @@ def _check_classes(table: pd.DataFrame) -> None:
 
 def _check_random_classes(table: pd.DataFrame) -> None:
     """Refuse the claim about other classes where there are too few, before any work."""
-    from neurometamer.rsa.kind_nulls import known_classes
+    from neurometamer.rsa.image_types.nulls import known_classes
     from neurometamer.rsa.sampling import sample_photographs
 
     names = sorted(table.loc[table["kind"] == "RE", "reference_id"].astype(str))
@@ -220,7 +220,7 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
 
 
 def _photographs(work: Workspace) -> pd.DataFrame:
-    from stimuli_gen.regular import PACKAGED
+    from stimuli_gen.photographs import PACKAGED
 
     if work.settings.images.source == "packaged":
         return pd.DataFrame({"id": list(PACKAGED), "category": [category for _, _, category in PACKAGED.values()]})

@@ -15,8 +15,8 @@ from neurometamer.store import file_name, write_table
 from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
-    from stimuli_gen.regular import Preprocessing
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
+    from stimuli_gen.photographs import Preprocessing
     from stimuli_gen.stimuli import StimulusSet
 
 
@@ -29,7 +29,7 @@ def photographs(work: Workspace) -> StimulusSet:
 
 def load_regular(work: Workspace, wanted: Preprocessing) -> StimulusSet:
     """Load the regular images as a network wants them."""
-    from stimuli_gen.regular import load_photographs, packaged_photographs
+    from stimuli_gen.photographs import load_photographs, packaged_photographs
 
     source = work.settings.images.source
     if source == "packaged":
@@ -64,9 +64,9 @@ def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[P
 def _generator(work: Workspace, kind: str) -> tuple[Callable[..., StimulusSet], dict[str, Any]]:
     """Choose the procedure, and what of the settings it takes."""
     from stimuli_gen.adversarial import adversarial_interference, adversarial_noise
-    from stimuli_gen.balls import read_mask_file
     from stimuli_gen.greedy import greedy_interference
-    from stimuli_gen.progress import Progress as ProgressRule
+    from stimuli_gen.synthesis.constraints import read_mask_file
+    from stimuli_gen.synthesis.nguyen import Progress as ProgressRule
 
     chosen = getattr(work.settings, kind)
     target = str(work.source(chosen.target)) if chosen.target.endswith(".csv") else chosen.target
@@ -105,7 +105,7 @@ def stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Take images that were made, and shown, before."""
     from neurometamer.zoo import model_entry
-    from stimuli_gen.regular import load_photographs
+    from stimuli_gen.photographs import load_photographs
     from stimuli_gen.stimuli import read_stimuli, write_stimuli
 
     source = work.source(work.settings.images.ready)
@@ -118,7 +118,7 @@ def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
     """Add what the network says to images that do not carry it yet: its first class and how sure it is."""
-    from stimuli_gen.staged import predict
+    from stimuli_gen.models import predict
 
     if "top1_index" in given.table:
         return given
@@ -131,7 +131,7 @@ def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
 def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Ask other networks about the saved images, each through its own preprocessing."""
     from neurometamer.zoo import load_model
-    from stimuli_gen.staged import predict
+    from stimuli_gen.models import predict
 
     table = shown_stimuli(work).table
     judges = [work.settings.model.name, *work.settings.transfer.models] if "target_index" in table else []
@@ -186,7 +186,7 @@ def stimulus_table(work: Workspace) -> pd.DataFrame:
 
 def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
     """Present the saved images to a network: as they are where the size fits, else through its preprocessing."""
-    from stimuli_gen.regular import load_photographs
+    from stimuli_gen.photographs import load_photographs
 
     ours = shown_stimuli(work)
     if tuple(ours.images.shape[2:]) == model.preprocessing.size:

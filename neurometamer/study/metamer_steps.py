@@ -17,8 +17,8 @@ from neurometamer.study.plan import Progress, Workspace
 
 if TYPE_CHECKING:
     from stimuli_gen.matching import Match
+    from stimuli_gen.models import StagedModel
     from stimuli_gen.nulls import NullDistribution
-    from stimuli_gen.staged import StagedModel
     from stimuli_gen.stimuli import StimulusSet
 
 
@@ -66,7 +66,7 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
 
 def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Ask networks that the metamers were not made for about the saved images, through their own preprocessing."""
-    from stimuli_gen.staged import predict
+    from stimuli_gen.models import predict
     from stimuli_gen.stimuli import read_stimuli
 
     chosen = work.settings.metamers
@@ -176,7 +176,7 @@ def _nulls(work: Workspace, networks: list[StagedModel], matches: Iterable[Match
 
 
 def _seen_by(judge: StagedModel, both: StimulusSet, folder: Path) -> StimulusSet:
-    from stimuli_gen.regular import load_photographs
+    from stimuli_gen.photographs import load_photographs
 
     if tuple(both.images.shape[2:]) == judge.preprocessing.size:
         return both

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import neurometamer
+from neurometamer.report.read_study import LOCK, STATE
 from neurometamer.resume import (
     alone_in,
     note_remade,
@@ -33,11 +34,10 @@ from neurometamer.store import (
     written_files,
 )
 from neurometamer.study.settings import StudySettings
-from neurometamer.study_folder import LOCK, STATE
 
 if TYPE_CHECKING:
-    from stimuli_gen.descent import Pass
-    from stimuli_gen.staged import StagedModel
+    from stimuli_gen.models import StagedModel
+    from stimuli_gen.synthesis.loop import Pass
 
 KEPT = ("finished", "nulls")
 """Folders of the state whose files outlive their step and carry checksums of their own."""
@@ -236,7 +236,7 @@ class Progress(Protocol):
         Parameters
         ----------
         seen : Pass
-            See `stimuli_gen.descent.descend`.
+            See `stimuli_gen.synthesis.loop.descend`.
         """
 
 
@@ -268,7 +268,7 @@ class Telling:
         Parameters
         ----------
         seen : Pass
-            See `stimuli_gen.descent.descend`.
+            See `stimuli_gen.synthesis.loop.descend`.
         """
         self.reporter.watch(seen)
 

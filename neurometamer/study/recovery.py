@@ -136,7 +136,7 @@ def _feature_rows(work: Workspace, subjects: Sequence[str], mixing: Mapping[str,
 def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
     """Subject, region → Spearman of its RDM with the object RDM minus that with the Gabor RDM; photographs only."""
     from neurometamer.rsa.compare import compare_rdms
-    from neurometamer.rsa.rdm import compute_rdm, label_rdms, read_rdms
+    from neurometamer.rsa.compute import compute_rdm, label_rdms, read_rdms
 
     ids = read_hdf5_array(work.state("planted.h5"), "condition").tolist()
     spaces = ("gabor", "object")

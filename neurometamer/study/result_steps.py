@@ -26,8 +26,8 @@ from neurometamer.study.plan import Progress, Workspace
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-    from neurometamer.rsa.kind_nulls import Blocks
-    from neurometamer.rsa.kind_options import KindOptions
+    from neurometamer.rsa.image_types.nulls import Blocks
+    from neurometamer.rsa.image_types.options import KindOptions
     from neurometamer.rsa.subsample import UnitValues
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
@@ -60,7 +60,7 @@ def activations(work: Workspace, progress: Progress) -> Iterable[Path]:
 def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compute one RDM a stage over all images."""
     from neurometamer.activations import read_activations
-    from neurometamer.rsa.rdm import activation_rdms, write_rdms
+    from neurometamer.rsa.compute import activation_rdms, write_rdms
 
     rdms = activation_rdms(
         read_activations(work.state("activations.h5")), stimulus_table(work), measure=work.settings.rsa.measure
@@ -70,10 +70,10 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Test RE-AN, RE-AI and their difference in each layer and region, and their trends over the layers."""
-    from neurometamer.rsa.kind_nulls import known_classes
-    from neurometamer.rsa.kind_tests import kind_tests
-    from neurometamer.rsa.kind_trends import MIN_LAYERS, kind_trends
-    from neurometamer.rsa.rdm import read_rdms
+    from neurometamer.rsa.compute import read_rdms
+    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.nulls import known_classes
+    from neurometamer.rsa.image_types.trends import MIN_LAYERS, kind_trends
 
     pairs = told_pairs(work)
     if not pairs:
@@ -98,8 +98,8 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def kind_options(work: Workspace, system: str, pairs: Mapping[str, tuple[str, str]]) -> KindOptions:
     """Turn ``[rsa]`` into the options of `kind_tests`; what a network lacks is replaced, as the settings say."""
-    from neurometamer.rsa.kind_options import KindOptions
-    from neurometamer.rsa.kind_tests import OVER_SUBJECTS
+    from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
+    from neurometamer.rsa.image_types.options import KindOptions
 
     rsa = work.settings.rsa
     interval, null = rsa.interval if rsa.resamples else "none", rsa.null
@@ -131,7 +131,7 @@ def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
 
 def _reliability(work: Workspace, options: KindOptions) -> pd.DataFrame:
     """Measure how reliable each kind's RDM is, for the ceiling of similarities."""
-    from neurometamer.rsa.kind_ceilings import kind_reliability
+    from neurometamer.rsa.image_types.ceilings import kind_reliability
 
     return kind_reliability(read_subjects(work), stimulus_table(work), options.kinds)
 
@@ -150,7 +150,7 @@ def _units(work: Workspace, system: str) -> Iterable[UnitValues] | None:
 
 def _blocks(work: Workspace, null: str) -> Blocks | None:
     """Say of which class, or in which session of each subject, each photograph is."""
-    from neurometamer.rsa.kind_nulls import class_labels, session_labels
+    from neurometamer.rsa.image_types.nulls import class_labels, session_labels
 
     if null == "class":
         return class_labels(stimulus_table(work))
@@ -161,10 +161,10 @@ def _blocks(work: Workspace, null: str) -> Blocks | None:
 
 def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compare layers with regions on regular images: all with all, the best layer, weighted layers, their order."""
-    from neurometamer.rsa.flexible import flexible_models
-    from neurometamer.rsa.hierarchy import hierarchy_test
-    from neurometamer.rsa.model_brain import layer_matrix
-    from neurometamer.rsa.rdm import read_rdms
+    from neurometamer.rsa.compute import read_rdms
+    from neurometamer.rsa.layers.hierarchy import hierarchy_test
+    from neurometamer.rsa.layers.matrix import layer_matrix
+    from neurometamer.rsa.layers.weighted import flexible_models
 
     rsa = work.settings.rsa
     network, brain = (read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain"))
@@ -197,7 +197,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def too_few_photographs(work: Workspace) -> int:
     """Count the photographs when they are too few to choose a layer on some and judge it on others; else 0."""
-    from neurometamer.rsa.rdm import MIN_CONDITIONS
+    from neurometamer.rsa.compute import MIN_CONDITIONS
 
     n = int((stimulus_table(work)["kind"] == "RE").sum())
     return n if n < 2 * MIN_CONDITIONS else 0
@@ -252,9 +252,9 @@ def recovery(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def results(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Gather all numbers in one HDF5 file and write down where they come from."""
-    from neurometamer.rsa.rdm import read_rdms
+    from neurometamer.report.read_study import TABLES
+    from neurometamer.rsa.compute import read_rdms
     from neurometamer.study.template import study_toml
-    from neurometamer.study_folder import TABLES
 
     files = {name: work.path("tables", f"{name}.csv") for name in sorted(TABLES)}
     tables = {name: read_table(path) for name, path in files.items() if path.is_file()}
@@ -276,7 +276,7 @@ def results(work: Workspace, progress: Progress) -> Iterable[Path]:
 
 def report(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Write the report page."""
-    from neurometamer.report import build_report
+    from neurometamer.report.study import build_report
 
     return [build_report(work.folder)]
 
@@ -323,7 +323,7 @@ def _not_made(work: Workspace) -> list[str]:
 
 def _metamer_choices(work: Workspace) -> dict[str, Any]:
     """Say what the preset of the metamers leaves open, where there are metamers."""
-    from stimuli_gen.recipes import PRESETS
+    from stimuli_gen.presets import PRESETS
 
     chosen = work.settings.metamers
     if not chosen.sets:

@@ -22,11 +22,11 @@ from pydantic import (
 )
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators import COMPARATORS
-from neurometamer.rsa.inference import COMBINATIONS
-from neurometamer.rsa.kind_options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
+from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.image_types.options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import CLASS_CLAIMS
+from neurometamer.stats.families import COMBINATIONS
 from neurometamer.store import InputError, duplicates, name_ids, reading, unknown_name
 from neurometamer.summaries import is_same, summarize
 
@@ -344,7 +344,7 @@ class Selection(Section):
 
 
 KINDS = KindOptions()
-"""The defaults of `neurometamer.rsa.kind_tests.kind_tests` are those of a study."""
+"""The defaults of `neurometamer.rsa.image_types.inference.kind_tests` are those of a study."""
 
 RSA_NAMES: dict[str, tuple[str, ...]] = {
     "measure": tuple(name for name, one in MEASURES.items() if not one.needs),

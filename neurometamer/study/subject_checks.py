@@ -80,7 +80,7 @@ def _check_names(subject: Subject, findings: Findings) -> None:
 
 def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     from fmri.rois import read_masks
-    from neurometamer.rsa.rdm import MIN_VOXELS
+    from neurometamer.rsa.compute import MIN_VOXELS
 
     like = None if findings.has_errors(subject.id, subject.bold[0]) else work.source(subject.bold[0])
     sizes = {}
@@ -279,7 +279,7 @@ def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
     InputError
         Naming the subject and what to do.
     """
-    from neurometamer.rsa.kind_nulls import session_labels
+    from neurometamer.rsa.image_types.nulls import session_labels
 
     if work.settings.brain.source != "bold":
         reason = {"simulated": "the simulated cortex has none", "none": "there is no brain"}

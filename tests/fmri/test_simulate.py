@@ -186,7 +186,7 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
 def test_what_is_made_of_a_simulation_says_so_wherever_it_is_copied(tmp_path):
     import neurometamer as nm
     from fmri import concat_patterns, estimate_betas, read_betas, read_patterns, read_runs, write_betas, write_patterns
-    from neurometamer.commands.rsa_page import SIMULATED, rdm_stamps
+    from neurometamer.report.rsa import SIMULATED, rdm_stamps
 
     subject = small(tmp_path / "one")
     patterns = estimate_betas(read_runs(subject.bold, subject.events, subject.confounds), subject.masks)

@@ -9,8 +9,8 @@ import torch
 
 from neurometamer.activations import Activations, compute_activations, read_activations
 from neurometamer.store import InputError, write_hdf5
-from stimuli_gen.regular import Preprocessing
-from stimuli_gen.staged import stage_model
+from stimuli_gen.models import stage_model
+from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import StimulusSet
 
 STAGES = {"one/conv": "0", "one/relu": "1", "two": "3", "out": "6", "softmax": "softmax"}

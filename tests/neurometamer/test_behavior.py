@@ -48,13 +48,13 @@ from neurometamer.behavior import (
     summarize_consistency,
     trial_cells,
 )
-from neurometamer.behavior.page import first_sentences
 from neurometamer.behavior.trials import name_columns
 from neurometamer.cli import main
 from neurometamer.figures import behavior as behavior_figures
 from neurometamer.figures.style import format_number
+from neurometamer.report.behavior import first_sentences
 from neurometamer.store import InputError, read_table
-from stimuli_gen.classes16 import CATEGORIES
+from stimuli_gen.categories import CATEGORIES
 
 STAGES = ("conv1", "layer4", "final")
 PEOPLE = {
@@ -533,7 +533,7 @@ def test_standard_errors_between_and_within_people():
 
 
 def test_bootstrap_is_the_plain_loop_over_images(usable):
-    from neurometamer.resampling import bootstrap_counts
+    from neurometamer.stats.resampling import bootstrap_counts
 
     table = bootstrap_curves(usable, 40, seed=3)
     row = table[(table["observer"] == "human") & (table["model"] == "robust") & (table["stage"] == "final")].iloc[0]
@@ -605,7 +605,7 @@ PAIR = ["model", "stage", "kind_a", "observer_a", "kind_b", "observer_b"]
 
 def redrawn(usable: pd.DataFrame, n: int, seed: int) -> list[pd.DataFrame]:
     """The trials of each resample, an image that was drawn twice as two images: the draws of all bootstraps."""
-    from neurometamer.resampling import bootstrap_counts
+    from neurometamer.stats.resampling import bootstrap_counts
 
     order, out = select_order(usable), []
     for counts in bootstrap_counts(len(order), n, seed):

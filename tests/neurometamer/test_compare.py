@@ -10,12 +10,12 @@ import rsatoolbox
 from rsatoolbox.inference import boot_noise_ceiling
 
 from neurometamer.activations import compute_activations
-from neurometamer.resampling import bootstrap_counts, pair_weights, percentile_interval
 from neurometamer.rsa.ceilings import noise_ceiling
-from neurometamer.rsa.comparators import COMPARATORS
+from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
-from neurometamer.rsa.kinds import kind_difference, kind_similarity
-from neurometamer.rsa.rdm import activation_rdms, label_rdms, select_kind, take_conditions
+from neurometamer.rsa.compute import activation_rdms, label_rdms, select_kind, take_conditions
+from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity
+from neurometamer.stats.resampling import bootstrap_counts, pair_weights, percentile_interval
 from neurometamer.store import InputError
 
 # their names; their "kendall" is tau-b
@@ -122,7 +122,7 @@ def test_a_longer_bootstrap_is_cut_into_blocks_of_the_same_result(monkeypatch):
     a, b = vectors(3, 10, 0), vectors(2, 10, 1)
     weights = pair_weights(bootstrap_counts(10, 50, seed=0))
     whole = COMPARATORS["spearman"](a, b, weights)
-    monkeypatch.setattr("neurometamer.rsa.weighted.BLOCK", 45 * 5 * 7)
+    monkeypatch.setattr("neurometamer.rsa.comparators.ranks.BLOCK", 45 * 5 * 7)
     assert np.array_equal(COMPARATORS["spearman"](a, b, weights), whole)
 
 
@@ -244,8 +244,8 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
     import torch
     import torchvision
 
-    from stimuli_gen.regular import Preprocessing, load_photographs
-    from stimuli_gen.staged import stage_model
+    from stimuli_gen.models import stage_model
+    from stimuli_gen.photographs import Preprocessing, load_photographs
 
     preprocessing = Preprocessing(
         size=(227, 227), resize=227, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
@@ -287,7 +287,7 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
 
     brain = brain_rdms()
     heard = []
-    monkeypatch.setattr("neurometamer.rsa.weighted.BLOCK", 1)  # a resample at a time
+    monkeypatch.setattr("neurometamer.rsa.comparators.ranks.BLOCK", 1)  # a resample at a time
     table = layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3, progress=lambda *at: heard.append(at))
     assert heard == [(done, 19) for done in range(20)]  # without each of 16 photographs, and 3 draws of pairs
     monkeypatch.undo()

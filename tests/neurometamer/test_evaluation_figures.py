@@ -19,7 +19,6 @@ from torch import nn
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality
 from neurometamer.evaluation.model_sets import difference_in_means
-from neurometamer.evaluation.pairs import metamer_set
 from neurometamer.evaluation.recognizability import (
     AVERAGE,
     epsilon_comparison,
@@ -27,12 +26,13 @@ from neurometamer.evaluation.recognizability import (
     recognition_table,
     recognizability_curves,
 )
+from neurometamer.evaluation.sets import metamer_set
 from neurometamer.figures import evaluation as draw
 from neurometamer.figures.labels import Names, fit_size, text_width, wrap_name
 from neurometamer.figures.style import format_number, save_figure
 from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, stage_model
-from stimuli_gen.regular import Preprocessing
+from stimuli_gen.photographs import Preprocessing
 
 STAMP = "simulated · untrained network (random weights)"
 COUNTS = {"n_images": 16, "n_valid": 12, "n_failed": 3, "n_not_judged": 1, "pass_both": 0.8}

@@ -13,7 +13,6 @@ from PIL import Image
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality, image_quality_table
 from neurometamer.evaluation.model_sets import job_states, plan_sets, random_sets, run_sets, set_scores
-from neurometamer.evaluation.pairs import metamer_set, resampled_means, seen_by, summarize
 from neurometamer.evaluation.recognizability import (
     AVERAGE,
     epsilon_comparison,
@@ -23,7 +22,8 @@ from neurometamer.evaluation.recognizability import (
     recognizability,
     recognizability_curves,
 )
-from neurometamer.resampling import bootstrap_counts
+from neurometamer.evaluation.sets import metamer_set, resampled_means, seen_by, summarize
+from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import (
@@ -37,7 +37,7 @@ from stimuli_gen import (
     to_sixteen,
     write_stimuli,
 )
-from stimuli_gen.staged import predict
+from stimuli_gen.models import predict
 
 SIDE = 96  # px; the evaluators see the pictures in their own sizes, 224 to 260
 FAST = {"preset": "fast", "steps": 30, "batch_size": 4}

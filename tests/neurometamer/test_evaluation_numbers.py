@@ -29,13 +29,13 @@ from neurometamer.evaluation.model_sets import (
     random_sets,
     set_scores,
 )
-from neurometamer.evaluation.pairs import metamer_set, setting_name
-from neurometamer.resampling import bootstrap_counts
-from neurometamer.statistics import correct_p
+from neurometamer.evaluation.sets import metamer_set, setting_name
+from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.store import InputError
 from stimuli_gen import StimulusSet, load_photographs
-from stimuli_gen.recipes import PRESETS
-from stimuli_gen.regular import Preprocessing
+from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.presets import PRESETS
 
 NEAR_ONE, RELATIVE = {"ssim": 5e-4, "vif": 5e-4, "scc": 1e-3}, 1e-4
 """float32 rounding of torchmetrics itself, which is larger than ours: see test_ours_is_nearer_to_double."""

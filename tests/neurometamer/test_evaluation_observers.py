@@ -10,11 +10,11 @@ import pytest
 from scipy.stats import binom, permutation_test
 
 from neurometamer.evaluation import observer_conditions, observer_matrix, observer_tests
-from neurometamer.evaluation.pairs import metamer_set
 from neurometamer.evaluation.recognizability import recognition_table
+from neurometamer.evaluation.sets import metamer_set
 from neurometamer.evaluation.two_by_two import relabel, sign_flips, spread_interval
-from neurometamer.resampling import bootstrap_counts
-from neurometamer.statistics import correct_p
+from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import at_size, greyscale_view, load_photographs, model_metamers

@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from neurometamer.cli.behavior import behavior_app
-from neurometamer.experiment_page import (
+from neurometamer.behavior.experiment import (
     ANSWER_COLUMNS,
     MASKS,
     assign_conditions,
@@ -26,8 +25,9 @@ from neurometamer.experiment_page import (
     list_of,
     write_experiment_page,
 )
+from neurometamer.cli.behavior import behavior_app
 from neurometamer.store import InputError
-from stimuli_gen.classes16 import CATEGORIES
+from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.stimuli import StimulusSet, read_png, write_stimuli
 
 SIDE = 64

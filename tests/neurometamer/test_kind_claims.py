@@ -10,12 +10,12 @@ from benchmarks.calibration import coverage, rejections
 from benchmarks.generators import DESIGNS, Design, rank_rdm, study
 from fmri.patterns import Patterns
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
-from neurometamer.rsa.flexible import flexible_models
-from neurometamer.rsa.kind_sessions import centered_blocks
-from neurometamer.rsa.kind_tests import kind_tests
-from neurometamer.rsa.rdm import label_rdms, pattern_rdms, read_rdms, write_rdms
+from neurometamer.rsa.compute import label_rdms, pattern_rdms, read_rdms, write_rdms
+from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.layers.folds import splits
+from neurometamer.rsa.layers.weighted import flexible_models
 from neurometamer.rsa.sampling import sample_photographs
-from neurometamer.rsa.stimulus_folds import splits
+from neurometamer.rsa.sessions import centered_blocks
 from neurometamer.store import InputError
 
 QUICK = {"n_resamples": 100, "n_permutations": 99}

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from neurometamer.rsa.kind_options import KindOptions
-from neurometamer.rsa.kind_tests import kind_tests
-from neurometamer.rsa.rdm import label_rdms
+from neurometamer.rsa.compute import label_rdms
+from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.options import KindOptions
 from neurometamer.rsa.subsample import UnitValues
 
 KINDS = ("RE", "AN", "AI")

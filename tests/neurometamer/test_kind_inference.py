@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import combine_pvalues, false_discovery_control, kendalltau, norm, ttest_rel
 
-from neurometamer.rsa.inference import combine_p, correct_families, joint_p, mann_kendall
-from neurometamer.rsa.paired import effect_for_power, layers_t_test, n_for_power, paired_power, paired_t
-from neurometamer.rsa.permutation import count_orders, permutation_orders, permutation_p, permute_pairs
-from neurometamer.statistics import correct_p
+from neurometamer.stats.families import combine_p, correct_families, joint_p, mann_kendall
+from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.paired import effect_for_power, layers_t_test, n_for_power, paired_power, paired_t
+from neurometamer.stats.permutation import count_orders, permutation_orders, permutation_p, permute_pairs
 from neurometamer.store import InputError
 
 # Zhang et al. 2021, fig. 5 and CCN 2018, digitized (adversarial_fmri.md, section 1.8)

@@ -12,22 +12,9 @@ from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
 from neurometamer.activations import Activations, _new_file
 from neurometamer.cli.app import app
-from neurometamer.commands.kinds import compare_kinds
-from neurometamer.rsa.comparators import COMPARATORS
-from neurometamer.rsa.kind_ceilings import kind_reliability
-from neurometamer.rsa.kind_nulls import class_labels, session_labels
-from neurometamer.rsa.kind_options import KindOptions, subjects_needed
-from neurometamer.rsa.kind_tests import dual_variance, kind_tests
-from neurometamer.rsa.kind_trends import kind_trends
-from neurometamer.rsa.kinds import (
-    kind_difference,
-    kind_projection,
-    kind_samples,
-    kind_similarity,
-)
-from neurometamer.rsa.permutation import permutation_orders, permutation_p, permute_pairs
-from neurometamer.rsa.projection import project
-from neurometamer.rsa.rdm import (
+from neurometamer.commands.image_types import compare_kinds
+from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.compute import (
     activation_rdms,
     compute_rdm,
     label_rdms,
@@ -36,8 +23,21 @@ from neurometamer.rsa.rdm import (
     take_conditions,
     write_rdms,
 )
+from neurometamer.rsa.image_types.ceilings import kind_reliability
+from neurometamer.rsa.image_types.inference import dual_variance, kind_tests
+from neurometamer.rsa.image_types.nulls import class_labels, session_labels
+from neurometamer.rsa.image_types.options import KindOptions, subjects_needed
+from neurometamer.rsa.image_types.similarity import (
+    kind_difference,
+    kind_projection,
+    kind_samples,
+    kind_similarity,
+)
+from neurometamer.rsa.image_types.trends import kind_trends
+from neurometamer.rsa.jackknife import project
 from neurometamer.rsa.sampling import sample_photographs
 from neurometamer.rsa.subsample import UnitValues, activation_units, paired_scores, pattern_units, subsample_rdms
+from neurometamer.stats.permutation import permutation_orders, permutation_p, permute_pairs
 from neurometamer.store import InputError, generator
 
 KINDS = ("RE", "AN", "AI")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurometamer.report import build_report
+from neurometamer.report.study import build_report
 from neurometamer.store import read_json, read_table, write_json
 from neurometamer.study.plan import Workspace, carry_out
 from neurometamer.study.settings import check_settings
 from neurometamer.study.steps import plan_steps
-from stimuli_gen.recipes import PRESETS
+from stimuli_gen.presets import PRESETS
 from stimuli_gen.stimuli import read_png, read_stimuli
 
 NAMES = ("efficientnet_lite0", "efficientnet_lite1")

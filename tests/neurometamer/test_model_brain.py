@@ -19,13 +19,13 @@ from scipy.stats import false_discovery_control, spearmanr, ttest_1samp
 from neurometamer.activations import compute_activations
 from neurometamer.commands.layers_and_maps import layer_files
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
-from neurometamer.rsa.flexible import best_layers, fit_layer_weights, flexible_models
-from neurometamer.rsa.hierarchy import hierarchy_test
-from neurometamer.rsa.model_brain import join_model_brain, layer_matrix
-from neurometamer.rsa.permutation import permutation_orders
-from neurometamer.rsa.permuted import permuted_pairs
-from neurometamer.rsa.rdm import activation_rdms, label_rdms, take_conditions, write_rdms
-from neurometamer.rsa.stimulus_folds import assign_folds, corrected_covariance, default_folds, fold_pairs
+from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
+from neurometamer.rsa.layers.folds import assign_folds, corrected_covariance, default_folds, fold_pairs
+from neurometamer.rsa.layers.hierarchy import hierarchy_test
+from neurometamer.rsa.layers.matrix import join_model_brain, layer_matrix
+from neurometamer.rsa.layers.weighted import best_layers, fit_layer_weights, flexible_models
+from neurometamer.rsa.permutation import permuted_pairs
+from neurometamer.stats.permutation import permutation_orders
 from neurometamer.store import InputError, generator, read_table
 
 ROIS = ("V1", "V4", "LO")
@@ -491,8 +491,8 @@ def squeezenet_rdms(folder):
     import torch
     import torchvision
 
-    from stimuli_gen.regular import Preprocessing, load_photographs
-    from stimuli_gen.staged import stage_model
+    from stimuli_gen.models import stage_model
+    from stimuli_gen.photographs import Preprocessing, load_photographs
 
     preprocessing = Preprocessing(
         size=(227, 227), resize=227, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)

@@ -12,8 +12,7 @@ from scipy.stats import rankdata, spearmanr
 
 from fmri.patterns import Patterns
 from neurometamer.activations import Activations
-from neurometamer.rsa.measures import CHUNK, mid_ranks
-from neurometamer.rsa.rdm import (
+from neurometamer.rsa.compute import (
     activation_rdms,
     align_rdms,
     compute_rdm,
@@ -25,6 +24,7 @@ from neurometamer.rsa.rdm import (
     take_conditions,
     write_rdms,
 )
+from neurometamer.rsa.measures import CHUNK, mid_ranks
 from neurometamer.store import InputError
 
 REFERENCES = ("apple", "bird", "car", "dog", "eel")

@@ -16,18 +16,18 @@ import pandas as pd
 import pytest
 from rsatoolbox.rdm import RDMs
 
-from neurometamer.answers import follows, told_kinds
-from neurometamer.answers_layers import layer_answer
-from neurometamer.page import column_texts
-from neurometamer.references import WORKS, bibtex
-from neurometamer.report import SECTIONS, answers, build_report, read_study
-from neurometamer.report_lead import lead_examples
-from neurometamer.report_rsa import photograph_categories, photograph_order, places_section, sheet_order
+from neurometamer.report.findings import follows, told_kinds
+from neurometamer.report.layer_findings import layer_answer
+from neurometamer.report.lead import lead_examples
+from neurometamer.report.page import column_texts
+from neurometamer.report.read_study import changed_files, study_of_tables
+from neurometamer.report.references import WORKS, bibtex
+from neurometamer.report.study import SECTIONS, answers, build_report, read_study
+from neurometamer.report.study_rsa import photograph_categories, photograph_order, places_section, sheet_order
 from neurometamer.resume import write_record
-from neurometamer.rsa.kind_options import INTERVALS
-from neurometamer.rsa.rdm import write_rdms
+from neurometamer.rsa.compute import write_rdms
+from neurometamer.rsa.image_types.options import INTERVALS
 from neurometamer.store import InputError, digest_file, read_table, write_json, write_table
-from neurometamer.study_folder import changed_files, study_of_tables
 from stimuli_gen.stimuli import StimulusSet, read_stimuli, write_stimuli
 from stimuli_gen.stored_images import StoredImages
 

@@ -189,14 +189,14 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 def commands_that_fill_a_folder():
     """Name each with its argument for the folder."""
     from fmri.betas import write_betas
-    from neurometamer.behavior.analysis import analyze_recognition
+    from neurometamer.behavior.experiment import write_experiment_page
+    from neurometamer.commands.analyze import analyze_recognition
     from neurometamer.commands.draw import draw_rdms
-    from neurometamer.commands.kind_figures import write_kind_figures
+    from neurometamer.commands.evaluate import evaluate_sets
     from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
     from neurometamer.commands.stimuli import make_controls, make_metamers, make_stimuli
-    from neurometamer.evaluation.evaluate import evaluate_sets
     from neurometamer.evaluation.model_sets import plan_sets
-    from neurometamer.experiment_page import write_experiment_page
+    from neurometamer.report.image_types import write_kind_figures
 
     by_out = (make_stimuli, make_controls, make_metamers, layer_files, searchlight_files, draw_rdms)
     by_out += (analyze_recognition, evaluate_sets, write_experiment_page)

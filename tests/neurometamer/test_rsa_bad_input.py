@@ -10,24 +10,24 @@ from rsatoolbox.rdm import RDMs
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.ceilings import noise_ceiling, subject_ceilings
 from neurometamer.rsa.cka import gram_cka
-from neurometamer.rsa.comparators import COMPARATORS
+from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
+from neurometamer.rsa.compute import MEASURES, compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
-from neurometamer.rsa.flexible import fit_layer_weights, flexible_models
-from neurometamer.rsa.hierarchy import hierarchy_test
-from neurometamer.rsa.kind_tests import kind_tests
-from neurometamer.rsa.kind_trends import kind_trends
-from neurometamer.rsa.kinds import kind_difference, kind_similarity
-from neurometamer.rsa.model_brain import layer_matrix
-from neurometamer.rsa.neighborhoods import Spheres
+from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity
+from neurometamer.rsa.image_types.trends import kind_trends
+from neurometamer.rsa.layers.hierarchy import hierarchy_test
+from neurometamer.rsa.layers.matrix import layer_matrix
+from neurometamer.rsa.layers.weighted import fit_layer_weights, flexible_models
 from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, mahalanobis_rdm, no_noise, residuals_of
-from neurometamer.rsa.paired import paired_power
 from neurometamer.rsa.partial import partial_spearman
-from neurometamer.rsa.permutation import permutation_orders, permute_pairs
-from neurometamer.rsa.permuted import permuted_comparison
-from neurometamer.rsa.rdm import MEASURES, compute_rdm, label_rdms, take_conditions
-from neurometamer.rsa.searchlight import Question, model_questions, run_searchlight, searchlight_rdms
+from neurometamer.rsa.permutation import permuted_comparison
+from neurometamer.rsa.searchlight.maps import Question, model_questions, run_searchlight, searchlight_rdms
+from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
+from neurometamer.stats.paired import paired_power
+from neurometamer.stats.permutation import permutation_orders, permute_pairs
 from neurometamer.store import InputError
 
 N, PAIRS = 8, 28

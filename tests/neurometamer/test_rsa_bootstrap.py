@@ -13,14 +13,14 @@ from rsatoolbox.inference import evaluate as their_evaluation
 from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm import RDMs
 
-from neurometamer.resampling import bootstrap_counts, pair_weights
-from neurometamer.rsa import weighted
 from neurometamer.rsa.bootstrap import bootstrap_comparison, corrected_variance, dual_bootstrap, subject_samples
 from neurometamer.rsa.ceilings import subject_ceilings
-from neurometamer.rsa.comparators import COMPARATORS
-from neurometamer.rsa.permuted import permuted_comparison
+from neurometamer.rsa.comparators import ranks as weighted
+from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.resamples import doubled_ranks
-from neurometamer.statistics import max_t_p
+from neurometamer.stats.intervals import max_t_p
+from neurometamer.stats.resampling import bootstrap_counts, pair_weights
 from neurometamer.store import InputError
 
 RSATOOLBOX = {

@@ -16,18 +16,18 @@ from rsatoolbox.rdm.compare import _get_v
 from scipy.stats import false_discovery_control, kendalltau, spearmanr
 from statsmodels.stats.multitest import multipletests
 
-from neurometamer.resampling import bootstrap_counts, pair_weights
 from neurometamer.rsa import cka as cka_module
-from neurometamer.rsa import kendall as kendall_module
 from neurometamer.rsa.cka import centered_gram, gram_cka, linear_cka
-from neurometamer.rsa.comparators import COMPARATORS, comparator
+from neurometamer.rsa.comparators import kendall as kendall_module
+from neurometamer.rsa.comparators.kendall import inversions, kendall
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator
+from neurometamer.rsa.comparators.whitened import image_counts, n_images, whitened_cosine, whitened_pearson
 from neurometamer.rsa.compare import compare_rdms
+from neurometamer.rsa.compute import label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.controls import category_rdm, control_rdms
-from neurometamer.rsa.kendall import inversions, kendall
 from neurometamer.rsa.partial import partial_spearman
-from neurometamer.rsa.rdm import label_rdms, take_conditions, write_rdms
-from neurometamer.rsa.whitened import image_counts, n_images, whitened_cosine, whitened_pearson
-from neurometamer.statistics import correct_p, t_interval
+from neurometamer.stats.intervals import correct_p, t_interval
+from neurometamer.stats.resampling import bootstrap_counts, pair_weights
 from neurometamer.store import InputError
 from stimuli_gen import StimulusSet
 

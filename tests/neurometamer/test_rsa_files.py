@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from scipy.spatial.distance import squareform
 
-from neurometamer.rsa.comparators import spearman
+from neurometamer.rsa.comparators.table import spearman
+from neurometamer.rsa.compute import align_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.rsa.measures import MEASURES
-from neurometamer.rsa.rdm import align_rdms, label_rdms, read_rdms, write_rdms
 from neurometamer.store import InputError
 
 IDS = ["apple", "bird", "car", "dog", "eel"]

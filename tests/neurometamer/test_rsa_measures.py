@@ -19,9 +19,9 @@ from scipy.stats import rankdata, spearmanr
 
 import neurometamer.rsa.measures as measures
 from fmri.patterns import Patterns
+from neurometamer.rsa.compute import compute_rdm, pattern_rdms, select_kind
 from neurometamer.rsa.measures import MEASURES, mid_ranks, ranks_from_zero
 from neurometamer.rsa.noise import SHRINKAGE, crossnobis_rdm, estimate_noise, no_noise, residuals_of
-from neurometamer.rsa.rdm import compute_rdm, pattern_rdms, select_kind
 from neurometamer.store import InputError
 
 PLAIN = [name for name, one in MEASURES.items() if not one.needs]
@@ -145,7 +145,7 @@ def test_blocks_of_units_do_not_matter(monkeypatch, name):
 @pytest.mark.parametrize("name", PLAIN)
 def test_threads_do_not_matter(name):
     program = (
-        "import numpy as np; from neurometamer.rsa.rdm import compute_rdm;"
+        "import numpy as np; from neurometamer.rsa.compute import compute_rdm;"
         "v = np.maximum(np.random.default_rng(0).standard_normal((60, 9000)), 0).astype('f4');"
         f"print(compute_rdm(v, {name!r}).tobytes().hex())"
     )

@@ -8,20 +8,20 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from fmri.patterns import Patterns
-from neurometamer.resampling import bootstrap_counts
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.compare import compare_rdms
-from neurometamer.rsa.flexible import flexible_models
-from neurometamer.rsa.hierarchy import hierarchy_test
-from neurometamer.rsa.kind_nulls import session_labels
-from neurometamer.rsa.kind_tests import kind_tests
-from neurometamer.rsa.model_brain import layer_matrix
-from neurometamer.rsa.neighborhoods import Spheres
-from neurometamer.rsa.permutation import permute_pairs
-from neurometamer.rsa.rdm import label_rdms, pattern_rdms, take_conditions
-from neurometamer.rsa.searchlight import kind_question, model_questions, reliability_question, run_searchlight
-from neurometamer.rsa.searchlight_runs import run_responses
+from neurometamer.rsa.compute import label_rdms, pattern_rdms, take_conditions
+from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.nulls import session_labels
+from neurometamer.rsa.layers.hierarchy import hierarchy_test
+from neurometamer.rsa.layers.matrix import layer_matrix
+from neurometamer.rsa.layers.weighted import flexible_models
+from neurometamer.rsa.searchlight.maps import kind_question, model_questions, reliability_question, run_searchlight
+from neurometamer.rsa.searchlight.neighborhoods import Spheres
+from neurometamer.rsa.searchlight.runs import run_responses
 from neurometamer.rsa.subsample import pattern_units
+from neurometamer.stats.permutation import permute_pairs
+from neurometamer.stats.resampling import bootstrap_counts
 
 SEEDS = range(6)
 

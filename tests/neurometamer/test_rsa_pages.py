@@ -20,17 +20,17 @@ from scipy.spatial import ConvexHull
 
 from fmri.patterns import Patterns, write_patterns
 from neurometamer.commands.draw import draw_rdms
-from neurometamer.commands.kind_figures import write_kind_figures
-from neurometamer.commands.kinds import compare_kinds
+from neurometamer.commands.image_types import compare_kinds
 from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
-from neurometamer.commands.map_figures import find_hemisphere
 from neurometamer.commands.pictures import list_pictures, read_pictures
 from neurometamer.commands.rdm_inputs import read_labelled, split_labels
-from neurometamer.commands.rsa_page import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
 from neurometamer.figures.rsa import arrange_stimuli, map_table
-from neurometamer.rsa.kind_options import KindOptions
-from neurometamer.rsa.kind_tests import kind_tests
-from neurometamer.rsa.rdm import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
+from neurometamer.report.image_types import write_kind_figures
+from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
+from neurometamer.report.searchlight import find_hemisphere
+from neurometamer.rsa.compute import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
+from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.options import KindOptions
 from neurometamer.store import InputError, read_table
 
 QUICK = {"n_resamples": 30, "n_permutations": 49}

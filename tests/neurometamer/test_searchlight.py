@@ -21,11 +21,10 @@ from scipy.stats import spearmanr
 
 from fmri import Patterns, estimate_betas, read_mesh, read_runs, write_patterns, write_surface_map, write_volume_map
 from neurometamer.commands.layers_and_maps import searchlight_files
-from neurometamer.rsa import searchlight as module
-from neurometamer.rsa.neighborhoods import Disks, Spheres
+from neurometamer.rsa.compute import compute_rdm, label_rdms, write_rdms
 from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, residuals_of
-from neurometamer.rsa.rdm import compute_rdm, label_rdms, write_rdms
-from neurometamer.rsa.searchlight import (
+from neurometamer.rsa.searchlight import maps as module
+from neurometamer.rsa.searchlight.maps import (
     Question,
     kind_question,
     model_questions,
@@ -33,7 +32,8 @@ from neurometamer.rsa.searchlight import (
     run_searchlight,
     searchlight_rdms,
 )
-from neurometamer.rsa.searchlight_runs import run_responses
+from neurometamer.rsa.searchlight.neighborhoods import Disks, Spheres
+from neurometamer.rsa.searchlight.runs import run_responses
 from neurometamer.store import InputError, generator, read_table
 
 OBLIQUE = np.array([[2.0, 0.3, 0, -20], [-0.2, 2.5, 0.1, 5], [0.1, 0, 3.0, 7], [0, 0, 0, 1]])

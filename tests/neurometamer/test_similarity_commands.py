@@ -18,9 +18,9 @@ from neurometamer.commands.similarity import cka_files, make_control_rdms
 from neurometamer.commands.single_steps import compare_files
 from neurometamer.rsa.cka import linear_cka
 from neurometamer.rsa.compare import compare_rdms
+from neurometamer.rsa.compute import read_rdms, select_kind, take_conditions
 from neurometamer.rsa.controls import control_rdms
 from neurometamer.rsa.partial import partial_spearman
-from neurometamer.rsa.rdm import read_rdms, select_kind, take_conditions
 from neurometamer.store import InputError, read_table
 from neurometamer.zoo import load_model
 from stimuli_gen.stimuli import read_stimuli
@@ -210,7 +210,7 @@ def test_controls_that_cannot_be_made_are_named(small_study, tmp_path):
 
 @pytest.fixture
 def two_rdms(tmp_path: Path) -> tuple[Path, Path]:
-    from neurometamer.rsa.rdm import label_rdms, write_rdms
+    from neurometamer.rsa.compute import label_rdms, write_rdms
 
     random = np.random.default_rng(8)
     own, shared = random.normal(size=(2, 9, 6))

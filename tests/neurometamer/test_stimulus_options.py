@@ -11,8 +11,8 @@ from neurometamer.commands.stimulus_options import read_overrides, read_penaltie
 from neurometamer.store import InputError
 from stimuli_gen.adversarial import adversarial_noise
 from stimuli_gen.controls import control_images
-from stimuli_gen.recipes import PRESETS, make_recipe
-from stimuli_gen.regular import Preprocessing
+from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.presets import PRESETS, make_recipe
 from stimuli_gen.stimuli import write_png
 
 SMALL = Preprocessing(size=(32, 32), resize=32, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1))

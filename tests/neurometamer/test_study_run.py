@@ -19,18 +19,18 @@ import pytest
 
 from fmri.patterns import read_patterns
 from neurometamer.figures.style import format_number
+from neurometamer.report.read_study import changed_files
 from neurometamer.resume import read_record
-from neurometamer.rsa.hierarchy import hierarchy_test
-from neurometamer.rsa.kind_ceilings import kind_reliability
-from neurometamer.rsa.kind_tests import kind_tests
-from neurometamer.rsa.model_brain import layer_matrix
-from neurometamer.rsa.rdm import read_rdms
+from neurometamer.rsa.compute import read_rdms
+from neurometamer.rsa.image_types.ceilings import kind_reliability
+from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.layers.hierarchy import hierarchy_test
+from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.store import InputError, read_hdf5_attributes, read_hdf5_table, read_json, read_table
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import kind_options
 from neurometamer.study.run import demo_settings, failed_stimuli, run_study
 from neurometamer.study.settings import check_settings, read_settings
-from neurometamer.study_folder import changed_files
 from stimuli_gen.stimuli import read_png
 
 TABLES = {

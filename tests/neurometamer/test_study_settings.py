@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from neurometamer.rsa.kind_options import KindOptions
+from neurometamer.rsa.image_types.options import KindOptions
 from neurometamer.store import InputError
 from neurometamer.study.settings import RSA_NAMES, StudySettings, check_settings, read_settings
 from neurometamer.study.template import template, write_template

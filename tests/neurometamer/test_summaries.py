@@ -14,9 +14,9 @@ import fmri
 import neurometamer
 import neurometamer.summaries
 import stimuli_gen
-from neurometamer.behavior.analysis import AnalysisSettings
+from neurometamer.behavior.experiment import PageSettings
 from neurometamer.behavior.trials import Screening
-from neurometamer.experiment_page import PageSettings
+from neurometamer.commands.analyze import AnalysisSettings
 from neurometamer.study.run import demo_settings
 from neurometamer.study.settings import StudySettings
 from neurometamer.summaries import LONGEST, short_repr

@@ -5,8 +5,8 @@ from PIL import Image
 from neurometamer.store import InputError, generator
 from stimuli_gen import animate_folder, descend, frame_recorder, write_animation
 from stimuli_gen.adversarial import _class_objective
-from stimuli_gen.descent import Start
 from stimuli_gen.stimuli import read_png, write_png
+from stimuli_gen.synthesis.loop import Start
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from stimuli_gen import (
     stage_model,
     write_stimuli,
 )
-from stimuli_gen.staged import StagedModel
+from stimuli_gen.models import StagedModel
 
 SEES = Preprocessing(size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
 TELLS = {"name": "net", "weights": "random", "class_names": [f"class {i}" for i in range(10)], "trained": False}

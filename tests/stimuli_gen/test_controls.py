@@ -15,7 +15,7 @@ from stimuli_gen.controls import (
     random_l2,
     random_linf,
 )
-from stimuli_gen.regular import Preprocessing
+from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import to_8bit
 
 SMALL = Preprocessing(size=(47, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, load_photographs, write_png16
-from stimuli_gen.regular import LARGEST_RESIZED
+from stimuli_gen.photographs import LARGEST_RESIZED
 
 SMALL = Preprocessing(size=(8, 8), resize=8, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
 ALEXNET = Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -167,7 +167,7 @@ def test_extreme_sizes_equal_a_resize_of_all_within_a_level(size, monkeypatch):
     )
     whole = theirs(photograph).numpy()
     np.testing.assert_array_equal(cut.cut(photograph), whole)
-    monkeypatch.setattr("stimuli_gen.regular.LARGEST_RESIZED", 0)
+    monkeypatch.setattr("stimuli_gen.photographs.LARGEST_RESIZED", 0)
     assert np.abs(255 * (cut.cut(photograph) - whole)).max() <= 1.001
 
 

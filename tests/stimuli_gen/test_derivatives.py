@@ -9,8 +9,8 @@ from torch.autograd import functional as reverse
 
 from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, greyscale_view, stage_model
+from stimuli_gen.first_convolution import StemConv2d
 from stimuli_gen.matching import match_stages
-from stimuli_gen.stem import StemConv2d
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")  # torch, of torch.func itself
 

@@ -5,9 +5,9 @@ import torch
 from neurometamer.store import InputError, generator
 from stimuli_gen import descend
 from stimuli_gen.adversarial import _class_objective
-from stimuli_gen.balls import BALLS
-from stimuli_gen.descent import Start, shown
 from stimuli_gen.stimuli import from_8bit, to_8bit
+from stimuli_gen.synthesis.constraints import BALLS
+from stimuli_gen.synthesis.loop import Start, shown
 
 GOALS = {"near": 0.6, "far": 0.9, "there": 0.5, "dark": 0.1, "out": 1.5}
 

@@ -9,8 +9,8 @@ import torch
 
 from neurometamer.store import InputError, generator
 from stimuli_gen import confirm_saved, greedy, greedy_interference, predict, read_stimuli, stage_model, write_stimuli
-from stimuli_gen.journal import Journal
-from stimuli_gen.regular import Preprocessing
+from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.synthesis.checkpoint import Journal
 
 IDS = ["camera", "motorcycle", "moon"]
 

@@ -27,7 +27,7 @@ from stimuli_gen import (
     stage_model,
     write_stimuli,
 )
-from stimuli_gen.regular import PhotographFiles
+from stimuli_gen.photographs import PhotographFiles
 from stimuli_gen.stored_images import ImagesOnDisk, JoinedImages, StoredImages, digest_levels, from_8bit, to_8bit
 
 SEES = Preprocessing(size=(16, 16), resize=18, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)

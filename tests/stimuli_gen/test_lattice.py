@@ -23,8 +23,8 @@ from stimuli_gen import (
     to_sixteen,
     write_stimuli,
 )
-from stimuli_gen.classes16 import CATEGORIES
-from stimuli_gen.lattice import (
+from stimuli_gen.categories import CATEGORIES
+from stimuli_gen.quantization import (
     _best_of_categories,
     _classes_of_categories,
     _lead,
@@ -33,7 +33,7 @@ from stimuli_gen.lattice import (
     mend_files,
     through_rounding,
 )
-from stimuli_gen.likeness import METRICS
+from stimuli_gen.similarity import METRICS
 from stimuli_gen.stimuli import from_8bit, to_8bit
 
 SIZE = 16
@@ -283,7 +283,7 @@ def test_mending_does_not_depend_on_companions_and_goes_on_where_it_was(net, pic
     pd.testing.assert_frame_equal(again.table, whole.table)
     assert (first.table["file_steps"] <= whole.table["file_steps"]).all()
     monkeypatch.setattr("stimuli_gen.matching.Match.error", lambda *given: pytest.fail("computed again"))
-    monkeypatch.setattr("stimuli_gen.verdict._errors", lambda match, references, images: np.zeros(len(images)))
+    monkeypatch.setattr("stimuli_gen.criteria._errors", lambda match, references, images: np.zeros(len(images)))
     model_metamers(net, pictures, **given, max_error=limit, resume=tmp_path)
 
 

@@ -16,8 +16,8 @@ from neurometamer.resume import only_process
 from neurometamer.store import InputError, generator, read_hdf5_attributes, write_hdf5
 from stimuli_gen import descend
 from stimuli_gen.adversarial import _class_objective
-from stimuli_gen.descent import Start
-from stimuli_gen.journal import Journal, deferred_interrupt
+from stimuli_gen.synthesis.checkpoint import Journal, deferred_interrupt
+from stimuli_gen.synthesis.loop import Start
 
 GOALS = {"near": 0.6, "far": 0.9, "there": 0.5, "dark": 0.1, "out": 1.5, "low": 0.3}
 KEYS = {one: f"key-{one}" for one in GOALS}
@@ -160,10 +160,10 @@ def test_a_finished_image_with_a_flipped_bit_is_made_again(tmp_path, caplog):
 KILLED = """
 import sys, numpy as np
 sys.path.insert(0, {here!r})
-import stimuli_gen.journal as journal
+import stimuli_gen.synthesis.checkpoint as journal
 from test_long_runs import GOALS, KEYS, run
 journal.SAVE_EVERY_S = 0.0
-import stimuli_gen.descent as descent
+import stimuli_gen.synthesis.loop as descent
 plain = journal.Journal
 descent.Journal = lambda folder, keys: plain(folder, keys, every_s=0.0)
 def watch(seen):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from neurometamer.store import InputError
 from stimuli_gen import gabor_energy, luminance, pixel_features
-from stimuli_gen.lowlevel import gabor, grey
+from stimuli_gen.features import gabor, grey
 
 
 @pytest.mark.parametrize("wavelength", [4, 10, 32])

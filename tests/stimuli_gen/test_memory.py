@@ -24,7 +24,7 @@ from stimuli_gen import (
     stage_model,
 )
 from stimuli_gen.batches import Parts, half_shape, in_batches, out_of_memory
-from stimuli_gen.descent import OPTIMIZERS, Start, descend
+from stimuli_gen.synthesis.loop import OPTIMIZERS, Start, descend
 
 PLAIN = Preprocessing(size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
 ERRORS = {
@@ -155,7 +155,7 @@ def test_a_step_is_taken_once_although_memory_ran_out_in_it(optimizer, fails_at,
 
 
 def test_chunks_are_opened_smaller_when_their_buffers_do_not_fit(photographs, monkeypatch):
-    from stimuli_gen import places
+    from stimuli_gen.synthesis import batch as places
 
     expected = pixels(adversarial_interference(network(), photographs, max_steps=3))
 

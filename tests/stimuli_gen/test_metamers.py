@@ -27,7 +27,7 @@ from stimuli_gen import (
     write_stimuli,
 )
 from stimuli_gen.matching import metamer_objectives
-from stimuli_gen.recipes import STARTS, draw_shifts, make_recipe
+from stimuli_gen.presets import STARTS, draw_shifts, make_recipe
 
 SIZE = 32
 PLAIN = Preprocessing(size=(SIZE, SIZE), resize=SIZE, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3)

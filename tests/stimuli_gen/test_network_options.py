@@ -19,7 +19,7 @@ from stimuli_gen import (
     model_metamers,
     stage_model,
 )
-from stimuli_gen.recipes import image_prior, make_recipe
+from stimuli_gen.presets import image_prior, make_recipe
 
 PLAIN = Preprocessing(size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
 

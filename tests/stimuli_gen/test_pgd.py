@@ -8,9 +8,9 @@ from torch import nn
 
 from neurometamer.store import InputError
 from stimuli_gen import adversarial_interference, attack_images, predict, stage_model
-from stimuli_gen.balls import BALLS, digest_masks, linf_on_8_bits, random_in_ball, read_mask_file
-from stimuli_gen.regular import Preprocessing
+from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import to_8bit
+from stimuli_gen.synthesis.constraints import BALLS, digest_masks, linf_on_8_bits, random_in_ball, read_mask_file
 
 IDS = ["camera", "motorcycle", "moon"]
 

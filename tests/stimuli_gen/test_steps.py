@@ -6,8 +6,8 @@ import torch
 
 from neurometamer.store import InputError
 from stimuli_gen import descend
-from stimuli_gen.descent import Start
-from stimuli_gen.steps import LBFGS_MEMORY, PARAMETRIZATIONS
+from stimuli_gen.synthesis.loop import Start
+from stimuli_gen.synthesis.optimizers import LBFGS_MEMORY, PARAMETRIZATIONS
 
 GIVEN = {"threshold": torch.inf, "step_rule": "raw", "keep": "last", "batch_size": 2}
 

@@ -38,8 +38,8 @@ from stimuli_gen import (
     write_stimuli,
 )
 from stimuli_gen.batches import padded_batches
-from stimuli_gen.likeness import METRICS
-from stimuli_gen.staged import predict
+from stimuli_gen.models import predict
+from stimuli_gen.similarity import METRICS
 
 COUNTS = {
     "dog": 109, "bird": 49, "truck": 8, "bottle": 7, "cat": 6, "boat": 5, "bear": 4, "chair": 4, "car": 3, "clock": 3,

@@ -1,0 +1,520 @@
+"""A 16-way recognition experiment as a folder of files that any browser runs, without server or network.
+
+The trial is that of Feather et al. (2023): fixation, image, mask, then one of 16 answers. Each participant sees every
+image in exactly one condition. The published folder (``page/``) holds no category, id or condition of any image of the
+main part; they are in ``key.csv`` beside it, and `join_key` puts them into the answers that come back.
+
+References
+----------
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
+biological and artificial neural networks. Nature Neuroscience 26:2017-2034. Methods, "Behavioral experiments".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.arguments import checked
+from neurometamer.behavior.experiment_images import (
+    Photograph,
+    check_photographs,
+    choose_photographs,
+    fill_missing,
+    read_sources,
+)
+from neurometamer.behavior.trials import read_numbers
+from neurometamer.resume import writes_into
+from neurometamer.store import (
+    InputError,
+    digest,
+    duplicates,
+    generator,
+    name_ids,
+    provenance,
+    unknown_name,
+    write_json,
+    write_table,
+    write_text,
+)
+from neurometamer.summaries import short_repr
+from stimuli_gen.categories import CATEGORIES
+from stimuli_gen.stimuli import write_png
+
+Files = Sequence[str | Path]
+Timing = tuple[float, float, float]
+Progress = Callable[[int, int], None]
+PAGE_FILES = ("index.html", "storage.js", "app.js", "style.css")
+ANSWER_COLUMNS = (
+    "participant", "trial", "block", "phase", "stimulus", "condition", "stage", "model", "truth", "response", "rt",
+    "correct", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated", "seed",
+    "page_version", "user_agent",
+)  # fmt: skip
+"""Columns of the CSV that the page saves.
+
+``rt`` is in ms from the frame at which the answer grid was drawn to the event that chose (key down, or the end of a
+click or touch). ``fixation_ms``, ``image_ms`` and ``mask_ms`` are differences between the time stamps of the frames at
+which each was drawn; ``dropped_frames`` counts the frames missing between them at the measured ``refresh_hz``.
+``repeated`` counts earlier starts of the trial that were cut off because the page was hidden, reloaded or opened in
+another tab. After a part of the kept answers was damaged it is at least 1 for every image without an answer."""
+_KEY_COLUMNS = ("code", "phase", "id", "reference_id", "truth", "condition", "stage", "model", "file", "page_version")
+_JOINED = ("truth", "condition", "stage", "model")
+_NUMBERS = ("trial", "block", "rt", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated")
+_CONSENT = """You will see images that flash for a moment, and choose what each of them showed. There is nothing else \
+to do, and you can stop at any time by closing the page.
+
+Your answers, their times and the name of your browser are recorded under your participant code, and nothing else."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class PageSettings:
+    """What can be chosen about an experiment page; the defaults are those of Feather et al. where they say.
+
+    Parameters
+    ----------
+    title : str
+        Of the page.
+    consent : str
+        Text of the first page; an empty line begins a new paragraph.
+    post_url : str
+        Where the page sends the CSV at the end (HTTP POST, ``text/plain``); empty: it is saved as a file. The server
+        confirms by replying with status 200 and the CSV as it stored it, byte for byte. Any other reply counts as not
+        stored: the browser keeps the answers, and they can be sent again or saved as a file. A server of another
+        origin must answer with ``Access-Control-Allow-Origin``.
+    seed : int
+        Of file names, masks, which photographs go where, and (with the participant code) of each participant's order.
+    fixation_ms, image_ms, mask_ms : float
+        Planned durations; each lasts a whole number of frames nearest to it.
+    slow_ms : tuple of float, optional
+        Fixation, image and mask of the first half of practice; None: as the others.
+    practice, screening, catch : int
+        Photographs with feedback; without, before the main part; and between its images.
+    pass_mark : int
+        Correct answers in screening that are needed to go on.
+    block_length : int
+        Trials between breaks.
+    mask : {"phase", "noise"}
+        See `MASKS`.
+    n_masks : int
+        Different masks; each trial takes one by seed.
+    missing : {"error", "photograph"}
+        For an image that lacks a condition: refuse, or show its photograph (a row of kind ``RE``) in that place, as
+        Feather et al. did. The key then says the photograph's condition.
+    post_tries : int
+        Attempts to send before the participant is asked.
+    post_wait_ms : float
+        Wait before the second attempt; it doubles with each.
+
+    Raises
+    ------
+    InputError
+        When a value is out of range.
+    """
+
+    title: str = "What did you see?"
+    consent: str = _CONSENT
+    post_url: str = ""
+    seed: int = 0
+    fixation_ms: float = 300
+    image_ms: float = 300
+    mask_ms: float = 300
+    slow_ms: Timing | None = (500, 400, 400)
+    practice: int = 16
+    screening: int = 12
+    catch: int = 16
+    pass_mark: int = 7
+    block_length: int = 100
+    mask: str = "phase"
+    n_masks: int = 16
+    missing: str = "error"
+    post_tries: int = 5
+    post_wait_ms: float = 1000
+
+    def __post_init__(self) -> None:
+        if self.mask not in MASKS:
+            raise unknown_name("mask", self.mask, MASKS)
+        if self.missing not in ("error", "photograph"):
+            raise unknown_name("rule for missing conditions", self.missing, ("error", "photograph"))
+        if self.practice < 1:
+            raise InputError(
+                f"at least 1 practice image is needed, not {self.practice}: people must see the task first."
+            )
+        if min(self.screening, self.catch, self.seed) < 0 or min(self.block_length, self.n_masks, self.post_tries) < 1:
+            raise InputError("numbers of images and the seed are at least 0; block length, masks and tries at least 1.")
+        if not 0 <= self.pass_mark <= self.screening:
+            raise InputError(f"the pass mark is 0 to the {self.screening} screening images, not {self.pass_mark}.")
+        times = (self.fixation_ms, self.image_ms, self.mask_ms, *(self.slow_ms or ()))
+        if min(times) <= 0 or not np.isfinite(times).all() or len(times) not in (3, 6):
+            raise InputError("fixation, image and mask last a time above 0 ms each (slow_ms: three of them).")
+
+
+def phase_masks(images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator) -> np.ndarray:
+    """Scramble the phases of one image drawn at random: its colors and frequencies, nothing to be seen.
+
+    Parameters
+    ----------
+    images : callable
+        Gives image number i, (3, height, width) float32 in [0, 1].
+    n_images : int
+        How many there are.
+    random : numpy.random.Generator
+        Of this mask.
+
+    Returns
+    -------
+    ndarray
+        (3, height, width) float64 in [0, 1].
+    """
+    from stimuli_gen.controls import phase_scramble
+
+    return phase_scramble(images(int(random.integers(n_images))), random, 1.0).clip(0, 1)
+
+
+def noise_masks(images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator) -> np.ndarray:
+    """Draw every pixel and channel uniformly.
+
+    Parameters
+    ----------
+    images : callable
+        Gives image number i; only its shape is used.
+    n_images : int
+        Not used.
+    random : numpy.random.Generator
+        Of this mask.
+
+    Returns
+    -------
+    ndarray
+        (3, height, width) float64 in [0, 1].
+    """
+    return random.uniform(size=images(0).shape)
+
+
+MASKS: Mapping[str, Callable[[Callable[[int], np.ndarray], int, np.random.Generator], np.ndarray]] = {
+    "phase": phase_masks,
+    "noise": noise_masks,
+}
+"""Name of a kind of mask to the function that makes one."""
+
+
+# -------------------------------------------------------------------------------------------- who sees which image
+
+
+def page_hash(text: str) -> int:
+    """Hash ASCII text to 32 bits as the page does (FNV-1a).
+
+    Parameters
+    ----------
+    text : str
+        ASCII.
+
+    Returns
+    -------
+    int
+        0 to 2³² − 1.
+    """
+    value = 2166136261
+    for one in text.encode("ascii"):
+        value = (value ^ one) * 16777619 % 2**32
+    return value
+
+
+def list_of(participant: str, n_lists: int) -> int:
+    """Tell which list a participant gets: the number at the end of the code, or else a hash of it, modulo the lists.
+
+    Parameters
+    ----------
+    participant : str
+        Letters, digits, ``-`` and ``_``.
+    n_lists : int
+        As many as conditions.
+
+    Returns
+    -------
+    int
+        0 to ``n_lists - 1``. Participants numbered without gaps fill the lists evenly.
+
+    Examples
+    --------
+    >>> list_of("P012", 5), list_of("13", 5)
+    (2, 3)
+    """
+    ending = participant[len(participant.rstrip("0123456789")) :][-9:]
+    return (int(ending) if ending else page_hash(participant)) % n_lists
+
+
+def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int) -> np.ndarray:
+    """Give each image one condition a list: over the lists every image is in every condition once (a Latin square).
+
+    Parameters
+    ----------
+    images : pandas.DataFrame
+        One row an image: ``reference_id``, ``category``.
+    conditions : sequence of str
+        Their names.
+    seed : int
+        Of which images share a condition.
+
+    Returns
+    -------
+    ndarray
+        (n_images, n_conditions) int; column l holds the place in `conditions` that each image has in list l. In every
+        list the conditions differ by at most one image, over all and within each category by at most one.
+    """
+    random = generator(seed, "assignment")
+    order = random.permutation(len(images))
+    turn = {name: place for place, name in enumerate(random.permutation(sorted(set(images["category"]))))}
+    order = order[np.argsort(images["category"].map(turn).to_numpy()[order], kind="stable")]
+    first = np.empty(len(images), dtype=int)  # goes on from category to category: even in each and over all
+    first[order] = (np.arange(len(images)) + random.integers(len(conditions))) % len(conditions)
+    return (first[:, None] + np.arange(len(conditions))) % len(conditions)
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+@writes_into("out")
+@checked
+def write_experiment_page(
+    stimuli: Files, photographs: Files, out: str | Path, *, progress: Progress | None = None, **settings: Any
+) -> pd.DataFrame:
+    """Write a folder that runs a 16-way recognition experiment in the browser, and the key to it.
+
+    Parameters
+    ----------
+    stimuli : sequence of path-like
+        Images of the main part: folders written by `neurometamer stimuli`, or CSV files with the columns ``file``,
+        ``id``, ``category`` (one of `stimuli_gen.categories.CATEGORIES`), ``condition`` and optionally
+        ``reference_id`` (which image this is a version of; else the id), ``stage``, ``model``. All of one size.
+        In folders the condition is kind, model and stage, where there is no column ``condition``.
+    photographs : sequence of path-like
+        The same without conditions: photographs of other images, for practice, screening and catch trials. They are
+        cut to the size of the stimuli.
+    out : path-like
+        Gets ``page/`` (to be published), ``key.csv`` (not to be published) and ``provenance.json``.
+    progress : callable, optional
+        Hears (images written, images).
+    **settings : object
+        See `PageSettings`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The key: ``code`` (file name in the page), phase, id, reference_id, truth, condition, stage, model, file,
+        page_version.
+
+    Raises
+    ------
+    InputError
+        When a category is unknown, an image is missing or unreadable, an id has a condition twice, an image lacks a
+        condition, sizes differ, there are too few photographs, or `out` holds another experiment.
+
+    Notes
+    -----
+    Practice and screening need the truth in the page. It is there as a hash that hides it from a glance, not from
+    somebody who looks for it.
+    """
+    chosen = PageSettings(**settings)
+    main = fill_missing(read_sources(stimuli, conditions=True), chosen.missing)
+    size = check_photographs(main)
+    others = choose_photographs(
+        read_sources(photographs, conditions=False),
+        main,
+        {"practice": chosen.practice, "screening": chosen.screening, "catch": chosen.catch},
+        chosen.seed,
+    )
+    table = pd.concat([main.assign(phase="main"), others], ignore_index=True)
+    pictures = Photograph(table["file"].tolist(), size)
+    described = [table.drop(columns="file"), [digest(pictures(i)) for i in range(len(table))], asdict(chosen)]
+    version = digest(*described, _template_digest())
+    _refuse_another(Path(out), version)
+    table = table.assign(code=_codes(table, chosen.seed), page_version=version)
+    _write_folder(Path(out), table, pictures, chosen, version, progress)
+    return _write_key(Path(out), table, chosen)
+
+
+def _template_digest() -> str:
+    return digest([_template(name) for name in PAGE_FILES])
+
+
+def _template(name: str) -> str:
+    return (resources.files("neurometamer") / "templates" / "experiment" / name).read_text(encoding="utf-8")
+
+
+def _codes(table: pd.DataFrame, seed: int) -> list[str]:
+    """Name the files by hashes of seed, phase, id and condition."""
+    words = table["phase"] + "\x1f" + table["id"] + "\x1f" + table["condition"]
+    return [hashlib.sha256(f"{seed}\x1f{one}".encode()).hexdigest()[:16] for one in words]
+
+
+def _refuse_another(out: Path, version: str) -> None:
+    if (out / "key.csv").is_file() and set(_read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]) != {version}:
+        raise InputError(
+            f"{out} holds another experiment, whose key is needed to read its answers; choose another --out."
+        )
+
+
+def _write_folder(
+    out: Path,
+    table: pd.DataFrame,
+    pictures: Photograph,
+    chosen: PageSettings,
+    version: str,
+    progress: Progress | None,
+) -> None:
+    """Write images and masks under their codes, in the order of the codes, then the settings and the page."""
+    for done, row in enumerate(np.argsort(table["code"].to_numpy())):
+        write_png(out / "page" / "images" / f"{table['code'][row]}.png", pictures(int(row)))
+        if progress is not None:
+            progress(done + 1, len(table))
+    masks = []
+    for number in range(chosen.n_masks):
+        random = generator(chosen.seed, "mask", number)
+        mask = MASKS[chosen.mask](pictures, len(table), random)
+        masks.append(hashlib.sha256(f"{chosen.seed}\x1fmask\x1f{number}".encode()).hexdigest()[:16])
+        write_png(out / "page" / "images" / f"{masks[-1]}.png", mask.astype(np.float32))
+    described = json.dumps(_page_settings(table, pictures.size, chosen, version, masks), indent=1)
+    write_text(out / "page" / "experiment.js", f"window.EXPERIMENT = {described};\n")
+    for name in PAGE_FILES:
+        write_text(out / "page" / name, _template(name))
+
+
+def _page_settings(
+    table: pd.DataFrame, size: tuple[int, int], chosen: PageSettings, version: str, masks: Sequence[str]
+) -> dict[str, Any]:
+    """Collect what the page may know: codes, no names; its lists mix the conditions."""
+    salt = version[:8]
+
+    def checked(phase: str) -> list[dict[str, Any]]:
+        rows = table[table["phase"] == phase].sort_values("code")
+        pairs = zip(rows["code"], rows["category"], strict=True)
+        return [{"code": code, "check": page_hash(f"{salt}|{code}|{category}")} for code, category in pairs]
+
+    return {
+        "title": chosen.title,
+        "consent": chosen.consent,
+        "version": version,
+        "seed": chosen.seed,
+        "salt": salt,
+        "size": list(size),
+        "categories": list(CATEGORIES),
+        "timing": [chosen.fixation_ms, chosen.image_ms, chosen.mask_ms],
+        "slow": None if chosen.slow_ms is None else list(chosen.slow_ms),
+        "practice": checked("practice"),
+        "screening": checked("screening"),
+        "pass_mark": chosen.pass_mark,
+        "catch": sorted(table.loc[table["phase"] == "catch", "code"]),
+        "lists": _lists(table, chosen.seed),
+        "masks": sorted(masks),
+        "block_length": chosen.block_length,
+        "post_url": chosen.post_url,
+        "post_tries": chosen.post_tries,
+        "post_wait_ms": chosen.post_wait_ms,
+    }
+
+
+def _lists(table: pd.DataFrame, seed: int) -> list[list[str]]:
+    """Give the codes, one row an image and one column a list, rows in the order of their first codes."""
+    main = table[table["phase"] == "main"]
+    conditions = sorted(set(main["cell"]))
+    images = main.drop_duplicates("reference_id").sort_values("reference_id")
+    code = main.set_index(["reference_id", "cell"])["code"].to_dict()
+    places = assign_conditions(images, conditions, seed)
+    return sorted(
+        [code[image, conditions[place]] for place in row]
+        for image, row in zip(images["reference_id"], places, strict=True)
+    )
+
+
+def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataFrame:
+    key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
+    key = key.assign(file=[Path(one).name for one in key["file"]])[list(_KEY_COLUMNS)].reset_index(drop=True)
+    write_table(out / "key.csv", key)
+    told = provenance(asdict(chosen), seed=chosen.seed, page_version=key["page_version"].iloc[0])
+    write_json(out / "provenance.json", told)
+    return key
+
+
+# ---------------------------------------------------------------------------------------------------- the answers
+
+
+def _read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file with every cell as text, so that participant 001 stays 001."""
+    from neurometamer.store import read_table
+
+    read_table(path, required)
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+@checked
+def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
+    """Put what the key knows into the answers of one or several participants.
+
+    Parameters
+    ----------
+    answers : path-like or sequence of path-like
+        CSV files that the page saved. A trial that is in several of them (saved in between and at the end) counts once.
+        Of two answers to one trial that differ in ``repeated``, the one to the earlier showing counts.
+    key : path-like
+        ``key.csv`` of the same page.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `ANSWER_COLUMNS`, one row a trial, ordered by participant and trial, with ``truth``, ``condition``, ``stage``,
+        ``model`` and ``correct`` (0 or 1) of all phases; ``stimulus`` is the id now. Then ``reference_id`` and
+        ``code``, the file name in the page.
+
+    Raises
+    ------
+    InputError
+        When a file is not of this page, names an image that the key lacks or an unknown category, or two files
+        disagree about a trial.
+    """
+    paths = [answers] if isinstance(answers, str | Path) else list(answers)
+    if not paths:
+        raise InputError("no answers given; name the CSV files that the page saved.")
+    known = _read_text(key, _KEY_COLUMNS).set_index("code")
+    table = pd.concat([_read_answers(path, known) for path in paths], ignore_index=True)
+    table = _first_showings(table.drop_duplicates())
+    if again := duplicates(table["participant"] + " trial " + table["trial"]):
+        raise InputError(
+            f"two files disagree about {name_ids(again)}; did two people use one participant code? Give one of them."
+        )
+    found = known.loc[table["stimulus"]].reset_index()
+    table = table.reset_index(drop=True).assign(
+        **{name: found[name] for name in _JOINED}, stimulus=found["id"],
+        reference_id=found["reference_id"], code=found["code"],
+    )  # fmt: skip
+    table["correct"] = (table["response"] == table["truth"]).astype(int)
+    for name in _NUMBERS:
+        table[name] = read_numbers(table[name], f"numbers in the column {name}")
+    return table.sort_values(["participant", "trial"], kind="stable", ignore_index=True)
+
+
+def _first_showings(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep, of several answers to one trial, those to the showing that was repeated least often."""
+    repeated = read_numbers(table["repeated"], "numbers in the column repeated")
+    least = repeated.groupby([table["participant"], table["trial"]]).transform("min")
+    return table[repeated == least]
+
+
+def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:
+    table = _read_text(path, ANSWER_COLUMNS)[list(ANSWER_COLUMNS)]
+    versions = set(table["page_version"]) - set(known["page_version"])
+    if versions:
+        raise InputError(f"{path} was saved by another page (version {name_ids(versions)}); give the key of that page.")
+    if unknown := sorted(set(table["stimulus"]) - set(known.index)):
+        raise InputError(f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited?")
+    if bad := sorted(set(table["response"]) - set(CATEGORIES)):
+        raise InputError(f"{path} has answers that are none of the 16 categories: {name_ids(bad)}; was it edited?")
+    return table

@@ -1,0 +1,186 @@
+"""The Python twin of ``neurometamer kinds``: files in, the tests of RE-AN and RE-AI out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.arguments import checked
+from neurometamer.commands.single_steps import conditions_table, read_pattern_files
+from neurometamer.reading import Files
+from neurometamer.store import InputError, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from neurometamer.rsa.image_types.options import KindOptions
+
+
+@checked
+def compare_kinds(
+    out: str | Path | None = None,
+    *,
+    rdms: Files = (),
+    patterns: Files = (),
+    activations: Files = (),
+    images: Files = (),
+    measure: str = "spearman",
+    category: str = "category",
+    trends: str | Path | None = None,
+    figures: str | Path | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Test RE-AN, RE-AI and their difference in each layer, ROI and subject, and over subjects.
+
+    Parameters
+    ----------
+    out : path-like, optional
+        CSV to write.
+    rdms : sequence of path-like
+        Files of ``neurometamer rdm``: all subjects of one study in one file.
+    patterns : sequence of path-like
+        Files of ``neurometamer fmri patterns``, one a subject.
+    activations : sequence of path-like
+        Files of `neurometamer.compute_activations`, one a network.
+    images : sequence of path-like
+        Stimulus folders or tables (columns id, kind, reference_id): say what the rows of patterns and activations are,
+        and give the classes of ``null="class"``.
+    measure : str
+        RDMs of patterns and activations are 1 - this correlation.
+    category : str
+        Column of `images` with the class.
+    trends : path-like, optional
+        CSV to write with the trends over the layers of the network (`kind_trends`).
+    figures : path-like, optional
+        Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences of brain and
+        network, each as SVG, PNG and CSV.
+    **settings : object
+        Fields of `KindOptions`: interval, null, classes, combine, correction, family, by, n_resamples, n_permutations,
+        seed …
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `kind_tests`, and a column ``source`` (file, or ``patterns``).
+
+    Raises
+    ------
+    InputError
+        When nothing was given, the input cannot be used, or figures are wanted of RDMs that name no system.
+    """
+    import pandas as pd
+
+    from neurometamer.rsa.image_types.options import KindOptions
+    from neurometamer.rsa.image_types.trends import kind_trends
+
+    if not (rdms or patterns or activations):
+        raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
+    chosen = KindOptions(**settings)
+    table = conditions_table({}, images) if images else None
+    parts = [_of_rdms(file, table, category, chosen) for file in rdms]
+    if table is not None:
+        parts += [_of_patterns(patterns, table, category, measure, chosen)] if patterns else []
+        parts += [_of_activations(file, table, category, measure, chosen) for file in activations]
+    elif patterns or activations:
+        raise InputError("patterns and activations need --images: a stimulus table says which image is of which kind.")
+    found = pd.concat(parts, ignore_index=True)
+    if trends is not None:
+        write_table(trends, _each_network(found, kind_trends))
+    if out is not None:
+        write_table(out, found)
+    if figures is not None:
+        from neurometamer.report.image_types import write_kind_figures
+
+        used = {"measure": measure, "category": category}
+        write_kind_figures(figures, found, options=chosen, settings=used, rdms=rdms, patterns=patterns,
+                           activations=activations, images=images)  # fmt: skip
+    return found
+
+
+def _each_network(found: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    networks = found[found["system"] == "network"]
+    if networks.empty:
+        raise InputError("trends are over the layers of a network; give --activations, or RDMs of a network.")
+    return pd.concat(
+        [test(part).assign(source=source) for source, part in networks.groupby("source", sort=False)], ignore_index=True
+    )
+
+
+def _of_rdms(file: str | Path, table: pd.DataFrame | None, category: str, chosen: KindOptions) -> pd.DataFrame:
+    from neurometamer.rsa.compute import read_rdms
+    from neurometamer.rsa.image_types.inference import kind_tests
+
+    rdms = read_rdms(file)
+    if chosen.null == "session" and not any(name.startswith("session") for name in rdms.pattern_descriptors):
+        raise InputError(
+            f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or from RDMs of patterns "
+            "whose images were shown in different sessions."
+        )
+    found = kind_tests(rdms, categories=_classes(table, category, chosen), options=chosen)
+    return found.assign(source=Path(file).name)
+
+
+def _of_patterns(files: Files, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions) -> pd.DataFrame:
+    from neurometamer.rsa.compute import pattern_rdms
+    from neurometamer.rsa.image_types.ceilings import kind_reliability
+    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.nulls import session_labels
+    from neurometamer.rsa.subsample import pattern_units
+
+    subjects = read_pattern_files(files)
+    blocks = None
+    if chosen.null == "session":
+        blocks = {name: session_labels(one, table) for name, one in subjects.items()}
+    found = kind_tests(
+        pattern_rdms(subjects, table, measure=measure),
+        units=pattern_units(subjects, table),
+        blocks=blocks,
+        categories=_classes(table, category, chosen),
+        reliability=kind_reliability(subjects, table, sorted(chosen.kinds)),
+        options=chosen,
+    )
+    return found.assign(source="patterns")
+
+
+def _of_activations(
+    file: str | Path, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions
+) -> pd.DataFrame:
+    from dataclasses import replace
+
+    from neurometamer.activations import read_activations
+    from neurometamer.rsa.compute import activation_rdms
+    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.subsample import activation_units
+
+    responses = read_activations(file)
+    if chosen.null == "session":  # a network has no sessions
+        chosen = replace(chosen, null="free")
+    found = kind_tests(
+        activation_rdms(responses, table, measure=measure),
+        units=activation_units(responses, table),
+        categories=_classes(table, category, chosen),
+        options=chosen,
+    )
+    return found.assign(source=Path(file).name)
+
+
+def _classes(table: pd.DataFrame | None, category: str, chosen: KindOptions) -> dict[str, str] | None:
+    """Give the class of each photograph where the table has classes; None for what the RDMs know."""
+    from neurometamer.rsa.image_types.nulls import class_labels, known_classes
+
+    if chosen.null == "class":
+        if table is None:
+            raise InputError(f"null 'class' needs --images: a stimulus table with the column '{category}'.")
+        return class_labels(table, category)
+    if table is None:
+        return None
+    if category not in table.columns and category != DEFAULT_CATEGORY:
+        raise InputError(f"--category: the table of --images has no column '{category}'.")
+    return known_classes(table, category)
+
+
+DEFAULT_CATEGORY = "category"
+"""Column of the class where no other is named."""

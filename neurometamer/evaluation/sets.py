@@ -1,0 +1,611 @@
+"""Metamers beside their photographs: joined by id, with what is known of their validity, and summaries of both.
+
+Every number of the evaluation stands beside the pass rates of the two criteria of Feather et al. (2023), and is taken
+of the valid metamers; those that failed, and those that nobody judged, have rows of their own and are never mixed in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.arguments import checked, checked_with
+from neurometamer.errors import need_columns
+from neurometamer.figures.style import count_text
+from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
+from neurometamer.store import InputError, duplicates, file_name, name_ids
+from neurometamer.summaries import short_repr
+
+if TYPE_CHECKING:
+    from stimuli_gen.models import StagedModel
+    from stimuli_gen.stimuli import StimulusSet
+    from stimuli_gen.stored_images import ImagesOnDisk
+
+SET_COLUMNS = ("set", "members", "stage", "setting")
+"""What names a set of metamers in every table."""
+FLAGS = ("same_class", "above_null", "valid")
+"""The two criteria of Feather et al. (2023) of the 8-bit picture, and both together; missing where nobody judged."""
+STATES = ("valid", "failed", "not judged")
+STAGE_ORDER = ("early", "middle", "late")
+_STORED = {"same_class": "same_class_16_png", "above_null": "above_null_png", "valid": "valid"}
+_ABOVE = tuple(f"png_{name}_above_null" for name in ("spearman", "pearson", "snr_db_power"))
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MetamerSet:
+    """Metamers of one set of networks, at one stage, made in one way; build it with `metamer_set`.
+
+    Attributes
+    ----------
+    name, stage, setting : str
+        The set of networks, the depth that was matched, and how far images could move.
+    references, pictures : ndarray or ImagesOnDisk
+        (n, 3, height, width) float32 in [0, 1], rounded to 8 bits; row by row photograph and metamer. Those of a large
+        set stay on disk and are read batch by batch.
+    table : pandas.DataFrame
+        One row a metamer: id, reference_id, category, and `FLAGS` (boolean, missing where not judged).
+    members : mapping of str to tuple of str
+        Networks that took part: name to digest and weights tag (empty where they are not known).
+    matched : mapping of str to tuple of str
+        Their matched stages, where the metamers tell.
+    untrained : tuple of str
+        Those of them that have random weights, where the metamers tell.
+    image_prior : str
+        What made them look natural whatever the networks respond to; ``"none"``, or empty where they do not tell.
+    """
+
+    name: str
+    stage: str
+    setting: str
+    references: np.ndarray | ImagesOnDisk
+    pictures: np.ndarray | ImagesOnDisk
+    table: pd.DataFrame
+    members: Mapping[str, tuple[str, str]]
+    matched: Mapping[str, tuple[str, ...]]
+    untrained: tuple[str, ...] = ()
+    image_prior: str = ""
+
+    @cached_property
+    def reference_digest(self) -> str:
+        """Hash the photographs' pixels, so that what networks say to them is asked once.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
+        from stimuli_gen.stored_images import digest_images
+
+        return digest_images(self.references)
+
+    @cached_property
+    def picture_digest(self) -> str:
+        """Hash the metamers' pixels.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
+        from stimuli_gen.stored_images import digest_images
+
+        return digest_images(self.pictures)
+
+    @property
+    def label(self) -> dict[str, str]:
+        """Name the set in a table.
+
+        Returns
+        -------
+        dict of str to str
+            The values of `SET_COLUMNS`.
+        """
+        return {"set": self.name, "members": "+".join(self.members), "stage": self.stage, "setting": self.setting}
+
+    @property
+    def states(self) -> np.ndarray:
+        """Tell for each metamer which of `STATES` it is in.
+
+        Returns
+        -------
+        ndarray
+            (n,) text.
+        """
+        return states_of(self.table["valid"])
+
+    def took_part(self, model: StagedModel) -> bool:
+        """Tell whether a network took part in the generation.
+
+        Parameters
+        ----------
+        model : StagedModel
+            An evaluator.
+
+        Returns
+        -------
+        bool
+            By digest, or by name and weights: a network that sees images of another size is still the same. By name
+            alone where the metamers do not tell the weights.
+        """
+        if model.digest in {known for known, _ in self.members.values()}:
+            return True
+        return model.name in self.members and self.members[model.name][1] in ("", model.weights)
+
+
+def states_of(valid: pd.Series) -> np.ndarray:
+    """Turn the flag ``valid`` into words.
+
+    Parameters
+    ----------
+    valid : pandas.Series
+        Boolean with missing values.
+
+    Returns
+    -------
+    ndarray
+        (n,) of `STATES`.
+    """
+    known = valid.astype("boolean")
+    passed = known.fillna(False).to_numpy(dtype=bool)
+    return np.where(known.isna().to_numpy(), "not judged", np.where(passed, "valid", "failed"))
+
+
+# ----------------------------------------------------------------------------------------------------- joining
+
+
+@checked
+def metamer_set(
+    references: StimulusSet,
+    metamers: StimulusSet,
+    *,
+    name: str = "",
+    stage: str = "",
+    setting: str = "",
+    members: Sequence[str] = (),
+    validity: pd.DataFrame | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> MetamerSet:
+    """Join metamers to their photographs by id.
+
+    Parameters
+    ----------
+    references : StimulusSet
+        Holds the photograph of every metamer, under its ``reference_id``, in the same size.
+    metamers : StimulusSet
+        Metamers of one set of networks at one stage, one of each photograph.
+    name : str
+        Of the set of networks; its members' names by default.
+    stage : str
+        What the matched depth is called (``early``, ``middle``, ``late``, or any other); by default what was asked
+        for, or the matched stages of the networks.
+    setting : str
+        How far images could move; read from the metamers' recipe by default, e.g. ``unbounded``.
+    members : sequence of str
+        Names of the networks that took part, for metamers that do not tell.
+    validity : pandas.DataFrame, optional
+        What `stimuli_gen.judge` found of these metamers; by default the metamers' own columns are read. An image is
+        valid when it is for every network and stage.
+    folder : path-like, optional
+        Where `stimuli_gen.write_stimuli` wrote the metamers: the PNG files are then read back. Otherwise the images
+        are rounded as the files are.
+
+    Returns
+    -------
+    MetamerSet
+        Rows in the order of the metamers.
+
+    Raises
+    ------
+    InputError
+        When there are no metamers, a partner is missing, a photograph has two metamers, or sizes differ. The ids are
+        named.
+    """
+    rows = _partners(references, metamers)
+    told = {one["name"]: (one["digest"], one["weights"]) for one in metamers.provenance.get("models", [])}
+    settings = metamers.provenance.get("settings", {})
+    matched = {one: tuple(stages) for one, stages in settings.get("stages", {}).items()}
+    everyone = {one: told.get(one, ("", "")) for one in (*told, *members)}
+    own = metamers.table.assign(category=references.table["category"].to_numpy()[rows])
+    flags = _judged(validity, metamers.ids) if validity is not None else _stored_flags(metamers.table)
+    return MetamerSet(
+        name=name or "+".join(everyone) or "unnamed",
+        stage=stage or str(metamers.provenance.get("asked") or "") or _joined_stages(matched),
+        setting=setting or setting_name(settings),
+        references=_at_rows(references.as_shown().images, rows),
+        pictures=metamers.as_shown().images if folder is None else _read_back(metamers, Path(folder)),
+        table=pd.concat([own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1),
+        members=everyone,
+        matched=matched,
+        untrained=tuple(one["name"] for one in metamers.provenance.get("models", []) if one.get("trained") is False),
+        image_prior=str(metamers.provenance.get("image_prior", "")),
+    )
+
+
+def _joined_stages(matched: Mapping[str, Sequence[str]]) -> str:
+    return "+".join(dict.fromkeys(one for stages in matched.values() for one in stages)) or "unnamed"
+
+
+def setting_name(settings: Mapping[str, Any]) -> str:
+    """Say in a word how far the images of a recipe could move.
+
+    Parameters
+    ----------
+    settings : mapping
+        The metamers' settings (ball, radius, center).
+
+    Returns
+    -------
+    str
+        ``unbounded``; or, for example, ``linf 8/255 around start``; ``unknown`` where nothing tells.
+    """
+    ball = settings.get("ball")
+    if ball is None:
+        return "unknown"
+    # A pixel can move by 1 at most, so a larger box binds nothing; nor does the ball of Feather et al. (2023).
+    if ball == "none" or settings["radius"] >= (1 if ball == "linf" else 1_000):
+        return "unbounded"
+    levels = 255 * settings["radius"]
+    radius = f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{settings['radius']:g}"
+    return f"{ball} {radius} around {settings['center']}"
+
+
+def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
+    """Find each metamer's photograph."""
+    if not len(metamers):
+        raise InputError("no metamers to evaluate.")
+    place = {one: row for row, one in enumerate(references.ids)}
+    wanted = metamers.table["reference_id"].tolist()
+    if missing := [one for one in dict.fromkeys(wanted) if one not in place]:
+        raise InputError(
+            f"no photograph has the id(s) {name_ids(missing)}, of which there are metamers; "
+            f"give them too. Known: {name_ids(references.ids)}."
+        )
+    if again := duplicates(wanted):
+        raise InputError(f"more than one metamer of {name_ids(again)}; give one set of networks and stage at a time.")
+    if references.images.shape[2:] != metamers.images.shape[2:]:
+        raise InputError(
+            f"metamers are {tuple(metamers.images.shape[2:])} pixels, photographs {tuple(references.images.shape[2:])} "
+            f"({name_ids(metamers.ids)}); load the photographs as they were when the metamers were made."
+        )
+    return np.array([place[one] for one in wanted])
+
+
+def _at_rows(images: np.ndarray | ImagesOnDisk, rows: np.ndarray) -> np.ndarray | ImagesOnDisk:
+    return images[rows] if isinstance(images, np.ndarray) else images.take(rows)
+
+
+def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk:
+    """Read the PNG files of metamers, or name them where they are too many to be held; all are tried now."""
+    from stimuli_gen.stimuli import read_png
+    from stimuli_gen.stored_images import LARGEST_IN_MEMORY, PictureFiles
+
+    files = {one: folder / "png" / f"{file_name(one)}.png" for one in metamers.ids}
+    shape = tuple(metamers.images.shape)
+    held = metamers.images.nbytes <= LARGEST_IN_MEMORY
+    pictures, wrong = [], []
+    for name, file in files.items():
+        picture = read_png(file)
+        if picture.shape != shape[1:]:
+            wrong.append(name)
+        elif held:
+            pictures.append(picture)
+    if wrong:
+        raise InputError(f"files of another size than the metamers: {name_ids(wrong)}; write them again.")
+    return np.stack(pictures) if held else PictureFiles(files=tuple(files.values()), shape=metamers.images.shape)
+
+
+def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
+    """Read the criteria from the metamers' own columns; of several networks and stages all must be met."""
+    found = {}
+    for flag, column in _STORED.items():
+        names = [one for one in table.columns if one == column or str(one).startswith(f"{column}_")]
+        parts = [_boolean(table[one]) for one in names]
+        found[flag] = reduce(lambda a, b: a & b, parts) if parts else pd.Series(pd.NA, table.index, dtype="boolean")
+    return pd.DataFrame(found).reset_index(drop=True)
+
+
+def _boolean(column: pd.Series) -> pd.Series:
+    """Undo what a file does to truth values that may be missing: it stores them as text."""
+    known = {"True": True, "False": False}
+    return pd.Series(
+        [None if pd.isna(one) else known.get(str(one)) for one in column], index=column.index, dtype="boolean"
+    )
+
+
+def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """Put together what `stimuli_gen.judge` found, all networks of a set."""
+    columns = ["id", "png_same_class_16", *_ABOVE, "png_valid"]
+    need_columns(validity, columns, "the table of validity", "Make it with stimuli_gen.judge.")
+    if missing := [one for one in ids if one not in set(validity["id"])]:
+        raise InputError(f"the table of validity has no row for {name_ids(missing)}; judge all metamers.")
+    flags = validity.assign(
+        same_class=validity["png_same_class_16"],
+        above_null=reduce(lambda a, b: a & b, (_boolean(validity[one]) for one in _ABOVE)),
+        valid=validity["png_valid"],
+    )
+    found = {
+        flag: _boolean(flags[flag]).groupby(flags["id"]).agg(lambda part: reduce(lambda a, b: a & b, part))
+        for flag in FLAGS
+    }
+    return pd.DataFrame(found).loc[list(ids)].reset_index(drop=True).astype("boolean")
+
+
+# ---------------------------------------------------------------------------------------------------- networks
+
+
+@checked_with(shapes={"pictures": "n 3 height width"})
+def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
+    """Present 8-bit pictures to a network: as they are where the size fits, else through its preprocessing.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    pictures : ndarray
+        (n, 3, height, width) float32 in [0, 1], of 8 bits.
+
+    Returns
+    -------
+    ndarray
+        (n, 3, height, width) in the network's size.
+    """
+    from PIL import Image
+
+    from stimuli_gen.stimuli import to_8bit
+
+    if tuple(pictures.shape[2:]) == model.preprocessing.size:
+        return pictures
+    levels = to_8bit(pictures).transpose(0, 2, 3, 1)
+    return np.stack([model.preprocessing.cut(Image.fromarray(np.ascontiguousarray(one))) for one in levels])
+
+
+def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) -> list[StagedModel]:
+    """Leave out networks with random weights, and check that enough are left.
+
+    Parameters
+    ----------
+    models : sequence of StagedModel
+        Whom to ask.
+    include_untrained : bool
+        Keep networks with random weights.
+
+    Returns
+    -------
+    list of StagedModel
+        At least 2.
+
+    Raises
+    ------
+    InputError
+        When fewer than 2 are left, or two have one name.
+    """
+    if again := duplicates([one.name for one in models]):
+        raise InputError(f"evaluators with the same name: {name_ids(again)}; name each its own way.")
+    kept = [one for one in models if one.trained or include_untrained]
+    if len(kept) < 2:
+        left_out = name_ids([one.name for one in models if not one.trained]) or "none"
+        raise InputError(
+            f"{len(kept)} evaluator(s) ({name_ids([one.name for one in kept]) or 'none'}); at least 2 are needed. "
+            f"Left out for random weights: {left_out}."
+        )
+    return kept
+
+
+# --------------------------------------------------------------------------------------------------- summaries
+
+
+def pass_rates(flags: pd.DataFrame) -> dict[str, Any]:
+    """Count how many metamers met the criteria of Feather et al. (2023).
+
+    Parameters
+    ----------
+    flags : pandas.DataFrame
+        One row a metamer, with `FLAGS`.
+
+    Returns
+    -------
+    dict
+        n_images, n_valid, n_failed, n_not_judged; and pass_same_class, pass_above_null, pass_both: shares of those
+        that were judged, NaN where none was.
+    """
+    states = states_of(flags["valid"])
+    rates = {}
+    for name, flag in {"pass_same_class": "same_class", "pass_above_null": "above_null", "pass_both": "valid"}.items():
+        known = flags[flag].astype("boolean").dropna()
+        rates[name] = float(known.mean()) if len(known) else np.nan
+    counts = {f"n_{one.replace(' ', '_')}": int((states == one).sum()) for one in STATES}
+    return {"n_images": len(flags), **counts, **rates}
+
+
+def reported_states(states: np.ndarray) -> list[str]:
+    """Say for which states a table has rows.
+
+    Parameters
+    ----------
+    states : ndarray
+        (n,) of `STATES`.
+
+    Returns
+    -------
+    list of str
+        ``valid`` wherever somebody judged, even when no metamer is; ``failed`` and ``not judged`` where there are any.
+    """
+    present = [one for one in STATES if (states == one).any()]
+    return present if present == ["not judged"] or "valid" in present else ["valid", *present]
+
+
+def no_valid_note(rates: Mapping[str, Any]) -> str:
+    """Word the row of a set that has no valid metamer.
+
+    Parameters
+    ----------
+    rates : mapping
+        See `pass_rates`.
+
+    Returns
+    -------
+    str
+        For the column ``note``.
+    """
+    told = f"excluded: no valid metamer of {rates['n_images']} ({rates['n_failed']} failed"
+    return f"{told}, {rates['n_not_judged']} not judged)"
+
+
+def resampled_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Average columns in each resample of the rows; missing values are left out.
+
+    Parameters
+    ----------
+    values : ndarray
+        (n, cells) float, NaN where missing.
+    counts : ndarray
+        (n_resamples, n): how often each row was drawn.
+
+    Returns
+    -------
+    ndarray
+        (n_resamples, cells); NaN where a resample has no value.
+    """
+    there = ~np.isnan(values)
+    drawn = counts.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        endless = np.isposinf(values)
+        finite = np.where(there & ~endless, values, 0.0)
+        means = (drawn @ finite) / (drawn @ there.astype(np.float64))
+    if endless.any():  # 0 · inf is not a number: a drawn infinite value makes the mean infinite
+        means[(drawn @ endless.astype(np.float64)) > 0] = np.inf
+    return means
+
+
+def summarize(
+    table: pd.DataFrame,
+    by: Sequence[str],
+    value: str,
+    *,
+    average: str | None = None,
+    counted: str | None = None,
+    n_bootstrap: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average a value over images, for valid, failed and not judged metamers apart, with bootstrap intervals.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row an image and measurement: `SET_COLUMNS`, reference_id, `FLAGS`, `by` and `value` (NaN where the
+        image has none).
+    by : sequence of str
+        Columns that tell the measurements of an image apart.
+    value : str
+        Column to be averaged.
+    average : str, optional
+        One of `by`: also make rows of the mean over it, with standard deviation (n - 1).
+    counted : str, optional
+        Column that says which rows count in that mean.
+    n_bootstrap : int
+        Resamples of images, the same for all measurements of a set.
+    confidence : float
+        Of the intervals, in (0, 1).
+    seed : int
+        Of the resamples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `SET_COLUMNS`, `by`, validity, n (images averaged), value, low, high, sd and n_averaged (of means over
+        `average`), the columns of `pass_rates`, and note. A set without a valid metamer has a row with n = 0.
+
+    Raises
+    ------
+    InputError
+        For a wrong confidence or number of resamples.
+    """
+    rows: list[dict[str, Any]] = []
+    for key, part in table.groupby(list(SET_COLUMNS), sort=False, dropna=False):
+        label = dict(zip(SET_COLUMNS, key, strict=True))
+        rates = pass_rates(part.drop_duplicates("reference_id"))
+        states = states_of(part["valid"])
+        cells = part.drop_duplicates(list(by))[[*by, *([counted] if counted else [])]].reset_index(drop=True)
+        for state in reported_states(states):
+            values = _matrix(part[states == state], cells[list(by)], by, value)
+            means = resampled_means(values, bootstrap_counts(len(values), n_bootstrap, seed)) if len(values) else None
+            told = {**label, "validity": state, **rates, "note": "" if len(values) else no_valid_note(rates)}
+            rows += _cell_rows(told, cells[list(by)], values, means, confidence)
+            if average is not None:
+                weights = cells[counted].to_numpy(dtype=bool) if counted else np.ones(len(cells), dtype=bool)
+                rows += _average_rows(told, cells[list(by)], values, means, confidence, average, weights)
+    first = [*SET_COLUMNS, *by, "validity", "n", "value", "low", "high", "sd", "n_averaged"]
+    found = pd.DataFrame(rows)
+    return found[[*first, *(one for one in found.columns if one not in first)]] if rows else found
+
+
+def _matrix(part: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str], value: str) -> np.ndarray:
+    """Arrange values by image and measurement."""
+    place = {key: number for number, key in enumerate(cells.itertuples(index=False, name=None))}
+    columns = [place[key] for key in part[list(by)].itertuples(index=False, name=None)]
+    rows, ids = pd.factorize(part["reference_id"])
+    values = np.full((len(ids), len(cells)), np.nan)
+    values[rows, columns] = part[value].to_numpy(dtype=float, na_value=np.nan)
+    return values
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    there = ~np.isnan(values)
+    return np.divide(np.where(there, values, 0).sum(axis=0), there.sum(axis=0), out=np.full(values.shape[1], np.nan),
+                     where=there.any(axis=0))  # fmt: skip
+
+
+def _cell_rows(
+    told: dict[str, Any], cells: pd.DataFrame, values: np.ndarray, means: np.ndarray | None, confidence: float
+) -> list[dict[str, Any]]:
+    empty = np.full(len(cells), np.nan)
+    low, high = (empty, empty) if means is None else _interval(means, confidence)
+    found = _mean(values)
+    return [
+        {**told, **cell, "n": int((~np.isnan(values[:, at])).sum()), "value": found[at], "low": low[at],
+         "high": high[at], "sd": np.nan, "n_averaged": 1}
+        for at, cell in enumerate(_records(cells))
+    ]  # fmt: skip
+
+
+def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Take the interval where some resamples are infinite, as those of PSNR are when an image equals its photograph."""
+    huge = 1e300
+    low, high = percentile_interval(np.where(np.isposinf(means), huge, means), confidence)
+    return np.where(low > huge / 1e6, np.inf, low), np.where(high > huge / 1e6, np.inf, high)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _average_rows(
+    told: dict[str, Any], cells: pd.DataFrame, values: np.ndarray, means: np.ndarray | None, confidence: float,
+    average: str, weights: np.ndarray,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Average over networks: one row for each combination of the other columns."""
+    rest = [one for one in cells.columns if one not in (average, f"{average}_weights", "trained", "took_part")]
+    rows = []
+    for key, group in cells.groupby(rest, sort=False, dropna=False):
+        at = group.index.to_numpy()[weights[group.index]]
+        row = {**told, **dict(zip(rest, key, strict=True)), average: f"mean of {average}s", "n_averaged": len(at),
+               "n": len(values), "value": np.nan, "low": np.nan, "high": np.nan, "sd": np.nan}  # fmt: skip
+        if len(at) < 2:
+            row["note"] = "; ".join(
+                filter(None, [row["note"], f"{count_text(len(at), average)} counted; a mean needs 2"])
+            )
+        elif means is not None:
+            single = _mean(values[:, at])
+            low, high = _interval(means[:, at].mean(axis=1), confidence)
+            row |= {"value": single.mean(), "sd": single.std(ddof=1), "low": float(low), "high": float(high)}
+        rows.append(row)
+    return rows

@@ -1,0 +1,1 @@
+"""HTML pages: one base, and a page for each kind of result."""

@@ -1,0 +1,529 @@
+"""The answers of a study in sentences: what the tests of its tables say, and no more than they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neurometamer.figures.style import PAIRS, count_text, format_number, order_places
+from neurometamer.report.layer_findings import encoding_answer, hierarchy_answer, layer_answer
+from neurometamer.report.page import Answer, Grid, p_text, probability_text
+from neurometamer.report.read_study import ALPHA, Study
+from neurometamer.store import name_ids
+
+
+def answers(study: Study) -> list[Answer]:
+    """Put into sentences what the tables say; nothing is claimed without its test.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    list of Answer
+        One a question that the study's tables can answer.
+    """
+    makers = (
+        network_answer,
+        brain_answer,
+        layer_answer,
+        hierarchy_answer,
+        encoding_answer,
+        metamer_answer,
+        checks_answer,
+    )
+    return [answer for make in makers if (answer := make(study)) is not None]
+
+
+# ------------------------------------------------------------------------------------------- RE-AN, RE-AI, difference
+
+
+def told_kinds(study: Study, system: str) -> pd.DataFrame:
+    """Put the similarities of each place beside their difference and its test.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+    system : str
+        ``"network"`` or ``"brain"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of kinds.csv with the difference, over subjects where there are several, and the columns re_an, re_ai
+        and follows (`follows`).
+    """
+    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    differences = rows[rows["quantity"] == "difference"].drop_duplicates("place")
+    similar = rows[rows["quantity"] == "similarity"].drop_duplicates(["place", "pair"])
+    wide = similar.pivot(index="place", columns="pair", values="value").reindex(columns=list(PAIRS))
+    places = order_places(differences["place"])
+    differences = differences.set_index("place", drop=False).loc[places].reset_index(drop=True)
+    values = {name: wide[pair].reindex(places).to_numpy(dtype=float) for name, pair in _COLUMNS.items()}
+    return differences.assign(**values, follows=[follows(row) for row in differences.to_dict("records")])
+
+
+_COLUMNS = {"re_an": "RE-AN", "re_ai": "RE-AI"}
+
+
+def _over_subjects_or_single(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take the rows over subjects, and those of subjects for places that have none."""
+    is_mean = rows["subject"] == "mean"
+    return rows[is_mean | ~rows["place"].isin(rows["place"][is_mean])]
+
+
+def follows(row: Mapping[Any, Any]) -> str:
+    """Say what the test of one difference, RE-AI minus RE-AN, says.
+
+    Parameters
+    ----------
+    row : mapping
+        Of kinds.csv: value, ci_low, ci_high and p_corrected.
+
+    Returns
+    -------
+    str
+        ``perception`` where the interval lies above 0 and the corrected p is below .05, ``decision`` where it lies
+        below 0, else ``undecided``; ``not tested`` without interval or p.
+
+    Examples
+    --------
+    >>> follows({"value": 0.4, "ci_low": 0.1, "ci_high": 0.7, "p_corrected": 0.01})
+    'perception'
+    >>> follows({"value": 0.4, "ci_low": 0.1, "ci_high": 0.7, "p_corrected": 0.08})
+    'undecided'
+    """
+    p, low, high = (float(row[name]) for name in ("p_corrected", "ci_low", "ci_high"))
+    if not np.isfinite([p, low, high]).all():
+        return "not tested"
+    if p >= ALPHA or low <= 0 <= high:
+        return "undecided"
+    return "perception" if low > 0 else "decision"
+
+
+def correction_text(rows: pd.DataFrame) -> str:
+    """Name the correction for many tests and its family.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns subject, pair, correction, family, p and p_corrected.
+
+    Returns
+    -------
+    str
+        E.g. ``"corrected (fdr) over 5 ROIs"``; where each pair has one test, that nothing was corrected.
+    """
+    families = " or ".join(dict.fromkeys(rows["family"].dropna().astype(str)))
+    how = ", ".join(dict.fromkeys(rows["correction"].dropna().astype(str)))
+    single = rows.groupby(["subject", "pair"]).size().max() == 1
+    if single and rows["p"].equals(rows["p_corrected"]):
+        return "not corrected, as there is one place"
+    return f"not corrected; family: {families}" if how == "none" else f"corrected ({how}) over {families}"
+
+
+def interval_notes(study: Study) -> list[str]:
+    """Say of each kind of interval in kinds.csv what it speaks of.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    list of str
+        A sentence each.
+    """
+    from neurometamer.rsa.image_types.options import INTERVALS
+
+    names = dict.fromkeys(study.rows("kinds")["interval"].dropna().astype(str))
+    return [f"Interval “{name}”: {INTERVALS[name]}." for name in names if name in INTERVALS and name != "none"]
+
+
+def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
+    cells = [
+        [
+            row["place"],
+            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            probability_text(row["p_corrected"]),
+            row["follows"],
+        ]
+        for row in rows.to_dict("records")
+    ]
+    columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
+    return Grid(caption=caption, columns=columns, rows=cells, n_rows=len(cells), source="tables/kinds.csv")
+
+
+def fooling(study: Study) -> str:
+    """Name the images of adversarial interference in a sentence, by whom they fool.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    str
+        ``"an image that fools the network"`` where all of them were made here and met their criterion; else what
+        they were made for.
+    """
+    table = pd.DataFrame(columns=["kind"]) if study.stimuli is None else study.stimuli.table
+    rows = table[table["kind"] == "AI"]
+    names = set(rows["model"].dropna().astype(str)) if "model" in rows.columns else set()
+    name = str(study.section("model").get("name", ""))
+    whom = "the network" if names <= {name} else " and ".join(sorted(names))
+    succeeded = "success" in rows.columns and len(rows) > 0 and rows["success"].map(is_true).all()
+    return f"an image that fools {whom}" if succeeded else f"an image made to fool {whom}"
+
+
+def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") -> str:
+    """Say in plain words in how many places interference, or noise, is nearer to the photographs.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+    rows : pandas.DataFrame
+        Of `told_kinds`, at least one.
+    places : str
+        What one of them is called.
+    system : str
+        Of what they are, e.g. ``"of the simulated cortex"``; may be empty.
+
+    Returns
+    -------
+    str
+        A sentence that counts tests.
+    """
+    of = f" {system}" if system else ""
+    image = fooling(study)
+    nearer = f"{image} is still nearer to its photograph than noise with the photograph's name"
+    counts = rows["follows"].value_counts()
+    if counts.get("not tested", 0) == len(rows):
+        return f"Not tested in {count_text(len(rows), places)}{of}."
+    if len(rows) == 1:
+        single = {
+            "perception": nearer,
+            "decision": f"noise with a photograph's name is nearer to the photograph than {image}",
+            "undecided": f"it is undecided whether {nearer}",
+        }
+        return f"In {rows['place'].iloc[0]}{of} {single[rows['follows'].iloc[0]]}."
+    perception, reverse, undecided = (int(counts.get(name, 0)) for name in ("perception", "decision", "undecided"))
+    rest = [f"in {reverse or 'none'} it is the reverse"]
+    if undecided:
+        rest.append(f"in {undecided} it is undecided")
+    return f"In {perception} of {len(rows)} {places}s{of} {nearer}; {', '.join(rest)}."
+
+
+_DEFINITION = (
+    "Nearness is likeness of geometry: the RDM of the images that fool the network (adversarial interference, AI) "
+    "resembles that of the photographs (RE) more than the RDM of adversarial noise (AN) does. "
+)
+
+
+def _kind_text(rows: pd.DataFrame) -> str:
+    """Say what was counted, by which interval and which p over which family."""
+    if (rows["follows"] == "not tested").all():
+        return "The differences were not tested: the table has no interval or no p of them."
+    interval = ", ".join(dict.fromkeys(rows["interval"].astype(str)))
+    warning = " This interval ignores the choice of images." if interval == "subsample" else ""
+    return (
+        "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the difference "
+        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below .05.{warning}"
+    )
+
+
+def _above_chance(study: Study, system: str, places: str) -> str:
+    """Count the similarities that permuted labels do not reach."""
+    rows = _over_subjects_or_single(study.rows("kinds", system=system, quantity="similarity"))
+    tested = rows[np.isfinite(rows["p_corrected"].astype(float))]
+    if tested.empty:
+        return ""
+    told = []
+    for pair, name in PAIRS.items():
+        part = tested[tested["pair"] == pair]
+        if len(part):
+            above = int((part["p_corrected"] < ALPHA).sum())
+            told.append(f"{name} in {above} of {count_text(len(part), places)}")
+    return f" Above permuted labels (one-sided, {correction_text(tested)}): {', '.join(told)}."
+
+
+def network_answer(study: Study) -> Answer | None:
+    """Say whether the network's layers follow perception or its decision.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    Answer or None
+        None where no kinds of images were compared.
+    """
+    rows = told_kinds(study, "network")
+    if rows.empty:
+        return _similar_answer(study, "network")
+    return Answer(
+        title="In the network: does similarity follow what people see, or the network's decision?",
+        number=headline(study, rows, "layer"),
+        text=f"{_DEFINITION}{_kind_text(rows)}{_above_chance(study, 'network', 'layer')}{_trend_text(study)}",
+        grid=_kind_grid(rows, "layer", "Layers of the network"),
+        headline=True,
+    )
+
+
+def similar_places(study: Study, system: str) -> pd.DataFrame:
+    """Give the similarity of photographs with one other kind of images, where only that kind was shown.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+    system : str
+        ``"network"`` or ``"brain"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of kinds.csv, over subjects where there are several, in the order of figures, and the column follows:
+        ``above chance``, ``not above chance`` (corrected p) or ``not tested``. Empty where there is a difference.
+    """
+    rows = _over_subjects_or_single(study.rows("kinds", system=system))
+    if rows.empty or (rows["quantity"] == "difference").any():
+        return rows.iloc[:0]
+    rows = rows.drop_duplicates("place").set_index("place", drop=False)
+    rows = rows.loc[order_places(rows["place"])].reset_index(drop=True)
+    p = rows["p_corrected"].astype(float)
+    said = np.where(p.isna(), "not tested", np.where(p < ALPHA, "above chance", "not above chance"))
+    return rows.assign(follows=said)
+
+
+def _similar_answer(study: Study, system: str) -> Answer | None:
+    rows = similar_places(study, system)
+    if rows.empty:
+        return None
+    brain = system == "brain"
+    noun = "region" if brain else "layer"
+    of = " of the simulated cortex" if brain and study.simulated else " of cortex" if brain else ""
+    interference = rows["pair"].iloc[0] == "RE-AI"
+    image = fooling(study) if interference else "noise with a photograph's name"
+    above = int((rows["follows"] == "above chance").sum())
+    where = f"In {above} of {count_text(len(rows), noun)}{of}"
+    tested = (rows["follows"] != "not tested").any()
+    cells = [
+        [
+            row["place"],
+            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            probability_text(row["p_corrected"]),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    pair = PAIRS.get(rows["pair"].iloc[0], rows["pair"].iloc[0])
+    return Answer(
+        title=f"{'In cortex' if brain else 'In the network'}: are these images near their photographs?",
+        number=f"{where} {image} is near its photograph, beyond chance."
+        if tested
+        else (f"Not tested in {count_text(len(rows), noun)}{of}."),
+        text=f"Nearness is likeness of geometry: similarity of the RDM of these images with that of the photographs "
+        f"({pair}). Chance is what permuted labels reach; p one-sided, {correction_text(rows)}."
+        f"{_trend_text(study) if not brain else ''}",
+        grid=Grid(
+            caption="Similarity",
+            columns=(noun, f"{pair} (interval)", "p, corr."),
+            rows=cells,
+            n_rows=len(cells),
+            source="tables/kinds.csv",
+        ),
+        headline=True,
+    )
+
+
+def _trend_text(study: Study) -> str:
+    rows = study.rows("trends", test="Mann-Kendall")
+    told = []
+    for row in rows.to_dict("records"):
+        p, effect = float(row["p"]), float(row["effect"])
+        said = "shows no trend" if not p < ALPHA else "rises" if effect > 0 else "falls"
+        told.append(f"{PAIRS.get(row['pair'], row['pair'])} {said} (tau {format_number(effect)}, p {p_text(p)})")
+    return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(told)}." if told else ""
+
+
+def brain_answer(study: Study) -> Answer | None:
+    """Say whether the regions follow perception or the network's decision.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    Answer or None
+        None where no kinds of images were compared.
+    """
+    rows = told_kinds(study, "brain")
+    if rows.empty:
+        return _similar_answer(study, "brain")
+    cortex = "In the simulated cortex" if study.simulated else "In cortex"
+    defined = "" if len(told_kinds(study, "network")) else _DEFINITION
+    over = f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
+    return Answer(
+        title=f"{cortex}: does similarity follow what people see, or the network's decision?",
+        number=headline(study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"),
+        text=f"{over}{defined}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROI')}{_single_text(study)}",
+        grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
+        headline=True,
+    )
+
+
+def _single_text(study: Study) -> str:
+    """Say how many tests of single subjects agree."""
+    rows = study.rows("kinds", system="brain", quantity="difference")
+    rows = rows[rows["subject"] != "mean"]
+    if rows["subject"].nunique() < 2 or not np.isfinite(rows["p_corrected"].astype(float)).any():
+        return ""
+    said = pd.Series([follows(row) for row in rows.to_dict("records")])
+    return (
+        f" Subjects alone ({correction_text(rows)}): perception in {int((said == 'perception').sum())}, decision in "
+        f"{int((said == 'decision').sum())} of {len(rows)} tests."
+    )
+
+
+# ------------------------------------------------------------------------------------------------- images and checks
+
+
+def metamer_answer(study: Study) -> Answer | None:
+    """Count the metamers in which a network that had no part sees what it sees in the photograph.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    Answer or None
+        None where no metamers were judged.
+    """
+    rows = study.rows("metamers")
+    if rows.empty:
+        return None
+    counts, cells = [], []
+    for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
+        same = int(part["same_class"].map(is_true).sum())
+        counts.append(f"{same} of {count_text(len(part), 'metamer')} of {name}")
+        cells.append([str(name), str(judge), f"{same} of {len(part)}", probability_text(part["p"].mean())])
+    judges = name_ids(dict.fromkeys(rows["judge"]))
+    columns = ("made for", "judge", "gets the photograph's class", "mean p(photograph's class)")
+    return Answer(
+        title="Metamers: does a network that had no part see in them what it sees in the photograph?",
+        number=f"{judges} does in {', in '.join(counts)}.",
+        text="The judge's first class of metamer and photograph, on the saved 8-bit PNG: a count, not a test.",
+        grid=Grid(
+            caption="Metamers and judges", columns=columns, rows=cells, n_rows=len(cells), source="tables/metamers.csv"
+        ),
+    )
+
+
+def checks_answer(study: Study) -> Answer | None:
+    """Say whether the images and, for a simulation, the analysis did what they should: what all else rests on.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    Answer or None
+        None where nothing was made or planted here.
+    """
+    numbers, texts, rows = [], [], study.rows("recovery")
+    if counts := success_rows(study):
+        numbers.append(", ".join(f"{row[0]} {row[3]}" for row in counts) + " images")
+        texts.append("Images that meet their criterion are counted on the saved 8-bit PNG.")
+    if len(rows):
+        passed = rows["pass"].map(is_true)
+        numbers.append(f"{int(passed.sum())} of {count_text(len(rows), 'planted fact')}")
+        lost = "" if passed.all() else f" Not found: {name_ids(rows['what'][~passed])}."
+        texts.append(f"Each planted fact has a criterion of its own in the table of planted truth.{lost}")
+    if not numbers:
+        return None
+    return Answer(
+        title="Did the images reach their criterion"
+        + (", and does the analysis find what was planted?" if len(rows) else "?"),
+        number="; ".join(numbers),
+        text=" ".join(texts),
+    )
+
+
+def is_true(value: object) -> bool:
+    """Read a yes or no as a CSV or an HDF5 table may hold it.
+
+    Parameters
+    ----------
+    value : object
+        Bool, number or text.
+
+    Returns
+    -------
+    bool
+        False for what is missing.
+    """
+    return str(value).lower() in ("true", "1", "1.0", "yes")
+
+
+def success_rows(study: Study) -> list[list[str]]:
+    """Count the images that reached their criterion.
+
+    Parameters
+    ----------
+    study : Study
+        As read.
+
+    Returns
+    -------
+    list of list of str
+        A row each for AN and AI: kind, criterion, met by the float image, met by the saved PNG, lowest and median
+        confidence on the PNG, median steps. Empty for images that were not made here.
+    """
+    if study.stimuli is None or "success" not in study.stimuli.table.columns:
+        return []
+    table = study.stimuli.table
+    made = {kind: table[table["kind"] == kind] for kind in ("AN", "AI")}
+    return [_success_row(study, kind, rows) for kind, rows in made.items() if rows["success"].notna().any()]
+
+
+def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
+    criterion, of = _criterion(study, kind), f" of {len(rows)}"
+    as_float, as_png, steps = (_numbers(rows, name) for name in ("confidence_float", "confidence_png", "steps"))
+    asked = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
+    met = "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
+    saved = f"{int(rows['success'].map(is_true).sum())}{of}"
+    ends = "–" if as_png.empty else f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
+    return [kind, asked, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
+
+
+def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
+    values = rows[column] if column in rows.columns else pd.Series(dtype=float)
+    return pd.to_numeric(values, errors="coerce").dropna()
+
+
+def _criterion(study: Study, kind: str) -> float | None:
+    """Find the confidence that the generator of this kind was asked for; None for images given from elsewhere."""
+    settings = study.section("settings")
+    images = settings.get("images")
+    if isinstance(images, Mapping) and images.get("ready"):
+        return None
+    generator = settings.get({"AN": "noise", "AI": "interference"}[kind])
+    value = generator.get("confidence") if isinstance(generator, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,390 @@
+"""Read what a study folder holds on disk: tables, stimuli, RDMs, provenance. Absent parts are empty, not errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from neurometamer.figures.style import KINDS
+from neurometamer.resume import read_record, refuse_links_out, who_holds
+from neurometamer.store import FolderInUse, InputError, digest_file, file_name, read_json, read_table
+from neurometamer.summaries import short_repr
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+    from stimuli_gen.stimuli import StimulusSet
+
+STATE = ".state"
+"""Folder, inside the study's, of the step records and of what only later steps read."""
+
+LOCK = f"{STATE}/lock"
+"""File, inside the study's folder, that a process holds while it works there."""
+
+ALPHA = 0.05
+"""Corrected p below it make a statement, as the marks of the figures do."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "transfer": ("judge", "kind", "n", "says_target", "target_probability", "says_as_photograph"),
+    "metamers": (
+        "set",
+        "id",
+        "reference_id",
+        "judge",
+        "judge_says",
+        "judge_says_photograph",
+        "p_photograph",
+        "same_class",
+        "top5",
+        "p",
+        "success",
+    ),
+    "kinds": (
+        "system",
+        "subject",
+        "place",
+        "pair",
+        "quantity",
+        "value",
+        "ci_low",
+        "ci_high",
+        "interval",
+        "p",
+        "p_corrected",
+        "correction",
+        "family",
+        "method",
+        "n",
+    ),
+    "regions": ("subject", "roi", "n_voxels", "n_selected", "reliability", "reliability_selected"),
+    "trends": ("pair", "test", "statistic", "effect", "p", "n"),
+    "layer_roi": ("subject", "roi", "layer", "similarity"),
+    "best_layer": ("subject", "roi", "layer", "score", "ci_low", "ci_high", "naive_layer", "naive_score"),
+    "weighted": ("subject", "roi", "model", "score", "ci_low", "ci_high", "p", "q", "family"),
+    "weighted_difference": ("subject", "roi", "contrast", "difference", "ci_low", "ci_high", "p", "q", "family"),
+    "hierarchy": ("subject", "order", "preferred_layers", "statistic", "value", "p", "method"),
+    "encoding": ("subject", "roi", "layer", "test", "r"),
+    "recovery": ("what", "planted", "found", "pass"),
+}
+"""The tables of a study and the columns without which the page cannot be made."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The parts of a study folder that exist; absent ones are empty.
+
+    `changed` names the files that are not as their step wrote them, see `changed_files`.
+    """
+
+    folder: Path
+    provenance: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame]
+    rdms: Mapping[str, RDMs]
+    stimuli: StimulusSet | None
+    recipe: str = ""
+    metamers: Mapping[str, StimulusSet] = field(default_factory=dict)
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any brain number comes from a simulation.
+
+        Returns
+        -------
+        bool
+            From the provenance (``brain.source``, ``brain.simulated``) and the column ``data`` of the tables.
+        """
+        brain = self.section("brain")
+        said = brain.get("source") == "simulated" or brain.get("simulated") is True
+        return said or "simulated" in self._values("data")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of images that the study shows or compares.
+
+        Returns
+        -------
+        tuple of str
+            Of the stimuli, or of the RDMs where there are no stimuli; in the order of all figures.
+        """
+        if self.stimuli is not None:
+            present = set(self.stimuli.table["kind"])
+        else:
+            present = {str(kind) for rdms in self.rdms.values() for kind in rdms.pattern_descriptors["kind"]}
+        return tuple(kind for kind in KINDS if kind in present)
+
+    @property
+    def n_photographs(self) -> int:
+        """How many photographs the study shows.
+
+        Returns
+        -------
+        int
+            0 where there are no stimuli.
+        """
+        return 0 if self.stimuli is None else int(self.stimuli.table["reference_id"].nunique())
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects.
+
+        Returns
+        -------
+        tuple of str
+            From the provenance, or from the tables where it names none.
+        """
+        named = self.section("brain").get("subjects")
+        if isinstance(named, list) and named:
+            return tuple(map(str, named))
+        brain = self.rows("kinds", system="brain")["subject"]
+        everyone = pd.concat([brain, *(self.rows(name)["subject"] for name in ("layer_roi", "encoding"))])
+        return tuple(name for name in dict.fromkeys(everyone) if name != "mean")
+
+    @property
+    def cortex(self) -> str:
+        """What the network is compared with, in words.
+
+        Returns
+        -------
+        str
+            Empty for a study of a network alone.
+        """
+        if self.simulated:
+            return "a simulated cortex"
+        tables = (self.rows("kinds", system="brain"), self.rows("layer_roi"), self.rows("encoding"))
+        asked = self.section("brain").get("source", "none") != "none"
+        return "visual cortex" if asked or any(len(table) for table in tables) else ""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the network has random weights.
+
+        Returns
+        -------
+        bool
+            From the provenance (``model.trained``) and the columns ``trained`` of the tables.
+        """
+        told = self._values("trained") | self._values("network_trained")
+        return self.section("model").get("trained") is False or "False" in told
+
+    @property
+    def network_stamp(self) -> str:
+        """What every number of the network must be read with; empty for a trained one.
+
+        Returns
+        -------
+        str
+            From the provenance and from the columns of the tables.
+        """
+        return "untrained network (random weights)" if self.untrained else ""
+
+    @property
+    def brain_stamp(self) -> str:
+        """What every number that rests on the brain must be read with.
+
+        Returns
+        -------
+        str
+            From the provenance and from the columns of the tables.
+        """
+        return " · ".join(filter(None, ["simulated cortex" if self.simulated else "", self.network_stamp]))
+
+    def _values(self, column: str) -> set[str]:
+        """Collect the values that a column takes in any table."""
+        columns = [table[column] for table in self.tables.values() if column in table.columns]
+        return {str(value) for values in columns for value in values.dropna()}
+
+    def rows(self, name: str, **equal: str) -> pd.DataFrame:
+        """Select rows of a table by the values of columns.
+
+        Parameters
+        ----------
+        name : str
+            One of `TABLES`.
+        **equal : str
+            Column and the value it must have.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Empty when the table is not there.
+        """
+        table = self.tables.get(name, pd.DataFrame(columns=list(dict.fromkeys([*TABLES[name], *equal]))))
+        for column, value in equal.items():
+            table = table[table[column] == value]
+        return table
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return a part of the provenance.
+
+        Parameters
+        ----------
+        name : str
+            E.g. ``"settings"``.
+
+        Returns
+        -------
+        mapping
+            Empty when it is not there.
+        """
+        value = self.provenance.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+
+def read_study(folder: str | os.PathLike[str]) -> Study:
+    """Read what a study folder holds; parts that were not made are left empty.
+
+    Parameters
+    ----------
+    folder : path-like
+        With ``provenance.json`` or ``study.toml``, and any of ``tables/``, ``stimuli/`` and ``rdms/``.
+
+    Returns
+    -------
+    Study
+        The parts.
+
+    Raises
+    ------
+    InputError
+        When the folder is missing, is not a finished study, holds a file that cannot be read or a link that leads out
+        of it, or another process works in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder that `neurometamer run` or `demo` wrote.")
+    refuse_links_out(folder)
+    if holder := who_holds(folder / LOCK):
+        raise FolderInUse(f"{holder} is running the study in {folder}; wait until it has ended, then try again.")
+    if not (folder / "provenance.json").is_file() and not (folder / "study.toml").is_file():
+        if (folder / STATE / "study.json").is_file():
+            raise InputError(f"the study in {folder} is not finished; go on with it by `neurometamer run`.")
+        raise InputError(
+            f"{folder} is not a study: it has neither provenance.json nor study.toml; give the folder that "
+            "`neurometamer run` or `demo` wrote."
+        )
+    provenance = read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
+    if not isinstance(provenance, dict):
+        raise InputError(f"{folder / 'provenance.json'} does not hold a JSON object; run the study again.")
+    found = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
+    there = {name: path for name, path in found.items() if path.is_file()}
+    tables = {name: _prepared(read_table(path, TABLES[name])) for name, path in there.items()}
+    recipe = folder / "study.toml"
+    return Study(
+        folder=folder,
+        provenance=provenance,
+        tables=tables,
+        rdms=dict(_read_rdms(folder)),
+        stimuli=_read_stimuli(folder / "stimuli"),
+        recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        metamers=dict(_read_metamers(folder, tables)),
+        changed=changed_files(folder),
+    )
+
+
+SHOWN = ("tables", "stimuli", "rdms", "metamers", "provenance.json", "study.toml")
+"""What a report shows of a study's folder: folders and files."""
+
+
+def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Find the files of a study that are no longer as their step wrote them.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the study. Its step records hold a digest of each file; a folder without records has nothing to compare.
+
+    Returns
+    -------
+    dict of str to str
+        File, relative to the folder, to ``"changed"`` or ``"missing"``; only those that a report shows.
+    """
+    folder = Path(folder)
+    known: dict[str, set[str]] = {}
+    for record in sorted((folder / STATE / "steps").glob("*.json")):
+        with contextlib.suppress(InputError):  # a damaged record is noticed, and its step made again, by the next run
+            for name, value in read_record(record).get("outputs", {}).items():
+                if Path(name).parts[:1] and Path(name).parts[0] in SHOWN:
+                    known.setdefault(name, set()).add(value)
+    found = {}
+    for name, values in known.items():
+        if not (folder / name).is_file():
+            found[name] = "missing"
+        elif digest_file(folder / name) not in values:
+            found[name] = "changed"
+    return found
+
+
+def study_of_tables(folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]) -> Study:
+    """Take tables that one command made for those of a study, so that its page is written in the same sentences.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the page.
+    tables : mapping of str to pandas.DataFrame
+        Among `TABLES`.
+    provenance : mapping
+        What is recorded of them; ``brain.simulated`` and ``model.trained`` give the stamps.
+
+    Returns
+    -------
+    Study
+        Without images and RDMs.
+    """
+    prepared = {name: _prepared(table) for name, table in tables.items()}
+    return Study(folder=folder, provenance=provenance, tables=prepared, rdms={}, stimuli=None)
+
+
+def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StimulusSet]]:
+    """Read the photographs and metamers of each set of networks that the table names."""
+    for name in dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ():
+        if found := _read_stimuli(folder / "metamers" / file_name(name)):
+            yield name, found
+
+
+NAMES = ("subject", "place", "roi", "layer", "naive_layer", "what", "judge", "family")
+"""Columns that hold names, so that a layer called 7 stays a name."""
+
+OVER_SUBJECTS = ("mean", "combined")
+"""What the rows over subjects are called in the column ``subject``."""
+
+
+def _prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """Make names text, and drop the mean over subjects where there is one subject."""
+    names = [name for name in NAMES if name in table.columns]
+    table = table.assign(**{name: table[name].astype("object").fillna("").astype(str) for name in names})
+    if "subject" not in table.columns:
+        return table
+    over = table["subject"].isin(OVER_SUBJECTS)
+    single = table["subject"][~over & (table["subject"] != "")].nunique() == 1
+    return table[~over].reset_index(drop=True) if single else table
+
+
+def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:
+    from neurometamer.rsa.compute import read_rdms
+
+    for system in ("network", "brain"):
+        path = folder / "rdms" / f"{system}.h5"
+        if not path.is_file():
+            continue
+        rdms = read_rdms(path)
+        missing = [name for name in ("reference_id", "kind") if name not in rdms.pattern_descriptors]
+        if missing:
+            raise InputError(f"{path} lacks the pattern descriptor(s) {', '.join(missing)}; run the study again.")
+        yield system, rdms
+
+
+def _read_stimuli(folder: Path) -> StimulusSet | None:
+    if not folder.is_dir():
+        return None
+    from stimuli_gen.stimuli import read_stimuli
+
+    return read_stimuli(folder, in_memory=None).as_shown()

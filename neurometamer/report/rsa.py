@@ -1,0 +1,315 @@
+"""One self-contained page of the commands of RSA: figures with the tables behind them, methods, settings, versions.
+
+The page computes nothing. Figures are written beside it as SVG, PNG and CSV, and a caption names its CSV.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurometamer.report.methods import software_text
+from neurometamer.report.page import (
+    Grid,
+    Lead,
+    Picture,
+    Section,
+    embed_figure,
+    folded_grid,
+    settings_grids,
+    write_page,
+    write_sources,
+)
+from neurometamer.store import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from rsatoolbox.rdm import RDMs
+
+PAGE = "index.html"
+"""File of the page in its folder."""
+
+SIMULATED, UNTRAINED = "simulated cortex", "untrained network (random weights)"
+STAMPS: Mapping[str, str] = {
+    SIMULATED: "the brain data come from a simulation; nothing here is claimed about brains.",
+    UNTRAINED: "a network behind these numbers has random weights; what it shows was not learned.",
+}
+"""What every figure and the page must say, and what it means."""
+
+PARTS = (("settings", "Settings"), ("inputs", "Digests of the inputs"), ("versions", "Versions"))
+
+METHOD_COLUMNS: Mapping[str, str] = {
+    "method": "method", "p_method": "p", "correction": "correction of p", "family": "family of tests",
+    "ceiling": "noise ceiling", "null": "null distribution",
+}  # fmt: skip
+"""Columns that name methods, and how the page calls them."""
+
+REFERENCES: Mapping[str, tuple[str, str]] = {
+    "rsa": ("kriegeskorte2008", "RDMs, their comparison, and stimuli placed by them"),
+    "ceiling": ("nili2014", "lower and upper noise ceiling"),
+    "kinds": ("zhang2021", "RE–AN against RE–AI similarity"),
+    "searchlight": ("kriegeskorte2006", "searchlights"),
+    "max-T": ("nichols2002", "family-wise p by the largest value of each permutation"),
+    "mds": ("kruskal1964", "stress-1"),
+    "tsne": ("maaten2008", "t-SNE"),
+}
+"""Method to the key of its work and what is used of it."""
+
+
+# ---------------------------------------------------------------------------------------------------------- stamps
+
+
+def find_stamps(*records: Any) -> list[str]:
+    """Say what must not be forgotten about data, from what is recorded of them.
+
+    Parameters
+    ----------
+    *records : object
+        Provenance and descriptors, as JSON holds them.
+
+    Returns
+    -------
+    list of str
+        Among `STAMPS`, in their order; empty when nothing is said.
+
+    Examples
+    --------
+    >>> find_stamps({"brain": {"source": "simulated"}}, {"trained": True})
+    ['simulated cortex']
+    """
+    found: set[str] = set()
+    for record in records:
+        found |= _said(record)
+    return [one for one in STAMPS if one in found]
+
+
+def _said(record: Any) -> set[str]:
+    if isinstance(record, (list, tuple)):
+        return set().union(*map(_said, record))
+    if not isinstance(record, Mapping):
+        return set()
+    found: set[str] = set()
+    for key, value in record.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if key == "trained" and any(one is False for one in values):
+            found.add(UNTRAINED)
+        if (key == "simulated" and value is True) or (key in ("source", "data") and "simulated" in values):
+            found.add(SIMULATED)
+        found |= _said(value)
+    return found
+
+
+def study_record(path: str | Path) -> Any:
+    """Read the provenance of the study that a file lies in.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of a study, such as ``rdms/brain.h5`` or ``patterns/sub-01.h5``, or any other.
+
+    Returns
+    -------
+    object
+        Empty when the file lies in no study.
+    """
+    for folder in Path(path).resolve().parents[:2]:
+        file = folder / "provenance.json"
+        if file.is_file():
+            record = read_json(file)
+            return {key: record[key] for key in ("model", "brain") if key in record} if isinstance(record, dict) else {}
+    return {}
+
+
+def rdm_stamps(rdms: RDMs, path: str | Path) -> list[str]:
+    """Say what must not be forgotten about the RDMs of a file.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        What the file holds.
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    list of str
+        Among `STAMPS`; of a network, nothing is said of a cortex.
+    """
+    told = rdms.descriptors.get("provenance", "{}")
+    records = [json.loads(told) if isinstance(told, str) and told.startswith("{") else {}, dict(rdms.rdm_descriptors)]
+    found = find_stamps(*records, study_record(path))
+    systems = {str(one) for one in rdms.rdm_descriptors.get("system", ())}
+    return [one for one in found if not (one == SIMULATED and systems == {"network"})]
+
+
+def stamp_text(stamps: Iterable[str]) -> str:
+    """Write stamps as figures have them.
+
+    Parameters
+    ----------
+    stamps : iterable of str
+        Among `STAMPS`.
+
+    Returns
+    -------
+    str
+        Each once; empty for none.
+    """
+    found = set(stamps)
+    return " · ".join(one for one in STAMPS if one in found)
+
+
+# ------------------------------------------------------------------------------------------------------------ page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure, the tables behind it (file name without suffix → table), and its words.
+
+    Parameters
+    ----------
+    name : str
+        Of its files.
+    figure : matplotlib.figure.Figure
+        The figure.
+    numbers : mapping of str to DataFrame
+        Exactly what is drawn.
+    caption, alt : str
+        What it shows, and the same for those who cannot see it.
+    raster, small : bool
+        See `neurometamer.report.page.embed_figure`.
+    """
+
+    name: str
+    figure: Figure
+    numbers: Mapping[str, pd.DataFrame]
+    caption: str
+    alt: str
+    raster: bool = False
+    small: bool = False
+
+
+def save_drawing(folder: Path, drawing: Drawing) -> Picture:
+    """Write a figure as SVG and PNG, and its numbers as CSV, and put it on a page.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the page; gets ``figures/<name>.svg``, ``.png`` and a CSV for each table.
+    drawing : Drawing
+        The figure.
+
+    Returns
+    -------
+    Picture
+        Its caption names the CSV files.
+    """
+    return embed_figure(
+        folder, drawing.name, drawing.figure, drawing.caption, drawing.alt, table=drawing.numbers,
+        raster=drawing.raster, small=drawing.small,
+    )  # fmt: skip
+
+
+def write_rsa_page(
+    folder: Path,
+    *,
+    command: str,
+    question: str,
+    lead: str,
+    first: Lead,
+    methods: Sequence[str],
+    sections: Sequence[Section],
+    tables: Sequence[tuple[str, str, pd.DataFrame]],
+    told: Mapping[str, Any],
+    stamps: Iterable[str] = (),
+    references: Sequence[str] = ("rsa",),
+    works: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the page of one command.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``index.html``; figures of an earlier page in it that are not drawn again are removed. The page itself
+        loads nothing and needs no JavaScript.
+    command : str
+        What made it, e.g. ``"neurometamer layers"``.
+    question, lead : str
+        Title, and what went in.
+    first : Lead
+        What was found, in plain words, and its picture.
+    methods : sequence of str
+        Paragraphs to copy; the software is added.
+    sections : sequence of Section
+        Figures (`save_drawing`) and words.
+    tables : sequence of (str, str, DataFrame)
+        File relative to the page, caption, and table.
+    told : mapping
+        Provenance: settings, inputs, versions.
+    stamps : iterable of str
+        Among `STAMPS`.
+    references : sequence of str
+        Keys of `REFERENCES`.
+    works : mapping of str to str
+        Further works: key of `neurometamer.report.references.WORKS` to what is used of it.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    _forget_old(folder, [*first.charts, *(picture for section in sections for picture in section.pictures)])
+    grids = [folded_grid(table, caption, source, name=Path(source).stem) for source, caption, table in tables]
+    said, version = set(stamps), str(told.get("versions", {}).get("neurometamer", ""))
+    cited = dict(REFERENCES[method] for method in dict.fromkeys(references)) | dict(works or {})
+    return write_page(
+        folder / PAGE,
+        "rsa.html",
+        command=command,
+        question=question,
+        lead=lead,
+        first=first,
+        stamps=[(one[0].upper() + one[1:], text) for one, text in STAMPS.items() if one in said],
+        sections=sections,
+        tables=grids,
+        named=_named_methods([table for _, _, table in tables]),
+        settings=settings_grids(told, PARTS),
+        **write_sources(folder, [*filter(None, [*methods, software_text(told)])], cited, version),
+    )
+
+
+def _forget_old(folder: Path, drawn: Sequence[Picture]) -> None:
+    """Remove figures that the page of an earlier run lists and this one does not, so that none is taken for new."""
+    page = folder / PAGE
+    if not page.is_file():
+        return
+    text, file = page.read_text(encoding="utf-8", errors="replace"), r"[\w.+=@%,()\[\] -]+"
+    names = re.findall(rf'<figure id="figure-({file})">', text)
+    old = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
+    old |= set(re.findall(rf"<code>figures/({file}\.csv)</code>", text))
+    kept = {f"{one.name}.{suffix}" for one in drawn for suffix in ("svg", "png")}
+    kept |= {numbers for one in drawn for numbers in one.numbers}
+    for name in old - kept:
+        (folder / "figures" / name).unlink(missing_ok=True)
+
+
+def _named_methods(tables: Sequence[pd.DataFrame]) -> list[Grid]:
+    rows: dict[tuple[str, str], None] = {}
+    for column, name in METHOD_COLUMNS.items():
+        for table in tables:
+            found: list[str] = table[column].dropna().astype(str).tolist() if column in table.columns else []
+            # subjects have families of their own, which need no line each
+            texts = [re.sub(r"subject [^,]+", "each subject", one) for one in found]
+            rows |= {(name, one): None for one in texts if one}
+    if not rows:
+        return []
+    cells = list(rows)
+    return [Grid(name="methods", caption=_NAMED, columns=("what", "how"), rows=cells, n_rows=len(cells))]
+
+
+_NAMED = "Methods as the tables name them"

@@ -1,0 +1,298 @@
+"""Whitened comparison: dissimilarities are weighed by how much their errors vary together.
+
+Dissimilarities that share an image share its error. With errors of equal size in all images, independent of each other,
+the whitened cosine is linear CKA of the two RDMs' centered Gram matrices.
+
+References
+----------
+Diedrichsen et al. (2021), Neurons, Behavior, Data analysis, and Theory 5(3); Schütt et al. (2023), eLife 12:e82566.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurometamer.rsa.comparators.ranks import check_sides, over_blocks
+from neurometamer.store import InputError
+
+
+def whitened_cosine(
+    a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None, *, sigma_k: np.ndarray | None = None
+) -> np.ndarray:
+    """Take the cosine between dissimilarity vectors, whitened by the covariance of their errors.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs of all pairs of n images.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        How many copies of each pair there are, as `pair_weights` makes them: a product of counts of images.
+    sigma_k : ndarray, shape (n,) or (n, n), optional
+        Variances or covariance of the images' pattern errors, in the order of the RDMs; identity by default.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1]; NaN where one side is zero throughout or a resample has fewer than 3 distinct images.
+
+    Raises
+    ------
+    InputError
+        When n_pairs is not that of a whole RDM, weights are no products of counts, `sigma_k` is not symmetric and
+        positive definite, or comes with weights.
+
+    Notes
+    -----
+    Equals rsatoolbox's ``"cosine_cov"`` without `sigma_k`, also in its resamples. With a matrix, rsatoolbox solves by
+    conjugate gradients up to 1e-5, here exactly; with a vector of variances it centers as for equal ones, here not.
+    """
+    return _compare(a, b, weights, sigma_k, center=False)
+
+
+def whitened_pearson(
+    a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None, *, sigma_k: np.ndarray | None = None
+) -> np.ndarray:
+    """Correlate dissimilarities, whitened by the covariance of their errors after their mean is taken off.
+
+    Parameters
+    ----------
+    a : ndarray, shape (n_a, n_pairs)
+        Condensed RDMs of all pairs of n images.
+    b : ndarray, shape (n_b, n_pairs)
+        Condensed RDMs over the same pairs.
+    weights : ndarray, shape (n_resamples, n_pairs), optional
+        How many copies of each pair there are, see `whitened_cosine`.
+    sigma_k : ndarray, shape (n,) or (n, n), optional
+        Variances or covariance of the images' pattern errors; identity by default.
+
+    Returns
+    -------
+    ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+        In [-1, 1]; NaN where one side is constant or a resample has fewer than 3 distinct images.
+
+    Raises
+    ------
+    InputError
+        As `whitened_cosine`.
+
+    Notes
+    -----
+    Equals rsatoolbox's ``"corr_cov"`` without `sigma_k`; see `whitened_cosine`.
+    """
+    return _compare(a, b, weights, sigma_k, center=True)
+
+
+def _compare(
+    a: np.ndarray, b: np.ndarray, weights: np.ndarray | None, sigma_k: np.ndarray | None, *, center: bool
+) -> np.ndarray:
+    check_sides(a, b, weights)
+    if sigma_k is None and weights is None:
+        return _plain(*(_center(one) if center else one for one in (a, b)))
+    if sigma_k is None:
+        left, right = Whitened(a, center), Whitened(b, center)
+        return over_blocks(_cosine, left, right, 3 * (len(a) + len(b)), a.shape[1], weights)
+    if weights is not None:
+        raise InputError(
+            "whitened comparisons of resamples are defined for equal, independent errors: leave sigma_k out."
+        )
+    x, y = (_whiten_by(_center(one) if center else one, np.asarray(sigma_k, dtype=np.float64)) for one in (a, b))
+    lengths = np.sqrt((x**2).sum(axis=1)[:, np.newaxis] * (y**2).sum(axis=1))
+    return np.divide(x @ y.T, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+
+
+def _plain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compare by inner products of doubly centered square RDMs, from sums of pairs and of images alone."""
+    n = n_images(a.shape[1])
+    left, right = _sums_of_images(a, n), _sums_of_images(b, n)
+
+    def _inner(pairs: np.ndarray, images: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        return 2 * pairs - 2 / n * images + totals / n**2
+
+    totals = [one.sum(axis=1) for one in (left, right)]
+    products = _inner(a @ b.T, left @ right.T, np.outer(*totals))
+    squares = [
+        _inner(np.einsum("rp,rp->r", x, x), np.einsum("ri,ri->r", sums, sums), total**2).clip(0)
+        for x, sums, total in zip((a, b), (left, right), totals)
+    ]
+    lengths = np.sqrt(np.outer(*squares))
+    return np.divide(products, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+
+
+def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
+    """Sum the dissimilarities of each image with all others: (n_rdms, n)."""
+    first, second = np.triu_indices(n, 1)
+    return np.array([np.bincount(first, row, n) + np.bincount(second, row, n) for row in x]).reshape(len(x), n)
+
+
+def _center(x: np.ndarray) -> np.ndarray:
+    return x - x.mean(axis=1, keepdims=True)
+
+
+def n_images(n_pairs: int) -> int:
+    """Count the images of a condensed RDM.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Its length.
+
+    Returns
+    -------
+    int
+        The n of ``n * (n - 1) / 2``.
+
+    Raises
+    ------
+    InputError
+        When no n gives that length.
+
+    Examples
+    --------
+    >>> n_images(6)
+    4
+    """
+    n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
+    if n * (n - 1) // 2 != n_pairs:
+        raise InputError(f"{n_pairs} dissimilarities are not those of all pairs of some images (3, 6, 10, 15 …).")
+    return n
+
+
+def square(x: np.ndarray) -> np.ndarray:
+    """Write condensed RDMs as square ones.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    ndarray, shape (n_rdms, n, n)
+        Symmetric, zero on the diagonal.
+    """
+    n = n_images(x.shape[1])
+    first, second = np.triu_indices(n, 1)
+    out = np.zeros((len(x), n, n), dtype=x.dtype)
+    out[:, first, second] = out[:, second, first] = x
+    return out
+
+
+def image_counts(weights: np.ndarray) -> np.ndarray:
+    """Find how often each image was drawn, from the copies of the pairs.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (m, n_pairs)
+        As of `pair_weights`.
+
+    Returns
+    -------
+    ndarray, shape (m, n)
+        Counts; NaN where fewer than 3 images were drawn, which pairs cannot tell.
+
+    Raises
+    ------
+    InputError
+        When weights are no products of counts.
+    """
+    squares = square(weights)
+    rows = np.arange(len(weights))
+    i, j, k = np.argsort(~squares.any(axis=2), axis=1, kind="stable")[:, :3].T  # three images that were drawn
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = np.sqrt(squares[rows, i, j] * squares[rows, i, k] / squares[rows, j, k])
+        counts = squares[rows, i] / own[:, np.newaxis]
+    counts[rows, i] = own
+    counts[~np.isfinite(counts).all(axis=1)] = np.nan
+    first, second = np.triu_indices(squares.shape[1], 1)
+    if not np.allclose(np.where(np.isnan(counts[:, :1]), weights, counts[:, first] * counts[:, second]), weights):
+        raise InputError(
+            "whitened comparisons need weights of pairs that are products of counts of images (pair_weights)."
+        )
+    return counts
+
+
+class Whitened:
+    """RDMs times the inverse covariance of their errors, for resamples of the images, without that covariance.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+    center : bool
+        Take each resample's mean off first.
+
+    Notes
+    -----
+    Errors of equal size give V with 4 on the diagonal, 1 where two pairs share an image and 0 elsewhere (halved here,
+    which changes no cosine). V x = d means d_ij = 2 x_ij + s_i + s_j with s_i the sum of image i's x, copies counted,
+    pairs of two copies of one image left out; summed over j this is a small system for s with a closed solution.
+    """
+
+    def __init__(self, x: np.ndarray, center: bool) -> None:
+        self.x, self.center = x, center
+        self.squares = square(np.asarray(x, dtype=np.float64))
+
+    def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whiten one block of resamples.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (m, n_pairs)
+            Copies of each pair.
+
+        Returns
+        -------
+        tuple of ndarray, shape (m, n_rdms, n_pairs)
+            Dissimilarities, and the same times the inverse covariance.
+        """
+        counts = image_counts(weights)
+        n_rdms, n, _ = self.squares.shape
+        total = counts.sum(axis=1, keepdims=True)
+        sums = (self.squares.reshape(n_rdms * n, n) @ counts.T).T.reshape(len(counts), n_rdms, n)
+        values = np.broadcast_to(self.x, (len(weights), *self.x.shape))
+        if self.center:
+            mean = (weights @ self.x.T / weights.sum(axis=1, keepdims=True).clip(1))[:, :, np.newaxis]
+            values = values - mean
+            sums = sums - mean * (total - counts)[:, np.newaxis]
+        shares = _image_sums(sums, counts, total + 2 - 2 * counts)
+        first, second = np.triu_indices(n, 1)
+        return values, (values - shares[:, :, first] - shares[:, :, second]) / 2
+
+
+def _image_sums(sums: np.ndarray, counts: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Solve ``own_i s_i + sum_k c_k s_k = sums_i`` for s, each resample."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = (counts / own)[:, np.newaxis]
+        shared = (relative * sums).sum(axis=2, keepdims=True) / (1 + relative.sum(axis=2, keepdims=True))
+        out = (sums - shared) / own[:, np.newaxis]
+    for row in np.flatnonzero((own == 0).any(axis=1)):  # half of the draws are one image: no division, but a solution
+        out[row] = np.linalg.solve(np.diag(own[row]) + counts[row], sums[row].T).T
+    return out
+
+
+def _cosine(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
+    copies = weights[:, np.newaxis]
+    products = (a[0] * copies) @ b[1].transpose(0, 2, 1)
+    left, right = ((one * copies * white).sum(axis=2) for one, white in (a, b))
+    with np.errstate(invalid="ignore"):
+        lengths = np.sqrt(left[:, :, np.newaxis] * right[:, np.newaxis])
+    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
+
+
+def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
+    """Center Gram matrices by generalized least squares and divide by the errors' covariance: (n_rdms, n * n)."""
+    matrices = square(x)
+    n = matrices.shape[1]
+    sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k
+    if sigma.shape != (n, n) or not np.allclose(sigma, sigma.T):
+        raise InputError(f"sigma_k has the shape {sigma_k.shape}; {n} images need ({n},), or ({n}, {n}) and symmetric.")
+    try:
+        factor = np.linalg.cholesky(sigma)
+    except np.linalg.LinAlgError as error:
+        raise InputError("sigma_k is not positive definite; add to its diagonal (shrinkage).") from error
+    whitening = np.linalg.solve(factor, np.eye(n))
+    ones = whitening.sum(axis=1)
+    whitening -= np.outer(ones / (ones @ ones), ones @ whitening)
+    return (whitening @ matrices @ whitening.T).reshape(len(x), n * n)

@@ -1,0 +1,1 @@
+"""Similarity of image types (RE, AN, AI): values, intervals, tests."""

@@ -1,0 +1,151 @@
+"""How alike two kinds could be at most: a bound from the reliability of each kind's RDM in one subject and ROI.
+
+The usual ceiling over subjects bounds models that all subjects share. RE and AI of one subject share also what is that
+subject's own, so their similarity is bounded by the noise of its two RDMs instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.arguments import checked_with
+from neurometamer.errors import need_columns
+from neurometamer.rsa.rdms import STIMULI
+from neurometamer.store import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fmri.patterns import Patterns
+
+BOUND = (
+    "reliability: root of the product of both kinds' RDM reliabilities: of odd and even presentations (low); of all "
+    "data, simulated from signal and noise, half a standard error granted (high)"
+)
+"""Text of the column ``ceiling``."""
+
+NO_PRESENTATIONS = "undefined: needs the reliability of each kind, from repeated presentations (kind_reliability)"
+NOT_SPEARMAN = "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
+
+
+@checked_with(tables={"table": STIMULI})
+def kind_reliability(
+    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame, kinds: Sequence[str] = ("RE", "AN", "AI")
+) -> pd.DataFrame:
+    """Measure the split-half reliability of the RDM within each kind.
+
+    Parameters
+    ----------
+    patterns_by_subject : mapping of str to Patterns
+        Responses to single presentations.
+    table : pandas.DataFrame
+        The stimuli: columns id, kind.
+    kinds : sequence of str
+        Kinds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a subject, ROI and kind: columns of `split_half_reliability`, and kind. Where images were shown only
+        once there is no reliability: NaN, and the reason in ``method``.
+
+    Raises
+    ------
+    InputError
+        For a kind that the table does not hold, or images without responses.
+    """
+    import pandas as pd
+
+    from fmri.reliability import split_half_reliability
+
+    if not kinds or not patterns_by_subject:
+        raise InputError(f"{len(kinds)} kinds and {len(patterns_by_subject)} subjects; give at least one of each.")
+    known = table["kind"].astype(str)
+    parts = []
+    for kind in kinds:
+        if kind not in set(known):
+            raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
+        ids = table.loc[known == kind, "id"].astype(str).tolist()
+        for subject, patterns in patterns_by_subject.items():
+            try:
+                found = split_half_reliability(patterns, ids).assign(subject=subject)
+            except InputError as reason:
+                found = patterns.voxels[["roi"]].drop_duplicates().astype(str).assign(
+                    subject=subject, reliability=np.nan, corrected=np.nan, upper=np.nan, method=f"undefined: {reason}"
+                )  # fmt: skip
+            parts.append(found.assign(kind=kind))
+    return pd.concat(parts, ignore_index=True)
+
+
+Bounds = Mapping[tuple[str, str, str], tuple[float, float, str]]
+"""Subject, ROI and kind to reliability of halves, upper reliability of all data, method."""
+
+
+def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
+    """Arrange the table of `kind_reliability` for `pair_bound`.
+
+    Parameters
+    ----------
+    reliability : pandas.DataFrame, optional
+        Columns subject, roi, kind, reliability, method, and upper or (where that is missing) corrected.
+
+    Returns
+    -------
+    mapping
+        See `Bounds`.
+
+    Raises
+    ------
+    InputError
+        When a column is missing.
+    """
+    if reliability is None:
+        return {}
+    high = "upper" if "upper" in reliability.columns else "corrected"
+    needed = ("subject", "roi", "kind", "reliability", high, "method")
+    need_columns(reliability, needed, "the table of reliabilities", "Make it with kind_reliability.")
+    rows = reliability[list(needed)].itertuples(index=False)
+    return {(str(s), str(roi), str(kind)): (float(one), float(two), str(text)) for s, roi, kind, one, two, text in rows}
+
+
+def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) -> dict[str, Any]:
+    """Bound the similarity of two kinds in one subject and ROI.
+
+    Parameters
+    ----------
+    bounds : mapping
+        See `bounds_of`.
+    subject, place : str
+        Which RDM.
+    pair : (str, str)
+        Kinds.
+
+    Returns
+    -------
+    dict
+        ceiling_low, ceiling_high (NaN without a reliability of both kinds; a negative one counts as 0), ceiling.
+
+    Notes
+    -----
+    Two noisy measures of the same thing correlate by the root of the product of their reliabilities. How reliable an
+    RDM of all data is does not follow from the halves by Spearman-Brown (it comes out too low); it is simulated from
+    signal and noise (`fmri.reliability.all_data_reliability`). In simulated studies whose RE and AI share the true RDM
+    the similarity was above the high end in .14 to .42 of 50 studies each, at true similarities of .12 to .95.
+
+    References
+    ----------
+    Spearman (1904), Am J Psychol 15:72; Lage-Castellanos et al. (2019), PLoS Comput Biol 15:e1006397.
+    """
+    found = [bounds.get((subject, place, kind)) for kind in pair]
+    known = [one for one in found if one is not None]
+    if len(known) < len(found):
+        return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": NO_PRESENTATIONS}
+    if lacking := [text for one, _, text in known if not np.isfinite(one)]:
+        return {"ceiling_low": np.nan, "ceiling_high": np.nan, "ceiling": lacking[0]}
+    low = math.sqrt(math.prod(max(one, 0.0) for one, _, _ in known))
+    high = math.sqrt(math.prod(max(two, 0.0) for _, two, _ in known))
+    return {"ceiling_low": low, "ceiling_high": high, "ceiling": BOUND}

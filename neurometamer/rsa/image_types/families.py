@@ -1,0 +1,124 @@
+"""Correct the p of `kind_tests` for a family of places, also by the largest value of the family (max-T)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.rsa.image_types.options import MAX_T, KindOptions
+from neurometamer.stats.families import correct_families, joint_statistic
+from neurometamer.stats.intervals import max_t_p
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FALLBACK = "holm"
+"""Correction where max-T is not defined."""
+
+ONE_DRAW = ("stimuli", "projection", "none")
+"""Intervals whose resamples are the same photographs in all places, so that their largest value has a meaning."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What stands behind one row of the table: values of one RDM, or of several subjects' in one place.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_rdms,)
+        Observed.
+    nulls : ndarray, shape (N, n_rdms), or None
+        With labels permuted.
+    orders : tuple of int
+        Which orders were permuted: rows with the same ones share their permutations.
+    resamples : ndarray, shape (R,), or None
+        Resampled value of the row, about the observed one.
+    """
+
+    values: np.ndarray
+    nulls: np.ndarray | None
+    orders: tuple[int, ...]
+    resamples: np.ndarray | None
+
+
+def with_families(table: pd.DataFrame, draws: Sequence[Draws], chosen: KindOptions, mean: str) -> pd.DataFrame:
+    """Correct p within families; subjects and their mean are never in one.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns system, subject, place, pair, quantity, p.
+    draws : sequence of Draws
+        One a row of the table; for max-T.
+    chosen : KindOptions
+        Correction and family.
+    mean : str
+        What the mean over subjects is called in the column subject.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With p_corrected, correction and family.
+
+    Notes
+    -----
+    Max-T is single-step (Westfall & Young 1993). Similarities: their largest in each permutation of labels, over the
+    places of the family; over subjects the largest of Fisher's joint statistic. Differences have no permutations: the
+    largest distance of resampled from observed over the family, in standard errors, against the observed distance
+    from 0 (two-sided). Where that is not defined (subjects with orders of their own, p combined other than jointly,
+    resamples of subjects or of units) the correction is Holm's, and the column says so.
+    """
+    import pandas as pd
+
+    parts = []
+    for (system, is_mean), part in table.groupby(["system", table["subject"] == mean], sort=False):
+        over = {"place": "layers" if system == "network" else "ROIs"}
+        within = ["pair", "subject"]
+        if chosen.family == "subjects" and not is_mean and system != "network":
+            over, within = {**over, "subject": "subjects"}, ["pair"]
+        if chosen.correction != MAX_T:
+            parts.append(correct_families(part, over, within, how=chosen.correction))
+            continue
+        corrected = correct_families(part, over, within, how=FALLBACK)
+        for places in corrected.groupby(within, sort=False).indices.values():
+            rows = corrected.index[places]
+            found = _largest([draws[row] for row in rows], corrected.loc[rows[0], "quantity"], chosen)
+            if found is not None:
+                p = corrected.loc[rows, "p"].to_numpy(dtype=float)
+                corrected.loc[rows, "p_corrected"] = np.where(np.isfinite(p), np.fmax(p, found), np.nan)
+                corrected.loc[rows, "correction"] = MAX_T
+        parts.append(corrected)
+    return pd.concat(parts).sort_index()
+
+
+def _largest(family: Sequence[Draws], quantity: str, chosen: KindOptions) -> np.ndarray | None:
+    """Give p against the largest of the family; None where that has no meaning."""
+    several = any(len(one.values) > 1 for one in family)
+    if several and chosen.combine != "joint":
+        return None
+    if quantity == "difference":
+        resamples = [one.resamples for one in family if one.resamples is not None]
+        if chosen.interval not in ONE_DRAW or len(resamples) < len(family):
+            return None
+        return _largest_difference(np.array([one.values.mean() for one in family]), np.stack(resamples, axis=1))
+    nulls = [one.nulls for one in family if one.nulls is not None]
+    if len(nulls) < len(family) or len({order for one in family for order in one.orders}) > 1:
+        return None
+    defined = np.all([np.isfinite(one).all(axis=1) for one in nulls], axis=0)
+    if not defined.any():
+        return None
+    if several:
+        both = [joint_statistic(one.values, null[defined]) for one, null in zip(family, nulls)]
+        return max_t_p(np.array([one[0] for one in both]), np.stack([one[1:] for one in both], axis=1))[1]
+    return max_t_p(np.concatenate([one.values for one in family]), np.concatenate(nulls, axis=1)[defined])[1]
+
+
+def _largest_difference(values: np.ndarray, resamples: np.ndarray) -> np.ndarray | None:
+    resamples = resamples[np.isfinite(resamples).all(axis=1)]
+    spread = resamples.std(axis=0) if len(resamples) else np.zeros(len(values))
+    if not (spread > 0).all():
+        return None
+    return max_t_p(values / spread, (resamples - values) / spread, "two-sided")[1]

@@ -1,0 +1,175 @@
+"""The choices of `kind_tests`, by name: interval, null distribution, combination over subjects, correction, family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neurometamer.arguments import check_fields
+from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.jackknife import PRODUCT_WEIGHTS
+from neurometamer.rsa.sampling import CLASS_CLAIMS
+from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
+from neurometamer.stats.families import COMBINATIONS
+from neurometamer.stats.families import CORRECTIONS as INFERENCE_CORRECTIONS
+from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
+
+Pair = tuple[str, str]
+INTERVALS = {
+    "projection": "jackknife over photographs, the noise of pairs corrected: would other photographs say the same? "
+    "Covers 92 to 98 % in simulations; right for 3 subjects",
+    "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to 1.8 times too wide",
+    "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
+    "subjects": "bootstrap over subjects, t with subjects - 1 degrees of freedom: would other people?",
+    "dual": "bootstrap over photographs and subjects, corrected as in rsatoolbox: would both?",
+    "none": "no interval; the difference is tested as with 'projection'",
+}
+"""Name of an interval to what it is."""
+
+NULLS = {
+    "auto": "within sessions where they are known and differ between photographs, else free",
+    "free": "all photographs change labels",
+    "session": "within sessions",
+    "class": "within classes",
+}
+"""Name of a null distribution to which labels change places."""
+
+MAX_T = "max-t"
+"""Against the largest value of the family in each permutation, or resample: `kind_families`."""
+
+CORRECTIONS = (*INFERENCE_CORRECTIONS, MAX_T)
+"""Corrections for many tests."""
+
+FAMILIES = {
+    "places": "the layers, or the ROIs of one subject, for one pair of kinds",
+    "subjects": "ROIs x subjects for one pair of kinds",
+}
+"""Name of a family of tests to what belongs to it."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class KindOptions:
+    """How `kind_tests` compares, resamples and tests.
+
+    Parameters
+    ----------
+    perception, decision : (str, str) or None
+        Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE and AN). The
+        difference is the similarity of the first minus that of the second; without one of them (None) there is none.
+    by : str
+        One of `COMPARATORS`.
+    interval : str
+        One of `INTERVALS`.
+    null : str
+        One of `NULLS`.
+    classes : str
+        One of `CLASS_CLAIMS`: whether intervals are about other photographs of the same classes, or of other classes.
+        Where no classes are known photographs are taken for independent draws.
+    combine : str
+        One of `COMBINATIONS`; how the subjects' p become one.
+    correction : str
+        One of `CORRECTIONS`. Where ``"max-t"`` is not defined Holm's is used, and the column says so.
+    family : str
+        One of `FAMILIES`.
+    n_resamples, n_permutations : int
+        Draws; 0 permutations for no p of similarities, 0 resamples (with ``interval="none"``) for none of differences.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of all draws.
+    join : {"exact", "inner"}
+        Whether each photograph needs an image of every kind, or those that have are used.
+    share : float
+        Of the units in a subsample.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a number out of range.
+    """
+
+    perception: Pair | None = ("RE", "AI")
+    decision: Pair | None = ("RE", "AN")
+    by: str = "spearman"
+    interval: str = "projection"
+    null: str = "auto"
+    classes: str = "fixed"
+    combine: str = "joint"
+    correction: str = "fdr"
+    family: str = "places"
+    n_resamples: int = 1000
+    n_permutations: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    join: str = "exact"
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for kind, name, known in (
+            ("comparison", self.by, COMPARATORS),
+            ("interval", self.interval, INTERVALS),
+            ("null", self.null, NULLS),
+            ("claim about classes", self.classes, CLASS_CLAIMS),
+            ("combination of p-values", self.combine, COMBINATIONS),
+            ("correction", self.correction, CORRECTIONS),
+            ("family", self.family, FAMILIES),
+            ("join", self.join, ("exact", "inner")),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        if not self.pairs:
+            raise InputError("perception and decision are both None; give at least one pair of kinds.")
+        if self.n_resamples < (self.interval != "none"):
+            raise InputError(f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'.")
+        if self.interval == "projection" and self.by in PRODUCT_WEIGHTS:
+            raise InputError(f"interval 'projection' is not defined for by='{self.by}'; give interval='stimuli'.")
+        if self.n_permutations < 0:
+            raise InputError(f"n_permutations is {self.n_permutations}; give 0 (no test) or more.")
+        if not 0 < self.confidence < 1:
+            raise InputError(f"confidence must lie between 0 and 1, not {self.confidence}.")
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of kinds that are compared.
+
+        Returns
+        -------
+        tuple of (str, str)
+            Decision first.
+        """
+        return tuple(one for one in (self.decision, self.perception) if one is not None)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of images that are compared.
+
+        Returns
+        -------
+        tuple of str
+            Each once.
+        """
+        return tuple(dict.fromkeys(kind for pair in self.pairs for kind in pair))
+
+
+def subjects_needed(confidence: float = 0.95) -> int:
+    """Say how many subjects a bootstrap over subjects needs.
+
+    Parameters
+    ----------
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    int
+        6 at 95 %: resampled subjects never leave the range of the subjects there are, and all n of them lie on one
+        side of the median with probability 2^(1-n); with 3 subjects in one of 4 studies.
+
+    Examples
+    --------
+    >>> subjects_needed(0.95), subjects_needed(0.9)
+    (6, 5)
+    """
+    return next(n for n in range(2, 64) if 1 - 2.0 ** (1 - n) >= confidence or n == 63)

@@ -1,0 +1,180 @@
+"""Cross-validation of RDM models over stimuli: folds in which no pair of stimuli crosses, and their variance.
+
+A pair belongs to the training set when both its stimuli do, to the test set when both do, and to neither when one of
+each: its dissimilarity would carry a test stimulus into training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from neurometamer.rsa.compute import MIN_CONDITIONS
+from neurometamer.store import InputError, name_ids
+
+MIN_DISTINCT = 3
+"""A fold of a resample with fewer distinct stimuli has at most one pair; rsatoolbox asks for as many."""
+
+
+def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> None:
+    """Refuse folds that the stimuli do not fill.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Stimuli, or what stays together.
+    n_folds : int
+        Folds asked for.
+    what : str
+        What these are, for messages.
+
+    Raises
+    ------
+    InputError
+        With fewer than 2 folds, or fewer than 4 stimuli a fold.
+    """
+    if n_folds < 2:
+        raise InputError(f"n_folds is {n_folds}; cross-validation over stimuli needs at least 2.")
+    if len(ids) < MIN_CONDITIONS * n_folds:
+        raise InputError(
+            f"{len(ids)} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least {MIN_CONDITIONS}; "
+            f"use at most {len(ids) // MIN_CONDITIONS} folds."
+        )
+
+
+def default_folds(n: int) -> int:
+    """Choose how many folds, as rsatoolbox: from the stimuli that a bootstrap resample holds (63 %).
+
+    Parameters
+    ----------
+    n : int
+        Stimuli.
+
+    Returns
+    -------
+    int
+        2 to 5.
+
+    Examples
+    --------
+    >>> [default_folds(n) for n in (12, 24, 40, 92)]
+    [2, 3, 4, 5]
+    """
+    held = 0.632 * n
+    return 2 + sum(held >= limit for limit in (12, 24, 40))
+
+
+def assign_folds(n: int, n_folds: int, random: np.random.Generator, drawn: np.ndarray | None = None) -> np.ndarray:
+    """Give each stimulus a fold at random, folds as equal as can be.
+
+    Parameters
+    ----------
+    n : int
+        Stimuli.
+    n_folds : int
+        Folds.
+    random : numpy.random.Generator
+        Source of the order.
+    drawn : ndarray of bool, shape (n,), optional
+        Only these get a fold (copies of a stimulus are thereby never parted).
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Fold number, -1 for those without.
+
+    Examples
+    --------
+    >>> sorted(assign_folds(5, 2, np.random.default_rng(0)).tolist())
+    [0, 0, 0, 1, 1]
+    """
+    chosen = np.arange(n) if drawn is None else np.flatnonzero(drawn)
+    folds = np.full(n, -1)
+    folds[random.permutation(chosen)] = np.arange(len(chosen)) % n_folds
+    return folds
+
+
+def fold_pairs(folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Say which pairs train and which test; those that cross do neither.
+
+    Parameters
+    ----------
+    folds : ndarray of int, shape (n,)
+        Fold of each stimulus, -1 for none.
+    fold : int
+        The one that tests.
+
+    Returns
+    -------
+    tuple of ndarray of bool, shape (n * (n - 1) / 2,)
+        Training pairs and test pairs.
+    """
+    first, second = np.triu_indices(len(folds), 1)
+    tests, trains = folds == fold, (folds != fold) & (folds >= 0)
+    return trains[first] & trains[second], tests[first] & tests[second]
+
+
+def splits(
+    counts: np.ndarray,
+    n_folds: int,
+    n_repeats: int,
+    random: np.random.Generator,
+    clusters: np.ndarray | None = None,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Split one (re)sample of stimuli again and again.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (n,)
+        How often each stimulus is in the sample.
+    n_folds : int
+        Folds; 1 trains and tests on all pairs (no cross-validation over stimuli).
+    n_repeats : int
+        Random assignments to folds.
+    random : numpy.random.Generator
+        Source of the assignments.
+    clusters : ndarray of int, shape (n,), optional
+        Stimuli of one number stay in one fold (classes, where classes are drawn); each its own by default.
+
+    Yields
+    ------
+    tuple of (int, ndarray, ndarray)
+        Repeat, weights of training pairs and of test pairs (n_pairs,): copies of a pair, 0 outside.
+    """
+    first, second = np.triu_indices(len(counts), 1)
+    copies = (counts[first] * counts[second]).astype(np.float64)
+    clusters = np.arange(len(counts)) if clusters is None else clusters
+    drawn = np.bincount(clusters, counts) > 0
+    for repeat in range(n_repeats):
+        if n_folds == 1:
+            yield repeat, copies, copies
+            continue
+        folds = assign_folds(len(drawn), n_folds, random, drawn)[clusters]
+        for fold in range(n_folds):
+            train, test = fold_pairs(folds, fold)
+            yield repeat, copies * train, copies * test
+
+
+def corrected_covariance(evaluations: np.ndarray) -> np.ndarray:
+    """Estimate the covariance over resamples, without the part that the random choice of folds adds.
+
+    Parameters
+    ----------
+    evaluations : ndarray, shape (n_resamples, n_values, n_repeats)
+        Values of each resample under each assignment to folds, at least 2 assignments; NaN resamples removed.
+
+    Returns
+    -------
+    ndarray, shape (n_values, n_values)
+        Covariance; a variance can come out negative where folds matter more than stimuli.
+
+    References
+    ----------
+    As ``rsatoolbox.inference.bootstrap_crossval`` (Schütt et al. 2023, eLife 12:e82566): it projects from 1 and
+    ``n_repeats`` assignments to infinitely many.
+    """
+    n_repeats = evaluations.shape[2]
+    of_mean = np.atleast_2d(np.cov(evaluations.mean(axis=2).T))
+    single = np.mean([np.atleast_2d(np.cov(evaluations[:, :, i].T)) for i in range(n_repeats)], axis=0)
+    return (n_repeats * of_mean - single) / (n_repeats - 1)

@@ -1,0 +1,364 @@
+"""Does the preferred layer go up with the order of regions? A slope that noise does not tilt, tested over subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.arguments import checked
+from neurometamer.rsa.comparators.ranks import centered_ranks
+from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
+from neurometamer.stats.intervals import t_interval
+from neurometamer.stats.permutation import permutation_p, permute_pairs
+from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+PREFERENCES = {
+    "center": "center of mass over layers, weights: similarities",
+    "best": "layer of highest similarity",
+}
+"""Name of a way to tell which layer a region prefers, to what it is; layers count 1, 2, …"""
+
+STATISTIC = "layers a region"
+"""In the column ``statistic``: by how many layers the center of mass moves from one region to the next."""
+
+RELIABLE = 0.05
+"""Largest p of the agreement between subjects at which a region is tested."""
+
+MIN_REGIONS = 3
+
+COLUMNS = (
+    "kind",
+    "subject",
+    "order",
+    "preferred_layers",
+    "statistic",
+    "value",
+    "ci_low",
+    "ci_high",
+    "p",
+    "n_subjects",
+    "left_out",
+    "reason",
+    "method",
+)
+
+
+@checked
+def hierarchy_test(
+    network: RDMs,
+    brain: RDMs,
+    rois: Sequence[str] = (),
+    *,
+    kind: str | None = None,
+    by: str = "spearman",
+    join: str = "exact",
+    preferred: str = "center",
+    n_permutations: int = 999,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Test over subjects whether later regions prefer later layers, whatever the regions' noise.
+
+    Parameters
+    ----------
+    network : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors["stage"]``: one RDM a stage, early to late.
+    brain : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors`` subject and roi.
+    rois : sequence of str
+        Regions, early to late; when empty, the order of the file.
+    kind : str or None
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    by : str
+        One of `COMPARATORS`.
+    join : str
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+    preferred : str
+        One of `PREFERENCES`: how the column ``preferred_layers`` tells a region's layer. The test is the same for both.
+    n_permutations : int
+        Permutations of stimulus labels for the reliability of each region, at least 19.
+    seed : int
+        Seed of the permutations.
+    confidence : float
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table ``hierarchy.csv``: a row a subject, and one, ``combined``, over subjects, with the columns `COLUMNS`.
+        ``value`` is a slope in layers a region; ``combined`` has its mean, a two-sided interval and a one-sided p
+        (later regions prefer later layers). ``left_out`` names the regions that are not reliable.
+
+    Raises
+    ------
+    InputError
+        With fewer than 3 regions, a region that a subject lacks, fewer than 2 layers, or an unknown name.
+
+    Notes
+    -----
+    Noise makes all similarities of a region smaller by one factor and adds to them at random. It thereby moves the
+    center of mass over similarities above 0 to the middle layers and the best layer anywhere: where noise grows along
+    the order of regions, so does the "preferred layer". The slope here is not tilted by that. With similarities
+    s[r, l] of region r (at the place o[r]) and layer l, n[r] = sum of l s[r, l] and d[r] = sum of s[r, l], it is b in
+
+        n[r] = d[r] (a + b o[r]) + error
+
+    solved with the instruments w[r] and w[r] o[r], w[r] being the mean d[r] of the other subjects, whose noise is
+    their own. When all regions are made from the same layer, b is 0 on average whatever each region's noise, on these
+    stimuli; the t test over subjects (subjects - 1 degrees of freedom) takes its spread from the subjects and needs
+    no more than that their noise is independent. One subject has a slope and no p.
+
+    A region is left out when the subjects' RDMs of it agree no better than with permuted labels (mean Spearman
+    correlation of each two subjects, p > .05).
+
+    Simulated: 5 regions of 3 subjects made from the same of 6 layers, 40 or 20 photographs, 100 voxels with spatially
+    correlated noise of unequal variance; noise rising, falling, small, or so large in one region that it has almost no
+    signal; Gaussian and heavy-tailed images. p <= .05 came in 3 to 7 % (``benchmarks/LEVELS.md``,
+    ``tests/neurometamer/test_levels.py``). A rank correlation of order with preferred layers, with the names of
+    regions permuted, does not hold its level in such studies.
+
+    References
+    ----------
+    Wald (1940), Ann Math Stat 11:284 (instruments for a line whose both sides hold errors).
+
+    Examples
+    --------
+    >>> hierarchy_test(network, brain, ["V1", "V2", "LO"])[["subject", "value", "p"]]  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    if preferred not in PREFERENCES:
+        raise unknown_name("preference", preferred, PREFERENCES)
+    if n_permutations < 1 / RELIABLE - 1:
+        raise InputError(f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least 19.")
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    order = _checked_order(list(rois) or list(joined.rois), list(joined.rois))
+    subjects = _common_subjects({roi: joined.rois[roi][0] for roi in order})
+    if len(joined.layers) < 2:
+        raise InputError(f"{len(joined.layers)} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2.")
+    rows = {roi: [joined.rois[roi][0].index(subject) for subject in subjects] for roi in order}
+    vectors = {roi: joined.rois[roi][1][rows[roi]] for roi in order}
+    profiles = np.stack([comparator(by)(one, joined.layer_vectors) for one in vectors.values()], axis=1)
+    p_reliable = {roi: reliability_p(one, n_permutations, seed) for roi, one in vectors.items()}
+    kept = np.array([not p > RELIABLE for p in p_reliable.values()])
+    slopes = _Slopes(profiles, kept, confidence)
+    layers = np.where(kept, preferred_layers(profiles, preferred), np.nan)
+    common = {
+        "kind": joined.kind,
+        "order": " < ".join(order),
+        "statistic": STATISTIC,
+        "left_out": ", ".join(roi for roi, keep in zip(order, kept) if not keep),
+        "method": _describe(by, preferred, n_permutations, confidence, joined),
+    }
+    table = [
+        common | {"subject": subject, "preferred_layers": _tell_layers(order, row, joined.layers)} | values
+        for subject, row, values in zip(subjects, layers, slopes.single(), strict=True)
+    ]
+    over = np.where(kept, preferred_layers(profiles.mean(axis=0), preferred), np.nan)
+    told = {"subject": "combined", "preferred_layers": _tell_layers(order, over, joined.layers)}
+    table.append(common | told | slopes.combined())
+    return pd.DataFrame(table)[list(COLUMNS)]
+
+
+def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0) -> float:
+    """Say how often permuted labels make the subjects' RDMs of a region agree as much as they do.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n_subjects, n_pairs)
+        Condensed RDMs of one region.
+    n_permutations : int
+        Permutations, of each subject but the first.
+    seed : int
+        Seed of the permutations.
+
+    Returns
+    -------
+    float
+        In (0, 1], one-sided, of the mean Spearman correlation of each two subjects; NaN with one subject.
+
+    Examples
+    --------
+    >>> rdm = np.arange(45.0)
+    >>> reliability_p(np.stack([rdm, rdm]), 99)
+    0.01
+    """
+    if len(vectors) < 2:
+        return float("nan")
+    n_pairs = vectors.shape[1]
+    ranks = centered_ranks(vectors)(np.ones((1, n_pairs)))[0]
+    units = ranks / np.linalg.norm(ranks, axis=1, keepdims=True)
+    n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
+    random = generator(seed, "reliability of regions", n)
+    total = np.tile(units[0], (n_permutations, 1))
+    for row in units[1:]:
+        orders = random.permuted(np.tile(np.arange(n), (n_permutations, 1)), axis=1)
+        total += permute_pairs(row, orders)
+    agreement = np.square(units.sum(axis=0)).sum()
+    return float(permutation_p(agreement, np.square(total).sum(axis=1)))
+
+
+def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndarray:
+    """Say which layer each profile prefers, layers counted from 1.
+
+    Parameters
+    ----------
+    profiles : ndarray, shape (..., n_layers)
+        Similarities with each layer.
+    preferred : str
+        One of `PREFERENCES`.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        Layer number. The center of mass is a fraction, held within the layers there are; NaN where the similarities
+        do not add up to more than 0.
+
+    Notes
+    -----
+    Similarities below 0 count as they are: cut off at 0, noise alone would move the center to the middle layers.
+
+    Examples
+    --------
+    >>> preferred_layers(np.array([[0.0, 0.1, 0.3], [0.2, 0.2, -0.1]])).round(2).tolist()
+    [2.75, 1.0]
+    """
+    if preferred == "best":
+        return profiles.argmax(axis=-1) + 1.0
+    n_layers = profiles.shape[-1]
+    total = profiles.sum(axis=-1)
+    mass = profiles @ np.arange(1, n_layers + 1)
+    center = np.divide(mass, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return np.clip(center, 1, n_layers)
+
+
+def layer_slopes(profiles: np.ndarray) -> np.ndarray:
+    """Fit by how many layers the center of mass moves from region to region, in each subject.
+
+    Parameters
+    ----------
+    profiles : ndarray, shape (n_subjects, n_regions, n_layers)
+        Similarities; regions early to late, NaN throughout for those left out.
+
+    Returns
+    -------
+    ndarray, shape (n_subjects,)
+        Layers a region, see `hierarchy_test`; NaN where fewer than two regions are like the layers.
+
+    Examples
+    --------
+    >>> layer_slopes(np.array([[[0.3, 0.1, 0.0], [0.1, 0.3, 0.1], [0.0, 0.1, 0.3]]] * 2)).round(2).tolist()
+    [0.75, 0.75]
+    """
+    used = np.flatnonzero(np.isfinite(profiles).all(axis=(0, 2)))
+    places = used - used.mean() if used.size else used.astype(np.float64)
+    total = profiles[:, used].sum(axis=2)
+    mass = profiles[:, used] @ np.arange(1, profiles.shape[2] + 1)
+    n_subjects = len(profiles)
+    others = total if n_subjects == 1 else (total.sum(axis=0) - total) / (n_subjects - 1)
+    weights = np.maximum(others, 0)
+    slopes = np.full(n_subjects, np.nan)
+    for subject, weight in enumerate(weights):
+        if (weight > 0).sum() < 2:
+            continue
+        instruments = np.stack([weight, weight * places])
+        sides = np.stack([total[subject], total[subject] * places], axis=1)
+        slopes[subject] = np.linalg.lstsq(instruments @ sides, instruments @ mass[subject], rcond=None)[0][1]
+    return slopes
+
+
+@dataclass(frozen=True, eq=False)
+class _Slopes:
+    """Slopes of all subjects over the reliable regions, and what can be said of them."""
+
+    profiles: np.ndarray
+    kept: np.ndarray
+    confidence: float
+
+    def single(self) -> list[dict[str, Any]]:
+        """Give the columns of each subject: a slope without a test."""
+        nothing = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan, "n_subjects": 1}
+        why = self._too_few() or "one subject: its noise is not known, so there is no p"
+        return [{"value": float(one), **nothing, "reason": why} for one in self._values()]
+
+    def combined(self) -> dict[str, Any]:
+        """Give the columns over subjects: mean slope, interval and p."""
+        from scipy.stats import t
+
+        values = self._values()
+        n = len(values)
+        row = {"value": float(values.mean()), "ci_low": np.nan, "ci_high": np.nan, "p": np.nan, "n_subjects": n}
+        variance = float(values.var(ddof=1) / n) if n > 1 else np.nan
+        if why := self._too_few() or _why_untested(values, variance):
+            return row | {"reason": why}
+        low, high = t_interval(values.mean(), np.array(variance), n - 1, self.confidence)
+        p = float(t.sf(values.mean() / np.sqrt(variance), n - 1))
+        return row | {"ci_low": float(low), "ci_high": float(high), "p": p, "reason": ""}
+
+    def _values(self) -> np.ndarray:
+        if self._too_few():
+            return np.full(len(self.profiles), np.nan)
+        return layer_slopes(np.where(self.kept[:, np.newaxis], self.profiles, np.nan))
+
+    def _too_few(self) -> str:
+        if self.kept.sum() >= MIN_REGIONS:
+            return ""
+        return f"{self.kept.sum()} reliable region(s); a slope needs at least {MIN_REGIONS}"
+
+
+def _why_untested(values: np.ndarray, variance: float) -> str:
+    if len(values) < 2:
+        return "one subject: its noise is not known, so there is no p"
+    if not np.isfinite(values).all():
+        return "in a subject fewer than two regions are like the layers, so there is no slope"
+    if variance <= 1e-20:
+        return "all subjects have the same slope, so there is no spread to hold it against"
+    return ""
+
+
+def _describe(by: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain) -> str:
+    text = (
+        f"slope of the center of mass over layers on the order of regions (similarity by {by}), instruments from the "
+        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions whose RDMs agree between "
+        f"subjects no better than with permuted labels left out ({n_permutations} permutations, p > {RELIABLE:g}); "
+        f"preferred layer shown: {PREFERENCES[preferred]}"
+    )
+    return text + (f"; held by one side only and left out: {joined.left_out}" if joined.left_out else "")
+
+
+def _checked_order(order: list[str], known: list[str]) -> list[str]:
+    if again := duplicates(order):
+        raise InputError(f"region(s) {name_ids(again)} named twice; give each region once, early to late.")
+    for roi in order:
+        if roi not in known:
+            raise unknown_name("ROI", roi, known)
+    if len(order) < MIN_REGIONS:
+        raise InputError(f"{len(order)} region(s) ({name_ids(order)}); a hierarchy needs at least {MIN_REGIONS}.")
+    return order
+
+
+def _common_subjects(having: dict[str, tuple[str, ...]]) -> list[str]:
+    everyone = list(dict.fromkeys(subject for subjects in having.values() for subject in subjects))
+    lacking = [
+        f"{subject} {roi}" for roi, subjects in having.items() for subject in everyone if subject not in subjects
+    ]
+    if lacking:
+        raise InputError(f"no RDM for {name_ids(lacking)}; leave those subjects or regions out.")
+    return everyone
+
+
+def _tell_layers(order: Sequence[str], preferred: np.ndarray, names: Sequence[str]) -> str:
+    parts = []
+    for roi, at in zip(order, preferred):
+        near = names[round(at) - 1] if np.isfinite(at) else "none"
+        parts.append(f"{roi}: {at:.2f} ({near})")
+    return "; ".join(parts)

@@ -1,0 +1,530 @@
+"""Flexible models of a region: the best layer, a non-negative combination of layers, their average; cross-validated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.arguments import checked, checked_with
+from neurometamer.rsa.comparators.ranks import check_sides
+from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.jackknife import Progress
+from neurometamer.rsa.layers.folds import MIN_DISTINCT, check_folds, corrected_covariance, default_folds, splits
+from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
+from neurometamer.rsa.sampling import Sampling, sample_images
+from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.summaries import short_repr
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+MODELS = ("weighted", "best layer", "average")
+TRAINING = {
+    "stimuli": "the same subject's RDM of the training stimuli",
+    "subjects": "the other subjects' RDMs of all stimuli (stimuli are not held out)",
+    "both": "the other subjects' RDMs of the training stimuli",
+}
+"""Name of what a model is fitted to, to what it is."""
+
+N_CV = 2
+"""Assignments to folds in each resample, as in rsatoolbox: many resamples and few assignments are best."""
+
+
+LEAST_VARIANCE = 0.1
+"""Of the variance over resamples, whatever the correction for random folds would leave.
+
+The corrected variance is a small difference of two large ones and came out below 0 in 11 to 36 % of simulated
+studies; a p from one that is near 0 by chance says nothing.
+"""
+
+
+@short_repr
+@dataclass(frozen=True)
+class FlexibleModels:
+    """Tables of `flexible_models`.
+
+    Parameters
+    ----------
+    best_layer : pandas.DataFrame
+        The table ``best_layer.csv``: kind, roi, subject, layer (chosen most often), chosen (all, over folds), score
+        (cross-validated), ci_low, ci_high, naive_layer, naive_score (chosen and scored on the same data: biased
+        upward), optimism (naive minus cross-validated), reason, method, n.
+    models : pandas.DataFrame
+        The table ``weighted.csv``: kind, roi, subject, model, score, ci_low, ci_high, p, q, family, weights, reason,
+        method, n.
+    differences : pandas.DataFrame
+        The table ``weighted_difference.csv``: kind, roi, subject, contrast, difference, ci_low, ci_high, p, q,
+        family, reason, method, n.
+    """
+
+    best_layer: pd.DataFrame
+    models: pd.DataFrame
+    differences: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Scores (repeats, models, subjects) averaged over folds, and what was chosen in each fold."""
+
+    scores: np.ndarray
+    chosen: list[np.ndarray]
+    weights: list[np.ndarray]
+
+
+# ---------------------------------------------------------------------------------------------------- weights
+
+
+@checked_with(shapes={"weights": "pairs"})
+def fit_layer_weights(
+    layers: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None, *, center: bool = True
+) -> np.ndarray:
+    """Fit non-negative weights of layers to the pooled RDM of some subjects, by least squares.
+
+    Parameters
+    ----------
+    layers : ndarray, shape (n_layers, n_pairs)
+        Condensed RDMs of the layers.
+    targets : ndarray, shape (n_subjects, n_pairs)
+        Condensed RDMs of the subjects; their pool is the mean of z-scored (or unit-length) RDMs.
+    weights : ndarray, shape (n_pairs,), optional
+        Copies of each pair; all once by default.
+    center : bool
+        True maximizes Pearson's correlation, False the cosine.
+
+    Returns
+    -------
+    ndarray, shape (n_layers,)
+        At least 0, of length 1; all 0 where no layer goes with the target.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, or missing numbers.
+
+    Notes
+    -----
+    Equals ``rsatoolbox.model.fitter.fit_regress_nn`` with method ``"corr"`` or ``"cosine"``.
+
+    Examples
+    --------
+    >>> fit_layer_weights(np.array([[1.0, 2, 3], [3.0, 1, 2]]), np.array([[2.0, 4, 6]])).round(6).tolist()
+    [1.0, 0.0]
+    """
+    check_sides(layers, targets, None if weights is None else np.atleast_2d(weights), "layers and targets")
+    copies = np.ones(layers.shape[1]) if weights is None else weights
+    gram, projected = _normal_equations(layers, targets, copies, center)
+    return _nonnegative(gram, projected.mean(axis=1))
+
+
+def _normal_equations(
+    layers: np.ndarray, targets: np.ndarray, copies: np.ndarray, center: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give inner products of layers with each other, and with each subject's scaled RDM (n_layers, n_subjects)."""
+    used = copies > 0
+    layers, targets, copies = layers[:, used], targets[:, used], copies[used]
+    if center:
+        layers = layers - (layers @ copies / copies.sum())[:, np.newaxis]
+        targets = targets - (targets @ copies / copies.sum())[:, np.newaxis]
+    spread = np.sqrt(targets**2 @ copies / copies.sum())
+    targets = targets / np.where(spread > 0, spread, 1)[:, np.newaxis]
+    return (layers * copies) @ layers.T, (layers * copies) @ targets.T
+
+
+def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
+    """Solve non-negative least squares from its normal equations; layers are scaled to length 1 for the solver."""
+    from scipy.optimize import nnls
+
+    lengths = np.sqrt(np.diag(gram))
+    safe = np.where(lengths > 0, lengths, 1)
+    values, vectors = np.linalg.eigh(gram / np.outer(safe, safe))
+    kept = values > 1e-12 * max(values[-1], 1e-300)  # layers that repeat each other span less than their number
+    root = np.sqrt(values[kept])
+    found = nnls(root[:, np.newaxis] * vectors[:, kept].T, vectors[:, kept].T @ (projected / safe) / root)[0] / safe
+    found[lengths == 0] = 0
+    norm = np.linalg.norm(found)
+    return found / norm if norm > 0 else found
+
+
+# ------------------------------------------------------------------------------------------------- evaluation
+
+
+def _evaluate(
+    layers: np.ndarray,
+    subjects: np.ndarray,
+    counts: np.ndarray,
+    *,
+    by: str,
+    train_on: str,
+    n_folds: int,
+    n_repeats: int,
+    random: np.random.Generator,
+    clusters: np.ndarray,
+) -> _Fits:
+    """Fit and test the models on every split of one (re)sample of the stimuli."""
+    scores = np.full((n_repeats, n_folds, len(MODELS), len(subjects)), np.nan)
+    average = (layers / layers.std(axis=1, keepdims=True)).mean(axis=0, keepdims=True)
+    chosen, fitted, fold = [], [], [0] * n_repeats
+    for repeat, train, test in splits(counts, n_folds, n_repeats, random, clusters):
+        best = _choose(layers, subjects, train, by, train_on)
+        weights = _weigh(layers, subjects, train, by, train_on)
+        chosen.append(best)
+        fitted.append(weights)
+        scores[repeat, fold[repeat]] = _test(layers, average, weights, best, subjects, test, by)
+        fold[repeat] += 1
+    return _Fits(scores.mean(axis=1), chosen, fitted)
+
+
+def _others(values: np.ndarray, train_on: str) -> np.ndarray:
+    """Turn values of each subject (last axis) into the mean of those that train its model."""
+    if train_on == "stimuli":
+        return values
+    return (values.sum(axis=-1, keepdims=True) - values) / (values.shape[-1] - 1)
+
+
+def _choose(layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str) -> np.ndarray:
+    used = train > 0
+    found = COMPARATORS[by](layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
+    return np.nan_to_num(_others(found, train_on), nan=-np.inf).argmax(axis=0)
+
+
+def _weigh(layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str) -> np.ndarray:
+    gram, projected = _normal_equations(layers, subjects, train, by != "cosine")
+    return np.array([_nonnegative(gram, one) for one in _others(projected, train_on).T])
+
+
+def _test(
+    layers: np.ndarray, average: np.ndarray, weights: np.ndarray, best: np.ndarray, subjects: np.ndarray,
+    test: np.ndarray, by: str,
+) -> np.ndarray:  # fmt: skip
+    """Score each model on the test pairs: (models, subjects); a combination of nothing scores 0."""
+    used = test > 0
+    models = np.concatenate([weights @ layers, layers, average])[:, used]
+    found = COMPARATORS[by](models, subjects[:, used], test[np.newaxis, used])[0]
+    each = np.arange(len(subjects))
+    weighted = np.where((weights > 0).any(axis=1), found[each, each], 0.0)
+    return np.array([weighted, found[len(subjects) + best, each], found[-1]])
+
+
+@checked
+def flexible_models(
+    network: RDMs,
+    brain: RDMs,
+    *,
+    kind: str | None = None,
+    by: str = "spearman",
+    join: str = "exact",
+    train_on: str = "both",
+    n_folds: int | None = None,
+    n_repeats: int = 10,
+    n_bootstrap: int = 1000,
+    classes: str = "fixed",
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> FlexibleModels:
+    """Choose the best layer and weigh layers on one part of the data, and score both on the rest, region by region.
+
+    Parameters
+    ----------
+    network : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors["stage"]``: one RDM a stage.
+    brain : rsatoolbox.rdm.RDMs
+        ``rdm_descriptors`` subject and roi.
+    kind : str or None
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
+        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+    by : str
+        One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to z-scored RDMs
+        (Pearson), or for ``"cosine"`` to RDMs of unit length.
+    join : str
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
+    train_on : str
+        One of `TRAINING`. A region of a single subject takes ``"stimuli"`` instead of ``"both"``, and says so.
+    n_folds : int, optional
+        Parts of the stimuli, at least 4 stimuli each; by default 2 to 5, so that resamples fill them (`default_folds`).
+    n_repeats : int
+        Random assignments to folds over which scores are averaged.
+    n_bootstrap : int
+        Resamples of the stimuli, each cross-validated anew; 0 for no intervals and no p.
+    classes : str
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), stimuli are resampled within
+        them (``"fixed"``), or classes are resampled, and whole classes are held out (``"random"``, from 10 classes on).
+    seed : int
+        Of folds and resamples.
+    confidence : float
+        Of the intervals.
+    progress : callable, optional
+        Hears (resamples done, resamples in all), over all regions.
+
+    Returns
+    -------
+    FlexibleModels
+        Tables of the best layer, of the three models (weighted, best layer, average) and of their paired
+        differences. Rows with subject ``mean`` hold the mean over subjects (subjects are not resampled).
+
+    Raises
+    ------
+    InputError
+        When ids do not match, a name is unknown, or stimuli or subjects are too few for the folds.
+
+    Notes
+    -----
+    Pairs of a training and a test stimulus are left out (`stimulus_folds`). A score is the mean over folds and
+    repeats of the similarity on the test pairs alone; it is of fewer pairs than a score of all stimuli and should be
+    compared only with scores of the same folds.
+
+    The interval is score ± t · SE with n - 1 degrees of freedom (n stimuli), SE from the bootstrap over stimuli with
+    cross-validation inside, corrected for the random folds, as ``rsatoolbox.inference.bootstrap_crossval`` with
+    ``boot_type="pattern"``. Its limits: a resample holds 63 % of the stimuli, so models are fitted on fewer and its
+    level is too low, which is why only its variance is used; it speaks of other stimuli, not of other subjects; and p
+    is two-tailed and approximate. It is held above a share of the uncorrected variance (`LEAST_VARIANCE`).
+
+    Simulated: a network that sees other photographs than the 3 subjects, 3 layers, 40 photographs, 100 voxels with
+    correlated noise, 100 resamples. p <= .05 came in 2 to 6 % of 350 studies (``benchmarks/LEVELS.md``); the standard
+    error was too wide by 1.1 to 1.5 times on average.
+
+    References
+    ----------
+    Schütt et al. (2023), eLife 12:e82566; Khaligh-Razavi & Kriegeskorte (2014), PLoS Comput Biol 10:e1003915.
+    """
+    import pandas as pd
+
+    _check_names(by, train_on, n_repeats, confidence)
+    joined = join_model_brain(network, brain, kind=kind, join=join)
+    sampling = sample_images(joined.labels, classes)
+    n_folds = default_folds(len(sampling.strata)) if n_folds is None else n_folds
+    if train_on != "subjects":
+        _check_parts(joined.labels, sampling, n_folds)
+    counts = sampling.counts(n_bootstrap, seed)
+    best, models, differences = [], [], []
+    for number, (roi, (names, vectors)) in enumerate(joined.rois.items()):
+        scheme = _scheme(train_on, roi, names)
+        options: dict[str, Any] = {"by": by, "train_on": scheme, "clusters": sampling.clusters}
+        options["n_folds"] = 1 if scheme == "subjects" else n_folds
+        whole = _evaluate(
+            joined.layer_vectors, vectors, np.ones(len(joined.ids), dtype=int), **options,
+            n_repeats=1 if scheme == "subjects" else n_repeats, random=generator(seed, "folds", roi),
+        )  # fmt: skip
+        random = generator(seed, "folds of resamples", roi)
+        heard = None if progress is None else _part(progress, number, len(joined.rois))
+        drawn, left_out = _resampled(joined, vectors, counts, options, random, heard)
+        method = _method(options, whole, drawn, joined, sampling, confidence)
+        tell = _Teller(joined, roi, names, drawn, left_out, confidence, sampling, method)
+        best += tell.best_rows(whole, _naive(joined.layer_vectors, vectors, by))
+        models += tell.model_rows(whole)
+        differences += tell.difference_rows(whole)
+    return FlexibleModels(
+        best_layer=pd.DataFrame(best),
+        models=control_false_discoveries(pd.DataFrame(models), ("subject", "model")),
+        differences=control_false_discoveries(pd.DataFrame(differences), ("subject", "contrast")),
+    )
+
+
+@checked
+def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
+    """Choose the best layer of each region on one part of the data and score it on the rest.
+
+    Parameters
+    ----------
+    network, brain : rsatoolbox.rdm.RDMs
+        See `flexible_models`.
+    **options : object
+        Of `flexible_models`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `FlexibleModels.best_layer`: the cross-validated score beside the naive (circular) one.
+    """
+    return flexible_models(network, brain, **options).best_layer
+
+
+def _check_names(by: str, train_on: str, n_repeats: int, confidence: float) -> None:
+    if by not in COMPARATORS:
+        raise unknown_name("comparison", by, COMPARATORS)
+    if train_on not in TRAINING:
+        raise unknown_name("training", train_on, TRAINING)
+    if n_repeats < 1:
+        raise InputError(f"n_repeats is {n_repeats}; give at least 1.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
+
+
+def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int) -> None:
+    """Refuse folds that the stimuli, or the classes that stay together, do not fill."""
+    if len(sampling.strata) == len(labels):
+        check_folds(tuple(labels["condition"]), n_folds)
+        return
+    column, what = ("category", "classes") if "'random'" in sampling.text else ("reference_id", "photographs")
+    check_folds(tuple(dict.fromkeys(labels[column])), n_folds, what)
+
+
+def _scheme(train_on: str, roi: str, names: tuple[str, ...]) -> str:
+    if len(names) > 1 or train_on == "stimuli":
+        return train_on
+    if train_on == "subjects":
+        raise InputError(
+            f"ROI '{roi}' has one subject ({name_ids(names)}); training on other subjects needs at least 2; "
+            "use train_on='stimuli'."
+        )
+    return "stimuli"
+
+
+def _naive(layers: np.ndarray, subjects: np.ndarray, by: str) -> np.ndarray:
+    return COMPARATORS[by](layers, subjects)
+
+
+def _part(progress: Progress, number: int, n_parts: int) -> Progress:
+    """Tell the progress of one part as that of all, which are of one length."""
+    return lambda done, total: progress(number * total + done, n_parts * total)
+
+
+def _resampled(
+    joined: ModelBrain,
+    vectors: np.ndarray,
+    counts: np.ndarray,
+    options: dict[str, Any],
+    random: np.random.Generator,
+    progress: Progress | None,
+) -> tuple[np.ndarray, int]:
+    """Evaluate resamples: (n_kept, models, subjects, N_CV); count those of too few distinct stimuli."""
+    drawn = np.array([np.bincount(options["clusters"], row) > 0 for row in counts])
+    enough = drawn.sum(axis=-1) >= MIN_DISTINCT * options["n_folds"]
+    found = []
+    for number, row in enumerate(counts[enough], 1):
+        fits = _evaluate(joined.layer_vectors, vectors, row, **options, n_repeats=N_CV, random=random)
+        found.append(fits.scores)
+        if progress is not None:
+            progress(number, int(enough.sum()))
+    kept = np.moveaxis(np.array(found), 1, 3) if found else np.empty((0, len(MODELS), len(vectors), N_CV))
+    usable = np.isfinite(kept).all(axis=(1, 2, 3))
+    return kept[usable], len(counts) - int(usable.sum())
+
+
+def _method(
+    options: dict[str, Any],
+    whole: _Fits,
+    drawn: np.ndarray,
+    joined: ModelBrain,
+    sampling: Sampling,
+    confidence: float,
+) -> str:
+    folds = f"{options['n_folds']} folds of stimuli x {len(whole.scores)} random assignments, crossing pairs left out"
+    over = folds if options["n_folds"] > 1 else "leave one subject out"
+    text = f"{options['by']}; fitted to {TRAINING[options['train_on']]}; {over}"
+    if len(drawn):
+        text += (
+            f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {len(drawn)} bootstrap "
+            f"resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} random assignments "
+            "(rsatoolbox bootstrap_crossval)"
+        )
+    return text + (f"; held by one side only and left out: {joined.left_out}" if joined.left_out else "")
+
+
+# ----------------------------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class _Teller:
+    """Turns scores of one region into rows of tables."""
+
+    joined: ModelBrain
+    roi: str
+    names: tuple[str, ...]
+    drawn: np.ndarray
+    left_out: int
+    confidence: float
+    sampling: Sampling
+    method: str
+
+    def _subjects(self) -> list[tuple[str, list[int]]]:
+        return [(name, [i]) for i, name in enumerate(self.names)] + [("mean", list(range(len(self.names))))]
+
+    def _row(self, subject: str) -> dict[str, Any]:
+        return {"kind": self.joined.kind, "roi": self.roi, "subject": subject}
+
+    def _interval(self, value: float, contrast: np.ndarray, columns: list[int]) -> dict[str, Any]:
+        """Give interval, p and reason of a weighted sum of models, averaged over some subjects."""
+        from scipy.stats import t
+
+        nothing = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan}
+        if len(self.drawn) < 2:
+            asked = len(self.drawn) + self.left_out
+            why = f"{self.left_out} of {asked} resamples hold too few stimuli" if asked else "no resamples asked for"
+            return nothing | {"reason": f"no interval: {why}"}
+        values = np.einsum("m,bmsr->bsr", contrast, self.drawn[:, :, columns]).mean(axis=1, keepdims=True)
+        variance, uncorrected = float(corrected_covariance(values)[0, 0]), float(values.mean(axis=2).var(ddof=1))
+        told = [f"{self.left_out} resamples of too few stimuli left out"] * (self.left_out > 0)
+        if variance < LEAST_VARIANCE * uncorrected:
+            variance = LEAST_VARIANCE * uncorrected
+            told.append("the choice of folds varies more than that of stimuli: the variance is held up, too wide")
+        if variance == 0:
+            return nothing | {"reason": "no interval: all resamples gave the same"}
+        df = self.sampling.dof
+        error = np.sqrt(variance * (self.sampling.small_samples if self.sampling.in_classes else 1))
+        half = error * t.ppf(0.5 + self.confidence / 2, df)
+        p = float(2 * t.sf(abs(value) / error, df))
+        return {"ci_low": value - half, "ci_high": value + half, "p": p, "reason": "; ".join(told)}
+
+    def _ends(self) -> dict[str, Any]:
+        return {"method": self.method, "n": len(self.joined.ids)}
+
+    def best_rows(self, whole: _Fits, naive: np.ndarray) -> list[dict[str, Any]]:
+        """Rows of the best layer, naive beside cross-validated."""
+        rows, model = [], MODELS.index("best layer")
+        for subject, columns in self._subjects():
+            score = float(whole.scores[:, model, columns].mean())
+            interval = self._interval(score, np.eye(len(MODELS))[model], columns)
+            interval.pop("p")
+            reason = interval.pop("reason")
+            picked = Counter(int(one) for fold in whole.chosen for one in fold[columns])
+            # the mean row's naive choice is made for each subject, as the cross-validated one is
+            tops = naive[:, columns].argmax(axis=0)
+            top = Counter(tops.tolist()).most_common(1)[0][0]
+            circular = float(naive[tops, columns].mean())
+            rows.append(
+                self._row(subject)
+                | {"layer": self.joined.layers[picked.most_common(1)[0][0]], "chosen": self._tell(picked)}
+                | {"score": score}
+                | interval
+                | {"naive_layer": self.joined.layers[top], "naive_score": circular, "optimism": circular - score}
+                | {"reason": reason} | self._ends()
+            )  # fmt: skip
+        return rows
+
+    def _tell(self, picked: Counter[int]) -> str:
+        total = picked.total()
+        return "; ".join(f"{self.joined.layers[one]} {times}/{total}" for one, times in picked.most_common())
+
+    def model_rows(self, whole: _Fits) -> list[dict[str, Any]]:
+        """Rows of the scores of the models, with the mean weights."""
+        rows = []
+        weights = np.array(whole.weights)  # (splits, subjects, layers)
+        for subject, columns in self._subjects():
+            mean = weights[:, columns].mean(axis=(0, 1))
+            told = "; ".join(f"{name} {one:.3f}" for name, one in zip(self.joined.layers, mean) if one > 0)
+            for i, model in enumerate(MODELS):
+                score = float(whole.scores[:, i, columns].mean())
+                interval = self._interval(score, np.eye(len(MODELS))[i], columns)
+                rows.append(
+                    self._row(subject) | {"model": model, "score": score} | interval
+                    | {"weights": told if model == "weighted" else ""} | self._ends()
+                )  # fmt: skip
+        return rows
+
+    def difference_rows(self, whole: _Fits) -> list[dict[str, Any]]:
+        """Rows of the differences between models, paired over folds and resamples."""
+        rows = []
+        for subject, columns in self._subjects():
+            for one, other in ((0, 1), (0, 2), (1, 2)):
+                contrast = np.eye(len(MODELS))[one] - np.eye(len(MODELS))[other]
+                value = float(np.einsum("m,rms->rs", contrast, whole.scores[:, :, columns]).mean())
+                rows.append(
+                    self._row(subject) | {"contrast": f"{MODELS[one]} minus {MODELS[other]}", "difference": value}
+                    | self._interval(value, contrast, columns) | self._ends()
+                )  # fmt: skip
+        return rows

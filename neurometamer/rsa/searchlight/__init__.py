@@ -1,0 +1,1 @@
+"""RSA in every neighborhood of a brain."""

@@ -1,0 +1,427 @@
+"""Searchlight RSA: one RDM around each voxel or vertex, compared with a model or with another RDM of the same place.
+
+RDMs of a block of centers are made at once and thrown away when compared, so that memory does not grow with the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurometamer.arguments import checked, checked_with
+from neurometamer.rsa.compute import MIN_VOXELS, check_enough
+from neurometamer.rsa.permutation import LINEAR, permuted_pairs, prepared
+from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
+from neurometamer.rsa.searchlight.questions import Question as Question
+from neurometamer.rsa.searchlight.questions import Responses
+from neurometamer.rsa.searchlight.questions import kind_question as kind_question
+from neurometamer.rsa.searchlight.questions import model_questions as model_questions
+from neurometamer.rsa.searchlight.questions import place_responses as place_responses
+from neurometamer.rsa.searchlight.questions import reliability_question as reliability_question
+from neurometamer.rsa.searchlight.runs import RunResponses, RunTable
+from neurometamer.store import InputError, generator, name_ids, unknown_name
+from neurometamer.summaries import short_repr
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+BLOCK = 2**21
+"""Responses gathered at a time: 16 MiB of float64."""
+
+MEASURES = ("spearman", "pearson", "crossnobis")
+"""RDMs are 1 - this correlation over neighbors, or crossvalidated distances of runs (`run_responses`)."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchlightMap:
+    """One map over all places.
+
+    Parameters
+    ----------
+    question : Question
+        What it shows.
+    values : ndarray, shape (n_places,)
+        Similarity in [-1, 1]; NaN where undefined.
+    p : ndarray, shape (n_places,)
+        One-tailed p of each place alone, by permuted labels; NaN without permutations.
+    p_family : ndarray, shape (n_places,)
+        The same, for the largest value of the whole map (max-T): family-wise.
+    sizes : ndarray of int, shape (n_places,)
+        Neighbors with data; 0 where the place itself has none.
+    summary : dict
+        Numbers of centers, defined, too small, with constant patterns; sizes; method.
+    """
+
+    question: Question
+    values: np.ndarray
+    p: np.ndarray
+    p_family: np.ndarray
+    sizes: np.ndarray
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+# ------------------------------------------------------------------------------------------------ many RDMs
+
+
+@checked_with(whole=("centers",), shapes={"centers": "centers"})
+def searchlight_rdms(
+    responses: Responses, neighborhoods: Neighborhoods, centers: np.ndarray | None = None, measure: str = "spearman"
+) -> np.ndarray:
+    """Compute the RDM around each center; for many centers, ask a `Question` instead, which keeps none of them.
+
+    Parameters
+    ----------
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
+        Of each place; NaN in places without data.
+    neighborhoods : Neighborhoods
+        `Spheres` or `Disks` over the same places.
+    centers : ndarray of int, optional
+        All places by default.
+    measure : str
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over the neighbors; ``"crossnobis"``, with
+        `RunResponses`: crossvalidated squared distances divided by the number of neighbors (`crossnobis_rdm`).
+
+    Returns
+    -------
+    ndarray, shape (n_centers, n_pairs)
+        NaN where fewer than 3 neighbors have data, and in pairs with a condition that is constant there.
+
+    Raises
+    ------
+    InputError
+        For an unknown measure or another number of places.
+    """
+    _check(measure, "spearman", responses, neighborhoods)
+    wanted = np.arange(len(neighborhoods)) if centers is None else np.asarray(centers)
+    if bad := [int(one) for one in wanted if not 0 <= one < len(neighborhoods)]:
+        raise InputError(f"centers {name_ids(bad)} are not among the {len(neighborhoods)} places.")
+    check_enough([f"row {i}" for i in range(responses.shape[0])], "the responses")
+    present = _present(responses)
+    table = _Table(responses, present, measure)
+    parts = []
+    for part in _blocks(wanted, neighborhoods, table.width):
+        index, sizes = _with_data(neighborhoods.block(part), present, part)
+        rdms = table.rdms(index, sizes)[0]
+        rdms[sizes < MIN_VOXELS] = np.nan
+        parts.append(rdms)
+    n = responses.shape[0]
+    return np.concatenate(parts) if parts else np.empty((0, n * (n - 1) // 2))
+
+
+def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborhoods) -> None:
+    if measure not in MEASURES:
+        raise unknown_name("RDM measure", measure, MEASURES)
+    if (measure == "crossnobis") != isinstance(responses, RunResponses):
+        raise InputError(
+            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with run_responses."
+        )
+    if by not in LINEAR:
+        raise unknown_name("comparison", by, LINEAR)
+    if len(responses.shape) != 2:
+        raise InputError(f"responses have the shape {responses.shape}; they need (n_conditions, n_places).")
+    if responses.shape[1] != len(neighborhoods):
+        raise InputError(
+            f"{responses.shape[1]} values a condition, but the mask or mesh has {len(neighborhoods)} places; "
+            "give one value a voxel of the mask or vertex of the mesh."
+        )
+
+
+def _blocks(wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int) -> list[np.ndarray]:
+    """Cut centers into blocks whose responses and RDMs fit `BLOCK`, judged by the neighborhoods of a few."""
+    if not wanted.size:
+        return []
+    few = wanted[np.linspace(0, len(wanted) - 1, min(16, len(wanted))).astype(int)]
+    most = neighborhoods.block(few).shape[1]
+    step = max(1, BLOCK // (n_conditions * max(most, n_conditions)))
+    return [wanted[start : start + step] for start in range(0, len(wanted), step)]
+
+
+def _present(responses: Responses) -> np.ndarray:
+    if isinstance(responses, RunResponses):
+        return responses.present
+    return np.asarray(np.isfinite(responses).all(axis=0))
+
+
+class _Table:
+    """Responses arranged by place, and the RDMs of centers made from them."""
+
+    def __init__(self, responses: Responses, present: np.ndarray, measure: str) -> None:
+        self.measure, self.n = measure, responses.shape[0]
+        self.held: RunTable | np.ndarray
+        if isinstance(responses, RunResponses):
+            self.held, self.width = RunTable(responses, present), self.n * len(responses.folds)
+        else:
+            self.held, self.width = _by_place(responses, present), self.n
+
+    def rdms(self, index: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Make RDMs (n_centers, n_pairs); say which conditions are constant where (n_centers, n_conditions)."""
+        if isinstance(self.held, RunTable):
+            return self.held.rdms(index, sizes), np.zeros((len(index), self.n), dtype=bool)
+        return _rdms(self.held, index, sizes, self.measure)
+
+
+def _by_place(responses: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """One row a place, so that gathering neighbors reads whole rows; the last row, zeros, stands for no neighbor."""
+    table = np.zeros((responses.shape[1] + 1, len(responses)))
+    table[:-1][present] = responses.T[present]
+    return table
+
+
+def _with_data(index: np.ndarray, present: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drop neighbors without data, and all of a center that has none itself."""
+    kept = (index >= 0) & present[index] & present[centers][:, np.newaxis]
+    return np.where(kept, index, -1), kept.sum(axis=1)
+
+
+def _rdms(table: np.ndarray, index: np.ndarray, sizes: np.ndarray, measure: str) -> tuple[np.ndarray, np.ndarray]:
+    """Make RDMs (n_centers, n_pairs); say which conditions are constant in which center (n_centers, n_conditions)."""
+    values = table[index]  # (centers, neighbors, conditions)
+    valid = (index >= 0)[:, :, np.newaxis]
+    count = np.maximum(sizes, 1)[:, np.newaxis, np.newaxis]
+    if measure == "spearman":
+        centered = _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1)).transpose(0, 2, 1) - (count - 1) / 2
+    else:
+        centered = values - values.sum(axis=1, keepdims=True) / count
+    if not valid.all():
+        centered *= valid
+    products = centered.transpose(0, 2, 1) @ centered
+    squares = np.einsum("cii->ci", products).copy()
+    constant = _constant(values, valid, squares)
+    squares[constant | (squares <= 0)] = np.nan
+    first, second = np.triu_indices(products.shape[1], 1)
+    correlation = products[:, first, second] / np.sqrt(squares[:, first] * squares[:, second])
+    return 1 - np.clip(correlation, -1, 1), constant & (sizes > 0)[:, np.newaxis]
+
+
+def _constant(values: np.ndarray, valid: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Find conditions whose values are all equal; only those of nearly no variance are looked at."""
+    scale = np.einsum("ckn,ckn->cn", values, values)
+    constant = squares <= 1e-20 * scale
+    for center in np.flatnonzero(constant.any(axis=1)):
+        here = values[center][valid[center, :, 0]]
+        constant[center] = (here == here[:1]).all(axis=0)
+    return constant
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank along the last axis from 0, ties sharing their average rank; infinite values come last."""
+    order = np.argsort(values, axis=-1)
+    ordered = np.take_along_axis(values, order, axis=-1)
+    ranks = np.empty(values.shape)
+    places = np.arange(values.shape[-1], dtype=np.float64)
+    same = ordered[..., 1:] == ordered[..., :-1]
+    if not (same & np.isfinite(ordered[..., 1:])).any():
+        np.put_along_axis(ranks, order, np.broadcast_to(places, values.shape), axis=-1)
+        return ranks
+    edge = np.ones((*values.shape[:-1], 1), dtype=bool)
+    starts = np.where(np.concatenate([edge, ~same], axis=-1), places, 0)
+    ends = np.where(np.concatenate([~same, edge], axis=-1), places, np.inf)
+    first = np.maximum.accumulate(starts, axis=-1)
+    last = np.minimum.accumulate(ends[..., ::-1], axis=-1)[..., ::-1]
+    np.put_along_axis(ranks, order, (first + last) / 2, axis=-1)
+    return ranks
+
+
+# ------------------------------------------------------------------------------------------------------- maps
+
+
+@checked
+def run_searchlight(
+    question: Question,
+    neighborhoods: Neighborhoods,
+    *,
+    measure: str = "spearman",
+    by: str = "spearman",
+    n_permutations: int = 0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> SearchlightMap:
+    """Answer a question at every voxel or vertex.
+
+    Parameters
+    ----------
+    question : Question
+        From `model_questions`, `kind_question` or `reliability_question`.
+    neighborhoods : Neighborhoods
+        `Spheres` or `Disks` over the same places.
+    measure : str
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors; ``"crossnobis"`` for
+        `RunResponses`.
+    by : str
+        Comparison of RDMs, one of `LINEAR`.
+    n_permutations : int
+        Permutations of the condition labels of one side, the same at all places; 0 for no p.
+    seed : int
+        Of the permutations.
+    progress : callable, optional
+        Hears (centers done, centers).
+
+    Returns
+    -------
+    SearchlightMap
+        NaN where fewer than 3 neighbors have data, a condition is constant, or all dissimilarities are equal; each
+        is counted in the summary.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or responses that do not fit the places.
+
+    Notes
+    -----
+    p = (1 + count) / (1 + N). ``p_family`` compares each value with the largest of the map under each permutation
+    (max-T), which controls the family-wise error over places. Values are correlations and not divided by their
+    spread, so places with few neighbors, whose null is as wide as any, set the limit for all.
+    """
+    _check(measure, by, question.responses, neighborhoods)
+    if question.others is not None:
+        _check(measure, by, question.others, neighborhoods)
+    if n_permutations < 0:
+        raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
+    sides = [one for one in (question.responses, question.others) if one is not None]
+    present = np.all([_present(one) for one in sides], axis=0)
+    if not present.any():
+        raise InputError(f"map '{question.name}': no place has responses to all conditions.")
+    tables = [_Table(one, present, measure) for one in sides]
+    model = None if question.model is None else prepared(question.model, by)
+    random = generator(seed, "searchlight labels", len(question.ids))
+    order = np.argsort(question.ids)  # drawn for ids in order, so that their order in a file is nothing
+    place = np.argsort(order)
+    pairs = [permuted_pairs(order[random.permutation(len(order))[place]]) for _ in range(n_permutations)]
+    n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
+    shuffles = np.array(pairs, dtype=np.int32).reshape(n_permutations, n_pairs)
+    n = len(neighborhoods)
+    tally = _Tally(n, len(question.ids), n_permutations)
+    wanted, done = np.flatnonzero(present), 0
+    for part in _blocks(wanted, neighborhoods, tables[0].width):
+        index, sizes = _with_data(neighborhoods.block(part), present, part)
+        made = [table.rdms(index, sizes) for table in tables]
+        tally.count(part, sizes, [constant for _, constant in made])
+        rdms = [_undefined(rdm, sizes, by) for rdm, _ in made]
+        tally.compare(part, rdms[0], model if model is not None else rdms[1], shuffles)
+        done += len(part)
+        if progress is not None:
+            progress(done, len(wanted))
+    return tally.finish(question, _method(question, neighborhoods, measure, by, n_permutations))
+
+
+def _undefined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
+    """Prepare RDMs for comparison; NaN throughout where one cannot be compared."""
+    usable = (sizes >= MIN_VOXELS) & np.isfinite(rdms).all(axis=1)
+    usable[usable] = np.ptp(rdms[usable], axis=1) > 0
+    out = np.full(rdms.shape, np.nan)
+    if usable.any():
+        out[usable] = prepared(rdms[usable], by)
+    return out
+
+
+def _method(question: Question, near: Neighborhoods, measure: str, by: str, n_permutations: int) -> str:
+    made = f"1 - {measure}"
+    if isinstance(question.responses, RunResponses):
+        made = f"{measure} of {len(question.responses.folds)} folds (noise {question.responses.noise})"
+    text = (
+        f"{question.about}; RDMs {made} over {type(near).__name__.lower()} of {near.radius_mm:g} mm; compared by {by}"
+    )
+    if n_permutations:
+        text += (
+            f"; p one-tailed by {n_permutations} permutations of {len(question.ids)} condition labels, least p "
+            f"{1 / (1 + n_permutations):.2g}; family-wise by max-T over the map"
+        )
+    return text
+
+
+class _Tally:
+    """Collects a map block by block."""
+
+    def __init__(self, n_places: int, n_conditions: int, n_permutations: int) -> None:
+        self.values = np.full(n_places, np.nan)
+        self.reached = np.zeros(n_places)
+        self.largest = np.full(n_permutations, -np.inf)
+        self.sizes = np.zeros(n_places, dtype=np.int64)
+        self.constant_centers = 0
+        self.constant = np.zeros(n_conditions, dtype=np.int64)
+
+    def count(self, part: np.ndarray, sizes: np.ndarray, constants: Sequence[np.ndarray]) -> None:
+        self.sizes[part] = sizes
+        either = np.any(constants, axis=0) & (sizes >= MIN_VOXELS)[:, np.newaxis]
+        self.constant += either.sum(axis=0)
+        self.constant_centers += int(either.any(axis=1).sum())
+
+    def compare(self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray) -> None:
+        """Compare RDMs with one model, or row by row with other RDMs; then with the labels of that side permuted."""
+        usable = np.isfinite(rdms).all(axis=1) & np.isfinite(np.atleast_2d(other)).all(axis=1)
+        rdms, places = rdms[usable], part[usable]
+        other = other if other.ndim == 1 else other[usable]
+        value = _row_products(rdms, other)
+        self.values[places] = value
+        if not places.size:
+            return
+        step = max(1, BLOCK // rdms.shape[1])
+        for start in range(0, len(shuffles), step):
+            some = shuffles[start : start + step]
+            null = rdms @ other[some].T if other.ndim == 1 else _paired_null(rdms, other, some)
+            self.reached[places] += (null >= value[:, np.newaxis] - 1e-12).sum(axis=1)
+            top = self.largest[start : start + step]
+            np.maximum(top, null.max(axis=0), out=top)
+
+    def finish(self, question: Question, method: str) -> SearchlightMap:
+        """Turn counts into p, and say what is undefined and why."""
+        n = len(self.largest)
+        defined = np.isfinite(self.values)
+        p, family = np.full((2, len(self.values)), np.nan)
+        if n:
+            p[defined] = (1 + self.reached[defined]) / (1 + n)
+            ordered = np.sort(self.largest)
+            below = np.searchsorted(ordered, self.values[defined] - 1e-12)
+            family[defined] = (1 + n - below) / (1 + n)
+        small = (self.sizes > 0) & (self.sizes < MIN_VOXELS)
+        held = self.sizes[self.sizes > 0]
+        centers = int((self.sizes > 0).sum())
+        names = [f"{question.ids[i]} ({self.constant[i]})" for i in np.argsort(-self.constant) if self.constant[i]]
+        summary = {
+            "map": question.name, "n_places": len(self.values), "n_without_data": len(self.values) - centers,
+            "n_defined": int(defined.sum()), "n_too_small": int(small.sum()), "n_constant": self.constant_centers,
+            "constant_conditions": name_ids(names) if names else "",
+            "n_flat_rdm": centers - int(defined.sum()) - int(small.sum()) - self.constant_centers,
+            "neighbors_min": int(held.min()) if held.size else 0,
+            "neighbors_median": float(np.median(held)) if held.size else 0.0,
+            "neighbors_max": int(held.max(initial=0)), "n_conditions": len(question.ids),
+            "mean": float(self.values[defined].mean()) if defined.any() else np.nan,
+            "largest": float(self.values[defined].max()) if defined.any() else np.nan,
+            "n_family_p05": int((family[defined] < 0.05).sum()) if n else 0, "method": method,
+        }  # fmt: skip
+        return SearchlightMap(
+            question=question, values=self.values, p=p, p_family=family, sizes=self.sizes, summary=summary
+        )
+
+
+def _row_products(rdms: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return rdms @ other if other.ndim == 1 else np.einsum("cp,cp->c", rdms, other)
+
+
+def _paired_null(rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray) -> np.ndarray:
+    """Permute the labels of the other RDMs: no single product serves, since both sides differ from place to place."""
+    return np.stack([np.einsum("cp,cp->c", rdms, other[:, one]) for one in shuffles], axis=1)
+
+
+def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap]) -> pd.DataFrame:
+    """Put the summaries of maps together.
+
+    Parameters
+    ----------
+    maps : sequence of SearchlightMap
+        Or a mapping of names to them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a map.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([one.summary for one in (maps.values() if isinstance(maps, Mapping) else maps)])

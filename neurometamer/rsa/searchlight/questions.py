@@ -1,0 +1,263 @@
+"""What a searchlight map may show: likeness to a model, of two kinds of images, of two halves of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.arguments import checked, checked_with
+from neurometamer.rsa.compute import MIN_CONDITIONS, check_rdms, match_ids, place_name
+from neurometamer.rsa.rdms import STIMULI, name_pairs
+from neurometamer.rsa.searchlight.runs import RunResponses
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from neurometamer.summaries import short_repr
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.rdm import RDMs
+
+    from fmri.patterns import Patterns
+
+Responses = np.ndarray | RunResponses
+"""Mean responses (n_conditions, n_places), or those of runs."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Question:
+    """What a map shows: how like the RDM of each place is to a model, or to another RDM of that place.
+
+    Parameters
+    ----------
+    name : str
+        Of the map and its file.
+    about : str
+        What it shows, in words.
+    ids : tuple of str
+        Conditions, in the order of the rows.
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
+        Of each place; NaN in places without data.
+    model : ndarray, shape (n_pairs,), optional
+        Condensed RDM over `ids`; or give `others`.
+    others : ndarray, shape (n_conditions, n_places), or RunResponses, optional
+        Responses whose RDM is compared with that of `responses`.
+    """
+
+    name: str
+    about: str
+    ids: tuple[str, ...]
+    responses: Responses
+    model: np.ndarray | None = None
+    others: Responses | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.ids) < MIN_CONDITIONS:
+            raise InputError(
+                f"map '{self.name}' has {len(self.ids)} condition(s) ({name_ids(self.ids)}); "
+                f"at least {MIN_CONDITIONS} are needed."
+            )
+        if (self.model is None) == (self.others is None):
+            raise InputError(f"map '{self.name}' needs either a model or other responses.")
+        if again := duplicates(self.ids):
+            raise InputError(f"map '{self.name}': repeated condition(s) {name_ids(again)}.")
+        for side in (self.responses, self.others):
+            if side is not None and (len(side.shape) != 2 or side.shape[0] != len(self.ids)):
+                raise InputError(
+                    f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} conditions "
+                    f"({name_ids(self.ids)}); give one row each."
+                )
+        if self.model is not None:
+            self._check_model(self.model)
+
+    def _check_model(self, model: np.ndarray) -> None:
+        first, second = np.triu_indices(len(self.ids), 1)
+        if np.shape(model) != first.shape:
+            raise InputError(
+                f"map '{self.name}': the model has the shape {np.shape(model)}; {len(self.ids)} conditions have "
+                f"{first.size} pairs."
+            )
+        if (bad := np.flatnonzero(~np.isfinite(model))).size:
+            pairs = name_pairs(first[bad], second[bad], self.ids)
+            raise InputError(f"map '{self.name}': the model is NaN or infinite between {pairs}.")
+        if np.ptp(model) == 0:
+            raise InputError(f"map '{self.name}': all dissimilarities of the model are equal; it is like nothing.")
+
+
+def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np.ndarray:
+    """Spread responses of voxels over the places of a map.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        Responses.
+    n_places : int
+        Places of the map.
+    places : ndarray of int, shape (n_voxels,)
+        Place of each voxel.
+
+    Returns
+    -------
+    ndarray, shape (n_observations, n_places)
+        NaN where there is no voxel.
+    """
+    spread = np.full((len(patterns), n_places), np.nan)
+    spread[:, places] = patterns.values
+    return spread
+
+
+@checked
+def model_questions(conditions: Sequence[str], responses: Responses, models: RDMs) -> list[Question]:
+    """Ask how like the RDM of each place is to each model RDM.
+
+    Parameters
+    ----------
+    conditions : sequence of str
+        Names of the rows.
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
+        Mean responses, or for crossnobis those of runs (`run_responses`).
+    models : rsatoolbox.rdm.RDMs
+        Over exactly these conditions, in any order.
+
+    Returns
+    -------
+    list of Question
+        One a model RDM.
+
+    Raises
+    ------
+    InputError
+        Listing conditions that only one side holds; also for a constant RDM or two of one name.
+    """
+    check_rdms(models, "the model RDMs")
+    _check_rows(conditions, responses)
+    ids = [str(one) for one in models.pattern_descriptors["condition"]]
+    rows = match_ids(conditions, ids, "the patterns", "the model RDM")
+    held = _rows(responses, rows)
+    names = [place_name(models, i).replace(" ", "_") for i in range(models.n_rdm)]
+    if again := duplicates(names):
+        raise InputError(f"more than one model RDM is called {name_ids(again)}; give each a name of its own.")
+    flat = [name for name, one in zip(names, models.dissimilarities) if np.ptp(one) == 0]
+    if flat:
+        raise InputError(f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out.")
+    return [
+        Question(name=name, about=f"RDM of the place with model RDM {name}", ids=tuple(ids),
+                 responses=held, model=model)
+        for name, model in zip(names, models.dissimilarities)
+    ]  # fmt: skip
+
+
+@checked_with(tables={"table": STIMULI})
+def kind_question(
+    conditions: Sequence[str], responses: Responses, table: pd.DataFrame, pair: tuple[str, str]
+) -> Question:
+    """Ask how like the arrangements of the images of two kinds are, photograph by photograph.
+
+    Parameters
+    ----------
+    conditions : sequence of str
+        Names of the rows.
+    responses : ndarray, shape (n_conditions, n_places), or RunResponses
+        Mean responses, or for crossnobis those of runs (`run_responses`).
+    table : pandas.DataFrame
+        The stimuli: columns id, kind, reference_id.
+    pair : (str, str)
+        Two kinds, e.g. ``("RE", "AN")``.
+
+    Returns
+    -------
+    Question
+        Map of the second-order similarity.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, images without responses, or photographs without an image of both kinds.
+    """
+    _check_rows(conditions, responses)
+    found: list[dict[str, str]] = []
+    known = [str(one) for one in table["kind"]]
+    for kind in pair:
+        if kind not in known:
+            raise unknown_name("kind of stimulus", kind, dict.fromkeys(known))
+        part = table[table["kind"] == kind]
+        references = [str(one) for one in part["reference_id"]]
+        if again := duplicates(references):
+            raise InputError(f"two images of kind {kind} come from {name_ids(again)}; give one of each.")
+        found.append(dict(zip(references, map(str, part["id"]), strict=True)))
+    first, second = found
+    references = list(first)
+    match_ids(second, references, f"images of kind {pair[1]}", f"images of kind {pair[0]}")
+    position = {str(one): i for i, one in enumerate(conditions)}
+    wanted = [side[reference] for side in (first, second) for reference in references]
+    if lacking := [one for one in wanted if one not in position]:
+        raise InputError(f"the patterns hold no responses to {name_ids(lacking)}; give all images of both kinds.")
+    rows = np.array([position[one] for one in wanted]).reshape(2, -1)
+    return Question(
+        name="-".join(pair), about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
+        ids=tuple(references), responses=_rows(responses, rows[0]), others=_rows(responses, rows[1]),
+    )  # fmt: skip
+
+
+def _check_rows(conditions: Sequence[str], responses: Responses) -> None:
+    if len(responses.shape) != 2 or responses.shape[0] != len(conditions):
+        raise InputError(f"responses of shape {responses.shape} for {len(conditions)} conditions; give one row each.")
+
+
+def _rows(responses: Responses, rows: Sequence[int] | np.ndarray) -> Responses:
+    return responses.take(rows) if isinstance(responses, RunResponses) else responses[rows]
+
+
+@checked
+def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: Sequence[str] = ()) -> Question:
+    """Ask how well the RDM of odd presentations agrees with that of even ones.
+
+    Parameters
+    ----------
+    patterns : Patterns
+        For its observations: condition and presentation.
+    responses : ndarray, shape (n_observations, n_places)
+        Of each observation.
+    conditions : sequence of str
+        Only these; all when empty. To select places, give the regular images alone.
+
+    Returns
+    -------
+    Question
+        Map of RDM reliability, not corrected for the halved amount of data.
+
+    Raises
+    ------
+    InputError
+        For an unknown condition, or one without both an odd and an even presentation.
+
+    References
+    ----------
+    Zhang et al. (2021), Front Neuroinform 15:677925, vertex selection.
+    """
+    if responses.ndim != 2 or len(responses) != len(patterns.observations):
+        raise InputError(
+            f"responses of shape {responses.shape} for {len(patterns.observations)} observations; give one row each."
+        )
+    names = [str(one) for one in conditions] or list(patterns.conditions)
+    for name in names:
+        if name not in patterns.conditions:
+            raise unknown_name("condition", name, patterns.conditions)
+    held = patterns.observations["condition"].to_numpy()
+    odd = patterns.observations["presentation"].to_numpy() % 2 == 1
+    halves, lacking = [], []
+    for half in (odd, ~odd):
+        rows = [np.flatnonzero((held == name) & half) for name in names]
+        lacking += [name for name, row in zip(names, rows) if not row.size]
+        halves.append([responses[row].mean(axis=0) if row.size else None for row in rows])
+    if lacking:
+        raise InputError(
+            f"conditions without both an odd and an even presentation: {name_ids(dict.fromkeys(lacking))}; "
+            "reliability needs each condition at least twice."
+        )
+    return Question(
+        name="reliability", about="RDM of odd with RDM of even presentations", ids=tuple(names),
+        responses=np.array(halves[0]), others=np.array(halves[1]),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Statistics that know no RDMs: resampling, permutation, families of tests, paired designs."""

@@ -1,0 +1,336 @@
+"""From p-values to statements: one p of several subjects, families of tests, trends over layers.
+
+Everything here works on a few numbers, one a subject, layer or ROI; where they come from is the business of
+`kind_tests`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurometamer.arguments import checked
+from neurometamer.errors import need_columns
+from neurometamer.stats.intervals import CORRECTIONS as STATISTICS_CORRECTIONS
+from neurometamer.stats.intervals import correct_p
+from neurometamer.store import InputError, name_ids, unknown_name
+from neurometamer.summaries import short_repr
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# --------------------------------------------------------------------------------------- one p of several subjects
+
+COMBINATIONS = {
+    "joint": "Fisher's statistic of all subjects in the same permutations (or their mean in the same resamples)",
+    "fisher": "Fisher: some subject shows it; takes the subjects' p as independent",
+    "stouffer": "Stouffer: the subjects together show it; takes the subjects' p as independent",
+    "all": "conjunction: every subject shows it, the largest p",
+}
+"""Name of a way to turn the subjects' p into one to what it claims."""
+
+
+@checked
+def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
+    """Combine one-sided p of independent tests into one.
+
+    Parameters
+    ----------
+    p : sequence of float, shape (n,)
+        In (0, 1], all of the same direction.
+    how : {"fisher", "stouffer", "all"}
+        Fisher: sum of -2 log p against chi-squared with 2n degrees of freedom. Stouffer: mean of normal quantiles,
+        equal weights. All: the largest p.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    InputError
+        For an unknown name, no p, or p outside (0, 1].
+
+    Notes
+    -----
+    Fisher asks whether *any* of the tests holds an effect: one subject with p = .0005 is enough, whatever the others
+    show. Stouffer weighs all subjects alike (Loughin 2004: better than Fisher where the effect is in all of them).
+    "All" is the only one that says "each subject" (Nichols et al. 2005), and needs no independence.
+
+    Subjects who saw the same images are not independent: what two RDMs share by the chance of these images they share
+    in each subject. With three such subjects a nominal 5 % became 9 % (Fisher) and 13 % (Stouffer) in 2000 simulated
+    studies (``tests/neurometamer/test_kind_coverage.py``); `joint_p` keeps 5 %, and is therefore what `kind_tests`
+    uses by default. Fisher and Stouffer are right for subjects with images of their own.
+
+    References
+    ----------
+    Fisher (1932), Statistical Methods for Research Workers, 21.1; Stouffer et al. (1949); Loughin (2004), Comput Stat
+    Data Anal 47:467; Nichols et al. (2005), NeuroImage 25:653.
+
+    Examples
+    --------
+    >>> round(combine_p([0.04, 0.04, 0.04]), 4), combine_p([0.04, 0.2], "all")
+    (0.0037, 0.2)
+    """
+    values = np.asarray(p, dtype=np.float64)
+    if how not in ("fisher", "stouffer", "all"):
+        raise unknown_name("combination of p-values", how, ("fisher", "stouffer", "all"))
+    if not values.size or not ((values > 0) & (values <= 1)).all():
+        raise InputError(f"p-values must lie in (0, 1], at least one of them; these are {name_ids(values.ravel())}.")
+    if how == "all":
+        return float(values.max())
+    from scipy.stats import combine_pvalues
+
+    return float(combine_pvalues(values, method=how).pvalue)
+
+
+@checked
+def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
+    """Combine tests that were permuted together, whatever their dependence: Fisher's statistic has its own null.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Observed, one a subject; large values are evidence.
+    samples : ndarray, shape (N, n)
+        In permutation k all subjects' labels were permuted alike.
+
+    Returns
+    -------
+    float
+        (1 + count) / (1 + N).
+
+    Raises
+    ------
+    InputError
+        When the shapes do not fit or numbers are missing.
+
+    References
+    ----------
+    Pesarin & Salmaso (2010), Permutation Tests for Complex Data, chapter 4; Winkler et al. (2016), Hum Brain Mapp
+    37:1486 (non-parametric combination).
+
+    Examples
+    --------
+    >>> joint_p(np.array([3.0, 3.0]), np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0]]))
+    0.25
+    """
+    from neurometamer.stats.permutation import permutation_p
+
+    statistic = joint_statistic(values, samples)
+    return float(permutation_p(statistic[0], statistic[1:]))
+
+
+def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Sum -log p of the subjects, as observed and in each permutation: what `joint_p` compares.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Observed, one a subject; large values are evidence.
+    samples : ndarray, shape (N, n)
+        In permutation k all subjects' labels were permuted alike.
+
+    Returns
+    -------
+    ndarray, shape (1 + N,)
+        The observed one first.
+
+    Raises
+    ------
+    InputError
+        When the shapes do not fit or numbers are missing.
+    """
+    from scipy.stats import rankdata
+
+    if np.ndim(samples) != 2 or np.shape(samples)[1:] != np.shape(values):
+        raise InputError(f"samples of shape {np.shape(samples)} do not fit values of shape {np.shape(values)}.")
+    both = np.round(np.concatenate([np.asarray(values)[np.newaxis], samples]), 12)
+    if not np.isfinite(both).all():
+        raise InputError("values or samples are NaN; a joint p needs every subject in every permutation.")
+    share = rankdata(-both, axis=0, method="max") / len(both)
+    return np.asarray(-np.log(share).sum(axis=1))
+
+
+# -------------------------------------------------------------------------------------------------- families of tests
+
+
+CORRECTIONS = (*STATISTICS_CORRECTIONS, "none")
+"""Corrections for many tests (`neurometamer.stats.intervals.correct_p`), and none."""
+
+
+@checked
+def correct_families(
+    table: pd.DataFrame, over: Mapping[str, str], within: Sequence[str] = (), *, how: str = "fdr", p: str = "p"
+) -> pd.DataFrame:
+    """Correct a table's p-values, family by family, and name the family in each row.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row a test.
+    over : mapping of str to str
+        Column → what its values are called, e.g. ``{"place": "ROIs"}`` or ``{"roi": "ROIs", "layer": "layers"}``:
+        the tests of one family differ in these.
+    within : sequence of str
+        Columns in which the tests of one family agree.
+    how : str
+        One of `CORRECTIONS`.
+    p : str
+        Column of p-values.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A copy with p_corrected, correction and family (``"5 ROIs x 8 layers"``).
+
+    Raises
+    ------
+    InputError
+        When a column is missing, or for an unknown correction.
+    """
+    if how not in CORRECTIONS:
+        raise unknown_name("correction", how, CORRECTIONS)
+    need_columns(table, (*over, *within, p), "the table")
+    corrected, names = np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
+    groups = table.groupby(list(within), sort=False, dropna=False).indices if within else {"": np.arange(len(table))}
+    for rows in groups.values():
+        part = table.iloc[rows]
+        values = part[p].to_numpy(dtype=float)
+        corrected[rows] = values if how == "none" else correct_p(values, how)
+        names[rows] = _family_name(part, over, int(part[p].notna().sum()))
+    return table.assign(p_corrected=corrected, correction=how, family=names)
+
+
+def _family_name(part: pd.DataFrame, over: Mapping[str, str], n_tests: int) -> str:
+    sizes = {name: part[column].nunique() for column, name in over.items()}
+    text = " x ".join(f"{size} {name.removesuffix('s') if size == 1 else name}" for name, size in sizes.items())
+    return text if math.prod(sizes.values()) == n_tests else f"{n_tests} tests of {text}"
+
+
+# -------------------------------------------------------------------------------------------------- over layers
+
+
+@short_repr
+@dataclass(frozen=True)
+class Trend:
+    """What `mann_kendall` found.
+
+    Parameters
+    ----------
+    s : int
+        Rises minus falls over all pairs of layers.
+    tau : float
+        Kendall's tau-b with the order of the layers, in [-1, 1]; NaN when all values are equal.
+    p : float
+        Two-sided.
+    method : str
+        ``"exact"`` or ``"normal approximation"``.
+    """
+
+    s: int
+    tau: float
+    p: float
+    method: str
+
+
+EXACT_TREND = 30
+"""Up to so many values all orders are counted; beyond, the normal approximation is as good."""
+
+
+@checked
+def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
+    """Test whether values rise or fall over an order (layers, areas): the Mann-Kendall trend test.
+
+    Parameters
+    ----------
+    values : sequence of float, length 3 or more
+        In the order of the layers.
+    method : {"auto", "exact", "normal"}
+        Exact: over all orders of these values, ties included. Normal: tie-corrected variance and continuity
+        correction, what software for Mann-Kendall prints (`scipy.stats.kendalltau` leaves the continuity correction
+        out). Auto: exact up to 30 values.
+
+    Returns
+    -------
+    Trend
+        S, tau-b, two-sided p, method.
+
+    Raises
+    ------
+    InputError
+        For fewer than 3 values, missing numbers or an unknown method.
+
+    References
+    ----------
+    Mann (1945), Econometrica 13:245; Kendall (1975), Rank Correlation Methods; used by Zhang et al. (2021), fig. 5.
+
+    Examples
+    --------
+    >>> trend = mann_kendall([-0.005, 0.02, 0.22, 0.21, 0.32, 0.47, 0.52, 0.79])
+    >>> trend.s, round(trend.p, 4), trend.method
+    (26, 0.0004, 'exact')
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or x.size < 3 or not np.isfinite(x).all():
+        raise InputError(f"a trend needs at least 3 numbers in order, none missing; these are {name_ids(x.ravel())}.")
+    if method not in ("auto", "exact", "normal"):
+        raise unknown_name("method of the trend test", method, ("auto", "exact", "normal"))
+    ties = np.unique(x, return_counts=True)[1]
+    s = int(np.sign(x[np.newaxis] - x[:, np.newaxis])[np.triu_indices(x.size, 1)].sum())
+    pairs = x.size * (x.size - 1) / 2
+    untied = pairs - (ties * (ties - 1) / 2).sum()
+    tau = s / math.sqrt(pairs * untied) if untied else float("nan")
+    if method == "exact" or (method == "auto" and x.size <= EXACT_TREND):
+        return Trend(s, tau, _exact_trend(ties.tolist(), abs(s)), "exact")
+    return Trend(s, tau, _normal_trend(x.size, ties, s), "normal approximation")
+
+
+def _exact_trend(ties: Sequence[int], s: int) -> float:
+    """Count the orders of values in tied groups whose rises minus falls are at least as far from 0.
+
+    Inserting a group of g equal values among m others adds g * m pairs; the number of ways to have k falls among
+    them is the coefficient of the Gaussian binomial (m + g choose g).
+    """
+    ways = [1]  # whole numbers of Python: 30! is beyond float64
+    m = 0
+    for g in ties:
+        ways = _product(ways, _gaussian_binomial(m + g, g))
+        m += g
+    top = len(ways) - 1  # pairs that are not tied
+    far = sum(count for falls, count in enumerate(ways) if abs(top - 2 * falls) >= s)
+    return far / sum(ways)
+
+
+def _product(a: list[int], b: list[int]) -> list[int]:
+    out = [0] * (len(a) + len(b) - 1)
+    for i, one in enumerate(a):
+        for j, other in enumerate(b):
+            out[i + j] += one * other
+    return out
+
+
+def _gaussian_binomial(n: int, k: int) -> list[int]:
+    """Give the coefficients of the Gaussian binomial: product of (1 - q^(n-k+i)) / (1 - q^i) for i up to k."""
+    out = [1]
+    for i in range(1, k + 1):
+        up = n - k + i
+        grown = out + [0] * up
+        for j, one in enumerate(out):
+            grown[j + up] -= one
+        for j in range(i, len(grown)):  # divide by 1 - q^i
+            grown[j] += grown[j - i]
+        out = grown[: len(out) + up - i]
+    return out
+
+
+def _normal_trend(n: int, ties: np.ndarray, s: int) -> float:
+    from scipy.stats import norm
+
+    variance = (n * (n - 1) * (2 * n + 5) - (ties * (ties - 1) * (2 * ties + 5)).sum()) / 18
+    return float(2 * norm.sf((abs(s) - 1) / math.sqrt(variance))) if s and variance > 0 else 1.0

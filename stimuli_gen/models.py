@@ -1,0 +1,814 @@
+"""A frozen network with its preprocessing and its ordered stages."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurometamer.arguments import check_fields, checked, checked_with
+from neurometamer.store import InputError, digest, name_ids, unknown_name
+from neurometamer.summaries import short_repr
+from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
+from stimuli_gen.first_convolution import quicken
+from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.stored_images import ImagesOnDisk
+
+SOFTMAX = "softmax"
+"""A stage with this path is the softmax of the network's output."""
+
+_SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
+_LARGEST = 2.0
+"""Of a mean or std for pixels in [0, 1]; those for pixels of 0 to 255 are around 100."""
+
+
+class _Reached(Exception):
+    """Leave the forward pass: every stage asked for is recorded."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StagedModel:
+    """A frozen network in evaluation mode, what its input must look like, and its stages.
+
+    Build it with `stage_model`, which copies and freezes the network and checks the stages.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Takes normalized images, returns logits (b, n_classes), alone or in a tuple, list, mapping or dataclass: there
+        it is the entry called ``logits``, else the only tensor of that shape.
+    stages : mapping of str to str
+        Stage name to module path, early to late. The path ``"softmax"`` is the softmax of the output.
+    preprocessing : Preprocessing
+        Input size, resize rule, mean and std.
+    class_names : tuple of str
+        One an output.
+    name, weights : str
+        What to call the network and its weights in tables.
+    trained : bool
+        False stamps "untrained" on everything made with it.
+    precision : {"bfloat16", "float32"}, optional
+        Of a fast copy (`stimuli_gen.fast.fast_model`): what its weights were cast to. Images, activations, logits and
+        gradients are float32 in any case. Not given for the exact network.
+    folded : frozenset of str
+        Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be stages.
+    luma : tuple of float, optional
+        Of a greyscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the grey value that all
+        three channels of the network get. Not given for a network that sees color.
+    once : tuple of str
+        Names of hand-written operations in the network whose second derivatives are wrong or unknown, as `stage_model`
+        found them: gradients are right, but differentiating them again is refused.
+
+    Notes
+    -----
+    Derivatives of any order are those of the network (`torch.func`, `torch.autograd.functional`). Torch's fused
+    attention has first derivatives in reverse mode only, and says so; inside
+    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` it has all.
+    """
+
+    network: nn.Module
+    stages: Mapping[str, str]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    name: str
+    weights: str
+    trained: bool
+    precision: Literal["bfloat16", "float32"] | None = None
+    folded: frozenset[str] = frozenset()
+    luma: tuple[float, float, float] | None = None
+    once: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        object.__setattr__(self, "stages", dict(self.stages))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        if not self.stages:
+            raise InputError(f"{self.name}: name at least one stage.")
+        modules = [path for path, _ in self.network.named_modules() if path]
+        for path in self.stages.values():
+            if path != SOFTMAX and path not in modules:
+                raise unknown_name(f"module of {self.name}", path, modules)
+            if path in self.folded:
+                raise InputError(
+                    f"{self.name}: '{path}' of this fast copy contains the BatchNorm after it; "
+                    "choose stages before making the copy."
+                )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of outputs.
+
+        Returns
+        -------
+        int
+            As many as class names.
+        """
+        return len(self.class_names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are.
+
+        Returns
+        -------
+        torch.device
+            The CPU for a network without weights.
+        """
+        return next((one.device for one in self.network.parameters()), torch.device("cpu"))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of weights, modules and their settings, preprocessing, stages and luma; the same on every device.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
+        return self._hash(list(self.stages.items()))
+
+    @cached_property
+    def network_digest(self) -> str:
+        """Hash of all but the stages: the same for all views of one network at one size.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
+        return self._hash([])
+
+    def _hash(self, stages: list[tuple[str, str]]) -> str:
+        weights = [
+            part
+            for name, value in self.network.state_dict().items()
+            if not name.endswith("num_batches_tracked")  # changes nothing in evaluation
+            for part in (name, value.detach().cpu().contiguous().float().numpy())
+        ]
+        # extra_repr: stride, padding, epsilon … change the outputs of the same weights. Addresses change by process.
+        kinds = [
+            [
+                path,
+                getattr(module, "digest_name", type(module).__name__),
+                re.sub(" at 0x[0-9a-f]+", "", module.extra_repr()),
+            ]
+            for path, module in self.network.named_modules()
+        ]
+        fast = [] if self.precision is None else [f"fast, {self.precision}"]
+        grey = [] if self.luma is None else [f"grey, {self.luma}"]
+        return digest(kinds, asdict(self.preprocessing), stages, *weights, *fast, *grey)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Run the network.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1], of the size that the preprocessing gives.
+
+        Returns
+        -------
+        Tensor
+            (b, n_classes); differentiable with respect to the images.
+        """
+        output = _logits_in(self.network(self._normalized(images)), self.n_classes)
+        return output.float() if self.precision == "bfloat16" else output
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Run the network and its softmax.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            (b, n_classes), rows sum to 1.
+        """
+        return self.logits(images).softmax(dim=1)
+
+    def activations(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """Run the network up to the deepest of some stages and return what they put out.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+        stages : sequence of str
+            Stage names, in any order.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Stage → (b, …) as the module gives it, contiguous, in the order asked for; differentiable. Later in-place
+            operations of the network do not reach them.
+
+        Raises
+        ------
+        InputError
+            When a stage is unknown.
+        """
+        return {stage: values.contiguous() for stage, values in self.stage_outputs(images, stages).items()}
+
+    def stage_module(self, stage: str) -> nn.Module:
+        """Make a torch module from images to one stage, for libraries that want one (plenoptic, captum …).
+
+        Parameters
+        ----------
+        stage : str
+            Name of a stage.
+
+        Returns
+        -------
+        torch.nn.Module
+            Takes images (b, 3, height, width) in [0, 1], returns `activations`; frozen, in evaluation mode.
+
+        Raises
+        ------
+        InputError
+            When the stage is unknown.
+        """
+        if stage not in self.stages:
+            raise unknown_name(f"stage of {self.name}", stage, self.stages)
+        return _Stage(self, stage).eval()
+
+    def stage_outputs(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
+        """Compute `activations` without laying them out anew: in whatever memory order the modules give them.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+        stages : sequence of str
+            Stage names, in any order.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Stage → (b, …), for example channels-last after a convolution.
+
+        Raises
+        ------
+        InputError
+            When a stage is unknown.
+        """
+        for one in stages:
+            if one not in self.stages:
+                raise unknown_name(f"stage of {self.name}", one, self.stages)
+        order = [one for one in self.stages if one in set(stages)]
+        if not order:
+            return {}
+        recorded: dict[str, Tensor] = {}
+        deepest = order[-1]
+        with ExitStack() as hooks:
+            for one in order:
+                if self.stages[one] != SOFTMAX:
+                    module = self.network.get_submodule(self.stages[one])
+                    hook = partial(_record, recorded=recorded, stage=one, last=one == deepest)
+                    hooks.callback(module.register_forward_hook(hook).remove)
+            try:
+                output = _logits_in(self.network(self._normalized(images)), self.n_classes)
+            except _Reached:
+                pass
+            else:
+                if self.precision == "bfloat16":
+                    output = output.float()
+                recorded |= {one: output.softmax(dim=1) for one in order if self.stages[one] == SOFTMAX}
+        if self.precision == "bfloat16":
+            return {one: recorded[one].float() for one in stages}
+        return {one: recorded[one] for one in stages}
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.preprocessing.size):
+            raise InputError(
+                f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, {self.preprocessing.size[1]}), "
+                f"not {tuple(images.shape)}; load them with its preprocessing."
+            )
+        if self.luma is not None:
+            red, green, blue = self.luma
+            grey = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
+            images = grey.expand(-1, 3, -1, -1)
+        mean, std = (
+            torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        if self.once:
+            images = _DifferentiableOnce.apply(images, f"{self.name}: {name_ids(self.once)}")
+        normalized: Tensor = _Normalize.apply(images, mean, std, torch.channels_last)
+        return normalized.bfloat16() if self.precision == "bfloat16" else normalized
+
+
+def _logits_in(output: Any, n_classes: int) -> Any:
+    """Take the logits out of what a network returns; what has none is given back as it is."""
+    if isinstance(output, Tensor):
+        return output
+    named = _entries(output)
+    if isinstance(named.get("logits"), Tensor):
+        return named["logits"]
+    alike = [one for one in named.values() if isinstance(one, Tensor) and tuple(one.shape[1:]) == (n_classes,)]
+    return alike[0] if len({id(one) for one in alike}) == 1 else output
+
+
+def _entries(output: Any) -> dict[str, Any]:
+    """Name what is in a tuple, list, mapping or dataclass."""
+    if isinstance(output, Mapping):
+        return {str(name): one for name, one in output.items()}
+    if isinstance(output, (tuple, list)):
+        return dict(zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True))
+    return dict(vars(output)) if is_dataclass(output) else {}
+
+
+class _Normalize(torch.autograd.Function):
+    """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula.
+
+    Its gradient is the same operation in the order of the images, so it has derivatives of any order.
+    """
+
+    @staticmethod
+    def forward(images: Tensor, mean: Tensor, std: Tensor, order: torch.memory_format) -> Tensor:
+        normalized = torch.empty_like(images, memory_format=order)
+        return torch.sub(images, mean, out=normalized).div_(std)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, mean, std, order = inputs
+        ctx.save_for_backward(mean, std)
+        ctx.save_for_forward(std)
+        ctx.other = torch.contiguous_format if order == torch.channels_last else torch.channels_last
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        mean, std = ctx.saved_tensors
+        return _Normalize.apply(gradient, torch.zeros_like(mean), std, ctx.other), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        (std,) = ctx.saved_tensors
+        return tangent / std
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], images: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """Lay the images of all batches into one."""
+        several = images.movedim(in_dims[0], 0)
+        normalized: Tensor = _Normalize.apply(several.flatten(0, 1), *rest)
+        return normalized.unflatten(0, several.shape[:2]), 0
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """The identity, whose gradient cannot be differentiated again: not even where torch would give zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, names: str) -> Tensor:
+        ctx.names = names
+        ctx.save_for_backward(images)
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (images,) = ctx.saved_tensors
+        if any("Error" in node.name() for node in _nodes(gradient)):  # torch's own refusal, which some calls pass by
+            raise _not_again(ctx.names)
+        return _NotAgain.apply(gradient, images, ctx.names), None
+
+
+class _NotAgain(torch.autograd.Function):
+    """A gradient that depends on the images by refusing to be differentiated for them."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, images: Tensor, names: str) -> Tensor:
+        ctx.names = names
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise _not_again(ctx.names)
+
+
+def _not_again(names: str) -> InputError:
+    return InputError(
+        f"{names} (hand-written) has no right second derivative; write its backward with operations that torch "
+        "differentiates and with save_for_backward, or use first derivatives only."
+    )
+
+
+def _nodes(output: Tensor) -> Iterator[Any]:
+    """Walk the graph of gradients behind a tensor, each node once."""
+    seen, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [other for other, _ in node.next_functions]
+            yield node
+
+
+class _Stage(nn.Module):
+    """A network up to one stage."""
+
+    def __init__(self, model: StagedModel, stage: str) -> None:
+        super().__init__()
+        self._model, self._stage = model, stage
+        self.network = model.network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._model.activations(images, [self._stage])[self._stage]
+
+
+def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool) -> None:
+    """Forward hook: keep the output; a copy unless the network stops here, because it may overwrite its own."""
+    recorded[stage] = output if last else output.clone()
+    if last:
+        raise _Reached
+
+
+# ---------------------------------------------------------------------------------------------------- making
+
+
+@checked_with(own=("network",))
+def stage_model(
+    network: nn.Module,
+    *,
+    stages: Mapping[str, str],
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    name: str,
+    weights: str,
+    trained: bool,
+    device: str | torch.device = "cpu",
+) -> StagedModel:
+    """Make a `StagedModel` of a private copy of a network; the caller's module is not touched.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Any image classifier that takes normalized images and returns logits, alone or among other things (see
+        `StagedModel`).
+    stages : mapping of str to str
+        Stage name → module path, early to late; ``"softmax"`` for the softmax of the output.
+    preprocessing : Preprocessing
+        Of the network.
+    class_names : sequence of str
+        One an output. Outputs that are no classes need names, too, such as ``unit0``, ``unit1`` ….
+    name, weights : str
+        Tags for tables.
+    trained : bool
+        Whether the weights were learnt.
+    device : str or torch.device
+        Where the copy goes.
+
+    Returns
+    -------
+    StagedModel
+        In evaluation mode, float32, frozen, channels-last (faster convolutions), and checked.
+
+    Raises
+    ------
+    InputError
+        When the network is no module or cannot be copied, the device is not there, or see `check_model`.
+    """
+    if isinstance(device, str) or device.type == "cuda":
+        device = resolve_device(str(device))
+    with torch.inference_mode(False):  # weights made in it could not be differentiated through
+        private = _copied(network, name).float().eval().requires_grad_(False)
+        private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    quicken(private)
+    model = StagedModel(
+        network=private,
+        stages=stages,
+        preprocessing=preprocessing,
+        class_names=tuple(class_names),
+        name=name,
+        weights=weights,
+        trained=trained,
+    )
+    check_model(model)
+    return replace(model, once=_differentiable_once(model))
+
+
+def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
+    """Name hand-written operations in a network that torch differentiates once only, or wrongly twice.
+
+    Only a network that has some is tried: a product of its Hessian and a direction, in double precision, against the
+    difference of two gradients.
+    """
+    noise = np.random.default_rng(0).random((2, 1, 3, *model.preprocessing.size))
+    with for_one_image(model.preprocessing.size, model.device), _random_states_kept(model.device), gradients_on():
+        image, direction = (torch.from_numpy(one).to(model.device) for one in noise)
+        names = _hand_written(model.logits(image.float().requires_grad_(True)))
+        if not names:
+            return ()
+        try:
+            exact = replace(model, network=copy.deepcopy(model.network).double())
+            right = _second_derivative_is_right(exact, image, direction)
+        except (RuntimeError, TypeError, ValueError) as error:  # it has no double precision, or says that it cannot
+            if out_of_memory(error):
+                raise
+            right = False
+    return () if right else names
+
+
+def _hand_written(output: Tensor) -> tuple[str, ...]:
+    """Name the autograd functions of others between an output and the image."""
+    classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
+    names = [one.__name__ for one in classes if one is not None and not one.__module__.startswith("stimuli_gen.")]
+    return tuple(dict.fromkeys(names))
+
+
+def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
+    step = 1e-8  # so small that hardly a ReLU switches on the way
+
+    def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
+        (found,) = torch.autograd.grad(model.logits(images).square().sum(), images, create_graph=create_graph)
+        return found
+
+    ends = [_gradient((image + sign * step * direction).requires_grad_(True)) for sign in (1, -1)]
+    expected = (ends[0] - ends[1]) / (2 * step)
+    tracked = image.clone().requires_grad_(True)
+    slope = (_gradient(tracked, create_graph=True) * direction).sum()
+    (found,) = torch.autograd.grad(slope, tracked, allow_unused=True)
+    found = torch.zeros_like(image) if found is None else found
+    off = torch.linalg.vector_norm(found - expected)
+    return bool(off <= 1e-3 * torch.linalg.vector_norm(expected))
+
+
+def _copied(network: nn.Module, name: str) -> nn.Module:
+    """Copy a network, also one that keeps results of an earlier pass, which torch refuses to copy."""
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load weights into it first."
+        )
+    if scripted := [path or "the network" for path, one in network.named_modules() if isinstance(one, _SCRIPTED)]:
+        raise InputError(
+            f"{name} is a TorchScript module, whose inside cannot be watched ({name_ids(scripted)}); give the Python "
+            "module that it was made of, with its weights."
+        )
+    values = dict([*network.named_parameters(), *network.named_buffers()])
+    if shapeless := [
+        path
+        for path, one in values.items()
+        if isinstance(one, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
+    ]:
+        raise InputError(f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first.")
+    if empty := [path for path, one in values.items() if one.is_meta]:
+        raise InputError(f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights first.")
+    kept = [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
+    try:
+        return copy.deepcopy(network, {id(one): one.detach().clone() for one in kept if not one.is_leaf})
+    except (RuntimeError, TypeError) as error:  # such tensors inside lists, open files, locks …
+        told = str(error).splitlines()[0]
+        raise InputError(f"{name} cannot be copied; delete what it keeps beside its weights: {told}") from error
+
+
+@checked
+def check_model(model: StagedModel) -> None:
+    """Check that a model can be used: runs one image of noise forward and backward, and forward once more.
+
+    Parameters
+    ----------
+    model : StagedModel
+        What to check. The noise is always the same. Random states (torch, NumPy, Python) are put back, whatever the
+        network draws.
+
+    Raises
+    ------
+    InputError
+        When the network is in training mode or not frozen, mean or std are for another range of pixels, weights or
+        output are not finite, the number of outputs differs from the number of class names, a stage does not run
+        exactly once, does not give a tensor, or comes out of order, no gradient reaches the image, or the same image
+        gives another output the second time (compared exactly on a CPU, elsewhere to rounding). The message says
+        what to do.
+    """
+    _check_settings(model)
+    noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
+    here = for_one_image(model.preprocessing.size, model.device)
+    with here, _random_states_kept(model.device), gradients_on():
+        image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
+        with _calls(model) as calls:
+            output = _first_logits(model, image)
+        _check_calls(model, calls)
+        _check_output(model, image, output)
+        first = output.detach().clone()
+        del output  # its graph of gradients: one at a time
+        again = model.logits(image).detach()  # with gradients, too: without, attention takes another way
+    on_cpu = model.device.type == "cpu"  # elsewhere sums may be taken in another order each time
+    if not (torch.equal(again, first) if on_cpu else torch.allclose(again, first, rtol=1e-3, atol=1e-4)):
+        raise InputError(
+            f"{model.name} gives another output for the same image each time; take what is random (dropout with "
+            "training=True, torch.rand) or remembered from pass to pass out of its forward."
+        )
+
+
+def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
+    """Run the network for the first time; whatever it says against such an image is told."""
+    try:
+        return model.logits(image)
+    except Exception as error:  # a user's code may raise anything
+        if isinstance(error, InputError) or out_of_memory(error):
+            raise
+        raise _refusal(model, error) from error
+
+
+def _refusal(model: StagedModel, error: Exception) -> InputError:
+    told = (str(error).splitlines() or [type(error).__name__])[0]
+    height, width = model.preprocessing.size
+    channels = next((one.in_channels for one in model.network.modules() if isinstance(one, nn.Conv2d)), 3)
+    cure = "it must take such images and nothing else, and return logits"
+    if channels != 3:
+        cure = (
+            f"its first convolution sees {channels} channel(s), images have 3: put a module before it that makes "
+            f"{channels} of 3, for example nn.Conv2d(3, {channels}, 1, bias=False) with the weights of the colors"
+        )
+    return InputError(f"{model.name} cannot run on images of (1, 3, {height}, {width}): {told}; {cure}.")
+
+
+def _check_settings(model: StagedModel) -> None:
+    """Check what needs no forward pass."""
+    cure = "build it with stage_model"
+    if training := [path or "the network" for path, one in model.network.named_modules() if one.training]:
+        raise InputError(f"{model.name} is in training mode; call .eval(), or {cure} ({name_ids(training)}).")
+    if trainable := [path for path, one in model.network.named_parameters() if one.requires_grad]:
+        raise InputError(
+            f"{model.name} has trainable weights; call .requires_grad_(False), or {cure} ({name_ids(trainable)})."
+        )
+    mean, std = model.preprocessing.mean, model.preprocessing.std
+    if max(map(abs, mean)) > _LARGEST or max(std) > _LARGEST:
+        raise InputError(
+            f"{model.name}: mean {mean} and std {std} are for pixels of 0 to 255; divide by 255: pixels are in [0, 1]."
+        )
+    bad = [path for path, one in model.network.named_parameters() if not torch.isfinite(one).all()]
+    for path, one in model.network.named_buffers():
+        numbers = torch.view_as_real(one) if one.is_complex() else one
+        if (numbers.isnan() | numbers.isposinf()).any():  # -inf: attention's masks
+            bad.append(path)
+    if bad:
+        raise InputError(f"{model.name} has weights that are not finite ({bad[0]}, {len(bad)} in all); load it again.")
+
+
+@contextmanager
+def _random_states_kept(device: torch.device) -> Iterator[None]:
+    """Put back all random states, whatever a network draws from them."""
+    states: list[tuple[Callable[[Any], Any], Any]] = [
+        (random.setstate, random.getstate()),
+        (np.random.set_state, np.random.get_state()),  # noqa: NPY002 (kept for the network, not used)
+        (torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    if device.type == "mps":
+        states.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
+    try:
+        yield
+    finally:
+        for put_back, state in states:
+            put_back(state)
+
+
+@contextmanager
+def _calls(model: StagedModel) -> Iterator[list[str]]:
+    """List the stages as their modules run; an output that is not a tensor is an error."""
+    calls: list[str] = []
+
+    def note(_: nn.Module, __: Any, output: Any, *, stage: str) -> None:
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"{model.name}: stage '{stage}' gives a {type(output).__name__}, not a tensor; name a module inside it."
+            )
+        calls.append(stage)
+
+    with ExitStack() as hooks:
+        for stage, path in model.stages.items():
+            if path != SOFTMAX:
+                module = model.network.get_submodule(path)
+                hooks.callback(module.register_forward_hook(partial(note, stage=stage)).remove)
+        yield calls
+
+
+def _check_calls(model: StagedModel, calls: list[str]) -> None:
+    expected = [stage for stage, path in model.stages.items() if path != SOFTMAX]
+    for stage in expected:
+        if stage not in calls:
+            raise InputError(
+                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) is not called in a forward pass; "
+                "name one that is, for example the block around it."
+            )
+        if calls.count(stage) != 1:
+            raise InputError(
+                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) runs {calls.count(stage)} times "
+                "in one forward pass; name one that runs once, for example the block around it."
+            )
+    if calls != expected:
+        raise InputError(f"{model.name}: list the stages early to late; the network runs them as {', '.join(calls)}.")
+    if SOFTMAX in list(model.stages.values())[:-1]:
+        raise InputError(f"{model.name}: the softmax stage is the last one; list it last.")
+
+
+def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, {model.n_classes}), "
+            "are not clear in it; put a module around it whose forward returns them alone."
+        )
+    if tuple(output.shape) != (1, model.n_classes):
+        cure = "give one name for each output"
+        if output.ndim != 2:
+            cure = "an image's output must be a row of numbers: put a module around it that makes one"
+        raise InputError(
+            f"{model.name} gives {tuple(output.shape)} for one image but has {model.n_classes} class names; {cure}."
+        )
+    if not torch.isfinite(output).all():
+        raise InputError(
+            f"{model.name} gives outputs that are not finite for an image of noise; check weights, mean, std."
+        )
+    if not output.requires_grad:
+        raise InputError(
+            f"{model.name}: no gradient reaches the image; remove detach(), no_grad(), argmax and whole numbers "
+            "from its forward."
+        )
+    try:
+        (gradient,) = torch.autograd.grad(output.square().sum(), image)
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        told = str(error).splitlines()[0]
+        raise InputError(f"{model.name}: its gradient cannot be computed; mend its forward: {told}") from error
+    if not torch.isfinite(gradient).all():
+        raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
+
+
+def _described(output: Any) -> str:
+    """Say what a network returned, with the shapes in it."""
+    shapes = [
+        f"{name} {tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
+        for name, one in _entries(output).items()
+    ]
+    name = "nothing" if output is None else f"a {type(output).__name__}"
+    return f"{name} ({name_ids(shapes)})" if shapes else name
+
+
+@checked
+def resolve_device(name: str = "auto") -> torch.device:
+    """Find the device asked for.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+        ``auto``: CUDA, else Apple's MPS, else the CPU. ``cuda:1`` is the second GPU.
+
+    Returns
+    -------
+    torch.device
+        Present on this machine.
+
+    Raises
+    ------
+    InputError
+        When the name is unknown or the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    kind, _, number = name.partition(":")
+    if kind not in there or (number and not (kind == "cuda" and number.isdecimal())):
+        raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps", "cuda:1"])
+    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise InputError(f"device '{name}' is not available on this machine; take 'auto' or 'cpu' as the device.")
+    return torch.device(name)
+
+
+# --------------------------------------------------------------------------------------------------- running
+
+
+@checked_with(shapes={"images": "n 3 height width"})
+def predict(model: StagedModel, images: np.ndarray | ImagesOnDisk, batch_size: int = 8) -> np.ndarray:
+    """Compute the class probabilities of images.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network.
+    images : ndarray or StoredImages
+        (n, 3, height, width) float32 in [0, 1].
+    batch_size : int
+        Images a pass.
+
+    Returns
+    -------
+    ndarray
+        (n, n_classes) float32.
+    """
+    probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
+    for rows, batch in in_batches(lambda one: model.probabilities(one).cpu(), images, batch_size, model.device):
+        probabilities[rows] = batch[: rows.stop - rows.start].numpy()
+    return probabilities

@@ -1,0 +1,440 @@
+"""How a metamer is made: starts, schedules, penalties, and the presets that hold every number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from neurometamer.arguments import check_fields
+from neurometamer.store import InputError, unknown_name
+from neurometamer.summaries import short_repr
+from stimuli_gen.synthesis.constraints import BALLS
+from stimuli_gen.synthesis.loop import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES
+
+# ------------------------------------------------------------------------------------------------------ starts
+
+
+def _l1_ball(reference: np.ndarray, random: np.random.Generator, level: float, spread: float) -> np.ndarray:
+    """Draw uniformly from the L1 ball: exponential lengths share the radius, one share is left unused."""
+    lengths = random.exponential(size=reference.size + 1)
+    shares = (lengths[:-1] / lengths.sum()).reshape(reference.shape)
+    return level + spread * shares * random.choice([-1.0, 1.0], size=reference.shape)
+
+
+STARTS: Mapping[str, Callable[[np.ndarray, np.random.Generator, float, float], np.ndarray]] = {
+    "normal": lambda reference, random, level, spread: level + spread * random.standard_normal(reference.shape),
+    "l1_ball": _l1_ball,
+    "uniform": lambda reference, random, level, spread: random.uniform(level - spread, level + spread, reference.shape),
+    "constant": lambda reference, random, level, spread: np.full(reference.shape, level),
+    "reference": lambda reference, random, level, spread: reference,
+}
+"""Reference (3, height, width), random generator, level and spread → first image, clipped to [0, 1] afterwards:
+Gaussian with standard deviation `spread`; uniform in the L1 ball of radius `spread` around the level (in 150,528
+dimensions that is grey: no pixel moves by a grey level); uniform ± `spread`; the level; the reference."""
+
+# --------------------------------------------------------------------------------------------------- schedules
+
+SCHEDULES: Mapping[str, Callable[[float, Recipe], float]] = {
+    "constant": lambda done, recipe: recipe.step_size,
+    "halving": lambda done, recipe: recipe.step_size * 0.5 ** min(int(done * (recipe.halvings + 1)), recipe.halvings),
+    "exponential": lambda done, recipe: recipe.step_size * (recipe.last_step_size / recipe.step_size) ** done,
+}
+"""Part of the run that is done, in [0, 1], and recipe → length of a step: halved `halvings` times in blocks of equal
+length, or falling exponentially to `last_step_size`."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every number of a way to make metamers.
+
+    Parameters
+    ----------
+    start : str
+        See `STARTS`, or ``"image"``: images of the caller.
+    start_level, start_spread : float
+        Of the start; pixels in [0, 1].
+    steps : int
+        Gradient steps.
+    budget : {"per_model", "total"}
+        Whether each network of a set in turn has so many steps, or all together (the same for one network, and for
+        the joint solver, whose steps follow all networks).
+    step_rule, optimizer : str
+        See `stimuli_gen.synthesis.loop.STEP_RULES` and `OPTIMIZERS`.
+    step_size : float
+        Length of the first step in the unit of the step rule.
+    schedule : {"constant", "halving", "exponential"}
+        See `SCHEDULES`.
+    halvings : int
+        Of the schedule ``halving``.
+    last_step_size : float
+        Of the schedule ``exponential``.
+    solver : {"round_robin", "joint"}
+        Networks in turn, or the sum of their gradients.
+    turn : int
+        Steps of one network before the next; the exponential schedule moves once a round.
+    ball : {"none", "l2", "linf"}
+        Keep the image within this distance.
+    radius : float
+        Of the ball; pixels in [0, 1].
+    center : {"start", "reference"}
+        Of the ball.
+    straight_through_relu : bool
+        At a matched stage whose last operation is a ReLU, let the gradient pass as if it were the identity.
+    parametrization : {"pixels", "fourier"}
+        What the optimizer moves, see `stimuli_gen.synthesis.loop.descend`.
+    jitter : int
+        Largest shift in pixels, up, down, left and right, of what the networks see at each step; 0 for none. Pixels
+        that leave at one border come in at the other. The photograph is not shifted, so that the image shall match it
+        wherever it stands: a stage that keeps places cannot be matched exactly, choose a late one. In no paper.
+    open_choices : tuple of str
+        What the source leaves open, and what is chosen here.
+
+    Raises
+    ------
+    InputError
+        When a name is unknown or a number out of range.
+    """
+
+    start: str
+    start_level: float
+    start_spread: float
+    steps: int
+    budget: str
+    step_rule: str
+    optimizer: str
+    step_size: float
+    schedule: str
+    halvings: int
+    last_step_size: float
+    solver: str
+    turn: int
+    ball: str
+    radius: float
+    center: str
+    straight_through_relu: bool
+    parametrization: str = "pixels"
+    jitter: int = 0
+    open_choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.jitter, float):
+            raise InputError(f"jitter must be a whole number of pixels, not {self.jitter}.")
+        check_fields(self)
+        object.__setattr__(self, "open_choices", tuple(self.open_choices))
+        for what, name, known in (
+            ("start", self.start, [*STARTS, "image"]),
+            ("budget", self.budget, ["per_model", "total"]),
+            ("step rule", self.step_rule, STEP_RULES),
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("solver", self.solver, SOLVERS),
+            ("ball", self.ball, BALLS),
+            ("center", self.center, ["start", "reference"]),
+            ("parametrization", self.parametrization, PARAMETRIZATIONS),
+        ):
+            if name not in known:
+                raise unknown_name(what, str(name), known)
+        for name in ("steps", "turn", "step_size", "last_step_size", "radius"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
+        for name in ("start_level", "start_spread", "halvings", "jitter"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must not be negative, not {getattr(self, name)}.")
+        if self.optimizer == "lbfgs":
+            self._check_lbfgs()
+
+    def _check_lbfgs(self) -> None:
+        """Curvature is estimated from one objective's plain gradients in pixels; all else is refused."""
+        needed = {"step_rule": "raw", "parametrization": "pixels", "solver": "joint", "jitter": 0}
+        if wrong := {name: value for name, value in needed.items() if getattr(self, name) != value}:
+            told = ", ".join(f"{name}={value!r}, not {getattr(self, name)!r}" for name, value in wrong.items())
+            raise InputError(f"optimizer='lbfgs' needs {told}.")
+
+    def total_steps(self, n_models: int) -> int:
+        """Count the gradient steps of an image.
+
+        Parameters
+        ----------
+        n_models : int
+            Networks in the set.
+
+        Returns
+        -------
+        int
+            Steps.
+        """
+        each = self.solver == "round_robin" and self.budget == "per_model"
+        return self.steps * n_models if each else self.steps
+
+    def step_length(self, step: int, n_models: int) -> float:
+        """Find the length of a step.
+
+        Parameters
+        ----------
+        step : int
+            Steps that the image has taken.
+        n_models : int
+            Networks in the set.
+
+        Returns
+        -------
+        float
+            In the unit of the step rule.
+        """
+        total = self.total_steps(n_models)
+        if self.schedule != "exponential":
+            return SCHEDULES[self.schedule](step / total, self)
+        around = self.turn * (n_models if self.solver == "round_robin" else 1)
+        rounds = -(-total // around)
+        return SCHEDULES["exponential"](min(1.0, (step // around) / max(1, rounds - 1)), self)
+
+
+def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that came later than others and have their default, so that old digests stay.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of a metamer.
+
+    Returns
+    -------
+    dict
+        The rest.
+    """
+    later = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
+    return {name: value for name, value in settings.items() if name not in later or value != later[name]}
+
+
+def draw_shifts(largest: int, n_steps: int, random: np.random.Generator) -> np.ndarray:
+    """Draw the shifts of an image, one for each step.
+
+    Parameters
+    ----------
+    largest : int
+        In pixels.
+    n_steps : int
+        Steps.
+    random : numpy.random.Generator
+        Of the image.
+
+    Returns
+    -------
+    ndarray
+        (n_steps, 2) int64, down and right, each uniform from -largest to largest.
+    """
+    return random.integers(-largest, largest, size=(n_steps, 2), endpoint=True)
+
+
+# fmt: off
+PRESETS: Mapping[str, Recipe] = {
+    "feather2023": Recipe(
+        start="normal", start_level=0.5, start_spread=0.05,
+        steps=24_000, budget="per_model", step_rule="l2", optimizer="sgd",
+        step_size=1.0, schedule="halving", halvings=7, last_step_size=1 / 128,
+        solver="round_robin", turn=10, ball="l2", radius=100_000.0, center="start",
+        straight_through_relu=True,
+        open_choices=(
+            "the ball is around the first image throughout, in their code around the first of each 3,000 steps; "
+            "it is never reached",
+            "each image has its own start noise, the same for every stage; in their code all have the same",
+            "sets of networks are not theirs: they take turns of 10 steps as in boehm2025",
+        ),
+    ),
+    "boehm2025": Recipe(
+        start="l1_ball", start_level=0.5, start_spread=0.1,
+        steps=40_000, budget="per_model", step_rule="l2", optimizer="sgd",
+        step_size=1.0, schedule="exponential", halvings=7, last_step_size=0.005,
+        solver="round_robin", turn=10, ball="none", radius=10_000.0, center="start",
+        straight_through_relu=False,
+        open_choices=(
+            "the update is written as an ascent; the loss is descended",
+            "'SGD' with rate 1: the gradient is scaled to unit L2 norm for each image; step_rule='raw' is plain",
+            "'uniform L1 ball' is taken at its word, which is plain grey; start='uniform' is +-0.1 per pixel",
+            "radius 10,000, infinite and L-inf are all named and none is ever reached: no ball, clipped to [0, 1]",
+            "the center of a ball is written in two ways: the start; center='reference' is the other",
+            "40,000 steps are for each network, 4,000 rounds of 10; budget='total' is for all together",
+            "the rate falls once a round and is 0.005 in the last",
+            "the matched ReLU is not mentioned: an ordinary gradient",
+            "the 'ranking-based loss' and its input distance are not in the formula and not used",
+        ),
+    ),
+    "pixels": Recipe(
+        start="normal", start_level=0.5, start_spread=0.05,
+        steps=500, budget="per_model", step_rule="raw", optimizer="adam",
+        step_size=0.02, schedule="exponential", halvings=7, last_step_size=0.002,
+        solver="joint", turn=10, ball="none", radius=10_000.0, center="start",
+        straight_through_relu=False,
+        open_choices=(
+            "of no paper: few steps of Adam, taken on pixels, along the sum of all networks' gradients",
+        ),
+    ),
+    "fast": Recipe(
+        start="normal", start_level=0.5, start_spread=0.05,
+        steps=500, budget="per_model", step_rule="raw", optimizer="adam",
+        step_size=0.02, schedule="exponential", halvings=7, last_step_size=0.002,
+        solver="joint", turn=10, ball="none", radius=10_000.0, center="start",
+        straight_through_relu=False, parametrization="fourier",
+        open_choices=(
+            "of no paper: few steps of Adam, taken in Fourier space, along the sum of all networks' gradients",
+            "Fourier steps make the spectrum and the colors of photographs likely whatever the network does, so that "
+            "its images are recognized more often than those of steps on pixels; use 'pixels' to ask about that",
+        ),
+    ),
+}
+# fmt: on
+"""Ways to make metamers, every number in its place; any can be overridden. Sources: the public code of Feather et al.
+(2023), Nature Neuroscience 26; Boehm et al. (2025), arXiv 2504.01739. Of these only ``fast`` carries a prior of natural
+images, see `image_prior`."""
+
+
+def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
+    """Take a preset and change some of its numbers.
+
+    Parameters
+    ----------
+    preset : str
+        A key of `PRESETS`.
+    overrides : mapping
+        Fields of `Recipe` to values.
+
+    Returns
+    -------
+    Recipe
+        Checked.
+
+    Raises
+    ------
+    InputError
+        When preset, field or value is unknown or wrong.
+    """
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    known = [one.name for one in fields(Recipe) if one.name != "open_choices"]
+    for name in overrides:
+        if name not in known:
+            raise unknown_name("setting of a metamer", name, known)
+    try:
+        return replace(PRESETS[preset], **overrides)
+    except TypeError as error:
+        raise InputError(f"a setting of the metamers is of the wrong type: {error}.") from error
+
+
+def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:
+    """Say what makes images look natural whatever the network responds to.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How the images are made.
+    penalties : sequence of Penalty
+        Terms of the loss.
+
+    Returns
+    -------
+    str
+        ``"none"``, or the priors between semicolons. Images made with one are recognized more often, so such rates
+        say less about the network.
+
+    Examples
+    --------
+    >>> image_prior(PRESETS["feather2023"])
+    'none'
+    """
+    priors = []
+    if recipe.parametrization == "fourier":
+        priors.append("Fourier steps (1/f amplitudes, colors of photographs)")
+    priors += [PENALTY_PRIORS[one.kind] for one in penalties if one.weight > 0]
+    return "; ".join(dict.fromkeys(priors)) or "none"
+
+
+# --------------------------------------------------------------------------------------------------- penalties
+
+PENALTY_PRIORS = {"total_variation": "total variation", "alpha_norm": "alpha norm", "range": "range of pixels"}
+
+
+def _total_variation(images: Tensor, power: float) -> Tensor:
+    right = images.diff(dim=3, append=images[:, :, :, -1:])  # the border repeats
+    down = images.diff(dim=2, append=images[:, :, -1:])
+    square = right.square() + down.square()
+    if power != 2:
+        square = (square + 1e-12).pow(power / 2)  # below 2 the slope at 0 is infinite
+    return square.flatten(1).sum(dim=1)
+
+
+PENALTIES: Mapping[str, Callable[[Tensor, Penalty], Tensor]] = {
+    "total_variation": lambda images, penalty: _total_variation(penalty.pixel_scale * images, penalty.power),
+    "alpha_norm": lambda images, penalty: (
+        (penalty.pixel_scale * (images - 0.5)).abs().pow(penalty.power).flatten(1).sum(dim=1)
+    ),
+    "range": lambda images, penalty: (
+        (penalty.pixel_scale * ((penalty.low - images).relu() + (images - penalty.high).relu()))
+        .pow(penalty.power)
+        .flatten(1)
+        .sum(dim=1)
+    ),
+}
+"""Images (b, 3, height, width) in [0, 1] and penalty → (b,), with s the pixel scale and q the power:
+Σ (dx² + dy²)^(q/2) of s·I; Σ |s·(I - 0.5)|^q; Σ (s·excess)^q of what lies outside [low, high]."""
+
+
+@short_repr
+@dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """A term added to the loss (after Mahendran & Vedaldi 2015, without their factors ½).
+
+    Parameters
+    ----------
+    kind : {"total_variation", "alpha_norm", "range"}
+        See `PENALTIES`.
+    weight : float
+        Factor. No paper gives one for metamers of images in [0, 1].
+    power : float
+        β of the total variation, α of the norm, or the power of the excess.
+    pixel_scale : float
+        Pixels are multiplied by it first; 255 to use weights that were made for 8-bit levels.
+    low, high : float
+        Of ``range``. All images are clipped to [0, 1] anyway, so only a narrower range does anything.
+
+    Raises
+    ------
+    InputError
+        When a name is unknown or a number out of range.
+    """
+
+    kind: str
+    weight: float
+    power: float
+    pixel_scale: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.kind not in PENALTIES:
+            raise unknown_name("penalty", self.kind, PENALTIES)
+        if not (self.weight >= 0 and self.power >= 1 and self.pixel_scale > 0 and self.low < self.high):
+            raise InputError(
+                f"penalty {self.kind}: weight ({self.weight}) must not be negative, power ({self.power}) at least 1, "
+                f"pixel scale ({self.pixel_scale}) above 0, and low ({self.low}) below high ({self.high})."
+            )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Compute the penalty.
+
+        Parameters
+        ----------
+        images : Tensor
+            (b, 3, height, width) in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            (b,), weighted.
+        """
+        return self.weight * PENALTIES[self.kind](images, self)

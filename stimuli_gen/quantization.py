@@ -1,0 +1,389 @@
+"""Metamers that survive their file: descent on the images that an 8-bit PNG can hold.
+
+Rounding to 8 bits is noise of about a third of a grey level on every pixel, and a match that is close enough as float
+pixels may not be so once rounded. But each pixel can be rounded up or down, and some of these choices match better
+than others. Here the objective sees the rounded image while its gradient moves the float pixels behind it (the
+straight-through estimate), until the rounded image itself meets what is asked.
+
+References
+----------
+Bengio, Y., Léonard, N. & Courville, A. (2013). Estimating or propagating gradients through stochastic neurons.
+arXiv 1308.3432 (straight-through estimate).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurometamer.store import InputError, digest
+from stimuli_gen.categories import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
+from stimuli_gen.criteria import BATCH, Verdict, top_class
+from stimuli_gen.matching import Match
+from stimuli_gen.models import StagedModel, predict
+from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
+from stimuli_gen.synthesis.loop import Objective, Start, descend, shown
+
+ROUND_STEPS = 20
+"""Steps before the images are judged again."""
+STEP_LEVELS = 0.01
+"""First step of every pixel, along the sign of its gradient, in grey levels; halved each round. About one pixel in a
+hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps halve the error that rounding brings;
+steps of one L2 norm do as well at best, ten times longer ones undo it.)"""
+LEAD = 1e-3
+"""By how much the wanted class must lead, in standard deviations of the logits, so that another batch agrees."""
+PUSH = 0.05
+"""Up to which lead the wanted class is pushed."""
+
+
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return shown(images)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def through_rounding(images: Tensor) -> Tensor:
+    """Round to 8 bits with the gradient of the identity.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width) in [0, 1].
+
+    Returns
+    -------
+    Tensor
+        Exactly the values of a PNG; what changes them changes `images` alike.
+    """
+    rounded: Tensor = _Rounded.apply(images)
+    return rounded
+
+
+# ----------------------------------------------------------------------------------------------- what is asked
+
+
+def asked_of(match: Match, *, error: float, top_class: int, category: int = -1) -> dict[str, np.ndarray]:
+    """Say what the file of an image must meet for one network.
+
+    Parameters
+    ----------
+    match : Match
+        The network and its stages.
+    error : float
+        Largest ‖a' - a‖ / ‖a‖, above 0.
+    top_class : int
+        The class that must come first.
+    category : int
+        Place in `stimuli_gen.categories.CATEGORIES` of the category that must come first; -1 for any.
+
+    Returns
+    -------
+    dict of str to ndarray
+        For the context of `file_objectives`.
+    """
+    name = match.model.name
+    return {
+        f"{name}, asked error": np.asarray(error, dtype=np.float32),
+        f"{name}, asked class": np.asarray(top_class),
+        f"{name}, asked category": np.asarray(category),
+    }
+
+
+def file_objectives(matches: Sequence[Match]) -> list[Objective]:
+    """Make one objective a network, of the rounded image.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        What shall be matched.
+
+    Returns
+    -------
+    list of callable
+        See `stimuli_gen.synthesis.loop.Objective`. Loss: the error, and while the wanted class or category does not
+        lead, what is missing. Score: at least 0 when all that `asked_of` asks is met. The context also holds the
+        anchors.
+    """
+    return [_file_objective(match) for match in matches]
+
+
+def _file_objective(match: Match) -> Objective:
+    name = match.model.name
+    categories = _classes_of_categories(match)
+
+    def _evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        seen = through_rounding(images)
+        error = match.error(seen, context)
+        logits = match.model.logits(seen)
+        scale = logits.detach().std(dim=1).clamp_min(torch.finfo(logits.dtype).tiny)
+        lead = _lead(logits, context[f"{name}, asked class"]) / scale
+        if categories is not None:
+            wanted = context[f"{name}, asked category"]
+            of_sixteen = _lead(_best_of_categories(logits, categories), wanted.clamp_min(0)) / scale
+            lead = torch.minimum(lead, torch.where(wanted >= 0, of_sixteen, torch.inf))
+        score = torch.minimum(1 - error / context[f"{name}, asked error"], lead - LEAD)
+        return error + (PUSH - lead).relu(), score
+
+    return _evaluate
+
+
+def _lead(values: Tensor, wanted: Tensor) -> Tensor:
+    """By how much the wanted column is above the best of the others: (b,)."""
+    mine = torch.nn.functional.one_hot(wanted, values.shape[1]).bool()
+    return values[mine] - values.masked_fill(mine, -torch.inf).amax(dim=1)
+
+
+def _classes_of_categories(match: Match) -> list[Tensor] | None:
+    """List the classes of each of the 16 categories; None without ImageNet's classes."""
+    if match.model.n_classes != N_IMAGENET:
+        return None
+    table = sixteen_classes()
+    classes = [[index for index, name in table.items() if name == one] for one in CATEGORIES]
+    return [torch.tensor(one, device=match.model.device) for one in classes]
+
+
+def _best_of_categories(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
+    """Best logit of each category's classes, (b, 16): the category of the largest is that of ``first_mapped``."""
+    return torch.stack([logits[:, one].amax(dim=1) for one in classes], dim=1)
+
+
+# ----------------------------------------------------------------------------------------------------- mending
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mended:
+    """What became of an image whose file did not meet the criteria.
+
+    Parameters
+    ----------
+    image : ndarray, optional
+        (3, height, width) float32, values that a PNG holds exactly; None when no such image was found.
+    steps : int
+        Gradient steps taken.
+    """
+
+    image: np.ndarray | None
+    steps: int
+
+
+def mend_files(
+    objective: Sequence[Objective],
+    images: Mapping[str, np.ndarray],
+    ask: Callable[[Mapping[str, np.ndarray]], Mapping[str, Mapping[str, np.ndarray]]],
+    context: Callable[[str], Mapping[str, np.ndarray]],
+    *,
+    rounds: int,
+    round_steps: int = ROUND_STEPS,
+    confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
+    batch_size: int = 8,
+    device: torch.device | str = "cpu",
+    keys: Mapping[str, str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+) -> dict[str, Mended]:
+    """Go on with images whose files do not meet the criteria, until the files do.
+
+    Parameters
+    ----------
+    objective : sequence of callable
+        See `file_objectives`: they look at the rounded image, and score at least 0 when it is good.
+    images : mapping of str to ndarray
+        Id → (3, height, width) float32 in [0, 1].
+    ask : callable
+        Images by id → for those whose rounded version is not good yet, what the next round asks (`asked_of`). It has
+        the last word; what only it can judge (ranks) may lower the error that is asked round by round.
+    context : callable
+        Id → what else the objectives must know (anchors, center of the ball).
+    rounds : int
+        At most; 0 for none.
+    round_steps : int
+        Steps in a round.
+    confine : callable, optional
+        See `stimuli_gen.synthesis.loop.descend`.
+    batch_size, device : object
+        See `stimuli_gen.synthesis.loop.descend`.
+    keys : mapping of str to str, optional
+        Id → digest of what made the image; needed with `resume`.
+    resume : path-like, optional
+        See `stimuli_gen.synthesis.loop.descend`.
+
+    Returns
+    -------
+    dict of str to Mended
+        One for each image.
+
+    Raises
+    ------
+    InputError
+        When `rounds` or `round_steps` is out of range, or as `stimuli_gen.synthesis.loop.descend`.
+
+    Notes
+    -----
+    Of no paper. Every pixel takes steps of one length (`STEP_LEVELS`), halved from round to round; each round begins at
+    the best image of the one before.
+    """
+    if rounds < 0 or round_steps < 1:
+        raise InputError(f"rounds ({rounds}) must not be negative, and have at least 1 step, not {round_steps}.")
+    behind, taken = dict(images), dict.fromkeys(images, 0)
+    asked = ask(behind) if rounds else {one: {} for one in images}
+    for number in range(rounds):
+        if not asked:
+            break
+        length = STEP_LEVELS / 255 * 0.5**number
+        found = descend(
+            objective,
+            list(asked),
+            _starts(behind, asked, context),
+            threshold=0.0,
+            step_size=length,
+            step_rule="sign",
+            max_steps=round_steps,
+            confine=confine,
+            batch_size=batch_size,
+            device=device,
+            keys=_keys(asked, behind, keys, length, round_steps),
+            resume=resume,
+        )
+        behind |= {one: result.image for one, result in found.items()}
+        taken |= {one: taken[one] + result.steps for one, result in found.items()}
+        asked = ask({one: behind[one] for one in asked})
+    return {
+        one: Mended(image=None if one in asked else from_8bit(to_8bit(behind[one])), steps=taken[one]) for one in images
+    }
+
+
+def _starts(
+    images: Mapping[str, np.ndarray],
+    asked: Mapping[str, Mapping[str, np.ndarray]],
+    context: Callable[[str], Mapping[str, np.ndarray]],
+) -> Callable[[str], Start]:
+    return lambda one: Start(image=images[one], context={**context(one), **asked[one]})
+
+
+def _keys(
+    asked: Mapping[str, Mapping[str, np.ndarray]],
+    images: Mapping[str, np.ndarray],
+    keys: Mapping[str, str] | None,
+    length: float,
+    round_steps: int,
+) -> dict[str, str] | None:
+    """Hash what makes a round's image: the whole image before it, and what is asked."""
+    if keys is None:
+        return None
+    told = {one: {name: value.item() for name, value in wanted.items()} for one, wanted in asked.items()}
+    return {one: digest("file", keys[one], images[one], told[one], length, round_steps) for one in asked}
+
+
+# ---------------------------------------------------------------------------------------------------- metamers
+
+
+def mend_metamers(
+    matches: Sequence[Match],
+    stimuli: StimulusSet,
+    references: StimulusSet,
+    verdict: Verdict,
+    judge: Callable[[StimulusSet, StimulusSet], Verdict],
+    context: Callable[[str], Mapping[str, np.ndarray]],
+    *,
+    rounds: int,
+    **run: Any,
+) -> StimulusSet:
+    """Go on with metamers that are good only as float pixels; those whose files become good replace them.
+
+    Parameters
+    ----------
+    matches : sequence of Match
+        What of each network is matched.
+    stimuli : StimulusSet
+        Metamers, with the column ``file_steps``.
+    references : StimulusSet
+        Their photographs, row by row.
+    verdict : Verdict
+        On all of them.
+    judge : callable
+        Metamers and their photographs → verdict.
+    context : callable
+        Photograph's id → anchors, and the center of the ball.
+    rounds : int
+        See `mend_files`.
+    **run : object
+        `mend_files`'s other settings; ``keys`` by photograph.
+
+    Returns
+    -------
+    StimulusSet
+        With ``file_steps``; an image whose file did not become good is as it was.
+    """
+    images = np.array(stimuli.images)
+    row_of = {references.ids[row]: row for row, only in enumerate(verdict.only_in_float) if only}
+    broken = {one: images[row] for one, row in row_of.items()}
+    ask = _Asking(matches, stimuli, references, judge, row_of)
+    steps = stimuli.table["file_steps"].to_numpy(copy=True)
+    for one, found in mend_files(file_objectives(matches), broken, ask, context, rounds=rounds, **run).items():
+        steps[row_of[one]] = found.steps
+        if found.image is not None:
+            images[row_of[one]] = found.image
+    return replace(stimuli, images=images, table=stimuli.table.assign(file_steps=steps))
+
+
+class _Asking:
+    """Say what the files of images do not meet yet, as `mend_files` wants to know."""
+
+    def __init__(
+        self,
+        matches: Sequence[Match],
+        stimuli: StimulusSet,
+        references: StimulusSet,
+        judge: Callable[[StimulusSet, StimulusSet], Verdict],
+        row_of: Mapping[str, int],
+    ) -> None:
+        self._matches, self._stimuli, self._references = matches, stimuli, references
+        self._judge, self._row_of = judge, row_of
+        photographs = references.select(ids=list(row_of)).images
+        self._classes = {one.model.name: top_class(one.model, photographs) for one in matches}
+        self._categories = {one.model.name: _categories(one.model, photographs) for one in matches}
+        self._place = {one: place for place, one in enumerate(row_of)}
+
+    def __call__(self, images: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+        names = [self._stimuli.ids[self._row_of[one]] for one in images]
+        part = replace(self._stimuli.select(ids=names), images=np.stack(list(images.values())))
+        verdict = self._judge(part, self._references.select(ids=list(images)))
+        limits = part.table["max_error"].to_numpy(dtype=float)
+        nulls = any(name.startswith("valid") for name in verdict.columns)
+        asked: dict[str, dict[str, np.ndarray]] = {}
+        for row, one in enumerate(images):
+            if not verdict.reasons["png"][row]:
+                continue
+            asked[one] = {}
+            for match in self._matches:
+                name = match.model.name
+                asked[one] |= asked_of(
+                    match,
+                    error=_asked_error(verdict.losses[name][row], limits[row], verdict.below_null[name][row], nulls),
+                    top_class=int(self._classes[name][self._place[one]]),
+                    category=int(self._categories[name][self._place[one]]) if nulls else -1,
+                )
+        return asked
+
+
+def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> float:
+    """Ask for `max_error` and, in an image that a null judges, for a match no worse, and a better one if need be."""
+    within = limit * (1 - 1e-4)  # another batch size rounds otherwise
+    if below_null:
+        return float(np.fmin(within, 0.8 * loss))
+    return float(np.fmin(within, loss)) if nulls or np.isnan(limit) else within
+
+
+def _categories(model: StagedModel, photographs: Any) -> np.ndarray:
+    if model.n_classes != N_IMAGENET:
+        return np.full(len(photographs), -1)
+    return np.array([CATEGORIES.index(one) for one in to_sixteen(predict(model, photographs, BATCH))])

@@ -1,0 +1,1 @@
+"""The loop of gradient synthesis and its parts."""

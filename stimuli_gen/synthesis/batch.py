@@ -1,0 +1,381 @@
+"""Images at work: chunks of places of a fixed shape, lent to the images of a queue, saved and resumed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
+from stimuli_gen.synthesis.checkpoint import Journal
+from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State
+
+Result = TypeVar("Result")
+
+CPU_CHUNK = 4
+"""Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50, EfficientNet-Lite0
+54 against 74, ResNet-50 up to its third block group 191 against 190), and at the end fewer places stay empty."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """Where one image begins.
+
+    Parameters
+    ----------
+    image : ndarray
+        (3, height, width) float32.
+    context : mapping of str to ndarray
+        What the objective must know of this image (its target, its anchor …); the same names and shapes for all.
+    """
+
+    image: np.ndarray
+    context: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What images at work must know of the run.
+
+    Parameters
+    ----------
+    optimizer, parametrization : str
+        A saved state is one of these.
+    max_steps : int
+        And of so many steps.
+    drafted : bool
+        Whether images begin with drafts.
+    exact_from : int
+        Steps after which an image follows the exact objectives.
+    """
+
+    optimizer: str
+    parametrization: str
+    max_steps: int
+    drafted: bool
+    exact_from: int
+
+
+class Chunk:
+    """A fixed number of places, lent to images; a place with the id None is computed and ignored.
+
+    Parameters
+    ----------
+    size : int
+        Places.
+    first : Start
+        Fills them all until they are lent.
+    terms : Terms
+        Of the run.
+    device : torch.device
+        Where to compute.
+    """
+
+    def __init__(self, size: int, first: Start, terms: Terms, device: torch.device) -> None:
+        self.size, self._terms = size, terms
+        self.images = torch.from_numpy(first.image).to(device).repeat(size, 1, 1, 1)
+        self.context = {
+            name: torch.as_tensor(value).to(device).expand(size, *np.shape(value)).clone()
+            for name, value in first.context.items()
+        }
+        self.best, self.best_score = self.images.clone(), torch.full((size,), -torch.inf, device=device)
+        self.steps, self.exact = [0] * size, [True] * size
+        self.state: State = {}
+        self.ids: list[str | None] = [None] * size
+        self.space: Space = PARAMETRIZATIONS[terms.parametrization](self.images.shape, device)
+
+    @property
+    def free(self) -> list[int]:
+        """Places without an image.
+
+        Returns
+        -------
+        list of int
+            In order.
+        """
+        return [place for place, one in enumerate(self.ids) if one is None]
+
+    def told(self) -> dict[str, Tensor]:
+        """Lay out the context for objectives.
+
+        Returns
+        -------
+        dict of str to Tensor
+            What `Start.context` gave, one row a place, and ``step`` (b,).
+        """
+        return {**self.context, "step": torch.tensor(self.steps, device=self.images.device)}
+
+    def drafting(self) -> list[bool | None]:
+        """Say of each image whether it follows the drafts.
+
+        Returns
+        -------
+        list of bool or None
+            None for a place without an image.
+        """
+        self.exact = [
+            exact or steps >= self._terms.exact_from for exact, steps in zip(self.exact, self.steps, strict=True)
+        ]
+        return [None if one is None else not exact for one, exact in zip(self.ids, self.exact, strict=True)]
+
+    def begin(self, place: int, one: str, start: Start) -> None:
+        """Lend a place to an image that begins.
+
+        Parameters
+        ----------
+        place : int
+            A free one.
+        one : str
+            Its id.
+        start : Start
+            Where it begins.
+        """
+        self.ids[place], self.steps[place] = one, 0
+        self.exact[place] = not self._terms.drafted
+        self.images[place] = torch.from_numpy(start.image).to(self.images)
+        for name, value in start.context.items():
+            self.context[name][place] = torch.as_tensor(value).to(self.context[name])
+        self.best_score[place] = -torch.inf
+        for kept in self.state.values():
+            kept[place] = 0
+
+    def row(self, place: int) -> dict[str, Tensor]:
+        """Give all that is of one image but its context.
+
+        Parameters
+        ----------
+        place : int
+            Where it is.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Image, best iterate and its score, steps, whether it follows the exact objectives, rows of the optimizer.
+        """
+        return {
+            "image": self.images[place],
+            "best": self.best[place],
+            "best_score": self.best_score[place],
+            "steps": torch.tensor(self.steps[place]),
+            "exact": torch.tensor(self.exact[place]),
+            **{f"optimizer {name}": kept[place] for name, kept in self.state.items()},
+        }
+
+    def put(self, place: int, row: Mapping[str, Tensor]) -> None:
+        """Go on with an image where `row` left it.
+
+        Parameters
+        ----------
+        place : int
+            Where it is now.
+        row : mapping of str to Tensor
+            What `row` gave.
+        """
+        for kept in self.state.values():
+            kept[place] = 0
+        for name, value in row.items():
+            if name.startswith("optimizer "):
+                own = name.removeprefix("optimizer ")
+                if own not in self.state:
+                    shape = (self.size, *value.shape)
+                    self.state[own] = torch.zeros(shape, dtype=value.dtype, device=self.images.device)
+                self.state[own][place] = value.to(self.state[own])
+        self.images[place], self.best[place] = row["image"].to(self.images), row["best"].to(self.best)
+        self.best_score[place] = row["best_score"].to(self.best_score)
+        self.steps[place], self.exact[place] = int(row["steps"]), bool(row["exact"])
+
+    def adopt(self, place: int, other: Chunk, there: int) -> None:
+        """Take over an image from another chunk.
+
+        Parameters
+        ----------
+        place : int
+            A free one.
+        other : Chunk
+            Where the image is.
+        there : int
+            Its place in it, which becomes free.
+        """
+        self.ids[place], other.ids[there] = other.ids[there], None
+        self.put(place, other.row(there))
+        for name, value in other.context.items():
+            self.context[name][place] = value[there]
+
+    def halves(self) -> list[Chunk]:
+        """Split the places between two chunks.
+
+        Returns
+        -------
+        list of Chunk
+            Two; the second may have one place more.
+        """
+        cut = self.size // 2
+        found = []
+        for rows in (slice(0, cut), slice(cut, self.size)):
+            half = object.__new__(Chunk)
+            half.size, half._terms, half.space = rows.stop - rows.start, self._terms, self.space
+            half.images, half.best, half.best_score = self.images[rows], self.best[rows], self.best_score[rows]
+            half.context = {name: value[rows] for name, value in self.context.items()}
+            half.state = {name: value[rows] for name, value in self.state.items()}
+            half.steps, half.exact, half.ids = self.steps[rows], self.exact[rows], self.ids[rows]
+            found.append(half)
+        return found
+
+    def remember(self, score: Tensor, drafting: Sequence[bool | None]) -> None:
+        """Keep the best iterate of every image.
+
+        Parameters
+        ----------
+        score : Tensor
+            (b,).
+        drafting : sequence of bool or None
+            What `drafting` gave: a draft's score does not count.
+        """
+        better = score > self.best_score
+        if any(drafting):
+            better &= torch.tensor([not draft for draft in drafting], device=better.device)
+        self.best = torch.where(better.view(-1, 1, 1, 1), self.images, self.best)
+        self.best_score = torch.where(better, score, self.best_score)
+
+
+class Batch:
+    """All chunks: lends their places to the images of a queue, and drops those that no image needs.
+
+    Parameters
+    ----------
+    terms : Terms
+        Of the run.
+    queue : deque of str
+        Ids of the images to make; it is emptied.
+    prepare : callable
+        Id → `Start`.
+    journal : Journal
+        Where unfinished images are.
+    batch_size : int
+        Places in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
+    device : torch.device
+        Where to compute.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        queue: deque[str],
+        prepare: Callable[[str], Start],
+        journal: Journal,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self._terms, self._queue, self._prepare, self._journal = terms, queue, prepare, journal
+        self.chunks: list[Chunk] = []
+        if not queue:
+            return
+        places = batch_shape(batch_size)
+        size = min(places, CPU_CHUNK) if device.type == "cpu" else places
+        self.chunks = self._open(min(places, len(queue)), size, prepare(queue[0]), device)
+        self.refill()
+
+    def _open(self, places: int, size: int, first: Start, device: torch.device) -> list[Chunk]:
+        """Make empty chunks for so many places, smaller ones where memory does not hold them."""
+        while True:
+            try:
+                return [Chunk(size, first, self._terms, device) for _ in range(-(-places // size))]
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1 and places == 1:
+                    raise too_large(first.image.shape[1:], device) from error
+            size, places = (half_shape(size), places) if size > 1 else (1, half_shape(places))
+            release_memory(device)
+
+    def steps(self) -> dict[str, int]:
+        """Say how many steps each image has taken.
+
+        Returns
+        -------
+        dict of str to int
+            By id.
+        """
+        return {
+            one: steps for chunk in self.chunks for one, steps in zip(chunk.ids, chunk.steps, strict=True)
+            if one is not None
+        }  # fmt: skip
+
+    def each(self, work: Callable[[Chunk], Result]) -> Iterator[tuple[Chunk, Result]]:
+        """Work on chunk after chunk; where memory runs out, on halves of it.
+
+        Parameters
+        ----------
+        work : callable
+            Takes a chunk; called again with its halves when it fails for want of memory. Up to there it must have
+            changed nothing in the chunk that counts when it is called again.
+
+        Yields
+        ------
+        chunk : Chunk
+            In order.
+        result : object
+            What `work` returned.
+
+        Raises
+        ------
+        InputError
+            When memory is too small for one image.
+        """
+        todo = deque(self.chunks)
+        while todo:
+            chunk = todo.popleft()
+            try:
+                result = work(chunk)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if chunk.size == 1:
+                    raise too_large(tuple(chunk.images.shape[2:]), chunk.images.device) from error
+            else:
+                yield chunk, result
+                continue
+            release_memory(chunk.images.device)  # outside of `except`, where the failed pass still holds its tensors
+            halves = [half for half in chunk.halves() if len(half.free) < half.size]
+            where = self.chunks.index(chunk)
+            self.chunks[where : where + 1] = halves
+            todo.extendleft(reversed(halves))
+
+    def refill(self) -> None:
+        """Lend free places to the next images; without any, move images together and drop what stays empty."""
+        for chunk in self.chunks:
+            for place in chunk.free:
+                if self._queue:
+                    self._begin(chunk, place, self._queue.popleft())
+        while self.chunks:
+            last = self.chunks[-1]
+            moving = [place for place in range(last.size) if last.ids[place] is not None]
+            room = [(chunk, place) for chunk in self.chunks[:-1] for place in chunk.free]
+            if len(moving) > len(room):
+                return
+            for place, (chunk, free) in zip(moving, room):
+                chunk.adopt(free, last, place)
+            self.chunks.pop()
+
+    def _begin(self, chunk: Chunk, place: int, one: str) -> None:
+        start = self._prepare(one)
+        chunk.begin(place, one, start)
+        found = self._journal.load(one)
+        if found is None:
+            return
+        row, told = found
+        if told == asdict(self._terms) and row["image"].shape == start.image.shape:
+            chunk.put(place, {name: torch.from_numpy(value) for name, value in row.items()})
+
+    def save(self) -> None:
+        """Write the state of every image at work."""
+        for chunk in self.chunks:
+            for place, one in enumerate(chunk.ids):
+                if one is not None:
+                    row = {name: value.cpu().numpy() for name, value in chunk.row(place).items()}
+                    self._journal.save(one, row, **asdict(self._terms))

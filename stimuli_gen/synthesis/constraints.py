@@ -1,0 +1,257 @@
+"""Limits on how far an image may go from its anchor: L2 and L∞ balls, and a mask of the pixels that may change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurometamer.store import InputError, digest, reading, unknown_name
+from stimuli_gen.synthesis.loop import Objective
+
+
+def project_l2(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
+    """Bring images back to the L2 balls around their anchors.
+
+    Parameters
+    ----------
+    images, anchors : Tensor
+        (b, 3, height, width).
+    radius : float
+        In the unit of the pixels.
+
+    Returns
+    -------
+    Tensor
+        The nearest point of each ball: a + d · min(1, radius / ‖d‖), d = image - anchor. Images inside stay
+        as they are.
+    """
+    change = images - anchors
+    norm = change.flatten(1).norm(dim=1)
+    outside = norm > radius
+    nearer = anchors + change * (radius / norm.clamp_min(radius)).view(-1, 1, 1, 1)
+    return torch.where(outside.view(-1, 1, 1, 1), nearer, images)
+
+
+def project_linf(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
+    """Bring images back to the L∞ balls around their anchors.
+
+    Parameters
+    ----------
+    images, anchors : Tensor
+        (b, 3, height, width).
+    radius : float
+        In the unit of the pixels.
+
+    Returns
+    -------
+    Tensor
+        The nearest point of each ball: every value clipped to anchor ± radius.
+    """
+    return torch.minimum(torch.maximum(images, anchors - radius), anchors + radius)
+
+
+BALLS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "none": lambda images, anchors, radius: images,
+    "l2": project_l2,
+    "linf": project_linf,
+}
+"""Name → (images, anchors, radius) → images in their balls."""
+
+
+BALL_NAMES = {"l2": "L2", "linf": "L-infinity"}
+
+
+def random_in_ball(random: np.random.Generator, shape: tuple[int, ...], ball: str, radius: float) -> np.ndarray:
+    """Draw a change of an image from a ball.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+        Of this image.
+    shape : tuple of int
+        (3, height, width).
+    ball : {"l2", "linf"}
+        Which.
+    radius : float
+        In the unit of the pixels.
+
+    Returns
+    -------
+    ndarray
+        float32, uniform over the ball.
+    """
+    if ball == "linf":
+        return random.uniform(-radius, radius, shape).astype(np.float32)
+    direction = random.standard_normal(shape)
+    length = radius * random.random() ** (1 / direction.size)
+    return (direction * (length / np.linalg.norm(direction))).astype(np.float32)
+
+
+def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = None) -> None:
+    """Check that a ball and its radius go together, and that the radius is one of pixels in [0, 1].
+
+    Parameters
+    ----------
+    ball : str
+        See `BALLS`.
+    radius : float, optional
+        Above 0 for ``l2`` and ``linf``; not to be given for ``none``.
+    size : tuple of int, optional
+        (height, width) of the images in pixels: no L2 ball is larger than the space of such images.
+
+    Raises
+    ------
+    InputError
+        When they do not, or no image in [0, 1] is so far from another: the radius is in levels of 0 to 255, then.
+    """
+    if ball not in BALLS:
+        raise unknown_name("ball", ball, BALLS)
+    if ball == "none" and radius is not None:
+        raise InputError(f"a radius ({radius}) needs a ball: l2 or linf.")
+    if ball != "none" and not (radius is not None and 0 < radius < np.inf):
+        raise InputError(f"the {ball} ball needs a radius above 0, pixels in [0, 1], not {radius}.")
+    if radius is None or (ball == "l2" and size is None):
+        return
+    largest = 1.0 if ball == "linf" else float(np.sqrt(3 * size[0] * size[1]))  # type: ignore[index]
+    if radius >= largest:
+        raise InputError(
+            f"a radius of {radius:g} holds every image: pixels are in [0, 1], and no two such images have a larger "
+            f"{BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 to 255, divide by 255: {radius:g}/255 = "
+            f"{radius / 255:.4g}; for no limit at all, leave the ball out."
+        )
+
+
+def read_mask(mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size: tuple[int, int]) -> np.ndarray:
+    """Find the mask of one image.
+
+    Parameters
+    ----------
+    mask : ndarray, mapping of str to ndarray, or None
+        (height, width), True or 1 where pixels may change; one for all, or one for each reference id.
+    one : str
+        Reference id.
+    size : tuple of int
+        (height, width) of the images.
+
+    Returns
+    -------
+    ndarray
+        (1, height, width) float32 of 0 and 1; all 1 without a mask.
+
+    Raises
+    ------
+    InputError
+        When the image has no mask, or the mask another size, other values, or no pixel that may change.
+    """
+    if mask is None:
+        return np.ones((1, *size), dtype=np.float32)
+    if isinstance(mask, Mapping):
+        if one not in mask:
+            raise InputError(f"no mask for '{one}'; give one for each photograph.")
+        mask = mask[one]
+    values = np.asarray(mask)
+    if values.shape != size:
+        raise InputError(f"the mask of '{one}' is {values.shape}; it must be {size} (height, width).")
+    if not np.isin(values, (0, 1)).all() or not values.any():
+        raise InputError(f"the mask of '{one}' must hold 0 and 1 only, and at least one 1 (may change).")
+    return values.astype(np.float32)[None]
+
+
+def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read which pixels may change from an image file.
+
+    Parameters
+    ----------
+    path : path-like
+        Any image; light pixels (at least mid-grey) may change.
+
+    Returns
+    -------
+    ndarray
+        (height, width) bool.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    from PIL import Image
+
+    with reading(path, "an image of a mask") as plain, Image.open(plain) as image:
+        return np.asarray(image.convert("L")) >= 128
+
+
+def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
+    """Hash masks as they were given.
+
+    Parameters
+    ----------
+    mask : ndarray or mapping of str to ndarray
+        See `read_mask`.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; the same for numbers and for truth values.
+    """
+    if isinstance(mask, Mapping):
+        return digest([[one, digest_masks(mask[one])] for one in sorted(mask)])
+    return digest(np.asarray(mask).astype(np.uint8))
+
+
+def linf_on_8_bits(radius: float) -> float:
+    """Shrink an L∞ radius to whole 8-bit levels, where rounding an 8-bit photograph's neighbor cannot leave the ball.
+
+    Parameters
+    ----------
+    radius : float
+        Pixels in [0, 1].
+
+    Returns
+    -------
+    float
+        The largest multiple of 1/255 that is not above the radius; radii below one level stay as they are.
+    """
+    levels = np.floor(radius * 255 + 1e-6)  # 8/255 as a float is not quite eight levels
+    return float(levels / 255) if levels else radius
+
+
+def within_mask(objective: Objective) -> Objective:
+    """Evaluate images with their anchor outside the mask, so that no gradient arises there.
+
+    Parameters
+    ----------
+    objective : callable
+        See `stimuli_gen.synthesis.loop.Objective`; its context holds ``anchor`` (3, height, width or broadcast) and
+        ``mask`` (1, height, width).
+
+    Returns
+    -------
+    callable
+        An objective.
+    """
+    return lambda images, context: objective(torch.where(context["mask"] > 0, images, context["anchor"]), context)
+
+
+def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+    """Keep images in the ball around ``context["anchor"]``, for `stimuli_gen.synthesis.loop.descend`.
+
+    Clipping to what can be shown afterwards brings an image nearer to every anchor that can be shown, so both hold.
+
+    Parameters
+    ----------
+    ball : str
+        See `BALLS`.
+    radius : float, optional
+        Of the ball.
+
+    Returns
+    -------
+    callable
+        (images, context) → images.
+    """
+    return lambda images, context: BALLS[ball](images, context["anchor"], radius or 0.0)

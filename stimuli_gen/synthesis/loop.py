@@ -1,0 +1,408 @@
+"""The gradient loop that every generator uses: objective, step rule, projection, a stop for each image, resume.
+
+One image's result never depends on its companions. A convolution library may choose other kernels for another batch
+shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image batch by about 1e-6), but with one
+fixed shape whose places all get the same arithmetic (see `stimuli_gen.batches.batch_shape`) each image's numbers are
+exactly its own. So images are computed in chunks of a fixed number of places: 4 on a CPU, where larger ones are no
+faster, the whole batch elsewhere. A finished image leaves its place to the next one in the queue; when the queue is
+empty, images move together and chunks without any are dropped; places that stay empty are computed and ignored.
+Chunk size, device and number of threads themselves choose kernels, so they may change results, by float rounding
+that many steps can amplify; with these three unchanged, results are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurometamer.arguments import checked_with
+from neurometamer.store import InputError, duplicates, name_ids, unknown_name
+from stimuli_gen.batches import Parts, gradients_on
+from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
+from stimuli_gen.synthesis.checkpoint import Descended, Journal
+from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Aims, Objective
+from stimuli_gen.synthesis.optimizers import OPTIMIZERS, PARAMETRIZATIONS, STEP_RULES, Situation, per_image
+
+__all__ = [
+    "KEEP", "OPTIMIZERS", "PARAMETRIZATIONS", "SOLVERS", "STEP_RULES",
+    "Descended", "Objective", "Pass", "Start", "box", "descend", "shown",
+]  # fmt: skip
+
+Film = Callable[[str, int, np.ndarray], None]
+"""Id, steps taken, image (3, height, width)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One pass of the loop, for those who watch.
+
+    Parameters
+    ----------
+    number : int
+        Passes so far, this one included.
+    steps : mapping of str to int
+        Id of each image at work → steps that it had taken.
+    losses : mapping of str to float
+        Id → loss, as it is computed (that of the draft, or of the objective whose turn it is).
+    done, total : int
+        Images that are finished, and all.
+    places : int
+        Images computed at once; smaller than before when memory ran out.
+    """
+
+    number: int
+    steps: Mapping[str, int]
+    losses: Mapping[str, float]
+    done: int
+    total: int
+    places: int
+
+
+def box(images: Tensor) -> Tensor:
+    """Project onto the images that can be shown.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width).
+
+    Returns
+    -------
+    Tensor
+        Clipped to [0, 1].
+    """
+    return images.clamp(0, 1)
+
+
+def shown(images: Tensor) -> Tensor:
+    """Round to the 8 bits of a PNG; the same operation as `stimuli_gen.stimuli.to_8bit` and back.
+
+    Parameters
+    ----------
+    images : Tensor
+        (b, 3, height, width) in [0, 1].
+
+    Returns
+    -------
+    Tensor
+        Multiples of 1/255.
+    """
+    return (images * 255).round() / 255
+
+
+@checked_with(unbounded=("threshold",))
+def descend(
+    objective: Objective | Sequence[Objective],
+    ids: Sequence[str],
+    prepare: Callable[[str], Start],
+    *,
+    threshold: float,
+    step_size: float | Callable[[int], float],
+    max_steps: int,
+    step_rule: str = "l2",
+    optimizer: str = "sgd",
+    parametrization: str = "pixels",
+    solver: str = "joint",
+    turn: int = 1,
+    draft: Objective | Sequence[Objective] | None = None,
+    finish: float = 0.1,
+    rescore: bool = False,
+    confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
+    project: Callable[[Tensor], Tensor] = box,
+    keep: str = "best",
+    batch_size: int = 8,
+    device: torch.device | str = "cpu",
+    keys: Mapping[str, str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Pass], None] | None = None,
+    film: Film | None = None,
+) -> dict[str, Descended]:
+    """Lower the loss of each image by gradient steps until its score, once rounded to 8 bits, reaches the threshold.
+
+    Parameters
+    ----------
+    objective : callable or sequence of callable
+        See `stimuli_gen.synthesis.objectives.Objective`. The losses of a batch are summed, never averaged. Of several,
+        losses are added and the lowest score counts; their gradients are computed one after another, so that memory is
+        that of one.
+    ids : sequence of str
+        Which images to make.
+    prepare : callable
+        Id → `Start`; called when the image gets its place.
+    threshold : float
+        An image is finished when its float version and its 8-bit version both score at least this.
+    step_size : float or callable
+        Length of a step: L2 norm (``l2``), change of every value (``sign``), or factor (``raw``); images in [0, 1].
+        A callable is a schedule: steps that the image has taken → length.
+    max_steps : int
+        Steps after which an image is given up (and kept, with ``reached=False``).
+    step_rule : {"l2", "sign", "raw"}
+        See `stimuli_gen.synthesis.optimizers.STEP_RULES`.
+    optimizer : {"sgd", "momentum", "adam", "lbfgs"}
+        See `stimuli_gen.synthesis.optimizers.OPTIMIZERS`.
+    parametrization : {"pixels", "fourier"}
+        Space in which steps are taken; lengths are in its unit. See
+        `stimuli_gen.synthesis.optimizers.PARAMETRIZATIONS`.
+    solver : {"joint", "round_robin"}
+        Of several objectives: follow the sum of their gradients, or each in turn. Turns go by the image's own steps,
+        and the threshold is asked after each full round.
+    turn : int
+        Steps that one objective has before the next (``round_robin``).
+    draft : callable or sequence of callable, optional
+        Cheaper stand-ins, one for each objective. An image follows them until their score reaches the threshold or
+        all but the last part of its steps is taken, then the objectives; no image is finished on a draft's word.
+    finish : float
+        That last part, in (0, 1].
+    rescore : bool
+        The score of a pass with gradients is not the image's own (it was shifted, say): it is computed again, without
+        gradients, before an image is finished.
+    confine : callable, optional
+        Applied after each step and before `project`; takes images and context, so it can use a center of the image.
+    project : callable
+        Applied after each step.
+    keep : {"best", "last"}
+        Which iterate of an image that was given up.
+    batch_size : int
+        Images in work, rounded up by `stimuli_gen.batches.batch_shape`. On a CPU, all sizes from 4 up give the same
+        results; elsewhere another one rounds differently. Order of `ids`, companions and interruptions change
+        nothing. When memory runs out, chunks are halved and the work goes on.
+    device : torch.device or str
+        Where to compute.
+    keys : mapping of str to str, optional
+        Id → digest of everything that changes its pixels; needed with `resume`.
+    resume : path-like, optional
+        Folder. Each finished image is written there at once, and one found there is not made again. Unfinished ones
+        are written once a minute and on Ctrl-C, and go on from there, bit for bit.
+    progress : callable, optional
+        Called with (images done, images in all) after each finished image is safe.
+    watch : callable, optional
+        Called with a `Pass` after each pass.
+    film : callable, optional
+        Called with id, steps taken and image at the start, at steps in geometric progression, and at the end.
+
+    Returns
+    -------
+    dict of str to Descended
+        In the order of `ids`.
+
+    Raises
+    ------
+    InputError
+        When ids repeat, a setting is wrong, a loss is not finite (the message names step and stimulus), or memory
+        is too small for one image.
+    KeyboardInterrupt
+        On Ctrl-C, after unfinished images are saved.
+    """
+    aims = Aims(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
+    plan = _Plan(
+        aims=aims, threshold=threshold, step_size=step_size, max_steps=max_steps, step_rule=step_rule,
+        optimizer=optimizer, solver=solver, confine=confine, project=project, keep=keep,
+    )  # fmt: skip
+    _check_settings(plan, ids, parametrization, batch_size, finish)
+    terms = Terms(
+        optimizer=optimizer, parametrization=parametrization, max_steps=max_steps, drafted=aims.drafted,
+        exact_from=math.ceil((1 - finish) * max_steps) if aims.drafted else 0,
+    )  # fmt: skip
+    journal = Journal(resume, keys)
+    done = {one: found[0] for one in ids if (found := journal.get(one)) is not None}
+    queue = deque(one for one in ids if one not in done)
+    if progress is not None and done:
+        progress(len(done), len(ids))
+    number = 0
+    with gradients_on(), journal.at_work() as stop:
+        batch = Batch(terms, queue, prepare, journal, batch_size, torch.device(device))
+        while batch.chunks:
+            number, steps = number + 1, batch.steps()
+            losses: dict[str, float] = {}
+            for chunk, seen in batch.each(partial(_pass, plan, film is not None)):
+                losses |= {one: loss for one, loss in zip(chunk.ids, seen.losses) if one is not None}
+                for one, result in seen.finished.items():
+                    journal.put(one, result)
+                    done[one] = result
+                    if progress is not None:
+                        progress(len(done), len(ids))
+                for frame in seen.frames:
+                    film(*frame)  # type: ignore[misc]
+                chunk.ids = [None if one in seen.finished else one for one in chunk.ids]
+            if watch is not None:
+                places = batch.chunks[0].size
+                watch(Pass(number=number, steps=steps, losses=losses, done=len(done), total=len(ids), places=places))
+            batch.refill()
+            if journal.due() or stop.asked:
+                batch.save()
+            if stop.asked:
+                stop.stop()
+    return {one: done[one] for one in ids}
+
+
+# ------------------------------------------------------------------------------------------------------ settings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plan:
+    """What is the same for all images."""
+
+    aims: Aims
+    threshold: float
+    step_size: float | Callable[[int], float]
+    max_steps: int
+    step_rule: str
+    optimizer: str
+    solver: str
+    confine: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None
+    project: Callable[[Tensor], Tensor]
+    keep: str
+
+    def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:
+        """Ask the schedule for each image; places without an image count on, so they are held at the last step."""
+        if not callable(self.step_size):
+            return self.step_size
+        return per_image([self.step_size(min(one, self.max_steps - 1)) for one in steps], like)
+
+
+def _check_settings(plan: _Plan, ids: Sequence[str], parametrization: str, batch_size: int, finish: float) -> None:
+    if again := duplicates(ids):
+        raise InputError(f"duplicate stimulus id(s): {name_ids(again)}.")
+    for what, name, known in (
+        ("step rule", plan.step_rule, STEP_RULES),
+        ("optimizer", plan.optimizer, OPTIMIZERS),
+        ("parametrization", parametrization, PARAMETRIZATIONS),
+    ):
+        if name not in known:
+            raise unknown_name(what, name, known)
+    if not ((callable(plan.step_size) or plan.step_size > 0) and plan.max_steps >= 1 and batch_size >= 1):
+        raise InputError(
+            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size ({batch_size}) must be positive."
+        )
+    if not 0 < finish <= 1:
+        raise InputError(f"the part of the steps that follows the exact objectives must be in (0, 1], not {finish}.")
+    plain = plan.step_rule == "raw" and parametrization == "pixels" and plan.solver == "joint"
+    if plan.optimizer == "lbfgs" and not plain:
+        raise InputError(
+            "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the parametrization "
+            f"'pixels' and the solver 'joint', not '{plan.step_rule}', '{parametrization}' and '{plan.solver}'."
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- one pass
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """What a pass told of a chunk, before its step."""
+
+    losses: list[float]
+    finished: dict[str, Descended]
+    frames: list[tuple[str, int, np.ndarray]]
+
+
+def _pass(plan: _Plan, filmed: bool, chunk: Chunk) -> _Seen:
+    """Evaluate the images of a chunk, then let all of them take a step."""
+    drafting, context = chunk.drafting(), chunk.told()
+    exact = chunk.exact
+    loss, score, gradient = plan.aims.evaluate(chunk.images, context, chunk.steps, drafting)
+    if plan.keep == "best":
+        chunk.remember(score, drafting)
+    losses = loss.tolist()
+    _check_finite(chunk, losses)
+    finished = _finished(plan, chunk, score, drafting, context)
+    seen = _Seen(losses=losses, finished=finished, frames=_frames(chunk, finished) if filmed else [])
+    del loss, score, context
+    try:
+        _step(plan, chunk, gradient)
+    except (RuntimeError, MemoryError):
+        chunk.exact = exact  # the pass is taken again with half of the images
+        raise
+    return seen
+
+
+def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
+    direction = STEP_RULES[plan.step_rule](chunk.space.pull(gradient))
+    here = Situation(
+        direction=direction, images=chunk.images, length=plan.lengths(chunk.steps, direction), steps=chunk.steps
+    )
+    change = OPTIMIZERS[plan.optimizer](here, chunk.state)
+
+    def _moved(rows: slice) -> Tensor:
+        moved = chunk.images[rows] - chunk.space.push(change[rows])
+        if plan.confine is not None:
+            moved = plan.confine(moved, {name: value[rows] for name, value in chunk.context.items()})
+        return plan.project(moved)
+
+    # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken again
+    chunk.images = Parts(chunk.size, tuple(change.shape[2:]), change.device)(_moved)
+    chunk.steps = [steps + 1 for steps in chunk.steps]
+
+
+def _check_finite(chunk: Chunk, losses: Sequence[float]) -> None:
+    for one, steps, value in zip(chunk.ids, chunk.steps, losses, strict=True):
+        if one is not None and not math.isfinite(value):
+            raise InputError(
+                f"the loss of '{one}' is {value} at step {steps}; use a smaller step size, "
+                "and check the network with check_model. Finished images are kept."
+            )
+
+
+def _finished(
+    plan: _Plan, chunk: Chunk, score: Tensor, drafting: Sequence[bool | None], context: Mapping[str, Tensor]
+) -> dict[str, Descended]:
+    """Find the images that reached the threshold, rounded ones included, or have no steps left."""
+    aims, threshold = plan.aims, plan.threshold
+    late = [steps >= plan.max_steps for steps in chunk.steps]
+    may = [draft is False and (out or aims.asked(taken))
+           for draft, out, taken in zip(drafting, late, chunk.steps, strict=True)]  # fmt: skip
+    scores = score.tolist()
+    # a draft that is good enough hands over
+    chunk.exact = [exact or (draft is True and value >= threshold)
+                   for exact, draft, value in zip(chunk.exact, drafting, scores, strict=True)]  # fmt: skip
+    if not aims.direct:
+        if not any(now and (out or threshold < torch.inf) for now, out in zip(may, late, strict=True)):
+            return {}
+        score = aims.score(chunk.images, context)
+        scores = score.tolist()
+    good = [now and value >= threshold for now, value in zip(may, scores, strict=True)]
+    if not any(now and (out or fine) for now, out, fine in zip(may, late, good, strict=True)):
+        return {}
+    scores_shown = aims.score(shown(chunk.images), context).tolist()
+    reached = [fine and value >= threshold for fine, value in zip(good, scores_shown, strict=True)]
+    images = chunk.images
+    if plan.keep == "best" and any(now and out and not ok for now, out, ok in zip(may, late, reached, strict=True)):
+        ok = torch.tensor(reached, device=images.device)
+        images = torch.where(ok.view(-1, 1, 1, 1), images, chunk.best)
+        scores = torch.where(ok, score, chunk.best_score).tolist()
+        scores_shown = aims.score(shown(images), context).tolist()
+    return {
+        one: Descended(
+            image=images[place].cpu().contiguous().numpy().copy(),
+            score=scores[place],
+            score_shown=scores_shown[place],
+            steps=chunk.steps[place],
+            reached=reached[place],
+        )
+        for place, one in enumerate(chunk.ids)
+        if one is not None and (reached[place] or late[place])
+    }
+
+
+def _frames(chunk: Chunk, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
+    frames = []
+    for place, one in enumerate(chunk.ids):
+        if one is not None and one in finished:
+            frames.append((one, finished[one].steps, finished[one].image))
+        elif one is not None and _worth_a_frame(chunk.steps[place]):
+            frames.append((one, chunk.steps[place], chunk.images[place].cpu().numpy().copy()))
+    return frames
+
+
+def _worth_a_frame(step: int) -> bool:
+    """Four frames each time the steps double."""
+    return step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4))
