@@ -11,7 +11,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: idle threads burn no CPU time
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as the command line does: idle threads burn no CPU time
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 from benchmarks.bars import NotAvailable, Row, Setup
@@ -22,10 +24,16 @@ _HERE = Path(__file__).resolve().parent
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what the project promises.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure what the project promises."
+    )
     parser.add_argument("--only", default=",".join(BARS), help=f"some of {','.join(BARS)}")
-    parser.add_argument("--quick", action="store_true", help="small sizes, minutes in all; not to be quoted")
-    parser.add_argument("--out", type=Path, default=_HERE, help="folder for results/*.json and RESULTS.md")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, minutes in all; not to be quoted"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=_HERE, help="folder for results/*.json and RESULTS.md"
+    )
     asked = parser.parse_args(arguments)
     asked.only = [one.strip() for one in asked.only.split(",") if one.strip()]
     if unknown := [one for one in asked.only if one not in BARS]:
@@ -65,7 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except Exception as error:  # the other bars are still of use
                 traceback.print_exc()
                 failed.append(name)
-                rows = [Row(what=bar.title, value=None, note=f"failed: {type(error).__name__}: {error}"[:200])]
+                rows = [
+                    Row(
+                        what=bar.title,
+                        value=None,
+                        note=f"failed: {type(error).__name__}: {error}"[:200],
+                    )
+                ]
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         store(asked.out, name, bar.title, rows, quick=asked.quick, cpu_s=cpu, wall_s=wall)
         show(name, bar.title, rows)

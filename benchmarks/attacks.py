@@ -43,9 +43,16 @@ def _ours(
 
     def _run(steps: int) -> Tensor:
         made = attack_images(
-            model, references, attack, **size, label=named, steps=steps, random_start=False,
-            batch_size=len(references), **mode,
-        )  # fmt: skip
+            model,
+            references,
+            attack,
+            **size,
+            label=named,
+            steps=steps,
+            random_start=False,
+            batch_size=len(references),
+            **mode,
+        )
         return torch.from_numpy(made.images)
 
     return _run
@@ -59,7 +66,9 @@ def _by_hand(architecture: str, photos: Tensor, labels: Tensor) -> Callable[[int
         images = photos.clone()
         for _ in range(steps):
             images.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(cross_entropy(network(images), labels, reduction="sum"), images)
+            (gradient,) = torch.autograd.grad(
+                cross_entropy(network(images), labels, reduction="sum"), images
+            )
             with torch.no_grad():
                 images = images + _STEP * gradient.sign()
                 images = (photos + (images - photos).clamp(-_RADIUS, _RADIUS)).clamp(0, 1)
@@ -68,29 +77,43 @@ def _by_hand(architecture: str, photos: Tensor, labels: Tensor) -> Callable[[int
     return _run
 
 
-def _torchattacks(network: nn.Module, photos: Tensor, labels: Tensor, attack: str) -> Callable[[int], Any]:
+def _torchattacks(
+    network: nn.Module, photos: Tensor, labels: Tensor, attack: str
+) -> Callable[[int], Any]:
     import torchattacks
 
     def _run(steps: int) -> Tensor:
         if attack == "pgd_linf":
-            made = torchattacks.PGD(network, eps=_RADIUS, alpha=_STEP, steps=steps, random_start=False)
+            made = torchattacks.PGD(
+                network, eps=_RADIUS, alpha=_STEP, steps=steps, random_start=False
+            )
         else:
-            made = torchattacks.PGDL2(network, eps=_RADIUS_L2, alpha=_STEP_L2, steps=steps, random_start=False)
+            made = torchattacks.PGDL2(
+                network, eps=_RADIUS_L2, alpha=_STEP_L2, steps=steps, random_start=False
+            )
         return made(photos, labels)
 
     return _run
 
 
-def _foolbox(network: nn.Module, photos: Tensor, labels: Tensor, attack: str) -> Callable[[int], Any]:
+def _foolbox(
+    network: nn.Module, photos: Tensor, labels: Tensor, attack: str
+) -> Callable[[int], Any]:
     import foolbox
 
     bounded = foolbox.PyTorchModel(network, bounds=(0, 1))
 
     def _run(steps: int) -> Tensor:
         if attack == "pgd_linf":
-            made, radius = foolbox.attacks.LinfPGD(abs_stepsize=_STEP, steps=steps, random_start=False), _RADIUS
+            made, radius = (
+                foolbox.attacks.LinfPGD(abs_stepsize=_STEP, steps=steps, random_start=False),
+                _RADIUS,
+            )
         else:
-            made, radius = foolbox.attacks.L2PGD(abs_stepsize=_STEP_L2, steps=steps, random_start=False), _RADIUS_L2
+            made, radius = (
+                foolbox.attacks.L2PGD(abs_stepsize=_STEP_L2, steps=steps, random_start=False),
+                _RADIUS_L2,
+            )
         return made(bounded, photos, labels, epsilons=radius)[1]
 
     return _run
@@ -99,7 +122,10 @@ def _foolbox(network: nn.Module, photos: Tensor, labels: Tensor, attack: str) ->
 WEIGHTS = {"as loaded": loaded, "frozen weights": frozen}
 """A network as a user has it, and with one line more: gradients of its weights are not computed then."""
 
-_PEERS: dict[str, Callable[..., Callable[[int], Any]]] = {"torchattacks": _torchattacks, "foolbox": _foolbox}
+_PEERS: dict[str, Callable[..., Callable[[int], Any]]] = {
+    "torchattacks": _torchattacks,
+    "foolbox": _foolbox,
+}
 
 
 def compare_attacks(setup: Setup) -> Sequence[Row]:
@@ -119,10 +145,17 @@ def compare_attacks(setup: Setup) -> Sequence[Row]:
         }
         rows += _add_others(cases, architecture, model, references, labels)
         sizes = (5, 20) if architecture == "alexnet" else (3, 7)
-        times = per_step(cases, short=setup.pick(sizes[0], 2), steps=setup.pick(sizes[1], 4), repeats=setup.pick(3, 1))
+        times = per_step(
+            cases,
+            short=setup.pick(sizes[0], 2),
+            steps=setup.pick(sizes[1], 4),
+            repeats=setup.pick(3, 1),
+        )
         flops = step_flops(lambda images, model=model: model.logits(images).sum(dim=1), photos)
         with torch.no_grad():
-            losses = {case: float(cross_entropy(plain(one.result), labels)) for case, one in times.items()}
+            losses = {
+                case: float(cross_entropy(plain(one.result), labels)) for case, one in times.items()
+            }
         rows += _rows(architecture, model, times, flops, losses)
     return rows
 
@@ -150,12 +183,14 @@ def _add_others(
     return missing
 
 
-def _same_images(architecture: str, model: StagedModel, references: StimulusSet, labels: Tensor) -> list[Row]:
+def _same_images(
+    architecture: str, model: StagedModel, references: StimulusSet, labels: Tensor
+) -> list[Row]:
     """Compare images with those of the peers.
 
-    The first L2 step must go the same way. Later, rounding alone switches single rectifiers, and a sign step turns
-    each difference near zero into a whole step, so that more steps are told but not bounded; of the timed runs the
-    loss reached must be equal.
+    The first L2 step must go the same way. Later, rounding alone switches single rectifiers, and a
+    sign step turns each difference near zero into a whole step, so that more steps are told but not
+    bounded; of the timed runs the loss reached must be equal.
     """
     rows, photos = [], tensor(references)
     ours = {steps: _ours(model, references, labels, "pgd_l2")(steps) for steps in (1, 5)}
@@ -169,14 +204,29 @@ def _same_images(architecture: str, model: StagedModel, references: StimulusSet,
         network = Normalized(frozen(architecture)).eval()
         theirs = {steps: make(network, photos, labels, "pgd_l2")(steps) for steps in ours}
         apart = {steps: float((ours[steps] - theirs[steps]).abs().max()) for steps in ours}
-        alike = cosine_similarity((ours[1] - photos).flatten(1), (theirs[1] - photos).flatten(1)).min()
+        alike = cosine_similarity(
+            (ours[1] - photos).flatten(1), (theirs[1] - photos).flatten(1)
+        ).min()
         note = f"max pixel difference {apart[1]:.1e}, after 5 steps {apart[5]:.1e}"
-        rows.append(Row(what=what, value=float(alike), unit="cosine, least", sense=">=", bound=0.999, note=note))
+        rows.append(
+            Row(
+                what=what,
+                value=float(alike),
+                unit="cosine, least",
+                sense=">=",
+                bound=0.999,
+                note=note,
+            )
+        )
     return rows
 
 
 def _rows(
-    architecture: str, model: StagedModel, times: dict[str, Times], flops: float, losses: dict[str, float]
+    architecture: str,
+    model: StagedModel,
+    times: dict[str, Times],
+    flops: float,
+    losses: dict[str, float],
 ) -> list[Row]:
     rows = []
     for case, one in times.items():
@@ -185,19 +235,37 @@ def _rows(
         share = share_of_peak(flops, one.cpu, kind)
         how = f"; {fast_told(model)}" if case == "fast" else ""
         note = (
-            f"cross-entropy {losses[case]:.4f}; {equal:.2%} of pixels as by hand; {share:.0%} of the {kind} peak{how}"
+            f"cross-entropy {losses[case]:.4f}; {equal:.2%} of pixels as by hand; {share:.0%} of "
+            f"the {kind} peak{how}"
         )
-        rows.append(Row(what=f"{architecture}: {case}", value=1000 * one.cpu, unit="CPU ms a step", note=note))
+        rows.append(
+            Row(
+                what=f"{architecture}: {case}",
+                value=1000 * one.cpu,
+                unit="CPU ms a step",
+                note=note,
+            )
+        )
     for case, bound in (("exact", 1.05), ("fast", 0.35)):
         for other in times:
             if case not in times or other in ("exact", "fast"):
                 continue
             what = f"{architecture}: {case} / {other}"
             if losses[case] < losses[other] * 0.95:
-                note = f"does not count: cross-entropy {losses[case]:.4f} against {losses[other]:.4f}"
+                note = (
+                    f"does not count: cross-entropy {losses[case]:.4f} against {losses[other]:.4f}"
+                )
                 rows.append(Row(what=what, value=None, note=note))
                 continue
             wanted = bound if other == "by hand" else None
             ratio = times[case].cpu / times[other].cpu
-            rows.append(Row(what=what, value=ratio, unit="CPU ratio", sense="<=" if wanted else "", bound=wanted))
+            rows.append(
+                Row(
+                    what=what,
+                    value=ratio,
+                    unit="CPU ratio",
+                    sense="<=" if wanted else "",
+                    bound=wanted,
+                )
+            )
     return rows

@@ -73,17 +73,23 @@ def study_rdms(design: Design, studies: int, first: int = 0) -> Any:
         patterns["category"] = [f"c{one}" for one in design.class_labels] * len(KINDS)
     if design.sessions:
         patterns["session"] = [f"s{one}" for one in design.session_labels] * len(KINDS)
-    vectors = [rank_rdm(values) for seed in range(studies) for values in study(design, first + seed)]
+    vectors = [
+        rank_rdm(values) for seed in range(studies) for values in study(design, first + seed)
+    ]
     places = {
         "subject": [f"S{k}" for k in range(design.subjects)] * studies,
         "roi": [f"study{k}" for k in range(studies) for _ in range(design.subjects)],
         "system": ["brain"] * len(vectors),
     }
     ids = [f"{kind}_{name}" for kind in KINDS for name in names]
-    return label_rdms(np.array(vectors), conditions=ids, places=places, patterns=patterns, measure="1 - Spearman")
+    return label_rdms(
+        np.array(vectors), conditions=ids, places=places, patterns=patterns, measure="1 - Spearman"
+    )
 
 
-def coverage(design: Design, studies: int = STUDIES, interval: str = "projection") -> dict[str, float]:
+def coverage(
+    design: Design, studies: int = STUDIES, interval: str = "projection"
+) -> dict[str, float]:
     """Count how often an interval over photographs holds the truth.
 
     Parameters
@@ -98,7 +104,8 @@ def coverage(design: Design, studies: int = STUDIES, interval: str = "projection
     Returns
     -------
     dict of str to float
-        ``RE-AN, subject``: share over subjects; ``RE-AN, mean``: of the mean over subjects; and so on.
+        ``RE-AN, subject``: share over subjects; ``RE-AN, mean``: of the mean over subjects; and so
+        on.
     """
     from neurometamer.rsa.image_types.inference import kind_tests
 
@@ -110,7 +117,9 @@ def coverage(design: Design, studies: int = STUDIES, interval: str = "projection
     found = {}
     for column, pair in enumerate(PAIRS):
         rows = table[table["pair"] == pair]
-        true = {f"S{k}": truth[k, column] for k in range(design.subjects)} | {"mean": truth[:, column].mean()}
+        true = {f"S{k}": truth[k, column] for k in range(design.subjects)} | {
+            "mean": truth[:, column].mean()
+        }
         expected = rows["subject"].map(true)
         held = (rows["ci_low"] <= expected) & (expected <= rows["ci_high"])
         found[f"{pair}, subject"] = float(held[rows["subject"] != "mean"].mean())
@@ -131,7 +140,8 @@ def rejections(design: Design, studies: int = STUDIES) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Of the mean over subjects: ``similarity`` (nothing is alike) and ``difference`` (both are alike).
+        Of the mean over subjects: ``similarity`` (nothing is alike) and ``difference`` (both are
+        alike).
     """
     from neurometamer.rsa.image_types.inference import kind_tests
 
@@ -156,8 +166,18 @@ def measure_calibration(setup: Setup) -> Sequence[Row]:
         low = 0.90 if design.n < 20 else COVERED[0]
         for what, held in coverage(design, studies).items():
             note = f"{studies} studies; meant {low} to {COVERED[1]}"
-            rows.append(Row(what=f"{name}: covers {what}", value=held, sense=">=", bound=low, note=note))
+            rows.append(
+                Row(what=f"{name}: covers {what}", value=held, sense=">=", bound=low, note=note)
+            )
         for what, rate in rejections(design, studies).items():
             note = f"{studies} studies; meant {LEVEL[0]} to {LEVEL[1]}"
-            rows.append(Row(what=f"{name}: rejects {what}", value=rate, sense="<=", bound=LEVEL[1], note=note))
+            rows.append(
+                Row(
+                    what=f"{name}: rejects {what}",
+                    value=rate,
+                    sense="<=",
+                    bound=LEVEL[1],
+                    note=note,
+                )
+            )
     return rows

@@ -29,7 +29,9 @@ _BATCH = 8
 def _generators(model: StagedModel, steps: int) -> dict[str, Callable[..., StimulusSet]]:
     return {
         "metamer": partial(model_metamers, model, stage="late", preset="fast", steps=steps),
-        "metamer, L2 steps": partial(model_metamers, model, stage="middle", preset="feather2023", steps=steps),
+        "metamer, L2 steps": partial(
+            model_metamers, model, stage="middle", preset="feather2023", steps=steps
+        ),
         "AN": partial(adversarial_noise, model, max_steps=steps),
         "AI": partial(adversarial_interference, model, max_steps=steps),
         "PGD Linf": partial(attack_images, model, attack="pgd_linf", steps=steps),
@@ -57,23 +59,38 @@ def compare_companions(setup: Setup) -> Sequence[Row]:
 
 
 def _compare(
-    what: str, make: Callable[..., StimulusSet], references: StimulusSet, *, bound: float | None, **mode: Any
+    what: str,
+    make: Callable[..., StimulusSet],
+    references: StimulusSet,
+    *,
+    bound: float | None,
+    **mode: Any,
 ) -> list[Row]:
     ids = list(references.ids)
     together = _by_reference(make(references=references, batch_size=_BATCH, **mode))
-    alone = _by_reference(make(references=references.select(ids=ids[3:4]), batch_size=_BATCH, **mode))
+    alone = _by_reference(
+        make(references=references.select(ids=ids[3:4]), batch_size=_BATCH, **mode)
+    )
     order = np.random.default_rng(0).permutation(len(ids))
     shuffled = _by_reference(
-        make(references=references.select(ids=[ids[row] for row in order]), batch_size=_BATCH, **mode)
+        make(
+            references=references.select(ids=[ids[row] for row in order]), batch_size=_BATCH, **mode
+        )
     )
-    moved = max(float(np.abs(together[one] - references.images[row]).max()) for row, one in enumerate(ids))
+    moved = max(
+        float(np.abs(together[one] - references.images[row]).max()) for row, one in enumerate(ids)
+    )
     return [
         Row(
-            what=f"{what}: {name} - among eight", value=_apart(there, together), unit="max pixel difference",
-            sense="<=" if bound is not None else "", bound=bound, note=f"photographs changed by up to {moved:.2f}",
+            what=f"{what}: {name} - among eight",
+            value=_apart(there, together),
+            unit="max pixel difference",
+            sense="<=" if bound is not None else "",
+            bound=bound,
+            note=f"photographs changed by up to {moved:.2f}",
         )
         for name, there in (("alone", alone), ("shuffled", shuffled))
-    ]  # fmt: skip
+    ]
 
 
 def _by_reference(made: StimulusSet) -> dict[str, np.ndarray]:

@@ -19,8 +19,13 @@ def judge_by_a_third(setup: Setup) -> Sequence[Row]:
     one, other, third = networks
     references = photographs(setup, one.preprocessing, setup.pick(16, 4))
     steps = setup.pick(150, 6)
-    rows = _judge("the photographs", third, references, references.images[slice(0, len(references))])
-    for name, models in {"metamers of Lite0": [one], "metamers of {Lite0, Lite1}": [one, other]}.items():
+    rows = _judge(
+        "the photographs", third, references, references.images[slice(0, len(references))]
+    )
+    for name, models in {
+        "metamers of Lite0": [one],
+        "metamers of {Lite0, Lite1}": [one, other],
+    }.items():
         cpu, _, made = clocked(
             lambda models=models: model_metamers(
                 models, references, stage="late", preset="fast", solver="joint", steps=steps
@@ -28,12 +33,22 @@ def judge_by_a_third(setup: Setup) -> Sequence[Row]:
         )
         errors = [column for column in made.table if column.startswith("loss_png")]
         told = ", ".join(f"{made.table[column].mean():.3f}" for column in errors)
-        own = f"{made.table['success'].mean():.0%} keep the class of all networks they were made for"
-        rows += _judge(name, third, references, made.images, f"{steps} steps, {cpu:.0f} CPU s; errors {told}; {own}")
+        own = (
+            f"{made.table['success'].mean():.0%} keep the class of all networks they were made for"
+        )
+        rows += _judge(
+            name,
+            third,
+            references,
+            made.images,
+            f"{steps} steps, {cpu:.0f} CPU s; errors {told}; {own}",
+        )
     return rows
 
 
-def _judge(what: str, third: StagedModel, references: StimulusSet, images: np.ndarray, note: str = "") -> list[Row]:
+def _judge(
+    what: str, third: StagedModel, references: StimulusSet, images: np.ndarray, note: str = ""
+) -> list[Row]:
     before = predict(third, references.images)
     after = predict(third, from_8bit(to_8bit(np.asarray(images))))
     own = before.argmax(axis=1)
@@ -45,7 +60,12 @@ def _judge(what: str, third: StagedModel, references: StimulusSet, images: np.nd
     top5 = (np.argsort(after, axis=1)[:, -5:] == label[:, None]).any(axis=1)
     same = after.argmax(axis=1) == own
     return [
-        Row(what=f"{what}: same class as the photograph", value=100 * float(same.mean()), unit="%", note=note),
+        Row(
+            what=f"{what}: same class as the photograph",
+            value=100 * float(same.mean()),
+            unit="%",
+            note=note,
+        ),
         Row(what=f"{what}: {name} among the first five", value=100 * float(top5.mean()), unit="%"),
         Row(what=f"{what}: mean probability of {name}", value=float(after[row, label].mean())),
     ]

@@ -1,6 +1,7 @@
 """E1 to E3: metrics of images, divergence of distances, and a published analysis of variance, each with its time.
 
-E3 runs in a fresh process (``python -m benchmarks.evaluation FILE``), which imports first and then takes the time.
+E3 runs in a fresh process (``python -m benchmarks.evaluation FILE``), which imports first and then
+takes the time.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _two_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-# ----------------------------------------------------------------------------------------------- metrics of images
+# -------------------------------------------------------------------------------- metrics of images
 
 
 def measure_image_quality(setup: Setup) -> Sequence[Row]:
@@ -66,9 +67,13 @@ def _pairs(n: int, side: int = 224) -> tuple[np.ndarray, np.ndarray]:
 
     random = np.random.default_rng(0)
     coarse = random.random((n, 3, 14, 14)).astype(np.float32)
-    references = np.stack([np.stack([zoom(one, side / 14, order=1) for one in image]) for image in coarse])
+    references = np.stack(
+        [np.stack([zoom(one, side / 14, order=1) for one in image]) for image in coarse]
+    )
     images = references + 0.05 * random.standard_normal(references.shape, dtype=np.float32)
-    images, references = (np.rint(255 * one.clip(0, 1)).astype(np.float32) / 255 for one in (images, references))
+    images, references = (
+        np.rint(255 * one.clip(0, 1)).astype(np.float32) / 255 for one in (images, references)
+    )
     return images, references
 
 
@@ -91,18 +96,28 @@ def _beside_torchmetrics(few: tuple[np.ndarray, np.ndarray], rounds: int) -> lis
     off = _most_off(*(call() for call in cases.values()))
     times = interleave(cases, rounds)
     return [
-        Row(what="torchmetrics, image by image / ours", value=times["torchmetrics"].cpu / times["ours"].cpu,
-            unit="times faster", sense=">=", bound=1.5,
-            note=f"CPU time of {len(few[0])} pairs; wall {times['torchmetrics'].wall / times['ours'].wall:.1f} times; "
-            f"values differ by {off:.1g} at most"),
-    ]  # fmt: skip
+        Row(
+            what="torchmetrics, image by image / ours",
+            value=times["torchmetrics"].cpu / times["ours"].cpu,
+            unit="times faster",
+            sense=">=",
+            bound=1.5,
+            note=f"CPU time of {len(few[0])} pairs; wall "
+            f"{times['torchmetrics'].wall / times['ours'].wall:.1f} times; "
+            f"values differ by {off:.1g} at most",
+        ),
+    ]
 
 
 def _most_off(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
     """Refuse other values, and give the largest difference."""
     for name in _SIX:
-        np.testing.assert_allclose(ours[name], theirs[name], atol=_LOOSE.get(name, 0), rtol=1e-4, err_msg=name)
-    return max(float(np.abs(np.asarray(ours[name]) - np.asarray(theirs[name])).max()) for name in _SIX)
+        np.testing.assert_allclose(
+            ours[name], theirs[name], atol=_LOOSE.get(name, 0), rtol=1e-4, err_msg=name
+        )
+    return max(
+        float(np.abs(np.asarray(ours[name]) - np.asarray(theirs[name])).max()) for name in _SIX
+    )
 
 
 def _classes() -> dict[str, tuple[Any, float, int]]:
@@ -134,7 +149,7 @@ def _one_by_one(
     return found
 
 
-# -------------------------------------------------------------------------------------------- divergence of distances
+# -------------------------------------------------------------------------- divergence of distances
 
 
 def measure_divergence(setup: Setup) -> Sequence[Row]:
@@ -144,7 +159,8 @@ def measure_divergence(setup: Setup) -> Sequence[Row]:
     n, evaluators, shuffles = 80, setup.pick(31, 2), setup.pick(1000, 50)
     random = np.random.default_rng(0)
     activations = [
-        [spread * random.standard_normal((n, 2048)) for spread in (1.0, 1 + 0.02 * k)] for k in range(evaluators)
+        [spread * random.standard_normal((n, 2048)) for spread in (1.0, 1 + 0.02 * k)]
+        for k in range(evaluators)
     ]
 
     def permuted() -> None:
@@ -154,24 +170,34 @@ def measure_divergence(setup: Setup) -> Sequence[Row]:
     with _two_threads():
         cpu, wall, _ = clocked(permuted)
     return [
-        _in_time(f"{n} images × {evaluators} evaluators (2048 units), {shuffles} permutations, 2 threads", cpu, wall),
-    ]  # fmt: skip
+        _in_time(
+            f"{n} images × {evaluators} evaluators (2048 units), {shuffles} permutations, 2 "
+            "threads",
+            cpu,
+            wall,
+        ),
+    ]
 
 
-# ------------------------------------------------------------------------------------------- the analysis of variance
+# ------------------------------------------------------------------------- the analysis of variance
 
 
 def measure_anova(setup: Setup) -> Sequence[Row]:
     """E3."""
     path = setup.data / "metamer_behaviour" / "feather2023_resnet50.csv" if setup.data else None
     if path is None or not path.is_file():
-        raise NotAvailable("the table of Feather et al. (2023) is not here; see NEUROMETAMER_TEST_DATA")
+        raise NotAvailable(
+            "the table of Feather et al. (2023) is not here; see NEUROMETAMER_TEST_DATA"
+        )
     peer(lambda: importlib.import_module("pingouin"), "pingouin")
     found = [_in_fresh_process(path) for _ in range(setup.pick(3, 1))]
     for one in found:
         if (got := (f"{one['F']:.3f}", f"{one['eta2_p']:.3f}")) != _GOLDEN:
             raise AssertionError(f"F and partial eta squared are {got}, not {_GOLDEN}")
-    note = f"F(1, 19) = {_GOLDEN[0]}; median of {len(found)} fresh processes; imports {found[-1]['imports']:.1f} s more"
+    note = (
+        f"F(1, 19) = {_GOLDEN[0]}; median of {len(found)} fresh processes; imports "
+        f"{found[-1]['imports']:.1f} s more"
+    )
     seconds = median(one["seconds"] for one in found)
     what = "read, complete and analyze 20 people × 2 models × 8 stages"
     return [Row(what=what, value=seconds, unit="s", sense="<=", bound=2.0, note=note)]
@@ -179,18 +205,29 @@ def measure_anova(setup: Setup) -> Sequence[Row]:
 
 def _in_fresh_process(path: Path) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.evaluation", str(path)], check=True, capture_output=True, text=True,
+        [sys.executable, "-m", "benchmarks.evaluation", str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(path: str) -> None:
     """Import, then analyze the published table and print F, and seconds of both, as JSON."""
     begun = time.perf_counter()
-    for name in ("pingouin", *(f"neurometamer.behavior.{one}" for one in ("anova", "curves", "trials"))):
+    for name in (
+        "pingouin",
+        *(f"neurometamer.behavior.{one}" for one in ("anova", "curves", "trials")),
+    ):
         importlib.import_module(name)
-    from neurometamer.behavior import complete_profiles, proportion_cells, read_recognition, repeated_anova
+    from neurometamer.behavior import (
+        complete_profiles,
+        proportion_cells,
+        read_recognition,
+        repeated_anova,
+    )
 
     imported = time.perf_counter()
     cells = proportion_cells(read_recognition(path))
@@ -198,7 +235,12 @@ def main(path: str) -> None:
     models, stages = ["resnet50", "resnet50_l2_3_robust"], list(dict.fromkeys(people["stage"]))
     row = repeated_anova(complete_profiles(people, models, stages)).set_index("source").loc["model"]
     seconds = time.perf_counter() - imported
-    told = {"F": float(row["F"]), "eta2_p": float(row["eta2_p"]), "seconds": seconds, "imports": imported - begun}
+    told = {
+        "F": float(row["F"]),
+        "eta2_p": float(row["eta2_p"]),
+        "seconds": seconds,
+        "imports": imported - begun,
+    }
     print(json.dumps(told))
 
 

@@ -1,9 +1,9 @@
 """Metamers at equal CPU budget: how far each way of descending gets.
 
-Each way is first timed over a few steps, then given as many as the budget pays: the CPU seconds of so many steps of the
-preset ``fast``. Ways that start from the blurred photograph or from a metamer of an earlier stage are told as
-information only: what such a start keeps of the photograph is in the image although the matched stage does not ask
-for it.
+Each way is first timed over a few steps, then given as many as the budget pays: the CPU seconds of
+so many steps of the preset ``fast``. Ways that start from the blurred photograph or from a metamer
+of an earlier stage are told as information only: what such a start keeps of the photograph is in
+the image although the matched stage does not ask for it.
 """
 
 from __future__ import annotations
@@ -50,9 +50,16 @@ class Job:
         """Make metamers (n, 3, height, width) with the preset ``fast`` and changes of it."""
         starts = None if start is None else dict(zip(self.references.ids, start, strict=True))
         made = model_metamers(
-            self.model, self.references, stage=stage or self.stage, preset="fast", steps=max(1, steps),
-            start_images=starts, batch_size=len(self.references), **DESCENT_ONLY, **recipe,
-        )  # fmt: skip
+            self.model,
+            self.references,
+            stage=stage or self.stage,
+            preset="fast",
+            steps=max(1, steps),
+            start_images=starts,
+            batch_size=len(self.references),
+            **DESCENT_ONLY,
+            **recipe,
+        )
         return np.asarray(made.images)
 
 
@@ -63,16 +70,22 @@ def _coarse_first(job: Job, steps: int) -> np.ndarray:
     images = interpolate(tensor(job.references), size=(full // 2, full // 2), mode="area").numpy()
     photos = StimulusSet(images=images, table=job.references.table)
     made = Job(model=small, references=photos, stage=job.stage).descend(2 * steps)
-    start = interpolate(torch.from_numpy(made), size=(full, full), mode="bilinear", align_corners=False)
+    start = interpolate(
+        torch.from_numpy(made), size=(full, full), mode="bilinear", align_corners=False
+    )
     return job.descend(steps // 2, start.clamp(0, 1).numpy(), step_size=0.01)
 
 
 def _from_stage(stage: str) -> Way:
-    return lambda job, steps: job.descend(steps // 2, job.descend(steps // 2, stage=stage), step_size=0.01)
+    return lambda job, steps: job.descend(
+        steps // 2, job.descend(steps // 2, stage=stage), step_size=0.01
+    )
 
 
 def _blurred(job: Job, steps: int) -> np.ndarray:
-    return job.descend(steps, np.asarray(control_images(job.references, "blur", levels=[8.0]).images))
+    return job.descend(
+        steps, np.asarray(control_images(job.references, "blur", levels=[8.0]).images)
+    )
 
 
 def _with(**recipe: Any) -> Way:
@@ -89,8 +102,12 @@ def _with(**recipe: Any) -> Way:
 WAYS: Mapping[str, Way] = {
     "preset fast (Adam .02)": _with(),
     "Adam .05": _with(step_size=0.05),
-    "momentum, L2 steps 1": _with(step_rule="l2", optimizer="momentum", step_size=1.0, last_step_size=0.1),
-    "L-BFGS, steps up to 10": _with(step_rule="raw", optimizer="lbfgs", step_size=10.0, schedule="constant"),
+    "momentum, L2 steps 1": _with(
+        step_rule="l2", optimizer="momentum", step_size=1.0, last_step_size=0.1
+    ),
+    "L-BFGS, steps up to 10": _with(
+        step_rule="raw", optimizer="lbfgs", step_size=10.0, schedule="constant"
+    ),
     "Fourier, Adam .02": _with(parametrization="fourier", step_size=0.02),
     "Fourier, Adam .1": _with(parametrization="fourier", step_size=0.1, last_step_size=0.01),
     "coarse first": _coarse_first,
@@ -102,7 +119,11 @@ WAYS: Mapping[str, Way] = {
 def compare_recipes(setup: Setup) -> Sequence[Row]:
     """Tell what each way reaches."""
     rows: list[Row] = []
-    places = [("efficientnet_lite0", "late"), ("squeezenet1_0", "late"), ("squeezenet1_0", "middle")]
+    places = [
+        ("efficientnet_lite0", "late"),
+        ("squeezenet1_0", "late"),
+        ("squeezenet1_0", "middle"),
+    ]
     for name, stage in places[: setup.pick(3, 1)]:
         try:
             model = trained(name, setup)
@@ -128,10 +149,18 @@ def _compare(job: Job, baseline_steps: int) -> list[Row]:
             continue
         found = quality(job, images)
         note = (
-            f"{steps} steps, {cpu:.1f} CPU s; valid {found['valid']:.0%}, same class {found['same class']:.0%}, "
+            f"{steps} steps, {cpu:.1f} CPU s; valid {found['valid']:.0%}, same class "
+            f"{found['same class']:.0%}, "
             f"Spearman {found['spearman']:.3f}"
         )
-        rows.append(Row(what=f"{what}: {name}", value=found["error"], unit="relative error of the PNG", note=note))
+        rows.append(
+            Row(
+                what=f"{what}: {name}",
+                value=found["error"],
+                unit="relative error of the PNG",
+                note=note,
+            )
+        )
     return rows
 
 
@@ -143,7 +172,8 @@ def _cost(way: Way, job: Job) -> float:
 def quality(job: Job, images: np.ndarray) -> dict[str, float]:
     """Judge the 8-bit versions.
 
-    Valid is the same class, and a Spearman correlation above that of all pairs of different photographs here.
+    Valid is the same class, and a Spearman correlation above that of all pairs of different
+    photographs here.
     """
     photos, pictures = tensor(job.references), torch.from_numpy(from_8bit(to_8bit(images)))
     wanted, classes = _responses(job, photos)

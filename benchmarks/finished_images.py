@@ -40,37 +40,51 @@ def _compare(kind: str, model: StagedModel, references: StimulusSet, most: int) 
     groups = [steps[at : at + _BATCH] for at in range(0, len(steps), _BATCH)]
     in_batches = sum(len(one) * max(one) for one in groups) + len(steps)
     note = (
-        f"{len(steps)} photographs, {sum(one.reached for one in made.values())} reached p = {_CONFIDENCE}; "
+        f"{len(steps)} photographs, {sum(one.reached for one in made.values())} reached p = "
+        f"{_CONFIDENCE}; "
         f"steps {min(steps)} to {max(steps)}, median {np.median(steps):.0f}"
     )
     return [
         Row(
-            what=f"{kind}: image-steps saved", value=100 * (1 - dropping["gradient"] / together["gradient"]), unit="%",
-            sense=">=", bound=35.0, note=f"{dropping['gradient']} of {together['gradient']} places computed; {note}",
+            what=f"{kind}: image-steps saved",
+            value=100 * (1 - dropping["gradient"] / together["gradient"]),
+            unit="%",
+            sense=">=",
+            bound=35.0,
+            note=f"{dropping['gradient']} of {together['gradient']} places computed; {note}",
         ),
         Row(
             what=f"{kind}: image-steps that could be saved at most",
-            value=100 * (1 - (sum(steps) + len(steps)) / together["gradient"]), unit="%",
+            value=100 * (1 - (sum(steps) + len(steps)) / together["gradient"]),
+            unit="%",
         ),
         Row(
-            what=f"{kind}: CPU seconds saved", value=100 * (1 - cpu / cpu_all), unit="%",
-            note=f"{cpu:.1f} of {cpu_all:.1f} CPU s; {dropping['other']} places more to score 8-bit versions",
+            what=f"{kind}: CPU seconds saved",
+            value=100 * (1 - cpu / cpu_all),
+            unit="%",
+            note=f"{cpu:.1f} of {cpu_all:.1f} CPU s; {dropping['other']} places more to score "
+            "8-bit versions",
         ),
         Row(
             what=f"{kind}: saved against stopping each batch of {_BATCH} with its slowest",
-            value=100 * (1 - dropping["gradient"] / in_batches), unit="%",
+            value=100 * (1 - dropping["gradient"] / in_batches),
+            unit="%",
         ),
-    ]  # fmt: skip
+    ]
 
 
-def _runner(kind: str, model: StagedModel, references: StimulusSet) -> Callable[..., dict[str, Descended]]:
+def _runner(
+    kind: str, model: StagedModel, references: StimulusSet
+) -> Callable[..., dict[str, Descended]]:
     """Make AN or AI in the project's loop, with a threshold that can be out of reach."""
     targets = choose_targets("random" if kind == "AI" else "own", references, model, 0)
     place = {one: row for row, one in enumerate(references.ids)}
 
     def _objective(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         gain = model.logits(images).log_softmax(dim=1).gather(1, context["target"][:, None])[:, 0]
-        return _PULL * (images - context["anchor"]).square().flatten(1).sum(dim=1) - gain, gain.exp()
+        return _PULL * (images - context["anchor"]).square().flatten(1).sum(
+            dim=1
+        ) - gain, gain.exp()
 
     def _prepare(one: str) -> Start:
         anchor = image = references.images[slice(place[one], place[one] + 1)][0]

@@ -1,11 +1,13 @@
 """Simulated studies of image types whose truth is known: what intervals and tests over photographs are held against.
 
-A study has photographs (RE) and two other image types of each (AN, AI), shown to a few subjects. Photographs are points
-of a latent space; voxels of a subject weigh its dimensions and add noise. Subjects (their weights and noise) are the
-same in all studies of one `Design`, so that the truth is that of these subjects for ever more photographs. Photographs,
-noise, offsets of sessions and, where they are random, classes are drawn anew in each study.
+A study has photographs (RE) and two other image types of each (AN, AI), shown to a few subjects.
+Photographs are points of a latent space; voxels of a subject weigh its dimensions and add noise.
+Subjects (their weights and noise) are the same in all studies of one `Design`, so that the truth is
+that of these subjects for ever more photographs. Photographs, noise, offsets of sessions and, where
+they are random, classes are drawn anew in each study.
 
-The module knows numpy and scipy alone, so that slow tests and the benchmark ``calibration`` use the same studies.
+The module knows numpy and scipy alone, so that slow tests and the benchmark ``calibration`` use the
+same studies.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ class Design:
     subjects, voxels, dimensions : int
         Sizes.
     an, ai : float
-        How far AN and AI images lie at the place of their photograph: 0 is anywhere, 1 the same place.
+        How far AN and AI images lie at the place of their photograph: 0 is anywhere, 1 the same
+        place.
     noise : float
         Standard deviation of the noise of mean responses; the signal's is 1.
     unequal_noise : bool
-        Voxels differ in noise (log-normal, sigma 0.7), neighbors correlate (AR(1), 0.5), and every photograph has noise
-        of its own size (log-normal, sigma 0.4).
+        Voxels differ in noise (log-normal, sigma 0.7), neighbors correlate (AR(1), 0.5), and every
+        photograph has noise of its own size (log-normal, sigma 0.4).
     spectrum : float
         Dimensions have the variance 1 / rank ** spectrum: 0 is flat, 1 and more steep.
     heavy_tails : bool
@@ -87,7 +90,9 @@ DESIGNS = {
     "unequal noise": Design(unequal_noise=True),
     "fixed classes": Design(classes=5),
     "10 random classes": Design(n=40, classes=10, random_classes=True),
-    "10 random classes, class share .8": Design(n=40, classes=10, random_classes=True, class_share=0.8),
+    "10 random classes, class share .8": Design(
+        n=40, classes=10, random_classes=True, class_share=0.8
+    ),
     "10 random classes of 8": Design(n=80, classes=10, random_classes=True),
     "20 random classes": Design(n=80, classes=20, random_classes=True),
     "sessions, offsets .3": Design(sessions=2, session_sd=0.3),
@@ -188,7 +193,9 @@ def kind_rdms(values: np.ndarray) -> np.ndarray:
         RE, AN, AI.
     """
     n = values.shape[1] // len(KINDS)
-    return np.array([[rank_rdm(one[k * n : (k + 1) * n]) for k in range(len(KINDS))] for one in values])
+    return np.array(
+        [[rank_rdm(one[k * n : (k + 1) * n]) for k in range(len(KINDS))] for one in values]
+    )
 
 
 def similarities(rdms: np.ndarray) -> np.ndarray:
@@ -219,8 +226,9 @@ def true_similarities(design: Design, *, studies: int = 20, n: int = 400) -> np.
     design : Design
         How.
     studies, n : int
-        Large studies that are averaged, and their photographs. Random classes: 15 times as many studies of the design
-        as it is, since pairs within a class are alike in every RDM, and more classes would leave fewer of them.
+        Large studies that are averaged, and their photographs. Random classes: 15 times as many
+        studies of the design as it is, since pairs within a class are alike in every RDM, and more
+        classes would leave fewer of them.
 
     Returns
     -------

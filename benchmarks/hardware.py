@@ -41,6 +41,10 @@ def share_of_peak(flops: float, cpu_s: float, dtype: torch.dtype) -> float:
 def measure_peak(_: Setup) -> Sequence[Row]:
     """Tell the peak itself."""
     return [
-        Row(what=f"matrix products 2048, {name}", value=matmul_peak(dtype) / 1e9, unit="GFLOP a CPU second")
+        Row(
+            what=f"matrix products 2048, {name}",
+            value=matmul_peak(dtype) / 1e9,
+            unit="GFLOP a CPU second",
+        )
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     ]

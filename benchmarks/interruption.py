@@ -1,7 +1,7 @@
 """P7: a run that is killed and interrupted at random moments, and resumed each time, against one left alone.
 
-The run is a process of its own (``python -m benchmarks.interruption FOLDER IMAGES STEPS``), which notes every image
-that it passes through the network, so that work done twice can be counted.
+The run is a process of its own (``python -m benchmarks.interruption FOLDER IMAGES STEPS``), which
+notes every image that it passes through the network, so that work done twice can be counted.
 """
 
 from __future__ import annotations
@@ -43,22 +43,37 @@ def interrupt(setup: Setup) -> Sequence[Row]:
         if not ended:
             rows.append(_lost(broken, number, at))
         else:
-            rows.append(Row(what=f"{number.name} after {at:.1f} s", value=None, note=f"done before, in {took:.1f} s"))
+            rows.append(
+                Row(
+                    what=f"{number.name} after {at:.1f} s",
+                    value=None,
+                    note=f"done before, in {took:.1f} s",
+                )
+            )
     _run(broken, size)
     same = np.array_equal(np.load(whole / "images.npy"), np.load(broken / "images.npy"))
     twice = (broken / "passes").stat().st_size / (whole / "passes").stat().st_size - 1
-    state = "" if find_spec("stimuli_gen.synthesis.checkpoint") else "; this version keeps finished images only"
+    state = (
+        ""
+        if find_spec("stimuli_gen.synthesis.checkpoint")
+        else "; this version keeps finished images only"
+    )
     return [
         Row(
-            what="resumed and uninterrupted images equal", value=float(same), unit="1 = bit for bit", sense=">=",
+            what="resumed and uninterrupted images equal",
+            value=float(same),
+            unit="1 = bit for bit",
+            sense=">=",
             bound=1.0,
         ),
         *rows,
         Row(
-            what="work done twice, all interruptions together", value=twice * whole_s, unit="s",
+            what="work done twice, all interruptions together",
+            value=twice * whole_s,
+            unit="s",
             note=f"{twice:.1%} of the run of {whole_s:.0f} s{state}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _run(
@@ -68,9 +83,10 @@ def _run(
     folder.mkdir(exist_ok=True)
     (folder / "started").unlink(missing_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.interruption", str(folder), *size], stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "benchmarks.interruption", str(folder), *size],
+        stderr=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     while not (folder / "started").exists() and process.poll() is None:
         time.sleep(0.02)
     began = time.time()
@@ -93,9 +109,13 @@ def _lost(folder: Path, number: signal.Signals, at: float) -> Row:
     saved = [one.stat().st_mtime for one in (folder / "resume").glob("*.h5")]
     lost = max(0.0, began + at - max([began, *saved]))
     return Row(
-        what=f"{number.name} after {at:.1f} s: work lost", value=lost, unit="s", sense="<=", bound=_LOST_S,
+        what=f"{number.name} after {at:.1f} s: work lost",
+        value=lost,
+        unit="s",
+        sense="<=",
+        bound=_LOST_S,
         note=f"{len(saved)} files kept",
-    )  # fmt: skip
+    )
 
 
 def main(folder: Path, images: int, steps: int) -> None:
@@ -112,7 +132,13 @@ def main(folder: Path, images: int, steps: int) -> None:
     model.network.register_forward_pre_hook(_note)
     (folder / "started").touch()
     made = model_metamers(
-        model, references, stage="features.7", preset="fast", steps=steps, batch_size=_BATCH, resume=folder / "resume"
+        model,
+        references,
+        stage="features.7",
+        preset="fast",
+        steps=steps,
+        batch_size=_BATCH,
+        resume=folder / "resume",
     )
     np.save(folder / "images.npy", made.images)
 

@@ -1,9 +1,10 @@
 """How often tests reject and intervals cover, in simulated studies whose truth is known.
 
-A study: photographs are points of a space of 30 dimensions whose variances fall as a power of their rank; each of six
-layers weighs these dimensions with a window of its own, early layers the first ones. A region of a subject is made of
-one layer: 100 voxels mix its dimensions at random and add noise that neighbors share and whose size differs between
-voxels (log-normal). RDMs are 1 - Pearson correlation.
+A study: photographs are points of a space of 30 dimensions whose variances fall as a power of their
+rank; each of six layers weighs these dimensions with a window of its own, early layers the first
+ones. A region of a subject is made of one layer: 100 voxels mix its dimensions at random and add
+noise that neighbors share and whose size differs between voxels (log-normal). RDMs are 1 - Pearson
+correlation.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ class Study:
         self.random = np.random.default_rng([12, seed])
         places = np.arange(N_DIMENSIONS)
         centers = np.linspace(0, N_DIMENSIONS - 1, N_LAYERS)[:, np.newaxis]
-        self.windows = np.exp(-0.5 * np.square((places - centers) / (N_DIMENSIONS / 4))) * np.sqrt(places + 1)
+        self.windows = np.exp(-0.5 * np.square((places - centers) / (N_DIMENSIONS / 4))) * np.sqrt(
+            places + 1
+        )
         self.units = self.random.standard_normal((len(design.layers), N_DIMENSIONS, N_UNITS))
         regions = (design.subjects, len(design.sources))
         self.voxels = self.random.standard_normal((*regions, N_DIMENSIONS, N_VOXELS))
@@ -129,7 +132,9 @@ class Study:
         n = n or self.design.n
         seen = self._photographs(n)
         shown = seen if self.design.related else self._photographs(n, 1)
-        layers = [rdm(seen * self.windows[k] @ units) for k, units in zip(self.design.layers, self.units)]
+        layers = [
+            rdm(seen * self.windows[k] @ units) for k, units in zip(self.design.layers, self.units)
+        ]
         brain = [
             [self._region(shown, region, *parts) for region, parts in enumerate(zip(*subject))]
             for subject in zip(self.voxels, self.spread)
@@ -149,7 +154,9 @@ class Study:
             places = np.sqrt(1 - share) * places + np.sqrt(share) * centers[labels]
         return places * scales
 
-    def _region(self, shown: np.ndarray, region: int, voxels: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    def _region(
+        self, shown: np.ndarray, region: int, voxels: np.ndarray, spread: np.ndarray
+    ) -> np.ndarray:
         window = self.windows[self.design.sources[region]]
         signal = shown * window @ voxels
         white = self.random.standard_normal((len(shown), N_VOXELS + 2))
@@ -167,11 +174,24 @@ class Study:
         stages = [f"layer{k}" for k in self.design.layers]
         people = [f"S{i}" for i in range(brain.shape[0]) for _ in range(brain.shape[1])]
         regions = [f"R{k}" for k in range(brain.shape[1])] * brain.shape[0]
-        known = {"category": [f"c{k}" for k in self.design.class_labels(self.design.n)]} if self.design.classes else {}
-        network = label_rdms(layers, conditions=names, places={"stage": stages}, patterns=known, measure="1 - Pearson")
+        known = (
+            {"category": [f"c{k}" for k in self.design.class_labels(self.design.n)]}
+            if self.design.classes
+            else {}
+        )
+        network = label_rdms(
+            layers,
+            conditions=names,
+            places={"stage": stages},
+            patterns=known,
+            measure="1 - Pearson",
+        )
         flat = brain.reshape(-1, brain.shape[2])
         return network, label_rdms(
-            flat, conditions=names, places={"subject": people, "roi": regions}, measure="1 - Pearson"
+            flat,
+            conditions=names,
+            places={"subject": people, "roi": regions},
+            measure="1 - Pearson",
         )
 
 
@@ -213,7 +233,7 @@ def within(share: float, truth: float, n: int, width: float = 3.0) -> bool:
     return abs(share - truth) <= width * np.sqrt(truth * (1 - truth) / n)
 
 
-# --------------------------------------------------------------------------------------------------- hierarchy
+# ---------------------------------------------------------------------------------------- hierarchy
 
 SAME_LAYER = {
     "noise rises": Design(sources=(0,) * 5, noise=(0.5, 1, 2, 4, 20)),
@@ -271,12 +291,22 @@ def measure_hierarchy(setup: Setup) -> list[Row]:
     rows = []
     for name, design in SAME_LAYER.items():
         p = hierarchy_p(design, n)
-        note = f"{n} studies, p above .95 in {np.mean(p >= 0.95):.3f}, refused in {np.mean(np.isnan(p)):.3f}"
+        note = (
+            f"{n} studies, p above .95 in {np.mean(p >= 0.95):.3f}, refused in "
+            f"{np.mean(np.isnan(p)):.3f}"
+        )
         rows.append(_level(f"hierarchy, no hierarchy: {name}", float(np.mean(p <= 0.05)), note))
     for name, design in HIERARCHIES.items():
         p = hierarchy_p(design, n)
         note = f"{n} studies, refused in {np.mean(np.isnan(p)):.3f}"
-        rows.append(Row(what=f"hierarchy, planted: {name}", value=float(np.mean(p <= 0.05)), unit="power", note=note))
+        rows.append(
+            Row(
+                what=f"hierarchy, planted: {name}",
+                value=float(np.mean(p <= 0.05)),
+                unit="power",
+                note=note,
+            )
+        )
     return rows
 
 
@@ -284,7 +314,7 @@ def _level(what: str, share: float, note: str) -> Row:
     return Row(what=what, value=share, unit="share of p <= .05", sense="<=", bound=0.075, note=note)
 
 
-# ------------------------------------------------------------------------------------------------ layers, regions
+# ---------------------------------------------------------------------------------- layers, regions
 
 SHOWN = (0, 2, 4)
 """Layers of the network in studies of intervals; regions are made from layer 1, which is not among them."""
@@ -326,14 +356,16 @@ def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) ->
     Returns
     -------
     dict of str to float
-        Share of intervals of ``subjects`` (each layer and subject) and of the ``mean`` over subjects (each layer).
+        Share of intervals of ``subjects`` (each layer and subject) and of the ``mean`` over
+        subjects (each layer).
 
     Notes
     -----
-    The truth is the mean over 6 times 250 further photographs of the same units and voxels; its own error adds about
-    a tenth to the variance of differences of 40 photographs, so that true coverages are a little higher. With random
-    classes it is the mean over 200 further studies of as many classes of the same size: pairs within a class are alike
-    in every RDM, and with ever more classes there would be ever fewer of them.
+    The truth is the mean over 6 times 250 further photographs of the same units and voxels; its own
+    error adds about a tenth to the variance of differences of 40 photographs, so that true
+    coverages are a little higher. With random classes it is the mean over 200 further studies of as
+    many classes of the same size: pairs within a class are alike in every RDM, and with ever more
+    classes there would be ever fewer of them.
     """
     from neurometamer.rsa.compare import layer_by_roi
 
@@ -343,7 +375,10 @@ def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) ->
         claim = "random" if design.random_classes else "fixed"
         table = layer_by_roi(*study.rdms(), n_bootstrap=n_resamples, classes=claim, seed=seed)
         truth = _true_similarity(study)
-        wide = {end: table.pivot(index="layer", columns="subject", values=end) for end in ("ci_low", "ci_high")}
+        wide = {
+            end: table.pivot(index="layer", columns="subject", values=end)
+            for end in ("ci_low", "ci_high")
+        }
         inside = (wide["ci_low"].to_numpy() <= truth) & (truth <= wide["ci_high"].to_numpy())
         held["subjects"].append(inside[:, :-1])
         held["mean"].append(inside[:, -1])
@@ -378,7 +413,11 @@ def measure_intervals(setup: Setup) -> list[Row]:
                 rows.append(_coverage(what, share, f"{n} studies x 3 layers"))
     for name, design in IN_CLASSES.items():
         for who, share in interval_coverage(design, n).items():
-            rows.append(_coverage(f"layers, 95 % intervals, {name}, {who}", share, f"{n} studies x 3 layers"))
+            rows.append(
+                _coverage(
+                    f"layers, 95 % intervals, {name}, {who}", share, f"{n} studies x 3 layers"
+                )
+            )
     for name in ("nothing in common", "noise 1"):
         for subjects in (6, 10):
             share = dual_coverage(replace(RELATED[name], n=20, subjects=subjects), n)
@@ -406,8 +445,8 @@ def dual_coverage(design: Design, n_studies: int, n_resamples: int = 200) -> flo
     Returns
     -------
     float
-        Share of intervals of all layers that hold the truth: the mean of 24 further subjects and 3 times 250 further
-        photographs.
+        Share of intervals of all layers that hold the truth: the mean of 24 further subjects and 3
+        times 250 further photographs.
     """
     from neurometamer.rsa.bootstrap import dual_bootstrap
     from neurometamer.rsa.comparators.table import COMPARATORS
@@ -425,7 +464,9 @@ def dual_coverage(design: Design, n_studies: int, n_resamples: int = 200) -> flo
             study.voxels = study.random.standard_normal((24, 1, N_DIMENSIONS, N_VOXELS))
             study.spread = np.exp(study.random.normal(0, 0.5, (24, 1, N_VOXELS)))
             further = [study.draw(250) for _ in range(3)]
-            truth = np.mean([COMPARATORS["spearman"](a, b[:, 0]).mean(axis=1) for a, b in further], axis=0)
+            truth = np.mean(
+                [COMPARATORS["spearman"](a, b[:, 0]).mean(axis=1) for a, b in further], axis=0
+            )
         held.append((found.low <= truth) & (truth <= found.high))
     return float(np.mean(held))
 
@@ -468,11 +509,17 @@ def measure_flexible(setup: Setup) -> list[Row]:
         people = np.where(table["subject"] == "mean", "mean", "subjects")
         for (what, who), p in table.groupby(["what", people], sort=False)["p"]:
             share = float((p <= 0.05).mean())
-            rows.append(_level(f"flexible models, {photographs} photographs, {what}, {who}", share, f"{n} studies"))
+            rows.append(
+                _level(
+                    f"flexible models, {photographs} photographs, {what}, {who}",
+                    share,
+                    f"{n} studies",
+                )
+            )
     return rows
 
 
-# ----------------------------------------------------------------------------------------------- error consistency
+# -------------------------------------------------------------------------------- error consistency
 
 
 def consistency_trials(
@@ -504,7 +551,13 @@ def consistency_trials(
     own = random.standard_normal((n_images, len(accuracies)))
     right = np.sqrt(shared) * hard + np.sqrt(1 - shared) * own < norm.ppf(accuracies)
     parts = [
-        pd.DataFrame({"participant": f"p{k}", "stimulus": [f"im{i}" for i in range(n_images)], "correct": answers})
+        pd.DataFrame(
+            {
+                "participant": f"p{k}",
+                "stimulus": [f"im{i}" for i in range(n_images)],
+                "correct": answers,
+            }
+        )
         for k, answers in enumerate(right.T)
     ]
     return pd.concat(parts, ignore_index=True).assign(observer="human", model="m", stage="late")
@@ -533,7 +586,9 @@ def kappa_of(rho: float, first: float, second: float) -> float:
     return (1 - first - second + 2 * both - expected) / (1 - expected)
 
 
-def consistency_coverage(n_studies: int, n_images: int, accuracy: float, truth: float) -> tuple[float, float]:
+def consistency_coverage(
+    n_studies: int, n_images: int, accuracy: float, truth: float
+) -> tuple[float, float]:
     """Count how often intervals of the mean kappa of five people hold it, and how often there is one.
 
     Parameters
@@ -565,7 +620,16 @@ def consistency_coverage(n_studies: int, n_images: int, accuracy: float, truth: 
     return (float(np.mean(held)) if held else float("nan")), len(held) / n_studies
 
 
-CONSISTENCIES = [(50, 0.7), (100, 0.7), (50, 0.85), (100, 0.85), (200, 0.85), (50, 0.95), (400, 0.95), (1000, 0.95)]
+CONSISTENCIES = [
+    (50, 0.7),
+    (100, 0.7),
+    (50, 0.85),
+    (100, 0.85),
+    (200, 0.85),
+    (50, 0.95),
+    (400, 0.95),
+    (1000, 0.95),
+]
 """Images and accuracy of studies of error consistency."""
 
 
@@ -581,5 +645,7 @@ def measure_consistency(setup: Setup) -> list[Row]:
             if given >= 0.25:
                 rows.append(_coverage(what, share, note))
             else:  # hardly ever given: few numbers, and chosen by chance
-                rows.append(Row(what=what, value=given, unit="share with an interval", note=f"{n} studies"))
+                rows.append(
+                    Row(what=what, value=given, unit="share with an interval", note=f"{n} studies")
+                )
     return rows

@@ -1,7 +1,7 @@
 """P4: the memory that an ensemble of four needs beyond its weights, against that of one network.
 
-Each case runs in a fresh process (``python -m benchmarks.memory CASE``): all four networks are loaded, the peak is
-set back, and two steps are made.
+Each case runs in a fresh process (``python -m benchmarks.memory CASE``): all four networks are
+loaded, the peak is set back, and two steps are made.
 """
 
 from __future__ import annotations
@@ -30,31 +30,57 @@ def compare_ensemble(setup: Setup) -> Sequence[Row]:
     peaks = {case: _measure(case) for case in _CASES}
     one = peaks["one"]
     rows = [
-        Row(what=f"{title} ({_STAGE}, batch {_IMAGES})", value=peaks[case], unit="MiB above the loaded networks")
+        Row(
+            what=f"{title} ({_STAGE}, batch {_IMAGES})",
+            value=peaks[case],
+            unit="MiB above the loaded networks",
+        )
         for case, (title, _) in _CASES.items()
     ]
     for case in ("joint", "round_robin"):
         ratio = peaks[case] / one
-        rows.append(Row(what=f"{_CASES[case][0]} / one network", value=ratio, sense="<=", bound=1.15, unit="ratio"))
-    return [*rows, Row(what="by hand, one graph / one network", value=peaks["graph"] / one, unit="ratio")]
+        rows.append(
+            Row(
+                what=f"{_CASES[case][0]} / one network",
+                value=ratio,
+                sense="<=",
+                bound=1.15,
+                unit="ratio",
+            )
+        )
+    return [
+        *rows,
+        Row(what="by hand, one graph / one network", value=peaks["graph"] / one, unit="ratio"),
+    ]
 
 
 def _measure(case: str) -> float:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory", case], check=True, capture_output=True, text=True,
+        [sys.executable, "-m", "benchmarks.memory", case],
+        check=True,
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     return float(json.loads(done.stdout.splitlines()[-1])["mib"])
 
 
-# ------------------------------------------------------------------------------------------- in the fresh process
+# ----------------------------------------------------------------------------- in the fresh process
 
 
 def _made(models: Sequence[StagedModel], references: StimulusSet, solver: str) -> None:
     model_metamers(
-        list(models), references, stage=_STAGE, preset="fast", steps=_STEPS * (len(models) if solver != "joint" else 1),
-        budget="total", solver=solver, turn=1, batch_size=_IMAGES, **DESCENT_ONLY,
-    )  # fmt: skip
+        list(models),
+        references,
+        stage=_STAGE,
+        preset="fast",
+        steps=_STEPS * (len(models) if solver != "joint" else 1),
+        budget="total",
+        solver=solver,
+        turn=1,
+        batch_size=_IMAGES,
+        **DESCENT_ONLY,
+    )
 
 
 def _graph(models: Sequence[StagedModel], references: StimulusSet) -> None:
@@ -62,7 +88,9 @@ def _graph(models: Sequence[StagedModel], references: StimulusSet) -> None:
     parts = [Normalized(one.network) for one in models]
     kept: list[torch.Tensor] = []
     for part in parts:
-        part.network.get_submodule(_STAGE).register_forward_hook(lambda _, __, output: kept.append(output))
+        part.network.get_submodule(_STAGE).register_forward_hook(
+            lambda _, __, output: kept.append(output)
+        )
     photos = tensor(references)
     with torch.no_grad():
         for part in parts:
@@ -74,7 +102,10 @@ def _graph(models: Sequence[StagedModel], references: StimulusSet) -> None:
         images.requires_grad_(True)
         for part in parts:
             part(images)
-        loss = sum((here - there).flatten(1).norm(dim=1).sum() for here, there in zip(kept, wanted, strict=True))
+        loss = sum(
+            (here - there).flatten(1).norm(dim=1).sum()
+            for here, there in zip(kept, wanted, strict=True)
+        )
         (gradient,) = torch.autograd.grad(loss, images)
         images = (images.detach() - 0.01 * gradient.sign()).clamp(0, 1)
 
@@ -82,7 +113,10 @@ def _graph(models: Sequence[StagedModel], references: StimulusSet) -> None:
 _CASES: dict[str, tuple[str, Callable[[Sequence[StagedModel], StimulusSet], None]]] = {
     "one": ("one network", lambda models, photos: _made(models[:1], photos, "joint")),
     "joint": ("four networks, joint", lambda models, photos: _made(models, photos, "joint")),
-    "round_robin": ("four networks in turn", lambda models, photos: _made(models, photos, "round_robin")),
+    "round_robin": (
+        "four networks in turn",
+        lambda models, photos: _made(models, photos, "round_robin"),
+    ),
     "graph": ("four networks by hand in one graph", _graph),
 }
 

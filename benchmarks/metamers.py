@@ -28,7 +28,12 @@ from stimuli_gen import StagedModel, StimulusSet, model_metamers
 
 _RATE = 0.01  # 50 steps of Adam move a pixel by at most .5, so that images hardly leave [0, 1], where methods differ
 _SAME = 1.05
-_STAGES = {"relu1": "features.1", "pool2": "features.5", "relu3": "features.7", "pool5": "features.12"}
+_STAGES = {
+    "relu1": "features.1",
+    "pool2": "features.5",
+    "relu3": "features.7",
+    "pool5": "features.12",
+}
 
 
 def relative_error(network: nn.Module, path: str, images: Tensor, references: Tensor) -> float:
@@ -60,7 +65,7 @@ def early_exit(network: nn.Module, path: str) -> nn.Module:
     return Normalized(_Last().eval())
 
 
-# ------------------------------------------------------------------------------------------------- P1: methods
+# -------------------------------------------------------------------------------------- P1: methods
 
 
 AS_PEERS: dict[str, Any] = {
@@ -72,12 +77,26 @@ AS_PEERS: dict[str, Any] = {
 }
 """The steps that every method takes, whatever the preset says today."""
 
-RECIPE = ("optimizer", "step_rule", "step_size", "schedule", "last_step_size", "parametrization", "jitter", "steps")
+RECIPE = (
+    "optimizer",
+    "step_rule",
+    "step_size",
+    "schedule",
+    "last_step_size",
+    "parametrization",
+    "jitter",
+    "steps",
+)
 """Settings of a descent that change what is measured."""
 
 
 def _make(
-    model: StagedModel, references: StimulusSet, path: str, first: Tensor, steps: int, **settings: Any
+    model: StagedModel,
+    references: StimulusSet,
+    path: str,
+    first: Tensor,
+    steps: int,
+    **settings: Any,
 ) -> StimulusSet:
     starts = {name: first[row].numpy() for row, name in enumerate(references.ids)}
     return model_metamers(
@@ -97,7 +116,9 @@ def _ours(
     model: StagedModel, references: StimulusSet, path: str, first: Tensor, **settings: Any
 ) -> Callable[[int], Any]:
     def _run(steps: int) -> Tensor:
-        return torch.from_numpy(np.asarray(_make(model, references, path, first, steps, **settings).images))
+        return torch.from_numpy(
+            np.asarray(_make(model, references, path, first, steps, **settings).images)
+        )
 
     return _run
 
@@ -145,11 +166,15 @@ def _by_hand(path: str, photos: Tensor, first: Tensor) -> Callable[[int], Any]:
     return _run
 
 
-def _plenoptic(path: str, photos: Tensor, first: Tensor, dtype: torch.dtype = torch.float32) -> Callable[[int], Any]:
+def _plenoptic(
+    path: str, photos: Tensor, first: Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[int], Any]:
     """Use plenoptic's Metamer with our loss, and its own range penalty in place of a clamp."""
     import plenoptic
 
-    features = plenoptic.models.DeepNetFeatures(frozen("alexnet").to(dtype), path, Normalized(nn.Identity()).to(dtype))
+    features = plenoptic.models.DeepNetFeatures(
+        frozen("alexnet").to(dtype), path, Normalized(nn.Identity()).to(dtype)
+    )
     plenoptic.remove_grad(features)
     photos, first = photos.to(dtype), first.to(dtype)
     with torch.no_grad():
@@ -160,7 +185,9 @@ def _plenoptic(path: str, photos: Tensor, first: Tensor, dtype: torch.dtype = to
 
     def _run(steps: int) -> Tensor:
         metamer = plenoptic.Metamer(photos, features, loss_function=_loss)
-        metamer.setup(initial_image=first, optimizer=torch.optim.Adam, optimizer_kwargs={"lr": _RATE})
+        metamer.setup(
+            initial_image=first, optimizer=torch.optim.Adam, optimizer_kwargs={"lr": _RATE}
+        )
         metamer.synthesize(max_iter=steps, stop_iters_to_check=10**6)
         return metamer.metamer.detach().clamp(0, 1).float()
 
@@ -173,15 +200,24 @@ def compare_with_plenoptic(setup: Setup) -> Sequence[Row]:
     model = staged("alexnet", tuple(stages.values()))
     references = photographs(setup, model.preprocessing, 8)
     photos = tensor(references)
-    first = (0.5 + 0.05 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    first = (
+        0.5 + 0.05 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))
+    ).clamp(0, 1)
     plain = Normalized(frozen("alexnet"))
     rows: list[Row] = []
     for name, path in stages.items():
         cases, missing = _cases(model, references, path, first)
-        times = per_step(cases, short=setup.pick(10, 3), steps=setup.pick(40, 5), repeats=setup.pick(3, 1))
-        errors = {case: relative_error(plain, path, one.result, photos) for case, one in times.items()}
+        times = per_step(
+            cases, short=setup.pick(10, 3), steps=setup.pick(40, 5), repeats=setup.pick(3, 1)
+        )
+        errors = {
+            case: relative_error(plain, path, one.result, photos) for case, one in times.items()
+        }
         flops = step_flops(
-            lambda images, path=path: model.activations(images, [path])[path].flatten(1).norm(dim=1), photos
+            lambda images, path=path: (
+                model.activations(images, [path])[path].flatten(1).norm(dim=1)
+            ),
+            photos,
         )
         rows += _rows(name, model, times, errors, flops)
         rows += [Row(what=f"{name}: {case}", value=None, note=why) for case, why in missing.items()]
@@ -189,7 +225,9 @@ def compare_with_plenoptic(setup: Setup) -> Sequence[Row]:
     measured = {"exact and fast": AS_PEERS, "preset as shipped": {}}
     for case, settings in measured.items():
         steps = setup.pick(50, 8)
-        rows.append(recipe_row(case, _make(model, references, first_path, first, steps, **settings)))
+        rows.append(
+            recipe_row(case, _make(model, references, first_path, first, steps, **settings))
+        )
     return rows + _in_float64(setup, photos, first)
 
 
@@ -216,36 +254,66 @@ def _cases(
     return cases, missing
 
 
-def _rows(name: str, model: StagedModel, times: dict[str, Times], errors: dict[str, float], flops: float) -> list[Row]:
+def _rows(
+    name: str, model: StagedModel, times: dict[str, Times], errors: dict[str, float], flops: float
+) -> list[Row]:
     rows = []
     for case, one in times.items():
         kind = precision(case, model)
         told = f"whole call {one.whole_cpu:.2f} CPU s; wall {1000 * one.wall:.0f} ms a step"
-        note = f"relative error {errors[case]:.4f}; {told}" + (f"; {fast_told(model)}" if case == "fast" else "")
-        rows.append(Row(what=f"{name}: {case}", value=1000 * one.cpu, unit="CPU ms a step", note=note))
+        note = f"relative error {errors[case]:.4f}; {told}" + (
+            f"; {fast_told(model)}" if case == "fast" else ""
+        )
+        rows.append(
+            Row(what=f"{name}: {case}", value=1000 * one.cpu, unit="CPU ms a step", note=note)
+        )
         share = share_of_peak(flops, one.cpu, kind)
         rows.append(
-            Row(what=f"{name}: {case}, share of peak", value=share, note=f"{flops / 1e9:.1f} GFLOP a step, {kind}")
+            Row(
+                what=f"{name}: {case}, share of peak",
+                value=share,
+                note=f"{flops / 1e9:.1f} GFLOP a step, {kind}",
+            )
         )
     for case, bound in (("exact", 0.85), ("fast", 0.35)):
         shipped = f"{case}, preset as shipped"
         if shipped in times and "plenoptic" in times:
-            note = f"relative error {errors[shipped]:.4f} against {errors['plenoptic']:.4f}, another descent"
+            note = (
+                f"relative error {errors[shipped]:.4f} against {errors['plenoptic']:.4f}, another "
+                "descent"
+            )
             ratio = times[shipped].cpu / times["plenoptic"].cpu
-            rows.append(Row(what=f"{name}: {shipped} / plenoptic", value=ratio, unit="CPU ratio", note=note))
+            rows.append(
+                Row(what=f"{name}: {shipped} / plenoptic", value=ratio, unit="CPU ratio", note=note)
+            )
         if case in times and "plenoptic" in times:
             kind = precision(case, model)
             least = flops / matmul_peak(kind) / times["plenoptic"].cpu
-            note = f"all operations at the speed of {kind} matrix products; no code can go far below"
-            rows.append(Row(what=f"{name}: this machine's limit for {case} / plenoptic", value=least, note=note))
-            rows.append(_against(f"{name}: {case} / plenoptic", case, "plenoptic", times, errors, bound))
+            note = (
+                f"all operations at the speed of {kind} matrix products; no code can go far below"
+            )
+            rows.append(
+                Row(
+                    what=f"{name}: this machine's limit for {case} / plenoptic",
+                    value=least,
+                    note=note,
+                )
+            )
+            rows.append(
+                _against(f"{name}: {case} / plenoptic", case, "plenoptic", times, errors, bound)
+            )
         if case in times:
             rows.append(_against(f"{name}: {case} / by hand", case, "by hand", times, errors, None))
     return rows
 
 
 def _against(
-    what: str, case: str, other: str, times: dict[str, Times], errors: dict[str, float], bound: float | None
+    what: str,
+    case: str,
+    other: str,
+    times: dict[str, Times],
+    errors: dict[str, float],
+    bound: float | None,
 ) -> Row:
     """Compare times, which count only when the images came out equally good."""
     worse = errors[case] / errors[other]
@@ -253,7 +321,14 @@ def _against(
     if worse > _SAME:
         return Row(what=what, value=None, note=f"does not count, worse by {worse - 1:.0%}: {note}")
     ratio = times[case].cpu / times[other].cpu
-    return Row(what=what, value=ratio, unit="CPU ratio", sense="<=" if bound else "", bound=bound, note=note)
+    return Row(
+        what=what,
+        value=ratio,
+        unit="CPU ratio",
+        sense="<=" if bound else "",
+        bound=bound,
+        note=note,
+    )
 
 
 def _in_float64(setup: Setup, photos: Tensor, first: Tensor) -> list[Row]:
@@ -269,7 +344,7 @@ def _in_float64(setup: Setup, photos: Tensor, first: Tensor) -> list[Row]:
     return [Row(what=what, value=1000 * cpu / steps, unit="CPU ms a step", note="once")]
 
 
-# -------------------------------------------------------------------------------------- P3: the double forward
+# --------------------------------------------------------------------------- P3: the double forward
 
 
 def _reference_style(path: str, photos: Tensor, first: Tensor) -> Callable[[int], Any]:
@@ -305,35 +380,69 @@ def compare_with_double_forward(setup: Setup) -> Sequence[Row]:
     model = staged("resnet50", (path,))
     references = photographs(setup, model.preprocessing, 4)
     photos = tensor(references)
-    first = (0.5 + 0.05 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    first = (
+        0.5 + 0.05 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))
+    ).clamp(0, 1)
     starts = {one: first[row].numpy() for row, one in enumerate(references.ids)}
 
     def _run(steps: int, **mode: Any) -> Tensor:
         made = model_metamers(
-            model, references, stage=path, preset="feather2023", steps=steps, schedule="constant",
-            start_images=starts, batch_size=len(references), **DESCENT_ONLY, **mode,
-        )  # fmt: skip
+            model,
+            references,
+            stage=path,
+            preset="feather2023",
+            steps=steps,
+            schedule="constant",
+            start_images=starts,
+            batch_size=len(references),
+            **DESCENT_ONLY,
+            **mode,
+        )
         return torch.from_numpy(made.images)
 
-    cases: dict[str, Callable[[int], Any]] = {"reference style": _reference_style(path, photos, first), "exact": _run}
+    cases: dict[str, Callable[[int], Any]] = {
+        "reference style": _reference_style(path, photos, first),
+        "exact": _run,
+    }
     rows = []
     try:
         chosen = fast()
         cases["fast"] = lambda steps: _run(steps, **chosen)
     except NotAvailable as error:
         rows.append(Row(what="fast", value=None, note=str(error)))
-    times = per_step(cases, short=setup.pick(5, 1), steps=setup.pick(10, 3), repeats=setup.pick(3, 1))
+    times = per_step(
+        cases, short=setup.pick(5, 1), steps=setup.pick(10, 3), repeats=setup.pick(3, 1)
+    )
     plain = Normalized(frozen("resnet50"))
     errors = {case: relative_error(plain, path, one.result, photos) for case, one in times.items()}
     for case, one in times.items():
         rows.append(
-            Row(what=case, value=1000 * one.cpu, unit="CPU ms a step", note=f"relative error {errors[case]:.4f}")
+            Row(
+                what=case,
+                value=1000 * one.cpu,
+                unit="CPU ms a step",
+                note=f"relative error {errors[case]:.4f}",
+            )
         )
     for case in ("exact", "fast"):
         if case in times:
             if errors[case] > _SAME * errors["reference style"]:
-                rows.append(Row(what=f"reference style / {case}", value=None, note="does not count: worse images"))
+                rows.append(
+                    Row(
+                        what=f"reference style / {case}",
+                        value=None,
+                        note="does not count: worse images",
+                    )
+                )
                 continue
             ratio = times["reference style"].cpu / times[case].cpu
-            rows.append(Row(what=f"reference style / {case}", value=ratio, unit="times faster", sense=">=", bound=3.0))
+            rows.append(
+                Row(
+                    what=f"reference style / {case}",
+                    value=ratio,
+                    unit="times faster",
+                    sense=">=",
+                    bound=3.0,
+                )
+            )
     return rows

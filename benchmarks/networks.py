@@ -40,7 +40,9 @@ class Normalized(nn.Module):
         Of its preprocessing.
     """
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...] = _MEAN, std: tuple[float, ...] = _STD) -> None:
+    def __init__(
+        self, network: nn.Module, mean: tuple[float, ...] = _MEAN, std: tuple[float, ...] = _STD
+    ) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
@@ -54,7 +56,8 @@ class Normalized(nn.Module):
 def loaded(architecture: str, seed: int = 0) -> nn.Module:
     """Build a torchvision network with random weights, in evaluation mode, as a user has it: weights trainable.
 
-    Batch norms get the statistics of noise images; with those of a new network activations would explode.
+    Batch norms get the statistics of noise images; with those of a new network activations would
+    explode.
     """
     from torchvision.models import get_model
 
@@ -80,7 +83,9 @@ def staged(architecture: str, stages: tuple[str, ...], seed: int = 0) -> StagedM
     return stage_model(
         loaded(architecture, seed),
         stages={path: path for path in stages},
-        preprocessing=Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", mean=_MEAN, std=_STD),
+        preprocessing=Preprocessing(
+            size=(224, 224), resize=256, interpolation="bilinear", mean=_MEAN, std=_STD
+        ),
         class_names=imagenet_classes(),
         name=f"{architecture}_{seed}",
         weights=f"random (untrained, seed {seed})",
@@ -94,8 +99,12 @@ def trained(name: str, setup: Setup) -> StagedModel:
         if name != "squeezenet1_0":
             return load_model(name, device="cpu")
         if setup.data is None:
-            raise NotAvailable("SqueezeNet's weights: set NEUROMETAMER_TEST_DATA to the folder of the data sets")
-        return load_model(name, weights=setup.data / "weights" / "squeezenet1_0_imagenet.npz", device="cpu")
+            raise NotAvailable(
+                "SqueezeNet's weights: set NEUROMETAMER_TEST_DATA to the folder of the data sets"
+            )
+        return load_model(
+            name, weights=setup.data / "weights" / "squeezenet1_0_imagenet.npz", device="cpu"
+        )
     except InputError as error:
         raise NotAvailable(str(error)) from error
 
@@ -115,7 +124,7 @@ def tensor(stimuli: StimulusSet) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(stimuli.images[slice(0, len(stimuli))]))
 
 
-# ------------------------------------------------------------------------------------- what this version can do
+# ------------------------------------------------------------------------- what this version can do
 
 
 _ARGUMENTS = inspect.signature(model_metamers).parameters
@@ -166,4 +175,6 @@ def peer(load: Callable[[], Any], package: str) -> Any:
     try:
         return load()
     except ImportError as error:
-        raise NotAvailable(f"{package} is not installed ({error}); `make bench` installs it") from error
+        raise NotAvailable(
+            f"{package} is not installed ({error}); `make bench` installs it"
+        ) from error

@@ -1,7 +1,7 @@
 """R1, R2, R3 and R6: RDMs by rank correlation and correlation, straight from a network, and crossnobis with its noise.
 
-Every peer and ours run on one thread, in turn, in one process; values are compared before times are told. Memory is
-that of a fresh process (``python -m benchmarks.rdms CASE …``).
+Every peer and ours run on one thread, in turn, in one process; values are compared before times are
+told. Memory is that of a fresh process (``python -m benchmarks.rdms CASE …``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from benchmarks.memory import _settle, _status
 from benchmarks.timing import clocked
 
 _DATA = "ReLU of Gaussian noise, half of it shared by all rows"
-_TWIN = "thingsvision and Net2Brain cannot be installed beside this torch; their matrix product is corrcoef's"
+_TWIN = (
+    "thingsvision and Net2Brain cannot be installed beside this torch; their matrix product is "
+    "corrcoef's"
+)
 
 
 @contextlib.contextmanager
@@ -46,7 +49,9 @@ def _responses(n: int, p: int) -> np.ndarray:
     shared = random.standard_normal(p, dtype=np.float32)
     values = np.empty((n, p), np.float32)
     for row in values:
-        row[:] = np.maximum((random.standard_normal(p, dtype=np.float32) + shared) / np.float32(2**0.5), 0)
+        row[:] = np.maximum(
+            (random.standard_normal(p, dtype=np.float32) + shared) / np.float32(2**0.5), 0
+        )
     return values
 
 
@@ -75,15 +80,22 @@ def _compute(values: np.ndarray, measure: str) -> np.ndarray:
 
 def _ratio(peer: str, size: str, theirs: float, ours: float, bound: float | None, note: str) -> Row:
     return Row(
-        what=f"{peer} / ours, {size}", value=theirs / ours, unit="times faster", sense=">=" if bound else "",
-        bound=bound, note=f"{theirs:.1f} and {ours:.2f} CPU s; {note}",
-    )  # fmt: skip
+        what=f"{peer} / ours, {size}",
+        value=theirs / ours,
+        unit="times faster",
+        sense=">=" if bound else "",
+        bound=bound,
+        note=f"{theirs:.1f} and {ours:.2f} CPU s; {note}",
+    )
 
 
 def _judged(rows: Sequence[Row], setup: Setup) -> list[Row]:
     """Take the bounds of time and memory off a quick run: at its sizes they mean nothing."""
     loose = [setup.quick and row.unit in ("times faster", "ratio") for row in rows]
-    return [replace(row, sense="", bound=None) if off else row for row, off in zip(rows, loose, strict=True)]
+    return [
+        replace(row, sense="", bound=None) if off else row
+        for row, off in zip(rows, loose, strict=True)
+    ]
 
 
 def _error(what: str, size: str, found: np.ndarray, truth: np.ndarray, bound: float) -> Row:
@@ -93,7 +105,7 @@ def _error(what: str, size: str, found: np.ndarray, truth: np.ndarray, bound: fl
     return Row(what=f"largest difference from {what}, {size}", value=off, sense="<=", bound=bound)
 
 
-# ------------------------------------------------------------------------------------------------ correlation of ranks
+# ----------------------------------------------------------------------------- correlation of ranks
 
 
 def measure_rank_correlation(setup: Setup) -> Sequence[Row]:
@@ -106,8 +118,16 @@ def measure_rank_correlation(setup: Setup) -> Sequence[Row]:
     for p in (50_000, 200_000) if not setup.quick else (2_000,):
         ranks = n * p * 4 / 2**20
         more = _in_fresh_process("spearman", n, p) - ranks
-        rows.append(Row(what=f"memory beyond responses and ranks, {n} × {p}", value=more, unit="MiB", sense="<=",
-                        bound=64.0, note=f"responses and ranks are {ranks:.0f} MiB each"))  # fmt: skip
+        rows.append(
+            Row(
+                what=f"memory beyond responses and ranks, {n} × {p}",
+                value=more,
+                unit="MiB",
+                sense="<=",
+                bound=64.0,
+                note=f"responses and ranks are {ranks:.0f} MiB each",
+            )
+        )
     return _judged(rows, setup)
 
 
@@ -126,12 +146,19 @@ def _rank_rows(n: int, p: int, rounds: int) -> list[Row]:
     return [
         *rows,
         _error("rsatoolbox on ranks", size, found, truth, 2e-7),
-        _ratio("rsatoolbox on ranks of scipy", size, ranking + product, ours, 15.0, "ranking is in both times"),
+        _ratio(
+            "rsatoolbox on ranks of scipy",
+            size,
+            ranking + product,
+            ours,
+            15.0,
+            "ranking is in both times",
+        ),
         _ratio("rsatoolbox, its ranking not counted", size, product, ours, None, "ours ranks too"),
     ]
 
 
-# --------------------------------------------------------------------------------------------------------- correlation
+# -------------------------------------------------------------------------------------- correlation
 
 
 def measure_correlation(setup: Setup) -> Sequence[Row]:
@@ -140,10 +167,16 @@ def measure_correlation(setup: Setup) -> Sequence[Row]:
     with _one_thread():
         rows = _correlation_rows(n, p, setup.pick(3, 1))
     few, many = (_in_fresh_process("pearson", n, units) for units in (p, 4 * p))
-    rows.append(Row(
-        what=f"memory beyond responses, {n} × {4 * p} / {n} × {p}", value=many / few, unit="ratio", sense="<=",
-        bound=1.25, note=f"{many:.0f} and {few:.0f} MiB, whatever the number of units",
-    ))  # fmt: skip
+    rows.append(
+        Row(
+            what=f"memory beyond responses, {n} × {4 * p} / {n} × {p}",
+            value=many / few,
+            unit="ratio",
+            sense="<=",
+            bound=1.25,
+            note=f"{many:.0f} and {few:.0f} MiB, whatever the number of units",
+        )
+    )
     return _judged(rows, setup)
 
 
@@ -162,13 +195,27 @@ def _correlation_rows(n: int, p: int, rounds: int) -> list[Row]:
     exact = _condensed(np.corrcoef(values.astype(np.float64)))
     return [
         _error("numpy's corrcoef in float64", size, found, 1 - exact, 1e-6),
-        _ratio("rsatoolbox", size, by_rsatoolbox, ours, 25.0, f"{_DATA}; float32 there, off by {apart:.1g}"),
-        _ratio("numpy corrcoef", size, by_numpy, ours, 1.5, f"off by {np.abs(truth - exact).max():.1g} there; {_TWIN}"),
+        _ratio(
+            "rsatoolbox",
+            size,
+            by_rsatoolbox,
+            ours,
+            25.0,
+            f"{_DATA}; float32 there, off by {apart:.1g}",
+        ),
+        _ratio(
+            "numpy corrcoef",
+            size,
+            by_numpy,
+            ours,
+            1.5,
+            f"off by {np.abs(truth - exact).max():.1g} there; {_TWIN}",
+        ),
         _ratio("torch corrcoef", size, by_torch, ours, 1.5, "the other matrix product"),
     ]
 
 
-# -------------------------------------------------------------------------------------------------- the forward pass
+# --------------------------------------------------------------------------------- the forward pass
 
 
 def measure_streaming(setup: Setup) -> Sequence[Row]:
@@ -177,16 +224,23 @@ def measure_streaming(setup: Setup) -> Sequence[Row]:
     rows = []
     for measure in ("spearman", "pearson"):
         told = _told("alexnet", measure, n, 0, str(setup.scratch))
-        rows.append(Row(
-            what=f"peak memory / all responses, AlexNet's {told['stages']:.0f} stages, {n} images, {measure}",
-            value=told["mib"] / told["full_mib"], unit="ratio", sense="<=", bound=0.25,
-            note=f"{told['mib']:.0f} of {told['full_mib']:.0f} MiB above the loaded network, {told['cpu']:.0f} CPU s; "
-            "random weights, noise images on disk",
-        ))  # fmt: skip
+        rows.append(
+            Row(
+                what=f"peak memory / all responses, AlexNet's {told['stages']:.0f} stages, {n} "
+                f"images, {measure}",
+                value=told["mib"] / told["full_mib"],
+                unit="ratio",
+                sense="<=",
+                bound=0.25,
+                note=f"{told['mib']:.0f} of {told['full_mib']:.0f} MiB above the loaded network, "
+                f"{told['cpu']:.0f} CPU s; "
+                "random weights, noise images on disk",
+            )
+        )
     return _judged(rows, setup)
 
 
-# ----------------------------------------------------------------------------------------------------------- crossnobis
+# --------------------------------------------------------------------------------------- crossnobis
 
 
 def measure_crossnobis(setup: Setup) -> Sequence[Row]:
@@ -202,17 +256,36 @@ def measure_crossnobis(setup: Setup) -> Sequence[Row]:
     size = f"{n} conditions × {runs} runs × {p} voxels"
     rows = [
         _error("rsatoolbox", size, found, truth, 1e-12),
-        _ratio("rsatoolbox", size, theirs, ours, 50.0, "noise by shrinkage to the diagonal, in both times"),
-        Row(what=f"ours, {many} voxels, no voxel × voxel matrix", value=wall, unit="s", sense="<=", bound=5.0,
-            note=f"{cpu:.1f} CPU s, 1 thread"),
-    ]  # fmt: skip
+        _ratio(
+            "rsatoolbox",
+            size,
+            theirs,
+            ours,
+            50.0,
+            "noise by shrinkage to the diagonal, in both times",
+        ),
+        Row(
+            what=f"ours, {many} voxels, no voxel × voxel matrix",
+            value=wall,
+            unit="s",
+            sense="<=",
+            bound=5.0,
+            note=f"{cpu:.1f} CPU s, 1 thread",
+        ),
+    ]
     return _judged(rows, setup)
 
 
 def _presentations(n: int, runs: int, p: int) -> tuple[np.ndarray, list[str], list[str]]:
     random = np.random.default_rng(0)
-    values = np.tile(random.standard_normal((n, p)), (runs, 1)) + random.standard_normal((n * runs, p))
-    return values, [f"c{i:03d}" for i in range(n)] * runs, [f"r{i:02d}" for i in range(runs) for _ in range(n)]
+    values = np.tile(random.standard_normal((n, p)), (runs, 1)) + random.standard_normal(
+        (n * runs, p)
+    )
+    return (
+        values,
+        [f"c{i:03d}" for i in range(n)] * runs,
+        [f"r{i:02d}" for i in range(runs) for _ in range(n)],
+    )
 
 
 def _crossnobis(values: np.ndarray, conditions: list[str], folds: list[str]) -> np.ndarray:
@@ -222,24 +295,31 @@ def _crossnobis(values: np.ndarray, conditions: list[str], folds: list[str]) -> 
     return crossnobis_rdm(values, conditions, folds, noise=estimate_noise(residuals, dof=dof))
 
 
-def _crossnobis_of_rsatoolbox(values: np.ndarray, conditions: list[str], folds: list[str]) -> np.ndarray:
+def _crossnobis_of_rsatoolbox(
+    values: np.ndarray, conditions: list[str], folds: list[str]
+) -> np.ndarray:
     from rsatoolbox.data import Dataset
     from rsatoolbox.data.noise import prec_from_unbalanced
     from rsatoolbox.rdm import calc_rdm
 
     data = Dataset(values, obs_descriptors={"condition": conditions, "run": folds})
     noise = prec_from_unbalanced(data, "condition")
-    return calc_rdm(data, "crossnobis", descriptor="condition", noise=noise, cv_descriptor="run").dissimilarities[0]
+    return calc_rdm(
+        data, "crossnobis", descriptor="condition", noise=noise, cv_descriptor="run"
+    ).dissimilarities[0]
 
 
-# --------------------------------------------------------------------------------------------------- in a fresh process
+# ------------------------------------------------------------------------------- in a fresh process
 
 
 def _told(*case: Any) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.rdms", *map(str, case)], check=True, capture_output=True, text=True,
+        [sys.executable, "-m", "benchmarks.rdms", *map(str, case)],
+        check=True,
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -276,10 +356,14 @@ def _of_alexnet(measure: str, n: int, p: int, scratch: str) -> dict[str, float]:
         names = [f"img{i:04d}" for i in range(n)]
         table = pd.DataFrame({"id": names, "kind": "RE", "reference_id": names})
         stimuli = StimulusSet(images=StoredImages(path=path, shape=shape), table=table)
-        streamed_rdms(model, stimuli.select(ids=names[:4]), measure=measure, batch_size=4, scratch=scratch)
+        streamed_rdms(
+            model, stimuli.select(ids=names[:4]), measure=measure, batch_size=4, scratch=scratch
+        )
         _settle()
         before = _status("VmRSS")
-        cpu, _, rdms = clocked(lambda: streamed_rdms(model, stimuli, measure=measure, scratch=scratch))
+        cpu, _, rdms = clocked(
+            lambda: streamed_rdms(model, stimuli, measure=measure, scratch=scratch)
+        )
         peak = _status("VmHWM") - before
     units = sum(rdms.rdm_descriptors["n_units"])
     return {"mib": peak, "full_mib": units * n * 4 / 2**20, "stages": rdms.n_rdm, "cpu": cpu}

@@ -1,7 +1,7 @@
 """R4, R5 and R7: stimulus bootstrap with noise ceilings, label permutations and tau-a, beside rsatoolbox.
 
-Values are compared on the same draws before any time counts. Both sides run in this process on one thread, by CPU time;
-the slow side runs fewer resamples, and its time is scaled.
+Values are compared on the same draws before any time counts. Both sides run in this process on one
+thread, by CPU time; the slow side runs fewer resamples, and its time is scaled.
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ def _rdms(n_models: int, n_data: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _ratio(what: str, ours: float, theirs: float, bound: float | None, note: str) -> Row:
     return Row(
-        what=what, value=theirs / ours, unit="times faster", sense=">=" if bound else "", bound=bound,
-        note=f"{note}; {ours:.2f} against {theirs:.0f} CPU s, one thread, load {os.getloadavg()[0]:.1f}",
-    )  # fmt: skip
+        what=what,
+        value=theirs / ours,
+        unit="times faster",
+        sense=">=" if bound else "",
+        bound=bound,
+        note=f"{note}; {ours:.2f} against {theirs:.0f} CPU s, one thread, load "
+        f"{os.getloadavg()[0]:.1f}",
+    )
 
 
 def _best(call: Callable[[], Any], rounds: int) -> tuple[float, Any]:
@@ -59,14 +64,18 @@ def _agree(ours: np.ndarray, theirs: np.ndarray, within: float = _SAME) -> float
     return float(np.abs(ours - theirs).max())
 
 
-# --------------------------------------------------------------------------------------------------------- bootstrap
+# ---------------------------------------------------------------------------------------- bootstrap
 
 
 def measure_bootstrap(setup: Setup) -> Sequence[Row]:
     """R4."""
     rows = []
     with _one_thread():
-        for by, n, bound in (("spearman", 40, 30.0), ("pearson", 40, 30.0), ("spearman", 120, 30.0)):
+        for by, n, bound in (
+            ("spearman", 40, 30.0),
+            ("pearson", 40, 30.0),
+            ("spearman", 120, 30.0),
+        ):
             rows.append(_bootstrap(setup, by, n, bound))
         rows.append(_bootstrap(setup, "whitened-cosine", 40, None))
     return rows
@@ -85,7 +94,8 @@ def _bootstrap(setup: Setup, by: str, n: int, bound: float | None) -> Row:
     many = setup.pick(10_000, 50)
     their_models = [ModelFixed(str(k), one) for k, one in enumerate(models)]
     np.random.seed(0)  # noqa: NPY002 - theirs draws from numpy's global generator
-    counts = np.array([np.bincount(np.random.randint(0, n, size=n), minlength=n) for _ in range(many)])  # noqa: NPY002
+    drawn = [np.random.randint(0, n, size=n) for _ in range(many)]  # noqa: NPY002
+    counts = np.array([np.bincount(images, minlength=n) for images in drawn])
 
     def peer() -> Any:
         np.random.seed(0)  # noqa: NPY002
@@ -96,11 +106,13 @@ def _bootstrap(setup: Setup, by: str, n: int, bound: float | None) -> Row:
     off = _agree(samples[:few], result.evaluations.reshape(few, len(models)))
     off = max(off, _agree(ceilings[:, :few], result.noise_ceiling))
     what = f"{many} resamples with noise ceiling, {by}, 8 models × 12 subjects × {n} images"
-    note = f"theirs from {few} resamples, scaled; values on the same draws differ by {off:.1g} at most"
+    note = (
+        f"theirs from {few} resamples, scaled; values on the same draws differ by {off:.1g} at most"
+    )
     return _ratio(what, ours, theirs * many / few, bound, note)
 
 
-# ------------------------------------------------------------------------------------------------------- permutation
+# -------------------------------------------------------------------------------------- permutation
 
 
 def measure_permutation(setup: Setup) -> Sequence[Row]:
@@ -123,18 +135,23 @@ def measure_permutation(setup: Setup) -> Sequence[Row]:
 
     def peer() -> np.ndarray:
         left, right = RDMs(layers), RDMs(regions)
-        return np.array([compare(permute_rdms(left, one), right, method="spearman") for one in orders[:few]])
+        return np.array(
+            [compare(permute_rdms(left, one), right, method="spearman") for one in orders[:few]]
+        )
 
     with _one_thread():
         theirs, expected = _best(peer, 1)
         seconds, (null, _) = _best(ours, setup.pick(3, 1))
     off = _agree(null[:few], expected)
-    note = f"theirs without max-T, from {few}, scaled; values on the same permutations differ by {off:.1g} at most"
+    note = (
+        f"theirs without max-T, from {few}, scaled; values on the same permutations differ by "
+        f"{off:.1g} at most"
+    )
     what = f"{many} label permutations with max-T, spearman, 8 layers × 15 regions × {n} images"
     return [_ratio(what, seconds, theirs * many / few, 40.0, note)]
 
 
-# ---------------------------------------------------------------------------------------------------------- comparators
+# -------------------------------------------------------------------------------------- comparators
 
 
 def measure_comparators(setup: Setup) -> Sequence[Row]:
@@ -163,7 +180,9 @@ def _comparison(by: str, theirs: str, a: np.ndarray, b: np.ndarray, pairs: int) 
     images = round(np.sqrt(2 * a.shape[1]) + 0.5)
     scaled = f"theirs from {pairs} pairs, scaled; " if pairs < 96 else ""
     note = f"{scaled}values differ by {off:.1g} at most"
-    return _ratio(f"{by}, 96 pairs of RDMs of {images} images", seconds, peer * 96 / pairs, None, note)
+    return _ratio(
+        f"{by}, 96 pairs of RDMs of {images} images", seconds, peer * 96 / pairs, None, note
+    )
 
 
 def _alone(setup: Setup, a: np.ndarray, b: np.ndarray) -> list[Row]:
@@ -177,5 +196,9 @@ def _alone(setup: Setup, a: np.ndarray, b: np.ndarray) -> list[Row]:
     cka, _ = _best(lambda: linear_cka(responses, responses[:, ::2], debiased=True), 1)
     return [
         Row(what="partial spearman, 16 pairs given 3 controls", value=partial, unit="CPU s"),
-        Row(what=f"debiased linear CKA, 200 images × {units} and {units // 2} units", value=cka, unit="CPU s"),
+        Row(
+            what=f"debiased linear CKA, 200 images × {units} and {units // 2} units",
+            value=cka,
+            unit="CPU s",
+        ),
     ]

@@ -1,6 +1,7 @@
 """P5: reported successes, judged anew with the PNG opened by Pillow and the network called directly.
 
-Truncating to 8 bits, as plenoptic, torchattacks and lucent write their files, is measured beside rounding.
+Truncating to 8 bits, as plenoptic, torchattacks and lucent write their files, is measured beside
+rounding.
 """
 
 from __future__ import annotations
@@ -45,14 +46,22 @@ def read_back(setup: Setup) -> Sequence[Row]:
     return rows
 
 
-def _make(kind: str, model: StagedModel, references: StimulusSet, setup: Setup) -> tuple[StimulusSet, Path]:
+def _make(
+    kind: str, model: StagedModel, references: StimulusSet, setup: Setup
+) -> tuple[StimulusSet, Path]:
     folder = setup.scratch / f"{model.name}_{kind}"
     if kind == "AI":
-        made = adversarial_interference(model, references, confidence=_CONFIDENCE, max_steps=setup.pick(300, 60))
+        made = adversarial_interference(
+            model, references, confidence=_CONFIDENCE, max_steps=setup.pick(300, 60)
+        )
     elif kind == "AN":
-        made = adversarial_noise(model, references, confidence=_CONFIDENCE, max_steps=setup.pick(300, 60))
+        made = adversarial_noise(
+            model, references, confidence=_CONFIDENCE, max_steps=setup.pick(300, 60)
+        )
     else:
-        made = model_metamers(model, references, stage="late", preset="fast", steps=setup.pick(100, 20))
+        made = model_metamers(
+            model, references, stage="late", preset="fast", steps=setup.pick(100, 20)
+        )
     write_stimuli(made, folder)
     if kind == "metamer":
         return confirm_metamers(model, made, references, folder), folder
@@ -60,7 +69,12 @@ def _make(kind: str, model: StagedModel, references: StimulusSet, setup: Setup) 
 
 
 def _judge(
-    what: str, kind: str, model: StagedModel, references: StimulusSet, made: StimulusSet, folder: Path
+    what: str,
+    kind: str,
+    model: StagedModel,
+    references: StimulusSet,
+    made: StimulusSet,
+    folder: Path,
 ) -> list[Row]:
     """Open the files another way and ask the bare network."""
     reported = made.table["success"].to_numpy(dtype=bool)
@@ -73,17 +87,26 @@ def _judge(
     if kind == "metamer":
         photos = references.select(ids=made.table["reference_id"].tolist())
         wanted = _probabilities(model, photos.images[slice(0, len(photos))]).argmax(axis=1)
-        good = {name: _probabilities(model, one).argmax(axis=1) == wanted for name, one in held.items()}
+        good = {
+            name: _probabilities(model, one).argmax(axis=1) == wanted for name, one in held.items()
+        }
     else:
         rows, target = np.arange(len(made)), made.table["target_index"].to_numpy(dtype=int)
-        good = {name: _probabilities(model, one)[rows, target] >= _CONFIDENCE for name, one in held.items()}
+        good = {
+            name: _probabilities(model, one)[rows, target] >= _CONFIDENCE
+            for name, one in held.items()
+        }
     return [
         Row(
-            what=f"{what}, {name}", value=100 * float(fine[reported].mean()), unit="% of reported successes",
-            sense=">=" if name == "read back" else "", bound=100.0 if name == "read back" else None, note=note,
+            what=f"{what}, {name}",
+            value=100 * float(fine[reported].mean()),
+            unit="% of reported successes",
+            sense=">=" if name == "read back" else "",
+            bound=100.0 if name == "read back" else None,
+            note=note,
         )
         for name, fine in good.items()
-    ]  # fmt: skip
+    ]
 
 
 def _open(path: Path) -> np.ndarray:
@@ -93,7 +116,13 @@ def _open(path: Path) -> np.ndarray:
 
 def _probabilities(model: StagedModel, images: np.ndarray) -> np.ndarray:
     """Call the network itself, an image at a time, in ordinary memory layout."""
-    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (model.preprocessing.mean, model.preprocessing.std))
+    mean, std = (
+        torch.tensor(one).view(1, 3, 1, 1)
+        for one in (model.preprocessing.mean, model.preprocessing.std)
+    )
     with torch.no_grad():
-        found = [model.network((torch.from_numpy(one.copy())[None] - mean) / std).softmax(dim=1) for one in images]
+        found = [
+            model.network((torch.from_numpy(one.copy())[None] - mean) / std).softmax(dim=1)
+            for one in images
+        ]
     return torch.cat(found).numpy()

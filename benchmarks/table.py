@@ -16,9 +16,19 @@ from benchmarks.bars import Row
 from neurometamer.store import read_json, write_json, write_text
 
 _PACKAGES = (
-    "neurometamer", "torch", "torchvision", "timm", "numpy", "plenoptic", "foolbox", "torchattacks", "torchmetrics",
-    "pingouin", "rsatoolbox", "scipy",
-)  # fmt: skip
+    "neurometamer",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "plenoptic",
+    "foolbox",
+    "torchattacks",
+    "torchmetrics",
+    "pingouin",
+    "rsatoolbox",
+    "scipy",
+)
 
 
 def machine() -> dict[str, Any]:
@@ -47,16 +57,24 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        "unknown",
+    )
 
 
 def store(folder: Path, bar: str, title: str, rows: Sequence[Row], **told: Any) -> Path:
     """Write one bar's numbers as JSON, and the page of all bars anew."""
     found = [{**asdict(row), "met": row.met, "verdict": row.verdict} for row in rows]
     content = {
-        "bar": bar, "title": title, "rows": found, "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "load": round(os.getloadavg()[0], 2), "machine": machine(), **told,
-    }  # fmt: skip
+        "bar": bar,
+        "title": title,
+        "rows": found,
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "load": round(os.getloadavg()[0], 2),
+        "machine": machine(),
+        **told,
+    }
     path = write_json(folder / "results" / f"{bar}.json", content)
     write_text(folder / "RESULTS.md", page([read_json(one) for one in _in_order(folder)]))
     return path
@@ -80,7 +98,12 @@ def number(value: float | None) -> str:
 
 def page(results: Sequence[dict[str, Any]]) -> str:
     """Make the Markdown page."""
-    lines = ["# Measured bars", "", "Made by `make bench`; what each number means is in [README.md](README.md).", ""]
+    lines = [
+        "# Measured bars",
+        "",
+        "Made by `make bench`; what each number means is in [README.md](README.md).",
+        "",
+    ]
     summary = ["| bar | what | met |", "|---|---|---|"]
     details: list[str] = []
     for one in results:
@@ -88,7 +111,9 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         lacking = sum(row["value"] is None for row in one["rows"])
         met = f"{sum(row['met'] for row in judged)} of {len(judged)}" if judged else "information"
         met += f"; {lacking} not available" if lacking else ""
-        summary.append(f"| {one['bar']} | {one['title']}{' (quick run)' if one['quick'] else ''} | {met} |")
+        summary.append(
+            f"| {one['bar']} | {one['title']}{' (quick run)' if one['quick'] else ''} | {met} |"
+        )
         details += _section(one)
     return "\n".join([*lines, *summary, "", *details])
 
@@ -99,9 +124,12 @@ def _section(one: dict[str, Any]) -> list[str]:
     lines = [
         f"## {one['bar']}: {one['title']}",
         "",
-        f"{one['measured']}{', quick run, not to be quoted' if one['quick'] else ''}; {there['processor']}, "
-        f"{there['cores']} cores, {there['threads']} threads, {there['instructions']}, load {one['load']}; "
-        f"Python {there['python']}, {versions}; took {one['wall_s']:.0f} s ({one['cpu_s']:.0f} CPU s).",
+        f"{one['measured']}{', quick run, not to be quoted' if one['quick'] else ''}; "
+        f"{there['processor']}, "
+        f"{there['cores']} cores, {there['threads']} threads, {there['instructions']}, load "
+        f"{one['load']}; "
+        f"Python {there['python']}, {versions}; took {one['wall_s']:.0f} s ({one['cpu_s']:.0f} CPU "
+        "s).",
         "",
         "| what | value | unit | bound | verdict | note |",
         "|---|---|---|---|---|---|",
@@ -110,7 +138,8 @@ def _section(one: dict[str, Any]) -> list[str]:
         bound = "" if row["bound"] is None else f"{row['sense']} {number(row['bound'])}"
         note = row["note"].replace("|", "/").replace("\n", " ")
         lines.append(
-            f"| {row['what']} | {number(row['value'])} | {row['unit']} | {bound} | {row['verdict']} | {note} |"
+            f"| {row['what']} | {number(row['value'])} | {row['unit']} | {bound} | "
+            f"{row['verdict']} | {note} |"
         )
     return [*lines, ""]
 
@@ -126,5 +155,7 @@ def show(bar: str, title: str, rows: Sequence[Row]) -> None:
     for row in rows:
         bound = "" if row.bound is None else f"{row.sense} {number(row.bound)}"
         style = "red" if row.met is False else "green" if row.met else None
-        table.add_row(row.what, number(row.value), row.unit, bound, row.verdict, row.note, style=style)
+        table.add_row(
+            row.what, number(row.value), row.unit, bound, row.verdict, row.note, style=style
+        )
     Console(width=max(160, Console().width)).print(table)

@@ -1,8 +1,8 @@
 """Fair times: methods in turn in one process, CPU and wall seconds, medians.
 
-CPU seconds (all threads of this process) are told first: other work on the machine lengthens wall time much more.
-A step's cost is the difference between a long and a short run, divided by the steps between them, so that setting up
-and judging, which every method does once, do not count.
+CPU seconds (all threads of this process) are told first: other work on the machine lengthens wall
+time much more. A step's cost is the difference between a long and a short run, divided by the steps
+between them, so that setting up and judging, which every method does once, do not count.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def interleave(cases: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str
     }
 
 
-def per_step(cases: Mapping[str, Callable[[int], Any]], *, short: int, steps: int, repeats: int) -> dict[str, Times]:
+def per_step(
+    cases: Mapping[str, Callable[[int], Any]], *, short: int, steps: int, repeats: int
+) -> dict[str, Times]:
     """Time a step of each method, in turn.
 
     Parameters
@@ -111,7 +113,12 @@ def per_step(cases: Mapping[str, Callable[[int], Any]], *, short: int, steps: in
             cpu0, wall0, _ = clocked(lambda: call(short))  # noqa: B023 - called at once
             cpu, wall, result = clocked(lambda: call(short + steps))  # noqa: B023
             found[name].append(
-                Times(cpu=(cpu - cpu0) / steps, wall=(wall - wall0) / steps, whole_cpu=cpu, result=result)
+                Times(
+                    cpu=(cpu - cpu0) / steps,
+                    wall=(wall - wall0) / steps,
+                    whole_cpu=cpu,
+                    result=result,
+                )
             )
     return {
         name: Times(

@@ -8,7 +8,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "betas": ["estimate_betas", "event_design", "noise_gain", "read_betas", "write_betas"],
         "bold": ["BoldRun", "read_run", "read_runs", "read_voxels"],
         "maps": ["read_mesh", "read_surface_patterns", "write_surface_map", "write_volume_map"],
-        "patterns": ["Patterns", "concat_patterns", "join_regions", "read_patterns", "write_patterns"],
+        "patterns": [
+            "Patterns",
+            "concat_patterns",
+            "join_regions",
+            "read_patterns",
+            "write_patterns",
+        ],
         "reliability": [
             "leave_one_run_out_accuracy",
             "select_voxels",
@@ -16,7 +22,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "voxel_reliability",
         ],
         "rois": ["read_masks"],
-        "simulate": ["SimulatedSubject", "SimulatedTruth", "read_truth", "simulate_subject", "write_truth"],
+        "simulate": [
+            "SimulatedSubject",
+            "SimulatedTruth",
+            "read_truth",
+            "simulate_subject",
+            "write_truth",
+        ],
         "simulated_patterns": ["simulate_patterns"],
     },
 )

@@ -1,7 +1,7 @@
 """Betas: a general linear model with one regressor an event gives one response per presentation and voxel.
 
-Hemodynamic response, drifts, design matrix and the AR(1) fit are nilearn's; here are the choices around them,
-the checks, and the way from events to labeled `Patterns`.
+Hemodynamic response, drifts, design matrix and the AR(1) fit are nilearn's; here are the choices
+around them, the checks, and the way from events to labeled `Patterns`.
 """
 
 from __future__ import annotations
@@ -77,68 +77,79 @@ def estimate_betas(
     hrf : {"glover", "spm"}
         Hemodynamic response function of nilearn.
     high_pass_hz : float
-        Slowest cosine drift removed, in Hz. A run of T seconds gets about 2·T·high_pass_hz drift regressors. What
-        the events do more slowly than this is removed with the drift: with blocks, keep 1 / high_pass_hz well above
-        the time from one block to the next of the same condition. Many drifts in a run filled with events multiply
-        the noise of the betas; see `noise_gain`.
+        Slowest cosine drift removed, in Hz. A run of T seconds gets about 2·T·high_pass_hz drift
+        regressors. What the events do more slowly than this is removed with the drift: with blocks,
+        keep 1 / high_pass_hz well above the time from one block to the next of the same condition.
+        Many drifts in a run filled with events multiply the noise of the betas; see `noise_gain`.
     noise_model : {"ar1", "ols"}
-        First-order autoregressive noise (nilearn's ``run_glm``, coefficients in steps of 0.01) or white noise.
+        First-order autoregressive noise (nilearn's ``run_glm``, coefficients in steps of 0.01) or
+        white noise.
     estimator : {"LSA", "LSS"}
-        Least squares *all*: one model with one regressor an event. Least squares *separate*: one model an event, with
-        one regressor for the event and one for all others together.
+        Least squares *all*: one model with one regressor an event. Least squares *separate*: one
+        model an event, with one regressor for the event and one for all others together.
     units : {"percent", "raw"}
-        Percent signal change (100 × beta / mean of the voxel in its run), or units of the image. One unit is the
-        plateau of the response to endless stimulation, as nilearn scales its regressors: the *peak* of the response
-        to a 2-s event is 0.67 (``glover``) or 0.41 (``spm``) of its beta.
+        Percent signal change (100 × beta / mean of the voxel in its run), or units of the image.
+        One unit is the plateau of the response to endless stimulation, as nilearn scales its
+        regressors: the *peak* of the response to a 2-s event is 0.67 (``glover``) or 0.41 (``spm``)
+        of its beta.
     ignore : sequence of str
         Trial types without a regressor. Events without a trial type are called ``"n/a"``.
     slice_time_ref : float, optional
-        Time to which the volumes refer, as a share of the TR, in [0, 1]. By default what the JSON sidecars say:
-        StartTime / TR, as in nilearn's ``first_level_from_bids``; the middle of SliceTiming where slices were not
-        corrected; 0 where they say nothing.
+        Time to which the volumes refer, as a share of the TR, in [0, 1]. By default what the JSON
+        sidecars say: StartTime / TR, as in nilearn's ``first_level_from_bids``; the middle of
+        SliceTiming where slices were not corrected; 0 where they say nothing.
     unusable : {"refuse", "drop"}
-        What to do with voxels of a mask that have NaN, infinite or constant time courses in any run: an error that
-        names the region, or drop them in all runs and list them in ``provenance["dropped"]``.
+        What to do with voxels of a mask that have NaN, infinite or constant time courses in any
+        run: an error that names the region, or drop them in all runs and list them in
+        ``provenance["dropped"]``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
 
     Returns
     -------
     Patterns
-        One observation an event, in order of runs and onsets, with ``presentation`` counted over the runs and the
-        further column ``onset`` (s). Values are float64.
+        One observation an event, in order of runs and onsets, with ``presentation`` counted over
+        the runs and the further column ``onset`` (s). Values are float64.
 
     Raises
     ------
     InputError
-        When runs and masks disagree, two images have the same contents, voxels are unusable, or a design cannot be
-        estimated.
+        When runs and masks disagree, two images have the same contents, voxels are unusable, or a
+        design cannot be estimated.
 
     Warns
     -----
     UserWarning
-        When masks share voxels or contradict their names, slice times are uncertain (`fmri.bids.volume_start`), or
-        events without onset or duration are treated as `event_design` says.
+        When masks share voxels or contradict their names, slice times are uncertain
+        (`fmri.bids.volume_start`), or events without onset or duration are treated as
+        `event_design` says.
 
     Notes
     -----
-    LSA and LSS are named as in Mumford et al. (2012); nilearn shows LSS as an example, with one regressor per other
-    *condition* where here all other events share one.
+    LSA and LSS are named as in Mumford et al. (2012); nilearn shows LSS as an example, with one
+    regressor per other *condition* where here all other events share one.
 
     References
     ----------
-    Mumford, Turner, Ashby & Poldrack (2012). Deconvolving BOLD activation in event-related designs for multivoxel
-    pattern classification analyses. NeuroImage 59, 2636-2643.
+    Mumford, Turner, Ashby & Poldrack (2012). Deconvolving BOLD activation in event-related designs
+    for multivoxel pattern classification analyses. NeuroImage 59, 2636-2643.
     """
-    _check_choices(hrf=(hrf, HRFS), noise_model=(noise_model, NOISE_MODELS), estimator=(estimator, EVENT_MODELS),
-                   units=(units, UNITS), unusable=(unusable, ("refuse", "drop")))  # fmt: skip
+    _check_choices(
+        hrf=(hrf, HRFS),
+        noise_model=(noise_model, NOISE_MODELS),
+        estimator=(estimator, EVENT_MODELS),
+        units=(units, UNITS),
+        unusable=(unusable, ("refuse", "drop")),
+    )
     check_runs(runs)
     contents = _different_images(runs)
     regions = _as_masks(masks, runs[0])
     voxels, union, place = voxel_table(regions, runs[0].subject)
     # All designs first: a bad one is found before minutes of fitting.
     designs = [
-        event_design(run, hrf=hrf, high_pass_hz=high_pass_hz, ignore=ignore, slice_time_ref=slice_time_ref)
+        event_design(
+            run, hrf=hrf, high_pass_hz=high_pass_hz, ignore=ignore, slice_time_ref=slice_time_ref
+        )
         for run in runs
     ]
     values, broken = [], np.zeros(len(voxels), dtype=np.int64)
@@ -148,15 +159,23 @@ def estimate_betas(
         if reasons.any() and unusable == "refuse":
             raise _unusable_error(run, voxels, reasons[place])
         broken = np.where(reasons[place] != 0, reasons[place], broken)
-        values.append(_fit_run(run, series, design, reasons == 0, noise_model, estimator, units)[:, place])
+        values.append(
+            _fit_run(run, series, design, reasons == 0, noise_model, estimator, units)[:, place]
+        )
         if progress is not None:
             progress(done, len(runs))
     keep = broken == 0
     _check_regions_left(voxels, keep)
     settings = {
-        "hrf": hrf, "high_pass_hz": high_pass_hz, "noise_model": noise_model, "estimator": estimator, "units": units,
-        "ignore": list(ignore), "slice_time_ref": slice_time_ref, "unusable": unusable,
-    }  # fmt: skip
+        "hrf": hrf,
+        "high_pass_hz": high_pass_hz,
+        "noise_model": noise_model,
+        "estimator": estimator,
+        "units": units,
+        "ignore": list(ignore),
+        "slice_time_ref": slice_time_ref,
+        "unusable": unusable,
+    }
     return Patterns(
         values=np.concatenate(values)[:, keep],
         observations=_observations(runs, [kept for kept, _ in designs]),
@@ -168,7 +187,10 @@ def estimate_betas(
                 _run_record(run, image_digest, noise_gain(design))
                 for run, image_digest, (_, design) in zip(runs, contents, designs, strict=True)
             ],
-            masks={name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()},
+            masks={
+                name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
+                for name, mask in regions.items()
+            },
             grid=_grid(runs[0]),
             dropped=_dropped_record(voxels, broken),
             **({"simulated": True} if any(run.simulated for run in runs) else {}),
@@ -199,31 +221,34 @@ def event_design(
     events : pandas.DataFrame
         The events that have a regressor, sorted by onset.
     design : pandas.DataFrame
-        One row a volume; the first columns are the events in the same order (``event_0001`` …), then the confounds
-        (standardized, which changes no beta; constant ones left out), the drifts and ``constant``.
+        One row a volume; the first columns are the events in the same order (``event_0001`` …),
+        then the confounds (standardized, which changes no beta; constant ones left out), the drifts
+        and ``constant``.
 
     Raises
     ------
     InputError
-        When no event is left, the columns are not linearly independent, two events cannot be told apart, an event
-        comes too late to be seen, some events have a duration and others none, or there are more columns than
-        volumes.
+        When no event is left, the columns are not linearly independent, two events cannot be told
+        apart, an event comes too late to be seen, some events have a duration and others none, or
+        there are more columns than volumes.
 
     Warns
     -----
     UserWarning
-        When events are left out because they have no onset or were over before the first volume, or are taken as
-        impulses because none has a duration.
+        When events are left out because they have no onset or were over before the first volume, or
+        are taken as impulses because none has a duration.
 
     Notes
     -----
-    Events may begin before the first volume (a negative onset): what of their response falls into the run is
-    modeled. One whose response has fallen below a tenth of its peak by then gets no regressor.
+    Events may begin before the first volume (a negative onset): what of their response falls into
+    the run is modeled. One whose response has fallen below a tenth of its peak by then gets no
+    regressor.
     """
     _check_choices(hrf=(hrf, HRFS))
     if not 0 <= high_pass_hz < 0.5 / run.tr_s:
         raise InputError(
-            f"high_pass_hz (--high-pass) is {high_pass_hz}; give Hz from 0 to below {0.5 / run.tr_s:g} (half of 1/TR)."
+            f"high_pass_hz (--high-pass) is {high_pass_hz}; give Hz from 0 to below "
+            f"{0.5 / run.tr_s:g} (half of 1/TR)."
         )
     kept = _modeled_events(run, ignore)
     start = volume_start(run.slices, run.tr_s, slice_time_ref)
@@ -231,7 +256,10 @@ def event_design(
     over = (seen < _TOO_WEAK * peaks) & (kept["onset"] < 0).to_numpy()
     if over.any():
         named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[over].itertuples()]
-        warnings.warn(f"events whose response was over before the first volume: {name_ids(named)}.", stacklevel=2)
+        warnings.warn(
+            f"events whose response was over before the first volume: {name_ids(named)}.",
+            stacklevel=2,
+        )
         kept, peaks = kept[~over].reset_index(drop=True), peaks[~over]
     _check_some_left(run, kept, ignore)
     design = _regressors(
@@ -252,19 +280,23 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
     nowhere = kept["onset"].isna()
     if nowhere.any():
         warnings.warn(
-            f"events without an onset (n/a) are left out: {name_ids(kept['trial_type'][nowhere])}.", stacklevel=3
+            f"events without an onset (n/a) are left out: {name_ids(kept['trial_type'][nowhere])}.",
+            stacklevel=3,
         )
         kept = kept[~nowhere]
     kept = kept.sort_values("onset", kind="stable").reset_index(drop=True)
     _check_some_left(run, kept, ignore)
     unknown = kept["duration"].isna()
     if unknown.all():
-        warnings.warn("no event has a duration (n/a); they are taken as impulses of 0 s.", stacklevel=3)
+        warnings.warn(
+            "no event has a duration (n/a); they are taken as impulses of 0 s.", stacklevel=3
+        )
         return kept.assign(duration=0.0)
     if unknown.any():
         named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[unknown].itertuples()]
         raise InputError(
-            f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. Their betas would "
+            f"{run.label}: some events have a duration and others none (n/a): {name_ids(named)}. "
+            "Their betas would "
             "have different units; give durations, or ignore those trial types (ignore, --ignore)."
         )
     return kept
@@ -272,10 +304,14 @@ def _modeled_events(run: BoldRun, ignore: Sequence[str]) -> pd.DataFrame:
 
 def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) -> None:
     if kept.empty:
-        raise InputError(f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out.")
+        raise InputError(
+            f"{run.label}: no event is left after ignoring {name_ids(ignore)}; leave the run out."
+        )
 
 
-def _response_peaks(run: BoldRun, kept: pd.DataFrame, hrf: str, start: float) -> tuple[np.ndarray, np.ndarray]:
+def _response_peaks(
+    run: BoldRun, kept: pd.DataFrame, hrf: str, start: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the peak of each response had the run begun earlier and gone on, and the peak that the run shows.
 
     Both are 0 for events whose whole response lies in the run: nothing of them can be lost.
@@ -287,7 +323,9 @@ def _response_peaks(run: BoldRun, kept: pd.DataFrame, hrf: str, start: float) ->
         n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.tr_s))
         n_after = int(np.ceil(_HRF_S / run.tr_s))
         times = np.arange(-n_before, run.n_volumes + n_after) * run.tr_s + start
-        responses = np.abs(_regressors(times, kept[cut], hrf, drift_model=None).to_numpy()[:, : cut.sum()])
+        responses = np.abs(
+            _regressors(times, kept[cut], hrf, drift_model=None).to_numpy()[:, : cut.sum()]
+        )
         peaks[cut] = responses.max(axis=0)
         seen[cut] = responses[n_before : n_before + run.n_volumes].max(axis=0)
     return peaks, seen
@@ -297,14 +335,21 @@ def _regressors(times: np.ndarray, kept: pd.DataFrame, hrf: str, **options: Any)
     """Build nilearn's design matrix with one regressor an event, named by its number."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
-    named = kept[["onset", "duration"]].assign(trial_type=[f"event_{place + 1:04d}" for place in range(len(kept))])
+    named = kept[["onset", "duration"]].assign(
+        trial_type=[f"event_{place + 1:04d}" for place in range(len(kept))]
+    )
     with warnings.catch_warnings():
-        # Impulses (duration 0) are meant; a singular design is refused later, with the events named.
+        # Impulses (duration 0) are meant; a singular design is refused later, with the events
+        # named.
         warnings.filterwarnings("ignore", message=".*null duration.*")
         warnings.filterwarnings("ignore", message="Matrix is singular at working precision.*")
         warnings.filterwarnings("ignore", message="divide by zero encountered.*")
         return make_first_level_design_matrix(
-            times, named, hrf_model=hrf, min_onset=min(-24.0, float(named["onset"].min()) - times[0]), **options
+            times,
+            named,
+            hrf_model=hrf,
+            min_onset=min(-24.0, float(named["onset"].min()) - times[0]),
+            **options,
         )
 
 
@@ -320,9 +365,10 @@ def noise_gain(design: pd.DataFrame) -> float:
     Returns
     -------
     float
-        Median over events of the standard deviation of a beta (least squares all) for white noise of standard
-        deviation 1: the root of the diagonal of (XᵀX)⁻¹. Between 1 and 2 for well-spaced 2-s events at a TR of 2 s;
-        above about 3, add rest between the events or lower ``high_pass_hz``.
+        Median over events of the standard deviation of a beta (least squares all) for white noise
+        of standard deviation 1: the root of the diagonal of (XᵀX)⁻¹. Between 1 and 2 for
+        well-spaced 2-s events at a TR of 2 s; above about 3, add rest between the events or lower
+        ``high_pass_hz``.
     """
     values = design.to_numpy()
     n_events = sum(str(name).startswith("event_") for name in design.columns)
@@ -344,8 +390,9 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     patterns : Patterns
         From `estimate_betas` (the provenance holds the voxel grid).
     folder : path-like
-        Gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask that reaches beyond the
-        estimated voxels is noticed), ``betas.tsv`` (row n describes volume n) and ``betas.json``.
+        Gets ``betas.nii.gz`` (float32; NaN where nothing was estimated, so that a mask that reaches
+        beyond the estimated voxels is noticed), ``betas.tsv`` (row n describes volume n) and
+        ``betas.json``.
 
     Returns
     -------
@@ -359,17 +406,29 @@ def write_betas(patterns: Patterns, folder: str | os.PathLike[str]) -> Path:
     """
     grid = patterns.provenance.get("grid")
     if not grid:
-        raise InputError("these patterns carry no voxel grid; only what estimate_betas made can be written as images.")
+        raise InputError(
+            "these patterns carry no voxel grid; only what estimate_betas made can be written as "
+            "images."
+        )
     shape = tuple(int(size) for size in grid["shape"])
-    places = np.ravel_multi_index(tuple(patterns.voxels[name].to_numpy() for name in "ijk"), shape, order="F")
+    places = np.ravel_multi_index(
+        tuple(patterns.voxels[name].to_numpy() for name in "ijk"), shape, order="F"
+    )
     first, back = np.unique(places, return_index=True, return_inverse=True)[1:]
     values = patterns.values.astype(np.float32)
     if not np.array_equal(values[:, first][:, back], values):
-        raise InputError("two regions hold different values for the same voxel; write them to two folders.")
+        raise InputError(
+            "two regions hold different values for the same voxel; write them to two folders."
+        )
     target = Path(folder)
-    _write_volumes(target / "betas.nii.gz", values, places, shape, np.asarray(grid["affine"], dtype=np.float64))
+    _write_volumes(
+        target / "betas.nii.gz", values, places, shape, np.asarray(grid["affine"], dtype=np.float64)
+    )
     write_table(target / "betas.tsv", patterns.observations)
-    write_json(target / "betas.json", {"subject": patterns.subject, "provenance": dict(patterns.provenance)})
+    write_json(
+        target / "betas.json",
+        {"subject": patterns.subject, "provenance": dict(patterns.provenance)},
+    )
     return target
 
 
@@ -402,26 +461,35 @@ def read_betas(
     Raises
     ------
     InputError
-        When a file is missing, table and image disagree, a mask lies on another grid, or a mask reaches beyond the
-        estimated voxels and `unusable` is ``"refuse"``.
+        When a file is missing, table and image disagree, a mask lies on another grid, or a mask
+        reaches beyond the estimated voxels and `unusable` is ``"refuse"``.
     """
     _check_choices(unusable=(unusable, ("refuse", "drop")))
     image = Path(folder) / "betas.nii.gz"
     if not Path(folder).is_dir():
         what = "is a file" if Path(folder).exists() else "does not exist"
-        raise InputError(f"{folder} {what}; betas (--betas) are a folder that 'neurometamer fmri betas' has written.")
+        raise InputError(
+            f"{folder} {what}; betas (--betas) are a folder that 'neurometamer fmri betas' has "
+            "written."
+        )
     record = read_json(Path(folder) / "betas.json")
     if not isinstance(record, Mapping) or not {"subject", "provenance"} <= set(record):
-        raise InputError(f"{Path(folder) / 'betas.json'} was not written by write_betas; estimate the betas again.")
+        raise InputError(
+            f"{Path(folder) / 'betas.json'} was not written by write_betas; estimate the betas "
+            "again."
+        )
     observations = read_table(Path(folder) / "betas.tsv", ("condition", "presentation", "run"))
     # pandas reads an empty session as a missing value.
-    observations["session"] = observations["session"].astype(object).where(observations["session"].notna(), "")
+    observations["session"] = (
+        observations["session"].astype(object).where(observations["session"].notna(), "")
+    )
     regions = read_masks(masks, image, affine=affine)
     voxels, union, place = voxel_table(regions, str(record["subject"]))
     values = read_voxels(image, union).astype(np.float32)
     if len(values) != len(observations):
         raise InputError(
-            f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; estimate the betas again."
+            f"{image} has {len(values)} volumes but betas.tsv has {len(observations)} rows; "
+            "estimate the betas again."
         )
     keep = np.asarray(np.isfinite(values[:, place]).all(axis=0))
     if unusable == "refuse" and not keep.all():
@@ -432,7 +500,12 @@ def read_betas(
             + '; use the masks the betas were estimated with, or unusable="drop" (--unusable drop).'
         )
     _check_regions_left(voxels, keep)
-    more = {"masks": {name: {"digest": digest(mask), "n_voxels": int(mask.sum())} for name, mask in regions.items()}}
+    more = {
+        "masks": {
+            name: {"digest": digest(mask), "n_voxels": int(mask.sum())}
+            for name, mask in regions.items()
+        }
+    }
     return Patterns(
         values=values[:, place][:, keep],
         observations=observations,
@@ -441,7 +514,7 @@ def read_betas(
     )
 
 
-# ------------------------------------------------------------------------------------------------- the model
+# ---------------------------------------------------------------------------------------- the model
 
 
 def _fit_run(
@@ -464,25 +537,33 @@ def _fit_run(
         means = data.mean(axis=0)
         if np.any(means <= 0):
             raise InputError(
-                f"{run.label}: {int(np.sum(means <= 0))} voxel(s) of the masks have a mean ≤ 0, so percent signal "
-                'change has no meaning; give images that keep their mean, or units="raw" (--units raw).'
+                f"{run.label}: {int(np.sum(means <= 0))} voxel(s) of the masks have a mean ≤ 0, so "
+                "percent signal "
+                'change has no meaning; give images that keep their mean, or units="raw" (--units '
+                "raw)."
             )
         betas[:, usable] *= 100 / means
     return betas
 
 
-def _least_squares_all(data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str) -> np.ndarray:
+def _least_squares_all(
+    data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
+) -> np.ndarray:
     return _fit(data, design, noise_model)[:n_events]
 
 
-def _least_squares_separate(data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str) -> np.ndarray:
+def _least_squares_separate(
+    data: np.ndarray, design: np.ndarray, n_events: int, noise_model: str
+) -> np.ndarray:
     """One model an event. Convolution is linear, so the others' regressor is the sum of theirs."""
     total = design[:, :n_events].sum(axis=1)
     betas = np.empty((n_events, data.shape[1]))
     for event in range(n_events):
         one = design[:, event]
         others = [total - one] if n_events > 1 else []
-        betas[event] = _fit(data, np.column_stack([one, *others, design[:, n_events:]]), noise_model)[0]
+        betas[event] = _fit(
+            data, np.column_stack([one, *others, design[:, n_events:]]), noise_model
+        )[0]
     return betas
 
 
@@ -516,7 +597,7 @@ def _standardized(confounds: pd.DataFrame | None) -> pd.DataFrame | None:
     return scaled.rename(columns=lambda name: f"confound_{name}")
 
 
-# ----------------------------------------------------------------------------------------------- the checks
+# --------------------------------------------------------------------------------------- the checks
 
 
 def _check_choices(**choices: tuple[str, Any]) -> None:
@@ -525,10 +606,14 @@ def _check_choices(**choices: tuple[str, Any]) -> None:
             raise unknown_name(kind, name, known)
 
 
-def _as_masks(masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun) -> dict[str, np.ndarray]:
+def _as_masks(
+    masks: Mapping[str, np.ndarray | str | os.PathLike[str]], run: BoldRun
+) -> dict[str, np.ndarray]:
     files = {name: mask for name, mask in masks.items() if not isinstance(mask, np.ndarray)}
     read = read_masks(files, run.image, affine=run.affine) if files else {}
-    arrays = {name: mask if isinstance(mask, np.ndarray) else read[name] for name, mask in masks.items()}
+    arrays = {
+        name: mask if isinstance(mask, np.ndarray) else read[name] for name, mask in masks.items()
+    }
     return check_masks(arrays, check_4d(run.image, open_nifti(run.image))[:3])
 
 
@@ -538,14 +623,17 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
     names = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept.itertuples()]
     if len(design.columns) >= len(design):
         raise InputError(
-            f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for {len(design)} "
-            "volumes; use fewer confounds (columns, --columns), a lower high_pass_hz (--high-pass), or longer runs."
+            f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for "
+            f"{len(design)} "
+            "volumes; use fewer confounds (columns, --columns), a lower high_pass_hz "
+            "(--high-pass), or longer runs."
         )
     weak = np.abs(events).max(axis=0) < _TOO_WEAK * full
     if weak.any():
         late = [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
         raise InputError(
-            f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events (ignore, "
+            f"{run.label}: the run ends before the response to {name_ids(late)}; drop these events "
+            "(ignore, "
             "--ignore) or give the whole run."
         )
     _check_apart(run, events, names)
@@ -556,9 +644,13 @@ def _check_apart(run: BoldRun, events: np.ndarray, names: Sequence[str]) -> None
     lengths = np.linalg.norm(events, axis=0)
     alike = np.triu((events.T @ events) / np.outer(lengths, lengths), 1) > _TOO_ALIKE
     if alike.any():
-        pairs = [f"{names[one]} and {names[other]}" for one, other in zip(*np.nonzero(alike), strict=True)]
+        pairs = [
+            f"{names[one]} and {names[other]}"
+            for one, other in zip(*np.nonzero(alike), strict=True)
+        ]
         raise InputError(
-            f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove repeated rows, or give "
+            f"{run.label}: events too close in time to be told apart: {name_ids(pairs)}; remove "
+            "repeated rows, or give "
             "events that belong together one row."
         )
 
@@ -573,7 +665,8 @@ def _check_rank(run: BoldRun, design: pd.DataFrame, names: Sequence[str]) -> Non
     labels = [*names, *design.columns[len(names) :]]
     involved = [label for label, takes_part in zip(labels, part, strict=True) if takes_part]
     raise InputError(
-        f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave out confounds that "
+        f"{run.label}: columns of the design depend on each other: {name_ids(involved)}; leave out "
+        "confounds that "
         "repeat others (drifts and intercept are already in the design), or overlapping events."
     )
 
@@ -587,11 +680,14 @@ def _unusable(series: np.ndarray) -> np.ndarray:
 def _unusable_error(run: BoldRun, voxels: pd.DataFrame, reasons: np.ndarray) -> InputError:
     rois = voxels["roi"].to_numpy()
     counts = [
-        (int(np.sum((rois == roi) & (reasons == why))), _WHY[why], roi) for roi in dict.fromkeys(rois) for why in (1, 2)
+        (int(np.sum((rois == roi) & (reasons == why))), _WHY[why], roi)
+        for roi in dict.fromkeys(rois)
+        for why in (1, 2)
     ]
     found = name_ids(f"{count} {why} in {roi}" for count, why, roi in counts if count)
     return InputError(
-        f'{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or unusable="drop" '
+        f"{run.label}: voxels of the masks cannot be used: {found}; cut the masks to the brain, or "
+        'unusable="drop" '
         "(--unusable drop) to drop and list them."
     )
 
@@ -600,16 +696,24 @@ def _check_regions_left(voxels: pd.DataFrame, keep: np.ndarray) -> None:
     left = set(voxels["roi"][keep])
     lost = [roi for roi in dict.fromkeys(voxels["roi"]) if roi not in left]
     if lost:
-        raise InputError(f"no usable voxel is left in ROI(s) {name_ids(lost)}; check the masks against the images.")
+        raise InputError(
+            f"no usable voxel is left in ROI(s) {name_ids(lost)}; check the masks against the "
+            "images."
+        )
 
 
-# ------------------------------------------------------------------------------------------ tables and files
+# --------------------------------------------------------------------------------- tables and files
 
 
 def _observations(runs: Sequence[BoldRun], kept: Sequence[pd.DataFrame]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
-            {"condition": table["trial_type"], "run": run.run, "session": run.session, "onset": table["onset"]}
+            {
+                "condition": table["trial_type"],
+                "run": run.run,
+                "session": run.session,
+                "onset": table["onset"],
+            }
         )
         for run, table in zip(runs, kept, strict=True)
     ]
@@ -623,20 +727,33 @@ def _different_images(runs: Sequence[BoldRun]) -> list[str]:
     contents = [digest_file(run.image) for run in runs]
     same = set(duplicates(contents))
     if same:
-        labels = [run.label for run, image_digest in zip(runs, contents, strict=True) if image_digest in same]
-        raise InputError(f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file.")
+        labels = [
+            run.label
+            for run, image_digest in zip(runs, contents, strict=True)
+            if image_digest in same
+        ]
+        raise InputError(
+            f"BOLD files with the same contents: {name_ids(labels)}; give each run its own file."
+        )
     return contents
 
 
 def _run_record(run: BoldRun, image_digest: str, gain: float) -> dict[str, Any]:
     return {
-        "image": run.label, "image_digest": image_digest, "events_digest": digest(run.events),
+        "image": run.label,
+        "image_digest": image_digest,
+        "events_digest": digest(run.events),
         "confounds": [] if run.confounds is None else [str(name) for name in run.confounds.columns],
         "confounds_digest": None if run.confounds is None else digest(run.confounds),
-        "run": run.run, "session": run.session, "n_volumes": run.n_volumes, "tr_s": run.tr_s,
-        "start_s": run.slices.start_s, "sidecars": [path.name for path in run.sidecars], "affine": run.affine,
+        "run": run.run,
+        "session": run.session,
+        "n_volumes": run.n_volumes,
+        "tr_s": run.tr_s,
+        "start_s": run.slices.start_s,
+        "sidecars": [path.name for path in run.sidecars],
+        "affine": run.affine,
         "noise_gain": round(gain, 6),
-    }  # fmt: skip
+    }
 
 
 def _grid(run: BoldRun) -> dict[str, Any]:

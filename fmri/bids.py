@@ -1,8 +1,8 @@
 """What is known of an image from outside it: the labels in BIDS file names and the JSON sidecars.
 
-A sidecar has authority over the header of the image (BIDS 1.9, "Magnetic Resonance Imaging"). By the inheritance
-principle a JSON file applies to every image at or below its folder whose name holds all of its labels and ends in
-the same suffix; the nearest file decides, key by key.
+A sidecar has authority over the header of the image (BIDS 1.9, "Magnetic Resonance Imaging"). By
+the inheritance principle a JSON file applies to every image at or below its folder whose name holds
+all of its labels and ends in the same suffix; the nearest file decides, key by key.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def check_same_labels(
         if _plain_label(key, theirs[key]) != _plain_label(key, ours[key]):
             raise InputError(
                 f"{Path(table).name} was given for {Path(image).name}: {key}-{theirs[key]} is not "
-                f"{key}-{ours[key]}. Give the files of all lists in the same order of runs, or rename "
+                f"{key}-{ours[key]}. Give the files of all lists in the same order of runs, or "
+                "rename "
                 "the file whose name is wrong."
             )
 
@@ -99,7 +100,8 @@ def check_subject(subject: str, file: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     subject : str
-        The subject's name: a label of BIDS (``"sub-01"``), a number, or any other name, which fits every file.
+        The subject's name: a label of BIDS (``"sub-01"``), a number, or any other name, which fits
+        every file.
     file : path-like
         An image or a table.
 
@@ -125,7 +127,9 @@ def check_subject(subject: str, file: str | os.PathLike[str]) -> None:
     is_other_number = both_numbers and int(subject) != int(label)
     is_other_label = subject.startswith("sub-") and subject != f"sub-{label}"
     if is_other_number or is_other_label:
-        raise InputError(f"{Path(file).name} is of sub-{label}; list the files of {subject}, or correct the id.")
+        raise InputError(
+            f"{Path(file).name} is of sub-{label}; list the files of {subject}, or correct the id."
+        )
 
 
 def _plain_label(key: str, label: str) -> str:
@@ -153,7 +157,7 @@ def run_number(label: str) -> str:
     return _plain_label("run", label)
 
 
-# ------------------------------------------------------------------------------------------ sidecars
+# ----------------------------------------------------------------------------------------- sidecars
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,9 @@ class Sidecar:
         """
         value = self.values.get(key, False)
         if not isinstance(value, bool):
-            raise InputError(f"{self.where(key)} is {value!r:.60}; BIDS wants true or false. Correct it.")
+            raise InputError(
+                f"{self.where(key)} is {value!r:.60}; BIDS wants true or false. Correct it."
+            )
         return value
 
     def where(self, key: str) -> str:
@@ -257,7 +263,9 @@ class Sidecar:
     def _number(self, key: str, value: object) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (is_number and math.isfinite(value)):  # type: ignore[arg-type]
-            raise InputError(f"{self.where(key)} holds {value!r:.60}; BIDS wants a number of seconds.")
+            raise InputError(
+                f"{self.where(key)} holds {value!r:.60}; BIDS wants a number of seconds."
+            )
         return float(value)  # type: ignore[arg-type]
 
 
@@ -272,8 +280,9 @@ def sidecar_files(image: str | os.PathLike[str]) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        From the root of the data set down, so that later files override earlier ones. The root is the
-        nearest folder with a ``dataset_description.json``, else the folder of the ``sub-`` folders.
+        From the root of the data set down, so that later files override earlier ones. The root is
+        the nearest folder with a ``dataset_description.json``, else the folder of the ``sub-``
+        folders.
     """
     path = Path(image).absolute()
     files = []
@@ -299,8 +308,8 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
     Raises
     ------
     InputError
-        When a file is no JSON object, or two files of one folder, neither nearer to the image by its name, give
-        different times.
+        When a file is no JSON object, or two files of one folder, neither nearer to the image by
+        its name, give different times.
     """
     values: dict[str, Any] = {}
     sources: dict[str, Path] = {}
@@ -318,8 +327,10 @@ def read_sidecar(image: str | os.PathLike[str]) -> Sidecar:
     for key, other in rivals.items():
         if key in TIMING_KEYS:
             raise InputError(
-                f"{Path(image).name}: {other.name} and {sources[key].name} give it a different {key}, and neither "
-                "name is nearer to that of the image (BIDS: one file a folder). Correct or remove one."
+                f"{Path(image).name}: {other.name} and {sources[key].name} give it a different "
+                f"{key}, and neither "
+                "name is nearer to that of the image (BIDS: one file a folder). Correct or remove "
+                "one."
             )
     return Sidecar(values, sources)
 
@@ -361,10 +372,12 @@ def _plain_part(part: str) -> str:
     return f"{key}-{_plain_label(key, label)}"
 
 
-# ---------------------------------------------------------------------------------------------- times
+# -------------------------------------------------------------------------------------------- times
 
 
-def repetition_time(name: str, *, header: float | None, sidecar: Sidecar, given: float | None = None) -> float:
+def repetition_time(
+    name: str, *, header: float | None, sidecar: Sidecar, given: float | None = None
+) -> float:
     """Decide on the repetition time of a run, or refuse where its sources contradict each other.
 
     Parameters
@@ -386,8 +399,8 @@ def repetition_time(name: str, *, header: float | None, sidecar: Sidecar, given:
     Raises
     ------
     InputError
-        When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when `given`
-        contradicts a sidecar that the header does not contradict, or when nothing says it.
+        When header and sidecar disagree by more than 1 ms and `given` is not one of the two, when
+        `given` contradicts a sidecar that the header does not contradict, or when nothing says it.
     """
     key, told = _sidecar_tr(name, sidecar)
     if given is not None:
@@ -395,14 +408,16 @@ def repetition_time(name: str, *, header: float | None, sidecar: Sidecar, given:
         return given
     if told is not None and header is not None and _differ(told, header):
         raise InputError(
-            f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} says "
+            f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} "
+            "says "
             f"{told:g} s. Give the right one as tr_s (--tr), or correct the file that is wrong."
         )
     chosen = header if told is None else told
     if chosen is None:
         raise InputError(
             f"{name}: neither the header nor a JSON sidecar gives a repetition time between "
-            f"{TR_RANGE_S[0]:g} and {TR_RANGE_S[1]:g} s; give tr_s (--tr), the repetition time in seconds."
+            f"{TR_RANGE_S[0]:g} and {TR_RANGE_S[1]:g} s; give tr_s (--tr), the repetition time in "
+            "seconds."
         )
     return chosen
 
@@ -411,18 +426,22 @@ def _differ(one: float, other: float) -> bool:
     return abs(one - other) > SAME_TIME_S
 
 
-def _check_given_tr(name: str, given: float, header: float | None, told: float | None, where: str) -> None:
+def _check_given_tr(
+    name: str, given: float, header: float | None, told: float | None, where: str
+) -> None:
     if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
         raise InputError(f"{name}: tr_s (--tr) is {given:g}; give the repetition time in seconds.")
     if told is not None and _differ(given, told) and (header is None or _differ(given, header)):
         also = "" if header is None else f", and the header {header:g} s"
         raise InputError(
-            f"{name}: tr_s (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave tr_s out, or "
+            f"{name}: tr_s (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave tr_s "
+            "out, or "
             f"correct the sidecar."
         )
     if told is None and header is not None and _differ(given, header):
         warnings.warn(
-            f"tr_s = {given:g} s is taken as the repetition time; the headers say {header:g} s.", stacklevel=2
+            f"tr_s = {given:g} s is taken as the repetition time; the headers say {header:g} s.",
+            stacklevel=2,
         )
 
 
@@ -432,7 +451,8 @@ def _sidecar_tr(name: str, sidecar: Sidecar) -> tuple[str, float | None]:
     step = _volume_step(name, sidecar)
     if told is not None and step is not None and _differ(told, step):
         raise InputError(
-            f"{name}: {sidecar.where('RepetitionTime')} says {told:g} s, but {sidecar.where('VolumeTiming')} says "
+            f"{name}: {sidecar.where('RepetitionTime')} says {told:g} s, but "
+            f"{sidecar.where('VolumeTiming')} says "
             f"{step:g} s from volume to volume. Correct or remove one."
         )
     key = "VolumeTiming" if told is None else "RepetitionTime"
@@ -466,10 +486,11 @@ class SliceTimes:
     Parameters
     ----------
     start_s : float, optional
-        Time to which the first volume refers, in seconds after its acquisition began: StartTime, or the
-        middle of SliceTiming where slices were not corrected. None: nothing is known.
+        Time to which the first volume refers, in seconds after its acquisition began: StartTime, or
+        the middle of SliceTiming where slices were not corrected. None: nothing is known.
     spread_s : float
-        Time over which uncorrected slices were acquired, s; 0 where they were corrected or nothing is known.
+        Time over which uncorrected slices were acquired, s; 0 where they were corrected or nothing
+        is known.
     corrected : bool
         Whether the sidecar says that slice times were corrected.
     given : bool
@@ -504,7 +525,8 @@ def slice_times(name: str, sidecar: Sidecar, tr_s: float, shape: Sequence[int] =
     Raises
     ------
     InputError
-        When a value is no time within the repetition time, or SliceTimingCorrected neither true nor false.
+        When a value is no time within the repetition time, or SliceTimingCorrected neither true nor
+        false.
 
     Warns
     -----
@@ -523,7 +545,9 @@ def slice_times(name: str, sidecar: Sidecar, tr_s: float, shape: Sequence[int] =
     _tell_other_slices(name, sidecar, len(slices), shape)
     first, last = min(slices), max(slices)
     middle = (first + last) / 2
-    return SliceTimes(start_s=middle if start is None else start, spread_s=last - first, given=start is not None)
+    return SliceTimes(
+        start_s=middle if start is None else start, spread_s=last - first, given=start is not None
+    )
 
 
 def _tell_other_slices(name: str, sidecar: Sidecar, n_times: int, shape: Sequence[int]) -> None:
@@ -533,8 +557,10 @@ def _tell_other_slices(name: str, sidecar: Sidecar, n_times: int, shape: Sequenc
     if axis < 0 or axis >= len(shape) or shape[axis] == n_times:
         return
     warnings.warn(
-        f"{name}: {sidecar.where('SliceTiming')} lists {n_times} slices, but the image has {shape[axis]} along "
-        f"{direction}. Check whether the sidecar belongs to it; of a resampled image, remove SliceTiming.",
+        f"{name}: {sidecar.where('SliceTiming')} lists {n_times} slices, but the image has "
+        f"{shape[axis]} along "
+        f"{direction}. Check whether the sidecar belongs to it; of a resampled image, remove "
+        "SliceTiming.",
         stacklevel=2,
     )
 
@@ -543,7 +569,8 @@ def _check_within_tr(name: str, where: str, times: Sequence[float], tr_s: float)
     outside = [time for time in times if not 0 <= time <= tr_s + SAME_TIME_S]
     if outside:
         raise InputError(
-            f"{name}: {where} holds {name_ids(f'{time:g}' for time in outside)}; times within the repetition "
+            f"{name}: {where} holds {name_ids(f'{time:g}' for time in outside)}; times within the "
+            "repetition "
             f"time of {tr_s:g} s, in seconds, are wanted. Correct it."
         )
 
@@ -573,19 +600,21 @@ def volume_start(times: SliceTimes, tr_s: float, slice_time_ref: float | None = 
     Warns
     -----
     UserWarning
-        When `slice_time_ref` contradicts the sidecar (it is taken, as in nilearn), when slices were not
-        corrected, or when they were and nothing says to which time.
+        When `slice_time_ref` contradicts the sidecar (it is taken, as in nilearn), when slices were
+        not corrected, or when they were and nothing says to which time.
     """
     if slice_time_ref is None:
         _tell_uncertain(times, tr_s)
         return times.start_s or 0.0
     if not 0 <= slice_time_ref <= 1:
         raise InputError(
-            f"slice_time_ref (--slice-time-ref) is {slice_time_ref}; give a share of the TR between 0 and 1."
+            f"slice_time_ref (--slice-time-ref) is {slice_time_ref}; give a share of the TR "
+            "between 0 and 1."
         )
     if times.given and times.start_s is not None and _differ(slice_time_ref * tr_s, times.start_s):
         warnings.warn(
-            f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * tr_s:g} s into each volume; "
+            f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * tr_s:g} s into each "
+            "volume; "
             f"StartTime of the sidecars says {times.start_s:g} s.",
             stacklevel=2,
         )
@@ -595,19 +624,24 @@ def volume_start(times: SliceTimes, tr_s: float, slice_time_ref: float | None = 
 def _tell_uncertain(times: SliceTimes, tr_s: float) -> None:
     if times.corrected and times.start_s is None:
         warnings.warn(
-            "the sidecars say that slice times were corrected, but not to which time (no StartTime); the "
-            "start of each volume is taken. Give slice_time_ref (--slice-time-ref), 0.5 for fMRIPrep.",
+            "the sidecars say that slice times were corrected, but not to which time (no "
+            "StartTime); the "
+            "start of each volume is taken. Give slice_time_ref (--slice-time-ref), 0.5 for "
+            "fMRIPrep.",
             stacklevel=3,
         )
     if times.spread_s > TOLD_SPREAD_S:
         taken = (
-            f"the middle, {times.start_s:g} s, is taken for all, so that some are up to {times.spread_s / 2:.2g} s off"
+            f"the middle, {times.start_s:g} s, is taken for all, so that some are up to "
+            f"{times.spread_s / 2:.2g} s off"
         )
         if times.given:
             taken = f"StartTime, {times.start_s:g} s, is taken for all, as if they had been"
         warnings.warn(
-            f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not corrected; "
-            f"{taken}. Correct slice times first (fMRIPrep does), or give slice_time_ref (--slice-time-ref) for the "
+            f"the slices of a volume were acquired over {times.spread_s:g} s (SliceTiming) and not "
+            "corrected; "
+            f"{taken}. Correct slice times first (fMRIPrep does), or give slice_time_ref "
+            "(--slice-time-ref) for the "
             "slices of your regions.",
             stacklevel=3,
         )

@@ -67,9 +67,9 @@ class BoldRun:
     tr_s : float
         Repetition time in seconds.
     events : pandas.DataFrame
-        ``onset`` (s, from the first volume), ``duration`` (s), ``trial_type`` (text) and any further columns; none
-        beyond the end of the run. Onsets may be negative; onsets and durations may be missing (NaN), as in BIDS.
-        Missing trial types are named ``"n/a"``.
+        ``onset`` (s, from the first volume), ``duration`` (s), ``trial_type`` (text) and any
+        further columns; none beyond the end of the run. Onsets may be negative; onsets and
+        durations may be missing (NaN), as in BIDS. Missing trial types are named ``"n/a"``.
     confounds : pandas.DataFrame, optional
         One row a volume, finite.
     run, session, subject : str
@@ -81,7 +81,8 @@ class BoldRun:
     sidecars : tuple of Path
         The JSON files that were read.
     affine : {"agree", "sform", "qform"}
-        Which transform of the header places the voxels; ``"agree"`` refuses an image whose two differ.
+        Which transform of the header places the voxels; ``"agree"`` refuses an image whose two
+        differ.
     """
 
     image: Path
@@ -100,12 +101,21 @@ class BoldRun:
     def __post_init__(self) -> None:
         check_fields(self)
         if not (np.isfinite(self.tr_s) and self.tr_s > 0):
-            raise InputError(f"{self.label}: TR is {self.tr_s} s; give tr_s (--tr), the repetition time in seconds.")
+            raise InputError(
+                f"{self.label}: TR is {self.tr_s} s; give tr_s (--tr), the repetition time in "
+                "seconds."
+            )
         if self.n_volumes < 2:
-            raise InputError(f"{self.label}: the image has {self.n_volumes} volume(s); a run needs at least 2.")
-        object.__setattr__(self, "events", checked_events(self.events, self.n_volumes, self.tr_s, self.label))
+            raise InputError(
+                f"{self.label}: the image has {self.n_volumes} volume(s); a run needs at least 2."
+            )
+        object.__setattr__(
+            self, "events", checked_events(self.events, self.n_volumes, self.tr_s, self.label)
+        )
         if self.confounds is not None:
-            object.__setattr__(self, "confounds", checked_confounds(self.confounds, self.n_volumes, self.label))
+            object.__setattr__(
+                self, "confounds", checked_confounds(self.confounds, self.n_volumes, self.label)
+            )
 
     @property
     def label(self) -> str:
@@ -155,18 +165,19 @@ def read_run(
     confounds : path-like or DataFrame, optional
         Table with one row a volume, e.g. fMRIPrep's ``desc-confounds_timeseries.tsv``.
     subject, run, session : str, optional
-        Labels; by default those in the file name (``sub-01_ses-1_run-2_bold.nii``), else empty (run: ``"1"``).
+        Labels; by default those in the file name (``sub-01_ses-1_run-2_bold.nii``), else empty
+        (run: ``"1"``).
     tr_s : float, optional
-        Repetition time in seconds. By default RepetitionTime of the JSON sidecar, else that of the header; where
-        the two disagree, `tr_s` must say which holds.
+        Repetition time in seconds. By default RepetitionTime of the JSON sidecar, else that of the
+        header; where the two disagree, `tr_s` must say which holds.
     columns : sequence of str, optional
-        Confounds to use. By default the six motion parameters where the file has them under fMRIPrep's names,
-        else every column.
+        Confounds to use. By default the six motion parameters where the file has them under
+        fMRIPrep's names, else every column.
     condition_column : str
         Column of the events that holds the stimulus ids, for example ``"stim_file"``.
     affine : {"agree", "sform", "qform"}
-        Which transform of the header places the voxels. ``"agree"`` refuses images whose sform and qform, both
-        coded, place a voxel more than 0.1 mm apart.
+        Which transform of the header places the voxels. ``"agree"`` refuses images whose sform and
+        qform, both coded, place a voxel more than 0.1 mm apart.
 
     Returns
     -------
@@ -176,15 +187,17 @@ def read_run(
     Raises
     ------
     InputError
-        When a file cannot be read, its contents cannot be used, two sources of one fact disagree, or the file names
-        of events or confounds name another subject, session, task or run than that of the image.
+        When a file cannot be read, its contents cannot be used, two sources of one fact disagree,
+        or the file names of events or confounds name another subject, session, task or run than
+        that of the image.
 
     Notes
     -----
     JSON sidecars are found by the inheritance principle of BIDS (`fmri.bids.sidecar_files`).
 
-    A missing value in the *first* row of a confound (derivatives have none) becomes the value of the second row, as
-    in ``nilearn.interfaces.fmriprep.load_confounds``; missing values elsewhere are refused.
+    A missing value in the *first* row of a confound (derivatives have none) becomes the value of
+    the second row, as in ``nilearn.interfaces.fmriprep.load_confounds``; missing values elsewhere
+    are refused.
     """
     path = Path(image)
     opened = open_nifti(path)
@@ -256,10 +269,16 @@ def read_runs(
     lists = {"events": events, "confounds": confounds, "sessions": sessions}
     for name, values in lists.items():
         if values is not None and len(values) != len(bold):
-            raise InputError(f"{len(bold)} BOLD image(s) but {len(values)} {name}; give one for each run, in order.")
+            raise InputError(
+                f"{len(bold)} BOLD image(s) but {len(values)} {name}; give one for each run, in "
+                "order."
+            )
     labels = dict.fromkeys(f"sub-{one['sub']}" for one in map(file_labels, bold) if "sub" in one)
     if len(labels) > 1:
-        raise InputError(f"BOLD images of {len(labels)} subjects ({name_ids(labels)}); give those of one at a time.")
+        raise InputError(
+            f"BOLD images of {len(labels)} subjects ({name_ids(labels)}); give those of one at a "
+            "time."
+        )
     numbered = all("run" in file_labels(path) for path in bold)
     runs = [
         read_run(
@@ -297,13 +316,23 @@ def check_runs(runs: Sequence[BoldRun]) -> None:
         raise InputError("no BOLD runs; give at least one.")
     subjects = list(dict.fromkeys(run.subject for run in runs))
     if len(subjects) > 1:
-        raise InputError(f"runs of {len(subjects)} subjects ({name_ids(subjects)}); estimate one subject at a time.")
-    again = duplicates(f"session '{session}' run '{run_number(run)}'" for session, run in (one.key for one in runs))
+        raise InputError(
+            f"runs of {len(subjects)} subjects ({name_ids(subjects)}); estimate one subject at a "
+            "time."
+        )
+    again = duplicates(
+        f"session '{session}' run '{run_number(run)}'" for session, run in (one.key for one in runs)
+    )
     if again:
-        raise InputError(f"runs given twice: {name_ids(again)}; give each once, with its own run and session label.")
+        raise InputError(
+            f"runs given twice: {name_ids(again)}; give each once, with its own run and session "
+            "label."
+        )
     if files := duplicates(os.path.realpath(run.image) for run in runs):
         names = [Path(file).name for file in files]
-        raise InputError(f"BOLD files given more than once: {name_ids(names)}; give each run its own file.")
+        raise InputError(
+            f"BOLD files given more than once: {name_ids(names)}; give each run its own file."
+        )
     for run in runs[1:]:
         check_same_grid(run.image, runs[0].image, affine=runs[0].affine)
 
@@ -324,14 +353,16 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
     Raises
     ------
     InputError
-        When the file is missing, empty, cut off in the header, or not a NIfTI image of real numbers.
+        When the file is missing, empty, cut off in the header, or not a NIfTI image of real
+        numbers.
     """
     import nibabel
 
     _check_is_file(Path(path))
     if Path(path).stat().st_size == 0:
         raise InputError(
-            f"{path} is empty (0 bytes); fetch the file itself (datalad get, git annex get) or copy it again."
+            f"{path} is empty (0 bytes); fetch the file itself (datalad get, git annex get) or "
+            "copy it again."
         )
     try:
         image = nibabel.load(path)
@@ -341,19 +372,25 @@ def open_nifti(path: str | os.PathLike[str]) -> Nifti1Image:
         ) from error
     if not isinstance(image, nibabel.Nifti1Pair):
         kind = type(image).__name__
-        raise InputError(f"{path} is a {kind}, not a NIfTI image of a volume; {_OTHERWISE.get(kind, _CONVERT)}.")
+        raise InputError(
+            f"{path} is a {kind}, not a NIfTI image of a volume; {_OTHERWISE.get(kind, _CONVERT)}."
+        )
     if image.affine is None or not np.isfinite(image.affine).all():
         raise InputError(f"{path} has a header whose affine is not finite; write the header again.")
     if image.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it.")
+        raise InputError(
+            f"{path} holds values of type {image.get_data_dtype()}, not real numbers; convert it."
+        )
     return image  # type: ignore[return-value]
 
 
 _CONVERT = "convert it to .nii.gz"
 _OTHERWISE = {
-    "GiftiImage": "responses that were already estimated for vertices are read with fmri.read_surface_patterns; "
+    "GiftiImage": "responses that were already estimated for vertices are read with "
+    "fmri.read_surface_patterns; "
     "time series on surfaces cannot be analyzed here, give those of the volume",
-    "Cifti2Image": "take the volume out of it (wb_command -cifti-separate IN COLUMN -volume-all OUT.nii.gz)",
+    "Cifti2Image": "take the volume out of it (wb_command -cifti-separate IN COLUMN -volume-all "
+    "OUT.nii.gz)",
 }
 """Type of image to what its user can do; others can be converted."""
 
@@ -388,14 +425,17 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
     Raises
     ------
     InputError
-        When the file is cut off or damaged (a ``.gz`` file has a checksum at its end, which nibabel does not read).
+        When the file is cut off or damaged (a ``.gz`` file has a checksum at its end, which nibabel
+        does not read).
     """
     from nibabel.arrayproxy import ArrayProxy
     from nibabel.openers import ImageOpener
 
     raw: Any = image.dataobj
     spec = (raw.shape, raw.dtype, raw.offset, raw.slope, raw.inter)
-    check_promise(image.file_map["image"].filename or path, math.prod(raw.shape) * raw.dtype.itemsize)
+    check_promise(
+        image.file_map["image"].filename or path, math.prod(raw.shape) * raw.dtype.itemsize
+    )
     try:
         with ImageOpener(str(image.file_map["image"].filename), "rb") as file:
             yield ArrayProxy(file, spec, mmap=False)
@@ -404,7 +444,9 @@ def stored_values(path: str | os.PathLike[str], image: Nifti1Image) -> Iterator[
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever nibabel or zlib make of a damaged file
-        raise InputError(f"{path} is cut off or damaged ({_one_line(error)}); copy or convert it again.") from error
+        raise InputError(
+            f"{path} is cut off or damaged ({_one_line(error)}); copy or convert it again."
+        ) from error
 
 
 def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int, int, int]:
@@ -429,11 +471,16 @@ def check_4d(path: str | os.PathLike[str], image: Nifti1Image) -> tuple[int, int
     """
     shape = tuple(int(size) for size in image.shape)
     if len(shape) != 4:
-        raise InputError(f"{path} is {len(shape)}-D with shape {shape}; a BOLD run must be 4-D (i, j, k, volumes).")
+        raise InputError(
+            f"{path} is {len(shape)}-D with shape {shape}; a BOLD run must be 4-D (i, j, k, "
+            "volumes)."
+        )
     return shape[0], shape[1], shape[2], shape[3]
 
 
-def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str = "agree") -> np.ndarray:
+def image_affine(
+    path: str | os.PathLike[str], image: Nifti1Image, affine: str = "agree"
+) -> np.ndarray:
     """Read where an image places its voxels, and refuse a header that says two places.
 
     Parameters
@@ -443,7 +490,8 @@ def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str =
     image : nibabel image
         From `open_nifti`.
     affine : {"agree", "sform", "qform"}
-        Which of the two transforms counts where both are coded; ``"agree"`` refuses them when they differ.
+        Which of the two transforms counts where both are coded; ``"agree"`` refuses them when they
+        differ.
 
     Returns
     -------
@@ -453,8 +501,8 @@ def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str =
     Raises
     ------
     InputError
-        When sform and qform, both coded, place a corner of the volume more than 0.1 mm apart and `affine` is
-        ``"agree"``; when the quaternion of the qform is none, or `affine` is unknown.
+        When sform and qform, both coded, place a corner of the volume more than 0.1 mm apart and
+        `affine` is ``"agree"``; when the quaternion of the qform is none, or `affine` is unknown.
     """
     if affine not in AFFINES:
         raise unknown_name("affine", affine, AFFINES)
@@ -463,8 +511,10 @@ def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str =
     chosen = np.asarray(image.affine, dtype=np.float64)
     if affine != "qform" and abs(np.linalg.det(chosen[:3, :3])) < _LEAST_VOLUME_MM3:
         raise InputError(
-            f"{Path(path).name}: the transform of its header places all voxels in one plane, line or point "
-            f'(sform code {codes[0]}, qform code {codes[1]}); give affine="qform" (--affine qform) where that holds, '
+            f"{Path(path).name}: the transform of its header places all voxels in one plane, line "
+            "or point "
+            f'(sform code {codes[0]}, qform code {codes[1]}); give affine="qform" (--affine qform) '
+            "where that holds, "
             "or write the header again."
         )
     if min(codes) <= 0 or affine == "sform":
@@ -473,7 +523,8 @@ def image_affine(path: str | os.PathLike[str], image: Nifti1Image, affine: str =
         sform, qform = header.get_sform(), header.get_qform()
     except Exception as error:
         raise InputError(
-            f'{path}: the qform of the header cannot be read ({_one_line(error)}); give affine="sform" '
+            f"{path}: the qform of the header cannot be read ({_one_line(error)}); give "
+            'affine="sform" '
             "(--affine sform), or write the header again."
         ) from error
     if affine == "qform":
@@ -491,20 +542,30 @@ def _corner_distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -
     return float(np.linalg.norm(shifts[:3], axis=0).max())
 
 
-def _raise_two_places(path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], away: float) -> None:
+def _raise_two_places(
+    path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], away: float
+) -> None:
     import nibabel
 
     axes = ["".join(map(str, nibabel.aff2axcodes(affine))) for affine in (sform, qform)]
     signs = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
-    mirrored = "; they are mirror images of each other, so that left and right may be exchanged" if signs < 0 else ""
+    mirrored = (
+        "; they are mirror images of each other, so that left and right may be exchanged"
+        if signs < 0
+        else ""
+    )
     raise InputError(
-        f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) place the voxels "
-        f'up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or "qform" (--affine), or write '
+        f"{path.name}: sform (code {codes[0]}, {axes[0]}) and qform (code {codes[1]}, {axes[1]}) "
+        "place the voxels "
+        f'up to {away:.3g} mm apart{mirrored}. Say which holds, affine="sform" or "qform" '
+        "(--affine), or write "
         "the header again."
     )
 
 
-def check_same_grid(path: str | os.PathLike[str], like: str | os.PathLike[str], *, affine: str = "agree") -> None:
+def check_same_grid(
+    path: str | os.PathLike[str], like: str | os.PathLike[str], *, affine: str = "agree"
+) -> None:
     """Check that two images have the same voxel grid; nothing is ever resampled here.
 
     Parameters
@@ -523,12 +584,14 @@ def check_same_grid(path: str | os.PathLike[str], like: str | os.PathLike[str], 
     if one.shape[:3] != other.shape[:3]:
         raise InputError(
             f"{Path(path).name} has the grid {tuple(one.shape[:3])} but {Path(like).name} has "
-            f"{tuple(other.shape[:3])}; resample one onto the other yourself (nearest neighbor for masks)."
+            f"{tuple(other.shape[:3])}; resample one onto the other yourself (nearest neighbor for "
+            "masks)."
         )
     away = float(np.abs(image_affine(path, one, affine) - image_affine(like, other, affine)).max())
     if not away <= 1e-3:
         raise InputError(
-            f"{Path(path).name} and {Path(like).name} have the same shape but another affine (largest difference "
+            f"{Path(path).name} and {Path(like).name} have the same shape but another affine "
+            "(largest difference "
             f"{away:.4g}); resample one onto the other yourself (nearest neighbor for masks)."
         )
 
@@ -557,7 +620,9 @@ def read_voxels(path: str | os.PathLike[str], mask: np.ndarray) -> np.ndarray:
     image = open_nifti(path)
     shape = check_4d(path, image)
     if mask.shape != shape[:3]:
-        raise InputError(f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}.")
+        raise InputError(
+            f"{Path(path).name} has the grid {shape[:3]} but the mask has {mask.shape}."
+        )
     step = max(1, _SLAB_VALUES // max(1, mask.size))
     series = np.empty((shape[3], int(mask.sum())), dtype=np.float64)
     with stored_values(path, image) as values:
@@ -572,13 +637,16 @@ def _one_line(error: BaseException) -> str:
 
 def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, tr_s: float | None) -> None:
     """Warn of a repetition time that programs write where they know none: 1, without a unit."""
-    known = tr_s is not None or "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
+    known = (
+        tr_s is not None or "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
+    )
     if known or header_tr(image) != 1:
         return
     header: Any = image.header
     if header.get_xyzt_units()[1] == "unknown":
         warnings.warn(
-            f"{path.name}: the header gives a repetition time of 1 without a unit, which programs write where they "
+            f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
+            "write where they "
             "know none; 1 s is taken. Give the repetition time in seconds: tr_s (--tr).",
             stacklevel=2,
         )

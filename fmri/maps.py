@@ -39,7 +39,9 @@ def read_mask(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     return mask, np.asarray(open_nifti(path).affine, dtype=np.float64)
 
 
-def mask_places(patterns: Patterns, mask: np.ndarray, affine: np.ndarray) -> tuple[Patterns, np.ndarray]:
+def mask_places(
+    patterns: Patterns, mask: np.ndarray, affine: np.ndarray
+) -> tuple[Patterns, np.ndarray]:
     """Find where in a mask the voxels of patterns lie.
 
     Parameters
@@ -67,13 +69,15 @@ def mask_places(patterns: Patterns, mask: np.ndarray, affine: np.ndarray) -> tup
     if grid:
         if tuple(grid["shape"]) != mask.shape:
             raise InputError(
-                f"the patterns were made on the grid {tuple(grid['shape'])} but the mask has {mask.shape}; give a mask "
+                f"the patterns were made on the grid {tuple(grid['shape'])} but the mask has "
+                f"{mask.shape}; give a mask "
                 "on the grid of the BOLD files."
             )
         away = float(np.abs(np.asarray(grid["affine"]) - affine).max())
         if not away <= 1e-3:
             raise InputError(
-                f"the mask has another affine than the patterns' BOLD files (largest difference {away:.4g}); give a "
+                "the mask has another affine than the patterns' BOLD files (largest difference "
+                f"{away:.4g}); give a "
                 "mask on the grid of the BOLD files."
             )
     once = ~patterns.voxels.duplicated(["i", "j", "k"]).to_numpy()
@@ -85,7 +89,8 @@ def mask_places(patterns: Patterns, mask: np.ndarray, affine: np.ndarray) -> tup
     if not fits.all():
         names = [f"({i}, {j}, {k})" for i, j, k in index[~fits]]
         raise InputError(
-            f"voxels of the patterns outside the mask: {name_ids(names)}; give the mask that the patterns were made "
+            f"voxels of the patterns outside the mask: {name_ids(names)}; give the mask that the "
+            "patterns were made "
             "with, or a larger one on the same grid."
         )
     position = np.full(mask.shape, -1, dtype=np.int64)
@@ -115,19 +120,26 @@ def vertex_places(patterns: Patterns, n_vertices: int) -> tuple[Patterns, np.nda
     InputError
         When the patterns are of voxels, or name vertices that the mesh lacks.
     """
-    sides = patterns.voxels["hemisphere"].unique().tolist() if "hemisphere" in patterns.voxels else []
+    sides = (
+        patterns.voxels["hemisphere"].unique().tolist() if "hemisphere" in patterns.voxels else []
+    )
     if len(sides) > 1:
         raise InputError(
-            f"the patterns hold vertices of the hemispheres {name_ids(sides)} but a mesh is of one; give patterns of "
+            f"the patterns hold vertices of the hemispheres {name_ids(sides)} but a mesh is of "
+            "one; give patterns of "
             "one hemisphere (patterns.select(voxels=patterns.voxels['hemisphere'] == 'L'))."
         )
     if (patterns.voxels[["j", "k"]] != 0).any(axis=None):
-        raise InputError("these patterns are of voxels (j or k is not 0), not of vertices; give --mask, not --mesh.")
+        raise InputError(
+            "these patterns are of voxels (j or k is not 0), not of vertices; give --mask, not "
+            "--mesh."
+        )
     patterns = patterns.select(voxels=~patterns.voxels.duplicated(["i"]).to_numpy())
     vertices = patterns.voxels["i"].to_numpy()
     if beyond := vertices[(vertices < 0) | (vertices >= n_vertices)].tolist():
         raise InputError(
-            f"the patterns hold vertices {name_ids(beyond)} but the mesh has {n_vertices} (0 to n - 1); give the mesh "
+            f"the patterns hold vertices {name_ids(beyond)} but the mesh has {n_vertices} (0 to n "
+            "- 1); give the mesh "
             "that the responses were sampled on."
         )
     return patterns, vertices
@@ -161,7 +173,10 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
         points = image.agg_data("NIFTI_INTENT_POINTSET")
         triangles = image.agg_data("NIFTI_INTENT_TRIANGLE")
     if not (isinstance(points, np.ndarray) and isinstance(triangles, np.ndarray)):
-        raise InputError(f"{path} holds no surface (one set of points and one of triangles); give a .surf.gii file.")
+        raise InputError(
+            f"{path} holds no surface (one set of points and one of triangles); give a .surf.gii "
+            "file."
+        )
     return points.astype(np.float64), triangles.astype(np.int64)
 
 
@@ -198,16 +213,20 @@ def read_surface_patterns(
     Parameters
     ----------
     values : path-like
-        GIfTI (``.func.gii``), one data array an observation; NaN throughout for vertices without data.
+        GIfTI (``.func.gii``), one data array an observation; NaN throughout for vertices without
+        data.
     table : path-like
-        CSV or TSV, one row a data array, with the column condition; presentation, run and session where known.
+        CSV or TSV, one row a data array, with the column condition; presentation, run and session
+        where known.
     subject, roi : str
         Names.
     hemisphere : {"L", "R"}, optional
-        By default what the file name says (``hemi-L``, ``lh.``); else the voxels get no such column.
+        By default what the file name says (``hemi-L``, ``lh.``); else the voxels get no such
+        column.
     labels : path-like, optional
-        Regions of the vertices, GIfTI (``.label.gii``) or FreeSurfer (``.annot``): `roi` is then the name of the
-        label, and vertices without one (``???``, ``unknown``, ``Medial_wall`` or label 0) are left out.
+        Regions of the vertices, GIfTI (``.label.gii``) or FreeSurfer (``.annot``): `roi` is then
+        the name of the label, and vertices without one (``???``, ``unknown``, ``Medial_wall`` or
+        label 0) are left out.
 
     Returns
     -------
@@ -217,8 +236,8 @@ def read_surface_patterns(
     Raises
     ------
     InputError
-        When a file cannot be read, rows and data arrays differ in number, a vertex has values in some rows only, or
-        labels are of another surface.
+        When a file cannot be read, rows and data arrays differ in number, a vertex has values in
+        some rows only, or labels are of another surface.
 
     See Also
     --------
@@ -227,17 +246,26 @@ def read_surface_patterns(
     rows = read_table(table, required=["condition"])
     arrays = [np.asarray(array.data, dtype=np.float32) for array in _open_gifti(values).darrays]
     if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
-        raise InputError(f"{values} must hold data arrays of one value a vertex, all of one length.")
+        raise InputError(
+            f"{values} must hold data arrays of one value a vertex, all of one length."
+        )
     data = np.array(arrays)
     if len(data) != len(rows):
-        raise InputError(f"{values} has {len(data)} data arrays but {Path(table).name} has {len(rows)} rows.")
+        raise InputError(
+            f"{values} has {len(data)} data arrays but {Path(table).name} has {len(rows)} rows."
+        )
     known = np.isfinite(data)
     partly = np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)).tolist()
     if partly:
         raise InputError(
-            f"vertices with values in some maps only: {name_ids(partly)}; set them to NaN in all, or fill."
+            f"vertices with values in some maps only: {name_ids(partly)}; set them to NaN in all, "
+            "or fill."
         )
-    regions = np.full(data.shape[1], roi, dtype=object) if labels is None else _vertex_labels(labels, data.shape[1])
+    regions = (
+        np.full(data.shape[1], roi, dtype=object)
+        if labels is None
+        else _vertex_labels(labels, data.shape[1])
+    )
     kept = np.flatnonzero(known.all(axis=0) & (regions != ""))
     voxels = pd.DataFrame({"subject": subject, "roi": regions[kept], "i": kept, "j": 0, "k": 0})
     side = _file_hemisphere(Path(values)) if hemisphere is None else hemisphere
@@ -262,17 +290,22 @@ def _vertex_labels(path: str | os.PathLike[str], n_vertices: int) -> np.ndarray:
         try:
             keys, _, names = read_annot(str(path))
         except Exception as error:
-            raise InputError(f"{path} is not a readable FreeSurfer annotation ({error}).") from error
+            raise InputError(
+                f"{path} is not a readable FreeSurfer annotation ({error})."
+            ) from error
         table = {number: name.decode() for number, name in enumerate(names)}
     else:
         image = _open_gifti(path)
         keys, table = image.agg_data("NIFTI_INTENT_LABEL"), image.labeltable.get_labels_as_dict()
         if not isinstance(keys, np.ndarray) or keys.ndim != 1:
-            raise InputError(f"{path} does not hold one label a vertex; give a .label.gii or .annot file.")
+            raise InputError(
+                f"{path} does not hold one label a vertex; give a .label.gii or .annot file."
+            )
         table.pop(0, None)
     if len(keys) != n_vertices:
         raise InputError(
-            f"{Path(path).name} has labels of {len(keys)} vertices but there are responses of {n_vertices}; give the "
+            f"{Path(path).name} has labels of {len(keys)} vertices but there are responses of "
+            f"{n_vertices}; give the "
             "labels of the same surface."
         )
     named = {key: name for key, name in table.items() if name.lower() not in _NO_LABEL}
@@ -295,7 +328,9 @@ def _observation_columns(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @checked_with(finite=("affine",), shapes={"values": "voxels", "mask": "i j k", "affine": "4 4"})
-def write_volume_map(path: str | os.PathLike[str], values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> Path:
+def write_volume_map(
+    path: str | os.PathLike[str], values: np.ndarray, mask: np.ndarray, affine: np.ndarray
+) -> Path:
     """Write one value a voxel as NIfTI.
 
     Parameters
@@ -322,7 +357,9 @@ def write_volume_map(path: str | os.PathLike[str], values: np.ndarray, mask: np.
     import nibabel
 
     if values.shape != (int(mask.sum()),):
-        raise InputError(f"{len(values)} values for a mask of {int(mask.sum())} voxels; give one a voxel.")
+        raise InputError(
+            f"{len(values)} values for a mask of {int(mask.sum())} voxels; give one a voxel."
+        )
     volume = np.full(mask.shape, np.nan, dtype=np.float32)
     volume[mask] = values
     image = nibabel.Nifti1Image(volume, affine)
@@ -359,9 +396,11 @@ def write_surface_map(path: str | os.PathLike[str], values: np.ndarray, name: st
     import nibabel
 
     array = nibabel.gifti.GiftiDataArray(
-        np.asarray(values, dtype=np.float32), intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32",
+        np.asarray(values, dtype=np.float32),
+        intent="NIFTI_INTENT_NONE",
+        datatype="NIFTI_TYPE_FLOAT32",
         meta=nibabel.gifti.GiftiMetaData({"Name": name}),
-    )  # fmt: skip
+    )
     image = nibabel.GiftiImage(darrays=[array])
     with atomic_path(path) as part:
         part.write_bytes(image.to_bytes())

@@ -39,15 +39,16 @@ class Patterns:
     Parameters
     ----------
     values : ndarray of float, shape (n_observations, n_voxels)
-        Responses; all finite. Their unit is ``provenance["settings"]["units"]`` where a GLM made them:
-        ``"percent"`` = percent signal change, ``"raw"`` = units of the scanner.
+        Responses; all finite. Their unit is ``provenance["settings"]["units"]`` where a GLM made
+        them: ``"percent"`` = percent signal change, ``"raw"`` = units of the scanner.
     observations : pandas.DataFrame
-        One row an observation: ``condition`` (stimulus id), ``presentation`` (running count of that condition over
-        the subject's runs: 1, 2, …), ``run``, ``session``, and any further columns. No observation occurs twice.
+        One row an observation: ``condition`` (stimulus id), ``presentation`` (running count of that
+        condition over the subject's runs: 1, 2, …), ``run``, ``session``, and any further columns.
+        No observation occurs twice.
     voxels : pandas.DataFrame
-        One row a voxel of a region: ``subject``, ``roi``, ``i``, ``j``, ``k`` (indices into the volume), and any
-        further columns (``reliability``). Where there is a column ``hemisphere``, as of surfaces, it is part of what
-        tells voxels apart. A voxel in two regions has two rows.
+        One row a voxel of a region: ``subject``, ``roi``, ``i``, ``j``, ``k`` (indices into the
+        volume), and any further columns (``reliability``). Where there is a column ``hemisphere``,
+        as of surfaces, it is part of what tells voxels apart. A voxel in two regions has two rows.
     provenance : mapping
         JSON-able record of how the values came about.
 
@@ -79,15 +80,22 @@ class Patterns:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        observations = _named_columns(self.observations, OBSERVATION_COLUMNS, "observations", text=(0, 2, 3))
+        observations = _named_columns(
+            self.observations, OBSERVATION_COLUMNS, "observations", text=(0, 2, 3)
+        )
         voxels = _named_columns(self.voxels, VOXEL_COLUMNS, "voxels", text=(0, 1))
         values = np.array(self.values)
         if values.dtype.kind in "iub":
             values = values.astype(np.float64)
-        if values.dtype not in (np.float32, np.float64) or values.shape != (len(observations), len(voxels)):
+        if values.dtype not in (np.float32, np.float64) or values.shape != (
+            len(observations),
+            len(voxels),
+        ):
             raise InputError(
-                f"patterns have values of shape {values.shape} and type {values.dtype}, but {len(observations)} "
-                f"observations and {len(voxels)} voxels; give a float array of shape (observations, voxels)."
+                f"patterns have values of shape {values.shape} and type {values.dtype}, but "
+                f"{len(observations)} "
+                f"observations and {len(voxels)} voxels; give a float array of shape "
+                "(observations, voxels)."
             )
         _check_finite(values, voxels)
         _check_unique(observations, ("condition", "presentation"), "observation(s)")
@@ -139,7 +147,9 @@ class Patterns:
         """
         subjects = list(dict.fromkeys(self.voxels["subject"]))
         if len(subjects) > 1:
-            raise InputError(f"patterns hold {len(subjects)} subjects ({name_ids(subjects)}); select one.")
+            raise InputError(
+                f"patterns hold {len(subjects)} subjects ({name_ids(subjects)}); select one."
+            )
         return subjects[0] if subjects else ""
 
     @property
@@ -201,7 +211,8 @@ class Patterns:
             mask = np.asarray(voxels)
             if mask.dtype != bool or mask.shape != columns.shape:
                 raise InputError(
-                    f"voxels is {mask.dtype} of shape {mask.shape}; give booleans of shape {columns.shape}."
+                    f"voxels is {mask.dtype} of shape {mask.shape}; give booleans of shape "
+                    f"{columns.shape}."
                 )
             columns &= mask
         rows = np.ones(len(self), dtype=bool)
@@ -216,7 +227,9 @@ class Patterns:
             voxels=self.voxels[columns],
         )
 
-    def means(self, presentations: Sequence[int] | None = None) -> tuple[tuple[str, ...], np.ndarray]:
+    def means(
+        self, presentations: Sequence[int] | None = None
+    ) -> tuple[tuple[str, ...], np.ndarray]:
         """Average over presentations.
 
         Parameters
@@ -237,14 +250,21 @@ class Patterns:
             When a condition has none of the presentations asked for.
         """
         names = self.conditions
-        codes = self.observations["condition"].map({name: code for code, name in enumerate(names)}).to_numpy(dtype=int)
+        codes = (
+            self.observations["condition"]
+            .map({name: code for code, name in enumerate(names)})
+            .to_numpy(dtype=int)
+        )
         rows = np.ones(len(self), dtype=bool)
         if presentations is not None:
             rows &= self.observations["presentation"].isin(list(presentations)).to_numpy()
         counts = np.bincount(codes[rows], minlength=len(names))
         if np.any(counts == 0):
             absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
-            raise InputError(f"no such presentation of condition(s) {name_ids(absent)}; asked for {presentations}.")
+            raise InputError(
+                f"no such presentation of condition(s) {name_ids(absent)}; asked for "
+                f"{presentations}."
+            )
         averaging = np.zeros((len(names), len(self)))
         averaging[codes[rows], np.flatnonzero(rows)] = 1
         return names, averaging @ self.values.astype(np.float64, copy=False) / counts[:, None]
@@ -269,7 +289,9 @@ def says_simulated(record: Any) -> bool:
     (True, False)
     """
     if isinstance(record, Mapping):
-        return record.get("simulated") is True or any(says_simulated(one) for one in record.values())
+        return record.get("simulated") is True or any(
+            says_simulated(one) for one in record.values()
+        )
     return isinstance(record, (list, tuple)) and any(says_simulated(one) for one in record)
 
 
@@ -280,7 +302,8 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     Parameters
     ----------
     parts : sequence of Patterns
-        Sessions in order; voxels are matched by subject, region and i, j, k. Presentations are counted anew.
+        Sessions in order; voxels are matched by subject, region and i, j, k. Presentations are
+        counted anew.
 
     Returns
     -------
@@ -290,7 +313,8 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     Raises
     ------
     InputError
-        When there is nothing to join, a part lacks voxels of another, or two parts hold a run with the same labels.
+        When there is nothing to join, a part lacks voxels of another, or two parts hold a run with
+        the same labels.
     """
     if not parts:
         raise InputError("no patterns to join; give at least one.")
@@ -300,21 +324,31 @@ def concat_patterns(parts: Sequence[Patterns]) -> Patterns:
     values = []
     for part in parts:
         if voxel_key(part.voxels) != names:
-            raise InputError("only some patterns name the hemisphere of their voxels; give it to all or none.")
+            raise InputError(
+                "only some patterns name the hemisphere of their voxels; give it to all or none."
+            )
         order = pd.MultiIndex.from_frame(part.voxels[names]).get_indexer(keys)
         if len(part.voxels) != len(keys) or np.any(order < 0):
             raise InputError(
-                f"patterns have different voxels ({len(keys)} and {len(part.voxels)}, {int(np.sum(order < 0))} of the "
-                "first are missing in another); make them with the same masks and the same dropped voxels."
+                f"patterns have different voxels ({len(keys)} and {len(part.voxels)}, "
+                f"{int(np.sum(order < 0))} of the "
+                "first are missing in another); make them with the same masks and the same dropped "
+                "voxels."
             )
         values.append(part.values[:, order])
     runs = [part.observations[["session", "run"]].drop_duplicates() for part in parts]
-    if again := duplicates(f"session '{row.session}' run '{row.run}'" for one in runs for row in one.itertuples()):
-        raise InputError(f"runs in more than one part: {name_ids(again)}; give each session its own label.")
+    if again := duplicates(
+        f"session '{row.session}' run '{row.run}'" for one in runs for row in one.itertuples()
+    ):
+        raise InputError(
+            f"runs in more than one part: {name_ids(again)}; give each session its own label."
+        )
     observations = pd.concat([part.observations for part in parts], ignore_index=True)
     return Patterns(
         values=np.concatenate(values),
-        observations=observations.assign(presentation=observations.groupby("condition").cumcount() + 1),
+        observations=observations.assign(
+            presentation=observations.groupby("condition").cumcount() + 1
+        ),
         voxels=first.voxels,
         provenance={"parts": [dict(part.provenance) for part in parts]},
     )
@@ -362,7 +396,8 @@ def join_regions(parts: Sequence[Patterns]) -> Patterns:
     for number, part in enumerate(parts[1:], start=2):
         if not part.observations[list(OBSERVATION_COLUMNS)].equals(first):
             raise InputError(
-                f"patterns 1 and {number} hold other observations; regions are joined when conditions, presentations, "
+                f"patterns 1 and {number} hold other observations; regions are joined when "
+                "conditions, presentations, "
                 "runs and sessions are the same, in the same order."
             )
     return Patterns(
@@ -398,7 +433,8 @@ def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:
     patterns : Patterns
         What to write.
     path : path-like
-        Final file: array ``values``, tables ``observations`` and ``voxels``, attribute ``provenance``.
+        Final file: array ``values``, tables ``observations`` and ``voxels``, attribute
+        ``provenance``.
 
     Returns
     -------
@@ -409,7 +445,11 @@ def write_patterns(patterns: Patterns, path: str | os.PathLike[str]) -> Path:
         path,
         arrays={"values": patterns.values},
         tables={"observations": patterns.observations, "voxels": patterns.voxels},
-        attributes={"provenance": dict(patterns.provenance), "content": "patterns", "digest": patterns.digest},
+        attributes={
+            "provenance": dict(patterns.provenance),
+            "content": "patterns",
+            "digest": patterns.digest,
+        },
     )
 
 
@@ -440,13 +480,18 @@ def read_patterns(path: str | os.PathLike[str]) -> Patterns:
     )
 
 
-def _named_columns(table: pd.DataFrame, names: Sequence[str], what: str, text: Sequence[int]) -> pd.DataFrame:
+def _named_columns(
+    table: pd.DataFrame, names: Sequence[str], what: str, text: Sequence[int]
+) -> pd.DataFrame:
     """Copy a table, check its columns, make names text and counts integers."""
     need_columns(table, names, f"the {what} table")
     table = table.reset_index(drop=True).copy()
     for place, name in enumerate(names):
         if table[name].isna().any():
-            raise InputError(f"the {what} table has {int(table[name].isna().sum())} row(s) without '{name}'; fill it.")
+            raise InputError(
+                f"the {what} table has {int(table[name].isna().sum())} row(s) without '{name}'; "
+                "fill it."
+            )
         if place in text:
             table[name] = np.array([str(one) for one in table[name]], dtype=object)
         else:
@@ -458,9 +503,14 @@ def _whole_numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
     try:
         numbers = column.to_numpy(dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"'{name}' of the {what} table must be whole numbers; it is {column.dtype}.") from None
+        raise InputError(
+            f"'{name}' of the {what} table must be whole numbers; it is {column.dtype}."
+        ) from None
     if np.any(numbers != np.round(numbers)):
-        raise InputError(f"'{name}' of the {what} table must be whole numbers; it has {numbers[numbers % 1 != 0][0]}.")
+        raise InputError(
+            f"'{name}' of the {what} table must be whole numbers; it has "
+            f"{numbers[numbers % 1 != 0][0]}."
+        )
     return numbers.astype(np.int64)
 
 
@@ -469,15 +519,20 @@ def _check_finite(values: np.ndarray, voxels: pd.DataFrame) -> None:
     if broken.any():
         places = [f"{row.roi} ({row.i}, {row.j}, {row.k})" for row in voxels[broken].itertuples()]
         raise InputError(
-            f"patterns hold NaN or infinite values in voxel(s) {name_ids(places)}; drop these voxels before "
+            f"patterns hold NaN or infinite values in voxel(s) {name_ids(places)}; drop these "
+            "voxels before "
             'making patterns (estimate_betas: unusable="drop").'
         )
 
 
 def _check_unique(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
     if table.duplicated(list(names)).any():
-        again = duplicates(" ".join(map(str, row)) for row in table[list(names)].itertuples(index=False))
-        raise InputError(f"{what} given twice ({', '.join(names)}): {name_ids(again)}; keep one of each.")
+        again = duplicates(
+            " ".join(map(str, row)) for row in table[list(names)].itertuples(index=False)
+        )
+        raise InputError(
+            f"{what} given twice ({', '.join(names)}): {name_ids(again)}; keep one of each."
+        )
 
 
 def _check_known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:

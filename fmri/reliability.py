@@ -32,8 +32,8 @@ def voxel_reliability(patterns: Patterns, conditions: Sequence[str] | None = Non
     Returns
     -------
     ndarray of float64, shape (n_voxels,)
-        Pearson correlation in [-1, 1]; 0 for a voxel whose profile is flat in one half. Not corrected for the
-        halved amount of data.
+        Pearson correlation in [-1, 1]; 0 for a voxel whose profile is flat in one half. Not
+        corrected for the halved amount of data.
 
     Raises
     ------
@@ -63,8 +63,9 @@ def select_voxels(
     patterns : Patterns
         Responses.
     conditions : sequence of str
-        Conditions the reliability is measured on. It has no default on purpose: choose voxels on the regular
-        images only, so that the images under test have no part in the choice (Zhang et al., 2021).
+        Conditions the reliability is measured on. It has no default on purpose: choose voxels on
+        the regular images only, so that the images under test have no part in the choice (Zhang et
+        al., 2021).
     n_per_roi : int, optional
         Keep this many of the most reliable voxels; a region with fewer keeps all.
     threshold : float, optional
@@ -79,7 +80,8 @@ def select_voxels(
     Raises
     ------
     InputError
-        When neither or a senseless criterion is given, no voxel of a region passes, or reliability cannot be measured.
+        When neither or a senseless criterion is given, no voxel of a region passes, or reliability
+        cannot be measured.
     """
     if n_per_roi is None and threshold is None:
         raise InputError("no criterion for voxels; give n_per_roi, threshold or both.")
@@ -100,20 +102,32 @@ def select_voxels(
                 f"{measured[rows].max():.3f}; lower the threshold or use n_per_roi."
             )
         keep[best] = True
-        kept.append({
-            "subject": subject, "roi": roi, "kept": len(best), "of": len(rows),
-            "fewer_than_asked": n_per_roi is not None and len(best) < n_per_roi,
-            "lowest": float(measured[best].min()), "median": float(np.median(measured[best])),
-        })  # fmt: skip
+        kept.append(
+            {
+                "subject": subject,
+                "roi": roi,
+                "kept": len(best),
+                "of": len(rows),
+                "fewer_than_asked": n_per_roi is not None and len(best) < n_per_roi,
+                "lowest": float(measured[best].min()),
+                "median": float(np.median(measured[best])),
+            }
+        )
     names = [str(name) for name in conditions]
     few = len(set(names)) < ADVISED_CONDITIONS
     record = {
-        "method": "split-half (odd / even presentations) Pearson correlation of the response profile over conditions",
+        "method": "split-half (odd / even presentations) Pearson correlation of the response "
+        "profile over conditions",
         "reference": "Tarhan & Konkle 2020",
-        "n_conditions": len(set(names)), "conditions_digest": digest(sorted(set(names))),
-        "n_per_roi": n_per_roi, "threshold": threshold, "regions": kept,
-        "note": f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure" if few else "",
-    }  # fmt: skip
+        "n_conditions": len(set(names)),
+        "conditions_digest": digest(sorted(set(names))),
+        "n_per_roi": n_per_roi,
+        "threshold": threshold,
+        "regions": kept,
+        "note": f"fewer than the {ADVISED_CONDITIONS} conditions advised for this measure"
+        if few
+        else "",
+    }
     marked = replace(
         patterns,
         voxels=patterns.voxels.assign(reliability=measured),
@@ -137,14 +151,18 @@ def tell_few_conditions(n_conditions: int) -> None:
     """
     if n_conditions < ADVISED_CONDITIONS:
         warnings.warn(
-            f"voxels are chosen by the reliability of their responses to {n_conditions} conditions; Tarhan & Konkle "
-            f"(2020) advise at least {ADVISED_CONDITIONS}, with fewer the choice is largely chance.",
+            f"voxels are chosen by the reliability of their responses to {n_conditions} "
+            "conditions; Tarhan & Konkle "
+            f"(2020) advise at least {ADVISED_CONDITIONS}, with fewer the choice is largely "
+            "chance.",
             stacklevel=2,
         )
 
 
 @checked
-def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None = None) -> pd.DataFrame:
+def split_half_reliability(
+    patterns: Patterns, conditions: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Measure how well the RDM of odd presentations agrees with that of even presentations, region by region.
 
     Parameters
@@ -157,15 +175,16 @@ def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None 
     Returns
     -------
     pandas.DataFrame
-        One row a subject and region: ``subject``, ``roi``, ``reliability`` (Spearman correlation of the two
-        1 − Spearman RDMs), ``corrected`` and ``upper`` (those of two RDMs from all the data, and with half a standard
-        error granted: `all_data_reliability`), ``n_conditions``, ``n_voxels``, ``method``.
+        One row a subject and region: ``subject``, ``roi``, ``reliability`` (Spearman correlation of
+        the two 1 − Spearman RDMs), ``corrected`` and ``upper`` (those of two RDMs from all the
+        data, and with half a standard error granted: `all_data_reliability`), ``n_conditions``,
+        ``n_voxels``, ``method``.
 
     Raises
     ------
     InputError
-        When there are fewer than 4 conditions, a condition has only one presentation, or a region has fewer than 3
-        voxels.
+        When there are fewer than 4 conditions, a condition has only one presentation, or a region
+        has fewer than 3 voxels.
 
     Notes
     -----
@@ -178,12 +197,19 @@ def split_half_reliability(patterns: Patterns, conditions: Sequence[str] | None 
             raise InputError(f"ROI '{roi}' has {len(columns)} voxel(s); an RDM needs at least 3.")
         found = _rdm_correlation(odd[:, columns], even[:, columns])
         corrected, upper = all_data_reliability(odd[:, columns], even[:, columns])
-        rows.append({
-            "subject": subject, "roi": roi, "reliability": found,
-            "corrected": corrected, "upper": upper,
-            "n_conditions": len(odd), "n_voxels": len(columns),
-            "method": "Spearman of odd and even RDMs (1 - Spearman); corrected: simulated from signal and noise",
-        })  # fmt: skip
+        rows.append(
+            {
+                "subject": subject,
+                "roi": roi,
+                "reliability": found,
+                "corrected": corrected,
+                "upper": upper,
+                "n_conditions": len(odd),
+                "n_voxels": len(columns),
+                "method": "Spearman of odd and even RDMs (1 - Spearman); corrected: simulated from "
+                "signal and noise",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -208,21 +234,23 @@ def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, floa
     Returns
     -------
     tuple of float
-        Spearman correlation of the two 1 - Spearman RDMs, and an upper value: the same where the halves agree by half a
-        standard error more. Where the halves do not correlate above 0: their correlation.
+        Spearman correlation of the two 1 - Spearman RDMs, and an upper value: the same where the
+        halves agree by half a standard error more. Where the halves do not correlate above 0: their
+        correlation.
 
     Notes
     -----
-    Spearman-Brown is no formula for RDMs: of m presentations, the part of a dissimilarity that is noise times noise
-    falls with 1 / m^2, and that of signal times noise with 1 / m, so that more data help more than the formula says.
-    Here both parts are simulated. Half the difference of the halves is the noise of their mean; noise like it is drawn
-    anew (conditions mixed, the covariance of voxels kept). The signal is the mean of both halves with the noise's share
-    taken off each of its components, and as strong as makes simulated halves agree as the measured halves do.
+    Spearman-Brown is no formula for RDMs: of m presentations, the part of a dissimilarity that is
+    noise times noise falls with 1 / m^2, and that of signal times noise with 1 / m, so that more
+    data help more than the formula says. Here both parts are simulated. Half the difference of the
+    halves is the noise of their mean; noise like it is drawn anew (conditions mixed, the covariance
+    of voxels kept). The signal is the mean of both halves with the noise's share taken off each of
+    its components, and as strong as makes simulated halves agree as the measured halves do.
 
-    Simulated with 40 conditions, 100 voxels of unequal noise, 10 and 30 dimensions of the signal (flat and steep), 50
-    studies each: on average within .02 of the truth where that was .12 to .95 (Spearman-Brown: up to .09 too low).
-    Pairs with the same true RDM came out above the upper value in .14 to .42 of the studies
-    (``tests/fmri/test_rdm_reliability.py``).
+    Simulated with 40 conditions, 100 voxels of unequal noise, 10 and 30 dimensions of the signal
+    (flat and steep), 50 studies each: on average within .02 of the truth where that was .12 to .95
+    (Spearman-Brown: up to .09 too low). Pairs with the same true RDM came out above the upper value
+    in .14 to .42 of the studies (``tests/fmri/test_rdm_reliability.py``).
 
     Examples
     --------
@@ -235,7 +263,9 @@ def all_data_reliability(odd: np.ndarray, even: np.ndarray) -> tuple[float, floa
     halves = _rdm_correlation(odd, even)
     noise, both = (odd - even) / 2, (odd + even) / 2
     signal = _without_noise(both, float((noise**2).sum() / len(noise)))
-    draws = generator(0, "reliability", *both.shape).standard_normal((NOISE_DRAWS, len(noise), len(noise)))
+    draws = generator(0, "reliability", *both.shape).standard_normal(
+        (NOISE_DRAWS, len(noise), len(noise))
+    )
     draws = draws / np.sqrt(len(noise)) @ noise
     error = float(_agreements(_strength(signal, draws, halves) * signal + np.sqrt(2) * draws).std())
     ends = []
@@ -297,14 +327,16 @@ def leave_one_run_out_accuracy(
     conditions : sequence of str, optional
         Conditions to tell apart (default: all); at least two.
     standardize : bool
-        Divide each voxel by its standard deviation over the responses of the run, so that no voxel counts for more
-        because its percent signal change is large, as at the edge of the brain. False: as in the source.
+        Divide each voxel by its standard deviation over the responses of the run, so that no voxel
+        counts for more because its percent signal change is large, as at the edge of the brain.
+        False: as in the source.
 
     Returns
     -------
     pandas.DataFrame
-        One row a subject and region: ``subject``, ``roi``, ``accuracy`` (share of left-out responses named
-        correctly), ``chance`` (1 / number of conditions), ``n_conditions``, ``n_runs``, ``n_tests``, ``n_voxels``.
+        One row a subject and region: ``subject``, ``roi``, ``accuracy`` (share of left-out
+        responses named correctly), ``chance`` (1 / number of conditions), ``n_conditions``,
+        ``n_runs``, ``n_tests``, ``n_voxels``.
 
     Raises
     ------
@@ -313,33 +345,49 @@ def leave_one_run_out_accuracy(
 
     Notes
     -----
-    Within each run, each voxel's mean over the responses is taken away first (no labels are used), as in the source,
-    which splits the runs in odd and even halves where here each run is left out once. Runs should show all
-    conditions equally often.
+    Within each run, each voxel's mean over the responses is taken away first (no labels are used),
+    as in the source, which splits the runs in odd and even halves where here each run is left out
+    once. Runs should show all conditions equally often.
 
     References
     ----------
-    Haxby et al. (2001). Distributed and overlapping representations of faces and objects in ventral temporal
-    cortex. Science 293, 2425-2430.
+    Haxby et al. (2001). Distributed and overlapping representations of faces and objects in ventral
+    temporal cortex. Science 293, 2425-2430.
     """
     chosen = patterns if conditions is None else patterns.select(conditions=conditions)
     runs = list(zip(chosen.observations["session"], chosen.observations["run"], strict=True))
     run_codes, run_names = pd.factorize(pd.Index([f"{session}\x1f{run}" for session, run in runs]))
     codes, names = pd.factorize(pd.Index(chosen.observations["condition"]))
     if len(run_names) < 2 or len(names) < 2:
-        raise InputError(f"{len(run_names)} run(s) and {len(names)} condition(s); at least 2 of each are needed.")
+        raise InputError(
+            f"{len(run_names)} run(s) and {len(names)} condition(s); at least 2 of each are needed."
+        )
     once = [name for code, name in enumerate(names) if len(set(run_codes[codes == code])) < 2]
     if once:
-        raise InputError(f"conditions that occur in one run only: {name_ids(once)}; leave them out with conditions.")
+        raise InputError(
+            f"conditions that occur in one run only: {name_ids(once)}; leave them out with "
+            "conditions."
+        )
     rows = []
     for subject, roi, columns in _regions(chosen):
-        values = _centered_by_run(chosen.values[:, columns].astype(np.float64), run_codes, standardize)
-        correct = [_named_correctly(values, codes, run_codes == run) for run in range(len(run_names))]
-        rows.append({
-            "subject": subject, "roi": roi, "accuracy": float(np.concatenate(correct).mean()),
-            "chance": 1 / len(names), "n_conditions": len(names), "n_runs": len(run_names),
-            "n_tests": len(codes), "n_voxels": len(columns),
-        })  # fmt: skip
+        values = _centered_by_run(
+            chosen.values[:, columns].astype(np.float64), run_codes, standardize
+        )
+        correct = [
+            _named_correctly(values, codes, run_codes == run) for run in range(len(run_names))
+        ]
+        rows.append(
+            {
+                "subject": subject,
+                "roi": roi,
+                "accuracy": float(np.concatenate(correct).mean()),
+                "chance": 1 / len(names),
+                "n_conditions": len(names),
+                "n_runs": len(run_names),
+                "n_tests": len(codes),
+                "n_voxels": len(columns),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -357,7 +405,9 @@ def _centered_by_run(values: np.ndarray, run_codes: np.ndarray, standardize: boo
 def _named_correctly(values: np.ndarray, codes: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Classify the responses of one left-out run: boolean, one a response."""
     train, train_codes = values[~test], codes[~test]
-    templates = np.stack([train[train_codes == code].mean(axis=0) for code in range(codes.max() + 1)])
+    templates = np.stack(
+        [train[train_codes == code].mean(axis=0) for code in range(codes.max() + 1)]
+    )
     similarity = _standard_rows(values[test]) @ _standard_rows(templates).T
     return similarity.argmax(axis=1) == codes[test]
 
@@ -378,11 +428,14 @@ def _halves(patterns: Patterns, conditions: Sequence[str] | None) -> tuple[np.nd
             f"({ADVISED_CONDITIONS} or more are advised)."
         )
     numbers = chosen.observations["presentation"]
-    parity = [set(rows % 2) for _, rows in numbers.groupby(chosen.observations["condition"], sort=False)]
+    parity = [
+        set(rows % 2) for _, rows in numbers.groupby(chosen.observations["condition"], sort=False)
+    ]
     single = [name for name, found in zip(chosen.conditions, parity, strict=True) if len(found) < 2]
     if single:
         raise InputError(
-            f"conditions without both an odd and an even presentation: {name_ids(single)}; reliability needs each "
+            f"conditions without both an odd and an even presentation: {name_ids(single)}; "
+            "reliability needs each "
             "condition at least twice: give more runs, or leave these conditions out."
         )
     odd = chosen.means(sorted(set(numbers[numbers % 2 == 1])))[1]

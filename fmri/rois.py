@@ -49,13 +49,15 @@ def read_masks(
     Raises
     ------
     InputError
-        When a mask cannot be read, lies on another grid, holds more than two values, or has no voxel.
+        When a mask cannot be read, lies on another grid, holds more than two values, or has no
+        voxel.
 
     Warns
     -----
     UserWarning
-        When masks share voxels, when a name says one hemisphere and most voxels have the x coordinate of the other,
-        or the name of the file says the other, or when a file name says another subject than that of `like`.
+        When masks share voxels, when a name says one hemisphere and most voxels have the x
+        coordinate of the other, or the name of the file says the other, or when a file name says
+        another subject than that of `like`.
     """
     if not masks:
         raise InputError("no ROI masks; give at least one as NAME=FILE.")
@@ -89,7 +91,8 @@ def named_hemisphere(name: str) -> str:
     >>> named_hemisphere("lhV1"), named_hemisphere("V1_R"), named_hemisphere("LO"), named_hemisphere("LeftV4")
     ('L', 'R', '', 'L')
     """
-    # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than the right side
+    # "lhV1" and "LeftV4" are two words each, "rhinal" is one; "V1_r2" is rather the second run than
+    # the right side
     spaced = re.sub(r"^(LH|RH)(?=[A-Z0-9])|^([LR])(?=V[0-9])", r"\1\2 ", name)
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", spaced)
     spaced = re.sub(r"(?<=[0-9])(lh|rh|left|right|l|r)$", r" \1", spaced, flags=re.IGNORECASE)
@@ -103,7 +106,8 @@ def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> No
     sides = named_hemisphere(name), named_hemisphere(path.name.split(".nii")[0])
     if all(sides) and sides[0] != sides[1]:
         warnings.warn(
-            f"ROI '{name}' and its file {path.name} name different hemispheres; check which mask belongs to it.",
+            f"ROI '{name}' and its file {path.name} name different hemispheres; check which mask "
+            "belongs to it.",
             stacklevel=2,
         )
     side = sides[0] or sides[1]
@@ -117,8 +121,10 @@ def _tell_hemisphere(name: str, path: Path, mask: np.ndarray, affine: str) -> No
     if 2 * wrong > len(x):
         there, sign = ("left", ">") if side == "L" else ("right", "<")
         warnings.warn(
-            f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie at x {sign} 0 mm "
-            f"(mean x {x.mean():.1f} mm), in the other hemisphere. Check whether mask or images are mirrored.",
+            f"ROI '{name}' ({path.name}) is called {there}, but {wrong} of its {len(x)} voxels lie "
+            f"at x {sign} 0 mm "
+            f"(mean x {x.mean():.1f} mm), in the other hemisphere. Check whether mask or images "
+            "are mirrored.",
             stacklevel=2,
         )
 
@@ -127,7 +133,8 @@ def _tell_other_subject(name: str, path: Path, like: Path) -> None:
     theirs, ours = file_labels(path).get("sub"), file_labels(like).get("sub")
     if theirs and ours and theirs != ours:
         warnings.warn(
-            f"ROI '{name}': {path.name} names sub-{theirs}, but the images are of sub-{ours}. Check the mask.",
+            f"ROI '{name}': {path.name} names sub-{theirs}, but the images are of sub-{ours}. "
+            "Check the mask.",
             stacklevel=2,
         )
 
@@ -138,11 +145,14 @@ def _tell_overlaps(masks: Mapping[str, np.ndarray]) -> None:
         shared = int(np.sum(first & second))
         if shared and np.array_equal(first, second):
             warnings.warn(
-                f"ROIs '{one}' and '{other}' are the same {shared} voxels; check the files of the masks.", stacklevel=2
+                f"ROIs '{one}' and '{other}' are the same {shared} voxels; check the files of the "
+                "masks.",
+                stacklevel=2,
             )
         elif shared:
             warnings.warn(
-                f"ROIs '{one}' and '{other}' share {shared} voxels (of {int(first.sum())} and {int(second.sum())}); "
+                f"ROIs '{one}' and '{other}' share {shared} voxels (of {int(first.sum())} and "
+                f"{int(second.sum())}); "
                 "what is found in these regions is not independent.",
                 stacklevel=2,
             )
@@ -172,14 +182,21 @@ def check_masks(masks: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict
         raise InputError("no ROI masks; give at least one.")
     for name, mask in masks.items():
         if mask.dtype != bool:
-            raise InputError(f"ROI '{name}' has a mask of type {mask.dtype}; give booleans (read_masks makes them).")
+            raise InputError(
+                f"ROI '{name}' has a mask of type {mask.dtype}; give booleans (read_masks makes "
+                "them)."
+            )
         if mask.shape != tuple(shape):
-            raise InputError(f"ROI '{name}' has a mask of shape {mask.shape} but the images have {tuple(shape)}.")
+            raise InputError(
+                f"ROI '{name}' has a mask of shape {mask.shape} but the images have {tuple(shape)}."
+            )
     _check_filled(masks)
     return dict(masks)
 
 
-def voxel_table(masks: Mapping[str, np.ndarray], subject: str) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+def voxel_table(
+    masks: Mapping[str, np.ndarray], subject: str
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """List the voxels of all regions, one row per region and voxel.
 
     Parameters
@@ -192,7 +209,8 @@ def voxel_table(masks: Mapping[str, np.ndarray], subject: str) -> tuple[pd.DataF
     Returns
     -------
     voxels : pandas.DataFrame
-        Columns subject, roi, i, j, k; regions in order, voxels in C order; a voxel in two regions has two rows.
+        Columns subject, roi, i, j, k; regions in order, voxels in C order; a voxel in two regions
+        has two rows.
     union : ndarray of bool, shape (i, j, k)
         Voxels in any region.
     place : ndarray of int, shape (n_rows,)
@@ -205,7 +223,15 @@ def voxel_table(masks: Mapping[str, np.ndarray], subject: str) -> tuple[pd.DataF
     for name, mask in masks.items():
         index = np.argwhere(mask)
         tables.append(
-            pd.DataFrame({"subject": subject, "roi": name, "i": index[:, 0], "j": index[:, 1], "k": index[:, 2]})
+            pd.DataFrame(
+                {
+                    "subject": subject,
+                    "roi": name,
+                    "i": index[:, 0],
+                    "j": index[:, 1],
+                    "k": index[:, 2],
+                }
+            )
         )
         places.append(position[mask])
     return pd.concat(tables, ignore_index=True), union, np.concatenate(places)
@@ -223,11 +249,15 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
         raise InputError(f"ROI '{name}': {path.name} holds infinite values; save 0 and 1.")
     top = np.max(values)
     mask = np.abs(values - top) <= SAME_VALUE * top
-    is_binary = top == 0 or (top >= 1 - SAME_VALUE and np.all(mask | (np.abs(values) <= SAME_VALUE * top)))
+    is_binary = top == 0 or (
+        top >= 1 - SAME_VALUE and np.all(mask | (np.abs(values) <= SAME_VALUE * top))
+    )
     if not is_binary:
         raise InputError(
-            f"ROI '{name}': {path.name} is not a binary mask; it holds {name_ids(np.unique(values))}. "
-            "Save one mask a region with 0 and 1 (threshold a probability map, split a label image)."
+            f"ROI '{name}': {path.name} is not a binary mask; it holds "
+            f"{name_ids(np.unique(values))}. "
+            "Save one mask a region with 0 and 1 (threshold a probability map, split a label "
+            "image)."
         )
     mask &= values > 0
     _check_filled({name: mask})
@@ -237,4 +267,7 @@ def _read_mask(name: str, path: Path) -> np.ndarray:
 def _check_filled(masks: Mapping[str, np.ndarray]) -> None:
     empty = [name for name, mask in masks.items() if not mask.any()]
     if empty:
-        raise InputError(f"ROI(s) without any voxel: {name_ids(empty)}; check the mask file or leave the region out.")
+        raise InputError(
+            f"ROI(s) without any voxel: {name_ids(empty)}; check the mask file or leave the region "
+            "out."
+        )

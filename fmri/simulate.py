@@ -1,7 +1,7 @@
 """A simulated cortex with known truth: the files a scanner and its preprocessing would leave, and what was planted.
 
-It knows features (one row a condition), not where they come from. What is simulated is a caricature: one
-hemodynamic response for all voxels, linear summation, no spatial smoothness.
+It knows features (one row a condition), not where they come from. What is simulated is a
+caricature: one hemodynamic response for all voxels, linear summation, no spatial smoothness.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ class SimulatedTruth:
     conditions : tuple of str
         Rows of `betas`.
     betas : ndarray of float64, shape (n_conditions, n_voxels)
-        Planted responses in percent signal change, in the scale of `fmri.estimate_betas`; 0 in voxels that do not
-        respond.
+        Planted responses in percent signal change, in the scale of `fmri.estimate_betas`; 0 in
+        voxels that do not respond.
     voxels : pandas.DataFrame
-        ``subject``, ``roi``, ``i``, ``j``, ``k``, ``responds`` (bool), in the order in which the masks give them.
+        ``subject``, ``roi``, ``i``, ``j``, ``k``, ``responds`` (bool), in the order in which the
+        masks give them.
     mixing : mapping of str to mapping of str to float
         Region to feature space to weight.
     settings : mapping
@@ -76,7 +77,8 @@ class SimulatedTruth:
         check_fields(self)
         if self.betas.shape != (len(self.conditions), len(self.voxels)):
             raise InputError(
-                f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} conditions and "
+                f"planted betas have the shape {self.betas.shape} for {len(self.conditions)} "
+                "conditions and "
                 f"{len(self.voxels)} voxels."
             )
         need_columns(self.voxels, (*VOXEL_COLUMNS, "responds"), "the truth's voxel table")
@@ -142,8 +144,8 @@ def simulate_subject(
     Parameters
     ----------
     folder : path-like
-        Gets ``sub-XX_task-images_run-N_bold.nii`` (with `sessions` ``sub-XX_ses-YY_task-…``), ``…_events.tsv``,
-        ``…_confounds.tsv``, ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
+        Gets ``sub-XX_task-images_run-N_bold.nii`` (with `sessions` ``sub-XX_ses-YY_task-…``),
+        ``…_events.tsv``, ``…_confounds.tsv``, ``sub-XX_roi-NAME_mask.nii`` and ``sub-XX_truth.h5``.
     subject : str
         Label, with or without ``sub-``.
     conditions : sequence of str
@@ -151,32 +153,38 @@ def simulate_subject(
     features : mapping of str to ndarray, shape (n_conditions, n_features)
         Feature spaces; rows in the order of `conditions`.
     mixing : mapping of str to mapping of str to float
-        Region to feature space to weight: what the region follows. A region whose weights are all 0 responds equally
-        to everything.
+        Region to feature space to weight: what the region follows. A region whose weights are all 0
+        responds equally to everything.
     seed : int
-        Same seed, same files, byte for byte; a voxel's weights depend on seed, subject, region and its number only.
+        Same seed, same files, byte for byte; a voxel's weights depend on seed, subject, region and
+        its number only.
     voxels_per_roi : int
         Voxels in each region.
     responding : float
         Share of the voxels of a region that respond at all, in (0, 1].
     n_runs : int
-        Runs, of each session; each shows every condition (of its session) once, in an order of its own.
+        Runs, of each session; each shows every condition (of its session) once, in an order of its
+        own.
     tr_s, image_s, gap_s, ends_s : float
-        Seconds: repetition time, image, blank after it, rest at both ends of a run (Zhang et al., 2021: 2, 2, 2, 20).
+        Seconds: repetition time, image, blank after it, rest at both ends of a run (Zhang et al.,
+        2021: 2, 2, 2, 20).
     n_blanks : int, optional
-        Blank trials per run, at random places; by default a fifth of the conditions (with `sessions` each has its share
-        of them). Zhang et al. (2021) had 9 in 129
-        trials, but pooled five runs into one beta; with one beta an event and back-to-back trials, fewer blanks let
-        drifts and events explain each other and multiply the noise of the betas (54 conditions, 0.01 Hz: by about 5
-        with 4 blanks, 2 with 8, 26 with none).
+        Blank trials per run, at random places; by default a fifth of the conditions (with
+        `sessions` each has its share of them). Zhang et al. (2021) had 9 in 129 trials, but pooled
+        five runs into one beta; with one beta an event and back-to-back trials, fewer blanks let
+        drifts and events explain each other and multiply the noise of the betas (54 conditions,
+        0.01 Hz: by about 5 with 4 blanks, 2 with 8, 26 with none).
     sessions : mapping of str to str, optional
-        Condition → label of the session whose runs show it; a single session without label when not given.
+        Condition → label of the session whose runs show it; a single session without label when not
+        given.
     session_sd : float
-        Standard deviation (percent, over voxels that respond) of what a session adds to all responses of a voxel. Where
-        images of all kinds share sessions (20 photographs each in Zhang et al., 2021), this makes their RDMs alike.
+        Standard deviation (percent, over voxels that respond) of what a session adds to all
+        responses of a voxel. Where images of all kinds share sessions (20 photographs each in Zhang
+        et al., 2021), this makes their RDMs alike.
     response_sd, response_mean : float
-        Standard deviation (over conditions, at unit mixing weight) and mean of a responding voxel's betas, in percent
-        signal change. One unit is the plateau of an endless stimulus: a 2-s image peaks near two thirds of its beta.
+        Standard deviation (over conditions, at unit mixing weight) and mean of a responding voxel's
+        betas, in percent signal change. One unit is the plateau of an endless stimulus: a 2-s image
+        peaks near two thirds of its beta.
     noise_sd, noise_ar1 : float
         Standard deviation (percent) and lag-1 correlation, in [0, 1), of the noise of a voxel.
     drift_sd, motion_sd : float
@@ -195,16 +203,29 @@ def simulate_subject(
         When conditions, features and mixing do not fit together, or a number is out of range.
     """
     label = str(subject).removeprefix("sub-")
-    if not re.fullmatch("[A-Za-z0-9]+", label):  # anything else would end the label in the names of the files
+    if not re.fullmatch(
+        "[A-Za-z0-9]+", label
+    ):  # anything else would end the label in the names of the files
         raise InputError(f"subject {subject!r} is not a BIDS label; use letters and digits.")
     _check_simulation(conditions, features, mixing)
     numbers = {
-        "voxels_per_roi": voxels_per_roi, "responding": responding, "n_runs": n_runs, "tr_s": tr_s, "image_s": image_s,
-        "gap_s": gap_s, "ends_s": ends_s, "response_sd": response_sd, "response_mean": response_mean,
-        "noise_sd": noise_sd, "noise_ar1": noise_ar1, "drift_sd": drift_sd, "motion_sd": motion_sd,
-        "baseline": baseline, "session_sd": session_sd,
+        "voxels_per_roi": voxels_per_roi,
+        "responding": responding,
+        "n_runs": n_runs,
+        "tr_s": tr_s,
+        "image_s": image_s,
+        "gap_s": gap_s,
+        "ends_s": ends_s,
+        "response_sd": response_sd,
+        "response_mean": response_mean,
+        "noise_sd": noise_sd,
+        "noise_ar1": noise_ar1,
+        "drift_sd": drift_sd,
+        "motion_sd": motion_sd,
+        "baseline": baseline,
+        "session_sd": session_sd,
         "n_blanks": round(0.2 * len(conditions)) if n_blanks is None else n_blanks,
-    }  # fmt: skip
+    }
     _check_numbers(numbers)
     shown_in = _check_sessions(conditions, sessions, session_sd)
     settings = {"seed": seed, **numbers, "sessions": shown_in}
@@ -256,7 +277,10 @@ def write_truth(truth: SimulatedTruth, path: str | os.PathLike[str]) -> Path:
     return write_hdf5(
         path,
         arrays={"betas": truth.betas},
-        tables={"voxels": truth.voxels, "conditions": pd.DataFrame({"condition": list(truth.conditions)})},
+        tables={
+            "voxels": truth.voxels,
+            "conditions": pd.DataFrame({"condition": list(truth.conditions)}),
+        },
         attributes={"subject": truth.subject, "mixing": truth.mixing, "settings": truth.settings},
     )
 
@@ -291,7 +315,7 @@ def read_truth(path: str | os.PathLike[str]) -> SimulatedTruth:
     )
 
 
-# ----------------------------------------------------------------------------------------------- the planting
+# ------------------------------------------------------------------------------------- the planting
 
 
 def _plant(
@@ -302,7 +326,9 @@ def _plant(
     settings: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw each voxel's weights and return its betas (n_conditions, n_voxels) and whether it responds."""
-    spaces = {name: _z_scored(np.asarray(values, dtype=np.float64)) for name, values in features.items()}
+    spaces = {
+        name: _z_scored(np.asarray(values, dtype=np.float64)) for name, values in features.items()
+    }
     count = int(settings["voxels_per_roi"])
     n_responding = max(1, round(settings["responding"] * count))
     betas = np.zeros((len(conditions), count * len(mixing)))
@@ -313,18 +339,27 @@ def _plant(
             draws = generator(settings["seed"], "voxel", subject, roi, int(voxel))
             column = place * count + int(voxel)
             responds[column] = True
-            # Every space draws, also at weight 0: changing one weight leaves the other spaces' numbers alone.
+            # Every space draws, also at weight 0: changing one weight leaves the other spaces'
+            # numbers alone.
             parts = {
-                name: _unit(spaces[name] @ draws.standard_normal(spaces[name].shape[1])) for name in sorted(spaces)
+                name: _unit(spaces[name] @ draws.standard_normal(spaces[name].shape[1]))
+                for name in sorted(spaces)
             }
-            profile = sum((weight * parts[name] for name, weight in weights.items()), np.zeros(len(conditions)))
+            profile = sum(
+                (weight * parts[name] for name, weight in weights.items()),
+                np.zeros(len(conditions)),
+            )
             betas[:, column] = settings["response_mean"] + settings["response_sd"] * profile
             if settings["session_sd"]:
-                betas[:, column] += settings["session_sd"] * _offsets(settings, conditions, (subject, roi, int(voxel)))
+                betas[:, column] += settings["session_sd"] * _offsets(
+                    settings, conditions, (subject, roi, int(voxel))
+                )
     return betas, responds
 
 
-def _offsets(settings: Mapping[str, Any], conditions: Sequence[str], place: tuple[str, str, int]) -> np.ndarray:
+def _offsets(
+    settings: Mapping[str, Any], conditions: Sequence[str], place: tuple[str, str, int]
+) -> np.ndarray:
     """Draw what the session of each condition adds in one voxel, at unit standard deviation: (n_conditions,)."""
     shown_in = settings["sessions"]
     drawn = {
@@ -353,7 +388,11 @@ def _place_voxels(subject: str, rois: Sequence[str], count: int) -> pd.DataFrame
     for place, roi in enumerate(rois):
         index = np.sort(np.arange(side * side * 2).reshape(side, side, 2).ravel()[:count])
         i, j, k = np.unravel_index(index, (side, side, 2))
-        tables.append(pd.DataFrame({"subject": subject, "roi": roi, "i": i + 1, "j": j + 1, "k": k + 1 + 3 * place}))
+        tables.append(
+            pd.DataFrame(
+                {"subject": subject, "roi": roi, "i": i + 1, "j": j + 1, "k": k + 1 + 3 * place}
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -365,7 +404,7 @@ def _grid(truth: SimulatedTruth) -> tuple[tuple[int, int, int], np.ndarray]:
     return (shape[0], shape[1], shape[2]), affine
 
 
-# ------------------------------------------------------------------------------------------------- the files
+# ---------------------------------------------------------------------------------------- the files
 
 
 def _write_masks(folder: Path, truth: SimulatedTruth) -> dict[str, Path]:
@@ -379,14 +418,18 @@ def _write_masks(folder: Path, truth: SimulatedTruth) -> dict[str, Path]:
     return paths
 
 
-def _write_run(folder: Path, truth: SimulatedTruth, session: str, run: int) -> tuple[Path, Path, Path]:
+def _write_run(
+    folder: Path, truth: SimulatedTruth, session: str, run: int
+) -> tuple[Path, Path, Path]:
     """Write image, events and confounds of one run."""
     shape, affine = _grid(truth)
     # a single session without label draws as before there were sessions
     name: tuple[Any, ...] = (session, run) if session else (run,)
     events = _schedule(truth, session, name)
     settings = truth.settings
-    end = float((events["onset"] + events["duration"]).max()) + settings["gap_s"] + settings["ends_s"]
+    end = (
+        float((events["onset"] + events["duration"]).max()) + settings["gap_s"] + settings["ends_s"]
+    )
     n_volumes = int(np.ceil(end / settings["tr_s"]))
     motion = _motion(truth, name, n_volumes)
     series = _series(truth, name, events, motion)
@@ -396,7 +439,10 @@ def _write_run(folder: Path, truth: SimulatedTruth, session: str, run: int) -> t
     return (
         _save_image(folder / f"{stem}_bold.nii", volume, affine, settings["tr_s"]),
         write_table(folder / f"{stem}_events.tsv", events),
-        write_table(folder / f"{stem}_confounds.tsv", pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6)),
+        write_table(
+            folder / f"{stem}_confounds.tsv",
+            pd.DataFrame(motion, columns=list(MOTION_COLUMNS)).round(6),
+        ),
     )
 
 
@@ -407,10 +453,14 @@ def _schedule(truth: SimulatedTruth, session: str, name: tuple[Any, ...]) -> pd.
     trials = np.array([*shown, *[BLANK] * n_blanks], dtype=object)
     order = generator(settings["seed"], "order", truth.subject, *name).permutation(len(trials))
     onsets = settings["ends_s"] + np.arange(len(trials)) * (settings["image_s"] + settings["gap_s"])
-    return pd.DataFrame({"onset": onsets, "duration": float(settings["image_s"]), "trial_type": trials[order]})
+    return pd.DataFrame(
+        {"onset": onsets, "duration": float(settings["image_s"]), "trial_type": trials[order]}
+    )
 
 
-def _series(truth: SimulatedTruth, name: tuple[Any, ...], events: pd.DataFrame, motion: np.ndarray) -> np.ndarray:
+def _series(
+    truth: SimulatedTruth, name: tuple[Any, ...], events: pd.DataFrame, motion: np.ndarray
+) -> np.ndarray:
     """Add up baseline, responses, drift, motion and noise: (n_volumes, n_voxels)."""
     settings = truth.settings
     parts = []
@@ -419,18 +469,24 @@ def _series(truth: SimulatedTruth, name: tuple[Any, ...], events: pd.DataFrame, 
     for roi, rows in truth.voxels.groupby("roi", sort=False):
         draws = generator(settings["seed"], "noise", truth.subject, roi, *name)
         count = len(rows)
-        level = settings["baseline"] * generator(settings["seed"], "baseline", truth.subject, roi).uniform(
-            0.9, 1.1, count
-        )
+        level = settings["baseline"] * generator(
+            settings["seed"], "baseline", truth.subject, roi
+        ).uniform(0.9, 1.1, count)
         percent = regressors @ truth.betas[here][:, rows.index]
-        percent += settings["drift_sd"] * _columns_unit(_slow(len(motion)) @ draws.standard_normal((3, count)))
+        percent += settings["drift_sd"] * _columns_unit(
+            _slow(len(motion)) @ draws.standard_normal((3, count))
+        )
         percent += settings["motion_sd"] * _columns_unit(motion @ draws.standard_normal((6, count)))
-        percent += settings["noise_sd"] * _ar1(draws.standard_normal((len(motion), count)), settings["noise_ar1"])
+        percent += settings["noise_sd"] * _ar1(
+            draws.standard_normal((len(motion), count)), settings["noise_ar1"]
+        )
         parts.append(level * (1 + percent / 100))
     return np.concatenate(parts, axis=1)
 
 
-def _regressors(truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int) -> tuple[np.ndarray, np.ndarray]:
+def _regressors(
+    truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Convolve events with nilearn's Glover response: (n_volumes, n_shown), and which conditions were shown."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
@@ -449,7 +505,9 @@ def _regressors(truth: SimulatedTruth, events: pd.DataFrame, n_volumes: int) -> 
 
 def _motion(truth: SimulatedTruth, name: tuple[Any, ...], n_volumes: int) -> np.ndarray:
     """Slow random walk of the head: mm for the first three columns, radians for the others."""
-    steps = generator(truth.settings["seed"], "motion", truth.subject, *name).standard_normal((n_volumes, 6))
+    steps = generator(truth.settings["seed"], "motion", truth.subject, *name).standard_normal(
+        (n_volumes, 6)
+    )
     return np.cumsum(steps, axis=0) * np.array([0.03, 0.03, 0.03, 0.0005, 0.0005, 0.0005])
 
 
@@ -487,23 +545,30 @@ def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, tr_s: float 
     return path
 
 
-# ------------------------------------------------------------------------------------------------ the checks
+# --------------------------------------------------------------------------------------- the checks
 
 
 def _check_simulation(
-    conditions: Sequence[str], features: Mapping[str, np.ndarray], mixing: Mapping[str, Mapping[str, float]]
+    conditions: Sequence[str],
+    features: Mapping[str, np.ndarray],
+    mixing: Mapping[str, Mapping[str, float]],
 ) -> None:
     again = duplicates(conditions)
     if again:
         raise InputError(f"conditions given twice: {name_ids(again)}; give each once.")
     if len(conditions) < 2 or not mixing:
-        raise InputError(f"{len(conditions)} condition(s) and {len(mixing)} region(s); give at least 2 and 1.")
+        raise InputError(
+            f"{len(conditions)} condition(s) and {len(mixing)} region(s); give at least 2 and 1."
+        )
     if BLANK in conditions:
-        raise InputError(f"a condition is called '{BLANK}', the name of blank trials; give it another id.")
+        raise InputError(
+            f"a condition is called '{BLANK}', the name of blank trials; give it another id."
+        )
     for name, values in features.items():
         if np.ndim(values) != 2 or len(values) != len(conditions) or not np.isfinite(values).all():
             raise InputError(
-                f"features '{name}' have the shape {np.shape(values)}; give finite numbers, one row for each of the "
+                f"features '{name}' have the shape {np.shape(values)}; give finite numbers, one "
+                "row for each of the "
                 f"{len(conditions)} conditions."
             )
     for weights in mixing.values():
@@ -512,25 +577,42 @@ def _check_simulation(
                 raise unknown_name("feature space", name, features)
 
 
-def _check_sessions(conditions: Sequence[str], sessions: Mapping[str, str] | None, session_sd: float) -> dict[str, str]:
+def _check_sessions(
+    conditions: Sequence[str], sessions: Mapping[str, str] | None, session_sd: float
+) -> dict[str, str]:
     """Give the session of each condition; '' for a single one."""
     if sessions is None:
         if session_sd:
-            raise InputError(f"session_sd is {session_sd} but no sessions were given (condition -> session).")
+            raise InputError(
+                f"session_sd is {session_sd} but no sessions were given (condition -> session)."
+            )
         return dict.fromkeys(map(str, conditions), "")
     given = {str(one): str(label) for one, label in sessions.items()}
     if lacking := [str(one) for one in conditions if str(one) not in given]:
         raise InputError(f"conditions without a session: {name_ids(lacking)}.")
     if unknown := [one for one in given if one not in set(map(str, conditions))]:
         raise InputError(f"sessions of what is no condition: {name_ids(unknown)}.")
-    if wrong := [label for label in dict.fromkeys(given.values()) if not re.fullmatch("[A-Za-z0-9]+", label)]:
+    if wrong := [
+        label for label in dict.fromkeys(given.values()) if not re.fullmatch("[A-Za-z0-9]+", label)
+    ]:
         raise InputError(f"sessions {name_ids(wrong)} are no BIDS labels; use letters and digits.")
     return {str(one): given[str(one)] for one in conditions}
 
 
 def _check_numbers(numbers: Mapping[str, float]) -> None:
-    at_least = {"voxels_per_roi": 1, "n_runs": 1, "n_blanks": 0, "gap_s": 0, "ends_s": 0, "response_sd": 0,
-                "noise_sd": 0, "noise_ar1": 0, "drift_sd": 0, "motion_sd": 0, "session_sd": 0}  # fmt: skip
+    at_least = {
+        "voxels_per_roi": 1,
+        "n_runs": 1,
+        "n_blanks": 0,
+        "gap_s": 0,
+        "ends_s": 0,
+        "response_sd": 0,
+        "noise_sd": 0,
+        "noise_ar1": 0,
+        "drift_sd": 0,
+        "motion_sd": 0,
+        "session_sd": 0,
+    }
     for name, low in at_least.items():
         if not numbers[name] >= low:
             raise InputError(f"{name} is {numbers[name]}; give at least {low}.")
@@ -540,5 +622,6 @@ def _check_numbers(numbers: Mapping[str, float]) -> None:
     for name in ("responding", "noise_ar1"):
         if numbers[name] > 1 or (name == "noise_ar1" and numbers[name] == 1):
             raise InputError(
-                f"{name} is {numbers[name]}; give a number {'up to' if name == 'responding' else 'below'} 1."
+                f"{name} is {numbers[name]}; give a number "
+                f"{'up to' if name == 'responding' else 'below'} 1."
             )

@@ -48,8 +48,8 @@ def simulate_patterns(
     seed : int
         Of everything drawn.
     select_on : sequence of str
-        Conditions by which voxels are chosen, for `n_per_roi`; as in `select_voxels` there is no default (Zhang et al.,
-        2021: RE images).
+        Conditions by which voxels are chosen, for `n_per_roi`; as in `select_voxels` there is no
+        default (Zhang et al., 2021: RE images).
     n_per_roi : int, optional
         Voxels kept in each region, the most reliable ones; all when not given.
     **settings : object
@@ -67,16 +67,26 @@ def simulate_patterns(
     """
     if (n_per_roi is None) != (not len(select_on)):
         raise InputError(
-            f"n_per_roi is {n_per_roi} and select_on names {len(select_on)} conditions; give both to choose voxels, or "
+            f"n_per_roi is {n_per_roi} and select_on names {len(select_on)} conditions; give both "
+            "to choose voxels, or "
             "neither to keep all."
         )
     found = {}
     for one in subjects:
         label = f"sub-{str(one).removeprefix('sub-')}"
         subject = simulate_subject(
-            Path(folder) / label, subject=label, conditions=conditions, features=features, mixing=mixing, seed=seed,
+            Path(folder) / label,
+            subject=label,
+            conditions=conditions,
+            features=features,
+            mixing=mixing,
+            seed=seed,
             **settings,
-        )  # fmt: skip
-        betas = estimate_betas(read_runs(subject.bold, subject.events, subject.confounds), subject.masks)
-        found[label] = select_voxels(betas, conditions=select_on, n_per_roi=n_per_roi) if n_per_roi else betas
+        )
+        betas = estimate_betas(
+            read_runs(subject.bold, subject.events, subject.confounds), subject.masks
+        )
+        found[label] = (
+            select_voxels(betas, conditions=select_on, n_per_roi=n_per_roi) if n_per_roi else betas
+        )
     return found

@@ -32,8 +32,8 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
     events : path-like or DataFrame
         BIDS ``events.tsv`` (cells are taken as they are: a double quote is a character) or CSV.
     condition_column : str
-        Column with the stimulus ids. Of ``stim_file``, and of names of picture files in any other column but
-        ``trial_type``, the id is the name without folder and ending.
+        Column with the stimulus ids. Of ``stim_file``, and of names of picture files in any other
+        column but ``trial_type``, the id is the name without folder and ending.
 
     Returns
     -------
@@ -49,17 +49,22 @@ def read_events(events: Table, condition_column: str = "trial_type") -> pd.DataF
         table, where = events.copy(), "the events"
     else:
         table, where = (
-            read_table(events, text=[condition_column], once=["onset", "duration", condition_column]),
+            read_table(
+                events, text=[condition_column], once=["onset", "duration", condition_column]
+            ),
             str(events),
         )
         _check_no_line_breaks(table, where)
-    missing = [name for name in ("onset", "duration", condition_column) if name not in table.columns]
+    missing = [
+        name for name in ("onset", "duration", condition_column) if name not in table.columns
+    ]
     if missing:
         cure = ""
         if missing == [condition_column]:
             cure = " Name the column with the stimulus ids: condition_column (--condition-column)."
         raise InputError(
-            f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.{cure}"
+            f"{where} lacks the column(s) {', '.join(missing)}; it has "
+            f"{', '.join(map(str, table.columns))}.{cure}"
         )
     values = [_plain_text(value).strip() for value in table[condition_column]]
     ids = values
@@ -91,7 +96,8 @@ def _check_one_stimulus_an_id(ids: Sequence[str], values: Sequence[str], where: 
     for name, value in zip(ids, values, strict=True):
         if stimuli.setdefault(name, value) != value:
             raise InputError(
-                f"{where}: '{stimuli[name]}' and '{value}' would both be the stimulus '{name}'; give a column "
+                f"{where}: '{stimuli[name]}' and '{value}' would both be the stimulus '{name}'; "
+                "give a column "
                 "with an id for each stimulus (condition_column, --condition-column)."
             )
 
@@ -102,7 +108,8 @@ def _check_no_line_breaks(table: pd.DataFrame, where: str) -> None:
         rows = np.flatnonzero(table[name].astype(str).str.contains("\n", regex=False))
         if len(rows):
             raise InputError(
-                f"{where}: row {rows[0] + 1} of '{name}' runs over several lines, as after a double quote that "
+                f"{where}: row {rows[0] + 1} of '{name}' runs over several lines, as after a "
+                "double quote that "
                 "is not closed; remove the quote, or save the table as .tsv."
             )
 
@@ -157,7 +164,9 @@ def _seconds(column: pd.Series, name: str, label: str) -> np.ndarray:
     rows = np.flatnonzero(~np.isfinite(numbers) & ~is_missing)
     if len(rows):
         cells = [f"row {row + 1} ({column[row]})" for row in rows]
-        raise InputError(f"{label}: '{name}' is not a number in {name_ids(cells)}; give seconds, or n/a.")
+        raise InputError(
+            f"{label}: '{name}' is not a number in {name_ids(cells)}; give seconds, or n/a."
+        )
     return numbers
 
 
@@ -176,7 +185,7 @@ def _check_within_run(table: pd.DataFrame, n_volumes: int, tr_s: float, label: s
             raise InputError(f"{label}: events {what}: {name_ids(named)}; {cure}.")
 
 
-# ----------------------------------------------------------------------------------------- confounds
+# ---------------------------------------------------------------------------------------- confounds
 
 
 def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) -> pd.DataFrame:
@@ -212,7 +221,8 @@ def read_confounds(confounds: Table, columns: Sequence[str] | None, label: str) 
     absent = [name for name in columns if name not in table.columns]
     if absent:
         raise InputError(
-            f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have {name_ids(table.columns, 20)}."
+            f"{label}: the confounds lack the column(s) {name_ids(absent)}; they have "
+            f"{name_ids(table.columns, 20)}."
         )
     return table[list(columns)]
 
@@ -223,7 +233,8 @@ def _check_named(columns: Sequence[str], where: str) -> None:
     if unnamed:
         places = name_ids(int(column.split()[-1]) + 1 for column in unnamed)
         raise InputError(
-            f"{where}: column(s) {places} have no name, as row numbers often have none; remove or name them, or name "
+            f"{where}: column(s) {places} have no name, as row numbers often have none; remove or "
+            "name them, or name "
             "the columns to use (columns, --columns; [glm] confounds in a study file)."
         )
 
@@ -231,13 +242,17 @@ def _check_named(columns: Sequence[str], where: str) -> None:
 def _check_header(table: pd.DataFrame, where: str) -> None:
     """Refuse a first row of numbers; ``0, 1, 2, …`` are names, as pandas and R write them."""
     names = [str(name) for name in table.columns]
-    if names in ([str(place) for place in range(len(names))], [str(place + 1) for place in range(len(names))]):
+    if names in (
+        [str(place) for place in range(len(names))],
+        [str(place + 1) for place in range(len(names))],
+    ):
         return
     words = [word for name in names for word in name.split()]
     numbers = [re.fullmatch(r"[-+]?[\d.]+([eE][-+]?[\d.]+)?|n/a|nan", word) for word in words]
     if all(numbers) and any(any(letter.isdigit() for letter in word) for word in words):
         raise InputError(
-            f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a first row with "
+            f"{where} has no header: its first row holds numbers ({name_ids(names)}). Give it a "
+            "first row with "
             "the names of the confounds, between tabs (.tsv) or commas (.csv)."
         )
 
@@ -266,12 +281,17 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
     """
     if len(confounds) != n_volumes:
         raise InputError(
-            f"{label}: the confounds have {len(confounds)} rows but the image has {n_volumes} volumes; "
+            f"{label}: the confounds have {len(confounds)} rows but the image has {n_volumes} "
+            "volumes; "
             "give one row a volume."
         )
     if again := duplicates(confounds.columns):
-        raise InputError(f"{label}: confound(s) given more than once: {name_ids(again)}; name each column once.")
-    table = confounds.reset_index(drop=True).apply(pd.to_numeric, errors="coerce").astype(np.float64)
+        raise InputError(
+            f"{label}: confound(s) given more than once: {name_ids(again)}; name each column once."
+        )
+    table = (
+        confounds.reset_index(drop=True).apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    )
     first = ~np.isfinite(table.iloc[0].to_numpy())
     values = table.to_numpy(copy=True)
     values[0, first] = values[1, first]
@@ -280,7 +300,8 @@ def checked_confounds(confounds: pd.DataFrame, n_volumes: int, label: str) -> pd
         usable = [str(name) for name in table.columns[~broken]]
         raise InputError(
             f"{label}: confounds have missing or non-numeric values after the first row: "
-            f"{name_ids(table.columns[broken])}; repair them, or name the columns to use (columns, --columns; "
+            f"{name_ids(table.columns[broken])}; repair them, or name the columns to use (columns, "
+            "--columns; "
             f"[glm] confounds in a study file), for example {name_ids(usable) or 'none of these'}."
         )
     return pd.DataFrame(values, columns=[str(name) for name in table.columns])

@@ -76,8 +76,13 @@ class Activations:
             raise InputError("activations need their values: arrays in memory or a path.")
         for stage in self.stages:
             expected = (len(self.ids), self.n_units.get(stage))
-            if self.arrays is not None and (stage not in self.arrays or self.arrays[stage].shape != expected):
-                raise InputError(f"activations: stage '{stage}' has no array of shape (stimuli, units) = {expected}.")
+            if self.arrays is not None and (
+                stage not in self.arrays or self.arrays[stage].shape != expected
+            ):
+                raise InputError(
+                    f"activations: stage '{stage}' has no array of shape (stimuli, units) = "
+                    f"{expected}."
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,7 +98,8 @@ class Activations:
         Returns
         -------
         ndarray, shape (n_stimuli, n_units)
-            float32, rows in the order of `ids`, units flattened in the module's order (channel, row, column).
+            float32, rows in the order of `ids`, units flattened in the module's order (channel,
+            row, column).
 
         Raises
         ------
@@ -134,11 +140,11 @@ def compute_activations(
     stages : sequence of str, optional
         All stages by default; kept in the network's order, whatever the order asked.
     batch_size : int
-        Images a pass. The last batch is filled up, so that an image's responses do not depend on its companions;
-        another batch size may change the last digit of float32.
+        Images a pass. The last batch is filled up, so that an image's responses do not depend on
+        its companions; another batch size may change the last digit of float32.
     path : path-like, optional
-        HDF5 file for the responses, written as they come; in memory when not given. An existing file for the same
-        model, images and stages is used as it is, unless it is damaged.
+        HDF5 file for the responses, written as they come; in memory when not given. An existing
+        file for the same model, images and stages is used as it is, unless it is damaged.
     progress : callable, optional
         Called as ``progress(images_done, images)``.
 
@@ -150,7 +156,8 @@ def compute_activations(
     Raises
     ------
     InputError
-        For an unknown stage, no stimuli, images of another size, or a `path` that holds something else.
+        For an unknown stage, no stimuli, images of another size, or a `path` that holds something
+        else.
     """
     ordered, provenance = plan_activations(model, stimuli, stages)
     if path is not None and _is_done(path, provenance["identity"]):
@@ -158,13 +165,21 @@ def compute_activations(
     if path is None:
         arrays: dict[str, np.ndarray] = {}
         stream_activations(
-            model, stimuli, ordered, lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
-            batch_size=batch_size, progress=progress,
-        )  # fmt: skip
+            model,
+            stimuli,
+            ordered,
+            lambda name, shape: arrays.setdefault(name, np.empty(shape, "f4")),
+            batch_size=batch_size,
+            progress=progress,
+        )
         n_units = {stage: arrays[stage].shape[1] for stage in ordered}
-        return Activations(ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays)
+        return Activations(
+            ids=stimuli.ids, stages=ordered, n_units=n_units, provenance=provenance, arrays=arrays
+        )
     with _new_file(path, stimuli.ids, ordered, provenance) as create:
-        stream_activations(model, stimuli, ordered, create, batch_size=batch_size, progress=progress)
+        stream_activations(
+            model, stimuli, ordered, create, batch_size=batch_size, progress=progress
+        )
     return read_activations(path)
 
 
@@ -242,8 +257,9 @@ def stream_activations(
     stages : sequence of str
         In the network's order.
     create : callable
-        Called at the first batch as ``create(stage, (n_stimuli, n_units))``; what it returns is filled by
-        ``target[rows] = values``, rows a slice and values float32 (rows, n_units), from first to last.
+        Called at the first batch as ``create(stage, (n_stimuli, n_units))``; what it returns is
+        filled by ``target[rows] = values``, rows a slice and values float32 (rows, n_units), from
+        first to last.
     batch_size : int
         Images a pass.
     progress : callable, optional
@@ -268,19 +284,28 @@ def stream_activations(
 
 @contextmanager
 def _new_file(
-    path: str | os.PathLike[str], ids: Sequence[str], stages: Sequence[str], provenance: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    ids: Sequence[str],
+    stages: Sequence[str],
+    provenance: Mapping[str, Any],
 ) -> Iterator[Callable[[str, tuple[int, int]], Any]]:
     """Open a new activation file for filling; it gets its name only when it is whole."""
     import h5py
 
     with new_hdf5(path) as file:
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
-        for name, value in {"content": CONTENT, "stages": list(stages), "provenance": dict(provenance)}.items():
+        for name, value in {
+            "content": CONTENT,
+            "stages": list(stages),
+            "provenance": dict(provenance),
+        }.items():
             file.attrs[name] = json.dumps(value, sort_keys=True)
 
         def create(stage: str, shape: tuple[int, int]) -> Any:
             rows = max(1, min(shape[0], CHUNK_VALUES // shape[1]))
-            return file.create_dataset(_dataset(stages, stage), shape=shape, dtype="f4", chunks=(rows, shape[1]))
+            return file.create_dataset(
+                _dataset(stages, stage), shape=shape, dtype="f4", chunks=(rows, shape[1])
+            )
 
         yield create
 

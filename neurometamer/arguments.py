@@ -1,9 +1,10 @@
 """Types at the public door: what a package exports checks its arguments against its own annotations.
 
-A public function is marked with `checked` or `checked_with`: it refuses an argument of another type than its signature
-says, by the argument's name, before any work, from wherever it was imported. Lists, tensors and columns become arrays
-where an array is asked for, and arrays become lists where a sequence is. What annotations cannot say, such as shapes
-and the columns of tables, is said to `checked_with`.
+A public function is marked with `checked` or `checked_with`: it refuses an argument of another type
+than its signature says, by the argument's name, before any work, from wherever it was imported.
+Lists, tensors and columns become arrays where an array is asked for, and arrays become lists where
+a sequence is. What annotations cannot say, such as shapes and the columns of tables, is said to
+`checked_with`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ _ITERABLES = (
     frozenset,
     collections.abc.Set,
 )
-_NUMBERS: Mapping[type, tuple[type, ...]] = {int: (Integral,), float: (Real,), bool: (bool, np.bool_)}
+_NUMBERS: Mapping[type, tuple[type, ...]] = {
+    int: (Integral,),
+    float: (Real,),
+    bool: (bool, np.bool_),
+}
 _WORDS: Mapping[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -48,7 +53,13 @@ _WORDS: Mapping[Any, str] = {
     np.ndarray: "an array",
     os.PathLike: "a path",
 }
-_NOT_NUMBERS: Mapping[str, str] = {"U": "text", "T": "text", "S": "bytes", "O": "objects", "c": "complex numbers"}
+_NOT_NUMBERS: Mapping[str, str] = {
+    "U": "text",
+    "T": "text",
+    "S": "bytes",
+    "O": "objects",
+    "c": "complex numbers",
+}
 """Kind of a NumPy type to what the message calls it."""
 
 _OPENERS: Mapping[str, str] = {
@@ -143,8 +154,8 @@ def checked_with(
     whole : sequence of str
         Arrays of whole numbers, such as rows.
     shapes : mapping of str to str, optional
-        Argument to its axes, such as ``"n units"``. An axis of a name has one length in all arguments, one that is a
-        number has this length, and ``"... n"`` lets any axes come before.
+        Argument to its axes, such as ``"n units"``. An axis of a name has one length in all
+        arguments, one that is a number has this length, and ``"... n"`` lets any axes come before.
     tables : mapping of str to Columns, optional
         Argument to the columns that it must have.
 
@@ -186,7 +197,9 @@ def _checked_arguments(
     signature, annotations = _signature(function), _annotations(function)
     try:
         bound = signature.bind_partial(*args, **kwargs)
-    except TypeError:  # a name that the function does not know: Python says it when the function is called
+    except (
+        TypeError
+    ):  # a name that the function does not know: Python says it when the function is called
         return args, kwargs
     given, changed = bound.arguments, False
     for name, value in given.items():
@@ -208,13 +221,19 @@ def _checked_arguments(
 
 def _check(value: Any, annotation: Any, where: str) -> None:
     if not fits(value, annotation):
-        opener = _OPENERS.get(getattr(annotation, "__name__", "")) if isinstance(value, (str, os.PathLike)) else None
+        opener = (
+            _OPENERS.get(getattr(annotation, "__name__", ""))
+            if isinstance(value, (str, os.PathLike))
+            else None
+        )
         cure = f"; {opener} opens files" if opener else ""
         raise InputError(f"{where} must be {type_words(annotation)}, not {shown(value)}{cure}.")
 
 
 def _check_number(value: Any, where: str, *, unbounded: bool) -> None:
-    if isinstance(value, Real) and (value != value or (not unbounded and abs(value) == float("inf"))):
+    if isinstance(value, Real) and (
+        value != value or (not unbounded and abs(value) == float("inf"))
+    ):
         raise InputError(f"{where} is {float(value)}; it must be a finite number.")
 
 
@@ -227,26 +246,39 @@ def _check_contents(function: str, given: Mapping[str, Any], rules: _Rules) -> N
         values = given.get(name)
         if values is not None and not np.isfinite(values).all():
             n = int((~np.isfinite(values)).sum())
-            raise InputError(f"{function}: {name} has {n} values that are NaN or infinite; leave them out.")
+            raise InputError(
+                f"{function}: {name} has {n} values that are NaN or infinite; leave them out."
+            )
     for name in rules.whole:
         values = given.get(name)
         if values is not None and np.asarray(values).dtype.kind not in "iu":
-            raise InputError(f"{function}: {name} must be whole numbers, not {np.asarray(values).dtype}.")
+            raise InputError(
+                f"{function}: {name} must be whole numbers, not {np.asarray(values).dtype}."
+            )
     for name, needed in rules.tables.items():
         if given.get(name) is not None:
             need_columns(given[name], needed.columns, needed.name, needed.cure)
 
 
 def _check_shape(
-    shape: tuple[int, ...], axes: list[str], sizes: dict[str, tuple[int, str]], function: str, name: str
+    shape: tuple[int, ...],
+    axes: list[str],
+    sizes: dict[str, tuple[int, str]],
+    function: str,
+    name: str,
 ) -> None:
     """Compare a shape with the names of its axes, and remember how long each is and where that was seen."""
     named = axes[1:] if axes[0] == "..." else axes
-    wanted = f"{function}: {name} must have the shape ({', '.join(axes)}), not ({', '.join(map(str, shape))})"
+    wanted = (
+        f"{function}: {name} must have the shape ({', '.join(axes)}), not "
+        f"({', '.join(map(str, shape))})"
+    )
     if len(shape) < len(named) or (named is axes and len(shape) > len(named)):
         raise InputError(f"{wanted}.")
     for axis, length in zip(named, shape[len(shape) - len(named) :], strict=True):
-        expected, seen = (int(axis), "") if axis.isdigit() else sizes.setdefault(axis, (length, name))
+        expected, seen = (
+            (int(axis), "") if axis.isdigit() else sizes.setdefault(axis, (length, name))
+        )
         if length != expected:
             raise InputError(f"{wanted}{f'; {axis} is {expected} in {seen}' if seen else ''}.")
         if not length:
@@ -284,19 +316,27 @@ def converted(value: Any, annotation: Any, where: str) -> Any:
     if origin is typing.Annotated:
         return converted(value, inner[0], where)
     if origin in (typing.Union, types.UnionType):
-        if isinstance(value, (str, int, float)) or (isinstance(value, (list, tuple)) and np.ndarray not in inner):
+        if isinstance(value, (str, int, float)) or (
+            isinstance(value, (list, tuple)) and np.ndarray not in inner
+        ):
             return value
         kinds = [one for one in inner if fits(value, one)]
-        kinds.sort(key=lambda one: (one is np.ndarray) == isinstance(value, (list, tuple)))  # a list may be a sequence
+        kinds.sort(
+            key=lambda one: (one is np.ndarray) == isinstance(value, (list, tuple))
+        )  # a list may be a sequence
         return converted(value, kinds[0], where) if kinds else value
     if annotation is np.ndarray:
         return _as_array(value, where)
     if annotation in _NUMBERS and _is_one_number(value):
         return value.item()
-    if origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, dict):  # others may read from disk
+    if (
+        origin is not None and inner[-1:] == (np.ndarray,) and isinstance(value, dict)
+    ):  # others may read from disk
         arrays = {key: _as_array(one, f"{where}[{key!r}]") for key, one in value.items()}
         return value if all(arrays[key] is value[key] for key in arrays) else arrays
-    if origin is collections.abc.Sequence and hasattr(value, "tolist"):  # what asks `if not names` meets no array
+    if origin is collections.abc.Sequence and hasattr(
+        value, "tolist"
+    ):  # what asks `if not names` meets no array
         return value.tolist()
     return value
 
@@ -313,7 +353,8 @@ def _as_array(value: Any, where: str) -> Any:
             value = np.asarray(value)
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"{where} cannot be made an array: {str(error).splitlines()[0]} Give rows of equal length."
+                f"{where} cannot be made an array: {str(error).splitlines()[0]} Give rows of equal "
+                "length."
             ) from error
     if value.dtype.kind not in "biuf":
         words = _NOT_NUMBERS.get(value.dtype.kind, str(value.dtype))
@@ -323,7 +364,9 @@ def _as_array(value: Any, where: str) -> Any:
 
 def _stays_on_disk(value: Any) -> bool:
     """Tell a data set that is read part by part, such as those of h5py and our stored images."""
-    is_known = isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(value, "to_numpy")
+    is_known = isinstance(value, (np.ndarray, np.generic, list, tuple)) or hasattr(
+        value, "to_numpy"
+    )
     return not is_known and hasattr(value, "shape") and hasattr(value, "__getitem__")
 
 
@@ -344,7 +387,11 @@ def check_fields(made: Any) -> None:
     annotations = _annotations(kind)
     for field in dataclasses.fields(made):
         value = getattr(made, field.name)
-        if field.init and value is not field.default and not fits(value, annotations.get(field.name, Any)):
+        if (
+            field.init
+            and value is not field.default
+            and not fits(value, annotations.get(field.name, Any))
+        ):
             raise InputError(
                 f"{kind.__name__}: {field.name} is of the wrong type; it must be "
                 f"{type_words(annotations[field.name])}, not {shown(value)}."
@@ -358,7 +405,12 @@ def _annotations(function: Any) -> dict[str, Any]:
     """Read annotations, also those whose names are imported for type checkers only."""
     try:
         return typing.get_type_hints(function, _names(function.__module__))
-    except (ImportError, NameError, OSError, TypeError):  # an optional package that is not there, no source …
+    except (
+        ImportError,
+        NameError,
+        OSError,
+        TypeError,
+    ):  # an optional package that is not there, no source …
         return {}
 
 
@@ -380,7 +432,8 @@ def fits(value: Any, annotation: Any) -> bool:
     value : object
         Anything.
     annotation : object
-        A type, union, literal, or collection of these. Arrays may be given as lists, and numbers as NumPy scalars.
+        A type, union, literal, or collection of these. Arrays may be given as lists, and numbers as
+        NumPy scalars.
 
     Returns
     -------
@@ -414,7 +467,9 @@ def fits(value: Any, annotation: Any) -> bool:
 
 def _fits_class(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
     if kind is np.ndarray:
-        is_array = hasattr(value, "__array__") and not _is_table(value) and getattr(value, "ndim", 1) > 0
+        is_array = (
+            hasattr(value, "__array__") and not _is_table(value) and getattr(value, "ndim", 1) > 0
+        )
         return is_array or isinstance(value, (list, tuple))
     if kind in _ITERABLES:
         return _fits_iterable(value, kind, inner)
@@ -430,7 +485,11 @@ def _fits_class(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
 
 def _is_one_number(value: Any) -> bool:
     """Tell arrays and tensors without an axis, which stand for their number."""
-    return getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not isinstance(value, np.generic)
+    return (
+        getattr(value, "ndim", None) == 0
+        and hasattr(value, "item")
+        and not isinstance(value, np.generic)
+    )
 
 
 def _is_table(value: Any) -> bool:
@@ -450,7 +509,9 @@ def _fits_iterable(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
         return True
     if kind is tuple and Ellipsis not in inner:
         return len(value) == len(inner) and all(map(fits, value, inner))
-    has_one_type = not isinstance(value, (list, tuple)) and str(getattr(value, "dtype", "")) != "object"
+    has_one_type = (
+        not isinstance(value, (list, tuple)) and str(getattr(value, "dtype", "")) != "object"
+    )
     elements = list(value)[:1] if has_one_type else value
     if set(map(type, elements)) == {inner[0]}:  # thousands of ids
         return True
@@ -493,7 +554,11 @@ def type_words(annotation: Any) -> str:
         return f"a sequence{number}" + (f" ({', '.join(each)} each)" if len(each) == 1 else "")
     if isinstance(kind, type) and issubclass(kind, Mapping):
         is_told = len(inner) == 2 and inner[1] not in (Any, object)
-        return f"a mapping of {type_words(inner[0])} to {type_words(inner[1])}" if is_told else "a mapping"
+        return (
+            f"a mapping of {type_words(inner[0])} to {type_words(inner[1])}"
+            if is_told
+            else "a mapping"
+        )
     return f"a {getattr(kind, '__name__', str(kind))}"
 
 

@@ -20,7 +20,8 @@ class InputError(ValueError):
 class DamagedFile(InputError):
     """A file of ours does not hold what was written: its checksum does not match.
 
-    Whoever can make the contents again does so; for everybody else it is an `InputError` that names the file.
+    Whoever can make the contents again does so; for everybody else it is an `InputError` that names
+    the file.
     """
 
 
@@ -162,4 +163,7 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: s
     """
     if missing := [one for one in dict.fromkeys(columns) if one not in table.columns]:
         there = name_ids(table.columns, 20) if len(table.columns) else "none"
-        raise InputError(f"{name} lacks the column(s) {name_ids(missing)}; it has {there}.{' ' * bool(cure)}{cure}")
+        raise InputError(
+            f"{name} lacks the column(s) {name_ids(missing)}; it has "
+            f"{there}.{' ' * bool(cure)}{cure}"
+        )

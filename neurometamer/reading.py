@@ -1,7 +1,7 @@
 """Reading files that others wrote: what is checked before, and one wrapper for whatever goes wrong.
 
-Nothing here trusts a header. A file must be a plain file, may not promise more than it holds, and an HDF5 file may
-not take its contents from anywhere else. Imports nothing of ours but the errors.
+Nothing here trusts a header. A file must be a plain file, may not promise more than it holds, and
+an HDF5 file may not take its contents from anywhere else. Imports nothing of ours but the errors.
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ def check_plain_file(path: Location) -> Path:
     Raises
     ------
     InputError
-        When it does not exist, is a folder, or is a pipe or a device (reading one could wait for ever).
+        When it does not exist, is a folder, or is a pipe or a device (reading one could wait for
+        ever).
     """
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
-        raise InputError(f"{path} does not exist." if missing else f"{path} cannot be opened: {error}.") from None
+        raise InputError(
+            f"{path} does not exist." if missing else f"{path} cannot be opened: {error}."
+        ) from None
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a folder; give a file.")
     if not stat.S_ISREG(mode):
@@ -98,10 +101,14 @@ def reading(path: Location, content: str = "a readable file") -> Iterator[Path]:
     except PermissionError:
         raise InputError(f"{path} may not be read by this user; change its permissions.") from None
     except MemoryError:
-        raise InputError(f"{path} says that it holds more than fits in memory; it is damaged or too large.") from None
+        raise InputError(
+            f"{path} says that it holds more than fits in memory; it is damaged or too large."
+        ) from None
     except Exception as error:
         said = one_line(error)
-        raise InputError(f"{path} is not {content}, or is damaged ({said}); make or copy it again.") from error
+        raise InputError(
+            f"{path} is not {content}, or is damaged ({said}); make or copy it again."
+        ) from error
 
 
 def one_line(error: BaseException) -> str:
@@ -138,7 +145,11 @@ def check_room(n_bytes: int, path: Location, name: str = "") -> None:
     InputError
         When it exceeds the physical memory.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if hasattr(os, "sysconf")
+        else 2**63
+    )
     if n_bytes > memory:
         part = f"{path}: '{name}'" if name else f"{path}"
         raise InputError(
@@ -170,11 +181,12 @@ def check_promise(path: Location, n_bytes: int) -> None:
     most = size * GZIP_LIMIT if Path(path).suffix == ".gz" else size
     if n_bytes > most:
         raise InputError(
-            f"{path} promises {n_bytes} bytes of values, more than its {size} bytes can hold; it is cut off or damaged."
+            f"{path} promises {n_bytes} bytes of values, more than its {size} bytes can hold; it "
+            "is cut off or damaged."
         )
 
 
-# ------------------------------------------------------------------------------------------------------- NumPy
+# -------------------------------------------------------------------------------------------- NumPy
 
 
 def check_npy(path: Location) -> None:
@@ -224,10 +236,12 @@ def _check_array(file: IO[bytes], size: int, path: Location, name: str) -> None:
         raise InputError(f"{part} holds Python objects, which are not read.")
     promised = math.prod(shape) * dtype.itemsize
     if promised > size:
-        raise InputError(f"{part} promises {promised} bytes in a file of {size}; it is cut off or damaged.")
+        raise InputError(
+            f"{part} promises {promised} bytes in a file of {size}; it is cut off or damaged."
+        )
 
 
-# -------------------------------------------------------------------------------------------------------- HDF5
+# --------------------------------------------------------------------------------------------- HDF5
 
 
 def check_own_contents(file: h5py.File, path: Location) -> None:
@@ -243,8 +257,8 @@ def check_own_contents(file: h5py.File, path: Location) -> None:
     Raises
     ------
     InputError
-        When it has external links, virtual data, external raw storage, data sets (or chunks of them) that were never
-        written, which HDF5 would read as zeros, or more than fits in memory.
+        When it has external links, virtual data, external raw storage, data sets (or chunks of
+        them) that were never written, which HDF5 would read as zeros, or more than fits in memory.
     """
     faults: dict[str, list[str]] = {}
     size = Path(path).stat().st_size
@@ -254,7 +268,9 @@ def check_own_contents(file: h5py.File, path: Location) -> None:
         elif data.size:
             check_room(data.size * data.dtype.itemsize, path, name)
     for fault, names in faults.items():
-        raise InputError(f"{path}: {fault}: {name_ids(names)}; copy the data themselves into one file.")
+        raise InputError(
+            f"{path}: {fault}: {name_ids(names)}; copy the data themselves into one file."
+        )
 
 
 def _datasets(file: h5py.File, faults: dict[str, list[str]]) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -300,5 +316,11 @@ def _fault_of(data: h5py.Dataset, file_size: int) -> str:
         return "more data promised than the file holds"
     if data.chunks is None:
         return ""
-    expected = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
-    return "" if data.id.get_num_chunks() == expected else "data that were never written, at least in part"
+    expected = math.prod(
+        -(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True)
+    )
+    return (
+        ""
+        if data.id.get_num_chunks() == expected
+        else "data that were never written, at least in part"
+    )

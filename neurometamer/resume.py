@@ -1,7 +1,7 @@
 """What is kept so that a stopped run goes on: records with checksums, finished pieces, and who works in a folder.
 
-A file that is kept has one of three states. It is good, and used. It is damaged, and made again, with a note. Or it is
-another's, and refused.
+A file that is kept has one of three states. It is good, and used. It is damaged, and made again,
+with a note. Or it is another's, and refused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def note_remade(path: str | os.PathLike[str]) -> None:
     _LOG.warning("%s is damaged or incomplete; it is not used and is made again.", path)
 
 
-# ------------------------------------------------------------------------------------------- files with checksums
+# ----------------------------------------------------------------------------- files with checksums
 
 
 def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
@@ -144,7 +144,7 @@ def read_sealed(path: str | os.PathLike[str]) -> str:
     return text.decode("utf-8")
 
 
-# ------------------------------------------------------------------------------------------- who works in a folder
+# ---------------------------------------------------------------------------- who works in a folder
 
 
 _Arguments = ParamSpec("_Arguments")
@@ -196,7 +196,9 @@ def alone_in(folder: str | os.PathLike[str], lock: str = FOLDER_LOCK) -> Iterato
             _OURS.reset(token)
 
 
-def writes_into(argument: str) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
+def writes_into(
+    argument: str,
+) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
     """Let a function work alone in the folder that it writes into; every command that fills a folder is one.
 
     Parameters
@@ -216,7 +218,9 @@ def writes_into(argument: str) -> Callable[[Callable[_Arguments, _Result]], Call
         @functools.wraps(function)
         def _alone(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             folder = signature.bind(*args, **kwargs).arguments.get(argument)
-            if not isinstance(folder, (str, os.PathLike)):  # none, or the function says what is wrong with it
+            if not isinstance(
+                folder, (str, os.PathLike)
+            ):  # none, or the function says what is wrong with it
                 return function(*args, **kwargs)
             with alone_in(folder):
                 return function(*args, **kwargs)
@@ -261,7 +265,9 @@ def only_process(lock: Path, folder: str | os.PathLike[str]) -> Iterator[None]:
         os.write(handle, _own_name().encode())
         yield
     finally:
-        if os.name == "posix":  # before it is let go, so that nobody gets a lock that is removed then
+        if (
+            os.name == "posix"
+        ):  # before it is let go, so that nobody gets a lock that is removed then
             lock.unlink(missing_ok=True)
             os.close(handle)
         else:  # Windows removes no file that is open
@@ -284,7 +290,10 @@ def _hold(lock: Path, folder: str | os.PathLike[str]) -> int:
         if not _lock(handle, exclusive=True):
             holder = _holder(handle)
             os.close(handle)
-            raise FolderInUse(f"{holder} is working in {folder}; wait until it has ended, or choose another --out.")
+            raise FolderInUse(
+                f"{holder} is working in {folder}; wait until it has ended, or choose another "
+                "--out."
+            )
         with contextlib.suppress(FileNotFoundError):
             if lock.stat().st_ino == os.fstat(handle).st_ino:
                 os.ftruncate(handle, 0)
@@ -318,10 +327,14 @@ def who_holds(lock: Path) -> str:
 def _open_lock(lock: Path, flags: int) -> int:
     """Open a lock file without following a link, so that nobody's file is emptied through one."""
     try:
-        handle = os.open(lock, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+        handle = os.open(
+            lock, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666
+        )
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise InputError(f"{lock} is not a lock file but a link, folder or pipe; remove it.") from None
+            raise InputError(
+                f"{lock} is not a lock file but a link, folder or pipe; remove it."
+            ) from None
         raise
     seen = os.fstat(handle)
     if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
@@ -343,7 +356,10 @@ def _lock(handle: int, *, exclusive: bool) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        _LOG.warning("this file system knows no locks (%s): start no second process in this folder.", error.strerror)
+        _LOG.warning(
+            "this file system knows no locks (%s): start no second process in this folder.",
+            error.strerror,
+        )
     return True
 
 
@@ -397,15 +413,18 @@ def refuse_links_out(folder: str | os.PathLike[str]) -> None:
                 outside.append(path.relative_to(root).as_posix())
     if outside:
         raise InputError(
-            f"{folder} holds links that lead out of it, which are not followed: {name_ids(sorted(outside))}; replace "
+            f"{folder} holds links that lead out of it, which are not followed: "
+            f"{name_ids(sorted(outside))}; replace "
             "each by the file or folder itself."
         )
 
 
-# --------------------------------------------------------------------------------------------- folders of results
+# ------------------------------------------------------------------------------- folders of results
 
 
-def claim_folder(out: Path, analysis: str, recipe: Mapping[str, Any], *, inputs: Sequence[str] = ("digests",)) -> None:
+def claim_folder(
+    out: Path, analysis: str, recipe: Mapping[str, Any], *, inputs: Sequence[str] = ("digests",)
+) -> None:
     """Refuse a folder of another analysis before anything is written over, then mark it as ours.
 
     Parameters
@@ -415,7 +434,8 @@ def claim_folder(out: Path, analysis: str, recipe: Mapping[str, Any], *, inputs:
     analysis : str
         What it is for, e.g. ``"recognition"``.
     recipe : mapping
-        Provenance, with ``settings`` and `inputs`; written as ``provenance.json``, not ``finished``.
+        Provenance, with ``settings`` and `inputs`; written as ``provenance.json``, not
+        ``finished``.
     inputs : sequence of str
         Parts of the recipe that say what went in.
 
@@ -442,7 +462,9 @@ def _is_passing(name: str) -> bool:
 
 def _claimed(path: Path, analysis: str) -> dict[str, Any] | None:
     """Read for what a folder was claimed; None when its mark is ours and damaged."""
-    other = InputError(f"{path.parent} holds something else than an analysis of {analysis}; choose another --out.")
+    other = InputError(
+        f"{path.parent} holds something else than an analysis of {analysis}; choose another --out."
+    )
     try:
         record = read_record(path)
     except DamagedFile:
@@ -456,17 +478,26 @@ def _claimed(path: Path, analysis: str) -> dict[str, Any] | None:
     return record
 
 
-def _refuse_other_analysis(out: Path, old: Mapping[str, Any], new: Mapping[str, Any], inputs: Sequence[str]) -> None:
+def _refuse_other_analysis(
+    out: Path, old: Mapping[str, Any], new: Mapping[str, Any], inputs: Sequence[str]
+) -> None:
     before, settings = old.get("settings", {}), new["settings"]
     differing = [name for name in settings if digest(before.get(name)) != digest(settings[name])]
     if any(digest(old.get(name)) != digest(new.get(name)) for name in inputs):
         differing.append("data")
     if differing:
-        raise InputError(f"{out} holds another analysis (other {name_ids(differing)}); choose another --out.")
+        raise InputError(
+            f"{out} holds another analysis (other {name_ids(differing)}); choose another --out."
+        )
 
 
 def kept_piece(
-    out: Path, name: str, key: Sequence[Any], make: Callable[[], pd.DataFrame], *, text: Sequence[str] = ()
+    out: Path,
+    name: str,
+    key: Sequence[Any],
+    make: Callable[[], pd.DataFrame],
+    *,
+    text: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Take a table that an earlier run finished, or make and keep it.
 
@@ -486,8 +517,8 @@ def kept_piece(
     Returns
     -------
     pandas.DataFrame
-        As it is read from the disk, also when it was just made: a run that was stopped gives the same numbers. A
-        damaged piece is made again, with a note.
+        As it is read from the disk, also when it was just made: a run that was stopped gives the
+        same numbers. A damaged piece is made again, with a note.
     """
     path = out / PIECES / f"{file_name(name)}-{digest(list(key))}.csv"
     contents = None

@@ -1,9 +1,9 @@
 """The ground floor: atomic files, tables and arrays on disk.
 
-Imports nothing of ours above errors, reading and provenance, so that every room can stand on it. Everything is written
-to a temporary neighbor first and moved into place, so a full disk or a killed process never leaves half a file under a
-final name. HDF5 files carry a checksum of all their bytes, which is compared before anything of them is used.
-Nothing here reads or writes pickles.
+Imports nothing of ours above errors, reading and provenance, so that every room can stand on it.
+Everything is written to a temporary neighbor first and moved into place, so a full disk or a killed
+process never leaves half a file under a final name. HDF5 files carry a checksum of all their bytes,
+which is compared before anything of them is used. Nothing here reads or writes pickles.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ MISSING = ("", "n/a", "nan", "NaN")
 _WRITTEN: ContextVar[list[Path] | None] = ContextVar("written", default=None)
 
 
-# ---------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 @contextlib.contextmanager
@@ -104,7 +104,8 @@ def written_files() -> Iterator[list[Path]]:
     Yields
     ------
     list of Path
-        Filled as files get their final names, in that order; a file that is written twice is there twice.
+        Filled as files get their final names, in that order; a file that is written twice is there
+        twice.
     """
     written: list[Path] = []
     token = _WRITTEN.set(written)
@@ -121,9 +122,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path : path-like
-        Final file. Its folder is created. A link stays, and the file that it points to is written; a file that is
-        there keeps its permissions. The temporary name keeps the suffixes of `path`, because writers such as nibabel
-        and Pillow choose the format by suffix.
+        Final file. Its folder is created. A link stays, and the file that it points to is written;
+        a file that is there keeps its permissions. The temporary name keeps the suffixes of `path`,
+        because writers such as nibabel and Pillow choose the format by suffix.
 
     Yields
     ------
@@ -142,7 +143,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IMODE(final.stat().st_mode) if final.exists() else 0o666 & ~_umask()
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix="-" + final.name[-100:], dir=final.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=".part-", suffix="-" + final.name[-100:], dir=final.parent
+        )
         os.close(handle)
         part = Path(name)
         yield part
@@ -163,13 +166,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _final_file(path: str | os.PathLike[str]) -> Path:
     """Follow links to the file that is to be written; refuse what is no file."""
     final = Path(os.path.realpath(path))
-    device = any(str(Path(name).absolute()).startswith(("/dev/", "/proc/")) for name in (path, final))
+    device = any(
+        str(Path(name).absolute()).startswith(("/dev/", "/proc/")) for name in (path, final)
+    )
     if device and not str(final).startswith("/dev/shm/"):
         raise InputError(f"{path} is a device, not a file; give the name of a file to write.")
     if final.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file to write.")
     if final.exists() and not final.is_file():
-        raise InputError(f"{path} is a pipe or a device, not a file; give the name of a file to write.")
+        raise InputError(
+            f"{path} is a pipe or a device, not a file; give the name of a file to write."
+        )
     return final
 
 
@@ -249,8 +256,8 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def file_name(stimulus_id: str) -> str:
     """Check that an id can name a file inside the output folder on every system, and return it.
 
-    Letters of any script, spaces and most punctuation can; the id is not changed, so ``é`` of one or of two characters
-    stays what it is.
+    Letters of any script, spaces and most punctuation can; the id is not changed, so ``é`` of one
+    or of two characters stays what it is.
 
     Parameters
     ----------
@@ -265,9 +272,9 @@ def file_name(stimulus_id: str) -> str:
     Raises
     ------
     InputError
-        When the id is empty, is longer than 200 bytes in UTF-8, starts with a dot, starts or ends with a space, ends
-        with a dot, holds a character that could leave the folder or that Windows refuses, or an invisible one, or is a
-        device of Windows such as ``NUL``.
+        When the id is empty, is longer than 200 bytes in UTF-8, starts with a dot, starts or ends
+        with a space, ends with a dot, holds a character that could leave the folder or that Windows
+        refuses, or an invisible one, or is a device of Windows such as ``NUL``.
 
     Examples
     --------
@@ -276,7 +283,8 @@ def file_name(stimulus_id: str) -> str:
     """
     if reason := _why_no_file_name(stimulus_id):
         raise InputError(
-            f"id {stimulus_id!r} cannot name a file: {reason}; rename it, or give a CSV with the columns file and id."
+            f"id {stimulus_id!r} cannot name a file: {reason}; rename it, or give a CSV with the "
+            "columns file and id."
         )
     return stimulus_id
 
@@ -325,7 +333,8 @@ def check_file_names(ids: Iterable[str]) -> None:
     Raises
     ------
     InputError
-        When an id cannot name a file (see `file_name`), or ids differ in case or in Unicode normalization only.
+        When an id cannot name a file (see `file_name`), or ids differ in case or in Unicode
+        normalization only.
     """
     names = list(ids)
     reasons = {name: reason for name in names if (reason := _why_no_file_name(name))}
@@ -333,14 +342,18 @@ def check_file_names(ids: Iterable[str]) -> None:
         first = next(iter(reasons))
         shown = name_ids(map(repr, reasons))
         raise InputError(
-            f"id(s) {shown} cannot name a file ({first!r}: {reasons[first]}); rename the files, or give a CSV with the "
+            f"id(s) {shown} cannot name a file ({first!r}: {reasons[first]}); rename the files, or "
+            "give a CSV with the "
             "columns file and id."
         )
     if pairs := same_file_names(names):
         shown = name_ids(f"{earlier} and {later}" for earlier, later in pairs)
-        kind = "case" if pairs[0][0].casefold() == pairs[0][1].casefold() else "Unicode normalization"
+        kind = (
+            "case" if pairs[0][0].casefold() == pairs[0][1].casefold() else "Unicode normalization"
+        )
         raise InputError(
-            f"ids that differ in {kind} only: {shown}; their files would overwrite each other on macOS and Windows. "
+            f"ids that differ in {kind} only: {shown}; their files would overwrite each other on "
+            "macOS and Windows. "
             "Rename one of each, or give a CSV with the columns file and id."
         )
 
@@ -389,7 +402,7 @@ def folded_name(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
-# ---------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
@@ -408,7 +421,9 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> Path:
         The file.
     """
     tabs = Path(path).suffix == ".tsv"
-    text = table.to_csv(index=False, sep="\t" if tabs else ",", na_rep="n/a" if tabs else "", lineterminator="\n")
+    text = table.to_csv(
+        index=False, sep="\t" if tabs else ",", na_rep="n/a" if tabs else "", lineterminator="\n"
+    )
     return write_text(path, text)
 
 
@@ -424,8 +439,8 @@ def read_table(
     Parameters
     ----------
     path : path-like
-        The file; the suffix ``.tsv`` means tabs, and cells as BIDS writes them: a double quote is a character,
-        unless it opens and closes the whole cell.
+        The file; the suffix ``.tsv`` means tabs, and cells as BIDS writes them: a double quote is a
+        character, unless it opens and closes the whole cell.
     required : sequence of str
         Columns that must be there.
     text : sequence of str
@@ -441,12 +456,13 @@ def read_table(
     Raises
     ------
     InputError
-        When the file is missing, empty or unreadable, lacks a required column, has a used one twice, or has rows that
-        are cut short.
+        When the file is missing, empty or unreadable, lacks a required column, has a used one
+        twice, or has rows that are cut short.
 
     Notes
     -----
-    ``pandas.read_csv`` alone turns the subject ``01`` into the number 1; with ``dtype={"subject": str}`` it does not.
+    ``pandas.read_csv`` alone turns the subject ``01`` into the number 1; with ``dtype={"subject":
+    str}`` it does not.
 
     Examples
     --------
@@ -458,13 +474,19 @@ def read_table(
     """
     with reading(path, "a readable table") as plain:
         contents = plain.read_text(encoding="utf-8-sig")
-    table = parse_table(contents, path, text=text, once=None if once is None else [*required, *once])
+    table = parse_table(
+        contents, path, text=text, once=None if once is None else [*required, *once]
+    )
     need_columns(table, required, str(path))
     return table
 
 
 def parse_table(
-    contents: str, path: str | os.PathLike[str], *, text: Sequence[str] = (), once: Sequence[str] | None = ()
+    contents: str,
+    path: str | os.PathLike[str],
+    *,
+    text: Sequence[str] = (),
+    once: Sequence[str] | None = (),
 ) -> pd.DataFrame:
     """Read the text of a CSV or TSV file.
 
@@ -508,11 +530,18 @@ def parse_table(
                 **_exact_floats(),
             )
         except pd.errors.ParserWarning:
-            raise InputError(f"{path} has rows with more cells than its header; give each column a name.") from None
+            raise InputError(
+                f"{path} has rows with more cells than its header; give each column a name."
+            ) from None
 
 
 def _check_cells(
-    contents: str, path: str | os.PathLike[str], separator: str, *, quoted: bool, used: set[str] | None
+    contents: str,
+    path: str | os.PathLike[str],
+    separator: str,
+    *,
+    quoted: bool,
+    used: set[str] | None,
 ) -> None:
     """Refuse what pandas would read without a word: used columns of one name, and rows that are cut short."""
     lines = contents.split("\n")
@@ -525,20 +554,28 @@ def _check_cells(
         counts = [line.count(separator) + 1 if line.strip("\r") else 0 for line in lines]
     names = [_without_quote(name.strip()) for name in header]
     # a first row of numbers is no header; whoever needs one says so
-    counted = [name for name in names if name and not _is_number(name) and (used is None or name in used)]
+    counted = [
+        name for name in names if name and not _is_number(name) and (used is None or name in used)
+    ]
     if again := duplicates(counted):
-        raise InputError(f"{path} has more than one column called {name_ids(again)}; give each its own name.")
+        raise InputError(
+            f"{path} has more than one column called {name_ids(again)}; give each its own name."
+        )
     short = [row for row, count in enumerate(counts) if 0 < count < len(names)]
     if short:
         row = short[0]
         raise InputError(
-            f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a file that is cut off "
+            f"{path}: line {row + 1} has {counts[row]} cell(s), the header {len(names)}, as in a "
+            "file that is cut off "
             f"({len(short)} such line(s)); fill up each of them: n/a for what is missing."
         )
 
 
 def _check_quotes(
-    rows: Sequence[Sequence[str]], path: str | os.PathLike[str], separator: str, header: Sequence[str]
+    rows: Sequence[Sequence[str]],
+    path: str | os.PathLike[str],
+    separator: str,
+    header: Sequence[str],
 ) -> None:
     """Refuse a cell that holds the end of its row and the beginning of a later one: a quote was not closed.
 
@@ -547,12 +584,20 @@ def _check_quotes(
     n_columns = len(header)
     for number, row in enumerate(rows):
         for column, cell in enumerate(row):
-            first, *between, last = [line.count(separator) for line in cell.split("\n")] if "\n" in cell else [0, -1]
-            is_swallowed = first == n_columns - 1 - column and last == column and set(between) <= {n_columns - 1}
+            first, *between, last = (
+                [line.count(separator) for line in cell.split("\n")] if "\n" in cell else [0, -1]
+            )
+            is_swallowed = (
+                first == n_columns - 1 - column
+                and last == column
+                and set(between) <= {n_columns - 1}
+            )
             if is_swallowed and n_columns > 2:
                 raise InputError(
-                    f"{path}: row {number} of '{header[column]}' runs over several lines, as after a double quote "
-                    f"that is not closed ({cell[:30]!r}…); remove the quote, or save the table as .tsv."
+                    f"{path}: row {number} of '{header[column]}' runs over several lines, as after "
+                    "a double quote "
+                    f"that is not closed ({cell[:30]!r}…); remove the quote, or save the table as "
+                    ".tsv."
                 )
 
 
@@ -585,15 +630,16 @@ def _without_quote(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if is_quoted else cell
 
 
-# ------------------------------------------------------------------------------------------------------ HDF5
+# --------------------------------------------------------------------------------------------- HDF5
 
 
 class _Sink(io.FileIO):
     """A file that HDF5 can always close: the first refusal of the system is kept, and later writes go to memory.
 
-    The HDF5 library cannot close a file that it cannot write (on a full disk): it would crash the interpreter at exit.
-    It also reads back what it wrote, and crashes on other bytes; so small pieces, which all of its own bookkeeping is,
-    are remembered. Where nothing was written it reads zeros, as from a file that it opened itself.
+    The HDF5 library cannot close a file that it cannot write (on a full disk): it would crash the
+    interpreter at exit. It also reads back what it wrote, and crashes on other bytes; so small
+    pieces, which all of its own bookkeeping is, are remembered. Where nothing was written it reads
+    zeros, as from a file that it opened itself.
     """
 
     refusal: OSError | None = None
@@ -680,8 +726,8 @@ def seal_hdf5(path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     path : path-like
-        A complete file that nobody reads yet (a part of `atomic_path`). The checksum stands in a user block of 512
-        bytes, which every HDF5 library skips.
+        A complete file that nobody reads yet (a part of `atomic_path`). The checksum stands in a
+        user block of 512 bytes, which every HDF5 library skips.
     """
     contents = Path(path).read_bytes()
     Path(path).write_bytes(bytes(SEAL_SIZE) + contents)
@@ -710,7 +756,9 @@ def _check_seal(path: Path) -> None:
             return
         checksum = head[len(SEAL) :].rstrip(b"\0")
         if cut_off or len(head) < SEAL_SIZE or checksum != _checksum(file).encode():
-            raise DamagedFile(f"{path} is damaged: its contents are not what was written; make or copy it again.")
+            raise DamagedFile(
+                f"{path} is damaged: its contents are not what was written; make or copy it again."
+            )
 
 
 def write_hdf5(
@@ -726,8 +774,8 @@ def write_hdf5(
     path : path-like
         Final file.
     arrays : mapping of str to ndarray, optional
-        One dataset each; ``/`` in a name makes groups. What is no array but has shape, dtype and rows, such as images
-        that stay on disk, is read and written block by block.
+        One dataset each; ``/`` in a name makes groups. What is no array but has shape, dtype and
+        rows, such as images that stay on disk, is read and written block by block.
     tables : mapping of str to DataFrame, optional
         One group each, one dataset a column; text columns are UTF-8.
     attributes : mapping, optional
@@ -743,7 +791,9 @@ def write_hdf5(
             if hasattr(values, "__array_interface__") or not hasattr(values, "shape"):
                 file.create_dataset(name, data=_storable(np.asarray(values)))
             else:
-                _write_in_blocks(file.create_dataset(name, shape=values.shape, dtype=values.dtype), values)
+                _write_in_blocks(
+                    file.create_dataset(name, shape=values.shape, dtype=values.dtype), values
+                )
         for name, table in (tables or {}).items():
             group = file.create_group(name)
             group.attrs["columns"] = json.dumps([str(column) for column in table.columns])
@@ -766,7 +816,9 @@ def _write_in_blocks(data: Any, values: Any) -> None:
 
 def _storable(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "UOT":
-        return np.array([str(one).encode() for one in values.ravel()], dtype=bytes).reshape(values.shape)
+        return np.array([str(one).encode() for one in values.ravel()], dtype=bytes).reshape(
+            values.shape
+        )
     return values
 
 
@@ -777,11 +829,17 @@ def _write_column(group: Any, name: str, column: pd.Series) -> None:
 
     if pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
         group.create_dataset(name, data=column.to_numpy(dtype=bool))
-    elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_extension_array_dtype(column.dtype):
+    elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_extension_array_dtype(
+        column.dtype
+    ):
         group.create_dataset(name, data=column.to_numpy())
     else:
-        text = ["" if missing else str(one) for one, missing in zip(column, column.isna(), strict=True)]
-        data = group.create_dataset(name, data=np.array(text, dtype=object), dtype=h5py.string_dtype())
+        text = [
+            "" if missing else str(one) for one, missing in zip(column, column.isna(), strict=True)
+        ]
+        data = group.create_dataset(
+            name, data=np.array(text, dtype=object), dtype=h5py.string_dtype()
+        )
         data.attrs["missing"] = np.flatnonzero(column.isna().to_numpy())
 
 
@@ -809,9 +867,14 @@ def read_hdf5_table(path: str | os.PathLike[str], name: str) -> pd.DataFrame:
 
     with open_hdf5(path) as file:
         if name not in file or "columns" not in file[name].attrs:
-            raise InputError(f"{path} holds no table '{name}'; it holds {', '.join(map(str, file)) or 'nothing'}.")
+            raise InputError(
+                f"{path} holds no table '{name}'; it holds "
+                f"{', '.join(map(str, file)) or 'nothing'}."
+            )
         group = file[name]
-        columns = {column: _read_column(group[column]) for column in json.loads(group.attrs["columns"])}
+        columns = {
+            column: _read_column(group[column]) for column in json.loads(group.attrs["columns"])
+        }
         return pd.DataFrame(columns, index=pd.RangeIndex(int(group.attrs["n_rows"])))
 
 
@@ -845,7 +908,10 @@ def read_hdf5_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     """
     with open_hdf5(path) as file:
         if name not in file:
-            raise InputError(f"{path} holds no array '{name}'; it holds {', '.join(map(str, file)) or 'nothing'}.")
+            raise InputError(
+                f"{path} holds no array '{name}'; it holds "
+                f"{', '.join(map(str, file)) or 'nothing'}."
+            )
         values = file[name][...]
         return np.char.decode(values) if values.dtype.kind == "S" else values
 
@@ -874,8 +940,9 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     Parameters
     ----------
     path : path-like
-        The file. Of ours, the checksum of all bytes is compared. Of others, too, no contents may lie elsewhere
-        (`neurometamer.reading.check_own_contents`). A file that passed is not checked again until it changes.
+        The file. Of ours, the checksum of all bytes is compared. Of others, too, no contents may
+        lie elsewhere (`neurometamer.reading.check_own_contents`). A file that passed is not checked
+        again until it changes.
 
     Yields
     ------

@@ -46,7 +46,11 @@ def short_repr(cls: Class) -> Class:
     """
 
     def _shown(self: Any) -> str:
-        values = [(field.name, getattr(self, field.name)) for field in fields(self) if not _is_default(self, field)]
+        values = [
+            (field.name, getattr(self, field.name))
+            for field in fields(self)
+            if not _is_default(self, field)
+        ]
         return summarize(type(self).__name__, values)
 
     cls.__repr__ = _shown  # type: ignore[assignment]
@@ -118,7 +122,8 @@ def describe(value: Any) -> str:
     Returns
     -------
     str
-        Type and shape of an array, rows and names of a table, number and first names of a list, else its `repr`, cut.
+        Type and shape of an array, rows and names of a table, number and first names of a list,
+        else its `repr`, cut.
     """
     if hasattr(value, "columns") and hasattr(value, "iloc"):
         return _describe_table(value)
@@ -137,7 +142,9 @@ def _describe_table(table: Any) -> str:
     known = [name for name in _ID_COLUMNS if name in table.columns]
     rows = [str(name) for name in dict.fromkeys(table[known[0]])] if known else []
     names = f", {known[0]} {_names(rows)}" if rows else ""
-    return f"<{len(table)} rows{names}; columns {_names([str(column) for column in table.columns])}>"
+    return (
+        f"<{len(table)} rows{names}; columns {_names([str(column) for column in table.columns])}>"
+    )
 
 
 def _describe_several(values: Any) -> str:

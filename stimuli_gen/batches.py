@@ -15,9 +15,14 @@ from neurometamer.store import InputError
 Result = TypeVar("Result")
 
 _WORDS = (
-    "out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc", "failed to allocate",
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "failed to allocate",
     "unable to allocate",
-)  # fmt: skip
+)
 """CUDA, ROCm and MPS say the first, the CPU's allocator one of the next two, cuBLAS and cuDNN the fourth; others come
 from oneDNN and libraries beside torch."""
 
@@ -33,9 +38,10 @@ def batch_shape(batch_size: int) -> int:
     Returns
     -------
     int
-        The same up to 4, else the next multiple of 4. Matrix products take rows in groups; with 5, 6, 7, 9 or 10
-        images on two threads, those in the last, incomplete group were rounded otherwise (gradients of
-        EfficientNet-Lite0 and AlexNet: by 1e-6), so that an image's numbers depended on its place.
+        The same up to 4, else the next multiple of 4. Matrix products take rows in groups; with 5,
+        6, 7, 9 or 10 images on two threads, those in the last, incomplete group were rounded
+        otherwise (gradients of EfficientNet-Lite0 and AlexNet: by 1e-6), so that an image's numbers
+        depended on its place.
 
     Raises
     ------
@@ -64,7 +70,9 @@ def half_shape(size: int) -> int:
     return half if half < 4 else half // 4 * 4
 
 
-def padded_batches(images: Any, batch_size: int, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+def padded_batches(
+    images: Any, batch_size: int, device: torch.device
+) -> Iterator[tuple[slice, Tensor]]:
     """Cut images into batches of one fixed shape, so that no image's numbers depend on its companions.
 
     Parameters
@@ -81,7 +89,8 @@ def padded_batches(images: Any, batch_size: int, device: torch.device) -> Iterat
     rows : slice
         Which images these are.
     batch : Tensor
-        (``batch_shape(batch_size)``, 3, height, width); only the first ``rows.stop - rows.start`` count.
+        (``batch_shape(batch_size)``, 3, height, width); only the first ``rows.stop - rows.start``
+        count.
     """
     size = batch_shape(batch_size)
     for start in range(0, len(images), size):
@@ -103,8 +112,8 @@ def in_batches(
     Parameters
     ----------
     run : callable
-        Takes a batch (b, 3, height, width), or one batch of each array; called again with half as many images when
-        it fails for want of memory.
+        Takes a batch (b, 3, height, width), or one batch of each array; called again with half as
+        many images when it fails for want of memory.
     images : ndarray, StoredImages, or tuple of these
         (n, 3, height, width) float32 each.
     batch_size : int
@@ -140,7 +149,9 @@ def in_batches(
             yield rows, result
             start = rows.stop
             continue
-        size = half_shape(size)  # outside of `except`, where the failed pass still holds its tensors
+        size = half_shape(
+            size
+        )  # outside of `except`, where the failed pass still holds its tensors
         release_memory(device)
 
 
@@ -166,7 +177,8 @@ class Parts:
         Parameters
         ----------
         run : callable
-            Takes the slice of rows to compute; must change nothing, because it is called again when memory runs out.
+            Takes the slice of rows to compute; must change nothing, because it is called again when
+            memory runs out.
 
         Returns
         -------
@@ -208,7 +220,8 @@ def out_of_memory(error: BaseException) -> bool:
     Returns
     -------
     bool
-        True for ``torch.OutOfMemoryError``, for `MemoryError`, and for what allocators say in other errors.
+        True for ``torch.OutOfMemoryError``, for `MemoryError`, and for what allocators say in other
+        errors.
     """
     known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return known or any(words in str(error).lower() for words in _WORDS)
@@ -230,7 +243,8 @@ def too_large(size: tuple[int, ...], device: torch.device) -> InputError:
         To be raised by the caller.
     """
     return InputError(
-        f"there is not enough memory on {device} for one image of {size} pixels; free some, or use a smaller network "
+        f"there is not enough memory on {device} for one image of {size} pixels; free some, or use "
+        "a smaller network "
         "or an earlier stage. Finished images are kept."
     )
 
@@ -289,8 +303,9 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``device``; of a CUDA device also ``tf32``: whether convolutions and matrix products of float32 numbers are
-        computed with the 10 bits of TF32, as torch's settings say now. Nothing is set here.
+        ``device``; of a CUDA device also ``tf32``: whether convolutions and matrix products of
+        float32 numbers are computed with the 10 bits of TF32, as torch's settings say now. Nothing
+        is set here.
     """
     if device.type != "cuda":
         return {"device": device.type}
@@ -299,7 +314,9 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
 
 
 def _tf32(backend: Any) -> bool:
-    precision = getattr(getattr(backend, "conv", backend), "fp32_precision", None)  # torch 2.9 and later
+    precision = getattr(
+        getattr(backend, "conv", backend), "fp32_precision", None
+    )  # torch 2.9 and later
     return bool(backend.allow_tf32) if precision in (None, "none") else precision == "tf32"
 
 

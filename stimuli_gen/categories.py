@@ -1,15 +1,15 @@
 """Sixteen everyday categories (Geirhos et al. 2019; Feather et al. 2023) in the 1,000 ImageNet classes.
 
-The categories are those of 16-class-ImageNet: ImageNet classes below one WordNet noun each, as far as their names are
-unambiguous (which is why some breeds of dog are left out). Of the 231 WordNet ids of that list, 207 are classes of
-ILSVRC-2012. Chance is 1/16.
+The categories are those of 16-class-ImageNet: ImageNet classes below one WordNet noun each, as far
+as their names are unambiguous (which is why some breeds of dog are left out). Of the 231 WordNet
+ids of that list, 207 are classes of ILSVRC-2012. Chance is 1/16.
 
 References
 ----------
-Geirhos, R., Temme, C. R. M., Rauber, J., Schütt, H. H., Bethge, M. & Wichmann, F. A. (2018). Generalisation in humans
-and deep neural networks. NeurIPS.
-Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
-biological and artificial neural networks. Nature Neuroscience 26:2017-2034.
+Geirhos, R., Temme, C. R. M., Rauber, J., Schütt, H. H., Bethge, M. & Wichmann, F. A. (2018).
+Generalisation in humans and deep neural networks. NeurIPS. Feather, J., Leclerc, G., Mądry, A. &
+McDermott, J. H. (2023). Model metamers reveal divergent invariances between biological and
+artificial neural networks. Nature Neuroscience 26:2017-2034.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _RANGES: Mapping[str, str] = {
     "airplane": "404",  # airliner
     "bear": "294-297",  # brown, black, ice and sloth bear
     "bicycle": "444 671",  # bicycle built for two, mountain bike
-    "bird": "8 10-16 18-20 22-24 80-83 87-96 98-100 127-133 135-145",  # hen … pelican and king penguin
+    "bird": "8 10-16 18-20 22-24 80-83 87-96 98-100 127-133 "
+    "135-145",  # hen … pelican and king penguin
     "boat": "472 554 625 814 914",  # canoe, fireboat, lifeboat, speedboat, yawl
     "bottle": "440 720 737 898-899 901 907",  # beer, pill, pop, water; water and whiskey jug; wine
     "car": "436 511 817",  # beach wagon, convertible, sports car
@@ -40,7 +41,8 @@ _RANGES: Mapping[str, str] = {
     "keyboard": "508 878",  # of computers, of typewriters
     "knife": "499",  # cleaver
     "oven": "766",  # rotisserie
-    "truck": "555 569 656 675 717 734 864 867",  # fire engine, garbage truck, minivan, vans, pickup, tow, trailer
+    "truck": "555 569 656 675 717 734 864 "
+    "867",  # fire engine, garbage truck, minivan, vans, pickup, tow, trailer
 }
 
 
@@ -68,7 +70,9 @@ def sixteen_classes() -> dict[int, str]:
     >>> len(table), table[404], table[281]
     (207, 'airplane', 'cat')
     """
-    pairs = [(index, category) for category, ranges in _RANGES.items() for index in _indices(ranges)]
+    pairs = [
+        (index, category) for category, ranges in _RANGES.items() for index in _indices(ranges)
+    ]
     return dict(sorted(pairs))
 
 
@@ -80,14 +84,20 @@ def _first_mapped(scores: np.ndarray) -> np.ndarray:
 
 
 def _mean_prob(scores: np.ndarray) -> np.ndarray:
-    return np.stack([scores[:, _indices(ranges)].mean(axis=1) for ranges in _RANGES.values()], axis=1).argmax(axis=1)
+    return np.stack(
+        [scores[:, _indices(ranges)].mean(axis=1) for ranges in _RANGES.values()], axis=1
+    ).argmax(axis=1)
 
 
-RULES_16: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"first_mapped": _first_mapped, "mean_prob": _mean_prob}
+RULES_16: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "first_mapped": _first_mapped,
+    "mean_prob": _mean_prob,
+}
 """Rule name to the function from class probabilities (n, 1000) float64 to places in `CATEGORIES` (n,).
 
-``first_mapped`` (Feather et al. 2023): walk the classes from the likeliest down, the first that belongs to a category
-wins. ``mean_prob`` (Geirhos et al.'s model-vs-human): the category whose classes have the largest mean probability."""
+``first_mapped`` (Feather et al. 2023): walk the classes from the likeliest down, the first that
+belongs to a category wins. ``mean_prob`` (Geirhos et al.'s model-vs-human): the category whose
+classes have the largest mean probability."""
 
 
 @checked
@@ -97,7 +107,8 @@ def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndar
     Parameters
     ----------
     probabilities : ndarray
-        (n, 1000), rows sum to 1. For ``first_mapped`` logits will do as well; for ``mean_prob`` they will not.
+        (n, 1000), rows sum to 1. For ``first_mapped`` logits will do as well; for ``mean_prob``
+        they will not.
     rule : {"first_mapped", "mean_prob"}
         See `RULES_16`.
 
@@ -116,9 +127,12 @@ def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndar
     scores = np.asarray(probabilities, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[1] != N_IMAGENET:
         raise InputError(
-            f"16 categories are made of the 1,000 ImageNet classes, (n, 1000), not of {scores.shape}; "
+            "16 categories are made of the 1,000 ImageNet classes, (n, 1000), not of "
+            f"{scores.shape}; "
             "use a network with ImageNet's classes."
         )
     if not np.isfinite(scores).all():
-        raise InputError("class probabilities are not finite; check the network's weights and its input.")
+        raise InputError(
+            "class probabilities are not finite; check the network's weights and its input."
+        )
     return np.array(CATEGORIES)[RULES_16[rule](scores)]

@@ -1,14 +1,15 @@
 """Control images: photographs changed in ways that know nothing of any network.
 
-They separate "the image was changed by so much" from "the image was changed against this network": random vectors of
-the size of an attack, noise by signal-to-signal-plus-noise ratio (SSNR), blur, greyscale, scrambled phase.
+They separate "the image was changed by so much" from "the image was changed against this network":
+random vectors of the size of an attack, noise by signal-to-signal-plus-noise ratio (SSNR), blur,
+greyscale, scrambled phase.
 
 References
 ----------
-Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
-biological and artificial neural networks. Nature Neuroscience 26, 2017-2034 (random L2 and L∞ perturbations, as in
-the training of their control networks).
-Coggan, D. D. & Tong, F., public code of ``p022_occlusion`` (noise by SSNR, blur). These are that code's settings,
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent
+invariances between biological and artificial neural networks. Nature Neuroscience 26, 2017-2034
+(random L2 and L∞ perturbations, as in the training of their control networks). Coggan, D. D. &
+Tong, F., public code of ``p022_occlusion`` (noise by SSNR, blur). These are that code's settings,
 not those of a paper.
 """
 
@@ -36,7 +37,7 @@ LUMA: Mapping[str, tuple[float, float, float]] = {
 """Weights of red, green and blue in a grey value: ITU-R BT.601 (Pillow's, torchvision's), BT.709, or equal."""
 
 
-# ------------------------------------------------------------------------------------------------- on one image
+# ------------------------------------------------------------------------------------- on one image
 
 
 def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -58,8 +59,8 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
 
     Notes
     -----
-    The direction is uniform(-.5, .5) for each value, scaled to the norm (Feather et al. 2023), which is not quite
-    uniform on the sphere.
+    The direction is uniform(-.5, .5) for each value, scaled to the norm (Feather et al. 2023),
+    which is not quite uniform on the sphere.
     """
     direction = random.uniform(-0.5, 0.5, image.shape)
     return image + level * direction / np.linalg.norm(direction)
@@ -106,7 +107,11 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
 
 
 def fourier_noise(
-    image: np.ndarray, random: np.random.Generator, level: float, *, amplitude: np.ndarray | None = None
+    image: np.ndarray,
+    random: np.random.Generator,
+    level: float,
+    *,
+    amplitude: np.ndarray | None = None,
 ) -> np.ndarray:
     """Lower the contrast to a share and fill up with noise of a natural amplitude spectrum.
 
@@ -119,24 +124,29 @@ def fourier_noise(
     level : float
         SSNR, in [0, 1]: 1 is the image, 0 noise alone.
     amplitude : ndarray, optional
-        (height, width): amplitude spectrum of the noise, such as `mean_amplitude` of many photographs. By default
-        that of the image itself, averaged over its channels; which mean the public code takes is not documented.
+        (height, width): amplitude spectrum of the noise, such as `mean_amplitude` of many
+        photographs. By default that of the image itself, averaged over its channels; which mean the
+        public code takes is not documented.
 
     Returns
     -------
     ndarray
-        (3, height, width) float64, not clipped: (x - .5) · ssnr + .5 + (1 - ssnr) · noise. The noise has mean 0, the
-        amplitude spectrum, and the image's own phases (of its channel mean) shuffled over frequencies; it is the same
-        in all channels.
+        (3, height, width) float64, not clipped: (x - .5) · ssnr + .5 + (1 - ssnr) · noise. The
+        noise has mean 0, the amplitude spectrum, and the image's own phases (of its channel mean)
+        shuffled over frequencies; it is the same in all channels.
 
     Raises
     ------
     InputError
         When the amplitude spectrum has another size.
     """
-    spectrum = mean_amplitude(image[None]) if amplitude is None else np.asarray(amplitude, dtype=float)
+    spectrum = (
+        mean_amplitude(image[None]) if amplitude is None else np.asarray(amplitude, dtype=float)
+    )
     if spectrum.shape != image.shape[1:]:
-        raise InputError(f"the amplitude spectrum is {spectrum.shape}, the images are {image.shape[1:]} pixels.")
+        raise InputError(
+            f"the amplitude spectrum is {spectrum.shape}, the images are {image.shape[1:]} pixels."
+        )
     phase = _shuffled(np.angle(np.fft.fft2(image.mean(axis=0, dtype=float))), random)
     noise = spectrum * np.exp(1j * phase)
     noise[0, 0] = 0
@@ -156,7 +166,9 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
     ndarray
         (height, width) float64, in the order of ``numpy.fft.fft2``.
     """
-    return np.mean([np.abs(np.fft.fft2(np.asarray(one, dtype=float))).mean(axis=0) for one in images], axis=0)
+    return np.mean(
+        [np.abs(np.fft.fft2(np.asarray(one, dtype=float))).mean(axis=0) for one in images], axis=0
+    )
 
 
 def _shuffled(phase: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -186,8 +198,9 @@ def blur(image: np.ndarray, random: np.random.Generator, level: float) -> np.nda
     Returns
     -------
     ndarray
-        (3, height, width) float64. The kernel has 6 · sigma + 1 pixels (2 · ceil(3 · sigma) + 1 where that is not a
-        whole odd number); borders are mirrored without repeating the outermost pixel, as in torchvision.
+        (3, height, width) float64. The kernel has 6 · sigma + 1 pixels (2 · ceil(3 · sigma) + 1
+        where that is not a whole odd number); borders are mirrored without repeating the outermost
+        pixel, as in torchvision.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -198,7 +211,9 @@ def blur(image: np.ndarray, random: np.random.Generator, level: float) -> np.nda
     return gaussian_filter(exact, level, mode="mirror", axes=(1, 2), radius=radius)
 
 
-def greyscale(image: np.ndarray, random: np.random.Generator, level: float, *, luma: str = "rec601") -> np.ndarray:
+def greyscale(
+    image: np.ndarray, random: np.random.Generator, level: float, *, luma: str = "rec601"
+) -> np.ndarray:
     """Take the color away: three equal channels.
 
     Parameters
@@ -243,15 +258,15 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
     Returns
     -------
     ndarray
-        (3, height, width) float64, not clipped. The phases of one random image are added to those of all channels,
-        so that the colors' relations stay; the mean stays.
+        (3, height, width) float64, not clipped. The phases of one random image are added to those
+        of all channels, so that the colors' relations stay; the mean stays.
     """
     phase = np.angle(np.fft.fft2(random.uniform(size=image.shape[1:])))
     phase[0, 0] = 0
     return np.fft.ifft2(np.fft.fft2(np.asarray(image, dtype=float)) * np.exp(1j * phase)).real
 
 
-# ----------------------------------------------------------------------------------------------- on a whole set
+# ----------------------------------------------------------------------------------- on a whole set
 
 
 @short_repr
@@ -283,7 +298,10 @@ _TINY = float(np.finfo(np.float32).tiny)
 CONTROLS: Mapping[str, Control] = {
     "random_l2": Control(make=random_l2, level="L2 norm, pixels in [0, 1]", default=3.0, low=_TINY),
     "random_linf": Control(
-        make=random_linf, level="change of every value, pixels in [0, 1]", default=8 / 255, low=_TINY
+        make=random_linf,
+        level="change of every value, pixels in [0, 1]",
+        default=8 / 255,
+        low=_TINY,
     ),
     "gaussian_noise": Control(make=gaussian_noise, level="SSNR, 0 to 1", default=0.4, high=1.0),
     "fourier_noise": Control(make=fourier_noise, level="SSNR, 0 to 1", default=0.4, high=1.0),
@@ -315,20 +333,22 @@ def control_images(
     levels : float or sequence of float, optional
         How strong, in the control's own unit; several levels give several images of each reference.
     seed : int
-        Each image has its own generator of (seed, control, reference id), so that the levels of one image share
-        their random numbers.
+        Each image has its own generator of (seed, control, reference id), so that the levels of one
+        image share their random numbers.
     progress : callable, optional
         Called with (images done, images in all).
     **settings : object
-        Further settings of the control's function (``luma`` of greyscale, ``amplitude`` of fourier_noise).
+        Further settings of the control's function (``luma`` of greyscale, ``amplitude`` of
+        fourier_noise).
 
     Returns
     -------
     StimulusSet
-        Kind ``control``, clipped to [0, 1]. Id: ``<reference id>_<control>``, with ``-<level>`` behind it when
-        several levels are asked for. Columns: ``control``, ``level``, ``settings`` (JSON), ``seed``, ``clipped``
-        (share of values that clipping changed), and the distances to the reference of
-        `stimuli_gen.stimuli.image_distances`: after clipping (``l2``, ``linf``) and on the 8-bit images.
+        Kind ``control``, clipped to [0, 1]. Id: ``<reference id>_<control>``, with ``-<level>``
+        behind it when several levels are asked for. Columns: ``control``, ``level``, ``settings``
+        (JSON), ``seed``, ``clipped`` (share of values that clipping changed), and the distances to
+        the reference of `stimuli_gen.stimuli.image_distances`: after clipping (``l2``, ``linf``)
+        and on the 8-bit images.
 
     Raises
     ------
@@ -336,13 +356,21 @@ def control_images(
         When the control, a setting or a level makes no sense.
     """
     wanted, several = _check_control(control, levels, settings)
-    told = {name: digest(value) if isinstance(value, np.ndarray) else value for name, value in settings.items()}
+    told = {
+        name: digest(value) if isinstance(value, np.ndarray) else value
+        for name, value in settings.items()
+    }
     rows, images = [], []
-    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
+    for row, (one, category) in enumerate(
+        zip(references.ids, references.table["category"], strict=True)
+    ):
         reference = references.images[slice(row, row + 1)][0]
         for level in wanted:
             raw = CONTROLS[control].make(
-                reference.astype(np.float64), generator(seed, "control", control, one), level, **settings
+                reference.astype(np.float64),
+                generator(seed, "control", control, one),
+                level,
+                **settings,
             )
             images.append(np.clip(raw, 0, 1).astype(np.float32))
             rows.append(
@@ -361,7 +389,9 @@ def control_images(
             )
             if progress is not None:
                 progress(len(rows), len(references) * len(wanted))
-    made = provenance({"control": control, "levels": wanted, "seed": seed, **told}, references=references.digest)
+    made = provenance(
+        {"control": control, "levels": wanted, "seed": seed, **told}, references=references.digest
+    )
     return StimulusSet(images=np.stack(images), table=pd.DataFrame(rows), provenance=made)
 
 
@@ -372,7 +402,11 @@ def _check_control(
     if control not in CONTROLS:
         raise unknown_name("control", control, CONTROLS)
     kind = CONTROLS[control]
-    known = [one.name for one in inspect.signature(kind.make).parameters.values() if one.kind == one.KEYWORD_ONLY]
+    known = [
+        one.name
+        for one in inspect.signature(kind.make).parameters.values()
+        if one.kind == one.KEYWORD_ONLY
+    ]
     for name in settings:
         if name not in known:
             raise (
@@ -386,7 +420,13 @@ def _check_control(
         raise InputError(f"{control} has no levels; leave them out.")
     wanted = [float(one) for one in np.atleast_1d(levels)]
     if bad := [one for one in wanted if not (kind.low <= one <= kind.high and np.isfinite(one))]:
-        what = "above 0" if kind.low > 0 else f"between 0 and {kind.high:g}" if np.isfinite(kind.high) else "at least 0"
+        what = (
+            "above 0"
+            if kind.low > 0
+            else f"between 0 and {kind.high:g}"
+            if np.isfinite(kind.high)
+            else "at least 0"
+        )
         raise InputError(f"level {bad[0]:g} of {control} ({kind.level}) must be {what}.")
     if len({f"{one:g}" for one in wanted}) < len(wanted):
         raise InputError(f"levels of {control} repeat: {', '.join(f'{one:g}' for one in wanted)}.")

@@ -38,7 +38,7 @@ _TURNED = range(2, 9)
 _ADOBE_RGB = 2
 
 
-# --------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def readable_suffixes() -> frozenset[str]:
@@ -47,10 +47,13 @@ def readable_suffixes() -> frozenset[str]:
     Returns
     -------
     frozenset of str
-        Those of all formats that the installed Pillow decodes; ``.heic`` and ``.heif`` where pillow-heif is
-        installed.
+        Those of all formats that the installed Pillow decodes; ``.heic`` and ``.heif`` where
+        pillow-heif is installed.
     """
-    formats = {*readable_formats(), "MPO"}  # several JPEG images in one file, which the decoder of JPEG opens
+    formats = {
+        *readable_formats(),
+        "MPO",
+    }  # several JPEG images in one file, which the decoder of JPEG opens
     return frozenset(suffix for suffix, name in _registered_suffixes().items() if name in formats)
 
 
@@ -76,7 +79,9 @@ def _registered_suffixes() -> dict[str, str]:
     return Image.registered_extensions()
 
 
-def open_photograph(path: Path, *, bits: int | None = None, icc: str = "ignore") -> tuple[Image.Image, str]:
+def open_photograph(
+    path: Path, *, bits: int | None = None, icc: str = "ignore"
+) -> tuple[Image.Image, str]:
     """Decode one file and convert it to 8-bit RGB.
 
     Parameters
@@ -103,7 +108,9 @@ def open_photograph(path: Path, *, bits: int | None = None, icc: str = "ignore")
     size = ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # up to 179 million pixels are decoded
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # up to 179 million pixels are decoded
             with Image.open(path, formats=readable_formats()) as opened:
                 size = f" for its {opened.width} x {opened.height} pixels"
                 return convert_photograph(opened, bits=bits, icc=icc)
@@ -116,7 +123,9 @@ def open_photograph(path: Path, *, bits: int | None = None, icc: str = "ignore")
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise InputError(f"it has more than {limit:.0f} million pixels; make it smaller") from None
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, EOFError …
+    except (
+        Exception
+    ) as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, EOFError …
         raise InputError(f"it cannot be decoded ({type(error).__name__})") from error
 
 
@@ -142,7 +151,7 @@ def cannot_use(path: Path, problem: InputError, cure: str) -> InputError:
     return InputError(f"image {path}{reason}; {cure}")
 
 
-# ---------------------------------------------------------------------------------------------- conversion
+# --------------------------------------------------------------------------------------- conversion
 
 
 def convert_photograph(
@@ -155,18 +164,18 @@ def convert_photograph(
     photograph : PIL.Image.Image
         Any mode: gray, palette, transparent, CMYK, 16 bits. Floating-point images are refused.
     bits : int, optional
-        How many bits of a 16-bit gray file hold data, 8 to 16: its white is ``2**bits - 1``. Files of 8 bits are not
-        affected. By default 16, and files with no level above 16383, which are mostly of cameras and scanners with 10
-        to 14 bits, are refused.
+        How many bits of a 16-bit gray file hold data, 8 to 16: its white is ``2**bits - 1``. Files
+        of 8 bits are not affected. By default 16, and files with no level above 16383, which are
+        mostly of cameras and scanners with 10 to 14 bits, are refused.
     icc : {"ignore", "convert"}
-        Color profile (ICC) other than sRGB: take the levels as they are, as torchvision does, or convert them to sRGB
-        (relative colorimetric, black point compensation).
+        Color profile (ICC) other than sRGB: take the levels as they are, as torchvision does, or
+        convert them to sRGB (relative colorimetric, black point compensation).
 
     Returns
     -------
     rgb : PIL.Image.Image
-        Upright (EXIF orientation applied), RGB, 8 bits. 16-bit gray levels are divided by 257 and rounded; the
-        transparent parts show mid-gray (`BACKGROUND`).
+        Upright (EXIF orientation applied), RGB, 8 bits. 16-bit gray levels are divided by 257 and
+        rounded; the transparent parts show mid-gray (`BACKGROUND`).
     note : str
         Empty when nothing was changed or left out of account.
 
@@ -201,8 +210,10 @@ def convert_photograph(
     brightest = int(max(np.asarray(photograph.getextrema()).ravel()))
     if deep_color and brightest < DARK_16BIT // 256 and bits != 16:
         raise InputError(
-            f"none of its 16-bit levels is above {256 * brightest + 255}: it is almost black, or holds fewer bits than "
-            "its file; save it with 8 bits a channel, or say that it has 16 (bits = 16, --bits 16, or 16 in the "
+            f"none of its 16-bit levels is above {256 * brightest + 255}: it is almost black, or "
+            "holds fewer bits than "
+            "its file; save it with 8 bits a channel, or say that it has 16 (bits = 16, --bits 16, "
+            "or 16 in the "
             "column bits of a CSV with the column file)"
         )
     if brightest < ALMOST_BLACK:
@@ -254,13 +265,17 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
     if bits is None and 0 < brightest < DARK_16BIT:
         held = max(8, 2 * -(-int(brightest).bit_length() // 2))
         raise InputError(
-            f"its 16-bit levels go to {brightest} of 65535 only, as data of {held} bits do; say how many bits hold "
-            f"data (bits = {held}, --bits {held}, or a CSV with the columns file and bits), or that it is dark (16)"
+            f"its 16-bit levels go to {brightest} of 65535 only, as data of {held} bits do; say "
+            "how many bits hold "
+            f"data (bits = {held}, --bits {held}, or a CSV with the columns file and bits), or "
+            "that it is dark (16)"
         )
     bits = 16 if bits is None else bits
     white = 2**bits - 1
     if brightest > white:
-        raise InputError(f"its levels go to {brightest}, more than {bits} bits hold ({white}); give more bits")
+        raise InputError(
+            f"its levels go to {brightest}, more than {bits} bits hold ({white}); give more bits"
+        )
     scaled = np.rint(np.arange(white + 1) * (255 / white)).astype(np.uint8)
     data = "16-bit grey" if bits == 16 else f"{bits}-bit grey in a 16-bit file"
     return Image.fromarray(scaled[levels]), f"{data} scaled to 8 bits, converted to RGB"
@@ -287,7 +302,7 @@ def _from_transparent(photograph: Image.Image) -> tuple[Image.Image, str]:
     return Image.alpha_composite(ground, rgba).convert("RGB"), "transparency put on mid-grey"
 
 
-# ------------------------------------------------------------------------------------------ color profiles
+# ----------------------------------------------------------------------------------- color profiles
 
 
 def _color_note(photograph: Image.Image) -> str:
@@ -317,7 +332,9 @@ def _with_profile(photograph: Image.Image, profile: bytes, icc: str) -> tuple[Im
         what = f"color profile '{name}'" if kind else "damaged color profile"
         return photograph, f"{what} not applied: levels taken as sRGB"
     if not usable:
-        raise InputError(f"its color profile '{name}' is damaged or does not fit its levels; save it as sRGB")
+        raise InputError(
+            f"its color profile '{name}' is damaged or does not fit its levels; save it as sRGB"
+        )
     alpha = None
     if photograph.mode in ("LA", "PA", "RGBA") or "transparency" in photograph.info:
         photograph = photograph.convert("RGBA")

@@ -1,7 +1,8 @@
 """Did a metamer succeed? One judgement of float pixels and of the 8-bit picture, for the generator and for its files.
 
-Batches have one size here, whatever the generator's: so the picture in memory and the file read back get the same
-numbers to the last digit, and what is reported as a success is one when the file is judged again.
+Batches have one size here, whatever the generator's: so the picture in memory and the file read
+back get the same numbers to the last digit, and what is reported as a success is one when the file
+is judged again.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ class Verdict:
         list of bool
             One an image.
         """
-        return [bool(shown and not exact) for exact, shown in zip(self.reasons["float"], self.reasons["png"])]
+        return [
+            bool(shown and not exact)
+            for exact, shown in zip(self.reasons["float"], self.reasons["png"])
+        ]
 
     def on(self, stimuli: StimulusSet, *, confirmed: bool) -> StimulusSet:
         """Write the verdict into the table.
@@ -84,7 +88,9 @@ class Verdict:
             "confirmed": confirmed,
             "why_not": [
                 self._why_not("; ".join(reasons), only, taken)
-                for reasons, only, taken in zip(self.reasons["png"], self.only_in_float, steps, strict=True)
+                for reasons, only, taken in zip(
+                    self.reasons["png"], self.only_in_float, steps, strict=True
+                )
             ],
         }
         return replace(stimuli, table=stimuli.table.assign(**self.columns, **told))
@@ -122,16 +128,17 @@ def judge_metamers(
     folder : path-like, optional
         Where the PNG files are; otherwise the images are rounded as the files would be.
     nulls : sequence of NullDistribution
-        Adds the criteria of Feather et al. (2023), see `stimuli_gen.validity.judge`, for the networks and stages that
-        have one; the 16 categories where the network has ImageNet's classes.
+        Adds the criteria of Feather et al. (2023), see `stimuli_gen.validity.judge`, for the
+        networks and stages that have one; the 16 categories where the network has ImageNet's
+        classes.
     quantile : float
         Of the nulls.
 
     Returns
     -------
     Verdict
-        Of several networks, columns end in the network's name; where several stages are matched, those of the
-        criteria of Feather et al. in the stage, too.
+        Of several networks, columns end in the network's name; where several stages are matched,
+        those of the criteria of Feather et al. in the stage, too.
     """
     images = {"float": stimuli.images, "png": shown_pictures(stimuli, folder)}
     reasons: dict[str, list[list[str]]] = {kind: [[] for _ in stimuli.ids] for kind in KINDS}
@@ -143,38 +150,61 @@ def judge_metamers(
         seen = {kind: top_class(match.model, one) for kind, one in images.items()}
         loss = {kind: _errors(match, references.images, one) for kind, one in images.items()}
         columns |= {f"loss_{kind}{end}": loss[kind] for kind in KINDS}
-        columns |= {f"same_class_1000{end}": own == seen["png"], f"same_class_1000_float{end}": own == seen["float"]}
+        columns |= {
+            f"same_class_1000{end}": own == seen["png"],
+            f"same_class_1000_float{end}": own == seen["float"],
+        }
         for kind in KINDS:
             _add_reasons(reasons[kind], match, own, seen[kind], loss[kind], limits)
         losses[match.model.name] = loss["png"]
     below = {one.model.name: np.zeros(len(stimuli), dtype=bool) for one in matches}
     if nulls:
         places = judged_at(networks, matches)
-        found = judge(places, references, stimuli, nulls=nulls, quantile=quantile, folder=folder, batch_size=BATCH)
+        found = judge(
+            places,
+            references,
+            stimuli,
+            nulls=nulls,
+            quantile=quantile,
+            folder=folder,
+            batch_size=BATCH,
+        )
         columns |= validity_columns(found, places, stimuli.ids, len(matches))
         _add_unmet(found, stimuli.ids, reasons, below)
     return Verdict(columns=columns, reasons=reasons, losses=losses, below_null=below)
 
 
 def _add_reasons(
-    reasons: list[list[str]], match: Match, own: np.ndarray, seen: np.ndarray, loss: np.ndarray, limits: np.ndarray
+    reasons: list[list[str]],
+    match: Match,
+    own: np.ndarray,
+    seen: np.ndarray,
+    loss: np.ndarray,
+    limits: np.ndarray,
 ) -> None:
     names = match.model.class_names
     for row, reason in enumerate(reasons):
         if own[row] != seen[row]:
-            reason.append(f"{match.model.name} says {names[seen[row]]} instead of {names[own[row]]}")
+            reason.append(
+                f"{match.model.name} says {names[seen[row]]} instead of {names[own[row]]}"
+            )
         if loss[row] > limits[row]:
             reason.append(f"{match.model.name}: loss {loss[row]:.4f} above {limits[row]:g}")
 
 
 def _add_unmet(
-    found: pd.DataFrame, ids: Sequence[str], reasons: Mapping[str, list[list[str]]], below: Mapping[str, np.ndarray]
+    found: pd.DataFrame,
+    ids: Sequence[str],
+    reasons: Mapping[str, list[list[str]]],
+    below: Mapping[str, np.ndarray],
 ) -> None:
     place = {one: row for row, one in enumerate(ids)}
     for _, line in found.iterrows():
         row = place[line["id"]]
         for kind in KINDS:
-            reasons[kind][row] += [f"{line['model']} {line['stage']}: {one}" for one in unmet(line, kind)]
+            reasons[kind][row] += [
+                f"{line['model']} {line['stage']}: {one}" for one in unmet(line, kind)
+            ]
         below[line["model"]][row] |= any(one.startswith("not above") for one in unmet(line, "png"))
 
 
@@ -194,7 +224,9 @@ def ends(matches: Sequence[Match]) -> list[str]:
     return [""] if len(matches) == 1 else [f"_{one.model.name}" for one in matches]
 
 
-def judged_at(networks: Sequence[StagedModel], matches: Sequence[Match]) -> list[tuple[StagedModel, str]]:
+def judged_at(
+    networks: Sequence[StagedModel], matches: Sequence[Match]
+) -> list[tuple[StagedModel, str]]:
     """List the networks and stages at which metamers are compared with a null.
 
     Parameters
@@ -207,7 +239,8 @@ def judged_at(networks: Sequence[StagedModel], matches: Sequence[Match]) -> list
     Returns
     -------
     list of (StagedModel, str)
-        The network itself where it names the stages, so that its nulls can be found; else the view of it that does.
+        The network itself where it names the stages, so that its nulls can be found; else the view
+        of it that does.
     """
     return [
         (network if set(one.stages) <= set(network.stages) else one.model, stage)
@@ -217,7 +250,10 @@ def judged_at(networks: Sequence[StagedModel], matches: Sequence[Match]) -> list
 
 
 def validity_columns(
-    found: pd.DataFrame, places: Sequence[tuple[StagedModel, str]], ids: Sequence[str], n_networks: int
+    found: pd.DataFrame,
+    places: Sequence[tuple[StagedModel, str]],
+    ids: Sequence[str],
+    n_networks: int,
 ) -> dict[str, Any]:
     """Take the columns of a stimulus table from what `stimuli_gen.validity.judge` found.
 
@@ -235,18 +271,27 @@ def validity_columns(
     Returns
     -------
     dict of str to ndarray
-        ``<metric>_float``, ``<metric>_png``, ``same_class_16_float``, ``same_class_16_png``, ``above_null_png`` (all
-        of the paper's metrics) and ``valid``; the names end in network and stage where there are several.
+        ``<metric>_float``, ``<metric>_png``, ``same_class_16_float``, ``same_class_16_png``,
+        ``above_null_png`` (all of the paper's metrics) and ``valid``; the names end in network and
+        stage where there are several.
     """
     columns: dict[str, Any] = {}
     for model, stage in places:
-        part = found[(found["model"] == model.name) & (found["stage"] == stage)].set_index("id").loc[list(ids)]
+        part = (
+            found[(found["model"] == model.name) & (found["stage"] == stage)]
+            .set_index("id")
+            .loc[list(ids)]
+        )
         end = f"_{model.name}" if n_networks > 1 else ""
         end += f"_{stage}" if len(places) > n_networks else ""
         for metric in (*METRICS, "same_class_16"):
-            columns |= {f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in KINDS}
+            columns |= {
+                f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in KINDS
+            }
         above = part[[f"png_{metric}_above_null" for metric in CRITERIA]]
-        columns[f"above_null_png{end}"] = above.astype("boolean").all(axis=1, skipna=False).to_numpy()
+        columns[f"above_null_png{end}"] = (
+            above.astype("boolean").all(axis=1, skipna=False).to_numpy()
+        )
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return columns
 
@@ -275,5 +320,7 @@ def top_class(model: StagedModel, images: Any) -> np.ndarray:
     ndarray
         (n,) int, places in its class names.
     """
-    batches = in_batches(lambda batch: model.logits(batch).argmax(dim=1).cpu(), images, BATCH, model.device)
+    batches = in_batches(
+        lambda batch: model.logits(batch).argmax(dim=1).cpu(), images, BATCH, model.device
+    )
     return np.concatenate([classes[: rows.stop - rows.start].numpy() for rows, classes in batches])

@@ -1,13 +1,15 @@
 """Find the stage at a fraction of a network's depth, the same way for every architecture.
 
-Boehm et al. (2025) match metamers at 20, 50 and 80 % of a network's depth and do not say what the unit of depth is.
-Here it is the repeated block (of residual nets, transformers, MobileNets, Inceptions, fire modules …), in the order in
-which blocks run, or, of a network without blocks (AlexNet, VGG), the layer with weights. Of N units that run, the
-fraction p is the unit number floor(p·N + 0.5), counted from 1, at its output, after its activation.
+Boehm et al. (2025) match metamers at 20, 50 and 80 % of a network's depth and do not say what the
+unit of depth is. Here it is the repeated block (of residual nets, transformers, MobileNets,
+Inceptions, fire modules …), in the order in which blocks run, or, of a network without blocks
+(AlexNet, VGG), the layer with weights. Of N units that run, the fraction p is the unit number
+floor(p·N + 0.5), counted from 1, at its output, after its activation.
 
-A unit's output must be a cut of the network: every path from the image to the logits passes through it, so that it
-holds all that the network knows of the image at that depth. The branch of an Inception module is none, the module is
-one. This is read from the graph of gradients of one forward pass, not from the names or classes of modules.
+A unit's output must be a cut of the network: every path from the image to the logits passes through
+it, so that it holds all that the network knows of the image at that depth. The branch of an
+Inception module is none, the module is one. This is read from the graph of gradients of one forward
+pass, not from the names or classes of modules.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ DEPTHS = {"early": 0.2, "middle": 0.5, "late": 0.8}
 """Names of fractions of depth (Boehm et al. 2025)."""
 
 NO_CUTS: Mapping[str, str] = {
-    "_DenseLayer": "a dense layer is no cut: later layers of its block also see earlier ones; it is the unit all the "
+    "_DenseLayer": "a dense layer is no cut: later layers of its block also see earlier ones; it "
+    "is the unit all the "
     "same, because the dense layers of DenseNet are what the paper's depth counts",
 }
 """Class of a module whose output is no cut of its network → why it is a unit nevertheless."""
@@ -47,8 +50,26 @@ _NO_BLOCKS = ("PatchMerging", "ClassAttention", "LayerScaleBlockClassAttn", "Cla
 """Beginnings of class names of what stands among or after the blocks and is none: what shrinks the map in torchvision's
 Swin, and class attention (XCiT, CaiT, VOLO), which reads out one token."""
 _FEWEST_BLOCKS = 3
-_ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardtanh", "Hardswish", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Threshold")
-_TRANSPARENT = ("NativeBatchNorm", "CudnnBatchNorm", "NativeGroupNorm", "NativeLayerNorm", "View", "UnsafeView")
+_ACTIVATIONS = (
+    "Relu",
+    "Gelu",
+    "Silu",
+    "Hardtanh",
+    "Hardswish",
+    "LeakyRelu",
+    "Elu",
+    "Tanh",
+    "Sigmoid",
+    "Threshold",
+)
+_TRANSPARENT = (
+    "NativeBatchNorm",
+    "CudnnBatchNorm",
+    "NativeGroupNorm",
+    "NativeLayerNorm",
+    "View",
+    "UnsafeView",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +92,9 @@ class FoundStage:
 
 
 @checked
-def depth_units(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> tuple[str, ...]:
+def depth_units(
+    network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)
+) -> tuple[str, ...]:
     """List the units in which a network's depth is counted.
 
     Parameters
@@ -84,8 +107,8 @@ def depth_units(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 
     Returns
     -------
     tuple of str
-        Module paths in the order in which they put out: blocks, or outputs of layers with weights (their activation,
-        where a module follows that is one).
+        Module paths in the order in which they put out: blocks, or outputs of layers with weights
+        (their activation, where a module follows that is one).
 
     Raises
     ------
@@ -110,8 +133,8 @@ def resolve_stage(model: StagedModel, stage: str | float) -> tuple[str, str]:
     model : StagedModel
         The network.
     stage : str or float
-        A stage of the model, a module path of its network, ``"early"``, ``"middle"``, ``"late"`` (see `DEPTHS`), or
-        a fraction in (0, 1], also as text.
+        A stage of the model, a module path of its network, ``"early"``, ``"middle"``, ``"late"``
+        (see `DEPTHS`), or a fraction in (0, 1], also as text.
 
     Returns
     -------
@@ -123,7 +146,8 @@ def resolve_stage(model: StagedModel, stage: str | float) -> tuple[str, str]:
     Raises
     ------
     InputError
-        When the name is unknown, or the fraction out of range or before the first unit, or the network has no units.
+        When the name is unknown, or the fraction out of range or before the first unit, or the
+        network has no units.
     """
     found = find_stage(model, stage)
     return found.name, found.path
@@ -142,8 +166,8 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
     Returns
     -------
     FoundStage
-        With a note, which is logged as a warning too, where the unit of depth is no cut, or its activation is not in
-        it.
+        With a note, which is logged as a warning too, where the unit of depth is no cut, or its
+        activation is not in it.
 
     Raises
     ------
@@ -159,12 +183,16 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
     except (TypeError, ValueError):
         raise unknown_name(f"stage of {model.name}", str(stage), [*DEPTHS, *model.stages]) from None
     if not 0 < fraction <= 1:
-        raise InputError(f"depth {fraction:g} is out of range; give a fraction above 0 and at most 1, or a stage name.")
+        raise InputError(
+            f"depth {fraction:g} is out of range; give a fraction above 0 and at most 1, or a "
+            "stage name."
+        )
     units = _units(_pass(model))
     number = math.floor(fraction * len(units) + 0.5)
     if number < 1:
         raise InputError(
-            f"{model.name} has {len(units)} units of depth, so {fraction:g} is before the first; name one."
+            f"{model.name} has {len(units)} units of depth, so {fraction:g} is before the first; "
+            "name one."
         )
     path, note = list(units.items())[number - 1]
     if note:
@@ -205,7 +233,7 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
     return (*outputs.calls, *(path for path in paths if path == SOFTMAX))
 
 
-# ------------------------------------------------------------------------------------------------- one forward pass
+# --------------------------------------------------------------------------------- one forward pass
 
 
 class _Outputs:
@@ -283,12 +311,14 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
                 raise
             told = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): {told}; "
+                f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): "
+                f"{told}; "
                 "give the size that it sees."
             ) from error
         if not isinstance(logits, Tensor):
             raise InputError(
-                f"{type(module).__name__} gives a {type(logits).__name__}, not logits; give the StagedModel of it."
+                f"{type(module).__name__} gives a {type(logits).__name__}, not logits; give the "
+                "StagedModel of it."
             )
         order, users = _between(logits.grad_fn, image)
     cut_nodes = _cuts(order)
@@ -299,7 +329,9 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         modules=modules,
         calls=outputs.calls,
         cuts=frozenset(cuts),
-        functional=frozenset(path for path in cuts if _activation_follows(outputs.nodes[path], users)),
+        functional=frozenset(
+            path for path in cuts if _activation_follows(outputs.nodes[path], users)
+        ),
         shapes=outputs.shapes,
     )
 
@@ -326,7 +358,9 @@ def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any
     users : mapping
         Node → nodes whose gradient goes to it.
     """
-    after: dict[Any, list[Any]] = {}  # node → the nodes that its gradient goes to, of those that lead to the image
+    after: dict[
+        Any, list[Any]
+    ] = {}  # node → the nodes that its gradient goes to, of those that lead to the image
     done: list[Any] = []
     waiting = [(root, False)]
     while waiting:
@@ -370,7 +404,7 @@ def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
     return False
 
 
-# ------------------------------------------------------------------------------------------------------------ units
+# -------------------------------------------------------------------------------------------- units
 
 
 def _units(seen: _Pass) -> dict[str, str]:
@@ -380,10 +414,15 @@ def _units(seen: _Pass) -> dict[str, str]:
         units = {path: _why_no_cut(seen, path) for path in blocks}
     else:
         units = {path: "" for path in blocks} | _layers(seen, blocks)
-    unseen = [path for path in _weighted(seen) if _cut_around(seen, path) is None and not _inside(path, blocks)]
+    unseen = [
+        path
+        for path in _weighted(seen)
+        if _cut_around(seen, path) is None and not _inside(path, blocks)
+    ]
     if not units or 2 * len(unseen) > len(_weighted(seen)):
         raise InputError(
-            f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its {len(_weighted(seen))} layers lie "
+            f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
+            f"{len(_weighted(seen))} layers lie "
             "beside other paths from the image to the logits, at every level; name a stage instead."
         )
     return {path: units[path] for path in seen.calls if path in units}
@@ -416,15 +455,26 @@ def _why_no_cut(seen: _Pass, path: str) -> str:
 
 def _blocks(seen: _Pass) -> list[str]:
     """Find the blocks: the smallest cuts around parallel paths, and what stands beside them in a list of modules."""
-    modules, once = seen.modules, {path for path, count in Counter(seen.calls).items() if count == 1}
+    modules, once = (
+        seen.modules,
+        {path for path, count in Counter(seen.calls).items() if count == 1},
+    )
     solid = {_cut_around(seen, path) for path in _weighted(seen) if path not in seen.cuts} - {None}
     kinds = {type(modules[path]) for path in solid if path} - set(_CONTAINERS)
     able = {path for path in once if path in seen.cuts or _class_of(modules[path]) in NO_CUTS}
-    able = {path for path in able if not _class_of(modules[path]).startswith(_NO_BLOCKS) and not seen.is_gate(path)}
-    candidates = {
-        path: modules[path] for path in able if path in solid or type(modules[path]) in kinds or _is_member(seen, path)
+    able = {
+        path
+        for path in able
+        if not _class_of(modules[path]).startswith(_NO_BLOCKS) and not seen.is_gate(path)
     }
-    groups = {type(module) for path, module in candidates.items() if _is_group(path, candidates, kinds)}
+    candidates = {
+        path: modules[path]
+        for path in able
+        if path in solid or type(modules[path]) in kinds or _is_member(seen, path)
+    }
+    groups = {
+        type(module) for path, module in candidates.items() if _is_group(path, candidates, kinds)
+    }
     blocks = {path: module for path, module in candidates.items() if type(module) not in groups}
     blocks = {path: module for path, module in blocks.items() if not _inside(path, blocks)}
     if not blocks:
@@ -432,7 +482,9 @@ def _blocks(seen: _Pass) -> list[str]:
     counts = Counter(type(module) for module in blocks.values())
     most = counts.most_common(1)[0][0]
     roots = {_root(path) for path, module in blocks.items() if type(module) is most}
-    repeated = {path for path, module in blocks.items() if path in solid and counts[type(module)] > 1}
+    repeated = {
+        path for path, module in blocks.items() if path in solid and counts[type(module)] > 1
+    }
     return _with_stem(seen, [path for path in blocks if _root(path) in roots or path in repeated])
 
 
@@ -443,7 +495,9 @@ def _is_member(seen: _Pass, path: str) -> bool:
     return listed and len(list(seen.inside(path))) > 1
 
 
-def _is_group(path: str, candidates: Mapping[str, nn.Module], kinds: Collection[type[nn.Module]]) -> bool:
+def _is_group(
+    path: str, candidates: Mapping[str, nn.Module], kinds: Collection[type[nn.Module]]
+) -> bool:
     """Tell whether a candidate is a list of blocks; one with parallel paths is only if blocks in it are no cuts."""
     inside = [module for other, module in candidates.items() if other.startswith(f"{path}.")]
     if type(candidates[path]) in kinds:
@@ -481,7 +535,10 @@ def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
             continue
         if isinstance(module, _WEIGHTED):
             last = path
-            told = "its activation is a function of the network or serves several layers, so the stage is before it"
+            told = (
+                "its activation is a function of the network or serves several layers, so the "
+                "stage is before it"
+            )
             units[path] = told if path in seen.functional else ""
         elif last and _is_activation(module):
             del units[last]
@@ -490,4 +547,6 @@ def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
 
 
 def _is_activation(module: nn.Module) -> bool:
-    return type(module).__module__ == "torch.nn.modules.activation" and not any(True for _ in module.children())
+    return type(module).__module__ == "torch.nn.modules.activation" and not any(
+        True for _ in module.children()
+    )

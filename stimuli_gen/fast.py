@@ -1,9 +1,9 @@
 """The same network, faster: folded BatchNorm and weights cast once to bfloat16.
 
-BatchNorm in evaluation is an affine map of each channel, so it is folded into the weights of the convolution before
-it (Jacob et al. 2018, section 3.2). Numbers differ from the exact network's: by float32 rounding when only folded, by
-about one part in a hundred in bfloat16, which keeps 8 bits of each number. So what was found with a fast network is
-finished and judged with the exact one.
+BatchNorm in evaluation is an affine map of each channel, so it is folded into the weights of the
+convolution before it (Jacob et al. 2018, section 3.2). Numbers differ from the exact network's: by
+float32 rounding when only folded, by about one part in a hundred in bfloat16, which keeps 8 bits of
+each number. So what was found with a fast network is finished and judged with the exact one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SAME = 1e-4
 """Largest relative difference (L2) that counts as rounding of folded weights; measured: 1e-7 to 3e-6."""
 
 
-# ------------------------------------------------------------------------------------------------- this machine
+# ------------------------------------------------------------------------------------- this machine
 
 
 def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
@@ -82,7 +82,12 @@ def _mps_support() -> tuple[bool, str]:
         works = bool((one @ one).item() == 1)
     except (RuntimeError, TypeError):  # macOS before 14
         works = False
-    return works, "this GPU computes in bfloat16" if works else "this GPU or this macOS has no bfloat16 arithmetic"
+    return (
+        works,
+        "this GPU computes in bfloat16"
+        if works
+        else "this GPU or this macOS has no bfloat16 arithmetic",
+    )
 
 
 def fast_notice(model: StagedModel) -> str:
@@ -107,10 +112,12 @@ def fast_notice(model: StagedModel) -> str:
     return f"float32: {told}{folded}"
 
 
-# --------------------------------------------------------------------------------------------------- the copy
+# ----------------------------------------------------------------------------------------- the copy
 
 
-def fast_model(model: StagedModel, *, precision: Literal["bfloat16", "float32"] | None = None) -> StagedModel:
+def fast_model(
+    model: StagedModel, *, precision: Literal["bfloat16", "float32"] | None = None
+) -> StagedModel:
     """Make a private copy of a network that computes nearly the same thing faster.
 
     Parameters
@@ -118,15 +125,17 @@ def fast_model(model: StagedModel, *, precision: Literal["bfloat16", "float32"] 
     model : StagedModel
         The exact network; it is not touched.
     precision : {"bfloat16", "float32"}, optional
-        Of weights and activations inside the network. By default bfloat16 where the device computes in it and the
-        network runs in it, else float32. Images, logits, activations and gradients are float32 in any case.
+        Of weights and activations inside the network. By default bfloat16 where the device computes
+        in it and the network runs in it, else float32. Images, logits, activations and gradients
+        are float32 in any case.
 
     Returns
     -------
     StagedModel
-        Same stages and paths. BatchNorm is folded into convolutions (float32 rounding, checked on an image; where it
-        is not the same within 1e-4, nothing is folded). A convolution that is a stage is not folded, and one that was
-        folded cannot be made a stage later. Its digest differs from the exact network's.
+        Same stages and paths. BatchNorm is folded into convolutions (float32 rounding, checked on
+        an image; where it is not the same within 1e-4, nothing is folded). A convolution that is a
+        stage is not folded, and one that was folded cannot be made a stage later. Its digest
+        differs from the exact network's.
 
     Raises
     ------
@@ -141,7 +150,9 @@ def fast_model(model: StagedModel, *, precision: Literal["bfloat16", "float32"] 
         return _fast_model(model, precision)
 
 
-def _fast_model(model: StagedModel, precision: Literal["bfloat16", "float32"] | None) -> StagedModel:
+def _fast_model(
+    model: StagedModel, precision: Literal["bfloat16", "float32"] | None
+) -> StagedModel:
     fast = replace(_folded(model), precision="float32")
     wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
     if wanted == "float32":
@@ -151,7 +162,9 @@ def _fast_model(model: StagedModel, precision: Literal["bfloat16", "float32"] | 
         image = _test_image(model).requires_grad_(True)
         (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
         works, why = bool(torch.isfinite(gradient).all()), "its gradient is not finite"
-    except RuntimeError as error:  # an operation that has no bfloat16 kernel, or a constant in float32
+    except (
+        RuntimeError
+    ) as error:  # an operation that has no bfloat16 kernel, or a constant in float32
         works, why = False, str(error).splitlines()[0]
     if works:
         return halved
@@ -164,7 +177,8 @@ def _halved(model: StagedModel) -> nn.Module:
     """Copy the network in bfloat16, except, on a CPU, for what is slower in it."""
     network = copy.deepcopy(model.network).to(torch.bfloat16)
     for path, module in network.named_modules():
-        # measured forward and backward, 4 images: 58 ms in bfloat16, 6.5 ms in float32 (96 channels, 3 x 3, stride 2)
+        # measured forward and backward, 4 images: 58 ms in bfloat16, 6.5 ms in float32 (96
+        # channels, 3 x 3, stride 2)
         depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and max(module.stride) > 1
         if depthwise and model.device.type == "cpu":
             module.float().load_state_dict(model.network.get_submodule(path).state_dict())
@@ -179,7 +193,7 @@ def _test_image(model: StagedModel) -> Tensor:
     return torch.from_numpy(noise).to(model.device)
 
 
-# --------------------------------------------------------------------------------------------------------- modes
+# -------------------------------------------------------------------------------------------- modes
 
 MODES = ("exact", "fast")
 
@@ -192,9 +206,10 @@ def draft_model(model: StagedModel, mode: str) -> StagedModel | None:
     model : StagedModel
         The exact network.
     mode : {"exact", "fast"}
-        ``exact``: the network itself, at every step. ``fast``: its fast copy (see `fast_model`) until the copy is
-        content or the last tenth of the steps begins, then the network itself, which alone says what is finished.
-        What the copy computes in is logged: as a warning where the device has no bfloat16, as information else.
+        ``exact``: the network itself, at every step. ``fast``: its fast copy (see `fast_model`)
+        until the copy is content or the last tenth of the steps begins, then the network itself,
+        which alone says what is finished. What the copy computes in is logged: as a warning where
+        the device has no bfloat16, as information else.
 
     Returns
     -------
@@ -211,12 +226,14 @@ def draft_model(model: StagedModel, mode: str) -> StagedModel | None:
     if mode == "exact":
         return None
     fast = fast_model(model)
-    level = logging.INFO if fast.precision == "bfloat16" else logging.WARNING  # a warning is shown without being asked
+    level = (
+        logging.INFO if fast.precision == "bfloat16" else logging.WARNING
+    )  # a warning is shown without being asked
     _LOG.log(level, "fast mode, %s: %s.", model.name, fast_notice(fast))
     return fast
 
 
-# ----------------------------------------------------------------------------------------------------- folding
+# ------------------------------------------------------------------------------------------ folding
 
 
 @dataclass
@@ -243,9 +260,17 @@ def _folded(model: StagedModel) -> StagedModel:
         for name, value in (("weight", pair.weight), ("bias", pair.bias)):
             convolution.register_parameter(name, nn.Parameter(value, requires_grad=False))
         parent, _, name = pair.norm.rpartition(".")
-        setattr(private.network.get_submodule(parent), name, _what_is_left(private.network.get_submodule(pair.norm)))
+        setattr(
+            private.network.get_submodule(parent),
+            name,
+            _what_is_left(private.network.get_submodule(pair.norm)),
+        )
     folded = replace(private, folded=frozenset(one.convolution for one in pairs))
-    return folded if _compute_the_same(model, folded, image) else replace(model, network=copy.deepcopy(model.network))
+    return (
+        folded
+        if _compute_the_same(model, folded, image)
+        else replace(model, network=copy.deepcopy(model.network))
+    )
 
 
 def _compute_the_same(model: StagedModel, folded: StagedModel, image: Tensor) -> bool:
@@ -264,7 +289,9 @@ def _near(expected: Tensor, found: Tensor) -> bool:
 def _is_norm(module: nn.Module) -> bool:
     """Tell whether a module is a BatchNorm of which the rest is known; other subclasses are left alone."""
     kind = type(module)
-    known = kind is nn.BatchNorm2d or (kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."))
+    known = kind is nn.BatchNorm2d or (
+        kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
+    )
     return known and getattr(module, "running_mean", None) is not None
 
 
@@ -277,7 +304,9 @@ def _what_is_left(norm: nn.Module) -> nn.Module:
 
 def _untouched(module: nn.Module) -> bool:
     """Tell whether a module's weights are what they look like: no hooks and no parametrization (spectral norm …)."""
-    return not (module._forward_hooks or module._forward_pre_hooks or parametrize.is_parametrized(module))
+    return not (
+        module._forward_hooks or module._forward_pre_hooks or parametrize.is_parametrized(module)
+    )
 
 
 def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
@@ -305,28 +334,42 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
                 after = partial(_after_convolution, path=path)
                 hooks.callback(module.register_forward_hook(after).remove)
             elif _is_norm(module):
-                hooks.callback(module.register_forward_pre_hook(partial(_before_norm, path=path)).remove)
+                hooks.callback(
+                    module.register_forward_pre_hook(partial(_before_norm, path=path)).remove
+                )
         logits = model.logits(image.clone().requires_grad_(True))
     users = Counter(node for one in _graph(logits.grad_fn) for node, _ in one.next_functions)
     return [one for one in found if runs[one.convolution] == runs[one.norm] == users[one.node] == 1]
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, before: Tensor, output: Tensor) -> tuple[Tensor, Tensor] | None:
+def _fold(
+    convolution: nn.Conv2d, norm: nn.BatchNorm2d, before: Tensor, output: Tensor
+) -> tuple[Tensor, Tensor] | None:
     """Fold one pair; nothing where the convolution does more with its weights than to convolve (weight norm …)."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         return None
-    gain, shift = (None if one is None else one.detach().cpu().double() for one in (norm.weight, norm.bias))
+    gain, shift = (
+        None if one is None else one.detach().cpu().double() for one in (norm.weight, norm.bias)
+    )
     bias = None if convolution.bias is None else convolution.bias.cpu().double()
     folded = fuse_conv_bn_weights(
-        convolution.weight.cpu().double(), bias, mean.cpu().double(), variance.cpu().double(), norm.eps, gain, shift
+        convolution.weight.cpu().double(),
+        bias,
+        mean.cpu().double(),
+        variance.cpu().double(),
+        norm.eps,
+        gain,
+        shift,
     )
     weight, bias = (one.detach().to(convolution.weight) for one in folded)
     weight = weight.contiguous(memory_format=torch.channels_last)
     probe = copy.copy(convolution)  # shares all but its table of parameters
     probe._parameters = {"weight": nn.Parameter(weight, False), "bias": nn.Parameter(bias, False)}
     with torch.no_grad():
-        expected = nn.functional.batch_norm(output, mean, variance, norm.weight, norm.bias, False, 0.0, norm.eps)
+        expected = nn.functional.batch_norm(
+            output, mean, variance, norm.weight, norm.bias, False, 0.0, norm.eps
+        )
         return (weight, bias) if _near(expected, probe.forward(before)) else None
 
 

@@ -2,9 +2,10 @@
 
 References
 ----------
-Jones, J. P. & Palmer, L. A. (1987). An evaluation of the two-dimensional Gabor filter model of simple receptive
-fields in cat striate cortex. Journal of Neurophysiology 58:1233-1258.
-Adelson, E. H. & Bergen, J. R. (1985). Spatiotemporal energy models for the perception of motion. JOSA A 2:284-299.
+Jones, J. P. & Palmer, L. A. (1987). An evaluation of the two-dimensional Gabor filter model of
+simple receptive fields in cat striate cortex. Journal of Neurophysiology 58:1233-1258. Adelson, E.
+H. & Bergen, J. R. (1985). Spatiotemporal energy models for the perception of motion. JOSA A
+2:284-299.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def grey(images: np.ndarray) -> np.ndarray:
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1] != 3:
-        raise InputError(f"images have the shape {images.shape}; they must be (n, 3, height, width).")
+        raise InputError(
+            f"images have the shape {images.shape}; they must be (n, 3, height, width)."
+        )
     return np.einsum("nchw,c->nhw", images, np.array(LUMA), dtype=np.float64)
 
 
@@ -56,8 +59,9 @@ def luminance(images: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n, 2) float64: mean luma, and its standard deviation over pixels (root-mean-square contrast). Luma of
-        gamma-coded values, not candela per square metre, which depend on the screen.
+        (n, 2) float64: mean luma, and its standard deviation over pixels (root-mean-square
+        contrast). Luma of gamma-coded values, not candela per square metre, which depend on the
+        screen.
     """
     light = grey(images)
     return np.stack([light.mean(axis=(1, 2)), light.std(axis=(1, 2))], axis=1)
@@ -94,7 +98,9 @@ def _pool(maps: np.ndarray, size: int) -> np.ndarray:
     """Average (…, height, width) over a size × size grid of cells that differ by at most one pixel a side."""
     height, width = maps.shape[-2:]
     if not 1 <= size <= min(height, width):
-        raise InputError(f"a grid of {size} cells a side does not fit images of {height} x {width} pixels.")
+        raise InputError(
+            f"a grid of {size} cells a side does not fit images of {height} x {width} pixels."
+        )
     for axis, length in ((-2, height), (-1, width)):
         edges = np.arange(size) * length // size
         counts = np.diff(edges, append=length)
@@ -117,9 +123,9 @@ def gabor(frequency: float, angle: float, bandwidth: float = 1.0) -> np.ndarray:
     Returns
     -------
     ndarray
-        (side, side) complex128, side odd: real part even, imaginary part odd. The Gaussian envelope integrates
-        to 1 and is cut at three standard deviations for every angle (``skimage.filters.gabor_kernel`` gives the
-        same values but cuts oblique filters closer).
+        (side, side) complex128, side odd: real part even, imaginary part odd. The Gaussian envelope
+        integrates to 1 and is cut at three standard deviations for every angle
+        (``skimage.filters.gabor_kernel`` gives the same values but cuts oblique filters closer).
 
     Notes
     -----
@@ -160,20 +166,22 @@ def gabor_energy(
     Returns
     -------
     ndarray
-        (n, n_wavelengths · n_orientations · size²) float64 ≥ 0, in that order. Each image's mean is taken off
-        and every filter's mean response to uniform light is zero, so that only contrast counts; outside the
-        image there is none.
+        (n, n_wavelengths · n_orientations · size²) float64 ≥ 0, in that order. Each image's mean is
+        taken off and every filter's mean response to uniform light is zero, so that only contrast
+        counts; outside the image there is none.
 
     Raises
     ------
     InputError
-        When a wavelength is below 2 pixels, there is no filter, or the grid is finer than the image.
+        When a wavelength is below 2 pixels, there is no filter, or the grid is finer than the
+        image.
     """
     from scipy import fft
 
     if not len(wavelengths) or min(wavelengths) < 2 or n_orientations < 1 or not bandwidth > 0:
         raise InputError(
-            "Gabor filters need wavelengths of at least 2 pixels, an orientation and a positive bandwidth."
+            "Gabor filters need wavelengths of at least 2 pixels, an orientation and a positive "
+            "bandwidth."
         )
     if size < 1:
         raise InputError(f"size is {size}; give at least 1 cell a side.")

@@ -1,10 +1,11 @@
 """The gradient for the image through a network's first convolution, several times faster on a CPU.
 
-A first convolution has few input channels (three) and a long stride, for which the usual kernels are slow: of a
-gradient step through the first stage of AlexNet, nine tenths went there. Cut into blocks of stride × stride pixels
-that are stacked as channels, the same sum is a convolution of stride 1 with many channels, which is what the kernels
-are made for. The forward pass stays as it is, so activations are those of the network bit for bit; gradients are
-summed in another order (float32: 1e-6 of the largest).
+A first convolution has few input channels (three) and a long stride, for which the usual kernels
+are slow: of a gradient step through the first stage of AlexNet, nine tenths went there. Cut into
+blocks of stride × stride pixels that are stacked as channels, the same sum is a convolution of
+stride 1 with many channels, which is what the kernels are made for. The forward pass stays as it
+is, so activations are those of the network bit for bit; gradients are summed in another order
+(float32: 1e-6 of the largest).
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class StemConv2d(nn.Conv2d):
         learns = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
         if learns or not images.requires_grad or images.device.type != "cpu":
             return super().forward(images)
-        found: Tensor = _InBlocks.apply(images, self.weight, self.bias, self.stride[0], self.padding[0])
+        found: Tensor = _InBlocks.apply(
+            images, self.weight, self.bias, self.stride[0], self.padding[0]
+        )
         return found
 
 
@@ -50,8 +53,8 @@ def quicken(network: nn.Module) -> None:
     Parameters
     ----------
     network : torch.nn.Module
-        Changed in place: plain `torch.nn.Conv2d` of at most four input channels, with square kernel, stride of at
-        least 2 and zero padding.
+        Changed in place: plain `torch.nn.Conv2d` of at most four input channels, with square
+        kernel, stride of at least 2 and zero padding.
     """
     for module in network.modules():
         if type(module) is nn.Conv2d and _fits(module):
@@ -60,7 +63,11 @@ def quicken(network: nn.Module) -> None:
 
 def _fits(module: nn.Conv2d) -> bool:
     square = all(len(set(one)) == 1 for one in (module.kernel_size, module.stride, module.dilation))
-    padded = isinstance(module.padding, tuple) and len(set(module.padding)) == 1 and module.padding_mode == "zeros"
+    padded = (
+        isinstance(module.padding, tuple)
+        and len(set(module.padding)) == 1
+        and module.padding_mode == "zeros"
+    )
     plain = module.groups == 1 and module.dilation[0] == 1 and module.in_channels <= _FEW
     return square and padded and plain and 2 <= module.stride[0] <= module.kernel_size[0]
 
@@ -71,7 +78,9 @@ class _InBlocks(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    def forward(
+        images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
         return functional.conv2d(images, weight, bias, stride, padding)
 
     @staticmethod
@@ -84,7 +93,13 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
-        return _for_the_input(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
+        return (
+            _for_the_input(gradient, weight, ctx.size, ctx.stride, ctx.padding),
+            None,
+            None,
+            None,
+            None,
+        )
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
@@ -92,12 +107,16 @@ class _InBlocks(torch.autograd.Function):
         return functional.conv2d(tangent, weight, None, ctx.stride, ctx.padding)
 
 
-def _for_the_input(gradient: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int) -> Tensor:
+def _for_the_input(
+    gradient: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int
+) -> Tensor:
     """Convolve the gradient with the turned kernel, block by block, and lay the blocks out as pixels again."""
     channels, length = weight.shape[1], weight.shape[-1]
     blocks = -(-length // stride)
     more = blocks * stride - length
-    turned = _to_blocks(functional.pad(weight, (0, more, 0, more)), stride).flip(2, 3).transpose(0, 1)
+    turned = (
+        _to_blocks(functional.pad(weight, (0, more, 0, more)), stride).flip(2, 3).transpose(0, 1)
+    )
     turned = turned.contiguous(memory_format=torch.channels_last)
     found = _from_blocks(functional.conv2d(gradient, turned, padding=blocks - 1), stride, channels)
     height, width = size
@@ -110,7 +129,9 @@ def _for_the_input(gradient: Tensor, weight: Tensor, size: torch.Size, stride: i
 def _to_blocks(images: Tensor, stride: int) -> Tensor:
     """(b, channels, height, width) → (b, stride · stride · channels, height / stride, width / stride)."""
     n, channels, height, width = images.shape
-    cut = images.permute(0, 2, 3, 1).reshape(n, height // stride, stride, width // stride, stride * channels)
+    cut = images.permute(0, 2, 3, 1).reshape(
+        n, height // stride, stride, width // stride, stride * channels
+    )
     return cut.transpose(2, 3).reshape(n, height // stride, width // stride, -1).permute(0, 3, 1, 2)
 
 
@@ -118,4 +139,8 @@ def _from_blocks(blocks: Tensor, stride: int, channels: int) -> Tensor:
     """Undo `_to_blocks`."""
     n, _, height, width = blocks.shape
     laid = blocks.permute(0, 2, 3, 1).reshape(n, height, width, stride, stride * channels)
-    return laid.transpose(2, 3).reshape(n, height * stride, width * stride, channels).permute(0, 3, 1, 2)
+    return (
+        laid.transpose(2, 3)
+        .reshape(n, height * stride, width * stride, channels)
+        .permute(0, 3, 1, 2)
+    )

@@ -2,9 +2,10 @@
 
 References
 ----------
-Zhang, C. et al. (2021). Frontiers in Neuroinformatics 15:677925, "Stimuli": noise from uniform(-5, 5) is added to
-every pixel and kept when the probability of the wrong label rises, until it is above .5. Not stated: pixel scale (0 to
-255 here), clipping, whether the channels share their noise, number of tries.
+Zhang, C. et al. (2021). Frontiers in Neuroinformatics 15:677925, "Stimuli": noise from uniform(-5,
+5) is added to every pixel and kept when the probability of the wrong label rises, until it is above
+.5. Not stated: pixel scale (0 to 255 here), clipping, whether the channels share their noise,
+number of tries.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def greedy_interference(
 ) -> StimulusSet:
     """Make adversarial interference by trial and error: add noise, keep it when the wrong class gets likelier.
 
-    One candidate at a time for each image. Images run side by side, each with its own generator, and do not
-    influence each other.
+    One candidate at a time for each image. Images run side by side, each with its own generator,
+    and do not influence each other.
 
     Parameters
     ----------
@@ -73,34 +74,36 @@ def greedy_interference(
     target : str, int or mapping
         See `stimuli_gen.choose_targets`; never the network's own class of the photograph.
     confidence : float
-        An image is finished when the probability of the target is above this, float and 8-bit version alike.
+        An image is finished when the probability of the target is above this, float and 8-bit
+        version alike.
     amplitude : float
         Noise is uniform between minus and plus this, in levels of 0 to 255.
     shared_channels : bool
-        One draw a pixel for all three channels (grey noise), or one a channel. The paper leaves it open.
+        One draw a pixel for all three channels (grey noise), or one a channel. The paper leaves it
+        open.
     max_tries : int
-        Candidates after which an image is given up; it stays in the set with ``success = False``. Not stated in the
-        paper.
+        Candidates after which an image is given up; it stays in the set with ``success = False``.
+        Not stated in the paper.
     seed : int
         Of noise and random targets.
     batch_size : int
         Images side by side; rounded up by `stimuli_gen.batches.batch_shape`.
     resume : path-like, optional
-        Folder for finished images, and, once a minute and on Ctrl-C, for where the others are; the same call goes on
-        from there and ends with the same images.
+        Folder for finished images, and, once a minute and on Ctrl-C, for where the others are; the
+        same call goes on from there and ends with the same images.
     progress : callable, optional
         Called with (images done, images in all).
     watch : callable, optional
-        Called after each try with a `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and minus the logarithm
-        of the probability that it has come to.
+        Called after each try with a `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and
+        minus the logarithm of the probability that it has come to.
     film : callable, optional
         Called with (id, tries, image) at the photograph, at 1, 2, 4, 8 … tries, and at the end.
 
     Returns
     -------
     StimulusSet
-        Kind ``AI``, columns as for `stimuli_gen.adversarial_interference`, and ``tries`` and ``accepted``; ``steps``
-        is the number of tries.
+        Kind ``AI``, columns as for `stimuli_gen.adversarial_interference`, and ``tries`` and
+        ``accepted``; ``steps`` is the number of tries.
 
     Raises
     ------
@@ -110,13 +113,19 @@ def greedy_interference(
         On Ctrl-C, after unfinished images are saved.
     """
     settings = {
-        "kind": "AI", "method": "greedy", "confidence": confidence, "amplitude": amplitude,
-        "shared_channels": shared_channels, "max_tries": max_tries, "seed": seed,
-    }  # fmt: skip
+        "kind": "AI",
+        "method": "greedy",
+        "confidence": confidence,
+        "amplitude": amplitude,
+        "shared_channels": shared_channels,
+        "max_tries": max_tries,
+        "seed": seed,
+    }
     check_photographs(model, references)
     if not (0 < confidence < 1 and 0 < amplitude < 255 and max_tries >= 1):
         raise InputError(
-            f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between 0 and 255, "
+            f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between 0 "
+            "and 255, "
             f"and max_tries ({max_tries}) at least 1."
         )
     targets = choose_targets(target, references, model, seed)
@@ -127,24 +136,38 @@ def greedy_interference(
         return references.images[slice(place[one], place[one] + 1)][0]
 
     search = _Search(
-        model=model, targets=targets, settings=settings, photograph=_photograph,
+        model=model,
+        targets=targets,
+        settings=settings,
+        photograph=_photograph,
         journal=Journal(
             resume,
-            {one: digest(settings, model.digest, one, targets[one], _photograph(one)) for one in references.ids},
+            {
+                one: digest(settings, model.digest, one, targets[one], _photograph(one))
+                for one in references.ids
+            },
         ),
-    )  # fmt: skip
+    )
     found = _run(search, references.ids, batch_shape(batch_size), progress, watch, film)
     made = {one: result for one, (result, _) in found.items()}
     anchors = {one: _photograph(one) for one in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors).assign(
-        tries=[made[one].steps for one in references.ids], accepted=[found[one][1] for one in references.ids]
+        tries=[made[one].steps for one in references.ids],
+        accepted=[found[one][1] for one in references.ids],
     )
     told = provenance(
-        settings, model=model.name, weights=model.weights, model_digest=model.digest,
-        references=references.digest, targets=dict(targets), **arithmetic(model.device),
-    )  # fmt: skip
+        settings,
+        model=model.name,
+        weights=model.weights,
+        model_digest=model.digest,
+        references=references.digest,
+        targets=dict(targets),
+        **arithmetic(model.device),
+    )
     images = stacked(made, references.ids)
-    return judge_adversarial(model, StimulusSet(images=images, table=table, provenance=told), images)
+    return judge_adversarial(
+        model, StimulusSet(images=images, table=table, provenance=told), images
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +205,11 @@ def _run(
     watch: Callable[[Pass], None] | None,
     film: Film | None,
 ) -> dict[str, tuple[Descended, int]]:
-    done = {one: (found[0], int(found[1]["accepted"])) for one in ids if (found := search.journal.get(one)) is not None}
+    done = {
+        one: (found[0], int(found[1]["accepted"]))
+        for one in ids
+        if (found := search.journal.get(one)) is not None
+    }
     if progress is not None and done:
         progress(len(done), len(ids))
     work = _Work(search, deque(one for one in ids if one not in done), n_slots)
@@ -201,7 +228,16 @@ def _run(
                 if progress is not None:
                     progress(len(done), len(ids))
             if watch is not None:
-                watch(Pass(number=number, steps=tries, losses=losses, done=len(done), total=len(ids), places=n_slots))
+                watch(
+                    Pass(
+                        number=number,
+                        steps=tries,
+                        losses=losses,
+                        done=len(done),
+                        total=len(ids),
+                        places=n_slots,
+                    )
+                )
             if search.journal.due() or stop.asked:
                 work.save()
             if stop.asked:
@@ -268,8 +304,14 @@ class _Work:
 
     def told(self) -> tuple[dict[str, int], dict[str, float]]:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
-        at_work = [(slot, best) for slot, best in zip(self.slots, self.best.tolist(), strict=True) if slot.one]
-        return {str(slot.one): slot.tries for slot, _ in at_work}, {str(slot.one): -best for slot, best in at_work}
+        at_work = [
+            (slot, best)
+            for slot, best in zip(self.slots, self.best.tolist(), strict=True)
+            if slot.one
+        ]
+        return {str(slot.one): slot.tries for slot, _ in at_work}, {
+            str(slot.one): -best for slot, best in at_work
+        }
 
     def show(self, film: Film, finished: Mapping[str, tuple[Descended, int]]) -> None:
         """Give the film its frames: of each image when its tries have doubled, and the last."""
@@ -285,9 +327,14 @@ class _Work:
             if slot.one is not None and slot.random is not None:
                 self._search.journal.save(
                     slot.one,
-                    {"image": self.images[place].cpu().numpy(), "best": self.best[place].cpu().numpy()},
-                    tries=slot.tries, accepted=slot.accepted, random=dict(slot.random.bit_generator.state),
-                )  # fmt: skip
+                    {
+                        "image": self.images[place].cpu().numpy(),
+                        "best": self.best[place].cpu().numpy(),
+                    },
+                    tries=slot.tries,
+                    accepted=slot.accepted,
+                    random=dict(slot.random.bit_generator.state),
+                )
 
 
 def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
@@ -302,7 +349,8 @@ def _check_finite(slots: list[_Slot], score: Tensor) -> None:
     for slot, value in zip(slots, score.tolist(), strict=True):
         if slot.one is not None and not np.isfinite(value):
             raise InputError(
-                f"the probability of '{slot.one}' is not a number at try {slot.tries + 1}; check the network with "
+                f"the probability of '{slot.one}' is not a number at try {slot.tries + 1}; check "
+                "the network with "
                 "check_model. Finished images are kept."
             )
 
@@ -313,8 +361,10 @@ def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int
     wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
     score = work.best.exp().tolist()
     late = [slot.tries >= settings["max_tries"] for slot in slots]
-    ask = [slot.one is not None and (out or (kept and value > wanted))
-           for slot, out, kept, value in zip(slots, late, better, score, strict=True)]  # fmt: skip
+    ask = [
+        slot.one is not None and (out or (kept and value > wanted))
+        for slot, out, kept, value in zip(slots, late, better, score, strict=True)
+    ]
     if not any(ask):
         return {}
     score_shown = work.log_probability(shown(images)).exp().tolist()
@@ -323,9 +373,12 @@ def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int
         reached = min(score[place], score_shown[place]) > wanted
         if slot.one is not None and ask[place] and (reached or late[place]):
             result = Descended(
-                image=images[place].cpu().numpy().copy(), score=score[place], score_shown=score_shown[place],
-                steps=slot.tries, reached=reached,
-            )  # fmt: skip
+                image=images[place].cpu().numpy().copy(),
+                score=score[place],
+                score_shown=score_shown[place],
+                steps=slot.tries,
+                reached=reached,
+            )
             finished[slot.one] = (result, slot.accepted)
             slot.one, slot.random = None, None
     return finished

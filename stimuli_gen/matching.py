@@ -38,7 +38,8 @@ class Match:
     weights : tuple of float
         Of the stages' errors in the loss; their sum is 1.
     relus : mapping of str to Ending
-        Stages that end in a ReLU whose gradient is passed as if it were the identity, and how (`relu_endings`).
+        Stages that end in a ReLU whose gradient is passed as if it were the identity, and how
+        (`relu_endings`).
     undecided : tuple of str
         Stages of which it cannot be said whether they end in a ReLU, where that was asked for.
     notes : tuple of str
@@ -88,8 +89,8 @@ class Match:
         Returns
         -------
         dict of str to Tensor
-            Stage → (b, n_units). Only this branch of a straight-through ReLU has the gradient of the identity; what
-            later stages see has the ordinary one.
+            Stage → (b, n_units). Only this branch of a straight-through ReLU has the gradient of
+            the identity; what later stages see has the ordinary one.
         """
         with relu_inputs(self.model.network, self.model.stages, self.relus) as inputs:
             outputs = self.model.stage_outputs(images, self.stages)
@@ -150,8 +151,13 @@ class Match:
             Activations (b, n_units) and their norms (b,).
         """
         with torch.no_grad():
-            found = {self.key(stage): value.detach() for stage, value in self.activations(images).items()}
-        return {**found, **{f"{name} norm": torch.linalg.vector_norm(one, dim=1) for name, one in found.items()}}
+            found = {
+                self.key(stage): value.detach() for stage, value in self.activations(images).items()
+            }
+        return {
+            **found,
+            **{f"{name} norm": torch.linalg.vector_norm(one, dim=1) for name, one in found.items()},
+        }
 
 
 def _flat(activations: Tensor) -> Tensor:
@@ -161,7 +167,7 @@ def _flat(activations: Tensor) -> Tensor:
     return activations.flatten(1)
 
 
-# ---------------------------------------------------------------------------------------------- what to match
+# ------------------------------------------------------------------------------------ what to match
 
 
 @checked
@@ -179,12 +185,14 @@ def match_stages(
     models : StagedModel or sequence of StagedModel
         One network, or a set whose names differ and whose inputs have one size.
     stage : str, float, sequence of these, or mapping
-        A stage or several; see `stimuli_gen.depth.resolve_stage`. A mapping gives each model's name its own.
+        A stage or several; see `stimuli_gen.depth.resolve_stage`. A mapping gives each model's name
+        its own.
     stage_weights : sequence of float, optional
-        One for each stage asked for, of its error in the loss; equal by default. Scaled to the sum 1.
+        One for each stage asked for, of its error in the loss; equal by default. Scaled to the sum
+        1.
     straight_through_relu : bool
-        At matched stages whose last operation is a ReLU (also those of several that are put together, as in a fire
-        module); other stages are not changed.
+        At matched stages whose last operation is a ReLU (also those of several that are put
+        together, as in a fire module); other stages are not changed.
 
     Returns
     -------
@@ -204,22 +212,35 @@ def match_stages(
     sizes = {one.name: one.preprocessing.size for one in networks}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
-        raise InputError(f"networks see images of different sizes ({told}); give them one size (at_size).")
+        raise InputError(
+            f"networks see images of different sizes ({told}); give them one size (at_size)."
+        )
     if len({str(one.device) for one in networks}) > 1:
         raise InputError("networks are on different devices; load them on one.")
     if isinstance(stage, Mapping):
-        wrong = [name for name in sizes if name not in stage] + [name for name in stage if name not in sizes]
+        wrong = [name for name in sizes if name not in stage] + [
+            name for name in stage if name not in sizes
+        ]
         if wrong:
-            raise InputError(f"stages are given by network, but not for each or for others: {name_ids(wrong)}.")
-        return tuple(_match(one, stage[one.name], stage_weights, straight_through_relu) for one in networks)
+            raise InputError(
+                f"stages are given by network, but not for each or for others: {name_ids(wrong)}."
+            )
+        return tuple(
+            _match(one, stage[one.name], stage_weights, straight_through_relu) for one in networks
+        )
     return tuple(_match(one, stage, stage_weights, straight_through_relu) for one in networks)
 
 
-def _match(model: StagedModel, stage: Stages, weights: Sequence[float] | None, straight_through: bool) -> Match:
+def _match(
+    model: StagedModel, stage: Stages, weights: Sequence[float] | None, straight_through: bool
+) -> Match:
     asked = [stage] if isinstance(stage, (str, int, float)) else list(stage)
     given = [1.0] * len(asked) if weights is None else [float(one) for one in weights]
     if not asked or len(given) != len(asked) or min(given) <= 0:
-        raise InputError(f"{model.name}: {len(asked)} stage(s) and {len(given)} weight(s); one above 0 for each stage.")
+        raise InputError(
+            f"{model.name}: {len(asked)} stage(s) and {len(given)} weight(s); one above 0 for each "
+            "stage."
+        )
     found = [find_stage(model, one) for one in asked]
     if again := duplicates([one.name for one in found]):
         raise InputError(f"{model.name}: stage {name_ids(again)} is asked for more than once.")
@@ -254,14 +275,18 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
     Raises
     ------
     InputError
-        When a stage is cut off from the image, or its gradient is zero everywhere; the message names the stage.
+        When a stage is cut off from the image, or its gradient is zero everywhere; the message
+        names the stage.
     """
     for match in matches:
         with for_one_image(tuple(image.shape[1:]), match.model.device), gradients_on():
             images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
             for stage, values in match.activations(images).items():
                 if why := _unreached(values, images, one):
-                    raise InputError(f"{match.key(stage)}: no gradient reaches the image ({why}); match another stage.")
+                    raise InputError(
+                        f"{match.key(stage)}: no gradient reaches the image ({why}); match another "
+                        "stage."
+                    )
 
 
 def _unreached(values: Tensor, images: Tensor, one: str) -> str:
@@ -269,7 +294,9 @@ def _unreached(values: Tensor, images: Tensor, one: str) -> str:
     why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
     if not values.requires_grad:
         return why
-    (gradient,) = torch.autograd.grad(values.square().sum(), images, retain_graph=True, allow_unused=True)
+    (gradient,) = torch.autograd.grad(
+        values.square().sum(), images, retain_graph=True, allow_unused=True
+    )
     if gradient is None:
         return why
     if gradient.count_nonzero():
@@ -299,13 +326,21 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
         When the network takes no such images.
     """
     old = model.preprocessing
-    resized = replace(old, size=(size, size), resize=max(size, round(old.resize * size / min(old.size))))
+    resized = replace(
+        old, size=(size, size), resize=max(size, round(old.resize * size / min(old.size)))
+    )
     changed = replace(model, preprocessing=resized)
     try:
         check_model(changed)
-    except (RuntimeError, AssertionError, ValueError) as error:  # whatever its layers say to another size
+    except (
+        RuntimeError,
+        AssertionError,
+        ValueError,
+    ) as error:  # whatever its layers say to another size
         told = str(error).splitlines()[0]
-        raise InputError(f"{model.name} cannot see {size} x {size} pixels ({told}); choose another size.") from error
+        raise InputError(
+            f"{model.name} cannot see {size} x {size} pixels ({told}); choose another size."
+        ) from error
     return changed
 
 
@@ -313,8 +348,9 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
 def greyscale_view(model: StagedModel) -> StagedModel:
     """Let a network see luminance only: all three of its channels get the grey value of the image.
 
-    This is a view of the network as it is, which was usually trained on color images; it is NOT a network trained on
-    greyscale images. Load one of those with its own preprocessing (mean and std are the same for its equal channels).
+    This is a view of the network as it is, which was usually trained on color images; it is NOT a
+    network trained on greyscale images. Load one of those with its own preprocessing (mean and std
+    are the same for its equal channels).
 
     Parameters
     ----------
@@ -324,9 +360,10 @@ def greyscale_view(model: StagedModel) -> StagedModel:
     Returns
     -------
     StagedModel
-        Same stages, preprocessing and `trained`; named ``<name>_grey``, with the view told in its weights tag, and
-        with another digest, so that it counts as a network of its own. The grey value is Rec. 601 luma of pixels in
-        [0, 1], as of the control ``greyscale`` (`stimuli_gen.controls.LUMA`).
+        Same stages, preprocessing and `trained`; named ``<name>_grey``, with the view told in its
+        weights tag, and with another digest, so that it counts as a network of its own. The grey
+        value is Rec. 601 luma of pixels in [0, 1], as of the control ``greyscale``
+        (`stimuli_gen.controls.LUMA`).
 
     Raises
     ------
@@ -335,12 +372,15 @@ def greyscale_view(model: StagedModel) -> StagedModel:
 
     Notes
     -----
-    The gradient for red, green and blue is one gradient times their weights in the luma. So color is never matched: an
-    image's color is what its start and those weights leave (green moves most), and means nothing. `model_metamers`
-    turns metamers of views grey, where no ball confines them; the view itself sees the same.
+    The gradient for red, green and blue is one gradient times their weights in the luma. So color
+    is never matched: an image's color is what its start and those weights leave (green moves most),
+    and means nothing. `model_metamers` turns metamers of views grey, where no ball confines them;
+    the view itself sees the same.
     """
     if model.luma is not None:
-        raise InputError(f"{model.name} is a greyscale view already; make one of the network that sees color.")
+        raise InputError(
+            f"{model.name} is a greyscale view already; make one of the network that sees color."
+        )
     view = replace(
         model,
         name=f"{model.name}_grey",
@@ -359,22 +399,31 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     images : Tensor
         (b, 3, height, width).
     context : mapping of str to Tensor
-        ``shifts`` (b, n_steps, 2), see `stimuli_gen.presets.draw_shifts`; ``step`` (b,), steps taken.
+        ``shifts`` (b, n_steps, 2), see `stimuli_gen.presets.draw_shifts`; ``step`` (b,), steps
+        taken.
 
     Returns
     -------
     Tensor
-        The same shape; as they are when no gradient is asked for: an image is judged where it stands.
+        The same shape; as they are when no gradient is asked for: an image is judged where it
+        stands.
     """
     if not images.requires_grad:
         return images
     shifts = context["shifts"]
     step = context["step"].clamp(max=shifts.shape[1] - 1)
     now = shifts[torch.arange(len(images), device=images.device), step].tolist()
-    return torch.stack([one.roll((down, right), dims=(1, 2)) for one, (down, right) in zip(images, now, strict=True)])
+    return torch.stack(
+        [
+            one.roll((down, right), dims=(1, 2))
+            for one, (down, right) in zip(images, now, strict=True)
+        ]
+    )
 
 
-def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequence[Penalty] = ()) -> list[Objective]:
+def metamer_objectives(
+    matches: Sequence[Match], recipe: Recipe, penalties: Sequence[Penalty] = ()
+) -> list[Objective]:
     """Make one objective a network: its error and the penalties; the score is the negative error.
 
     Parameters
@@ -382,8 +431,8 @@ def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequ
     matches : sequence of Match
         What shall be matched.
     recipe : Recipe
-        Of it, the solver (penalties count in every turn, but once in a sum) and the jitter (of what the network sees,
-        not of what penalties see).
+        Of it, the solver (penalties count in every turn, but once in a sum) and the jitter (of what
+        the network sees, not of what penalties see).
     penalties : sequence of Penalty
         Terms of the loss.
 
@@ -401,4 +450,7 @@ def metamer_objectives(matches: Sequence[Match], recipe: Recipe, penalties: Sequ
         return _evaluate
 
     once = recipe.solver == "joint"
-    return [_objective(match, () if once and place else penalties) for place, match in enumerate(matches)]
+    return [
+        _objective(match, () if once and place else penalties)
+        for place, match in enumerate(matches)
+    ]

@@ -1,13 +1,13 @@
 """Metamers: images that one network, or each of a set, cannot tell from a photograph at a stage.
 
 A metamer of one network is a metamer of a set of one. It is made in the loop of all generators
-(`stimuli_gen.synthesis.loop`) by lowering ‖a' - a‖ / ‖a‖ of each network, a and a' being its activations to photograph
-and image.
+(`stimuli_gen.synthesis.loop`) by lowering ‖a' - a‖ / ‖a‖ of each network, a and a' being its
+activations to photograph and image.
 
 References
 ----------
-Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
-biological and artificial neural networks. Nature Neuroscience 26, 2017-2034.
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent
+invariances between biological and artificial neural networks. Nature Neuroscience 26, 2017-2034.
 Boehm et al. (2025). arXiv 2504.01739 (sets of networks).
 """
 
@@ -51,7 +51,7 @@ from stimuli_gen.synthesis.loop import Descended, Film, Pass, Start, descend
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
 
-# ------------------------------------------------------------------------------------------------------ making
+# ------------------------------------------------------------------------------------------- making
 
 
 @checked
@@ -88,32 +88,36 @@ def model_metamers(
     references : StimulusSet
         Photographs; one metamer is made of each, with the id ``<reference id>_metamer``.
     stage : str, float, sequence of these, or mapping
-        What to match: a stage's name, ``"early"``, ``"middle"``, ``"late"`` or a fraction of depth, several of these,
-        or a mapping of network name to these. See `stimuli_gen.depth.resolve_stage`.
+        What to match: a stage's name, ``"early"``, ``"middle"``, ``"late"`` or a fraction of depth,
+        several of these, or a mapping of network name to these. See
+        `stimuli_gen.depth.resolve_stage`.
     preset : {"feather2023", "boehm2025", "pixels", "fast"}
-        See `stimuli_gen.presets.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images that makes metamers
-        easier to recognize; the others have none.
+        See `stimuli_gen.presets.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images
+        that makes metamers easier to recognize; the others have none.
     stage_weights : sequence of float, optional
         Of several stages; equal by default.
     penalties : sequence of Penalty
         Terms added to the loss.
     start_images : ndarray or mapping of str to ndarray, optional
-        First images, (3, height, width) float in [0, 1]: one for all, or by reference id; sets ``start="image"``.
+        First images, (3, height, width) float in [0, 1]: one for all, or by reference id; sets
+        ``start="image"``.
     max_error : float, optional
-        An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at most this, on the
-        8-bit version too. In no paper; by default all steps are taken.
+        An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at
+        most this, on the 8-bit version too. In no paper; by default all steps are taken.
     nulls : sequence of NullDistribution
-        Of these networks and stages: an image can only succeed when it meets the criteria of Feather et al. (2023),
-        too. See `stimuli_gen.validity.judge`.
+        Of these networks and stages: an image can only succeed when it meets the criteria of
+        Feather et al. (2023), too. See `stimuli_gen.validity.judge`.
     null_quantile : float
         Of the nulls, that a match must be above; 1, the maximum, in the paper.
     file_rounds : int
-        An image that meets every criterion until it is rounded to 8 bits goes on for at most so many rounds of
-        `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none. In no paper.
+        An image that meets every criterion until it is rounded to 8 bits goes on for at most so
+        many rounds of `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none.
+        In no paper.
     mode : {"exact", "fast"}
-        ``fast``: most steps follow a copy of each network in bfloat16, where the machine computes in it
-        (`stimuli_gen.fast.fast_model`), the last ones the network itself. Both are compared with what the network
-        itself says to the photograph: drafts that are compared with their own answer end at a larger error.
+        ``fast``: most steps follow a copy of each network in bfloat16, where the machine computes
+        in it (`stimuli_gen.fast.fast_model`), the last ones the network itself. Both are compared
+        with what the network itself says to the photograph: drafts that are compared with their own
+        answer end at a larger error.
     finish : float
         Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     suffix : str
@@ -134,43 +138,62 @@ def model_metamers(
     Returns
     -------
     StimulusSet
-        Kind ``metamer``. ``loss_float`` and ``loss_png`` are ‖a' - a‖ / ‖a‖ of the float and the 8-bit pixels;
-        ``same_class_1000`` says whether photograph and 8-bit image have the same first class,
-        ``same_class_1000_float`` of the float image; of several networks these and ``stage`` end in the network's name.
-        With `nulls`, the columns of `stimuli_gen.criteria.validity_columns`. ``success``: the 8-bit image has the same
-        class for every network, and meets `max_error` and the nulls' criteria where they are given. ``image_prior``:
-        what makes the images look natural whatever the network responds to (`stimuli_gen.presets.image_prior`).
-        ``file_steps``:
-        steps on rounded images; an image that succeeds by them has 8-bit values as float pixels, too.
+        Kind ``metamer``. ``loss_float`` and ``loss_png`` are ‖a' - a‖ / ‖a‖ of the float and the
+        8-bit pixels; ``same_class_1000`` says whether photograph and 8-bit image have the same
+        first class, ``same_class_1000_float`` of the float image; of several networks these and
+        ``stage`` end in the network's name. With `nulls`, the columns of
+        `stimuli_gen.criteria.validity_columns`. ``success``: the 8-bit image has the same class for
+        every network, and meets `max_error` and the nulls' criteria where they are given.
+        ``image_prior``: what makes the images look natural whatever the network responds to
+        (`stimuli_gen.presets.image_prior`). ``file_steps``: steps on rounded images; an image that
+        succeeds by them has 8-bit values as float pixels, too.
 
     Raises
     ------
     InputError
-        When photographs, networks, stages or settings do not fit; when activations are not finite or all zero.
+        When photographs, networks, stages or settings do not fit; when activations are not finite
+        or all zero.
     """
     if start_images is not None:
         overrides = {"start": "image", **overrides}
     recipe = make_recipe(preset, overrides)
     networks = (models,) if isinstance(models, StagedModel) else tuple(models)
     matches = match_stages(
-        networks, stage, stage_weights=stage_weights, straight_through_relu=recipe.straight_through_relu
+        networks,
+        stage,
+        stage_weights=stage_weights,
+        straight_through_relu=recipe.straight_through_relu,
     )
     _check(matches, references, recipe, preset, start_images, max_error, file_rounds)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
     drafts = _drafts(matches, mode)
     settings = {
-        "kind": "metamer", "preset": preset, **asdict(recipe), "open_choices": list(recipe.open_choices),
-        **_stages(matches), "penalties": [asdict(one) for one in penalties], "max_error": max_error,
-        "nulls": [_identity(one) for one in nulls], "null_quantile": null_quantile, "file_rounds": file_rounds,
-        "suffix": suffix, "seed": seed, **_fast_settings(drafts, finish),
-    }  # fmt: skip
+        "kind": "metamer",
+        "preset": preset,
+        **asdict(recipe),
+        "open_choices": list(recipe.open_choices),
+        **_stages(matches),
+        "penalties": [asdict(one) for one in penalties],
+        "max_error": max_error,
+        "nulls": [_identity(one) for one in nulls],
+        "null_quantile": null_quantile,
+        "file_rounds": file_rounds,
+        "suffix": suffix,
+        "seed": seed,
+        **_fast_settings(drafts, finish),
+    }
     starts = _Starts(references, recipe, start_images, seed)
-    context = _Context(recipe, starts, _Anchors(matches, references, batch_size, starts), len(matches), seed)
+    context = _Context(
+        recipe, starts, _Anchors(matches, references, batch_size, starts), len(matches), seed
+    )
     run: dict[str, Any] = {
-        "confine": _confine(recipe), "batch_size": batch_size, "device": matches[0].model.device,
-        "keys": _keys(settings, matches, starts, references.ids), "resume": resume,
-    }  # fmt: skip
+        "confine": _confine(recipe),
+        "batch_size": batch_size,
+        "device": matches[0].model.device,
+        "keys": _keys(settings, matches, starts, references.ids),
+        "resume": resume,
+    }
     prior = image_prior(recipe, penalties)
     made = descend(
         metamer_objectives(matches, recipe, penalties),
@@ -190,8 +213,13 @@ def model_metamers(
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
     verdict = judge(stimuli, references)
     if file_rounds and any(verdict.only_in_float):
-        stimuli = mend_metamers(matches, stimuli, references, verdict, judge, context, rounds=file_rounds, **run)
-        stimuli = replace(stimuli, table=stimuli.table.assign(**_distances(np.asarray(stimuli.images), references)))
+        stimuli = mend_metamers(
+            matches, stimuli, references, verdict, judge, context, rounds=file_rounds, **run
+        )
+        stimuli = replace(
+            stimuli,
+            table=stimuli.table.assign(**_distances(np.asarray(stimuli.images), references)),
+        )
         verdict = judge(stimuli, references)
     return verdict.on(stimuli, confirmed=False)
 
@@ -199,10 +227,15 @@ def model_metamers(
 def _steps(recipe: Recipe, n_models: int) -> dict[str, Any]:
     """Say to the loop how steps are taken."""
     return {
-        "step_size": lambda step: recipe.step_length(step, n_models), "max_steps": recipe.total_steps(n_models),
-        "step_rule": recipe.step_rule, "optimizer": recipe.optimizer, "parametrization": recipe.parametrization,
-        "rescore": recipe.jitter > 0, "solver": recipe.solver, "turn": recipe.turn,
-    }  # fmt: skip
+        "step_size": lambda step: recipe.step_length(step, n_models),
+        "max_steps": recipe.total_steps(n_models),
+        "step_rule": recipe.step_rule,
+        "optimizer": recipe.optimizer,
+        "parametrization": recipe.parametrization,
+        "rescore": recipe.jitter > 0,
+        "solver": recipe.solver,
+        "turn": recipe.turn,
+    }
 
 
 def _stages(matches: Sequence[Match]) -> dict[str, Any]:
@@ -216,19 +249,34 @@ def _stages(matches: Sequence[Match]) -> dict[str, Any]:
 def _drafts(matches: Sequence[Match], mode: str) -> tuple[Match, ...]:
     """Give each network its fast copy, with the same name, so that it is compared with the network's own answers."""
     drafts = [draft_model(one.model, mode) for one in matches]
-    return tuple(replace(one, model=draft) for one, draft in zip(matches, drafts, strict=True) if draft is not None)
+    return tuple(
+        replace(one, model=draft)
+        for one, draft in zip(matches, drafts, strict=True)
+        if draft is not None
+    )
 
 
 def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:
     """List what the mode adds; nothing for ``exact``, whose digests are older than the mode."""
     if not drafts:
         return {}
-    told = {one.model.name: {"precision": one.model.precision, "digest": one.model.digest} for one in drafts}
+    told = {
+        one.model.name: {"precision": one.model.precision, "digest": one.model.digest}
+        for one in drafts
+    }
     return {"mode": "fast", "finish": finish, "drafts": told}
 
 
 def _identity(null: NullDistribution) -> dict[str, Any]:
-    names = ("model", "weights", "model_digest", "stimuli_digest", "stages", "n_pairs_asked", "seed")
+    names = (
+        "model",
+        "weights",
+        "model_digest",
+        "stimuli_digest",
+        "stages",
+        "n_pairs_asked",
+        "seed",
+    )
     return {name: null.provenance[name] for name in names if name in null.provenance}
 
 
@@ -244,13 +292,18 @@ def _check(
     model = matches[0].model
     if not len(references) or set(references.table["kind"]) != {"RE"}:
         kinds = name_ids(sorted(set(references.table["kind"]))) or "none"
-        raise InputError(f"metamers are made of photographs (kind RE), not {kinds}; select(kind='RE').")
+        raise InputError(
+            f"metamers are made of photographs (kind RE), not {kinds}; select(kind='RE')."
+        )
     if tuple(references.images.shape[2:]) != model.preprocessing.size:
         raise InputError(
-            f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees {model.preprocessing.size}; "
+            f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees "
+            f"{model.preprocessing.size}; "
             "load them with its preprocessing."
         )
-    if recipe.ball != "none" and recipe.radius != PRESETS[preset].radius:  # those of the papers hold everything
+    if (
+        recipe.ball != "none" and recipe.radius != PRESETS[preset].radius
+    ):  # those of the papers hold everything
         check_ball(recipe.ball, recipe.radius, model.preprocessing.size)
     if (recipe.start == "image") != (start_images is not None):
         raise InputError("start_images and start='image' go together; give both or neither.")
@@ -263,11 +316,16 @@ def _check(
 def _check_straight_through(matches: Sequence[Match]) -> None:
     if hidden := [one.key(stage) for one in matches for stage in one.undecided]:
         raise InputError(
-            f"straight_through_relu: the last operation of {name_ids(hidden)} is hidden in a compiled module or a "
-            "hand-written gradient; build the network without torch.compile, or match another stage."
+            f"straight_through_relu: the last operation of {name_ids(hidden)} is hidden in a "
+            "compiled module or a "
+            "hand-written gradient; build the network without torch.compile, or match another "
+            "stage."
         )
     if others := [one.key(one.stage) for one in matches if not one.straight_through]:
-        raise InputError(f"straight_through_relu needs a stage that ends in a ReLU; these do not: {name_ids(others)}.")
+        raise InputError(
+            "straight_through_relu needs a stage that ends in a ReLU; these do not: "
+            f"{name_ids(others)}."
+        )
 
 
 class _Starts:
@@ -282,32 +340,49 @@ class _Starts:
     ) -> None:
         self._images, self._recipe, self._given, self._seed = references.images, recipe, given, seed
         self._place = {one: row for row, one in enumerate(references.ids)}
-        if isinstance(given, Mapping) and (missing := [one for one in references.ids if one not in given]):
-            raise InputError(f"no start image for {name_ids(missing)}; give one for each photograph.")
+        if isinstance(given, Mapping) and (
+            missing := [one for one in references.ids if one not in given]
+        ):
+            raise InputError(
+                f"no start image for {name_ids(missing)}; give one for each photograph."
+            )
 
     def photograph(self, one: str) -> np.ndarray:
         image = self._images[slice(self._place[one], self._place[one] + 1)][0]
         if not (image.min() >= 0 and image.max() <= 1):
-            raise InputError(f"the photograph '{one}' leaves [0, 1] or is not finite; scale by 1/255 or clip.")
+            raise InputError(
+                f"the photograph '{one}' leaves [0, 1] or is not finite; scale by 1/255 or clip."
+            )
         return image
 
     def __call__(self, one: str) -> np.ndarray:
         photograph, recipe = self.photograph(one), self._recipe
         if self._given is None:
             random = generator(self._seed, "metamer start", one)
-            first = STARTS[recipe.start](photograph, random, recipe.start_level, recipe.start_spread)
+            first = STARTS[recipe.start](
+                photograph, random, recipe.start_level, recipe.start_spread
+            )
             return np.clip(first, 0, 1).astype(np.float32)
-        image = np.asarray(self._given[one] if isinstance(self._given, Mapping) else self._given, dtype=np.float32)
+        image = np.asarray(
+            self._given[one] if isinstance(self._given, Mapping) else self._given, dtype=np.float32
+        )
         if image.shape != photograph.shape or not (image.min() >= 0 and image.max() <= 1):
-            raise InputError(f"the start image of '{one}' must be {photograph.shape} in [0, 1], not {image.shape}.")
+            raise InputError(
+                f"the start image of '{one}' must be {photograph.shape} in [0, 1], not "
+                f"{image.shape}."
+            )
         return image
 
 
 class _Anchors:
     """Activations to the photographs, computed once each, a batch at a time in the order of the loop."""
 
-    def __init__(self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts) -> None:
-        on_cpu = matches[0].model.device.type == "cpu"  # as in the loop: there the batch size shall change nothing
+    def __init__(
+        self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts
+    ) -> None:
+        on_cpu = (
+            matches[0].model.device.type == "cpu"
+        )  # as in the loop: there the batch size shall change nothing
         self._matches, self._starts = matches, starts
         self._batch_size = min(batch_size, CPU_CHUNK) if on_cpu else batch_size
         self._images, self._ids = references.images, references.ids
@@ -322,7 +397,8 @@ class _Anchors:
             if not self._kept:  # the first time
                 check_reach(self._matches, self._starts(one), one)
             self._kept = {
-                name: {key: value[row] for key, value in values.items()} for row, name in enumerate(self._ids[rows])
+                name: {key: value[row] for key, value in values.items()}
+                for row, name in enumerate(self._ids[rows])
             }
         return self._kept[one]
 
@@ -339,7 +415,9 @@ class _Anchors:
 class _Context:
     """What the objectives must know of an image: anchors, center of the ball, shifts of all steps."""
 
-    def __init__(self, recipe: Recipe, starts: _Starts, anchors: _Anchors, n_models: int, seed: int) -> None:
+    def __init__(
+        self, recipe: Recipe, starts: _Starts, anchors: _Anchors, n_models: int, seed: int
+    ) -> None:
         self._recipe, self._starts, self._anchors, self._seed = recipe, starts, anchors, seed
         self._n_steps = recipe.total_steps(n_models)
 
@@ -349,7 +427,9 @@ class _Context:
             from_photograph = self._recipe.center == "reference"
             found["center"] = self._starts.photograph(one) if from_photograph else self._starts(one)
         if self._recipe.jitter:
-            found["shifts"] = draw_shifts(self._recipe.jitter, self._n_steps, generator(self._seed, "jitter", one))
+            found["shifts"] = draw_shifts(
+                self._recipe.jitter, self._n_steps, generator(self._seed, "jitter", one)
+            )
         return found
 
 
@@ -359,9 +439,13 @@ def _check_anchors(found: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
             continue
         stage = name.removesuffix(" norm")
         if bad := [one for one, norm in zip(ids, norms) if not np.isfinite(norm)]:
-            raise InputError(f"{stage}: activations are not finite for {name_ids(bad)}; check the network.")
+            raise InputError(
+                f"{stage}: activations are not finite for {name_ids(bad)}; check the network."
+            )
         if bad := [one for one, norm in zip(ids, norms) if norm == 0]:
-            raise InputError(f"{stage}: activations are all zero for {name_ids(bad)}; match another stage.")
+            raise InputError(
+                f"{stage}: activations are all zero for {name_ids(bad)}; match another stage."
+            )
 
 
 def _confine(recipe: Recipe) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None:
@@ -370,7 +454,9 @@ def _confine(recipe: Recipe) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]
     return lambda images, context: BALLS[recipe.ball](images, context["center"], recipe.radius)
 
 
-def _keys(settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts, ids: Sequence[str]) -> dict[str, str]:
+def _keys(
+    settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts, ids: Sequence[str]
+) -> dict[str, str]:
     """Hash all that makes each image's pixels before they are rounded; what only names or judges them is left out."""
     no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
     recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
@@ -403,10 +489,14 @@ def _collect(
     return StimulusSet(images=images, table=table, provenance=told)
 
 
-def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
+def _without_tint(
+    matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray
+) -> np.ndarray:
     """Give metamers of greyscale views the grey that these see: their color is left over from the steps."""
     luma = {one.model.luma for one in matches}
-    if len(luma) > 1 or None in luma or settings["ball"] != "none":  # a ball holds the color image, not its grey
+    if (
+        len(luma) > 1 or None in luma or settings["ball"] != "none"
+    ):  # a ball holds the color image, not its grey
         return images
     grey = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
     return np.repeat(np.clip(grey, 0, 1)[:, None], 3, axis=1)
@@ -415,7 +505,12 @@ def _without_tint(matches: Sequence[Match], settings: Mapping[str, Any], images:
 def _told(match: Match) -> dict[str, Any]:
     """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
     model = match.model
-    record = {"name": model.name, "weights": model.weights, "trained": model.trained, "digest": match.digest}
+    record = {
+        "name": model.name,
+        "weights": model.weights,
+        "trained": model.trained,
+        "digest": match.digest,
+    }
     notes = {"notes": list(match.notes)} if match.notes else {}
     return record | {"modules": dict(model.stages)} | notes
 
@@ -431,12 +526,17 @@ def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Each size, resize and interpolation once, with bits and icc where they were given; none where nothing tells.
+        Each size, resize and interpolation once, with bits and icc where they were given; none
+        where nothing tells.
     """
     settings = told.get("settings", {})
     own = settings.get("preprocessing")
     levels = {name: settings[name] for name in ("bits", "icc") if name in settings}
-    found = [] if own is None else [{name: own[name] for name in ("size", "resize", "interpolation")} | levels]
+    found = (
+        []
+        if own is None
+        else [{name: own[name] for name in ("size", "resize", "interpolation")} | levels]
+    )
     for part in told.get("parts", []):
         found += [one for one in cuts_of(part) if one not in found]
     return found
@@ -517,7 +617,7 @@ def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[fl
     }
 
 
-# ----------------------------------------------------------------------------------------------------- judging
+# ------------------------------------------------------------------------------------------ judging
 
 
 @checked
@@ -552,8 +652,8 @@ def confirm_metamers(
     Raises
     ------
     InputError
-        When a PNG is missing, cannot be decoded or has another size, or the images were made for other networks or
-        judged with other nulls.
+        When a PNG is missing, cannot be decoded or has another size, or the images were made for
+        other networks or judged with other nulls.
     """
     networks = [models] if isinstance(models, StagedModel) else list(models)
     settings = stimuli.provenance.get("settings", {})
@@ -561,9 +661,13 @@ def confirm_metamers(
     if not made_for or set(stimuli.table["kind"]) != {"metamer"}:
         raise InputError("no metamers to confirm; give a set that the metamer generator made.")
     if made_for != [one.digest for one in networks]:
-        raise InputError("the metamers were made for other networks; confirm them with those, in the same order.")
+        raise InputError(
+            "the metamers were made for other networks; confirm them with those, in the same order."
+        )
     if [_identity(one) for one in nulls] != settings.get("nulls", []):
-        raise InputError("the metamers were judged with other null distributions; confirm them with the same.")
+        raise InputError(
+            "the metamers were judged with other null distributions; confirm them with the same."
+        )
     matches = [
         match_stages(
             one,
@@ -574,5 +678,7 @@ def confirm_metamers(
     ]
     photographs = references.select(ids=stimuli.table["reference_id"].tolist())
     quantile = settings.get("null_quantile", 1.0)
-    verdict = judge_metamers(networks, matches, stimuli, photographs, folder=folder, nulls=nulls, quantile=quantile)
+    verdict = judge_metamers(
+        networks, matches, stimuli, photographs, folder=folder, nulls=nulls, quantile=quantile
+    )
     return verdict.on(stimuli, confirmed=True)

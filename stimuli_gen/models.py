@@ -45,10 +45,11 @@ class StagedModel:
     Parameters
     ----------
     network : torch.nn.Module
-        Takes normalized images, returns logits (b, n_classes), alone or in a tuple, list, mapping or dataclass: there
-        it is the entry called ``logits``, else the only tensor of that shape.
+        Takes normalized images, returns logits (b, n_classes), alone or in a tuple, list, mapping
+        or dataclass: there it is the entry called ``logits``, else the only tensor of that shape.
     stages : mapping of str to str
-        Stage name to module path, early to late. The path ``"softmax"`` is the softmax of the output.
+        Stage name to module path, early to late. The path ``"softmax"`` is the softmax of the
+        output.
     preprocessing : Preprocessing
         Input size, resize rule, mean and std.
     class_names : tuple of str
@@ -58,21 +59,24 @@ class StagedModel:
     trained : bool
         False stamps "untrained" on everything made with it.
     precision : {"bfloat16", "float32"}, optional
-        Of a fast copy (`stimuli_gen.fast.fast_model`): what its weights were cast to. Images, activations, logits and
-        gradients are float32 in any case. Not given for the exact network.
+        Of a fast copy (`stimuli_gen.fast.fast_model`): what its weights were cast to. Images,
+        activations, logits and gradients are float32 in any case. Not given for the exact network.
     folded : frozenset of str
-        Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be stages.
+        Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be
+        stages.
     luma : tuple of float, optional
-        Of a greyscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the grey value that all
-        three channels of the network get. Not given for a network that sees color.
+        Of a greyscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the
+        grey value that all three channels of the network get. Not given for a network that sees
+        color.
     once : tuple of str
-        Names of hand-written operations in the network whose second derivatives are wrong or unknown, as `stage_model`
-        found them: gradients are right, but differentiating them again is refused.
+        Names of hand-written operations in the network whose second derivatives are wrong or
+        unknown, as `stage_model` found them: gradients are right, but differentiating them again is
+        refused.
 
     Notes
     -----
-    Derivatives of any order are those of the network (`torch.func`, `torch.autograd.functional`). Torch's fused
-    attention has first derivatives in reverse mode only, and says so; inside
+    Derivatives of any order are those of the network (`torch.func`, `torch.autograd.functional`).
+    Torch's fused attention has first derivatives in reverse mode only, and says so; inside
     ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` it has all.
     """
 
@@ -155,7 +159,8 @@ class StagedModel:
             if not name.endswith("num_batches_tracked")  # changes nothing in evaluation
             for part in (name, value.detach().cpu().contiguous().float().numpy())
         ]
-        # extra_repr: stride, padding, epsilon … change the outputs of the same weights. Addresses change by process.
+        # extra_repr: stride, padding, epsilon … change the outputs of the same weights. Addresses
+        # change by process.
         kinds = [
             [
                 path,
@@ -212,15 +217,18 @@ class StagedModel:
         Returns
         -------
         dict of str to Tensor
-            Stage → (b, …) as the module gives it, contiguous, in the order asked for; differentiable. Later in-place
-            operations of the network do not reach them.
+            Stage → (b, …) as the module gives it, contiguous, in the order asked for;
+            differentiable. Later in-place operations of the network do not reach them.
 
         Raises
         ------
         InputError
             When a stage is unknown.
         """
-        return {stage: values.contiguous() for stage, values in self.stage_outputs(images, stages).items()}
+        return {
+            stage: values.contiguous()
+            for stage, values in self.stage_outputs(images, stages).items()
+        }
 
     def stage_module(self, stage: str) -> nn.Module:
         """Make a torch module from images to one stage, for libraries that want one (plenoptic, captum …).
@@ -233,7 +241,8 @@ class StagedModel:
         Returns
         -------
         torch.nn.Module
-            Takes images (b, 3, height, width) in [0, 1], returns `activations`; frozen, in evaluation mode.
+            Takes images (b, 3, height, width) in [0, 1], returns `activations`; frozen, in
+            evaluation mode.
 
         Raises
         ------
@@ -285,7 +294,9 @@ class StagedModel:
             else:
                 if self.precision == "bfloat16":
                     output = output.float()
-                recorded |= {one: output.softmax(dim=1) for one in order if self.stages[one] == SOFTMAX}
+                recorded |= {
+                    one: output.softmax(dim=1) for one in order if self.stages[one] == SOFTMAX
+                }
         if self.precision == "bfloat16":
             return {one: recorded[one].float() for one in stages}
         return {one: recorded[one] for one in stages}
@@ -293,7 +304,8 @@ class StagedModel:
     def _normalized(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.preprocessing.size):
             raise InputError(
-                f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, {self.preprocessing.size[1]}), "
+                f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, "
+                f"{self.preprocessing.size[1]}), "
                 f"not {tuple(images.shape)}; load them with its preprocessing."
             )
         if self.luma is not None:
@@ -317,7 +329,11 @@ def _logits_in(output: Any, n_classes: int) -> Any:
     named = _entries(output)
     if isinstance(named.get("logits"), Tensor):
         return named["logits"]
-    alike = [one for one in named.values() if isinstance(one, Tensor) and tuple(one.shape[1:]) == (n_classes,)]
+    alike = [
+        one
+        for one in named.values()
+        if isinstance(one, Tensor) and tuple(one.shape[1:]) == (n_classes,)
+    ]
     return alike[0] if len({id(one) for one in alike}) == 1 else output
 
 
@@ -326,14 +342,17 @@ def _entries(output: Any) -> dict[str, Any]:
     if isinstance(output, Mapping):
         return {str(name): one for name, one in output.items()}
     if isinstance(output, (tuple, list)):
-        return dict(zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True))
+        return dict(
+            zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True)
+        )
     return dict(vars(output)) if is_dataclass(output) else {}
 
 
 class _Normalize(torch.autograd.Function):
     """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula.
 
-    Its gradient is the same operation in the order of the images, so it has derivatives of any order.
+    Its gradient is the same operation in the order of the images, so it has derivatives of any
+    order.
     """
 
     @staticmethod
@@ -378,7 +397,9 @@ class _DifferentiableOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (images,) = ctx.saved_tensors
-        if any("Error" in node.name() for node in _nodes(gradient)):  # torch's own refusal, which some calls pass by
+        if any(
+            "Error" in node.name() for node in _nodes(gradient)
+        ):  # torch's own refusal, which some calls pass by
             raise _not_again(ctx.names)
         return _NotAgain.apply(gradient, images, ctx.names), None
 
@@ -398,7 +419,8 @@ class _NotAgain(torch.autograd.Function):
 
 def _not_again(names: str) -> InputError:
     return InputError(
-        f"{names} (hand-written) has no right second derivative; write its backward with operations that torch "
+        f"{names} (hand-written) has no right second derivative; write its backward with "
+        "operations that torch "
         "differentiates and with save_for_backward, or use first derivatives only."
     )
 
@@ -426,14 +448,16 @@ class _Stage(nn.Module):
         return self._model.activations(images, [self._stage])[self._stage]
 
 
-def _record(_: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool) -> None:
+def _record(
+    _: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool
+) -> None:
     """Forward hook: keep the output; a copy unless the network stops here, because it may overwrite its own."""
     recorded[stage] = output if last else output.clone()
     if last:
         raise _Reached
 
 
-# ---------------------------------------------------------------------------------------------------- making
+# ------------------------------------------------------------------------------------------- making
 
 
 @checked_with(own=("network",))
@@ -453,8 +477,8 @@ def stage_model(
     Parameters
     ----------
     network : torch.nn.Module
-        Any image classifier that takes normalized images and returns logits, alone or among other things (see
-        `StagedModel`).
+        Any image classifier that takes normalized images and returns logits, alone or among other
+        things (see `StagedModel`).
     stages : mapping of str to str
         Stage name → module path, early to late; ``"softmax"`` for the softmax of the output.
     preprocessing : Preprocessing
@@ -476,7 +500,8 @@ def stage_model(
     Raises
     ------
     InputError
-        When the network is no module or cannot be copied, the device is not there, or see `check_model`.
+        When the network is no module or cannot be copied, the device is not there, or see
+        `check_model`.
     """
     if isinstance(device, str) or device.type == "cuda":
         device = resolve_device(str(device))
@@ -500,11 +525,15 @@ def stage_model(
 def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
     """Name hand-written operations in a network that torch differentiates once only, or wrongly twice.
 
-    Only a network that has some is tried: a product of its Hessian and a direction, in double precision, against the
-    difference of two gradients.
+    Only a network that has some is tried: a product of its Hessian and a direction, in double
+    precision, against the difference of two gradients.
     """
     noise = np.random.default_rng(0).random((2, 1, 3, *model.preprocessing.size))
-    with for_one_image(model.preprocessing.size, model.device), _random_states_kept(model.device), gradients_on():
+    with (
+        for_one_image(model.preprocessing.size, model.device),
+        _random_states_kept(model.device),
+        gradients_on(),
+    ):
         image, direction = (torch.from_numpy(one).to(model.device) for one in noise)
         names = _hand_written(model.logits(image.float().requires_grad_(True)))
         if not names:
@@ -512,7 +541,11 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
         try:
             exact = replace(model, network=copy.deepcopy(model.network).double())
             right = _second_derivative_is_right(exact, image, direction)
-        except (RuntimeError, TypeError, ValueError) as error:  # it has no double precision, or says that it cannot
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # it has no double precision, or says that it cannot
             if out_of_memory(error):
                 raise
             right = False
@@ -522,7 +555,11 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
 def _hand_written(output: Tensor) -> tuple[str, ...]:
     """Name the autograd functions of others between an output and the image."""
     classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
-    names = [one.__name__ for one in classes if one is not None and not one.__module__.startswith("stimuli_gen.")]
+    names = [
+        one.__name__
+        for one in classes
+        if one is not None and not one.__module__.startswith("stimuli_gen.")
+    ]
     return tuple(dict.fromkeys(names))
 
 
@@ -530,7 +567,9 @@ def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Te
     step = 1e-8  # so small that hardly a ReLU switches on the way
 
     def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
-        (found,) = torch.autograd.grad(model.logits(images).square().sum(), images, create_graph=create_graph)
+        (found,) = torch.autograd.grad(
+            model.logits(images).square().sum(), images, create_graph=create_graph
+        )
         return found
 
     ends = [_gradient((image + sign * step * direction).requires_grad_(True)) for sign in (1, -1)]
@@ -547,11 +586,15 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
     """Copy a network, also one that keeps results of an earlier pass, which torch refuses to copy."""
     if not isinstance(network, nn.Module):
         raise InputError(
-            f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load weights into it first."
+            f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load "
+            "weights into it first."
         )
-    if scripted := [path or "the network" for path, one in network.named_modules() if isinstance(one, _SCRIPTED)]:
+    if scripted := [
+        path or "the network" for path, one in network.named_modules() if isinstance(one, _SCRIPTED)
+    ]:
         raise InputError(
-            f"{name} is a TorchScript module, whose inside cannot be watched ({name_ids(scripted)}); give the Python "
+            f"{name} is a TorchScript module, whose inside cannot be watched "
+            f"({name_ids(scripted)}); give the Python "
             "module that it was made of, with its weights."
         )
     values = dict([*network.named_parameters(), *network.named_buffers()])
@@ -560,15 +603,29 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
         for path, one in values.items()
         if isinstance(one, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
     ]:
-        raise InputError(f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first.")
+        raise InputError(
+            f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first."
+        )
     if empty := [path for path, one in values.items() if one.is_meta]:
-        raise InputError(f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights first.")
-    kept = [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
+        raise InputError(
+            f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights "
+            "first."
+        )
+    kept = [
+        one
+        for module in network.modules()
+        for one in vars(module).values()
+        if isinstance(one, Tensor)
+    ]
     try:
-        return copy.deepcopy(network, {id(one): one.detach().clone() for one in kept if not one.is_leaf})
+        return copy.deepcopy(
+            network, {id(one): one.detach().clone() for one in kept if not one.is_leaf}
+        )
     except (RuntimeError, TypeError) as error:  # such tensors inside lists, open files, locks …
         told = str(error).splitlines()[0]
-        raise InputError(f"{name} cannot be copied; delete what it keeps beside its weights: {told}") from error
+        raise InputError(
+            f"{name} cannot be copied; delete what it keeps beside its weights: {told}"
+        ) from error
 
 
 @checked
@@ -578,17 +635,17 @@ def check_model(model: StagedModel) -> None:
     Parameters
     ----------
     model : StagedModel
-        What to check. The noise is always the same. Random states (torch, NumPy, Python) are put back, whatever the
-        network draws.
+        What to check. The noise is always the same. Random states (torch, NumPy, Python) are put
+        back, whatever the network draws.
 
     Raises
     ------
     InputError
-        When the network is in training mode or not frozen, mean or std are for another range of pixels, weights or
-        output are not finite, the number of outputs differs from the number of class names, a stage does not run
-        exactly once, does not give a tensor, or comes out of order, no gradient reaches the image, or the same image
-        gives another output the second time (compared exactly on a CPU, elsewhere to rounding). The message says
-        what to do.
+        When the network is in training mode or not frozen, mean or std are for another range of
+        pixels, weights or output are not finite, the number of outputs differs from the number of
+        class names, a stage does not run exactly once, does not give a tensor, or comes out of
+        order, no gradient reaches the image, or the same image gives another output the second time
+        (compared exactly on a CPU, elsewhere to rounding). The message says what to do.
     """
     _check_settings(model)
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
@@ -601,11 +658,16 @@ def check_model(model: StagedModel) -> None:
         _check_output(model, image, output)
         first = output.detach().clone()
         del output  # its graph of gradients: one at a time
-        again = model.logits(image).detach()  # with gradients, too: without, attention takes another way
+        again = model.logits(
+            image
+        ).detach()  # with gradients, too: without, attention takes another way
     on_cpu = model.device.type == "cpu"  # elsewhere sums may be taken in another order each time
-    if not (torch.equal(again, first) if on_cpu else torch.allclose(again, first, rtol=1e-3, atol=1e-4)):
+    if not (
+        torch.equal(again, first) if on_cpu else torch.allclose(again, first, rtol=1e-3, atol=1e-4)
+    ):
         raise InputError(
-            f"{model.name} gives another output for the same image each time; take what is random (dropout with "
+            f"{model.name} gives another output for the same image each time; take what is random "
+            "(dropout with "
             "training=True, torch.rand) or remembered from pass to pass out of its forward."
         )
 
@@ -623,29 +685,41 @@ def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
 def _refusal(model: StagedModel, error: Exception) -> InputError:
     told = (str(error).splitlines() or [type(error).__name__])[0]
     height, width = model.preprocessing.size
-    channels = next((one.in_channels for one in model.network.modules() if isinstance(one, nn.Conv2d)), 3)
+    channels = next(
+        (one.in_channels for one in model.network.modules() if isinstance(one, nn.Conv2d)), 3
+    )
     cure = "it must take such images and nothing else, and return logits"
     if channels != 3:
         cure = (
-            f"its first convolution sees {channels} channel(s), images have 3: put a module before it that makes "
-            f"{channels} of 3, for example nn.Conv2d(3, {channels}, 1, bias=False) with the weights of the colors"
+            f"its first convolution sees {channels} channel(s), images have 3: put a module before "
+            "it that makes "
+            f"{channels} of 3, for example nn.Conv2d(3, {channels}, 1, bias=False) with the "
+            "weights of the colors"
         )
-    return InputError(f"{model.name} cannot run on images of (1, 3, {height}, {width}): {told}; {cure}.")
+    return InputError(
+        f"{model.name} cannot run on images of (1, 3, {height}, {width}): {told}; {cure}."
+    )
 
 
 def _check_settings(model: StagedModel) -> None:
     """Check what needs no forward pass."""
     cure = "build it with stage_model"
-    if training := [path or "the network" for path, one in model.network.named_modules() if one.training]:
-        raise InputError(f"{model.name} is in training mode; call .eval(), or {cure} ({name_ids(training)}).")
+    if training := [
+        path or "the network" for path, one in model.network.named_modules() if one.training
+    ]:
+        raise InputError(
+            f"{model.name} is in training mode; call .eval(), or {cure} ({name_ids(training)})."
+        )
     if trainable := [path for path, one in model.network.named_parameters() if one.requires_grad]:
         raise InputError(
-            f"{model.name} has trainable weights; call .requires_grad_(False), or {cure} ({name_ids(trainable)})."
+            f"{model.name} has trainable weights; call .requires_grad_(False), or {cure} "
+            f"({name_ids(trainable)})."
         )
     mean, std = model.preprocessing.mean, model.preprocessing.std
     if max(map(abs, mean)) > _LARGEST or max(std) > _LARGEST:
         raise InputError(
-            f"{model.name}: mean {mean} and std {std} are for pixels of 0 to 255; divide by 255: pixels are in [0, 1]."
+            f"{model.name}: mean {mean} and std {std} are for pixels of 0 to 255; divide by 255: "
+            "pixels are in [0, 1]."
         )
     bad = [path for path, one in model.network.named_parameters() if not torch.isfinite(one).all()]
     for path, one in model.network.named_buffers():
@@ -653,7 +727,10 @@ def _check_settings(model: StagedModel) -> None:
         if (numbers.isnan() | numbers.isposinf()).any():  # -inf: attention's masks
             bad.append(path)
     if bad:
-        raise InputError(f"{model.name} has weights that are not finite ({bad[0]}, {len(bad)} in all); load it again.")
+        raise InputError(
+            f"{model.name} has weights that are not finite ({bad[0]}, {len(bad)} in all); load it "
+            "again."
+        )
 
 
 @contextmanager
@@ -683,7 +760,8 @@ def _calls(model: StagedModel) -> Iterator[list[str]]:
     def note(_: nn.Module, __: Any, output: Any, *, stage: str) -> None:
         if not isinstance(output, Tensor):
             raise InputError(
-                f"{model.name}: stage '{stage}' gives a {type(output).__name__}, not a tensor; name a module inside it."
+                f"{model.name}: stage '{stage}' gives a {type(output).__name__}, not a tensor; "
+                "name a module inside it."
             )
         calls.append(stage)
 
@@ -700,16 +778,21 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
     for stage in expected:
         if stage not in calls:
             raise InputError(
-                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) is not called in a forward pass; "
+                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) is not "
+                "called in a forward pass; "
                 "name one that is, for example the block around it."
             )
         if calls.count(stage) != 1:
             raise InputError(
-                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) runs {calls.count(stage)} times "
+                f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) runs "
+                f"{calls.count(stage)} times "
                 "in one forward pass; name one that runs once, for example the block around it."
             )
     if calls != expected:
-        raise InputError(f"{model.name}: list the stages early to late; the network runs them as {', '.join(calls)}.")
+        raise InputError(
+            f"{model.name}: list the stages early to late; the network runs them as "
+            f"{', '.join(calls)}."
+        )
     if SOFTMAX in list(model.stages.values())[:-1]:
         raise InputError(f"{model.name}: the softmax stage is the last one; list it last.")
 
@@ -717,23 +800,29 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
 def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
     if not isinstance(output, Tensor):
         raise InputError(
-            f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, {model.n_classes}), "
+            f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, "
+            f"{model.n_classes}), "
             "are not clear in it; put a module around it whose forward returns them alone."
         )
     if tuple(output.shape) != (1, model.n_classes):
         cure = "give one name for each output"
         if output.ndim != 2:
-            cure = "an image's output must be a row of numbers: put a module around it that makes one"
+            cure = (
+                "an image's output must be a row of numbers: put a module around it that makes one"
+            )
         raise InputError(
-            f"{model.name} gives {tuple(output.shape)} for one image but has {model.n_classes} class names; {cure}."
+            f"{model.name} gives {tuple(output.shape)} for one image but has {model.n_classes} "
+            f"class names; {cure}."
         )
     if not torch.isfinite(output).all():
         raise InputError(
-            f"{model.name} gives outputs that are not finite for an image of noise; check weights, mean, std."
+            f"{model.name} gives outputs that are not finite for an image of noise; check weights, "
+            "mean, std."
         )
     if not output.requires_grad:
         raise InputError(
-            f"{model.name}: no gradient reaches the image; remove detach(), no_grad(), argmax and whole numbers "
+            f"{model.name}: no gradient reaches the image; remove detach(), no_grad(), argmax and "
+            "whole numbers "
             "from its forward."
         )
     try:
@@ -742,9 +831,13 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         if out_of_memory(error):
             raise
         told = str(error).splitlines()[0]
-        raise InputError(f"{model.name}: its gradient cannot be computed; mend its forward: {told}") from error
+        raise InputError(
+            f"{model.name}: its gradient cannot be computed; mend its forward: {told}"
+        ) from error
     if not torch.isfinite(gradient).all():
-        raise InputError(f"{model.name}: the gradient for the image is not finite; check weights, mean, std.")
+        raise InputError(
+            f"{model.name}: the gradient for the image is not finite; check weights, mean, std."
+        )
 
 
 def _described(output: Any) -> str:
@@ -776,22 +869,30 @@ def resolve_device(name: str = "auto") -> torch.device:
     InputError
         When the name is unknown or the device is not there.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
     kind, _, number = name.partition(":")
     if kind not in there or (number and not (kind == "cuda" and number.isdecimal())):
         raise unknown_name("device", name, ["auto", "cpu", "cuda", "mps", "cuda:1"])
     if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
-        raise InputError(f"device '{name}' is not available on this machine; take 'auto' or 'cpu' as the device.")
+        raise InputError(
+            f"device '{name}' is not available on this machine; take 'auto' or 'cpu' as the device."
+        )
     return torch.device(name)
 
 
-# --------------------------------------------------------------------------------------------------- running
+# ------------------------------------------------------------------------------------------ running
 
 
 @checked_with(shapes={"images": "n 3 height width"})
-def predict(model: StagedModel, images: np.ndarray | ImagesOnDisk, batch_size: int = 8) -> np.ndarray:
+def predict(
+    model: StagedModel, images: np.ndarray | ImagesOnDisk, batch_size: int = 8
+) -> np.ndarray:
     """Compute the class probabilities of images.
 
     Parameters
@@ -809,6 +910,8 @@ def predict(model: StagedModel, images: np.ndarray | ImagesOnDisk, batch_size: i
         (n, n_classes) float32.
     """
     probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
-    for rows, batch in in_batches(lambda one: model.probabilities(one).cpu(), images, batch_size, model.device):
+    for rows, batch in in_batches(
+        lambda one: model.probabilities(one).cpu(), images, batch_size, model.device
+    ):
         probabilities[rows] = batch[: rows.stop - rows.start].numpy()
     return probabilities

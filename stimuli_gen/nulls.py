@@ -1,8 +1,9 @@
 """How alike a network's responses to two different photographs are: the null distribution of a metamer's match.
 
-Every image runs through the network once. What pairs need then are inner products: those of the responses give
-Pearson's r and the signal-to-noise ratio, those of their centered ranks Spearman's rho. They are computed tile by tile
-(`TILE` × `TILE` images) in float64, so that a million pairs take minutes, not days, in little memory.
+Every image runs through the network once. What pairs need then are inner products: those of the
+responses give Pearson's r and the signal-to-noise ratio, those of their centered ranks Spearman's
+rho. They are computed tile by tile (`TILE` × `TILE` images) in float64, so that a million pairs
+take minutes, not days, in little memory.
 """
 
 from __future__ import annotations
@@ -68,11 +69,13 @@ class NullDistribution:
     ids : tuple of str
         Of the images.
     pairs : ndarray
-        (n_pairs, 2) int, places in `ids`: the first image is the signal of the signal-to-noise ratio.
+        (n_pairs, 2) int, places in `ids`: the first image is the signal of the signal-to-noise
+        ratio.
     stages : tuple of str
         Stages, in the order of `values`.
     values : ndarray
-        (n_stages, n_metrics, n_pairs) float64; metrics in the order of `stimuli_gen.similarity.METRICS`.
+        (n_stages, n_metrics, n_pairs) float64; metrics in the order of
+        `stimuli_gen.similarity.METRICS`.
     provenance : mapping
         Model, weights, digests of model and images, seed, pairs asked for.
 
@@ -92,7 +95,9 @@ class NullDistribution:
         check_fields(self)
         expected = (len(self.stages), len(METRICS), len(self.pairs))
         if self.values.shape != expected or not len(self.pairs):
-            raise InputError(f"null distribution: values of shape {self.values.shape} where {expected} belongs.")
+            raise InputError(
+                f"null distribution: values of shape {self.values.shape} where {expected} belongs."
+            )
 
     @property
     def model_digest(self) -> str:
@@ -152,7 +157,10 @@ class NullDistribution:
             When the stage or the metric is unknown, or the quantile outside (0, 1].
         """
         if not 0 < quantile <= 1:
-            raise InputError(f"the quantile of a null distribution must be above 0 and at most 1, not {quantile}.")
+            raise InputError(
+                "the quantile of a null distribution must be above 0 and at most 1, not "
+                f"{quantile}."
+            )
         ordered = np.sort(self.read(stage, metric))
         return float(ordered[int(np.ceil(quantile * len(ordered))) - 1])
 
@@ -169,11 +177,14 @@ class NullDistribution:
         Returns
         -------
         str or None
-            None where the null is of another network, of other weights or of another input size, or lacks the stage.
+            None where the null is of another network, of other weights or of another input size, or
+            lacks the stage.
         """
         told, path = self.provenance, model.stages[stage]
         if told.get("network_digest") == model.network_digest:
-            return next((one for one, known in told.get("modules", {}).items() if known == path), None)
+            return next(
+                (one for one, known in told.get("modules", {}).items() if known == path), None
+            )
         return stage if self.model_digest == model.digest and stage in self.stages else None
 
     def exceedance(self, stage: str, metric: str, found: np.ndarray) -> np.ndarray:
@@ -189,11 +200,13 @@ class NullDistribution:
         Returns
         -------
         ndarray
-            (n,), (1 + pairs at least as alike) / (1 + pairs): a permutation p value if the pairs were independent,
-            which pairs that share images are not.
+            (n,), (1 + pairs at least as alike) / (1 + pairs): a permutation p value if the pairs
+            were independent, which pairs that share images are not.
         """
         ordered = np.sort(self.read(stage, metric))
-        at_least = len(ordered) - np.searchsorted(ordered, np.asarray(found, dtype=np.float64), side="left")
+        at_least = len(ordered) - np.searchsorted(
+            ordered, np.asarray(found, dtype=np.float64), side="left"
+        )
         return (1 + at_least) / (1 + len(ordered))
 
     def summary(self) -> pd.DataFrame:
@@ -245,15 +258,16 @@ def null_distribution(
     stages : sequence of str
         Stages to measure, all from one pass over the images.
     n_pairs : int
-        Ordered pairs to draw, without replacement; every pair is taken once when there are no more than that,
-        n · (n - 1). Feather et al. (2023) draw 1,000,000 from ImageNet's training images.
+        Ordered pairs to draw, without replacement; every pair is taken once when there are no more
+        than that, n · (n - 1). Feather et al. (2023) draw 1,000,000 from ImageNet's training
+        images.
     seed : int
         Of the draw.
     path : path-like, optional
-        HDF5 file that keeps the result. If it is there and of the same model, images, stages, pairs and seed, it is
-        read and nothing is computed; if it is damaged, it is made again. While it is made, ``<path>.parts`` beside it
-        holds the responses (about 8 bytes a unit and image) and, at least once a minute, what is done; the same call
-        goes on from there.
+        HDF5 file that keeps the result. If it is there and of the same model, images, stages, pairs
+        and seed, it is read and nothing is computed; if it is damaged, it is made again. While it
+        is made, ``<path>.parts`` beside it holds the responses (about 8 bytes a unit and image)
+        and, at least once a minute, what is done; the same call goes on from there.
     batch_size : int
         Images a pass.
     progress : callable, optional
@@ -267,32 +281,45 @@ def null_distribution(
     Raises
     ------
     InputError
-        When a stage is unknown, there are fewer than two images or pairs below 1, two images have the same pixels, a
-        response is not finite, or `path` holds something else.
+        When a stage is unknown, there are fewer than two images or pairs below 1, two images have
+        the same pixels, a response is not finite, or `path` holds something else.
 
     Notes
     -----
-    Feather et al. (2023) draw pairs of augmented training crops; here the images are used as they are. All-zero
-    responses give 0 for every metric, as in their code.
+    Feather et al. (2023) draw pairs of augmented training crops; here the images are used as they
+    are. All-zero responses give 0 for every metric, as in their code.
     """
     ordered = _check(model, stimuli, stages, n_pairs)
     identity = {
-        "model_digest": model.digest, "stimuli_digest": stimuli.digest, "stages": list(ordered),
-        "n_pairs_asked": n_pairs, "seed": seed,
-    }  # fmt: skip
+        "model_digest": model.digest,
+        "stimuli_digest": stimuli.digest,
+        "stages": list(ordered),
+        "n_pairs_asked": n_pairs,
+        "seed": seed,
+    }
     if path is not None and (kept := _kept(path, identity)) is not None:
         return kept
     from stimuli_gen.batches import arithmetic
 
     pairs = draw_pairs(len(stimuli), n_pairs, seed)
     with _scratch(path) as folder:
-        values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(batch_size, progress)
+        values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(
+            batch_size, progress
+        )
         told = provenance(
-            identity, content=CONTENT, model=model.name, weights=model.weights, trained=model.trained,
+            identity,
+            content=CONTENT,
+            model=model.name,
+            weights=model.weights,
+            trained=model.trained,
             network_digest=model.network_digest,
-            modules={stage: model.stages[stage] for stage in ordered}, **arithmetic(model.device), **identity,
-        )  # fmt: skip
-        made = NullDistribution(ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told)
+            modules={stage: model.stages[stage] for stage in ordered},
+            **arithmetic(model.device),
+            **identity,
+        )
+        made = NullDistribution(
+            ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told
+        )
         if path is not None:
             write_hdf5(
                 path,
@@ -324,7 +351,9 @@ def read_null(path: str | os.PathLike[str]) -> NullDistribution:
     attributes = _attributes(path)
     told = attributes["provenance"]
     if attributes.get("metrics") != list(METRICS):
-        raise InputError(f"{path} holds other metrics ({attributes.get('metrics')}); make the null again.")
+        raise InputError(
+            f"{path} holds other metrics ({attributes.get('metrics')}); make the null again."
+        )
     return NullDistribution(
         ids=tuple(read_hdf5_array(path, "ids").tolist()),
         pairs=read_hdf5_array(path, "pairs"),
@@ -349,7 +378,8 @@ def _kept(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> NullDist
         told = _attributes(path)["provenance"]
         if differing := [name for name, value in identity.items() if told.get(name) != value]:
             raise InputError(
-                f"{path} holds a null distribution made otherwise (other {name_ids(differing)}); choose another."
+                f"{path} holds a null distribution made otherwise (other {name_ids(differing)}); "
+                "choose another."
             )
         return read_null(path)
     except DamagedFile:
@@ -357,20 +387,26 @@ def _kept(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> NullDist
         return None
 
 
-def _check(model: StagedModel, stimuli: StimulusSet, stages: Sequence[str], n_pairs: int) -> tuple[str, ...]:
+def _check(
+    model: StagedModel, stimuli: StimulusSet, stages: Sequence[str], n_pairs: int
+) -> tuple[str, ...]:
     for stage in stages:
         if stage not in model.stages:
             raise unknown_name(f"stage of {model.name}", stage, model.stages)
     if not stages:
         raise InputError(f"name at least one stage of {model.name}: {', '.join(model.stages)}.")
     if len(stimuli) < 2:
-        raise InputError(f"a null distribution needs at least 2 different images, not {len(stimuli)}.")
+        raise InputError(
+            f"a null distribution needs at least 2 different images, not {len(stimuli)}."
+        )
     if n_pairs < 1:
         raise InputError(f"a null distribution needs at least 1 pair, not {n_pairs}.")
     looks = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
     if same := set(duplicates(looks)):
         ids = [one for one, look in zip(stimuli.ids, looks, strict=True) if look in same]
-        raise InputError(f"images with the same pixels: {name_ids(ids)}; a pair must be of different images.")
+        raise InputError(
+            f"images with the same pixels: {name_ids(ids)}; a pair must be of different images."
+        )
     return tuple(stage for stage in model.stages if stage in set(stages))
 
 
@@ -389,7 +425,8 @@ def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
     Returns
     -------
     ndarray
-        (min(n_pairs, n · (n - 1)), 2) int64, ordered by tile, so that pairs of the same images come together.
+        (min(n_pairs, n · (n - 1)), 2) int64, ordered by tile, so that pairs of the same images come
+        together.
     """
     total = n * (n - 1)
     drawn = generator(seed, "null pairs", n).choice(total, size=min(n_pairs, total), replace=False)
@@ -421,13 +458,25 @@ class _Work:
     """One null distribution being made: responses on disk, then tile after tile; the state is saved now and then."""
 
     def __init__(
-        self, model: StagedModel, stimuli: StimulusSet, stages: Sequence[str], pairs: np.ndarray, folder: Path, key: str
+        self,
+        model: StagedModel,
+        stimuli: StimulusSet,
+        stages: Sequence[str],
+        pairs: np.ndarray,
+        folder: Path,
+        key: str,
     ) -> None:
         self.model, self.stimuli, self.stages, self.pairs = model, stimuli, stages, pairs
         self.folder, self.key = folder, key
         self.values = np.full((len(stages), len(METRICS), len(pairs)), np.nan)
-        self.n_images, self.n_done, self.sizes = 0, 0, [0] * len(stages)  # images run, pairs of stages, units of stages
-        self.checksums = {path: hashlib.sha256() for index in range(len(stages)) for path in self._files(index)}
+        self.n_images, self.n_done, self.sizes = (
+            0,
+            0,
+            [0] * len(stages),
+        )  # images run, pairs of stages, units of stages
+        self.checksums = {
+            path: hashlib.sha256() for index in range(len(stages)) for path in self._files(index)
+        }
         self.saved = time.monotonic()
         self._resume()
 
@@ -465,13 +514,17 @@ class _Work:
                 for index, stage in enumerate(self.stages):
                     self._append(index, responses[stage][: len(ids)].numpy(), ids)
                 self.n_images = first + rows.stop
-                size = min(size, batch_shape(rows.stop - rows.start))  # smaller where memory ran out
+                size = min(
+                    size, batch_shape(rows.stop - rows.start)
+                )  # smaller where memory ran out
                 yield
 
     def _append(self, index: int, responses: np.ndarray, ids: Sequence[str]) -> None:
         finite_responses(responses, f"{self.model.name}, stage '{self.stages[index]}'", ids)
         self.sizes[index] = responses.shape[1]
-        for path, block in zip(self._files(index), (responses, centered_ranks(responses)), strict=True):
+        for path, block in zip(
+            self._files(index), (responses, centered_ranks(responses)), strict=True
+        ):
             contents = block.tobytes()
             with path.open("ab") as file:  # plain writes: a full disk is an OSError
                 file.write(contents)
@@ -497,7 +550,12 @@ class _Work:
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
         checksums = {path.name: checksum.hexdigest() for path, checksum in self.checksums.items()}
-        told = {"key": self.key, "n_images": self.n_images, "n_done": self.n_done, "sizes": self.sizes}
+        told = {
+            "key": self.key,
+            "n_images": self.n_images,
+            "n_done": self.n_done,
+            "sizes": self.sizes,
+        }
         attributes = {**told, "checksums": checksums}
         write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=attributes)
         self.saved = time.monotonic()
@@ -509,7 +567,11 @@ class _Work:
             told = read_hdf5_attributes(state) if state.is_file() else {}
             if told.get("key") == self.key and self._check_files(told):
                 self.values = read_hdf5_array(state, "values")
-                self.n_images, self.n_done, self.sizes = told["n_images"], told["n_done"], told["sizes"]
+                self.n_images, self.n_done, self.sizes = (
+                    told["n_images"],
+                    told["n_done"],
+                    told["sizes"],
+                )
         except DamagedFile:
             note_remade(state)
         for index, units in enumerate(self.sizes):
@@ -588,7 +650,9 @@ class _Responses:
             self.mean[i] = row[0] if constant else row.mean()
             self.square[i] = row @ row
             self.spread[i] = 0 if constant else np.square(row - self.mean[i]).sum()
-            self.rank_spread[i] = 0 if constant else np.square(self.ranks[i], dtype=np.float64).sum()
+            self.rank_spread[i] = (
+                0 if constant else np.square(self.ranks[i], dtype=np.float64).sum()
+            )
 
     def compare(self, pairs: np.ndarray) -> np.ndarray:
         """Compare the pairs of one tile: (n_metrics, n_pairs)."""
@@ -616,7 +680,9 @@ class _Responses:
         nothing = np.zeros_like(self.mean)
         for start in range(0, self.n_units, COLUMNS):
             part = slice(start, start + COLUMNS)
-            for total, source, mean in zip(products, (self.ranks, self.values), (nothing, self.mean), strict=True):
+            for total, source, mean in zip(
+                products, (self.ranks, self.values), (nothing, self.mean), strict=True
+            ):
                 left = source[rows, part] - mean[rows, None]  # float64: the mean is
                 total += left @ (source[columns, part] - mean[columns, None]).T
         return products[:, at_row, at_column]

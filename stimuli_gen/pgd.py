@@ -2,10 +2,10 @@
 
 References
 ----------
-Mądry, A., Makelov, A., Schmidt, L., Tsipras, D. & Vladu, A. (2018). Towards deep learning models resistant to
-adversarial attacks. ICLR.
-Feather, J. et al. (2023). Nature Neuroscience 26, 2017-2034: untargeted, 64 steps of a quarter of the radius, L2
-radius 3 and L∞ radius 4/255, pixels in [0, 1].
+Mądry, A., Makelov, A., Schmidt, L., Tsipras, D. & Vladu, A. (2018). Towards deep learning models
+resistant to adversarial attacks. ICLR. Feather, J. et al. (2023). Nature Neuroscience 26,
+2017-2034: untargeted, 64 steps of a quarter of the radius, L2 radius 3 and L∞ radius 4/255, pixels
+in [0, 1].
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ from stimuli_gen.synthesis.constraints import (
 from stimuli_gen.synthesis.loop import Descended, Film, Objective, Pass, Start, descend
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
-ATTACKS: Mapping[str, tuple[str, float, str]] = {"pgd_l2": ("l2", 3.0, "l2"), "pgd_linf": ("linf", 4 / 255, "sign")}
+ATTACKS: Mapping[str, tuple[str, float, str]] = {
+    "pgd_l2": ("l2", 3.0, "l2"),
+    "pgd_linf": ("linf", 4 / 255, "sign"),
+}
 """Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.synthesis.loop.STEP_RULES`."""
 
 
@@ -83,7 +86,8 @@ def attack_images(
     target : str, int or mapping, optional
         Class to reach, see `stimuli_gen.choose_targets`; untargeted by default: away from `label`.
     label : str, int or mapping
-        The right class, for untargeted attacks; by default the network's own choice for the photograph.
+        The right class, for untargeted attacks; by default the network's own choice for the
+        photograph.
     steps : int
         Number of steps.
     step_size : float, optional
@@ -91,9 +95,11 @@ def attack_images(
     random_start : bool
         Start at a random point of the ball (uniform over it) rather than at the photograph.
     stop_early : bool
-        Finish an image as soon as it errs, float and 8-bit versions alike, instead of taking all steps.
+        Finish an image as soon as it errs, float and 8-bit versions alike, instead of taking all
+        steps.
     mask : ndarray or mapping of str to ndarray, optional
-        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly as they are.
+        (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
+        as they are.
     mode : {"exact", "fast"}
         See `stimuli_gen.fast.draft_model`.
     seed : int
@@ -110,10 +116,11 @@ def attack_images(
     Returns
     -------
     StimulusSet
-        Kind ``control``, with label or target, what the network says to the 8-bit image, ``success`` (it errs as
-        wanted), and the distances of `stimuli_gen.image_distances`. The float image is in the ball. The 8-bit image
-        of an 8-bit photograph is in the L∞ ball too: a radius of at least 1/255 is lowered to whole levels for that.
-        In the L2 ball it is only up to rounding, which adds at most half a level a value; compare ``l2_8bit`` with
+        Kind ``control``, with label or target, what the network says to the 8-bit image,
+        ``success`` (it errs as wanted), and the distances of `stimuli_gen.image_distances`. The
+        float image is in the ball. The 8-bit image of an 8-bit photograph is in the L∞ ball too: a
+        radius of at least 1/255 is lowered to whole levels for that. In the L2 ball it is only up
+        to rounding, which adds at most half a level a value; compare ``l2_8bit`` with
         ``radius_8bit``.
 
     Raises
@@ -122,7 +129,11 @@ def attack_images(
         When a setting, a class or a mask is wrong.
     """
     radius, settings = _settings(attack, radius, steps, step_size, seed, model.preprocessing.size)
-    settings |= {"targeted": target is not None, "random_start": random_start, "stop_early": stop_early}
+    settings |= {
+        "targeted": target is not None,
+        "random_start": random_start,
+        "stop_early": stop_early,
+    }
     draft = draft_model(model, mode)
     settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
     check_photographs(model, references)
@@ -150,7 +161,9 @@ def attack_images(
         batch_size=batch_size,
         device=model.device,
         keys={
-            one: digest(settings, model.digest, one, classes[one], masks[one], prepare.photograph(one))
+            one: digest(
+                settings, model.digest, one, classes[one], masks[one], prepare.photograph(one)
+            )
             for one in references.ids
         },
         resume=resume,
@@ -159,16 +172,24 @@ def attack_images(
         film=film,
     )
     told = provenance(
-        settings, model=model.name, weights=model.weights, model_digest=model.digest, references=references.digest,
-        classes=classes, mask=None if mask is None else digest_masks(mask), **arithmetic(model.device),
-    )  # fmt: skip
+        settings,
+        model=model.name,
+        weights=model.weights,
+        model_digest=model.digest,
+        references=references.digest,
+        classes=classes,
+        mask=None if mask is None else digest_masks(mask),
+        **arithmetic(model.device),
+    )
     images = stacked(made, references.ids)
     table = _describe(model, references, classes, settings, made, images)
     return StimulusSet(images=images, table=table, provenance=told)
 
 
 @checked
-def confirm_attacks(model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]) -> StimulusSet:
+def confirm_attacks(
+    model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]
+) -> StimulusSet:
     """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
 
     Parameters
@@ -183,23 +204,31 @@ def confirm_attacks(model: StagedModel, stimuli: StimulusSet, folder: str | os.P
     Returns
     -------
     StimulusSet
-        ``class_probability_png``, ``top1_index``, ``top1_name``, ``success`` and ``why_not`` from the files,
-        ``confirmed = True``.
+        ``class_probability_png``, ``top1_index``, ``top1_name``, ``success`` and ``why_not`` from
+        the files, ``confirmed = True``.
 
     Raises
     ------
     InputError
-        When a PNG is missing, cannot be decoded or has another size, or another network was attacked.
+        When a PNG is missing, cannot be decoded or has another size, or another network was
+        attacked.
     """
-    lacking = [name for name in ("class_index", "class_name", "targeted") if name not in stimuli.table]
+    lacking = [
+        name for name in ("class_index", "class_name", "targeted") if name not in stimuli.table
+    ]
     if lacking or stimuli.provenance.get("model_digest") != model.digest:
-        raise InputError(f"these images are no attacks on {model.name} ({model.weights}); confirm them with theirs.")
+        raise InputError(
+            f"these images are no attacks on {model.name} ({model.weights}); confirm them with "
+            "theirs."
+        )
     pictures = np.empty(stimuli.images.shape, np.float32)
     for row, one in enumerate(stimuli.ids):
         path = Path(folder) / "png" / f"{file_name(one)}.png"
         picture = read_png(path)
         if picture.shape != pictures.shape[1:]:
-            raise InputError(f"{path} is {picture.shape[1:]} pixels, not those that were made; write it again.")
+            raise InputError(
+                f"{path} is {picture.shape[1:]} pixels, not those that were made; write it again."
+            )
         pictures[row] = picture
     table = stimuli.table
     targeted = table["targeted"].astype(str).eq("True").to_numpy()
@@ -207,7 +236,9 @@ def confirm_attacks(model: StagedModel, stimuli: StimulusSet, folder: str | os.P
     return replace(stimuli, table=table.assign(**said, confirmed=True))
 
 
-def _say(model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted: np.ndarray) -> dict[str, Any]:
+def _say(
+    model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted: np.ndarray
+) -> dict[str, Any]:
     """Ask the network about 8-bit pictures: one column each of what it says, and whether it errs as wanted."""
     found = predict(model, pictures).astype(np.float64)
     top = found.argmax(axis=1)
@@ -219,14 +250,22 @@ def _say(model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted
         "top1_name": [model.class_names[index] for index in top],
         "success": success,
         "why_not": [
-            "" if good else f"the network {'does not say' if aimed else 'still says'} '{model.class_names[index]}'"
+            ""
+            if good
+            else f"the network {'does not say' if aimed else 'still says'} "
+            f"'{model.class_names[index]}'"
             for good, aimed, index in told
         ],
     }
 
 
 def _settings(
-    attack: str, radius: float | None, steps: int, step_size: float | None, seed: int, image_size: tuple[int, int]
+    attack: str,
+    radius: float | None,
+    steps: int,
+    step_size: float | None,
+    seed: int,
+    image_size: tuple[int, int],
 ) -> tuple[float, dict[str, Any]]:
     """Fill in the attack's own values; an L∞ radius is lowered to whole 8-bit levels."""
     if attack not in ATTACKS:
@@ -237,8 +276,13 @@ def _settings(
     kept = linf_on_8_bits(asked) if ball == "linf" else asked
     size = kept / 4 if step_size is None else step_size
     return kept, {
-        "control": attack, "radius": kept, "radius_asked": asked, "steps": steps, "step_size": size, "seed": seed
-    }  # fmt: skip
+        "control": attack,
+        "radius": kept,
+        "radius_asked": asked,
+        "steps": steps,
+        "step_size": size,
+        "seed": seed,
+    }
 
 
 class _Prepare:
@@ -251,7 +295,12 @@ class _Prepare:
         masks: Mapping[str, np.ndarray],
         settings: Mapping[str, Any],
     ) -> None:
-        self._images, self._classes, self._masks, self._settings = references.images, classes, masks, settings
+        self._images, self._classes, self._masks, self._settings = (
+            references.images,
+            classes,
+            masks,
+            settings,
+        )
         self._place = {one: row for row, one in enumerate(references.ids)}
 
     def photograph(self, one: str) -> np.ndarray:
@@ -266,7 +315,10 @@ class _Prepare:
             random = generator(settings["seed"], attack, one)
             drawn = mask * random_in_ball(random, photograph.shape, ball, radius)
             image = _confine(photograph + drawn, photograph, ball, radius)
-        return Start(image=image, context={"class": np.array(self._classes[one]), "anchor": photograph, "mask": mask})
+        return Start(
+            image=image,
+            context={"class": np.array(self._classes[one]), "anchor": photograph, "mask": mask},
+        )
 
 
 _ANY = float(np.finfo(np.float32).tiny)
@@ -304,7 +356,9 @@ def _describe(
     targeted = np.full(len(order), bool(settings["targeted"]))
     said = pd.DataFrame(_say(model, from_8bit(to_8bit(images)), order, targeted)).to_dict("records")
     rows = []
-    for row, (one, category) in enumerate(zip(references.ids, references.table["category"], strict=True)):
+    for row, (one, category) in enumerate(
+        zip(references.ids, references.table["category"], strict=True)
+    ):
         index = classes[one]
         rows.append(
             {

@@ -14,16 +14,62 @@ from pathlib import Path
 import pandas as pd
 
 from neurometamer.arguments import shown
-from neurometamer.store import TEXT_COLUMNS, InputError, duplicates, folded_name, name_ids, read_table
+from neurometamer.store import (
+    TEXT_COLUMNS,
+    InputError,
+    duplicates,
+    folded_name,
+    name_ids,
+    read_table,
+)
 from stimuli_gen.conversion import readable_suffixes
 
-NAMES = (*TEXT_COLUMNS, "note", "target_name", "top1_name", "why_not", "model", "weights", "stage", "bits", "icc")
+NAMES = (
+    *TEXT_COLUMNS,
+    "note",
+    "target_name",
+    "top1_name",
+    "why_not",
+    "model",
+    "weights",
+    "stage",
+    "bits",
+    "icc",
+)
 """Columns of a table of images that are text, whatever they look like."""
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _OTHER_IMAGES = frozenset(
-    {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".eps", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
-    | {".orf", ".rw2", ".exr", ".hdr", ".xcf", ".ai", ".wmf", ".emf", ".raw", ".jpeg2000", ".bpg", ".jxr"}
+    {
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jxl",
+        ".svg",
+        ".eps",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".raf",
+    }
+    | {
+        ".orf",
+        ".rw2",
+        ".exr",
+        ".hdr",
+        ".xcf",
+        ".ai",
+        ".wmf",
+        ".emf",
+        ".raw",
+        ".jpeg2000",
+        ".bpg",
+        ".jxr",
+    }
 )
 """Endings of image formats that may not be readable here; other files in a folder are taken for no images."""
 _COMMON = (".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp", ".gif")
@@ -36,13 +82,13 @@ class Listing:
     Parameters
     ----------
     table : pandas.DataFrame
-        One row a photograph: file (full path), id, and what a table of the user adds, or, in folders of classes,
-        category.
+        One row a photograph: file (full path), id, and what a table of the user adds, or, in
+        folders of classes, category.
     shown : sequence of str
         The files as they are named in tables: relative to the folder.
     told : mapping of str to list of str
-        ``left_out``: what of a folder was not taken, and why. ``layout``: what categories and ids were made of. Both
-        are absent where there is nothing to tell.
+        ``left_out``: what of a folder was not taken, and why. ``layout``: what categories and ids
+        were made of. Both are absent where there is nothing to tell.
     """
 
     table: pd.DataFrame
@@ -70,17 +116,21 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
     """
     if isinstance(source, (str, os.PathLike)):
         listing = _list_path(Path(source))
-    elif isinstance(source, Sequence) and all(isinstance(file, (str, os.PathLike)) for file in source):
+    elif isinstance(source, Sequence) and all(
+        isinstance(file, (str, os.PathLike)) for file in source
+    ):
         listing = _list_files([Path(file) for file in source])
     else:
         raise InputError(
-            f"photographs are a folder, a CSV with the column file, or a list of image files, not {shown(source)}."
+            "photographs are a folder, a CSV with the column file, or a list of image files, not "
+            f"{shown(source)}."
         )
     table = listing.table
     if again := duplicates(table["id"]):
         files = table.loc[table["id"] == again[0], "file"]
         raise InputError(
-            f"duplicate stimulus id(s): {name_ids(again)} (for example {' and '.join(map(str, files[:2]))}); "
+            f"duplicate stimulus id(s): {name_ids(again)} (for example "
+            f"{' and '.join(map(str, files[:2]))}); "
             "rename a file or give a CSV with the column id."
         )
     return listing
@@ -93,17 +143,25 @@ def _list_path(path: Path) -> Listing:
         return _list_table(path)
     if path.is_file():
         return _list_files([path])
-    raise InputError(f"{path} does not exist; give a folder of images, a CSV with the column file, or image files.")
+    raise InputError(
+        f"{path} does not exist; give a folder of images, a CSV with the column file, or image "
+        "files."
+    )
 
 
 def _list_files(files: Sequence[Path]) -> Listing:
     if not files:
-        raise InputError("no images in the list; give a folder of images, a CSV with the column file, or image files.")
-    table = pd.DataFrame({"file": pd.Series(list(files), dtype=object), "id": [file.stem for file in files]})
+        raise InputError(
+            "no images in the list; give a folder of images, a CSV with the column file, or image "
+            "files."
+        )
+    table = pd.DataFrame(
+        {"file": pd.Series(list(files), dtype=object), "id": [file.stem for file in files]}
+    )
     return Listing(table=table, shown=[file.name for file in files])
 
 
-# ------------------------------------------------------------------------------------------------- folders
+# ------------------------------------------------------------------------------------------ folders
 
 
 def _list_folder(folder: Path) -> Listing:
@@ -124,7 +182,9 @@ def _list_folder(folder: Path) -> Listing:
     for line in (*left_out, *layout[1:]):
         _tell_once(f"{folder}: {line}")
     told = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
-    return Listing(table=table, shown=[file.relative_to(folder).as_posix() for file in files], told=told)
+    return Listing(
+        table=table, shown=[file.relative_to(folder).as_posix() for file in files], told=told
+    )
 
 
 @cache
@@ -149,7 +209,9 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
             left_out.setdefault(reason, []).append(shown.encode("utf-8", "replace").decode())
         else:
             files.append(path)
-    return files, [f"{len(names)} {reason}: {name_ids(names)}" for reason, names in left_out.items()]
+    return files, [
+        f"{len(names)} {reason}: {name_ids(names)}" for reason, names in left_out.items()
+    ]
 
 
 def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
@@ -173,7 +235,11 @@ def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
 
 def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
     """Say why an entry of a folder is no photograph; empty when it is one."""
-    if path.name.startswith(".") or path.name in _SYSTEM_FOLDERS or path.name.lower() in _SYSTEM_FILES:
+    if (
+        path.name.startswith(".")
+        or path.name in _SYSTEM_FOLDERS
+        or path.name.lower() in _SYSTEM_FILES
+    ):
         return _HIDDEN
     if not path.is_file():
         return "no regular file (a broken link or a device)"
@@ -188,12 +254,17 @@ def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
 def _inner_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Leave out the outer folders that all files share, unless they are all there is."""
     depth = 0
-    while all(len(parts) > depth + 1 for parts in folders) and len({parts[depth] for parts in folders}) == 1:
+    while (
+        all(len(parts) > depth + 1 for parts in folders)
+        and len({parts[depth] for parts in folders}) == 1
+    ):
         depth += 1
     return [parts[depth:] for parts in folders]
 
 
-def _ids_and_layout(files: Sequence[Path], inner: Sequence[tuple[str, ...]]) -> tuple[list[str], list[str]]:
+def _ids_and_layout(
+    files: Sequence[Path], inner: Sequence[tuple[str, ...]]
+) -> tuple[list[str], list[str]]:
     """Name the photographs of a folder, and say in words what was made of folders inside it."""
     ids = [file.stem for file in files]
     if not any(inner):
@@ -210,12 +281,14 @@ def _ids_and_layout(files: Sequence[Path], inner: Sequence[tuple[str, ...]]) -> 
     return ids, layout
 
 
-# -------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def _list_table(path: Path) -> Listing:
     table = read_table(path, text=list(read_table(path, required=("file",)).columns))
-    if table.empty or table[[name for name in ("file", "id") if name in table.columns]].isna().any(axis=None):
+    if table.empty or table[[name for name in ("file", "id") if name in table.columns]].isna().any(
+        axis=None
+    ):
         raise InputError(f"{path} has no rows, or rows without a file or an id.")
     shown = [Path(name).name for name in table["file"]]
     ids = table["id"] if "id" in table.columns else [Path(name).stem for name in table["file"]]
@@ -232,7 +305,11 @@ def _as_spelled_on_disk(path: Path) -> Path:
     if path.name.isascii() or path.exists() or not path.parent.is_dir():
         return path
     wanted = unicodedata.normalize("NFC", path.name)
-    spelled = [entry for entry in path.parent.iterdir() if unicodedata.normalize("NFC", entry.name) == wanted]
+    spelled = [
+        entry
+        for entry in path.parent.iterdir()
+        if unicodedata.normalize("NFC", entry.name) == wanted
+    ]
     return spelled[0] if spelled else path
 
 
@@ -247,7 +324,9 @@ def _typed(column: pd.Series) -> pd.Series:
     if not cells.map(lambda cell: _NUMBER.fullmatch(cell) is not None).all():
         return column
     whole = len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all()
-    return column.map(int if whole else float, na_action="ignore").astype("int64" if whole else "float64")
+    return column.map(int if whole else float, na_action="ignore").astype(
+        "int64" if whole else "float64"
+    )
 
 
 def _indices_or_names(column: pd.Series) -> pd.Series:

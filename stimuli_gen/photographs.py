@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import check_fields, checked, checked_with
-from neurometamer.store import InputError, check_file_names, digest, name_ids, provenance, unknown_name
+from neurometamer.store import (
+    InputError,
+    check_file_names,
+    digest,
+    name_ids,
+    provenance,
+    unknown_name,
+)
 from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import check_reading, open_photograph
 from stimuli_gen.photograph_lists import Listing, list_photographs
@@ -66,7 +73,8 @@ class Preprocessing:
     interpolation : {"bicubic", "bilinear"}
         Pillow's filter, antialiased, on 8-bit values, as in training pipelines.
     mean, std : tuple of float
-        Per channel, for pixels in [0, 1]. Applied inside the network's wrapper, never to stored images.
+        Per channel, for pixels in [0, 1]. Applied inside the network's wrapper, never to stored
+        images.
 
     Raises
     ------
@@ -85,11 +93,16 @@ class Preprocessing:
         for name, kind in (("size", int), ("mean", float), ("std", float)):
             object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
         if min(self.size) < 1 or self.resize < max(self.size):
-            raise InputError(f"preprocessing: resize ({self.resize}) must be at least the input size {self.size}.")
+            raise InputError(
+                f"preprocessing: resize ({self.resize}) must be at least the input size "
+                f"{self.size}."
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
         if not (np.isfinite([*self.mean, *self.std]).all() and min(self.std) > 0):
-            raise InputError(f"preprocessing: mean ({self.mean}) must be finite and std ({self.std}) positive.")
+            raise InputError(
+                f"preprocessing: mean ({self.mean}) must be finite and std ({self.std}) positive."
+            )
 
     def cut(self, photograph: Image.Image) -> np.ndarray:
         """Resize and centre-cut one RGB photograph.
@@ -102,8 +115,8 @@ class Preprocessing:
         Returns
         -------
         ndarray
-            (3, height, width) float32 in [0, 1]; equal bit for bit to torchvision's ``Resize``, ``CenterCrop``
-            and ``ToTensor`` on a Pillow image.
+            (3, height, width) float32 in [0, 1]; equal bit for bit to torchvision's ``Resize``,
+            ``CenterCrop`` and ``ToTensor`` on a Pillow image.
         """
         return from_8bit(self.cut_levels(photograph))
 
@@ -118,9 +131,9 @@ class Preprocessing:
         Returns
         -------
         ndarray
-            (3, height, width) uint8, 0 to 255. Of a photograph so long and thin that resizing it would take more than
-            `LARGEST_RESIZED` pixels, only what the cut shows is resized; a level may then differ by 1 from that of a
-            photograph resized whole.
+            (3, height, width) uint8, 0 to 255. Of a photograph so long and thin that resizing it
+            would take more than `LARGEST_RESIZED` pixels, only what the cut shows is resized; a
+            level may then differ by 1 from that of a photograph resized whole.
         """
         from PIL import Image
 
@@ -139,7 +152,7 @@ class Preprocessing:
         return np.asarray(cut).transpose(2, 0, 1).copy()
 
 
-# --------------------------------------------------------------------------------------------------- loading
+# ------------------------------------------------------------------------------------------ loading
 
 
 @checked_with(own=("source", "bits"))
@@ -155,37 +168,42 @@ def load_photographs(
     Parameters
     ----------
     source : path-like or sequence of path-like
-        A folder (all its image files, by name), a CSV or TSV file with the column ``file`` (relative to the table)
-        and optionally ``id``, ``kind``, ``reference_id``, ``category``, ``target`` and others, which are kept, or a
-        list of files. Where ``kind`` is absent or empty it is ``RE``; where ``reference_id`` is, the image's own id.
-        Pictures of a table with the column ``kind`` were made for a network: those that have its input size already
-        are taken as they are, since resizing would wash out what makes them adversarial. Folders inside a folder are
-        classes, as in ImageNet: their name is the ``category``, also of images in folders further in.
+        A folder (all its image files, by name), a CSV or TSV file with the column ``file``
+        (relative to the table) and optionally ``id``, ``kind``, ``reference_id``, ``category``,
+        ``target`` and others, which are kept, or a list of files. Where ``kind`` is absent or empty
+        it is ``RE``; where ``reference_id`` is, the image's own id. Pictures of a table with the
+        column ``kind`` were made for a network: those that have its input size already are taken as
+        they are, since resizing would wash out what makes them adversarial. Folders inside a folder
+        are classes, as in ImageNet: their name is the ``category``, also of images in folders
+        further in.
     preprocessing : Preprocessing
         Of the network that will see them.
     bits : int, optional
-        How many bits of 16-bit gray files hold data, 8 to 16; or for each file, the column ``bits`` of a table. See
-        `stimuli_gen.conversion.convert_photograph`.
+        How many bits of 16-bit gray files hold data, 8 to 16; or for each file, the column ``bits``
+        of a table. See `stimuli_gen.conversion.convert_photograph`.
     icc : {"ignore", "convert"}
-        What to do with color profiles other than sRGB: nothing, as torchvision, but a note; or convert the levels to
-        sRGB. Or for each file, the column ``icc`` of a table.
+        What to do with color profiles other than sRGB: nothing, as torchvision, but a note; or
+        convert the levels to sRGB. Or for each file, the column ``icc`` of a table.
 
     Returns
     -------
     StimulusSet
-        Id: the column ``id``, else the file's name without suffix (with its folder's name before it, where names
-        repeat). ``note`` says what was converted. Images of more than 256 MiB in all stay in their files, and are read
-        when indexed. ``provenance["folder"]`` tells what of a folder was left out, and what its folders became.
+        Id: the column ``id``, else the file's name without suffix (with its folder's name before
+        it, where names repeat). ``note`` says what was converted. Images of more than 256 MiB in
+        all stay in their files, and are read when indexed. ``provenance["folder"]`` tells what of a
+        folder was left out, and what its folders became.
 
     Raises
     ------
     InputError
-        When there are no images, files are missing or cannot be decoded, ids repeat, cannot name a file or differ in
-        case only, a kind is unknown, a reference id is no image of the table, or that of a photograph is not its own.
+        When there are no images, files are missing or cannot be decoded, ids repeat, cannot name a
+        file or differ in case only, a kind is unknown, a reference id is no image of the table, or
+        that of a photograph is not its own.
     """
     if not isinstance(preprocessing, Preprocessing):
         raise InputError(
-            f"preprocessing must be a Preprocessing, such as model.preprocessing, not {preprocessing!r:.80}."
+            "preprocessing must be a Preprocessing, such as model.preprocessing, not "
+            f"{preprocessing!r:.80}."
         )
     check_reading(bits, icc)
     return _load(list_photographs(source), preprocessing, bits=bits, icc=icc)
@@ -194,13 +212,18 @@ def load_photographs(
 def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
     """Fill in kind and reference id where the table does not give them, and check that they fit together."""
     ids = listing["id"].astype(str)
-    kind = listing["kind"].fillna("RE") if "kind" in listing.columns else pd.Series("RE", index=listing.index)
+    kind = (
+        listing["kind"].fillna("RE")
+        if "kind" in listing.columns
+        else pd.Series("RE", index=listing.index)
+    )
     reference = listing["reference_id"].fillna(ids) if "reference_id" in listing.columns else ids
     if len(unknown := kind[~kind.isin(KINDS)]):
         raise unknown_name(f"kind of '{ids[unknown.index[0]]}'", unknown.iloc[0], KINDS)
     if len(lost := reference[~reference.isin(ids)]):
         raise InputError(
-            f"the reference id(s) {name_ids(lost)} of {name_ids(ids[lost.index])} are no images of the table; "
+            f"the reference id(s) {name_ids(lost)} of {name_ids(ids[lost.index])} are no images of "
+            "the table; "
             "add the photographs they were made from."
         )
     if len(astray := ids[(kind == "RE") & (reference != ids)]):
@@ -222,7 +245,11 @@ class _Reader:
     def __call__(self, file: Path, bits: int | None, icc: str) -> tuple[np.ndarray, str]:
         photograph, note = open_photograph(file, bits=bits, icc=icc)
         fits = self.finished and photograph.size == self.preprocessing.size[::-1]
-        levels = np.asarray(photograph).transpose(2, 0, 1) if fits else self.preprocessing.cut_levels(photograph)
+        levels = (
+            np.asarray(photograph).transpose(2, 0, 1)
+            if fits
+            else self.preprocessing.cut_levels(photograph)
+        )
         return levels, "; ".join(filter(None, [note, _enlarged(photograph, self.preprocessing)]))
 
 
@@ -254,9 +281,13 @@ class PhotographFiles(ImagesOnDisk):
             try:
                 levels, _ = self.reader(file, bits, icc)
             except InputError as error:
-                raise InputError(f"cannot use the image {file.name}: {str(error).rstrip('.')}.") from error
+                raise InputError(
+                    f"cannot use the image {file.name}: {str(error).rstrip('.')}."
+                ) from error
             if digest(levels) != known:
-                raise InputError(f"the image {file} has changed since it was loaded; load the photographs again.")
+                raise InputError(
+                    f"the image {file} has changed since it was loaded; load the photographs again."
+                )
             images[position] = from_8bit(levels)
         return images
 
@@ -280,7 +311,9 @@ def _load(
     settings |= {} if bits is None else {"bits": bits}
     settings |= {} if icc == "ignore" else {"icc": icc}
     told = {"folder": dict(listing.told)} if listing.told else {}
-    return StimulusSet(images=images, table=table, provenance=provenance(settings, images=pixels, **told))
+    return StimulusSet(
+        images=images, table=table, provenance=provenance(settings, images=pixels, **told)
+    )
 
 
 def _read_all(
@@ -312,7 +345,9 @@ def _read_all(
     if problems:
         first = next(iter(problems))
         names = name_ids(file.name for file in problems)
-        raise InputError(f"cannot use the image(s) {names}; {first.name}: {problems[first].rstrip('.')}.")
+        raise InputError(
+            f"cannot use the image(s) {names}; {first.name}: {problems[first].rstrip('.')}."
+        )
     if few:
         return images, notes, pixels
     identified = tuple((*file, known) for file, known in zip(files, digests, strict=True))
@@ -336,7 +371,11 @@ def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
 
 def _each_icc(table: pd.DataFrame, icc: str) -> list[str]:
     """Take the way with color profiles of each file from the table's column; where that is empty, the one for all."""
-    each = [icc] * len(table) if "icc" not in table.columns else table["icc"].fillna(icc).astype(str).tolist()
+    each = (
+        [icc] * len(table)
+        if "icc" not in table.columns
+        else table["icc"].fillna(icc).astype(str).tolist()
+    )
     for way in dict.fromkeys(each):
         check_reading(None, way)
     return each
@@ -382,12 +421,17 @@ def read_images(
     from stimuli_gen.stimuli import concat_stimuli
 
     if not sources:
-        raise InputError("no images given; give folders or tables (images, --images FOLDER or --images TABLE.csv).")
+        raise InputError(
+            "no images given; give folders or tables (images, --images FOLDER or --images "
+            "TABLE.csv)."
+        )
     check_reading(bits, icc)
     return concat_stimuli([_read_one(Path(source), preprocessing, bits, icc) for source in sources])
 
 
-def _read_one(source: Path, preprocessing: Preprocessing, bits: int | None, icc: str) -> StimulusSet:
+def _read_one(
+    source: Path, preprocessing: Preprocessing, bits: int | None, icc: str
+) -> StimulusSet:
     from stimuli_gen.stimuli import read_stimuli
 
     if source.is_dir() and (source / "stimuli.h5").is_file():
@@ -414,9 +458,15 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     InputError
         When a package or one of its files is missing.
     """
-    files = {name: _package_folder(parts[0]).joinpath(*parts[1:], file) for name, (parts, file, _) in PACKAGED.items()}
+    files = {
+        name: _package_folder(parts[0]).joinpath(*parts[1:], file)
+        for name, (parts, file, _) in PACKAGED.items()
+    }
     if missing := [name for name, file in files.items() if not file.is_file()]:
-        raise InputError(f"the installed packages lack the photograph(s) {name_ids(missing)}; update scikit-image.")
+        raise InputError(
+            f"the installed packages lack the photograph(s) {name_ids(missing)}; update "
+            "scikit-image."
+        )
     categories = [category for _, _, category in PACKAGED.values()]
     table = pd.DataFrame({"id": list(files), "category": categories})
     table = table.assign(file=pd.Series(list(files.values()), dtype=object))
@@ -428,7 +478,8 @@ def _package_folder(package: str) -> Path:
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise InputError(
-            f"the packaged photographs need {package}; install it with: pip install 'neurometamer[demo]', "
+            f"the packaged photographs need {package}; install it with: pip install "
+            "'neurometamer[demo]', "
             "or give your own images."
         )
     return Path(found.submodule_search_locations[0])

@@ -2,8 +2,8 @@
 
 References
 ----------
-Portable Network Graphics (PNG) Specification, W3C Recommendation, third edition (2025): chunks (section 5), IHDR
-(11.2.2), no filter on any line (9.2), zlib (10).
+Portable Network Graphics (PNG) Specification, W3C Recommendation, third edition (2025): chunks
+(section 5), IHDR (11.2.2), no filter on any line (9.2), zlib (10).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from neurometamer.arguments import checked, checked_with
 from neurometamer.store import atomic_path, reading
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KIND = struct.pack(">BBBBB", 16, 2, 0, 0, 0)  # 16 bits, RGB, zlib, adaptive filters, not interlaced
+_KIND = struct.pack(
+    ">BBBBB", 16, 2, 0, 0, 0
+)  # 16 bits, RGB, zlib, adaptive filters, not interlaced
 _LEVELS = 65535
 
 
@@ -42,7 +44,9 @@ def write_png16(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     levels = np.rint(np.asarray(image, dtype=np.float64).transpose(1, 2, 0) * _LEVELS).astype(">u2")
     height, width = levels.shape[:2]
     lines = levels.reshape(height, -1).view(np.uint8)
-    body = np.hstack([np.zeros((height, 1), np.uint8), lines]).tobytes()  # a line begins with its filter: 0, none
+    body = np.hstack(
+        [np.zeros((height, 1), np.uint8), lines]
+    ).tobytes()  # a line begins with its filter: 0, none
     header = struct.pack(">II", width, height) + _KIND
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(body, 6)), (b"IEND", b""))
     with atomic_path(path) as part:

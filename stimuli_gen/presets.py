@@ -15,10 +15,12 @@ from neurometamer.summaries import short_repr
 from stimuli_gen.synthesis.constraints import BALLS
 from stimuli_gen.synthesis.loop import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, STEP_RULES
 
-# ------------------------------------------------------------------------------------------------------ starts
+# ------------------------------------------------------------------------------------------- starts
 
 
-def _l1_ball(reference: np.ndarray, random: np.random.Generator, level: float, spread: float) -> np.ndarray:
+def _l1_ball(
+    reference: np.ndarray, random: np.random.Generator, level: float, spread: float
+) -> np.ndarray:
     """Draw uniformly from the L1 ball: exponential lengths share the radius, one share is left unused."""
     lengths = random.exponential(size=reference.size + 1)
     shares = (lengths[:-1] / lengths.sum()).reshape(reference.shape)
@@ -26,22 +28,31 @@ def _l1_ball(reference: np.ndarray, random: np.random.Generator, level: float, s
 
 
 STARTS: Mapping[str, Callable[[np.ndarray, np.random.Generator, float, float], np.ndarray]] = {
-    "normal": lambda reference, random, level, spread: level + spread * random.standard_normal(reference.shape),
+    "normal": lambda reference, random, level, spread: (
+        level + spread * random.standard_normal(reference.shape)
+    ),
     "l1_ball": _l1_ball,
-    "uniform": lambda reference, random, level, spread: random.uniform(level - spread, level + spread, reference.shape),
+    "uniform": lambda reference, random, level, spread: random.uniform(
+        level - spread, level + spread, reference.shape
+    ),
     "constant": lambda reference, random, level, spread: np.full(reference.shape, level),
     "reference": lambda reference, random, level, spread: reference,
 }
 """Reference (3, height, width), random generator, level and spread → first image, clipped to [0, 1] afterwards:
-Gaussian with standard deviation `spread`; uniform in the L1 ball of radius `spread` around the level (in 150,528
-dimensions that is grey: no pixel moves by a grey level); uniform ± `spread`; the level; the reference."""
+Gaussian with standard deviation `spread`; uniform in the L1 ball of radius `spread` around the
+level (in 150,528 dimensions that is grey: no pixel moves by a grey level); uniform ± `spread`; the
+level; the reference."""
 
-# --------------------------------------------------------------------------------------------------- schedules
+# ---------------------------------------------------------------------------------------- schedules
 
 SCHEDULES: Mapping[str, Callable[[float, Recipe], float]] = {
     "constant": lambda done, recipe: recipe.step_size,
-    "halving": lambda done, recipe: recipe.step_size * 0.5 ** min(int(done * (recipe.halvings + 1)), recipe.halvings),
-    "exponential": lambda done, recipe: recipe.step_size * (recipe.last_step_size / recipe.step_size) ** done,
+    "halving": lambda done, recipe: (
+        recipe.step_size * 0.5 ** min(int(done * (recipe.halvings + 1)), recipe.halvings)
+    ),
+    "exponential": lambda done, recipe: (
+        recipe.step_size * (recipe.last_step_size / recipe.step_size) ** done
+    ),
 }
 """Part of the run that is done, in [0, 1], and recipe → length of a step: halved `halvings` times in blocks of equal
 length, or falling exponentially to `last_step_size`."""
@@ -61,8 +72,8 @@ class Recipe:
     steps : int
         Gradient steps.
     budget : {"per_model", "total"}
-        Whether each network of a set in turn has so many steps, or all together (the same for one network, and for
-        the joint solver, whose steps follow all networks).
+        Whether each network of a set in turn has so many steps, or all together (the same for one
+        network, and for the joint solver, whose steps follow all networks).
     step_rule, optimizer : str
         See `stimuli_gen.synthesis.loop.STEP_RULES` and `OPTIMIZERS`.
     step_size : float
@@ -84,13 +95,15 @@ class Recipe:
     center : {"start", "reference"}
         Of the ball.
     straight_through_relu : bool
-        At a matched stage whose last operation is a ReLU, let the gradient pass as if it were the identity.
+        At a matched stage whose last operation is a ReLU, let the gradient pass as if it were the
+        identity.
     parametrization : {"pixels", "fourier"}
         What the optimizer moves, see `stimuli_gen.synthesis.loop.descend`.
     jitter : int
-        Largest shift in pixels, up, down, left and right, of what the networks see at each step; 0 for none. Pixels
-        that leave at one border come in at the other. The photograph is not shifted, so that the image shall match it
-        wherever it stands: a stage that keeps places cannot be matched exactly, choose a late one. In no paper.
+        Largest shift in pixels, up, down, left and right, of what the networks see at each step; 0
+        for none. Pixels that leave at one border come in at the other. The photograph is not
+        shifted, so that the image shall match it wherever it stands: a stage that keeps places
+        cannot be matched exactly, choose a late one. In no paper.
     open_choices : tuple of str
         What the source leaves open, and what is chosen here.
 
@@ -152,7 +165,9 @@ class Recipe:
         """Curvature is estimated from one objective's plain gradients in pixels; all else is refused."""
         needed = {"step_rule": "raw", "parametrization": "pixels", "solver": "joint", "jitter": 0}
         if wrong := {name: value for name, value in needed.items() if getattr(self, name) != value}:
-            told = ", ".join(f"{name}={value!r}, not {getattr(self, name)!r}" for name, value in wrong.items())
+            told = ", ".join(
+                f"{name}={value!r}, not {getattr(self, name)!r}" for name, value in wrong.items()
+            )
             raise InputError(f"optimizer='lbfgs' needs {told}.")
 
     def total_steps(self, n_models: int) -> int:
@@ -208,7 +223,9 @@ def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
         The rest.
     """
     later = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
-    return {name: value for name, value in settings.items() if name not in later or value != later[name]}
+    return {
+        name: value for name, value in settings.items() if name not in later or value != later[name]
+    }
 
 
 def draw_shifts(largest: int, n_steps: int, random: np.random.Generator) -> np.ndarray:
@@ -240,9 +257,11 @@ PRESETS: Mapping[str, Recipe] = {
         solver="round_robin", turn=10, ball="l2", radius=100_000.0, center="start",
         straight_through_relu=True,
         open_choices=(
-            "the ball is around the first image throughout, in their code around the first of each 3,000 steps; "
+            "the ball is around the first image throughout, in their code around the first of each "
+            "3,000 steps; "
             "it is never reached",
-            "each image has its own start noise, the same for every stage; in their code all have the same",
+            "each image has its own start noise, the same for every stage; in their code all have "
+            "the same",
             "sets of networks are not theirs: they take turns of 10 steps as in boehm2025",
         ),
     ),
@@ -254,11 +273,16 @@ PRESETS: Mapping[str, Recipe] = {
         straight_through_relu=False,
         open_choices=(
             "the update is written as an ascent; the loss is descended",
-            "'SGD' with rate 1: the gradient is scaled to unit L2 norm for each image; step_rule='raw' is plain",
-            "'uniform L1 ball' is taken at its word, which is plain grey; start='uniform' is +-0.1 per pixel",
-            "radius 10,000, infinite and L-inf are all named and none is ever reached: no ball, clipped to [0, 1]",
-            "the center of a ball is written in two ways: the start; center='reference' is the other",
-            "40,000 steps are for each network, 4,000 rounds of 10; budget='total' is for all together",
+            "'SGD' with rate 1: the gradient is scaled to unit L2 norm for each image; "
+            "step_rule='raw' is plain",
+            "'uniform L1 ball' is taken at its word, which is plain grey; start='uniform' is +-0.1 "
+            "per pixel",
+            "radius 10,000, infinite and L-inf are all named and none is ever reached: no ball, "
+            "clipped to [0, 1]",
+            "the center of a ball is written in two ways: the start; center='reference' is the "
+            "other",
+            "40,000 steps are for each network, 4,000 rounds of 10; budget='total' is for all "
+            "together",
             "the rate falls once a round and is 0.005 in the last",
             "the matched ReLU is not mentioned: an ordinary gradient",
             "the 'ranking-based loss' and its input distance are not in the formula and not used",
@@ -271,7 +295,8 @@ PRESETS: Mapping[str, Recipe] = {
         solver="joint", turn=10, ball="none", radius=10_000.0, center="start",
         straight_through_relu=False,
         open_choices=(
-            "of no paper: few steps of Adam, taken on pixels, along the sum of all networks' gradients",
+            "of no paper: few steps of Adam, taken on pixels, along the sum of all networks' "
+            "gradients",
         ),
     ),
     "fast": Recipe(
@@ -281,16 +306,19 @@ PRESETS: Mapping[str, Recipe] = {
         solver="joint", turn=10, ball="none", radius=10_000.0, center="start",
         straight_through_relu=False, parametrization="fourier",
         open_choices=(
-            "of no paper: few steps of Adam, taken in Fourier space, along the sum of all networks' gradients",
-            "Fourier steps make the spectrum and the colors of photographs likely whatever the network does, so that "
-            "its images are recognized more often than those of steps on pixels; use 'pixels' to ask about that",
+            "of no paper: few steps of Adam, taken in Fourier space, along the sum of all "
+            "networks' gradients",
+            "Fourier steps make the spectrum and the colors of photographs likely whatever the "
+            "network does, so that "
+            "its images are recognized more often than those of steps on pixels; use 'pixels' to "
+            "ask about that",
         ),
     ),
 }
 # fmt: on
 """Ways to make metamers, every number in its place; any can be overridden. Sources: the public code of Feather et al.
-(2023), Nature Neuroscience 26; Boehm et al. (2025), arXiv 2504.01739. Of these only ``fast`` carries a prior of natural
-images, see `image_prior`."""
+(2023), Nature Neuroscience 26; Boehm et al. (2025), arXiv 2504.01739. Of these only ``fast``
+carries a prior of natural images, see `image_prior`."""
 
 
 def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
@@ -338,8 +366,8 @@ def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:
     Returns
     -------
     str
-        ``"none"``, or the priors between semicolons. Images made with one are recognized more often, so such rates
-        say less about the network.
+        ``"none"``, or the priors between semicolons. Images made with one are recognized more
+        often, so such rates say less about the network.
 
     Examples
     --------
@@ -353,9 +381,13 @@ def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:
     return "; ".join(dict.fromkeys(priors)) or "none"
 
 
-# --------------------------------------------------------------------------------------------------- penalties
+# ---------------------------------------------------------------------------------------- penalties
 
-PENALTY_PRIORS = {"total_variation": "total variation", "alpha_norm": "alpha norm", "range": "range of pixels"}
+PENALTY_PRIORS = {
+    "total_variation": "total variation",
+    "alpha_norm": "alpha norm",
+    "range": "range of pixels",
+}
 
 
 def _total_variation(images: Tensor, power: float) -> Tensor:
@@ -368,7 +400,9 @@ def _total_variation(images: Tensor, power: float) -> Tensor:
 
 
 PENALTIES: Mapping[str, Callable[[Tensor, Penalty], Tensor]] = {
-    "total_variation": lambda images, penalty: _total_variation(penalty.pixel_scale * images, penalty.power),
+    "total_variation": lambda images, penalty: _total_variation(
+        penalty.pixel_scale * images, penalty.power
+    ),
     "alpha_norm": lambda images, penalty: (
         (penalty.pixel_scale * (images - 0.5)).abs().pow(penalty.power).flatten(1).sum(dim=1)
     ),
@@ -399,7 +433,8 @@ class Penalty:
     pixel_scale : float
         Pixels are multiplied by it first; 255 to use weights that were made for 8-bit levels.
     low, high : float
-        Of ``range``. All images are clipped to [0, 1] anyway, so only a narrower range does anything.
+        Of ``range``. All images are clipped to [0, 1] anyway, so only a narrower range does
+        anything.
 
     Raises
     ------
@@ -418,10 +453,14 @@ class Penalty:
         check_fields(self)
         if self.kind not in PENALTIES:
             raise unknown_name("penalty", self.kind, PENALTIES)
-        if not (self.weight >= 0 and self.power >= 1 and self.pixel_scale > 0 and self.low < self.high):
+        if not (
+            self.weight >= 0 and self.power >= 1 and self.pixel_scale > 0 and self.low < self.high
+        ):
             raise InputError(
-                f"penalty {self.kind}: weight ({self.weight}) must not be negative, power ({self.power}) at least 1, "
-                f"pixel scale ({self.pixel_scale}) above 0, and low ({self.low}) below high ({self.high})."
+                f"penalty {self.kind}: weight ({self.weight}) must not be negative, power "
+                f"({self.power}) at least 1, "
+                f"pixel scale ({self.pixel_scale}) above 0, and low ({self.low}) below high "
+                f"({self.high})."
             )
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -1,14 +1,15 @@
 """Metamers that survive their file: descent on the images that an 8-bit PNG can hold.
 
-Rounding to 8 bits is noise of about a third of a grey level on every pixel, and a match that is close enough as float
-pixels may not be so once rounded. But each pixel can be rounded up or down, and some of these choices match better
-than others. Here the objective sees the rounded image while its gradient moves the float pixels behind it (the
-straight-through estimate), until the rounded image itself meets what is asked.
+Rounding to 8 bits is noise of about a third of a grey level on every pixel, and a match that is
+close enough as float pixels may not be so once rounded. But each pixel can be rounded up or down,
+and some of these choices match better than others. Here the objective sees the rounded image while
+its gradient moves the float pixels behind it (the straight-through estimate), until the rounded
+image itself meets what is asked.
 
 References
 ----------
-Bengio, Y., Léonard, N. & Courville, A. (2013). Estimating or propagating gradients through stochastic neurons.
-arXiv 1308.3432 (straight-through estimate).
+Bengio, Y., Léonard, N. & Courville, A. (2013). Estimating or propagating gradients through
+stochastic neurons. arXiv 1308.3432 (straight-through estimate).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ ROUND_STEPS = 20
 """Steps before the images are judged again."""
 STEP_LEVELS = 0.01
 """First step of every pixel, along the sign of its gradient, in grey levels; halved each round. About one pixel in a
-hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps halve the error that rounding brings;
-steps of one L2 norm do as well at best, ten times longer ones undo it.)"""
+hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps halve the error that
+rounding brings; steps of one L2 norm do as well at best, ten times longer ones undo it.)"""
 LEAD = 1e-3
 """By how much the wanted class must lead, in standard deviations of the logits, so that another batch agrees."""
 PUSH = 0.05
@@ -69,10 +70,12 @@ def through_rounding(images: Tensor) -> Tensor:
     return rounded
 
 
-# ----------------------------------------------------------------------------------------------- what is asked
+# ------------------------------------------------------------------------------------ what is asked
 
 
-def asked_of(match: Match, *, error: float, top_class: int, category: int = -1) -> dict[str, np.ndarray]:
+def asked_of(
+    match: Match, *, error: float, top_class: int, category: int = -1
+) -> dict[str, np.ndarray]:
     """Say what the file of an image must meet for one network.
 
     Parameters
@@ -84,7 +87,8 @@ def asked_of(match: Match, *, error: float, top_class: int, category: int = -1) 
     top_class : int
         The class that must come first.
     category : int
-        Place in `stimuli_gen.categories.CATEGORIES` of the category that must come first; -1 for any.
+        Place in `stimuli_gen.categories.CATEGORIES` of the category that must come first; -1 for
+        any.
 
     Returns
     -------
@@ -110,9 +114,9 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
     Returns
     -------
     list of callable
-        See `stimuli_gen.synthesis.loop.Objective`. Loss: the error, and while the wanted class or category does not
-        lead, what is missing. Score: at least 0 when all that `asked_of` asks is met. The context also holds the
-        anchors.
+        See `stimuli_gen.synthesis.loop.Objective`. Loss: the error, and while the wanted class or
+        category does not lead, what is missing. Score: at least 0 when all that `asked_of` asks is
+        met. The context also holds the anchors.
     """
     return [_file_objective(match) for match in matches]
 
@@ -157,7 +161,7 @@ def _best_of_categories(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
     return torch.stack([logits[:, one].amax(dim=1) for one in classes], dim=1)
 
 
-# ----------------------------------------------------------------------------------------------------- mending
+# ------------------------------------------------------------------------------------------ mending
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,7 +171,8 @@ class Mended:
     Parameters
     ----------
     image : ndarray, optional
-        (3, height, width) float32, values that a PNG holds exactly; None when no such image was found.
+        (3, height, width) float32, values that a PNG holds exactly; None when no such image was
+        found.
     steps : int
         Gradient steps taken.
     """
@@ -199,8 +204,9 @@ def mend_files(
     images : mapping of str to ndarray
         Id → (3, height, width) float32 in [0, 1].
     ask : callable
-        Images by id → for those whose rounded version is not good yet, what the next round asks (`asked_of`). It has
-        the last word; what only it can judge (ranks) may lower the error that is asked round by round.
+        Images by id → for those whose rounded version is not good yet, what the next round asks
+        (`asked_of`). It has the last word; what only it can judge (ranks) may lower the error that
+        is asked round by round.
     context : callable
         Id → what else the objectives must know (anchors, center of the ball).
     rounds : int
@@ -228,11 +234,13 @@ def mend_files(
 
     Notes
     -----
-    Of no paper. Every pixel takes steps of one length (`STEP_LEVELS`), halved from round to round; each round begins at
-    the best image of the one before.
+    Of no paper. Every pixel takes steps of one length (`STEP_LEVELS`), halved from round to round;
+    each round begins at the best image of the one before.
     """
     if rounds < 0 or round_steps < 1:
-        raise InputError(f"rounds ({rounds}) must not be negative, and have at least 1 step, not {round_steps}.")
+        raise InputError(
+            f"rounds ({rounds}) must not be negative, and have at least 1 step, not {round_steps}."
+        )
     behind, taken = dict(images), dict.fromkeys(images, 0)
     asked = ask(behind) if rounds else {one: {} for one in images}
     for number in range(rounds):
@@ -257,7 +265,10 @@ def mend_files(
         taken |= {one: taken[one] + result.steps for one, result in found.items()}
         asked = ask({one: behind[one] for one in asked})
     return {
-        one: Mended(image=None if one in asked else from_8bit(to_8bit(behind[one])), steps=taken[one]) for one in images
+        one: Mended(
+            image=None if one in asked else from_8bit(to_8bit(behind[one])), steps=taken[one]
+        )
+        for one in images
     }
 
 
@@ -279,11 +290,15 @@ def _keys(
     """Hash what makes a round's image: the whole image before it, and what is asked."""
     if keys is None:
         return None
-    told = {one: {name: value.item() for name, value in wanted.items()} for one, wanted in asked.items()}
-    return {one: digest("file", keys[one], images[one], told[one], length, round_steps) for one in asked}
+    told = {
+        one: {name: value.item() for name, value in wanted.items()} for one, wanted in asked.items()
+    }
+    return {
+        one: digest("file", keys[one], images[one], told[one], length, round_steps) for one in asked
+    }
 
 
-# ---------------------------------------------------------------------------------------------------- metamers
+# ----------------------------------------------------------------------------------------- metamers
 
 
 def mend_metamers(
@@ -328,7 +343,9 @@ def mend_metamers(
     broken = {one: images[row] for one, row in row_of.items()}
     ask = _Asking(matches, stimuli, references, judge, row_of)
     steps = stimuli.table["file_steps"].to_numpy(copy=True)
-    for one, found in mend_files(file_objectives(matches), broken, ask, context, rounds=rounds, **run).items():
+    for one, found in mend_files(
+        file_objectives(matches), broken, ask, context, rounds=rounds, **run
+    ).items():
         steps[row_of[one]] = found.steps
         if found.image is not None:
             images[row_of[one]] = found.image
@@ -368,7 +385,9 @@ class _Asking:
                 name = match.model.name
                 asked[one] |= asked_of(
                     match,
-                    error=_asked_error(verdict.losses[name][row], limits[row], verdict.below_null[name][row], nulls),
+                    error=_asked_error(
+                        verdict.losses[name][row], limits[row], verdict.below_null[name][row], nulls
+                    ),
                     top_class=int(self._classes[name][self._place[one]]),
                     category=int(self._categories[name][self._place[one]]) if nulls else -1,
                 )
@@ -386,4 +405,6 @@ def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> fl
 def _categories(model: StagedModel, photographs: Any) -> np.ndarray:
     if model.n_classes != N_IMAGENET:
         return np.full(len(photographs), -1)
-    return np.array([CATEGORIES.index(one) for one in to_sixteen(predict(model, photographs, BATCH))])
+    return np.array(
+        [CATEGORIES.index(one) for one in to_sixteen(predict(model, photographs, BATCH))]
+    )

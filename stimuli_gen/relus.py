@@ -1,8 +1,8 @@
 """Find the ReLUs that a stage ends in by what it computes, and keep their inputs.
 
-A stage may be a ReLU module, call ``torch.nn.functional.relu`` itself, or be a block whose last operation is one; the
-output of a fire or Inception module is several of them put together. All are found in one forward pass, whatever the
-classes of the modules are called.
+A stage may be a ReLU module, call ``torch.nn.functional.relu`` itself, or be a block whose last
+operation is one; the output of a fire or Inception module is several of them put together. All are
+found in one forward pass, whatever the classes of the modules are called.
 """
 
 from __future__ import annotations
@@ -21,24 +21,80 @@ from stimuli_gen.batches import for_one_image, gradients_on
 from stimuli_gen.models import SOFTMAX, StagedModel
 
 _RELUS = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-_CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}
+_CLAMPS = {
+    torch.clamp,
+    torch.clamp_,
+    Tensor.clamp,
+    Tensor.clamp_,
+    torch.clip,
+    torch.clip_,
+    Tensor.clip,
+    Tensor.clip_,
+}
 _LOWER_CLAMPS = {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
 _THRESHOLDS = {functional.threshold, torch.threshold, torch.threshold_}
 _MAXIMA = {torch.maximum, Tensor.maximum, torch.max, Tensor.max, torch.fmax, Tensor.fmax}
 _BOUNDED = {functional.relu6, functional.hardtanh, functional.hardtanh_, *_CLAMPS}
 """Operations that are no ReLU although they may look like one on a single image."""
 _REARRANGE = {
-    torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, torch.dstack,
-    torch.flatten, torch.unflatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose,
-    torch.swapaxes, torch.swapdims, torch.movedim, torch.moveaxis, torch.chunk, torch.split, torch.tensor_split,
-    torch.unbind, torch.select, torch.narrow, torch.roll, torch.flip, torch.clone,
-    functional.pad, functional.channel_shuffle, functional.pixel_shuffle, functional.pixel_unshuffle,
-    Tensor.flatten, Tensor.unflatten, Tensor.reshape, Tensor.view, Tensor.squeeze,
-    Tensor.unsqueeze, Tensor.permute, Tensor.transpose, Tensor.swapaxes, Tensor.swapdims, Tensor.movedim,
-    Tensor.moveaxis, Tensor.chunk, Tensor.split, Tensor.tensor_split, Tensor.unbind, Tensor.select, Tensor.narrow,
-    Tensor.roll, Tensor.flip, Tensor.expand, Tensor.contiguous, Tensor.clone, Tensor.__getitem__,
-    vars(torch._C.TensorBase)["T"].__get__, vars(torch._C.TensorBase)["mT"].__get__,
-}  # fmt: skip
+    torch.cat,
+    torch.concat,
+    torch.concatenate,
+    torch.stack,
+    torch.hstack,
+    torch.vstack,
+    torch.dstack,
+    torch.flatten,
+    torch.unflatten,
+    torch.reshape,
+    torch.squeeze,
+    torch.unsqueeze,
+    torch.permute,
+    torch.transpose,
+    torch.swapaxes,
+    torch.swapdims,
+    torch.movedim,
+    torch.moveaxis,
+    torch.chunk,
+    torch.split,
+    torch.tensor_split,
+    torch.unbind,
+    torch.select,
+    torch.narrow,
+    torch.roll,
+    torch.flip,
+    torch.clone,
+    functional.pad,
+    functional.channel_shuffle,
+    functional.pixel_shuffle,
+    functional.pixel_unshuffle,
+    Tensor.flatten,
+    Tensor.unflatten,
+    Tensor.reshape,
+    Tensor.view,
+    Tensor.squeeze,
+    Tensor.unsqueeze,
+    Tensor.permute,
+    Tensor.transpose,
+    Tensor.swapaxes,
+    Tensor.swapdims,
+    Tensor.movedim,
+    Tensor.moveaxis,
+    Tensor.chunk,
+    Tensor.split,
+    Tensor.tensor_split,
+    Tensor.unbind,
+    Tensor.select,
+    Tensor.narrow,
+    Tensor.roll,
+    Tensor.flip,
+    Tensor.expand,
+    Tensor.contiguous,
+    Tensor.clone,
+    Tensor.__getitem__,
+    vars(torch._C.TensorBase)["T"].__get__,
+    vars(torch._C.TensorBase)["mT"].__get__,
+}
 """Operations that put numbers elsewhere and do not change them."""
 _HIDDEN = ("ReluBackward", "ThresholdBackward", "ClampMinBackward", "CompiledFunctionBackward")
 """Gradients of operations that end a stage although no call of them was seen: a compiled or scripted module."""
@@ -60,9 +116,9 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     endings : dict of str to Ending
         Stage → the ReLUs that its output is made of, for the stages that end in some.
     undecided : tuple of str
-        Stages that seem to end in one: in an operation that came out as a ReLU does and is not known to be one, or in
-        one of unknown kind, inside a compiled module or a hand-written autograd function, where the ReLU's input
-        cannot be seen.
+        Stages that seem to end in one: in an operation that came out as a ReLU does and is not
+        known to be one, or in one of unknown kind, inside a compiled module or a hand-written
+        autograd function, where the ReLU's input cannot be seen.
     """
     endings: dict[str, Ending] = {}
     undecided: list[str] = []
@@ -159,8 +215,8 @@ class _Following(TorchFunctionMode):
     Parameters
     ----------
     wanted : frozenset of int, optional
-        Numbers of the ReLUs whose inputs are kept and laid out as their outputs are. By default no inputs are kept,
-        and it is found out which ReLUs an output is made of.
+        Numbers of the ReLUs whose inputs are kept and laid out as their outputs are. By default no
+        inputs are kept, and it is found out which ReLUs an output is made of.
     """
 
     def __init__(self, wanted: Ending | None = None) -> None:
@@ -172,7 +228,11 @@ class _Following(TorchFunctionMode):
         self._seeming: dict[int, Tensor] = {}
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
         source = _relu_input(func, args, kwargs)
@@ -188,12 +248,21 @@ class _Following(TorchFunctionMode):
             self._seeming[id(result)] = result
         return result
 
-    def _relu(self, source: Tensor, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _relu(
+        self,
+        source: Tensor,
+        func: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
         number = self._n_relus
         self._n_relus += 1
-        before = source.clone() if self._wanted and number in self._wanted else None  # it may overwrite its input
+        before = (
+            source.clone() if self._wanted and number in self._wanted else None
+        )  # it may overwrite its input
         result = func(*args, **kwargs)
-        # without a gradient it is inside a hand-written autograd function, whose input has none there
+        # without a gradient it is inside a hand-written autograd function, whose input has none
+        # there
         if before is not None or (self._wanted is None and result.requires_grad):
             self._note(result, frozenset([number]), before)
         return result
@@ -248,13 +317,17 @@ class _Following(TorchFunctionMode):
         return id(output) in self._seeming
 
 
-def _relu_input(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+def _relu_input(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Tensor | None:
     """Give the tensor that a ReLU is applied to; None for another operation."""
     source = args[0] if args else kwargs.get("input")
     if func in _RELUS:
         return source
     if func in _MAXIMA:
-        return _beside_zeros([*args, *(kwargs[name] for name in ("input", "other") if name in kwargs)])
+        return _beside_zeros(
+            [*args, *(kwargs[name] for name in ("input", "other") if name in kwargs)]
+        )
     if func in _THRESHOLDS:
         limits = [*args[1:3], *(kwargs[name] for name in ("threshold", "value") if name in kwargs)]
         return source if limits == [0, 0] else None
@@ -276,7 +349,11 @@ def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
 
 def _floats(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """List the tensors of real numbers among arguments."""
-    return [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.is_floating_point()]
+    return [
+        one
+        for one in (*args, *kwargs.values())
+        if isinstance(one, Tensor) and one.is_floating_point()
+    ]
 
 
 def _is_relu_of(result: Tensor, given: Tensor) -> bool:

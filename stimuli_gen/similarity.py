@@ -2,8 +2,9 @@
 
 References
 ----------
-Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
-biological and artificial neural networks. Nature Neuroscience 26:2017-2034; code: model_metamers_pytorch.
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent
+invariances between biological and artificial neural networks. Nature Neuroscience 26:2017-2034;
+code: model_metamers_pytorch.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n,) float64 in [-1, 1]; 0 where a row is constant. (All-zero rows give 0 in the code of Feather et al.; of
-        other constant rows the correlation is undefined, and no evidence of a match.)
+        (n,) float64 in [-1, 1]; 0 where a row is constant. (All-zero rows give 0 in the code of
+        Feather et al.; of other constant rows the correlation is undefined, and no evidence of a
+        match.)
 
     Raises
     ------
@@ -86,8 +88,8 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n,) float64, decibels; +inf where a and b are identical, 0 where one of them is all zero (both, too), as in
-        the code of Feather et al. (2023).
+        (n,) float64, decibels; +inf where a and b are identical, 0 where one of them is all zero
+        (both, too), as in the code of Feather et al. (2023).
 
     Raises
     ------
@@ -112,8 +114,9 @@ def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n,) float64: exactly half of `snr_db_power`. The factor 10 belongs to ratios of powers, but the code of Feather
-        et al. (2023) takes it of a ratio of norms; compare numbers of one form only.
+        (n,) float64: exactly half of `snr_db_power`. The factor 10 belongs to ratios of powers, but
+        the code of Feather et al. (2023) takes it of a ratio of norms; compare numbers of one form
+        only.
 
     Raises
     ------
@@ -181,7 +184,10 @@ def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 2 or a.shape != b.shape or not a.shape[1]:
-        raise InputError(f"responses are compared row by row: two arrays (n, units), not {a.shape} and {b.shape}.")
+        raise InputError(
+            f"responses are compared row by row: two arrays (n, units), not {a.shape} and "
+            f"{b.shape}."
+        )
     for one in (a, b):
         finite_responses(one, "responses", range(len(one)))
     return a, b
@@ -207,4 +213,6 @@ def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> No
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         names = name_ids([one for one, wrong in zip(ids, bad, strict=True) if wrong])
-        raise InputError(f"{what}: not finite for {names}; check the network's weights and the images.")
+        raise InputError(
+            f"{what}: not finite for {names}; check the network's weights and the images."
+        )

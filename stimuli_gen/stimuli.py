@@ -1,7 +1,7 @@
 """The stimulus set: pixels, one table row an image, provenance; written as PNG, CSV and HDF5.
 
-What people see is the 8-bit PNG, so 8-bit values are always *rounded* (cutting them off loses most adversarial
-images); the float pixels are kept beside it in HDF5.
+What people see is the 8-bit PNG, so 8-bit values are always *rounded* (cutting them off loses most
+adversarial images); the float pixels are kept beside it in HDF5.
 """
 
 from __future__ import annotations
@@ -42,7 +42,16 @@ from stimuli_gen.stored_images import from_8bit as from_8bit
 from stimuli_gen.stored_images import to_8bit as to_8bit
 
 REQUIRED_COLUMNS = ("id", "kind", "reference_id")
-_TEXT = (*REQUIRED_COLUMNS, "category", "note", "target_name", "top1_name", "why_not", "model", "weights")
+_TEXT = (
+    *REQUIRED_COLUMNS,
+    "category",
+    "note",
+    "target_name",
+    "top1_name",
+    "why_not",
+    "model",
+    "weights",
+)
 _WHOLE = ("target_index", "top1_index", "steps", "seed")
 _YES_NO = ("success", "confirmed")
 _SHEET = 200
@@ -58,11 +67,13 @@ class StimulusSet:
     Parameters
     ----------
     images : ndarray or ImagesOnDisk
-        (n, 3, height, width) float32 in [0, 1], red, green, blue. Never edit them in place. Images of a large set stay
-        on disk and are read when indexed; ``np.asarray(images)`` reads all of them.
+        (n, 3, height, width) float32 in [0, 1], red, green, blue. Never edit them in place. Images
+        of a large set stay on disk and are read when indexed; ``np.asarray(images)`` reads all of
+        them.
     table : pandas.DataFrame
         One row an image. Required columns: ``id`` (unique), ``kind`` (``RE``, ``AN``, ``AI`` …),
-        ``reference_id`` (of a photograph: its own id). ``category`` and ``note`` are added empty when missing.
+        ``reference_id`` (of a photograph: its own id). ``category`` and ``note`` are added empty
+        when missing.
     provenance : mapping
         Where the images come from; JSON-able.
 
@@ -130,13 +141,17 @@ class StimulusSet:
         if ids is not None:
             place = {one: row for row, one in enumerate(self.ids)}
             if missing := [one for one in ids if one not in place]:
-                raise InputError(f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}.")
+                raise InputError(
+                    f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
+                )
             if again := duplicates(ids):
                 raise InputError(f"id(s) asked for more than once: {name_ids(again)}.")
             rows = np.array([place[one] for one in ids], dtype=int)
         if kind is not None:
             rows = rows[(self.table["kind"].to_numpy() == kind)[rows]]
-        images = self.images.take(rows) if isinstance(self.images, ImagesOnDisk) else self.images[rows]
+        images = (
+            self.images.take(rows) if isinstance(self.images, ImagesOnDisk) else self.images[rows]
+        )
         return replace(self, images=images, table=self.table.iloc[rows])
 
     def as_shown(self) -> StimulusSet:
@@ -155,39 +170,62 @@ class StimulusSet:
 def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
     shape = images.shape
     if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < 1:
-        raise InputError(f"images have the shape {tuple(shape)}; they must be (n, 3, height, width).")
+        raise InputError(
+            f"images have the shape {tuple(shape)}; they must be (n, 3, height, width)."
+        )
     if isinstance(images, ImagesOnDisk):
         return
     if images.dtype != np.float32:
         raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
     if len(images) and not (images.min() >= 0 and images.max() <= 1):  # also catches NaN
         bad = [i for i, one in enumerate(images) if not (one.min() >= 0 and one.max() <= 1)]
-        raise InputError(f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by 1/255 or clip.")
+        raise InputError(
+            f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by 1/255 or "
+            "clip."
+        )
 
 
 def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
     """Check the table and give every known column its one type, so that it survives writing and reading."""
     need_columns(table, REQUIRED_COLUMNS, "the stimulus table")
     if len(table) != n_images:
-        raise InputError(f"the stimulus table has {len(table)} rows for {n_images} images; one row an image.")
-    empty = [name for name in REQUIRED_COLUMNS if table[name].isna().any() or (table[name].astype(str) == "").any()]
+        raise InputError(
+            f"the stimulus table has {len(table)} rows for {n_images} images; one row an image."
+        )
+    empty = [
+        name
+        for name in REQUIRED_COLUMNS
+        if table[name].isna().any() or (table[name].astype(str) == "").any()
+    ]
     if empty:
         raise InputError(f"the stimulus table has empty cells in {', '.join(empty)}.")
     tidy = table.reset_index(drop=True).assign(
         **{name: "" for name in ("category", "note") if name not in table.columns}
     )
-    columns = {name: tidy[name].astype(object).fillna("").astype(str) for name in _TEXT if name in tidy.columns}
-    for names, convert, what in ((_WHOLE, _whole, "whole numbers"), (_YES_NO, _yes_no, "True or False")):
+    columns = {
+        name: tidy[name].astype(object).fillna("").astype(str)
+        for name in _TEXT
+        if name in tidy.columns
+    }
+    for names, convert, what in (
+        (_WHOLE, _whole, "whole numbers"),
+        (_YES_NO, _yes_no, "True or False"),
+    ):
         for name in (one for one in names if one in tidy.columns):
             try:
                 columns[name] = convert(tidy[name])
             except (ValueError, TypeError, KeyError) as error:
-                raise InputError(f"the column {name} of the stimulus table must hold {what} ({error}).") from error
+                raise InputError(
+                    f"the column {name} of the stimulus table must hold {what} ({error})."
+                ) from error
     if again := duplicates(columns["id"]):
-        raise InputError(f"duplicate stimulus id(s): {name_ids(again)}; give each image its own id.")
+        raise InputError(
+            f"duplicate stimulus id(s): {name_ids(again)}; give each image its own id."
+        )
     if pairs := same_file_names(columns["id"]):
         raise InputError(
-            f"ids that differ in case or Unicode normalization only: {name_ids(map(' and '.join, pairs))}; their files "
+            "ids that differ in case or Unicode normalization only: "
+            f"{name_ids(map(' and '.join, pairs))}; their files "
             "would overwrite each other on macOS and Windows. Give each image an id of its own."
         )
     return tidy.assign(**columns)
@@ -200,7 +238,10 @@ def _whole(column: pd.Series) -> pd.Series:
 
 def _yes_no(column: pd.Series) -> pd.Series:
     known = {"True": True, "False": False}
-    values = [None if missing else known[str(one)] for one, missing in zip(column, column.isna(), strict=True)]
+    values = [
+        None if missing else known[str(one)]
+        for one, missing in zip(column, column.isna(), strict=True)
+    ]
     return pd.Series(values, index=column.index, dtype="boolean" if None in values else "bool")
 
 
@@ -216,7 +257,8 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     Returns
     -------
     StimulusSet
-        Columns are the union; cells a set does not have are missing. The provenances are listed under ``parts``.
+        Columns are the union; cells a set does not have are missing. The provenances are listed
+        under ``parts``.
 
     Raises
     ------
@@ -227,7 +269,9 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
         raise InputError("no stimulus sets to put together.")
     sizes = sorted({one.images.shape[2:] for one in sets})
     if len(sizes) > 1:
-        raise InputError(f"stimulus sets have different image sizes: {sizes}; make them for one network.")
+        raise InputError(
+            f"stimulus sets have different image sizes: {sizes}; make them for one network."
+        )
     return StimulusSet(
         images=join_images([one.images for one in sets]),
         table=pd.concat([one.table for one in sets], ignore_index=True),
@@ -235,7 +279,9 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     )
 
 
-@checked_with(finite=("image", "reference"), shapes={"image": "3 height width", "reference": "3 height width"})
+@checked_with(
+    finite=("image", "reference"), shapes={"image": "3 height width", "reference": "3 height width"}
+)
 def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Measure how far an image is from its reference.
 
@@ -247,8 +293,9 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
     Returns
     -------
     dict of str to float
-        ``l2`` and ``linf``: norms of the difference of the float images, pixels in [0, 1]. ``l2_8bit`` and
-        ``linf_8bit``: the same of the 8-bit images, in levels of 0 to 255. ``psnr`` and ``ssim``: see `likeness`.
+        ``l2`` and ``linf``: norms of the difference of the float images, pixels in [0, 1].
+        ``l2_8bit`` and ``linf_8bit``: the same of the 8-bit images, in levels of 0 to 255. ``psnr``
+        and ``ssim``: see `likeness`.
     """
     change = np.asarray(image, dtype=np.float64) - reference
     levels = to_8bit(image).astype(np.float64) - to_8bit(reference)
@@ -272,9 +319,9 @@ def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``psnr``: peak signal-to-noise ratio in dB (infinite for equal images). ``ssim``: structural similarity with
-        the Gaussian window of Wang et al. (2004), sigma 1.5, mean over channels; missing (NaN) for images smaller
-        than its 11 pixels. Both are scikit-image's.
+        ``psnr``: peak signal-to-noise ratio in dB (infinite for equal images). ``ssim``: structural
+        similarity with the Gaussian window of Wang et al. (2004), sigma 1.5, mean over channels;
+        missing (NaN) for images smaller than its 11 pixels. Both are scikit-image's.
     """
     from skimage.metrics import structural_similarity
 
@@ -283,20 +330,29 @@ def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     ssim = np.nan
     if min(image.shape[1:]) >= _SSIM_WINDOW:
         ssim = structural_similarity(
-            seen, original, data_range=1, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            seen,
+            original,
+            data_range=1,
+            channel_axis=0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
     return {"psnr": float(-10 * np.log10(error)) if error else np.inf, "ssim": float(ssim)}
 
 
-# ------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 @checked
-def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False) -> Path:
+def write_stimuli(
+    stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False
+) -> Path:
     """Write the images as PNG and HDF5, their table, their provenance and a contact sheet.
 
-    ``png/<id>.png`` (8 bits, rounded), ``stimuli.h5`` (float pixels, table, provenance), ``stimuli.csv``,
-    ``provenance.json``, ``contact_sheet.png`` (thumbnails with ids, of at most 200 images).
+    ``png/<id>.png`` (8 bits, rounded), ``stimuli.h5`` (float pixels, table, provenance),
+    ``stimuli.csv``, ``provenance.json``, ``contact_sheet.png`` (thumbnails with ids, of at most 200
+    images).
 
     Parameters
     ----------
@@ -305,7 +361,8 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16
     folder : path-like
         Made when missing. Every file is written atomically; PNGs of other ids in it are left alone.
     png16 : bool
-        Also write ``png16/<id>.png`` with 16 bits a channel; read them with `stimuli_gen.png16.read_png16`.
+        Also write ``png16/<id>.png`` with 16 bits a channel; read them with
+        `stimuli_gen.png16.read_png16`.
 
     Returns
     -------
@@ -322,11 +379,13 @@ def write_stimuli(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16
 
 
 @checked
-def write_pictures(stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False) -> Path:
+def write_pictures(
+    stimuli: StimulusSet, folder: str | os.PathLike[str], *, png16: bool = False
+) -> Path:
     """Write what is seen: the PNG files and the contact sheet.
 
-    A set that is judged on its files is written in two parts: the pictures, and then, with the verdict in the table,
-    the rest (`write_records`).
+    A set that is judged on its files is written in two parts: the pictures, and then, with the
+    verdict in the table, the rest (`write_records`).
 
     Parameters
     ----------
@@ -388,7 +447,9 @@ def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
 
 
 @checked
-def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, side: int = 128) -> Path:
+def write_contact_sheet(
+    path: str | os.PathLike[str], stimuli: StimulusSet, *, side: int = 128
+) -> Path:
     """Draw the images side by side, each above its id, in table order.
 
     Parameters
@@ -420,7 +481,12 @@ def write_contact_sheet(path: str | os.PathLike[str], stimuli: StimulusSet, *, s
         small.thumbnail((side, side))
         left, top = row % columns * cell + 4, row // columns * (cell + text) + 4
         sheet.paste(small, (left, top))
-        draw.text((left, top + side), _fitting(one, lambda words: draw.textlength(words, font) <= side), "black", font)
+        draw.text(
+            (left, top + side),
+            _fitting(one, lambda words: draw.textlength(words, font) <= side),
+            "black",
+            font,
+        )
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
@@ -487,7 +553,10 @@ def read_png(path: Path) -> np.ndarray:
         raise InputError(f"{path} does not exist; write the stimuli again.")
     with reading(path, "an image that can be decoded") as plain, Image.open(plain) as image:
         if image.mode != "RGB":
-            raise InputError(f"{path} is a {image.mode} image, not the RGB image that was written; write it again.")
+            raise InputError(
+                f"{path} is a {image.mode} image, not the RGB image that was written; write it "
+                "again."
+            )
         return from_8bit(np.asarray(image)).transpose(2, 0, 1).copy()
 
 
@@ -500,8 +569,8 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True)
     path : path-like
         The folder, or its ``stimuli.h5``.
     in_memory : bool, optional
-        Read the pixels now; otherwise they stay on disk and are read when indexed. None: only those of a large set,
-        of more than 256 MiB, stay on disk.
+        Read the pixels now; otherwise they stay on disk and are read when indexed. None: only those
+        of a large set, of more than 256 MiB, stay on disk.
 
     Returns
     -------
@@ -521,8 +590,13 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True)
             raise InputError(f"{file} holds no images; is it a stimuli.h5?")
         shape = opened["images"].shape
     if len(shape) != 4 or shape[0] != len(table):
-        raise InputError(f"{file} holds {len(table)} rows for images of the shape {shape}; make or copy it again.")
+        raise InputError(
+            f"{file} holds {len(table)} rows for images of the shape {shape}; make or copy it "
+            "again."
+        )
     images = StoredImages(path=file, shape=shape)
     if in_memory is None:
         in_memory = images.nbytes <= LARGEST_IN_MEMORY
-    return StimulusSet(images=images[:] if in_memory else images, table=table, provenance=provenance)
+    return StimulusSet(
+        images=images[:] if in_memory else images, table=table, provenance=provenance
+    )

@@ -35,7 +35,9 @@ def to_8bit(images: np.ndarray) -> np.ndarray:
     levels = np.empty(np.shape(images), np.uint8)
     for part in _parts(images):
         scaled = images[part] * np.float32(255)
-        levels[part] = np.rint(scaled, out=scaled) if isinstance(scaled, np.ndarray) else np.rint(scaled)
+        levels[part] = (
+            np.rint(scaled, out=scaled) if isinstance(scaled, np.ndarray) else np.rint(scaled)
+        )
     return levels
 
 
@@ -283,7 +285,8 @@ def join_images(parts: Sequence[np.ndarray | ImagesOnDisk]) -> np.ndarray | Imag
     Returns
     -------
     ndarray or ImagesOnDisk
-        An array of at most `LARGEST_IN_MEMORY` bytes, or of parts that are arrays all; else the images on disk.
+        An array of at most `LARGEST_IN_MEMORY` bytes, or of parts that are arrays all; else the
+        images on disk.
     """
     if len(parts) == 1:
         return parts[0]
@@ -340,7 +343,9 @@ def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
     str
         16 hexadecimal digits.
     """
-    return digest_blocks((to_8bit(block) for block in blocks(images)), np.dtype(np.uint8), images.shape)
+    return digest_blocks(
+        (to_8bit(block) for block in blocks(images)), np.dtype(np.uint8), images.shape
+    )
 
 
 def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[int]) -> str:

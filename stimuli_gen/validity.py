@@ -1,14 +1,15 @@
 """Is it a metamer? The network's responses and classes for an image and for its reference, judged against a null.
 
-Feather et al. (2023) keep an image when the network that it was made for gives it the same of 16 categories as its
-reference, and its responses match the reference's better than those of any pair of different images, by Spearman's
-rho, by Pearson's r and by the signal-to-noise ratio. Here the criteria are taken twice: of the float pixels, and of the
-8-bit picture that people are shown.
+Feather et al. (2023) keep an image when the network that it was made for gives it the same of 16
+categories as its reference, and its responses match the reference's better than those of any pair
+of different images, by Spearman's rho, by Pearson's r and by the signal-to-noise ratio. Here the
+criteria are taken twice: of the float pixels, and of the 8-bit picture that people are shown.
 
 References
 ----------
-Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
-biological and artificial neural networks. Nature Neuroscience 26:2017-2034; code: model_metamers_pytorch.
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent
+invariances between biological and artificial neural networks. Nature Neuroscience 26:2017-2034;
+code: model_metamers_pytorch.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from stimuli_gen.models import StagedModel
     from stimuli_gen.nulls import NullDistribution
 
-# ----------------------------------------------------------------------------------------------------- classes
+# ------------------------------------------------------------------------------------------ classes
 
 
 @checked_with(shapes={"references": "references 3 height width", "images": "images 3 height width"})
@@ -56,10 +57,11 @@ def same_class(
     Returns
     -------
     pandas.DataFrame
-        One row a pair: ``same_class_1000`` (same first of all the network's classes), ``same_class_16`` (same of 16
-        categories, rule ``first_mapped``, that of Feather et al. 2023), ``same_class_16_mean_prob`` (rule
-        ``mean_prob``); ``top1_reference`` and ``top1`` class names; ``category16_reference`` and ``category16``. Where
-        the network has not ImageNet's 1,000 classes, the columns of the 16 categories are missing values.
+        One row a pair: ``same_class_1000`` (same first of all the network's classes),
+        ``same_class_16`` (same of 16 categories, rule ``first_mapped``, that of Feather et al.
+        2023), ``same_class_16_mean_prob`` (rule ``mean_prob``); ``top1_reference`` and ``top1``
+        class names; ``category16_reference`` and ``category16``. Where the network has not
+        ImageNet's 1,000 classes, the columns of the 16 categories are missing values.
 
     Raises
     ------
@@ -69,8 +71,12 @@ def same_class(
     from stimuli_gen.models import predict
 
     if len(references) != len(images):
-        raise InputError(f"{len(images)} images are compared with {len(references)} references; give one each.")
-    return _class_columns(model, predict(model, references, batch_size), predict(model, images, batch_size))
+        raise InputError(
+            f"{len(images)} images are compared with {len(references)} references; give one each."
+        )
+    return _class_columns(
+        model, predict(model, references, batch_size), predict(model, images, batch_size)
+    )
 
 
 def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
@@ -79,7 +85,10 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
     first, now = before.argmax(axis=1), after.argmax(axis=1)
     columns: dict[str, Any] = {"same_class_1000": first == now}
     if model.n_classes == N_IMAGENET:
-        names = {rule: (to_sixteen(before, rule), to_sixteen(after, rule)) for rule in ("first_mapped", "mean_prob")}
+        names = {
+            rule: (to_sixteen(before, rule), to_sixteen(after, rule))
+            for rule in ("first_mapped", "mean_prob")
+        }
         columns |= {"same_class_16": np.equal(*names["first_mapped"])}
         columns |= {"same_class_16_mean_prob": np.equal(*names["mean_prob"])}
         categories = names["first_mapped"]
@@ -88,13 +97,16 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
             ("same_class_16", "same_class_16_mean_prob"), pd.array([pd.NA] * len(first), "boolean")
         )
         categories = (np.full(len(first), ""), np.full(len(first), ""))
-    columns |= {"top1_reference": [model.class_names[i] for i in first], "top1": [model.class_names[i] for i in now]}
+    columns |= {
+        "top1_reference": [model.class_names[i] for i in first],
+        "top1": [model.class_names[i] for i in now],
+    }
     columns |= {"category16_reference": categories[0], "category16": categories[1]}
     flags = [name for name in columns if name.startswith("same_class")]
     return pd.DataFrame(columns).astype(dict.fromkeys(flags, "boolean"))
 
 
-# ----------------------------------------------------------------------------------------------------- judging
+# ------------------------------------------------------------------------------------------ judging
 
 ONLY_IN_FLOAT = "valid in float, but not once rounded to 8 bits"
 
@@ -122,12 +134,14 @@ def judge(
     metamers : StimulusSet
         What to judge; images of the size that every network sees.
     nulls : sequence of NullDistribution
-        Joined to the networks by their digest and stage. Without one, nothing is above it, and ``valid`` is missing.
+        Joined to the networks by their digest and stage. Without one, nothing is above it, and
+        ``valid`` is missing.
     quantile : float
-        Of the null, in (0, 1], that a match must be above: 1, the maximum, in Feather et al. (2023).
+        Of the null, in (0, 1], that a match must be above: 1, the maximum, in Feather et al.
+        (2023).
     folder : path-like, optional
-        Where `stimuli_gen.write_stimuli` wrote the metamers: the pictures are then the files, read back. Otherwise the
-        images are rounded as the files would be.
+        Where `stimuli_gen.write_stimuli` wrote the metamers: the pictures are then the files, read
+        back. Otherwise the images are rounded as the files would be.
     batch_size : int
         Images a pass.
     progress : callable, optional
@@ -136,18 +150,20 @@ def judge(
     Returns
     -------
     pandas.DataFrame
-        One row a metamer and network, networks in the order given: id, reference_id, model, weights, stage, null_pairs
-        (0 without a null); then, each with the prefix ``float_`` and ``png_``: loss (`inversion_loss`); spearman,
-        pearson, snr_db_power and snr_db_amplitude, each also with the suffixes ``_above_null`` (larger than that
-        quantile of the null) and ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000, same_class_16,
-        same_class_16_mean_prob (`same_class`); top1, category16 and those of the reference; valid, the two criteria
-        together: same_class_16, and above the null in Spearman, Pearson and ratio. Last ``valid`` (that of the picture,
-        which is what people see) and ``why_not``.
+        One row a metamer and network, networks in the order given: id, reference_id, model,
+        weights, stage, null_pairs (0 without a null); then, each with the prefix ``float_`` and
+        ``png_``: loss (`inversion_loss`); spearman, pearson, snr_db_power and snr_db_amplitude,
+        each also with the suffixes ``_above_null`` (larger than that quantile of the null) and
+        ``_exceedance`` (`NullDistribution.exceedance`); same_class_1000, same_class_16,
+        same_class_16_mean_prob (`same_class`); top1, category16 and those of the reference; valid,
+        the two criteria together: same_class_16, and above the null in Spearman, Pearson and ratio.
+        Last ``valid`` (that of the picture, which is what people see) and ``why_not``.
 
     Raises
     ------
     InputError
-        When ids do not join, a stage is unknown, a null is of none of the networks, or a picture is missing.
+        When ids do not join, a stage is unknown, a null is of none of the networks, or a picture is
+        missing.
     """
     from stimuli_gen.batches import batch_shape
 
@@ -164,13 +180,19 @@ def judge(
             images = {"float": metamers.images[part], "png": pictures[part]}
             ids = metamers.ids[part]
             photographs = references.images[rows[part]]
-            parts.append(_judge_batch(model, stage, null, quantile, photographs, images, ids, batch_size))
+            parts.append(
+                _judge_batch(model, stage, null, quantile, photographs, images, ids, batch_size)
+            )
             if progress is not None:
                 progress(number * len(metamers) + part.stop, total)
         told = {
-            "id": metamers.ids, "reference_id": metamers.table["reference_id"].to_numpy(), "model": model.name,
-            "weights": model.weights, "stage": stage, "null_pairs": 0 if null is None else len(null.pairs),
-        }  # fmt: skip
+            "id": metamers.ids,
+            "reference_id": metamers.table["reference_id"].to_numpy(),
+            "model": model.name,
+            "weights": model.weights,
+            "stage": stage,
+            "null_pairs": 0 if null is None else len(null.pairs),
+        }
         table = pd.concat([pd.DataFrame(told), pd.concat(parts, ignore_index=True)], axis=1)
         tables.append(_verdict(table, model))
     return pd.concat(tables, ignore_index=True)
@@ -182,7 +204,9 @@ def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarra
     place = {one: row for row, one in enumerate(references.ids)}
     wanted = metamers.table["reference_id"].tolist()
     if missing := [one for one in dict.fromkeys(wanted) if one not in place]:
-        raise InputError(f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}.")
+        raise InputError(
+            f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}."
+        )
     return np.array([place[one] for one in wanted])
 
 
@@ -199,12 +223,20 @@ def _match_nulls(
         if not any(null.stage_of(model, stage) for model, stage in models):
             names = name_ids(f"{model.name} {stage}" for model, stage in models)
             raise InputError(
-                f"a null distribution is of {null.provenance.get('model')} ({null.provenance.get('weights')}), "
-                f"{', '.join(null.stages)}, which is none of: {names}; make one for each network and stage."
+                f"a null distribution is of {null.provenance.get('model')} "
+                f"({null.provenance.get('weights')}), "
+                f"{', '.join(null.stages)}, which is none of: {names}; make one for each network "
+                "and stage."
             )
     fitting = [[null for null in nulls if null.stage_of(model, stage)] for model, stage in models]
-    if again := [f"{model.name} {stage}" for (model, stage), own in zip(models, fitting, strict=True) if len(own) > 1]:
-        raise InputError(f"more than one null distribution for {name_ids(again)}; give one a network and stage.")
+    if again := [
+        f"{model.name} {stage}"
+        for (model, stage), own in zip(models, fitting, strict=True)
+        if len(own) > 1
+    ]:
+        raise InputError(
+            f"more than one null distribution for {name_ids(again)}; give one a network and stage."
+        )
     return [own[0] if own else None for own in fitting]
 
 
@@ -216,8 +248,8 @@ def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None 
     metamers : StimulusSet
         Images.
     folder : path-like, optional
-        Where `stimuli_gen.write_stimuli` wrote them: the PNG files are read back. Otherwise the images are rounded to
-        8 bits, which is the same.
+        Where `stimuli_gen.write_stimuli` wrote them: the PNG files are read back. Otherwise the
+        images are rounded to 8 bits, which is the same.
 
     Returns
     -------
@@ -237,20 +269,32 @@ def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None 
         picture = read_png(path)
         if picture.shape != pictures.shape[1:]:
             size = tuple(metamers.images.shape[2:])
-            raise InputError(f"{path} is {picture.shape[1:]} pixels, not {size} as made; write it again.")
+            raise InputError(
+                f"{path} is {picture.shape[1:]} pixels, not {size} as made; write it again."
+            )
         pictures[row] = picture
     return pictures
 
 
 def _judge_batch(
-    model: StagedModel, stage: str, null: NullDistribution | None, quantile: float, references: np.ndarray,
-    images: Mapping[str, np.ndarray], ids: Sequence[str], batch_size: int,
-) -> pd.DataFrame:  # fmt: skip
+    model: StagedModel,
+    stage: str,
+    null: NullDistribution | None,
+    quantile: float,
+    references: np.ndarray,
+    images: Mapping[str, np.ndarray],
+    ids: Sequence[str],
+    batch_size: int,
+) -> pd.DataFrame:
     """Judge up to `batch_size` images, in float and as pictures, beside their references."""
     expected = _run(model, stage, references, ids, batch_size)
     of_null = None if null is None else null.stage_of(model, stage)
     shown = from_8bit(to_8bit(references))
-    rounded = expected if np.array_equal(shown, references) else _run(model, stage, shown, ids, batch_size)
+    rounded = (
+        expected
+        if np.array_equal(shown, references)
+        else _run(model, stage, shown, ids, batch_size)
+    )
     columns = []
     for prefix, (before, before_classes) in {"float": expected, "png": rounded}.items():
         after, after_classes = _run(model, stage, images[prefix], ids, batch_size)
@@ -275,18 +319,27 @@ def _run(
         return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
 
     batches = in_batches(_values, images, batch_size, model.device)
-    responses = np.concatenate([values[: rows.stop - rows.start].numpy() for rows, values in batches])
+    responses = np.concatenate(
+        [values[: rows.stop - rows.start].numpy() for rows, values in batches]
+    )
     finite_responses(responses, f"{model.name}, stage '{stage}'", ids)
     return responses, predict(model, images, batch_size)
 
 
 def _beside(
-    null: NullDistribution | None, stage: str | None, metric: str, quantile: float, found: np.ndarray
+    null: NullDistribution | None,
+    stage: str | None,
+    metric: str,
+    quantile: float,
+    found: np.ndarray,
 ) -> dict[str, Any]:
     if null is None or stage is None:
         return {"above_null": _missing(len(found)), "exceedance": np.full(len(found), np.nan)}
     above = found > null.limit(stage, metric, quantile)
-    return {"above_null": pd.Series(above, dtype="boolean"), "exceedance": null.exceedance(stage, metric, found)}
+    return {
+        "above_null": pd.Series(above, dtype="boolean"),
+        "exceedance": null.exceedance(stage, metric, found),
+    }
 
 
 def _missing(n: int) -> pd.Series:
@@ -303,7 +356,8 @@ def _verdict(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
         valid = flags.fillna(False).astype(bool).all(axis=1).astype("boolean").mask(unknown)
         table = table.assign(**{f"{prefix}_valid": valid})
         reasons[prefix] = [
-            "; ".join([*_unknown(row, prefix, model), *unmet(row, prefix)]) for _, row in table.iterrows()
+            "; ".join([*_unknown(row, prefix, model), *unmet(row, prefix)])
+            for _, row in table.iterrows()
         ]
     told = [
         f"{ONLY_IN_FLOAT}: {shown}" if shown and not as_float else shown
@@ -333,7 +387,9 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
     if below := [name for name in CRITERIA if failed[f"{kind}_{name}_above_null"]]:
         reasons.append(f"not above the null in {', '.join(below)}")
     if failed[f"{kind}_same_class_16"]:
-        reasons.append(f"{row[f'{kind}_category16']} to the network, not {row[f'{kind}_category16_reference']}")
+        reasons.append(
+            f"{row[f'{kind}_category16']} to the network, not {row[f'{kind}_category16_reference']}"
+        )
     return reasons
 
 
@@ -342,5 +398,7 @@ def _unknown(row: pd.Series, kind: str, model: StagedModel) -> list[str]:
     if row["null_pairs"] == 0:
         reasons.append("no null distribution was given for this network and stage")
     if pd.isna(row[f"{kind}_same_class_16"]):
-        reasons.append(f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories are made")
+        reasons.append(
+            f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories are made"
+        )
     return reasons

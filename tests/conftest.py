@@ -11,8 +11,12 @@ import pytest
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("unhurried")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; read when torch is loaded
-if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: threads of several would only wait for each other
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as the command line does; read when torch is loaded
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # one process a core: threads of several would only wait for each other
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 ROOT = Path(__file__).resolve().parents[1]

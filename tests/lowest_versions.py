@@ -1,6 +1,7 @@
 """Print each directly declared requirement at its lowest version, as constraints for pip.
 
-`make test-lowest` installs these versions and runs the suite with them. torch and torchvision stay as installed.
+`make test-lowest` installs these versions and runs the suite with them. torch and torchvision stay
+as installed.
 """
 
 from __future__ import annotations

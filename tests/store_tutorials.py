@@ -1,7 +1,7 @@
 """Execute the tutorials and store what they show, so that they can be read where nothing is installed.
 
-``make tutorials`` runs all of them; names of notebooks as arguments run these. Temporary folders are taken out of the
-outputs, times are not kept.
+``make tutorials`` runs all of them; names of notebooks as arguments run these. Temporary folders
+are taken out of the outputs, times are not kept.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ def store(path: Path) -> None:
     """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+        NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}
+        ).execute()
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
             if cell.cell_type == "code":
-                cell.outputs = [without_paths(output, (folder, str(ROOT))) for output in cell.outputs]
+                cell.outputs = [
+                    without_paths(output, (folder, str(ROOT))) for output in cell.outputs
+                ]
     nbformat.write(notebook, path)
 
 

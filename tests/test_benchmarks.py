@@ -38,7 +38,10 @@ def test_a_bar_is_measured_and_written_as_json_and_markdown(benchmarks, tmp_path
 
 
 def test_a_time_counts_only_for_images_as_good(benchmarks):
-    metamers, timing = importlib.import_module("benchmarks.metamers"), importlib.import_module("benchmarks.timing")
+    metamers, timing = (
+        importlib.import_module("benchmarks.metamers"),
+        importlib.import_module("benchmarks.timing"),
+    )
     times = {
         name: timing.Times(cpu=cpu, wall=cpu, whole_cpu=cpu, result=None)
         for name, cpu in (("ours", 1.0), ("peer", 2.0))
@@ -50,10 +53,16 @@ def test_a_time_counts_only_for_images_as_good(benchmarks):
 
 
 def test_a_missing_peer_is_told_and_a_bound_is_judged(benchmarks):
-    bars, networks = importlib.import_module("benchmarks.bars"), importlib.import_module("benchmarks.networks")
+    bars, networks = (
+        importlib.import_module("benchmarks.bars"),
+        importlib.import_module("benchmarks.networks"),
+    )
     with pytest.raises(bars.NotAvailable, match="plenoptic is not installed"):
         networks.peer(lambda: importlib.import_module("plenoptic"), "plenoptic")
-    assert bars.Row(what="x", value=0.9, sense="<=", bound=0.85).verdict == "MISSED (1.06 of the bound)"
+    assert (
+        bars.Row(what="x", value=0.9, sense="<=", bound=0.85).verdict
+        == "MISSED (1.06 of the bound)"
+    )
     assert bars.Row(what="x", value=100.0, sense=">=", bound=100.0).met
 
 
@@ -67,11 +76,17 @@ def test_an_unknown_bar_is_refused(benchmarks, tmp_path, capsys):
 def test_bars_of_the_evaluation_are_measured(benchmarks, tmp_path):
     assert benchmarks.main(["--only", "E1,E2,E3", "--quick", "--out", str(tmp_path)]) == 0
     found = {
-        name: json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        name: json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))[
+            "rows"
+        ]
         for name in ("E1", "E2", "E3")
     }
-    assert [row["bound"] for row in found["E1"]] == [60.0, 1.5] and all(row["value"] for row in found["E1"])
-    assert [row["bound"] for row in found["E2"]] == [60.0] and all(row["value"] for row in found["E2"])
+    assert [row["bound"] for row in found["E1"]] == [60.0, 1.5] and all(
+        row["value"] for row in found["E1"]
+    )
+    assert [row["bound"] for row in found["E2"]] == [60.0] and all(
+        row["value"] for row in found["E2"]
+    )
     (anova,) = found["E3"]
     assert "F(1, 19) = 242.218" in anova["note"] or anova["note"].startswith("the table of Feather")
 
@@ -91,12 +106,16 @@ def test_image_metrics_of_other_values_or_without_their_peer_have_no_time(benchm
 def test_bars_of_rdms_are_measured(benchmarks, tmp_path):
     assert benchmarks.main(["--only", "R1,R2,R3,R6", "--quick", "--out", str(tmp_path)]) == 0
     found = {
-        name: json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        name: json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))[
+            "rows"
+        ]
         for name in ("R1", "R2", "R3", "R6")
     }
     assert {name: len(rows) for name, rows in found.items()} == {"R1": 6, "R2": 5, "R3": 2, "R6": 3}
     judged = [row for rows in found.values() for row in rows if row["bound"] is not None]
-    assert len(judged) == 6 and all(row["met"] for row in judged)  # equality, memory, seconds; not ratios
+    assert len(judged) == 6 and all(
+        row["met"] for row in judged
+    )  # equality, memory, seconds; not ratios
 
 
 def test_rdms_of_other_values_have_no_time(benchmarks):

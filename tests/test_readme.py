@@ -28,7 +28,9 @@ def all_commands() -> set[str]:
 
 
 def test_the_table_of_commands_is_complete():
-    assert set(re.findall(r"^\| `neurometamer ([a-z -]+)` \|", README, flags=re.M)) == all_commands()
+    assert (
+        set(re.findall(r"^\| `neurometamer ([a-z -]+)` \|", README, flags=re.M)) == all_commands()
+    )
 
 
 def test_links_work_where_the_package_index_shows_the_readme():
@@ -44,7 +46,10 @@ def test_version_and_address_are_the_same_everywhere():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (.*)$", citation, flags=re.M).group(1) == neurometamer.__version__
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert re.search(r"^repository-code: (.*)$", citation, flags=re.M).group(1) == project["urls"]["Source"]
+    assert (
+        re.search(r"^repository-code: (.*)$", citation, flags=re.M).group(1)
+        == project["urls"]["Source"]
+    )
     assert f"## {neurometamer.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 

@@ -24,7 +24,9 @@ def test_tutorial_runs_and_ends_in_an_assertion(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     assert notebook.cells[-1].cell_type == "code"
     assert notebook.cells[-1].source.lstrip().startswith("assert ")
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
@@ -40,6 +42,10 @@ assert "matplotlib.pyplot" not in sys.modules
 figure
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(drawing)])
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
-    shown = [one["data"] for one in notebook.cells[0].outputs if one["output_type"] == "execute_result"]
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    shown = [
+        one["data"] for one in notebook.cells[0].outputs if one["output_type"] == "execute_result"
+    ]
     assert len(shown) == 1 and "image/png" in shown[0]

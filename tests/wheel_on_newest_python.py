@@ -1,8 +1,9 @@
 """Build the wheel, install it on the newest Python at hand, and use it there; run by `make test-wheel`.
 
-torch and torchvision are left out: for a new Python they are gigabytes, or not there yet. So this shows that the wheel
-holds every file, that the other requirements can be had, that all modules which need no network can be imported, and
-that the command line works; not that networks run. Where only one Python is there, it is that one.
+torch and torchvision are left out: for a new Python they are gigabytes, or not there yet. So this
+shows that the wheel holds every file, that the other requirements can be had, that all modules
+which need no network can be imported, and that the command line works; not that networks run. Where
+only one Python is there, it is that one.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def newest_python() -> str:
 def run(*command: object, cwd: Path) -> str:
     """Run a command that must succeed; give what it printed."""
     print("+", *(part for part in map(str, command) if "\n" not in part), flush=True)
-    done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, text=True, capture_output=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{done.stdout}\n{done.stderr}\nfailed with exit code {done.returncode}")
     return done.stdout
@@ -73,7 +76,9 @@ def run(*command: object, cwd: Path) -> str:
 def requirements() -> list[str]:
     """Read what the package needs, without torch."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [line for line in project["dependencies"] if re.split("[<>=~!]", line)[0] not in LEFT_OUT]
+    return [
+        line for line in project["dependencies"] if re.split("[<>=~!]", line)[0] not in LEFT_OUT
+    ]
 
 
 def main(python: str) -> None:
@@ -81,7 +86,18 @@ def main(python: str) -> None:
     print("newest Python:", python, ".".join(map(str, version_of(python))))
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", work, ROOT, cwd=work)
+        run(
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--wheel-dir",
+            work,
+            ROOT,
+            cwd=work,
+        )
         (wheel,) = work.glob("*.whl")
         run(python, "-m", "venv", work / "venv", cwd=work)
         there = work / "venv" / "bin"
@@ -89,10 +105,27 @@ def main(python: str) -> None:
         run(there / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=work)
         print(run(there / "python", "-c", USE, cwd=work), end="")
         print(run(there / "neurometamer", "--version", cwd=work), end="")
-        for command in ("", "stimuli metamer", "fmri betas", "layers", "behavior analyze", "evaluate metamers"):
+        for command in (
+            "",
+            "stimuli metamer",
+            "fmri betas",
+            "layers",
+            "behavior analyze",
+            "evaluate metamers",
+        ):
             run(there / "neurometamer", *command.split(), "-h", cwd=work)
         run(there / "neurometamer", "init", "study.toml", cwd=work)
-        run(there / "neurometamer", "compare", "a.h5", "b.h5", "--out", "c.csv", "--resamples", 50, cwd=work)
+        run(
+            there / "neurometamer",
+            "compare",
+            "a.h5",
+            "b.h5",
+            "--out",
+            "c.csv",
+            "--resamples",
+            50,
+            cwd=work,
+        )
         assert len((work / "c.csv").read_text().splitlines()) == 1 + 4
     print("the wheel works on", python)
 

@@ -7,7 +7,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "agreement": ["curve_correlation", "error_consistency", "kappa", "summarize_consistency"],
         "analysis": ["AnalysisSettings", "analyze_recognition"],
-        "anova": ["Profiles", "complete_profiles", "mixed_anova", "permutation_table", "post_hoc", "repeated_anova"],
+        "anova": [
+            "Profiles",
+            "complete_profiles",
+            "mixed_anova",
+            "permutation_table",
+            "post_hoc",
+            "repeated_anova",
+        ],
         "curves": [
             "bootstrap_curves",
             "cells_on_same_images",
@@ -18,7 +25,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "trial_cells",
         ],
         "simulate": ["simulate_recognition"],
-        "permutation": ["mixed_f", "permutation_p", "permute_mixed", "permute_repeated", "repeated_f"],
+        "permutation": [
+            "mixed_f",
+            "permutation_p",
+            "permute_mixed",
+            "permute_repeated",
+            "repeated_f",
+        ],
         "trials": ["ROLES", "Screening", "Screened", "read_recognition", "screen_trials"],
     },
 )

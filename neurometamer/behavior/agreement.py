@@ -12,9 +12,19 @@ from neurometamer.stats.intervals import t_interval
 from neurometamer.store import InputError, name_ids
 
 PAIR_COLUMNS = (
-    "model", "stage", "kind_a", "observer_a", "kind_b", "observer_b", "n_common", "accuracy_a", "accuracy_b",
-    "observed", "expected", "kappa",
-)  # fmt: skip
+    "model",
+    "stage",
+    "kind_a",
+    "observer_a",
+    "kind_b",
+    "observer_b",
+    "n_common",
+    "accuracy_a",
+    "accuracy_b",
+    "observed",
+    "expected",
+    "kappa",
+)
 EVERYWHERE = "all stages"
 COUNTS = ("n", "right", "same", "chance")
 BLOCK = 1_000_000
@@ -35,13 +45,13 @@ def kappa(observed: np.ndarray | float, expected: np.ndarray | float) -> np.ndar
     Returns
     -------
     ndarray
-        (observed - expected) / (1 - expected), at most 1; NaN where `expected` is 1 (both always right, or both
-        always wrong), since nothing can be said there.
+        (observed - expected) / (1 - expected), at most 1; NaN where `expected` is 1 (both always
+        right, or both always wrong), since nothing can be said there.
 
     References
     ----------
-    Geirhos, R., Meding, K. & Wichmann, F. A. (2020). Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and
-    humans by measuring error consistency. NeurIPS 33, equations 1 to 3.
+    Geirhos, R., Meding, K. & Wichmann, F. A. (2020). Beyond accuracy: quantifying trial-by-trial
+    behaviour of CNNs and humans by measuring error consistency. NeurIPS 33, equations 1 to 3.
 
     Examples
     --------
@@ -64,15 +74,16 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
     Parameters
     ----------
     trials : pandas.DataFrame
-        Usable trials, `Screened.trials`: a trial is common when stimulus, model and stage are the same.
+        Usable trials, `Screened.trials`: a trial is common when stimulus, model and stage are the
+        same.
     min_common : int
         Pairs with fewer common trials are left out; one kappa of few trials says little.
 
     Returns
     -------
     pandas.DataFrame
-        `PAIR_COLUMNS`, one row a pair, model and stage, and one with the stage ``"all stages"`` a pair and model (the
-        photographs are among them). Accuracies are those on the common trials.
+        `PAIR_COLUMNS`, one row a pair, model and stage, and one with the stage ``"all stages"`` a
+        pair and model (the photographs are among them). Accuracies are those on the common trials.
 
     Raises
     ------
@@ -81,19 +92,28 @@ def error_consistency(trials: pd.DataFrame, *, min_common: int = 10) -> pd.DataF
 
     Notes
     -----
-    At one stage this is Geirhos et al. (2020). Over all stages agreement would exceed chance merely because some stages
-    are hard for everybody; there, and this is ours, the expected agreement is that of observers whose errors are
-    independent within each stage: the mean over common trials of p_a p_b + (1 - p_a)(1 - p_b), with each observer's
-    accuracy over all of its trials at that stage. People who share few images at each stage can be compared by it.
+    At one stage this is Geirhos et al. (2020). Over all stages agreement would exceed chance merely
+    because some stages are hard for everybody; there, and this is ours, the expected agreement is
+    that of observers whose errors are independent within each stage: the mean over common trials of
+    p_a p_b + (1 - p_a)(1 - p_b), with each observer's accuracy over all of its trials at that
+    stage. People who share few images at each stage can be compared by it.
     """
     rows = _named(trials)
     if rows["name"].nunique() < 2:
-        raise InputError("error consistency needs two observers or more; add the answers of a network or of people.")
+        raise InputError(
+            "error consistency needs two observers or more; add the answers of a network or of "
+            "people."
+        )
     out = []
     for model, own in rows.groupby("model", sort=False):
         everybody = list(dict.fromkeys(own["name"]))
-        counts = {str(stage): _count_pairs(part, everybody) for stage, part in own.groupby("stage", sort=False)}
-        counts[EVERYWHERE] = {key: np.sum([one[key] for one in counts.values()], axis=0) for key in COUNTS}
+        counts = {
+            str(stage): _count_pairs(part, everybody)
+            for stage, part in own.groupby("stage", sort=False)
+        }
+        counts[EVERYWHERE] = {
+            key: np.sum([one[key] for one in counts.values()], axis=0) for key in COUNTS
+        }
         for stage, one in counts.items():
             made = _pair_rows(one, everybody, min_common, within_stages=stage == EVERYWHERE)
             out.append(made.assign(model=str(model), stage=str(stage)))
@@ -105,9 +125,13 @@ def _named(trials: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(name=rows["observer"] + "\x1f" + rows["participant"])
 
 
-def _right_and_shown(own: pd.DataFrame, everybody: list[str]) -> tuple[np.ndarray, np.ndarray, pd.Index]:
+def _right_and_shown(
+    own: pd.DataFrame, everybody: list[str]
+) -> tuple[np.ndarray, np.ndarray, pd.Index]:
     """Give right and shown, 0 or 1 each (observers × items), and the items' names."""
-    wide = own.pivot_table(index="name", columns="stimulus", values="correct", aggfunc="first", sort=False)
+    wide = own.pivot_table(
+        index="name", columns="stimulus", values="correct", aggfunc="first", sort=False
+    )
     right = wide.reindex(everybody).to_numpy(dtype=float)
     return np.nan_to_num(right), np.isfinite(right).astype(float), wide.columns
 
@@ -119,7 +143,12 @@ def _count_pairs(own: pd.DataFrame, everybody: list[str]) -> dict[str, np.ndarra
     n = shown @ shown.T
     accuracy = right.sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
     chance = np.outer(accuracy, accuracy) + np.outer(1 - accuracy, 1 - accuracy)
-    return {"n": n, "right": right @ shown.T, "same": right @ right.T + wrong @ wrong.T, "chance": n * chance}
+    return {
+        "n": n,
+        "right": right @ shown.T,
+        "same": right @ right.T + wrong @ wrong.T,
+        "chance": n * chance,
+    }
 
 
 def _pair_rows(
@@ -137,11 +166,18 @@ def _pair_rows(
     kinds, names = parted[:, 0], parted[:, 1]
     return pd.DataFrame(
         {
-            "kind_a": kinds[i], "observer_a": names[i], "kind_b": kinds[j], "observer_b": names[j],
-            "n_common": common.astype(int), "accuracy_a": accuracy_a, "accuracy_b": accuracy_b, "observed": observed,
-            "expected": expected, "kappa": kappa(observed, expected),
+            "kind_a": kinds[i],
+            "observer_a": names[i],
+            "kind_b": kinds[j],
+            "observer_b": names[j],
+            "n_common": common.astype(int),
+            "accuracy_a": accuracy_a,
+            "accuracy_b": accuracy_b,
+            "observed": observed,
+            "expected": expected,
+            "kappa": kappa(observed, expected),
         }
-    )  # fmt: skip
+    )
 
 
 MIN_COINCIDENCES = 2.0
@@ -179,18 +215,19 @@ def summarize_consistency(
     pairs : pandas.DataFrame
         From `error_consistency`.
     trials : pandas.DataFrame, optional
-        The trials that `pairs` came of; ``reference_id`` (else ``stimulus``) names the photograph, which is what is
-        left out in turn. Without them there are no intervals.
+        The trials that `pairs` came of; ``reference_id`` (else ``stimulus``) names the photograph,
+        which is what is left out in turn. Without them there are no intervals.
     confidence : float
         Share of intervals that hold the mean of other images, in (0, 1).
 
     Returns
     -------
     pandas.DataFrame
-        Columns model, stage, pair (``"human-human"``, ``"human-<network>"`` …), n_pairs, n_undefined (kappa without a
-        value), kappa (mean), sd and, of trials, ci_low, ci_high (of the mean), method, coincidences (mean over pairs of
-        the trials on which both would give the rarer outcome, right or wrong, by chance) and reason (why there is no
-        interval). Pairs share observers, so no standard error is given.
+        Columns model, stage, pair (``"human-human"``, ``"human-<network>"`` …), n_pairs,
+        n_undefined (kappa without a value), kappa (mean), sd and, of trials, ci_low, ci_high (of
+        the mean), method, coincidences (mean over pairs of the trials on which both would give the
+        rarer outcome, right or wrong, by chance) and reason (why there is no interval). Pairs share
+        observers, so no standard error is given.
 
     Raises
     ------
@@ -199,24 +236,28 @@ def summarize_consistency(
 
     Notes
     -----
-    The intervals say what other images of the same kind would change, not what other people or networks would. Each
-    photograph is left out in turn, kappa, with the accuracies of the rest, is computed anew for every pair, and the
-    variance of the mean is that of the jackknife. The interval is of t with 2n / (k - 1) degrees of freedom, at most
-    n - 1, k being the kurtosis of the n values: few images on which both fail carry the variance where errors are rare.
+    The intervals say what other images of the same kind would change, not what other people or
+    networks would. Each photograph is left out in turn, kappa, with the accuracies of the rest, is
+    computed anew for every pair, and the variance of the mean is that of the jackknife. The
+    interval is of t with 2n / (k - 1) degrees of freedom, at most n - 1, k being the kurtosis of
+    the n values: few images on which both fail carry the variance where errors are rare.
 
-    Simulated: people with people (5) and with a network (1 and 5), correlated normal difficulties, kappa 0, .25 and .6,
-    20 to 1,000 images, 50 to 98 % correct. 95 % intervals held the true mean in 92 to 98 % of studies in which
-    `coincidences` is at least `MIN_COINCIDENCES`, and in as few as 41 % of the others, which therefore get none
-    (``benchmarks/LEVELS.md``).
+    Simulated: people with people (5) and with a network (1 and 5), correlated normal difficulties,
+    kappa 0, .25 and .6, 20 to 1,000 images, 50 to 98 % correct. 95 % intervals held the true mean
+    in 92 to 98 % of studies in which `coincidences` is at least `MIN_COINCIDENCES`, and in as few
+    as 41 % of the others, which therefore get none (``benchmarks/LEVELS.md``).
 
     References
     ----------
-    Efron & Stein (1981), Ann Stat 9:586 (jackknife); Satterthwaite (1946), Biometrics Bull 2:110 (degrees of freedom).
+    Efron & Stein (1981), Ann Stat 9:586 (jackknife); Satterthwaite (1946), Biometrics Bull 2:110
+    (degrees of freedom).
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
     rarer = [np.minimum(pairs[f"accuracy_{side}"], 1 - pairs[f"accuracy_{side}"]) for side in "ab"]
-    rows = pairs.assign(pair=_pair_kinds(pairs), coincidences=pairs["n_common"] * rarer[0] * rarer[1])
+    rows = pairs.assign(
+        pair=_pair_kinds(pairs), coincidences=pairs["n_common"] * rarer[0] * rarer[1]
+    )
     groups = rows.groupby(["model", "stage", "pair"], sort=False)
     out = groups["kappa"].agg(n_pairs="size", n_known="count", kappa="mean", sd="std").reset_index()
     out.insert(4, "n_undefined", out["n_pairs"] - out["n_known"])
@@ -225,11 +266,19 @@ def summarize_consistency(
         return out
     means = _means_without(rows, _named(trials))
     keys = out[["model", "stage", "pair"]].itertuples(index=False, name=None)
-    ends = [_jackknife_interval(value, means[key], confidence) for key, value in zip(keys, out["kappa"], strict=True)]
+    ends = [
+        _jackknife_interval(value, means[key], confidence)
+        for key, value in zip(keys, out["kappa"], strict=True)
+    ]
     coincidences = groups["coincidences"].mean().to_numpy(dtype=float)
-    held = (coincidences >= MIN_COINCIDENCES) & np.array([np.isfinite(low) for low, _ in ends], dtype=bool)
+    held = (coincidences >= MIN_COINCIDENCES) & np.array(
+        [np.isfinite(low) for low, _ in ends], dtype=bool
+    )
     reasons = [
-        "" if keep else f"no interval: too rare outcomes (coincidences {count:.2g}, {MIN_COINCIDENCES:g} are needed)"
+        ""
+        if keep
+        else f"no interval: too rare outcomes (coincidences {count:.2g}, {MIN_COINCIDENCES:g} are "
+        "needed)"
         for keep, count in zip(held, coincidences, strict=True)
     ]
     return out.assign(
@@ -241,7 +290,9 @@ def summarize_consistency(
     )
 
 
-def _jackknife_interval(value: float, without: np.ndarray, confidence: float) -> tuple[float, float]:
+def _jackknife_interval(
+    value: float, without: np.ndarray, confidence: float
+) -> tuple[float, float]:
     """Take the interval of a mean kappa from its values without each image; NaN where one is undefined."""
     moves = without - without.mean()
     n = len(moves)
@@ -256,7 +307,10 @@ def _jackknife_interval(value: float, without: np.ndarray, confidence: float) ->
 
 def _pair_kinds(pairs: pd.DataFrame) -> pd.Series:
     """Name the kind of each pair; people come first."""
-    sides = [pairs[f"observer_{side}"].where(pairs[f"kind_{side}"] == "network", "human").rename(side) for side in "ab"]
+    sides = [
+        pairs[f"observer_{side}"].where(pairs[f"kind_{side}"] == "network", "human").rename(side)
+        for side in "ab"
+    ]
     swap = (sides[1] == "human") & (sides[0] != "human")
     return sides[0].where(~swap, "human") + "-" + sides[1].where(~swap, sides[0])
 
@@ -273,7 +327,10 @@ def _means_without(pairs: pd.DataFrame, rows: pd.DataFrame) -> Means:
         everybody = list(dict.fromkeys(own["name"]))
         numbers, names = pd.factorize(own["image"])
         own = own.assign(image=numbers)
-        stages = [_Stage(str(stage), part, everybody, len(names)) for stage, part in own.groupby("stage", sort=False)]
+        stages = [
+            _Stage(str(stage), part, everybody, len(names))
+            for stage, part in own.groupby("stage", sort=False)
+        ]
         means = _model_means(pairs[pairs["model"] == str(model)], stages, everybody, len(names))
         out |= {(str(model), *key): mean for key, mean in means.items()}
     return out
@@ -282,9 +339,16 @@ def _means_without(pairs: pd.DataFrame, rows: pd.DataFrame) -> Means:
 def _refuse_other_trials(pairs: pd.DataFrame, rows: pd.DataFrame) -> None:
     known = {part: set(rows["model"] + "\x1f" + rows[part]) for part in ("name", "stage")}
     known["stage"] |= set(rows["model"] + "\x1f" + EVERYWHERE)
-    asked = [(part, pairs["model"] + "\x1f" + text) for part, text in (*_pair_names(pairs), ("stage", pairs["stage"]))]
-    if lost := [one.replace("\x1f", " ") for part, names in asked for one in set(names) - known[part]]:
-        raise InputError(f"the pairs are not of these trials, which lack {name_ids(sorted(set(lost)))}.")
+    asked = [
+        (part, pairs["model"] + "\x1f" + text)
+        for part, text in (*_pair_names(pairs), ("stage", pairs["stage"]))
+    ]
+    if lost := [
+        one.replace("\x1f", " ") for part, names in asked for one in set(names) - known[part]
+    ]:
+        raise InputError(
+            f"the pairs are not of these trials, which lack {name_ids(sorted(set(lost)))}."
+        )
 
 
 def _pair_names(pairs: pd.DataFrame) -> list[tuple[str, pd.Series]]:
@@ -299,9 +363,13 @@ class _Stage:
 
         self.name = name
         self.right, self.shown, items = _right_and_shown(own, everybody)
-        images = own.drop_duplicates("stimulus").set_index("stimulus")["image"].loc[items].to_numpy()
+        images = (
+            own.drop_duplicates("stimulus").set_index("stimulus")["image"].loc[items].to_numpy()
+        )
         places = np.arange(len(images))
-        self._of_image = csr_matrix((np.ones(len(images)), (images, places)), (n_images, len(images)))
+        self._of_image = csr_matrix(
+            (np.ones(len(images)), (images, places)), (n_images, len(images))
+        )
         known = self._add(self.shown)
         self.accuracy = self._add(self.right) / np.maximum(known, 1)
 
@@ -312,7 +380,10 @@ class _Stage:
     def count(self, i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
         """Count over common trials of pairs i, j without each photograph (photographs × pairs), as `_count_pairs`."""
         n = self._add(self.shown[i] * self.shown[j])
-        right_a, right_b = self._add(self.right[i] * self.shown[j]), self._add(self.shown[i] * self.right[j])
+        right_a, right_b = (
+            self._add(self.right[i] * self.shown[j]),
+            self._add(self.shown[i] * self.right[j]),
+        )
         same = n - right_a - right_b + 2 * self._add(self.right[i] * self.right[j])
         a, b = self.accuracy[:, i], self.accuracy[:, j]
         chance = n * (a * b + (1 - a) * (1 - b))
@@ -331,15 +402,21 @@ def _model_means(
     totals: dict[tuple[str, str], list[np.ndarray]] = {}
     for start in range(0, len(every), step):
         block = every[start : start + step]
-        kappas = _kappas(stages, *(block.get_level_values(side).to_numpy(dtype=int) for side in (0, 1)))
+        kappas = _kappas(
+            stages, *(block.get_level_values(side).to_numpy(dtype=int) for side in (0, 1))
+        )
         here = pairs.assign(at=at - start)[(at >= start) & (at < start + len(block))]
         for (stage, pair), own in here.groupby(["stage", "pair"], sort=False):
             values = kappas[str(stage)][:, own["at"]]
             known = np.isfinite(values)
-            total = totals.setdefault((str(stage), str(pair)), [np.zeros(n_images), np.zeros(n_images)])
+            total = totals.setdefault(
+                (str(stage), str(pair)), [np.zeros(n_images), np.zeros(n_images)]
+            )
             total[0] += np.where(known, values, 0).sum(axis=1)
             total[1] += known.sum(axis=1)
-    return {key: np.where(n > 0, total / np.maximum(n, 1), np.nan) for key, (total, n) in totals.items()}
+    return {
+        key: np.where(n > 0, total / np.maximum(n, 1), np.nan) for key, (total, n) in totals.items()
+    }
 
 
 def _kappas(stages: list[_Stage], i: np.ndarray, j: np.ndarray) -> dict[str, np.ndarray]:
@@ -356,7 +433,16 @@ def _kappas(stages: list[_Stage], i: np.ndarray, j: np.ndarray) -> dict[str, np.
     return {**out, EVERYWHERE: kappa(whole["same"] / n, whole["chance"] / n)}
 
 
-CORRELATION_COLUMNS = ("network", "n_points", "n_models", "pearson_r", "r2", "spearman_rho", "kendall_tau", "method")
+CORRELATION_COLUMNS = (
+    "network",
+    "n_points",
+    "n_models",
+    "pearson_r",
+    "r2",
+    "spearman_rho",
+    "kendall_tau",
+    "method",
+)
 OTHERS = "mean of other networks"
 
 
@@ -380,23 +466,33 @@ def curve_correlation(curves: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `CORRELATION_COLUMNS`: one row a network, and one of the mean over networks at each point. A network's answers
-        to images made for itself are left out. NaN where there are fewer than three points or one side does not vary.
+        `CORRELATION_COLUMNS`: one row a network, and one of the mean over networks at each point. A
+        network's answers to images made for itself are left out. NaN where there are fewer than
+        three points or one side does not vary.
 
     Notes
     -----
-    Feather et al. (2023) plot the mean over all other networks against people, one point a model and stage; stages
-    that are photographs are points too, once for each model. Points of one model are not independent, so no p value
-    is given.
+    Feather et al. (2023) plot the mean over all other networks against people, one point a model
+    and stage; stages that are photographs are points too, once for each model. Points of one model
+    are not independent, so no p value is given.
     """
     keys = ["model", "stage"]
     human = curves[curves["observer"] == "human"][[*keys, "proportion"]]
     others = curves[(curves["observer"] == "network") & (curves["network"] != curves["model"])]
-    mean = others.groupby(keys, sort=False, as_index=False)["proportion"].mean().assign(network=OTHERS)
+    mean = (
+        others.groupby(keys, sort=False, as_index=False)["proportion"].mean().assign(network=OTHERS)
+    )
     rows = []
     for name, own in pd.concat([others, mean], ignore_index=True).groupby("network", sort=False):
         both = human.merge(own[[*keys, "proportion"]], on=keys, suffixes=("_human", "_network"))
-        rows.append({"network": name, "n_points": len(both), "n_models": both["model"].nunique(), **_correlate(both)})
+        rows.append(
+            {
+                "network": name,
+                "n_points": len(both),
+                "n_models": both["model"].nunique(),
+                **_correlate(both),
+            }
+        )
     table = pd.DataFrame(rows, columns=list(CORRELATION_COLUMNS))
     return table.assign(method="people's mean and the network's share, over (model, stage)")
 
@@ -409,4 +505,9 @@ def _correlate(both: pd.DataFrame) -> dict[str, float]:
         return dict.fromkeys(("pearson_r", "r2", "spearman_rho", "kendall_tau"), np.nan)
     r = float(pearsonr(x, y).statistic)
     tau = float(kendalltau(x, y).statistic)
-    return {"pearson_r": r, "r2": r**2, "spearman_rho": float(spearmanr(x, y).statistic), "kendall_tau": tau}
+    return {
+        "pearson_r": r,
+        "r2": r**2,
+        "spearman_rho": float(spearmanr(x, y).statistic),
+        "kendall_tau": tau,
+    }

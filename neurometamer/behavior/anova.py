@@ -1,7 +1,7 @@
 """Analyses of variance of proportions correct through pingouin: partial η², Greenhouse-Geisser, post-hoc tests.
 
-One row an effect, the same columns for every analysis. People with a missing cell have no place in an analysis of
-variance of complete profiles: they are left out, counted and named, or refused.
+One row an effect, the same columns for every analysis. People with a missing cell have no place in
+an analysis of variance of complete profiles: they are left out, counted and named, or refused.
 """
 
 from __future__ import annotations
@@ -24,13 +24,40 @@ CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh", "bonferroni": "bonf", "none": "n
 """Correction for multiple comparisons to pingouin's name of it."""
 
 ANOVA_COLUMNS = (
-    "analysis", "observer", "models", "source", "n", "n_excluded", "n_stages", "ss", "df1", "df2", "F", "p", "p_gg",
-    "epsilon_gg", "mauchly_w", "p_sphericity", "eta2_p", "method",
-)  # fmt: skip
+    "analysis",
+    "observer",
+    "models",
+    "source",
+    "n",
+    "n_excluded",
+    "n_stages",
+    "ss",
+    "df1",
+    "df2",
+    "F",
+    "p",
+    "p_gg",
+    "epsilon_gg",
+    "mauchly_w",
+    "p_sphericity",
+    "eta2_p",
+    "method",
+)
 _NAMES = {
-    "Source": "source", "SS": "ss", "F": "F", "p_unc": "p", "p_GG_corr": "p_gg", "np2": "eta2_p", "eps": "epsilon_gg",
-    "W_spher": "mauchly_w", "p_spher": "p_sphericity", "ddof1": "df1", "ddof2": "df2", "DF1": "df1", "DF2": "df2",
-}  # fmt: skip
+    "Source": "source",
+    "SS": "ss",
+    "F": "F",
+    "p_unc": "p",
+    "p_GG_corr": "p_gg",
+    "np2": "eta2_p",
+    "eps": "epsilon_gg",
+    "W_spher": "mauchly_w",
+    "p_spher": "p_sphericity",
+    "ddof1": "df1",
+    "ddof2": "df2",
+    "DF1": "df1",
+    "DF2": "df2",
+}
 
 
 def name_models(models: Sequence[str]) -> str:
@@ -70,7 +97,8 @@ def _pingouin() -> Iterator[Any]:
             import pingouin
     except ImportError:
         raise InputError(
-            "analyses of variance need pingouin; install it with pip install 'neurometamer[behavior]'."
+            "analyses of variance need pingouin; install it with pip install "
+            "'neurometamer[behavior]'."
         ) from None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -87,7 +115,12 @@ def _pingouin() -> Iterator[Any]:
     }
 )
 def complete_profiles(
-    cells: pd.DataFrame, models: Sequence[str], stages: Sequence[str], *, strict: bool = False, what: str = ""
+    cells: pd.DataFrame,
+    models: Sequence[str],
+    stages: Sequence[str],
+    *,
+    strict: bool = False,
+    what: str = "",
 ) -> Profiles:
     """Put cells into an array of people × models × stages; leave out people with missing cells.
 
@@ -110,15 +143,21 @@ def complete_profiles(
     Raises
     ------
     InputError
-        When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people are complete.
+        When a cell is missing and `strict` holds, a stage has no trials, or fewer than two people
+        are complete.
     """
     if not models or not stages:
-        raise InputError(f"{len(models)} models and {len(stages)} stages; name at least one of each.")
+        raise InputError(
+            f"{len(models)} models and {len(stages)} stages; name at least one of each."
+        )
     wide = cells.pivot(index="participant", columns=["model", "stage"], values="proportion")
     wanted = pd.MultiIndex.from_product([models, stages], names=["model", "stage"])
-    if nowhere := [f"{model} / {stage}" for model, stage in wanted if (model, stage) not in wide.columns]:
+    if nowhere := [
+        f"{model} / {stage}" for model, stage in wanted if (model, stage) not in wide.columns
+    ]:
         raise InputError(
-            f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have trials."
+            f"{what}: no trials at {name_ids(nowhere)}; choose --models and --stages that all have "
+            "trials."
         )
     wide = wide.reindex(index=list(dict.fromkeys(cells["participant"])), columns=wanted)
     gaps = wide.isna()
@@ -135,7 +174,10 @@ def complete_profiles(
             f"{len(lost)} lack cells. Choose fewer --models or --stages."
         )
     named = [
-        {"participant": who, "reason": f"{what}: {int(gaps.loc[who].sum())} of {len(wanted)} cells without trials"}
+        {
+            "participant": who,
+            "reason": f"{what}: {int(gaps.loc[who].sum())} of {len(wanted)} cells without trials",
+        }
         for who in lost
     ]
     return Profiles(
@@ -153,20 +195,31 @@ def _long(profiles: Profiles, prefix: str = "") -> pd.DataFrame:
     who, model, stage = np.indices((n, n_models, n_stages)).reshape(3, -1)
     people = np.array([f"{prefix}{one}" for one in profiles.participants], dtype=object)
     return pd.DataFrame(
-        {"participant": people[who], "model": model, "stage": stage, "proportion": profiles.values.ravel()}
+        {
+            "participant": people[who],
+            "model": model,
+            "stage": stage,
+            "proportion": profiles.values.ravel(),
+        }
     )
 
 
 def _need_spread(values: np.ndarray, what: str) -> None:
     if np.ptp(values) == 0:
-        raise InputError(f"{what}: all proportions are {values.flat[0]:g}; there is no variance to analyze.")
+        raise InputError(
+            f"{what}: all proportions are {values.flat[0]:g}; there is no variance to analyze."
+        )
 
 
 def _tidy(table: pd.DataFrame, n: int, n_levels: int, **same: Any) -> pd.DataFrame:
     """Give pingouin's table our columns; Mauchly's test only where there are more people than contrasts."""
-    out = table.rename(columns={name.replace("_", "-"): name for name in _NAMES}).rename(columns=_NAMES)
+    out = table.rename(columns={name.replace("_", "-"): name for name in _NAMES}).rename(
+        columns=_NAMES
+    )
     out = out.reindex(columns=list(ANOVA_COLUMNS)).assign(n=n, **same)
-    out["source"] = out["source"].replace({"stage * model": "model x stage", "Interaction": "observer x stage"})
+    out["source"] = out["source"].replace(
+        {"stage * model": "model x stage", "Interaction": "observer x stage"}
+    )
     out["n_stages"] = n_levels
     unknown = (out["df1"] >= n - 1).to_numpy() | (out["df1"] < 2).to_numpy()
     numbers = ["p_gg", "epsilon_gg", "mauchly_w", "p_sphericity"]
@@ -182,7 +235,9 @@ MIXED_METHOD = "mixed: observer between, stage within, pingouin"
 
 
 @checked
-def repeated_anova(profiles: Profiles, *, analysis: str = "", observer: str = "human") -> pd.DataFrame:
+def repeated_anova(
+    profiles: Profiles, *, analysis: str = "", observer: str = "human"
+) -> pd.DataFrame:
     """Repeated-measures analysis of variance: model × stage, or one way where the other factor has one level.
 
     Parameters
@@ -197,9 +252,9 @@ def repeated_anova(profiles: Profiles, *, analysis: str = "", observer: str = "h
     Returns
     -------
     pandas.DataFrame
-        `ANOVA_COLUMNS`, one row an effect. ``eta2_p`` is SS / (SS + SS_error); ``p_gg`` is corrected by
-        Greenhouse and Geisser's ε, whether or not sphericity is rejected; Mauchly's test is missing where there are
-        not more people than contrasts.
+        `ANOVA_COLUMNS`, one row an effect. ``eta2_p`` is SS / (SS + SS_error); ``p_gg`` is
+        corrected by Greenhouse and Geisser's ε, whether or not sphericity is rejected; Mauchly's
+        test is missing where there are not more people than contrasts.
 
     Raises
     ------
@@ -212,27 +267,49 @@ def repeated_anova(profiles: Profiles, *, analysis: str = "", observer: str = "h
     """
     n, n_models, n_stages = profiles.values.shape
     if n_models < 2 and n_stages < 2:
-        raise InputError(f"{analysis}: one model at one stage; an analysis of variance needs two levels of something.")
+        raise InputError(
+            f"{analysis}: one model at one stage; an analysis of variance needs two levels of "
+            "something."
+        )
     _need_spread(profiles.values, analysis)
     within = [name for name, levels in (("stage", n_stages), ("model", n_models)) if levels > 1]
-    options: dict[str, Any] = {"dv": "proportion", "subject": "participant", "effsize": "np2", "detailed": True}
+    options: dict[str, Any] = {
+        "dv": "proportion",
+        "subject": "participant",
+        "effsize": "np2",
+        "detailed": True,
+    }
     with _pingouin() as pingouin:
         factor = within if len(within) > 1 else within[0]
         try:
-            made = pingouin.rm_anova(data=_long(profiles), within=factor, correction=True, **options)
-        except ZeroDivisionError:  # its test of sphericity, for an effect of two degrees of freedom in two people
-            raise InputError(f"{analysis}: pingouin cannot analyze this design with {n} people; add a third.") from None
+            made = pingouin.rm_anova(
+                data=_long(profiles), within=factor, correction=True, **options
+            )
+        except (
+            ZeroDivisionError
+        ):  # its test of sphericity, for an effect of two degrees of freedom in two people
+            raise InputError(
+                f"{analysis}: pingouin cannot analyze this design with {n} people; add a third."
+            ) from None
     if len(within) == 1:
         made = made.rename(columns={"DF": "DF1"}).assign(DF2=made["DF"].iloc[-1]).iloc[:1]
     models = name_models(profiles.models)
     return _tidy(
-        made, n, n_stages, analysis=analysis, observer=observer, models=models, n_excluded=len(profiles.excluded),
+        made,
+        n,
+        n_stages,
+        analysis=analysis,
+        observer=observer,
+        models=models,
+        n_excluded=len(profiles.excluded),
         method=REPEATED_METHOD,
-    )  # fmt: skip
+    )
 
 
 @checked
-def mixed_anova(first: Profiles, second: Profiles, *, analysis: str = "", observer: str = "") -> pd.DataFrame:
+def mixed_anova(
+    first: Profiles, second: Profiles, *, analysis: str = "", observer: str = ""
+) -> pd.DataFrame:
     """Mixed analysis of variance of one model's metamers: observer (two groups) between, stage within.
 
     Parameters
@@ -256,34 +333,61 @@ def mixed_anova(first: Profiles, second: Profiles, *, analysis: str = "", observ
 
     Notes
     -----
-    Feather et al. (2023): "human vs network". With groups of different size, sums of squares are those of pingouin
-    (stages weighted by group size).
+    Feather et al. (2023): "human vs network". With groups of different size, sums of squares are
+    those of pingouin (stages weighted by group size).
     """
     if list(first.models) != list(second.models) or list(first.stages) != list(second.stages):
         raise InputError(f"{analysis}: the groups have different models or stages.")
     if len(first.stages) < 2:
         raise InputError(f"{analysis}: a mixed analysis of variance needs two stages.")
     _need_spread(np.concatenate([first.values, second.values]), analysis)
-    both = [_long(one, f"{name} ").assign(observer=name) for name, one in (("a", first), ("b", second))]
+    both = [
+        _long(one, f"{name} ").assign(observer=name) for name, one in (("a", first), ("b", second))
+    ]
     with _pingouin() as pingouin:
         made = pingouin.mixed_anova(
-            data=pd.concat(both, ignore_index=True), dv="proportion", within="stage", between="observer",
-            subject="participant", effsize="np2", correction=True,
-        )  # fmt: skip
+            data=pd.concat(both, ignore_index=True),
+            dv="proportion",
+            within="stage",
+            between="observer",
+            subject="participant",
+            effsize="np2",
+            correction=True,
+        )
     n = len(first.values) + len(second.values)
     excluded = len(first.excluded) + len(second.excluded)
     return _tidy(
-        made, n - 1, len(first.stages), analysis=analysis, observer=observer, models=name_models(first.models),
-        n_excluded=excluded, method=MIXED_METHOD,
-    ).assign(n=n)  # fmt: skip
+        made,
+        n - 1,
+        len(first.stages),
+        analysis=analysis,
+        observer=observer,
+        models=name_models(first.models),
+        n_excluded=excluded,
+        method=MIXED_METHOD,
+    ).assign(n=n)
 
 
-# -------------------------------------------------------------------------------------------------------- post hoc
+# ----------------------------------------------------------------------------------------- post hoc
 
 POSTHOC_COLUMNS = (
-    "analysis", "observer", "models", "family", "at", "a", "b", "n", "mean_difference", "t", "df", "p", "p_corrected",
-    "n_tests", "correction", "hedges_g",
-)  # fmt: skip
+    "analysis",
+    "observer",
+    "models",
+    "family",
+    "at",
+    "a",
+    "b",
+    "n",
+    "mean_difference",
+    "t",
+    "df",
+    "p",
+    "p_corrected",
+    "n_tests",
+    "correction",
+    "hedges_g",
+)
 
 
 @checked
@@ -297,15 +401,16 @@ def post_hoc(
     profiles : Profiles
         Complete data.
     correction : {"holm", "fdr", "bonferroni", "none"}
-        Within each family: stages (averaged over models), models (averaged over stages), models at each stage.
+        Within each family: stages (averaged over models), models (averaged over stages), models at
+        each stage.
     analysis, observer : str
         Names in the table.
 
     Returns
     -------
     pandas.DataFrame
-        `POSTHOC_COLUMNS`, one row a pair, two-sided; t and p are missing where nobody differs, and such pairs are
-        not counted by the correction.
+        `POSTHOC_COLUMNS`, one row a pair, two-sided; t and p are missing where nobody differs, and
+        such pairs are not counted by the correction.
 
     Raises
     ------
@@ -319,26 +424,45 @@ def post_hoc(
     within = [name for name, levels in (("stage", n_stages), ("model", n_models)) if levels > 1]
     with _pingouin() as pingouin:
         made = pingouin.pairwise_tests(
-            data=long, dv="proportion", within=within if len(within) > 1 else within[0], subject="participant",
+            data=long,
+            dv="proportion",
+            within=within if len(within) > 1 else within[0],
+            subject="participant",
             padjust=rule,
-        )  # fmt: skip
+        )
     made = made.rename(columns={"p-unc": "p_unc", "p-corr": "p_corr"})
-    names: dict[str, Sequence[str]] = {"stage": list(profiles.stages), "model": list(profiles.models)}
+    names: dict[str, Sequence[str]] = {
+        "stage": list(profiles.stages),
+        "model": list(profiles.models),
+    }
     families = {"stage": "stages", "model": "models", "stage * model": "models at each stage"}
     out = [_pair(row, profiles, names, families) for row in made.to_dict("records")]
     table = pd.DataFrame(out).assign(
-        analysis=analysis, observer=observer, models=name_models(profiles.models), n=n, correction=correction
+        analysis=analysis,
+        observer=observer,
+        models=name_models(profiles.models),
+        n=n,
+        correction=correction,
     )
     table["n_tests"] = table.groupby("family")["p"].transform("count")
     return table.reindex(columns=list(POSTHOC_COLUMNS))
 
 
-def _pair(row: dict[Any, Any], profiles: Profiles, names: dict[str, Sequence[str]], families: dict[str, str]) -> Any:
+def _pair(
+    row: dict[Any, Any],
+    profiles: Profiles,
+    names: dict[str, Sequence[str]],
+    families: dict[str, str],
+) -> Any:
     contrast = str(row["Contrast"])
     factor = "stage" if contrast == "stage" else "model"
     a, b = int(row["A"]), int(row["B"])
     at = int(row["stage"]) if contrast == "stage * model" else None
-    means = profiles.values.mean(axis=0) if at is None else profiles.values[:, :, at : at + 1].mean(axis=0)
+    means = (
+        profiles.values.mean(axis=0)
+        if at is None
+        else profiles.values[:, :, at : at + 1].mean(axis=0)
+    )
     means = means.mean(axis=0 if factor == "stage" else 1)
     known = np.isfinite(row["T"])
     corrected = row.get("p_corr", np.nan)
@@ -356,11 +480,20 @@ def _pair(row: dict[Any, Any], profiles: Profiles, names: dict[str, Sequence[str
     }
 
 
-# ---------------------------------------------------------------------------------------------------- permutation
+# -------------------------------------------------------------------------------------- permutation
 
 PERMUTATION_COLUMNS = (
-    "analysis", "observer", "models", "source", "F", "p", "n_as_large", "n_permutations", "method", "seed",
-)  # fmt: skip
+    "analysis",
+    "observer",
+    "models",
+    "source",
+    "F",
+    "p",
+    "n_as_large",
+    "n_permutations",
+    "method",
+    "seed",
+)
 SHUFFLED = {
     "model": "models within person, averaged over stages",
     "stage": "stages within person, averaged over models",
@@ -380,7 +513,11 @@ SHUFFLED = {
     }
 )
 def permutation_table(
-    anova: pd.DataFrame, data: Profiles | tuple[Profiles, Profiles], *, n_permutations: int = 10_000, seed: int = 0
+    anova: pd.DataFrame,
+    data: Profiles | tuple[Profiles, Profiles],
+    *,
+    n_permutations: int = 10_000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Give the effects of an analysis of variance the p value of shuffled labels.
 
@@ -398,12 +535,13 @@ def permutation_table(
     Returns
     -------
     pandas.DataFrame
-        `PERMUTATION_COLUMNS`; p = (1 + n_as_large) / (1 + n_permutations), so the smallest p is 1 / (1 + N).
+        `PERMUTATION_COLUMNS`; p = (1 + n_as_large) / (1 + n_permutations), so the smallest p is 1 /
+        (1 + N).
 
     Notes
     -----
-    Feather et al. (2023) shuffle 10,000 times; their scripts count ``>=`` in one place and ``>`` in another, and report
-    1 / N for none. The stage effect of a mixed analysis is not shuffled.
+    Feather et al. (2023) shuffle 10,000 times; their scripts count ``>=`` in one place and ``>`` in
+    another, and report 1 / N for none. The stage effect of a mixed analysis is not shuffled.
     """
     name = f"{anova['analysis'].iloc[0]} {anova['models'].iloc[0]} {anova['observer'].iloc[0]}"
     if isinstance(data, Profiles):
@@ -421,7 +559,15 @@ def permutation_table(
         if source not in observed.index:
             continue
         p, large = permutation_p(null, float(observed[source]))
-        rows.append({"source": source, "F": observed[source], "p": p, "n_as_large": large, "method": SHUFFLED[source]})
+        rows.append(
+            {
+                "source": source,
+                "F": observed[source],
+                "p": p,
+                "n_as_large": large,
+                "method": SHUFFLED[source],
+            }
+        )
     same = {column: anova[column].iloc[0] for column in ("analysis", "observer", "models")}
     table = pd.DataFrame(rows).assign(**same, n_permutations=n_permutations, seed=seed)
     return table.reindex(columns=list(PERMUTATION_COLUMNS))

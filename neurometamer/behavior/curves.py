@@ -60,8 +60,8 @@ def trial_cells(trials: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns observer, network (empty for people), participant, model, stage, n_trials and proportion. Photographs
-        count in every model, see `spread_photographs`.
+        Columns observer, network (empty for people), participant, model, stage, n_trials and
+        proportion. Photographs count in every model, see `spread_photographs`.
     """
     rows = model_rows(trials)
     return _average(rows)
@@ -84,14 +84,14 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     Returns
     -------
     tuple of DataFrame and int
-        Cells as from `trial_cells`, one "observer" of a network's a person, and how many answers were missing because
-        a network did not see an image.
+        Cells as from `trial_cells`, one "observer" of a network's a person, and how many answers
+        were missing because a network did not see an image.
 
     Notes
     -----
-    This is the data matrix of Feather et al. (2023): participants × stages × {human, network on the same images}. The
-    units of the network group differ in images only, so tests between the groups speak of these images and this
-    network, not of networks at large.
+    This is the data matrix of Feather et al. (2023): participants × stages × {human, network on the
+    same images}. The units of the network group differ in images only, so tests between the groups
+    speak of these images and this network, not of networks at large.
     """
     rows = spread_photographs(trials)
     keys = ["model", "stage", "stimulus"]
@@ -101,7 +101,9 @@ def cells_on_same_images(trials: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         seen = people[["participant", *keys]].merge(own[[*keys, "correct"]], on=keys, how="left")
         absent += int(seen["correct"].isna().sum())
         seen = seen.dropna(subset=["correct"])
-        parts.append(seen.assign(observer="network", network=name, correct=seen["correct"].astype(bool)))
+        parts.append(
+            seen.assign(observer="network", network=name, correct=seen["correct"].astype(bool))
+        )
     return _average(pd.concat(parts, ignore_index=True)), absent
 
 
@@ -149,7 +151,8 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
     Returns
     -------
     pandas.DataFrame
-        Rows sorted by the place of model and stage in the lists; their order in a table is the order everywhere.
+        Rows sorted by the place of model and stage in the lists; their order in a table is the
+        order everywhere.
 
     Raises
     ------
@@ -163,10 +166,18 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
             if name not in known:
                 raise unknown_name(f"{role} (no usable trial has it)", name, known)
         order[role] = {name: place for place, name in enumerate(asked or known)}
-    kept = cells[cells["model"].isin(list(order["model"])) & cells["stage"].isin(list(order["stage"]))]
+    kept = cells[
+        cells["model"].isin(list(order["model"])) & cells["stage"].isin(list(order["stage"]))
+    ]
     if kept.empty:
-        raise InputError(f"no rows of {name_ids(models or ['any model'])} at {name_ids(stages or ['any stage'])}.")
-    kinds = {name: place for place, name in enumerate(dict.fromkeys(cells["observer"] + cells["network"]))}
+        raise InputError(
+            f"no rows of {name_ids(models or ['any model'])} at "
+            f"{name_ids(stages or ['any stage'])}."
+        )
+    kinds = {
+        name: place
+        for place, name in enumerate(dict.fromkeys(cells["observer"] + cells["network"]))
+    }
     places = pd.DataFrame(
         {
             "kind": (kept["observer"] + kept["network"]).map(kinds),
@@ -174,10 +185,12 @@ def select_cells(cells: pd.DataFrame, models: Sequence[str], stages: Sequence[st
             "stage": kept["stage"].map(order["stage"]),
         }
     )
-    return kept.loc[places.sort_values(["kind", "model", "stage"], kind="stable").index].reset_index(drop=True)
+    return kept.loc[
+        places.sort_values(["kind", "model", "stage"], kind="stable").index
+    ].reset_index(drop=True)
 
 
-# ---------------------------------------------------------------------------------------------------------- curves
+# ------------------------------------------------------------------------------------------- curves
 
 
 @checked_with(tables={"cells": _CELLS})
@@ -189,14 +202,16 @@ def recognition_curves(cells: pd.DataFrame, *, sem: str = "between") -> pd.DataF
     cells : pandas.DataFrame
         As from `trial_cells` or `proportion_cells`.
     sem : {"between", "within"}
-        Standard error of the mean over people as it is, or with differences between people removed: each person's
-        mean is replaced by the mean over all, and the variance corrected by C / (C - 1) for C cells (Cousineau 2005;
-        Morey 2008, equation 2). People with missing cells are left out of the second.
+        Standard error of the mean over people as it is, or with differences between people removed:
+        each person's mean is replaced by the mean over all, and the variance corrected by C / (C -
+        1) for C cells (Cousineau 2005; Morey 2008, equation 2). People with missing cells are left
+        out of the second.
 
     Returns
     -------
     pandas.DataFrame
-        Columns observer, network, model, stage, n (people), proportion, sd, sem (NaN for one), sem_method.
+        Columns observer, network, model, stage, n (people), proportion, sd, sem (NaN for one),
+        sem_method.
 
     Raises
     ------
@@ -239,9 +254,15 @@ def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
     n, n_cells = values.shape
     centered = values - values.mean(axis=1, keepdims=True)
     known = n > 1 and n_cells > 1
-    variance = centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1) if known else np.full(n_cells, np.nan)
+    variance = (
+        centered.var(axis=0, ddof=1) * n_cells / (n_cells - 1)
+        if known
+        else np.full(n_cells, np.nan)
+    )
     names = wide.columns.to_frame(index=False)
-    return names.assign(sem=np.sqrt(variance / max(n, 1)), **{c: own[c].iloc[0] for c in ("observer", "network")})
+    return names.assign(
+        sem=np.sqrt(variance / max(n, 1)), **{c: own[c].iloc[0] for c in ("observer", "network")}
+    )
 
 
 @checked_with(tables={"trials": SHOWN})
@@ -253,7 +274,8 @@ def bootstrap_curves(
     Parameters
     ----------
     trials : pandas.DataFrame
-        Usable trials; ``reference_id`` (else ``stimulus``) names the photograph, which is what is drawn.
+        Usable trials; ``reference_id`` (else ``stimulus``) names the photograph, which is what is
+        drawn.
     n_bootstrap : int
         Resamples.
     confidence : float
@@ -264,13 +286,14 @@ def bootstrap_curves(
     Returns
     -------
     pandas.DataFrame
-        Columns observer, network, model, stage, n_trials, n_images, ci_low, ci_high, method. A point is the mean over
-        people of their shares of correct answers, as in `recognition_curves`.
+        Columns observer, network, model, stage, n_trials, n_images, ci_low, ci_high, method. A
+        point is the mean over people of their shares of correct answers, as in
+        `recognition_curves`.
 
     Notes
     -----
-    The intervals say what other images of the same kind would change, not what other people would. Feather et al.
-    (2023) resample images for answers of networks (1,000 times).
+    The intervals say what other images of the same kind would change, not what other people would.
+    Feather et al. (2023) resample images for answers of networks (1,000 times).
     """
     from scipy.sparse import csr_matrix
 
@@ -336,7 +359,11 @@ def name_interval(confidence: float, n_bootstrap: int) -> str:
 
 
 @checked_with(
-    tables={"trials": replace(USABLE, columns=("participant", "observer", "model", "stage", "truth", "response"))}
+    tables={
+        "trials": replace(
+            USABLE, columns=("participant", "observer", "model", "stage", "truth", "response")
+        )
+    }
 )
 def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES) -> pd.DataFrame:
     """Count every answer to every true category: people together, each network alone, at each model and stage.
@@ -351,8 +378,9 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
     Returns
     -------
     pandas.DataFrame
-        Columns observer, network, model, stage, truth, response, n and share (of the trials of that true category;
-        NaN where there were none). One row a cell of the matrix, zeros too; the order of `categories` throughout.
+        Columns observer, network, model, stage, truth, response, n and share (of the trials of that
+        true category; NaN where there were none). One row a cell of the matrix, zeros too; the
+        order of `categories` throughout.
     """
     rows = model_rows(trials)
     names = list(categories)
@@ -361,8 +389,18 @@ def confusion_table(trials: pd.DataFrame, categories: Sequence[str] = CATEGORIES
     for key, own in rows.groupby(list(CURVE), sort=False):
         counts = np.zeros((len(names), len(names)), dtype=int)
         answered = own[own["response"].isin(names)]
-        np.add.at(counts, (places[answered["truth"]].to_numpy(), places[answered["response"]].to_numpy()), 1)
-        total = own["truth"].map(places).value_counts().reindex(range(len(names)), fill_value=0).to_numpy()[:, None]
+        np.add.at(
+            counts,
+            (places[answered["truth"]].to_numpy(), places[answered["response"]].to_numpy()),
+            1,
+        )
+        total = (
+            own["truth"]
+            .map(places)
+            .value_counts()
+            .reindex(range(len(names)), fill_value=0)
+            .to_numpy()[:, None]
+        )
         share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
         part = {"truth": np.repeat(names, len(names)), "response": names * len(names)}
         part |= {"n": counts.ravel(), "share": share.ravel()}

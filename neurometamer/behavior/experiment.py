@@ -1,13 +1,15 @@
 """A 16-way recognition experiment as a folder of files that any browser runs, without server or network.
 
-The trial is that of Feather et al. (2023): fixation, image, mask, then one of 16 answers. Each participant sees every
-image in exactly one condition. The published folder (``page/``) holds no category, id or condition of any image of the
-main part; they are in ``key.csv`` beside it, and `join_key` puts them into the answers that come back.
+The trial is that of Feather et al. (2023): fixation, image, mask, then one of 16 answers. Each
+participant sees every image in exactly one condition. The published folder (``page/``) holds no
+category, id or condition of any image of the main part; they are in ``key.csv`` beside it, and
+`join_key` puts them into the answers that come back.
 
 References
 ----------
-Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent invariances between
-biological and artificial neural networks. Nature Neuroscience 26:2017-2034. Methods, "Behavioral experiments".
+Feather, J., Leclerc, G., Mądry, A. & McDermott, J. H. (2023). Model metamers reveal divergent
+invariances between biological and artificial neural networks. Nature Neuroscience 26:2017-2034.
+Methods, "Behavioral experiments".
 """
 
 from __future__ import annotations
@@ -54,20 +56,60 @@ Timing = tuple[float, float, float]
 Progress = Callable[[int, int], None]
 PAGE_FILES = ("index.html", "storage.js", "app.js", "style.css")
 ANSWER_COLUMNS = (
-    "participant", "trial", "block", "phase", "stimulus", "condition", "stage", "model", "truth", "response", "rt",
-    "correct", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated", "seed",
-    "page_version", "user_agent",
-)  # fmt: skip
+    "participant",
+    "trial",
+    "block",
+    "phase",
+    "stimulus",
+    "condition",
+    "stage",
+    "model",
+    "truth",
+    "response",
+    "rt",
+    "correct",
+    "fixation_ms",
+    "image_ms",
+    "mask_ms",
+    "dropped_frames",
+    "refresh_hz",
+    "repeated",
+    "seed",
+    "page_version",
+    "user_agent",
+)
 """Columns of the CSV that the page saves.
 
-``rt`` is in ms from the frame at which the answer grid was drawn to the event that chose (key down, or the end of a
-click or touch). ``fixation_ms``, ``image_ms`` and ``mask_ms`` are differences between the time stamps of the frames at
-which each was drawn; ``dropped_frames`` counts the frames missing between them at the measured ``refresh_hz``.
-``repeated`` counts earlier starts of the trial that were cut off because the page was hidden, reloaded or opened in
-another tab. After a part of the kept answers was damaged it is at least 1 for every image without an answer."""
-_KEY_COLUMNS = ("code", "phase", "id", "reference_id", "truth", "condition", "stage", "model", "file", "page_version")
+``rt`` is in ms from the frame at which the answer grid was drawn to the event that chose (key down,
+or the end of a click or touch). ``fixation_ms``, ``image_ms`` and ``mask_ms`` are differences
+between the time stamps of the frames at which each was drawn; ``dropped_frames`` counts the frames
+missing between them at the measured ``refresh_hz``. ``repeated`` counts earlier starts of the trial
+that were cut off because the page was hidden, reloaded or opened in another tab. After a part of
+the kept answers was damaged it is at least 1 for every image without an answer."""
+_KEY_COLUMNS = (
+    "code",
+    "phase",
+    "id",
+    "reference_id",
+    "truth",
+    "condition",
+    "stage",
+    "model",
+    "file",
+    "page_version",
+)
 _JOINED = ("truth", "condition", "stage", "model")
-_NUMBERS = ("trial", "block", "rt", "fixation_ms", "image_ms", "mask_ms", "dropped_frames", "refresh_hz", "repeated")
+_NUMBERS = (
+    "trial",
+    "block",
+    "rt",
+    "fixation_ms",
+    "image_ms",
+    "mask_ms",
+    "dropped_frames",
+    "refresh_hz",
+    "repeated",
+)
 _CONSENT = """You will see images that flash for a moment, and choose what each of them showed. There is nothing else \
 to do, and you can stop at any time by closing the page.
 
@@ -86,12 +128,14 @@ class PageSettings:
     consent : str
         Text of the first page; an empty line begins a new paragraph.
     post_url : str
-        Where the page sends the CSV at the end (HTTP POST, ``text/plain``); empty: it is saved as a file. The server
-        confirms by replying with status 200 and the CSV as it stored it, byte for byte. Any other reply counts as not
-        stored: the browser keeps the answers, and they can be sent again or saved as a file. A server of another
-        origin must answer with ``Access-Control-Allow-Origin``.
+        Where the page sends the CSV at the end (HTTP POST, ``text/plain``); empty: it is saved as a
+        file. The server confirms by replying with status 200 and the CSV as it stored it, byte for
+        byte. Any other reply counts as not stored: the browser keeps the answers, and they can be
+        sent again or saved as a file. A server of another origin must answer with
+        ``Access-Control-Allow-Origin``.
     seed : int
-        Of file names, masks, which photographs go where, and (with the participant code) of each participant's order.
+        Of file names, masks, which photographs go where, and (with the participant code) of each
+        participant's order.
     fixation_ms, image_ms, mask_ms : float
         Planned durations; each lasts a whole number of frames nearest to it.
     slow_ms : tuple of float, optional
@@ -107,8 +151,8 @@ class PageSettings:
     n_masks : int
         Different masks; each trial takes one by seed.
     missing : {"error", "photograph"}
-        For an image that lacks a condition: refuse, or show its photograph (a row of kind ``RE``) in that place, as
-        Feather et al. did. The key then says the photograph's condition.
+        For an image that lacks a condition: refuse, or show its photograph (a row of kind ``RE``)
+        in that place, as Feather et al. did. The key then says the photograph's condition.
     post_tries : int
         Attempts to send before the participant is asked.
     post_wait_ms : float
@@ -146,18 +190,32 @@ class PageSettings:
             raise unknown_name("rule for missing conditions", self.missing, ("error", "photograph"))
         if self.practice < 1:
             raise InputError(
-                f"at least 1 practice image is needed, not {self.practice}: people must see the task first."
+                f"at least 1 practice image is needed, not {self.practice}: people must see the "
+                "task first."
             )
-        if min(self.screening, self.catch, self.seed) < 0 or min(self.block_length, self.n_masks, self.post_tries) < 1:
-            raise InputError("numbers of images and the seed are at least 0; block length, masks and tries at least 1.")
+        if (
+            min(self.screening, self.catch, self.seed) < 0
+            or min(self.block_length, self.n_masks, self.post_tries) < 1
+        ):
+            raise InputError(
+                "numbers of images and the seed are at least 0; block length, masks and tries at "
+                "least 1."
+            )
         if not 0 <= self.pass_mark <= self.screening:
-            raise InputError(f"the pass mark is 0 to the {self.screening} screening images, not {self.pass_mark}.")
+            raise InputError(
+                f"the pass mark is 0 to the {self.screening} screening images, not "
+                f"{self.pass_mark}."
+            )
         times = (self.fixation_ms, self.image_ms, self.mask_ms, *(self.slow_ms or ()))
         if min(times) <= 0 or not np.isfinite(times).all() or len(times) not in (3, 6):
-            raise InputError("fixation, image and mask last a time above 0 ms each (slow_ms: three of them).")
+            raise InputError(
+                "fixation, image and mask last a time above 0 ms each (slow_ms: three of them)."
+            )
 
 
-def phase_masks(images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator) -> np.ndarray:
+def phase_masks(
+    images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator
+) -> np.ndarray:
     """Scramble the phases of one image drawn at random: its colors and frequencies, nothing to be seen.
 
     Parameters
@@ -179,7 +237,9 @@ def phase_masks(images: Callable[[int], np.ndarray], n_images: int, random: np.r
     return phase_scramble(images(int(random.integers(n_images))), random, 1.0).clip(0, 1)
 
 
-def noise_masks(images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator) -> np.ndarray:
+def noise_masks(
+    images: Callable[[int], np.ndarray], n_images: int, random: np.random.Generator
+) -> np.ndarray:
     """Draw every pixel and channel uniformly.
 
     Parameters
@@ -199,14 +259,16 @@ def noise_masks(images: Callable[[int], np.ndarray], n_images: int, random: np.r
     return random.uniform(size=images(0).shape)
 
 
-MASKS: Mapping[str, Callable[[Callable[[int], np.ndarray], int, np.random.Generator], np.ndarray]] = {
+MASKS: Mapping[
+    str, Callable[[Callable[[int], np.ndarray], int, np.random.Generator], np.ndarray]
+] = {
     "phase": phase_masks,
     "noise": noise_masks,
 }
 """Name of a kind of mask to the function that makes one."""
 
 
-# -------------------------------------------------------------------------------------------- who sees which image
+# ----------------------------------------------------------------------------- who sees which image
 
 
 def page_hash(text: str) -> int:
@@ -267,38 +329,50 @@ def assign_conditions(images: pd.DataFrame, conditions: Sequence[str], seed: int
     Returns
     -------
     ndarray
-        (n_images, n_conditions) int; column l holds the place in `conditions` that each image has in list l. In every
-        list the conditions differ by at most one image, over all and within each category by at most one.
+        (n_images, n_conditions) int; column l holds the place in `conditions` that each image has
+        in list l. In every list the conditions differ by at most one image, over all and within
+        each category by at most one.
     """
     random = generator(seed, "assignment")
     order = random.permutation(len(images))
-    turn = {name: place for place, name in enumerate(random.permutation(sorted(set(images["category"]))))}
+    turn = {
+        name: place
+        for place, name in enumerate(random.permutation(sorted(set(images["category"]))))
+    }
     order = order[np.argsort(images["category"].map(turn).to_numpy()[order], kind="stable")]
-    first = np.empty(len(images), dtype=int)  # goes on from category to category: even in each and over all
+    first = np.empty(
+        len(images), dtype=int
+    )  # goes on from category to category: even in each and over all
     first[order] = (np.arange(len(images)) + random.integers(len(conditions))) % len(conditions)
     return (first[:, None] + np.arange(len(conditions))) % len(conditions)
 
 
-# ------------------------------------------------------------------------------------------------------- the page
+# ----------------------------------------------------------------------------------------- the page
 
 
 @writes_into("out")
 @checked
 def write_experiment_page(
-    stimuli: Files, photographs: Files, out: str | Path, *, progress: Progress | None = None, **settings: Any
+    stimuli: Files,
+    photographs: Files,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Write a folder that runs a 16-way recognition experiment in the browser, and the key to it.
 
     Parameters
     ----------
     stimuli : sequence of path-like
-        Images of the main part: folders written by `neurometamer stimuli`, or CSV files with the columns ``file``,
-        ``id``, ``category`` (one of `stimuli_gen.categories.CATEGORIES`), ``condition`` and optionally
-        ``reference_id`` (which image this is a version of; else the id), ``stage``, ``model``. All of one size.
-        In folders the condition is kind, model and stage, where there is no column ``condition``.
+        Images of the main part: folders written by `neurometamer stimuli`, or CSV files with the
+        columns ``file``, ``id``, ``category`` (one of `stimuli_gen.categories.CATEGORIES`),
+        ``condition`` and optionally ``reference_id`` (which image this is a version of; else the
+        id), ``stage``, ``model``. All of one size. In folders the condition is kind, model and
+        stage, where there is no column ``condition``.
     photographs : sequence of path-like
-        The same without conditions: photographs of other images, for practice, screening and catch trials. They are
-        cut to the size of the stimuli.
+        The same without conditions: photographs of other images, for practice, screening and catch
+        trials. They are cut to the size of the stimuli.
     out : path-like
         Gets ``page/`` (to be published), ``key.csv`` (not to be published) and ``provenance.json``.
     progress : callable, optional
@@ -309,19 +383,20 @@ def write_experiment_page(
     Returns
     -------
     pandas.DataFrame
-        The key: ``code`` (file name in the page), phase, id, reference_id, truth, condition, stage, model, file,
-        page_version.
+        The key: ``code`` (file name in the page), phase, id, reference_id, truth, condition, stage,
+        model, file, page_version.
 
     Raises
     ------
     InputError
-        When a category is unknown, an image is missing or unreadable, an id has a condition twice, an image lacks a
-        condition, sizes differ, there are too few photographs, or `out` holds another experiment.
+        When a category is unknown, an image is missing or unreadable, an id has a condition twice,
+        an image lacks a condition, sizes differ, there are too few photographs, or `out` holds
+        another experiment.
 
     Notes
     -----
-    Practice and screening need the truth in the page. It is there as a hash that hides it from a glance, not from
-    somebody who looks for it.
+    Practice and screening need the truth in the page. It is there as a hash that hides it from a
+    glance, not from somebody who looks for it.
     """
     chosen = PageSettings(**settings)
     main = fill_missing(read_sources(stimuli, conditions=True), chosen.missing)
@@ -334,7 +409,11 @@ def write_experiment_page(
     )
     table = pd.concat([main.assign(phase="main"), others], ignore_index=True)
     pictures = Photograph(table["file"].tolist(), size)
-    described = [table.drop(columns="file"), [digest(pictures(i)) for i in range(len(table))], asdict(chosen)]
+    described = [
+        table.drop(columns="file"),
+        [digest(pictures(i)) for i in range(len(table))],
+        asdict(chosen),
+    ]
     version = digest(*described, _template_digest())
     _refuse_another(Path(out), version)
     table = table.assign(code=_codes(table, chosen.seed), page_version=version)
@@ -347,7 +426,9 @@ def _template_digest() -> str:
 
 
 def _template(name: str) -> str:
-    return (resources.files("neurometamer") / "templates" / "experiment" / name).read_text(encoding="utf-8")
+    return (resources.files("neurometamer") / "templates" / "experiment" / name).read_text(
+        encoding="utf-8"
+    )
 
 
 def _codes(table: pd.DataFrame, seed: int) -> list[str]:
@@ -357,9 +438,12 @@ def _codes(table: pd.DataFrame, seed: int) -> list[str]:
 
 
 def _refuse_another(out: Path, version: str) -> None:
-    if (out / "key.csv").is_file() and set(_read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]) != {version}:
+    if (out / "key.csv").is_file() and set(
+        _read_text(out / "key.csv", _KEY_COLUMNS)["page_version"]
+    ) != {version}:
         raise InputError(
-            f"{out} holds another experiment, whose key is needed to read its answers; choose another --out."
+            f"{out} holds another experiment, whose key is needed to read its answers; choose "
+            "another --out."
         )
 
 
@@ -389,7 +473,11 @@ def _write_folder(
 
 
 def _page_settings(
-    table: pd.DataFrame, size: tuple[int, int], chosen: PageSettings, version: str, masks: Sequence[str]
+    table: pd.DataFrame,
+    size: tuple[int, int],
+    chosen: PageSettings,
+    version: str,
+    masks: Sequence[str],
 ) -> dict[str, Any]:
     """Collect what the page may know: codes, no names; its lists mix the conditions."""
     salt = version[:8]
@@ -397,7 +485,10 @@ def _page_settings(
     def checked(phase: str) -> list[dict[str, Any]]:
         rows = table[table["phase"] == phase].sort_values("code")
         pairs = zip(rows["code"], rows["category"], strict=True)
-        return [{"code": code, "check": page_hash(f"{salt}|{code}|{category}")} for code, category in pairs]
+        return [
+            {"code": code, "check": page_hash(f"{salt}|{code}|{category}")}
+            for code, category in pairs
+        ]
 
     return {
         "title": chosen.title,
@@ -437,14 +528,16 @@ def _lists(table: pd.DataFrame, seed: int) -> list[list[str]]:
 
 def _write_key(out: Path, table: pd.DataFrame, chosen: PageSettings) -> pd.DataFrame:
     key = table.rename(columns={"category": "truth"}).drop_duplicates("code")
-    key = key.assign(file=[Path(one).name for one in key["file"]])[list(_KEY_COLUMNS)].reset_index(drop=True)
+    key = key.assign(file=[Path(one).name for one in key["file"]])[list(_KEY_COLUMNS)].reset_index(
+        drop=True
+    )
     write_table(out / "key.csv", key)
     told = provenance(asdict(chosen), seed=chosen.seed, page_version=key["page_version"].iloc[0])
     write_json(out / "provenance.json", told)
     return key
 
 
-# ---------------------------------------------------------------------------------------------------- the answers
+# -------------------------------------------------------------------------------------- the answers
 
 
 def _read_text(path: str | Path, required: Sequence[str]) -> pd.DataFrame:
@@ -462,23 +555,24 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     answers : path-like or sequence of path-like
-        CSV files that the page saved. A trial that is in several of them (saved in between and at the end) counts once.
-        Of two answers to one trial that differ in ``repeated``, the one to the earlier showing counts.
+        CSV files that the page saved. A trial that is in several of them (saved in between and at
+        the end) counts once. Of two answers to one trial that differ in ``repeated``, the one to
+        the earlier showing counts.
     key : path-like
         ``key.csv`` of the same page.
 
     Returns
     -------
     pandas.DataFrame
-        `ANSWER_COLUMNS`, one row a trial, ordered by participant and trial, with ``truth``, ``condition``, ``stage``,
-        ``model`` and ``correct`` (0 or 1) of all phases; ``stimulus`` is the id now. Then ``reference_id`` and
-        ``code``, the file name in the page.
+        `ANSWER_COLUMNS`, one row a trial, ordered by participant and trial, with ``truth``,
+        ``condition``, ``stage``, ``model`` and ``correct`` (0 or 1) of all phases; ``stimulus`` is
+        the id now. Then ``reference_id`` and ``code``, the file name in the page.
 
     Raises
     ------
     InputError
-        When a file is not of this page, names an image that the key lacks or an unknown category, or two files
-        disagree about a trial.
+        When a file is not of this page, names an image that the key lacks or an unknown category,
+        or two files disagree about a trial.
     """
     paths = [answers] if isinstance(answers, str | Path) else list(answers)
     if not paths:
@@ -488,13 +582,16 @@ def join_key(answers: Files | str | Path, key: str | Path) -> pd.DataFrame:
     table = _first_showings(table.drop_duplicates())
     if again := duplicates(table["participant"] + " trial " + table["trial"]):
         raise InputError(
-            f"two files disagree about {name_ids(again)}; did two people use one participant code? Give one of them."
+            f"two files disagree about {name_ids(again)}; did two people use one participant code? "
+            "Give one of them."
         )
     found = known.loc[table["stimulus"]].reset_index()
     table = table.reset_index(drop=True).assign(
-        **{name: found[name] for name in _JOINED}, stimulus=found["id"],
-        reference_id=found["reference_id"], code=found["code"],
-    )  # fmt: skip
+        **{name: found[name] for name in _JOINED},
+        stimulus=found["id"],
+        reference_id=found["reference_id"],
+        code=found["code"],
+    )
     table["correct"] = (table["response"] == table["truth"]).astype(int)
     for name in _NUMBERS:
         table[name] = read_numbers(table[name], f"numbers in the column {name}")
@@ -512,9 +609,17 @@ def _read_answers(path: str | Path, known: pd.DataFrame) -> pd.DataFrame:
     table = _read_text(path, ANSWER_COLUMNS)[list(ANSWER_COLUMNS)]
     versions = set(table["page_version"]) - set(known["page_version"])
     if versions:
-        raise InputError(f"{path} was saved by another page (version {name_ids(versions)}); give the key of that page.")
+        raise InputError(
+            f"{path} was saved by another page (version {name_ids(versions)}); give the key of "
+            "that page."
+        )
     if unknown := sorted(set(table["stimulus"]) - set(known.index)):
-        raise InputError(f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited?")
+        raise InputError(
+            f"{path} names images that the key lacks: {name_ids(unknown)}; was one of them edited?"
+        )
     if bad := sorted(set(table["response"]) - set(CATEGORIES)):
-        raise InputError(f"{path} has answers that are none of the 16 categories: {name_ids(bad)}; was it edited?")
+        raise InputError(
+            f"{path} has answers that are none of the 16 categories: {name_ids(bad)}; was it "
+            "edited?"
+        )
     return table

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from neurometamer.store import InputError, duplicates, file_name, generator, name_ids, read_table, unknown_name
+from neurometamer.store import (
+    InputError,
+    duplicates,
+    file_name,
+    generator,
+    name_ids,
+    read_table,
+    unknown_name,
+)
 from stimuli_gen.categories import CATEGORIES
 from stimuli_gen.conversion import cannot_use, open_photograph
 from stimuli_gen.stored_images import from_8bit
@@ -74,7 +82,8 @@ def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataF
     Raises
     ------
     InputError
-        When there is nothing, a file or column is missing, a category is unknown, or an id has a condition twice.
+        When there is nothing, a file or column is missing, a category is unknown, or an id has a
+        condition twice.
     """
     what = "stimuli" if conditions else "photographs"
     if not sources:
@@ -84,7 +93,10 @@ def read_sources(sources: Sequence[str | Path], *, conditions: bool) -> pd.DataF
         raise InputError(f"there is no image in {name_ids(sources)}.")
     _check_names(table, what)
     if missing := [one for one in table["file"] if not Path(one).is_file()]:
-        raise InputError(f"image files do not exist: {name_ids(missing)}; write the stimuli again, or mend the table.")
+        raise InputError(
+            f"image files do not exist: {name_ids(missing)}; write the stimuli again, or mend the "
+            "table."
+        )
     return table
 
 
@@ -92,10 +104,19 @@ def _read_source(source: Path, conditions: bool) -> pd.DataFrame:
     folder = source.is_dir()
     path = source / "stimuli.csv" if folder else source
     if folder and not path.is_file():
-        raise InputError(f"{source} holds no stimuli.csv; give a folder written by 'stimuli', or a CSV (file, id, …).")
-    needed = ["id", "category"] if folder else ["file", "id", "category", *(["condition"] if conditions else [])]
+        raise InputError(
+            f"{source} holds no stimuli.csv; give a folder written by 'stimuli', or a CSV (file, "
+            "id, …)."
+        )
+    needed = (
+        ["id", "category"]
+        if folder
+        else ["file", "id", "category", *(["condition"] if conditions else [])]
+    )
     read_table(path, needed)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, sep="\t" if path.suffix == ".tsv" else ",")
+    table = pd.read_csv(
+        path, dtype=str, keep_default_na=False, sep="\t" if path.suffix == ".tsv" else ","
+    )
     table = table.assign(**{name: "" for name in _TEXT if name not in table.columns})
     table[list(_TEXT)] = table[list(_TEXT)].apply(lambda column: column.str.strip())
     files = [f"png/{file_name(one)}.png" for one in table["id"]] if folder else table["file"]
@@ -114,7 +135,9 @@ def _conditions_by_kind(table: pd.DataFrame) -> pd.DataFrame:
     named = (table["kind"] + " " + table["model"] + " " + table["stage"]).str.split().str.join(" ")
     named = named.mask(photograph, NATURAL)
     stage = table["stage"].mask(photograph & (table["stage"] == ""), NATURAL)
-    return table.assign(condition=table["condition"].where(table["condition"] != "", named), stage=stage)
+    return table.assign(
+        condition=table["condition"].where(table["condition"] != "", named), stage=stage
+    )
 
 
 def _check_names(table: pd.DataFrame, what: str) -> None:
@@ -123,18 +146,25 @@ def _check_names(table: pd.DataFrame, what: str) -> None:
     for one, category in zip(table["id"], table["category"], strict=True):
         if category not in CATEGORIES:
             if category == "":
-                raise InputError(f"'{one}' of the {what} has no category; fill the column category.")
+                raise InputError(
+                    f"'{one}' of the {what} has no category; fill the column category."
+                )
             raise InputError(f"{unknown_name(f'category of {one!r}', category, CATEGORIES)}")
     for names in ("id", "reference_id"):
         if again := duplicates(table[names] + " in condition '" + table["condition"] + "'"):
             raise InputError(
-                f"two images are the same {'id' if names == 'id' else 'image (reference_id)'}: {name_ids(again)}; "
+                f"two images are the same {'id' if names == 'id' else 'image (reference_id)'}: "
+                f"{name_ids(again)}; "
                 "give each its own id or condition."
             )
     first = table.drop_duplicates("reference_id").set_index("reference_id")["category"]
-    torn = table.loc[table["category"] != first.loc[table["reference_id"]].to_numpy(), "reference_id"]
+    torn = table.loc[
+        table["category"] != first.loc[table["reference_id"]].to_numpy(), "reference_id"
+    ]
     if len(torn):
-        raise InputError(f"versions of one image have different categories: {name_ids(dict.fromkeys(torn))}.")
+        raise InputError(
+            f"versions of one image have different categories: {name_ids(dict.fromkeys(torn))}."
+        )
 
 
 def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
@@ -167,12 +197,20 @@ def fill_missing(table: pd.DataFrame, rule: str) -> pd.DataFrame:
     if rule == "error":
         names = name_ids(f"{image} in '{one}'" for image, one in missing)
         raise InputError(
-            f"a condition is missing for an image: {names}; add the images, take the others out, or show the "
+            f"a condition is missing for an image: {names}; add the images, take the others out, "
+            "or show the "
             "photograph instead (missing='photograph', --incomplete photograph)."
         )
-    natural = filled[filled["kind"] == "RE"].drop_duplicates("reference_id").set_index("reference_id", drop=False)
+    natural = (
+        filled[filled["kind"] == "RE"]
+        .drop_duplicates("reference_id")
+        .set_index("reference_id", drop=False)
+    )
     if bare := sorted({image for image, _ in missing} - set(natural.index)):
-        raise InputError(f"no photograph (kind RE) among the stimuli to show instead, of {name_ids(bare)}; add it.")
+        raise InputError(
+            f"no photograph (kind RE) among the stimuli to show instead, of {name_ids(bare)}; add "
+            "it."
+        )
     extra = natural.loc[[image for image, _ in missing]].assign(cell=[one for _, one in missing])
     return pd.concat([filled, extra], ignore_index=True)
 
@@ -199,12 +237,18 @@ def check_photographs(table: pd.DataFrame) -> tuple[int, int]:
     for one, path in zip(table["id"], table["file"], strict=True):
         sizes.setdefault(_open(path).size, []).append(one)
     if len(sizes) > 1:
-        shown = "; ".join(f"{width} x {height}: {name_ids(ids, 2)}" for (width, height), ids in sizes.items())
-        raise InputError(f"stimuli differ in size ({shown}); a mask must cover them all: make them one size.")
+        shown = "; ".join(
+            f"{width} x {height}: {name_ids(ids, 2)}" for (width, height), ids in sizes.items()
+        )
+        raise InputError(
+            f"stimuli differ in size ({shown}); a mask must cover them all: make them one size."
+        )
     return next(iter(sizes))
 
 
-def choose_photographs(table: pd.DataFrame, main: pd.DataFrame, numbers: Mapping[str, int], seed: int) -> pd.DataFrame:
+def choose_photographs(
+    table: pd.DataFrame, main: pd.DataFrame, numbers: Mapping[str, int], seed: int
+) -> pd.DataFrame:
     """Share photographs out over practice, screening and catch trials, categories as even as they can be.
 
     Parameters
@@ -230,12 +274,15 @@ def choose_photographs(table: pd.DataFrame, main: pd.DataFrame, numbers: Mapping
     """
     table = table[table["kind"].isin(["", "RE"])]
     if seen := sorted(set(table["reference_id"]) & set(main["reference_id"])):
-        raise InputError(f"photographs are images of the main part, too: {name_ids(seen)}; give others.")
+        raise InputError(
+            f"photographs are images of the main part, too: {name_ids(seen)}; give others."
+        )
     needed = sum(numbers.values())
     if len(table) < needed:
         parts = ", ".join(f"{number} {phase}" for phase, number in numbers.items())
         raise InputError(
-            f"{needed} photographs are needed ({parts}), {len(table)} are there; give more, or ask for fewer."
+            f"{needed} photographs are needed ({parts}), {len(table)} are there; give more, or ask "
+            "for fewer."
         )
     order = table.iloc[generator(seed, "photographs").permutation(len(table))]
     turn = order.groupby("category").cumcount().to_numpy()

@@ -1,8 +1,9 @@
 """F of analyses of variance for many labelings at once, and the permutation p values that follow.
 
-All effects are taken by projection: an effect's part D of a person's profile is the profile, averaged over the factors
-that are not in the effect and centered over those that are. With the mean of D over people, SS_effect = n Σ mean(D)²
-and SS_error = Σ D² - SS_effect: the effect × person term of a repeated-measures analysis.
+All effects are taken by projection: an effect's part D of a person's profile is the profile,
+averaged over the factors that are not in the effect and centered over those that are. With the mean
+of D over people, SS_effect = n Σ mean(D)² and SS_error = Σ D² - SS_effect: the effect × person term
+of a repeated-measures analysis.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ def _project(values: np.ndarray, effect: str) -> np.ndarray:
     return centered - centered.mean(axis=-2, keepdims=True)
 
 
-def _ratio(effect: np.ndarray, error: np.ndarray, df1: int, df2: int, total: np.ndarray) -> np.ndarray:
+def _ratio(
+    effect: np.ndarray, error: np.ndarray, df1: int, df2: int, total: np.ndarray
+) -> np.ndarray:
     """F; 0 where there is no effect, infinite where there is no error, up to rounding."""
     floor = 1e-12 * np.maximum(total, 1e-300)
     safe = np.where(error > floor, error, 1.0)
-    return np.where(error > floor, (effect / df1) / (safe / df2), np.where(effect > floor, np.inf, 0.0))
+    return np.where(
+        error > floor, (effect / df1) / (safe / df2), np.where(effect > floor, np.inf, 0.0)
+    )
 
 
 _EFFECTS = ("model", "stage", "interaction")
@@ -72,12 +77,18 @@ def repeated_f(values: np.ndarray, effect: str) -> np.ndarray:
     weight = {"model": n_stages, "stage": n_models, "interaction": 1}[effect]
     ss_effect = weight * n * (mean**2).sum(axis=(-2, -1))
     ss_error = weight * (part**2).sum(axis=(-3, -2, -1)) - ss_effect
-    df = {"model": n_models - 1, "stage": n_stages - 1, "interaction": (n_models - 1) * (n_stages - 1)}[effect]
+    df = {
+        "model": n_models - 1,
+        "stage": n_stages - 1,
+        "interaction": (n_models - 1) * (n_stages - 1),
+    }[effect]
     scale = ((values - values.mean(axis=(-3, -2, -1), keepdims=True)) ** 2).sum(axis=(-3, -2, -1))
     return _ratio(ss_effect, ss_error, df, df * (n - 1), scale)
 
 
-@checked_with(finite=("values", "groups"), shapes={"values": "observers stages", "groups": "... observers"})
+@checked_with(
+    finite=("values", "groups"), shapes={"values": "observers stages", "groups": "... observers"}
+)
 def mixed_f(values: np.ndarray, groups: np.ndarray, effect: str) -> np.ndarray:
     """F of the group, or of group × stage, of a mixed analysis of variance, for many labelings at once.
 
@@ -129,7 +140,9 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
         p, and the number; differences within rounding count as equal.
     """
     if np.isnan(null).any():
-        raise InputError(f"null has {int(np.isnan(null).sum())} values that are NaN; p would be too small.")
+        raise InputError(
+            f"null has {int(np.isnan(null).sum())} values that are NaN; p would be too small."
+        )
     large = int((null >= observed * (1 - 1e-9)).sum())
     return (1 + large) / (1 + len(null)), large
 
@@ -160,7 +173,8 @@ def permute_repeated(
     Returns
     -------
     mapping of str to ndarray
-        ``"model"``, ``"stage"``, ``"interaction"`` to (n_permutations,) F; only effects with two levels or more.
+        ``"model"``, ``"stage"``, ``"interaction"`` to (n_permutations,) F; only effects with two
+        levels or more.
 
     Raises
     ------
@@ -169,9 +183,10 @@ def permute_repeated(
 
     Notes
     -----
-    Feather et al. (2023), as in their scripts: for a main effect the other factor is averaged out and the labels are
-    shuffled within each person; for the interaction all stage × model cells are shuffled within each person. The
-    last breaks main effects too, so it tests that no cell differs from another, judged by the F of the interaction.
+    Feather et al. (2023), as in their scripts: for a main effect the other factor is averaged out
+    and the labels are shuffled within each person; for the interaction all stage × model cells are
+    shuffled within each person. The last breaks main effects too, so it tests that no cell differs
+    from another, judged by the F of the interaction.
     """
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")
@@ -194,9 +209,16 @@ def permute_repeated(
     return out
 
 
-@checked_with(finite=("values", "groups"), shapes={"values": "observers stages", "groups": "observers"})
+@checked_with(
+    finite=("values", "groups"), shapes={"values": "observers stages", "groups": "observers"}
+)
 def permute_mixed(
-    values: np.ndarray, groups: np.ndarray, n_permutations: int = 10_000, *, seed: int = 0, name: str = ""
+    values: np.ndarray,
+    groups: np.ndarray,
+    n_permutations: int = 10_000,
+    *,
+    seed: int = 0,
+    name: str = "",
 ) -> Mapping[str, np.ndarray]:
     """F under shuffled group labels, for the group and for group × stage.
 
@@ -225,8 +247,9 @@ def permute_mixed(
 
     Notes
     -----
-    Whole profiles change their group. The F of the interaction does not depend on observers' means, so the second
-    tests whether the groups' profiles differ in shape. The papers do not say how they shuffle here: this is ours.
+    Whole profiles change their group. The F of the interaction does not depend on observers' means,
+    so the second tests whether the groups' profiles differ in shape. The papers do not say how they
+    shuffle here: this is ours.
     """
     if n_permutations < 1:
         raise InputError(f"permutations must be 1 or more, not {n_permutations}.")

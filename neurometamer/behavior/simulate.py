@@ -40,11 +40,11 @@ def simulate_recognition(
     photographs : float
         Share recognized of unchanged photographs, in (0, 1).
     n_people, n_images : int
-        How many; each person sees each image once, in a condition drawn at random, after 12 screening trials, with 16
-        catch trials between.
+        How many; each person sees each image once, in a condition drawn at random, after 12
+        screening trials, with 16 catch trials between.
     shared : float
-        Share of the variance in difficulty that an image has for all observers, 0 to 1: errors are independent at 0,
-        and on the same images at 1.
+        Share of the variance in difficulty that an image has for all observers, 0 to 1: errors are
+        independent at 0, and on the same images at 1.
     spread : float
         Standard deviation of people's ability, in units of the latent normal variable.
     careless : sequence of float
@@ -57,8 +57,8 @@ def simulate_recognition(
     Returns
     -------
     pandas.DataFrame
-        Columns participant, observer, phase, stimulus, reference_id, condition, model, stage, truth, response, rt (ms)
-        and data, which is ``"simulated"``: figures and page then say so.
+        Columns participant, observer, phase, stimulus, reference_id, condition, model, stage,
+        truth, response, rt (ms) and data, which is ``"simulated"``: figures and page then say so.
 
     Raises
     ------
@@ -67,18 +67,22 @@ def simulate_recognition(
 
     Notes
     -----
-    An answer is right when √shared · (difficulty of image and condition) + √(1 - shared) · noise < Φ⁻¹(share) +
-    ability, so that shares of correct answers are those asked for (of people: up to their spread). Wrong answers are
-    spread evenly over the other categories.
+    An answer is right when √shared · (difficulty of image and condition) + √(1 - shared) · noise <
+    Φ⁻¹(share) + ability, so that shares of correct answers are those asked for (of people: up to
+    their spread). Wrong answers are spread evenly over the other categories.
     """
     from scipy.stats import norm
 
     conditions = [("", NATURAL, photographs), *_flat(people)]
-    told = [share for _, _, share in conditions] + [s for one in (networks or {}).values() for *_, s in _flat(one)]
+    told = [share for _, _, share in conditions] + [
+        s for one in (networks or {}).values() for *_, s in _flat(one)
+    ]
     if any(not 0 < share < 1 for share in told) or not 0 <= shared <= 1:
         raise InputError("shares of recognized images must lie between 0 and 1, both excluded.")
     if n_people < 0 or n_images < 1 or not (n_people or careless or networks):
-        raise InputError(f"{n_people} people and {n_images} images; give at least one observer and one image.")
+        raise InputError(
+            f"{n_people} people and {n_images} images; give at least one observer and one image."
+        )
     if spread < 0:
         raise InputError(f"spread is {spread}; a standard deviation is 0 or more.")
     hard = generator(seed, "difficulty").standard_normal((n_images, len(conditions)))
@@ -93,8 +97,13 @@ def simulate_recognition(
         latent = np.sqrt(shared) * hard[np.arange(n_images), which]
         right = latent + np.sqrt(1 - shared) * random.standard_normal(n_images) < wanted[which]
         main = _rows(images, [conditions[k] for k in which], right, lapse, random, categories)
-        extra = [_warm_up(phase, n, lapse, random, categories) for phase, n in (("screening", 12), ("catch", 16))]
-        whole = pd.concat([extra[0], main.sample(frac=1, random_state=random), extra[1]], ignore_index=True)
+        extra = [
+            _warm_up(phase, n, lapse, random, categories)
+            for phase, n in (("screening", 12), ("catch", 16))
+        ]
+        whole = pd.concat(
+            [extra[0], main.sample(frac=1, random_state=random), extra[1]], ignore_index=True
+        )
         times = np.round(300 + 500 * random.lognormal(0, 0.4, len(whole)), 1)
         parts.append(whole.assign(participant=name, observer="human", rt=times))
     for name, curves in (networks or {}).items():
@@ -143,10 +152,17 @@ def _rows(
     )
 
 
-def _warm_up(phase: str, n: int, lapse: float, random: np.random.Generator, categories: Sequence[str]) -> pd.DataFrame:
+def _warm_up(
+    phase: str, n: int, lapse: float, random: np.random.Generator, categories: Sequence[str]
+) -> pd.DataFrame:
     truth = np.array(categories, dtype=object)[random.integers(len(categories), size=n)]
     guess = np.array(categories, dtype=object)[random.integers(len(categories), size=n)]
     response = np.where(random.random(n) < lapse, guess, truth)
     return pd.DataFrame(
-        {"phase": phase, "stimulus": [f"{phase}_{i}" for i in range(n)], "truth": truth, "response": response}
+        {
+            "phase": phase,
+            "stimulus": [f"{phase}_{i}" for i in range(n)],
+            "truth": truth,
+            "response": response,
+        }
     ).assign(reference_id="", condition="", model="", stage="")

@@ -1,7 +1,8 @@
 """Recognition trials: read them, check them, leave out what cannot be used, and count and name all that is left out.
 
-One row a trial, of people and networks alike (column observer); or one row a proportion of correct answers. Columns are
-known by their role, and any column of a file can be given a role, so that no file has to be rewritten.
+One row a trial, of people and networks alike (column observer); or one row a proportion of correct
+answers. Columns are known by their role, and any column of a file can be given a role, so that no
+file has to be rewritten.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ ROLES: Mapping[str, str] = {
     "response": "the category answered",
     "truth": "the category of the photograph",
     "rt": "response time",
-    "model": "the network that the image was made for; empty for photographs, which count for every model",
+    "model": "the network that the image was made for; empty for photographs, which count for "
+    "every model",
     "phase": "main, practice, screening or catch; main where there is no such column",
     "observer": "human or network; human where there is no such column",
-    "reference_id": "the photograph an image was made from; the stimulus where there is no such column",
+    "reference_id": "the photograph an image was made from; the stimulus where there is no such "
+    "column",
     "proportion": "share of correct answers, 0 to 1, of a table of proportions",
     "experiment": "which experiment; the same name in another experiment is another person",
     "data": "simulated, where the observers are; figures and page then say so",
@@ -41,7 +44,9 @@ TRIAL_ROLES = ("participant", "stimulus", "stage", "response", "truth")
 PROPORTION_ROLES = ("participant", "stage", "proportion")
 TEXT_ROLES = tuple(role for role in ROLES if role not in ("rt", "proportion"))
 USABLE = Columns(
-    "the table of trials", "Make it with screen_trials.", ("participant", "observer", "model", "stage", "correct")
+    "the table of trials",
+    "Make it with screen_trials.",
+    ("participant", "observer", "model", "stage", "correct"),
 )
 """What the table of usable trials must have, whatever is counted in it."""
 SHOWN = replace(USABLE, columns=(*USABLE.columns, "stimulus"))
@@ -50,9 +55,17 @@ PROPORTION_NAMES = ("proportion", "proportion_correct")
 PHASES = ("main", "practice", "screening", "catch")
 KINDS = ("human", "network")
 KIND_WORDS: Mapping[str, str] = {
-    "humans": "human", "people": "human", "person": "human", "participant": "human", "subject": "human",
-    "networks": "network", "model": "network", "models": "network", "machine": "network", "dnn": "network",
-}  # fmt: skip
+    "humans": "human",
+    "people": "human",
+    "person": "human",
+    "participant": "human",
+    "subject": "human",
+    "networks": "network",
+    "model": "network",
+    "models": "network",
+    "machine": "network",
+    "dnn": "network",
+}
 """Other words for the two kinds of observer, in any case."""
 RT_UNITS: Mapping[str, float] = {"ms": 1.0, "s": 1000.0}
 """Unit of response times to its length in milliseconds."""
@@ -69,8 +82,9 @@ ALL_MODELS = "all"
 class Screening:
     """Rules by which trials and people are left out.
 
-    Only `min_screening` is of a paper (7 of 12; Feather et al. 2023); the others are ours, since no rule is published.
-    A rule on trials of a phase that the table does not hold is not applied, and the notes say so.
+    Only `min_screening` is of a paper (7 of 12; Feather et al. 2023); the others are ours, since no
+    rule is published. A rule on trials of a phase that the table does not hold is not applied, and
+    the notes say so.
     """
 
     min_screening: float = 7 / 12
@@ -90,7 +104,9 @@ class Screening:
     def __post_init__(self) -> None:
         shares = ("min_screening", "min_catch", "max_missing", "max_fast")
         if bad := [name for name in shares if not 0 <= getattr(self, name) <= 1]:
-            raise InputError(f"{name_ids(bad)} must lie between 0 and 1; they are shares of trials.")
+            raise InputError(
+                f"{name_ids(bad)} must lie between 0 and 1; they are shares of trials."
+            )
         if self.min_trials < 1 or not self.fastest_ms >= 0:
             raise InputError("min_trials must be 1 or more, and fastest_ms 0 or more.")
 
@@ -117,8 +133,8 @@ def read_recognition(
     Parameters
     ----------
     paths : path-like or sequence of path-like
-        CSV or TSV files of one kind: all trials or all proportions. The answers of networks may lie in files of
-        their own.
+        CSV or TSV files of one kind: all trials or all proportions. The answers of networks may lie
+        in files of their own.
     columns : mapping of str to str, optional
         Role (see `ROLES`) to the name that it has in the files, where that differs.
     where : mapping of str to str, optional
@@ -127,8 +143,9 @@ def read_recognition(
     Returns
     -------
     pandas.DataFrame
-        Rows of all files. Columns participant, stimulus, stage, response, truth and rt (trials) or participant, stage
-        and proportion (proportions); model, observer and others as far as there. Other columns are kept.
+        Rows of all files. Columns participant, stimulus, stage, response, truth and rt (trials) or
+        participant, stage and proportion (proportions); model, observer and others as far as there.
+        Other columns are kept.
 
     Raises
     ------
@@ -144,14 +161,18 @@ def read_recognition(
     if not tables:
         raise InputError("no table of trials given.")
     if len({has_trials(table) for table in tables}) > 1:
-        raise InputError("some files hold trials and some hold proportions; analyze them one kind at a time.")
+        raise InputError(
+            "some files hold trials and some hold proportions; analyze them one kind at a time."
+        )
     table = pd.concat(tables, ignore_index=True)
     if "experiment" in table.columns and table["experiment"].nunique() > 1:
         table["participant"] = table["experiment"] + " " + table["participant"]
     return table
 
 
-def _read_one(path: str | os.PathLike[str], asked: Mapping[str, str], where: Mapping[str, str]) -> pd.DataFrame:
+def _read_one(
+    path: str | os.PathLike[str], asked: Mapping[str, str], where: Mapping[str, str]
+) -> pd.DataFrame:
     table = read_table(
         path,
         required=list(where),
@@ -182,8 +203,8 @@ def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) 
     Returns
     -------
     pandas.DataFrame
-        A copy. Names are text without blanks around them; model, observer and phase are always there. A column that
-        has the name of a role but not the role is kept as ``<name>_in_file``.
+        A copy. Names are text without blanks around them; model, observer and phase are always
+        there. A column that has the name of a role but not the role is kept as ``<name>_in_file``.
 
     Raises
     ------
@@ -193,19 +214,29 @@ def name_columns(table: pd.DataFrame, columns: Mapping[str, str] | None = None) 
     asked = dict(columns or {})
     lost = [name for name in asked.values() if name not in table.columns]
     if "proportion" not in asked and "response" not in {*asked, *table.columns}:
-        asked |= dict([("proportion", name) for name in PROPORTION_NAMES if name in table.columns][:1])
+        asked |= dict(
+            [("proportion", name) for name in PROPORTION_NAMES if name in table.columns][:1]
+        )
     source = {role: asked.get(role, role) for role in ROLES}
     needed = PROPORTION_ROLES if source["proportion"] in table.columns else TRIAL_ROLES
-    lost += [source[role] for role in needed if source[role] not in table.columns and source[role] not in lost]
+    lost += [
+        source[role]
+        for role in needed
+        if source[role] not in table.columns and source[role] not in lost
+    ]
     if lost:
         raise InputError(
-            f"the table lacks the column(s) {', '.join(lost)}; it has {', '.join(map(str, table.columns))}. "
-            f"Needed are {', '.join(TRIAL_ROLES)} (trials) or {', '.join(PROPORTION_ROLES)} (proportions); "
+            f"the table lacks the column(s) {', '.join(lost)}; it has "
+            f"{', '.join(map(str, table.columns))}. "
+            f"Needed are {', '.join(TRIAL_ROLES)} (trials) or {', '.join(PROPORTION_ROLES)} "
+            "(proportions); "
             "name a column of another name with ROLE=NAME (--column)."
         )
     if table.empty:
         raise InputError("the table has no rows.")
-    out = table.rename(columns={r: f"{r}_in_file" for r in ROLES if source[r] != r and r in table.columns})
+    out = table.rename(
+        columns={r: f"{r}_in_file" for r in ROLES if source[r] != r and r in table.columns}
+    )
     for role, name in source.items():
         if name in table.columns:
             out[role] = _as_text(table[name]) if role in TEXT_ROLES else table[name]
@@ -220,8 +251,12 @@ def _as_text(column: pd.Series) -> pd.Series:
 def _fill(table: pd.DataFrame) -> pd.DataFrame:
     """Fill in model, observer and phase; drop the name of a file's column that took a role."""
     if "model" not in table.columns:
-        # A condition that goes with several stages is a second factor; one of a single stage only names that stage.
-        nested = "condition" not in table.columns or (table.groupby("condition")["stage"].nunique() <= 1).all()
+        # A condition that goes with several stages is a second factor; one of a single stage only
+        # names that stage.
+        nested = (
+            "condition" not in table.columns
+            or (table.groupby("condition")["stage"].nunique() <= 1).all()
+        )
         table["model"] = ALL_MODELS if nested else table["condition"]
     for role, usual in (("observer", "human"), ("phase", "main")):
         table[role] = table[role].replace("", usual) if role in table.columns else usual
@@ -256,7 +291,7 @@ def has_trials(table: pd.DataFrame) -> bool:
     return "proportion" not in table.columns
 
 
-# ------------------------------------------------------------------------------------------------------- screening
+# ---------------------------------------------------------------------------------------- screening
 
 
 @checked_with(
@@ -287,33 +322,37 @@ def screen_trials(
     rules : Screening, optional
         The rules; the default ones when not given.
     categories : sequence of str
-        What can be answered, in the order of confusion matrices; by default the 16 of `stimuli_gen.CATEGORIES`.
+        What can be answered, in the order of confusion matrices; by default the 16 of
+        `stimuli_gen.CATEGORIES`.
     rt_unit : {"ms", "s"}
         Unit of the column rt.
     missing : {"exclude", "wrong"}
         Whether a trial without an answer is left out or counts as wrong.
     strict : bool
-        Refuse repeated trials, answers outside the categories and missing response times instead of leaving the
-        trials out.
+        Refuse repeated trials, answers outside the categories and missing response times instead of
+        leaving the trials out.
     ignore_case : bool
-        Take answers and true categories that differ from `categories` in upper and lower case only for these.
+        Take answers and true categories that differ from `categories` in upper and lower case only
+        for these.
 
     Returns
     -------
     Screened
-        Trials with the column ``correct`` (bool) and ``rt`` in ms; networks are not screened, but their unusable
-        trials are left out too.
+        Trials with the column ``correct`` (bool) and ``rt`` in ms; networks are not screened, but
+        their unusable trials are left out too.
 
     Raises
     ------
     InputError
-        When a true category is unknown, an answer differs from a category in case only (without `ignore_case`), a
-        response time is no number, nothing is left, or `strict` finds what it refuses.
+        When a true category is unknown, an answer differs from a category in case only (without
+        `ignore_case`), a response time is no number, nothing is left, or `strict` finds what it
+        refuses.
 
     Notes
     -----
-    Feather et al. (2023): 16 practice trials, 12 screening trials of which 7 must be right, 400 trials, 16 catch
-    trials. Of two trials of one observer, image, model and stage the first is kept.
+    Feather et al. (2023): 16 practice trials, 12 screening trials of which 7 must be right, 400
+    trials, 16 catch trials. Of two trials of one observer, image, model and stage the first is
+    kept.
     """
     rules = rules or Screening()
     if missing not in ("exclude", "wrong"):
@@ -330,7 +369,9 @@ def screen_trials(
     if strict and (reasons["reason"].isin(REFUSED)).any():
         counts = reasons["reason"][reasons["reason"].isin(REFUSED)].value_counts()
         odd = f" ({outside})" if (outside := _name_outside(main, reasons)) else ""
-        raise InputError(f"--strict: {'; '.join(f'{n} trials: {why}' for why, n in counts.items())}{odd}.")
+        raise InputError(
+            f"--strict: {'; '.join(f'{n} trials: {why}' for why, n in counts.items())}{odd}."
+        )
     people, judged = _judge_people(trials, main, reasons, rules)
     notes += judged
     if outside := _name_outside(main, reasons):
@@ -343,16 +384,24 @@ def screen_trials(
     if usable.empty:
         odd = f"; {notes[-1]}" if outside else ""
         raise InputError(
-            f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}{odd}; relax the rules, or name all "
+            f"no usable trial is left: {name_ids(dict.fromkeys(people['reason']))}{odd}; relax the "
+            "rules, or name all "
             "answers (--categories)."
         )
     usable = usable.assign(correct=(usable["response"] == usable["truth"]).to_numpy(dtype=bool))
     return Screened(
-        trials=usable, participants=people, exclusions=_list_exclusions(main, reasons, people), notes=tuple(notes)
+        trials=usable,
+        participants=people,
+        exclusions=_list_exclusions(main, reasons, people),
+        notes=tuple(notes),
     )
 
 
-REPEATED, OUTSIDE, NO_TIME = "the same trial again", "answer outside the categories", "no response time"
+REPEATED, OUTSIDE, NO_TIME = (
+    "the same trial again",
+    "answer outside the categories",
+    "no response time",
+)
 REFUSED = (REPEATED, OUTSIDE, NO_TIME)
 """Why a trial is left out, or refused by ``strict``."""
 NO_ANSWER, TOO_FAST = "no answer", "too fast"
@@ -376,7 +425,8 @@ def read_numbers(column: pd.Series, what: str) -> pd.Series:
     Raises
     ------
     InputError
-        When a cell is no number, e.g. ``"0,512"``: a decimal comma and a comma between thousands look the same.
+        When a cell is no number, e.g. ``"0,512"``: a decimal comma and a comma between thousands
+        look the same.
 
     Examples
     --------
@@ -390,13 +440,16 @@ def read_numbers(column: pd.Series, what: str) -> pd.Series:
         comma = " with a decimal point" if any("," in cell for cell in wrong) else ""
         shown = ", ".join(f"'{cell}'" for cell in list(dict.fromkeys(wrong))[:5])
         raise InputError(
-            f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as numbers{comma}, and leave "
+            f"{len(wrong)} of {len(column)} {what} are no numbers: {shown}; write them as "
+            f"numbers{comma}, and leave "
             "the cell empty where there is none."
         )
     return numbers
 
 
-def _in_one_case(table: pd.DataFrame, categories: Sequence[str], ignore_case: bool) -> tuple[pd.DataFrame, list[str]]:
+def _in_one_case(
+    table: pd.DataFrame, categories: Sequence[str], ignore_case: bool
+) -> tuple[pd.DataFrame, list[str]]:
     """Refuse, or spell as the categories, what differs from them in case only."""
     spelling = {name.casefold(): name for name in categories}
     spelled = table.copy()
@@ -412,7 +465,8 @@ def _in_one_case(table: pd.DataFrame, categories: Sequence[str], ignore_case: bo
     examples = name_ids(f"'{word}' for '{known}'" for word, known in changed.items())
     if not ignore_case:
         raise InputError(
-            f"answers or true categories differ from the categories in upper and lower case only: {examples}; write "
+            "answers or true categories differ from the categories in upper and lower case only: "
+            f"{examples}; write "
             "them alike, or take them for the same with --ignore-case."
         )
     return spelled, [f"taken for the same in upper and lower case: {examples}"]
@@ -434,12 +488,15 @@ def _with_times(table: pd.DataFrame, rt_unit: str) -> pd.DataFrame:
     usual = float(times.median()) if times.notna().any() else np.nan
     if usual < 30 or usual > 300_000:
         raise InputError(
-            f"response times have a median of {usual:g} ms, read as {rt_unit}; give the unit they have (--rt-unit)."
+            f"response times have a median of {usual:g} ms, read as {rt_unit}; give the unit they "
+            "have (--rt-unit)."
         )
     return table.assign(rt=times)
 
 
-def _trial_reasons(main: pd.DataFrame, rules: Screening, categories: Sequence[str], missing: str) -> pd.DataFrame:
+def _trial_reasons(
+    main: pd.DataFrame, rules: Screening, categories: Sequence[str], missing: str
+) -> pd.DataFrame:
     """Say of each main trial why it is left out; empty where it is used. The first reason holds."""
     no_answer = (main["response"] == "").to_numpy()
     human = (main["observer"] == "human").to_numpy()
@@ -454,9 +511,13 @@ def _trial_reasons(main: pd.DataFrame, rules: Screening, categories: Sequence[st
         (timed & ~no_answer & ~(np.isfinite(times) & (times >= 0)), NO_TIME),
         (fast, TOO_FAST),
     ]
-    reason = np.select([test for test, _ in tests], [why for _, why in tests], default="").astype(object)
+    reason = np.select([test for test, _ in tests], [why for _, why in tests], default="").astype(
+        object
+    )
     lost = no_answer | np.isin(reason, [OUTSIDE, NO_TIME])
-    return pd.DataFrame({"reason": reason, "lost": lost & (reason != REPEATED), "fast": fast & (reason != REPEATED)})
+    return pd.DataFrame(
+        {"reason": reason, "lost": lost & (reason != REPEATED), "fast": fast & (reason != REPEATED)}
+    )
 
 
 def _judge_people(
@@ -464,11 +525,15 @@ def _judge_people(
 ) -> tuple[pd.DataFrame, list[str]]:
     """One row an observer: what the rules look at, and the first rule that leaves it out."""
     keys = ["observer", "participant"]
-    own = main[keys].assign(n=reasons["reason"] != REPEATED, used=reasons["reason"] == "", **reasons[["lost", "fast"]])
+    own = main[keys].assign(
+        n=reasons["reason"] != REPEATED, used=reasons["reason"] == "", **reasons[["lost", "fast"]]
+    )
     people = own.groupby(keys, sort=False).sum().astype(int)
     everyone = trials[keys].drop_duplicates()
     people = people.reindex(pd.MultiIndex.from_frame(everyone), fill_value=0).reset_index()
-    out = people.rename(columns={"n": "n_trials", "used": "n_usable", "lost": "n_missing", "fast": "n_fast"})
+    out = people.rename(
+        columns={"n": "n_trials", "used": "n_usable", "lost": "n_missing", "fast": "n_fast"}
+    )
     notes = []
     for phase in ("screening", "catch"):
         rows = trials[(trials["phase"] == phase) & (trials["observer"] == "human")]
@@ -499,22 +564,28 @@ def _why_out(person: Mapping[Any, Any], rules: Screening, notes: Sequence[str]) 
         if share > most:
             return f"{share:.0%} {name} answers, more than {most:.0%}"
     return (
-        "" if person["n_usable"] >= rules.min_trials else f"{person['n_usable']} trials, fewer than {rules.min_trials}"
+        ""
+        if person["n_usable"] >= rules.min_trials
+        else f"{person['n_usable']} trials, fewer than {rules.min_trials}"
     )
 
 
 EXCLUSION_COLUMNS = ("what", "observer", "participant", "reason", "n_trials")
 
 
-def _list_exclusions(main: pd.DataFrame, reasons: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
+def _list_exclusions(
+    main: pd.DataFrame, reasons: pd.DataFrame, people: pd.DataFrame
+) -> pd.DataFrame:
     lost = main[["observer", "participant"]].assign(reason=reasons["reason"])
     counts = lost[lost["reason"] != ""].value_counts(sort=False).rename("n_trials").reset_index()
     persons = people[~people["included"]][["observer", "participant", "reason", "n_trials"]]
-    both = pd.concat([persons.assign(what="observer"), counts.assign(what="trials")], ignore_index=True)
+    both = pd.concat(
+        [persons.assign(what="observer"), counts.assign(what="trials")], ignore_index=True
+    )
     return both.reindex(columns=list(EXCLUSION_COLUMNS))
 
 
-# ------------------------------------------------------------------------------------------------- rows to analyze
+# ---------------------------------------------------------------------------------- rows to analyze
 
 
 def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
@@ -532,8 +603,9 @@ def spread_photographs(table: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    Feather et al. (2023) too show each person photographs once and plot them in the curve of every model. Error terms
-    of the stage "photograph" are therefore shared by the models, in their analysis as here.
+    Feather et al. (2023) too show each person photographs once and plot them in the curve of every
+    model. Error terms of the stage "photograph" are therefore shared by the models, in their
+    analysis as here.
     """
     models = [name for name in dict.fromkeys(table["model"]) if name]
     bare = table[table["model"] == ""]
@@ -560,12 +632,14 @@ def check_proportions(table: pd.DataFrame) -> None:
     wrong = table[(values.isna() & table["proportion"].notna()) | (values < 0) | (values > 1)]
     if len(wrong):
         raise InputError(
-            f"{len(wrong)} proportions are no numbers between 0 and 1: {name_ids(wrong['proportion'])}; "
+            f"{len(wrong)} proportions are no numbers between 0 and 1: "
+            f"{name_ids(wrong['proportion'])}; "
             "give shares of correct answers, not percentages."
         )
     keys = table[["observer", "participant", "model", "stage"]].agg(" / ".join, axis=1)
     if again := duplicates(keys):
         raise InputError(
-            f"more than one proportion for {name_ids(again)}; keep one experiment, or name the column that tells "
+            f"more than one proportion for {name_ids(again)}; keep one experiment, or name the "
+            "column that tells "
             "them apart as model (--column model=NAME)."
         )

@@ -65,7 +65,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Do this network and this visual cortex treat the same images as the same?",
-    epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take several values take "
+    epilog="Errors are one line and exit code 2; --debug shows the traceback. Options that take "
+    "several values take "
     "them after one option or repeated.",
 )
 models_app = typer.Typer(no_args_is_help=True, help="The networks known by name.")
@@ -86,7 +87,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options_of_the_program(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -95,14 +99,17 @@ def _options_of_the_program(
 def _several(arguments: list[str]) -> list[str]:
     """Repeat an option that takes several values before each of them: ``--bold a b`` becomes ``--bold a --bold b``.
 
-    So the shell may expand ``*``. Further values of an option that takes one are left, and refused by the parser.
+    So the shell may expand ``*``. Further values of an option that takes one are left, and refused
+    by the parser.
     """
     from neurometamer.errors import InputError, duplicates, name_ids
 
     several = _options_of_several(arguments)
     given = [one.partition("=")[0] for one in arguments if one.startswith("--")]
     if again := duplicates(one for one in given if one not in several):
-        raise InputError(f"{name_ids(again)} is given more than once and takes one value; give it once.")
+        raise InputError(
+            f"{name_ids(again)} is given more than once and takes one value; give it once."
+        )
     expanded: list[str] = []
     option = ""
     for one in arguments:
@@ -122,14 +129,19 @@ def _options_of_several(arguments: list[str]) -> set[str]:
         command = getattr(command, "commands", {}).get(one, command)
         if not hasattr(command, "commands"):
             break
-    return {name for parameter in command.params if getattr(parameter, "multiple", False) for name in parameter.opts}
+    return {
+        name
+        for parameter in command.params
+        if getattr(parameter, "multiple", False)
+        for name in parameter.opts
+    }
 
 
 def main() -> None:
     """Run the command line.
 
-    The exit code is 0 (done), 2 (the input cannot be used), 1 (a fault of ours, or a criterion that was not met),
-    130 (Ctrl-C) or 143 (SIGTERM, as Slurm and Docker send it).
+    The exit code is 0 (done), 2 (the input cannot be used), 1 (a fault of ours, or a criterion that
+    was not met), 130 (Ctrl-C) or 143 (SIGTERM, as Slurm and Docker send it).
 
     Raises
     ------
@@ -140,7 +152,8 @@ def main() -> None:
 
     # What the readers find odd is for people: one line, without the place in our code.
     warnings.formatwarning = lambda message, *_, **__: f"note: {' '.join(str(message).split())}\n"
-    # Threads that spin while they wait are a few percent faster alone and many times slower beside another program.
+    # Threads that spin while they wait are a few percent faster alone and many times slower beside
+    # another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = [one for one in sys.argv[1:] if one != "--debug"]
@@ -161,9 +174,18 @@ def _run(arguments: list[str], debug: bool) -> None:
         _fail(f"error: {error}", 2, debug)
     except (KeyboardInterrupt, Terminated) as stop:
         code = 143 if isinstance(stop, Terminated) else 130
-        _fail("interrupted; what was finished is kept: run the same command again to go on.", code, debug)
+        _fail(
+            "interrupted; what was finished is kept: run the same command again to go on.",
+            code,
+            debug,
+        )
     except OSError as error:
-        _fail(f"error: {_what_failed(error)}; what was finished is kept: run the same command again then.", 2, debug)
+        _fail(
+            f"error: {_what_failed(error)}; what was finished is kept: run the same command again "
+            "then.",
+            2,
+            debug,
+        )
 
 
 def _what_failed(error: OSError) -> str:
@@ -184,7 +206,7 @@ def _fail(message: str, code: int, debug: bool) -> None:
     raise SystemExit(code)
 
 
-# ------------------------------------------------------------------------------------------------ whole studies
+# ------------------------------------------------------------------------------------ whole studies
 
 
 @app.command()
@@ -210,8 +232,12 @@ def demo(
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="Study file; 'neurometamer init' writes one.")],
-    out: Annotated[Path | None, typer.Option(help="Output folder; else named after the study.")] = None,
-    device: Annotated[str | None, typer.Option(help="Instead of the study file's.", callback=check_device)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder; else named after the study.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Instead of the study file's.", callback=check_device)
+    ] = None,
 ) -> None:
     """Run a study, or go on with it: what was finished is kept.
 
@@ -246,7 +272,9 @@ def check(
 
 @app.command()
 def init(
-    path: Annotated[Path, typer.Argument(help="File to write; never written over.")] = Path("study.toml"),
+    path: Annotated[Path, typer.Argument(help="File to write; never written over.")] = Path(
+        "study.toml"
+    ),
 ) -> None:
     """Write a commented study file with every setting, for your own data.
 
@@ -270,7 +298,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -
     typer.echo(page)
 
 
-# ---------------------------------------------------------------------------------------------- single steps
+# ------------------------------------------------------------------------------------- single steps
 
 
 @models_app.command("list")
@@ -295,7 +323,11 @@ def models_list(
     for title in ("input", "weights", "stages"):
         shown.add_column(title)
     for row in table.to_dict("records"):
-        here = "on this machine" if row["available"] else ("pip install" if row["offline"] else "file or download")
+        here = (
+            "on this machine"
+            if row["available"]
+            else ("pip install" if row["offline"] else "file or download")
+        )
         shown.add_row(row["name"], f"{row['input_size']} px", here, row["stages"])
     Console().print(shown)
 
@@ -328,7 +360,12 @@ def fmri_betas(
     from fmri.betas import write_betas
     from neurometamer.commands.single_steps import make_patterns
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "units": units}
+    glm: dict[str, Any] = {
+        "hrf": hrf,
+        "high_pass_hz": high_pass,
+        "noise_model": noise_model,
+        "units": units,
+    }
     with one_step("betas") as progress:
         patterns = make_patterns(
             _named_files(masks),
@@ -360,14 +397,22 @@ def fmri_patterns(
     columns: ConfoundColumns = [],  # noqa: B006
     condition_column: ConditionColumn = "trial_type",
     ignore: Ignored = [],  # noqa: B006
-    betas: Annotated[Path | None, typer.Option(help="Instead of BOLD runs: a folder of 'fmri betas'.")] = None,
+    betas: Annotated[
+        Path | None, typer.Option(help="Instead of BOLD runs: a folder of 'fmri betas'.")
+    ] = None,
     subject: SubjectName = "",
     tr: Tr = None,
     slice_time_ref: SliceTimeRef = None,
     affine: Affine = "agree",
-    voxels: Annotated[int, typer.Option(min=0, help="Keep so many voxels a ROI, the most reliable; 0: all.")] = 0,
-    stimuli: Annotated[Path | None, typer.Option(help="stimuli.csv; its RE rows judge reliability.")] = None,
-    select_on: Annotated[list[str], typer.Option(help="Instead: the conditions that judge reliability.")] = [],  # noqa: B006
+    voxels: Annotated[
+        int, typer.Option(min=0, help="Keep so many voxels a ROI, the most reliable; 0: all.")
+    ] = 0,
+    stimuli: Annotated[
+        Path | None, typer.Option(help="stimuli.csv; its RE rows judge reliability.")
+    ] = None,
+    select_on: Annotated[
+        list[str], typer.Option(help="Instead: the conditions that judge reliability.")
+    ] = [],  # noqa: B006
     hrf: Hrf = "glover",
     high_pass: HighPass = 0.01,
     noise_model: NoiseModel = "ar1",
@@ -382,7 +427,12 @@ def fmri_patterns(
     from fmri.patterns import write_patterns
     from neurometamer.commands.single_steps import make_patterns, regular_ids
 
-    glm: dict[str, Any] = {"hrf": hrf, "high_pass_hz": high_pass, "noise_model": noise_model, "units": units}
+    glm: dict[str, Any] = {
+        "hrf": hrf,
+        "high_pass_hz": high_pass,
+        "noise_model": noise_model,
+        "units": units,
+    }
     judges = select_on or (regular_ids(stimuli) if stimuli else [])
     with one_step("patterns") as progress:
         patterns = make_patterns(
@@ -411,7 +461,9 @@ def fmri_patterns(
 @app.command()
 def rdm(
     out: Annotated[Path, typer.Option(help="HDF5 file to write, in rsatoolbox's layout.")],
-    model: Annotated[str | None, typer.Option(help="A name of 'neurometamer models list'; or give --patterns.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A name of 'neurometamer models list'; or give --patterns.")
+    ] = None,
     weights: Weights = "default",
     images: Images = [],  # noqa: B006
     patterns: PatternFiles = [],  # noqa: B006
@@ -420,7 +472,8 @@ def rdm(
         str,
         one_of(
             table="neurometamer.rsa.measures:MEASURES",
-            help="spearman, pearson (1 - correlation), cosine, euclidean, squared-euclidean (by unit), poisson; with "
+            help="spearman, pearson (1 - correlation), cosine, euclidean, squared-euclidean (by "
+            "unit), poisson; with "
             "--patterns also mahalanobis, crossnobis.",
         ),
     ] = "spearman",
@@ -428,12 +481,16 @@ def rdm(
         str,
         one_of(
             table="neurometamer.rsa.searchlight.runs:NOISE",
-            help="Noise covariance of mahalanobis and crossnobis, from presentations: shrinkage_diag, shrinkage_eye, "
+            help="Noise covariance of mahalanobis and crossnobis, from presentations: "
+            "shrinkage_diag, shrinkage_eye, "
             "diag, full, none.",
         ),
     ] = "shrinkage_diag",
     fold_column: Annotated[
-        str, typer.Option(help="Column of parts that crossnobis takes as independent: run, presentation, session.")
+        str,
+        typer.Option(
+            help="Column of parts that crossnobis takes as independent: run, presentation, session."
+        ),
     ] = "run",
     bits: Bits = None,
     icc: Icc = "ignore",
@@ -442,7 +499,9 @@ def rdm(
     seed: Seed = 0,
     scratch: Annotated[
         Path | None,
-        typer.Option(help="Folder on disk for a network's responses while it works; the system's by default."),
+        typer.Option(
+            help="Folder on disk for a network's responses while it works; the system's by default."
+        ),
     ] = None,
 ) -> None:
     """Compute the RDMs of a network's stages or of subjects' regions.
@@ -453,10 +512,23 @@ def rdm(
 
     with one_step("RDMs") as progress:
         path = make_rdms(
-            out, model=model, weights=absolute_weights(weights), images=images, patterns=patterns, stages=stages,
-            measure=measure.lower(), noise=noise, folds=fold_column, device=device, batch_size=batch_size, seed=seed,
-            scratch=scratch, bits=bits, icc=icc, progress=progress,
-        )  # fmt: skip
+            out,
+            model=model,
+            weights=absolute_weights(weights),
+            images=images,
+            patterns=patterns,
+            stages=stages,
+            measure=measure.lower(),
+            noise=noise,
+            folds=fold_column,
+            device=device,
+            batch_size=batch_size,
+            seed=seed,
+            scratch=scratch,
+            bits=bits,
+            icc=icc,
+            progress=progress,
+        )
     typer.echo(path)
 
 
@@ -469,12 +541,17 @@ def compare(
         list[str],
         one_of(
             table="neurometamer.rsa.comparators.table:COMPARATORS",
-            help="spearman, pearson, kendall (tau-a), rho-a, cosine, whitened-cosine, whitened-pearson.",
+            help="spearman, pearson, kendall (tau-a), rho-a, cosine, whitened-cosine, "
+            "whitened-pearson.",
         ),
     ] = ["spearman"],  # noqa: B006
-    kind: Annotated[str | None, typer.Option(help="Only images of this kind, joined by photograph.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only images of this kind, joined by photograph.")
+    ] = None,
     join: Join = "exact",
-    controls: Annotated[Path | None, typer.Option(help="RDMs to regress out of both sides, HDF5.")] = None,
+    controls: Annotated[
+        Path | None, typer.Option(help="RDMs to regress out of both sides, HDF5.")
+    ] = None,
     resamples: Resamples = 1000,
     permutations: Annotated[
         int, typer.Option(min=0, help="Of the labels of the first file; 0, or --controls: no p.")
@@ -527,16 +604,24 @@ def encode(
             help="'by image' (hold out) or 'all' (train on all, Zhang 2021).",
         ),
     ] = "by image",
-    folds: Annotated[int, typer.Option(min=0, help="0: leave one out up to 20 photographs, else 10.")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=0, help="0: leave one out up to 20 photographs, else 10.")
+    ] = 0,
     alphas: Annotated[
         list[float],
         typer.Option(help="Ridge penalties to choose from; 15 from .001 to 10,000 when not given."),
     ] = [],  # noqa: B006
     permutations: Annotated[
-        int, typer.Option(min=0, help="Permutations of the photographs for p, models fitted again; 0 for none.")
+        int,
+        typer.Option(
+            min=0, help="Permutations of the photographs for p, models fitted again; 0 for none."
+        ),
     ] = 200,
     allow_repeats: Annotated[
-        bool, typer.Option("--allow-repeats", help="Allow test images with the pixels of a training image.")
+        bool,
+        typer.Option(
+            "--allow-repeats", help="Allow test images with the pixels of a training image."
+        ),
     ] = False,
     bits: Bits = None,
     icc: Icc = "ignore",
@@ -581,7 +666,7 @@ app.command()(searchlight)
 app.command()(draw)
 
 
-# --------------------------------------------------------------------------------------------------- plumbing
+# ----------------------------------------------------------------------------------------- plumbing
 
 
 def _end_study(report: Path) -> None:
@@ -590,7 +675,10 @@ def _end_study(report: Path) -> None:
     from neurometamer.study.run import failed_stimuli
 
     if failed := failed_stimuli(report.parent):
-        typer.echo(f"note: these images did not meet their criterion: {name_ids(failed)}; see the report.", err=True)
+        typer.echo(
+            f"note: these images did not meet their criterion: {name_ids(failed)}; see the report.",
+            err=True,
+        )
     typer.echo(report)
 
 
@@ -598,8 +686,12 @@ def _named_files(masks: list[str]) -> dict[str, Path]:
     from neurometamer.store import InputError, duplicates, name_ids
 
     pairs = [one.partition("=") for one in masks]
-    if bad := [one for one, (name, _, file) in zip(masks, pairs, strict=True) if not (name and file)]:
+    if bad := [
+        one for one, (name, _, file) in zip(masks, pairs, strict=True) if not (name and file)
+    ]:
         raise InputError(f"--masks wants NAME=FILE, not {name_ids(bad)}.")
     if again := duplicates(name for name, _, _ in pairs):
-        raise InputError(f"--masks names {name_ids(again)} more than once; give each ROI its own name.")
+        raise InputError(
+            f"--masks names {name_ids(again)} more than once; give each ROI its own name."
+        )
     return {name: Path(file) for name, _, file in pairs}

@@ -76,7 +76,9 @@ class ConsoleReporter:
             self._task = self._live.add_task(self._title, total=None, count="")
         else:
             self._ended = threading.Event()
-            threading.Thread(target=self._speak_up, args=(self._ended, self._title), daemon=True).start()
+            threading.Thread(
+                target=self._speak_up, args=(self._ended, self._title), daemon=True
+            ).start()
 
     def _speak_up(self, ended: threading.Event, title: str) -> None:
         """Say now and then how far the step is, also when it reports nothing itself."""
@@ -93,7 +95,8 @@ class ConsoleReporter:
         Parameters
         ----------
         done, total : int
-            Units of the step's own choice. Another total begins another part, whose time is told anew.
+            Units of the step's own choice. Another total begins another part, whose time is told
+            anew.
         """
         before, self._heard = self._heard, time.monotonic()
         if self.total != total:
@@ -110,7 +113,10 @@ class ConsoleReporter:
         self._estimated = True
         left = took / self.done * (self.total - self.done)
         if left > LONG_S:
-            self._say(f"{self._title}: about {duration(left)} to go, {self.total - self.done} of {self.total} left")
+            self._say(
+                f"{self._title}: about {duration(left)} to go, {self.total - self.done} of "
+                f"{self.total} left"
+            )
 
     def watch(self, seen: Pass) -> None:
         """Show the pass of the gradient loop and the losses of the images at work.
@@ -122,7 +128,9 @@ class ConsoleReporter:
         """
         self.done, self.total = seen.done, seen.total
         losses = sorted(seen.losses.values())
-        loss = f", loss {losses[len(losses) // 2]:.4g}" if losses else ""  # the median: images differ by far
+        loss = (
+            f", loss {losses[len(losses) // 2]:.4g}" if losses else ""
+        )  # the median: images differ by far
         self._tell(f"pass {seen.number}{loss}")
 
     def _tell(self, more: str) -> None:

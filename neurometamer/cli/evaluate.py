@@ -8,16 +8,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurometamer.cli.options import BatchSize, Confidence, DeviceName, Nulls, Seed, SetWeights, one_of, one_step
+from neurometamer.cli.options import (
+    BatchSize,
+    Confidence,
+    DeviceName,
+    Nulls,
+    Seed,
+    SetWeights,
+    one_of,
+    one_step,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-evaluate_app = typer.Typer(no_args_is_help=True, help="Who recognizes metamers, how they look, what they do.")
+evaluate_app = typer.Typer(
+    no_args_is_help=True, help="Who recognizes metamers, how they look, what they do."
+)
 
-Evaluators = Annotated[str, typer.Option(help="Networks that judge, names between commas; at least 2.")]
+Evaluators = Annotated[
+    str, typer.Option(help="Networks that judge, names between commas; at least 2.")
+]
 Photographs = Annotated[
-    list[Path], typer.Option("--images", help="Photographs of the metamers; not needed where their folders hold them.")
+    list[Path],
+    typer.Option(
+        "--images", help="Photographs of the metamers; not needed where their folders hold them."
+    ),
 ]
 Parts = Annotated[
     list[str],
@@ -30,29 +46,50 @@ Target = Annotated[
     str,
     one_of(
         table="neurometamer.evaluation.recognizability:TARGETS",
-        help="Whose class a metamer shall have: own (the evaluator's, of the photograph), truth, generator.",
+        help="Whose class a metamer shall have: own (the evaluator's, of the photograph), truth, "
+        "generator.",
     ),
 ]
-Truth = Annotated[Path | None, typer.Option(help="CSV with id and truth (ImageNet class or category).")]
+Truth = Annotated[
+    Path | None, typer.Option(help="CSV with id and truth (ImageNet class or category).")
+]
 Ways = Annotated[list[int], typer.Option(help="1000, 16, or both.")]
 Metrics = Annotated[
     list[str],
-    one_of(table="neurometamer.evaluation.image_quality:METRICS", help="Image metrics; all nine when not given."),
+    one_of(
+        table="neurometamer.evaluation.image_quality:METRICS",
+        help="Image metrics; all nine when not given.",
+    ),
 ]
 MetricWeights = Annotated[
-    list[str], typer.Option(help="fid=FILE, lpips=FILE, clip_iqa=FOLDER: local weights of metrics that need them.")
+    list[str],
+    typer.Option(
+        help="fid=FILE, lpips=FILE, clip_iqa=FOLDER: local weights of metrics that need them."
+    ),
 ]
-ReadAt = Annotated[list[str], typer.Option(help="Stage or depth at which evaluators are read, for all or NAME=STAGE.")]
-SizeOption = Annotated[int | None, typer.Option(min=1, help="Pixels that every network sees; else each its own.")]
-Untrained = Annotated[bool, typer.Option("--untrained", help="Ask networks with random weights, too.")]
+ReadAt = Annotated[
+    list[str],
+    typer.Option(help="Stage or depth at which evaluators are read, for all or NAME=STAGE."),
+]
+SizeOption = Annotated[
+    int | None, typer.Option(min=1, help="Pixels that every network sees; else each its own.")
+]
+Untrained = Annotated[
+    bool, typer.Option("--untrained", help="Ask networks with random weights, too.")
+]
 Resamples = Annotated[int, typer.Option(min=0, help="Resamples of images.")]
-Permutations = Annotated[int, typer.Option(min=0, help="Permutations, and resamples, of the divergence.")]
+Permutations = Annotated[
+    int, typer.Option(min=0, help="Permutations, and resamples, of the divergence.")
+]
 
 
 @evaluate_app.command("metamers")
 def evaluate_metamers_command(
     metamers: Annotated[
-        list[str], typer.Option(help="Folders of 'stimuli metamer', one a set and stage; also SET=, SET@STAGE=FOLDER.")
+        list[str],
+        typer.Option(
+            help="Folders of 'stimuli metamer', one a set and stage; also SET=, SET@STAGE=FOLDER."
+        ),
     ],
     evaluators: Evaluators,
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and report.html.")],
@@ -63,15 +100,21 @@ def evaluate_metamers_command(
     target: Target = "own",
     truth: Truth = None,
     ways: Ways = [1000, 16],  # noqa: B006
-    baseline: Annotated[str, typer.Option(help="Setting that others are compared with.")] = "unbounded",
+    baseline: Annotated[
+        str, typer.Option(help="Setting that others are compared with.")
+    ] = "unbounded",
     metrics: Metrics = [],  # noqa: B006
     metric_weights: MetricWeights = [],  # noqa: B006
     read_at: ReadAt = [],  # noqa: B006
     network_table: Annotated[
         Path | None, typer.Option(help="CSV for observers: network, and a column for each factor.")
     ] = None,
-    factors: Annotated[str, typer.Option(help="Two columns of --network-table, between commas.")] = "training,color",
-    held_out: Annotated[str, typer.Option(help="Of sets: evaluators that score them, between commas.")] = "",
+    factors: Annotated[
+        str, typer.Option(help="Two columns of --network-table, between commas.")
+    ] = "training,color",
+    held_out: Annotated[
+        str, typer.Option(help="Of sets: evaluators that score them, between commas.")
+    ] = "",
     image_size: SizeOption = None,
     untrained: Untrained = False,
     resamples: Resamples = 10_000,
@@ -86,15 +129,34 @@ def evaluate_metamers_command(
     Python: neurometamer.evaluate_metamers.
     """
     chosen = {
-        **_only_given(parts=parts, metrics=metrics, read_at=_read_stages(read_at), held_out=_names(held_out)),
-        "target": target, "ways": ways, "baseline": baseline, "metric_weights": _pairs(metric_weights),
-        "factors": _two(factors), "include_untrained": untrained, "n_bootstrap": resamples,
-        "n_permutations": permutations, "confidence": confidence, "seed": seed,
-    }  # fmt: skip
+        **_only_given(
+            parts=parts, metrics=metrics, read_at=_read_stages(read_at), held_out=_names(held_out)
+        ),
+        "target": target,
+        "ways": ways,
+        "baseline": baseline,
+        "metric_weights": _pairs(metric_weights),
+        "factors": _two(factors),
+        "include_untrained": untrained,
+        "n_bootstrap": resamples,
+        "n_permutations": permutations,
+        "confidence": confidence,
+        "seed": seed,
+    }
     _evaluate(
-        metamers, evaluators, out, chosen, images=images, weights=weights, nulls=nulls,
-        networks=network_table, truth=truth, image_size=image_size, device=device, batch_size=batch_size,
-    )  # fmt: skip
+        metamers,
+        evaluators,
+        out,
+        chosen,
+        images=images,
+        weights=weights,
+        nulls=nulls,
+        networks=network_table,
+        truth=truth,
+        image_size=image_size,
+        device=device,
+        batch_size=batch_size,
+    )
 
 
 @evaluate_app.command("plan-sets")
@@ -103,11 +165,16 @@ def plan_sets_command(
     out: Annotated[Path, typer.Option(help="Folder of the jobs.")],
     sets: Annotated[int, typer.Option(min=1, help="How many sets.")] = 100,
     sizes: Annotated[str, typer.Option(help="LOW:HIGH, networks in a set.")] = "2:10",
-    stage: Annotated[str, typer.Option(help="early, middle, late, or a fraction of depth.")] = "middle",
+    stage: Annotated[
+        str, typer.Option(help="early, middle, late, or a fraction of depth.")
+    ] = "middle",
     preset: Annotated[
-        str, one_of(table="stimuli_gen.presets:PRESETS", help="feather2023, boehm2025, pixels or fast.")
+        str,
+        one_of(table="stimuli_gen.presets:PRESETS", help="feather2023, boehm2025, pixels or fast."),
     ] = "boehm2025",
-    set_: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset.")] = [],  # noqa: B006
+    set_: Annotated[
+        list[str], typer.Option("--set", help="NAME=VALUE: another number of the preset.")
+    ] = [],  # noqa: B006
     seed: Seed = 0,
 ) -> None:
     """Draw random sets of networks, and write a job for each.
@@ -118,9 +185,15 @@ def plan_sets_command(
     from neurometamer.commands.stimulus_options import read_overrides
 
     jobs = plan_model_sets(
-        _names(networks), out, n_sets=sets, sizes=_range(sizes), stage=stage, preset=preset, seed=seed,
+        _names(networks),
+        out,
+        n_sets=sets,
+        sizes=_range(sizes),
+        stage=stage,
+        preset=preset,
+        seed=seed,
         **read_overrides(set_),
-    )  # fmt: skip
+    )
     _tell_jobs(jobs)
     typer.echo(f"next: neurometamer evaluate run-sets {out} --images PHOTOGRAPHS")
 
@@ -145,10 +218,16 @@ def run_sets_command(
     part, _, parts = share.partition("/")
     with one_step("sets of networks") as progress:
         jobs = make_model_sets(
-            folder, images, weights=weights, image_size=image_size, nulls=nulls,
-            share=(_whole(part, "--share I/N"), _whole(parts, "--share I/N")), device=device,
-            batch_size=batch_size, progress=progress,
-        )  # fmt: skip
+            folder,
+            images,
+            weights=weights,
+            image_size=image_size,
+            nulls=nulls,
+            share=(_whole(part, "--share I/N"), _whole(parts, "--share I/N")),
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+        )
     _tell_jobs(jobs)
     if (jobs["state"] == "failed").any():
         raise typer.Exit(1)
@@ -163,7 +242,8 @@ def evaluate_sets_command(
     held_out: Annotated[
         str,
         typer.Option(
-            help="Evaluators that score all sets; those in none when not given. Beside it each set is scored by all "
+            help="Evaluators that score all sets; those in none when not given. Beside it each set "
+            "is scored by all "
             "evaluators but its own networks, as in Boehm et al. (2025)."
         ),
     ] = "",
@@ -185,21 +265,38 @@ def evaluate_sets_command(
     from neurometamer.commands.evaluation import finished_sets
 
     chosen = {
-        **_only_given(held_out=_names(held_out)), "parts": ["recognizability", "sets"], "ways": ways, "target": target,
-        "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
-    }  # fmt: skip
+        **_only_given(held_out=_names(held_out)),
+        "parts": ["recognizability", "sets"],
+        "ways": ways,
+        "target": target,
+        "n_bootstrap": resamples,
+        "confidence": confidence,
+        "seed": seed,
+    }
     _evaluate(
-        finished_sets(folder), evaluators, out, chosen, images=images, weights=weights, nulls=nulls,
-        image_size=image_size, device=device, batch_size=batch_size,
-    )  # fmt: skip
+        finished_sets(folder),
+        evaluators,
+        out,
+        chosen,
+        images=images,
+        weights=weights,
+        nulls=nulls,
+        image_size=image_size,
+        device=device,
+        batch_size=batch_size,
+    )
 
 
 @evaluate_app.command("check-table")
 def check_table_command(
-    table: Annotated[Path, typer.Argument(help="CSV with network, appearances and difference, as printed.")],
+    table: Annotated[
+        Path, typer.Argument(help="CSV with network, appearances and difference, as printed.")
+    ],
     sets: Annotated[int, typer.Option(min=2, help="Sets that were drawn.")] = 100,
     sd: Annotated[float, typer.Option(help="Standard deviation of the scores over sets.")] = 0.101,
-    sizes: Annotated[str, typer.Option(help="LOW:HIGH, networks in a set, as the text says.")] = "2:10",
+    sizes: Annotated[
+        str, typer.Option(help="LOW:HIGH, networks in a set, as the text says.")
+    ] = "2:10",
     out: Annotated[Path | None, typer.Option(help="CSV for the rows with standard errors.")] = None,
 ) -> None:
     """Check a printed table of differences in means: which exceed what chance gives.
@@ -209,25 +306,34 @@ def check_table_command(
     from neurometamer.evaluation.model_sets import check_difference_table
     from neurometamer.store import read_table, write_table
 
-    rows, totals = check_difference_table(read_table(table, text=["network"]), n_sets=sets, sd=sd, sizes=_range(sizes))
+    rows, totals = check_difference_table(
+        read_table(table, text=["network"]), n_sets=sets, sd=sd, sizes=_range(sizes)
+    )
     for name, value in totals.items():
         typer.echo(f"{name.replace('_', ' ')}: {value:g}")
-    typer.echo(f"exceed 1.96 standard errors: {', '.join(rows.loc[rows['exceeds'], 'network'].astype(str)) or 'none'}")
+    typer.echo(
+        "exceed 1.96 standard errors: "
+        f"{', '.join(rows.loc[rows['exceeds'], 'network'].astype(str)) or 'none'}"
+    )
     if out is not None:
         typer.echo(write_table(out, rows))
 
 
-# --------------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
-def _evaluate(metamers: Sequence[str], evaluators: str, out: Path, chosen: dict[str, Any], **given: Any) -> None:
+def _evaluate(
+    metamers: Sequence[str], evaluators: str, out: Path, chosen: dict[str, Any], **given: Any
+) -> None:
     from neurometamer.commands.evaluate import EvaluationSettings
     from neurometamer.commands.evaluation import evaluate_metamers
     from neurometamer.store import read_json
 
     settings = EvaluationSettings(**chosen)
     with one_step("evaluation of metamers") as progress:
-        page = evaluate_metamers(metamers, _names(evaluators), out, settings=settings, progress=progress, **given)
+        page = evaluate_metamers(
+            metamers, _names(evaluators), out, settings=settings, progress=progress, **given
+        )
     for note in read_json(out / "provenance.json")["notes"]:
         typer.echo(note, err=True)
     typer.echo(page)
@@ -236,7 +342,9 @@ def _evaluate(metamers: Sequence[str], evaluators: str, out: Path, chosen: dict[
 def _tell_jobs(jobs: pd.DataFrame) -> None:
     counts = jobs["state"].value_counts()
     typer.echo(", ".join(f"{number} {state}" for state, number in counts.items()))
-    for name, reason in jobs.loc[jobs["state"] == "failed", ["set", "reason"]].itertuples(index=False, name=None):
+    for name, reason in jobs.loc[jobs["state"] == "failed", ["set", "reason"]].itertuples(
+        index=False, name=None
+    ):
         typer.echo(f"{name}: {reason}", err=True)
 
 
@@ -252,7 +360,9 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
     from neurometamer.store import InputError, name_ids
 
     pairs = [one.partition("=") for one in given]
-    if bad := [one for one, (name, _, value) in zip(given, pairs, strict=True) if not (name and value)]:
+    if bad := [
+        one for one, (name, _, value) in zip(given, pairs, strict=True) if not (name and value)
+    ]:
         raise InputError(f"--metric-weights wants NAME=FILE, not {name_ids(bad)}.")
     return {name: value for name, _, value in pairs}
 

@@ -18,18 +18,27 @@ def _paths(texts: list[str]) -> list[Path]:
 def page(
     images: Annotated[
         list[str],
-        typer.Option(help="Folders written by 'stimuli', or CSV files (file, id, category, condition); also A,B."),
+        typer.Option(
+            help="Folders written by 'stimuli', or CSV files (file, id, category, condition); also "
+            "A,B."
+        ),
     ],
     photographs: Annotated[
-        list[str], typer.Option(help="Photographs of other images, for practice, screening and catch trials: the same.")
+        list[str],
+        typer.Option(
+            help="Photographs of other images, for practice, screening and catch trials: the same."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Gets page/ (to be published) and key.csv (not to be).")],
+    out: Annotated[
+        Path, typer.Option(help="Gets page/ (to be published) and key.csv (not to be).")
+    ],
     title: Annotated[str, typer.Option(help="Of the page.")] = "What did you see?",
     consent: Annotated[Path | None, typer.Option(help="Text file for the first page.")] = None,
     post: Annotated[
         str,
         typer.Option(
-            help="Address that takes the answers as CSV and replies with what it stored, unchanged; any other reply "
+            help="Address that takes the answers as CSV and replies with what it stored, "
+            "unchanged; any other reply "
             "counts as not stored. Else they are saved as a file."
         ),
     ] = "",
@@ -37,7 +46,8 @@ def page(
     image_ms: Annotated[float, typer.Option(help="How long an image is shown.")] = 300,
     mask_ms: Annotated[float, typer.Option(help="How long the mask is shown.")] = 300,
     slow: Annotated[
-        bool, typer.Option("--slow/--no-slow", help="500, 400 and 400 ms in the first half of practice.")
+        bool,
+        typer.Option("--slow/--no-slow", help="500, 400 and 400 ms in the first half of practice."),
     ] = True,
     practice: Annotated[int, typer.Option(help="Photographs with feedback, first.")] = 16,
     screening: Annotated[int, typer.Option(help="Photographs that decide who goes on.")] = 12,
@@ -45,16 +55,26 @@ def page(
     catch: Annotated[int, typer.Option(help="Photographs between the images.")] = 16,
     block_length: Annotated[int, typer.Option(help="Trials between breaks.")] = 100,
     backward_mask: Annotated[
-        str, one_of(table="neurometamer.behavior.experiment:MASKS", help="'phase' (scrambled images) or 'noise'.")
+        str,
+        one_of(
+            table="neurometamer.behavior.experiment:MASKS",
+            help="'phase' (scrambled images) or 'noise'.",
+        ),
     ] = "phase",
     incomplete: Annotated[
-        str, one_of("error", "photograph", help="An image lacks a condition: 'error', or show its 'photograph'.")
+        str,
+        one_of(
+            "error",
+            "photograph",
+            help="An image lacks a condition: 'error', or show its 'photograph'.",
+        ),
     ] = "error",
     seed: Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")] = 0,
 ) -> None:
     """Write a folder that runs a 16-way recognition experiment in the browser, without server or network.
 
-    Open page/index.html (?participant=P01), or put page/ on any web server. Keep key.csv: 'behavior join' needs it.
+    Open page/index.html (?participant=P01), or put page/ on any web server. Keep key.csv: 'behavior
+    join' needs it.
 
     Python: neurometamer.write_experiment_page.
     """
@@ -85,7 +105,8 @@ def page(
         )
     main = key[key["phase"] == "main"]
     typer.echo(
-        f"{main['reference_id'].nunique()} images in {main['condition'].nunique()} conditions, {len(key)} files.\n"
+        f"{main['reference_id'].nunique()} images in {main['condition'].nunique()} conditions, "
+        f"{len(key)} files.\n"
         f"Publish or open: {out / 'page' / 'index.html'}\nKeep to yourself: {out / 'key.csv'}"
     )
 
@@ -93,7 +114,9 @@ def page(
 def join(
     answers: Annotated[list[str], typer.Option(help="CSV files that the page saved; also A,B.")],
     key: Annotated[Path, typer.Option(help="key.csv of that page.")],
-    out: Annotated[Path, typer.Option(help="CSV file for 'behavior analyze'.")] = Path("answers.csv"),
+    out: Annotated[Path, typer.Option(help="CSV file for 'behavior analyze'.")] = Path(
+        "answers.csv"
+    ),
 ) -> None:
     """Put truth, condition, stage and model from the key into the answers of all participants.
 

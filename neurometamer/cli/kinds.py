@@ -7,27 +7,42 @@ from typing import Annotated
 
 import typer
 
-from neurometamer.cli.options import Classes, Confidence, Images, PatternFiles, Resamples, Seed, one_of, one_step
+from neurometamer.cli.options import (
+    Classes,
+    Confidence,
+    Images,
+    PatternFiles,
+    Resamples,
+    Seed,
+    one_of,
+    one_step,
+)
 
 
 def kinds(
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     patterns: PatternFiles = [],  # noqa: B006
-    activations: Annotated[list[Path], typer.Option(help="Files of neurometamer.compute_activations.")] = [],  # noqa: B006
-    rdms: Annotated[list[Path], typer.Option(help="Or files of 'neurometamer rdm', all subjects in one.")] = [],  # noqa: B006
+    activations: Annotated[
+        list[Path], typer.Option(help="Files of neurometamer.compute_activations.")
+    ] = [],  # noqa: B006
+    rdms: Annotated[
+        list[Path], typer.Option(help="Or files of 'neurometamer rdm', all subjects in one.")
+    ] = [],  # noqa: B006
     images: Images = [],  # noqa: B006
     interval: Annotated[
         str,
         one_of(
             table="neurometamer.rsa.image_types.options:INTERVALS",
-            help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores images).",
+            help="projection, stimuli, subjects, dual, none, or subsample (the paper's; ignores "
+            "images).",
         ),
     ] = "projection",
     null: Annotated[
         str,
         one_of(
             table="neurometamer.rsa.image_types.options:NULLS",
-            help="Labels permuted free, within session or class; auto: in sessions where they differ.",
+            help="Labels permuted free, within session or class; auto: in sessions where they "
+            "differ.",
         ),
     ] = "auto",
     classes: Classes = "fixed",
@@ -40,7 +55,10 @@ def kinds(
     ] = "joint",
     correction: Annotated[
         str,
-        one_of(table="neurometamer.rsa.image_types.options:CORRECTIONS", help="fdr, bonferroni, holm, max-t or none."),
+        one_of(
+            table="neurometamer.rsa.image_types.options:CORRECTIONS",
+            help="fdr, bonferroni, holm, max-t or none.",
+        ),
     ] = "fdr",
     family: Annotated[
         str,
@@ -58,18 +76,31 @@ def kinds(
     ] = "spearman",
     measure: Annotated[
         str,
-        one_of(table="neurometamer.rsa.subsample:PARTS", help="RDMs are 1 - this correlation: spearman or pearson."),
+        one_of(
+            table="neurometamer.rsa.subsample:PARTS",
+            help="RDMs are 1 - this correlation: spearman or pearson.",
+        ),
     ] = "spearman",
     category: Annotated[str, typer.Option(help="Column of --images with the class.")] = "category",
     join: Annotated[
-        str, one_of("exact", "inner", help="exact: each photograph has every kind; inner: those that have.")
+        str,
+        one_of(
+            "exact", "inner", help="exact: each photograph has every kind; inner: those that have."
+        ),
     ] = "exact",
-    trends: Annotated[Path | None, typer.Option(help="Also write trends over layers, as CSV.")] = None,
+    trends: Annotated[
+        Path | None, typer.Option(help="Also write trends over layers, as CSV.")
+    ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="Also write a page with figures into this folder: SVG, PNG, and CSV of each.")
+        Path | None,
+        typer.Option(
+            help="Also write a page with figures into this folder: SVG, PNG, and CSV of each."
+        ),
     ] = None,
     resamples: Resamples = 1000,
-    permutations: Annotated[int, typer.Option(min=0, help="Of labels; 0 for no p of similarities.")] = 1000,
+    permutations: Annotated[
+        int, typer.Option(min=0, help="Of labels; 0 for no p of similarities.")
+    ] = 1000,
     confidence: Confidence = 0.95,
     seed: Seed = 0,
 ) -> None:
@@ -105,7 +136,11 @@ def kinds(
         )
     for row in table[table["quantity"] == "difference"].to_dict("records"):
         name = " ".join(one for one in (row["subject"], row["place"]) if one)
-        typer.echo(f"{name}: {row['value']:+.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] {row['answer']}", err=True)
+        typer.echo(
+            f"{name}: {row['value']:+.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] "
+            f"{row['answer']}",
+            err=True,
+        )
     if interval.lower() == "subsample":
         from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
 

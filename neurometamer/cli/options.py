@@ -33,7 +33,8 @@ def one_of(*names: str, table: str = "", **words: Any) -> Any:
     *names : str
         The names, beside those of the table.
     table : str
-        ``MODULE:NAME`` of the table that holds the names, several between commas; imported only when needed.
+        ``MODULE:NAME`` of the table that holds the names, several between commas; imported only
+        when needed.
     **words : object
         As of `typer.Option`; ``flag`` is the option's name where it is not that of the parameter.
 
@@ -61,7 +62,11 @@ def one_of(*names: str, table: str = "", **words: Any) -> Any:
 def _table(place: str) -> Collection[str]:
     """Import the names of a table, or of several between commas."""
     pairs = [one.partition(":") for one in place.split(",") if one]
-    return [name for module, _, table in pairs for name in getattr(importlib.import_module(module), table)]
+    return [
+        name
+        for module, _, table in pairs
+        for name in getattr(importlib.import_module(module), table)
+    ]
 
 
 def _known(parameter: typer.CallbackParam, value: str, known: Collection[str]) -> str:
@@ -91,7 +96,9 @@ def between(low: float, high: float) -> Callable[[typer.CallbackParam, Any], Any
         from neurometamer.errors import InputError
 
         if given is not None and not low < given < high:
-            raise InputError(f"{parameter.opts[0]} is {given:g}; give a number between {low:g} and {high:g}.")
+            raise InputError(
+                f"{parameter.opts[0]} is {given:g}; give a number between {low:g} and {high:g}."
+            )
         return given
 
     return _check
@@ -102,105 +109,161 @@ def check_device(parameter: typer.CallbackParam, given: Any) -> Any:
     from neurometamer.errors import unknown_name
 
     kind, _, number = (given or "auto").partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise unknown_name(f"value of {parameter.opts[0]}", given, ["auto", "cpu", "cuda", "mps", "cuda:1"])
+    if kind not in ("auto", "cpu", "cuda", "mps") or (
+        number and not (kind == "cuda" and number.isdecimal())
+    ):
+        raise unknown_name(
+            f"value of {parameter.opts[0]}", given, ["auto", "cpu", "cuda", "mps", "cuda:1"]
+        )
     return given
 
 
 ModelName = Annotated[str, typer.Option("--model", help="A name of 'neurometamer models list'.")]
-Weights = Annotated[str, typer.Option(help="'default' (ImageNet), 'random' (untrained), or a file.")]
+Weights = Annotated[
+    str, typer.Option(help="'default' (ImageNet), 'random' (untrained), or a file.")
+]
 SetWeights = Annotated[
     str,
     typer.Option(
         "--weights",
-        help="'default' (ImageNet), 'random' (untrained), a file (one network), or NAME=VALUE for networks of a set, "
+        help="'default' (ImageNet), 'random' (untrained), a file (one network), or NAME=VALUE for "
+        "networks of a set, "
         "between commas; the others get 'default'.",
     ),
 ]
 DeviceName = Annotated[
     str,
     typer.Option(
-        help="Where the network runs: auto, cpu, cuda, mps, or one of several, as cuda:1.", callback=check_device
+        help="Where the network runs: auto, cpu, cuda, mps, or one of several, as cuda:1.",
+        callback=check_device,
     ),
 ]
 Confidence = Annotated[float, typer.Option(help="Of the intervals.", callback=between(0, 1))]
-Join = Annotated[str, one_of("exact", "inner", help="exact: the same ids in both; inner: those that both hold.")]
-Nulls = Annotated[list[Path], typer.Option("--nulls", help="Files of 'stimuli null': judge the metamers by them.")]
+Join = Annotated[
+    str, one_of("exact", "inner", help="exact: the same ids in both; inner: those that both hold.")
+]
+Nulls = Annotated[
+    list[Path], typer.Option("--nulls", help="Files of 'stimuli null': judge the metamers by them.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="All random numbers derive from it.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
-ModeName = Annotated[Mode, typer.Option("--mode", help="fast: cheaper arithmetic on the way, judged exactly.")]
+ModeName = Annotated[
+    Mode, typer.Option("--mode", help="fast: cheaper arithmetic on the way, judged exactly.")
+]
 Resume = Annotated[
-    bool, typer.Option("--resume/--fresh", help="Go on with what earlier runs left in --out, or throw it away.")
+    bool,
+    typer.Option(
+        "--resume/--fresh", help="Go on with what earlier runs left in --out, or throw it away."
+    ),
 ]
 Png16 = Annotated[bool, typer.Option("--png16", help="Also write 16-bit PNG files.")]
-Animate = Annotated[bool, typer.Option("--animate", help="Keep frames, and write a GIF of each synthesis.")]
+Animate = Annotated[
+    bool, typer.Option("--animate", help="Keep frames, and write a GIF of each synthesis.")
+]
 Stages = Annotated[list[str], typer.Option(help="Stages of the network; all when not given.")]
 Images = Annotated[
-    list[Path], typer.Option(help="Folders written by 'stimuli', folders of photographs, or CSV files (column file).")
+    list[Path],
+    typer.Option(
+        help="Folders written by 'stimuli', folders of photographs, or CSV files (column file)."
+    ),
 ]
 Bits = Annotated[
     int | None,
-    typer.Option(min=8, max=16, help="How many bits of 16-bit photographs hold data; or the column bits of a CSV."),
+    typer.Option(
+        min=8,
+        max=16,
+        help="How many bits of 16-bit photographs hold data; or the column bits of a CSV.",
+    ),
 ]
 Icc = Annotated[
     str,
     one_of(
         table="stimuli_gen.conversion:PROFILES",
-        help="Color profiles of photographs other than sRGB: ignore (but note) or convert; or the column icc of a CSV.",
+        help="Color profiles of photographs other than sRGB: ignore (but note) or convert; or the "
+        "column icc of a CSV.",
     ),
 ]
-PatternFiles = Annotated[list[Path], typer.Option(help="Files written by 'fmri patterns', one a subject.")]
+PatternFiles = Annotated[
+    list[Path], typer.Option(help="Files written by 'fmri patterns', one a subject.")
+]
 Bold = Annotated[list[Path], typer.Option(help="4-D NIfTI files, one a run.")]
-Events = Annotated[list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")]
+Events = Annotated[
+    list[Path], typer.Option(help="BIDS events.tsv files, one a run, in the order of --bold.")
+]
 Confounds = Annotated[list[Path], typer.Option(help="Confounds tables, one a run, or none.")]
 Masks = Annotated[list[str], typer.Option(help="NAME=FILE, a mask on the grid of the BOLD files.")]
 Tr = Annotated[
     float | None,
-    typer.Option("--tr", help="Repetition time in s, where header and JSON sidecar do not tell or disagree."),
+    typer.Option(
+        "--tr", help="Repetition time in s, where header and JSON sidecar do not tell or disagree."
+    ),
 ]
 SliceTimeRef = Annotated[
     float | None,
-    typer.Option(help="Time to which volumes refer, a share of the TR; else StartTime of the JSON sidecar."),
+    typer.Option(
+        help="Time to which volumes refer, a share of the TR; else StartTime of the JSON sidecar."
+    ),
 ]
 Affine = Annotated[
     str,
     one_of(
         table="fmri.bold:AFFINES",
-        help="Which header transform places voxels: sform, qform, or agree (refuse if they differ).",
+        help="Which header transform places voxels: sform, qform, or agree (refuse if they "
+        "differ).",
     ),
 ]
 ConfoundColumns = Annotated[
-    list[str], typer.Option("--columns", help="Confounds to use; else the six motion parameters, or all.")
+    list[str],
+    typer.Option("--columns", help="Confounds to use; else the six motion parameters, or all."),
 ]
 ConditionColumn = Annotated[str, typer.Option(help="Column of the events with the stimulus ids.")]
-Ignored = Annotated[list[str], typer.Option("--ignore", help="Trial types without a regressor; else blank and n/a.")]
-Hrf = Annotated[str, one_of(table="fmri.betas:HRFS", help="Hemodynamic response, a name of nilearn's.")]
+Ignored = Annotated[
+    list[str], typer.Option("--ignore", help="Trial types without a regressor; else blank and n/a.")
+]
+Hrf = Annotated[
+    str, one_of(table="fmri.betas:HRFS", help="Hemodynamic response, a name of nilearn's.")
+]
 HighPass = Annotated[float, typer.Option(help="Cut-off of the drift model, Hz.")]
 NoiseModel = Annotated[str, one_of(table="fmri.betas:NOISE_MODELS", help="ar1 or ols.")]
-Estimator = Annotated[str, one_of(table="fmri.betas:EVENT_MODELS", help="LSA (all events in one design) or LSS.")]
+Estimator = Annotated[
+    str, one_of(table="fmri.betas:EVENT_MODELS", help="LSA (all events in one design) or LSS.")
+]
 Units = Annotated[
-    str, one_of(table="fmri.betas:UNITS", help="Of betas: percent (signal change) or raw (units of the image).")
+    str,
+    one_of(
+        table="fmri.betas:UNITS",
+        help="Of betas: percent (signal change) or raw (units of the image).",
+    ),
 ]
 Unusable = Annotated[str, one_of("refuse", "drop", help="NaN or constant voxels: refuse or drop.")]
-SubjectName = Annotated[str, typer.Option("--subject", help="Name of the subject; else from the file names.")]
+SubjectName = Annotated[
+    str, typer.Option("--subject", help="Name of the subject; else from the file names.")
+]
 Blocks = Annotated[
     Path | None,
     typer.Option(
-        help="Table (id, block; subject): labels change places within blocks, e.g. sessions or classes, only."
+        help="Table (id, block; subject): labels change places within blocks, e.g. sessions or "
+        "classes, only."
     ),
 ]
 Classes = Annotated[
     str,
     one_of(
         table="neurometamer.rsa.sampling:CLASS_CLAIMS",
-        help="Intervals for other images of the classes that RDMs know (fixed), or of as many other classes (random).",
+        help="Intervals for other images of the classes that RDMs know (fixed), or of as many "
+        "other classes (random).",
     ),
 ]
 Descriptor = Annotated[
     str | None,
-    typer.Option(help="Pattern descriptor with the stimulus ids, in files of rsatoolbox without one named condition."),
+    typer.Option(
+        help="Pattern descriptor with the stimulus ids, in files of rsatoolbox without one named "
+        "condition."
+    ),
 ]
-Resamples = Annotated[int, typer.Option(min=0, help="Of images, or of the noise of their pairs; 0: no intervals.")]
+Resamples = Annotated[
+    int, typer.Option(min=0, help="Of images, or of the noise of their pairs; 0: no intervals.")
+]
 
 
 def absolute_weights(weights: str) -> str:
@@ -233,10 +296,17 @@ def open_reporter(out: Path | None = None) -> Iterator[ConsoleReporter]:
 def _what_is_kept(reporter: ConsoleReporter, out: Path | None) -> str:
     from neurometamer.commands.stimulus_folder import count_kept
 
-    done = f"{reporter.done} of {reporter.total} are finished" if reporter.total else "nothing is finished yet"
+    done = (
+        f"{reporter.done} of {reporter.total} are finished"
+        if reporter.total
+        else "nothing is finished yet"
+    )
     unfinished = count_kept(out)[1] if out else 0
     saved = f", the state of {unfinished} unfinished image(s) is saved" if unfinished else ""
-    return f"interrupted: {done}{saved}; what is finished is kept, and the same command goes on from there."
+    return (
+        f"interrupted: {done}{saved}; what is finished is kept, and the same command goes on from "
+        "there."
+    )
 
 
 @contextlib.contextmanager
@@ -247,7 +317,10 @@ def one_step(title: str, out: Path | None = None, resume: bool = True) -> Iterat
 
     begun = time.monotonic()
     if out is not None and not resume and any(count := count_kept(out)):
-        told = f"{count[0]} finished and {count[1]} unfinished image(s) in {kept_in(out)} are thrown away."
+        told = (
+            f"{count[0]} finished and {count[1]} unfinished image(s) in {kept_in(out)} are thrown "
+            "away."
+        )
         typer.echo(f"--fresh: {told}", err=True)
     with _told_notes(), open_reporter(out) as reporter:
         reporter.start(1, 1, title)

@@ -13,7 +13,11 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.behavior.agreement import curve_correlation, error_consistency, summarize_consistency
+from neurometamer.behavior.agreement import (
+    curve_correlation,
+    error_consistency,
+    summarize_consistency,
+)
 from neurometamer.behavior.anova import (
     CORRECTIONS,
     Profiles,
@@ -111,7 +115,9 @@ class AnalysisSettings:
         if self.correction not in CORRECTIONS:
             raise unknown_name("correction", self.correction, CORRECTIONS)
         if self.permutations < 1 or self.bootstrap < 0 or not 0 < self.confidence < 1:
-            raise InputError("permutations must be 1 or more, bootstrap 0 or more, confidence between 0 and 1.")
+            raise InputError(
+                "permutations must be 1 or more, bootstrap 0 or more, confidence between 0 and 1."
+            )
 
 
 @dataclass(kw_only=True)
@@ -157,8 +163,8 @@ def analyze_recognition(
     Raises
     ------
     InputError
-        When the tables cannot be used, fewer than two people (or networks) are left, no analysis can be made, or the
-        folder holds another analysis or other files.
+        When the tables cannot be used, fewer than two people (or networks) are left, no analysis
+        can be made, or the folder holds another analysis or other files.
     """
     settings = settings or AnalysisSettings()
     files = [Path(one) for one in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
@@ -174,8 +180,14 @@ def analyze_recognition(
     work.tables["exclusions"] = _joined([work.tables["exclusions"], *work.lost])
     for name, part in work.tables.items():
         write_table(Path(out) / f"{name}.csv", part)
-    told = {**recipe, "notes": work.notes, "tables": {name: digest(part) for name, part in work.tables.items()}}
-    page = write_report(Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else "")
+    told = {
+        **recipe,
+        "notes": work.notes,
+        "tables": {name: digest(part) for name, part in work.tables.items()},
+    }
+    page = write_report(
+        Path(out), work.tables, told, stamp="simulated observers" if _simulated(table) else ""
+    )
     write_record(Path(out) / "provenance.json", {**told, "finished": True})
     return page
 
@@ -186,10 +198,12 @@ def _simulated(table: pd.DataFrame) -> bool:
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [part for part in parts if len(part)]
-    return pd.concat(filled, ignore_index=True) if filled else (parts[0] if parts else pd.DataFrame())
+    return (
+        pd.concat(filled, ignore_index=True) if filled else (parts[0] if parts else pd.DataFrame())
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ the folder
+# --------------------------------------------------------------------------------------- the folder
 
 
 def _recipe(settings: AnalysisSettings, files: Sequence[Path]) -> dict[str, Any]:
@@ -202,7 +216,7 @@ def _recipe(settings: AnalysisSettings, files: Sequence[Path]) -> dict[str, Any]
     return provenance(told, analysis="recognition", seed=settings.seed, digests=digests)
 
 
-# --------------------------------------------------------------------------------------------------------- the data
+# ----------------------------------------------------------------------------------------- the data
 
 
 def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -211,26 +225,38 @@ def _collect(work: _Work, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     if not has_trials(table):
         check_proportions(table)
         cells = select_cells(proportion_cells(table), settings.models, settings.stages)
-        work.notes.append("a table of proportions: no screening, confusion, error consistency or bootstrap over images")
+        work.notes.append(
+            "a table of proportions: no screening, confusion, error consistency or bootstrap over "
+            "images"
+        )
         empty = int(pd.to_numeric(table["proportion"], errors="coerce").isna().sum())
         work.notes += [f"{empty} missing proportions were left out"] if empty else []
         work.tables["exclusions"] = pd.DataFrame(columns=list(EXCLUSION_COLUMNS))
         work.tables["curves"] = recognition_curves(cells, sem=settings.sem)
         return cells, cells
     screened = screen_trials(
-        table, settings.screening, categories=settings.categories, rt_unit=settings.rt_unit, missing=settings.missing,
-        strict=settings.strict, ignore_case=settings.ignore_case,
-    )  # fmt: skip
+        table,
+        settings.screening,
+        categories=settings.categories,
+        rt_unit=settings.rt_unit,
+        missing=settings.missing,
+        strict=settings.strict,
+        ignore_case=settings.ignore_case,
+    )
     work.notes += screened.notes
     work.tables["screening"], work.tables["exclusions"] = screened.participants, screened.exclusions
     rows = model_rows(screened.trials)
     rows = select_cells(rows, settings.models, settings.stages or _stage_order(rows))
     if not settings.stages:
-        work.notes.append("stages are in the order in which the tables first name them; --stages sets another")
+        work.notes.append(
+            "stages are in the order in which the tables first name them; --stages sets another"
+        )
     cells = trial_cells(rows)
     curves = recognition_curves(cells, sem=settings.sem)
     if settings.bootstrap:
-        spans = bootstrap_curves(rows, settings.bootstrap, confidence=settings.confidence, seed=settings.seed)
+        spans = bootstrap_curves(
+            rows, settings.bootstrap, confidence=settings.confidence, seed=settings.seed
+        )
         curves = curves.merge(spans, on=list(CURVE), how="left")
     work.tables["curves"] = curves
     work.tables["confusion"] = confusion_table(rows, settings.categories)
@@ -273,13 +299,17 @@ def _need_observers(work: _Work, cells: pd.DataFrame) -> None:
         left = work.tables["exclusions"]
         why = [f"{who}: {reason}" for who, reason in zip(left["participant"], left["reason"])]
         rest = f"; left out: {name_ids(why)}" if why else ""
-        raise InputError(f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}.")
+        raise InputError(
+            f"{n} {kind} observer is left, and statistics over observers need at least 2{rest}."
+        )
 
 
-# ----------------------------------------------------------------------------------------------------- the analyses
+# ------------------------------------------------------------------------------------- the analyses
 
 
-def _analyze_variance(work: _Work, cells: pd.DataFrame, paired: pd.DataFrame, progress: Progress | None) -> None:
+def _analyze_variance(
+    work: _Work, cells: pd.DataFrame, paired: pd.DataFrame, progress: Progress | None
+) -> None:
     """Make every analysis of variance; one that cannot be made is a note, unless none can."""
     kind = _kind(cells)
     units = cells[cells["observer"] == kind]
@@ -296,11 +326,15 @@ def _analyze_variance(work: _Work, cells: pd.DataFrame, paired: pd.DataFrame, pr
         if progress is not None:
             progress(done + 1, len(jobs))
     if not work.anova:
-        raise InputError(failures[0] if failures else "no analysis of variance can be made; give several stages.")
+        raise InputError(
+            failures[0] if failures else "no analysis of variance can be made; give several stages."
+        )
     work.notes += [f"not analyzed: {failure}" for failure in failures]
 
 
-def _model_jobs(work: _Work, units: pd.DataFrame, models: list[str], kind: str) -> list[Callable[[], None]]:
+def _model_jobs(
+    work: _Work, units: pd.DataFrame, models: list[str], kind: str
+) -> list[Callable[[], None]]:
     for name in itertools.chain(*work.settings.contrasts):
         if name not in models:
             raise unknown_name("model of a contrast", name, models)
@@ -309,8 +343,11 @@ def _model_jobs(work: _Work, units: pd.DataFrame, models: list[str], kind: str) 
         every = [list(pair) for pair in itertools.combinations(models, 2)]
         pairs = [pair for pair in every if _shared(units, pair)]
         if rest := len(every) - len(pairs):
-            work.notes.append(f"{rest} pairs of models are not compared, because fewer than 2 observers saw both")
-    # One family of post-hoc tests: over all models where the same people saw them all, else over each pair.
+            work.notes.append(
+                f"{rest} pairs of models are not compared, because fewer than 2 observers saw both"
+            )
+    # One family of post-hoc tests: over all models where the same people saw them all, else over
+    # each pair.
     whole = len(models) > 2 and _shared(units, models)
     sets = pairs + ([models] if whole else [])
     singles = [[name] for name in models]
@@ -342,7 +379,9 @@ def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, ho
     stages = _common_stages(own, models)
     if rest := [stage for stage in dict.fromkeys(own["stage"]) if stage not in stages]:
         if work.settings.strict:
-            raise InputError(f"--strict: {what}: no trials of every model at {name_ids(rest)}; choose --stages.")
+            raise InputError(
+                f"--strict: {what}: no trials of every model at {name_ids(rest)}; choose --stages."
+            )
         work.notes.append(f"{what}: without {name_ids(rest)}, where not every model has trials")
     if not stages:
         raise InputError(f"{what}: the models have no stage in common.")
@@ -352,7 +391,11 @@ def _repeated(work: _Work, units: pd.DataFrame, models: list[str], kind: str, ho
     work.anova.append(table)
     work.permutation.append(_permuted(work, table, profiles))
     if hoc:
-        work.posthoc.append(post_hoc(profiles, correction=work.settings.correction, analysis=analysis, observer=kind))
+        work.posthoc.append(
+            post_hoc(
+                profiles, correction=work.settings.correction, analysis=analysis, observer=kind
+            )
+        )
 
 
 def _network_jobs(
@@ -373,18 +416,26 @@ def _network_jobs(
 def _mixed(work: _Work, units: pd.DataFrame, own: pd.DataFrame, model: str, network: str) -> None:
     what = f"{MIXED}, {model}, human vs {network}"
     sides = [units[units["model"] == model], own[own["model"] == model]]
-    stages = [stage for stage in dict.fromkeys(sides[0]["stage"]) if (sides[1]["stage"] == stage).any()]
+    stages = [
+        stage for stage in dict.fromkeys(sides[0]["stage"]) if (sides[1]["stage"] == stage).any()
+    ]
     both = []
     for kind, side in zip(("human", "network"), sides, strict=True):
-        both.append(complete_profiles(side, [model], stages, strict=work.settings.strict, what=what))
+        both.append(
+            complete_profiles(side, [model], stages, strict=work.settings.strict, what=what)
+        )
         _lose(work, both[-1], kind)
     table = mixed_anova(both[0], both[1], analysis=MIXED, observer=f"human vs {network}")
     work.anova.append(table)
     work.permutation.append(_permuted(work, table, (both[0], both[1])))
 
 
-def _permuted(work: _Work, table: pd.DataFrame, data: Profiles | tuple[Profiles, Profiles]) -> pd.DataFrame:
-    return permutation_table(table, data, n_permutations=work.settings.permutations, seed=work.settings.seed)
+def _permuted(
+    work: _Work, table: pd.DataFrame, data: Profiles | tuple[Profiles, Profiles]
+) -> pd.DataFrame:
+    return permutation_table(
+        table, data, n_permutations=work.settings.permutations, seed=work.settings.seed
+    )
 
 
 def _lose(work: _Work, profiles: Profiles, kind: str) -> None:

@@ -34,7 +34,10 @@ from neurometamer.store import (
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-BANDS = {"category": "the category of each stimulus", "kind": "the kind of each stimulus (RE, AN, AI …)"}
+BANDS = {
+    "category": "the category of each stimulus",
+    "kind": "the kind of each stimulus (RE, AN, AI …)",
+}
 """Name of the bands along the edges of RDMs to what they are."""
 
 MOST_MAPS, MOST_SCATTERS, MAPS_HIGH = 48, 12, 8
@@ -87,26 +90,27 @@ def draw_rdms(
     Parameters
     ----------
     rdms : path-like
-        File of ``neurometamer rdm``, or of another program (``.mat``, ``.npz``, ``.npy``, ``.csv``), also as
-        ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
+        File of ``neurometamer rdm``, or of another program (``.mat``, ``.npz``, ``.npy``,
+        ``.csv``), also as ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
     images : sequence of path-like
-        Stimulus folders, folders of image files, or tables with the column ``file``: the markers, and what categories
-        and kinds the RDMs do not tell. One image an id; others are not used.
+        Stimulus folders, folders of image files, or tables with the column ``file``: the markers,
+        and what categories and kinds the RDMs do not tell. One image an id; others are not used.
     out : path-like
-        Folder for ``index.html``, ``draw.json``, ``scatter.csv`` (how well arrangements fit) and ``figures/``:
-        ``rdms_1`` … and ``scatter_01_<name>`` …, each as SVG, PNG and CSV (pairs, or places of the stimuli).
+        Folder for ``index.html``, ``draw.json``, ``scatter.csv`` (how well arrangements fit) and
+        ``figures/``: ``rdms_1`` … and ``scatter_01_<name>`` …, each as SVG, PNG and CSV (pairs, or
+        places of the stimuli).
     bands : {"category", "kind"}, optional
         Along the edges; by default categories, where every stimulus has one, else kinds.
     place : sequence of str
-        Only RDMs of these ROIs, stages, subjects, models or names; several of the same sort are alternatives.
-        ``"mean"`` is the mean over subjects.
+        Only RDMs of these ROIs, stages, subjects, models or names; several of the same sort are
+        alternatives. ``"mean"`` is the mean over subjects.
     method : str
         A way to place stimuli, of `neurometamer.figures.rdms.ARRANGEMENTS`.
     perplexity : float, optional
         Of t-SNE.
     ids : path-like or sequence of str, optional
-        Ids of the stimuli in the order of the RDMs, where their file names none; or a table with the column ``id`` or
-        ``file``.
+        Ids of the stimuli in the order of the RDMs, where their file names none; or a table with
+        the column ``id`` or ``file``.
     variable, measure, descriptor : str, optional
         See `neurometamer.read_rdms`.
     seed : int
@@ -122,13 +126,14 @@ def draw_rdms(
     Raises
     ------
     InputError
-        When there is no image of a stimulus, a name is unknown, a category is missing, or a file cannot be used.
+        When there is no image of a stimulus, a name is unknown, a category is missing, or a file
+        cannot be used.
 
     Notes
     -----
-    Where a file holds several subjects, the mean of their RDMs is drawn first. At most `MOST_MAPS` heat maps (fewer of
-    very many stimuli: `MOST_PAIRS`) and `MOST_SCATTERS` arrangements are drawn; the page tells what is left out, and
-    `place` chooses.
+    Where a file holds several subjects, the mean of their RDMs is drawn first. At most `MOST_MAPS`
+    heat maps (fewer of very many stimuli: `MOST_PAIRS`) and `MOST_SCATTERS` arrangements are drawn;
+    the page tells what is left out, and `place` chooses.
     """
     from neurometamer.figures.rdms import ARRANGEMENTS
 
@@ -152,16 +157,30 @@ def draw_rdms(
     heat = _heat_maps(folder, maps, stimuli["id"].tolist(), members, stamps)
     placed = []
     for number, one in enumerate(scatters, 1):
-        placed.append(_scatter(folder, number, one, stimuli, members, pictures, method, perplexity, seed, stamps))
+        placed.append(
+            _scatter(
+                folder, number, one, stimuli, members, pictures, method, perplexity, seed, stamps
+            )
+        )
         if progress is not None:
             progress(number, len(scatters))
-    settings = {"bands": column, "place": list(place), "method": method, "perplexity": perplexity, "variable": variable,
-                "measure": str(held.dissimilarity_measure), "seed": seed}  # fmt: skip
+    settings = {
+        "bands": column,
+        "place": list(place),
+        "method": method,
+        "perplexity": perplexity,
+        "variable": variable,
+        "measure": str(held.dissimilarity_measure),
+        "seed": seed,
+    }
     notes = {
         "rdms": _left_out(chosen, most, "Heat maps"),
         "arrangement": _left_out(chosen, MOST_SCATTERS, "Arrangements"),
     }
-    inputs = {path.name: digest_file(path), "images": digest(*(pictures[one] for one in stimuli["id"]))}
+    inputs = {
+        path.name: digest_file(path),
+        "images": digest(*(pictures[one] for one in stimuli["id"])),
+    }
     told = provenance(settings, inputs=inputs, notes=[*notes["rdms"], *notes["arrangement"]])
     write_json(folder / "draw.json", told)
     scores = pd.concat([table for _, table in placed], ignore_index=True)
@@ -170,7 +189,16 @@ def draw_rdms(
     pages = (heat, [one for one, _ in placed])
     near = _nearest(scatters[0], members, column)
     return _write_page(
-        folder, path, held, pages, notes, scores, told, stamps, near, means=any(one.who == MEAN for one in chosen)
+        folder,
+        path,
+        held,
+        pages,
+        notes,
+        scores,
+        told,
+        stamps,
+        near,
+        means=any(one.who == MEAN for one in chosen),
     )
 
 
@@ -188,12 +216,13 @@ def _nearest(placed: _Placed, members: Sequence[str], column: str) -> list[str]:
     luck = float(((sizes - 1) / (n - 1)).sum())
     where = f"In {placed.words}, the" if placed.words else "The"
     return [
-        f"{where} most similar other image is of the same {column} for {int(same.sum())} of {n} images; "
+        f"{where} most similar other image is of the same {column} for {int(same.sum())} of {n} "
+        "images; "
         f"by luck it would be for about {luck:.0f}."
     ]
 
 
-# --------------------------------------------------------------------------------------------------------- stimuli
+# ------------------------------------------------------------------------------------------ stimuli
 
 
 def _stimuli(rdms: RDMs, pictures: pd.DataFrame) -> pd.DataFrame:
@@ -221,13 +250,14 @@ def _members(stimuli: pd.DataFrame, bands: str | None) -> tuple[str, list[str]]:
         return whole[0], stimuli[whole[0]].tolist()
     if lacking := stimuli["id"][stimuli[bands] == ""].tolist():
         raise InputError(
-            f"no {bands} of {name_ids(lacking)}: give --images a table with the columns file, id and {bands}, or other "
+            f"no {bands} of {name_ids(lacking)}: give --images a table with the columns file, id "
+            f"and {bands}, or other "
             f"--bands ({', '.join(one for one in BANDS if one != bands)})."
         )
     return bands, stimuli[bands].tolist()
 
 
-# ------------------------------------------------------------------------------------------------------------ RDMs
+# --------------------------------------------------------------------------------------------- RDMs
 
 
 _SORTS = (("subject", "model"), ("roi", "stage", "name"))
@@ -245,7 +275,9 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
     if not any(who + where):
         where = [f"RDM {i + 1}" for i in range(rdms.n_rdm)]
     squares = rdms.get_matrices()
-    placed = [_Placed(who=a, where=b, matrix=one) for a, b, one in zip(who, where, squares, strict=True)]
+    placed = [
+        _Placed(who=a, where=b, matrix=one) for a, b, one in zip(who, where, squares, strict=True)
+    ]
     if "subject" in rdms.rdm_descriptors and len(set(who)) > 1:
         placed = [*_means(placed), *placed]
     known = [list(dict.fromkeys(getattr(one, sort) for one in placed)) for sort in ("who", "where")]
@@ -254,9 +286,10 @@ def _choose(rdms: RDMs, place: Sequence[str]) -> list[_Placed]:
             raise unknown_name("place", one, [name for names in known for name in names if name])
     asked = [[one for one in place if one in names] for names in known]
     kept = [
-        one for one in placed
+        one
+        for one in placed
         if (not asked[0] or one.who in asked[0]) and (not asked[1] or one.where in asked[1])
-    ]  # fmt: skip
+    ]
     if not kept:
         raise InputError(f"no RDM is of {' and '.join(place)}; choose others with --place.")
     return _distinct(kept)
@@ -266,7 +299,11 @@ def _means(placed: Sequence[_Placed]) -> list[_Placed]:
     parts: dict[str, list[np.ndarray]] = {}
     for one in placed:
         parts.setdefault(one.where, []).append(one.matrix)
-    return [_Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0)) for where, own in parts.items() if len(own) > 1]
+    return [
+        _Placed(who=MEAN, where=where, matrix=np.mean(own, axis=0))
+        for where, own in parts.items()
+        if len(own) > 1
+    ]
 
 
 def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
@@ -280,16 +317,22 @@ def _distinct(placed: Sequence[_Placed]) -> list[_Placed]:
     return found
 
 
-# --------------------------------------------------------------------------------------------------------- figures
+# ------------------------------------------------------------------------------------------ figures
 
 
 def _heat_maps(
-    folder: Path, placed: Sequence[_Placed], ids: Sequence[str], members: Sequence[str], stamps: Sequence[str]
+    folder: Path,
+    placed: Sequence[_Placed],
+    ids: Sequence[str],
+    members: Sequence[str],
+    stamps: Sequence[str],
 ) -> list[Picture]:
     """Draw grids of RDMs: the longer of subjects and places from left to right, several figures of many."""
     from neurometamer.figures.rsa import banded_rdms, rdm_pairs
 
-    who, where = (list(dict.fromkeys(getattr(one, sort) for one in placed)) for sort in ("who", "where"))
+    who, where = (
+        list(dict.fromkeys(getattr(one, sort) for one in placed)) for sort in ("who", "where")
+    )
     turned = len(who) > len(where)
     rows, columns = (where, who) if turned else (who, where)
     grid = np.full((len(rows), len(columns), len(ids), len(ids)), np.nan)
@@ -299,25 +342,41 @@ def _heat_maps(
     step = max(1, MAPS_HIGH // -(-len(columns) // 6))
     pictures = []
     for number, start in enumerate(range(0, len(rows), step), 1):
-        part: dict[str, Any] = {"row_titles": rows[start : start + step], "column_titles": columns, "ids": list(ids)}
+        part: dict[str, Any] = {
+            "row_titles": rows[start : start + step],
+            "column_titles": columns,
+            "ids": list(ids),
+        }
         values = grid[start : start + step]
         figure = banded_rdms(values, **part, categories=members, stamp=rsa_page.stamp_text(stamps))
         pairs = rdm_pairs(values, **part)
         drawing = rsa_page.Drawing(
-            name=f"rdms_{number}", figure=figure,
-            numbers={f"rdms_{number}": pairs[np.isfinite(pairs["dissimilarity"])].reset_index(drop=True)},
+            name=f"rdms_{number}",
+            figure=figure,
+            numbers={
+                f"rdms_{number}": pairs[np.isfinite(pairs["dissimilarity"])].reset_index(drop=True)
+            },
             caption="Dissimilarities of all pairs of stimuli"
             + (f": {', '.join(filter(None, part['row_titles']))}." if len(rows) > step else "."),
-            alt=f"{np.isfinite(values).any(axis=(2, 3)).sum()} heat maps.", raster=True,
-        )  # fmt: skip
+            alt=f"{np.isfinite(values).any(axis=(2, 3)).sum()} heat maps.",
+            raster=True,
+        )
         pictures.append(rsa_page.save_drawing(folder, drawing))
     return pictures
 
 
 def _scatter(
-    folder: Path, number: int, one: _Placed, stimuli: pd.DataFrame, members: Sequence[str],
-    pictures: dict[str, np.ndarray], method: str, perplexity: float | None, seed: int, stamps: Sequence[str],
-) -> tuple[Picture, pd.DataFrame]:  # fmt: skip
+    folder: Path,
+    number: int,
+    one: _Placed,
+    stimuli: pd.DataFrame,
+    members: Sequence[str],
+    pictures: dict[str, np.ndarray],
+    method: str,
+    perplexity: float | None,
+    seed: int,
+    stamps: Sequence[str],
+) -> tuple[Picture, pd.DataFrame]:
     from neurometamer.figures.rsa import arrange_stimuli, stimulus_scatter
 
     ids = stimuli["id"].tolist()
@@ -326,22 +385,31 @@ def _scatter(
     slug = re.sub(r"[^A-Za-z0-9]+", "_", one.title).strip("_")
     name = f"scatter_{number:02d}" + (f"_{slug}" if slug else "")
     drawing = rsa_page.Drawing(
-        name=name, figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)), numbers={name: table},
-        caption=f"{one.words or 'The RDM'}: stimuli that are near each other are represented alike.",
-        alt=f"{len(ids)} images placed by their dissimilarities.", small=True,
-    )  # fmt: skip
+        name=name,
+        figure=stimulus_scatter(table, pictures, stamp=rsa_page.stamp_text(stamps)),
+        numbers={name: table},
+        caption=f"{one.words or 'The RDM'}: stimuli that are near each other are represented "
+        "alike.",
+        alt=f"{len(ids)} images placed by their dissimilarities.",
+        small=True,
+    )
     told = table[["method", "measure", "score", "n_negative"]].iloc[[0]]
-    return rsa_page.save_drawing(folder, drawing), told.assign(rdm=one.title, file=f"figures/{name}.csv")
+    return rsa_page.save_drawing(folder, drawing), told.assign(
+        rdm=one.title, file=f"figures/{name}.csv"
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ page
+# --------------------------------------------------------------------------------------------- page
 
 
 def _left_out(chosen: Sequence[_Placed], most: int, what: str) -> list[str]:
     if len(chosen) <= most:
         return []
-    return [f"{what} of {most} of {len(chosen)} RDMs; not of {name_ids([one.title for one in chosen[most:]])}. "
-            "Choose with --place."]  # fmt: skip
+    return [
+        f"{what} of {most} of {len(chosen)} RDMs; not of "
+        f"{name_ids([one.title for one in chosen[most:]])}. "
+        "Choose with --place."
+    ]
 
 
 def _methods(rdms: RDMs, measure: str, scores: pd.DataFrame) -> str:
@@ -351,15 +419,24 @@ def _methods(rdms: RDMs, measure: str, scores: pd.DataFrame) -> str:
     low, high = float(scores["score"].min()), float(scores["score"].max())
     ends = format_number(low) if low == high else f"{format_number(low)} to {format_number(high)}"
     return (
-        f"Representational dissimilarity matrices over {rdms.n_cond} stimuli (dissimilarity: {measure}) are shown as "
+        f"Representational dissimilarity matrices over {rdms.n_cond} stimuli (dissimilarity: "
+        f"{measure}) are shown as "
         f"percentiles within each matrix. Stimuli were placed in a plane by {how} ({fit}: {ends})."
     )
 
 
 def _write_page(
-    folder: Path, path: Path, rdms: RDMs, pictures: tuple[list[Picture], list[Picture]], notes: dict[str, list[str]],
-    scores: pd.DataFrame, told: dict[str, Any], stamps: Sequence[str], near: Sequence[str], means: bool,
-) -> Path:  # fmt: skip
+    folder: Path,
+    path: Path,
+    rdms: RDMs,
+    pictures: tuple[list[Picture], list[Picture]],
+    notes: dict[str, list[str]],
+    scores: pd.DataFrame,
+    told: dict[str, Any],
+    stamps: Sequence[str],
+    near: Sequence[str],
+    means: bool,
+) -> Path:
     column, method = (told["settings"][name] for name in ("bands", "method"))
     named = str(rdms.dissimilarity_measure or "")
     measure = named if named not in ("", "unknown") else "not named (--measure)"
@@ -368,20 +445,25 @@ def _write_page(
     words = bands.get(column, f"Bands: {BANDS.get(column, '')}.")
     sections = [
         Section(
-            key="rdms", title="Dissimilarities", pictures=pictures[0],
+            key="rdms",
+            title="Dissimilarities",
+            pictures=pictures[0],
             text=[*filter(None, [words, mean_words]), *notes["rdms"]],
         ),
         Section(
-            key="arrangement", title="The stimuli, placed by their dissimilarities", pictures=pictures[1],
+            key="arrangement",
+            title="The stimuli, placed by their dissimilarities",
+            pictures=pictures[1],
             text=notes["arrangement"],
         ),
-    ]  # fmt: skip
+    ]
     charts, sections = borrow_figure(sections, ["arrangement"])
     return rsa_page.write_rsa_page(
         folder,
         command="neurometamer draw",
         question="How are the stimuli represented?",
-        lead=f"{path.name}: {count_text(rdms.n_rdm, 'RDM')} over {rdms.n_cond} stimuli; dissimilarity: {measure}.",
+        lead=f"{path.name}: {count_text(rdms.n_rdm, 'RDM')} over {rdms.n_cond} stimuli; "
+        f"dissimilarity: {measure}.",
         first=Lead(
             headlines=near or ["Images that lie near each other are represented alike."],
             text=["Counts and distances are described here; nothing is tested."],
@@ -393,4 +475,4 @@ def _write_page(
         told=told,
         stamps=stamps,
         references=["rsa", method],
-    )  # fmt: skip
+    )

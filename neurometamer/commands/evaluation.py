@@ -78,22 +78,25 @@ def evaluate_metamers(
     Parameters
     ----------
     metamers : sequence of path-like
-        Folders that ``neurometamer stimuli metamer`` or a study wrote, each of one set of networks at one stage; as
-        text also ``SET=FOLDER`` or ``SET@STAGE=FOLDER``.
+        Folders that ``neurometamer stimuli metamer`` or a study wrote, each of one set of networks
+        at one stage; as text also ``SET=FOLDER`` or ``SET@STAGE=FOLDER``.
     evaluators : sequence of str
         Names of networks, at least 2.
     out : path-like
         Folder for tables, figures and ``report.html``.
     images : sequence of path-like
-        The photographs, see `stimuli_gen.read_images`; not needed where the metamers' folders hold them.
+        The photographs, see `stimuli_gen.read_images`; not needed where the metamers' folders hold
+        them.
     weights : str or mapping of str to str
         See `neurometamer.zoo.load_models`.
     nulls : sequence of path-like
-        Files of `make_null`: metamers are judged by them anew. Otherwise their folders say which are valid.
+        Files of `make_null`: metamers are judged by them anew. Otherwise their folders say which
+        are valid.
     networks : path-like, optional
         CSV with the column network and one for each of the two factors, for the part ``observers``.
     truth : path-like, optional
-        CSV with the columns id and truth (ImageNet class, 0 to 999, or category), for the target ``truth``.
+        CSV with the columns id and truth (ImageNet class, 0 to 999, or category), for the target
+        ``truth``.
     image_size : int, optional
         Pixels that every evaluator sees; by default each its own.
     device : str
@@ -119,25 +122,45 @@ def evaluate_metamers(
 
     settings = settings or EvaluationSettings()
     if not metamers:
-        raise InputError("no metamers given; use --metamers FOLDER for each set of networks and stage.")
+        raise InputError(
+            "no metamers given; use --metamers FOLDER for each set of networks and stage."
+        )
     if truth is not None:
         settings = replace(settings, truth=_read_truth(truth))
-    told = None if networks is None else read_table(networks, ["network", *settings.factors], text=["network"])
+    told = (
+        None
+        if networks is None
+        else read_table(networks, ["network", *settings.factors], text=["network"])
+    )
     sources = [_Source(str(one), images) for one in metamers]
-    load = _Loader([*evaluators, *(name for one in sources for name in one.networks)], weights, device, settings.seed)
+    load = _Loader(
+        [*evaluators, *(name for one in sources for name in one.networks)],
+        weights,
+        device,
+        settings.seed,
+    )
     judges = load.at(list(evaluators), image_size)
     sets = [one.joined(nulls, load, batch_size) for one in sources]
     return evaluate_sets(
-        sets, judges, out, settings, networks=told, generators=_generators(sets, evaluators, load, settings.target),
-        batch_size=batch_size, progress=progress,
-    )  # fmt: skip
+        sets,
+        judges,
+        out,
+        settings,
+        networks=told,
+        generators=_generators(sets, evaluators, load, settings.target),
+        batch_size=batch_size,
+        progress=progress,
+    )
 
 
 def _read_truth(path: str | os.PathLike[str]) -> dict[str, int | str]:
     table = read_table(path, ["id", "truth"], text=["truth"])
     if bad := table.loc[table["truth"].isna(), "id"].tolist():
         raise InputError(f"{path} has no truth for {name_ids(bad)}.")
-    return {name: int(one) if str(one).isdigit() else str(one) for name, one in zip(table["id"], table["truth"])}
+    return {
+        name: int(one) if str(one).isdigit() else str(one)
+        for name, one in zip(table["id"], table["truth"])
+    }
 
 
 class _Loader:
@@ -182,9 +205,13 @@ class _Source:
         from neurometamer.evaluation.sets import metamer_set
 
         return metamer_set(
-            self.references, self.metamers, name=self.name, stage=self.stage, folder=self.folder,
+            self.references,
+            self.metamers,
+            name=self.name,
+            stage=self.stage,
+            folder=self.folder,
             validity=self._judged(nulls, load, batch_size) if nulls else None,
-        )  # fmt: skip
+        )
 
     def _judged(self, nulls: Files, load: _Loader, batch_size: int) -> pd.DataFrame:
         """Judge each metamer by the networks of the set, at the stages that were matched."""
@@ -195,15 +222,28 @@ class _Source:
 
         stages = self.metamers.provenance.get("settings", {}).get("stages")
         if not stages:
-            raise InputError(f"{self.folder} does not tell which stages were matched; leave nulls (--nulls) out.")
+            raise InputError(
+                f"{self.folder} does not tell which stages were matched; leave nulls (--nulls) out."
+            )
         networks = load.at(list(stages), int(self.metamers.images.shape[2]))
         places = judged_at(networks, match_stages(networks, stages))
         given = [read_null(one) for one in nulls]
-        own = [null for null in given if any(null.stage_of(model, stage) for model, stage in places)]
-        return judge(places, self.references, self.metamers, nulls=own, folder=self.folder, batch_size=batch_size)
+        own = [
+            null for null in given if any(null.stage_of(model, stage) for model, stage in places)
+        ]
+        return judge(
+            places,
+            self.references,
+            self.metamers,
+            nulls=own,
+            folder=self.folder,
+            batch_size=batch_size,
+        )
 
 
-def _generators(sets: Sequence[MetamerSet], evaluators: Sequence[str], load: _Loader, target: str) -> list[StagedModel]:
+def _generators(
+    sets: Sequence[MetamerSet], evaluators: Sequence[str], load: _Loader, target: str
+) -> list[StagedModel]:
     """Load the networks that took part and do not judge, where their classes are the target."""
     if target != "generator":
         return []
@@ -211,7 +251,7 @@ def _generators(sets: Sequence[MetamerSet], evaluators: Sequence[str], load: _Lo
     return load.at([one for one in names if one not in set(evaluators)], None)
 
 
-# ------------------------------------------------------------------------------------------------------ model sets
+# --------------------------------------------------------------------------------------- model sets
 
 
 @checked
@@ -320,9 +360,14 @@ def make_model_sets(
     (first,) = load.at(names[:1], image_size)
     photographs = read_images(list(images), first.preprocessing).select(kind="RE")
     return run_sets(
-        folder, photographs, load=lambda name: load.at([name], image_size)[0], nulls=[read_null(one) for one in nulls],
-        share=share, batch_size=batch_size, progress=progress,
-    )  # fmt: skip
+        folder,
+        photographs,
+        load=lambda name: load.at([name], image_size)[0],
+        nulls=[read_null(one) for one in nulls],
+        share=share,
+        batch_size=batch_size,
+        progress=progress,
+    )
 
 
 @checked
@@ -350,6 +395,7 @@ def finished_sets(folder: str | os.PathLike[str]) -> list[str]:
     done = jobs.loc[jobs["state"] == "done", "set"].tolist()
     if not done:
         raise InputError(
-            f"{folder}: none of {len(jobs)} sets is made yet; run: neurometamer evaluate run-sets {folder}"
+            f"{folder}: none of {len(jobs)} sets is made yet; run: neurometamer evaluate run-sets "
+            f"{folder}"
         )
     return [f"{one}={Path(folder) / one}" for one in done]

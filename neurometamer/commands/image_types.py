@@ -44,8 +44,8 @@ def compare_kinds(
     activations : sequence of path-like
         Files of `neurometamer.compute_activations`, one a network.
     images : sequence of path-like
-        Stimulus folders or tables (columns id, kind, reference_id): say what the rows of patterns and activations are,
-        and give the classes of ``null="class"``.
+        Stimulus folders or tables (columns id, kind, reference_id): say what the rows of patterns
+        and activations are, and give the classes of ``null="class"``.
     measure : str
         RDMs of patterns and activations are 1 - this correlation.
     category : str
@@ -53,11 +53,11 @@ def compare_kinds(
     trends : path-like, optional
         CSV to write with the trends over the layers of the network (`kind_trends`).
     figures : path-like, optional
-        Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences of brain and
-        network, each as SVG, PNG and CSV.
+        Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences
+        of brain and network, each as SVG, PNG and CSV.
     **settings : object
-        Fields of `KindOptions`: interval, null, classes, combine, correction, family, by, n_resamples, n_permutations,
-        seed …
+        Fields of `KindOptions`: interval, null, classes, combine, correction, family, by,
+        n_resamples, n_permutations, seed …
 
     Returns
     -------
@@ -67,7 +67,8 @@ def compare_kinds(
     Raises
     ------
     InputError
-        When nothing was given, the input cannot be used, or figures are wanted of RDMs that name no system.
+        When nothing was given, the input cannot be used, or figures are wanted of RDMs that name no
+        system.
     """
     import pandas as pd
 
@@ -83,7 +84,10 @@ def compare_kinds(
         parts += [_of_patterns(patterns, table, category, measure, chosen)] if patterns else []
         parts += [_of_activations(file, table, category, measure, chosen) for file in activations]
     elif patterns or activations:
-        raise InputError("patterns and activations need --images: a stimulus table says which image is of which kind.")
+        raise InputError(
+            "patterns and activations need --images: a stimulus table says which image is of which "
+            "kind."
+        )
     found = pd.concat(parts, ignore_index=True)
     if trends is not None:
         write_table(trends, _each_network(found, kind_trends))
@@ -93,37 +97,60 @@ def compare_kinds(
         from neurometamer.report.image_types import write_kind_figures
 
         used = {"measure": measure, "category": category}
-        write_kind_figures(figures, found, options=chosen, settings=used, rdms=rdms, patterns=patterns,
-                           activations=activations, images=images)  # fmt: skip
+        write_kind_figures(
+            figures,
+            found,
+            options=chosen,
+            settings=used,
+            rdms=rdms,
+            patterns=patterns,
+            activations=activations,
+            images=images,
+        )
     return found
 
 
-def _each_network(found: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+def _each_network(
+    found: pd.DataFrame, test: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
     import pandas as pd
 
     networks = found[found["system"] == "network"]
     if networks.empty:
-        raise InputError("trends are over the layers of a network; give --activations, or RDMs of a network.")
+        raise InputError(
+            "trends are over the layers of a network; give --activations, or RDMs of a network."
+        )
     return pd.concat(
-        [test(part).assign(source=source) for source, part in networks.groupby("source", sort=False)], ignore_index=True
+        [
+            test(part).assign(source=source)
+            for source, part in networks.groupby("source", sort=False)
+        ],
+        ignore_index=True,
     )
 
 
-def _of_rdms(file: str | Path, table: pd.DataFrame | None, category: str, chosen: KindOptions) -> pd.DataFrame:
+def _of_rdms(
+    file: str | Path, table: pd.DataFrame | None, category: str, chosen: KindOptions
+) -> pd.DataFrame:
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.image_types.inference import kind_tests
 
     rdms = read_rdms(file)
-    if chosen.null == "session" and not any(name.startswith("session") for name in rdms.pattern_descriptors):
+    if chosen.null == "session" and not any(
+        name.startswith("session") for name in rdms.pattern_descriptors
+    ):
         raise InputError(
-            f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or from RDMs of patterns "
+            f"{file}: these RDMs hold no sessions; they are read from patterns (--patterns), or "
+            "from RDMs of patterns "
             "whose images were shown in different sessions."
         )
     found = kind_tests(rdms, categories=_classes(table, category, chosen), options=chosen)
     return found.assign(source=Path(file).name)
 
 
-def _of_patterns(files: Files, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions) -> pd.DataFrame:
+def _of_patterns(
+    files: Files, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions
+) -> pd.DataFrame:
     from neurometamer.rsa.compute import pattern_rdms
     from neurometamer.rsa.image_types.ceilings import kind_reliability
     from neurometamer.rsa.image_types.inference import kind_tests
@@ -167,13 +194,17 @@ def _of_activations(
     return found.assign(source=Path(file).name)
 
 
-def _classes(table: pd.DataFrame | None, category: str, chosen: KindOptions) -> dict[str, str] | None:
+def _classes(
+    table: pd.DataFrame | None, category: str, chosen: KindOptions
+) -> dict[str, str] | None:
     """Give the class of each photograph where the table has classes; None for what the RDMs know."""
     from neurometamer.rsa.image_types.nulls import class_labels, known_classes
 
     if chosen.null == "class":
         if table is None:
-            raise InputError(f"null 'class' needs --images: a stimulus table with the column '{category}'.")
+            raise InputError(
+                f"null 'class' needs --images: a stimulus table with the column '{category}'."
+            )
         return class_labels(table, category)
     if table is None:
         return None

@@ -75,17 +75,18 @@ def layer_files(
     network : path-like
         HDF5 file of RDMs, one a stage, early to late.
     brain : sequence of path-like
-        Files of RDMs, one a subject and ROI; joined by stimulus id. Those of other programs name neither: write
-        ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
+        Files of RDMs, one a subject and ROI; joined by stimulus id. Those of other programs name
+        neither: write ``FILE=subject:roi`` (`neurometamer.commands.rdm_inputs.read_labelled`).
     out : path-like
         Folder for ``layer_roi.csv`` (`layer_matrix`), ``best_layer.csv``, ``weighted.csv`` and
-        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not with fewer than 3
-        ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and CSV) and the page ``index.html``.
+        ``weighted_difference.csv`` (`flexible_models`), ``hierarchy.csv`` (`hierarchy_test`; not
+        with fewer than 3 ROIs), ``layers.json`` (what went in), ``figures/`` (each as SVG, PNG and
+        CSV) and the page ``index.html``.
     rois : sequence of str
         ROIs, early to late, for the hierarchy test; the order of the files when empty.
     ids : path-like or sequence of str, optional
-        Ids of the conditions in the order of those brain files of other programs that name none (those that name
-        them must agree); or a table with the column ``id`` or ``file``.
+        Ids of the conditions in the order of those brain files of other programs that name none
+        (those that name them must agree); or a table with the column ``id`` or ``file``.
     kind : str, optional
         Only stimuli of this kind, joined by photograph.
     by : str
@@ -101,22 +102,24 @@ def layer_files(
     resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
-        Permutations of labels; 0 for no p in ``layer_roi.csv``, and at most 1000 there for slow comparators (those not
-        in `neurometamer.rsa.layers.matrix.LINEAR`, such as kendall).
+        Permutations of labels; 0 for no p in ``layer_roi.csv``, and at most 1000 there for slow
+        comparators (those not in `neurometamer.rsa.layers.matrix.LINEAR`, such as kendall).
     blocks : path-like, optional
-        Table with the columns id and block (session or class; with subject where subjects differ): labels change places
-        within blocks only, for the p in ``layer_roi.csv``.
+        Table with the columns id and block (session or class; with subject where subjects differ):
+        labels change places within blocks only, for the p in ``layer_roi.csv``.
     classes : str
-        Where RDMs know classes of stimuli: ``"fixed"`` for intervals about other stimuli of these classes, ``"random"``
-        about as many classes like these (from 10 classes on).
+        Where RDMs know classes of stimuli: ``"fixed"`` for intervals about other stimuli of these
+        classes, ``"random"`` about as many classes like these (from 10 classes on).
     confidence : float
         Of the intervals.
     seed : int
         Seed of all draws.
     progress : callable, optional
-        Hears (resamples done, resamples in all), for the similarities and then for the cross-validated models.
+        Hears (resamples done, resamples in all), for the similarities and then for the
+        cross-validated models.
     descriptor : str, optional
-        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition`` (`read_rdms`).
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition``
+        (`read_rdms`).
 
     Returns
     -------
@@ -153,27 +156,47 @@ def layer_files(
     }
     folder = Path(out)
     shown = layer_matrix(
-        layers, regions, **common, **heard,
+        layers,
+        regions,
+        **common,
+        **heard,
         n_permutations=permutations if by in LINEAR else min(permutations, 1000),
         blocks=None if blocks is None else read_blocks(blocks),
-    )  # fmt: skip
+    )
     fitted = flexible_models(layers, regions, **common, **heard, train_on=train_on, n_folds=n_folds)
-    tables = {"layer_roi": shown, "best_layer": fitted.best_layer, "weighted": fitted.models,
-              "weighted_difference": fitted.differences}  # fmt: skip
+    tables = {
+        "layer_roi": shown,
+        "best_layer": fitted.best_layer,
+        "weighted": fitted.models,
+        "weighted_difference": fitted.differences,
+    }
     if len(rois) or len(set(map(str, regions.rdm_descriptors["roi"]))) > 2:
         tables["hierarchy"] = hierarchy_test(
             layers, regions, rois, **common, preferred=preferred, confidence=confidence
         )
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
-    settings = common | {"rois": list(rois), "train_on": train_on, "n_folds": n_folds, "preferred": preferred,
-                         "resamples": resamples, "permutations": permutations, "classes": classes,
-                         "confidence": confidence}  # fmt: skip
+    settings = common | {
+        "rois": list(rois),
+        "train_on": train_on,
+        "n_folds": n_folds,
+        "preferred": preferred,
+        "resamples": resamples,
+        "permutations": permutations,
+        "classes": classes,
+        "confidence": confidence,
+    }
     paths = [Path(network), *(split_labels(one)[0] for one in files)]
     read = [*paths, *([Path(blocks)] if blocks else [])]
-    told = provenance(settings, inputs={one.name: digest_file(one) for one in read}, tables=sorted(tables))
+    told = provenance(
+        settings, inputs={one.name: digest_file(one) for one in read}, tables=sorted(tables)
+    )
     write_json(folder / "layers.json", told)
-    stamps = [one for part, path in zip((layers, *parts), paths, strict=True) for one in rdm_stamps(part, path)]
+    stamps = [
+        one
+        for part, path in zip((layers, *parts), paths, strict=True)
+        for one in rdm_stamps(part, path)
+    ]
     stages = [str(one) for one in layers.rdm_descriptors["stage"]]
     write_layer_page(folder, tables, layers=stages, told=told, stamps=stamps)
     return folder
@@ -208,9 +231,10 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
         for name, column in places.items():
             column += [str(one) for one in rdms.rdm_descriptors[name]]
     patterns = {
-        name: list(first.pattern_descriptors[name]) for name in ("kind", "reference_id")
+        name: list(first.pattern_descriptors[name])
+        for name in ("kind", "reference_id")
         if name in first.pattern_descriptors
-    }  # fmt: skip
+    }
     return label_rdms(
         np.concatenate([one.dissimilarities for one in aligned]),
         conditions=list(first.pattern_descriptors["condition"]),
@@ -220,7 +244,7 @@ def concat_brains(parts: Sequence[RDMs]) -> RDMs:
     )
 
 
-# -------------------------------------------------------------------------------------------------- searchlight
+# -------------------------------------------------------------------------------------- searchlight
 
 
 @dataclass(frozen=True)
@@ -279,13 +303,14 @@ def searchlight_files(
     Parameters
     ----------
     out : path-like
-        Folder for the maps: ``NAME.nii.gz`` or ``NAME.func.gii`` with NaN where undefined, ``NAME_p`` and
-        ``NAME_p_family`` with `permutations`, ``NAME.json`` beside each, ``summary.csv``, ``figures/`` (SVG, PNG and
-        CSV of each map) and the page ``index.html``.
+        Folder for the maps: ``NAME.nii.gz`` or ``NAME.func.gii`` with NaN where undefined,
+        ``NAME_p`` and ``NAME_p_family`` with `permutations`, ``NAME.json`` beside each,
+        ``summary.csv``, ``figures/`` (SVG, PNG and CSV of each map) and the page ``index.html``.
     patterns : path-like, optional
         File of ``neurometamer fmri patterns``; or give `betas`.
     betas : path-like, optional
-        Folder of ``neurometamer fmri betas``; with `mesh`, a ``.func.gii`` file, its rows named by `table`.
+        Folder of ``neurometamer fmri betas``; with `mesh`, a ``.func.gii`` file, its rows named by
+        `table`.
     table : path-like, optional
         With betas of vertices: CSV or TSV with a column condition, one row a data array.
     mask : path-like, optional
@@ -299,11 +324,13 @@ def searchlight_files(
     stimuli : path-like, optional
         CSV with id, kind and reference_id. With `models`, the RDMs may be of any kind's stimuli.
     reliability : bool
-        Also map the reliability of RDMs (odd and even presentations), of RE images alone where `stimuli` tells them.
+        Also map the reliability of RDMs (odd and even presentations), of RE images alone where
+        `stimuli` tells them.
     radius_mm : float
         Of spheres, or of disks along the edges of the mesh.
     measure : {"spearman", "pearson", "crossnobis"}
-        RDMs are 1 - this correlation over neighbors, or crossvalidated over runs (`run_responses`; no reliability).
+        RDMs are 1 - this correlation over neighbors, or crossvalidated over runs (`run_responses`;
+        no reliability).
     by : str
         Comparison of RDMs.
     permutations : int
@@ -325,7 +352,8 @@ def searchlight_files(
     Raises
     ------
     InputError
-        When the input cannot be used, nothing tells the hemisphere of a mesh, or a map's name cannot name a file.
+        When the input cannot be used, nothing tells the hemisphere of a mesh, or a map's name
+        cannot name a file.
     """
     from neurometamer.rsa.searchlight.maps import run_searchlight, summary_table
 
@@ -335,34 +363,60 @@ def searchlight_files(
     questions = _questions(places, models, kinds, stimuli, reliability, measure)
     _check_names([one.name for one in questions])
     folder, maps = Path(out), []
-    settings = {"radius_mm": radius_mm, "measure": measure, "by": by, "permutations": permutations, "seed": seed,
-                "kinds": list(kinds), "reliability": reliability, "space": space}  # fmt: skip
+    settings = {
+        "radius_mm": radius_mm,
+        "measure": measure,
+        "by": by,
+        "permutations": permutations,
+        "seed": seed,
+        "kinds": list(kinds),
+        "reliability": reliability,
+        "space": space,
+    }
     settings |= {"hemisphere": side} if mesh else {}
     given = {
-        name: one for name, one in (("mask", mask), ("mesh", mesh), ("models", models), ("stimuli", stimuli)) if one
+        name: one
+        for name, one in (("mask", mask), ("mesh", mesh), ("models", models), ("stimuli", stimuli))
+        if one
     }
-    inputs = {name: digest_file(one) for name, one in given.items()} | {"patterns": places.patterns.digest}
+    inputs = {name: digest_file(one) for name, one in given.items()} | {
+        "patterns": places.patterns.digest
+    }
     told = provenance(settings, inputs=inputs)
     for i, question in enumerate(questions):
         found = run_searchlight(
-            question, places.near, measure=measure, by=by, n_permutations=permutations, seed=seed,
+            question,
+            places.near,
+            measure=measure,
+            by=by,
+            n_permutations=permutations,
+            seed=seed,
             progress=_share(progress, i, len(questions)),
-        )  # fmt: skip
+        )
         maps.append(found)
         _write_map(places, folder, found, told, permutations > 0)
     summary = summary_table(maps)
     write_table(folder / "summary.csv", summary)
     write_map_page(
-        folder, [_drawn(places, one, permutations > 0) for one in maps], summary, told=told, affine=places.affine,
-        space=space, mesh=places.mesh, hemisphere=side, stamps=_map_stamps(places, patterns or betas, models),
-    )  # fmt: skip
+        folder,
+        [_drawn(places, one, permutations > 0) for one in maps],
+        summary,
+        told=told,
+        affine=places.affine,
+        space=space,
+        mesh=places.mesh,
+        hemisphere=side,
+        stamps=_map_stamps(places, patterns or betas, models),
+    )
     return folder
 
 
 def _drawn(places: _Space, found: SearchlightMap, with_p: bool) -> DrawnMap:
     p = places.shaped(found.p_family) if with_p else None
     method = str(found.summary["method"])
-    return DrawnMap(name=found.question.name, values=places.shaped(found.values), p_family=p, method=method)
+    return DrawnMap(
+        name=found.question.name, values=places.shaped(found.values), p_family=p, method=method
+    )
 
 
 def _map_stamps(places: _Space, source: Any, models: Any) -> list[str]:
@@ -392,7 +446,8 @@ def _check_names(names: Sequence[str]) -> None:
             file_name(name)
         except InputError as error:
             raise InputError(
-                f"map {name!r} gives its files their names, which this one cannot ({str(error).partition(';')[0]}); "
+                f"map {name!r} gives its files their names, which this one cannot "
+                f"({str(error).partition(';')[0]}); "
                 "rename the model's RDM (rdm_descriptors stage, roi or name)."
             ) from error
 
@@ -401,27 +456,45 @@ def _share(progress: Progress | None, i: int, n: int) -> Progress | None:
     return None if progress is None else lambda done, total: progress(i * total + done, n * total)
 
 
-def _write_map(places: _Space, folder: Path, found: SearchlightMap, record: dict[str, Any], with_p: bool) -> None:
+def _write_map(
+    places: _Space, folder: Path, found: SearchlightMap, record: dict[str, Any], with_p: bool
+) -> None:
     name = found.question.name
-    files = {name: found.values} | ({f"{name}_p": found.p, f"{name}_p_family": found.p_family} if with_p else {})
+    files = {name: found.values} | (
+        {f"{name}_p": found.p, f"{name}_p_family": found.p_family} if with_p else {}
+    )
     written = [places.write(folder, one, values).name for one, values in files.items()]
     write_json(folder / f"{name}.json", {**record, "map": found.summary, "files": written})
 
 
 def _check_request(
-    mask: Any, mesh: Any, patterns: Any, betas: Any, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool
+    mask: Any,
+    mesh: Any,
+    patterns: Any,
+    betas: Any,
+    models: Any,
+    kinds: Sequence[str],
+    stimuli: Any,
+    reliability: bool,
 ) -> None:
     if (mask is None) == (mesh is None):
         raise InputError("give either a mask (--mask) or a mesh (--mesh).")
     if (patterns is None) == (betas is None):
         raise InputError("give either patterns (--patterns) or betas (--betas).")
     if models is None and not kinds and not reliability:
-        raise InputError("nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability.")
+        raise InputError(
+            "nothing to map; give --model-rdms FILE, --kinds RE-AN …, or --reliability."
+        )
     if kinds and stimuli is None:
-        raise InputError("--kinds needs --stimuli CSV, which says of which kind and photograph each condition is.")
+        raise InputError(
+            "--kinds needs --stimuli CSV, which says of which kind and photograph each condition "
+            "is."
+        )
 
 
-def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, radius_mm: float) -> _Space:
+def _open_space(
+    patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, radius_mm: float
+) -> _Space:
     from fmri.betas import read_betas
     from fmri.maps import mask_places, read_mask, read_mesh, read_surface_patterns, vertex_places
     from fmri.patterns import read_patterns
@@ -430,19 +503,26 @@ def _open_space(patterns: Any, betas: Any, table: Any, mask: Any, mesh: Any, rad
 
     if mask is not None:
         inside, affine = read_mask(mask)
-        found = read_betas(betas, {"searchlight": mask}, unusable="drop") if betas else read_patterns(patterns)
+        found = (
+            read_betas(betas, {"searchlight": mask}, unusable="drop")
+            if betas
+            else read_patterns(patterns)
+        )
         found, places = mask_places(found, inside, affine)
         near: Neighborhoods = Spheres(inside, affine, radius_mm)
         return _Space(near, found, place_responses(found, len(near), places), inside, affine)
     surface = read_mesh(mesh)
     near = Disks(*surface, radius_mm)
     if betas is not None and table is None:
-        raise InputError("betas of vertices need --table, one row a data array, with the column condition.")
+        raise InputError(
+            "betas of vertices need --table, one row a data array, with the column condition."
+        )
     found = read_surface_patterns(betas, table) if betas else read_patterns(patterns)
     n_values = found.provenance.get("n_vertices", len(near))
     if n_values != len(near):
         raise InputError(
-            f"{Path(betas or patterns).name} has {n_values} values a map but {Path(mesh).name} has {len(near)} "
+            f"{Path(betas or patterns).name} has {n_values} values a map but {Path(mesh).name} has "
+            f"{len(near)} "
             "vertices; give the mesh that the responses were sampled on."
         )
     found, places = vertex_places(found, len(near))
@@ -453,7 +533,11 @@ def _questions(
     places: _Space, models: Any, kinds: Sequence[str], stimuli: Any, reliability: bool, measure: str
 ) -> list[Question]:
     from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.searchlight.maps import kind_question, model_questions, reliability_question
+    from neurometamer.rsa.searchlight.maps import (
+        kind_question,
+        model_questions,
+        reliability_question,
+    )
     from neurometamer.rsa.searchlight.runs import run_responses
 
     patterns = places.patterns
@@ -462,11 +546,15 @@ def _questions(
     means: Any = np.array([places.responses[held == one].mean(axis=0) for one in conditions])
     if measure == "crossnobis":
         means = run_responses(patterns, places.responses)
-    table = None if stimuli is None else read_table(stimuli, required=["id", "kind", "reference_id"])
+    table = (
+        None if stimuli is None else read_table(stimuli, required=["id", "kind", "reference_id"])
+    )
     asked: list[Question] = []
     if models is not None:
         rdms = read_rdms(models)
-        wanted = [i for i, one in enumerate(conditions) if table is None or one in set(_model_ids(rdms))]
+        wanted = [
+            i for i, one in enumerate(conditions) if table is None or one in set(_model_ids(rdms))
+        ]
         part = means.take(wanted) if measure == "crossnobis" else means[wanted]
         asked += model_questions([conditions[i] for i in wanted], part, rdms)
     for pair in kinds:

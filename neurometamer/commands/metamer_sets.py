@@ -47,7 +47,9 @@ def read_stages(texts: str | Sequence[Stage]) -> str | list[str] | dict[str, lis
     for one in pairs:
         name, _, place = (part.strip() for part in one.partition("="))
         if not (name and place):
-            raise InputError(f"stages by network are NAME=STAGE between commas, not {name_ids([one])}.")
+            raise InputError(
+                f"stages by network are NAME=STAGE between commas, not {name_ids([one])}."
+            )
         found.setdefault(name, []).append(place)
     return found
 
@@ -69,7 +71,9 @@ def at_one_size(networks: Sequence[StagedModel], size: int) -> list[StagedModel]
     """
     from stimuli_gen.matching import at_size
 
-    return [one if one.preprocessing.size == (size, size) else at_size(one, size) for one in networks]
+    return [
+        one if one.preprocessing.size == (size, size) else at_size(one, size) for one in networks
+    ]
 
 
 def knows(network: StagedModel, match: Match) -> StagedModel:
@@ -121,23 +125,32 @@ def with_validity(
     Returns
     -------
     StimulusSet
-        ``spearman_float``, ``spearman_png`` … and ``valid``; the names end in network and stage where there are
-        several.
+        ``spearman_float``, ``spearman_png`` … and ``valid``; the names end in network and stage
+        where there are several.
     """
     from stimuli_gen.similarity import METRICS
     from stimuli_gen.validity import judge
 
     places = [
-        (knows(network, one), stage) for network, one in zip(networks, matches, strict=True) for stage in one.stages
+        (knows(network, one), stage)
+        for network, one in zip(networks, matches, strict=True)
+        for stage in one.stages
     ]
     found = judge(places, photographs, judged, nulls=nulls, folder=folder, batch_size=batch_size)
     columns: dict[str, Any] = {}
     for model, stage in places:
-        part = found[(found["model"] == model.name) & (found["stage"] == stage)].set_index("id").loc[list(judged.ids)]
+        part = (
+            found[(found["model"] == model.name) & (found["stage"] == stage)]
+            .set_index("id")
+            .loc[list(judged.ids)]
+        )
         end = f"_{model.name}" if len(matches) > 1 else ""
         end += f"_{stage}" if len(places) > len(matches) else ""
         for metric in (*METRICS, "same_class_16"):
-            columns |= {f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in ("float", "png")}
+            columns |= {
+                f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy()
+                for kind in ("float", "png")
+            }
         columns[f"valid{end}"] = part["valid"].to_numpy()
     return replace(judged, table=judged.table.assign(**columns))
 
@@ -153,12 +166,15 @@ def of_worst_network(row: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Lowest likeness, largest loss, and whether every network agrees; missing where nothing was judged.
+        Lowest likeness, largest loss, and whether every network agrees; missing where nothing was
+        judged.
     """
 
     def _of(name: str) -> list[Any]:
         values = [value for key, value in row.items() if key == name or key.startswith(f"{name}_")]
-        return [value for value in values if value is not None and value == value]  # NaN is not itself
+        return [
+            value for value in values if value is not None and value == value
+        ]  # NaN is not itself
 
     found: dict[str, Any] = {"loss_png": max(map(float, _of("loss_png")), default=None)}
     found |= {name: min(map(float, _of(name)), default=None) for name in LOWEST}

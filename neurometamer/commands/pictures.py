@@ -21,13 +21,15 @@ def list_pictures(sources: Files) -> pd.DataFrame:
     Parameters
     ----------
     sources : sequence of path-like
-        Each a folder written by `stimuli_gen.write_stimuli`, a folder of image files (ids are their names without
-        suffix), or a CSV or TSV with the column ``file`` (relative to it) and any of id, kind, reference_id, category.
+        Each a folder written by `stimuli_gen.write_stimuli`, a folder of image files (ids are their
+        names without suffix), or a CSV or TSV with the column ``file`` (relative to it) and any of
+        id, kind, reference_id, category.
 
     Returns
     -------
     pandas.DataFrame
-        id, kind, reference_id, category (empty where nothing tells), file (of the image, or ``stimuli.h5``).
+        id, kind, reference_id, category (empty where nothing tells), file (of the image, or
+        ``stimuli.h5``).
 
     Raises
     ------
@@ -38,7 +40,10 @@ def list_pictures(sources: Files) -> pd.DataFrame:
         raise InputError("no images given; use --images FOLDER or --images TABLE.csv.")
     table = pd.concat([_list_one(Path(one)) for one in sources], ignore_index=True)
     if again := duplicates(table["id"]):
-        raise InputError(f"images of the same id: {name_ids(again)}; give each once, or a table with the column id.")
+        raise InputError(
+            f"images of the same id: {name_ids(again)}; give each once, or a table with the column "
+            "id."
+        )
     return table
 
 
@@ -57,11 +62,15 @@ def _tidy(table: pd.DataFrame) -> pd.DataFrame:
     rows = {"id": table["id"].astype(str).to_numpy()}
     for name in ("kind", "reference_id", "category"):
         known = table[name].astype(object).fillna("").astype(str) if name in table.columns else ""
-        rows[name] = np.asarray(known) if name in table.columns else np.full(len(table), "", dtype=object)
+        rows[name] = (
+            np.asarray(known) if name in table.columns else np.full(len(table), "", dtype=object)
+        )
     return pd.DataFrame({**rows, "file": table["file"].to_numpy()})
 
 
-def read_pictures(table: pd.DataFrame, ids: Sequence[str], sources: str = "--images") -> dict[str, np.ndarray]:
+def read_pictures(
+    table: pd.DataFrame, ids: Sequence[str], sources: str = "--images"
+) -> dict[str, np.ndarray]:
     """Read images, whole and small.
 
     Parameters
@@ -86,14 +95,19 @@ def read_pictures(table: pd.DataFrame, ids: Sequence[str], sources: str = "--ima
     held = table.set_index("id")["file"]
     if lost := [one for one in ids if one not in held.index]:
         raise InputError(
-            f"no image of {name_ids(lost)}; {sources} holds {name_ids(held.index, 3)}. Give their folder too, or a "
+            f"no image of {name_ids(lost)}; {sources} holds {name_ids(held.index, 3)}. Give their "
+            "folder too, or a "
             "table with the columns id and file."
         )
     found: dict[str, np.ndarray] = {}
     wanted = held.loc[list(ids)]
     for file, own in wanted.groupby(wanted, sort=False):
         names = [str(one) for one in own.index]
-        found |= _of_set(Path(str(file)), names) if str(file).endswith(".h5") else {names[0]: _of_file(Path(str(file)))}
+        found |= (
+            _of_set(Path(str(file)), names)
+            if str(file).endswith(".h5")
+            else {names[0]: _of_file(Path(str(file)))}
+        )
     return found
 
 

@@ -48,7 +48,8 @@ def split_labels(text: str | os.PathLike[str]) -> tuple[Path, tuple[str, str] | 
     subject, colon, roi = (one.strip() for one in names.partition(":"))
     if not (file and colon and subject and roi):
         raise InputError(
-            f"'{words}' does not name subject and region; write FILE=subject:roi, e.g. {file or 'FILE'}=S1:V1."
+            f"'{words}' does not name subject and region; write FILE=subject:roi, e.g. "
+            f"{file or 'FILE'}=S1:V1."
         )
     return Path(file), (subject, roi)
 
@@ -59,7 +60,8 @@ def read_blocks(file: str | os.PathLike[str]) -> dict[str, Any]:
     Parameters
     ----------
     file : path-like
-        CSV or TSV with the columns id and block; with subject where sessions differ between subjects.
+        CSV or TSV with the columns id and block; with subject where sessions differ between
+        subjects.
 
     Returns
     -------
@@ -74,11 +76,18 @@ def read_blocks(file: str | os.PathLike[str]) -> dict[str, Any]:
     table = read_table(file, required=["id", "block"], text=["id", "block", "subject"])
     if empty := [str(one) for one in table["id"][table["block"].fillna("") == ""]]:
         raise InputError(f"{Path(file).name}: no block for {name_ids(empty)}.")
-    subjects = table["subject"].astype(str) if "subject" in table.columns else table["id"].map(lambda _: "")
+    subjects = (
+        table["subject"].astype(str)
+        if "subject" in table.columns
+        else table["id"].map(lambda _: "")
+    )
     found: dict[str, Any] = {}
     for subject, part in table.groupby(subjects, sort=False):
         if again := duplicates(part["id"]):
-            raise InputError(f"{Path(file).name}: more than one block for {name_ids(again)} {subject}".rstrip() + ".")
+            raise InputError(
+                f"{Path(file).name}: more than one block for {name_ids(again)} {subject}".rstrip()
+                + "."
+            )
         found[str(subject)] = dict(zip(part["id"], part["block"]))
     return found if "subject" in table.columns else found[""]
 
@@ -104,7 +113,8 @@ def read_same_blocks(file: str | os.PathLike[str]) -> dict[str, str]:
     found = read_blocks(file)
     if any(isinstance(one, dict) for one in found.values()):
         raise InputError(
-            f"{Path(file).name} has blocks of subjects ({name_ids(found)}); here all share them: no subject."
+            f"{Path(file).name} has blocks of subjects ({name_ids(found)}); here all share them: "
+            "no subject."
         )
     return found
 
@@ -122,8 +132,8 @@ def read_labelled(
     Parameters
     ----------
     text : str or path-like
-        ``FILE`` or ``FILE=subject:roi``. For a file of several RDMs, names between commas in their order, or ``*`` for
-        the names they have in the file: ``FILE=S1,S2:IT``, ``FILE=*:IT``.
+        ``FILE`` or ``FILE=subject:roi``. For a file of several RDMs, names between commas in their
+        order, or ``*`` for the names they have in the file: ``FILE=S1,S2:IT``, ``FILE=*:IT``.
     ids, variable, measure, descriptor : object
         See `neurometamer.read_rdms`.
 
@@ -135,7 +145,8 @@ def read_labelled(
     Raises
     ------
     InputError
-        When the file cannot be read, names are missing or do not fit the number of RDMs, or two RDMs get the same.
+        When the file cannot be read, names are missing or do not fit the number of RDMs, or two
+        RDMs get the same.
     """
     from neurometamer.rsa.compute import read_rdms, take_conditions
 
@@ -146,10 +157,14 @@ def read_labelled(
     own = [str(one) for one in rdms.rdm_descriptors.get("name", range(1, rdms.n_rdm + 1))]
     subjects, rois = (_names(one, rdms.n_rdm, own, str(path)) for one in labels)
     pairs = list(zip(subjects, rois, strict=True))
-    if again := [f"{subject}:{roi}" for i, (subject, roi) in enumerate(pairs) if (subject, roi) in pairs[:i]]:
+    if again := [
+        f"{subject}:{roi}" for i, (subject, roi) in enumerate(pairs) if (subject, roi) in pairs[:i]
+    ]:
         raise InputError(
-            f"{path} holds {rdms.n_rdm} RDMs, but {name_ids(dict.fromkeys(again))} names more than one; write a name "
-            f"for each between commas ({path.name}=S1,S2:{rois[0]}), or {path.name}=*:{rois[0]} for their own names."
+            f"{path} holds {rdms.n_rdm} RDMs, but {name_ids(dict.fromkeys(again))} names more than "
+            "one; write a name "
+            f"for each between commas ({path.name}=S1,S2:{rois[0]}), or {path.name}=*:{rois[0]} "
+            "for their own names."
         )
     named = take_conditions(rdms, range(rdms.n_cond))
     named.rdm_descriptors |= {"subject": subjects, "roi": rois, "system": ["brain"] * rdms.n_rdm}
@@ -161,7 +176,10 @@ def _names(text: str, n: int, own: Sequence[str], path: str) -> list[str]:
         return list(own)
     names = [one.strip() for one in text.split(",")]
     if len(names) not in (1, n) or not all(names):
-        raise InputError(f"{path} holds {n} RDM(s), but '{text}' is {len(names)} name(s); write one, or one for each.")
+        raise InputError(
+            f"{path} holds {n} RDM(s), but '{text}' is {len(names)} name(s); write one, or one for "
+            "each."
+        )
     return names * n if len(names) == 1 else names
 
 
@@ -206,9 +224,14 @@ def need_places(rdms: RDMs, text: str | os.PathLike[str]) -> RDMs:
     lacking = [name for name in ("subject", "roi") if name not in rdms.rdm_descriptors]
     if lacking:
         path, several = split_labels(text)[0], rdms.n_rdm > 1
-        example = f"{path}=*:V1' (* takes their {rdms.n_rdm} names in the file)" if several else f"{path}=S1:V1'"
+        example = (
+            f"{path}=*:V1' (* takes their {rdms.n_rdm} names in the file)"
+            if several
+            else f"{path}=S1:V1'"
+        )
         raise InputError(
-            f"{path}: the RDMs name no {' and no '.join(lacking)}; write them beside the file: --brain '{example}."
+            f"{path}: the RDMs name no {' and no '.join(lacking)}; write them beside the file: "
+            f"--brain '{example}."
         )
     return rdms
 
@@ -234,8 +257,12 @@ def read_id_list(path: str | os.PathLike[str]) -> list[str]:
     table = read_table(path)
     column = next((one for one in ("id", "file") if one in table.columns), None)
     if column is None:
-        raise InputError(f"{path} has neither a column id nor file; it has {name_ids(map(str, table.columns))}.")
+        raise InputError(
+            f"{path} has neither a column id nor file; it has {name_ids(map(str, table.columns))}."
+        )
     if table[column].isna().any():
-        raise InputError(f"{path}: {int(table[column].isna().sum())} row(s) without '{column}'; fill them.")
+        raise InputError(
+            f"{path}: {int(table[column].isna().sum())} row(s) without '{column}'; fill them."
+        )
     ids = table[column].astype(str)
     return [Path(one).stem for one in ids] if column == "file" else ids.tolist()

@@ -16,7 +16,14 @@ import pandas as pd
 from neurometamer.arguments import checked
 from neurometamer.commands.stimuli import Progress
 from neurometamer.reading import Files
-from neurometamer.store import InputError, name_ids, open_hdf5, read_table, unknown_name, write_table
+from neurometamer.store import (
+    InputError,
+    name_ids,
+    open_hdf5,
+    read_table,
+    unknown_name,
+    write_table,
+)
 from stimuli_gen.photographs import read_images
 
 if TYPE_CHECKING:
@@ -65,9 +72,9 @@ def cka_files(
     Parameters
     ----------
     a, b : path-like or str
-        Each a file of `neurometamer.compute_activations`, a file of ``neurometamer fmri patterns`` (presentations are
-        averaged), or the name of a network, which then sees `images`. The same for both compares a network's stages
-        with each other.
+        Each a file of `neurometamer.compute_activations`, a file of ``neurometamer fmri patterns``
+        (presentations are averaged), or the name of a network, which then sees `images`. The same
+        for both compares a network's stages with each other.
     out : path-like, optional
         CSV to write.
     images : sequence of path-like
@@ -77,7 +84,8 @@ def cka_files(
     join : {"exact", "inner"}
         Whether both must hold the same ids, or the shared ones are used.
     debiased : bool
-        See `neurometamer.linear_cka`: the biased one grows with the number of units where there are few images.
+        See `neurometamer.linear_cka`: the biased one grows with the number of units where there are
+        few images.
     stages : sequence of str
         Stages of networks and ROIs of patterns that are compared; all when empty.
     weights : str or mapping
@@ -98,15 +106,15 @@ def cka_files(
     Returns
     -------
     pandas.DataFrame
-        One row a pair: source_a, a, source_b, b (stage, or subject and ROI), value, n (images), n_units_a, n_units_b,
-        method, weights_a, weights_b (networks only). There is no interval: resamples of images with copies
-        make CKA larger than new images would.
+        One row a pair: source_a, a, source_b, b (stage, or subject and ROI), value, n (images),
+        n_units_a, n_units_b, method, weights_a, weights_b (networks only). There is no interval:
+        resamples of images with copies make CKA larger than new images would.
 
     Raises
     ------
     InputError
-        When a source is neither a file nor a network, ids do not match, a stage or kind is unknown, or fewer than 4
-        images are shared.
+        When a source is neither a file nor a network, ids do not match, a stage or kind is unknown,
+        or fewer than 4 images are shared.
     """
     from neurometamer.rsa.cka import gram_cka
 
@@ -115,7 +123,14 @@ def cka_files(
     wanted = _ids_of_kind(images, kind)
     same = str(a) == str(b)
     with ExitStack() as opened:
-        run = {"stages": stages, "device": device, "batch_size": batch_size, "seed": seed, "bits": bits, "icc": icc}
+        run = {
+            "stages": stages,
+            "device": device,
+            "batch_size": batch_size,
+            "seed": seed,
+            "bits": bits,
+            "icc": icc,
+        }
         open_one = _opener((a, b), images, opened, weights, run)
         first = open_one(a)
         sides = [first, first if same else open_one(b)]
@@ -125,12 +140,22 @@ def cka_files(
         right = left if same else _grams(sides[1], chosen[1], ids, progress)
     method = METHODS["debiased" if debiased else "biased"]
     rows = [
-        {"source_a": sides[0].source, "a": x, "source_b": sides[1].source, "b": y,
-         "value": gram_cka(one, other, debiased=debiased), "n": len(ids), "n_units_a": n_one, "n_units_b": n_other,
-         "method": f"{method}; no interval",
-         "weights_a": sides[0].weights, "weights_b": sides[1].weights}
-        for x, (one, n_one) in left.items() for y, (other, n_other) in right.items()
-    ]  # fmt: skip
+        {
+            "source_a": sides[0].source,
+            "a": x,
+            "source_b": sides[1].source,
+            "b": y,
+            "value": gram_cka(one, other, debiased=debiased),
+            "n": len(ids),
+            "n_units_a": n_one,
+            "n_units_b": n_other,
+            "method": f"{method}; no interval",
+            "weights_a": sides[0].weights,
+            "weights_b": sides[1].weights,
+        }
+        for x, (one, n_one) in left.items()
+        for y, (other, n_other) in right.items()
+    ]
     table = pd.DataFrame(rows)
     if out is not None:
         write_table(out, table)
@@ -141,7 +166,9 @@ def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
     if kind is None:
         return None
     if not images:
-        raise InputError(f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds.")
+        raise InputError(
+            f"kind '{kind}' needs --images: stimulus folders or tables (id, kind) that tell kinds."
+        )
     paths = [Path(one) / "stimuli.csv" if Path(one).is_dir() else Path(one) for one in images]
     table = pd.concat([read_table(one, required=["id", "kind"]) for one in paths])
     known = table["kind"].fillna("").astype(str)
@@ -151,17 +178,26 @@ def _ids_of_kind(images: Files, kind: str | None) -> set[str] | None:
 
 
 def _opener(
-    sources: Sequence[str | Path], images: Files, opened: ExitStack, weights: Weights, run: Mapping[str, Any]
+    sources: Sequence[str | Path],
+    images: Files,
+    opened: ExitStack,
+    weights: Weights,
+    run: Mapping[str, Any],
 ) -> Callable[[str | Path], _Responses]:
     from neurometamer.zoo import weights_by_name
 
     for path in map(Path, sources):
         if not path.is_file() and (path.suffix in (".h5", ".hdf5") or path.parent != Path()):
-            raise InputError(f"{path} does not exist; give a file of activations or patterns, or a network's name.")
+            raise InputError(
+                f"{path} does not exist; give a file of activations or patterns, or a network's "
+                "name."
+            )
     names = list(dict.fromkeys(str(one) for one in sources if not Path(one).is_file()))
     chosen = weights_by_name(names, weights) if names else {}
     if names and not images:
-        raise InputError(f"{names[0]} is a network: say what it sees with --images FOLDER or TABLE.csv.")
+        raise InputError(
+            f"{names[0]} is a network: say what it sees with --images FOLDER or TABLE.csv."
+        )
 
     def open_one(source: str | Path) -> _Responses:
         if Path(source).is_file():
@@ -181,11 +217,16 @@ def _from_file(path: Path) -> _Responses:
         found = read_activations(path)
         told = str(found.provenance.get("weights", ""))
         return _Responses(
-            source=path.name, ids=list(found.ids), places=list(found.stages), read=found.read, weights=told
+            source=path.name,
+            ids=list(found.ids),
+            places=list(found.stages),
+            read=found.read,
+            weights=told,
         )
     if not patterns:
         raise InputError(
-            f"{path} holds neither activations (neurometamer.compute_activations) nor patterns ('fmri patterns')."
+            f"{path} holds neither activations (neurometamer.compute_activations) nor patterns "
+            "('fmri patterns')."
         )
     held = read_patterns(path)
     subject = held.subject or path.stem
@@ -219,7 +260,9 @@ def _from_network(
 
     @cache
     def responses() -> Activations:
-        scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-")))
+        scratch = Path(
+            opened.enter_context(tempfile.TemporaryDirectory(prefix="neurometamer-cka-"))
+        )
         path = scratch / "activations.h5"
         return compute_activations(model, stimuli, stages=asked, batch_size=batch_size, path=path)
 
@@ -247,10 +290,14 @@ def _grams(
 
 def _asked(sides: Sequence[_Responses], stages: Sequence[str]) -> list[list[str]]:
     """Choose places of both sides; a name must be of one of them, and a side of which none is named keeps all."""
-    known = [one for side in sides for place in side.places for one in (place, place.rpartition(" ")[2])]
+    known = [
+        one for side in sides for place in side.places for one in (place, place.rpartition(" ")[2])
+    ]
     for one in stages:
         if one not in known:
-            raise unknown_name("stage or ROI", one, dict.fromkeys(place for side in sides for place in side.places))
+            raise unknown_name(
+                "stage or ROI", one, dict.fromkeys(place for side in sides for place in side.places)
+            )
     chosen = []
     for side in sides:
         own = [one for one in side.places if one in stages or one.rpartition(" ")[2] in stages]
@@ -279,7 +326,7 @@ def _rows(have: Sequence[str], ids: Sequence[str]) -> np.ndarray:
     return np.array([place[one] for one in ids], dtype=int)
 
 
-# -------------------------------------------------------------------------------------------------- control RDMs
+# ------------------------------------------------------------------------------------- control RDMs
 
 
 @checked
@@ -306,7 +353,8 @@ def make_control_rdms(
     column : str
         Column of the stimuli's table with the categories.
     model : str
-        Network whose size and cut photographs get: the pixels that are measured. Stimulus folders are as they are.
+        Network whose size and cut photographs get: the pixels that are measured. Stimulus folders
+        are as they are.
     bits : int, optional
         Of 16-bit photographs, see `stimuli_gen.load_photographs`.
     icc : {"ignore", "convert"}

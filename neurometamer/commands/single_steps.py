@@ -53,7 +53,8 @@ def make_patterns(
     tr_s : float, optional
         Repetition time in seconds, where header and JSON sidecar do not tell or disagree.
     columns : sequence of str
-        Confounds to use; when empty the six motion parameters where there are all, else every column.
+        Confounds to use; when empty the six motion parameters where there are all, else every
+        column.
     condition_column, affine : str
         See `fmri.read_run`.
     n_voxels : int
@@ -86,10 +87,13 @@ def make_patterns(
     if not masks:
         raise InputError("no masks given; use --masks NAME=FILE, one for each ROI.")
     if (betas is None) == (not bold):
-        raise InputError("give either BOLD runs (--bold and --events) or a folder of betas (--betas).")
+        raise InputError(
+            "give either BOLD runs (--bold and --events) or a folder of betas (--betas)."
+        )
     if n_voxels and not select_on:
         raise InputError(
-            "--voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) or --select-on."
+            "--voxels needs the conditions that judge reliability: --stimuli CSV (its RE rows) or "
+            "--select-on."
         )
     if betas is not None:
         patterns = read_betas(betas, masks, unusable=glm.get("unusable", "refuse"), affine=affine)
@@ -167,7 +171,8 @@ def make_rdms(
     weights : str
         See `neurometamer.zoo.load_model`.
     images : sequence of path-like
-        See `read_images`. With `patterns`, optional: says which condition is of which kind and photograph.
+        See `read_images`. With `patterns`, optional: says which condition is of which kind and
+        photograph.
     patterns : sequence of path-like
         Files of ``neurometamer fmri patterns``, one a subject.
     stages : sequence of str
@@ -175,7 +180,8 @@ def make_rdms(
     measure : str
         One of `neurometamer.rsa.measures.MEASURES`.
     noise, folds : str
-        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: see `neurometamer.pattern_rdms`.
+        With `patterns`, for ``"mahalanobis"`` and ``"crossnobis"``: see
+        `neurometamer.pattern_rdms`.
     device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
@@ -183,7 +189,8 @@ def make_rdms(
     seed : int
         Of random weights.
     scratch : path-like, optional
-        Folder on disk for a network's responses (4 bytes a unit and image) while it works; the system's by default.
+        Folder on disk for a network's responses (4 bytes a unit and image) while it works; the
+        system's by default.
     progress : callable, optional
         Hears (images done, images).
     bits : int, optional
@@ -211,13 +218,20 @@ def make_rdms(
     if model is None:
         subjects = read_pattern_files(patterns)
         table = conditions_table(subjects, images)
-        return write_rdms(pattern_rdms(subjects, table, measure=measure, noise=noise, folds=folds), out)
+        return write_rdms(
+            pattern_rdms(subjects, table, measure=measure, noise=noise, folds=folds), out
+        )
     network = load_model(model, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
     rdms = streamed_rdms(
-        network, stimuli, stages=list(stages) or None, measure=measure, batch_size=batch_size, scratch=scratch,
+        network,
+        stimuli,
+        stages=list(stages) or None,
+        measure=measure,
+        batch_size=batch_size,
+        scratch=scratch,
         progress=progress,
-    )  # fmt: skip
+    )
     return write_rdms(rdms, out)
 
 
@@ -259,7 +273,8 @@ def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.Data
     subjects : mapping of str to Patterns
         Responses.
     images : sequence of path-like
-        Stimulus folders or their tables (id, kind, reference_id); without any, each condition is a regular image.
+        Stimulus folders or their tables (id, kind, reference_id); without any, each condition is a
+        regular image.
 
     Returns
     -------
@@ -271,7 +286,12 @@ def conditions_table(subjects: Mapping[str, Patterns], images: Files) -> pd.Data
     if not images:
         ids = list(next(iter(subjects.values())).conditions)
         return pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
-    return pd.concat([read_table(_table_of(Path(one)), required=["id", "kind", "reference_id"]) for one in images])
+    return pd.concat(
+        [
+            read_table(_table_of(Path(one)), required=["id", "kind", "reference_id"])
+            for one in images
+        ]
+    )
 
 
 def _table_of(source: Path) -> Path:
@@ -316,12 +336,13 @@ def compare_files(
     resamples : int
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
-        Permutations of the stimulus labels of `a`; 0 for no p. There is none with `controls` (`compare_rdms`).
+        Permutations of the stimulus labels of `a`; 0 for no p. There is none with `controls`
+        (`compare_rdms`).
     blocks : path-like, optional
         Table with the columns id and block: labels change places within these only.
     classes : {"fixed", "random"}
-        Where the RDMs know classes: whether intervals are about other stimuli of these classes, or about classes like
-        these.
+        Where the RDMs know classes: whether intervals are about other stimuli of these classes, or
+        about classes like these.
     confidence : float
         Of the intervals.
     seed : int
@@ -329,7 +350,8 @@ def compare_files(
     progress : callable, optional
         Hears (comparisons done, comparisons in all), for each comparator anew.
     descriptor : str, optional
-        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition`` (`read_rdms`).
+        Pattern descriptor with the stimulus ids, in files of rsatoolbox that have no ``condition``
+        (`read_rdms`).
 
     Returns
     -------
@@ -349,15 +371,23 @@ def compare_files(
 
     first, second = (read_rdms(path, descriptor=descriptor) for path in (a, b))
     options: dict[str, Any] = {
-        "kind": kind, "join": join, "n_bootstrap": resamples, "confidence": confidence, "seed": seed,
-        "controls": None if controls is None else read_rdms(controls), "n_permutations": permutations,
-        "blocks": None if blocks is None else read_same_blocks(blocks), "progress": progress, "classes": classes,
-    }  # fmt: skip
+        "kind": kind,
+        "join": join,
+        "n_bootstrap": resamples,
+        "confidence": confidence,
+        "seed": seed,
+        "controls": None if controls is None else read_rdms(controls),
+        "n_permutations": permutations,
+        "blocks": None if blocks is None else read_same_blocks(blocks),
+        "progress": progress,
+        "classes": classes,
+    }
     if not by:
         raise InputError("no comparator given; name at least one (by, --by).")
     names = [name.lower() for name in by]
     table = pd.concat(
-        [compare_rdms(first, second, by=name, **options).assign(by=name) for name in names], ignore_index=True
+        [compare_rdms(first, second, by=name, **options).assign(by=name) for name in names],
+        ignore_index=True,
     )
     if out is not None:
         write_table(out, table)
@@ -429,7 +459,9 @@ def encode_files(
     network = load_model(model, weights=weights, device=device, seed=seed)
     stimuli = read_images(images, network.preprocessing, bits=bits, icc=icc)
     subjects = read_pattern_files(patterns)
-    found = compute_activations(network, stimuli, stages=list(stages) or None, batch_size=batch_size)
+    found = compute_activations(
+        network, stimuli, stages=list(stages) or None, batch_size=batch_size
+    )
     table = fit_encoding(found, subjects, stimuli.table, seed=seed, progress=progress, **options)
     table = table.assign(model=network.name, weights=network.weights)
     write_table(out, table)

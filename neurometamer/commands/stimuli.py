@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from neurometamer.arguments import checked
 from neurometamer.commands.generators import only_asked
-from neurometamer.commands.metamer_sets import StageAsked, at_one_size, knows, read_stages, with_validity
+from neurometamer.commands.metamer_sets import (
+    StageAsked,
+    at_one_size,
+    knows,
+    read_stages,
+    with_validity,
+)
 from neurometamer.commands.stimulus_folder import forget, kept_in, recorder, write_films
 from neurometamer.commands.stimulus_options import read_start_images
 from neurometamer.reading import Files
@@ -81,7 +87,8 @@ def make_stimuli(
     animate : bool
         Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``.
     fresh : bool
-        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of going on with them.
+        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
+        going on with them.
     progress : callable, optional
         Hears (images done, images).
     watch : callable, optional
@@ -119,23 +126,41 @@ def make_stimuli(
         raise unknown_name("generator", kind, GENERATORS)
     method = options.pop("method", "gradient")
     if method not in METHODS or (kind == "noise" and method != "gradient"):
-        raise unknown_name(f"method of {kind}", method, METHODS if kind == "interference" else METHODS[:1])
-    make: Callable[..., StimulusSet] = adversarial_noise if kind == "noise" else adversarial_interference
+        raise unknown_name(
+            f"method of {kind}", method, METHODS if kind == "interference" else METHODS[:1]
+        )
+    make: Callable[..., StimulusSet] = (
+        adversarial_noise if kind == "noise" else adversarial_interference
+    )
     make = greedy_interference if method == "greedy" else make
     network = load_model(model, weights=weights, device=device, seed=seed)
     photographs = read_images([images], network.preprocessing, bits=bits, icc=icc).select(kind="RE")
     out = Path(out)
     told = {name: value for name, value in options.items() if name != "progress_rule"}
     told["mask"] = None if options.get("mask") is None else digest_masks(options["mask"])
-    told["progress"] = None if options.get("progress_rule") is None else asdict(options["progress_rule"])
+    told["progress"] = (
+        None if options.get("progress_rule") is None else asdict(options["progress_rule"])
+    )
     wishes = only_asked(make, mode=mode, watch=watch, film=recorder(out) if animate else None)
-    _refuse_others(out, network.digest, photographs, {**told, "seed": seed, "method": method, "mode": mode}, fresh)
+    _refuse_others(
+        out,
+        network.digest,
+        photographs,
+        {**told, "seed": seed, "method": method, "mode": mode},
+        fresh,
+    )
     if fresh:
         forget(out)
     made = make(
-        network, photographs, seed=seed, batch_size=batch_size, resume=kept_in(out), progress=progress, **wishes,
+        network,
+        photographs,
+        seed=seed,
+        batch_size=batch_size,
+        resume=kept_in(out),
+        progress=progress,
+        **wishes,
         **options,
-    )  # fmt: skip
+    )
     write_pictures(made, out, png16=png16)
     judged = confirm_saved(network, made, out)
     write_records(judged, out)
@@ -194,7 +219,8 @@ def make_controls(
     animate : bool
         Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``. Of attacks.
     fresh : bool
-        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of going on with them.
+        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
+        going on with them.
     progress : callable, optional
         Hears (images done, images).
     watch : callable, optional
@@ -218,7 +244,8 @@ def make_controls(
 
     Notes
     -----
-    Finished images of an attack are kept in ``<out>/.finished``: the same call goes on where it was interrupted.
+    Finished images of an attack are kept in ``<out>/.finished``: the same call goes on where it was
+    interrupted.
     """
     from neurometamer.zoo import load_model, model_entry
     from stimuli_gen.controls import CONTROLS, control_images
@@ -227,26 +254,44 @@ def make_controls(
 
     if kind not in {**CONTROLS, **ATTACKS}:
         raise unknown_name("control", kind, [*CONTROLS, *ATTACKS])
-    photographs = read_images([images], model_entry(model).preprocessing, bits=bits, icc=icc).select(kind="RE")
+    photographs = read_images(
+        [images], model_entry(model).preprocessing, bits=bits, icc=icc
+    ).select(kind="RE")
     out = Path(out)
     judge: Callable[[StimulusSet], StimulusSet] | None = None
     if kind in CONTROLS:
         if animate or mode != "exact":
-            raise InputError(f"{kind} images are made in one step: no animation and no mode; leave that out.")
-        made = control_images(photographs, kind, levels=levels, seed=seed, progress=progress, **options)
+            raise InputError(
+                f"{kind} images are made in one step: no animation and no mode; leave that out."
+            )
+        made = control_images(
+            photographs, kind, levels=levels, seed=seed, progress=progress, **options
+        )
         _refuse_other_controls(out, made, fresh)
     else:
         if len(levels) > 1:
-            raise InputError(f"{kind} takes one level (its radius), not {len(levels)}; make a folder for each.")
+            raise InputError(
+                f"{kind} takes one level (its radius), not {len(levels)}; make a folder for each."
+            )
         network = load_model(model, weights=weights, device=device, seed=seed)
-        wishes = only_asked(attack_images, mode=mode, watch=watch, film=recorder(out) if animate else None)
+        wishes = only_asked(
+            attack_images, mode=mode, watch=watch, film=recorder(out) if animate else None
+        )
         radius = levels[0] if levels else None
         if fresh:
             forget(out)
         made = attack_images(
-            network, photographs, kind, radius=radius, seed=seed, batch_size=batch_size, resume=kept_in(out),
-            progress=progress, **wishes, **options,
-        )  # fmt: skip
+            network,
+            photographs,
+            kind,
+            radius=radius,
+            seed=seed,
+            batch_size=batch_size,
+            resume=kept_in(out),
+            progress=progress,
+            **wishes,
+            **options,
+        )
         judge = partial(confirm_attacks, network, folder=out)
         _refuse_other_controls(out, made, fresh)
     write_pictures(made, out, png16=png16)
@@ -268,7 +313,9 @@ def _made_before(out: Path, fresh: bool) -> StimulusSet | None:
         return read_stimuli(out, in_memory=False)
     except InputError as error:
         if not (fresh or isinstance(error, DamagedFile)):
-            raise InputError(f"{error} With --fresh, the stimuli in {out} are made anew.") from error
+            raise InputError(
+                f"{error} With --fresh, the stimuli in {out} are made anew."
+            ) from error
         note_remade(file)
         return None
 
@@ -322,8 +369,8 @@ def make_metamers(
     models : str or sequence of str
         Names of networks.
     stage : str, sequence of str or mapping
-        A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or ``"NAME=STAGE"`` for
-        each network, between commas.
+        A stage of all networks, ``"early"``, ``"middle"``, ``"late"``, a fraction of depth, or
+        ``"NAME=STAGE"`` for each network, between commas.
     images : path-like
         Folder of photographs, or CSV with the column ``file``.
     out : path-like
@@ -331,11 +378,12 @@ def make_metamers(
     preset : {"feather2023", "boehm2025", "pixels", "fast"}
         See `stimuli_gen.presets.PRESETS`.
     weights : str, path or mapping
-        ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between commas (or a mapping)
-        for networks of a set, others get the default. See `neurometamer.zoo.weights_by_name`.
+        ``"default"`` or ``"random"`` for all; a file, for one network; or ``NAME=VALUE`` between
+        commas (or a mapping) for networks of a set, others get the default. See
+        `neurometamer.zoo.weights_by_name`.
     image_size : int, optional
-        Height and width in pixels that every network shall see; needed where networks of a set were made for
-        different sizes. By default each its own.
+        Height and width in pixels that every network shall see; needed where networks of a set were
+        made for different sizes. By default each its own.
     nulls : sequence of path-like
         Files of `make_null`, of these networks and stages; without one, ``valid`` stays empty.
     start_images : path-like, optional
@@ -353,7 +401,8 @@ def make_metamers(
     animate : bool
         Keep frames in ``<out>/frames/<id>`` and write ``<out>/animation/<id>.gif``.
     fresh : bool
-        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of going on with them.
+        Throw away finished and unfinished images of earlier runs in ``<out>/.finished`` instead of
+        going on with them.
     progress : callable, optional
         Hears (images done, images).
     watch : callable, optional
@@ -391,27 +440,47 @@ def make_metamers(
     stages = stage if isinstance(stage, (int, float, Mapping)) else read_stages(stage)
     matches = match_stages(networks, stages, stage_weights=options.get("stage_weights"))
     matched = {one.model.name: list(one.stages) for one in matches}
-    photographs = read_images([images], networks[0].preprocessing, bits=bits, icc=icc).select(kind="RE")
+    photographs = read_images([images], networks[0].preprocessing, bits=bits, icc=icc).select(
+        kind="RE"
+    )
     out = Path(out)
-    first = None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
-    told = {name: value for name, value in options.items() if name not in ("stage_weights", "penalties")}
+    first = (
+        None if start_images is None else read_start_images(start_images, networks[0].preprocessing)
+    )
+    told = {
+        name: value for name, value in options.items() if name not in ("stage_weights", "penalties")
+    }
     told["penalties"] = [asdict(one) for one in options.get("penalties", ())]
     told["stage_weights"] = {one.model.name: list(one.weights) for one in matches}
     told["start_images"] = None if first is None else digest(first)
     settings = {**told, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
-    wishes = only_asked(model_metamers, mode=mode, watch=watch, film=recorder(out) if animate else None)
+    wishes = only_asked(
+        model_metamers, mode=mode, watch=watch, film=recorder(out) if animate else None
+    )
     _refuse_others(out, _digest_of_set(networks), photographs, settings, fresh)
     if fresh:
         forget(out)
     given = [read_null(one) for one in nulls]
     made = model_metamers(
-        networks, photographs, stage=stages, preset=preset, seed=seed, batch_size=batch_size, start_images=first,
-        resume=kept_in(out), progress=progress, **wishes, **only_asked(model_metamers, nulls=given), **options,
-    )  # fmt: skip
+        networks,
+        photographs,
+        stage=stages,
+        preset=preset,
+        seed=seed,
+        batch_size=batch_size,
+        start_images=first,
+        resume=kept_in(out),
+        progress=progress,
+        **wishes,
+        **only_asked(model_metamers, nulls=given),
+        **options,
+    )
     if first is not None:
         made = replace(made, provenance={**made.provenance, "start_images": told["start_images"]})
     write_pictures(made, out, png16=png16)
-    judged = confirm_metamers(networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given))
+    judged = confirm_metamers(
+        networks, made, photographs, out, **only_asked(confirm_metamers, nulls=given)
+    )
     judged = with_validity(judged, networks, matches, photographs, out, given, batch_size)
     write_records(judged, out)
     if animate:
@@ -457,7 +526,8 @@ def make_null(
     weights : str
         See `neurometamer.zoo.load_model`.
     image_size : int, optional
-        Height and width in pixels that the network shall see, as for the metamers; by default its own.
+        Height and width in pixels that the network shall see, as for the metamers; by default its
+        own.
     device : str
         See `neurometamer.zoo.load_model`.
     batch_size : int
@@ -519,8 +589,15 @@ def _refuse_others(
         "start_images": there.provenance.get("start_images"),
         **there.provenance.get("settings", {}),
     }
-    differing = [name for name, value in settings.items() if name in made and made[name] != _as_read(value)]
-    differing += ["model or weights"] if there.provenance.get("model_digest") != model_digest else []
+    differing = [
+        name for name, value in settings.items() if name in made and made[name] != _as_read(value)
+    ]
+    differing += (
+        ["model or weights"] if there.provenance.get("model_digest") != model_digest else []
+    )
     differing += ["photographs"] if set(there.table["reference_id"]) != set(photographs.ids) else []
     if differing:
-        raise InputError(f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another --out.")
+        raise InputError(
+            f"{out} holds stimuli made otherwise (other {name_ids(differing)}); choose another "
+            "--out."
+        )

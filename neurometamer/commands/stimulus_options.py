@@ -26,9 +26,11 @@ def _yes_no(text: str) -> bool:
 
 
 _READ: dict[str, tuple[Callable[[str], Any], str]] = {
-    "str": (str, "a name"), "int": (int, "a whole number"), "float": (float, "a number"),
+    "str": (str, "a name"),
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
     "bool": (_yes_no, "true or false"),
-}  # fmt: skip
+}
 
 
 def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
@@ -106,13 +108,16 @@ def read_penalties(texts: Sequence[str]) -> list[Penalty]:
     return found
 
 
-def read_start_images(source: str | Path, preprocessing: Preprocessing) -> dict[str, np.ndarray] | np.ndarray:
+def read_start_images(
+    source: str | Path, preprocessing: Preprocessing
+) -> dict[str, np.ndarray] | np.ndarray:
     """Read first images of metamers.
 
     Parameters
     ----------
     source : path-like
-        A picture for all; or a folder of pictures named by the photographs' ids, or of stimuli made of them.
+        A picture for all; or a folder of pictures named by the photographs' ids, or of stimuli made
+        of them.
     preprocessing : Preprocessing
         Of the network: pictures of another size are resized and cut as photographs are.
 
@@ -138,5 +143,8 @@ def read_start_images(source: str | Path, preprocessing: Preprocessing) -> dict[
     given = read_stimuli(path).as_shown() if made else load_photographs(path, preprocessing)
     names = given.table["reference_id"].tolist()
     if again := duplicates(names):
-        raise InputError(f"{path} holds more than one start image for {name_ids(again)}; give one for each photograph.")
+        raise InputError(
+            f"{path} holds more than one start image for {name_ids(again)}; give one for each "
+            "photograph."
+        )
     return dict(zip(names, np.asarray(given.images), strict=True))

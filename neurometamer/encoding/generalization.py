@@ -1,7 +1,7 @@
 """Train encoding models on photographs and test them on all image types, with permutation p.
 
-The models see the responses to regular images only. What they predict for images that were made from
-held-out photographs says whether stage and voxel still agree where the images pull them apart.
+The models see the responses to regular images only. What they predict for images that were made
+from held-out photographs says whether stage and voxel still agree where the images pull them apart.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ COLUMNS = (
 """Columns of ``encoding.csv``."""
 
 
-@checked_with(own=("activations", "patterns_by_subject", "table", "alphas", "tests", "seed", "n_folds"))
+@checked_with(
+    own=("activations", "patterns_by_subject", "table", "alphas", "tests", "seed", "n_folds")
+)
 def fit_encoding(
     activations: Activations,
     patterns_by_subject: Mapping[str, Patterns],
@@ -96,15 +98,16 @@ def fit_encoding(
         The stimuli: columns id, kind, reference_id.
     scheme : {"by image", "all"}
         ``"by image"``: an image is predicted by a model that never saw the photograph it was made
-        from. ``"all"``: one model trained on all photographs, as in Zhang et al.; it gives no row for
-        RE, which would be in-sample.
+        from. ``"all"``: one model trained on all photographs, as in Zhang et al.; it gives no row
+        for RE, which would be in-sample.
     tests : sequence of str, optional
         Image types to test. All of RE, AI and AN that the table holds when not given.
     n_folds : int, optional
-        Folds over photographs of ``"by image"``: one photograph a fold up to 20 photographs, else 10
-        folds.
+        Folds over photographs of ``"by image"``: one photograph a fold up to 20 photographs, else
+        10 folds.
     alphas : sequence of float
-        Ridge penalties above 0, in units of the mean squared length of the centered training features.
+        Ridge penalties above 0, in units of the mean squared length of the centered training
+        features.
     n_permutations : int
         Permutations of the photographs, for p; 0 for no p. Every model is fitted again in each.
     correction : str
@@ -125,7 +128,8 @@ def fit_encoding(
         region, stage and image type: r (Pearson over images, mean over voxels), p (one-tailed),
         p_corrected, n_voxels, n_constant (voxels whose correlation is undefined, left out of r),
         n_train, n_test, alpha (median over voxels of the median over folds), at_smallest_alpha and
-        at_largest_alpha (share of voxels × folds whose penalty is an end of the grid), scheme, method.
+        at_largest_alpha (share of voxels × folds whose penalty is an end of the grid), scheme,
+        method.
 
     Raises
     ------
@@ -142,19 +146,19 @@ def fit_encoding(
     Notes
     -----
     Differs from Zhang et al. (2021) in the solver (ridge, they used ROMP) and by default in holding
-    out the photograph. An AI image resembles the photograph that it was made from. Under ``"all"`` the
-    model has seen the response to that photograph, and r on AI is high even where stage and voxels
-    have nothing in common; under ``"by image"`` it is 0 on average. The permutations
-    share that resemblance, so p holds under both schemes.
+    out the photograph. An AI image resembles the photograph that it was made from. Under ``"all"``
+    the model has seen the response to that photograph, and r on AI is high even where stage and
+    voxels have nothing in common; under ``"by image"`` it is 0 on average. The permutations share
+    that resemblance, so p holds under both schemes.
 
     p comes from permuting which photograph's responses belong to which photograph's features. The
     images made from a photograph move with it, so that what the responses to RE, AI and AN of one
-    photograph share is kept; only photographs with the same image types change places. Penalties are
-    chosen and models fitted again in each permutation, alike for all subjects, regions and stages.
-    Simulated with voxels that have nothing in common with the stage (16 and 40 photographs, features
-    of falling variance, correlated voxels, responses to AI and RE correlated at .6, both schemes), p
-    was at most .05 in 4.0 to 5.6 % of 1,000 data sets each, also where r of AI under ``"all"`` was
-    .23 (40 photographs) and .34 (16) on average.
+    photograph share is kept; only photographs with the same image types change places. Penalties
+    are chosen and models fitted again in each permutation, alike for all subjects, regions and
+    stages. Simulated with voxels that have nothing in common with the stage (16 and 40 photographs,
+    features of falling variance, correlated voxels, responses to AI and RE correlated at .6, both
+    schemes), p was at most .05 in 4.0 to 5.6 % of 1,000 data sets each, also where r of AI under
+    ``"all"`` was .23 (40 photographs) and .34 (16) on average.
 
     There is no interval. One that resamples the test images of fixed models leaves out what other
     training images would change: in the same simulations it missed the truth in 10 to 48 % of data
@@ -189,7 +193,9 @@ def fit_encoding(
     """
     import pandas as pd
 
-    penalties = _check_arguments(alphas, n_permutations, n_folds, seed, correction, scheme, allow_repeats)
+    penalties = _check_arguments(
+        alphas, n_permutations, n_folds, seed, correction, scheme, allow_repeats
+    )
     _check_types(activations, patterns_by_subject, table)
     design = _make_design(table, tests, scheme, n_folds, seed)
     rows = match_ids(activations.ids, design.ids, "activations", "the stimulus table")
@@ -212,7 +218,9 @@ def fit_encoding(
             if progress is not None:
                 progress(stage * (1 + len(orders)) + 2 + k, n_fits)
         tables += _layer_rows(layer, score, null, targets, design)
-    result = pd.DataFrame(tables).assign(scheme=scheme, method=_method(design, p_method, correction))
+    result = pd.DataFrame(tables).assign(
+        scheme=scheme, method=_method(design, p_method, correction)
+    )
     _warn_at_the_edge(result, penalties)
     return _correct(result, correction)[list(COLUMNS)]
 
@@ -290,7 +298,10 @@ def _checked_penalties(alphas: Sequence[float]) -> np.ndarray:
         given = [] if isinstance(alphas, (str, bytes)) else list(alphas)
     except TypeError:
         given = []
-    is_number = [isinstance(alpha, numbers.Real) and not isinstance(alpha, (bool, np.bool_)) for alpha in given]
+    is_number = [
+        isinstance(alpha, numbers.Real) and not isinstance(alpha, (bool, np.bool_))
+        for alpha in given
+    ]
     if isinstance(alphas, (str, bytes)) or not hasattr(alphas, "__iter__") or not all(is_number):
         raise InputError(f"alphas: a list of penalties above 0 is needed, not {shown(alphas)}.")
     if not given:
@@ -300,7 +311,9 @@ def _checked_penalties(alphas: Sequence[float]) -> np.ndarray:
         raise InputError(f"alphas: penalties must be finite and above 0, not {penalties.tolist()}.")
     low, high = ALPHA_RANGE
     if not ((penalties >= low) & (penalties <= high)).all():
-        raise InputError(f"alphas: penalties must lie between {low:g} and {high:g}, not {penalties.tolist()}.")
+        raise InputError(
+            f"alphas: penalties must lie between {low:g} and {high:g}, not {penalties.tolist()}."
+        )
     if len(np.unique(penalties)) < len(penalties):
         raise InputError(f"alphas: {penalties.tolist()} names a penalty twice; keep it once.")
     return np.sort(penalties)
@@ -323,7 +336,9 @@ def _check_types(activations: object, patterns_by_subject: object, table: object
         kind = type(activations).__name__
         raise InputError(f"activations: Activations are needed (compute_activations), not {kind}.")
     if not isinstance(patterns_by_subject, Mapping) or not patterns_by_subject:
-        raise InputError("patterns_by_subject: a mapping of subject to Patterns is needed, at least one subject.")
+        raise InputError(
+            "patterns_by_subject: a mapping of subject to Patterns is needed, at least one subject."
+        )
     for subject, patterns in patterns_by_subject.items():
         if not isinstance(patterns, Patterns):
             kind = type(patterns).__name__
@@ -337,7 +352,8 @@ def _check_table(table: pd.DataFrame) -> None:
     """Refuse a table of stimuli without the columns that are needed, or with gaps in them."""
     if missing := [name for name in ("id", "kind", "reference_id") if name not in table.columns]:
         raise InputError(
-            f"table: no column {name_ids(missing)}; a table of stimuli has id, kind (RE, AN, AI …) and "
+            f"table: no column {name_ids(missing)}; a table of stimuli has id, kind (RE, AN, AI …) "
+            "and "
             "reference_id (the id of the photograph that an image was made from; of RE its own)."
         )
     for name in ("id", "kind", "reference_id"):
@@ -354,7 +370,8 @@ def _check_table(table: pd.DataFrame) -> None:
     ]
     if crossed:
         raise InputError(
-            f"table: photographs (RE) whose reference_id is another photograph: {name_ids(crossed)}; the "
+            "table: photographs (RE) whose reference_id is another photograph: "
+            f"{name_ids(crossed)}; the "
             "reference_id of a photograph is its own."
         )
 
@@ -362,7 +379,9 @@ def _check_table(table: pd.DataFrame) -> None:
 def _check_finite(features: np.ndarray, ids: Sequence[str], layer: str) -> None:
     broken = [name for name, row in zip(ids, features) if not np.isfinite(row).all()]
     if broken:
-        raise InputError(f"stage '{layer}': NaN or infinite activations for {name_ids(broken)}; leave it out.")
+        raise InputError(
+            f"stage '{layer}': NaN or infinite activations for {name_ids(broken)}; leave it out."
+        )
 
 
 # ------------------------------------------------------------------------------------- the design
@@ -405,14 +424,23 @@ def _make_design(
     rows = _rows_by_type(table)
     references = sorted(rows["RE"])
     if len(references) < MIN_CONDITIONS:
-        raise InputError(f"encoding: {len(references)} photographs (RE); at least {MIN_CONDITIONS} are needed.")
+        raise InputError(
+            f"encoding: {len(references)} photographs (RE); at least {MIN_CONDITIONS} are needed."
+        )
     used = _image_types(tests, rows, scheme)
-    orphans = [reference for test in used for reference in rows[test] if reference not in rows["RE"]]
+    orphans = [
+        reference for test in used for reference in rows[test] if reference not in rows["RE"]
+    ]
     if orphans:
-        raise InputError(f"encoding: no photograph (RE) in the stimulus table for {name_ids(orphans)}; add it.")
+        raise InputError(
+            f"encoding: no photograph (RE) in the stimulus table for {name_ids(orphans)}; add it."
+        )
     few = [f"{test} ({len(rows[test])})" for test in used if len(rows[test]) < MIN_CONDITIONS]
     if few or not used:
-        raise InputError(f"encoding: too few stimuli to test: {name_ids(few) or 'none'}; {MIN_CONDITIONS} are needed.")
+        raise InputError(
+            f"encoding: too few stimuli to test: {name_ids(few) or 'none'}; {MIN_CONDITIONS} are "
+            "needed."
+        )
     return _Design(
         ids=list(table["id"].astype(str)),
         references=references,
@@ -429,7 +457,10 @@ def _rows_by_type(table: pd.DataFrame) -> dict[str, dict[str, int]]:
     pairs = zip(table["kind"].astype(str), table["reference_id"].astype(str))
     for row, (kind, reference) in enumerate(pairs):
         if reference in rows.setdefault(kind, {}):
-            raise InputError(f"encoding: two {kind} stimuli come from photograph '{reference}'; keep one of each kind.")
+            raise InputError(
+                f"encoding: two {kind} stimuli come from photograph '{reference}'; keep one of "
+                "each kind."
+            )
         rows[kind][reference] = row
     return rows
 
@@ -437,17 +468,22 @@ def _rows_by_type(table: pd.DataFrame) -> dict[str, dict[str, int]]:
 def _image_types(tests: Sequence[str] | None, rows: Mapping[str, object], scheme: str) -> list[str]:
     """Choose the image types to test; a type asked for by name must be there."""
     if tests is not None and not fits(tests, Sequence[str]):
-        raise InputError(f"tests: a list of image types is needed, such as ['RE'], not {shown(tests)}.")
+        raise InputError(
+            f"tests: a list of image types is needed, such as ['RE'], not {shown(tests)}."
+        )
     if tests is None:
         return [test for test in TESTS if rows.get(test) and (scheme != "all" or test != "RE")]
     if not len(tests):
-        raise InputError(f"tests: at least one image type is needed; the table has {name_ids(rows)}.")
+        raise InputError(
+            f"tests: at least one image type is needed; the table has {name_ids(rows)}."
+        )
     for test in tests:
         if not rows.get(test):
             raise unknown_name("image type in tests", test, rows)
     if scheme == "all" and "RE" in tests:
         raise InputError(
-            "tests: 'RE' is in-sample under scheme 'all', which trains on all photographs; leave it "
+            "tests: 'RE' is in-sample under scheme 'all', which trains on all photographs; leave "
+            "it "
             "out, or use scheme 'by image'."
         )
     return list(dict.fromkeys(tests))
@@ -457,7 +493,9 @@ def _folds(references: Sequence[str], n_folds: int | None, seed: int) -> list[li
     n = len(references)
     count = (n if n <= LEAVE_ONE_OUT_UP_TO else 10) if n_folds is None else n_folds
     if not 2 <= count <= n:
-        raise InputError(f"n_folds must lie between 2 and the number of photographs ({n}), not {count}.")
+        raise InputError(
+            f"n_folds must lie between 2 and the number of photographs ({n}), not {count}."
+        )
     order = generator(seed, "encoding folds", n).permutation(n)
     return [[references[i] for i in order[k::count]] for k in range(count)]
 
@@ -525,7 +563,10 @@ class _Targets:
             values[kind] = np.full((len(design.references), responses.shape[1]), np.nan)
             there = [reference in design.rows[kind] for reference in design.references]
             values[kind][there] = responses[_rows(design, kind, design.references)]
-        groups = {group: np.flatnonzero([label == group for label in labels]) for group in dict.fromkeys(labels)}
+        groups = {
+            group: np.flatnonzero([label == group for label in labels])
+            for group in dict.fromkeys(labels)
+        }
         return cls(values=values, varies=np.ptp(values["RE"], axis=0) > 0, groups=groups)
 
 
@@ -548,7 +589,8 @@ def _decompose(features: np.ndarray, design: _Design, penalties: np.ndarray) -> 
     for held_out in design.folds:
         training = design.training(held_out)
         tested = {
-            test: [reference for reference in held_out if reference in design.rows[test]] for test in design.tests
+            test: [reference for reference in held_out if reference in design.rows[test]]
+            for test in design.tests
         }
         folds.append(
             _Fold(
@@ -572,7 +614,9 @@ class _Score:
     at_largest: np.ndarray
 
 
-def _score_regions(folds: Sequence[_Fold], targets: _Targets, design: _Design, order: np.ndarray | None) -> _Score:
+def _score_regions(
+    folds: Sequence[_Fold], targets: _Targets, design: _Design, order: np.ndarray | None
+) -> _Score:
     """Fit and test one stage, with the photographs' responses in the order given."""
     order = np.arange(len(design.references)) if order is None else order
     responses = {kind: values[order][:, targets.varies] for kind, values in targets.values.items()}
@@ -608,11 +652,11 @@ def _predict(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Predict every tested image from its fold; pool the folds without bias.
 
-    Two things that differ between folds would give a negative correlation where there is no relation
-    at all (about -.5 with 16 photographs, one a fold; -.2 from the second alone). The intercept moves
-    against the held-out response: predictions are taken relative to it. The penalty shrinks less, the
-    worse the held-out image fits the rest: predictions are taken in units of the standard deviation
-    of the fold's fitted values.
+    Two things that differ between folds would give a negative correlation where there is no
+    relation at all (about -.5 with 16 photographs, one a fold; -.2 from the second alone). The
+    intercept moves against the held-out response: predictions are taken relative to it. The penalty
+    shrinks less, the worse the held-out image fits the rest: predictions are taken in units of the
+    standard deviation of the fold's fitted values.
     """
     n_photographs, n_voxels = responses["RE"].shape
     predicted = {test: np.zeros((n_photographs, n_voxels)) for test in design.tests}
@@ -623,7 +667,9 @@ def _predict(
         alphas[k] = fit.alphas
         # A voxel that answers to the held-out photograph only leaves nothing to fit: it predicts 0.
         spread = fit.spread
-        least = rounding / np.maximum(1, fit.alphas)  # a strong penalty shrinks what is fitted, and its rounding
+        least = rounding / np.maximum(
+            1, fit.alphas
+        )  # a strong penalty shrinks what is fitted, and its rounding
         scale = np.where(spread > least, 1 / np.maximum(spread, np.finfo(float).tiny), 0)
         for test in design.tests:
             predicted[test][fold.test[test]] = fit.predict(fold.features[test]) * scale
@@ -639,7 +685,8 @@ def _permutations(design: _Design, n_permutations: int, seed: int) -> tuple[np.n
     if n_permutations == 0:
         return np.empty((0, n), dtype=np.int64), "no p"
     types = [
-        " ".join(test for test in design.tests if reference in design.rows[test]) for reference in design.references
+        " ".join(test for test in design.tests if reference in design.rows[test])
+        for reference in design.references
     ]
     blocks = types if len(set(types)) > 1 else None
     orders = permutation_orders(n, n_permutations, seed, blocks)
@@ -678,7 +725,9 @@ def _layer_rows(
                 "at_largest_alpha": score.at_largest[row, column],
             }
         if len({subject for subject, _ in groups}) > 1:
-            yield from _mean_rows(common, score.r[row], null[:, row], score.n_constant[row], targets)
+            yield from _mean_rows(
+                common, score.r[row], null[:, row], score.n_constant[row], targets
+            )
 
 
 def _mean_rows(
@@ -698,9 +747,15 @@ def _mean_rows(
             "subject": "mean",
             "roi": roi,
             "r": mean,
-            "p": float(permutation_p(np.array(mean), null[:, columns].mean(axis=1))) if tested else math.nan,
-            "n_voxels": sum(len(voxels) for group, voxels in targets.groups.items() if group[1] == roi),
-            "n_constant": int(sum(n_constant[k] for k, group in enumerate(groups) if group[1] == roi)),
+            "p": float(permutation_p(np.array(mean), null[:, columns].mean(axis=1)))
+            if tested
+            else math.nan,
+            "n_voxels": sum(
+                len(voxels) for group, voxels in targets.groups.items() if group[1] == roi
+            ),
+            "n_constant": int(
+                sum(n_constant[k] for k, group in enumerate(groups) if group[1] == roi)
+            ),
             "alpha": math.nan,
             "at_smallest_alpha": math.nan,
             "at_largest_alpha": math.nan,
@@ -710,7 +765,9 @@ def _mean_rows(
 def _correct(result: pd.DataFrame, correction: str) -> pd.DataFrame:
     """Correct p over all stages, regions and subjects of one image type; means are a family apart."""
     families = result.groupby([result["test"], result["subject"] == "mean"])["p"]
-    return result.assign(p_corrected=families.transform(lambda p: correct_p(p.to_numpy(), correction)))
+    return result.assign(
+        p_corrected=families.transform(lambda p: correct_p(p.to_numpy(), correction))
+    )
 
 
 def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
@@ -724,7 +781,12 @@ def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
     single = result[result["subject"] != "mean"]
     edges = [
         ("at_smallest_alpha", penalties[0], "max", "widen the grid downward"),
-        ("at_largest_alpha", penalties[-1], "min", "no stage predicts these voxels, or widen it upward"),
+        (
+            "at_largest_alpha",
+            penalties[-1],
+            "min",
+            "no stage predicts these voxels, or widen it upward",
+        ),
     ]
     parts = []
     for column, alpha, over_stages, advice in edges:
@@ -737,7 +799,8 @@ def _warn_at_the_edge(result: pd.DataFrame, penalties: np.ndarray) -> None:
     if parts:
         warnings.warn(
             "encoding: penalties at an end of the grid, share of voxels and folds by region: "
-            f"{'; '.join(parts)}. The grid is alphas (--alphas, encoding.alphas); the table has the "
+            f"{'; '.join(parts)}. The grid is alphas (--alphas, encoding.alphas); the table has "
+            "the "
             "shares of each stage.",
             UserWarning,
             stacklevel=3,
@@ -749,10 +812,12 @@ def _method(design: _Design, p_method: str, correction: str) -> str:
         trained = "trained on all photographs"
     else:
         trained = (
-            f"{len(design.folds)} folds over photographs, predictions relative to mean and spread of each fold's fit"
+            f"{len(design.folds)} folds over photographs, predictions relative to mean and spread "
+            "of each fold's fit"
         )
     text = (
-        "ridge on training-mean-centered features, alpha per voxel by leave-one-image-out within the "
+        "ridge on training-mean-centered features, alpha per voxel by leave-one-image-out within "
+        "the "
         "training photographs, in units of the mean squared feature length; Pearson r over images, "
         f"mean over voxels; {trained}; {p_method}"
     )

@@ -71,8 +71,9 @@ class Ridge:
 
     Notes
     -----
-    The penalty of each voxel has the smallest squared leave-one-image-out error, intercept included.
-    Penalties and predictions equal `sklearn.linear_model.RidgeCV` with ``alpha_per_target=True``.
+    The penalty of each voxel has the smallest squared leave-one-image-out error, intercept
+    included. Penalties and predictions equal `sklearn.linear_model.RidgeCV` with
+    ``alpha_per_target=True``.
 
     References
     ----------
@@ -95,7 +96,8 @@ class Ridge:
         left, singular, right = np.linalg.svd(centered, full_matrices=False)
         kept = singular > singular.max(initial=0) * 1e-10
         self.left, self.singular, self.right = left[:, kept], singular[kept], right[kept]
-        # With features that do not vary there is nothing to penalize, and no singular value is kept.
+        # With features that do not vary there is nothing to penalize, and no singular value is
+        # kept.
         penalties = np.maximum(self.scale, np.finfo(float).tiny) * self.alphas[:, None]
         self.shrinkage = self.singular**2 / (self.singular**2 + penalties)
         leverage = 1 / len(features) + self.shrinkage @ (self.left**2).T
@@ -150,7 +152,11 @@ class RidgeFit:
         ndarray, shape (n_voxels,)
             NaN where the features do not vary.
         """
-        return self.ridge.alphas[self.chosen] if self.ridge.scale else np.full(len(self.chosen), np.nan)
+        return (
+            self.ridge.alphas[self.chosen]
+            if self.ridge.scale
+            else np.full(len(self.chosen), np.nan)
+        )
 
     @property
     def spread(self) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 import lazy_loader
 
-# recognizability, image_quality and divergence have the names of their modules: import them from there.
+# recognizability, image_quality and divergence have the names of their modules: import them from
+# there.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

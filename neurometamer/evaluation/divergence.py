@@ -1,8 +1,9 @@
 """Representational-similarity divergence: whether metamers are as far from each other as their photographs.
 
-For an evaluator and a stage, three samples of Euclidean distances between activations: reference-reference (RR) and
-metamer-metamer (MM) over unordered pairs i < j of images, and reference-metamer (RM) over matching pairs. Each becomes
-a Gaussian kernel density on one grid; the divergence of two is
+For an evaluator and a stage, three samples of Euclidean distances between activations:
+reference-reference (RR) and metamer-metamer (MM) over unordered pairs i < j of images, and
+reference-metamer (RM) over matching pairs. Each becomes a Gaussian kernel density on one grid; the
+divergence of two is
 
     JSD(p, q) = ½ Σ p log2(p / m) + ½ Σ q log2(q / m),  m = (p + q) / 2,
 
@@ -10,8 +11,9 @@ in [0, 1], the divergence itself and not its root. The headline is RR-MM.
 
 References
 ----------
-Boehm et al. (2025). arXiv 2504.01739, Fig. 5. It leaves open which two distributions a cell shows, the grid, the
-bandwidth, the base of the logarithm, and whether the root is taken; it gives neither null nor interval.
+Boehm et al. (2025). arXiv 2504.01739, Fig. 5. It leaves open which two distributions a cell shows,
+the grid, the bandwidth, the base of the logarithm, and whether the root is taken; it gives neither
+null nor interval.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ MIN_IMAGES = 4
 _ROWS = 200
 Memory = dict[tuple[str, str, str], np.ndarray]
 
-# ---------------------------------------------------------------------------------------------------- densities
+# ---------------------------------------------------------------------------------------- densities
 
 
 def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
@@ -62,7 +64,8 @@ def common_grid(*samples: np.ndarray, n_grid: int = N_GRID) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n_grid,) increasing, evenly spaced. Where all distances are equal, it spans a relative 10⁻⁶ around them.
+        (n_grid,) increasing, evenly spaced. Where all distances are equal, it spans a relative 10⁻⁶
+        around them.
     """
     low, high = min(one.min() for one in samples), max(one.max() for one in samples)
     width = high - low
@@ -110,7 +113,9 @@ def density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
     width = bandwidth(spread, len(distances), grid[1] - grid[0])
     found = np.zeros(len(grid))
     for start in range(0, len(distances), 4096):
-        found += np.exp(-0.5 * np.square((grid[:, None] - distances[None, start : start + 4096]) / width)).sum(axis=1)
+        found += np.exp(
+            -0.5 * np.square((grid[:, None] - distances[None, start : start + 4096]) / width)
+        ).sum(axis=1)
     return found / found.sum()
 
 
@@ -150,7 +155,10 @@ def _binning(distances: np.ndarray, grid: np.ndarray) -> Any:
     part = place - left
     columns = np.arange(len(distances))
     values = np.concatenate([1 - part, part])
-    return csr_matrix((values, (np.concatenate([left, left + 1]), np.tile(columns, 2))), (len(grid), len(distances)))
+    return csr_matrix(
+        (values, (np.concatenate([left, left + 1]), np.tile(columns, 2))),
+        (len(grid), len(distances)),
+    )
 
 
 def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -172,19 +180,25 @@ def smoothed(histograms: np.ndarray, grid: np.ndarray) -> np.ndarray:
     n = histograms.sum(axis=1)
     places = np.arange(len(grid)) - (len(grid) - 1) / 2
     mean = histograms @ places / n
-    square = histograms @ np.square(places) / n - np.square(mean) - 1 / 6  # sharing spreads by 1/6 of a step, squared
+    square = (
+        histograms @ np.square(places) / n - np.square(mean) - 1 / 6
+    )  # sharing spreads by 1/6 of a step, squared
     spread = step * np.sqrt(np.maximum(square, 0) * n / np.maximum(n - 1, 1))
     widths = bandwidth(spread, n, step)
     histograms = histograms / n[:, None]
-    size = 1 << (2 * len(grid) - 1).bit_length()  # room for the kernel's tails, which would else come in again
+    size = (
+        1 << (2 * len(grid) - 1).bit_length()
+    )  # room for the kernel's tails, which would else come in again
     waves = np.fft.rfftfreq(size, d=step)
     kernels = np.exp(-2 * np.square(np.pi * waves[None] * widths[:, None]))
-    smooth = np.fft.irfft(np.fft.rfft(histograms, size, axis=1) * kernels, size, axis=1)[:, : len(grid)]
+    smooth = np.fft.irfft(np.fft.rfft(histograms, size, axis=1) * kernels, size, axis=1)[
+        :, : len(grid)
+    ]
     smooth = np.maximum(smooth, 0)
     return smooth / smooth.sum(axis=1, keepdims=True)
 
 
-# ----------------------------------------------------------------------------------------------- one evaluator
+# ------------------------------------------------------------------------------------ one evaluator
 
 
 @checked
@@ -215,23 +229,26 @@ def representational_divergence(
     Returns
     -------
     pandas.DataFrame
-        Three rows: comparison (``RR-MM``, ``RR-RM``, ``MM-RM``), headline, value, p, null_mean, null_95 (of
-        RR-MM only: exchanging photograph and metamer leaves RM as it is), n (images), n_pairs, degenerate (a sample's
-        kernel would be narrower than the grid; it was widened to one step), and the means of the distances rr, mm, rm.
+        Three rows: comparison (``RR-MM``, ``RR-RM``, ``MM-RM``), headline, value, p, null_mean,
+        null_95 (of RR-MM only: exchanging photograph and metamer leaves RM as it is), n (images),
+        n_pairs, degenerate (a sample's kernel would be narrower than the grid; it was widened to
+        one step), and the means of the distances rr, mm, rm.
 
     Raises
     ------
     InputError
-        When shapes differ, values are not finite, there are fewer than 4 images, or a number is out of range.
+        When shapes differ, values are not finite, there are fewer than 4 images, or a number is out
+        of range.
 
     Notes
     -----
-    p = (1 + k) / (1 + N), k being the permutations with a divergence at least as large as the observed one, both on
-    one grid over all distances. The value is upward biased, as the null's mean shows; compare with it.
+    p = (1 + k) / (1 + N), k being the permutations with a divergence at least as large as the
+    observed one, both on one grid over all distances. The value is upward biased, as the null's
+    mean shows; compare with it.
 
-    There is no interval. A divergence of two samples is above 0 even where their distributions are the same, and so is
-    that of every resample: a bootstrap interval never held the truth there. How large it gets by chance alone is what
-    ``null_mean`` and ``null_95`` say.
+    There is no interval. A divergence of two samples is above 0 even where their distributions are
+    the same, and so is that of every resample: a bootstrap interval never held the truth there. How
+    large it gets by chance alone is what ``null_mean`` and ``null_95`` say.
     """
     _check_responses(references, metamers, n_permutations, max_pairs, n_grid)
     distances = _distances(references, metamers, max_pairs, seed)
@@ -240,7 +257,10 @@ def representational_divergence(
     for first, second in COMPARISONS:
         grid = common_grid(samples[first], samples[second], n_grid=n_grid)
         p, q = (density(samples[one], grid) for one in (first, second))
-        row: dict[str, Any] = {"comparison": f"{first}-{second}", "headline": (first, second) == HEADLINE}
+        row: dict[str, Any] = {
+            "comparison": f"{first}-{second}",
+            "headline": (first, second) == HEADLINE,
+        }
         row |= {"value": float(jensen_shannon(p, q)), "p": np.nan, "null_mean": np.nan}
         row |= {"null_95": np.nan, "n": len(references), "n_pairs": len(samples["RR"])}
         row |= {"degenerate": any(_is_degenerate(samples[one], grid) for one in (first, second))}
@@ -256,22 +276,30 @@ def _check_responses(
 ) -> None:
     if references.ndim != 2 or references.shape != metamers.shape:
         raise InputError(
-            f"responses to references {references.shape} and metamers {metamers.shape} must be two arrays "
+            f"responses to references {references.shape} and metamers {metamers.shape} must be two "
+            "arrays "
             "(n, units) of one shape."
         )
     if len(references) < MIN_IMAGES:
-        raise InputError(f"{len(references)} images; distributions of distances need at least {MIN_IMAGES}.")
+        raise InputError(
+            f"{len(references)} images; distributions of distances need at least {MIN_IMAGES}."
+        )
     for what, values in (("references", references), ("metamers", metamers)):
         if bad := [row for row, one in enumerate(values) if not np.isfinite(one).all()]:
-            raise InputError(f"responses to {what} are not finite in row(s) {name_ids(bad)}; check the network.")
+            raise InputError(
+                f"responses to {what} are not finite in row(s) {name_ids(bad)}; check the network."
+            )
     if n_permutations < 0 or max_pairs < 1 or n_grid < 10:
         raise InputError(
-            f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or more, and n_grid "
+            f"n_permutations ({n_permutations}) must be 0 or more, max_pairs ({max_pairs}) 1 or "
+            "more, and n_grid "
             f"({n_grid}) at least 10."
         )
 
 
-def _distances(references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int) -> dict[str, Any]:
+def _distances(
+    references: np.ndarray, metamers: np.ndarray, max_pairs: int, seed: int
+) -> dict[str, Any]:
     """Euclidean distances of the pairs i < j: rr, mm, and the crossed rm_ij, mr_ij; and rm of matching pairs."""
     n = len(references)
     values = np.concatenate([references, metamers]).astype(np.float64)
@@ -281,7 +309,9 @@ def _distances(references: np.ndarray, metamers: np.ndarray, max_pairs: int, see
     everything = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * products, 0))
     first, second = np.triu_indices(n, 1)
     if len(first) > max_pairs:
-        kept = np.sort(generator(seed, "image pairs", n).choice(len(first), max_pairs, replace=False))
+        kept = np.sort(
+            generator(seed, "image pairs", n).choice(len(first), max_pairs, replace=False)
+        )
         first, second = first[kept], second[kept]
     return {
         "pairs": (first, second),
@@ -296,17 +326,27 @@ def _is_degenerate(distances: np.ndarray, grid: np.ndarray) -> bool:
     return bool(distances.std(ddof=1) * len(distances) ** -0.2 < grid[1] - grid[0])
 
 
-def _permutation(distances: Mapping[str, Any], n: int, n_permutations: int, n_grid: int, seed: int) -> dict[str, float]:
+def _permutation(
+    distances: Mapping[str, Any], n: int, n_permutations: int, n_grid: int, seed: int
+) -> dict[str, float]:
     """Exchange photograph and metamer of images at random, and see how large the divergence gets."""
     from scipy.sparse import vstack
 
-    kinds = [distances["rr"], *distances["cross"], distances["mm"]]  # 2 · (i exchanged) + (j exchanged) picks one
+    kinds = [
+        distances["rr"],
+        *distances["cross"],
+        distances["mm"],
+    ]  # 2 · (i exchanged) + (j exchanged) picks one
     grid = common_grid(*kinds, n_grid=n_grid)
     bins = [_binning(one, grid) for one in kinds]
-    both = [vstack([one, other], "csr") for one, other in zip(bins, bins[::-1], strict=True)]  # RR above, MM below
+    both = [
+        vstack([one, other], "csr") for one, other in zip(bins, bins[::-1], strict=True)
+    ]  # RR above, MM below
     first, second = distances["pairs"]
     random = generator(seed, "exchange", n)
-    exchanged = np.concatenate([np.zeros((1, n), dtype=np.uint8), random.integers(0, 2, (n_permutations, n), np.uint8)])
+    exchanged = np.concatenate(
+        [np.zeros((1, n), dtype=np.uint8), random.integers(0, 2, (n_permutations, n), np.uint8)]
+    )
     found = np.empty(n_permutations + 1)
     for start in range(0, len(exchanged), _ROWS):
         part = exchanged[start : start + _ROWS]
@@ -323,7 +363,7 @@ def _permutation(distances: Mapping[str, Any], n: int, n_permutations: int, n_gr
     }
 
 
-# --------------------------------------------------------------------------------------------- many evaluators
+# ---------------------------------------------------------------------------------- many evaluators
 
 
 @checked
@@ -348,8 +388,8 @@ def divergence(
         What to compare.
     stages : str, float or mapping, optional
         Where each evaluator is read: a depth for all, or the evaluator's name to a stage or depth
-        (`stimuli_gen.depth.resolve_stage`). By default the set's own stage: ``early``, ``middle`` or ``late``, or, for
-        networks that took part, the stage that was matched.
+        (`stimuli_gen.depth.resolve_stage`). By default the set's own stage: ``early``, ``middle``
+        or ``late``, or, for networks that took part, the stage that was matched.
     include_untrained : bool
         Ask networks with random weights too.
     batch_size : int
@@ -364,9 +404,10 @@ def divergence(
     Returns
     -------
     pandas.DataFrame
-        One row an evaluator × set × validity × comparison, for a heat map: set, members, stage, setting, evaluator,
-        evaluator_stage, trained, took_part (drawn dashed in the paper), validity, the columns of
-        `representational_divergence`, pass rates, and note. Fewer than 4 metamers of a kind are a row without value.
+        One row an evaluator × set × validity × comparison, for a heat map: set, members, stage,
+        setting, evaluator, evaluator_stage, trained, took_part (drawn dashed in the paper),
+        validity, the columns of `representational_divergence`, pass rates, and note. Fewer than 4
+        metamers of a kind are a row without value.
 
     Raises
     ------
@@ -383,14 +424,27 @@ def divergence(
         rates = pass_rates(one.table)
         for at, judge in enumerate(judges):
             stage, path = _stage_of(judge, one, stages)
-            told = {**one.label, "evaluator": judge.name, "evaluator_stage": stage, "trained": judge.trained,
-                    "took_part": one.took_part(judge)}  # fmt: skip
+            told = {
+                **one.label,
+                "evaluator": judge.name,
+                "evaluator_stage": stage,
+                "trained": judge.trained,
+                "took_part": one.took_part(judge),
+            }
             key = (judge.digest, path, one.reference_digest)
             if key not in kept:
-                for other in [name for name in kept if name[2] != key[2]]:  # only one size at a time
+                for other in [
+                    name for name in kept if name[2] != key[2]
+                ]:  # only one size at a time
                     del kept[other]
                 kept[key] = _responses(judge, stage, path, one.references, batch_size)
-            found = _by_state(one, kept[key], _responses(judge, stage, path, one.pictures, batch_size), rates, options)
+            found = _by_state(
+                one,
+                kept[key],
+                _responses(judge, stage, path, one.pictures, batch_size),
+                rates,
+                options,
+            )
             rows.append(found.assign(**told))
             if progress is not None:
                 progress(number * len(judges) + at + 1, len(sets) * len(judges))
@@ -442,7 +496,8 @@ def _stage_of(
         return resolve_stage(judge, one.matched[judge.name][-1])
     raise InputError(
         f"{one.name}: the stage '{one.stage}' is no depth that {judge.name} could be read at; "
-        f"say where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each evaluator."
+        f"say where by read_at (--read-at): {', '.join(DEPTHS)}, a fraction, or a stage for each "
+        "evaluator."
     )
 
 
@@ -474,7 +529,11 @@ def _responses(
 
 
 def _by_state(
-    one: MetamerSet, references: np.ndarray, metamers: np.ndarray, rates: Mapping[str, Any], options: Mapping[str, Any]
+    one: MetamerSet,
+    references: np.ndarray,
+    metamers: np.ndarray,
+    rates: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> pd.DataFrame:
     """Compare valid metamers with their photographs, and the others apart."""
     parts = []
@@ -482,11 +541,24 @@ def _by_state(
         here = one.states == state
         n = int(here.sum())
         if n >= MIN_IMAGES:
-            found = representational_divergence(references[here], metamers[here], **options).assign(note="")
+            found = representational_divergence(references[here], metamers[here], **options).assign(
+                note=""
+            )
         else:
-            note = no_valid_note(rates) if not n else f"excluded: {n} {state} metamer(s); {MIN_IMAGES} are needed"
+            note = (
+                no_valid_note(rates)
+                if not n
+                else f"excluded: {n} {state} metamer(s); {MIN_IMAGES} are needed"
+            )
             names = [f"{a}-{b}" for a, b in COMPARISONS]
-            found = pd.DataFrame({"comparison": names, "headline": [pair == HEADLINE for pair in COMPARISONS],
-                                  "value": np.nan, "n": n, "note": note})  # fmt: skip
+            found = pd.DataFrame(
+                {
+                    "comparison": names,
+                    "headline": [pair == HEADLINE for pair in COMPARISONS],
+                    "value": np.nan,
+                    "n": n,
+                    "note": note,
+                }
+            )
         parts.append(found.assign(validity=state, **rates))
     return pd.concat(parts, ignore_index=True)

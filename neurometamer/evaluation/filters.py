@@ -1,13 +1,15 @@
 """The image metrics that torchmetrics spends its time on, with their filters done separably; the numbers are its own.
 
-SSIM, VIF, SCC and RASE slide a square window over the image, and their windows are products of a row and a column. Here
-each filter, its padding and its step is a pair of band matrices, Y = A X Bᵀ, which takes a sixth to a third of the
-time on a CPU. `neurometamer.evaluation.image_quality` names the tolerance of the agreement, and the tests check it.
+SSIM, VIF, SCC and RASE slide a square window over the image, and their windows are products of a
+row and a column. Here each filter, its padding and its step is a pair of band matrices, Y = A X Bᵀ,
+which takes a sixth to a third of the time on a CPU. `neurometamer.evaluation.image_quality` names
+the tolerance of the agreement, and the tests check it.
 
 References
 ----------
-Wang, Z. et al. (2004), IEEE TIP 13 (SSIM). Sheikh, H. R. & Bovik, A. C. (2006), IEEE TIP 15 (VIF, pixel form).
-González-Audícana, M. et al. (2004), IEEE TGRS 42 (RASE). Zhou, J. et al. (1998), Int. J. Remote Sens. 19 (SCC).
+Wang, Z. et al. (2004), IEEE TIP 13 (SSIM). Sheikh, H. R. & Bovik, A. C. (2006), IEEE TIP 15 (VIF,
+pixel form). González-Audícana, M. et al. (2004), IEEE TGRS 42 (RASE). Zhou, J. et al. (1998), Int.
+J. Remote Sens. 19 (SCC).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _TINY = 1e-10
 
 
 @cache
-def _band(n: int, kernel: tuple[float, ...], before: int, after: int, border: str, step: int) -> Tensor:
+def _band(
+    n: int, kernel: tuple[float, ...], before: int, after: int, border: str, step: int
+) -> Tensor:
     """Make the matrix of a one-dimensional filter over n pixels: padded, slid, and every `step`-th place kept."""
     padded = np.zeros((n + before + after, n))
     for row, at in enumerate(range(-before, n + after)):
@@ -32,12 +36,20 @@ def _band(n: int, kernel: tuple[float, ...], before: int, after: int, border: st
         if 0 <= at < n:
             padded[row, at] = 1
     size = len(kernel)
-    slid = np.sum([weight * padded[k : len(padded) - size + 1 + k] for k, weight in enumerate(kernel)], axis=0)
+    slid = np.sum(
+        [weight * padded[k : len(padded) - size + 1 + k] for k, weight in enumerate(kernel)], axis=0
+    )
     return torch.from_numpy(np.ascontiguousarray(slid[::step]).astype(np.float32))
 
 
 def _filter(
-    images: Tensor, kernel: tuple[float, ...], *, before: int = 0, after: int = 0, border: str = "", step: int = 1
+    images: Tensor,
+    kernel: tuple[float, ...],
+    *,
+    before: int = 0,
+    after: int = 0,
+    border: str = "",
+    step: int = 1,
 ) -> Tensor:
     rows = _band(images.shape[-2], kernel, before, after, border, step).to(images.device)
     columns = _band(images.shape[-1], kernel, before, after, border, step).to(images.device)
@@ -69,7 +81,11 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
         for one in (images, references, images.square(), references.square(), images * references)
     )
     spread = (xx - x.square()).clamp(min=0) + (yy - y.square()).clamp(min=0)
-    found = (2 * x * y + first) * (2 * (xy - x * y) + second) / ((x.square() + y.square() + first) * (spread + second))
+    found = (
+        (2 * x * y + first)
+        * (2 * (xy - x * y) + second)
+        / ((x.square() + y.square() + first) * (spread + second))
+    )
     return found.flatten(1).mean(dim=1)
 
 
@@ -79,7 +95,8 @@ def vif(images: Tensor, references: Tensor) -> Tensor:
     Parameters
     ----------
     images, references : Tensor
-        (n, 3, height, width) float32 in [0, 255]: the noise variance of 2 is in these units. At least 41 × 41.
+        (n, 3, height, width) float32 in [0, 255]: the noise variance of 2 is in these units. At
+        least 41 × 41.
 
     Returns
     -------
@@ -87,7 +104,8 @@ def vif(images: Tensor, references: Tensor) -> Tensor:
         (n,), usually between 0 and 1; above 1 where the image has more contrast than its reference.
     """
     noise = 2.0
-    # Only variances count, so the level is taken off first: squares of small numbers lose fewer digits.
+    # Only variances count, so the level is taken off first: squares of small numbers lose fewer
+    # digits.
     level = references.mean(dim=(2, 3), keepdim=True)
     image, reference = images - level, references - level
     seen = torch.zeros(images.shape[:2], device=images.device)
@@ -98,7 +116,8 @@ def vif(images: Tensor, references: Tensor) -> Tensor:
         if scale:
             image, reference = (_filter(one, kernel, step=2) for one in (image, reference))
         x, y, xx, yy, xy = (
-            _filter(one, kernel) for one in (image, reference, image.square(), reference.square(), image * reference)
+            _filter(one, kernel)
+            for one in (image, reference, image.square(), reference.square(), image * reference)
         )
         of_image, of_reference = (xx - x.square()).clamp(min=0), (yy - y.square()).clamp(min=0)
         shared = xy - x * y
@@ -128,11 +147,14 @@ def rase(images: Tensor, references: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (n,), 0 or more. Torchmetrics divides the mean of the window by its 64 pixels once more; so it is here.
+        (n,), 0 or more. Torchmetrics divides the mean of the window by its 64 pixels once more; so
+        it is here.
     """
     window, box = 8, (1 / 8,) * 8
     cut = slice(0, -1)  # the windows that torchmetrics keeps, without any padding
-    error, level = (_filter(one, box)[..., cut, cut] for one in ((references - images).square(), references))
+    error, level = (
+        _filter(one, box)[..., cut, cut] for one in ((references - images).square(), references)
+    )
     mean = level.mean(dim=1) / window**2
     return (100 / mean * error.mean(dim=1).sqrt()).flatten(1).mean(dim=1)
 
@@ -152,7 +174,9 @@ def scc(images: Tensor, references: Tensor) -> Tensor:
     """
     x, y = _laplacian(images), _laplacian(references)
     box = (1 / 8,) * 8
-    mean_x, mean_y, xx, yy, xy = (_filter(one, box, before=4, after=3) for one in (x, y, x.square(), y.square(), x * y))
+    mean_x, mean_y, xx, yy, xy = (
+        _filter(one, box, before=4, after=3) for one in (x, y, x.square(), y.square(), x * y)
+    )
     spread = (yy - mean_y.square()).clamp(min=0).sqrt() * (xx - mean_x.square()).clamp(min=0).sqrt()
     empty = spread == 0
     found = torch.where(empty, 0, (xy - mean_x * mean_y) / torch.where(empty, 1, spread))
@@ -161,6 +185,8 @@ def scc(images: Tensor, references: Tensor) -> Tensor:
 
 def _laplacian(images: Tensor) -> Tensor:
     """Twice (9 · the pixel − the sum of its 3 × 3 neighborhood); beyond the border the outermost pixel repeats."""
-    wide = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")  # one pixel: the same as symmetric
+    wide = torch.nn.functional.pad(
+        images, (1, 1, 1, 1), mode="replicate"
+    )  # one pixel: the same as symmetric
     rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
     return 2 * (9 * images - (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]))

@@ -1,13 +1,13 @@
 """How metamers look beside their photographs: the nine image metrics of Boehm et al. (2025, Fig. 4).
 
-The definitions are torchmetrics', each with the scale that it needs. Six need no weights. FID, LPIPS and CLIP-IQA use
-networks: they run where a local file (or the network itself) is given, and otherwise have a row that says why not;
-nothing is downloaded.
+The definitions are torchmetrics', each with the scale that it needs. Six need no weights. FID,
+LPIPS and CLIP-IQA use networks: they run where a local file (or the network itself) is given, and
+otherwise have a row that says why not; nothing is downloaded.
 
 References
 ----------
-Boehm et al. (2025). arXiv 2504.01739, Fig. 4. It does not state scales; those here are in `METRICS`.
-Detlefsen, N. S. et al. (2022). TorchMetrics. JOSS 7(70), 4101.
+Boehm et al. (2025). arXiv 2504.01739, Fig. 4. It does not state scales; those here are in
+`METRICS`. Detlefsen, N. S. et al. (2022). TorchMetrics. JOSS 7(70), 4101.
 """
 
 from __future__ import annotations
@@ -91,24 +91,48 @@ class ImageMetric:
 
 
 METRICS: Mapping[str, ImageMetric] = {
-    "fid": ImageMetric(name="FID", better="lower", needs="sets", weights=True,
-                       scale="8-bit levels in, rounded, not cut off; 0 or more"),
+    "fid": ImageMetric(
+        name="FID",
+        better="lower",
+        needs="sets",
+        weights=True,
+        scale="8-bit levels in, rounded, not cut off; 0 or more",
+    ),
     "ssim": ImageMetric(name="SSIM", better="higher", scale="data range 1; at most 1"),
-    "psnr": ImageMetric(name="PSNR", better="higher",
-                        scale="dB, peak 1 (the paper takes each image's maximum); infinite for equal images"),
-    "vif": ImageMetric(name="VIF", better="higher",
-                       scale="levels of 0 to 255, the unit of its noise variance 2; about 0 to 1, can exceed 1"),
-    "lpips": ImageMetric(name="LPIPS", better="lower", weights=True, scale="[-1, 1] in; about 0 to 1"),
+    "psnr": ImageMetric(
+        name="PSNR",
+        better="higher",
+        scale="dB, peak 1 (the paper takes each image's maximum); infinite for equal images",
+    ),
+    "vif": ImageMetric(
+        name="VIF",
+        better="higher",
+        scale="levels of 0 to 255, the unit of its noise variance 2; about 0 to 1, can exceed 1",
+    ),
+    "lpips": ImageMetric(
+        name="LPIPS", better="lower", weights=True, scale="[-1, 1] in; about 0 to 1"
+    ),
     "rase": ImageMetric(name="RASE", better="lower", scale="free of scale; 0 to thousands"),
-    "scc": ImageMetric(name="SCC", better="higher", scale="-1 to 1; falls to 0 with the slightest noise"),
-    "tv": ImageMetric(name="TV", better="lower", needs="image",
-                      scale="sum of absolute differences per pixel and channel, pixels in [0, 1]"),
-    "clip_iqa": ImageMetric(name="CLIP-IQA", better="higher", needs="image", weights=True,
-                            scale="probability of the prompt 'Natural photo.' against 'Synthetic photo.'"),
-}  # fmt: skip
+    "scc": ImageMetric(
+        name="SCC", better="higher", scale="-1 to 1; falls to 0 with the slightest noise"
+    ),
+    "tv": ImageMetric(
+        name="TV",
+        better="lower",
+        needs="image",
+        scale="sum of absolute differences per pixel and channel, pixels in [0, 1]",
+    ),
+    "clip_iqa": ImageMetric(
+        name="CLIP-IQA",
+        better="higher",
+        needs="image",
+        weights=True,
+        scale="probability of the prompt 'Natural photo.' against 'Synthetic photo.'",
+    ),
+}
 """Key to what there is to know; the order is that of the paper."""
 
-# ------------------------------------------------------------------------------------------- without weights
+# ---------------------------------------------------------------------------------- without weights
 
 
 def _pair_measures() -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
@@ -120,7 +144,9 @@ def _pair_measures() -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.T
 
     return {
         "ssim": filters.ssim,
-        "psnr": lambda x, y: peak_signal_noise_ratio(x, y, data_range=1.0, reduction="none", dim=(1, 2, 3)),
+        "psnr": lambda x, y: peak_signal_noise_ratio(
+            x, y, data_range=1.0, reduction="none", dim=(1, 2, 3)
+        ),
         "vif": lambda x, y: filters.vif(255 * x, 255 * y),
         "rase": filters.rase,
         "scc": filters.scc,
@@ -151,14 +177,15 @@ def measure_images(
     Returns
     -------
     pandas.DataFrame
-        (n, metrics) float64. Equal to each torchmetrics class called image by image, but for float32 rounding:
-        within 5e-4 of SSIM and VIF, 1e-3 of SCC (in windows without contrast it divides one rounding error by
-        another), and 1e-4 of the value of the others.
+        (n, metrics) float64. Equal to each torchmetrics class called image by image, but for
+        float32 rounding: within 5e-4 of SSIM and VIF, 1e-3 of SCC (in windows without contrast it
+        divides one rounding error by another), and 1e-4 of the value of the others.
 
     Raises
     ------
     InputError
-        When a metric is unknown or needs weights, sizes differ, are too small, or values leave [0, 1].
+        When a metric is unknown or needs weights, sizes differ, are too small, or values leave [0,
+        1].
     """
     import torch
 
@@ -174,17 +201,23 @@ def measure_images(
         for x, y in _batches(images, references, batch_size):
             for one in asked:
                 found[one].append(measures[one](x, y).double().cpu().numpy())
-    return pd.DataFrame({one: np.concatenate(parts) if parts else np.zeros(0) for one, parts in found.items()})
+    return pd.DataFrame(
+        {one: np.concatenate(parts) if parts else np.zeros(0) for one, parts in found.items()}
+    )
 
 
 def _check_pairs(images: Images, references: Images) -> None:
     if images.shape != references.shape or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
-            f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two arrays "
+            f"images {tuple(images.shape)} and references {tuple(references.shape)} must be two "
+            "arrays "
             "(n, 3, height, width) of one shape."
         )
     if min(images.shape[2:]) < _SMALLEST:
-        raise InputError(f"images are {tuple(images.shape[2:])} pixels; these metrics need {_SMALLEST} x {_SMALLEST}.")
+        raise InputError(
+            f"images are {tuple(images.shape[2:])} pixels; these metrics need {_SMALLEST} x "
+            f"{_SMALLEST}."
+        )
     for what, values in (("images", images), ("references", references)):
         bad = [row for row, one in enumerate(values) if not (one.min() >= 0 and one.max() <= 1)]
         if bad:
@@ -198,10 +231,13 @@ def _batches(images: Images, references: Images, batch_size: int) -> Any:
         raise InputError(f"batch size must be at least 1, not {batch_size}.")
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
-        yield tuple(torch.from_numpy(np.ascontiguousarray(one[rows], dtype=np.float32)) for one in (images, references))
+        yield tuple(
+            torch.from_numpy(np.ascontiguousarray(one[rows], dtype=np.float32))
+            for one in (images, references)
+        )
 
 
-# ---------------------------------------------------------------------------------------------- with weights
+# ------------------------------------------------------------------------------------- with weights
 
 
 def _file(weights: Weights, key: str) -> Path:
@@ -224,7 +260,9 @@ def _lpips(weights: Weights) -> Callable[[torch.Tensor, torch.Tensor], torch.Ten
 
     given = weights.get("lpips")
     network = given if isinstance(given, nn.Module) else _lpips_network(_file(weights, "lpips"))
-    return lambda x, y: network(x, y, normalize=True).reshape(-1)  # normalize: from [0, 1] to [-1, 1]
+    return lambda x, y: network(x, y, normalize=True).reshape(
+        -1
+    )  # normalize: from [0, 1] to [-1, 1]
 
 
 def _lpips_network(path: Path) -> torch.nn.Module:
@@ -232,15 +270,26 @@ def _lpips_network(path: Path) -> torch.nn.Module:
 
     from neurometamer.zoo import read_weights
 
-    state = {name: value for name, value in read_weights(path).items() if name.startswith("features.")}
+    state = {
+        name: value for name, value in read_weights(path).items() if name.startswith("features.")
+    }
     kinds: dict[tuple[int, ...], Any] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
     first = tuple(state["features.0.weight"].shape) if "features.0.weight" in state else ()
     kind: Any = "squeeze" if any(".squeeze." in name for name in state) else kinds.get(first)
     if kind is None:
-        raise InputError(f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or squeezenet1_1.")
-    network = _NoTrainLpips(net=kind, pnet_rand=True)  # random, so that nothing is downloaded; filled now
-    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the place in torchvision's features
-    own = {name: re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name) for name in network.net.state_dict()}
+        raise InputError(
+            f"{path} holds no backbone of LPIPS; give torchvision's alexnet, vgg16 or "
+            "squeezenet1_1."
+        )
+    network = _NoTrainLpips(
+        net=kind, pnet_rand=True
+    )  # random, so that nothing is downloaded; filled now
+    # slice1.0.weight, or slices.0.0.weight of SqueezeNet: after the slice comes the place in
+    # torchvision's features
+    own = {
+        name: re.sub(r"^(slices\.\d+|slice\d+)\.", "features.", name)
+        for name in network.net.state_dict()
+    }
     filled = {name: state.get(rest) for name, rest in own.items()}
     if missing := [name for name, value in filled.items() if value is None]:
         raise InputError(f"{path} lacks {name_ids(missing)} of LPIPS' {kind} backbone.")
@@ -296,7 +345,7 @@ def _fid(weights: Weights) -> Any:
 
 _LOADERS = {"lpips": _lpips, "clip_iqa": _clip_iqa}
 
-# ------------------------------------------------------------------------------------------------- all nine
+# ----------------------------------------------------------------------------------------- all nine
 
 
 @checked
@@ -319,9 +368,9 @@ def image_quality(
     metrics : sequence of str, optional
         Keys of `METRICS`; all nine by default.
     weights : mapping, optional
-        ``fid``: file of torch-fidelity's Inception, or a network from uint8 images to features. ``lpips``: file of
-        torchvision's alexnet, vgg16 or squeezenet1_1, or a network. ``clip_iqa``: folder of a CLIP model of
-        transformers, or (model, processor).
+        ``fid``: file of torch-fidelity's Inception, or a network from uint8 images to features.
+        ``lpips``: file of torchvision's alexnet, vgg16 or squeezenet1_1, or a network.
+        ``clip_iqa``: folder of a CLIP model of transformers, or (model, processor).
     n_bootstrap : int
         Resamples of images. FID, a number of a whole set, has no interval.
     confidence : float
@@ -334,9 +383,10 @@ def image_quality(
     Returns
     -------
     pandas.DataFrame
-        One row a set × metric × validity: better, arrow, scale, value, low, high, n, photograph_value (of the metrics
-        that look at single images: the same of the photographs), pass rates, and note. A metric that cannot run has a
-        row with NaN and ``skipped: …`` as note.
+        One row a set × metric × validity: better, arrow, scale, value, low, high, n,
+        photograph_value (of the metrics that look at single images: the same of the photographs),
+        pass rates, and note. A metric that cannot run has a row with NaN and ``skipped: …`` as
+        note.
 
     Raises
     ------
@@ -357,17 +407,33 @@ def image_quality(
     _need("torchmetrics", "metrics of image quality")
     measured = image_quality_table(sets, metrics=asked, weights=weights, batch_size=batch_size)
     table = measured.drop(columns="photograph_value")
-    found = summarize(table, ["metric"], "value", n_bootstrap=n_bootstrap, confidence=confidence, seed=seed)
+    found = summarize(
+        table, ["metric"], "value", n_bootstrap=n_bootstrap, confidence=confidence, seed=seed
+    )
     found = _with_photographs(found, measured)
     if "fid" in asked:
-        found = pd.concat([found, *(_fid_rows(one, dict(weights or {}), batch_size) for one in sets)])
+        found = pd.concat(
+            [found, *(_fid_rows(one, dict(weights or {}), batch_size) for one in sets)]
+        )
     rank = {one: place for place, one in enumerate(asked)}
-    about = pd.DataFrame([{"metric": one, "name": METRICS[one].name, "better": METRICS[one].better,
-                           "arrow": METRICS[one].arrow, "scale": METRICS[one].scale} for one in asked])  # fmt: skip
+    about = pd.DataFrame(
+        [
+            {
+                "metric": one,
+                "name": METRICS[one].name,
+                "better": METRICS[one].better,
+                "arrow": METRICS[one].arrow,
+                "scale": METRICS[one].scale,
+            }
+            for one in asked
+        ]
+    )
     found = found.merge(about, on="metric").drop(columns=["sd", "n_averaged"], errors="ignore")
     names = [" · ".join(one.label.values()) for one in sets]
     place = found[["set", "members", "stage", "setting"]].agg(" · ".join, axis=1).map(names.index)
-    order = found.assign(_place=place, _rank=found["metric"].map(rank)).sort_values(["_place", "_rank"], kind="stable")
+    order = found.assign(_place=place, _rank=found["metric"].map(rank)).sort_values(
+        ["_place", "_rank"], kind="stable"
+    )
     return _with_skips(order.drop(columns=["_place", "_rank"]).reset_index(drop=True), measured)
 
 
@@ -394,43 +460,77 @@ def image_quality_table(
     Returns
     -------
     pandas.DataFrame
-        One row a set × image × metric: the set, id, reference_id, metric, value, photograph_value, the flags of
-        validity, and ``why_not`` (``skipped: …``, the value being NaN).
+        One row a set × image × metric: the set, id, reference_id, metric, value, photograph_value,
+        the flags of validity, and ``why_not`` (``skipped: …``, the value being NaN).
 
     Raises
     ------
     InputError
         When images are too small or a weights file holds something else.
     """
-    asked = [one for one in (METRICS if metrics is None else metrics) if METRICS[one].needs != "sets"]
+    asked = [
+        one for one in (METRICS if metrics is None else metrics) if METRICS[one].needs != "sets"
+    ]
     free = [one for one in asked if not METRICS[one].weights]
-    networks, reasons = _load_networks([one for one in asked if METRICS[one].weights], dict(weights or {}))
+    networks, reasons = _load_networks(
+        [one for one in asked if METRICS[one].weights], dict(weights or {})
+    )
     parts = []
     for one in sets:
-        values: dict[str, Any] = dict(measure_images(one.pictures, one.references, free, batch_size=batch_size))
-        values |= {key: _run(measure, one.pictures, one.references, batch_size) for key, measure in networks.items()}
+        values: dict[str, Any] = dict(
+            measure_images(one.pictures, one.references, free, batch_size=batch_size)
+        )
+        values |= {
+            key: _run(measure, one.pictures, one.references, batch_size)
+            for key, measure in networks.items()
+        }
         alone = {key for key in asked if METRICS[key].needs == "image" and key not in reasons}
         ours = [key for key in free if key in alone]
-        before: dict[str, Any] = dict(measure_images(one.references, one.references, ours, batch_size=batch_size))
+        before: dict[str, Any] = dict(
+            measure_images(one.references, one.references, ours, batch_size=batch_size)
+        )
         before |= {
-            key: _run(networks[key], one.references, one.references, batch_size) for key in alone & set(networks)
+            key: _run(networks[key], one.references, one.references, batch_size)
+            for key in alone & set(networks)
         }
-        told = {**one.label, **{name: one.table[name].to_numpy() for name in ("id", "reference_id")}}
+        told = {
+            **one.label,
+            **{name: one.table[name].to_numpy() for name in ("id", "reference_id")},
+        }
         for key in asked:
             parts.append(
                 pd.DataFrame(
                     {
-                        **told, "metric": key, "value": np.asarray(values.get(key, np.nan), dtype=float),
+                        **told,
+                        "metric": key,
+                        "value": np.asarray(values.get(key, np.nan), dtype=float),
                         "photograph_value": np.asarray(before.get(key, np.nan), dtype=float),
-                        **{flag: one.table[flag].array for flag in FLAGS}, "why_not": reasons.get(key, ""),
+                        **{flag: one.table[flag].array for flag in FLAGS},
+                        "why_not": reasons.get(key, ""),
                     }
                 )
-            )  # fmt: skip
-    columns = ["set", "members", "stage", "setting", "id", "reference_id", "metric", "value", "photograph_value"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, *FLAGS, "why_not"])
+            )
+    columns = [
+        "set",
+        "members",
+        "stage",
+        "setting",
+        "id",
+        "reference_id",
+        "metric",
+        "value",
+        "photograph_value",
+    ]
+    return (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=[*columns, *FLAGS, "why_not"])
+    )
 
 
-def _load_networks(keys: Sequence[str], weights: Weights) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
+def _load_networks(
+    keys: Sequence[str], weights: Weights
+) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
     networks, reasons = {}, {}
     for key in keys:
         try:
@@ -440,11 +540,16 @@ def _load_networks(keys: Sequence[str], weights: Weights) -> tuple[dict[str, Cal
     return networks, reasons
 
 
-def _run(measure: Callable[..., Any], images: Images, references: Images, batch_size: int) -> np.ndarray:
+def _run(
+    measure: Callable[..., Any], images: Images, references: Images, batch_size: int
+) -> np.ndarray:
     import torch
 
     with torch.inference_mode():
-        parts = [measure(x, y).double().cpu().numpy() for x, y in _batches(images, references, batch_size)]
+        parts = [
+            measure(x, y).double().cpu().numpy()
+            for x, y in _batches(images, references, batch_size)
+        ]
     return np.concatenate(parts)
 
 
@@ -453,13 +558,23 @@ def _with_photographs(found: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFra
     if found.empty:
         return found
     keys = ["set", "members", "stage", "setting", "metric"]
-    return found.merge(measured.groupby(keys, as_index=False)["photograph_value"].mean(), on=keys, how="left")
+    return found.merge(
+        measured.groupby(keys, as_index=False)["photograph_value"].mean(), on=keys, how="left"
+    )
 
 
 def _with_skips(found: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """Say why a metric has no number."""
-    reasons = measured.loc[measured["why_not"] != "", ["metric", "why_not"]].drop_duplicates().set_index("metric")
-    told = found["metric"].map(reasons["why_not"]).fillna("") if len(reasons) else pd.Series("", index=found.index)
+    reasons = (
+        measured.loc[measured["why_not"] != "", ["metric", "why_not"]]
+        .drop_duplicates()
+        .set_index("metric")
+    )
+    told = (
+        found["metric"].map(reasons["why_not"]).fillna("")
+        if len(reasons)
+        else pd.Series("", index=found.index)
+    )
     notes = ["; ".join(filter(None, pair)) for pair in zip(told, found["note"], strict=True)]
     return found.assign(note=notes, n=np.where(told != "", 0, found["n"]))
 
@@ -476,12 +591,26 @@ def _fid_rows(one: MetamerSet, weights: Weights, batch_size: int) -> pd.DataFram
         else:
             value, note = _fid_of(one, rows_here, weights, batch_size)
         n = len(rows_here) if np.isfinite(value) else 0
-        rows.append({**one.label, "metric": "fid", "validity": state, "n": n, "value": value, "low": np.nan,
-                     "high": np.nan, **rates, "note": note, "photograph_value": np.nan})  # fmt: skip
+        rows.append(
+            {
+                **one.label,
+                "metric": "fid",
+                "validity": state,
+                "n": n,
+                "value": value,
+                "low": np.nan,
+                "high": np.nan,
+                **rates,
+                "note": note,
+                "photograph_value": np.nan,
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def _fid_of(one: MetamerSet, rows: np.ndarray, weights: Weights, batch_size: int) -> tuple[float, str]:
+def _fid_of(
+    one: MetamerSet, rows: np.ndarray, weights: Weights, batch_size: int
+) -> tuple[float, str]:
     import torch
 
     from stimuli_gen.stimuli import to_8bit
@@ -495,7 +624,11 @@ def _fid_of(one: MetamerSet, rows: np.ndarray, weights: Weights, batch_size: int
     note = ""
     if len(rows) < FID_ENOUGH:
         note = f"{len(rows)} images, fewer than {FID_ENOUGH}: FID is biased"
-        warnings.warn(f"{one.name}, {one.stage}: {note}; compare only sets of one size.", UserWarning, stacklevel=4)
+        warnings.warn(
+            f"{one.name}, {one.stage}: {note}; compare only sets of one size.",
+            UserWarning,
+            stacklevel=4,
+        )
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]

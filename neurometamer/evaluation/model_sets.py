@@ -2,10 +2,10 @@
 
 References
 ----------
-Boehm et al. (2025). arXiv 2504.01739, Table 5: 100 random sets of 2 to 10 of 31 networks, and for each network the
-difference in means, mean(score | in the set) - mean(score | not in the set). The paper lets all networks outside a set
-rate it (here the raters ``others``), so raters change with the set, and it prints differences without sign, interval
-or correction.
+Boehm et al. (2025). arXiv 2504.01739, Table 5: 100 random sets of 2 to 10 of 31 networks, and for
+each network the difference in means, mean(score | in the set) - mean(score | not in the set). The
+paper lets all networks outside a set rate it (here the raters ``others``), so raters change with
+the set, and it prints differences without sign, interval or correction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ import pandas as pd
 
 from neurometamer.arguments import Columns, checked, checked_with
 from neurometamer.errors import need_columns
-from neurometamer.resume import PIECES, alone_in, note_remade, read_record, write_record, writes_into
+from neurometamer.resume import (
+    PIECES,
+    alone_in,
+    note_remade,
+    read_record,
+    write_record,
+    writes_into,
+)
 from neurometamer.stats.intervals import correct_p
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import (
@@ -51,14 +58,26 @@ PUBLISHED = {"n_sets": 100, "n_networks": 31, "appearances": 562, "sd": 0.101}
 """Of Boehm et al. (2025), Table 5: sets, networks, sum of the appearances, standard deviation of the scores."""
 _TRIES = 1_000
 
-# --------------------------------------------------------------------------------------------------- the sets
+# ----------------------------------------------------------------------------------------- the sets
 
 
 _SCORES = Columns("the table of scores", "Make it with set_scores.", ("set", "members", "score"))
 _HITS = Columns(
     "the table of hits",
     "Make it with recognition_table.",
-    ("set", "members", "stage", "setting", "reference_id", "evaluator", "ways", "rule", "took_part", "valid", "hit"),
+    (
+        "set",
+        "members",
+        "stage",
+        "setting",
+        "reference_id",
+        "evaluator",
+        "ways",
+        "rule",
+        "took_part",
+        "valid",
+        "hit",
+    ),
 )
 
 
@@ -87,7 +106,8 @@ def random_sets(
     Raises
     ------
     InputError
-        When names repeat or hold a ``+``, sizes do not fit, or there are not so many different sets.
+        When names repeat or hold a ``+``, sizes do not fit, or there are not so many different
+        sets.
     """
     names = list(names)
     if again := duplicates(names):
@@ -97,7 +117,8 @@ def random_sets(
     low, high = sizes
     if not 1 <= low <= high <= len(names) or n_sets < 1:
         raise InputError(
-            f"{n_sets} sets of {low} to {high} cannot be drawn of {len(names)} networks; change the range."
+            f"{n_sets} sets of {low} to {high} cannot be drawn of {len(names)} networks; change "
+            "the range."
         )
     random = generator(seed, "model sets")
     drawn: dict[tuple[int, ...], None] = {}
@@ -108,9 +129,18 @@ def random_sets(
         drawn[tuple(sorted(chosen.tolist()))] = None
         misses = misses + 1 if len(drawn) == before else 0
     if len(drawn) < n_sets:
-        raise InputError(f"only {len(drawn)} different sets of {low} to {high} of {len(names)} networks were found.")
-    rows = [{"set": f"set{number:03d}", "members": JOINT.join(names[i] for i in chosen), "size": len(chosen)}
-            for number, chosen in enumerate(drawn)]  # fmt: skip
+        raise InputError(
+            f"only {len(drawn)} different sets of {low} to {high} of {len(names)} networks were "
+            "found."
+        )
+    rows = [
+        {
+            "set": f"set{number:03d}",
+            "members": JOINT.join(names[i] for i in chosen),
+            "size": len(chosen),
+        }
+        for number, chosen in enumerate(drawn)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -129,14 +159,24 @@ def membership(sets: pd.DataFrame) -> pd.DataFrame:
     """
     members = [str(one).split(JOINT) for one in sets["members"]]
     names = list(dict.fromkeys(name for one in members for name in one))
-    return pd.DataFrame([[name in one for name in names] for one in members], index=sets["set"].tolist(), columns=names)
+    return pd.DataFrame(
+        [[name in one for name in names] for one in members],
+        index=sets["set"].tolist(),
+        columns=names,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- jobs
+# --------------------------------------------------------------------------------------------- jobs
 
 
 @writes_into("folder")
-@checked_with(tables={"sets": Columns("the table of sets", "Make it with random_sets.", ("set", "members", "size"))})
+@checked_with(
+    tables={
+        "sets": Columns(
+            "the table of sets", "Make it with random_sets.", ("set", "members", "size")
+        )
+    }
+)
 def plan_sets(
     folder: str | os.PathLike[str],
     sets: pd.DataFrame,
@@ -176,8 +216,16 @@ def plan_sets(
 
     make_recipe(preset, options)
     folder = Path(folder)
-    recipe = {"stage": stage, "preset": preset, "seed": seed, "references": references, "options": dict(options)}
-    jobs = [{**row, "members": row["members"].split(JOINT), **recipe} for row in sets.to_dict("records")]
+    recipe = {
+        "stage": stage,
+        "preset": preset,
+        "seed": seed,
+        "references": references,
+        "options": dict(options),
+    }
+    jobs = [
+        {**row, "members": row["members"].split(JOINT), **recipe} for row in sets.to_dict("records")
+    ]
     for job in jobs:
         path = folder / file_name(job["set"]) / "job.json"
         known = _read_state(path)
@@ -186,7 +234,9 @@ def plan_sets(
     if (folder / "jobs.csv").is_file():
         there = set(read_table(folder / "jobs.csv", ["set"])["set"])
         if extra := sorted(there - set(sets["set"])):
-            raise InputError(f"{folder} holds other jobs too ({name_ids(extra)}); choose another folder.")
+            raise InputError(
+                f"{folder} holds other jobs too ({name_ids(extra)}); choose another folder."
+            )
     for job in jobs:
         write_record(folder / job["set"] / "job.json", job)
     write_table(folder / "jobs.csv", sets[["set", "members", "size"]])
@@ -204,8 +254,8 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        set, members, size, state (``to do``, ``done`` or ``failed``), reason. A set is done when every file of it is
-        there as it was written.
+        set, members, size, state (``to do``, ``done`` or ``failed``), reason. A set is done when
+        every file of it is there as it was written.
 
     Raises
     ------
@@ -215,7 +265,9 @@ def job_states(folder: str | os.PathLike[str]) -> pd.DataFrame:
     folder = Path(folder)
     jobs = read_table(folder / "jobs.csv", ["set", "members", "size"])
     states = [_state_of(folder / file_name(name)) for name in jobs["set"].astype(str)]
-    return jobs.assign(state=[state for state, _ in states], reason=[reason for _, reason in states])
+    return jobs.assign(
+        state=[state for state, _ in states], reason=[reason for _, reason in states]
+    )
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -260,15 +312,19 @@ def run_sets(
     Parameters
     ----------
     folder : path-like
-        From `plan_sets`. Each set's metamers are written into its folder (`stimuli_gen.write_stimuli`).
+        From `plan_sets`. Each set's metamers are written into its folder
+        (`stimuli_gen.write_stimuli`).
     references : StimulusSet
         Photographs in the networks' size.
     load : callable, optional
-        Name to network; `neurometamer.zoo.load_model` by default. Use it to give networks of a set one size.
+        Name to network; `neurometamer.zoo.load_model` by default. Use it to give networks of a set
+        one size.
     nulls : sequence of NullDistribution
-        Of the networks at the stages that are matched; metamers of sets without them are not judged.
+        Of the networks at the stages that are matched; metamers of sets without them are not
+        judged.
     share : tuple of int
-        (i, n): only every n-th job, from the i-th on, so that n processes or machines can share a folder.
+        (i, n): only every n-th job, from the i-th on, so that n processes or machines can share a
+        folder.
     batch_size : int
         Images at once.
     progress : callable, optional
@@ -277,13 +333,14 @@ def run_sets(
     Returns
     -------
     pandas.DataFrame
-        See `job_states`. A job that cannot be done is ``failed``, with its reason, and is tried again by the next call.
+        See `job_states`. A job that cannot be done is ``failed``, with its reason, and is tried
+        again by the next call.
 
     Raises
     ------
     InputError
-        When there is no list of jobs, a job is damaged, another process works on it, or the photographs are not those
-        of the plan.
+        When there is no list of jobs, a job is damaged, another process works on it, or the
+        photographs are not those of the plan.
     """
     from neurometamer.zoo import load_model
 
@@ -305,9 +362,13 @@ def run_sets(
 
 
 def _run_job(
-    job: Mapping[str, Any], folder: Path, references: StimulusSet, load: Callable[[str], StagedModel],
-    nulls: Sequence[NullDistribution], batch_size: int,
-) -> bool:  # fmt: skip
+    job: Mapping[str, Any],
+    folder: Path,
+    references: StimulusSet,
+    load: Callable[[str], StagedModel],
+    nulls: Sequence[NullDistribution],
+    batch_size: int,
+) -> bool:
     """Make the metamers of a job unless another process has done so meanwhile; tell whether they are there."""
     if _state_of(folder)[0] == "done":
         return True
@@ -319,20 +380,28 @@ def _run_job(
     except InputError as error:
         write_record(folder / "state.json", {"state": "failed", "reason": str(error)})
         return False
-    write_record(folder / "state.json", {"state": "done", "reason": "", "files": _digests(folder, written)})
+    write_record(
+        folder / "state.json", {"state": "done", "reason": "", "files": _digests(folder, written)}
+    )
     return True
 
 
 def _digests(folder: Path, written: Sequence[Path]) -> dict[str, str]:
     """Digest the files of a set; the journal beside them has checksums of its own."""
     names = sorted({path.relative_to(folder) for path in written})
-    return {name.as_posix(): digest_file(folder / name) for name in names if name.parts[0] != PIECES}
+    return {
+        name.as_posix(): digest_file(folder / name) for name in names if name.parts[0] != PIECES
+    }
 
 
 def _make(
-    job: Mapping[str, Any], folder: Path, references: StimulusSet, load: Callable[[str], StagedModel],
-    nulls: Sequence[NullDistribution], batch_size: int,
-) -> None:  # fmt: skip
+    job: Mapping[str, Any],
+    folder: Path,
+    references: StimulusSet,
+    load: Callable[[str], StagedModel],
+    nulls: Sequence[NullDistribution],
+    batch_size: int,
+) -> None:
     from stimuli_gen.criteria import judged_at
     from stimuli_gen.matching import match_stages
     from stimuli_gen.metamers import confirm_metamers, model_metamers
@@ -342,19 +411,27 @@ def _make(
     matched = judged_at(networks, match_stages(networks, job["stage"]))
     own = [null for null in nulls if any(null.stage_of(model, stage) for model, stage in matched)]
     stimuli = model_metamers(
-        networks, references, stage=job["stage"], preset=job["preset"], seed=job["seed"], batch_size=batch_size,
-        nulls=own, resume=folder / PIECES, **job["options"],
-    )  # fmt: skip
+        networks,
+        references,
+        stage=job["stage"],
+        preset=job["preset"],
+        seed=job["seed"],
+        batch_size=batch_size,
+        nulls=own,
+        resume=folder / PIECES,
+        **job["options"],
+    )
     write_pictures(stimuli, folder)
     write_records(confirm_metamers(networks, stimuli, references, folder, nulls=own), folder)
 
 
-# ------------------------------------------------------------------------------------------------- statistics
+# --------------------------------------------------------------------------------------- statistics
 
 
 RATERS = {
     "held-out": "evaluators that are in no set, the same for all sets",
-    "others": "all evaluators but the set's own networks, as Boehm et al. (2025) do; they change with the set",
+    "others": "all evaluators but the set's own networks, as Boehm et al. (2025) do; they change "
+    "with the set",
 }
 """Name of who scores a set, to who that is."""
 
@@ -386,19 +463,20 @@ def set_scores(
     Returns
     -------
     pandas.DataFrame
-        set, members, size, score (mean over images and raters, in [0, 1]; NaN where no metamer or no rater counts), n
-        (images), n_raters.
+        set, members, size, score (mean over images and raters, in [0, 1]; NaN where no metamer or
+        no rater counts), n (images), n_raters.
 
     Raises
     ------
     InputError
-        When a name is unknown, there are fewer than 2 held-out evaluators, one is not in the table or is in a set, or
-        the table has several stages or settings.
+        When a name is unknown, there are fewer than 2 held-out evaluators, one is not in the table
+        or is in a set, or the table has several stages or settings.
 
     Notes
     -----
-    With the raters ``others`` a set with a network is never rated by that network: where networks differ in how often
-    they recognize anything, this alone makes a difference in means. ``held-out`` raters do not have this fault.
+    With the raters ``others`` a set with a network is never rated by that network: where networks
+    differ in how often they recognize anything, this alone makes a difference in means.
+    ``held-out`` raters do not have this fault.
     """
     from neurometamer.evaluation.sets import STATES, states_of
 
@@ -428,7 +506,8 @@ def set_scores(
 def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
     if len(set(held_out)) < 2:
         raise InputError(
-            f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed. Name evaluators that are in no set, "
+            f"{len(set(held_out))} held-out evaluator(s); at least 2 are needed. Name evaluators "
+            "that are in no set, "
             "or let all networks but a set's own rate it (raters='others')."
         )
     for name in held_out:
@@ -437,7 +516,8 @@ def _check_held_out(hits: pd.DataFrame, held_out: Sequence[str]) -> None:
     rows = hits[hits["evaluator"].isin(list(held_out))]
     if taken := sorted(set(rows.loc[rows["took_part"].astype(bool), "evaluator"])):
         raise InputError(
-            f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others, or use raters='others'."
+            f"held-out evaluators that are in a set: {name_ids(taken)}; hold out others, or use "
+            "raters='others'."
         )
 
 
@@ -457,7 +537,8 @@ def difference_in_means(
     scores : pandas.DataFrame
         set, members, score; sets without a score are left out and counted.
     n_permutations : int
-        Shuffles of the scores over the sets; p = (1 + k) / (1 + N) for differences at least as far from 0.
+        Shuffles of the scores over the sets; p = (1 + k) / (1 + N) for differences at least as far
+        from 0.
     n_bootstrap : int
         Resamples of sets.
     confidence : float
@@ -468,9 +549,9 @@ def difference_in_means(
     Returns
     -------
     pandas.DataFrame
-        One row a network: network, appearances, difference (Δ = mean with - mean without), low, high, se
-        (sd √(1/a + 1/(n - a)), a being the appearances), p, p_bonferroni, p_fdr (Benjamini-Hochberg), n_sets,
-        n_excluded. NaN for a network that is in all sets or in none.
+        One row a network: network, appearances, difference (Δ = mean with - mean without), low,
+        high, se (sd √(1/a + 1/(n - a)), a being the appearances), p, p_bonferroni, p_fdr
+        (Benjamini-Hochberg), n_sets, n_excluded. NaN for a network that is in all sets or in none.
 
     Raises
     ------
@@ -486,7 +567,9 @@ def difference_in_means(
     x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
     n = len(y)
     observed = _differences(np.ones((1, n)), y[None], x)[0]
-    shuffled = generator(seed, "shuffle scores", n).permuted(np.tile(y, (n_permutations, 1)), axis=1)
+    shuffled = generator(seed, "shuffle scores", n).permuted(
+        np.tile(y, (n_permutations, 1)), axis=1
+    )
     null = _differences(np.ones((1, n)), shuffled, x)
     p = (1 + (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)) / (1 + n_permutations)
     counts = bootstrap_counts(n, n_bootstrap, seed).astype(float)
@@ -497,11 +580,19 @@ def difference_in_means(
         se = y.std(ddof=1) * np.sqrt(1 / appearances + 1 / (n - appearances))
     return pd.DataFrame(
         {
-            "network": members.columns, "appearances": appearances.astype(int), "difference": observed,
-            "low": low, "high": high, "se": se, "p": p, "p_bonferroni": correct_p(p, "bonferroni"),
-            "p_fdr": correct_p(p, "fdr"), "n_sets": n, "n_excluded": len(scores) - n,
+            "network": members.columns,
+            "appearances": appearances.astype(int),
+            "difference": observed,
+            "low": low,
+            "high": high,
+            "se": se,
+            "p": p,
+            "p_bonferroni": correct_p(p, "bonferroni"),
+            "p_fdr": correct_p(p, "fdr"),
+            "n_sets": n,
+            "n_excluded": len(scores) - n,
         }
-    )  # fmt: skip
+    )
 
 
 def _differences(weights: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -526,8 +617,8 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     Returns
     -------
     pandas.DataFrame
-        One row a term: ``(intercept)``, ``size``, and each network: estimate, se, t, p, low, high, p_bonferroni and
-        p_fdr (over the networks), df.
+        One row a term: ``(intercept)``, ``size``, and each network: estimate, se, t, p, low, high,
+        p_bonferroni and p_fdr (over the networks), df.
 
     Raises
     ------
@@ -536,9 +627,9 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
 
     Notes
     -----
-    A set's size is the sum of its memberships, so the two cannot stand side by side freely. The model is
-    score = a + b · (size - mean size) + Σ c_M · [M in the set], with Σ c_M = 0: b is what one more average network
-    adds, c_M how much network M adds beyond that. Ordinary least squares.
+    A set's size is the sum of its memberships, so the two cannot stand side by side freely. The
+    model is score = a + b · (size - mean size) + Σ c_M · [M in the set], with Σ c_M = 0: b is what
+    one more average network adds, c_M how much network M adds beyond that. Ordinary least squares.
     """
     from scipy import stats
 
@@ -547,12 +638,15 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     x, y = members.to_numpy(dtype=float), usable["score"].to_numpy(dtype=float)
     k = x.shape[1]
     size = x.sum(axis=1)
-    contrasts = np.vstack([np.eye(k - 1), -np.ones((1, k - 1))])  # the last effect is minus the sum of the others
+    contrasts = np.vstack(
+        [np.eye(k - 1), -np.ones((1, k - 1))]
+    )  # the last effect is minus the sum of the others
     design = np.column_stack([np.ones(len(y)), size - size.mean(), x @ contrasts])
     df = len(y) - design.shape[1]
     if df < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         raise InputError(
-            f"{len(y)} sets cannot tell {k} networks and the size apart; draw more sets, of several sizes."
+            f"{len(y)} sets cannot tell {k} networks and the size apart; draw more sets, of "
+            "several sizes."
         )
     inverse = np.linalg.inv(design.T @ design)
     fitted = inverse @ design.T @ y
@@ -568,11 +662,18 @@ def membership_regression(scores: pd.DataFrame, *, confidence: float = 0.95) -> 
     networks = np.r_[np.nan, np.nan, p[2:]]
     return pd.DataFrame(
         {
-            "term": ["(intercept)", "size", *members.columns], "estimate": estimate, "se": se, "t": t, "p": p,
-            "low": estimate - half, "high": estimate + half, "p_bonferroni": correct_p(networks, "bonferroni"),
-            "p_fdr": correct_p(networks, "fdr"), "df": df,
+            "term": ["(intercept)", "size", *members.columns],
+            "estimate": estimate,
+            "se": se,
+            "t": t,
+            "p": p,
+            "low": estimate - half,
+            "high": estimate + half,
+            "p_bonferroni": correct_p(networks, "bonferroni"),
+            "p_fdr": correct_p(networks, "fdr"),
+            "df": df,
         }
-    )  # fmt: skip
+    )
 
 
 @checked
@@ -597,8 +698,9 @@ def check_difference_table(
     rows : pandas.DataFrame
         The table with se = sd √(1/a + 1/(n - a)), z, exceeds (|z| > 1.96), and exceeds_bonferroni.
     totals : dict
-        n_networks; appearances (562 in that table); mean_size and expected_size (5.62 against 6); n_negative (none,
-        although the text speaks of negative impact: signs were lost); n_exceeding; n_bonferroni.
+        n_networks; appearances (562 in that table); mean_size and expected_size (5.62 against 6);
+        n_negative (none, although the text speaks of negative impact: signs were lost);
+        n_exceeding; n_bonferroni.
 
     Raises
     ------
@@ -607,17 +709,31 @@ def check_difference_table(
     """
     from scipy.stats import norm
 
-    need_columns(table, ("network", "appearances", "difference"), "the table", "Copy it with one row a network.")
+    need_columns(
+        table,
+        ("network", "appearances", "difference"),
+        "the table",
+        "Copy it with one row a network.",
+    )
     a = table["appearances"].to_numpy(dtype=float)
     if wrong := table.loc[(a <= 0) | (a >= n_sets), "network"].tolist():
-        raise InputError(f"no difference can be taken for networks in no set or in all {n_sets}: {name_ids(wrong)}.")
+        raise InputError(
+            f"no difference can be taken for networks in no set or in all {n_sets}: "
+            f"{name_ids(wrong)}."
+        )
     se = sd * np.sqrt(1 / a + 1 / (n_sets - a))
     z = table["difference"].to_numpy(dtype=float) / se
     limit = float(norm.isf(0.025 / len(table)))
-    rows = table.assign(se=se, z=z, exceeds=np.abs(z) > norm.isf(0.025), exceeds_bonferroni=np.abs(z) > limit)
+    rows = table.assign(
+        se=se, z=z, exceeds=np.abs(z) > norm.isf(0.025), exceeds_bonferroni=np.abs(z) > limit
+    )
     totals = {
-        "n_networks": len(table), "appearances": int(a.sum()), "mean_size": float(a.sum() / n_sets),
-        "expected_size": sum(sizes) / 2, "n_negative": int((table["difference"] < 0).sum()),
-        "n_exceeding": int(rows["exceeds"].sum()), "n_bonferroni": int(rows["exceeds_bonferroni"].sum()),
-    }  # fmt: skip
+        "n_networks": len(table),
+        "appearances": int(a.sum()),
+        "mean_size": float(a.sum() / n_sets),
+        "expected_size": sum(sizes) / 2,
+        "n_negative": int((table["difference"] < 0).sum()),
+        "n_exceeding": int(rows["exceeds"].sum()),
+        "n_bonferroni": int(rows["exceeds_bonferroni"].sum()),
+    }
     return rows, totals

@@ -1,7 +1,8 @@
 """Metamers beside their photographs: joined by id, with what is known of their validity, and summaries of both.
 
-Every number of the evaluation stands beside the pass rates of the two criteria of Feather et al. (2023), and is taken
-of the valid metamers; those that failed, and those that nobody judged, have rows of their own and are never mixed in.
+Every number of the evaluation stands beside the pass rates of the two criteria of Feather et al.
+(2023), and is taken of the valid metamers; those that failed, and those that nobody judged, have
+rows of their own and are never mixed in.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ class MetamerSet:
     name, stage, setting : str
         The set of networks, the depth that was matched, and how far images could move.
     references, pictures : ndarray or ImagesOnDisk
-        (n, 3, height, width) float32 in [0, 1], rounded to 8 bits; row by row photograph and metamer. Those of a large
-        set stay on disk and are read batch by batch.
+        (n, 3, height, width) float32 in [0, 1], rounded to 8 bits; row by row photograph and
+        metamer. Those of a large set stay on disk and are read batch by batch.
     table : pandas.DataFrame
-        One row a metamer: id, reference_id, category, and `FLAGS` (boolean, missing where not judged).
+        One row a metamer: id, reference_id, category, and `FLAGS` (boolean, missing where not
+        judged).
     members : mapping of str to tuple of str
         Networks that took part: name to digest and weights tag (empty where they are not known).
     matched : mapping of str to tuple of str
@@ -59,7 +61,8 @@ class MetamerSet:
     untrained : tuple of str
         Those of them that have random weights, where the metamers tell.
     image_prior : str
-        What made them look natural whatever the networks respond to; ``"none"``, or empty where they do not tell.
+        What made them look natural whatever the networks respond to; ``"none"``, or empty where
+        they do not tell.
     """
 
     name: str
@@ -108,7 +111,12 @@ class MetamerSet:
         dict of str to str
             The values of `SET_COLUMNS`.
         """
-        return {"set": self.name, "members": "+".join(self.members), "stage": self.stage, "setting": self.setting}
+        return {
+            "set": self.name,
+            "members": "+".join(self.members),
+            "stage": self.stage,
+            "setting": self.setting,
+        }
 
     @property
     def states(self) -> np.ndarray:
@@ -132,8 +140,8 @@ class MetamerSet:
         Returns
         -------
         bool
-            By digest, or by name and weights: a network that sees images of another size is still the same. By name
-            alone where the metamers do not tell the weights.
+            By digest, or by name and weights: a network that sees images of another size is still
+            the same. By name alone where the metamers do not tell the weights.
         """
         if model.digest in {known for known, _ in self.members.values()}:
             return True
@@ -158,7 +166,7 @@ def states_of(valid: pd.Series) -> np.ndarray:
     return np.where(known.isna().to_numpy(), "not judged", np.where(passed, "valid", "failed"))
 
 
-# ----------------------------------------------------------------------------------------------------- joining
+# ------------------------------------------------------------------------------------------ joining
 
 
 @checked
@@ -184,18 +192,18 @@ def metamer_set(
     name : str
         Of the set of networks; its members' names by default.
     stage : str
-        What the matched depth is called (``early``, ``middle``, ``late``, or any other); by default what was asked
-        for, or the matched stages of the networks.
+        What the matched depth is called (``early``, ``middle``, ``late``, or any other); by default
+        what was asked for, or the matched stages of the networks.
     setting : str
         How far images could move; read from the metamers' recipe by default, e.g. ``unbounded``.
     members : sequence of str
         Names of the networks that took part, for metamers that do not tell.
     validity : pandas.DataFrame, optional
-        What `stimuli_gen.judge` found of these metamers; by default the metamers' own columns are read. An image is
-        valid when it is for every network and stage.
+        What `stimuli_gen.judge` found of these metamers; by default the metamers' own columns are
+        read. An image is valid when it is for every network and stage.
     folder : path-like, optional
-        Where `stimuli_gen.write_stimuli` wrote the metamers: the PNG files are then read back. Otherwise the images
-        are rounded as the files are.
+        Where `stimuli_gen.write_stimuli` wrote the metamers: the PNG files are then read back.
+        Otherwise the images are rounded as the files are.
 
     Returns
     -------
@@ -205,32 +213,47 @@ def metamer_set(
     Raises
     ------
     InputError
-        When there are no metamers, a partner is missing, a photograph has two metamers, or sizes differ. The ids are
-        named.
+        When there are no metamers, a partner is missing, a photograph has two metamers, or sizes
+        differ. The ids are named.
     """
     rows = _partners(references, metamers)
-    told = {one["name"]: (one["digest"], one["weights"]) for one in metamers.provenance.get("models", [])}
+    told = {
+        one["name"]: (one["digest"], one["weights"])
+        for one in metamers.provenance.get("models", [])
+    }
     settings = metamers.provenance.get("settings", {})
     matched = {one: tuple(stages) for one, stages in settings.get("stages", {}).items()}
     everyone = {one: told.get(one, ("", "")) for one in (*told, *members)}
     own = metamers.table.assign(category=references.table["category"].to_numpy()[rows])
-    flags = _judged(validity, metamers.ids) if validity is not None else _stored_flags(metamers.table)
+    flags = (
+        _judged(validity, metamers.ids) if validity is not None else _stored_flags(metamers.table)
+    )
     return MetamerSet(
         name=name or "+".join(everyone) or "unnamed",
         stage=stage or str(metamers.provenance.get("asked") or "") or _joined_stages(matched),
         setting=setting or setting_name(settings),
         references=_at_rows(references.as_shown().images, rows),
-        pictures=metamers.as_shown().images if folder is None else _read_back(metamers, Path(folder)),
-        table=pd.concat([own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1),
+        pictures=metamers.as_shown().images
+        if folder is None
+        else _read_back(metamers, Path(folder)),
+        table=pd.concat(
+            [own[["id", "reference_id", "category"]].reset_index(drop=True), flags], axis=1
+        ),
         members=everyone,
         matched=matched,
-        untrained=tuple(one["name"] for one in metamers.provenance.get("models", []) if one.get("trained") is False),
+        untrained=tuple(
+            one["name"]
+            for one in metamers.provenance.get("models", [])
+            if one.get("trained") is False
+        ),
         image_prior=str(metamers.provenance.get("image_prior", "")),
     )
 
 
 def _joined_stages(matched: Mapping[str, Sequence[str]]) -> str:
-    return "+".join(dict.fromkeys(one for stages in matched.values() for one in stages)) or "unnamed"
+    return (
+        "+".join(dict.fromkeys(one for stages in matched.values() for one in stages)) or "unnamed"
+    )
 
 
 def setting_name(settings: Mapping[str, Any]) -> str:
@@ -244,16 +267,20 @@ def setting_name(settings: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        ``unbounded``; or, for example, ``linf 8/255 around start``; ``unknown`` where nothing tells.
+        ``unbounded``; or, for example, ``linf 8/255 around start``; ``unknown`` where nothing
+        tells.
     """
     ball = settings.get("ball")
     if ball is None:
         return "unknown"
-    # A pixel can move by 1 at most, so a larger box binds nothing; nor does the ball of Feather et al. (2023).
+    # A pixel can move by 1 at most, so a larger box binds nothing; nor does the ball of Feather et
+    # al. (2023).
     if ball == "none" or settings["radius"] >= (1 if ball == "linf" else 1_000):
         return "unbounded"
     levels = 255 * settings["radius"]
-    radius = f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{settings['radius']:g}"
+    radius = (
+        f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{settings['radius']:g}"
+    )
     return f"{ball} {radius} around {settings['center']}"
 
 
@@ -269,11 +296,16 @@ def _partners(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
             f"give them too. Known: {name_ids(references.ids)}."
         )
     if again := duplicates(wanted):
-        raise InputError(f"more than one metamer of {name_ids(again)}; give one set of networks and stage at a time.")
+        raise InputError(
+            f"more than one metamer of {name_ids(again)}; give one set of networks and stage at a "
+            "time."
+        )
     if references.images.shape[2:] != metamers.images.shape[2:]:
         raise InputError(
-            f"metamers are {tuple(metamers.images.shape[2:])} pixels, photographs {tuple(references.images.shape[2:])} "
-            f"({name_ids(metamers.ids)}); load the photographs as they were when the metamers were made."
+            f"metamers are {tuple(metamers.images.shape[2:])} pixels, photographs "
+            f"{tuple(references.images.shape[2:])} "
+            f"({name_ids(metamers.ids)}); load the photographs as they were when the metamers were "
+            "made."
         )
     return np.array([place[one] for one in wanted])
 
@@ -298,8 +330,14 @@ def _read_back(metamers: StimulusSet, folder: Path) -> np.ndarray | ImagesOnDisk
         elif held:
             pictures.append(picture)
     if wrong:
-        raise InputError(f"files of another size than the metamers: {name_ids(wrong)}; write them again.")
-    return np.stack(pictures) if held else PictureFiles(files=tuple(files.values()), shape=metamers.images.shape)
+        raise InputError(
+            f"files of another size than the metamers: {name_ids(wrong)}; write them again."
+        )
+    return (
+        np.stack(pictures)
+        if held
+        else PictureFiles(files=tuple(files.values()), shape=metamers.images.shape)
+    )
 
 
 def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
@@ -308,7 +346,11 @@ def _stored_flags(table: pd.DataFrame) -> pd.DataFrame:
     for flag, column in _STORED.items():
         names = [one for one in table.columns if one == column or str(one).startswith(f"{column}_")]
         parts = [_boolean(table[one]) for one in names]
-        found[flag] = reduce(lambda a, b: a & b, parts) if parts else pd.Series(pd.NA, table.index, dtype="boolean")
+        found[flag] = (
+            reduce(lambda a, b: a & b, parts)
+            if parts
+            else pd.Series(pd.NA, table.index, dtype="boolean")
+        )
     return pd.DataFrame(found).reset_index(drop=True)
 
 
@@ -316,7 +358,9 @@ def _boolean(column: pd.Series) -> pd.Series:
     """Undo what a file does to truth values that may be missing: it stores them as text."""
     known = {"True": True, "False": False}
     return pd.Series(
-        [None if pd.isna(one) else known.get(str(one)) for one in column], index=column.index, dtype="boolean"
+        [None if pd.isna(one) else known.get(str(one)) for one in column],
+        index=column.index,
+        dtype="boolean",
     )
 
 
@@ -325,20 +369,24 @@ def _judged(validity: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     columns = ["id", "png_same_class_16", *_ABOVE, "png_valid"]
     need_columns(validity, columns, "the table of validity", "Make it with stimuli_gen.judge.")
     if missing := [one for one in ids if one not in set(validity["id"])]:
-        raise InputError(f"the table of validity has no row for {name_ids(missing)}; judge all metamers.")
+        raise InputError(
+            f"the table of validity has no row for {name_ids(missing)}; judge all metamers."
+        )
     flags = validity.assign(
         same_class=validity["png_same_class_16"],
         above_null=reduce(lambda a, b: a & b, (_boolean(validity[one]) for one in _ABOVE)),
         valid=validity["png_valid"],
     )
     found = {
-        flag: _boolean(flags[flag]).groupby(flags["id"]).agg(lambda part: reduce(lambda a, b: a & b, part))
+        flag: _boolean(flags[flag])
+        .groupby(flags["id"])
+        .agg(lambda part: reduce(lambda a, b: a & b, part))
         for flag in FLAGS
     }
     return pd.DataFrame(found).loc[list(ids)].reset_index(drop=True).astype("boolean")
 
 
-# ---------------------------------------------------------------------------------------------------- networks
+# ----------------------------------------------------------------------------------------- networks
 
 
 @checked_with(shapes={"pictures": "n 3 height width"})
@@ -364,7 +412,9 @@ def seen_by(model: StagedModel, pictures: np.ndarray) -> np.ndarray:
     if tuple(pictures.shape[2:]) == model.preprocessing.size:
         return pictures
     levels = to_8bit(pictures).transpose(0, 2, 3, 1)
-    return np.stack([model.preprocessing.cut(Image.fromarray(np.ascontiguousarray(one))) for one in levels])
+    return np.stack(
+        [model.preprocessing.cut(Image.fromarray(np.ascontiguousarray(one))) for one in levels]
+    )
 
 
 def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) -> list[StagedModel]:
@@ -388,18 +438,21 @@ def chosen_evaluators(models: Sequence[StagedModel], include_untrained: bool) ->
         When fewer than 2 are left, or two have one name.
     """
     if again := duplicates([one.name for one in models]):
-        raise InputError(f"evaluators with the same name: {name_ids(again)}; name each its own way.")
+        raise InputError(
+            f"evaluators with the same name: {name_ids(again)}; name each its own way."
+        )
     kept = [one for one in models if one.trained or include_untrained]
     if len(kept) < 2:
         left_out = name_ids([one.name for one in models if not one.trained]) or "none"
         raise InputError(
-            f"{len(kept)} evaluator(s) ({name_ids([one.name for one in kept]) or 'none'}); at least 2 are needed. "
+            f"{len(kept)} evaluator(s) ({name_ids([one.name for one in kept]) or 'none'}); at "
+            "least 2 are needed. "
             f"Left out for random weights: {left_out}."
         )
     return kept
 
 
-# --------------------------------------------------------------------------------------------------- summaries
+# ---------------------------------------------------------------------------------------- summaries
 
 
 def pass_rates(flags: pd.DataFrame) -> dict[str, Any]:
@@ -413,12 +466,16 @@ def pass_rates(flags: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        n_images, n_valid, n_failed, n_not_judged; and pass_same_class, pass_above_null, pass_both: shares of those
-        that were judged, NaN where none was.
+        n_images, n_valid, n_failed, n_not_judged; and pass_same_class, pass_above_null, pass_both:
+        shares of those that were judged, NaN where none was.
     """
     states = states_of(flags["valid"])
     rates = {}
-    for name, flag in {"pass_same_class": "same_class", "pass_above_null": "above_null", "pass_both": "valid"}.items():
+    for name, flag in {
+        "pass_same_class": "same_class",
+        "pass_above_null": "above_null",
+        "pass_both": "valid",
+    }.items():
         known = flags[flag].astype("boolean").dropna()
         rates[name] = float(known.mean()) if len(known) else np.nan
     counts = {f"n_{one.replace(' ', '_')}": int((states == one).sum()) for one in STATES}
@@ -436,7 +493,8 @@ def reported_states(states: np.ndarray) -> list[str]:
     Returns
     -------
     list of str
-        ``valid`` wherever somebody judged, even when no metamer is; ``failed`` and ``not judged`` where there are any.
+        ``valid`` wherever somebody judged, even when no metamer is; ``failed`` and ``not judged``
+        where there are any.
     """
     present = [one for one in STATES if (states == one).any()]
     return present if present == ["not judged"] or "valid" in present else ["valid", *present]
@@ -501,8 +559,8 @@ def summarize(
     Parameters
     ----------
     table : pandas.DataFrame
-        One row an image and measurement: `SET_COLUMNS`, reference_id, `FLAGS`, `by` and `value` (NaN where the
-        image has none).
+        One row an image and measurement: `SET_COLUMNS`, reference_id, `FLAGS`, `by` and `value`
+        (NaN where the image has none).
     by : sequence of str
         Columns that tell the measurements of an image apart.
     value : str
@@ -521,8 +579,9 @@ def summarize(
     Returns
     -------
     pandas.DataFrame
-        `SET_COLUMNS`, `by`, validity, n (images averaged), value, low, high, sd and n_averaged (of means over
-        `average`), the columns of `pass_rates`, and note. A set without a valid metamer has a row with n = 0.
+        `SET_COLUMNS`, `by`, validity, n (images averaged), value, low, high, sd and n_averaged (of
+        means over `average`), the columns of `pass_rates`, and note. A set without a valid metamer
+        has a row with n = 0.
 
     Raises
     ------
@@ -534,15 +593,32 @@ def summarize(
         label = dict(zip(SET_COLUMNS, key, strict=True))
         rates = pass_rates(part.drop_duplicates("reference_id"))
         states = states_of(part["valid"])
-        cells = part.drop_duplicates(list(by))[[*by, *([counted] if counted else [])]].reset_index(drop=True)
+        cells = part.drop_duplicates(list(by))[[*by, *([counted] if counted else [])]].reset_index(
+            drop=True
+        )
         for state in reported_states(states):
             values = _matrix(part[states == state], cells[list(by)], by, value)
-            means = resampled_means(values, bootstrap_counts(len(values), n_bootstrap, seed)) if len(values) else None
-            told = {**label, "validity": state, **rates, "note": "" if len(values) else no_valid_note(rates)}
+            means = (
+                resampled_means(values, bootstrap_counts(len(values), n_bootstrap, seed))
+                if len(values)
+                else None
+            )
+            told = {
+                **label,
+                "validity": state,
+                **rates,
+                "note": "" if len(values) else no_valid_note(rates),
+            }
             rows += _cell_rows(told, cells[list(by)], values, means, confidence)
             if average is not None:
-                weights = cells[counted].to_numpy(dtype=bool) if counted else np.ones(len(cells), dtype=bool)
-                rows += _average_rows(told, cells[list(by)], values, means, confidence, average, weights)
+                weights = (
+                    cells[counted].to_numpy(dtype=bool)
+                    if counted
+                    else np.ones(len(cells), dtype=bool)
+                )
+                rows += _average_rows(
+                    told, cells[list(by)], values, means, confidence, average, weights
+                )
     first = [*SET_COLUMNS, *by, "validity", "n", "value", "low", "high", "sd", "n_averaged"]
     found = pd.DataFrame(rows)
     return found[[*first, *(one for one in found.columns if one not in first)]] if rows else found
@@ -560,21 +636,37 @@ def _matrix(part: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str], value: s
 
 def _mean(values: np.ndarray) -> np.ndarray:
     there = ~np.isnan(values)
-    return np.divide(np.where(there, values, 0).sum(axis=0), there.sum(axis=0), out=np.full(values.shape[1], np.nan),
-                     where=there.any(axis=0))  # fmt: skip
+    return np.divide(
+        np.where(there, values, 0).sum(axis=0),
+        there.sum(axis=0),
+        out=np.full(values.shape[1], np.nan),
+        where=there.any(axis=0),
+    )
 
 
 def _cell_rows(
-    told: dict[str, Any], cells: pd.DataFrame, values: np.ndarray, means: np.ndarray | None, confidence: float
+    told: dict[str, Any],
+    cells: pd.DataFrame,
+    values: np.ndarray,
+    means: np.ndarray | None,
+    confidence: float,
 ) -> list[dict[str, Any]]:
     empty = np.full(len(cells), np.nan)
     low, high = (empty, empty) if means is None else _interval(means, confidence)
     found = _mean(values)
     return [
-        {**told, **cell, "n": int((~np.isnan(values[:, at])).sum()), "value": found[at], "low": low[at],
-         "high": high[at], "sd": np.nan, "n_averaged": 1}
+        {
+            **told,
+            **cell,
+            "n": int((~np.isnan(values[:, at])).sum()),
+            "value": found[at],
+            "low": low[at],
+            "high": high[at],
+            "sd": np.nan,
+            "n_averaged": 1,
+        }
         for at, cell in enumerate(_records(cells))
-    ]  # fmt: skip
+    ]
 
 
 def _interval(means: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
@@ -589,23 +681,48 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _average_rows(
-    told: dict[str, Any], cells: pd.DataFrame, values: np.ndarray, means: np.ndarray | None, confidence: float,
-    average: str, weights: np.ndarray,
-) -> list[dict[str, Any]]:  # fmt: skip
+    told: dict[str, Any],
+    cells: pd.DataFrame,
+    values: np.ndarray,
+    means: np.ndarray | None,
+    confidence: float,
+    average: str,
+    weights: np.ndarray,
+) -> list[dict[str, Any]]:
     """Average over networks: one row for each combination of the other columns."""
-    rest = [one for one in cells.columns if one not in (average, f"{average}_weights", "trained", "took_part")]
+    rest = [
+        one
+        for one in cells.columns
+        if one not in (average, f"{average}_weights", "trained", "took_part")
+    ]
     rows = []
     for key, group in cells.groupby(rest, sort=False, dropna=False):
         at = group.index.to_numpy()[weights[group.index]]
-        row = {**told, **dict(zip(rest, key, strict=True)), average: f"mean of {average}s", "n_averaged": len(at),
-               "n": len(values), "value": np.nan, "low": np.nan, "high": np.nan, "sd": np.nan}  # fmt: skip
+        row = {
+            **told,
+            **dict(zip(rest, key, strict=True)),
+            average: f"mean of {average}s",
+            "n_averaged": len(at),
+            "n": len(values),
+            "value": np.nan,
+            "low": np.nan,
+            "high": np.nan,
+            "sd": np.nan,
+        }
         if len(at) < 2:
             row["note"] = "; ".join(
-                filter(None, [row["note"], f"{count_text(len(at), average)} counted; a mean needs 2"])
+                filter(
+                    None, [row["note"], f"{count_text(len(at), average)} counted; a mean needs 2"]
+                )
             )
         elif means is not None:
             single = _mean(values[:, at])
             low, high = _interval(means[:, at].mean(axis=1), confidence)
-            row |= {"value": single.mean(), "sd": single.std(ddof=1), "low": float(low), "high": float(high)}
+            row |= {
+                "value": single.mean(),
+                "sd": single.std(ddof=1),
+                "low": float(low),
+                "high": float(high),
+            }
         rows.append(row)
     return rows

@@ -31,13 +31,14 @@ def read_metamer_set(
     Parameters
     ----------
     folder : path-like
-        Written by ``neurometamer stimuli metamer``, by a study, or by `stimuli_gen.write_stimuli`. Its PNG files are
-        what is evaluated.
+        Written by ``neurometamer stimuli metamer``, by a study, or by `stimuli_gen.write_stimuli`.
+        Its PNG files are what is evaluated.
     images : sequence of path-like
-        The photographs, see `stimuli_gen.read_images`; cut as they were when the metamers were made. Not needed
-        where the folder holds them.
+        The photographs, see `stimuli_gen.read_images`; cut as they were when the metamers were
+        made. Not needed where the folder holds them.
     name, stage : str
-        See `neurometamer.evaluation.metamer_set`. By default the stage is what was asked for, ``late`` for example.
+        See `neurometamer.evaluation.metamer_set`. By default the stage is what was asked for,
+        ``late`` for example.
     validity : pandas.DataFrame, optional
         What `stimuli_gen.judge` found, instead of what the folder says.
 
@@ -49,10 +50,13 @@ def read_metamer_set(
     Raises
     ------
     InputError
-        When the folder holds no metamers, photographs are missing, or they are not those of the metamers.
+        When the folder holds no metamers, photographs are missing, or they are not those of the
+        metamers.
     """
     references, metamers = read_metamers(folder, images)
-    return metamer_set(references, metamers, name=name, stage=stage, validity=validity, folder=folder)
+    return metamer_set(
+        references, metamers, name=name, stage=stage, validity=validity, folder=folder
+    )
 
 
 @checked
@@ -84,14 +88,17 @@ def read_metamers(
     everything = read_stimuli(folder, in_memory=None)
     found = everything.select(kind="metamer")
     if not len(found):
-        raise InputError(f"{folder} holds no metamers; give a folder that 'neurometamer stimuli metamer' wrote.")
+        raise InputError(
+            f"{folder} holds no metamers; give a folder that 'neurometamer stimuli metamer' wrote."
+        )
     metamers = replace(found, provenance=_of_metamers(everything.provenance))
     own = everything.select(kind="RE")
     photographs = own if len(own) else _photographs(folder, metamers, images)
     wanted = metamers.table["reference_id"].tolist()
     if missing := [one for one in dict.fromkeys(wanted) if one not in set(photographs.ids)]:
         raise InputError(
-            f"{folder}: no photograph has the id(s) {name_ids(missing)}, of which there are metamers; give them too. "
+            f"{folder}: no photograph has the id(s) {name_ids(missing)}, of which there are "
+            "metamers; give them too. "
             f"Known: {name_ids(photographs.ids)}."
         )
     references = photographs.select(ids=list(dict.fromkeys(wanted)))
@@ -107,11 +114,16 @@ def _of_metamers(told: Mapping[str, Any]) -> Mapping[str, Any]:
     return parts[0] if len(parts) == 1 else told
 
 
-def _photographs(folder: Path, metamers: StimulusSet, images: Sequence[str | os.PathLike[str]]) -> StimulusSet:
+def _photographs(
+    folder: Path, metamers: StimulusSet, images: Sequence[str | os.PathLike[str]]
+) -> StimulusSet:
     from stimuli_gen.photographs import read_images
 
     if not images:
-        raise InputError(f"{folder} holds no photographs; give those that the metamers were made of, with --images.")
+        raise InputError(
+            f"{folder} holds no photographs; give those that the metamers were made of, with "
+            "--images."
+        )
     preprocessing, levels = _cut_of(metamers)
     return read_images(list(images), preprocessing, **levels).select(kind="RE")
 
@@ -137,6 +149,8 @@ def _check_pixels(folder: Path, references: StimulusSet, told: Mapping[str, Any]
     known = told.get("reference_pixels")
     if known is not None and known != digest_levels(references.images):
         raise InputError(
-            f"{folder}: the photographs have other pixels than those that the metamers were made of "
-            f"({name_ids(references.ids)}); give the same files, or the folder that the metamers were made from."
+            f"{folder}: the photographs have other pixels than those that the metamers were made "
+            "of "
+            f"({name_ids(references.ids)}); give the same files, or the folder that the metamers "
+            "were made from."
         )

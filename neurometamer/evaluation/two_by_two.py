@@ -1,16 +1,17 @@
 """Effects in a two by two table of scores: permutation tests over images, and over the networks in the four cells.
 
-The cells are numbered 0 to 3: first level of both factors; first of A, second of B; second of A, first of B; second of
-both. A permutation test of two sides asks how often a relabeling gives an effect at least as far from 0 as the one
-seen. All relabelings are tried where there are few, and the one seen is then among them: p = k / (their number).
-Otherwise N are drawn, and p = (1 + k) / (1 + N).
+The cells are numbered 0 to 3: first level of both factors; first of A, second of B; second of A,
+first of B; second of both. A permutation test of two sides asks how often a relabeling gives an
+effect at least as far from 0 as the one seen. All relabelings are tried where there are few, and
+the one seen is then among them: p = k / (their number). Otherwise N are drawn, and p = (1 + k) / (1
++ N).
 
 References
 ----------
-Freedman, D. & Lane, D. (1983). A nonstochastic interpretation of reported significance levels. Journal of Business &
-Economic Statistics 1, 292-298.
-Anderson, M. J. & Legendre, P. (1999). An empirical comparison of permutation methods for tests of partial regression
-coefficients in a linear model. Journal of Statistical Computation and Simulation 62, 271-303 (why t, not the effect).
+Freedman, D. & Lane, D. (1983). A nonstochastic interpretation of reported significance levels.
+Journal of Business & Economic Statistics 1, 292-298. Anderson, M. J. & Legendre, P. (1999). An
+empirical comparison of permutation methods for tests of partial regression coefficients in a linear
+model. Journal of Statistical Computation and Simulation 62, 271-303 (why t, not the effect).
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ import numpy as np
 from neurometamer.store import InputError, generator
 from neurometamer.summaries import short_repr
 
-CONTRASTS = {"a": (0.5, 0.5, -0.5, -0.5), "b": (0.5, -0.5, 0.5, -0.5), "interaction": (1.0, -1.0, -1.0, 1.0)}
+CONTRASTS = {
+    "a": (0.5, 0.5, -0.5, -0.5),
+    "b": (0.5, -0.5, 0.5, -0.5),
+    "interaction": (1.0, -1.0, -1.0, 1.0),
+}
 """Weights of the cells' means: half of (m0 + m1) - (m2 + m3), half of (m0 + m2) - (m1 + m3), (m0 - m1) - (m2 - m3)."""
 _BLOCK = 1_000
 _NEAR = 1e-9
@@ -42,8 +47,9 @@ class PermutationTest:
     p : float
         Of two sides, in (0, 1]; NaN where there is no test.
     p_min : float
-        What an effect without any spread gets with so many images or networks: the smallest p that scores can give
-        (of the interaction: in cells of one size; in others `p` can be smaller, and stands here then).
+        What an effect without any spread gets with so many images or networks: the smallest p that
+        scores can give (of the interaction: in cells of one size; in others `p` can be smaller, and
+        stands here then).
     n_permutations : int
         Relabelings tried, or drawn.
     exact : bool
@@ -69,10 +75,12 @@ def _check(n_permutations: int) -> None:
         raise InputError(f"n_permutations must be 1 or more, not {n_permutations}.")
 
 
-# ------------------------------------------------------------------------------------------------- over images
+# -------------------------------------------------------------------------------------- over images
 
 
-def sign_flips(contrasts: np.ndarray, n_permutations: int = 10_000, *, seed: int = 0) -> PermutationTest:
+def sign_flips(
+    contrasts: np.ndarray, n_permutations: int = 10_000, *, seed: int = 0
+) -> PermutationTest:
     """Test a mean against 0 by turning the signs of the values.
 
     Parameters
@@ -87,7 +95,8 @@ def sign_flips(contrasts: np.ndarray, n_permutations: int = 10_000, *, seed: int
     Returns
     -------
     PermutationTest
-        Exact where contrasts are symmetric around 0 under the null hypothesis; ``p_min`` is 2 / 2ⁿ or 1 / (1 + N).
+        Exact where contrasts are symmetric around 0 under the null hypothesis; ``p_min`` is 2 / 2ⁿ
+        or 1 / (1 + N).
 
     Raises
     ------
@@ -122,11 +131,16 @@ def _signs(n: int, n_permutations: int, exact: bool, seed: int) -> Iterator[np.n
         yield 1.0 - 2.0 * random.integers(0, 2, (min(_BLOCK, n_permutations - start), n), np.int8)
 
 
-# ----------------------------------------------------------------------------------------------- over networks
+# ------------------------------------------------------------------------------------ over networks
 
 
 def relabel(
-    scores: np.ndarray, cells: np.ndarray, effect: str, n_permutations: int = 10_000, *, seed: int = 0
+    scores: np.ndarray,
+    cells: np.ndarray,
+    effect: str,
+    n_permutations: int = 10_000,
+    *,
+    seed: int = 0,
 ) -> PermutationTest:
     """Test an effect by giving the networks other labels.
 
@@ -146,7 +160,8 @@ def relabel(
     Returns
     -------
     PermutationTest
-        None (NaN) for the interaction with one network in every cell: nothing then tells it from chance.
+        None (NaN) for the interaction with one network in every cell: nothing then tells it from
+        chance.
 
     Raises
     ------
@@ -155,29 +170,37 @@ def relabel(
 
     Notes
     -----
-    A main effect: its labels are shuffled within each level of the other factor, which is exact under the hypothesis
-    that the factor does nothing at either level, whatever the other factor does. The statistic is the effect.
+    A main effect: its labels are shuffled within each level of the other factor, which is exact
+    under the hypothesis that the factor does nothing at either level, whatever the other factor
+    does. The statistic is the effect.
 
-    The interaction: no shuffling of labels keeps both main effects, so there is no exact test of it with all networks.
-    The scores' residuals from the two main effects (least squares) are shuffled over all networks (Freedman & Lane
-    1983), and the statistic is the squared t of the interaction in the full model. It must be t: residuals spread less
-    than errors, by which the bare effect is found too often in small tables (simulated with two or three networks a
-    cell: 6 to 9 % instead of 5 %; with t 3 to 6 %).
+    The interaction: no shuffling of labels keeps both main effects, so there is no exact test of it
+    with all networks. The scores' residuals from the two main effects (least squares) are shuffled
+    over all networks (Freedman & Lane 1983), and the statistic is the squared t of the interaction
+    in the full model. It must be t: residuals spread less than errors, by which the bare effect is
+    found too often in small tables (simulated with two or three networks a cell: 6 to 9 % instead
+    of 5 %; with t 3 to 6 %).
     """
     _check(n_permutations)
     cells = np.asarray(cells)
-    perfect = cells // 2 if effect == "a" else cells % 2 if effect == "b" else np.isin(cells, (0, 3))
+    perfect = (
+        cells // 2 if effect == "a" else cells % 2 if effect == "b" else np.isin(cells, (0, 3))
+    )
     if effect == "interaction":
         if np.bincount(cells, minlength=4).max() < 2:
             return NO_TEST
         labels, exact = _cell_labels(cells, n_permutations, seed)
-        p, p_min = (_interaction_p(one, cells, labels, exact) for one in (scores, perfect.astype(float)))
+        p, p_min = (
+            _interaction_p(one, cells, labels, exact) for one in (scores, perfect.astype(float))
+        )
         return PermutationTest(p, min(p, p_min), len(labels), exact)
     own, other = (cells // 2, cells % 2) if effect == "a" else (cells % 2, cells // 2)
     parts, exact = _level_labels(own, other, n_permutations, seed)
     null = _main_effects(np.stack([scores, perfect.astype(float)]), own, other, parts, exact)
-    p, p_min = (_verdict(one, abs(_main_effect(values, own, other)) - _NEAR, exact)
-                for one, values in zip(null, (scores, perfect)))  # fmt: skip
+    p, p_min = (
+        _verdict(one, abs(_main_effect(values, own, other)) - _NEAR, exact)
+        for one, values in zip(null, (scores, perfect))
+    )
     return PermutationTest(p, p_min, null.shape[1], exact)
 
 
@@ -187,7 +210,9 @@ def _main_effect(scores: np.ndarray, own: np.ndarray, other: np.ndarray) -> floa
     return float(np.mean([first - second for first, second in means]))
 
 
-def _level_labels(own: np.ndarray, other: np.ndarray, n_permutations: int, seed: int) -> tuple[list[np.ndarray], bool]:
+def _level_labels(
+    own: np.ndarray, other: np.ndarray, n_permutations: int, seed: int
+) -> tuple[list[np.ndarray], bool]:
     """For each level of the other factor, which of its networks are in the first level: (m, networks) of 0 and 1."""
     labels = [(own[other == at] == 0).astype(float) for at in (0, 1)]
     if math.prod(math.comb(len(one), int(one.sum())) for one in labels) <= n_permutations:
@@ -213,7 +238,9 @@ def _main_effects(
         values = scores[:, other == at]
         first = int(chosen[0].sum())
         sums = values @ chosen.T
-        sides.append(sums / first - (values.sum(axis=1, keepdims=True) - sums) / (len(chosen[0]) - first))
+        sides.append(
+            sums / first - (values.sum(axis=1, keepdims=True) - sums) / (len(chosen[0]) - first)
+        )
     if exact:
         return np.abs((sides[0][:, :, None] + sides[1][:, None, :]) / 2).reshape(len(scores), -1)
     return np.abs(sides[0] + sides[1]) / 2
@@ -300,5 +327,7 @@ def spread_interval(
     means = np.bincount(cells, scores, minlength=4) / counts
     weights = np.array(CONTRASTS[effect])
     variance = np.square(scores - means[cells]).sum() / df
-    half = stats.t.ppf((1 + confidence) / 2, df) * math.sqrt(variance * (np.square(weights) / counts).sum())
+    half = stats.t.ppf((1 + confidence) / 2, df) * math.sqrt(
+        variance * (np.square(weights) / counts).sum()
+    )
     return float(weights @ means - half), float(weights @ means + half)

@@ -9,7 +9,15 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.figures.rsa_parts import draw_whisker
-from neurometamer.figures.style import COLORS, FAINT, INK, figure_style, names_height, need_columns, new_figure
+from neurometamer.figures.style import (
+    COLORS,
+    FAINT,
+    INK,
+    figure_style,
+    names_height,
+    need_columns,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +35,10 @@ SIGNS: dict[str, tuple[str, dict[str, Any]]] = {
     "undecided": ("undecided", {"marker": "o", "markerfacecolor": "white", "color": FAINT}),
     "not tested": ("not tested", {"marker": "x", "color": FAINT}),
     "above chance": ("above chance", {"marker": "o", "color": COLORS["RE"]}),
-    "not above chance": ("not above chance", {"marker": "o", "markerfacecolor": "white", "color": FAINT}),
+    "not above chance": (
+        "not above chance",
+        {"marker": "o", "markerfacecolor": "white", "color": FAINT},
+    ),
 }
 """What a test says, to its words and its mark."""
 
@@ -57,7 +68,9 @@ def answer_marks(table: pd.DataFrame, *, title: str, label: str, stamp: str = ""
     """
     need_columns(table, "answer", ("place", "value", "ci_low", "ci_high", "follows"))
     step = -(-len(table) // MOST_NAMES)
-    names = [text if place % step == 0 else "" for place, text in enumerate(table["place"].astype(str))]
+    names = [
+        text if place % step == 0 else "" for place, text in enumerate(table["place"].astype(str))
+    ]
     with figure_style():
         figure = new_figure(WIDTH, 2.2 + names_height(names, WIDTH - 0.7), stamp, "")
         axes = figure.subplots()
@@ -83,4 +96,12 @@ def _draw_signs(axes: Axes, table: pd.DataFrame) -> None:
     for said, (words, style) in SIGNS.items():
         chosen = np.flatnonzero((table["follows"] == said).to_numpy())
         if len(chosen):
-            axes.plot(chosen, values[chosen, 0], linestyle="", markersize=7, zorder=5, label=words, **style)
+            axes.plot(
+                chosen,
+                values[chosen, 0],
+                linestyle="",
+                markersize=7,
+                zorder=5,
+                label=words,
+                **style,
+            )

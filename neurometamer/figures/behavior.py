@@ -1,6 +1,7 @@
 """Figures of recognition experiments: tables in, matplotlib figures out, in the style of all figures.
 
-Proportions correct are drawn from 0 to 1 with chance as a dotted line. Observers differ in color, marker and line.
+Proportions correct are drawn from 0 to 1 with chance as a dotted line. Observers differ in color,
+marker and line.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ def _observer_names(table: pd.DataFrame) -> pd.Series:
 def _look(name: str, place: int) -> dict[str, Any]:
     if name == "people":
         return {"color": INK, "marker": "o", "linestyle": "-"}
-    return {"color": HUES[place % len(HUES)], "marker": SIGNS[place % len(SIGNS)], "linestyle": (0, (5, 2))}
+    return {
+        "color": HUES[place % len(HUES)],
+        "marker": SIGNS[place % len(SIGNS)],
+        "linestyle": (0, (5, 2)),
+    }
 
 
 def _legend_columns(names: Sequence[str], width: float) -> int:
@@ -52,11 +57,15 @@ def _legend_columns(names: Sequence[str], width: float) -> int:
 
 
 def _add_legend(figure: Figure, axes: Sequence[Axes], width: float, stamp: str) -> None:
-    found = {text: handle for panel in axes for handle, text in zip(*panel.get_legend_handles_labels())}
+    found = {
+        text: handle for panel in axes for handle, text in zip(*panel.get_legend_handles_labels())
+    }
     top_legend(figure, list(found.values()), list(found), width, stamp)
 
 
-def _panel_size(names: Sequence[str], lines: Sequence[str], n_panels: int) -> tuple[int, float, float]:
+def _panel_size(
+    names: Sequence[str], lines: Sequence[str], n_panels: int
+) -> tuple[int, float, float]:
     """Plan panels with an x axis of names: how many a row, inches of each, and inches of the whole in height."""
     per_row, width = min(3, n_panels), max(2.7, 0.36 * len(names))
     width = max(width, 4.2) if n_panels == 1 else width
@@ -69,14 +78,16 @@ def _title_panel(panel: Axes, title: str, width: float) -> None:
 
 
 @checked
-def recognition_lines(table: pd.DataFrame, *, panels: str = "model", chance: float = 1 / 16, stamp: str = "") -> Figure:
+def recognition_lines(
+    table: pd.DataFrame, *, panels: str = "model", chance: float = 1 / 16, stamp: str = ""
+) -> Figure:
     """Draw shares of correct answers over stages, with standard errors and intervals.
 
     Parameters
     ----------
     table : DataFrame
-        Columns observer, network, model, stage, proportion, sem; ci_low and ci_high are drawn as bands, n and the
-        methods are named when there.
+        Columns observer, network, model, stage, proportion, sem; ci_low and ci_high are drawn as
+        bands, n and the methods are named when there.
     panels : {"model", "observer"}
         One panel a model with a line an observer, or the other way round.
     chance : float
@@ -102,7 +113,9 @@ def recognition_lines(table: pd.DataFrame, *, panels: str = "model", chance: flo
     stages = list(dict.fromkeys(rows["stage"]))
     per_row, width, height = _panel_size(stages, names, len(titles))
     with figure_style():
-        figure = new_figure(width * per_row + 0.7, height + 0.34 * bool(stamp), "", _curve_note(rows, chance))
+        figure = new_figure(
+            width * per_row + 0.7, height + 0.34 * bool(stamp), "", _curve_note(rows, chance)
+        )
         axes = panel_grid(figure, len(titles), per_row)
         for panel, title in zip(axes, titles, strict=True):
             for place, name in enumerate(names):
@@ -126,12 +139,16 @@ def _curve_note(rows: pd.DataFrame, chance: float) -> str:
     n = f"n = {int(people['n'].max())} people" if "n" in rows.columns and len(people) else ""
     methods = list(dict.fromkeys(rows["method"].dropna())) if "method" in rows.columns else []
     whiskers = (
-        f"Whiskers: ± 1 s.e.m. {', '.join(named)}".strip() if np.isfinite(rows["sem"].astype(float)).any() else ""
+        f"Whiskers: ± 1 s.e.m. {', '.join(named)}".strip()
+        if np.isfinite(rows["sem"].astype(float)).any()
+        else ""
     )
     return join_note(
-        whiskers, f"Bands: {methods[0]}" if methods else "", n,
+        whiskers,
+        f"Bands: {methods[0]}" if methods else "",
+        n,
         f"Dotted: chance, {chance:.3g}",
-    )  # fmt: skip
+    )
 
 
 def _draw_line(axes: Axes, own: pd.DataFrame, name: str, look: dict[str, Any]) -> None:
@@ -144,7 +161,13 @@ def _draw_line(axes: Axes, own: pd.DataFrame, name: str, look: dict[str, Any]) -
         axes.fill_between(x, low, high, color=look["color"], alpha=0.13, linewidth=0)
     errors = own["sem"].to_numpy(dtype=float)
     known = np.isfinite(errors) & np.isfinite(values)
-    axes.vlines(x[known], (values - errors)[known], (values + errors)[known], color=look["color"], linewidth=1.1)
+    axes.vlines(
+        x[known],
+        (values - errors)[known],
+        (values + errors)[known],
+        color=look["color"],
+        linewidth=1.1,
+    )
     axes.plot(x, values, markersize=4.5, linewidth=1.4, label=clip_name(name, 34), **look)
 
 
@@ -175,13 +198,19 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     large = len(models) * len(stages) == 1
     side = 3.4 if large else 1.35
     listed = "" if large else f"Order in both directions: {', '.join(categories)}"
-    note = join_note("Share of the trials of each true category (down) that got each answer (across)", listed)
+    note = join_note(
+        "Share of the trials of each true category (down) that got each answer (across)", listed
+    )
     # All matrices are tiles of one image: an axes each would take a minute to arrange.
     size, gap = len(categories), 0 if large else 2
     shares = _tiles(table, models, stages, categories, gap)
-    centers = [[k * (size + gap) + (size - 1) / 2 for k in range(len(names))] for names in (models, stages)]
+    centers = [
+        [k * (size + gap) + (size - 1) / 2 for k in range(len(names))] for names in (models, stages)
+    ]
     with figure_style():
-        figure = new_figure(max(side * len(stages) + 1.8, 5.2), side * len(models) + 0.6, stamp, note)
+        figure = new_figure(
+            max(side * len(stages) + 1.8, 5.2), side * len(models) + 0.6, stamp, note
+        )
         axes = figure.subplots()
         axes.spines[:].set_visible(False)
         drawn = axes.imshow(shares, cmap=SHARE_COLORMAP, vmin=0, vmax=1, interpolation="nearest")
@@ -197,28 +226,36 @@ def confusion_matrices(table: pd.DataFrame, *, stamp: str = "") -> Figure:
 
 
 def _tiles(
-    table: pd.DataFrame, models: Sequence[str], stages: Sequence[str], categories: Sequence[str], gap: int
+    table: pd.DataFrame,
+    models: Sequence[str],
+    stages: Sequence[str],
+    categories: Sequence[str],
+    gap: int,
 ) -> np.ma.MaskedArray:
     """Put matrices side by side with empty rows and columns between; what was not shown is empty too."""
     size, names = len(categories), list(categories)
     step = size + gap
     out = np.full((step * len(models) - gap, step * len(stages) - gap), np.nan)
     for (model, stage), own in table.groupby(["model", "stage"], sort=False):
-        wide = own.pivot(index="truth", columns="response", values="share").reindex(index=names, columns=names)
+        wide = own.pivot(index="truth", columns="response", values="share").reindex(
+            index=names, columns=names
+        )
         top, left = step * models.index(str(model)), step * stages.index(str(stage))
         out[top : top + size, left : left + size] = wide.to_numpy(dtype=float)
     return np.ma.masked_invalid(out)
 
 
 @checked
-def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", stamp: str = "") -> Figure:
+def consistency_lines(
+    table: pd.DataFrame, *, everywhere: str = "all stages", stamp: str = ""
+) -> Figure:
     """Draw the mean error consistency of pairs of observers over stages, one panel a model.
 
     Parameters
     ----------
     table : DataFrame
-        Columns model, stage, pair, kappa, n_pairs; ci_low and ci_high are drawn as whiskers, and method is named, when
-        there.
+        Columns model, stage, pair, kappa, n_pairs; ci_low and ci_high are drawn as whiskers, and
+        method is named, when there.
     everywhere : str
         The name of the rows over all stages; drawn last, apart.
     stamp : str
@@ -236,11 +273,14 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
     """
     need_columns(table, "error consistency", ("model", "stage", "pair", "kappa", "n_pairs"))
     models, pairs = (list(dict.fromkeys(table[name].astype(str))) for name in ("model", "pair"))
-    stages = [name for name in dict.fromkeys(table["stage"].astype(str)) if name != everywhere] + [everywhere]
+    stages = [name for name in dict.fromkeys(table["stage"].astype(str)) if name != everywhere] + [
+        everywhere
+    ]
     per_row, width, height = _panel_size(stages, pairs, len(models))
     methods = list(dict.fromkeys(table["method"].dropna())) if "method" in table.columns else []
     note = join_note(
-        "Mean kappa of the pairs: 0 as if errors were independent, 1 the same errors (Geirhos et al. 2020). "
+        "Mean kappa of the pairs: 0 as if errors were independent, 1 the same errors (Geirhos et "
+        "al. 2020). "
         "Pairs without a value, both always right or both always wrong, are left out",
         f"{everywhere}: against independent errors within each stage",
         f"Whiskers: {methods[0]}" if methods else "",
@@ -250,10 +290,19 @@ def consistency_lines(table: pd.DataFrame, *, everywhere: str = "all stages", st
         axes = panel_grid(figure, len(models), per_row)
         for panel, model in zip(axes, models, strict=True):
             for place, pair in enumerate(pairs):
-                own = table[(table["model"].astype(str) == model) & (table["pair"].astype(str) == pair)]
+                own = table[
+                    (table["model"].astype(str) == model) & (table["pair"].astype(str) == pair)
+                ]
                 look = _look("people" if pair == "human-human" else pair, place)
-                shift = (place - (len(pairs) - 1) / 2) * min(0.08, 0.5 / len(pairs))  # whiskers beside each other
-                _draw_consistency(panel, own.drop_duplicates("stage").set_index("stage").reindex(stages), shift, look)
+                shift = (place - (len(pairs) - 1) / 2) * min(
+                    0.08, 0.5 / len(pairs)
+                )  # whiskers beside each other
+                _draw_consistency(
+                    panel,
+                    own.drop_duplicates("stage").set_index("stage").reindex(stages),
+                    shift,
+                    look,
+                )
                 panel.plot([], [], label=clip_name(pair, 40), markersize=4.5, **look)
             panel.axhline(0, color=INK, linewidth=0.8)
             panel.grid(axis="y")
@@ -288,7 +337,8 @@ def scatter_points(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Model, stage, proportion_human, proportion_others (the mean over those networks) and n_networks.
+        Model, stage, proportion_human, proportion_others (the mean over those networks) and
+        n_networks.
 
     Raises
     ------
@@ -318,7 +368,8 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        One point a model and stage: the mean over other networks across, people up (Feather et al. 2023).
+        One point a model and stage: the mean over other networks across, people up (Feather et al.
+        2023).
 
     Raises
     ------
@@ -335,7 +386,9 @@ def curve_scatter(table: pd.DataFrame, *, stamp: str = "") -> Figure:
         for place, (model, own) in enumerate(both.groupby("model", sort=False)):
             look = {**_look(str(model), place), "linestyle": ""}
             label = clip_name(model, 34)
-            axes.plot(own["proportion_others"], own["proportion_human"], markersize=5, label=label, **look)
+            axes.plot(
+                own["proportion_others"], own["proportion_human"], markersize=5, label=label, **look
+            )
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)

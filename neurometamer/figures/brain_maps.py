@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SPACES = {
-    "native": "the subject's own space: maximum projections of the volume, gray where there are data",
+    "native": "the subject's own space: maximum projections of the volume, gray where there are "
+    "data",
     "MNI": "MNI space: maximum projections on a glass brain",
 }
 """Name of a space to how its maps are drawn."""
@@ -35,7 +36,7 @@ VIEWS = ("lateral", "medial", "ventral", "dorsal", "anterior", "posterior")
 _HEMISPHERES = ("left", "right")
 
 
-# --------------------------------------------------------------------------------------------------------- numbers
+# ------------------------------------------------------------------------------------------ numbers
 
 
 @checked
@@ -74,7 +75,9 @@ def map_table(
     return table if p is None else table.assign(p_family=p[tuple(places.T)])
 
 
-def _map_of(values: np.ndarray, p_family: np.ndarray | None, n_axes: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _map_of(
+    values: np.ndarray, p_family: np.ndarray | None, n_axes: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     values = np.asarray(values, dtype=float)
     if values.ndim != n_axes or not values.size:
         wanted = "(i, j, k)" if n_axes == 3 else "(n_vertices,)"
@@ -89,8 +92,14 @@ def _map_of(values: np.ndarray, p_family: np.ndarray | None, n_axes: int) -> tup
 
 def _affine(affine: np.ndarray) -> np.ndarray:
     matrix = np.asarray(affine, dtype=float)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
-        raise InputError(f"the affine must be an invertible (4, 4) matrix; it has the shape {matrix.shape}.")
+    if (
+        matrix.shape != (4, 4)
+        or not np.isfinite(matrix).all()
+        or abs(np.linalg.det(matrix[:3, :3])) < 1e-9
+    ):
+        raise InputError(
+            f"the affine must be an invertible (4, 4) matrix; it has the shape {matrix.shape}."
+        )
     return matrix
 
 
@@ -109,7 +118,11 @@ def _shown(
         shown &= values >= threshold
         rules.append(f"similarity of at least {format_number(threshold)}")
     n = int(shown.sum())
-    found = f", {format_number(values[shown].min())} to {format_number(values[shown].max())}" if n else ""
+    found = (
+        f", {format_number(values[shown].min())} to {format_number(values[shown].max())}"
+        if n
+        else ""
+    )
     where = " and ".join(rules) or "all with a value"
     words = [f"Shown: {where} ({n} of {int(known.sum())} places{found})"]
     if p is None:
@@ -124,7 +137,7 @@ def _scale(values: np.ndarray, shown: np.ndarray) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-# --------------------------------------------------------------------------------------------------------- drawing
+# ------------------------------------------------------------------------------------------ drawing
 
 
 def _page(width: float, height: float, stamp: str, note: str) -> tuple[Figure, float, float]:
@@ -136,7 +149,9 @@ def _page(width: float, height: float, stamp: str, note: str) -> tuple[Figure, f
     tall = height + below + above
     figure = Figure(figsize=(width, tall), facecolor="white")
     if stamp:
-        figure.text(0.985, 1 - 0.1 / tall, stamp.upper(), ha="right", va="top", parse_math=False, **STAMP)
+        figure.text(
+            0.985, 1 - 0.1 / tall, stamp.upper(), ha="right", va="top", parse_math=False, **STAMP
+        )
     style: dict[str, Any] = {"fontsize": 7.5, "color": FAINT, "va": "bottom", "linespacing": 1.25}
     figure.text(0.1 / width, 0.08 / tall, note, parse_math=False, **style)
     return figure, below, above
@@ -181,7 +196,8 @@ def searchlight_volume(
     threshold : float, optional
         Only values of at least this are shown.
     space : str
-        One of `SPACES`. A glass brain has the outline of the MNI brain: only maps in MNI space fit into it.
+        One of `SPACES`. A glass brain has the outline of the MNI brain: only maps in MNI space fit
+        into it.
     title : str
         What the map shows.
     stamp : str
@@ -220,14 +236,23 @@ def _title(figure: Figure, title: str, above: float) -> None:
 
     width, tall = figure.get_size_inches()
     words, size = fit_size(title, width - 0.3, 0.26, (10, 9, 8, 7, 6), bold=True)
-    where: dict[str, Any] = {"ha": "left", "va": "bottom", "fontweight": "bold", "parse_math": False}
+    where: dict[str, Any] = {
+        "ha": "left",
+        "va": "bottom",
+        "fontweight": "bold",
+        "parse_math": False,
+    }
     figure.text(0.1 / width, 1 - (above - 0.02) / tall, words, fontsize=size, **where)
 
 
 def _draw_glass(
-    figure: Figure, area: tuple[float, ...], values: np.ndarray, known: np.ndarray, affine: np.ndarray,
+    figure: Figure,
+    area: tuple[float, ...],
+    values: np.ndarray,
+    known: np.ndarray,
+    affine: np.ndarray,
     scale: tuple[float, float],
-) -> None:  # fmt: skip
+) -> None:
     from nibabel import Nifti1Image
     from nilearn.plotting import plot_glass_brain
 
@@ -235,25 +260,47 @@ def _draw_glass(
     left, below, across, height = area
     axes = figure.add_axes((left / width, below / tall, across / width, height / tall))
     # nothing shown is 0, which a glass brain leaves blank; a similarity of exactly 0 is blank too
-    image = Nifti1Image(np.nan_to_num(values).astype(np.float32), affine) if np.isfinite(values).any() else None
+    image = (
+        Nifti1Image(np.nan_to_num(values).astype(np.float32), affine)
+        if np.isfinite(values).any()
+        else None
+    )
     plot_glass_brain(
-        image, display_mode="ortho", figure=figure, axes=axes, colorbar=False, plot_abs=False, cmap=RDM_COLORMAP,
-        vmin=scale[0], vmax=scale[1], threshold=1e-9, annotate=True,
-    )  # fmt: skip
+        image,
+        display_mode="ortho",
+        figure=figure,
+        axes=axes,
+        colorbar=False,
+        plot_abs=False,
+        cmap=RDM_COLORMAP,
+        vmin=scale[0],
+        vmax=scale[1],
+        threshold=1e-9,
+        annotate=True,
+    )
 
 
 def _draw_projections(
-    figure: Figure, area: tuple[float, ...], values: np.ndarray, known: np.ndarray, affine: np.ndarray,
+    figure: Figure,
+    area: tuple[float, ...],
+    values: np.ndarray,
+    known: np.ndarray,
+    affine: np.ndarray,
     scale: tuple[float, float],
-) -> None:  # fmt: skip
+) -> None:
     """Draw maxima along each axis: from the right, from behind, from above."""
     from nibabel import Nifti1Image, as_closest_canonical
     from nibabel.affines import voxel_sizes
 
-    volumes = [as_closest_canonical(Nifti1Image(one.astype(np.float32), affine)) for one in (values, known)]
+    volumes = [
+        as_closest_canonical(Nifti1Image(one.astype(np.float32), affine)) for one in (values, known)
+    ]
     sizes = voxel_sizes(volumes[0].affine)
     inside = volumes[1].get_fdata() > 0
-    box = tuple(_span(inside.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3))
+    box = tuple(
+        _span(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        for axis in range(3)
+    )
     volume, inside = volumes[0].get_fdata()[box], inside[box]
     inches = volume.shape * sizes
     sides = [(0, 1, 2, "PAIS"), (1, 0, 2, "LRIS"), (2, 0, 1, "LRPA")]
@@ -267,7 +314,13 @@ def _draw_projections(
         low = below + 0.12 + (height - 0.25 - high) / 2
         axes = figure.add_axes((start / width, low / tall, wide / width, high / tall))
         maximum = np.where(np.isnan(volume), -np.inf, volume).max(axis=away)
-        _draw_side(axes, np.where(np.isinf(maximum), np.nan, maximum), inside.any(axis=away), scale, letters)
+        _draw_side(
+            axes,
+            np.where(np.isinf(maximum), np.nan, maximum),
+            inside.any(axis=away),
+            scale,
+            letters,
+        )
         start += wide + 0.5
 
 
@@ -277,15 +330,23 @@ def _span(used: np.ndarray) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(None)
 
 
-def _draw_side(axes: Axes, maximum: np.ndarray, inside: np.ndarray, scale: tuple[float, float], letters: str) -> None:
+def _draw_side(
+    axes: Axes, maximum: np.ndarray, inside: np.ndarray, scale: tuple[float, float], letters: str
+) -> None:
     from matplotlib.colors import ListedColormap
 
     style: dict[str, Any] = {"origin": "lower", "interpolation": "nearest", "aspect": "auto"}
-    axes.imshow(np.where(inside, 0.0, np.nan).T, cmap=ListedColormap([PALE]), vmin=0, vmax=1, **style)
+    axes.imshow(
+        np.where(inside, 0.0, np.nan).T, cmap=ListedColormap([PALE]), vmin=0, vmax=1, **style
+    )
     axes.imshow(maximum.T, cmap=RDM_COLORMAP, vmin=scale[0], vmax=scale[1], **style)
     axes.set_axis_off()
-    where = ((-0.02, 0.5, "right", "center"), (1.02, 0.5, "left", "center"),
-             (0.5, -0.02, "center", "top"), (0.5, 1.02, "center", "bottom"))  # fmt: skip
+    where = (
+        (-0.02, 0.5, "right", "center"),
+        (1.02, 0.5, "left", "center"),
+        (0.5, -0.02, "center", "top"),
+        (0.5, 1.02, "center", "bottom"),
+    )
     for (x, y, ha, va), letter in zip(where, letters):
         axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, fontsize=8, color=FAINT)
 
@@ -332,8 +393,8 @@ def searchlight_surface(
     Returns
     -------
     matplotlib.figure.Figure
-        A triangle has a color when all of its corners are shown. About 1 s to save for 10,000 vertices; meshes of
-        160,000 take some 10 s.
+        A triangle has a color when all of its corners are shown. About 1 s to save for 10,000
+        vertices; meshes of 160,000 take some 10 s.
 
     Raises
     ------
@@ -348,7 +409,9 @@ def searchlight_surface(
         raise unknown_name("view", unknown[0] if views else "", VIEWS)
     shown, _, words = _shown(values, p, alpha, threshold)
     scale = _scale(values, shown)
-    note = join_note(*words, f"Surface of the {hemisphere} hemisphere, {len(points)} vertices; gray: not shown")
+    note = join_note(
+        *words, f"Surface of the {hemisphere} hemisphere, {len(points)} vertices; gray: not shown"
+    )
     side = 2.3
     width = page_width(max(side * len(views) + 1.3, 5.0), stamp)
     with figure_style():
@@ -356,7 +419,14 @@ def searchlight_surface(
         _title(figure, title, above)
         for rank, view in enumerate(views):
             place = (0.1 + rank * side, below, side, side)
-            _draw_mesh(figure, place, (points, triangles), np.where(shown, values, np.nan), (hemisphere, view), scale)
+            _draw_mesh(
+                figure,
+                place,
+                (points, triangles),
+                np.where(shown, values, np.nan),
+                (hemisphere, view),
+                scale,
+            )
         _color_bar(figure, scale, below, side)
         return figure
 
@@ -364,16 +434,31 @@ def searchlight_surface(
 def _mesh(points: np.ndarray, triangles: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     points, triangles = np.asarray(points, dtype=float), np.asarray(triangles, dtype=int)
     if points.shape != (n, 3):
-        raise InputError(f"the map has {n} values but the mesh points of shape {points.shape}; one a vertex is needed.")
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.min() < 0 or triangles.max() >= n:
-        raise InputError(f"triangles of shape {triangles.shape} must name three of the vertices 0 to {n - 1} each.")
+        raise InputError(
+            f"the map has {n} values but the mesh points of shape {points.shape}; one a vertex is "
+            "needed."
+        )
+    if (
+        triangles.ndim != 2
+        or triangles.shape[1] != 3
+        or triangles.min() < 0
+        or triangles.max() >= n
+    ):
+        raise InputError(
+            f"triangles of shape {triangles.shape} must name three of the vertices 0 to {n - 1} "
+            "each."
+        )
     return points, triangles
 
 
 def _draw_mesh(
-    figure: Figure, place: tuple[float, ...], mesh: tuple[np.ndarray, np.ndarray], values: np.ndarray,
-    view: tuple[str, str], scale: tuple[float, float],
-) -> None:  # fmt: skip
+    figure: Figure,
+    place: tuple[float, ...],
+    mesh: tuple[np.ndarray, np.ndarray],
+    values: np.ndarray,
+    view: tuple[str, str],
+    scale: tuple[float, float],
+) -> None:
     from nilearn.plotting import plot_surf
     from nilearn.surface import InMemoryMesh
 
@@ -381,8 +466,16 @@ def _draw_mesh(
     left, below, across, height = place
     box = (left / width, below / tall, across / width, height / tall)
     axes: Any = figure.add_axes(box, projection="3d")
-    surface = InMemoryMesh(coordinates=mesh[0].copy(), faces=mesh[1].copy())  # nilearn centers it in place
-    options: dict[str, Any] = {"hemi": view[0], "view": view[1], "figure": figure, "axes": axes, "colorbar": False}
+    surface = InMemoryMesh(
+        coordinates=mesh[0].copy(), faces=mesh[1].copy()
+    )  # nilearn centers it in place
+    options: dict[str, Any] = {
+        "hemi": view[0],
+        "view": view[1],
+        "figure": figure,
+        "axes": axes,
+        "colorbar": False,
+    }
     if np.isfinite(values).any():
         options |= {"surf_map": values, "vmin": scale[0], "vmax": scale[1]}
     else:  # below the threshold throughout: the same gray as what is not shown elsewhere
@@ -390,4 +483,12 @@ def _draw_mesh(
     plot_surf(surface, engine="matplotlib", cmap=RDM_COLORMAP, avg_method="mean", **options)
     for collection in axes.collections:
         collection.set_rasterized(True)  # thousands of triangles would make the SVG heavy
-    figure.text(box[0] + box[2] / 2, box[1] - 0.02 / tall, view[1], ha="center", va="top", fontsize=8, color=FAINT)
+    figure.text(
+        box[0] + box[2] / 2,
+        box[1] - 0.02 / tall,
+        view[1],
+        ha="center",
+        va="top",
+        fontsize=8,
+        color=FAINT,
+    )

@@ -1,12 +1,12 @@
 """Figures of the evaluation of metamers: tables in, matplotlib figures out, in the style of all figures.
 
-Every number stands beside the share of metamers that are valid, and states are never joined: what failed, and what
-nobody judged, is drawn apart. Sets differ in color and in marker or hatching.
+Every number stands beside the share of metamers that are valid, and states are never joined: what
+failed, and what nobody judged, is drawn apart. Sets differ in color and in marker or hatching.
 
 References
 ----------
-Boehm et al. (2025). arXiv 2504.01739: Fig. 3 (`recognizability_lines`), Fig. 4 (`quality_bars`), Fig. 5
-(`divergence_heatmap`), Fig. 6 (`epsilon_bars`), Table 5 (`set_differences`).
+Boehm et al. (2025). arXiv 2504.01739: Fig. 3 (`recognizability_lines`), Fig. 4 (`quality_bars`),
+Fig. 5 (`divergence_heatmap`), Fig. 6 (`epsilon_bars`), Table 5 (`set_differences`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ from neurometamer.figures.labels import (
     top_legend,
     widest,
 )
-from neurometamer.figures.matrices import divergence_heatmap, observer_matrix, recognizability_matrix
+from neurometamer.figures.matrices import (
+    divergence_heatmap,
+    observer_matrix,
+    recognizability_matrix,
+)
 from neurometamer.figures.quality import quality_bars
 from neurometamer.figures.sets import (
     COUNTS,
@@ -85,7 +89,11 @@ _SMALL = 7.0
 def _look(place: int) -> dict[str, Any]:
     """Color, marker and line of the nth of several sets."""
     n = len(HUES)
-    return {"color": HUES[place % n], "marker": SIGNS[place % n], "linestyle": _STYLES[place // n % len(_STYLES)]}
+    return {
+        "color": HUES[place % n],
+        "marker": SIGNS[place % n],
+        "linestyle": _STYLES[place // n % len(_STYLES)],
+    }
 
 
 def _shifts(n: int, room: float = 0.5) -> np.ndarray:
@@ -94,7 +102,13 @@ def _shifts(n: int, room: float = 0.5) -> np.ndarray:
 
 
 def _whiskers(
-    axes: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, color: str, *, upright: bool = True
+    axes: Axes,
+    x: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    color: str,
+    *,
+    upright: bool = True,
 ) -> None:
     """Draw intervals where both ends are known."""
     known = np.isfinite(low) & np.isfinite(high)
@@ -104,10 +118,19 @@ def _whiskers(
 
 def _say(axes: Axes, text: str) -> None:
     """Write where there is nothing to draw."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=8.5)
+    axes.text(
+        0.5,
+        0.5,
+        text,
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color=FAINT,
+        fontsize=8.5,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- lines
+# -------------------------------------------------------------------------------------------- lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,20 +148,33 @@ class _Panel:
 
 
 def _draw_lines(
-    panels: Sequence[Sequence[_Panel | None]], lines: Sequence[str], ticks: Sequence[str], names: Names,
-    *, label: str, axis: str = "", chance: float | None = None, note: Sequence[str], stamp: str,
-) -> Figure:  # fmt: skip
+    panels: Sequence[Sequence[_Panel | None]],
+    lines: Sequence[str],
+    ticks: Sequence[str],
+    names: Names,
+    *,
+    label: str,
+    axis: str = "",
+    chance: float | None = None,
+    note: Sequence[str],
+    stamp: str,
+) -> Figure:
     """Draw rows of panels: lines (all panels have the same) over ticks, and under each panel words for each point."""
     down, across = len(panels), len(panels[0])
     longest = max(widest([*one.words.ravel(), ""], _SMALL) for one in _there(panels))
-    plan = plan_ticks(names, ticks, max(0.55, longest + 0.1, (3.6 if across == 1 else 2.4) / len(ticks)))
+    plan = plan_ticks(
+        names, ticks, max(0.55, longest + 0.1, (3.6 if across == 1 else 2.4) / len(ticks))
+    )
     width = max(plan.width * len(ticks), 1.0) * across + 0.6 * across + 0.3
     width = page_width(width, stamp)
     labels = [names.fit(one, width - 1, 8.5, 2) for one in lines]
     strip = 0.14 * (len(lines) + 1)
     height = (2.4 + plan.height + strip + 0.2 * bool(axis)) * down + legend_plan(labels, width)[1]
     titles = {
-        one.title: "\n".join(names.fit(part, width / across - 0.7, 10, 1, bold=True) for part in one.title.split("\n"))
+        one.title: "\n".join(
+            names.fit(part, width / across - 0.7, 10, 1, bold=True)
+            for part in one.title.split("\n")
+        )
         for one in _there(panels)
     }
     with figure_style():
@@ -192,7 +228,9 @@ def _draw_words(axes: Axes, panel: _Panel) -> None:
     style: dict[str, Any] = {"fontsize": _SMALL, "va": "center_baseline"}
     axes.text(-0.5, -1, panel.words_title, color=FAINT, ha="left", **style)
     for line in range(n_lines):
-        look = _look(line) | {"linestyle": ""} | ({"markerfacecolor": "white"} if panel.hollow else {})
+        look = (
+            _look(line) | {"linestyle": ""} | ({"markerfacecolor": "white"} if panel.hollow else {})
+        )
         axes.plot([-0.48], [line], markersize=3.5, clip_on=False, **look)
         for tick in range(n_ticks):
             axes.text(tick, line, panel.words[line, tick], color=INK, ha="center", **style)
@@ -205,8 +243,8 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     Parameters
     ----------
     table : DataFrame
-        Columns set, stage, setting, validity, value, low, high, n_valid, n_failed, n_not_judged, of one measure;
-        ways, rule, target, sd, n_averaged and note are told when there.
+        Columns set, stage, setting, validity, value, low, high, n_valid, n_failed, n_not_judged, of
+        one measure; ways, rule, target, sd, n_averaged and note are told when there.
     chance : float
         Share recognized by a guesser.
     stamp : str
@@ -215,8 +253,8 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     Returns
     -------
     matplotlib.figure.Figure
-        Settings and states (valid, failed, not judged) have panels of their own; under each panel stands, for every
-        point, how many metamers are in that state.
+        Settings and states (valid, failed, not judged) have panels of their own; under each panel
+        stands, for every point, how many metamers are in that state.
 
     Raises
     ------
@@ -236,55 +274,87 @@ def recognizability_lines(table: pd.DataFrame, *, chance: float, stamp: str = ""
     if len(states) == 1:
         flat = [row[0] for row in made]
         per_row = min(3, len(flat))
-        made = [(flat[at : at + per_row] + [None] * per_row)[:per_row] for at in range(0, len(flat), per_row)]
+        made = [
+            (flat[at : at + per_row] + [None] * per_row)[:per_row]
+            for at in range(0, len(flat), per_row)
+        ]
     note = (
         f"Share recognized by evaluators that took no part, {measure_words(rows)}".rstrip(", "),
-        "Whiskers: interval over images", _spread(rows), f"Dotted: chance, {chance:.3g}",
+        "Whiskers: interval over images",
+        _spread(rows),
+        f"Dotted: chance, {chance:.3g}",
         f"Setting: {settings[0]}" if len(settings) == 1 and settings[0] else "",
         f"{len(sets)} of {len(everyone)} sets are shown" if len(sets) < len(everyone) else "",
         gather_notes(rows, set_names(rows), [f"{one} metamers" for one in rows["validity"]]),
-    )  # fmt: skip
-    return _draw_lines(made, sets, stages, Names(), label="share recognized", chance=chance, note=note, stamp=stamp)
+    )
+    return _draw_lines(
+        made, sets, stages, Names(), label="share recognized", chance=chance, note=note, stamp=stamp
+    )
 
 
 def _state_panel(
-    rows: pd.DataFrame, sets: Sequence[str], stages: Sequence[str], setting: str, state: str, several: bool
+    rows: pd.DataFrame,
+    sets: Sequence[str],
+    stages: Sequence[str],
+    setting: str,
+    state: str,
+    several: bool,
 ) -> _Panel | None:
     own = rows[(rows["setting"] == setting) & (rows["validity"] == state)]
     if own.empty:
         return None
     words = own.assign(words=[share_words(row, state) for _, row in own.iterrows()])
     wide = {
-        one: words.pivot(index="set", columns="stage", values=one).reindex(index=list(sets), columns=list(stages))
+        one: words.pivot(index="set", columns="stage", values=one).reindex(
+            index=list(sets), columns=list(stages)
+        )
         for one in ("value", "low", "high", "words")
     }
     values, low, high = (wide[one].to_numpy(dtype=float) for one in ("value", "low", "high"))
     told = state if state == "not judged" else f"{state} metamers"
     return _Panel(
-        title=f"{setting}\n{told}" if several else told, values=values, low=low, high=high,
-        words=wide["words"].astype(object).fillna("").to_numpy(), words_title=share_title(state),
-        hollow=state != "valid", empty="" if np.isfinite(values).any() else "no value to draw",
-    )  # fmt: skip
+        title=f"{setting}\n{told}" if several else told,
+        values=values,
+        low=low,
+        high=high,
+        words=wide["words"].astype(object).fillna("").to_numpy(),
+        words_title=share_title(state),
+        hollow=state != "valid",
+        empty="" if np.isfinite(values).any() else "no value to draw",
+    )
 
 
 def _spread(rows: pd.DataFrame) -> str:
     """Say how far evaluators differ."""
-    known = rows.dropna(subset=["sd", "n_averaged"]) if {"sd", "n_averaged"} <= set(rows.columns) else rows.iloc[:0]
+    known = (
+        rows.dropna(subset=["sd", "n_averaged"])
+        if {"sd", "n_averaged"} <= set(rows.columns)
+        else rows.iloc[:0]
+    )
     if known.empty:
         return ""
-    ends = " to ".join(dict.fromkeys(format_number(one) for one in (known["sd"].min(), known["sd"].max())))
-    sizes = " to ".join(dict.fromkeys(str(int(one)) for one in (known["n_averaged"].min(), known["n_averaged"].max())))
+    ends = " to ".join(
+        dict.fromkeys(format_number(one) for one in (known["sd"].min(), known["sd"].max()))
+    )
+    sizes = " to ".join(
+        dict.fromkeys(
+            str(int(one)) for one in (known["n_averaged"].min(), known["n_averaged"].max())
+        )
+    )
     return f"s.d. over evaluators: {ends} ({sizes} evaluators)"
 
 
 @checked
-def observer_bars(table: pd.DataFrame, *, label: str = "share recognized", stamp: str = "") -> Figure:
+def observer_bars(
+    table: pd.DataFrame, *, label: str = "share recognized", stamp: str = ""
+) -> Figure:
     """Draw how two factors act together: lines of the second over the levels of the first, with intervals.
 
     Parameters
     ----------
     table : DataFrame
-        Columns a, b (levels), factor_a, factor_b (the factors' names), value, low, high, n_generators, n_images.
+        Columns a, b (levels), factor_a, factor_b (the factors' names), value, low, high,
+        n_generators, n_images.
     label : str
         What the values are.
     stamp : str
@@ -293,7 +363,8 @@ def observer_bars(table: pd.DataFrame, *, label: str = "share recognized", stamp
     Returns
     -------
     matplotlib.figure.Figure
-        Parallel lines: the factors do not interact. Under the panel: generators × images of each point.
+        Parallel lines: the factors do not interact. Under the panel: generators × images of each
+        point.
 
     Raises
     ------
@@ -307,21 +378,30 @@ def observer_bars(table: pd.DataFrame, *, label: str = "share recognized", stamp
     over, lines = (list(dict.fromkeys(rows[one])) for one in ("a", "b"))
     rows = rows.assign(words=[_sizes(row) for _, row in rows.iterrows()])
     wide = {
-        one: rows.pivot(index="b", columns="a", values=one).reindex(index=lines[:MOST_LINES], columns=over)
+        one: rows.pivot(index="b", columns="a", values=one).reindex(
+            index=lines[:MOST_LINES], columns=over
+        )
         for one in ("value", "low", "high", "words")
     }
     values, low, high = (wide[one].to_numpy(dtype=float) for one in ("value", "low", "high"))
     first, second = str(rows["factor_a"].iloc[0]), str(rows["factor_b"].iloc[0])
     panel = _Panel(
-        title="", values=values, low=low, high=high, words=wide["words"].astype(object).fillna("–").to_numpy(),
-        words_title="generators × images", empty="" if np.isfinite(values).any() else "no value to draw",
-    )  # fmt: skip
+        title="",
+        values=values,
+        low=low,
+        high=high,
+        words=wide["words"].astype(object).fillna("–").to_numpy(),
+        words_title="generators × images",
+        empty="" if np.isfinite(values).any() else "no value to draw",
+    )
     note = (
         f"{label.capitalize()} by {first} (across) and {second} (lines). Whiskers: interval",
         f"{MOST_LINES} of {len(lines)} lines are shown" if len(lines) > MOST_LINES else "",
     )
     named = [f"{second}: {one}" for one in lines[:MOST_LINES]]
-    return _draw_lines([[panel]], named, over, Names(), label=label, axis=first, note=note, stamp=stamp)
+    return _draw_lines(
+        [[panel]], named, over, Names(), label=label, axis=first, note=note, stamp=stamp
+    )
 
 
 def _sizes(row: pd.Series) -> str:
@@ -329,10 +409,12 @@ def _sizes(row: pd.Series) -> str:
     return " × ".join("–" if pd.isna(one) else str(int(one)) for one in known)
 
 
-# -------------------------------------------------------------------------------------------------------- dots and rows
+# ------------------------------------------------------------------------------------ dots and rows
 
 
-def _row_names(names: Names, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, list[tuple[float, str, bool]]]:
+def _row_names(
+    names: Names, keys: Sequence[tuple[str, str]]
+) -> tuple[np.ndarray, list[tuple[float, str, bool]]]:
     """Place rows downwards, sets apart with their name above: places of `keys`, and (place, name, is a set)."""
     places, told, y = [], [], 0.0
     for one in dict.fromkeys(name for name, _ in keys):
@@ -360,8 +442,8 @@ def epsilon_bars(
     Parameters
     ----------
     table : DataFrame
-        Columns set, stage, setting, ways, rule, validity, value, n, baseline, difference, low, high, n_paired; n_images
-        and target are told when there.
+        Columns set, stage, setting, ways, rule, validity, value, n, baseline, difference, low,
+        high, n_paired; n_images and target are told when there.
     ways : int, optional
         1000 or 16; the first in the table by default.
     rule : str, optional
@@ -399,9 +481,11 @@ def epsilon_bars(
     labels = [names.fit(one, width - 1, TICK, 1) for one in settings]
     note = (
         f"Left: mean over evaluators that took no part, {measure}",
-        f"Right: difference to '{baseline}' over the photographs that both have, with its interval over photographs",
-        state_words(validity), "–: no value",
-    )  # fmt: skip
+        f"Right: difference to '{baseline}' over the photographs that both have, with its interval "
+        "over photographs",
+        state_words(validity),
+        "–: no value",
+    )
     with figure_style():
         height = row_height * (told[-1][0] + 1.2) + 0.8 + legend_plan(labels, width)[1]
         figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, names.note))
@@ -423,17 +507,25 @@ def _spaced(n: int) -> np.ndarray:
 
 
 def _draw_setting(
-    panels: Sequence[Axes], rows: pd.DataFrame, keys: Sequence[tuple[str, str]], y: np.ndarray, look: dict[str, Any]
+    panels: Sequence[Axes],
+    rows: pd.DataFrame,
+    keys: Sequence[tuple[str, str]],
+    y: np.ndarray,
+    look: dict[str, Any],
 ) -> Any:
     own = rows.set_index(["set", "stage"]).reindex(pd.MultiIndex.from_tuples(keys))
     look = {**look, "linestyle": "", "markersize": 5.5}
-    value, change, low, high = (own[one].to_numpy(dtype=float) for one in ("value", "difference", "low", "high"))
+    value, change, low, high = (
+        own[one].to_numpy(dtype=float) for one in ("value", "difference", "low", "high")
+    )
     (handle,) = panels[0].plot(value, y, **look)
     panels[1].plot(change, y, **look)
     _whiskers(panels[1], y, low, high, look["color"], upright=False)
     for place, (_, row) in zip(y, own.iterrows(), strict=True):
         if pd.notna(row["size"]):
-            panels[2].text(0, place, row["size"], fontsize=_SMALL, color=look["color"], va="center_baseline")
+            panels[2].text(
+                0, place, row["size"], fontsize=_SMALL, color=look["color"], va="center_baseline"
+            )
     return handle
 
 
@@ -444,8 +536,12 @@ def _sample_size(row: pd.Series) -> str:
     return f"{missing}n = {int(row['n'])}{of_all}{paired}"
 
 
-def _finish_rows(panels: Sequence[Axes], told: Sequence[tuple[float, str, bool]], baseline: str) -> None:
-    panels[0].set_yticks([place for place, _, _ in told], [text for _, text, _ in told], parse_math=False)
+def _finish_rows(
+    panels: Sequence[Axes], told: Sequence[tuple[float, str, bool]], baseline: str
+) -> None:
+    panels[0].set_yticks(
+        [place for place, _, _ in told], [text for _, text, _ in told], parse_math=False
+    )
     for (_, _, is_set), label in zip(told, panels[0].get_yticklabels(), strict=True):
         label.set(fontsize=TICK, fontweight="bold" if is_set else "normal")
     panels[0].set_ylim(told[-1][0] + 0.6, -0.5)
@@ -468,15 +564,16 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Columns network, appearances, difference, low, high, p_bonferroni, p_fdr; n_sets and n_excluded are told when
-        there.
+        Columns network, appearances, difference, low, high, p_bonferroni, p_fdr; n_sets and
+        n_excluded are told when there.
     stamp : str
         What must not be forgotten when looking at this figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Largest on top. Filled: p < .05 after Bonferroni; half: only after Benjamini-Hochberg; hollow: neither.
+        Largest on top. Filled: p < .05 after Bonferroni; half: only after Benjamini-Hochberg;
+        hollow: neither.
 
     Raises
     ------
@@ -491,15 +588,24 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
     n_sets = f" of {int(table['n_sets'].iloc[0])}" if "n_sets" in table.columns else ""
     names = Names()
     counts = [f"  ({int(one)}{n_sets})" for one in rows["appearances"]]
-    told = [names.fit(str(name), 3.2, TICK, 1) + count for name, count in zip(rows["network"], counts, strict=True)]
+    told = [
+        names.fit(str(name), 3.2, TICK, 1) + count
+        for name, count in zip(rows["network"], counts, strict=True)
+    ]
     left = widest(told, TICK) + 0.2
     width = page_width(left + 3.8, stamp)
     note = (
-        "Mean score of the sets with a network minus that of the sets without it; in brackets: sets it is in",
-        "Whiskers: interval over sets", _left_out(table[~known]), _excluded(table), names.note,
-    )  # fmt: skip
+        "Mean score of the sets with a network minus that of the sets without it; in brackets: "
+        "sets it is in",
+        "Whiskers: interval over sets",
+        _left_out(table[~known]),
+        _excluded(table),
+        names.note,
+    )
     with figure_style():
-        figure = new_figure(width, 0.24 * max(len(rows), 2) + 1.1 + 0.34 * bool(stamp), "", join_note(*note))
+        figure = new_figure(
+            width, 0.24 * max(len(rows), 2) + 1.1 + 0.34 * bool(stamp), "", join_note(*note)
+        )
         axes = figure.subplots()
         for place, (_, row) in enumerate(rows.iterrows()):
             ends = [np.array([float(row[one])]) for one in ("low", "high")]
@@ -522,15 +628,29 @@ def set_differences(table: pd.DataFrame, *, stamp: str = "") -> Figure:
 def _mark(row: pd.Series | Mapping[str, float]) -> dict[str, Any]:
     """Fill the marker, wholly, half or not, by the corrected p."""
     filled = "full" if row["p_bonferroni"] < 0.05 else "left" if row["p_fdr"] < 0.05 else "none"
-    style = {"color": HUES[0], "marker": "o", "markersize": 6.5, "linestyle": "", "fillstyle": filled}
-    return style | ({"markerfacecoloralt": "white"} if filled == "left" else {}) | (
-        {"markerfacecolor": "white", "fillstyle": "full"} if filled == "none" else {}
-    )  # fmt: skip
+    style = {
+        "color": HUES[0],
+        "marker": "o",
+        "markersize": 6.5,
+        "linestyle": "",
+        "fillstyle": filled,
+    }
+    return (
+        style
+        | ({"markerfacecoloralt": "white"} if filled == "left" else {})
+        | ({"markerfacecolor": "white", "fillstyle": "full"} if filled == "none" else {})
+    )
 
 
 def _legend_of_p(figure: Figure, axes: Axes, width: float, stamp: str) -> None:
-    kinds = {"p < .05, Bonferroni": (0.0, 0.0), "p < .05, FDR only": (1.0, 0.0), "neither": (1.0, 1.0)}
-    handles = [axes.plot([], [], **_mark({"p_bonferroni": a, "p_fdr": b}))[0] for a, b in kinds.values()]
+    kinds = {
+        "p < .05, Bonferroni": (0.0, 0.0),
+        "p < .05, FDR only": (1.0, 0.0),
+        "neither": (1.0, 1.0),
+    }
+    handles = [
+        axes.plot([], [], **_mark({"p_bonferroni": a, "p_fdr": b}))[0] for a, b in kinds.values()
+    ]
     top_legend(figure, handles, list(kinds), width, stamp)
 
 
@@ -539,8 +659,14 @@ def _left_out(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     n = rows["n_sets"] if "n_sets" in rows.columns else pd.Series(np.nan, rows.index)
-    why = np.where(rows["appearances"] == 0, "in no set", np.where(rows["appearances"] == n, "in all sets", "no value"))
-    told = (f"{reason}: {', '.join(rows['network'][why == reason])}" for reason in dict.fromkeys(why))
+    why = np.where(
+        rows["appearances"] == 0,
+        "in no set",
+        np.where(rows["appearances"] == n, "in all sets", "no value"),
+    )
+    told = (
+        f"{reason}: {', '.join(rows['network'][why == reason])}" for reason in dict.fromkeys(why)
+    )
     return f"Without a difference, not drawn: {'; '.join(told)}"
 
 

@@ -45,15 +45,17 @@ def example_sheet(
     pictures : mapping of (str, str) to ndarray
         (Row, reference id) → metamer, likewise.
     table : DataFrame
-        Columns row (name of the set, with stage and setting), reference_id, state (valid, failed, not judged), n_seen
-        and n_asked (evaluators without part that recognize the metamer, and all of them).
+        Columns row (name of the set, with stage and setting), reference_id, state (valid, failed,
+        not judged), n_seen and n_asked (evaluators without part that recognize the metamer, and all
+        of them).
     stamp : str
         What must not be forgotten when looking at this figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One column a photograph, at most 8; rows in the order of the table. States differ in frame, mark and word.
+        One column a photograph, at most 8; rows in the order of the table. States differ in frame,
+        mark and word.
 
     Raises
     ------
@@ -93,28 +95,42 @@ class _ExamplePage(Page):
     side, gap, caption, margin, head = 1.4, 0.16, 0.42, 1.75, 0.34
 
     def __init__(self, columns: Sequence[str], rows: Sequence[str], n_all: int, stamp: str) -> None:
-        width = page_width(max(self.margin + len(columns) * (self.side + self.gap) + 0.06, 4.6), stamp)
+        width = page_width(
+            max(self.margin + len(columns) * (self.side + self.gap) + 0.06, 4.6), stamp
+        )
         shown = f"{len(columns)} of {n_all} photographs are shown. " if len(columns) < n_all else ""
         note = shown + (
-            "Frame and word: whether a metamer met the criteria (valid: solid, failed: dashed, not judged: dotted). "
+            "Frame and word: whether a metamer met the criteria (valid: solid, failed: dashed, not "
+            "judged: dotted). "
             "Last line: how many of the evaluators that took no part recognize it."
         )
         note = textwrap.fill(note, int(width * 15.5))
-        self._heads = [fit_size(one, self.side + 0.08, self.head, _SIZES, bold=True) for one in columns]
+        self._heads = [
+            fit_size(one, self.side + 0.08, self.head, _SIZES, bold=True) for one in columns
+        ]
         lines = max(words.count("\n") + 1 for words, _ in self._heads)
         top = 0.12 + 0.14 * lines + 0.36 * bool(stamp)
         inner = (len(rows) + 1) * (self.side + self.caption) - 0.32
-        super().__init__(width, top + inner + 0.1 + 0.155 * (note.count("\n") + 1), top, stamp, note)
+        super().__init__(
+            width, top + inner + 0.1 + 0.155 * (note.count("\n") + 1), top, stamp, note
+        )
         self._name(rows)
 
     def _name(self, rows: Sequence[str]) -> None:
         for column, (words, size) in enumerate(self._heads):
             left, first = self._corner(0, column)
-            where: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": size, "fontweight": "bold"}
+            where: dict[str, Any] = {
+                "ha": "center",
+                "va": "bottom",
+                "fontsize": size,
+                "fontweight": "bold",
+            }
             self.text(left + self.side / 2, first - 0.05, words, linespacing=1.1, **where)
         for row, name in enumerate(["photographs", *rows]):
             _, first = self._corner(row, 0)
-            words, size = fit_size(name, self.margin - 0.2, self.side + 0.3 * (row > 0), _SIZES, bold=True)
+            words, size = fit_size(
+                name, self.margin - 0.2, self.side + 0.3 * (row > 0), _SIZES, bold=True
+            )
             where = {"ha": "left", "va": "top", "fontsize": size, "fontweight": "bold"}
             self.text(0.1, first, words, linespacing=1.15, **where)
 
@@ -128,7 +144,9 @@ class _ExamplePage(Page):
 
         left, top = self._corner(row, column)
         self.axes.add_patch(
-            Rectangle((left - 0.025, top - 0.025), self.side + 0.05, self.side + 0.05, fill=False, **style)
+            Rectangle(
+                (left - 0.025, top - 0.025), self.side + 0.05, self.side + 0.05, fill=False, **style
+            )
         )
 
     def picture(self, row: int, column: int, image: np.ndarray, words: str, color: str) -> None:

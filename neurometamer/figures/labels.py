@@ -64,7 +64,9 @@ def widest(texts: Sequence[str], size: float, bold: bool = False) -> float:
     float
         Inches; 0 for none.
     """
-    return max((text_width(line, size, bold) for text in texts for line in text.split("\n")), default=0.0)
+    return max(
+        (text_width(line, size, bold) for text in texts for line in text.split("\n")), default=0.0
+    )
 
 
 def wrap_name(text: str, width: float, size: float, bold: bool = False) -> str:
@@ -111,7 +113,9 @@ def _pieces(text: str, width: float, size: float, bold: bool, level: int = 0) ->
             yield piece
 
 
-def fits(text: str, width: float, size: float, lines: int, bold: bool = False, *, level: int = 2) -> bool:
+def fits(
+    text: str, width: float, size: float, lines: int, bold: bool = False, *, level: int = 2
+) -> bool:
     """Tell whether a name fits without being broken within its parts.
 
     Parameters
@@ -127,7 +131,8 @@ def fits(text: str, width: float, size: float, lines: int, bold: bool = False, *
     bold : bool
         Heavy letters.
     level : int
-        1: words and members of a set stay whole; 2: they may be broken where they have underscores and the like.
+        1: words and members of a set stay whole; 2: they may be broken where they have underscores
+        and the like.
 
     Returns
     -------
@@ -141,7 +146,9 @@ def fits(text: str, width: float, size: float, lines: int, bold: bool = False, *
     return whole and wrap_name(text, width, size, bold).count("\n") < lines
 
 
-def fit_size(text: str, width: float, height: float, sizes: Sequence[float], bold: bool = False) -> tuple[str, float]:
+def fit_size(
+    text: str, width: float, height: float, sizes: Sequence[float], bold: bool = False
+) -> tuple[str, float]:
     """Find the largest letters in which a name fits into a box.
 
     Parameters
@@ -158,7 +165,8 @@ def fit_size(text: str, width: float, height: float, sizes: Sequence[float], bol
     Returns
     -------
     tuple of (str, float)
-        The name in lines, and the size. What does not fit even in the smallest is cut, with an ellipsis.
+        The name in lines, and the size. What does not fit even in the smallest is cut, with an
+        ellipsis.
     """
     for size in sizes:
         found = wrap_name(text, width, size, bold)
@@ -212,7 +220,9 @@ class Names:
         str
             Empty when every name fitted.
         """
-        told = (f"[{number}] {' + '.join(name.split('+'))}" for name, number in self._numbers.items())
+        told = (
+            f"[{number}] {' + '.join(name.split('+'))}" for name, number in self._numbers.items()
+        )
         return "; ".join(told)
 
 
@@ -237,10 +247,13 @@ def legend_plan(labels: Sequence[str], width: float) -> tuple[int, float]:
     return columns, 0.1 + rows * (0.06 + lines * 0.14)
 
 
-def top_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], width: float, stamp: str) -> None:
+def top_legend(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str], width: float, stamp: str
+) -> None:
     """Put a legend above the panels, and the stamp above the legend.
 
-    Constrained layout would put both at one place. So `new_figure` gets no stamp, and 0.34 inches more in height.
+    Constrained layout would put both at one place. So `new_figure` gets no stamp, and 0.34 inches
+    more in height.
 
     Parameters
     ----------
@@ -260,12 +273,21 @@ def top_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], wi
     height = float(figure.get_figheight())
     above = 0.06 + 0.3 * bool(stamp)
     if stamp:
-        figure.text(0.985, 1 - 0.1 / height, stamp.upper(), ha="right", va="top", parse_math=False, **STAMP)
+        figure.text(
+            0.985, 1 - 0.1 / height, stamp.upper(), ha="right", va="top", parse_math=False, **STAMP
+        )
     columns, _ = legend_plan(labels, width)
     legend = figure.legend(
-        list(handles), list(labels), loc="upper left", bbox_to_anchor=(0.05 / width, 1 - above / height), ncols=columns,
-        fontsize=TICK, borderaxespad=0, handlelength=1.8, columnspacing=1.5,
-    )  # fmt: skip
+        list(handles),
+        list(labels),
+        loc="upper left",
+        bbox_to_anchor=(0.05 / width, 1 - above / height),
+        ncols=columns,
+        fontsize=TICK,
+        borderaxespad=0,
+        handlelength=1.8,
+        columnspacing=1.5,
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
     above += legend.get_window_extent().height / figure.dpi
@@ -329,9 +351,13 @@ def plan_ticks(names: Names, texts: Sequence[str], least: float, most: float = 1
         The names in at most 4 lines.
     """
     slots = [least, *np.arange(least + 0.15, most, 0.15), max(least, most)]
-    slot = next((one for one in slots if all(fits(name, one - 0.08, TICK, 4) for name in texts)), slots[-1])
+    slot = next(
+        (one for one in slots if all(fits(name, one - 0.08, TICK, 4) for name in texts)), slots[-1]
+    )
     told = [names.fit(one, slot - 0.08, TICK, 4) for one in texts]
-    return Ticks(names=told, width=float(slot), height=0.1 + 0.14 * max(one.count("\n") + 1 for one in told))
+    return Ticks(
+        names=told, width=float(slot), height=0.1 + 0.14 * max(one.count("\n") + 1 for one in told)
+    )
 
 
 def name_ticks(axes: Axes, ticks: Ticks) -> None:

@@ -2,7 +2,8 @@
 
 References
 ----------
-Boehm et al. (2025). arXiv 2504.01739, Fig. 5: evaluators by sets, dashed where the evaluator took part.
+Boehm et al. (2025). arXiv 2504.01739, Fig. 5: evaluators by sets, dashed where the evaluator took
+part.
 """
 
 from __future__ import annotations
@@ -53,7 +54,12 @@ _ROW, _COLUMN, _HEAD = 8.5, 8.0, 8.5
 """Sizes of the names of rows, columns and groups, points."""
 _GAP, _GROUP_GAP = 0.09, 0.05
 """Before cells that are set apart, and between groups, inches."""
-_HATCHED: dict[str, Any] = {"facecolor": "#f2f2f2", "edgecolor": "#bdbdbd", "hatch": "////", "linewidth": 0}
+_HATCHED: dict[str, Any] = {
+    "facecolor": "#f2f2f2",
+    "edgecolor": "#bdbdbd",
+    "hatch": "////",
+    "linewidth": 0,
+}
 _DASHES = (0, (3, 1.6))
 _RANDOM = " (random weights)"
 
@@ -75,7 +81,7 @@ class _Cells:
     axis_names: tuple[str, str] = ("", "")
 
 
-# ------------------------------------------------------------------------------------------------------- drawing
+# ------------------------------------------------------------------------------------------ drawing
 
 
 def _places(n: int, apart: int, groups: Sequence[Group], inches: float) -> np.ndarray:
@@ -94,34 +100,43 @@ def _column_width(cells: _Cells, limit: float) -> float:
     allowed = [one for one in widths if one * len(cells.columns) <= limit] or widths[:1]
     for level, width in [(1, one) for one in allowed if one <= 0.9] + [(2, one) for one in allowed]:
         names = all(fits(one, width - 0.06, _COLUMN, 4, level=level) for one in cells.columns)
-        heads = all(fits(one, size * width - 0.1, _HEAD, 4, True, level=level) for one, size in cells.heads)
+        heads = all(
+            fits(one, size * width - 0.1, _HEAD, 4, True, level=level) for one, size in cells.heads
+        )
         if names and heads:
             return width
     return allowed[-1]
 
 
-def _draw(cells: _Cells, scale: tuple[float, float], label: str, note: Sequence[str], stamp: str) -> Figure:
+def _draw(
+    cells: _Cells, scale: tuple[float, float], label: str, note: Sequence[str], stamp: str
+) -> Figure:
     names = Names()
     rows = [names.fit(one, 2.6, _ROW, 2) for one in cells.rows]
     left = widest([*rows, cells.footer[0]], _ROW) + 0.02
     height = 0.36 if any("\n" in one for one in rows) or cells.second is not None else 0.27
     y = _places(len(rows), cells.apart[0], cells.sides, height)
     sides = [
-        (names.fit(one, 1.2, _HEAD, max(1, int(size * height / 0.15)), bold=True), size) for one, size in cells.sides
+        (names.fit(one, 1.2, _HEAD, max(1, int(size * height / 0.15)), bold=True), size)
+        for one, size in cells.sides
     ]
     side = widest([one for one, _ in sides], _HEAD, bold=True) + 0.25 if sides else 0.0
     margin = left + side + 0.25 + 0.2 * bool(cells.axis_names[0])
     width = _column_width(cells, 13)
     x = _places(len(cells.columns), cells.apart[1], cells.heads, width)
     columns = [names.fit(one, width - 0.06, _COLUMN, 4) for one in cells.columns]
-    heads = [(names.fit(one, size * width - 0.1, _HEAD, 4, bold=True), size) for one, size in cells.heads]
+    heads = [
+        (names.fit(one, size * width - 0.1, _HEAD, 4, bold=True), size) for one, size in cells.heads
+    ]
     above = 0.15 + sum(_text_height(part) for part in (columns, [one for one, _ in heads]))
     named = bool(cells.axis_names[0])
     below = y[-1] + 1 + bool(cells.footer[0])
     page = page_width(max(margin + width * (x[-1] + 1), 4.6), stamp)
     right = (page - margin) / width
     with figure_style():
-        figure = new_figure(page, above + height * below + 0.2 * named + 0.75, stamp, join_note(*note, names.note))
+        figure = new_figure(
+            page, above + height * below + 0.2 * named + 0.75, stamp, join_note(*note, names.note)
+        )
         axes = figure.subplots()
         axes.set(xlim=(-0.02, right), ylim=(below + 0.02, -0.02))
         axes.spines[:].set_visible(False)
@@ -133,7 +148,9 @@ def _draw(cells: _Cells, scale: tuple[float, float], label: str, note: Sequence[
         axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
         drawn = _draw_cells(axes, cells, x, y, (width, height), scale)
         for place, words in zip(x, cells.footer[1]):
-            axes.text(place + 0.5, below - 0.5, words, ha="center", va="center", fontsize=7.5, color=FAINT)
+            axes.text(
+                place + 0.5, below - 0.5, words, ha="center", va="center", fontsize=7.5, color=FAINT
+            )
         _draw_groups(axes, heads, x, _text_height(columns) + 0.09, across=True)
         _draw_groups(axes, sides, y, left + 0.13, across=False)
         _name_axes(axes, cells.axis_names, above, left + side)
@@ -141,11 +158,18 @@ def _draw(cells: _Cells, scale: tuple[float, float], label: str, note: Sequence[
         return figure
 
 
-def _color_bar(figure: Figure, axes: Axes, drawn: Any, label: str, size: tuple[float, float]) -> None:
+def _color_bar(
+    figure: Figure, axes: Axes, drawn: Any, label: str, size: tuple[float, float]
+) -> None:
     """Draw the scale below the cells, as long and as thick in every figure."""
     length = min(3.0, size[0])
     bar = figure.colorbar(
-        drawn, ax=axes, location="bottom", shrink=length / size[0], aspect=length / 0.09, pad=0.06 / size[1]
+        drawn,
+        ax=axes,
+        location="bottom",
+        shrink=length / size[0],
+        aspect=length / 0.09,
+        pad=0.06 / size[1],
     )
     bar.set_label(label, fontsize=_ROW, parse_math=False)
     bar.ax.tick_params(labelsize=8)
@@ -158,7 +182,12 @@ def _text_height(texts: Sequence[str]) -> float:
 
 
 def _draw_cells(
-    axes: Axes, cells: _Cells, x: np.ndarray, y: np.ndarray, size: tuple[float, float], scale: tuple[float, float]
+    axes: Axes,
+    cells: _Cells,
+    x: np.ndarray,
+    y: np.ndarray,
+    size: tuple[float, float],
+    scale: tuple[float, float],
 ) -> Any:
     """Draw cells of a size in inches; returned is what the color bar explains."""
     from matplotlib.collections import PolyCollection
@@ -169,7 +198,12 @@ def _draw_cells(
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     corners = [square + np.array([x[column], y[row]]) for row, column in np.argwhere(filled)]
     drawn = PolyCollection(
-        corners, cmap=MATRIX_COLORMAP, norm=Normalize(*scale), edgecolors="white", linewidths=1, antialiaseds=False
+        corners,
+        cmap=MATRIX_COLORMAP,
+        norm=Normalize(*scale),
+        edgecolors="white",
+        linewidths=1,
+        antialiaseds=False,
     )
     drawn.set_array(cells.values[filled].astype(float))
     axes.add_collection(drawn, autolim=False)
@@ -179,22 +213,45 @@ def _draw_cells(
         left, top = float(x[column]), float(y[row])
         color = "white" if filled[row, column] and cells.values[row, column] <= middle else "black"
         if not filled[row, column] and cells.words[row, column]:
-            axes.add_patch(Rectangle((left + across / 3, top + down / 3), 1 - across / 1.5, 1 - down / 1.5, **_HATCHED))
+            axes.add_patch(
+                Rectangle(
+                    (left + across / 3, top + down / 3),
+                    1 - across / 1.5,
+                    1 - down / 1.5,
+                    **_HATCHED,
+                )
+            )
         if cells.dashed[row, column]:
-            frame: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": 1.3, "linestyle": _DASHES}
-            axes.add_patch(Rectangle((left + across, top + down), 1 - 2 * across, 1 - 2 * down, **frame))
+            frame: dict[str, Any] = {
+                "fill": False,
+                "edgecolor": color,
+                "linewidth": 1.3,
+                "linestyle": _DASHES,
+            }
+            axes.add_patch(
+                Rectangle((left + across, top + down), 1 - 2 * across, 1 - 2 * down, **frame)
+            )
         _write(axes, cells, row, column, (left + 0.5, top + 0.5), color)
     return drawn
 
 
-def _write(axes: Axes, cells: _Cells, row: int, column: int, place: tuple[float, float], color: str) -> None:
+def _write(
+    axes: Axes, cells: _Cells, row: int, column: int, place: tuple[float, float], color: str
+) -> None:
     small = "" if cells.second is None else str(cells.second[row, column])
     shift = 0.15 if small else 0.0
     bold = row >= len(cells.rows) - cells.apart[0] or column >= len(cells.columns) - cells.apart[1]
     where: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": color}
     weight = "bold" if bold else "normal"
     texts = [
-        axes.text(place[0], place[1] - shift, cells.words[row, column], fontsize=8, fontweight=weight, **where),
+        axes.text(
+            place[0],
+            place[1] - shift,
+            cells.words[row, column],
+            fontsize=8,
+            fontweight=weight,
+            **where,
+        ),
         *([axes.text(place[0], place[1] + 0.25, small, fontsize=6.5, **where)] if small else []),
     ]
     for text in texts:
@@ -212,7 +269,9 @@ def _offset(axes: Axes, inches: float, across: bool) -> Transform:
     return axes.get_yaxis_transform() + ScaledTranslation(-inches, 0, figure.dpi_scale_trans)
 
 
-def _draw_groups(axes: Axes, groups: Sequence[Group], places: np.ndarray, inches: float, *, across: bool) -> None:
+def _draw_groups(
+    axes: Axes, groups: Sequence[Group], places: np.ndarray, inches: float, *, across: bool
+) -> None:
     """Name groups of columns above their names, or groups of rows left of theirs, with a line along each."""
     line, words = _offset(axes, inches, across), _offset(axes, inches + 0.05, across)
     ends = np.cumsum([size for _, size in groups])
@@ -221,20 +280,50 @@ def _draw_groups(axes: Axes, groups: Sequence[Group], places: np.ndarray, inches
             continue
         low, high = places[end - size] + 0.06, places[end - 1] + 0.94
         points = ([low, high], [1, 1]) if across else ([0, 0], [low, high])
-        axes.plot(*points, transform=line, color=FAINT, linewidth=1, clip_on=False, scalex=False, scaley=False)
-        where: dict[str, Any] = {"fontsize": _HEAD, "fontweight": "bold", "transform": words, "linespacing": 1.1}
+        axes.plot(
+            *points,
+            transform=line,
+            color=FAINT,
+            linewidth=1,
+            clip_on=False,
+            scalex=False,
+            scaley=False,
+        )
+        where: dict[str, Any] = {
+            "fontsize": _HEAD,
+            "fontweight": "bold",
+            "transform": words,
+            "linespacing": 1.1,
+        }
         middle = (low + high) / 2
         if across:
             axes.text(middle, 1, name, ha="center", va="bottom", parse_math=False, **where)
         else:
-            axes.text(0, middle, name, ha="right", va="center", multialignment="right", parse_math=False, **where)
+            axes.text(
+                0,
+                middle,
+                name,
+                ha="right",
+                va="center",
+                multialignment="right",
+                parse_math=False,
+                **where,
+            )
 
 
 def _name_axes(axes: Axes, names: tuple[str, str], above: float, left: float) -> None:
     """Say what rows and columns are, beyond the names of all of them."""
     if names[0]:
         where: dict[str, Any] = {"fontsize": 9, "fontstyle": "italic", "color": FAINT}
-        axes.text(0.02, 1, names[1] + " →", ha="left", va="bottom", transform=_offset(axes, above, True), **where)
+        axes.text(
+            0.02,
+            1,
+            names[1] + " →",
+            ha="left",
+            va="bottom",
+            transform=_offset(axes, above, True),
+            **where,
+        )
         axes.text(
             0,
             0,
@@ -247,14 +336,16 @@ def _name_axes(axes: Axes, names: tuple[str, str], above: float, left: float) ->
         )
 
 
-# -------------------------------------------------------------------------------------------------- sets in columns
+# ---------------------------------------------------------------------------------- sets in columns
 
 
 def _evaluator_names(rows: pd.DataFrame) -> dict[str, str]:
     """List evaluators as they come, with their names in the figure."""
     single = rows[rows["evaluator"] != MEAN].drop_duplicates("evaluator")
     trained = is_true(single["trained"])
-    return {one: one if known else one + _RANDOM for one, known in zip(single["evaluator"], trained)}
+    return {
+        one: one if known else one + _RANDOM for one, known in zip(single["evaluator"], trained)
+    }
 
 
 def _by_set(rows: pd.DataFrame, evaluators: Sequence[str], column: str) -> pd.DataFrame:
@@ -303,8 +394,9 @@ def recognizability_matrix(
     Parameters
     ----------
     table : DataFrame
-        Columns set, stage, setting, evaluator, trained, took_part, ways, rule, validity, value, n_valid, n_failed,
-        n_not_judged; target, n_averaged and note are told when there. Rows of ``mean of evaluators`` are set apart.
+        Columns set, stage, setting, evaluator, trained, took_part, ways, rule, validity, value,
+        n_valid, n_failed, n_not_judged; target, n_averaged and note are told when there. Rows of
+        ``mean of evaluators`` are set apart.
     ways : int, optional
         1000 or 16; the first in the table by default.
     rule : str, optional
@@ -317,14 +409,25 @@ def recognizability_matrix(
     Returns
     -------
     matplotlib.figure.Figure
-        Shares from 0 to 1. Dashed: the evaluator took part in making the images, and is left out of the mean.
+        Shares from 0 to 1. Dashed: the evaluator took part in making the images, and is left out of
+        the mean.
 
     Raises
     ------
     InputError
         When columns or rows are missing, or a cell has several rows.
     """
-    columns = (*SET_KEY, "evaluator", "trained", "took_part", "ways", "rule", "validity", "value", *COUNTS)
+    columns = (
+        *SET_KEY,
+        "evaluator",
+        "trained",
+        "took_part",
+        "ways",
+        "rule",
+        "validity",
+        "value",
+        *COUNTS,
+    )
     need_columns(table, "recognizability", columns)
     rows, measure = one_measure(table, "recognizability", ways=ways, rule=rule, validity=validity)
     refuse_repeats(rows, "recognizability", ("evaluator", *SET_KEY))
@@ -336,15 +439,22 @@ def recognizability_matrix(
     dashed = (part.to_numpy() == True) & (np.array(order) != MEAN)[:, None]  # noqa: E712 - missing is not true
     names, heads = _set_heads(rows)
     cells = _Cells(
-        rows=[*named.values(), *([MEAN] if average else [])], columns=names, heads=heads, values=values, dashed=dashed,
-        words=_numbers(values), apart=(int(average), 0),
+        rows=[*named.values(), *([MEAN] if average else [])],
+        columns=names,
+        heads=heads,
+        values=values,
+        dashed=dashed,
+        words=_numbers(values),
+        apart=(int(average), 0),
         footer=(share_title(validity), _shares(rows, validity)),
-    )  # fmt: skip
+    )
     note = (
-        f"Share recognized, {measure}", state_words(validity), _one_setting(rows),
+        f"Share recognized, {measure}",
+        state_words(validity),
+        _one_setting(rows),
         _parts_note(dashed, ~np.isfinite(values), ", and left out of the mean" if average else ""),
         gather_notes(rows, set_names(rows), rows["evaluator"].tolist()),
-    )  # fmt: skip
+    )
     return _draw(cells, (0, 1), "share recognized", note, stamp)
 
 
@@ -359,8 +469,9 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
     Parameters
     ----------
     table : DataFrame
-        Columns set, stage, setting, evaluator, trained, took_part, validity, comparison, headline, value, p, null_95,
-        degenerate, n_valid, n_failed, n_not_judged; note is told when there. Rows with ``headline`` are drawn.
+        Columns set, stage, setting, evaluator, trained, took_part, validity, comparison, headline,
+        value, p, null_95, degenerate, n_valid, n_failed, n_not_judged; note is told when there.
+        Rows with ``headline`` are drawn.
     validity : {"valid", "failed", "not judged"}
         Which metamers.
     stamp : str
@@ -369,7 +480,8 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
     Returns
     -------
     matplotlib.figure.Figure
-        Jensen-Shannon divergence from 0 to 1, under it the null's 95 %. Dashed: the evaluator took part.
+        Jensen-Shannon divergence from 0 to 1, under it the null's 95 %. Dashed: the evaluator took
+        part.
 
     Raises
     ------
@@ -377,50 +489,87 @@ def divergence_heatmap(table: pd.DataFrame, *, validity: str = "valid", stamp: s
         When columns or rows are missing, or a cell has several rows.
     """
     numbers = ("value", "p", "null_95", "degenerate")
-    columns = (*SET_KEY, "evaluator", "trained", "took_part", "validity", "comparison", "headline", *numbers, *COUNTS)
+    columns = (
+        *SET_KEY,
+        "evaluator",
+        "trained",
+        "took_part",
+        "validity",
+        "comparison",
+        "headline",
+        *numbers,
+        *COUNTS,
+    )
     need_columns(table, "divergence", columns)
     rows = text_columns(of_state(table[is_true(table["headline"])], "divergence", validity))
     refuse_repeats(rows, "divergence", ("evaluator", *SET_KEY))
     named = _evaluator_names(rows)
     value, p, null = (_by_set(rows, list(named), one).to_numpy(dtype=float) for one in numbers[:3])
     flags = rows.assign(**{one: is_true(rows[one]) for one in ("took_part", "degenerate")})
-    dashed, degenerate = (_by_set(flags, list(named), one).to_numpy() == True for one in ("took_part", "degenerate"))  # noqa: E712
+    dashed = _by_set(flags, list(named), "took_part").to_numpy() == True  # noqa: E712
+    degenerate = _by_set(flags, list(named), "degenerate").to_numpy() == True  # noqa: E712
     below = np.isfinite(value) & (p < 0.05)
-    words = _numbers(value) + np.where(below, "*", "") + np.where(degenerate & np.isfinite(value), "†", "")
-    second = np.array([[f"({format_number(one)})" if np.isfinite(one) else "" for one in row] for row in null], object)
+    words = (
+        _numbers(value)
+        + np.where(below, "*", "")
+        + np.where(degenerate & np.isfinite(value), "†", "")
+    )
+    second = np.array(
+        [[f"({format_number(one)})" if np.isfinite(one) else "" for one in row] for row in null],
+        object,
+    )
     names, heads = _set_heads(rows)
     cells = _Cells(
-        rows=list(named.values()), columns=names, heads=heads, values=value, words=words, second=second,
-        dashed=dashed, footer=(share_title(validity), _shares(rows, validity)),
-    )  # fmt: skip
+        rows=list(named.values()),
+        columns=names,
+        heads=heads,
+        values=value,
+        words=words,
+        second=second,
+        dashed=dashed,
+        footer=(share_title(validity), _shares(rows, validity)),
+    )
     note = (
-        f"Jensen-Shannon divergence, base 2, of the distances {_compared(rows)}: 0 the same, 1 apart",
+        f"Jensen-Shannon divergence, base 2, of the distances {_compared(rows)}: 0 the same, 1 "
+        "apart",
         "In brackets: 95 % of the permutation null lies below" if (second != "").any() else "",
-        "*: p < .05, permutation, not corrected for the number of cells" if np.isfinite(p).any() else "",
-        "†: distances almost equal, kernel widened to one step of the grid" if degenerate.any() else "",
-        state_words(validity), _one_setting(rows), _parts_note(dashed, ~np.isfinite(value), ""),
+        "*: p < .05, permutation, not corrected for the number of cells"
+        if np.isfinite(p).any()
+        else "",
+        "†: distances almost equal, kernel widened to one step of the grid"
+        if degenerate.any()
+        else "",
+        state_words(validity),
+        _one_setting(rows),
+        _parts_note(dashed, ~np.isfinite(value), ""),
         gather_notes(rows, set_names(rows), rows["evaluator"].tolist()),
-    )  # fmt: skip
+    )
     return _draw(cells, (0, 1), "divergence", note, stamp)
 
 
 def _compared(rows: pd.DataFrame) -> str:
-    kinds = {"RR": "between photographs (RR)", "MM": "between metamers (MM)", "RM": "photograph to metamer (RM)"}
+    kinds = {
+        "RR": "between photographs (RR)",
+        "MM": "between metamers (MM)",
+        "RM": "photograph to metamer (RM)",
+    }
     return " and ".join(kinds.get(one, one) for one in str(rows["comparison"].iloc[0]).split("-"))
 
 
-# -------------------------------------------------------------------------------------------------------- observers
+# ---------------------------------------------------------------------------------------- observers
 
 
 @checked
-def observer_matrix(table: pd.DataFrame, *, label: str = "share recognized", stamp: str = "") -> Figure:
+def observer_matrix(
+    table: pd.DataFrame, *, label: str = "share recognized", stamp: str = ""
+) -> Figure:
     """Draw how each observer judges what each generator made: generators down, judges across.
 
     Parameters
     ----------
     table : DataFrame
-        Columns generator, judge, value, n, self (the judge took part in generating); generator_group and judge_group
-        put rows and columns into named groups when there.
+        Columns generator, judge, value, n, self (the judge took part in generating);
+        generator_group and judge_group put rows and columns into named groups when there.
     label : str
         What the values are.
     stamp : str
@@ -429,7 +578,8 @@ def observer_matrix(table: pd.DataFrame, *, label: str = "share recognized", sta
     Returns
     -------
     matplotlib.figure.Figure
-        The means, without cells of oneself (dashed), stand apart. The scale goes from 0 to 1 unless values leave it.
+        The means, without cells of oneself (dashed), stand apart. The scale goes from 0 to 1 unless
+        values leave it.
 
     Raises
     ------
@@ -437,7 +587,9 @@ def observer_matrix(table: pd.DataFrame, *, label: str = "share recognized", sta
         When columns or rows are missing, or a cell has several rows.
     """
     need_columns(table, "observer", ("generator", "judge", "value", "n", "self"))
-    rows = table.assign(**{one: table[one].astype(object).fillna("").astype(str) for one in ("generator", "judge")})
+    rows = table.assign(
+        **{one: table[one].astype(object).fillna("").astype(str) for one in ("generator", "judge")}
+    )
     rows["self"] = is_true(rows["self"])  # `assign` cannot take this name
     refuse_repeats(rows, "observer", ("generator", "judge"))
     (down, sides), (across, heads) = (_grouped(rows, one) for one in ("generator", "judge"))
@@ -449,18 +601,27 @@ def observer_matrix(table: pd.DataFrame, *, label: str = "share recognized", sta
     words = _numbers(values)
     words[-1, -1] = ""
     cells = _Cells(
-        rows=[*down, "mean of others"], columns=[*across, "mean of others"], values=values, words=words,
-        dashed=dashed, sides=_with_last(sides), heads=_with_last(heads), apart=(1, 1),
+        rows=[*down, "mean of others"],
+        columns=[*across, "mean of others"],
+        values=values,
+        words=words,
+        dashed=dashed,
+        sides=_with_last(sides),
+        heads=_with_last(heads),
+        apart=(1, 1),
         axis_names=("generator", "judge"),
-    )  # fmt: skip
+    )
     low, high = np.nanmin(inner, initial=0.0), np.nanmax(inner, initial=1.0)
     counts = rows["n"].dropna()
     n = "" if counts.empty else f"n = {_span(counts)} a cell"
     note = (
-        f"{label.capitalize()}; generators down, judges across", n,
-        "Dashed frame: the judge took part in generating; left out of the means" if own.any() else "",
+        f"{label.capitalize()}; generators down, judges across",
+        n,
+        "Dashed frame: the judge took part in generating; left out of the means"
+        if own.any()
+        else "",
         "Hatched: no value" if not np.isfinite(inner).all() else "",
-    )  # fmt: skip
+    )
     return _draw(cells, (float(low), float(high)), label, note, stamp)
 
 
@@ -475,8 +636,12 @@ def _grouped(rows: pd.DataFrame, what: str) -> tuple[list[str], list[Group]]:
     return names, [(one, groups.count(one)) for one in known]
 
 
-def _square(rows: pd.DataFrame, column: str, down: Sequence[str], across: Sequence[str]) -> pd.DataFrame:
-    return rows.pivot(index="generator", columns="judge", values=column).reindex(index=list(down), columns=list(across))
+def _square(
+    rows: pd.DataFrame, column: str, down: Sequence[str], across: Sequence[str]
+) -> pd.DataFrame:
+    return rows.pivot(index="generator", columns="judge", values=column).reindex(
+        index=list(down), columns=list(across)
+    )
 
 
 def _with_means(values: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -40,7 +40,8 @@ def metamer_sheet(
     photographs : mapping of str to ndarray
         Reference id → photograph, likewise; at most `MOST_METAMERS` are shown.
     table : DataFrame
-        Columns set, id, reference_id, judge, judge_says, judge_says_photograph, p_photograph, same_class, p.
+        Columns set, id, reference_id, judge, judge_says, judge_says_photograph, p_photograph,
+        same_class, p.
     judge : str
         Whose rows are shown.
     stamp : str
@@ -92,11 +93,14 @@ class _MetamerPage(Page):
 
     def __init__(self, names: Sequence[str], sets: Sequence[str], judge: str, stamp: str) -> None:
         note = (
-            f"Under each image: the first class of {judge}, and its probability of the class it gives the photograph."
+            f"Under each image: the first class of {judge}, and its probability of the class it "
+            "gives the photograph."
         )
         top = 0.3 + 0.36 * bool(stamp)
         width = max(self.margin + len(names) * (self.side + self.gap) + 0.1, 6.0)
-        super().__init__(width, top + (len(sets) + 1) * (self.side + self.caption) + 0.25, top, stamp, note)
+        super().__init__(
+            width, top + (len(sets) + 1) * (self.side + self.caption) + 0.25, top, stamp, note
+        )
         for column, name in enumerate(names):
             left, first = self._corner(0, column)
             where = {"ha": "center", "va": "bottom", "fontsize": 8.5, "fontweight": "bold"}
@@ -104,11 +108,21 @@ class _MetamerPage(Page):
         for row, one in enumerate(["photographs", *sets]):
             _, first = self._corner(row, 0)
             words = one if row == 0 else "metamers of\n" + one.replace("+", "\n+ ")
-            where = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 7.5, "fontweight": "bold"}
-            self.text(self.margin - 0.06, first + self.side / 2, words, multialignment="center", **where)
+            where = {
+                "rotation": 90,
+                "ha": "right",
+                "va": "center",
+                "fontsize": 7.5,
+                "fontweight": "bold",
+            }
+            self.text(
+                self.margin - 0.06, first + self.side / 2, words, multialignment="center", **where
+            )
 
     def _corner(self, row: int, column: int) -> tuple[float, float]:
-        return self.margin + column * (self.side + self.gap), self.top + row * (self.side + self.caption)
+        return self.margin + column * (self.side + self.gap), self.top + row * (
+            self.side + self.caption
+        )
 
     def photograph(self, column: int, image: np.ndarray, row: pd.Series) -> None:
         self._draw(0, column, image, str(row["judge_says_photograph"]), row["p_photograph"], FAINT)
@@ -118,9 +132,13 @@ class _MetamerPage(Page):
         words = ("✓ " if same else "✗ ") + clip_name(row["judge_says"], 20)
         self._draw(rank, column, image, words, row["p"], SAME if same else OTHER)
 
-    def _draw(self, row: int, column: int, image: np.ndarray, words: str, p: float, color: str) -> None:
+    def _draw(
+        self, row: int, column: int, image: np.ndarray, words: str, p: float, color: str
+    ) -> None:
         left, top = self._corner(row, column)
-        pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(np.uint8)
+        pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(
+            np.uint8
+        )
         self.image(left, top, self.side, pixels, interpolation="antialiased")
         number = f"= {format_number(float(p), 3)}" if float(p) >= 0.0005 else "< .001"
         told = f"{clip_name(words, 22)}\np {number}"

@@ -50,7 +50,12 @@ class Page:
         self.axes.set_axis_off()
         if stamp:
             self.figure.text(0.985, 1 - 0.1 / height, stamp.upper(), ha="right", va="top", **STAMP)
-        style: dict[str, Any] = {"fontsize": 7.5, "color": FAINT, "va": "bottom", "linespacing": 1.25}
+        style: dict[str, Any] = {
+            "fontsize": 7.5,
+            "color": FAINT,
+            "va": "bottom",
+            "linespacing": 1.25,
+        }
         self.figure.text(0.1 / width, 0.08 / height, note, **style)
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
@@ -79,7 +84,9 @@ class Page:
         **style : object
             Of matplotlib's imshow.
         """
-        self.axes.imshow(pixels, aspect="auto", extent=(left, left + side, top + side, top), **style)
+        self.axes.imshow(
+            pixels, aspect="auto", extent=(left, left + side, top + side, top), **style
+        )
 
     def percentile_bar(self, top: float, bottom: float) -> None:
         """Draw the scale of percentiles at the right edge.
@@ -94,8 +101,12 @@ class Page:
 
         length = min(3, 0.8 * (bottom - top))
         low = 1 - (top + bottom + length) / 2 / self.height
-        axes = self.figure.add_axes((1 - 0.62 / self.width, low, 0.12 / self.width, length / self.height))
-        bar = self.figure.colorbar(ScalarMappable(Normalize(0, 100), RDM_COLORMAP), cax=axes, ticks=[0, 50, 100])
+        axes = self.figure.add_axes(
+            (1 - 0.62 / self.width, low, 0.12 / self.width, length / self.height)
+        )
+        bar = self.figure.colorbar(
+            ScalarMappable(Normalize(0, 100), RDM_COLORMAP), cax=axes, ticks=[0, 50, 100]
+        )
         bar.set_label("dissimilarity, percentile", labelpad=1)
 
     def set_limits(self) -> None:
@@ -103,7 +114,7 @@ class Page:
         self.axes.set(xlim=(0, self.width), ylim=(self.height, self.top))
 
 
-# ------------------------------------------------------------------------------------------------------ stimuli
+# ------------------------------------------------------------------------------------------ stimuli
 
 
 class ImageRows(Protocol):
@@ -126,15 +137,16 @@ def stimulus_sheet(
 ) -> Figure:
     """Show the photographs with the images made from them, one row a photograph, in columns RE, AN, AI.
 
-    Under each image stand the network's top-1 class and the confidence on the saved 8-bit file; an image that missed
-    its criterion has a dashed frame and a cross.
+    Under each image stand the network's top-1 class and the confidence on the saved 8-bit file; an
+    image that missed its criterion has a dashed frame and a cross.
 
     Parameters
     ----------
     images : ndarray or images on disk, shape (n, 3, height, width)
         In [0, 1]; image i belongs to row i of `table`. Only those that are shown are read.
     table : DataFrame
-        Columns id, kind, reference_id; used when there: top1_name, target_name, confidence_png, success.
+        Columns id, kind, reference_id; used when there: top1_name, target_name, confidence_png,
+        success.
     first : int
         The first photograph of this sheet, to draw large sets on several sheets.
     limit : int
@@ -156,13 +168,20 @@ def stimulus_sheet(
     """
     need_columns(table, "stimulus", ("id", "kind", "reference_id"))
     if len(images) != len(table):
-        raise InputError(f"{len(images)} images came with a table of {len(table)} rows; one row an image is needed.")
+        raise InputError(
+            f"{len(images)} images came with a table of {len(table)} rows; one row an image is "
+            "needed."
+        )
     everyone = list(dict.fromkeys(table["reference_id"].astype(str)))
     shown = everyone[first : first + limit]
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
-    rows_at = {(str(row.reference_id), row.kind): index for index, row in enumerate(table.itertuples())}
+    rows_at = {
+        (str(row.reference_id), row.kind): index for index, row in enumerate(table.itertuples())
+    }
     with figure_style():
-        note = _sheet_note(table[table["reference_id"].astype(str).isin(shown)], len(shown), len(everyone))
+        note = _sheet_note(
+            table[table["reference_id"].astype(str).isin(shown)], len(shown), len(everyone)
+        )
         sheet = _PhotographPage(len(shown), len(kinds), blocks, stamp, note)
         for rank, name in enumerate(shown):
             sheet.name_row(rank, name)
@@ -194,7 +213,9 @@ class _PhotographPage(Page):
     def _frame(self, rank: int, column: int, **style: Any) -> None:
         from matplotlib.patches import Rectangle
 
-        self.axes.add_patch(Rectangle(self._corner(rank, column), self.side, self.side, fill=False, **style))
+        self.axes.add_patch(
+            Rectangle(self._corner(rank, column), self.side, self.side, fill=False, **style)
+        )
 
     def _corner(self, rank: int, column: int) -> tuple[float, float]:
         block, row = divmod(rank, self.per_block)
@@ -213,17 +234,27 @@ class _PhotographPage(Page):
                 left, top = self._corner(block * self.per_block, column)
                 where = {"ha": "center", "va": "bottom", "fontsize": 8, "linespacing": 1.1}
                 words = KINDS[kind].replace("\n", " ").replace("adversarial ", "")
-                self.text(left + self.side / 2, top - 0.05, f"{kind}\n{words}", color=COLORS[kind], **where)
+                self.text(
+                    left + self.side / 2,
+                    top - 0.05,
+                    f"{kind}\n{words}",
+                    color=COLORS[kind],
+                    **where,
+                )
 
     def empty(self, rank: int, column: int) -> None:
         left, top = self._corner(rank, column)
         where = {"ha": "center", "va": "center"}
-        self.text(left + self.side / 2, top + self.side / 2, "none", color=FAINT, fontsize=8, **where)
+        self.text(
+            left + self.side / 2, top + self.side / 2, "none", color=FAINT, fontsize=8, **where
+        )
         self._frame(rank, column, color=PALE)
 
     def photograph(self, rank: int, column: int, image: np.ndarray, row: pd.Series) -> None:
         left, top = self._corner(rank, column)
-        pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(np.uint8)
+        pixels = np.rint(255 * np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)).astype(
+            np.uint8
+        )
         self.image(left, top, self.side, pixels, interpolation="antialiased")
         failed = _failed(row)
         if failed:
@@ -252,16 +283,24 @@ def _failed(row: pd.Series) -> bool:
 
 
 def _caption(row: pd.Series, failed: bool) -> str:
-    name, target, confidence = (row.get(key) for key in ("top1_name", "target_name", "confidence_png"))
+    name, target, confidence = (
+        row.get(key) for key in ("top1_name", "target_name", "confidence_png")
+    )
     first = "" if name is None or pd.isna(name) else clip_name(name, 20)
-    missed = failed and target is not None and not pd.isna(target) and str(target) not in ("", str(name))
-    second = "" if confidence is None or pd.isna(confidence) else f"p = {format_number(float(confidence), 3)}"
+    missed = (
+        failed and target is not None and not pd.isna(target) and str(target) not in ("", str(name))
+    )
+    second = (
+        ""
+        if confidence is None or pd.isna(confidence)
+        else f"p = {format_number(float(confidence), 3)}"
+    )
     if missed:
         second = second.replace("p =", "p(target) =")
     return "\n".join(part for part in (first, ("✗ " if failed else "") + second) if part.strip())
 
 
-# --------------------------------------------------------------------------------------------------------- RDMs
+# --------------------------------------------------------------------------------------------- RDMs
 
 
 def percentile_rdm(rdm: np.ndarray) -> np.ndarray:

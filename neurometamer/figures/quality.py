@@ -40,7 +40,15 @@ from neurometamer.figures.sets import (
     state_words,
     text_columns,
 )
-from neurometamer.figures.style import FAINT, HUES, INK, figure_style, join_note, need_columns, new_figure
+from neurometamer.figures.style import (
+    FAINT,
+    HUES,
+    INK,
+    figure_style,
+    join_note,
+    need_columns,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,8 +66,8 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     Parameters
     ----------
     table : DataFrame
-        Columns set, stage, setting, metric, name, arrow, validity, value, low, high, photograph_value, note, n_valid,
-        n_failed, n_not_judged; scale is told when there.
+        Columns set, stage, setting, metric, name, arrow, validity, value, low, high,
+        photograph_value, note, n_valid, n_failed, n_not_judged; scale is told when there.
     validity : {"valid", "failed", "not judged"}
         Which metamers.
     stamp : str
@@ -68,8 +76,8 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     Returns
     -------
     matplotlib.figure.Figure
-        Bars with intervals; dotted: the photographs themselves. A metric that could not run has a panel that says why;
-        the last panel is the share of metamers in this state.
+        Bars with intervals; dotted: the photographs themselves. A metric that could not run has a
+        panel that says why; the last panel is the share of metamers in this state.
 
     Raises
     ------
@@ -79,7 +87,17 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    told = ("metric", "name", "arrow", "validity", "value", "low", "high", "photograph_value", "note")
+    told = (
+        "metric",
+        "name",
+        "arrow",
+        "validity",
+        "value",
+        "low",
+        "high",
+        "photograph_value",
+        "note",
+    )
     need_columns(table, "image quality", (*SET_KEY, *told, *COUNTS))
     rows = text_columns(of_state(table, "image quality", validity))
     refuse_repeats(rows, "image quality", (*SET_KEY, "metric"))
@@ -90,13 +108,17 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
     names = Names()
     metrics = list(dict.fromkeys(rows["metric"]))
     plan = plan_ticks(
-        names, [f"{a}\n{b}" if several else a for a, b in slots], max(0.5, 0.15 * len(sets) + 0.1, 1.7 / len(slots))
+        names,
+        [f"{a}\n{b}" if several else a for a, b in slots],
+        max(0.5, 0.15 * len(sets) + 0.1, 1.7 / len(slots)),
     )
     bars = _Bars(sets=sets, slots=slots, width=min(0.84 / len(sets), 0.5 / plan.width))
     panel = plan.width * len(slots) + 0.65
     per_row = max(1, min(5, int(12.5 / panel), len(metrics) + 1))
     width = page_width(max(panel * per_row, 4.6), stamp)
-    photographs = ["photographs"] if np.isfinite(rows["photograph_value"].astype(float)).any() else []
+    photographs = (
+        ["photographs"] if np.isfinite(rows["photograph_value"].astype(float)).any() else []
+    )
     labels = [names.fit(one, width - 1, TICK, 2) for one in sets] + photographs
     n_rows = -(-(len(metrics) + 1) // per_row)
     with figure_style():
@@ -106,7 +128,9 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
         panels = figure.subplots(n_rows, per_row, squeeze=False).ravel().tolist()
         for axes, metric in zip(panels, metrics, strict=False):
             _draw_metric(axes, rows[rows["metric"] == metric], bars, panel - 0.75)
-        _draw_share(panels[len(metrics)], rows.drop_duplicates(list(SET_KEY)), bars, validity, plan.width)
+        _draw_share(
+            panels[len(metrics)], rows.drop_duplicates(list(SET_KEY)), bars, validity, plan.width
+        )
         for axes in panels[: len(metrics) + 1]:
             if axes.axison:
                 name_ticks(axes, plan)
@@ -121,27 +145,44 @@ def quality_bars(table: pd.DataFrame, *, validity: str = "valid", stamp: str = "
 def _order_slots(keys: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
     """List stages with their settings, in order, each once."""
     known = list(dict.fromkeys((stage, setting) for _, stage, setting in keys))
-    return [one for stage in order_stages([stage for stage, _ in known]) for one in known if one[0] == stage]
+    return [
+        one
+        for stage in order_stages([stage for stage, _ in known])
+        for one in known
+        if one[0] == stage
+    ]
 
 
 def _quality_note(rows: pd.DataFrame, validity: str, several: bool) -> list[str]:
     first = rows.drop_duplicates("metric")
-    scales = "; ".join(": ".join(one) for one in zip(first["name"], first["scale"])) if "scale" in rows.columns else ""
+    scales = (
+        "; ".join(": ".join(one) for one in zip(first["name"], first["scale"]))
+        if "scale" in rows.columns
+        else ""
+    )
     ran = rows[~rows["note"].astype(object).fillna("").astype(str).str.startswith("skipped")]
     endless = np.isinf(ran[["value", "low", "high"]].to_numpy(dtype=float)).any()
     return [
-        f"{state_words(validity)}. ↑ higher is better, ↓ lower is better. Whiskers: interval over images",
-        "∞: infinite, as some images equal their photographs; drawn up to the edge" if endless else "",
+        f"{state_words(validity)}. ↑ higher is better, ↓ lower is better. Whiskers: interval over "
+        "images",
+        "∞: infinite, as some images equal their photographs; drawn up to the edge"
+        if endless
+        else "",
         "" if several or not rows["setting"].iloc[0] else f"Setting: {rows['setting'].iloc[0]}",
         gather_notes(ran, set_names(ran), ran["name"].tolist()),
         f"Scales. {scales}" if scales else "",
-    ]  # fmt: skip
+    ]
 
 
 def _style(rank: int) -> dict[str, Any]:
     """Color and hatching of the nth set: sets of one color differ in hatching, and neighbors in both."""
     hatch = _BARS[(rank + rank // len(HUES)) % len(_BARS)]
-    return {"facecolor": HUES[rank % len(HUES)], "edgecolor": "white", "linewidth": 0, "hatch": hatch}
+    return {
+        "facecolor": HUES[rank % len(HUES)],
+        "edgecolor": "white",
+        "linewidth": 0,
+        "hatch": hatch,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +208,21 @@ class _Bars:
 def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars, inches: float) -> None:
     first = rows.iloc[0]
     axes.set_title(f"{first['name']} {first['arrow']}", parse_math=False)
-    notes = {one for one in rows["note"].astype(object).fillna("").astype(str) if one.startswith("skipped")}
-    value, low, high, before = (rows[one].to_numpy(dtype=float) for one in ("value", "low", "high", "photograph_value"))
+    notes = {
+        one
+        for one in rows["note"].astype(object).fillna("").astype(str)
+        if one.startswith("skipped")
+    }
+    value, low, high, before = (
+        rows[one].to_numpy(dtype=float) for one in ("value", "low", "high", "photograph_value")
+    )
     if notes and np.isnan(value).all():
         # Of a set without a valid metamer that is told too, after the same words.
-        whole = sorted(one for one in notes if not any(one != other and one.startswith(other) for other in notes))
+        whole = sorted(
+            one
+            for one in notes
+            if not any(one != other and one.startswith(other) for other in notes)
+        )
         _say_why(axes, "; ".join(whole), inches)
         return
     bottom, top = _limits(np.concatenate([value, low, high, before]))
@@ -181,7 +232,14 @@ def _draw_metric(axes: Axes, rows: pd.DataFrame, bars: _Bars, inches: float) -> 
     ends = np.isfinite(low) & ~np.isnan(high)
     axes.vlines(places[ends], low[ends], np.minimum(high, top)[ends], color=INK, linewidth=1.1)
     known, half = np.isfinite(before), bars.width / 2
-    axes.hlines(before[known], places[known] - half, places[known] + half, color=INK, linewidth=1.3, linestyle=_DOTS)
+    axes.hlines(
+        before[known],
+        places[known] - half,
+        places[known] + half,
+        color=INK,
+        linewidth=1.3,
+        linestyle=_DOTS,
+    )
     where: dict[str, Any] = {"ha": "center", "fontsize": 8, "color": INK}
     box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
     for place, one in zip(places, value, strict=True):
@@ -198,7 +256,13 @@ def _say_why(axes: Axes, words: str, inches: float) -> None:
     axes.set_axis_off()
     words, size = fit_size(words, inches, 1.3, (8, 7.5, 7, 6.5, 6, 5.5))
     box = {"boxstyle": "round,pad=0.4", "facecolor": "#f2f2f2", "edgecolor": "none"}
-    where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size, "color": FAINT, "bbox": box}
+    where: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "fontsize": size,
+        "color": FAINT,
+        "bbox": box,
+    }
     axes.text(0.5, 0.5, words, transform=axes.transAxes, parse_math=False, **where)
 
 
@@ -221,5 +285,13 @@ def _draw_share(axes: Axes, rows: pd.DataFrame, bars: _Bars, validity: str, inch
     bars.draw(axes, rows, shares)
     turned = widest(words, _SMALL) > bars.width * inches
     for place, share, one in zip(bars.places(rows), shares, words, strict=True):
-        axes.text(place, share + 0.03, one, ha="center", va="bottom", rotation=90 * turned, fontsize=_SMALL)
+        axes.text(
+            place,
+            share + 0.03,
+            one,
+            ha="center",
+            va="bottom",
+            rotation=90 * turned,
+            fontsize=_SMALL,
+        )
     axes.grid(axis="y")

@@ -13,14 +13,23 @@ import pandas as pd
 from neurometamer.arguments import checked
 from neurometamer.figures.labels import Names, fit_size, page_width, text_width, widest
 from neurometamer.figures.pages import Page, heat_colors, percentile_rdm
-from neurometamer.figures.style import COLORS, FAINT, HUES, KINDS, figure_style, format_number, need_columns
+from neurometamer.figures.style import (
+    COLORS,
+    FAINT,
+    HUES,
+    KINDS,
+    figure_style,
+    format_number,
+    need_columns,
+)
 from neurometamer.store import InputError, duplicates, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ARRANGEMENTS = {
-    "mds": "metric multidimensional scaling (SMACOF), the lowest stress of one classical and four random starts",
+    "mds": "metric multidimensional scaling (SMACOF), the lowest stress of one classical and four "
+    "random starts",
     "tsne": "t-SNE, started from classical scaling",
 }
 """Name of a way to place stimuli in a plane to what it is."""
@@ -32,11 +41,13 @@ _SIDES = {1: 3.2, 2: 2.6, 3: 2.0, 4: 1.6}
 _KEY, _BAR = 7.5, 0.12
 
 
-# ------------------------------------------------------------------------------------------------------ categories
+# --------------------------------------------------------------------------------------- categories
 
 
 @checked
-def stimulus_order(ids: Sequence[str], categories: Sequence[str], category_order: Sequence[str] = ()) -> np.ndarray:
+def stimulus_order(
+    ids: Sequence[str], categories: Sequence[str], category_order: Sequence[str] = ()
+) -> np.ndarray:
     """Put stimuli in the order of all figures: by category, then by id.
 
     Parameters
@@ -66,10 +77,14 @@ def stimulus_order(ids: Sequence[str], categories: Sequence[str], category_order
     if again := duplicates(map(str, ids)):
         raise InputError(f"stimuli named twice: {name_ids(again)}.")
     if len(ids) != len(categories):
-        raise InputError(f"{len(ids)} stimuli came with {len(categories)} categories; one each is needed.")
+        raise InputError(
+            f"{len(ids)} stimuli came with {len(categories)} categories; one each is needed."
+        )
     names = _Categories.of(categories, category_order).names
     ranks = {name: rank for rank, name in enumerate(names)}
-    return np.array(sorted(range(len(ids)), key=lambda i: (ranks[str(categories[i])], str(ids[i]))), dtype=int)
+    return np.array(
+        sorted(range(len(ids)), key=lambda i: (ranks[str(categories[i])], str(ids[i]))), dtype=int
+    )
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,12 @@ class _Categories:
         """Style of a sign on its color."""
         red, green, blue = (int(self.color(name)[i : i + 2], 16) for i in (1, 3, 5))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-        return {"color": "white" if dark else "black", "fontweight": "bold", "ha": "center", "va": "center_baseline"}
+        return {
+            "color": "white" if dark else "black",
+            "fontweight": "bold",
+            "ha": "center",
+            "va": "center_baseline",
+        }
 
 
 class _KeyedPage(Page):
@@ -118,22 +138,39 @@ class _KeyedPage(Page):
         return places, 0.2 * (-(-len(labels) // across)) + 0.08 if labels else 0.0
 
     def draw_key(self, labels: Sequence[str], top: float) -> None:
-        for name, label, (left, row) in zip(self.categories.names, labels, self.plan_key(labels, self.width)[0]):
+        for name, label, (left, row) in zip(
+            self.categories.names, labels, self.plan_key(labels, self.width)[0]
+        ):
             down = top + 0.2 * row
             self.sign(name, left, down, 0.22, 0.15)
             self.text(left + 0.28, down + 0.08, label, fontsize=_KEY, va="center_baseline")
 
     def sign(
-        self, name: str, left: float, top: float, width: float, height: float, rank: int = 1, *, signed: bool = True
+        self,
+        name: str,
+        left: float,
+        top: float,
+        width: float,
+        height: float,
+        rank: int = 1,
+        *,
+        signed: bool = True,
     ) -> None:
         """Draw a category's color with its sign, where there is room for it."""
         from matplotlib.patches import Rectangle
 
         color = self.categories.color(name)
-        self.axes.add_patch(Rectangle((left, top), width, height, facecolor=color, linewidth=0, zorder=rank))
+        self.axes.add_patch(
+            Rectangle((left, top), width, height, facecolor=color, linewidth=0, zorder=rank)
+        )
         word, size = self.categories.sign(name), 6.5
         if signed and text_width(word, size, bold=True) <= width + 0.01 and height >= 0.09:
-            style: dict[str, Any] = {"fontsize": size, "zorder": rank, "clip_on": True, "parse_math": False}
+            style: dict[str, Any] = {
+                "fontsize": size,
+                "zorder": rank,
+                "clip_on": True,
+                "parse_math": False,
+            }
             style |= self.categories.style(name)
             self.axes.text(left + width / 2, top + height / 2, word, **style)
 
@@ -143,7 +180,7 @@ def _key_labels(categories: _Categories, members: Sequence[str]) -> list[str]:
     return [f"{name} ({counts[name]})" for name in categories.names]
 
 
-# ------------------------------------------------------------------------------------------------------------ RDMs
+# --------------------------------------------------------------------------------------------- RDMs
 
 
 @checked
@@ -188,7 +225,8 @@ def banded_rdms(
     Raises
     ------
     InputError
-        When numbers of titles, ids or categories do not fit the matrices, or an RDM is not symmetric.
+        When numbers of titles, ids or categories do not fit the matrices, or an RDM is not
+        symmetric.
     """
     matrices = _checked(matrices, row_titles, column_titles, ids)
     order = stimulus_order(within or ids, categories, category_order)
@@ -197,7 +235,15 @@ def banded_rdms(
     n_bands = -(-n_columns // columns_per_band)
     width = -(-n_columns // n_bands)
     with figure_style():
-        page = _BandPage(width, n_rows, n_bands, members, category_order, stamp, "as given" if within else "by id")
+        page = _BandPage(
+            width,
+            n_rows,
+            n_bands,
+            members,
+            category_order,
+            stamp,
+            "as given" if within else "by id",
+        )
         for row, column in np.ndindex(n_rows, n_columns):
             band, place = divmod(column, width)
             rdm = percentile_rdm(matrices[row, column][np.ix_(order, order)])
@@ -210,15 +256,20 @@ def banded_rdms(
         return page.figure
 
 
-def _checked(matrices: np.ndarray, rows: Sequence[str], columns: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+def _checked(
+    matrices: np.ndarray, rows: Sequence[str], columns: Sequence[str], ids: Sequence[str]
+) -> np.ndarray:
     matrices = np.asarray(matrices, dtype=float)
     n = len(ids)
     if matrices.ndim != 4 or matrices.shape != (len(rows), len(columns), n, n) or not matrices.size:
         raise InputError(
-            f"RDMs of shape {matrices.shape} came with {len(rows)} row titles, {len(columns)} column titles and {n} "
+            f"RDMs of shape {matrices.shape} came with {len(rows)} row titles, {len(columns)} "
+            f"column titles and {n} "
             "ids; the shape must be (rows, columns, ids, ids)."
         )
-    uneven = ~np.isclose(matrices, np.swapaxes(matrices, -1, -2), rtol=1e-5, atol=1e-8, equal_nan=True)
+    uneven = ~np.isclose(
+        matrices, np.swapaxes(matrices, -1, -2), rtol=1e-5, atol=1e-8, equal_nan=True
+    )
     if wrong := [f"{rows[i]} {columns[j]}" for i, j in np.argwhere(uneven.any(axis=(2, 3)))]:
         raise InputError(f"RDMs that are not symmetric: {name_ids(wrong)}.")
     return matrices
@@ -226,7 +277,11 @@ def _checked(matrices: np.ndarray, rows: Sequence[str], columns: Sequence[str], 
 
 @checked
 def rdm_pairs(
-    matrices: np.ndarray, *, row_titles: Sequence[str], column_titles: Sequence[str], ids: Sequence[str]
+    matrices: np.ndarray,
+    *,
+    row_titles: Sequence[str],
+    column_titles: Sequence[str],
+    ids: Sequence[str],
 ) -> pd.DataFrame:
     """List the numbers behind heat maps of RDMs.
 
@@ -255,10 +310,17 @@ def rdm_pairs(
     parts = []
     for row, column in np.ndindex(*matrices.shape[:2]):
         rdm = matrices[row, column]
-        values = {"dissimilarity": rdm[first, second], "percentile": percentile_rdm(rdm)[first, second]}
+        values = {
+            "dissimilarity": rdm[first, second],
+            "percentile": percentile_rdm(rdm)[first, second],
+        }
         where = {"row": str(row_titles[row]), "column": str(column_titles[column])}
-        parts.append(pd.DataFrame({"first": names[first], "second": names[second], **values}).assign(**where))
-    return pd.concat(parts, ignore_index=True)[["row", "column", "first", "second", "dissimilarity", "percentile"]]
+        parts.append(
+            pd.DataFrame({"first": names[first], "second": names[second], **values}).assign(**where)
+        )
+    return pd.concat(parts, ignore_index=True)[
+        ["row", "column", "first", "second", "dissimilarity", "percentile"]
+    ]
 
 
 class _BandPage(_KeyedPage):
@@ -267,7 +329,14 @@ class _BandPage(_KeyedPage):
     gap, title = 0.12, 0.32
 
     def __init__(
-        self, width: int, n_rows: int, n_bands: int, members: Sequence[str], order: Sequence[str], stamp: str, then: str
+        self,
+        width: int,
+        n_rows: int,
+        n_bands: int,
+        members: Sequence[str],
+        order: Sequence[str],
+        stamp: str,
+        then: str,
     ) -> None:
         self.side, self.members = _SIDES.get(width, 1.27), members
         self.categories = _Categories.of(members, order)
@@ -275,21 +344,27 @@ class _BandPage(_KeyedPage):
         self.starts = [members.index(name) for name in self.categories.names] + [len(members)]
         narrow = np.diff(self.starts).min() * self.side / len(members)
         signs = [self.categories.sign(name) for name in self.categories.names]
-        self.narrow_signs = max(text_width(one, 6.5, bold=True) for one in signs) <= _BAR + 0.01  # all or none
+        self.narrow_signs = (
+            max(text_width(one, 6.5, bold=True) for one in signs) <= _BAR + 0.01
+        )  # all or none
         self.named = bool(narrow >= 0.11)  # names beside the bar, where none touches the next
         self.margin = 0.4 + self.named * (min(widest(self.categories.names, 6.5), 1.4) + 0.06)
         self.step = self.side + _BAR + 0.02 + self.gap
         across = page_width(max(self.margin + width * self.step + 0.75, 4.6), stamp)
         note = (
-            "Percentile of each dissimilarity among the pairs of its own RDM. Stimuli are in the same order "
-            f"everywhere: by category, in the order of the key, then {then} ({len(members)} stimuli)."
+            "Percentile of each dissimilarity among the pairs of its own RDM. Stimuli are in the "
+            "same order "
+            f"everywhere: by category, in the order of the key, then {then} ({len(members)} "
+            "stimuli)."
         )
         note = textwrap.fill(note, int(across * 15.5))
         self.band = self.title + n_rows * self.step
         top = 0.1 + 0.36 * bool(stamp)
         self.bottom = top + n_bands * self.band
         key = self.plan_key(self.labels, across)[1]
-        super().__init__(across, self.bottom + key + 0.2 + 0.155 * (note.count("\n") + 1), top, stamp, note)
+        super().__init__(
+            across, self.bottom + key + 0.2 + 0.155 * (note.count("\n") + 1), top, stamp, note
+        )
 
     def _corner(self, row: int, band: int, column: int) -> tuple[float, float]:
         top = self.top + band * self.band + self.title + row * self.step + _BAR + 0.02
@@ -311,23 +386,42 @@ class _BandPage(_KeyedPage):
             middle = {"ha": "center", "va": "center", "fontsize": 8, "color": FAINT}
             self.text(left + self.side / 2, top + self.side / 2, "none", **middle)
         if title:
-            words, size = fit_size(title, self.side + 0.1, self.title - 0.02, (9, 8, 7, 6, 5.5), bold=True)
-            where = {"ha": "center", "va": "bottom", "fontsize": size, "fontweight": "bold", "linespacing": 1.0}
+            words, size = fit_size(
+                title, self.side + 0.1, self.title - 0.02, (9, 8, 7, 6, 5.5), bold=True
+            )
+            where = {
+                "ha": "center",
+                "va": "bottom",
+                "fontsize": size,
+                "fontweight": "bold",
+                "linespacing": 1.0,
+            }
             self.text(left + self.side / 2, top - _BAR - 0.06, words, **where)
 
     def name_row(self, row: int, band: int, title: str) -> None:
         _, top = self._corner(row, band, 0)
         words, size = fit_size(title, self.side, 0.3, (10, 9, 8, 7, 6), bold=True)
-        where = {"rotation": 90, "ha": "center", "va": "center", "fontsize": size, "fontweight": "bold"}
+        where = {
+            "rotation": 90,
+            "ha": "center",
+            "va": "center",
+            "fontsize": size,
+            "fontweight": "bold",
+        }
         self.text(0.2, top + self.side / 2, words, linespacing=1.0, **where)
 
 
-# ----------------------------------------------------------------------------------------------------- arrangement
+# -------------------------------------------------------------------------------------- arrangement
 
 
 @checked
 def arrange_stimuli(
-    rdm: np.ndarray, ids: Sequence[str], *, method: str = "mds", seed: int = 0, perplexity: float | None = None
+    rdm: np.ndarray,
+    ids: Sequence[str],
+    *,
+    method: str = "mds",
+    seed: int = 0,
+    perplexity: float | None = None,
 ) -> pd.DataFrame:
     """Place stimuli in a plane so that distances follow their dissimilarities.
 
@@ -347,19 +441,22 @@ def arrange_stimuli(
     Returns
     -------
     DataFrame
-        id, x, y, method, measure (``stress-1``, or ``trustworthiness`` of some neighbors), score, n_negative (pairs
-        counted as 0). The mean is at 0, the longest direction along x; of the stimuli at least a tenth as far out as
-        the farthest, the first by id is right of and above the center.
+        id, x, y, method, measure (``stress-1``, or ``trustworthiness`` of some neighbors), score,
+        n_negative (pairs counted as 0). The mean is at 0, the longest direction along x; of the
+        stimuli at least a tenth as far out as the farthest, the first by id is right of and above
+        the center.
 
     Raises
     ------
     InputError
-        For fewer than 4 stimuli, an RDM that is not square, symmetric, finite and somewhere above 0, or another name.
+        For fewer than 4 stimuli, an RDM that is not square, symmetric, finite and somewhere above
+        0, or another name.
 
     Notes
     -----
-    Axes have no meaning. In MDS distances on the whole page count (stress-1: 0 is perfect, .2 poor; Kruskal 1964); in
-    t-SNE only who is near whom (trustworthiness: 1 is perfect; Venna & Kaski 2001).
+    Axes have no meaning. In MDS distances on the whole page count (stress-1: 0 is perfect, .2 poor;
+    Kruskal 1964); in t-SNE only who is near whom (trustworthiness: 1 is perfect; Venna & Kaski
+    2001).
     """
     if method not in ARRANGEMENTS:
         raise unknown_name("arrangement", method, ARRANGEMENTS)
@@ -378,21 +475,30 @@ def arrange_stimuli(
     placed = np.empty_like(points)
     placed[order] = _turned(points)
     names = [str(one) for one in ids]
-    about: dict[str, Any] = {"method": words, "measure": measure, "score": score, "n_negative": negative}
+    about: dict[str, Any] = {
+        "method": words,
+        "measure": measure,
+        "score": score,
+        "n_negative": negative,
+    }
     return pd.DataFrame({"id": names, "x": placed[:, 0], "y": placed[:, 1]}).assign(**about)
 
 
 def _distances(rdm: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, int]:
     n = len(ids)
     if n < 4:
-        raise InputError(f"{n} stimuli ({name_ids(map(str, ids))}); an arrangement needs at least 4.")
+        raise InputError(
+            f"{n} stimuli ({name_ids(map(str, ids))}); an arrangement needs at least 4."
+        )
     if rdm.shape != (n, n):
         raise InputError(f"an RDM of shape {rdm.shape} came with {n} ids.")
     rdm = rdm.copy()
     np.fill_diagonal(rdm, 0)
     missing = [f"{ids[i]} and {ids[j]}" for i, j in np.argwhere(~np.isfinite(rdm)) if i <= j]
     if missing:
-        raise InputError(f"no dissimilarity of {name_ids(missing)}; leave stimuli out that miss some.")
+        raise InputError(
+            f"no dissimilarity of {name_ids(missing)}; leave stimuli out that miss some."
+        )
     if not np.allclose(rdm, rdm.T, rtol=1e-5, atol=1e-8):
         raise InputError("the RDM is not symmetric.")
     pairs = rdm[np.triu_indices(n, 1)]
@@ -405,7 +511,9 @@ def _classical(distances: np.ndarray) -> np.ndarray:
     """Scale classically (Torgerson): the two largest components of the centered squared distances."""
     center = np.eye(len(distances)) - 1 / len(distances)
     values, vectors = np.linalg.eigh(-0.5 * center @ distances**2 @ center)
-    return vectors[:, [-1, -2]] * np.sqrt(np.maximum(values[[-1, -2]], 1e-12 * max(values[-1], 1e-300)))
+    return vectors[:, [-1, -2]] * np.sqrt(
+        np.maximum(values[[-1, -2]], 1e-12 * max(values[-1], 1e-300))
+    )
 
 
 def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
@@ -413,7 +521,10 @@ def _scaled(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str, float]:
 
     random = generator(seed, "arrangement", len(distances))
     spread = float(distances.std()) or 1.0
-    starts = [_classical(distances), *(random.normal(0, spread, (len(distances), 2)) for _ in range(4))]
+    starts = [
+        _classical(distances),
+        *(random.normal(0, spread, (len(distances), 2)) for _ in range(4)),
+    ]
     best, least = starts[0], np.inf
     for start in starts:
         points, _ = smacof(
@@ -438,16 +549,26 @@ def _stress(distances: np.ndarray, points: np.ndarray) -> float:
     return float(np.sqrt(((distances - drawn) ** 2).sum() / max((drawn**2).sum(), 1e-300)))
 
 
-def _neighbored(distances: np.ndarray, seed: int, perplexity: float) -> tuple[np.ndarray, str, float]:
+def _neighbored(
+    distances: np.ndarray, seed: int, perplexity: float
+) -> tuple[np.ndarray, str, float]:
     from sklearn.manifold import TSNE, trustworthiness
 
     n = len(distances)
     if not 0 < perplexity < n:
-        raise InputError(f"perplexity must be above 0 and below the {n} stimuli, not {perplexity:g}.")
+        raise InputError(
+            f"perplexity must be above 0 and below the {n} stimuli, not {perplexity:g}."
+        )
     start = _classical(distances)
     start = 1e-4 * start / (start.std(axis=0)[0] or 1.0)
     # exact gradients: no trees, so no number of threads changes a digit
-    model = TSNE(metric="precomputed", init=start, perplexity=perplexity, method="exact", random_state=seed % 2**32)
+    model = TSNE(
+        metric="precomputed",
+        init=start,
+        perplexity=perplexity,
+        method="exact",
+        random_state=seed % 2**32,
+    )
     points = model.fit_transform(distances).astype(float)
     near = max(1, min(5, (n - 1) // 2))
     score = trustworthiness(distances, points, n_neighbors=near, metric="precomputed")
@@ -464,7 +585,7 @@ def _turned(points: np.ndarray) -> np.ndarray:
     return points
 
 
-# --------------------------------------------------------------------------------------------------------- scatter
+# ------------------------------------------------------------------------------------------ scatter
 
 
 @checked
@@ -481,21 +602,23 @@ def stimulus_scatter(
     Parameters
     ----------
     table : DataFrame
-        Columns id, x, y; category, method, measure, score, n_negative (`arrange_stimuli`) are used when there.
+        Columns id, x, y; category, method, measure, score, n_negative (`arrange_stimuli`) are used
+        when there.
     images : mapping of str to ndarray
         Id → image, (3, height, width) in [0, 1].
     category_order : sequence of str
         See `stimulus_order`.
     limit : int
-        At most so many images, evenly chosen in the order of figures; the others are drawn as signs of their
-        categories, and counted.
+        At most so many images, evenly chosen in the order of figures; the others are drawn as signs
+        of their categories, and counted.
     stamp : str
         What must not be forgotten when looking at this figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Frames have the color of the category, and a corner its sign. Stimuli without a place are counted.
+        Frames have the color of the category, and a corner its sign. Stimuli without a place are
+        counted.
 
     Raises
     ------
@@ -504,7 +627,9 @@ def stimulus_scatter(
     """
     need_columns(table, "arrangement", ("id", "x", "y"))
     rows = table.assign(id=table["id"].astype(str))
-    known = rows["category"].astype(object).fillna("").astype(str) if "category" in rows.columns else ""
+    known = (
+        rows["category"].astype(object).fillna("").astype(str) if "category" in rows.columns else ""
+    )
     rows = rows.assign(category=known)
     if category_order:
         category_order = [*category_order, *([""] if (rows["category"] == "").any() else [])]
@@ -529,7 +654,9 @@ class _ScatterPage(_KeyedPage):
 
     area = 7.6
 
-    def __init__(self, rows: pd.DataFrame, n_images: int, n_lost: int, order: Sequence[str], stamp: str) -> None:
+    def __init__(
+        self, rows: pd.DataFrame, n_images: int, n_lost: int, order: Sequence[str], stamp: str
+    ) -> None:
         members = [one for one in rows["category"] if one]
         self.categories = _Categories.of(members, order)
         self.labels = _key_labels(self.categories, members)
@@ -541,25 +668,50 @@ class _ScatterPage(_KeyedPage):
         spread = points.max(axis=0) if len(points) else np.zeros(2)
         inches = (self.area - self.side) / spread.max() if spread.max() > 0 else 0.0
         sideways = (across - spread[0] * inches - self.side) / 2
-        self.corners = np.array([sideways, top]) + inches * np.abs(points - np.array([0, spread[1]]))
+        self.corners = np.array([sideways, top]) + inches * np.abs(
+            points - np.array([0, spread[1]])
+        )
         self.bottom = top + float(spread[1] * inches) + self.side
         note = textwrap.fill(_scatter_note(rows, n_images, n_lost), int(across * 15.5))
         key = self.plan_key(self.labels, across)[1]
-        super().__init__(across, self.bottom + key + 0.22 + 0.155 * (note.count("\n") + 1), top, stamp, note)
+        super().__init__(
+            across, self.bottom + key + 0.22 + 0.155 * (note.count("\n") + 1), top, stamp, note
+        )
 
     def stimulus(self, rank: int, image: np.ndarray | None, category: str) -> None:
         from matplotlib.patches import Rectangle
 
         left, top = self.corners[rank]
-        over = rank if image is not None else rank + 10_000  # signs alone are small: above the images
+        over = (
+            rank if image is not None else rank + 10_000
+        )  # signs alone are small: above the images
         if image is not None:
             size = int(np.ceil(self.side * 150))
-            self.image(left, top, self.side, _thumbnail(image, size), interpolation="antialiased", zorder=rank)
+            self.image(
+                left,
+                top,
+                self.side,
+                _thumbnail(image, size),
+                interpolation="antialiased",
+                zorder=rank,
+            )
             color = self.categories.color(category) if category else FAINT
-            frame: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": 1.6, "zorder": rank}
+            frame: dict[str, Any] = {
+                "fill": False,
+                "edgecolor": color,
+                "linewidth": 1.6,
+                "zorder": rank,
+            }
             self.axes.add_patch(Rectangle((left, top), self.side, self.side, **frame))
         elif not category:
-            self.axes.plot(left + self.side / 2, top + self.side / 2, "o", color=FAINT, markersize=5, zorder=over)
+            self.axes.plot(
+                left + self.side / 2,
+                top + self.side / 2,
+                "o",
+                color=FAINT,
+                markersize=5,
+                zorder=over,
+            )
         if category:
             inner = 0.0 if image is not None else self.side / 2 - 0.07
             width = max(0.13, text_width(self.categories.sign(category), 6.5, bold=True) + 0.02)
@@ -570,16 +722,35 @@ def _scatter_note(rows: pd.DataFrame, n_images: int, n_lost: int) -> str:
     def first(name: str) -> Any:
         return rows[name].iloc[0] if name in rows.columns and len(rows) else None
 
-    method, measure, score, negative = (first(one) for one in ("method", "measure", "score", "n_negative"))
-    near = "only who is near whom has meaning" if "t-SNE" in str(method) else "directions have no meaning, distances do"
-    return "; ".join(filter(None, (
-        f"Placed by {method}" if method else "Places as given",
-        "" if measure is None or score is None else f"{measure} {format_number(float(score))}", near,
-        f"{int(negative)} negative dissimilarities count as 0" if negative else "",
-        f"{n_images} of {len(rows)} stimuli are drawn as images, the others as signs of their category"
-        if n_images < len(rows) else "",
-        f"{n_lost} stimuli without a place are left out" if n_lost else "",
-    ))) + "."  # fmt: skip
+    method, measure, score, negative = (
+        first(one) for one in ("method", "measure", "score", "n_negative")
+    )
+    near = (
+        "only who is near whom has meaning"
+        if "t-SNE" in str(method)
+        else "directions have no meaning, distances do"
+    )
+    return (
+        "; ".join(
+            filter(
+                None,
+                (
+                    f"Placed by {method}" if method else "Places as given",
+                    ""
+                    if measure is None or score is None
+                    else f"{measure} {format_number(float(score))}",
+                    near,
+                    f"{int(negative)} negative dissimilarities count as 0" if negative else "",
+                    f"{n_images} of {len(rows)} stimuli are drawn as images, the others as signs "
+                    "of their category"
+                    if n_images < len(rows)
+                    else "",
+                    f"{n_lost} stimuli without a place are left out" if n_lost else "",
+                ),
+            )
+        )
+        + "."
+    )
 
 
 def _thumbnail(image: np.ndarray, size: int) -> np.ndarray:

@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.arguments import checked
-from neurometamer.figures.labels import Names, legend_plan, name_ticks, page_width, plan_ticks, top_legend, widest
+from neurometamer.figures.labels import (
+    Names,
+    legend_plan,
+    name_ticks,
+    page_width,
+    plan_ticks,
+    top_legend,
+    widest,
+)
 from neurometamer.figures.rsa_parts import (
     MEAN,
     QUANTITIES,
@@ -58,8 +66,8 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     Parameters
     ----------
     table : DataFrame
-        Columns roi, subject, layer, score, ci_low, ci_high, naive_layer, naive_score (of ``best_layer.csv``). Used
-        when there: kind, method, n.
+        Columns roi, subject, layer, score, ci_low, ci_high, naive_layer, naive_score (of
+        ``best_layer.csv``). Used when there: kind, method, n.
     kind : str, optional
         Which images; needed when the table holds several kinds.
     stamp : str
@@ -68,16 +76,28 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     Returns
     -------
     matplotlib.figure.Figure
-        Open: naive; filled: cross-validated, with its interval. Thin lines join the two of a subject.
+        Open: naive; filled: cross-validated, with its interval. Thin lines join the two of a
+        subject.
 
     Raises
     ------
     InputError
         When columns or rows are missing, or a mark has several rows.
     """
-    columns = ("roi", "subject", "layer", "score", "ci_low", "ci_high", "naive_layer", "naive_score")
+    columns = (
+        "roi",
+        "subject",
+        "layer",
+        "score",
+        "ci_low",
+        "ci_high",
+        "naive_layer",
+        "naive_score",
+    )
     need_columns(table, "best layer", columns)
-    rows = names_as_text(one_kind(table, "best layer", kind), "roi", "subject", "layer", "naive_layer")
+    rows = names_as_text(
+        one_kind(table, "best layer", kind), "roi", "subject", "layer", "naive_layer"
+    )
     refuse_repeats(rows, "best layer", ("roi", "subject"))
     long = pd.concat(
         [
@@ -87,13 +107,18 @@ def best_layer_marks(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     )
     whole = combine_subjects(rows, ("roi",), "score").set_index("roi")
     told = zip(whole.index, whole["layer"], whole["naive_layer"])
-    heads = {roi: f"{roi}\n{layer}\n({naive})" for roi, layer, naive in told if isinstance(layer, str)}
+    heads = {
+        roi: f"{roi}\n{layer}\n({naive})" for roi, layer, naive in told if isinstance(layer, str)
+    }
     note = (
         _whose_words(rows, "its two values joined"),
         "Naive: the layer is chosen and scored on the same data, which is too high",
-        "Under each ROI: the layer chosen most often in cross-validation, in brackets the naive one" if heads else "",
-        _interval_words(rows), describe_sizes(rows),
-    )  # fmt: skip
+        "Under each ROI: the layer chosen most often in cross-validation, in brackets the naive one"
+        if heads
+        else "",
+        _interval_words(rows),
+        describe_sizes(rows),
+    )
     looks = {"naive": ("o", "white"), "cross-validated": ("o", HUES[0])}
     return _paired(long, looks, heads, note, stamp)
 
@@ -109,13 +134,20 @@ def _whose_words(rows: pd.DataFrame, joined: str) -> str:
 def _interval_words(rows: pd.DataFrame) -> str:
     if not np.isfinite(numbers_of(rows, "ci_low")).any():
         return "No interval in the table"
-    return f"Whisker: interval of the large mark. Method: {each_name(rows, 'method') or 'not named in the table'}"
+    return (
+        "Whisker: interval of the large mark. Method: "
+        f"{each_name(rows, 'method') or 'not named in the table'}"
+    )
 
 
 def _paired(
-    rows: pd.DataFrame, looks: dict[str, tuple[str, str]], heads: dict[str, str], note: Sequence[str], stamp: str,
+    rows: pd.DataFrame,
+    looks: dict[str, tuple[str, str]],
+    heads: dict[str, str],
+    note: Sequence[str],
+    stamp: str,
     differences: pd.DataFrame | None = None,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Draw scores of models side by side in each ROI, joined within subjects; below them their differences."""
     rois, subjects, names = order_places(rows["roi"]), people_of(rows), Names()
     whole = combine_subjects(rows, ("roi", "model"), "score")
@@ -123,12 +155,22 @@ def _paired(
     width = page_width(max(plan.width * len(rois) + 0.75, 5.0), stamp)
     contrasts = [] if differences is None else list(dict.fromkeys(differences["contrast"]))
     entries = [*looks, *contrasts]
-    made = "The mean over subjects was computed for this figure" if whole["made_here"].astype(bool).any() else ""
-    height = 2.5 + plan.height + legend_plan(entries, width)[1] + (1.9 + plan.height) * bool(contrasts)
+    made = (
+        "The mean over subjects was computed for this figure"
+        if whole["made_here"].astype(bool).any()
+        else ""
+    )
+    height = (
+        2.5 + plan.height + legend_plan(entries, width)[1] + (1.9 + plan.height) * bool(contrasts)
+    )
     with figure_style():
-        figure = new_figure(width, height + 0.34 * bool(stamp), "", join_note(*note, made, names.note))
+        figure = new_figure(
+            width, height + 0.34 * bool(stamp), "", join_note(*note, made, names.note)
+        )
         panels = figure.subplots(1 + bool(contrasts), 1, squeeze=False)[:, 0]
-        handles = _draw_models(panels[0], rows[rows["subject"] != MEAN], whole, rois, looks, len(subjects) > 1)
+        handles = _draw_models(
+            panels[0], rows[rows["subject"] != MEAN], whole, rois, looks, len(subjects) > 1
+        )
         # intervals of single subjects are not drawn and take no room
         drawn = (numbers_of(whole, one) for one in ("score", "ci_low", "ci_high"))
         panels[0].set_ylim(axis_limits([numbers_of(rows, "score"), *drawn]))
@@ -141,38 +183,70 @@ def _paired(
 
 
 def _draw_models(
-    axes: Axes, single: pd.DataFrame, whole: pd.DataFrame, rois: Sequence[str], looks: dict[str, tuple[str, str]],
+    axes: Axes,
+    single: pd.DataFrame,
+    whole: pd.DataFrame,
+    rois: Sequence[str],
+    looks: dict[str, tuple[str, str]],
     several: bool,
-) -> list[Any]:  # fmt: skip
+) -> list[Any]:
     shifts = spread_over(len(looks), 0.26)
     for place, roi in enumerate(rois):
         own = single[single["roi"] == roi].pivot(index="subject", columns="model", values="score")
         for line in own.reindex(columns=list(looks)).to_numpy(dtype=float) if several else ():
-            axes.plot(place + shifts, line, color=FAINT, linewidth=0.7, marker="o", markersize=2.6, zorder=2)
+            axes.plot(
+                place + shifts,
+                line,
+                color=FAINT,
+                linewidth=0.7,
+                marker="o",
+                markersize=2.6,
+                zorder=2,
+            )
     handles = []
     for (model, (marker, face)), shift in zip(looks.items(), shifts):
         of_model = whole[whole["model"] == model].set_index("roi").reindex(list(rois))
         x = np.arange(len(rois)) + shift
-        style: dict[str, Any] = {"linestyle": "", "markersize": 8, "markeredgecolor": INK, "zorder": 3}
-        handles += axes.plot(x, of_model["score"].astype(float), marker=marker, markerfacecolor=face, **style)
-        for place, low, high in zip(x, numbers_of(of_model, "ci_low"), numbers_of(of_model, "ci_high")):
+        style: dict[str, Any] = {
+            "linestyle": "",
+            "markersize": 8,
+            "markeredgecolor": INK,
+            "zorder": 3,
+        }
+        handles += axes.plot(
+            x, of_model["score"].astype(float), marker=marker, markerfacecolor=face, **style
+        )
+        for place, low, high in zip(
+            x, numbers_of(of_model, "ci_low"), numbers_of(of_model, "ci_high")
+        ):
             draw_whisker(axes, place, low, high)
     return handles
 
 
-def _draw_differences(axes: Axes, rows: pd.DataFrame, rois: Sequence[str], contrasts: Sequence[str]) -> list[Any]:
+def _draw_differences(
+    axes: Axes, rows: pd.DataFrame, rois: Sequence[str], contrasts: Sequence[str]
+) -> list[Any]:
     whole, handles = combine_subjects(rows, ("roi", "contrast"), "difference"), []
     for rank, (contrast, shift) in enumerate(zip(contrasts, spread_over(len(contrasts), 0.26))):
         own = whole[whole["contrast"] == contrast].set_index("roi").reindex(list(rois))
         x, values = np.arange(len(rois)) + shift, own["difference"].to_numpy(dtype=float)
-        style: dict[str, Any] = {"linestyle": "", "markersize": 6, "color": HUES[(rank + 3) % len(HUES)], "zorder": 3}
-        handles += axes.plot(x, values, marker=("v", "P", "X", "<")[rank % 4], markeredgecolor=INK, **style)
+        style: dict[str, Any] = {
+            "linestyle": "",
+            "markersize": 6,
+            "color": HUES[(rank + 3) % len(HUES)],
+            "zorder": 3,
+        }
+        handles += axes.plot(
+            x, values, marker=("v", "P", "X", "<")[rank % 4], markeredgecolor=INK, **style
+        )
         low, high = numbers_of(own, "ci_low"), numbers_of(own, "ci_high")
         for i, word in enumerate(stars(numbers_of(own, "p_corrected", "q"))):
             draw_whisker(axes, x[i], low[i], high[i])
             if word:
                 draw_star(axes, x[i], float(np.nanmax([values[i], high[i]])), word)
-    axes.set_ylim(_around_zero([numbers_of(whole, one) for one in ("difference", "ci_low", "ci_high")]))
+    axes.set_ylim(
+        _around_zero([numbers_of(whole, one) for one in ("difference", "ci_low", "ci_high")])
+    )
     return handles
 
 
@@ -183,17 +257,23 @@ def _around_zero(values: Sequence[np.ndarray]) -> tuple[float, float]:
 
 @checked
 def model_marks(
-    models: pd.DataFrame, differences: pd.DataFrame | None = None, *, kind: str | None = None, stamp: str = ""
+    models: pd.DataFrame,
+    differences: pd.DataFrame | None = None,
+    *,
+    kind: str | None = None,
+    stamp: str = "",
 ) -> Figure:
     """Draw the weighted combination of layers beside the best single layer and the average of all.
 
     Parameters
     ----------
     models : DataFrame
-        Columns roi, subject, model, score, ci_low, ci_high (of ``weighted.csv``). Used when there: kind, method, n.
+        Columns roi, subject, model, score, ci_low, ci_high (of ``weighted.csv``). Used when there:
+        kind, method, n.
     differences : DataFrame, optional
-        Columns roi, subject, contrast, difference, ci_low, ci_high (of ``weighted_difference.csv``), drawn in a second
-        panel. Used when there: q or p_corrected, family, correction, kind.
+        Columns roi, subject, contrast, difference, ci_low, ci_high (of
+        ``weighted_difference.csv``), drawn in a second panel. Used when there: q or p_corrected,
+        family, correction, kind.
     kind : str, optional
         Which images; needed when the tables hold several kinds.
     stamp : str
@@ -213,11 +293,19 @@ def model_marks(
     rows = names_as_text(one_kind(models, "models", kind), "roi", "subject", "model")
     refuse_repeats(rows, "models", ("roi", "subject", "model"))
     if differences is not None:
-        need_columns(differences, "differences", ("roi", "subject", "contrast", "difference", "ci_low", "ci_high"))
-        differences = names_as_text(one_kind(differences, "differences", kind), "roi", "subject", "contrast")
+        need_columns(
+            differences,
+            "differences",
+            ("roi", "subject", "contrast", "difference", "ci_low", "ci_high"),
+        )
+        differences = names_as_text(
+            one_kind(differences, "differences", kind), "roi", "subject", "contrast"
+        )
         refuse_repeats(differences, "differences", ("roi", "subject", "contrast"))
     found = list(dict.fromkeys(rows["model"]))
-    order = [one for one in MODEL_MARKS if one in found] + [one for one in found if one not in MODEL_MARKS]
+    order = [one for one in MODEL_MARKS if one in found] + [
+        one for one in found if one not in MODEL_MARKS
+    ]
     others = zip([one for one in order if one not in MODEL_MARKS], zip("vPX<>p*h", HUES[3:] + HUES))
     looks = {one: MODEL_MARKS[one] for one in order if one in MODEL_MARKS} | dict(others)
     note = (
@@ -229,7 +317,7 @@ def model_marks(
     return _paired(rows, looks, {}, note, stamp, differences)
 
 
-# ------------------------------------------------------------------------------------------------------- hierarchy
+# ---------------------------------------------------------------------------------------- hierarchy
 
 
 @checked
@@ -239,8 +327,9 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     Parameters
     ----------
     table : DataFrame
-        Columns subject (``combined``: over subjects), order, preferred_layers, statistic, value, p (of
-        ``hierarchy.csv``; NaN where there is no test). Used when there: left_out, method, reason.
+        Columns subject (``combined``: over subjects), order, preferred_layers, statistic, value, p
+        (of ``hierarchy.csv``; NaN where there is no test). Used when there: left_out, method,
+        reason.
     layers : sequence of str
         Names of the layers, early to late; when empty, those that the table names.
     stamp : str
@@ -254,24 +343,35 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
     Raises
     ------
     InputError
-        When columns or rows are missing, a subject has several rows, or orders differ or cannot be read.
+        When columns or rows are missing, a subject has several rows, or orders differ or cannot be
+        read.
     """
-    need_columns(table, "hierarchy", ("subject", "order", "preferred_layers", "statistic", "value", "p"))
+    need_columns(
+        table, "hierarchy", ("subject", "order", "preferred_layers", "statistic", "value", "p")
+    )
     rows = names_as_text(table, "subject", "order", "preferred_layers", "statistic")
     refuse_repeats(rows, "hierarchy", ("subject",))
     orders = list(dict.fromkeys(rows["order"]))
     if len(orders) > 1:
-        raise InputError(f"the hierarchy table holds {len(orders)} orders of regions: {name_ids(orders)}; draw one.")
+        raise InputError(
+            f"the hierarchy table holds {len(orders)} orders of regions: {name_ids(orders)}; draw "
+            "one."
+        )
     rois, subjects, names = orders[0].split(" < "), people_of(rows), Names()
     read = [_preferred(text, rois) for text in rows["preferred_layers"]]
-    told = dict(enumerate(layers, 1)) or {key: name for _, found in read for key, name in found.items()}
+    told = dict(enumerate(layers, 1)) or {
+        key: name for _, found in read for key, name in found.items()
+    }
     plan = plan_ticks(names, rois, max(0.7, 4.2 / len(rois)), 1.3)
     sides = {number: names.fit(name, 2.0, 8.5, 1) for number, name in sorted(told.items())}
-    width = page_width(max(plan.width * len(rois) + 0.8 + widest(list(sides.values()), 8.5), 5.0), stamp)
+    width = page_width(
+        max(plan.width * len(rois) + 0.8 + widest(list(sides.values()), 8.5), 5.0), stamp
+    )
     entries = [_verdict(row) for row in rows.to_dict("records")]
     left_out = each_name(rows[-1:], "left_out")
     note = join_note(
-        "Preferred layer of each ROI, counted from 1; the test is of the slope over subjects, one-tailed",
+        "Preferred layer of each ROI, counted from 1; the test is of the slope over subjects, "
+        "one-tailed",
         f"Method: {each_name(rows[-1:], 'method') or 'not named in the table'}",
         f"Not reliable, left out: {left_out}" if left_out else "",
         each_name(rows[-1:], "reason"),
@@ -287,7 +387,9 @@ def hierarchy_lines(table: pd.DataFrame, *, layers: Sequence[str] = (), stamp: s
         for subject, line in zip(rows["subject"], points):
             style = _line_style(subjects, subject)
             handles += axes.plot(range(len(rois)), line, **style)
-        axes.set_yticks(list(sides), [f"{name}  {number}" for number, name in sides.items()], parse_math=False)
+        axes.set_yticks(
+            list(sides), [f"{name}  {number}" for number, name in sides.items()], parse_math=False
+        )
         axes.tick_params(axis="y", labelsize=8.5)
         axes.set(ylim=(0.6, top + 0.4), ylabel="preferred layer")
         axes.grid(axis="y")
@@ -303,7 +405,9 @@ def _preferred(text: str, rois: Sequence[str]) -> tuple[list[float], dict[int, s
     pattern = "; ".join(rf"{re.escape(roi)}: (nan|[\d.]+) \((.*)\)" for roi in rois)
     found = re.fullmatch(pattern, text)
     if found is None:
-        raise InputError(f"preferred_layers {text!r} is not of the form '{rois[0]}: 1.25 (layer); …' for {rois}.")
+        raise InputError(
+            f"preferred_layers {text!r} is not of the form '{rois[0]}: 1.25 (layer); …' for {rois}."
+        )
     numbers = [float(one) for one in found.groups()[::2]]
     pairs = zip(numbers, found.groups()[1::2])
     return numbers, {round(number): name for number, name in pairs if np.isfinite(number)}
@@ -321,4 +425,10 @@ def _line_style(subjects: Sequence[str], subject: str) -> dict[str, Any]:
     rank = subjects.index(subject)
     marker = ("s", "^", "D", "v", "P", "X", "<")[rank % 7]
     dashes = ("-", "--", ":")[rank // 7 % 3]
-    return {"color": HUES[rank % len(HUES)], "linewidth": 1.1, "marker": marker, "markersize": 4.5, "linestyle": dashes}
+    return {
+        "color": HUES[rank % len(HUES)],
+        "linewidth": 1.1,
+        "marker": marker,
+        "markersize": 4.5,
+        "linestyle": dashes,
+    }

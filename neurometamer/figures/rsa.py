@@ -1,7 +1,7 @@
 """Figures of representational similarity: kinds of images by place, and layers by region.
 
-Tables and arrays in, matplotlib figures out. Subjects differ in marker, what is compared in color and hatching, and
-places have one order everywhere: V1, V2, V3, V4, LO, others as they come.
+Tables and arrays in, matplotlib figures out. Subjects differ in marker, what is compared in color
+and hatching, and places have one order everywhere: V1, V2, V3, V4, LO, others as they come.
 """
 
 from __future__ import annotations
@@ -14,8 +14,22 @@ import pandas as pd
 
 from neurometamer.arguments import checked
 from neurometamer.figures.brain_maps import map_table, searchlight_surface, searchlight_volume
-from neurometamer.figures.labels import Names, Ticks, legend_plan, page_width, plan_ticks, top_legend, widest
-from neurometamer.figures.rdms import arrange_stimuli, banded_rdms, rdm_pairs, stimulus_order, stimulus_scatter
+from neurometamer.figures.labels import (
+    Names,
+    Ticks,
+    legend_plan,
+    page_width,
+    plan_ticks,
+    top_legend,
+    widest,
+)
+from neurometamer.figures.rdms import (
+    arrange_stimuli,
+    banded_rdms,
+    rdm_pairs,
+    stimulus_order,
+    stimulus_scatter,
+)
 from neurometamer.figures.region_models import best_layer_marks, hierarchy_lines, model_marks
 from neurometamer.figures.rsa_parts import (
     MEAN,
@@ -79,24 +93,36 @@ __all__ = [
     "stimulus_scatter",
 ]
 
-_NULL: dict[str, Any] = {"facecolor": PALE, "edgecolor": FAINT, "linewidth": 0.6, "linestyle": (0, (2, 1.5))}
-_CEILING: dict[str, Any] = {"facecolor": "#eaf3fa", "edgecolor": "#6b8fa8", "linewidth": 0.6, "hatch": "...."}
+_NULL: dict[str, Any] = {
+    "facecolor": PALE,
+    "edgecolor": FAINT,
+    "linewidth": 0.6,
+    "linestyle": (0, (2, 1.5)),
+}
+_CEILING: dict[str, Any] = {
+    "facecolor": "#eaf3fa",
+    "edgecolor": "#6b8fa8",
+    "linewidth": 0.6,
+    "hatch": "....",
+}
 _MOST_PLACES = 12
 
 
-# ----------------------------------------------------------------------------------------------------------- kinds
+# -------------------------------------------------------------------------------------------- kinds
 
 
 @checked
-def kind_bars(table: pd.DataFrame, *, system: str = "brain", quantity: str = "similarity", stamp: str = "") -> Figure:
+def kind_bars(
+    table: pd.DataFrame, *, system: str = "brain", quantity: str = "similarity", stamp: str = ""
+) -> Figure:
     """Draw similarities of kinds (RE-AN, RE-AI), or their difference, over ROIs or layers.
 
     Parameters
     ----------
     table : DataFrame
-        Columns system, subject (``mean``: over subjects), place, pair, quantity, value, ci_low, ci_high (of
-        ``kinds.csv``). Used when there: p_corrected, correction, family; interval, method, n; null_low and null_high,
-        or null_95; ceiling_low, ceiling_high, ceiling.
+        Columns system, subject (``mean``: over subjects), place, pair, quantity, value, ci_low,
+        ci_high (of ``kinds.csv``). Used when there: p_corrected, correction, family; interval,
+        method, n; null_low and null_high, or null_95; ceiling_low, ceiling_high, ceiling.
     system : str
         ``"brain"`` or ``"network"``.
     quantity : {"similarity", "difference"}
@@ -107,14 +133,19 @@ def kind_bars(table: pd.DataFrame, *, system: str = "brain", quantity: str = "si
     Returns
     -------
     matplotlib.figure.Figure
-        A bar for the combined value with its interval, a mark a subject, bands for the null and the noise ceiling.
+        A bar for the combined value with its interval, a mark a subject, bands for the null and the
+        noise ceiling.
 
     Raises
     ------
     InputError
         When columns or rows are missing, or a bar has several rows.
     """
-    need_columns(table, "kinds", ("system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high"))
+    need_columns(
+        table,
+        "kinds",
+        ("system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high"),
+    )
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
     rows = names_as_text(table, "system", "subject", "place", "pair", "quantity")
@@ -123,7 +154,11 @@ def kind_bars(table: pd.DataFrame, *, system: str = "brain", quantity: str = "si
     refuse_repeats(rows, "kinds", ("place", "pair", "subject"))
     if quantity == "difference":  # a ceiling bounds a similarity
         rows = rows.drop(columns=["ceiling_low", "ceiling_high", "ceiling"], errors="ignore")
-    places, pairs, subjects = order_places(rows["place"]), list(dict.fromkeys(rows["pair"])), people_of(rows)
+    places, pairs, subjects = (
+        order_places(rows["place"]),
+        list(dict.fromkeys(rows["pair"])),
+        people_of(rows),
+    )
     whole, names = combine_subjects(rows, ("place", "pair"), "value"), Names()
     single = rows[rows["subject"] != MEAN] if len(subjects) > 1 else rows.iloc[:0]
     bands = -(-len(places) // _MOST_PLACES)
@@ -140,16 +175,31 @@ def kind_bars(table: pd.DataFrame, *, system: str = "brain", quantity: str = "si
             here = places[band * across : (band + 1) * across]
             _draw_kinds(panel, whole, single, here, pairs, subjects)
             shown = plan.names[band * across : (band + 1) * across]
-            finish_axes(panel, Ticks(names=shown, width=plan.width, height=plan.height), QUANTITIES[quantity])
+            finish_axes(
+                panel,
+                Ticks(names=shown, width=plan.width, height=plan.height),
+                QUANTITIES[quantity],
+            )
             beside = 0.4 if across < 3 else 0.0  # few bars are not made fat
             panel.set_xlim(-0.5 - beside, across - 0.5 + beside)
         # intervals of single subjects are not drawn and take no room
-        panels[0].set_ylim(axis_limits([numbers_of(rows, "value"), *(numbers_of(whole, one) for one in _LEVELS)]))
+        panels[0].set_ylim(
+            axis_limits([numbers_of(rows, "value"), *(numbers_of(whole, one) for one in _LEVELS)])
+        )
         top_legend(figure, *_kind_legend(rows, single, pairs, subjects), width, stamp)
         return figure
 
 
-_LEVELS = ("value", "ci_low", "ci_high", "ceiling_low", "ceiling_high", "null_low", "null_high", "null_95")
+_LEVELS = (
+    "value",
+    "ci_low",
+    "ci_high",
+    "ceiling_low",
+    "ceiling_high",
+    "null_low",
+    "null_high",
+    "null_95",
+)
 
 
 def _kind_words(rows: pd.DataFrame, whole: pd.DataFrame, subjects: Sequence[str]) -> list[str]:
@@ -159,12 +209,17 @@ def _kind_words(rows: pd.DataFrame, whole: pd.DataFrame, subjects: Sequence[str]
     kinds = each_name(whole, "interval", ", ")
     return [
         f"Bar: {one}" + (", computed for this figure, without interval" if made.any() else ""),
-        (f"Whisker: its interval ({kinds})" if kinds else "Whisker: its interval") if drawn else
-        "" if made.all() else "No interval in the table",
+        (f"Whisker: its interval ({kinds})" if kinds else "Whisker: its interval")
+        if drawn
+        else ""
+        if made.all()
+        else "No interval in the table",
         f"Method: {describe_methods(whole) or 'not named in the table'}",
-        family_note(whole), ceiling_note(rows), describe_sizes(rows),
+        family_note(whole),
+        ceiling_note(rows),
+        describe_sizes(rows),
         "No value: no bar" if not np.isfinite(numbers_of(whole, "value")).all() else "",
-    ]  # fmt: skip
+    ]
 
 
 def _null_ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +239,10 @@ def _legend_words(rows: pd.DataFrame, single: pd.DataFrame, subjects: Sequence[s
         words.append("noise ceiling")
     if single.empty:
         return words
-    return [*words, *(subjects if len(subjects) <= len(PEOPLE) else [f"each of {len(subjects)} subjects"])]
+    return [
+        *words,
+        *(subjects if len(subjects) <= len(PEOPLE) else [f"each of {len(subjects)} subjects"]),
+    ]
 
 
 def _kind_legend(
@@ -204,54 +262,97 @@ def _kind_legend(
 
 
 _DOT: dict[str, Any] = {
-    "linestyle": "", "markersize": 4.2, "markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 0.8,
-}  # fmt: skip
+    "linestyle": "",
+    "markersize": 4.2,
+    "markerfacecolor": "white",
+    "markeredgecolor": INK,
+    "markeredgewidth": 0.8,
+}
 
 
 def _bar_style(pair: str, rank: int) -> dict[str, Any]:
-    color, hatch = COLORS.get(pair, HUES[(rank + 2) % len(HUES)]), HATCHES.get(pair, ("", "////", "xxxx")[rank % 3])
+    color, hatch = (
+        COLORS.get(pair, HUES[(rank + 2) % len(HUES)]),
+        HATCHES.get(pair, ("", "////", "xxxx")[rank % 3]),
+    )
     return {"facecolor": color, "edgecolor": "white", "hatch": hatch, "linewidth": 0}
 
 
 def _draw_kinds(
-    axes: Axes, whole: pd.DataFrame, single: pd.DataFrame, places: Sequence[str], pairs: Sequence[str],
+    axes: Axes,
+    whole: pd.DataFrame,
+    single: pd.DataFrame,
+    places: Sequence[str],
+    pairs: Sequence[str],
     subjects: Sequence[str],
-) -> None:  # fmt: skip
+) -> None:
     step = 0.8 / len(pairs)
     for rank, pair in enumerate(pairs):
         x = np.arange(len(places)) + (rank - (len(pairs) - 1) / 2) * step
         of_pair = whole[whole["pair"] == pair].set_index("place").reindex(list(places))
         low, high = _null_ends(of_pair)
         _bands(axes, x, step, (low, high), _NULL)
-        _bands(axes, x, step, (numbers_of(of_pair, "ceiling_low"), numbers_of(of_pair, "ceiling_high")), _CEILING)
+        _bands(
+            axes,
+            x,
+            step,
+            (numbers_of(of_pair, "ceiling_low"), numbers_of(of_pair, "ceiling_high")),
+            _CEILING,
+        )
         axes.bar(x, of_pair["value"].astype(float), 0.74 * step, zorder=2, **_bar_style(pair, rank))
         people = single[single["pair"] == pair]
         _draw_people(axes, people, places, x, 0.3 * step, subjects)
         tops = people.groupby("place")["value"].max().reindex(list(places)).to_numpy(dtype=float)
-        ends = np.array([of_pair["value"].to_numpy(dtype=float), numbers_of(of_pair, "ci_high"), tops, 0 * x])
+        ends = np.array(
+            [of_pair["value"].to_numpy(dtype=float), numbers_of(of_pair, "ci_high"), tops, 0 * x]
+        )
         for i, word in enumerate(stars(numbers_of(of_pair, "p_corrected", "q"))):
-            draw_whisker(axes, x[i], float(of_pair["ci_low"].iloc[i]), float(of_pair["ci_high"].iloc[i]), 0.2 * step)
+            draw_whisker(
+                axes,
+                x[i],
+                float(of_pair["ci_low"].iloc[i]),
+                float(of_pair["ci_high"].iloc[i]),
+                0.2 * step,
+            )
             draw_star(axes, x[i], float(np.nanmax(ends[:, i])), word)
 
 
-def _bands(axes: Axes, x: np.ndarray, width: float, ends: tuple[np.ndarray, np.ndarray], style: dict[str, Any]) -> None:
+def _bands(
+    axes: Axes,
+    x: np.ndarray,
+    width: float,
+    ends: tuple[np.ndarray, np.ndarray],
+    style: dict[str, Any],
+) -> None:
     from matplotlib.patches import Rectangle
 
     for place, low, high in zip(x, *ends, strict=True):
         if np.isfinite(low) and np.isfinite(high):
-            axes.add_patch(Rectangle((place - width / 2, low), width, high - low, zorder=1, **style))
+            axes.add_patch(
+                Rectangle((place - width / 2, low), width, high - low, zorder=1, **style)
+            )
 
 
 def _draw_people(
-    axes: Axes, rows: pd.DataFrame, places: Sequence[str], x: np.ndarray, half: float, subjects: Sequence[str]
+    axes: Axes,
+    rows: pd.DataFrame,
+    places: Sequence[str],
+    x: np.ndarray,
+    half: float,
+    subjects: Sequence[str],
 ) -> None:
     shapes = PEOPLE if len(subjects) <= len(PEOPLE) else "o" * len(subjects)
     for subject, shape, shift in zip(subjects, shapes, spread_over(len(subjects), half)):
-        own = rows[rows["subject"] == subject].set_index("place")["value"].reindex(list(places)).astype(float)
+        own = (
+            rows[rows["subject"] == subject]
+            .set_index("place")["value"]
+            .reindex(list(places))
+            .astype(float)
+        )
         axes.plot(x + shift, own, marker=shape, zorder=5, **_DOT)
 
 
-# ------------------------------------------------------------------------------------------------------ layers x ROIs
+# ------------------------------------------------------------------------------------ layers x ROIs
 
 
 @checked
@@ -261,8 +362,9 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     Parameters
     ----------
     table : DataFrame
-        Columns subject (``mean``: over subjects), roi, layer, similarity (of ``layer_roi.csv``). Used when there: q or
-        p_corrected, family, correction; ceiling_low, ceiling_high, ceiling; kind, method, n.
+        Columns subject (``mean``: over subjects), roi, layer, similarity (of ``layer_roi.csv``).
+        Used when there: q or p_corrected, family, correction; ceiling_low, ceiling_high, ceiling;
+        kind, method, n.
     kind : str, optional
         Which images; needed when the table holds several kinds.
     stamp : str
@@ -271,7 +373,8 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     Returns
     -------
     matplotlib.figure.Figure
-        Early layers on top, one color scale; the best layer of each ROI is framed, corrected p < .05 has a ``*``.
+        Early layers on top, one color scale; the best layer of each ROI is framed, corrected p <
+        .05 has a ``*``.
 
     Raises
     ------
@@ -283,14 +386,23 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
     refuse_repeats(rows, "layer by ROI", ("subject", "roi", "layer"))
     rois, layers = order_places(rows["roi"]), list(dict.fromkeys(rows["layer"]))
     people = people_of(rows)
-    average = combine_subjects(rows, ("roi", "layer"), "similarity") if len(people) != 1 else rows.iloc[:0]
+    average = (
+        combine_subjects(rows, ("roi", "layer"), "similarity")
+        if len(people) != 1
+        else rows.iloc[:0]
+    )
     parts = {f"mean of {len(people)} subjects" if people else MEAN: average} if len(average) else {}
     parts |= {one: rows[rows["subject"] == one] for one in people}
-    ceiling = bool(np.isfinite(numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")).any())
+    ceiling = bool(
+        np.isfinite(numbers_of(rows, "ceiling_low") + numbers_of(rows, "ceiling_high")).any()
+    )
     grids = [_grid(part, layers, rois, ceiling) for part in parts.values()]
     names = Names()
     plan = plan_ticks(names, rois, 0.52, 0.9)
-    lines = [names.fit(one, 2.2, 8, 1) for one in layers] + ["noise ceiling, upper", "noise ceiling, lower"] * ceiling
+    lines = [names.fit(one, 2.2, 8, 1) for one in layers] + [
+        "noise ceiling, upper",
+        "noise ceiling, lower",
+    ] * ceiling
     left = widest(lines, 8) + 0.2
     across = max(1, min(len(parts), int((11.5 - left) / (plan.width * len(rois) + 0.15))))
     down = -(-len(parts) // across)
@@ -304,12 +416,17 @@ def layer_roi_panels(table: pd.DataFrame, *, kind: str | None = None, stamp: str
         for rank, (panel, grid, title) in enumerate(zip(panels, grids, titles)):
             drawn = _draw_grid(panel, grid, _scale(grids), ceiling)
             panel.set_xticks(range(len(rois)), plan.names, parse_math=False, fontsize=8)
-            panel.set_yticks(_row_places(len(layers), ceiling), lines if rank % across == 0 else [""] * len(lines))
+            panel.set_yticks(
+                _row_places(len(layers), ceiling),
+                lines if rank % across == 0 else [""] * len(lines),
+            )
             panel.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8, pad=2)
             panel.set_title(title, parse_math=False)
         for panel in panels[len(parts) :]:
             panel.set_axis_off()
-        bar = figure.colorbar(drawn, ax=panels.tolist(), aspect=25, pad=0.02, shrink=min(1, 3 / height))
+        bar = figure.colorbar(
+            drawn, ax=panels.tolist(), aspect=25, pad=0.02, shrink=min(1, 3 / height)
+        )
         bar.set_label(QUANTITIES["similarity"])
         return figure
 
@@ -332,32 +449,45 @@ def _grid(
     """Arrange similarities, and corrected p; rows of the ceiling (upper, lower) below the layers."""
     wide = part.assign(_p=numbers_of(part, "p_corrected", "q"))
     values, p = (
-        wide.pivot(index="layer", columns="roi", values=one).reindex(index=list(layers), columns=list(rois))
+        wide.pivot(index="layer", columns="roi", values=one).reindex(
+            index=list(layers), columns=list(rois)
+        )
         for one in ("similarity", "_p")
     )
     grid, corrected = values.to_numpy(dtype=float), p.to_numpy(dtype=float)
     if ceiling:
         first = part.drop_duplicates("roi").set_index("roi").reindex(list(rois))
         ends = np.array([numbers_of(first, "ceiling_high"), numbers_of(first, "ceiling_low")])
-        grid, corrected = np.vstack([grid, ends]), np.vstack([corrected, np.full(ends.shape, np.nan)])
+        grid, corrected = (
+            np.vstack([grid, ends]),
+            np.vstack([corrected, np.full(ends.shape, np.nan)]),
+        )
     return grid, corrected
 
 
 def _matrix_words(
-    rows: pd.DataFrame, average: pd.DataFrame, grids: Sequence[tuple[np.ndarray, np.ndarray]], ceiling: bool
+    rows: pd.DataFrame,
+    average: pd.DataFrame,
+    grids: Sequence[tuple[np.ndarray, np.ndarray]],
+    ceiling: bool,
 ) -> list[str]:
     made = len(average) > 0 and bool(average["made_here"].astype(bool).any())
     kinds = each_name(rows, "kind")
     return [
-        f"Similarity of the RDMs of layers and ROIs{f' for {kinds} images' if kinds and kinds != 'all' else ''}",
-        "Frame: the highest layer of the ROI, chosen and told from the same data", family_note(rows),
+        "Similarity of the RDMs of layers and "
+        f"ROIs{f' for {kinds} images' if kinds and kinds != 'all' else ''}",
+        "Frame: the highest layer of the ROI, chosen and told from the same data",
+        family_note(rows),
         "The mean over subjects was computed for this figure, without p" if made else "",
         "–: no value" if any(not np.isfinite(grid[0]).all() for grid in grids) else "",
-        ceiling_note(rows) if ceiling else "", describe_sizes(rows),
-    ]  # fmt: skip
+        ceiling_note(rows) if ceiling else "",
+        describe_sizes(rows),
+    ]
 
 
-def _draw_grid(axes: Axes, grid: tuple[np.ndarray, np.ndarray], scale: tuple[float, float], ceiling: bool) -> Any:
+def _draw_grid(
+    axes: Axes, grid: tuple[np.ndarray, np.ndarray], scale: tuple[float, float], ceiling: bool
+) -> Any:
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
@@ -368,18 +498,29 @@ def _draw_grid(axes: Axes, grid: tuple[np.ndarray, np.ndarray], scale: tuple[flo
     square = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     corners = [square + np.array([column, places[row]]) for row, column in np.argwhere(filled)]
     drawn = PolyCollection(
-        corners, cmap=MATRIX_COLORMAP, norm=Normalize(*scale), edgecolors="white", linewidths=0.8, antialiaseds=False
+        corners,
+        cmap=MATRIX_COLORMAP,
+        norm=Normalize(*scale),
+        edgecolors="white",
+        linewidths=0.8,
+        antialiaseds=False,
     )
     drawn.set_array(values[filled])
     axes.add_collection(drawn, autolim=False)
     axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(places[-1] + 0.52, -0.52))
     axes.spines[:].set_visible(False)
-    best = np.where(filled[:n_layers].any(axis=0), np.nanmax(values[:n_layers], axis=0, initial=-np.inf), np.nan)
+    best = np.where(
+        filled[:n_layers].any(axis=0), np.nanmax(values[:n_layers], axis=0, initial=-np.inf), np.nan
+    )
     for row, column in np.ndindex(values.shape):
         value, middle = float(values[row, column]), float(places[row])
         bright = value > 0.45 * scale[0] + 0.55 * scale[1] or not filled[row, column]
         color, framed = "black" if bright else "white", row < n_layers and value == best[column]
-        style: dict[str, Any] = {"color": color, "fontweight": "bold" if framed else "normal", "fontsize": 7.5}
+        style: dict[str, Any] = {
+            "color": color,
+            "fontweight": "bold" if framed else "normal",
+            "fontsize": 7.5,
+        }
         word = format_number(value)
         word += stars(p[row, column : column + 1])[0] if filled[row, column] else ""
         text = axes.text(column, middle, word, ha="center", va="center_baseline", **style)

@@ -39,7 +39,11 @@ def names_as_text(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     DataFrame
         Missing names are empty.
     """
-    known = {name: table[name].astype(object).fillna("").astype(str) for name in columns if name in table.columns}
+    known = {
+        name: table[name].astype(object).fillna("").astype(str)
+        for name in columns
+        if name in table.columns
+    }
     return table.assign(**known)
 
 
@@ -70,7 +74,10 @@ def one_kind(table: pd.DataFrame, what: str, kind: str | None) -> pd.DataFrame:
     rows = names_as_text(table, "kind")
     known = list(dict.fromkeys(rows["kind"]))
     if kind is None and len(known) > 1:
-        raise InputError(f"the {what} table holds the kinds {', '.join(known)}; say which to draw (kind='{known[0]}').")
+        raise InputError(
+            f"the {what} table holds the kinds {', '.join(known)}; say which to draw "
+            f"(kind='{known[0]}')."
+        )
     chosen = known[0] if kind is None else kind
     if chosen not in known:
         raise unknown_name("kind", chosen, known)
@@ -199,13 +206,23 @@ def family_note(rows: pd.DataFrame) -> str:
     """
     corrected = numbers_of(rows, "p_corrected", "q")
     if not np.isfinite(corrected).any():
-        return "P is not corrected in this table, so none is marked" if np.isfinite(numbers_of(rows, "p")).any() else ""
+        return (
+            "P is not corrected in this table, so none is marked"
+            if np.isfinite(numbers_of(rows, "p")).any()
+            else ""
+        )
     told = rows[np.isfinite(corrected)]
-    how = each_name(told, "correction") or ("" if "p_corrected" in rows.columns else "Benjamini-Hochberg")
+    how = each_name(told, "correction") or (
+        "" if "p_corrected" in rows.columns else "Benjamini-Hochberg"
+    )
     # subjects have families of their own, which need no line each
     texts = told["family"].dropna().astype(str) if "family" in told.columns else []
-    families = _listed([re.sub(r"\b(subject|model|contrast) [^,]+", r"each \1", one) for one in texts], " or ")
-    return f"*: corrected p < .05 ({', '.join(filter(None, (how, families and f'over {families}')))})"
+    families = _listed(
+        [re.sub(r"\b(subject|model|contrast) [^,]+", r"each \1", one) for one in texts], " or "
+    )
+    return (
+        f"*: corrected p < .05 ({', '.join(filter(None, (how, families and f'over {families}')))})"
+    )
 
 
 def ceiling_note(rows: pd.DataFrame) -> str:
@@ -255,7 +272,12 @@ def draw_star(axes: Axes, x: float, y: float, word: str) -> None:
         Nothing is drawn when it is empty.
     """
     if word and np.isfinite(y):
-        where: dict[str, Any] = {"xytext": (0, 1), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        where: dict[str, Any] = {
+            "xytext": (0, 1),
+            "textcoords": "offset points",
+            "ha": "center",
+            "va": "bottom",
+        }
         axes.annotate(word, (x, y), fontsize=11, fontweight="bold", **where)
 
 

@@ -36,7 +36,9 @@ def order_stages(names: Sequence[object]) -> list[str]:
     ['early', 'late', 'layer3']
     """
     found = list(dict.fromkeys(map(str, names)))
-    return [name for name in STAGE_ORDER if name in found] + [name for name in found if name not in STAGE_ORDER]
+    return [name for name in STAGE_ORDER if name in found] + [
+        name for name in found if name not in STAGE_ORDER
+    ]
 
 
 def order_sets(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -139,7 +141,9 @@ def of_state(rows: pd.DataFrame, what: str, validity: str) -> pd.DataFrame:
     found = rows[rows["validity"] == validity]
     if found.empty:
         there = name_ids(dict.fromkeys(rows["validity"])) or "none"
-        raise InputError(f"the {what} table has no rows of {validity} metamers to draw; it has: {there}.")
+        raise InputError(
+            f"the {what} table has no rows of {validity} metamers to draw; it has: {there}."
+        )
     return found
 
 
@@ -162,8 +166,16 @@ def measure_words(rows: pd.DataFrame) -> str:
         "generator": "that of the networks that took part",
     }
     first = rows.iloc[0]
-    ways = f"{int(first['ways']):,} ways ({first['rule']})" if {"ways", "rule"} <= set(rows.columns) else ""
-    target = f"wanted class: {targets.get(first['target'], first['target'])}" if "target" in rows.columns else ""
+    ways = (
+        f"{int(first['ways']):,} ways ({first['rule']})"
+        if {"ways", "rule"} <= set(rows.columns)
+        else ""
+    )
+    target = (
+        f"wanted class: {targets.get(first['target'], first['target'])}"
+        if "target" in rows.columns
+        else ""
+    )
     return "; ".join(filter(None, (ways, target)))
 
 
@@ -180,7 +192,9 @@ def text_columns(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A copy; missing names are empty.
     """
-    return table.assign(**{name: table[name].astype(object).fillna("").astype(str) for name in SET_KEY})
+    return table.assign(
+        **{name: table[name].astype(object).fillna("").astype(str) for name in SET_KEY}
+    )
 
 
 def refuse_repeats(rows: pd.DataFrame, what: str, key: Sequence[str]) -> None:
@@ -203,7 +217,10 @@ def refuse_repeats(rows: pd.DataFrame, what: str, key: Sequence[str]) -> None:
     again = rows[rows.duplicated(list(key))]
     if len(again):
         first = ", ".join(f"{name} '{again.iloc[0][name]}'" for name in key)
-        raise InputError(f"the {what} table has several rows for {first}; choose one measure and target at a time.")
+        raise InputError(
+            f"the {what} table has several rows for {first}; choose one measure and target at a "
+            "time."
+        )
 
 
 def share_words(row: pd.Series, validity: str) -> str:
@@ -258,7 +275,11 @@ def state_words(validity: str) -> str:
     str
         Such as ``Valid metamers only``.
     """
-    return f"{validity.capitalize()} metamers only" if validity != "not judged" else "Metamers that nobody judged"
+    return (
+        f"{validity.capitalize()} metamers only"
+        if validity != "not judged"
+        else "Metamers that nobody judged"
+    )
 
 
 def set_names(rows: pd.DataFrame) -> list[str]:
@@ -298,7 +319,9 @@ def gather_notes(rows: pd.DataFrame, places: Sequence[str], who: Sequence[str]) 
     if "note" not in rows.columns:
         return ""
     found: dict[str, dict[str, list[str]]] = {}
-    for note, place, one in zip(rows["note"].astype(object).fillna("").astype(str), places, who, strict=True):
+    for note, place, one in zip(
+        rows["note"].astype(object).fillna("").astype(str), places, who, strict=True
+    ):
         for part in filter(None, note.rstrip(".").split("; ")):
             found.setdefault(part, {}).setdefault(place, []).append(one)
     told = []

@@ -41,7 +41,12 @@ INK, FAINT, PALE = "#222222", "#767676", "#d9d9d9"
 STAMP: dict[str, Any] = {
     "fontsize": 8,
     "fontweight": "bold",
-    "bbox": {"boxstyle": "round,pad=0.3", "facecolor": "#FFF3C4", "edgecolor": "#8A6D00", "linewidth": 0.8},
+    "bbox": {
+        "boxstyle": "round,pad=0.3",
+        "facecolor": "#FFF3C4",
+        "edgecolor": "#8A6D00",
+        "linewidth": 0.8,
+    },
 }
 
 STYLE: dict[str, Any] = {
@@ -71,8 +76,21 @@ STYLE: dict[str, Any] = {
 
 
 FALLBACK_FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic"),
-    *("Malgun Gothic", "Apple SD Gothic Neo", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Arabic"),
+    *(
+        "Noto Sans CJK SC",
+        "Noto Sans CJK JP",
+        "PingFang SC",
+        "Hiragino Sans",
+        "Microsoft YaHei",
+        "Yu Gothic",
+    ),
+    *(
+        "Malgun Gothic",
+        "Apple SD Gothic Neo",
+        "WenQuanYi Zen Hei",
+        "Noto Sans Devanagari",
+        "Noto Sans Arabic",
+    ),
     *("Noto Sans Thai", "Arial Unicode MS", "Nirmala UI"),
 )
 """Fonts of Linux, macOS and Windows for letters that DejaVu Sans lacks, such as Chinese, Japanese and Korean ones."""
@@ -90,8 +108,12 @@ def figure_style() -> Iterator[None]:
     from matplotlib import style
 
     _show_in_notebooks()
-    with style.context(["default", STYLE | {"font.family": _font_families()}]), warnings.catch_warnings():
-        # A box is drawn for a letter that no font here has; tables and pages have the letter itself.
+    with (
+        style.context(["default", STYLE | {"font.family": _font_families()}]),
+        warnings.catch_warnings(),
+    ):
+        # A box is drawn for a letter that no font here has; tables and pages have the letter
+        # itself.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
 
@@ -140,17 +162,21 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
     engine, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
     with figure_style():
         if engine is not None:
-            # Arranging takes longer than drawing: once for both files, so that both are laid out alike.
+            # Arranging takes longer than drawing: once for both files, so that both are laid out
+            # alike.
             engine.execute(figure)
             figure.set_layout_engine("none")
-        # The canvases themselves, because `Figure.savefig` draws everything a second time to arrange it.
+        # The canvases themselves, because `Figure.savefig` draws everything a second time to
+        # arrange it.
         figure.set_dpi(150)
         with atomic_path(svg) as part:
             FigureCanvasSVG(figure).print_svg(part, metadata={"Date": None})
         figure.set_dpi(150)  # drawing an SVG leaves 72 behind
         with atomic_path(png) as part:
             # Level 6, the default, takes twice as long for files a few percent smaller.
-            FigureCanvasAgg(figure).print_png(part, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+            FigureCanvasAgg(figure).print_png(
+                part, metadata={"Software": None}, pil_kwargs={"compress_level": 4}
+            )
     figure.set_canvas(canvas)
     figure.set_dpi(dpi)
     figure.set_layout_engine(engine)
@@ -158,7 +184,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Pat
 
 
 @checked
-def save_figure_and_table(figure: Figure, path: str | os.PathLike[str], table: pd.DataFrame) -> tuple[Path, Path, Path]:
+def save_figure_and_table(
+    figure: Figure, path: str | os.PathLike[str], table: pd.DataFrame
+) -> tuple[Path, Path, Path]:
     """Write a figure and, beside it, the numbers behind it.
 
     Parameters
@@ -204,7 +232,9 @@ def new_figure(width: float, height: float, stamp: str, note: str) -> Figure:
         # suptitle without a height: constrained layout then keeps every axes below it.
         figure.suptitle(stamp.upper(), x=0.985, ha="right", parse_math=False, **STAMP)
     if note:
-        figure.supxlabel(note, x=0.01, ha="left", parse_math=False, fontsize=7.5, color=FAINT, linespacing=1.25)
+        figure.supxlabel(
+            note, x=0.01, ha="left", parse_math=False, fontsize=7.5, color=FAINT, linespacing=1.25
+        )
     return figure
 
 
@@ -249,7 +279,9 @@ def order_places(names: Iterable[object]) -> list[str]:
     ['V1', 'LO', 'FFA']
     """
     found = list(dict.fromkeys(map(str, names)))
-    return [name for name in ROI_ORDER if name in found] + [name for name in found if name not in ROI_ORDER]
+    return [name for name in ROI_ORDER if name in found] + [
+        name for name in found if name not in ROI_ORDER
+    ]
 
 
 def clip_name(text: object, length: int) -> str:
@@ -360,7 +392,9 @@ def panel_grid(figure: Figure, n_panels: int, per_row: int) -> list[Axes]:
         Left to right, top to bottom.
     """
     n_rows = -(-n_panels // per_row)
-    panels = figure.subplots(n_rows, min(per_row, n_panels), sharey=True, squeeze=False).ravel().tolist()
+    panels = (
+        figure.subplots(n_rows, min(per_row, n_panels), sharey=True, squeeze=False).ravel().tolist()
+    )
     for panel in panels[n_panels:]:
         panel.set_axis_off()
     return panels[:n_panels]
@@ -424,7 +458,11 @@ def describe_methods(table: pd.DataFrame) -> str:
     str
         Each method once; empty when the table does not tell.
     """
-    names = list(dict.fromkeys(table["method"].dropna().astype(str))) if "method" in table.columns else []
+    names = (
+        list(dict.fromkeys(table["method"].dropna().astype(str)))
+        if "method" in table.columns
+        else []
+    )
     return "; ".join(names)
 
 

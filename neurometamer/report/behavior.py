@@ -61,20 +61,23 @@ OF_TABLE = {
 """Works that one table alone rests on."""
 
 
-def write_report(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = "") -> Path:
+def write_report(
+    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, stamp: str = ""
+) -> Path:
     """Draw the figures and write the page.
 
     Parameters
     ----------
     folder : Path
-        Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows), ``methods.txt``,
-        ``references.bib`` and ``report.html``.
+        Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows),
+        ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
         As `neurometamer.behavior.analyze_recognition` writes them.
     told : mapping
         Provenance: settings, notes, versions, digests.
     stamp : str
-        What every figure and the page must say, of simulated observers for example; empty for nothing.
+        What every figure and the page must say, of simulated observers for example; empty for
+        nothing.
 
     Returns
     -------
@@ -102,7 +105,10 @@ def write_report(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping
         lead=_lead(tables),
         first=Lead(headlines=first_sentences(tables, told, stamp), charts=charts),
         stamps=[(stamp.capitalize(), SIMULATED)] if stamp else [],
-        answers=[Answer(title=title, number=number, text=text) for title, number, text in _answers(tables)],
+        answers=[
+            Answer(title=title, number=number, text=text)
+            for title, number, text in _answers(tables)
+        ],
         sections=sections,
         tables=shown,
         notes=[str(note) for note in told.get("notes", ())],
@@ -117,11 +123,12 @@ SIMULATED = "the answers come from a simulation with known truth and say nothing
 ABSENT = {
     "confusion": "No confusion matrices: the table holds proportions, not answers.",
     "error_consistency": "No error consistency: it needs single trials of two observers or more.",
-    "human_network": "No correlation with other networks: it needs single trials of networks known by name.",
+    "human_network": "No correlation with other networks: it needs single trials of networks known "
+    "by name.",
 }
 
 
-# ----------------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def _lead(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -139,11 +146,16 @@ def _lead(tables: Mapping[str, pd.DataFrame]) -> str:
     trials = left[left["what"] == "trials"]["n_trials"].sum()
     lost = {"observer": len(persons), "trial": int(trials)}
     if any(lost.values()):
-        parts.append(f"left out: {', '.join(count_text(number, noun) for noun, number in lost.items() if number)}")
+        parts.append(
+            "left out: "
+            f"{', '.join(count_text(number, noun) for noun, number in lost.items() if number)}"
+        )
     return "; ".join(parts) + "."
 
 
-def first_sentences(tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str = "") -> list[str]:
+def first_sentences(
+    tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str = ""
+) -> list[str]:
     """Say whose images are recognized more often, by the main effects; of one model, how recognition goes on.
 
     Parameters
@@ -158,7 +170,8 @@ def first_sentences(tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any],
     Returns
     -------
     list of str
-        A sentence each; which of two models is higher is said only where its main effect has p < .05.
+        A sentence each; which of two models is higher is said only where its main effect has p <
+        .05.
     """
     curves = tables["curves"]
     kind = "human" if (curves["observer"] == "human").any() else "network"
@@ -169,11 +182,15 @@ def first_sentences(tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any],
     pairs = pairs[pairs["models"].astype(str).str.contains(" vs ")]
     own = curves[curves["observer"] == kind]
     if pairs.empty:
-        return [_stage_sentence(model, rows, anova, who, told) for model, rows in own.groupby("model", sort=False)]
+        return [
+            _stage_sentence(model, rows, anova, who, told)
+            for model, rows in own.groupby("model", sort=False)
+        ]
     if len(pairs) > MOST_PAIRS:
         clear = int((pairs["p"] < ALPHA).sum())
         return [
-            f"In {clear or 'none'} of {len(pairs)} pairs of models {who} recognize the images of one more often (main "
+            f"In {clear or 'none'} of {len(pairs)} pairs of models {who} recognize the images of "
+            "one more often (main "
             "effect of the model, p < .05, uncorrected)."
         ]
     return [_pair_sentence(row, own, who) for row in pairs.to_dict("records")]
@@ -186,7 +203,11 @@ ALPHA, MOST_PAIRS = 0.05, 3
 def _pair_sentence(row: Mapping[Any, Any], curves: pd.DataFrame, who: str) -> str:
     """Compare two models over the stages that both have; which is higher is told only where the test is clear."""
     names = str(row["models"]).split(" vs ")
-    wide = curves.pivot_table(index="stage", columns="model", values="proportion").reindex(columns=names).dropna()
+    wide = (
+        curves.pivot_table(index="stage", columns="model", values="proportion")
+        .reindex(columns=names)
+        .dropna()
+    )
     first, second = (float(wide[name].mean()) for name in names)
     whether = f"Whether {who} recognize images of {names[0]} or of {names[1]} more often"
     if not np.isfinite(row["p"]) or len(wide) == 0:
@@ -197,25 +218,36 @@ def _pair_sentence(row: Mapping[Any, Any], curves: pd.DataFrame, who: str) -> st
     more, less = names if first > second else names[::-1]
     high, low = (format_number(value) for value in (max(first, second), min(first, second)))
     return (
-        f"{who.capitalize()} recognize images of {more} more often than those of {less}: {high} against {low}, mean "
+        f"{who.capitalize()} recognize images of {more} more often than those of {less}: {high} "
+        f"against {low}, mean "
         f"over stages (main effect of the model, {p}, uncorrected)."
     )
 
 
-def _stage_sentence(model: object, rows: pd.DataFrame, anova: pd.DataFrame, who: str, told: Mapping[str, Any]) -> str:
+def _stage_sentence(
+    model: object, rows: pd.DataFrame, anova: pd.DataFrame, who: str, told: Mapping[str, Any]
+) -> str:
     """Give the first and the last stage of a model beside a guesser, and the test of all stages."""
     guess = format_number(1 / len(told["settings"]["categories"]))
     ends = rows.dropna(subset=["proportion"]).drop_duplicates("stage")
-    first, last = (f"{format_number(row['proportion'])} at {row['stage']}" for _, row in ends.iloc[[0, -1]].iterrows())
+    first, last = (
+        f"{format_number(row['proportion'])} at {row['stage']}"
+        for _, row in ends.iloc[[0, -1]].iterrows()
+    )
     kind = rows["observer"].iloc[0]
     own = anova[(anova["source"] == "stage") & (anova["observer"] == kind)]
     tests = own[own["models"].astype(str) == str(model)]
     p = float(tests["p_gg"].iloc[0]) if len(tests) else np.nan
     said = f"effect of stage: p {p_text(p)}" if np.isfinite(p) else "stages were not tested"
-    return f"{who.capitalize()} recognize images of {model}: {first}, {last} (a guesser: {guess}; {said})."
+    return (
+        f"{who.capitalize()} recognize images of {model}: {first}, {last} (a guesser: {guess}; "
+        f"{said})."
+    )
 
 
-def methods_text(tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str) -> list[str]:
+def methods_text(
+    tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str
+) -> list[str]:
     """Write the methods of an experiment in paragraphs.
 
     Parameters
@@ -240,17 +272,27 @@ def methods_text(tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], st
         words = ", ".join(f"{name} = {value:.3g}" for name, value in rules.items())
         data += f" Observers and trials were screened by fixed rules ({words})."
     kinds = dict.fromkeys(tables["anova"]["analysis"].astype(str))
-    tests = f"Proportions correct were compared by repeated-measures analyses of variance ({', '.join(kinds)})"
-    tests += ", p corrected for lack of sphericity by Greenhouse and Geisser where there are more than two levels"
+    tests = (
+        "Proportions correct were compared by repeated-measures analyses of variance "
+        f"({', '.join(kinds)})"
+    )
+    tests += (
+        ", p corrected for lack of sphericity by Greenhouse and Geisser where there are more than "
+        "two levels"
+    )
     n = settings["permutations"]
     tests += f". The same F were also judged by {count_text(n, 'shuffle')} of the labels."
     if "posthoc" in tables:
         how = settings["correction"]
-        tests += f" Post-hoc paired t tests were {'not corrected' if how == 'none' else f'corrected ({how})'}."
+        tests += (
+            " Post-hoc paired t tests were "
+            f"{'not corrected' if how == 'none' else f'corrected ({how})'}."
+        )
     errors = f"Standard errors are {settings['sem']} observers."
     if trials and settings["bootstrap"]:
         errors += (
-            f" Bands ({100 * settings['confidence']:g} %) are from {count_text(settings['bootstrap'], 'resample')} "
+            f" Bands ({100 * settings['confidence']:g} %) are from "
+            f"{count_text(settings['bootstrap'], 'resample')} "
             "of the images."
         )
     if "error_consistency" in tables:
@@ -293,41 +335,61 @@ def _answers(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
     out = []
     for row in anova[anova["source"].isin(["model", "observer"])].to_dict("records"):
         key = tuple(row[name] for name in keys)
-        title = row["models"] if row["source"] == "model" else f"{row['observer']}, images of {row['models']}"
-        number = f"F({int(row['df1'])}, {int(row['df2'])}) = {row['F']:.2f}, η²p = {format_number(row['eta2_p'])}"
+        title = (
+            row["models"]
+            if row["source"] == "model"
+            else f"{row['observer']}, images of {row['models']}"
+        )
+        number = (
+            f"F({int(row['df1'])}, {int(row['df2'])}) = {row['F']:.2f}, η²p = "
+            f"{format_number(row['eta2_p'])}"
+        )
         stages = count_text(int(row["n_stages"]), "stage")
         text = f"Main effect of {row['source']}, {stages}, n = {row['n']}; {format_p(row['p'])}"
         if key in beside.index:
-            text += f"; shuffled labels: {format_p(beside.loc[key, 'p'], int(beside.loc[key, 'n_permutations']))}"
+            text += (
+                "; shuffled labels: "
+                f"{format_p(beside.loc[key, 'p'], int(beside.loc[key, 'n_permutations']))}"
+            )
         out.append((title, number, text + "."))
     return out
 
 
-# -------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
-def _pictures(folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str) -> list[Picture]:
+def _pictures(
+    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], stamp: str
+) -> list[Picture]:
     curves = tables["curves"]
     chance = 1 / len(told["settings"]["categories"])
     out = []
     if curves["model"].nunique() > 1:
         figure = draw.recognition_lines(curves, panels="observer", chance=chance, stamp=stamp)
         text = "Recognition of each model's images over stages, one panel an observer."
-        out.append(embed_figure(folder, "curves_by_observer", figure, text, _spoken(curves), table=curves))
+        out.append(
+            embed_figure(folder, "curves_by_observer", figure, text, _spoken(curves), table=curves)
+        )
     figure = draw.recognition_lines(curves, panels="model", chance=chance, stamp=stamp)
     text = "Recognition over stages, one panel a model, one line an observer."
     out.append(embed_figure(folder, "curves_by_model", figure, text, _spoken(curves), table=curves))
     if "error_consistency" in tables and tables["error_consistency"]["kappa"].notna().any():
         table = tables["error_consistency"]
         figure = draw.consistency_lines(table, stamp=stamp)
-        text = "Do observers err on the same images? Error consistency over stages, one panel a model."
+        text = (
+            "Do observers err on the same images? Error consistency over stages, one panel a model."
+        )
         alt = "Lines of error consistency; the values are in error_consistency.csv."
         out.append(embed_figure(folder, "error_consistency", figure, text, alt, table=table))
     if "human_network" in tables and (tables["human_network"]["n_points"] > 0).any():
         figure = draw.curve_scatter(curves, stamp=stamp)
         text = "People against networks that the images were not made for."
         alt = "Scatter of proportions correct; the values are in curves.csv."
-        out.append(embed_figure(folder, "people_and_networks", figure, text, alt, table=draw.scatter_points(curves)))
+        out.append(
+            embed_figure(
+                folder, "people_and_networks", figure, text, alt, table=draw.scatter_points(curves)
+            )
+        )
     return out + _confusion_pictures(folder, tables.get("confusion", pd.DataFrame()), stamp)
 
 
@@ -343,7 +405,11 @@ def _confusion_pictures(folder: Path, table: pd.DataFrame, stamp: str) -> list[P
         alt = f"Confusion matrices of {who}; the values are in confusion.csv."
         figure = draw.confusion_matrices(own, stamp=stamp)
         numbers = own.reset_index(drop=True)
-        out.append(embed_figure(folder, f"confusion_{place}", figure, text, alt, table=numbers, raster=True))
+        out.append(
+            embed_figure(
+                folder, f"confusion_{place}", figure, text, alt, table=numbers, raster=True
+            )
+        )
     return out
 
 
@@ -351,6 +417,9 @@ def _spoken(curves: pd.DataFrame) -> str:
     """Say a figure's numbers in words, for those who cannot see it."""
     lines = []
     for (kind, network, model), own in curves.groupby(["observer", "network", "model"], sort=False):
-        values = ", ".join(f"{stage} {format_number(value)}" for stage, value in zip(own["stage"], own["proportion"]))
+        values = ", ".join(
+            f"{stage} {format_number(value)}"
+            for stage, value in zip(own["stage"], own["proportion"])
+        )
         lines.append(f"{network or kind}, {model}: {values}")
     return "Proportion correct. " + "; ".join(lines) + "."

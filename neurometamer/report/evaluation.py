@@ -13,7 +13,13 @@ from neurometamer.evaluation.model_sets import RATERS
 from neurometamer.evaluation.sets import MetamerSet
 from neurometamer.figures import evaluation as draw
 from neurometamer.figures.style import count_text, format_number
-from neurometamer.report.evaluation_findings import Report, headlines, lead_examples, rows_where, seen_by_others
+from neurometamer.report.evaluation_findings import (
+    Report,
+    headlines,
+    lead_examples,
+    rows_where,
+    seen_by_others,
+)
 from neurometamer.report.evaluation_methods import TARGETS, cited_works, methods_text
 from neurometamer.report.page import (
     Answer,
@@ -35,9 +41,12 @@ if TYPE_CHECKING:
     pass
 
 PARTS = (
-    ("settings", "Settings"), ("sets", "Digests of the sets"), ("evaluators", "Evaluators"),
-    ("generators", "Generators"), ("versions", "Versions"),
-)  # fmt: skip
+    ("settings", "Settings"),
+    ("sets", "Digests of the sets"),
+    ("evaluators", "Evaluators"),
+    ("generators", "Generators"),
+    ("versions", "Versions"),
+)
 MOST_IMAGES, MOST_ROWS = 8, 12
 """Of the sheet of examples."""
 
@@ -59,15 +68,19 @@ CAPTIONS: Mapping[str, str] = {
 
 
 def write_report(
-    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any], *, sets: Sequence[MetamerSet] = ()
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    told: Mapping[str, Any],
+    *,
+    sets: Sequence[MetamerSet] = (),
 ) -> Path:
     """Draw the figures and write the page.
 
     Parameters
     ----------
     folder : Path
-        Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows), ``methods.txt``,
-        ``references.bib`` and ``report.html``.
+        Gets ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows),
+        ``methods.txt``, ``references.bib`` and ``report.html``.
     tables : mapping of str to DataFrame
         As `neurometamer.evaluation.evaluate_sets` writes them.
     told : mapping
@@ -83,13 +96,22 @@ def write_report(
     judged = bool((tables["validity"]["n_not_judged"] < tables["validity"]["n_images"]).any())
     stamps = _stamps(told, judged, sets)
     report = Report(
-        folder=folder, tables=tables, told=told, sets=sets, validity="valid" if judged else "not judged",
+        folder=folder,
+        tables=tables,
+        told=told,
+        sets=sets,
+        validity="valid" if judged else "not judged",
         stamp=" · ".join(name.lower() for name, _ in stamps),
-    )  # fmt: skip
+    )
     makers: tuple[Callable[[Report], Section | None], ...] = (
-        _validity_section, _recognition_section, _epsilon_section, _observer_section, _set_section, _quality_section,
+        _validity_section,
+        _recognition_section,
+        _epsilon_section,
+        _observer_section,
+        _set_section,
+        _quality_section,
         _divergence_section,
-    )  # fmt: skip
+    )
     sections = [section for make in makers if (section := make(report)) is not None]
     charts, sections = borrow_figure(sections, LEADING)
     version = str(told.get("versions", {}).get("neurometamer", ""))
@@ -100,7 +122,10 @@ def write_report(
         lead=_lead(report),
         first=Lead(headlines=headlines(report), charts=charts, examples=lead_examples(report)),
         stamps=stamps,
-        answers=[Answer(title=title, number=number, text=text) for title, number, text in _answers(report)],
+        answers=[
+            Answer(title=title, number=number, text=text)
+            for title, number, text in _answers(report)
+        ],
         sections=sections,
         tables=[
             folded_grid(tables[name], caption, f"{name}.csv", name=name)
@@ -117,12 +142,18 @@ LEADING = ("recognizability", "observers", "sets", "quality", "divergence")
 """Sections whose first figure stands on the first screen: that of the first part that was asked for."""
 
 
-# ----------------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
-def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -> list[tuple[str, str]]:
+def _stamps(
+    told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]
+) -> list[tuple[str, str]]:
     out = []
-    judges = [name for name, network in told.get("evaluators", {}).items() if network.get("trained") is False]
+    judges = [
+        name
+        for name, network in told.get("evaluators", {}).items()
+        if network.get("trained") is False
+    ]
     makers = [name for metamers in sets for name in metamers.untrained]
     if untrained := list(dict.fromkeys([*judges, *makers])):
         out.append(("Untrained networks", f"{name_ids(untrained)}: random weights, never trained."))
@@ -130,7 +161,8 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
         out.append(
             (
                 "Validity not judged",
-                "no null distribution was given, so nobody knows which images are metamers; make one with "
+                "no null distribution was given, so nobody knows which images are metamers; make "
+                "one with "
                 "'neurometamer stimuli null' and give it with --nulls.",
             )
         )
@@ -138,7 +170,8 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
         how = "; ".join(dict.fromkeys(priors.values()))
         were = "was" if len(priors) == 1 else "were"
         words = (
-            f"{name_ids(priors)} {were} made with a prior ({how}), which makes metamers easier to recognize whatever "
+            f"{name_ids(priors)} {were} made with a prior ({how}), which makes metamers easier to "
+            "recognize whatever "
             "the network responds to."
         )
         out.append(("Natural-image prior", words))
@@ -146,7 +179,9 @@ def _stamps(told: Mapping[str, Any], judged: bool, sets: Sequence[MetamerSet]) -
 
 
 def _with_interval(row: pd.Series) -> str:
-    return f"{format_number(row['value'])} [{format_number(row['low'])}, {format_number(row['high'])}]"
+    return (
+        f"{format_number(row['value'])} [{format_number(row['low'])}, {format_number(row['high'])}]"
+    )
 
 
 def _lead(report: Report) -> str:
@@ -157,13 +192,21 @@ def _lead(report: Report) -> str:
     images = count_text(low, "photograph") if low == high else f"{low} to {high} photographs"
     each = " each" if len(table) > 1 else ""
     return (
-        f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), {count_text(len(stages), 'stage')} "
-        f"({name_ids(stages)}), {images}{each}; judged by {count_text(len(judges), 'network')}: {name_ids(judges, 8)}."
+        f"{count_text(len(names), 'set')} of networks ({name_ids(names)}), "
+        f"{count_text(len(stages), 'stage')} "
+        f"({name_ids(stages)}), {images}{each}; judged by {count_text(len(judges), 'network')}: "
+        f"{name_ids(judges, 8)}."
     )
 
 
 def _answers(report: Report) -> list[tuple[str, str, str]]:
-    makers = (_validity_answer, _recognition_answers, _divergence_answer, _observer_answer, _set_answer)
+    makers = (
+        _validity_answer,
+        _recognition_answers,
+        _divergence_answer,
+        _observer_answer,
+        _set_answer,
+    )
     return [answer for make in makers for answer in make(report)]
 
 
@@ -171,10 +214,17 @@ def _validity_answer(report: Report) -> list[tuple[str, str, str]]:
     table = report.tables["validity"]
     n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
     if report.validity == "not judged":
-        return [("How many are metamers?", "not judged", "No null distribution was given; all images count alike.")]
+        return [
+            (
+                "How many are metamers?",
+                "not judged",
+                "No null distribution was given; all images count alike.",
+            )
+        ]
     worst = table.sort_values("pass_both", kind="stable").iloc[0]
     text = (
-        f"Same one of 16 classes, and a better match than any pair of different photographs, for every network of the "
+        "Same one of 16 classes, and a better match than any pair of different photographs, for "
+        "every network of the "
         f"set, in the saved picture. Fewest: {worst['set']}, {worst['stage']}, "
         f"{int(worst['n_valid'])} of {int(worst['n_images'])}."
     )
@@ -191,10 +241,20 @@ def _recognition_answers(report: Report) -> list[tuple[str, str, str]]:
     for stage, own in rows[rows["rule"].isin(first)].groupby("stage", sort=False):
         ordered = own.sort_values("value", ascending=False, kind="stable")
         best = ordered.iloc[0]
-        rest = "; ".join(f"{one['set']} {format_number(one['value'])}" for _, one in ordered.iloc[1:6].iterrows())
+        rest = "; ".join(
+            f"{one['set']} {format_number(one['value'])}" for _, one in ordered.iloc[1:6].iterrows()
+        )
         words = "1,000 classes" if best["ways"] == 1000 else "16 categories"
-        text = f"{best['set']}: share that networks that took no part give {_target(report)}; {words}."
-        out.append((f"Most recognized, stage {stage}", _with_interval(best), f"{text} Then {rest}." if rest else text))
+        text = (
+            f"{best['set']}: share that networks that took no part give {_target(report)}; {words}."
+        )
+        out.append(
+            (
+                f"Most recognized, stage {stage}",
+                _with_interval(best),
+                f"{text} Then {rest}." if rest else text,
+            )
+        )
     return out
 
 
@@ -209,10 +269,17 @@ def _divergence_answer(report: Report) -> list[tuple[str, str, str]]:
     low, high = rows["value"].min(), rows["value"].max()
     more = int((rows["p"] < 0.05).sum())
     text = (
-        f"Jensen–Shannon divergence (base 2) between distances among photographs and among their metamers, "
+        "Jensen–Shannon divergence (base 2) between distances among photographs and among their "
+        "metamers, "
         f"{len(rows)} evaluators × sets. Larger than by chance (p < .05, uncorrected): {more}."
     )
-    return [("Are metamers as far apart as photographs?", f"{format_number(low)} to {format_number(high)}", text)]
+    return [
+        (
+            "Are metamers as far apart as photographs?",
+            f"{format_number(low)} to {format_number(high)}",
+            text,
+        )
+    ]
 
 
 def _observer_answer(report: Report) -> list[tuple[str, str, str]]:
@@ -220,13 +287,21 @@ def _observer_answer(report: Report) -> list[tuple[str, str, str]]:
         return []
     table = report.tables["observer_tests"]
     rows = table[
-        (table["effect"] == "interaction") & (table["validity"] == report.validity) & (table["unit"] == "images")
+        (table["effect"] == "interaction")
+        & (table["validity"] == report.validity)
+        & (table["unit"] == "images")
     ]
     out = []
     for _, row in rows.drop_duplicates(["stage"]).iterrows():
         if np.isfinite(row["value"]):
             text = f"{row['contrast']}; over images: p {p_text(row['p'])}."
-            out.append((f"Do the two factors act together, stage {row['stage']}?", _with_interval(row), text))
+            out.append(
+                (
+                    f"Do the two factors act together, stage {row['stage']}?",
+                    _with_interval(row),
+                    text,
+                )
+            )
     return out
 
 
@@ -241,12 +316,19 @@ def _set_answer(report: Report) -> list[tuple[str, str, str]]:
     best = known.loc[known["difference"].abs().idxmax()]
     clear = known.loc[known["p_bonferroni"] < 0.05, "network"].tolist()
     text = (
-        f"Difference in means, signed; {int(best['n_sets'])} sets. Clear after Bonferroni: {name_ids(clear) or 'none'}."
+        f"Difference in means, signed; {int(best['n_sets'])} sets. Clear after Bonferroni: "
+        f"{name_ids(clear) or 'none'}."
     )
-    return [("Which network matters most?", f"{best['network']}: {format_number(best['difference'])}", text)]
+    return [
+        (
+            "Which network matters most?",
+            f"{best['network']}: {format_number(best['difference'])}",
+            text,
+        )
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------- sections
+# ----------------------------------------------------------------------------------------- sections
 
 
 def _asked(report: Report, part: str) -> bool:
@@ -255,8 +337,10 @@ def _asked(report: Report, part: str) -> bool:
 
 def _validity_section(report: Report) -> Section:
     text = [
-        "A metamer is valid when every network of its set gives it the photograph's one of 16 classes, and matches it "
-        "better than any pair of different photographs (Spearman, Pearson and signal-to-noise ratio above the "
+        "A metamer is valid when every network of its set gives it the photograph's one of 16 "
+        "classes, and matches it "
+        "better than any pair of different photographs (Spearman, Pearson and signal-to-noise "
+        "ratio above the "
         "largest of the null), in the saved 8-bit picture. Numbers on this page are of "
         + (
             "valid metamers; failed ones stand apart."
@@ -268,15 +352,22 @@ def _validity_section(report: Report) -> Section:
     shown = table.drop(columns="members") if (table["members"] == table["set"]).all() else table
     grid = folded_grid(shown, CAPTIONS["validity"], "validity.csv", limit=40)
     pictures = [_examples(report)] if report.sets else []
-    return Section(key="validity", title="Validity first", text=text, grids=[grid], pictures=pictures)
+    return Section(
+        key="validity", title="Validity first", text=text, grids=[grid], pictures=pictures
+    )
 
 
 def _examples(report: Report) -> Picture:
     """Draw up to 8 photographs and their metamers, with how many networks see the same in them."""
     shown = list(report.sets)[:MOST_ROWS]
     several = len({one.setting for one in shown}) > 1
-    labels = [" · ".join(filter(None, [one.name, one.stage, one.setting if several else ""])) for one in shown]
-    everywhere = pd.Series([name for one in shown for name in one.table["reference_id"]]).value_counts(sort=False)
+    labels = [
+        " · ".join(filter(None, [one.name, one.stage, one.setting if several else ""]))
+        for one in shown
+    ]
+    everywhere = pd.Series(
+        [name for one in shown for name in one.table["reference_id"]]
+    ).value_counts(sort=False)
     most = everywhere.max()
     ids = [str(name) for name, count in everywhere.items() if count == most][:MOST_IMAGES]
     photographs: dict[str, np.ndarray] = {}
@@ -284,18 +375,38 @@ def _examples(report: Report) -> Picture:
     rows = []
     for label, one in zip(labels, shown, strict=True):
         seen = seen_by_others(report, one)
-        for row, (name, state) in enumerate(zip(one.table["reference_id"], one.states, strict=True)):
+        for row, (name, state) in enumerate(
+            zip(one.table["reference_id"], one.states, strict=True)
+        ):
             if name in ids:
                 photographs.setdefault(name, one.references[row])
                 pictures[label, name] = one.pictures[row]
                 n_seen, n_asked = seen.get(name, (0, 0))
-                rows.append({"row": label, "reference_id": name, "state": state, "n_seen": n_seen, "n_asked": n_asked})
+                rows.append(
+                    {
+                        "row": label,
+                        "reference_id": name,
+                        "state": state,
+                        "n_seen": n_seen,
+                        "n_asked": n_asked,
+                    }
+                )
     table = pd.DataFrame(rows)
     figure = draw.example_sheet(photographs, pictures, table, stamp=report.stamp)
     n_more = len(report.sets) - len(shown)
-    rest = f" {count_text(n_more, 'more set')} {'is' if n_more == 1 else 'are'} not shown." if n_more else ""
-    caption = f"Photographs and metamers, with their state and who recognizes them; compressed on this page.{rest}"
-    alt = f"Sheet of {len(ids)} photographs and their metamers; states and answers are in recognition.csv."
+    rest = (
+        f" {count_text(n_more, 'more set')} {'is' if n_more == 1 else 'are'} not shown."
+        if n_more
+        else ""
+    )
+    caption = (
+        "Photographs and metamers, with their state and who recognizes them; compressed on this "
+        f"page.{rest}"
+    )
+    alt = (
+        f"Sheet of {len(ids)} photographs and their metamers; states and answers are in "
+        "recognition.csv."
+    )
     return report.picture("examples", figure, caption, alt, table, small=True)
 
 
@@ -327,10 +438,16 @@ def _recognition_section(report: Report) -> Section | None:
             caption = f"Mean of the evaluators that took no part, over stages; {words}."
             alt = "Lines; the values are in curves.csv."
             pictures.append(report.picture(f"curves_{name}", figure, caption, alt, own))
-        figure = draw.recognizability_matrix(table, ways=ways, rule=rule, validity=report.validity, stamp=report.stamp)
+        figure = draw.recognizability_matrix(
+            table, ways=ways, rule=rule, validity=report.validity, stamp=report.stamp
+        )
         caption = f"Each evaluator; {words}."
         alt = "Matrix of evaluators by sets and stages; the values are in recognizability.csv."
-        shown = table[(table["ways"] == ways) & (table["rule"] == rule) & (table["validity"] == report.validity)]
+        shown = table[
+            (table["ways"] == ways)
+            & (table["rule"] == rule)
+            & (table["validity"] == report.validity)
+        ]
         pictures.append(report.picture(f"recognizability_{name}", figure, caption, alt, shown))
     return Section(key="recognizability", title=title, text=[text], pictures=pictures)
 
@@ -338,14 +455,22 @@ def _recognition_section(report: Report) -> Section | None:
 def _epsilon_section(report: Report) -> Section | None:
     if not report.has("epsilon"):
         return None
-    figure = draw.epsilon_bars(report.tables["epsilon"], validity=report.validity, stamp=report.stamp)
+    figure = draw.epsilon_bars(
+        report.tables["epsilon"], validity=report.validity, stamp=report.stamp
+    )
     caption = "Metamers whose pixels could move only so far, against those that could move freely."
     alt = "Marks with intervals; the values are in epsilon.csv."
     picture = report.picture(
-        "epsilon", figure, caption, alt, _of_first_measure(report.tables["epsilon"], report.validity)
+        "epsilon",
+        figure,
+        caption,
+        alt,
+        _of_first_measure(report.tables["epsilon"], report.validity),
     )
     text = "Differences are paired over photographs that are in the same state in both settings."
-    return Section(key="epsilon", title="How far images could move", text=[text], pictures=[picture])
+    return Section(
+        key="epsilon", title="How far images could move", text=[text], pictures=[picture]
+    )
 
 
 def _of_first_measure(table: pd.DataFrame, validity: str) -> pd.DataFrame:
@@ -358,7 +483,9 @@ def _quality_section(report: Report) -> Section | None:
     title = "Image quality"
     if not _asked(report, "quality"):
         return None
-    figure = draw.quality_bars(report.tables["quality"], validity=report.validity, stamp=report.stamp)
+    figure = draw.quality_bars(
+        report.tables["quality"], validity=report.validity, stamp=report.stamp
+    )
     alt = "Bars, one panel a metric; the values are in quality.csv."
     table = report.tables["quality"]
     caption = "Metamers beside their photographs; arrows say what is better."
@@ -374,17 +501,23 @@ def _divergence_section(report: Report) -> Section | None:
     if not _asked(report, "divergence"):
         return None
     text = (
-        "Distances among photographs (RR) and among their metamers (MM), in each evaluator at the depth of the set: 0 "
-        "where their distributions are the same, 1 where they do not meet. The value is never quite 0; the null, made "
+        "Distances among photographs (RR) and among their metamers (MM), in each evaluator at the "
+        "depth of the set: 0 "
+        "where their distributions are the same, 1 where they do not meet. The value is never "
+        "quite 0; the null, made "
         "by exchanging photograph and metamer, says how large it gets by chance."
     )
     table = report.tables["divergence"]
     rows = table[table["headline"].astype(bool) & (table["validity"] == report.validity)]
     if not np.isfinite(rows["value"].astype(float)).any():
-        return Section(key="divergence", title=title, text=[text, "No set has enough metamers for distances."])
+        return Section(
+            key="divergence", title=title, text=[text, "No set has enough metamers for distances."]
+        )
     figure = draw.divergence_heatmap(table, validity=report.validity, stamp=report.stamp)
     alt = "Matrix of evaluators by sets and stages; the values are in divergence.csv."
-    picture = report.picture("divergence", figure, "RR–MM divergence of each set in each evaluator.", alt, rows)
+    picture = report.picture(
+        "divergence", figure, "RR–MM divergence of each set in each evaluator.", alt, rows
+    )
     return Section(key="divergence", title=title, text=[text], pictures=[picture])
 
 
@@ -392,8 +525,10 @@ def _observer_section(report: Report) -> Section | None:
     if not report.has("observer_matrix"):
         return None
     text = (
-        "Metamers of each network, judged by each other; what a network says to its own is marked and in no mean. "
-        "Over images, an effect speaks of other photographs but of these networks; over generators, of other networks, "
+        "Metamers of each network, judged by each other; what a network says to its own is marked "
+        "and in no mean. "
+        "Over images, an effect speaks of other photographs but of these networks; over "
+        "generators, of other networks, "
         "which needs many of them (p_min is the smallest p that so few can give)."
     )
     matrix, bars = report.tables["observer_matrix"], report.tables["observer_conditions"]
@@ -413,12 +548,32 @@ def _observer_section(report: Report) -> Section | None:
             figure = draw.observer_bars(cells, stamp=report.stamp)
             caption = f"{cells['factor_a'].iloc[0]} and {cells['factor_b'].iloc[0]}: {words}."
             alt = "Lines with intervals; the values are in observer_conditions.csv."
-            pictures.append(report.picture(f"observers_{len(pictures)}", figure, caption, alt, cells))
-    columns = ["stage", "setting", "ways", "rule", "effect", "contrast", "unit", "value", "low", "high", "p", "p_min",
-               "p_holm", "n_generators", "n_images", "note"]  # fmt: skip
+            pictures.append(
+                report.picture(f"observers_{len(pictures)}", figure, caption, alt, cells)
+            )
+    columns = [
+        "stage",
+        "setting",
+        "ways",
+        "rule",
+        "effect",
+        "contrast",
+        "unit",
+        "value",
+        "low",
+        "high",
+        "p",
+        "p_min",
+        "p_holm",
+        "n_generators",
+        "n_images",
+        "note",
+    ]
     table = report.tables["observer_tests"][columns]
     grid = folded_grid(table, CAPTIONS["observer_tests"], "observer_tests.csv", limit=40)
-    return Section(key="observers", title="Networks as observers", text=[text], pictures=pictures, grids=[grid])
+    return Section(
+        key="observers", title="Networks as observers", text=[text], pictures=pictures, grids=[grid]
+    )
 
 
 def _set_section(report: Report) -> Section | None:
@@ -426,10 +581,16 @@ def _set_section(report: Report) -> Section | None:
         return None
     title, scores = "Sets of networks", report.tables["set_scores"]
     held_out = scores.loc[scores["raters"] == "held-out", "held_out"]
-    same = f"by the same evaluators, which are in none ({held_out.iloc[0]}), and " if len(held_out) else ""
+    same = (
+        f"by the same evaluators, which are in none ({held_out.iloc[0]}), and "
+        if len(held_out)
+        else ""
+    )
     text = (
-        f"Every set is scored {same}by all evaluators but its own networks, as Boehm et al. (2025) do; the latter "
-        f"change with the set. What counts is {_target(report)}. A difference in means says how much better sets with "
+        f"Every set is scored {same}by all evaluators but its own networks, as Boehm et al. (2025) "
+        "do; the latter "
+        f"change with the set. What counts is {_target(report)}. A difference in means says how "
+        "much better sets with "
         "a network are than sets without it; the regression parts that from the size of the set."
     )
     pictures: list[Picture] = []
@@ -438,7 +599,10 @@ def _set_section(report: Report) -> Section | None:
         groups = table.groupby(["stage", "setting", "ways", "raters"], sort=False)
         for (stage, setting, ways, raters), own in groups:
             name = f"set_differences_{len(pictures)}"
-            caption = f"Difference in means, {stage}, {setting}, {ways} classes; rated by {RATERS[str(raters)]}."
+            caption = (
+                f"Difference in means, {stage}, {setting}, {ways} classes; rated by "
+                f"{RATERS[str(raters)]}."
+            )
             figure = draw.set_differences(own, stamp=report.stamp)
             alt = "Marks with intervals; the values are in set_differences.csv."
             pictures.append(report.picture(name, figure, caption, alt, own))

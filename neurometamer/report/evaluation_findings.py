@@ -37,7 +37,8 @@ class Report:
     sets : sequence of MetamerSet
         What was evaluated.
     validity : str
-        State of the metamers that results speak of: ``"valid"``, or ``"not judged"`` where nobody judged.
+        State of the metamers that results speak of: ``"valid"``, or ``"not judged"`` where nobody
+        judged.
     stamp : str
         What every figure must say; may be empty.
     """
@@ -65,7 +66,14 @@ class Report:
         return len(self.tables.get(name, ())) > 0
 
     def picture(
-        self, name: str, figure: Figure, caption: str, alt: str, table: pd.DataFrame, *, small: bool = False
+        self,
+        name: str,
+        figure: Figure,
+        caption: str,
+        alt: str,
+        table: pd.DataFrame,
+        *,
+        small: bool = False,
     ) -> Picture:
         """Save a figure and its numbers, and put it on the page.
 
@@ -107,9 +115,15 @@ def headlines(report: Report) -> list[str]:
     table = report.tables["validity"]
     n, valid = int(table["n_images"].sum()), int(table["n_valid"].sum())
     if report.validity == "valid":
-        counted = f"{valid} of {count_text(n, 'image')} {'is a valid metamer' if valid == 1 else 'are valid metamers'}."
+        counted = (
+            f"{valid} of {count_text(n, 'image')} "
+            f"{'is a valid metamer' if valid == 1 else 'are valid metamers'}."
+        )
     else:
-        counted = f"Whether {'this image is a metamer' if n == 1 else f'these {n} images are metamers'} was not judged."
+        counted = (
+            f"Whether {'this image is a metamer' if n == 1 else f'these {n} images are metamers'} "
+            "was not judged."
+        )
     recognized = _recognized_sentence(report)
     return [counted, recognized] if recognized else [counted]
 
@@ -138,8 +152,13 @@ def _recognized_sentence(report: Report) -> str:
     tested = rows[(counts >= FEWEST) & np.isfinite(rows["low"].astype(float))]
     if tested.empty:
         return f"{told}. With so few photographs nothing more is claimed."
-    above = sum(row["low"] > max(chance, _shuffled(report, row)) for row in tested.to_dict("records"))
-    than = "clearly more than guessing, or than the same answers shuffled, by the interval over photographs"
+    above = sum(
+        row["low"] > max(chance, _shuffled(report, row)) for row in tested.to_dict("records")
+    )
+    than = (
+        "clearly more than guessing, or than the same answers shuffled, by the interval over "
+        "photographs"
+    )
     if len(rows) == 1:
         return f"{told}. That is {'' if above else 'not '}{than}."
     few = len(rows) - len(tested)
@@ -150,15 +169,23 @@ def _recognized_sentence(report: Report) -> str:
 def _shuffled(report: Report, row: Mapping[Any, Any]) -> float:
     """Say how often answers would count if each stood beside another photograph's.
 
-    A network that says the same to every image recognizes all of them, and would do so in any order.
+    A network that says the same to every image recognizes all of them, and would do so in any
+    order.
     """
     hits = report.tables["recognition"]
     keys = ("set", "stage", "setting", "ways", "rule")
     own = rows_where(hits, {name: row[name] for name in keys})
-    own = own[(states_of(own["valid"]) == report.validity) & ~is_true(own["took_part"]) & own["wanted"].notna()]
+    own = own[
+        (states_of(own["valid"]) == report.validity)
+        & ~is_true(own["took_part"])
+        & own["wanted"].notna()
+    ]
     shares = []
     for _, answers in own.groupby("evaluator"):
-        wanted, said = answers["wanted"].astype(str).to_numpy(), answers["said"].astype(str).to_numpy()
+        wanted, said = (
+            answers["wanted"].astype(str).to_numpy(),
+            answers["said"].astype(str).to_numpy(),
+        )
         same = wanted[:, None] == said
         n = len(same)
         shares.append((same.sum() - np.trace(same)) / (n * (n - 1)) if n > 1 else 1.0)
@@ -175,9 +202,14 @@ def _single_sentence(report: Report) -> str:
         return "No network judged them that took no part in making them."
     told = []
     for name, own in rows.groupby("evaluator", sort=False):
-        ends = dict.fromkeys(format_number(value) for value in (own["value"].min(), own["value"].max()))
+        ends = dict.fromkeys(
+            format_number(value) for value in (own["value"].min(), own["value"].max())
+        )
         told.append(f"{name} {' to '.join(ends)}")
-    return f"Share recognized by networks that took no part, too few for a mean: {'; '.join(told[:3])}."
+    return (
+        "Share recognized by networks that took no part, too few for a mean: "
+        f"{'; '.join(told[:3])}."
+    )
 
 
 def lead_examples(report: Report) -> list[Example]:
@@ -201,14 +233,18 @@ def lead_examples(report: Report) -> list[Example]:
         return []
     most = max(len(held) for held in holding.values())
     candidates = [name for name, held in holding.items() if len(held) == most]
-    name = max(candidates, key=lambda name: sum(one.states[row] == "valid" for one, row in holding[name]))
+    name = max(
+        candidates, key=lambda name: sum(one.states[row] == "valid" for one, row in holding[name])
+    )
     (first, row), *_ = held = holding[name]
     found = [example_image(first.references[row], "A photograph")]
     for one, row in held[:3]:
         state = str(one.states[row])
         n_seen, n_asked = seen_by_others(report, one).get(name, (0, 0))
         others = "network" if n_asked == 1 else "networks"
-        said = f"; recognized by {n_seen} of {n_asked} {others} that took no part" if n_asked else ""
+        said = (
+            f"; recognized by {n_seen} of {n_asked} {others} that took no part" if n_asked else ""
+        )
         of = "" if len({other.name for other, _ in held}) == 1 else f" of {one.name}"
         how = "" if len({other.setting for other, _ in held}) == 1 else f", {one.setting}"
         made = f"{'Metamer' if state == 'valid' else 'Meant as a metamer'}{of}, {one.stage}{how}"

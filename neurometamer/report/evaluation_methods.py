@@ -13,7 +13,8 @@ from neurometamer.report.methods import software_text
 from neurometamer.report.references import NETWORKS
 
 WORKS_USED: Mapping[str, str] = {
-    "boehm2025": "recognizability, image metrics, divergence, sets of networks; what it leaves open is a setting here",
+    "boehm2025": "recognizability, image metrics, divergence, sets of networks; what it leaves "
+    "open is a setting here",
     "feather2023": "the two criteria of a valid metamer, 16 categories",
     "geirhos2018": "the 16 categories",
     "jeon2025": "networks as cross-validated observers; no numbers are published",
@@ -28,7 +29,8 @@ OF_PART = {"jeon2025": "observers", "detlefsen2022": "quality", "holm1979": "obs
 TARGETS = {
     "own": "the class that the evaluator itself gives the photograph",
     "truth": "the ground truth",
-    "generator": "the class that the generating networks give the photograph, as Boehm et al. (2025) count",
+    "generator": "the class that the generating networks give the photograph, as Boehm et al. "
+    "(2025) count",
 }
 """Target to the class that counts as recognized."""
 
@@ -50,7 +52,11 @@ def cited_works(told: Mapping[str, Any], sets: Sequence[MetamerSet]) -> dict[str
     """
     parts = told["settings"]["parts"]
     works = {key: use for key, use in WORKS_USED.items() if OF_PART.get(key, parts[0]) in parts}
-    names = [*told.get("evaluators", {}), *told.get("generators", {}), *(one for each in sets for one in each.members)]
+    names = [
+        *told.get("evaluators", {}),
+        *told.get("generators", {}),
+        *(one for each in sets for one in each.members),
+    ]
     known = [name.removesuffix("_grey") for name in dict.fromkeys(names)]
     networks = {NETWORKS[name]: "architecture of a network" for name in known if name in NETWORKS}
     torch = {"paszke2019": "networks"} if "torch" in told.get("versions", {}) else {}
@@ -58,7 +64,10 @@ def cited_works(told: Mapping[str, Any], sets: Sequence[MetamerSet]) -> dict[str
 
 
 def methods_text(
-    told: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], sets: Sequence[MetamerSet], judged: bool
+    told: Mapping[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    sets: Sequence[MetamerSet],
+    judged: bool,
 ) -> list[str]:
     """Write the methods of an evaluation in paragraphs.
 
@@ -76,32 +85,45 @@ def methods_text(
     Returns
     -------
     list of str
-        Metamers, evaluators, what was measured, and software; parts that were not asked for are left out.
+        Metamers, evaluators, what was measured, and software; parts that were not asked for are
+        left out.
     """
     parts = told["settings"]["parts"]
-    measured = {"recognizability": _recognized, "quality": _looked, "divergence": _diverged, "sets": _compared,
-                "observers": _observed}  # fmt: skip
+    measured = {
+        "recognizability": _recognized,
+        "quality": _looked,
+        "divergence": _diverged,
+        "sets": _compared,
+        "observers": _observed,
+    }
     texts = [_metamers(tables["validity"], sets, judged), _evaluators(told)]
     texts += [make(told["settings"], tables) for name, make in measured.items() if name in parts]
     return [*filter(None, [*texts, software_text(told)])]
 
 
 def _metamers(validity: pd.DataFrame, sets: Sequence[MetamerSet], judged: bool) -> str:
-    names, stages = (", ".join(dict.fromkeys(validity[name].astype(str))) for name in ("set", "stage"))
+    names, stages = (
+        ", ".join(dict.fromkeys(validity[name].astype(str))) for name in ("set", "stage")
+    )
     low, high = int(validity["n_images"].min()), int(validity["n_images"].max())
     size = count_text(high, "photograph") if low == high else f"{low} to {high} photographs"
     at = "stages" if validity["stage"].nunique() > 1 else "stage"
     text = f"Metamers of {size} were evaluated, made for {names} at {at} {stages}."
-    priors = list(dict.fromkeys(one.image_prior for one in sets if one.image_prior not in ("", "none")))
+    priors = list(
+        dict.fromkeys(one.image_prior for one in sets if one.image_prior not in ("", "none"))
+    )
     if priors:
         text += f" A prior of natural images was used in making them: {'; '.join(priors)}."
     if not judged:
         return f"{text} Their validity was not judged, so all images entered."
     n, valid = int(validity["n_images"].sum()), int(validity["n_valid"].sum())
     return (
-        f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the photograph's one "
-        "of 16 classes and responded to it more alike than to any pair of different photographs of the null "
-        f"distribution (Spearman, Pearson, signal-to-noise ratio); {valid} of {n} were. Numbers are of these; "
+        f"{text} A metamer was valid when, in its 8-bit file, every network of its set gave it the "
+        "photograph's one "
+        "of 16 classes and responded to it more alike than to any pair of different photographs of "
+        "the null "
+        f"distribution (Spearman, Pearson, signal-to-noise ratio); {valid} of {n} were. Numbers "
+        "are of these; "
         "failed ones are told apart."
     )
 
@@ -111,7 +133,8 @@ def _evaluators(told: Mapping[str, Any]) -> str:
     if not networks:
         return ""
     named = ", ".join(
-        f"{name} (weights: {network.get('weights') or 'not named'})" for name, network in networks.items()
+        f"{name} (weights: {network.get('weights') or 'not named'})"
+        for name, network in networks.items()
     )
     return f"Evaluators were {named}, each with its own preprocessing."
 
@@ -120,8 +143,10 @@ def _recognized(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]
     ways = [f"{one:,} classes" if one == 1000 else f"{one} categories" for one in settings["ways"]]
     rules = f" (by {', '.join(settings['rules'])})" if 16 in settings["ways"] else ""
     return (
-        f"A metamer counted as recognized where an evaluator gave it {TARGETS[settings['target']]}, of "
-        f"{' and of '.join(ways)}{rules}. Evaluators that took part in making the images entered no mean. "
+        "A metamer counted as recognized where an evaluator gave it "
+        f"{TARGETS[settings['target']]}, of "
+        f"{' and of '.join(ways)}{rules}. Evaluators that took part in making the images entered "
+        "no mean. "
         f"{_interval(settings)}"
     )
 
@@ -130,7 +155,8 @@ def _interval(settings: Mapping[str, Any]) -> str:
     if not settings["n_bootstrap"]:
         return "No intervals were computed."
     return (
-        f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over photographs "
+        f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
+        "photographs "
         f"({settings['n_bootstrap']} resamples)."
     )
 
@@ -144,9 +170,14 @@ def _looked(_settings: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) ->
 
 def _diverged(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) -> str:
     shuffles = settings["n_permutations"]
-    test = f"p is from {shuffles} exchanges of photograph and metamer" if shuffles else "it was not tested"
+    test = (
+        f"p is from {shuffles} exchanges of photograph and metamer"
+        if shuffles
+        else "it was not tested"
+    )
     return (
-        "Distances among the responses of an evaluator to photographs and among those to metamers were compared by "
+        "Distances among the responses of an evaluator to photographs and among those to metamers "
+        "were compared by "
         f"the Jensen–Shannon divergence (base 2) of their distributions; {test}."
     )
 
@@ -155,8 +186,10 @@ def _compared(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) 
     held_out = ", ".join(settings["held_out"])
     raters = f"the held-out evaluators {held_out}" if held_out else "evaluators that are in no set"
     return (
-        f"Sets of networks were scored by {raters}, and by all evaluators but their own networks. The effect of a "
-        "network is the mean score of sets with it minus that of sets without it, with p corrected by Bonferroni; a "
+        f"Sets of networks were scored by {raters}, and by all evaluators but their own networks. "
+        "The effect of a "
+        "network is the mean score of sets with it minus that of sets without it, with p corrected "
+        "by Bonferroni; a "
         "linear regression parts it from the size of the set."
     )
 
@@ -164,6 +197,8 @@ def _compared(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) 
 def _observed(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]) -> str:
     first, second = settings["factors"]
     return (
-        f"Metamers of each network were judged by all others; effects of {first} and {second} and their interaction "
-        "were tested over photographs and over generating networks by permutation, corrected by Holm's method."
+        f"Metamers of each network were judged by all others; effects of {first} and {second} and "
+        "their interaction "
+        "were tested over photographs and over generating networks by permutation, corrected by "
+        "Holm's method."
     )

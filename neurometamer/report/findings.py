@@ -40,7 +40,7 @@ def answers(study: Study) -> list[Answer]:
     return [answer for make in makers if (answer := make(study)) is not None]
 
 
-# ------------------------------------------------------------------------------------------- RE-AN, RE-AI, difference
+# ------------------------------------------------------------------------- RE-AN, RE-AI, difference
 
 
 def told_kinds(study: Study, system: str) -> pd.DataFrame:
@@ -56,8 +56,8 @@ def told_kinds(study: Study, system: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The rows of kinds.csv with the difference, over subjects where there are several, and the columns re_an, re_ai
-        and follows (`follows`).
+        The rows of kinds.csv with the difference, over subjects where there are several, and the
+        columns re_an, re_ai and follows (`follows`).
     """
     rows = _over_subjects_or_single(study.rows("kinds", system=system))
     differences = rows[rows["quantity"] == "difference"].drop_duplicates("place")
@@ -65,8 +65,12 @@ def told_kinds(study: Study, system: str) -> pd.DataFrame:
     wide = similar.pivot(index="place", columns="pair", values="value").reindex(columns=list(PAIRS))
     places = order_places(differences["place"])
     differences = differences.set_index("place", drop=False).loc[places].reset_index(drop=True)
-    values = {name: wide[pair].reindex(places).to_numpy(dtype=float) for name, pair in _COLUMNS.items()}
-    return differences.assign(**values, follows=[follows(row) for row in differences.to_dict("records")])
+    values = {
+        name: wide[pair].reindex(places).to_numpy(dtype=float) for name, pair in _COLUMNS.items()
+    }
+    return differences.assign(
+        **values, follows=[follows(row) for row in differences.to_dict("records")]
+    )
 
 
 _COLUMNS = {"re_an": "RE-AN", "re_ai": "RE-AI"}
@@ -89,8 +93,9 @@ def follows(row: Mapping[Any, Any]) -> str:
     Returns
     -------
     str
-        ``perception`` where the interval lies above 0 and the corrected p is below .05, ``decision`` where it lies
-        below 0, else ``undecided``; ``not tested`` without interval or p.
+        ``perception`` where the interval lies above 0 and the corrected p is below .05,
+        ``decision`` where it lies below 0, else ``undecided``; ``not tested`` without interval or
+        p.
 
     Examples
     --------
@@ -118,14 +123,19 @@ def correction_text(rows: pd.DataFrame) -> str:
     Returns
     -------
     str
-        E.g. ``"corrected (fdr) over 5 ROIs"``; where each pair has one test, that nothing was corrected.
+        E.g. ``"corrected (fdr) over 5 ROIs"``; where each pair has one test, that nothing was
+        corrected.
     """
     families = " or ".join(dict.fromkeys(rows["family"].dropna().astype(str)))
     how = ", ".join(dict.fromkeys(rows["correction"].dropna().astype(str)))
     single = rows.groupby(["subject", "pair"]).size().max() == 1
     if single and rows["p"].equals(rows["p_corrected"]):
         return "not corrected, as there is one place"
-    return f"not corrected; family: {families}" if how == "none" else f"corrected ({how}) over {families}"
+    return (
+        f"not corrected; family: {families}"
+        if how == "none"
+        else f"corrected ({how}) over {families}"
+    )
 
 
 def interval_notes(study: Study) -> list[str]:
@@ -144,21 +154,28 @@ def interval_notes(study: Study) -> list[str]:
     from neurometamer.rsa.image_types.options import INTERVALS
 
     names = dict.fromkeys(study.rows("kinds")["interval"].dropna().astype(str))
-    return [f"Interval “{name}”: {INTERVALS[name]}." for name in names if name in INTERVALS and name != "none"]
+    return [
+        f"Interval “{name}”: {INTERVALS[name]}."
+        for name in names
+        if name in INTERVALS and name != "none"
+    ]
 
 
 def _kind_grid(rows: pd.DataFrame, places: str, caption: str) -> Grid:
     cells = [
         [
             row["place"],
-            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, "
+            f"{format_number(row['ci_high'])})",
             probability_text(row["p_corrected"]),
             row["follows"],
         ]
         for row in rows.to_dict("records")
     ]
     columns = (places, "RE–AI minus RE–AN (interval)", "p, corr.", "follows")
-    return Grid(caption=caption, columns=columns, rows=cells, n_rows=len(cells), source="tables/kinds.csv")
+    return Grid(
+        caption=caption, columns=columns, rows=cells, n_rows=len(cells), source="tables/kinds.csv"
+    )
 
 
 def fooling(study: Study) -> str:
@@ -172,8 +189,8 @@ def fooling(study: Study) -> str:
     Returns
     -------
     str
-        ``"an image that fools the network"`` where all of them were made here and met their criterion; else what
-        they were made for.
+        ``"an image that fools the network"`` where all of them were made here and met their
+        criterion; else what they were made for.
     """
     table = pd.DataFrame(columns=["kind"]) if study.stimuli is None else study.stimuli.table
     rows = table[table["kind"] == "AI"]
@@ -216,7 +233,9 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
             "undecided": f"it is undecided whether {nearer}",
         }
         return f"In {rows['place'].iloc[0]}{of} {single[rows['follows'].iloc[0]]}."
-    perception, reverse, undecided = (int(counts.get(name, 0)) for name in ("perception", "decision", "undecided"))
+    perception, reverse, undecided = (
+        int(counts.get(name, 0)) for name in ("perception", "decision", "undecided")
+    )
     rest = [f"in {reverse or 'none'} it is the reverse"]
     if undecided:
         rest.append(f"in {undecided} it is undecided")
@@ -224,7 +243,8 @@ def headline(study: Study, rows: pd.DataFrame, places: str, system: str = "") ->
 
 
 _DEFINITION = (
-    "Nearness is likeness of geometry: the RDM of the images that fool the network (adversarial interference, AI) "
+    "Nearness is likeness of geometry: the RDM of the images that fool the network (adversarial "
+    "interference, AI) "
     "resembles that of the photographs (RE) more than the RDM of adversarial noise (AN) does. "
 )
 
@@ -236,8 +256,10 @@ def _kind_text(rows: pd.DataFrame) -> str:
     interval = ", ".join(dict.fromkeys(rows["interval"].astype(str)))
     warning = " This interval ignores the choice of images." if interval == "subsample" else ""
     return (
-        "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the difference "
-        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below .05.{warning}"
+        "Counted as perception (RE–AI above RE–AN) or decision (below) where the interval of the "
+        "difference "
+        f"(“{interval}”) excludes 0 and its p, two-sided, {correction_text(rows)}, is below "
+        f".05.{warning}"
     )
 
 
@@ -294,8 +316,9 @@ def similar_places(study: Study, system: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Rows of kinds.csv, over subjects where there are several, in the order of figures, and the column follows:
-        ``above chance``, ``not above chance`` (corrected p) or ``not tested``. Empty where there is a difference.
+        Rows of kinds.csv, over subjects where there are several, in the order of figures, and the
+        column follows: ``above chance``, ``not above chance`` (corrected p) or ``not tested``.
+        Empty where there is a difference.
     """
     rows = _over_subjects_or_single(study.rows("kinds", system=system))
     if rows.empty or (rows["quantity"] == "difference").any():
@@ -322,18 +345,21 @@ def _similar_answer(study: Study, system: str) -> Answer | None:
     cells = [
         [
             row["place"],
-            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            f"{format_number(row['value'])} ({format_number(row['ci_low'])}, "
+            f"{format_number(row['ci_high'])})",
             probability_text(row["p_corrected"]),
         ]
         for row in rows.to_dict("records")
     ]
     pair = PAIRS.get(rows["pair"].iloc[0], rows["pair"].iloc[0])
     return Answer(
-        title=f"{'In cortex' if brain else 'In the network'}: are these images near their photographs?",
+        title=f"{'In cortex' if brain else 'In the network'}: are these images near their "
+        "photographs?",
         number=f"{where} {image} is near its photograph, beyond chance."
         if tested
         else (f"Not tested in {count_text(len(rows), noun)}{of}."),
-        text=f"Nearness is likeness of geometry: similarity of the RDM of these images with that of the photographs "
+        text="Nearness is likeness of geometry: similarity of the RDM of these images with that "
+        "of the photographs "
         f"({pair}). Chance is what permuted labels reach; p one-sided, {correction_text(rows)}."
         f"{_trend_text(study) if not brain else ''}",
         grid=Grid(
@@ -353,7 +379,10 @@ def _trend_text(study: Study) -> str:
     for row in rows.to_dict("records"):
         p, effect = float(row["p"]), float(row["effect"])
         said = "shows no trend" if not p < ALPHA else "rises" if effect > 0 else "falls"
-        told.append(f"{PAIRS.get(row['pair'], row['pair'])} {said} (tau {format_number(effect)}, p {p_text(p)})")
+        told.append(
+            f"{PAIRS.get(row['pair'], row['pair'])} {said} (tau {format_number(effect)}, p "
+            f"{p_text(p)})"
+        )
     return f" Over the layers (Mann–Kendall, uncorrected): {', '.join(told)}." if told else ""
 
 
@@ -375,10 +404,14 @@ def brain_answer(study: Study) -> Answer | None:
         return _similar_answer(study, "brain")
     cortex = "In the simulated cortex" if study.simulated else "In cortex"
     defined = "" if len(told_kinds(study, "network")) else _DEFINITION
-    over = f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
+    over = (
+        f"Mean over {len(study.subjects)} subjects. " if (rows["subject"] == "mean").any() else ""
+    )
     return Answer(
         title=f"{cortex}: does similarity follow what people see, or the network's decision?",
-        number=headline(study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"),
+        number=headline(
+            study, rows, "region", "of the simulated cortex" if study.simulated else "of cortex"
+        ),
         text=f"{over}{defined}{_kind_text(rows)}{_above_chance(study, 'brain', 'ROI')}{_single_text(study)}",
         grid=_kind_grid(rows, "ROI", "Regions of the cortex"),
         headline=True,
@@ -393,12 +426,13 @@ def _single_text(study: Study) -> str:
         return ""
     said = pd.Series([follows(row) for row in rows.to_dict("records")])
     return (
-        f" Subjects alone ({correction_text(rows)}): perception in {int((said == 'perception').sum())}, decision in "
+        f" Subjects alone ({correction_text(rows)}): perception in "
+        f"{int((said == 'perception').sum())}, decision in "
         f"{int((said == 'decision').sum())} of {len(rows)} tests."
     )
 
 
-# ------------------------------------------------------------------------------------------------- images and checks
+# -------------------------------------------------------------------------------- images and checks
 
 
 def metamer_answer(study: Study) -> Answer | None:
@@ -421,15 +455,23 @@ def metamer_answer(study: Study) -> Answer | None:
     for (judge, name), part in rows.groupby(["judge", "set"], sort=False):
         same = int(part["same_class"].map(is_true).sum())
         counts.append(f"{same} of {count_text(len(part), 'metamer')} of {name}")
-        cells.append([str(name), str(judge), f"{same} of {len(part)}", probability_text(part["p"].mean())])
+        cells.append(
+            [str(name), str(judge), f"{same} of {len(part)}", probability_text(part["p"].mean())]
+        )
     judges = name_ids(dict.fromkeys(rows["judge"]))
     columns = ("made for", "judge", "gets the photograph's class", "mean p(photograph's class)")
     return Answer(
-        title="Metamers: does a network that had no part see in them what it sees in the photograph?",
+        title="Metamers: does a network that had no part see in them what it sees in the "
+        "photograph?",
         number=f"{judges} does in {', in '.join(counts)}.",
-        text="The judge's first class of metamer and photograph, on the saved 8-bit PNG: a count, not a test.",
+        text="The judge's first class of metamer and photograph, on the saved 8-bit PNG: a count, "
+        "not a test.",
         grid=Grid(
-            caption="Metamers and judges", columns=columns, rows=cells, n_rows=len(cells), source="tables/metamers.csv"
+            caption="Metamers and judges",
+            columns=columns,
+            rows=cells,
+            n_rows=len(cells),
+            source="tables/metamers.csv",
         ),
     )
 
@@ -455,7 +497,9 @@ def checks_answer(study: Study) -> Answer | None:
         passed = rows["pass"].map(is_true)
         numbers.append(f"{int(passed.sum())} of {count_text(len(rows), 'planted fact')}")
         lost = "" if passed.all() else f" Not found: {name_ids(rows['what'][~passed])}."
-        texts.append(f"Each planted fact has a criterion of its own in the table of planted truth.{lost}")
+        texts.append(
+            f"Each planted fact has a criterion of its own in the table of planted truth.{lost}"
+        )
     if not numbers:
         return None
     return Answer(
@@ -493,23 +537,36 @@ def success_rows(study: Study) -> list[list[str]]:
     Returns
     -------
     list of list of str
-        A row each for AN and AI: kind, criterion, met by the float image, met by the saved PNG, lowest and median
-        confidence on the PNG, median steps. Empty for images that were not made here.
+        A row each for AN and AI: kind, criterion, met by the float image, met by the saved PNG,
+        lowest and median confidence on the PNG, median steps. Empty for images that were not made
+        here.
     """
     if study.stimuli is None or "success" not in study.stimuli.table.columns:
         return []
     table = study.stimuli.table
     made = {kind: table[table["kind"] == kind] for kind in ("AN", "AI")}
-    return [_success_row(study, kind, rows) for kind, rows in made.items() if rows["success"].notna().any()]
+    return [
+        _success_row(study, kind, rows)
+        for kind, rows in made.items()
+        if rows["success"].notna().any()
+    ]
 
 
 def _success_row(study: Study, kind: str, rows: pd.DataFrame) -> list[str]:
     criterion, of = _criterion(study, kind), f" of {len(rows)}"
-    as_float, as_png, steps = (_numbers(rows, name) for name in ("confidence_float", "confidence_png", "steps"))
+    as_float, as_png, steps = (
+        _numbers(rows, name) for name in ("confidence_float", "confidence_png", "steps")
+    )
     asked = "–" if criterion is None else f"p ≥ {format_number(criterion)}"
-    met = "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
+    met = (
+        "–" if criterion is None or as_float.empty else f"{int((as_float >= criterion).sum())}{of}"
+    )
     saved = f"{int(rows['success'].map(is_true).sum())}{of}"
-    ends = "–" if as_png.empty else f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
+    ends = (
+        "–"
+        if as_png.empty
+        else f"{probability_text(as_png.min())} / {probability_text(as_png.median())}"
+    )
     return [kind, asked, met, saved, ends, "–" if steps.empty else f"{steps.median():g}"]
 
 

@@ -10,14 +10,27 @@ from typing import TYPE_CHECKING, Any
 from neurometamer.figures.style import count_text
 from neurometamer.reading import Files
 from neurometamer.report import rsa as rsa_page
-from neurometamer.report.findings import brain_answer, correction_text, network_answer, similar_places, told_kinds
+from neurometamer.report.findings import (
+    brain_answer,
+    correction_text,
+    network_answer,
+    similar_places,
+    told_kinds,
+)
 from neurometamer.report.lead import lead_charts
 from neurometamer.report.methods import cited_works, methods_text
 from neurometamer.report.page import Lead, Picture, Section, borrow_figure
 from neurometamer.report.read_study import Study, study_of_tables
 from neurometamer.resume import writes_into
 from neurometamer.rsa.image_types.options import KindOptions
-from neurometamer.store import InputError, digest_file, provenance, read_hdf5_attributes, write_json, write_table
+from neurometamer.store import (
+    InputError,
+    digest_file,
+    provenance,
+    read_hdf5_attributes,
+    write_json,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +43,8 @@ SYSTEMS = {"brain": "Regions", "network": "Layers"}
 
 QUANTITIES = {
     "similarity": "how alike the RDMs of two kinds of images are",
-    "difference": "how much more alike the RDMs of images that look alike are than of images that get the same class",
+    "difference": "how much more alike the RDMs of images that look alike are than of images that "
+    "get the same class",
 }
 """Quantity to what it is."""
 
@@ -52,8 +66,9 @@ def write_kind_figures(
     Parameters
     ----------
     folder : path-like
-        Gets ``index.html``, ``kinds.csv``, ``kinds.json``, and ``figures/kinds_<system>_<quantity>`` as SVG, PNG and
-        CSV; numbered where several files hold a system.
+        Gets ``index.html``, ``kinds.csv``, ``kinds.json``, and
+        ``figures/kinds_<system>_<quantity>`` as SVG, PNG and CSV; numbered where several files hold
+        a system.
     table : pandas.DataFrame
         Of `neurometamer.kind_tests`, with a column source.
     options : KindOptions
@@ -76,14 +91,21 @@ def write_kind_figures(
     folder = Path(folder)
     if not table["system"].isin(list(SYSTEMS)).any():
         raise InputError(
-            "no figure: the RDMs name neither brain nor network; write them with 'neurometamer rdm', or give them "
+            "no figure: the RDMs name neither brain nor network; write them with 'neurometamer "
+            "rdm', or give them "
             "rdm_descriptors system ('brain' or 'network')."
         )
     stamps = _stamps(rdms, patterns, activations)
     compared = {system: table[table["system"] == system] for system in SYSTEMS}
-    sections = [_section(folder, rows, system, stamps) for system, rows in compared.items() if len(rows)]
+    sections = [
+        _section(folder, rows, system, stamps) for system, rows in compared.items() if len(rows)
+    ]
     write_table(folder / "kinds.csv", table)
-    files = {Path(one).name: one for one in (*rdms, *patterns, *activations, *images) if Path(one).is_file()}
+    files = {
+        Path(one).name: one
+        for one in (*rdms, *patterns, *activations, *images)
+        if Path(one).is_file()
+    }
     inputs = {name: digest_file(file) for name, file in files.items()}
     told = provenance(asdict(options) | dict(settings), inputs=inputs)
     write_json(folder / "kinds.json", told)
@@ -106,10 +128,12 @@ def write_kind_figures(
     )
 
 
-# ----------------------------------------------------------------------------------------------------- first screen
+# ------------------------------------------------------------------------------------- first screen
 
 
-def _study(folder: Path, table: pd.DataFrame, told: Mapping[str, Any], stamps: Sequence[str] = ()) -> Study:
+def _study(
+    folder: Path, table: pd.DataFrame, told: Mapping[str, Any], stamps: Sequence[str] = ()
+) -> Study:
     """Take the table for that of a study; what its stamps say goes where a study records it."""
     record = {
         "settings": {"rsa": {"resamples": told.get("settings", {}).get("n_resamples", 0)}},
@@ -130,7 +154,9 @@ def _first_screen(
     headlines: list[str] = []
     text: list[str] = []
     charts: list[Picture] = []
-    named = table[["system", "source"]].astype(str).drop_duplicates().itertuples(index=False, name=None)
+    named = (
+        table[["system", "source"]].astype(str).drop_duplicates().itertuples(index=False, name=None)
+    )
     groups = [(system, source) for system, source in named if system in SYSTEMS]
     several = len(groups) > len({system for system, _ in groups})
     for system, source in groups[:MOST_HEADLINES]:
@@ -149,13 +175,18 @@ def _first_screen(
     if not charts:
         ending = "_difference" if (table["quantity"] == "difference").any() else ""
         charts, rest = borrow_figure(sections, [section.key for section in sections], ending)
-    return Lead(headlines=headlines, text=list(dict.fromkeys(filter(None, text))), charts=charts), rest
+    return Lead(
+        headlines=headlines, text=list(dict.fromkeys(filter(None, text))), charts=charts
+    ), rest
 
 
 def _told(study: Study, system: str, options: KindOptions) -> tuple[str, str]:
     """Say what the tests of one file found, and by which criterion."""
     usual = KindOptions()
-    if options.perception in (usual.perception, None) and options.decision in (usual.decision, None):
+    if options.perception in (usual.perception, None) and options.decision in (
+        usual.decision,
+        None,
+    ):
         answer = network_answer(study) if system == "network" else brain_answer(study)
         assert answer is not None  # the table has rows of this system
         return answer.number, answer.text
@@ -174,7 +205,10 @@ def _told(study: Study, system: str, options: KindOptions) -> tuple[str, str]:
         f"below it in {counts.get('decision', 0)}",
         f"undecided or not tested in {counts.get('undecided', 0) + counts.get('not tested', 0)}",
     ]
-    how = f"Counted where the interval excludes 0 and p, two-sided, {correction_text(rows)}, is below .05."
+    how = (
+        f"Counted where the interval excludes 0 and p, two-sided, {correction_text(rows)}, is "
+        "below .05."
+    )
     return f"{', '.join(parts)} of {count_text(len(rows), noun)}.", how
 
 
@@ -183,23 +217,33 @@ def _made_of(table: pd.DataFrame) -> list[str]:
     parts = []
     for system, rows in table.groupby("system", sort=False):
         noun = {"network": "layer", "brain": "region"}.get(str(system), "place")
-        people = [one for one in dict.fromkeys(rows["subject"].astype(str)) if one not in ("", "mean")]
+        people = [
+            one for one in dict.fromkeys(rows["subject"].astype(str)) if one not in ("", "mean")
+        ]
         of = f" of {count_text(len(people), 'subject')}" if people else ""
         parts.append(f"{count_text(rows['place'].nunique(), noun)}{of}")
     n = sorted(set(table["n"].astype(int)))
     size = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
-    return [f"Representational dissimilarity matrices of {' and '.join(parts)} over {size} photographs were used."]
+    return [
+        f"Representational dissimilarity matrices of {' and '.join(parts)} over {size} photographs "
+        "were used."
+    ]
 
 
 def _lead(table: pd.DataFrame, options: KindOptions) -> str:
-    words = {options.perception: "images that look alike to people",
-             options.decision: "images that the network calls the same"}  # fmt: skip
+    words = {
+        options.perception: "images that look alike to people",
+        options.decision: "images that the network calls the same",
+    }
     what = " ".join(f"{'–'.join(pair)}: {words[pair]}." for pair in reversed(options.pairs))
     low, high = int(table["n"].min()), int(table["n"].max())
     n = f"{low}" if low == high else f"{low} to {high}"
     people = [one for one in dict.fromkeys(table["subject"].astype(str)) if one not in ("", "mean")]
     told = [count_text(len(people), "subject")] if people else []
-    return f"{what} {n} photographs; {'; '.join([*told, *(f'from {one}' for one in dict.fromkeys(table['source']))])}."
+    return (
+        f"{what} {n} photographs; "
+        f"{'; '.join([*told, *(f'from {one}' for one in dict.fromkeys(table['source']))])}."
+    )
 
 
 def _stamps(rdms: Files, patterns: Files, activations: Files) -> dict[str, list[str]]:
@@ -209,7 +253,9 @@ def _stamps(rdms: Files, patterns: Files, activations: Files) -> dict[str, list[
 
     found: dict[str, list[str]] = {one: [] for one in SYSTEMS}
     for file in patterns:
-        found["brain"] += rsa_page.find_stamps(read_hdf5_attributes(file), rsa_page.study_record(file))
+        found["brain"] += rsa_page.find_stamps(
+            read_hdf5_attributes(file), rsa_page.study_record(file)
+        )
     for file in activations:
         found["network"] += rsa_page.find_stamps(dict(read_activations(file).provenance))
     for file in rdms:
@@ -219,11 +265,19 @@ def _stamps(rdms: Files, patterns: Files, activations: Files) -> dict[str, list[
     return found
 
 
-def _section(folder: Path, rows: pd.DataFrame, system: str, stamps: Mapping[str, list[str]]) -> Section:
+def _section(
+    folder: Path, rows: pd.DataFrame, system: str, stamps: Mapping[str, list[str]]
+) -> Section:
     title = SYSTEMS[system]
     sources = list(dict.fromkeys(rows["source"]))
     pictures = [
-        _picture(folder, rows[rows["source"] == source], system, f"_{number}" if len(sources) > 1 else "", stamps)
+        _picture(
+            folder,
+            rows[rows["source"] == source],
+            system,
+            f"_{number}" if len(sources) > 1 else "",
+            stamps,
+        )
         for number, source in enumerate(sources, 1)
     ]
     return Section(key=system, title=title, pictures=[one for both in pictures for one in both])
@@ -244,7 +298,8 @@ def _picture(
             name=f"kinds_{system}{number}_{quantity}",
             figure=kind_bars(own, system=system, quantity=quantity, stamp=stamp),
             numbers={f"kinds_{system}{number}_{quantity}": own},
-            caption=f"{quantity.capitalize()}: {words}, in each {place} (from {rows['source'].iloc[0]}).",
+            caption=f"{quantity.capitalize()}: {words}, in each {place} (from "
+            f"{rows['source'].iloc[0]}).",
             alt=f"Bars with intervals, one group a {place}.",
         )
         drawn.append(rsa_page.save_drawing(folder, drawing))

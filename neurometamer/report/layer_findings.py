@@ -68,19 +68,26 @@ def layer_answer(study: Study) -> Answer | None:
         [
             row["roi"],
             row["layer"],
-            f"{format_number(row['score'])} ({format_number(row['ci_low'])}, {format_number(row['ci_high'])})",
+            f"{format_number(row['score'])} ({format_number(row['ci_low'])}, "
+            f"{format_number(row['ci_high'])})",
             probability_text(q[row["roi"]]) if row["roi"] in known else "–",
             f"{row['naive_layer']} {format_number(row['naive_score'])}",
         ]
         for row in best.to_dict("records")
     ]
     score = dict(zip(best["roi"], best["score"].astype(float)))
-    above = [roi for roi, value in known.items() if value < ALPHA and score.get(roi, np.nan) > 0]  # p is two-sided
+    above = [
+        roi for roi, value in known.items() if value < ALPHA and score.get(roi, np.nan) > 0
+    ]  # p is two-sided
     return Answer(
         title=f"Which layer is most like which area{_of_simulated(study)}?",
-        number=_best_sentence(best, above) if known else f"Not tested in {count_text(len(best), 'region')}.",
-        text=f"Regular images, {whose(study)}. The layer is chosen on some photographs and judged on others; naive: "
-        "chosen and judged on the same, which flatters. Noise alone makes the best layer differ between areas. "
+        number=_best_sentence(best, above)
+        if known
+        else f"Not tested in {count_text(len(best), 'region')}.",
+        text=f"Regular images, {whose(study)}. The layer is chosen on some photographs and judged "
+        "on others; naive: "
+        "chosen and judged on the same, which flatters. Noise alone makes the best layer differ "
+        "between areas. "
         + (f"p is two-sided{_benjamini_hochberg(tests)}. " if known else "")
         + _weighted_text(study),
         grid=Grid(
@@ -101,7 +108,10 @@ def _best_sentence(best: pd.DataFrame, above: list[str]) -> str:
         roi = best["roi"].iloc[0]
         found = f"A layer resembles {roi} above chance, {_NEW}: {layers[roi]}."
         return found if above else f"No layer resembles {roi} above chance, {_NEW}."
-    sentence = f"In {len(above) or 'none'} of {len(best)} regions a layer resembles the region above chance, {_NEW}"
+    sentence = (
+        f"In {len(above) or 'none'} of {len(best)} regions a layer resembles the region above "
+        f"chance, {_NEW}"
+    )
     return f"{sentence}: {named}." if above else f"{sentence}."
 
 
@@ -126,7 +136,8 @@ def _weighted_text(study: Study) -> str:
     better = int(((rows["q"] < ALPHA) & (rows["difference"] > 0)).sum())
     worse = int(((rows["q"] < ALPHA) & (rows["difference"] < 0)).sum())
     return (
-        f"Weighted layers are above the best one in {better}, below in {worse} of {count_text(len(rows), 'ROI')} "
+        f"Weighted layers are above the best one in {better}, below in {worse} of "
+        f"{count_text(len(rows), 'ROI')} "
         "(p corrected alike)."
     )
 
@@ -141,18 +152,29 @@ def _naive_answer(study: Study) -> Answer | None:
     best = rows.loc[rows.groupby("roi", sort=False)["similarity"].idxmax()]
     q = best["q"].astype(float) if "q" in best.columns else pd.Series(np.nan, index=best.index)
     cells = [
-        [row["roi"], row["layer"], format_number(row["similarity"]), probability_text(p) if np.isfinite(p) else "–"]
+        [
+            row["roi"],
+            row["layer"],
+            format_number(row["similarity"]),
+            probability_text(p) if np.isfinite(p) else "–",
+        ]
         for row, p in zip(best.to_dict("records"), q)
     ]
-    family = "; ".join(dict.fromkeys(best["family"].dropna().astype(str))) if "family" in best.columns else ""
+    family = (
+        "; ".join(dict.fromkeys(best["family"].dropna().astype(str)))
+        if "family" in best.columns
+        else ""
+    )
     tested = bool(np.isfinite(q).any())
     return Answer(
         title=f"Which layer is most like which area{_of_simulated(study)}?",
-        number=f"In {int((q < ALPHA).sum())} of {count_text(len(best), 'region')} the most similar layer is above "
+        number=f"In {int((q < ALPHA).sum())} of {count_text(len(best), 'region')} the most similar "
+        "layer is above "
         "permuted labels."
         if tested
         else f"Not tested in {count_text(len(best), 'region')}.",
-        text=f"Regular images, {whose(study)}. The layer is chosen and judged on the same photographs, which "
+        text=f"Regular images, {whose(study)}. The layer is chosen and judged on the same "
+        "photographs, which "
         "flatters; there are no cross-validated models. "
         + (f"p is one-sided and corrected (Benjamini–Hochberg over {family})." if tested else ""),
         grid=Grid(
@@ -188,18 +210,23 @@ def hierarchy_answer(study: Study) -> Answer | None:
         number = f"{said}: {format_number(float(row['value']))} {row['statistic']}, p {p_text(p)}."
         ends = f"{format_number(float(row['ci_low']))}, {format_number(float(row['ci_high']))}"
         text = (
-            f"From one area of {row['order']} to the next the center of the similarities moves by so "
+            f"From one area of {row['order']} to the next the center of the similarities moves by "
+            "so "
             f"many layers, mean over {row['n_subjects']} subjects (interval {ends}; p one-sided, t "
             "over subjects). An area's noise does not tilt this slope."
         )
     else:
         number, text = "Not tested.", f"{str(row['reason']).capitalize()}."
     if row["left_out"]:
-        text += f" Left out, because the subjects do not agree there above chance: {row['left_out']}."
+        text += (
+            f" Left out, because the subjects do not agree there above chance: {row['left_out']}."
+        )
     parts = str(row["preferred_layers"]).split("; ")
     if preferred := [part for part in parts if part and ": nan (" not in part]:
         text += f" Preferred layers, counted from 1: {'; '.join(preferred)}."
-    return Answer(title=f"Do later areas{_of_simulated(study)} prefer later layers?", number=number, text=text)
+    return Answer(
+        title=f"Do later areas{_of_simulated(study)} prefer later layers?", number=number, text=text
+    )
 
 
 def encoding_answer(study: Study) -> Answer | None:
@@ -219,13 +246,20 @@ def encoding_answer(study: Study) -> Answer | None:
     rows = rows[(rows["subject"] != "mean") & np.isfinite(rows["r"].astype(float))]
     if rows.empty:
         return None
-    mean = {test: format_number(float(of_test["r"].astype(float).mean())) for test, of_test in rows.groupby("test")}
+    mean = {
+        test: format_number(float(of_test["r"].astype(float).mean()))
+        for test, of_test in rows.groupby("test")
+    }
     wide = rows.pivot_table(index=["subject", "roi", "layer"], columns="test", values="r")
-    text = f"{_averaged(rows)} of ridge models trained on regular images, on photographs they were not trained on."
+    text = (
+        f"{_averaged(rows)} of ridge models trained on regular images, on photographs they were "
+        "not trained on."
+    )
     if {"AI", "AN"} <= set(wide.columns):
         both = wide.dropna(subset=["AI", "AN"])
         text += (
-            f" AI is predicted better than AN in {int((both['AI'] > both['AN']).sum())} of {len(both)} models, which "
+            f" AI is predicted better than AN in {int((both['AI'] > both['AN']).sum())} of "
+            f"{len(both)} models, which "
             "share images and voxels: a count, not a test."
         )
     if scheme_note(study):
@@ -233,7 +267,9 @@ def encoding_answer(study: Study) -> Answer | None:
     told = [f"r = {mean[test]} on {name}" for test, name in _TESTED.items() if test in mean]
     others = len(told) > 1
     return Answer(
-        title="Do voxel-encoding models carry over to the other images?" if others else "Do layers predict voxels?",
+        title="Do voxel-encoding models carry over to the other images?"
+        if others
+        else "Do layers predict voxels?",
         number=f"Voxels predicted from layers: {', '.join(told)}.",
         text=f"{text} {_encoding_tests(rows)}{_penalties_at_the_edge(rows)}",
     )
@@ -241,7 +277,10 @@ def encoding_answer(study: Study) -> Answer | None:
 
 def _encoding_tests(rows: pd.DataFrame) -> str:
     """Say in how many models the prediction is above chance, by image type."""
-    if "p_corrected" not in rows.columns or not np.isfinite(rows["p_corrected"].astype(float)).any():
+    if (
+        "p_corrected" not in rows.columns
+        or not np.isfinite(rows["p_corrected"].astype(float)).any()
+    ):
         return "No test of these numbers was made."
     counts = []
     for test in _TESTED:
@@ -249,7 +288,8 @@ def _encoding_tests(rows: pd.DataFrame) -> str:
         if len(corrected):
             counts.append(f"{test} {int((corrected < ALPHA).sum())} of {len(corrected)}")
     return (
-        f"Above chance (photographs permuted, models fitted again, corrected p below {format_number(ALPHA)}): "
+        "Above chance (photographs permuted, models fitted again, corrected p below "
+        f"{format_number(ALPHA)}): "
         f"{', '.join(counts)} models."
     )
 
@@ -259,8 +299,13 @@ def _penalties_at_the_edge(rows: pd.DataFrame, many: float = 0.25) -> str:
     if "at_largest_alpha" not in rows.columns:
         return ""
     parts = []
-    for column, over_layers, end in (("at_smallest_alpha", "max", "smallest"), ("at_largest_alpha", "min", "largest")):
-        by_layer = rows.assign(share=rows[column].astype(float)).groupby(["roi", "layer"])["share"].mean()
+    for column, over_layers, end in (
+        ("at_smallest_alpha", "max", "smallest"),
+        ("at_largest_alpha", "min", "largest"),
+    ):
+        by_layer = (
+            rows.assign(share=rows[column].astype(float)).groupby(["roi", "layer"])["share"].mean()
+        )
         shares = by_layer.groupby("roi").agg(over_layers)
         regions = [f"{roi} {share:.0%}" for roi, share in shares.items() if share >= many]
         if regions:
@@ -277,7 +322,11 @@ _TESTED = {
 
 def _averaged(rows: pd.DataFrame) -> str:
     """Say over what the mean of an encoding table is taken; what has one value is not averaged over."""
-    counts = {"subject": rows["subject"].nunique(), "ROI": rows["roi"].nunique(), "layer": rows["layer"].nunique()}
+    counts = {
+        "subject": rows["subject"].nunique(),
+        "ROI": rows["roi"].nunique(),
+        "layer": rows["layer"].nunique(),
+    }
     several = [count_text(count, noun) for noun, count in counts.items() if count > 1]
     return f"Mean over {', '.join(several)}" if several else "The value"
 
@@ -299,6 +348,7 @@ def scheme_note(study: Study) -> str:
     if "scheme" not in rows.columns or not (rows["scheme"] == "all").any():
         return ""
     return (
-        "Scheme “all” is no clean test for AI: the models were trained on the very photographs that the AI images "
+        "Scheme “all” is no clean test for AI: the models were trained on the very photographs "
+        "that the AI images "
         "resemble, so r is high even where layer and voxels have nothing in common."
     )

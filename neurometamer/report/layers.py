@@ -80,7 +80,10 @@ def write_layer_page(
             ]
         ),
         first=_first_screen(study, charts),
-        methods=[f"RDMs of {count_text(len(layers), 'layer')} ({', '.join(layers)}) were used.", *methods_text(study)],
+        methods=[
+            f"RDMs of {count_text(len(layers), 'layer')} ({', '.join(layers)}) were used.",
+            *methods_text(study),
+        ],
         sections=sections,
         tables=[(f"{name}.csv", CAPTIONS[name], table) for name, table in tables.items()],
         told=told,
@@ -92,7 +95,9 @@ def write_layer_page(
 
 def _first_screen(study: Study, charts: Sequence[Picture]) -> Lead:
     """Say which regions some layer resembles, and whether later regions prefer later layers."""
-    told = [answer for make in (layer_answer, hierarchy_answer) if (answer := make(study)) is not None]
+    told = [
+        answer for make in (layer_answer, hierarchy_answer) if (answer := make(study)) is not None
+    ]
     headlines = [answer.number for answer in told[:1]]
     for row in study.rows("hierarchy", subject="combined").head(1).to_dict("records"):
         p = float(row["p"])
@@ -101,11 +106,15 @@ def _first_screen(study: Study, charts: Sequence[Picture]) -> Lead:
         elif p < ALPHA:
             headlines.append(f"Later regions prefer later layers (p {p_text(p)}).")
         else:
-            headlines.append(f"It is undecided whether later regions prefer later layers (p {p_text(p)}).")
+            headlines.append(
+                f"It is undecided whether later regions prefer later layers (p {p_text(p)})."
+            )
     return Lead(headlines=headlines, text=[answer.text for answer in told], charts=charts)
 
 
-def _sections(folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence[str], stamp: str) -> list[Section]:
+def _sections(
+    folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence[str], stamp: str
+) -> list[Section]:
     from neurometamer.figures import rsa as draw
 
     models = {"model_marks": tables["weighted"]}
@@ -116,37 +125,51 @@ def _sections(folder: Path, tables: Mapping[str, pd.DataFrame], layers: Sequence
             name="layer_roi_panels",
             figure=draw.layer_roi_panels(tables["layer_roi"], stamp=stamp),
             numbers={"layer_roi_panels": tables["layer_roi"]},
-            caption="Similarity of the RDMs of each layer and region, for the mean over subjects and each subject.",
+            caption="Similarity of the RDMs of each layer and region, for the mean over subjects "
+            "and each subject.",
             alt="Matrices of layers by regions.",
         ),
         "best": rsa_page.Drawing(
             name="best_layer_marks",
             figure=draw.best_layer_marks(tables["best_layer"], stamp=stamp),
             numbers={"best_layer_marks": tables["best_layer"]},
-            caption="The best layer of each region: chosen and scored on the same data (naive), and cross-validated. "
+            caption="The best layer of each region: chosen and scored on the same data (naive), "
+            "and cross-validated. "
             "Noise alone makes the best layer differ between regions: no order is read from it.",
             alt="Two marks a region.",
         ),
         "models": rsa_page.Drawing(
             name="model_marks",
-            figure=draw.model_marks(tables["weighted"], tables.get("weighted_difference"), stamp=stamp),
+            figure=draw.model_marks(
+                tables["weighted"], tables.get("weighted_difference"), stamp=stamp
+            ),
             numbers=models,
-            caption="Non-negative weights of all layers, beside the best single layer and the average of all; all "
+            caption="Non-negative weights of all layers, beside the best single layer and the "
+            "average of all; all "
             "cross-validated.",
             alt="A mark for each model and region, and their differences.",
         ),
-    }  # fmt: skip
+    }
     if "hierarchy" in tables:
         drawings["hierarchy"] = rsa_page.Drawing(
             name="hierarchy_lines",
             figure=draw.hierarchy_lines(tables["hierarchy"], layers=layers, stamp=stamp),
             numbers={"hierarchy_lines": tables["hierarchy"]},
-            caption="Do later regions prefer later layers? One line a subject; the slope is tested over subjects.",
+            caption="Do later regions prefer later layers? One line a subject; the slope is tested "
+            "over subjects.",
             alt="Lines over regions.",
         )
-    titles = {"layers": "Layers and regions", "best": "Best layer", "models": "Weighted layers",
-              "hierarchy": "Hierarchy"}  # fmt: skip
-    lacking = [] if "hierarchy" in drawings else ["The order of regions is not tested: that needs at least 3 regions."]
+    titles = {
+        "layers": "Layers and regions",
+        "best": "Best layer",
+        "models": "Weighted layers",
+        "hierarchy": "Hierarchy",
+    }
+    lacking = (
+        []
+        if "hierarchy" in drawings
+        else ["The order of regions is not tested: that needs at least 3 regions."]
+    )
     return [
         Section(
             key=key,

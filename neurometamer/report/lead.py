@@ -34,7 +34,8 @@ def lead_examples(study: Study) -> list[Example]:
     Returns
     -------
     list of Example
-        Photograph, interference and noise, or photograph and metamer; empty where only photographs are shown.
+        Photograph, interference and noise, or photograph and metamer; empty where only photographs
+        are shown.
     """
     found = list(_adversarial(study)) or list(_metamer(study))
     return found if len(found) > 1 else []
@@ -75,7 +76,9 @@ def _metamer(study: Study) -> Iterator[Example]:
         if of_set.empty:
             continue
         first, rows_of = of_set.iloc[0], {name: row for row, name in enumerate(stimuli.ids)}
-        photograph, metamer = (stimuli.images[rows_of[str(first[name])]] for name in ("reference_id", "id"))
+        photograph, metamer = (
+            stimuli.images[rows_of[str(first[name])]] for name in ("reference_id", "id")
+        )
         yield _example(photograph, "RE", first["judge_says_photograph"], str(first["judge"]))
         yield _example(metamer, "metamer", first["judge_says"], str(first["judge"]))
         return
@@ -83,7 +86,9 @@ def _metamer(study: Study) -> Iterator[Example]:
 
 def _example(image: np.ndarray, kind: str, said: object, speaker: str = "The network") -> Example:
     known = said is not None and not (isinstance(said, float) and np.isnan(said)) and str(said)
-    return example_image(image, DESCRIPTIONS[kind], f"{speaker} says “{clip_name(said, 30)}”." if known else "")
+    return example_image(
+        image, DESCRIPTIONS[kind], f"{speaker} says “{clip_name(said, 30)}”." if known else ""
+    )
 
 
 def lead_charts(study: Study) -> list[Picture]:
@@ -104,7 +109,10 @@ def lead_charts(study: Study) -> list[Picture]:
     charts = []
     for system, title in titles.items():
         rows, label = told_kinds(study, system), "RE–AI minus RE–AN"
-        caption = "Above 0 images made to fool the network are nearer to their photographs, below 0 noise is."
+        caption = (
+            "Above 0 images made to fool the network are nearer to their photographs, below 0 "
+            "noise is."
+        )
         if rows.empty:
             rows = similar_places(study, system)
             label = "".join(PAIRS.get(pair, str(pair)) for pair in rows["pair"].head(1))
@@ -114,8 +122,20 @@ def lead_charts(study: Study) -> list[Picture]:
         brain = system == "brain"
         stamp = study.brain_stamp if brain else study.network_stamp
         figure = answer_marks(rows, title=title, label=label, stamp=stamp)
-        whiskers = " Whiskers: intervals." if np.isfinite(rows["ci_low"].astype(float)).any() else ""
+        whiskers = (
+            " Whiskers: intervals." if np.isfinite(rows["ci_low"].astype(float)).any() else ""
+        )
         alt = "; ".join(f"{row['place']}: {row['follows']}" for row in rows.to_dict("records"))
         name = f"answer_{system}"
-        charts.append(picture(study, name, figure, f"{caption}{whiskers}", f"Marks. {alt}.", table=rows, brain=brain))
+        charts.append(
+            picture(
+                study,
+                name,
+                figure,
+                f"{caption}{whiskers}",
+                f"Marks. {alt}.",
+                table=rows,
+                brain=brain,
+            )
+        )
     return charts

@@ -23,10 +23,22 @@ def methods_text(study: Study) -> list[str]:
     Returns
     -------
     list of str
-        Stimuli, network, fMRI, representational similarity, layers, encoding and software; parts that the study lacks
-        are left out. How a number was computed is told in the words of its table.
+        Stimuli, network, fMRI, representational similarity, layers, encoding and software; parts
+        that the study lacks are left out. How a number was computed is told in the words of its
+        table.
     """
-    makers = (_stimuli, _metamers, _network, _cortex, _regions, _similarity, _kinds, _layers, _encoding, _software)
+    makers = (
+        _stimuli,
+        _metamers,
+        _network,
+        _cortex,
+        _regions,
+        _similarity,
+        _kinds,
+        _layers,
+        _encoding,
+        _software,
+    )
     return [text for make in makers if (text := make(study))]
 
 
@@ -51,21 +63,39 @@ def cited_works(study: Study) -> dict[str, str]:
     uses = {
         "zhang2021": ("RE, AN and AI images, RE–AN against RE–AI similarity", len(kinds) > 0),
         "nguyen2015": ("noise images that a network names with confidence", "AN" in study.kinds),
-        "feather2023": ("metamers of networks and when they are valid", len(study.rows("metamers")) > 0),
+        "feather2023": (
+            "metamers of networks and when they are valid",
+            len(study.rows("metamers")) > 0,
+        ),
         "boehm2025": ("metamers of several networks", _of_several(study.rows("metamers"))),
-        "kriegeskorte2008": ("RDMs and their comparison by rank correlation", bool(study.rdms) or len(layers) > 0),
-        "schutt2023": ("intervals over photographs", bool(rsa.get("resamples")) and len(kinds) + len(layers) > 0),
+        "kriegeskorte2008": (
+            "RDMs and their comparison by rank correlation",
+            bool(study.rdms) or len(layers) > 0,
+        ),
+        "schutt2023": (
+            "intervals over photographs",
+            bool(rsa.get("resamples")) and len(kinds) + len(layers) > 0,
+        ),
         "nili2014": ("lower and upper noise ceiling", _has_values(layers, "ceiling_low")),
         "tarhan2020": ("voxel selection by split-half reliability", _selected(study)),
         "benjamini1995": ("false discovery rate", "fdr" in corrections or _has_values(layers, "q")),
         "holm1979": ("correction for many tests", "holm" in corrections),
-        "nichols2002": ("family-wise p by the largest value of each permutation", "max-t" in corrections),
+        "nichols2002": (
+            "family-wise p by the largest value of each permutation",
+            "max-t" in corrections,
+        ),
         "mann1945": ("trends over layers", len(study.rows("trends")) > 0),
         "mumford2012": ("one model an event", _glm(study).get("estimator") == "LSS"),
-        "kruskal1964": ("stimuli placed by their dissimilarities", study.stimuli is not None and bool(study.rdms)),
+        "kruskal1964": (
+            "stimuli placed by their dissimilarities",
+            study.stimuli is not None and bool(study.rdms),
+        ),
         "nilearn": ("general linear model", bool(_glm(study))),
         NETWORKS.get(name, ""): ("architecture of the network", name in NETWORKS),
-        "paszke2019": ("networks and gradients", bool(name) and "torch" in study.section("versions")),
+        "paszke2019": (
+            "networks and gradients",
+            bool(name) and "torch" in study.section("versions"),
+        ),
     }
     return {key: use for key, (use, applies) in uses.items() if applies}
 
@@ -101,14 +131,16 @@ def _texts(rows: pd.DataFrame, column: str, limit: int = 3) -> str:
     return "; or ".join(texts[:limit]) + more
 
 
-# --------------------------------------------------------------------------------------------------------- paragraphs
+# --------------------------------------------------------------------------------------- paragraphs
 
 
 def _stimuli(study: Study) -> str:
     if study.stimuli is None:
         return ""
     counts = study.stimuli.table["kind"].value_counts()
-    parts = [f"Stimuli were {count_text(int(counts.get('RE', 0)), 'photograph')} (regular images, RE)"]
+    parts = [
+        f"Stimuli were {count_text(int(counts.get('RE', 0)), 'photograph')} (regular images, RE)"
+    ]
     names = {"AN": "adversarial noise (AN)", "AI": "adversarial interference (AI)"}
     made = [f"{counts[kind]} images of {name}" for kind, name in names.items() if kind in counts]
     text = " and ".join([", ".join([*parts, *made[:-1]]), *made[-1:]]) + "."
@@ -124,18 +156,28 @@ def _generator(study: Study, kind: str, chosen: Mapping[str, Any]) -> str:
     """Say how images of one kind were made, with the settings that were in use."""
     greedy, nguyen = chosen.get("method") == "greedy", chosen.get("rule") == "nguyen"
     how = "gradient-free search" if greedy else "gradient steps"
-    used = ["amplitude", "max_tries"] if greedy else ["max_steps", "decay"] if nguyen else [
-        "objective", "step_rule", "step_size", "pull", "max_steps"
-    ]  # fmt: skip
+    used = (
+        ["amplitude", "max_tries"]
+        if greedy
+        else ["max_steps", "decay"]
+        if nguyen
+        else ["objective", "step_rule", "step_size", "pull", "max_steps"]
+    )
     values = ", ".join(f"{name} = {chosen[name]}" for name in ("target", *used) if name in chosen)
     text = f"{kind} images were made by {how}"
     if "confidence" in chosen:
-        text += f" until the network gave the target a probability of {chosen['confidence']} on the 8-bit image"
+        text += (
+            f" until the network gave the target a probability of {chosen['confidence']} on the "
+            "8-bit image"
+        )
     rows = study.stimuli.table if study.stimuli is not None else pd.DataFrame()
     own = rows[rows["kind"] == kind]
     met = ""
     if "success" in own.columns and own["success"].notna().any():
-        met = f"; {int((own['success'].astype(str) == 'True').sum())} of {len(own)} met this criterion"
+        met = (
+            f"; {int((own['success'].astype(str) == 'True').sum())} of {len(own)} met this "
+            "criterion"
+        )
     return f"{text} ({values}){met}."
 
 
@@ -148,12 +190,15 @@ def _metamers(study: Study) -> str:
     numbers = ", ".join(f"{name} = {value}" for name, value in changed.items())
     steps = ", ".join(map(str, sorted(set(rows["steps"])))) if "steps" in rows.columns else ""
     text = (
-        f"Metamers of {count_text(rows['reference_id'].nunique(), 'photograph')} were made for {sets} at stage "
+        f"Metamers of {count_text(rows['reference_id'].nunique(), 'photograph')} were made for "
+        f"{sets} at stage "
         f"{chosen.get('stage', '–')} with the preset {chosen.get('preset', '–')}"
         f"{f' ({numbers})' if numbers else ''}{f' in {steps} steps' if steps else ''}"
     )
     if chosen.get("null_pairs"):
-        text += f"; the null for their validity: {chosen['null_pairs']} pairs of different photographs"
+        text += (
+            f"; the null for their validity: {chosen['null_pairs']} pairs of different photographs"
+        )
     return f"{text}. They were judged by {', '.join(dict.fromkeys(rows['judge'].astype(str)))}."
 
 
@@ -174,9 +219,12 @@ def _cortex(study: Study) -> str:
     if not study.cortex or not glm:
         return ""
     who = "simulated subject" if study.simulated else "subject"
-    options = ", ".join(f"{name} = {_value(value)}" for name, value in glm.items() if value not in ([], {}, ""))
+    options = ", ".join(
+        f"{name} = {_value(value)}" for name, value in glm.items() if value not in ([], {}, "")
+    )
     return (
-        f"BOLD of {count_text(len(study.subjects), who)} was fitted with a general linear model, one response per "
+        f"BOLD of {count_text(len(study.subjects), who)} was fitted with a general linear model, "
+        "one response per "
         f"image and presentation (nilearn; {options})."
     )
 
@@ -195,7 +243,10 @@ def _regions(study: Study) -> str:
         own = rows[rows["roi"] == roi]
         sizes.append(f"{roi} {_range(own['n_selected'])} of {_range(own['n_voxels'])}")
     how = "the most reliable voxels on regular images" if _selected(study) else "all usable voxels"
-    return f"Of each region {how} entered: {', '.join(sizes)} voxels. Reliability: {_texts(rows, 'method')}."
+    return (
+        f"Of each region {how} entered: {', '.join(sizes)} voxels. Reliability: "
+        f"{_texts(rows, 'method')}."
+    )
 
 
 def _range(values: pd.Series) -> str:
@@ -230,7 +281,9 @@ def _kinds(study: Study) -> str:
     if ceiling := _texts(rows, "ceiling"):
         sentences.append(f"Noise ceiling: {ceiling}")
     if len(trends := study.rows("trends")):
-        sentences.append(f"Trends over layers: {', '.join(dict.fromkeys(trends['test'].astype(str)))}")
+        sentences.append(
+            f"Trends over layers: {', '.join(dict.fromkeys(trends['test'].astype(str)))}"
+        )
     return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
 
 
@@ -249,7 +302,11 @@ def _layers(study: Study) -> str:
             details = [_texts(rows, column) for column in ("method", "p_method")]
             sentences.append(f"{title}: {'; '.join(text for text in details if text)}")
             family = _texts(rows, "family")
-            sentences += [f"Corrected over {family}"] if family and _has_values(rows, "q") and len(rows) > 1 else []
+            sentences += (
+                [f"Corrected over {family}"]
+                if family and _has_values(rows, "q") and len(rows) > 1
+                else []
+            )
     return ". ".join(sentence.rstrip(".") for sentence in sentences) + "." if sentences else ""
 
 
@@ -271,7 +328,8 @@ def software_text(told: Mapping[str, Any]) -> str:
     Parameters
     ----------
     told : mapping
-        Provenance: versions, and python and seed where they are known; a seed may also be among the settings.
+        Provenance: versions, and python and seed where they are known; a seed may also be among the
+        settings.
 
     Returns
     -------

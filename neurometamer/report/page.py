@@ -66,8 +66,8 @@ class Section:
 class Answer:
     """One card of the first screen.
 
-    `title` asks, `number` answers in a sentence, `text` says by which test, and `grid` holds the numbers behind it.
-    A `headline` is also written above the picture.
+    `title` asks, `number` answers in a sentence, `text` says by which test, and `grid` holds the
+    numbers behind it. A `headline` is also written above the picture.
     """
 
     title: str
@@ -91,7 +91,8 @@ class Example:
 class Lead:
     """The first screen: what was found in plain words, and the picture that shows it.
 
-    A headline claims no more than its test or interval holds, or says that it counts; `text` says by which.
+    A headline claims no more than its test or interval holds, or says that it counts; `text` says
+    by which.
     """
 
     headlines: Sequence[str]
@@ -122,10 +123,15 @@ def citations(uses: Mapping[str, str]) -> list[Citation]:
     list of Citation
         In the order given.
     """
-    return [Citation(text=reference_text(key), link=WORKS[key].link, use=use) for key, use in uses.items()]
+    return [
+        Citation(text=reference_text(key), link=WORKS[key].link, use=use)
+        for key, use in uses.items()
+    ]
 
 
-def write_sources(folder: Path, methods: Sequence[str], works: Mapping[str, str], version: str) -> dict[str, Any]:
+def write_sources(
+    folder: Path, methods: Sequence[str], works: Mapping[str, str], version: str
+) -> dict[str, Any]:
     """Write what a manuscript needs of a page beside it: its methods and the works to cite.
 
     Parameters
@@ -147,7 +153,12 @@ def write_sources(folder: Path, methods: Sequence[str], works: Mapping[str, str]
     entries = bibtex(works, version)
     write_text(folder / "methods.txt", "\n\n".join(methods) + "\n")
     write_text(folder / "references.bib", entries)
-    return {"methods": list(methods), "bibtex": entries, "references": citations(works), "version": version}
+    return {
+        "methods": list(methods),
+        "bibtex": entries,
+        "references": citations(works),
+        "version": version,
+    }
 
 
 def example_image(image: np.ndarray, title: str, text: str = "") -> Example:
@@ -195,7 +206,10 @@ def borrow_figure(
         for index, section in enumerate(sections):
             fitting = [picture for picture in section.pictures if picture.name.endswith(ending)]
             if section.key == key and fitting:
-                first, others = fitting[0], [picture for picture in section.pictures if picture is not fitting[0]]
+                first, others = (
+                    fitting[0],
+                    [picture for picture in section.pictures if picture is not fitting[0]],
+                )
                 held = replace(section, pictures=others)
                 kept = [held] if others or section.text or section.grids else []
                 return [first], [*sections[:index], *kept, *sections[index + 1 :]]
@@ -242,8 +256,8 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
     Returns
     -------
     list of str
-        Whole numbers without decimals, others with two or three and without a leading zero, as in the figures; a
-        dash for what is missing.
+        Whole numbers without decimals, others with two or three and without a leading zero, as in
+        the figures; a dash for what is missing.
 
     Examples
     --------
@@ -264,10 +278,21 @@ def column_texts(name: str, column: pd.Series) -> list[str]:
 
 P_COLUMNS = frozenset(
     {
-        "p", "q", "p_corrected", "p_min", "p_same_order", "p_same_order_min", "p_holm", "p_bonferroni", "p_gg",
-        "p_photograph", "target_probability", "confidence_png", "confidence_float",
+        "p",
+        "q",
+        "p_corrected",
+        "p_min",
+        "p_same_order",
+        "p_same_order_min",
+        "p_holm",
+        "p_bonferroni",
+        "p_gg",
+        "p_photograph",
+        "target_probability",
+        "confidence_png",
+        "confidence_float",
     }
-)  # fmt: skip
+)
 """Columns that hold p-values or probabilities."""
 
 
@@ -337,7 +362,9 @@ def _value_text(value: object) -> str:
     return setting_text(bool(value) if isinstance(value, np.bool_) else value)
 
 
-def table_grid(table: pd.DataFrame, caption: str, source: str = "", *, limit: int = 24, name: str = "") -> Grid:
+def table_grid(
+    table: pd.DataFrame, caption: str, source: str = "", *, limit: int = 24, name: str = ""
+) -> Grid:
     """Put a table on the page.
 
     Parameters
@@ -359,12 +386,19 @@ def table_grid(table: pd.DataFrame, caption: str, source: str = "", *, limit: in
         Cells as text.
     """
     columns = list(map(str, table.columns))
-    shown = [column_texts(name, table[column].head(limit)) for name, column in zip(columns, table.columns)]
+    shown = [
+        column_texts(name, table[column].head(limit))
+        for name, column in zip(columns, table.columns)
+    ]
     rows = list(zip(*shown))
-    return Grid(caption=caption, columns=columns, rows=rows, n_rows=len(table), source=source, name=name)
+    return Grid(
+        caption=caption, columns=columns, rows=rows, n_rows=len(table), source=source, name=name
+    )
 
 
-def folded_grid(table: pd.DataFrame, caption: str, source: str = "", *, limit: int = 24, name: str = "") -> Grid:
+def folded_grid(
+    table: pd.DataFrame, caption: str, source: str = "", *, limit: int = 24, name: str = ""
+) -> Grid:
     """Put a table on the page, and say once what is the same in all rows (method, weights …), so that it fits.
 
     Parameters
@@ -384,9 +418,18 @@ def folded_grid(table: pd.DataFrame, caption: str, source: str = "", *, limit: i
         Without the constant columns, which are in `same`; the first column stays.
     """
     several = len(table) > 1
-    same = [column for column in table.columns[1:] if several and table[column].nunique(dropna=False) == 1]
+    same = [
+        column
+        for column in table.columns[1:]
+        if several and table[column].nunique(dropna=False) == 1
+    ]
     grid = table_grid(table.drop(columns=same), caption, source, limit=limit, name=name)
-    return replace(grid, same=[(str(column), column_texts(str(column), table[column].head(1))[0]) for column in same])
+    return replace(
+        grid,
+        same=[
+            (str(column), column_texts(str(column), table[column].head(1))[0]) for column in same
+        ],
+    )
 
 
 def flat_settings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -430,7 +473,15 @@ def settings_grids(told: Mapping[str, Any], parts: Sequence[tuple[str, str]]) ->
     for key, caption in parts:
         rows = [list(pair) for pair in flat_settings(told.get(key) or {}) if pair[0]]
         if rows:
-            grids.append(Grid(name=key, caption=caption, columns=("name", "value"), rows=rows, n_rows=len(rows)))
+            grids.append(
+                Grid(
+                    name=key,
+                    caption=caption,
+                    columns=("name", "value"),
+                    rows=rows,
+                    n_rows=len(rows),
+                )
+            )
     return grids
 
 
@@ -472,11 +523,15 @@ def embed_figure(
     place = folder / "figures" / name
     svg, png = save_figure(figure, place)
     tables = table if isinstance(table, Mapping) else {name: table}
-    numbers = tuple(write_table(place.with_name(f"{one}.csv"), part).name for one, part in tables.items())
+    numbers = tuple(
+        write_table(place.with_name(f"{one}.csv"), part).name for one, part in tables.items()
+    )
     data, mime = _embedded(svg, png, raster=raster, small=small)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
     width = round(float(figure.get_size_inches()[0]) * 96)
-    return Picture(name=name, source=source, caption=caption, alt=alt, width_px=width, numbers=numbers)
+    return Picture(
+        name=name, source=source, caption=caption, alt=alt, width_px=width, numbers=numbers
+    )
 
 
 LARGEST_VECTOR = 150_000

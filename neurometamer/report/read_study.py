@@ -13,7 +13,14 @@ import pandas as pd
 
 from neurometamer.figures.style import KINDS
 from neurometamer.resume import read_record, refuse_links_out, who_holds
-from neurometamer.store import FolderInUse, InputError, digest_file, file_name, read_json, read_table
+from neurometamer.store import (
+    FolderInUse,
+    InputError,
+    digest_file,
+    file_name,
+    read_json,
+    read_table,
+)
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -65,9 +72,28 @@ TABLES: dict[str, tuple[str, ...]] = {
     "regions": ("subject", "roi", "n_voxels", "n_selected", "reliability", "reliability_selected"),
     "trends": ("pair", "test", "statistic", "effect", "p", "n"),
     "layer_roi": ("subject", "roi", "layer", "similarity"),
-    "best_layer": ("subject", "roi", "layer", "score", "ci_low", "ci_high", "naive_layer", "naive_score"),
+    "best_layer": (
+        "subject",
+        "roi",
+        "layer",
+        "score",
+        "ci_low",
+        "ci_high",
+        "naive_layer",
+        "naive_score",
+    ),
     "weighted": ("subject", "roi", "model", "score", "ci_low", "ci_high", "p", "q", "family"),
-    "weighted_difference": ("subject", "roi", "contrast", "difference", "ci_low", "ci_high", "p", "q", "family"),
+    "weighted_difference": (
+        "subject",
+        "roi",
+        "contrast",
+        "difference",
+        "ci_low",
+        "ci_high",
+        "p",
+        "q",
+        "family",
+    ),
     "hierarchy": ("subject", "order", "preferred_layers", "statistic", "value", "p", "method"),
     "encoding": ("subject", "roi", "layer", "test", "r"),
     "recovery": ("what", "planted", "found", "pass"),
@@ -99,7 +125,8 @@ class Study:
         Returns
         -------
         bool
-            From the provenance (``brain.source``, ``brain.simulated``) and the column ``data`` of the tables.
+            From the provenance (``brain.source``, ``brain.simulated``) and the column ``data`` of
+            the tables.
         """
         brain = self.section("brain")
         said = brain.get("source") == "simulated" or brain.get("simulated") is True
@@ -117,7 +144,11 @@ class Study:
         if self.stimuli is not None:
             present = set(self.stimuli.table["kind"])
         else:
-            present = {str(kind) for rdms in self.rdms.values() for kind in rdms.pattern_descriptors["kind"]}
+            present = {
+                str(kind)
+                for rdms in self.rdms.values()
+                for kind in rdms.pattern_descriptors["kind"]
+            }
         return tuple(kind for kind in KINDS if kind in present)
 
     @property
@@ -144,7 +175,9 @@ class Study:
         if isinstance(named, list) and named:
             return tuple(map(str, named))
         brain = self.rows("kinds", system="brain")["subject"]
-        everyone = pd.concat([brain, *(self.rows(name)["subject"] for name in ("layer_roi", "encoding"))])
+        everyone = pd.concat(
+            [brain, *(self.rows(name)["subject"] for name in ("layer_roi", "encoding"))]
+        )
         return tuple(name for name in dict.fromkeys(everyone) if name != "mean")
 
     @property
@@ -194,7 +227,9 @@ class Study:
         str
             From the provenance and from the columns of the tables.
         """
-        return " · ".join(filter(None, ["simulated cortex" if self.simulated else "", self.network_stamp]))
+        return " · ".join(
+            filter(None, ["simulated cortex" if self.simulated else "", self.network_stamp])
+        )
 
     def _values(self, column: str) -> set[str]:
         """Collect the values that a column takes in any table."""
@@ -216,7 +251,9 @@ class Study:
         pandas.DataFrame
             Empty when the table is not there.
         """
-        table = self.tables.get(name, pd.DataFrame(columns=list(dict.fromkeys([*TABLES[name], *equal]))))
+        table = self.tables.get(
+            name, pd.DataFrame(columns=list(dict.fromkeys([*TABLES[name], *equal])))
+        )
         for column, value in equal.items():
             table = table[table[column] == value]
         return table
@@ -244,7 +281,8 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
     Parameters
     ----------
     folder : path-like
-        With ``provenance.json`` or ``study.toml``, and any of ``tables/``, ``stimuli/`` and ``rdms/``.
+        With ``provenance.json`` or ``study.toml``, and any of ``tables/``, ``stimuli/`` and
+        ``rdms/``.
 
     Returns
     -------
@@ -254,25 +292,36 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
     Raises
     ------
     InputError
-        When the folder is missing, is not a finished study, holds a file that cannot be read or a link that leads out
-        of it, or another process works in it.
+        When the folder is missing, is not a finished study, holds a file that cannot be read or a
+        link that leads out of it, or another process works in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give the folder that `neurometamer run` or `demo` wrote.")
+        raise InputError(
+            f"{folder} is not a folder; give the folder that `neurometamer run` or `demo` wrote."
+        )
     refuse_links_out(folder)
     if holder := who_holds(folder / LOCK):
-        raise FolderInUse(f"{holder} is running the study in {folder}; wait until it has ended, then try again.")
+        raise FolderInUse(
+            f"{holder} is running the study in {folder}; wait until it has ended, then try again."
+        )
     if not (folder / "provenance.json").is_file() and not (folder / "study.toml").is_file():
         if (folder / STATE / "study.json").is_file():
-            raise InputError(f"the study in {folder} is not finished; go on with it by `neurometamer run`.")
+            raise InputError(
+                f"the study in {folder} is not finished; go on with it by `neurometamer run`."
+            )
         raise InputError(
-            f"{folder} is not a study: it has neither provenance.json nor study.toml; give the folder that "
+            f"{folder} is not a study: it has neither provenance.json nor study.toml; give the "
+            "folder that "
             "`neurometamer run` or `demo` wrote."
         )
-    provenance = read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
+    provenance = (
+        read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
+    )
     if not isinstance(provenance, dict):
-        raise InputError(f"{folder / 'provenance.json'} does not hold a JSON object; run the study again.")
+        raise InputError(
+            f"{folder / 'provenance.json'} does not hold a JSON object; run the study again."
+        )
     found = {name: folder / "tables" / f"{name}.csv" for name in TABLES}
     there = {name: path for name, path in found.items() if path.is_file()}
     tables = {name: _prepared(read_table(path, TABLES[name])) for name, path in there.items()}
@@ -299,17 +348,21 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
     Parameters
     ----------
     folder : path-like
-        Of the study. Its step records hold a digest of each file; a folder without records has nothing to compare.
+        Of the study. Its step records hold a digest of each file; a folder without records has
+        nothing to compare.
 
     Returns
     -------
     dict of str to str
-        File, relative to the folder, to ``"changed"`` or ``"missing"``; only those that a report shows.
+        File, relative to the folder, to ``"changed"`` or ``"missing"``; only those that a report
+        shows.
     """
     folder = Path(folder)
     known: dict[str, set[str]] = {}
     for record in sorted((folder / STATE / "steps").glob("*.json")):
-        with contextlib.suppress(InputError):  # a damaged record is noticed, and its step made again, by the next run
+        with contextlib.suppress(
+            InputError
+        ):  # a damaged record is noticed, and its step made again, by the next run
             for name, value in read_record(record).get("outputs", {}).items():
                 if Path(name).parts[:1] and Path(name).parts[0] in SHOWN:
                     known.setdefault(name, set()).add(value)
@@ -322,7 +375,9 @@ def changed_files(folder: str | os.PathLike[str]) -> dict[str, str]:
     return found
 
 
-def study_of_tables(folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]) -> Study:
+def study_of_tables(
+    folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]
+) -> Study:
     """Take tables that one command made for those of a study, so that its page is written in the same sentences.
 
     Parameters
@@ -343,9 +398,13 @@ def study_of_tables(folder: Path, tables: Mapping[str, pd.DataFrame], provenance
     return Study(folder=folder, provenance=provenance, tables=prepared, rdms={}, stimuli=None)
 
 
-def _read_metamers(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StimulusSet]]:
+def _read_metamers(
+    folder: Path, tables: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[str, StimulusSet]]:
     """Read the photographs and metamers of each set of networks that the table names."""
-    for name in dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ():
+    for name in (
+        dict.fromkeys(tables["metamers"]["set"].astype(str)) if "metamers" in tables else ()
+    ):
         if found := _read_stimuli(folder / "metamers" / file_name(name)):
             yield name, found
 
@@ -360,7 +419,9 @@ OVER_SUBJECTS = ("mean", "combined")
 def _prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Make names text, and drop the mean over subjects where there is one subject."""
     names = [name for name in NAMES if name in table.columns]
-    table = table.assign(**{name: table[name].astype("object").fillna("").astype(str) for name in names})
+    table = table.assign(
+        **{name: table[name].astype("object").fillna("").astype(str) for name in names}
+    )
     if "subject" not in table.columns:
         return table
     over = table["subject"].isin(OVER_SUBJECTS)
@@ -376,9 +437,13 @@ def _read_rdms(folder: Path) -> Iterator[tuple[str, RDMs]]:
         if not path.is_file():
             continue
         rdms = read_rdms(path)
-        missing = [name for name in ("reference_id", "kind") if name not in rdms.pattern_descriptors]
+        missing = [
+            name for name in ("reference_id", "kind") if name not in rdms.pattern_descriptors
+        ]
         if missing:
-            raise InputError(f"{path} lacks the pattern descriptor(s) {', '.join(missing)}; run the study again.")
+            raise InputError(
+                f"{path} lacks the pattern descriptor(s) {', '.join(missing)}; run the study again."
+            )
         yield system, rdms
 
 

@@ -48,14 +48,17 @@ def _work(
     **where: str,
 ) -> Reference:
     names = tuple(authors.split(", "))
-    return Reference(authors=names, year=year, title=title, venue=venue, link=link, kind=kind, where=where)
+    return Reference(
+        authors=names, year=year, title=title, venue=venue, link=link, kind=kind, where=where
+    )
 
 
 WORKS: Mapping[str, Reference] = {
     "zhang2021": _work(
         "Zhang C, Duan X-H, Wang L-Y, Li Y-L, Yan B, Hu G-E, Zhang R-Y, Tong L",
         2021,
-        "Dissociable neural representations of adversarially perturbed images in convolutional neural networks and "
+        "Dissociable neural representations of adversarially perturbed images in convolutional "
+        "neural networks and "
         "the human brain",
         "Frontiers in Neuroinformatics",
         "https://doi.org/10.3389/fninf.2021.677925",
@@ -110,7 +113,8 @@ WORKS: Mapping[str, Reference] = {
     "nguyen2015": _work(
         "Nguyen A, Yosinski J, Clune J",
         2015,
-        "Deep neural networks are easily fooled: high confidence predictions for unrecognizable images",
+        "Deep neural networks are easily fooled: high confidence predictions for unrecognizable "
+        "images",
         "IEEE Conference on Computer Vision and Pattern Recognition",
         "https://doi.org/10.1109/CVPR.2015.7298640",
         kind="inproceedings",
@@ -119,7 +123,8 @@ WORKS: Mapping[str, Reference] = {
     "feather2023": _work(
         "Feather J, Leclerc G, Mądry A, McDermott JH",
         2023,
-        "Model metamers reveal divergent invariances between biological and artificial neural networks",
+        "Model metamers reveal divergent invariances between biological and artificial neural "
+        "networks",
         "Nature Neuroscience",
         "https://doi.org/10.1038/s41593-023-01442-0",
         volume="26",
@@ -145,7 +150,8 @@ WORKS: Mapping[str, Reference] = {
     "geirhos2020": _work(
         "Geirhos R, Meding K, Wichmann FA",
         2020,
-        "Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and humans by measuring error consistency",
+        "Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and humans by measuring "
+        "error consistency",
         "Advances in Neural Information Processing Systems",
         "https://arxiv.org/abs/2006.16736",
         kind="inproceedings",
@@ -160,7 +166,8 @@ WORKS: Mapping[str, Reference] = {
         kind="misc",
     ),
     "detlefsen2022": _work(
-        "Detlefsen NS, Borovec J, Schock J, Jha AH, Koker T, Di Liello L, Stancl D, Quan C, Grechkin M, Falcon W",
+        "Detlefsen NS, Borovec J, Schock J, Jha AH, Koker T, Di Liello L, Stancl D, Quan C, "
+        "Grechkin M, Falcon W",
         2022,
         "TorchMetrics – measuring reproducibility in PyTorch",
         "Journal of Open Source Software",
@@ -227,7 +234,8 @@ WORKS: Mapping[str, Reference] = {
     "benjamini1995": _work(
         "Benjamini Y, Hochberg Y",
         1995,
-        "Controlling the false discovery rate: a practical and powerful approach to multiple testing",
+        "Controlling the false discovery rate: a practical and powerful approach to multiple "
+        "testing",
         "Journal of the Royal Statistical Society B",
         "https://doi.org/10.1111/j.2517-6161.1995.tb02031.x",
         volume="57",
@@ -254,7 +262,8 @@ WORKS: Mapping[str, Reference] = {
     "mumford2012": _work(
         "Mumford JA, Turner BO, Ashby FG, Poldrack RA",
         2012,
-        "Deconvolving BOLD activation in event-related designs for multivoxel pattern classification analyses",
+        "Deconvolving BOLD activation in event-related designs for multivoxel pattern "
+        "classification analyses",
         "NeuroImage",
         "https://doi.org/10.1016/j.neuroimage.2011.08.076",
         volume="59",
@@ -286,7 +295,8 @@ WORKS: Mapping[str, Reference] = {
         kind="misc",
     ),
     "paszke2019": _work(
-        "Paszke A, Gross S, Massa F, Lerer A, Bradbury J, Chanan G, Killeen T, Lin Z, Gimelshein N, Antiga L, others",
+        "Paszke A, Gross S, Massa F, Lerer A, Bradbury J, Chanan G, Killeen T, Lin Z, Gimelshein "
+        "N, Antiga L, others",
         2019,
         "PyTorch: an imperative style, high-performance deep learning library",
         "Advances in Neural Information Processing Systems",

@@ -1,6 +1,7 @@
 """One self-contained page of the commands of RSA: figures with the tables behind them, methods, settings, versions.
 
-The page computes nothing. Figures are written beside it as SVG, PNG and CSV, and a caption names its CSV.
+The page computes nothing. Figures are written beside it as SVG, PNG and CSV, and a caption names
+its CSV.
 """
 
 from __future__ import annotations
@@ -44,9 +45,13 @@ STAMPS: Mapping[str, str] = {
 PARTS = (("settings", "Settings"), ("inputs", "Digests of the inputs"), ("versions", "Versions"))
 
 METHOD_COLUMNS: Mapping[str, str] = {
-    "method": "method", "p_method": "p", "correction": "correction of p", "family": "family of tests",
-    "ceiling": "noise ceiling", "null": "null distribution",
-}  # fmt: skip
+    "method": "method",
+    "p_method": "p",
+    "correction": "correction of p",
+    "family": "family of tests",
+    "ceiling": "noise ceiling",
+    "null": "null distribution",
+}
 """Columns that name methods, and how the page calls them."""
 
 REFERENCES: Mapping[str, tuple[str, str]] = {
@@ -61,7 +66,7 @@ REFERENCES: Mapping[str, tuple[str, str]] = {
 """Method to the key of its work and what is used of it."""
 
 
-# ---------------------------------------------------------------------------------------------------------- stamps
+# ------------------------------------------------------------------------------------------- stamps
 
 
 def find_stamps(*records: Any) -> list[str]:
@@ -98,7 +103,9 @@ def _said(record: Any) -> set[str]:
         values = value if isinstance(value, (list, tuple)) else [value]
         if key == "trained" and any(one is False for one in values):
             found.add(UNTRAINED)
-        if (key == "simulated" and value is True) or (key in ("source", "data") and "simulated" in values):
+        if (key == "simulated" and value is True) or (
+            key in ("source", "data") and "simulated" in values
+        ):
             found.add(SIMULATED)
         found |= _said(value)
     return found
@@ -121,7 +128,11 @@ def study_record(path: str | Path) -> Any:
         file = folder / "provenance.json"
         if file.is_file():
             record = read_json(file)
-            return {key: record[key] for key in ("model", "brain") if key in record} if isinstance(record, dict) else {}
+            return (
+                {key: record[key] for key in ("model", "brain") if key in record}
+                if isinstance(record, dict)
+                else {}
+            )
     return {}
 
 
@@ -141,7 +152,10 @@ def rdm_stamps(rdms: RDMs, path: str | Path) -> list[str]:
         Among `STAMPS`; of a network, nothing is said of a cortex.
     """
     told = rdms.descriptors.get("provenance", "{}")
-    records = [json.loads(told) if isinstance(told, str) and told.startswith("{") else {}, dict(rdms.rdm_descriptors)]
+    records = [
+        json.loads(told) if isinstance(told, str) and told.startswith("{") else {},
+        dict(rdms.rdm_descriptors),
+    ]
     found = find_stamps(*records, study_record(path))
     systems = {str(one) for one in rdms.rdm_descriptors.get("system", ())}
     return [one for one in found if not (one == SIMULATED and systems == {"network"})]
@@ -164,7 +178,7 @@ def stamp_text(stamps: Iterable[str]) -> str:
     return " · ".join(one for one in STAMPS if one in found)
 
 
-# ------------------------------------------------------------------------------------------------------------ page
+# --------------------------------------------------------------------------------------------- page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,9 +224,15 @@ def save_drawing(folder: Path, drawing: Drawing) -> Picture:
         Its caption names the CSV files.
     """
     return embed_figure(
-        folder, drawing.name, drawing.figure, drawing.caption, drawing.alt, table=drawing.numbers,
-        raster=drawing.raster, small=drawing.small,
-    )  # fmt: skip
+        folder,
+        drawing.name,
+        drawing.figure,
+        drawing.caption,
+        drawing.alt,
+        table=drawing.numbers,
+        raster=drawing.raster,
+        small=drawing.small,
+    )
 
 
 def write_rsa_page(
@@ -235,8 +255,8 @@ def write_rsa_page(
     Parameters
     ----------
     folder : Path
-        Gets ``index.html``; figures of an earlier page in it that are not drawn again are removed. The page itself
-        loads nothing and needs no JavaScript.
+        Gets ``index.html``; figures of an earlier page in it that are not drawn again are removed.
+        The page itself loads nothing and needs no JavaScript.
     command : str
         What made it, e.g. ``"neurometamer layers"``.
     question, lead : str
@@ -263,8 +283,13 @@ def write_rsa_page(
     Path
         The page.
     """
-    _forget_old(folder, [*first.charts, *(picture for section in sections for picture in section.pictures)])
-    grids = [folded_grid(table, caption, source, name=Path(source).stem) for source, caption, table in tables]
+    _forget_old(
+        folder, [*first.charts, *(picture for section in sections for picture in section.pictures)]
+    )
+    grids = [
+        folded_grid(table, caption, source, name=Path(source).stem)
+        for source, caption, table in tables
+    ]
     said, version = set(stamps), str(told.get("versions", {}).get("neurometamer", ""))
     cited = dict(REFERENCES[method] for method in dict.fromkeys(references)) | dict(works or {})
     return write_page(
@@ -302,14 +327,18 @@ def _named_methods(tables: Sequence[pd.DataFrame]) -> list[Grid]:
     rows: dict[tuple[str, str], None] = {}
     for column, name in METHOD_COLUMNS.items():
         for table in tables:
-            found: list[str] = table[column].dropna().astype(str).tolist() if column in table.columns else []
+            found: list[str] = (
+                table[column].dropna().astype(str).tolist() if column in table.columns else []
+            )
             # subjects have families of their own, which need no line each
             texts = [re.sub(r"subject [^,]+", "each subject", one) for one in found]
             rows |= {(name, one): None for one in texts if one}
     if not rows:
         return []
     cells = list(rows)
-    return [Grid(name="methods", caption=_NAMED, columns=("what", "how"), rows=cells, n_rows=len(cells))]
+    return [
+        Grid(name="methods", caption=_NAMED, columns=("what", "how"), rows=cells, n_rows=len(cells))
+    ]
 
 
 _NAMED = "Methods as the tables name them"

@@ -37,7 +37,8 @@ def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
     Parameters
     ----------
     mesh : path-like
-        Its name may tell: ``lh.white``, ``sub-01_hemi-L_white.surf.gii``, ``fs_LR.L.midthickness.surf.gii``.
+        Its name may tell: ``lh.white``, ``sub-01_hemi-L_white.surf.gii``,
+        ``fs_LR.L.midthickness.surf.gii``.
     hemisphere : {"left", "right"}, optional
         Needed where it does not.
 
@@ -61,9 +62,14 @@ def find_hemisphere(mesh: str | Path, hemisphere: str | None = None) -> str:
     if hemisphere is not None and hemisphere not in HEMISPHERES:
         raise unknown_name("hemisphere", hemisphere, HEMISPHERES)
     if hemisphere is None and len(told) != 1:
-        raise InputError(f"the name {name} does not tell the hemisphere; write --hemisphere left or right.")
+        raise InputError(
+            f"the name {name} does not tell the hemisphere; write --hemisphere left or right."
+        )
     if hemisphere is not None and told and hemisphere not in told:
-        raise InputError(f"--hemisphere {hemisphere}, but {name} is named as the {told[0]} one; give the mesh of that.")
+        raise InputError(
+            f"--hemisphere {hemisphere}, but {name} is named as the {told[0]} one; give the mesh "
+            "of that."
+        )
     return hemisphere or told[0]
 
 
@@ -141,14 +147,19 @@ def write_map_page(
         folder,
         command="neurometamer searchlight",
         question="Where does the cortex represent the same?",
-        lead=f"{count_text(len(maps), 'map')} of {where}, {count_text(int(summary['n_places'].max()), 'place')}.",
+        lead=f"{count_text(len(maps), 'map')} of {where}, "
+        f"{count_text(int(summary['n_places'].max()), 'place')}.",
         first=Lead(headlines=_headlines(maps), text=_how_tested(maps), charts=charts),
         methods=[_methods(maps, summary, told, where)],
         sections=sections,
         tables=[("summary.csv", "Summary of the maps", summary)],
         told=told,
         stamps=stamps,
-        references=["searchlight", "rsa", *(["max-T"] if any(one.p_family is not None for one in maps) else [])],
+        references=[
+            "searchlight",
+            "rsa",
+            *(["max-T"] if any(one.p_family is not None for one in maps) else []),
+        ],
     )
 
 
@@ -158,10 +169,15 @@ def _headlines(maps: Sequence[DrawnMap]) -> list[str]:
     for one in maps[:MOST_HEADLINES]:
         n = int(np.isfinite(one.values).sum())
         if one.p_family is None:
-            found.append(f"{one.name} was not tested: its map shows how alike, not where it is beyond chance.")
+            found.append(
+                f"{one.name} was not tested: its map shows how alike, not where it is beyond "
+                "chance."
+            )
         else:
             clear = int((one.p_family < ALPHA).sum())
-            found.append(f"{one.name} is beyond chance in {clear or 'none'} of {count_text(n, 'place')}.")
+            found.append(
+                f"{one.name} is beyond chance in {clear or 'none'} of {count_text(n, 'place')}."
+            )
     if len(maps) > MOST_HEADLINES:
         found.append(f"{count_text(len(maps) - MOST_HEADLINES, 'more map')} below.")
     return found
@@ -171,33 +187,49 @@ def _how_tested(maps: Sequence[DrawnMap]) -> list[str]:
     if all(one.p_family is None for one in maps):
         return []
     return [
-        "Beyond chance: family-wise p below .05, by the largest value over all places in each permutation of labels. "
+        "Beyond chance: family-wise p below .05, by the largest value over all places in each "
+        "permutation of labels. "
         "Other places may hold it too; the test does not show that."
     ]
 
 
-def _methods(maps: Sequence[DrawnMap], summary: pd.DataFrame, told: Mapping[str, Any], where: str) -> str:
+def _methods(
+    maps: Sequence[DrawnMap], summary: pd.DataFrame, told: Mapping[str, Any], where: str
+) -> str:
     """Write what was computed, from the settings and in the words of the summary."""
     settings = told.get("settings", {})
     sizes = f"{int(summary['neighbors_min'].min())} to {int(summary['neighbors_max'].max())}"
     named = "; ".join(f"{one.name}: {one.method.rstrip('.')}" for one in maps)
-    tested = f"{settings.get('permutations')} permutations of condition labels gave p" if any(
-        one.p_family is not None for one in maps
-    ) else "No test was made"  # fmt: skip
+    tested = (
+        f"{settings.get('permutations')} permutations of condition labels gave p"
+        if any(one.p_family is not None for one in maps)
+        else "No test was made"
+    )
     return (
         f"Searchlights with a radius of {settings.get('radius_mm')} mm were centered on each of "
-        f"{count_text(int(summary['n_places'].max()), 'place')} of {where} and held {sizes} places. Maps: {named}. "
+        f"{count_text(int(summary['n_places'].max()), 'place')} of {where} and held {sizes} "
+        f"places. Maps: {named}. "
         f"{tested}."
     )
 
 
 def _picture(
-    folder: Path, one: DrawnMap, affine: np.ndarray | None, space: str, mesh: tuple[np.ndarray, np.ndarray] | None,
-    hemisphere: str, stamp: str,
-) -> Picture:  # fmt: skip
+    folder: Path,
+    one: DrawnMap,
+    affine: np.ndarray | None,
+    space: str,
+    mesh: tuple[np.ndarray, np.ndarray] | None,
+    hemisphere: str,
+    stamp: str,
+) -> Picture:
     from neurometamer.figures import rsa as draw
 
-    look: dict[str, Any] = {"p_family": one.p_family, "alpha": ALPHA, "title": one.name, "stamp": stamp}
+    look: dict[str, Any] = {
+        "p_family": one.p_family,
+        "alpha": ALPHA,
+        "title": one.name,
+        "stamp": stamp,
+    }
     if mesh is not None:
         figure = draw.searchlight_surface(one.values, *mesh, hemisphere=hemisphere, **look)
     else:

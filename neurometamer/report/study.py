@@ -1,7 +1,8 @@
 """One HTML file from a study folder: reads the tables, images and RDMs on disk, draws the figures, writes the page.
 
-Nothing is computed here but counts and means of what the tables hold (and, for figures, mean RDMs and the places of
-stimuli), so the page can say no more than they do. The page holds its figures, loads nothing, and needs no JavaScript.
+Nothing is computed here but counts and means of what the tables hold (and, for figures, mean RDMs
+and the places of stimuli), so the page can say no more than they do. The page holds its figures,
+loads nothing, and needs no JavaScript.
 """
 
 from __future__ import annotations
@@ -62,19 +63,34 @@ def _stimuli_section(study: Study) -> Section | None:
     n_all, limit = study.n_photographs, 16
     images = study.stimuli.select(ids=list(table["id"])).images
     across = max(2, 6 // max(1, len(study.kinds)))
-    figure = figures.stimulus_sheet(images, table, limit=limit, blocks=across, stamp=study.network_stamp)
-    rest = f" {limit} of {n_all} photographs are shown; the others are in stimuli/png." if n_all > limit else ""
+    figure = figures.stimulus_sheet(
+        images, table, limit=limit, blocks=across, stamp=study.network_stamp
+    )
+    rest = (
+        f" {limit} of {n_all} photographs are shown; the others are in stimuli/png."
+        if n_all > limit
+        else ""
+    )
     made = [name for kind, name in NAMES.items() if kind in study.kinds]
-    content = f"Photographs (RE), and {' and '.join(made)} made from them" if made else "Photographs"
+    content = (
+        f"Photographs (RE), and {' and '.join(made)} made from them" if made else "Photographs"
+    )
     told = ""
     if "top1_name" in table.columns and table["top1_name"].notna().any():
-        told = f" Under each image: the first class of {_speaker(table)} and its confidence on the PNG."
+        told = (
+            f" Under each image: the first class of {_speaker(table)} and its confidence on the "
+            "PNG."
+        )
     caption = (
         f"{content}, as the saved 8-bit PNG holds them; compressed on this page. n = "
-        f"{count_text(n_all, 'photograph')}, in the order of all figures (by category, then name).{told}{rest}"
+        f"{count_text(n_all, 'photograph')}, in the order of all figures (by category, then "
+        f"name).{told}{rest}"
     )
     shown = count_text(min(n_all, limit), "photograph")
-    alt = f"Sheet of {shown}{' and the images made from them' if made else ''}. The same facts are in stimuli.csv."
+    alt = (
+        f"Sheet of {shown}{' and the images made from them' if made else ''}. The same facts are "
+        "in stimuli.csv."
+    )
     grids = [_success_grid(study, counts)] if (counts := success_rows(study)) else []
     sheet = picture(study, "stimuli", figure, caption, alt, table=_sheet_numbers(table), small=True)
     return Section(key="stimuli", title="Stimuli", pictures=[sheet], grids=grids)
@@ -82,7 +98,9 @@ def _stimuli_section(study: Study) -> Section | None:
 
 def _speaker(table: pd.DataFrame) -> str:
     """Name the network whose classes the table holds."""
-    names = list(dict.fromkeys(table["model"].dropna().astype(str))) if "model" in table.columns else []
+    names = (
+        list(dict.fromkeys(table["model"].dropna().astype(str))) if "model" in table.columns else []
+    )
     return " and ".join(names) or "the network"
 
 
@@ -107,7 +125,16 @@ def _success_grid(study: Study, counts: Sequence[Sequence[str]]) -> Grid:
 
 
 def _sheet_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    names = ("id", "kind", "reference_id", "category", "top1_name", "confidence_png", "target_name", "success")
+    names = (
+        "id",
+        "kind",
+        "reference_id",
+        "category",
+        "top1_name",
+        "confidence_png",
+        "target_name",
+        "success",
+    )
     return table[[name for name in names if name in table.columns]]
 
 
@@ -119,23 +146,38 @@ def _transfer_section(study: Study) -> Section | None:
         return None
     cells = []
     for row in rows.to_dict("records"):
-        target, same = (f"{round(row[key] * row['n'])} of {row['n']}" for key in ("says_target", "says_as_photograph"))
+        target, same = (
+            f"{round(row[key] * row['n'])} of {row['n']}"
+            for key in ("says_target", "says_as_photograph")
+        )
         judge = f"{row['judge']} (made for it)" if row["judge"] == name else row["judge"]
-        cells.append([judge, row["kind"], target, probability_text(row["target_probability"]), same])
+        cells.append(
+            [judge, row["kind"], target, probability_text(row["target_probability"]), same]
+        )
     text = (
-        "The saved PNG files shown to each network through its own preprocessing. A network “says” its first class. "
-        "The target is the class that the image was made for; the last column counts images that get the class which "
+        "The saved PNG files shown to each network through its own preprocessing. A network “says” "
+        "its first class. "
+        "The target is the class that the image was made for; the last column counts images that "
+        "get the class which "
         "the same network gives to the photograph they come from."
     )
     kinds = " and ".join(dict.fromkeys(rows["kind"]))
     grid = Grid(
         caption=titled(f"What networks say to the {kinds} images", study.network_stamp),
-        columns=("network", "kind", "says the target", "mean p(target)", "says what it says to the photograph"),
+        columns=(
+            "network",
+            "kind",
+            "says the target",
+            "mean p(target)",
+            "says what it says to the photograph",
+        ),
         rows=cells,
         n_rows=len(cells),
         source="tables/transfer.csv",
     )
-    return Section(key="transfer", title="Do other networks see the same?", text=[text], grids=[grid])
+    return Section(
+        key="transfer", title="Do other networks see the same?", text=[text], grids=[grid]
+    )
 
 
 def _metamer_section(study: Study) -> Section | None:
@@ -143,7 +185,10 @@ def _metamer_section(study: Study) -> Section | None:
     rows = study.rows("metamers")
     if rows.empty:
         return None
-    cells = [_metamer_row(name, judge, part) for (judge, name), part in rows.groupby(["judge", "set"], sort=False)]
+    cells = [
+        _metamer_row(name, judge, part)
+        for (judge, name), part in rows.groupby(["judge", "set"], sort=False)
+    ]
     grid = Grid(
         caption=titled("What the networks and a judge that had no part say", study.network_stamp),
         columns=(
@@ -160,12 +205,16 @@ def _metamer_section(study: Study) -> Section | None:
         source="tables/metamers.csv",
     )
     judges = dict.fromkeys(rows["judge"]) if study.metamers else {}
-    several = rows["set"].nunique() > 1 or rows["set"].astype(str).str.contains("+", regex=False).any()
+    several = (
+        rows["set"].nunique() > 1 or rows["set"].astype(str).str.contains("+", regex=False).any()
+    )
     return Section(
         key="metamers",
         title="Metamers: same to one network, to several, to another?" if several else "Metamers",
         text=_metamer_text(study),
-        pictures=[_metamer_picture(study, rows[rows["judge"] == judge], str(judge)) for judge in judges],
+        pictures=[
+            _metamer_picture(study, rows[rows["judge"] == judge], str(judge)) for judge in judges
+        ],
         grids=[grid],
     )
 
@@ -173,13 +222,28 @@ def _metamer_section(study: Study) -> Section | None:
 def _metamer_row(name: object, judge: object, part: pd.DataFrame) -> list[str]:
     """Write one row of the table of metamers: those of one set, as one judge sees them."""
     valid = [is_true(value) for value in part["valid"].dropna()] if "valid" in part else []
-    counts = [f"{int(part[key].map(is_true).sum())} of {len(part)}" for key in ("success", "same_class", "top5")]
+    counts = [
+        f"{int(part[key].map(is_true).sum())} of {len(part)}"
+        for key in ("success", "same_class", "top5")
+    ]
     above = f"{sum(valid)} of {len(valid)}" if valid else "–"
-    return [str(name), counts[0], above, str(judge), counts[1], counts[2], probability_text(part["p"].mean())]
+    return [
+        str(name),
+        counts[0],
+        above,
+        str(judge),
+        counts[1],
+        counts[2],
+        probability_text(part["p"].mean()),
+    ]
 
 
 def _metamer_picture(study: Study, rows: pd.DataFrame, judge: str) -> Picture:
-    shown = rows[rows["reference_id"].isin(rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS))]
+    shown = rows[
+        rows["reference_id"].isin(
+            rows["reference_id"].drop_duplicates().head(figures.MOST_METAMERS)
+        )
+    ]
     images: dict[str, np.ndarray] = {}
     photographs: dict[str, np.ndarray] = {}
     for name, stimuli in study.metamers.items():
@@ -189,14 +253,21 @@ def _metamer_picture(study: Study, rows: pd.DataFrame, judge: str) -> Picture:
             image = stimuli.images[stimuli.ids.index(stimulus)]
             images[f"{name} {stimulus}"] = image
             photographs.setdefault(stimulus, image)
-    figure = figures.metamer_sheet(images, photographs, rows, judge=judge, stamp=study.network_stamp)
+    figure = figures.metamer_sheet(
+        images, photographs, rows, judge=judge, stamp=study.network_stamp
+    )
     caption = (
-        "Photographs and their metamers, as the saved 8-bit PNG holds them; compressed on this page. "
-        f"n = {count_text(rows['reference_id'].nunique(), 'photograph')}. {judge} saw them through its own "
+        "Photographs and their metamers, as the saved 8-bit PNG holds them; compressed on this "
+        "page. "
+        f"n = {count_text(rows['reference_id'].nunique(), 'photograph')}. {judge} saw them through "
+        "its own "
         "preprocessing."
     )
     same = int(rows["same_class"].map(is_true).sum())
-    alt = f"{judge} says what it says to the photograph to {same} of {count_text(len(rows), 'metamer')}."
+    alt = (
+        f"{judge} says what it says to the photograph to {same} of "
+        f"{count_text(len(rows), 'metamer')}."
+    )
     return picture(study, f"metamers_{judge}", figure, caption, alt, table=rows, small=True)
 
 
@@ -204,19 +275,26 @@ def _metamer_text(study: Study) -> list[str]:
     """Say how the metamers were made, and what the preset's source leaves open."""
     chosen = study.section("settings").get("metamers") or {}
     steps = sorted(set(study.rows("metamers").get("steps", pd.Series(dtype=int))))
-    changed = ", ".join(f"{name} = {value}" for name, value in (chosen.get("overrides") or {}).items())
+    changed = ", ".join(
+        f"{name} = {value}" for name, value in (chosen.get("overrides") or {}).items()
+    )
     text = [
-        "A metamer starts as noise and is changed until each network it is made for responds to it as to the "
-        f"photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: {chosen.get('preset', '–')}"
+        "A metamer starts as noise and is changed until each network it is made for responds to it "
+        "as to the "
+        f"photograph at one stage. Stage: {chosen.get('stage', '–')}; preset: "
+        f"{chosen.get('preset', '–')}"
         f"{f' with {changed}' if changed else ''}; mode: {chosen.get('mode', '–')}; steps: "
-        f"{', '.join(map(str, steps)) or '–'}. The null: the likeness of responses to different photographs "
+        f"{', '.join(map(str, steps)) or '–'}. The null: the likeness of responses to different "
+        "photographs "
         "of this study.",
     ]
     rows = study.rows("metamers")
     if "image_prior" in rows:
         text.append(_prior_text(rows["image_prior"].astype(str)))
     if choices := study.section("metamers").get("open_choices"):
-        text.append(f"What the preset leaves open, and what is chosen here: {'; '.join(map(str, choices))}.")
+        text.append(
+            f"What the preset leaves open, and what is chosen here: {'; '.join(map(str, choices))}."
+        )
     return text
 
 
@@ -236,14 +314,20 @@ def _regions_section(study: Study) -> Section | None:
     }
     columns = [name for name in names if name in rows.columns]
     grid = table_grid(
-        rows[columns].rename(columns=names), titled("Regions", study.brain_stamp), "tables/regions.csv", limit=60
+        rows[columns].rename(columns=names),
+        titled("Regions", study.brain_stamp),
+        "tables/regions.csv",
+        limit=60,
     )
-    reasons = list(dict.fromkeys(rows["reason"].dropna().astype(str))) if "reason" in rows.columns else []
+    reasons = (
+        list(dict.fromkeys(rows["reason"].dropna().astype(str))) if "reason" in rows.columns else []
+    )
     methods = dict.fromkeys(rows["method"].dropna().astype(str)) if "method" in rows.columns else {}
     text = [f"Reliability: {'; '.join(methods)}."] if methods else []
     if (rows["n_selected"] < rows["n_voxels"]).any():
         text.append(
-            "Voxels were selected by the same reliability, on regular images only, so that of the selected ones is "
+            "Voxels were selected by the same reliability, on regular images only, so that of the "
+            "selected ones is "
             "too high as an estimate."
         )
     text += [f"Not measured: {reason.rstrip('.')}." for reason in reasons if reason]
@@ -256,7 +340,8 @@ def _prior_text(priors: pd.Series) -> str:
     if not found:
         return "No prior of natural images was used: steps were taken on pixels, without a penalty."
     return (
-        f"A prior of natural images was used: {found}. It makes metamers easier to recognize whatever the network "
+        f"A prior of natural images was used: {found}. It makes metamers easier to recognize "
+        "whatever the network "
         'responds to; preset "pixels" has none.'
     )
 
@@ -267,7 +352,11 @@ def _encoding_section(study: Study) -> Section | None:
     if rows.empty:
         return None
     figure = figures.encoding_bars(rows, stamp=study.brain_stamp)
-    scheme = "; ".join(dict.fromkeys(rows["scheme"].dropna().astype(str))) if "scheme" in rows.columns else ""
+    scheme = (
+        "; ".join(dict.fromkeys(rows["scheme"].dropna().astype(str)))
+        if "scheme" in rows.columns
+        else ""
+    )
     answer = encoding_answer(study)
     caption = (
         f"Correlation of measured and predicted voxel responses; models trained on regular images"
@@ -289,8 +378,12 @@ def _recovery_section(study: Study) -> Section | None:
     rows = study.rows("recovery")
     if rows.empty:
         return None
-    marked = rows.assign(**{"pass": ["✓ pass" if is_true(value) else "✗ fail" for value in rows["pass"]]})
-    names = [name for name in ("what", "planted", "found", "criterion", "pass") if name in marked.columns]
+    marked = rows.assign(
+        **{"pass": ["✓ pass" if is_true(value) else "✗ fail" for value in rows["pass"]]}
+    )
+    names = [
+        name for name in ("what", "planted", "found", "criterion", "pass") if name in marked.columns
+    ]
     caption = titled("What the simulation put in and what the analysis found", study.brain_stamp)
     text = "The simulated cortex was read back through the same path as real data."
     return Section(
@@ -326,12 +419,16 @@ def _all_tables(study: Study) -> list[Grid]:
     for name in TABLES:
         table = study.rows(name)
         if len(table):
-            brain = name not in OF_NETWORK and (name != "kinds" or (table["system"] == "brain").any())
+            brain = name not in OF_NETWORK and (
+                name != "kinds" or (table["system"] == "brain").any()
+            )
             stamp = study.brain_stamp if brain else study.network_stamp
             grids.append(folded_grid(table, titled(CAPTIONS[name], stamp), f"tables/{name}.csv"))
     if study.stimuli is not None:
         table = study.stimuli.table.dropna(axis="columns", how="all")
-        grids.append(folded_grid(table, titled("Stimuli", study.network_stamp), "stimuli/stimuli.csv"))
+        grids.append(
+            folded_grid(table, titled("Stimuli", study.network_stamp), "stimuli/stimuli.csv")
+        )
     return grids
 
 
@@ -365,7 +462,9 @@ def applied_settings(study: Study) -> dict[str, Any]:
     if brain:
         own = {"simulated": "simulation", "bold": "subjects"}.get(str(brain.get("source")))
         settings["brain"] = {
-            name: brain[name] for name in brain if name not in ("simulation", "subjects") or name == own
+            name: brain[name]
+            for name in brain
+            if name not in ("simulation", "subjects") or name == own
         }
     return {name: values for name, values in settings.items() if name not in unused}
 
@@ -392,10 +491,16 @@ def _settings(study: Study) -> list[Grid]:
         if key == "versions":
             more = [name for name in ("python", "machine") if name in study.provenance]
             rows += [[name, setting_text(study.provenance[name])] for name in more]
-        if key == "settings" and "seed" in study.provenance and not any(row[0] == "study.seed" for row in rows):
+        if (
+            key == "settings"
+            and "seed" in study.provenance
+            and not any(row[0] == "study.seed" for row in rows)
+        ):
             rows.insert(0, ["seed", setting_text(study.provenance["seed"])])
         if rows:
-            grids.append(Grid(caption=caption, columns=("name", "value"), rows=rows, n_rows=len(rows)))
+            grids.append(
+                Grid(caption=caption, columns=("name", "value"), rows=rows, n_rows=len(rows))
+            )
     return grids
 
 
@@ -407,7 +512,8 @@ def _honesty(study: Study) -> list[tuple[str, str]]:
     model = study.section("model")
     name, weights = model.get("name", "the network"), model.get("weights", "")
     network = (
-        f"{name} with random weights: it was never trained, so its numbers say what the architecture alone does."
+        f"{name} with random weights: it was never trained, so its numbers say what the "
+        "architecture alone does."
         if study.network_stamp
         else f"{name}, trained weights{f' ({weights})' if weights else ''}: real activations."
     )
@@ -416,7 +522,8 @@ def _honesty(study: Study) -> list[tuple[str, str]]:
         parts.append(
             (
                 "Brain",
-                "Simulated, with known truth. No person was scanned; the brain numbers show that the pipeline finds "
+                "Simulated, with known truth. No person was scanned; the brain numbers show that "
+                "the pipeline finds "
                 "what was planted and say nothing about human cortex.",
             )
         )
@@ -435,7 +542,7 @@ def _images_text(study: Study) -> str:
     return f"RE are photographs; {made} {were}. No person was asked what they show."
 
 
-# ------------------------------------------------------------------------------------------------------------- build
+# -------------------------------------------------------------------------------------------- build
 
 
 @checked
@@ -445,9 +552,10 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     folder : path-like
-        A study folder. Read: ``provenance.json``, ``study.toml``, ``tables/*.csv``, ``stimuli/``, ``rdms/*.h5``.
-        Written: ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each figure shows), ``methods.txt``,
-        ``references.bib`` and ``report.html``. Parts that the study lacks are not on the page.
+        A study folder. Read: ``provenance.json``, ``study.toml``, ``tables/*.csv``, ``stimuli/``,
+        ``rdms/*.h5``. Written: ``figures/*.svg``, ``figures/*.png``, ``figures/*.csv`` (what each
+        figure shows), ``methods.txt``, ``references.bib`` and ``report.html``. Parts that the study
+        lacks are not on the page.
 
     Returns
     -------
@@ -457,7 +565,8 @@ def build_report(folder: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        When the folder is missing, is not a study, holds a file that cannot be read, or another process works in it.
+        When the folder is missing, is not a study, holds a file that cannot be read, or another
+        process works in it.
 
     Warns
     -----
@@ -488,7 +597,9 @@ def _write_report(study: Study) -> Path:
         kinds=_kinds_text(study),
         lead=_lead(study),
         stamps=_banner(study),
-        first=Lead(headlines=headlines or [_NO_ANSWER], charts=charts, examples=lead_examples(study)),
+        first=Lead(
+            headlines=headlines or [_NO_ANSWER], charts=charts, examples=lead_examples(study)
+        ),
         answers=told,
         bounds=_bounds_text(study),
         sections=sections,
@@ -532,7 +643,9 @@ def _kinds_text(study: Study) -> str:
     return ", ".join(names[kind] for kind in study.kinds)
 
 
-_NO_ANSWER = "Nothing was compared in this study, so there is nothing to test; below is what was measured."
+_NO_ANSWER = (
+    "Nothing was compared in this study, so there is nothing to test; below is what was measured."
+)
 
 
 def _lead(study: Study) -> str:
@@ -549,11 +662,15 @@ def _lead(study: Study) -> str:
 
 def _bounds_text(study: Study) -> str:
     """Say what the answers rest on, and what the paper found where the study asks its question."""
-    parts = ["No sentence above goes without its test, or says that it is a count.", *interval_notes(study)]
+    parts = [
+        "No sentence above goes without its test, or says that it is a count.",
+        *interval_notes(study),
+    ]
     differences = study.rows("kinds", quantity="difference")
     if len(differences):
         parts.append(
-            "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 subject × ROI tests, and "
+            "In Zhang et al. (2021), with measured cortex, RE–AI exceeded RE–AN in all 15 subject "
+            "× ROI tests, and "
             "AlexNet showed the reverse only at its output."
         )
     return " ".join(parts)
@@ -583,7 +700,8 @@ def changed_note(study: Study) -> str:
     if not told:
         return ""
     return (
-        f"{'; '.join(told)}. The page shows what is there now, with its numbers and sentences. Run the study again "
+        f"{'; '.join(told)}. The page shows what is there now, with its numbers and sentences. Run "
+        "the study again "
         "with the same --out (neurometamer run, or demo): what was changed is made again."
     )
 
@@ -591,7 +709,17 @@ def changed_note(study: Study) -> str:
 def _banner(study: Study) -> list[tuple[str, str]]:
     out = [("Changed after the study", note)] if (note := changed_note(study)) else []
     if study.simulated:
-        out.append(("Simulated cortex", "every brain number on this page comes from a simulation with known truth."))
+        out.append(
+            (
+                "Simulated cortex",
+                "every brain number on this page comes from a simulation with known truth.",
+            )
+        )
     if study.network_stamp:
-        out.append(("Untrained network", "the weights are random; nothing here describes a trained network."))
+        out.append(
+            (
+                "Untrained network",
+                "the weights are random; nothing here describes a trained network.",
+            )
+        )
     return out

@@ -1,7 +1,7 @@
 """The parts of a study's report that show representational similarity: tests of kinds, layers and areas, RDMs, places.
 
-Each figure is written as SVG and PNG with the CSV of what it shows. Stimuli have one order: kinds RE, AN, AI, and
-photographs by category, then by name.
+Each figure is written as SVG and PNG with the CSV of what it shows. Stimuli have one order: kinds
+RE, AN, AI, and photographs by category, then by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.figures import rsa as figures
-from neurometamer.figures.style import KINDS, count_text, describe_sizes, format_number, order_places
+from neurometamer.figures.style import (
+    KINDS,
+    count_text,
+    describe_sizes,
+    format_number,
+    order_places,
+)
 from neurometamer.report.findings import told_kinds
 from neurometamer.report.layer_findings import over_subjects
 from neurometamer.report.page import Picture, Section, embed_figure, p_text, table_grid
@@ -35,7 +41,7 @@ SYSTEMS = {"network": "stage", "brain": "roi"}
 """System to what its places are called in RDMs."""
 
 
-# ------------------------------------------------------------------------------------------------- what figures share
+# ------------------------------------------------------------------------------- what figures share
 
 
 def picture(
@@ -76,7 +82,9 @@ def picture(
     """
     stamp = study.brain_stamp if brain else study.network_stamp
     caption = f"{stamp[0].upper()}{stamp[1:]}. {caption}" if stamp else caption
-    return embed_figure(study.folder, name, figure, caption, alt, table=table, raster=raster, small=small)
+    return embed_figure(
+        study.folder, name, figure, caption, alt, table=table, raster=raster, small=small
+    )
 
 
 def titled(caption: str, stamp: str) -> str:
@@ -114,12 +122,14 @@ def bounds(rows: pd.DataFrame) -> str:
     if "subject" in rows.columns and (rows["subject"] == "mean").any():
         rows = rows[rows["subject"] == "mean"]  # what is drawn with an interval
     for column, name in (("method", "Method"), ("ceiling", "Noise ceiling")):
-        if column in rows.columns and (values := list(dict.fromkeys(rows[column].dropna().astype(str)))):
+        if column in rows.columns and (
+            values := list(dict.fromkeys(rows[column].dropna().astype(str)))
+        ):
             parts.append(f"{name}: {'; '.join(values)}")
     return ". ".join(part.rstrip(".") for part in parts if part) + "."
 
 
-# -------------------------------------------------------------------------------------------------------------- kinds
+# -------------------------------------------------------------------------------------------- kinds
 
 
 def kinds_section(study: Study) -> Section | None:
@@ -144,8 +154,17 @@ def kinds_section(study: Study) -> Section | None:
         return None
     trends = study.rows("trends")
     columns = ["pair", "test", "statistic", "effect", "p", "n"]
-    grids = [table_grid(trends[columns], titled("Trends over the layers", study.network_stamp), "tables/trends.csv")]
-    pairs = [pair.replace("-", "–") for pair in dict.fromkeys(study.rows("kinds", quantity="similarity")["pair"])]
+    grids = [
+        table_grid(
+            trends[columns],
+            titled("Trends over the layers", study.network_stamp),
+            "tables/trends.csv",
+        )
+    ]
+    pairs = [
+        pair.replace("-", "–")
+        for pair in dict.fromkeys(study.rows("kinds", quantity="similarity")["pair"])
+    ]
     title = "RE–AN, RE–AI and their difference" if len(pairs) > 1 else "".join(pairs)
     return Section(key="kinds", title=title, pictures=pictures, grids=grids if len(trends) else [])
 
@@ -163,18 +182,34 @@ def _kind_picture(study: Study, rows: pd.DataFrame, system: str, quantity: str) 
     others = " and of ".join(made[pair] for pair in dict.fromkeys(shown["pair"]) if pair in made)
     what = {
         "similarity": f"Similarity of the RDM of photographs with that of {others}",
-        "difference": "RE–AI minus RE–AN: above 0 similarity follows perception, below 0 the network's decision",
+        "difference": "RE–AI minus RE–AN: above 0 similarity follows perception, below 0 the "
+        "network's decision",
     }
     figure = figures.kind_bars(
-        rows, system=system, quantity=quantity, stamp=study.brain_stamp if brain else study.network_stamp
+        rows,
+        system=system,
+        quantity=quantity,
+        stamp=study.brain_stamp if brain else study.network_stamp,
     )
     told = told_kinds(study, system).to_dict("records")
     alt = "; ".join(_told(row, quantity) for row in told)
-    whole = shown[shown["subject"] == "mean"] if brain and (shown["subject"] == "mean").any() else shown
-    methods = dict.fromkeys(whole["p_method"].dropna().astype(str)) if "p_method" in whole.columns else ()
+    whole = (
+        shown[shown["subject"] == "mean"] if brain and (shown["subject"] == "mean").any() else shown
+    )
+    methods = (
+        dict.fromkeys(whole["p_method"].dropna().astype(str)) if "p_method" in whole.columns else ()
+    )
     tests = f" P: {'; '.join(methods)}." if methods else ""
     caption = f"{what[quantity]}; {system}, {where}. {bounds(shown)}{tests}"
-    return picture(study, f"kinds_{system}_{quantity}", figure, caption, f"Bars. {alt}.", table=shown, brain=brain)
+    return picture(
+        study,
+        f"kinds_{system}_{quantity}",
+        figure,
+        caption,
+        f"Bars. {alt}.",
+        table=shown,
+        brain=brain,
+    )
 
 
 def _only(study: Study) -> str:
@@ -183,12 +218,15 @@ def _only(study: Study) -> str:
 
 def _told(row: Mapping[Any, Any], quantity: str) -> str:
     if quantity == "similarity":
-        return f"{row['place']}: RE–AN {format_number(row['re_an'])}, RE–AI {format_number(row['re_ai'])}"
+        return (
+            f"{row['place']}: RE–AN {format_number(row['re_an'])}, RE–AI "
+            f"{format_number(row['re_ai'])}"
+        )
     p = p_text(float(row["p_corrected"]))
     return f"{row['place']}: {format_number(row['value'])}, corrected p {p}, {row['follows']}"
 
 
-# --------------------------------------------------------------------------------------------------- layers and areas
+# --------------------------------------------------------------------------------- layers and areas
 
 
 def layers_section(study: Study) -> Section | None:
@@ -211,8 +249,12 @@ def layers_section(study: Study) -> Section | None:
     figure = figures.layer_roi_panels(rows, stamp=study.brain_stamp)
     several = len(study.subjects) > 1
     who = "mean and each subject" if several else _only(study)
-    caption = f"Similarity of each layer's RDM with each ROI's, regular images, {who}. {bounds(rows)}"
-    matrices = "One matrix for the mean over subjects and one a subject." if several else "One matrix."
+    caption = (
+        f"Similarity of each layer's RDM with each ROI's, regular images, {who}. {bounds(rows)}"
+    )
+    matrices = (
+        "One matrix for the mean over subjects and one a subject." if several else "One matrix."
+    )
     alt = f"{matrices} {_best_text(study)}"
     pictures = [picture(study, "layer_roi", figure, caption, alt.strip(), table=rows, brain=True)]
     makers = (_best_picture, _weighted_picture, _hierarchy_picture)
@@ -222,7 +264,10 @@ def layers_section(study: Study) -> Section | None:
 
 def _best_text(study: Study) -> str:
     rows = over_subjects(study.rows("best_layer"))
-    told = [f"{row['roi']}: {row['layer']}, {format_number(row['score'])}" for row in rows.to_dict("records")]
+    told = [
+        f"{row['roi']}: {row['layer']}, {format_number(row['score'])}"
+        for row in rows.to_dict("records")
+    ]
     return f"Best layers, cross-validated. {'; '.join(told)}." if told else ""
 
 
@@ -232,28 +277,38 @@ def _best_picture(study: Study) -> Picture | None:
         return None
     figure = figures.best_layer_marks(rows, stamp=study.brain_stamp)
     caption = (
-        "The best layer of each ROI: chosen and judged on the same photographs (naive), and chosen on some and judged "
-        "on others (cross-validated). Noise alone makes the best layer differ between ROIs: no order is read from it. "
+        "The best layer of each ROI: chosen and judged on the same photographs (naive), and chosen "
+        "on some and judged "
+        "on others (cross-validated). Noise alone makes the best layer differ between ROIs: no "
+        "order is read from it. "
         f"{bounds(rows)}"
     )
-    return picture(study, "best_layer", figure, caption, _best_text(study) or "Marks.", table=rows, brain=True)
+    return picture(
+        study, "best_layer", figure, caption, _best_text(study) or "Marks.", table=rows, brain=True
+    )
 
 
 def _weighted_picture(study: Study) -> Picture | None:
     rows, differences = study.rows("weighted"), study.rows("weighted_difference")
     if rows.empty:
         return None
-    figure = figures.model_marks(rows, None if differences.empty else differences, stamp=study.brain_stamp)
+    figure = figures.model_marks(
+        rows, None if differences.empty else differences, stamp=study.brain_stamp
+    )
     caption = (
-        "Weighted combination of layers, best single layer and average of all layers, cross-validated alike; below, "
+        "Weighted combination of layers, best single layer and average of all layers, "
+        "cross-validated alike; below, "
         f"their paired differences. {bounds(rows)}"
     )
     alt = "; ".join(
-        f"{row['roi']} {row['model']}: {format_number(row['score'])}" for row in over_subjects(rows).to_dict("records")
+        f"{row['roi']} {row['model']}: {format_number(row['score'])}"
+        for row in over_subjects(rows).to_dict("records")
     )
     long = [rows.assign(what=rows["model"], value=rows["score"])]
     long += (
-        [] if differences.empty else [differences.assign(what=differences["contrast"], value=differences["difference"])]
+        []
+        if differences.empty
+        else [differences.assign(what=differences["contrast"], value=differences["difference"])]
     )
     columns = ["subject", "roi", "what", "value", "ci_low", "ci_high", "p", "q", "family"]
     numbers = pd.concat([one[columns] for one in long], ignore_index=True)
@@ -269,12 +324,18 @@ def _hierarchy_picture(study: Study) -> Picture | None:
     figure = figures.hierarchy_lines(rows, layers=layers, stamp=study.brain_stamp)
     over = rows[rows["subject"] == "combined"]
     alt = "; ".join(
-        f"{row['subject']}: {format_number(float(row['value']))} {row['statistic']}" for row in rows.to_dict("records")
+        f"{row['subject']}: {format_number(float(row['value']))} {row['statistic']}"
+        for row in rows.to_dict("records")
     )
-    left_out = ", ".join(dict.fromkeys(over["left_out"].dropna().astype(str))) if "left_out" in over else ""
+    left_out = (
+        ", ".join(dict.fromkeys(over["left_out"].dropna().astype(str)))
+        if "left_out" in over
+        else ""
+    )
     lines = "one line a subject, the thick one their mean" if several else _only(study)
     caption = (
-        f"Which layer each ROI prefers, {lines}. The test is of the slope over subjects, which an ROI's noise does "
+        f"Which layer each ROI prefers, {lines}. The test is of the slope over subjects, which an "
+        "ROI's noise does "
         f"not tilt. {bounds(over if several else rows)}"
     )
     if left_out:
@@ -282,7 +343,7 @@ def _hierarchy_picture(study: Study) -> Picture | None:
     return picture(study, "hierarchy", figure, caption, f"Lines. {alt}.", table=rows, brain=True)
 
 
-# --------------------------------------------------------------------------------------------------------------- RDMs
+# --------------------------------------------------------------------------------------------- RDMs
 
 
 def sheet_order(table: pd.DataFrame) -> np.ndarray:
@@ -298,12 +359,16 @@ def sheet_order(table: pd.DataFrame) -> np.ndarray:
     ndarray of int
         Positions of the rows; those of one photograph stay together.
     """
-    names = photograph_order(dict.fromkeys(table["reference_id"].astype(str)), photograph_categories(table))
+    names = photograph_order(
+        dict.fromkeys(table["reference_id"].astype(str)), photograph_categories(table)
+    )
     rank = {name: number for number, name in enumerate(names)}
     return np.argsort([rank[name] for name in table["reference_id"].astype(str)], kind="stable")
 
 
-def photograph_order(names: Sequence[str] | dict[str, None], categories: dict[str, str]) -> list[str]:
+def photograph_order(
+    names: Sequence[str] | dict[str, None], categories: dict[str, str]
+) -> list[str]:
     """Order photographs as in all figures.
 
     Parameters
@@ -334,7 +399,8 @@ def photograph_categories(table: pd.DataFrame | None) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Photograph → category; empty when there are no categories, one, or more than half as many as photographs.
+        Photograph → category; empty when there are no categories, one, or more than half as many as
+        photographs.
     """
     if table is None or "category" not in table.columns:
         return {}
@@ -402,7 +468,9 @@ def _of_whom(study: Study, system: str) -> str:
     n = len(set(map(str, rdms.rdm_descriptors.get("subject", ()))))
     measure = f", {rdms.dissimilarity_measure}" if rdms.dissimilarity_measure else ""
     places = "ROIs" if system == "brain" else "layers"
-    return f"{places} in columns{f', mean dissimilarity over {n} subjects' if n > 1 else ''}{measure}"
+    return (
+        f"{places} in columns{f', mean dissimilarity over {n} subjects' if n > 1 else ''}{measure}"
+    )
 
 
 def _all_kinds_picture(study: Study, system: str) -> Picture:
@@ -411,15 +479,23 @@ def _all_kinds_picture(study: Study, system: str) -> Picture:
     ids, kinds = (list(map(str, rdms.pattern_descriptors[one])) for one in ("condition", "kind"))
     names = list(map(str, rdms.pattern_descriptors["reference_id"]))
     order = photograph_order(dict.fromkeys(names), _categories(study))
-    keys = [f"{order.index(name):06d} {one}" for name, one in zip(names, ids)]  # sorted like this within a kind
+    keys = [
+        f"{order.index(name):06d} {one}" for name, one in zip(names, ids)
+    ]  # sorted like this within a kind
     titles: dict[str, Any] = {"row_titles": ["all images"], "column_titles": places}
     stamp = study.brain_stamp if brain else study.network_stamp
-    figure = figures.banded_rdms(matrices[np.newaxis], **titles, ids=ids, categories=kinds, within=keys, stamp=stamp)
-    caption = (
-        f"RDMs of the {system} over all {len(ids)} images, {_of_whom(study, system)}. Bands: kinds of images; "
-        "photographs have the same order in each. Colors are percentiles within each RDM (0 = most alike pair)."
+    figure = figures.banded_rdms(
+        matrices[np.newaxis], **titles, ids=ids, categories=kinds, within=keys, stamp=stamp
     )
-    alt = f"Heat maps of {len(places)} RDMs of the {system}, {len(ids)} images each, grouped by kind."
+    caption = (
+        f"RDMs of the {system} over all {len(ids)} images, {_of_whom(study, system)}. Bands: kinds "
+        "of images; "
+        "photographs have the same order in each. Colors are percentiles within each RDM (0 = most "
+        "alike pair)."
+    )
+    alt = (
+        f"Heat maps of {len(places)} RDMs of the {system}, {len(ids)} images each, grouped by kind."
+    )
     numbers = figures.rdm_pairs(matrices[np.newaxis], **titles, ids=ids)
     return picture(study, f"rdms_{system}", figure, caption, alt, table=numbers, brain=brain)
 
@@ -428,23 +504,36 @@ def _each_kind_picture(study: Study, system: str, several: bool) -> Picture:
     rdms, brain = study.rdms[system], system == "brain"
     matrices, places = mean_rdms(rdms, SYSTEMS[system])
     categories = _categories(study)
-    names, kinds = (list(map(str, rdms.pattern_descriptors[one])) for one in ("reference_id", "kind"))
+    names, kinds = (
+        list(map(str, rdms.pattern_descriptors[one])) for one in ("reference_id", "kind")
+    )
     order = photograph_order(dict.fromkeys(names), categories)
     stack, rows = _by_kind(matrices, names, kinds, order)
     drawn: dict[str, Any] = {"row_titles": rows, "column_titles": places, "ids": order}
     members = [categories.get(name, ONE_CATEGORY) for name in order]
     stamp = study.brain_stamp if brain else study.network_stamp
     figure = figures.banded_rdms(stack, **drawn, categories=members, stamp=stamp)
-    bands = "categories of the photographs, by name within them" if categories else "no categories are known"
+    bands = (
+        "categories of the photographs, by name within them"
+        if categories
+        else "no categories are known"
+    )
     listed = f": {', '.join(order)}" if len(order) <= 16 else ""
-    parts = f"The parts of these RDMs that are compared: {' / '.join(rows)} in rows, {_of_whom(study, system)}"
+    parts = (
+        f"The parts of these RDMs that are compared: {' / '.join(rows)} in rows, "
+        f"{_of_whom(study, system)}"
+    )
     whole = f"RDMs of the {system}: {_of_whom(study, system)}"
     caption = (
-        f"{parts if several else whole}; n = {count_text(len(order), 'photograph')}. Bands: {bands}. "
+        f"{parts if several else whole}; n = {count_text(len(order), 'photograph')}. Bands: "
+        f"{bands}. "
         "Colors are percentiles within each RDM, the same order of "
         f"photographs everywhere{listed}."
     )
-    alt = f"Heat maps of {len(rows)} × {len(places)} RDMs of the {system}, {count_text(len(order), 'photograph')} each."
+    alt = (
+        f"Heat maps of {len(rows)} × {len(places)} RDMs of the {system}, "
+        f"{count_text(len(order), 'photograph')} each."
+    )
     numbers = figures.rdm_pairs(stack, **drawn)
     return picture(study, f"rdms_{system}_kinds", figure, caption, alt, table=numbers, brain=brain)
 
@@ -459,11 +548,13 @@ def _by_kind(
         at = {name: index for index, (name, one) in enumerate(zip(names, kinds)) if one == kind}
         have = [k for k, name in enumerate(order) if name in at]
         pick = [at[order[k]] for k in have]
-        out[np.ix_([i], range(len(matrices)), have, have)] = matrices[np.ix_(range(len(matrices)), pick, pick)]
+        out[np.ix_([i], range(len(matrices)), have, have)] = matrices[
+            np.ix_(range(len(matrices)), pick, pick)
+        ]
     return out, rows
 
 
-# ------------------------------------------------------------------------------------------------- places of stimuli
+# -------------------------------------------------------------------------------- places of stimuli
 
 
 def places_section(study: Study) -> Section | None:
@@ -483,9 +574,15 @@ def places_section(study: Study) -> Section | None:
         return None
     pictures = []
     for system in SYSTEMS:
-        if system in study.rdms and set(map(str, _conditions(study, system))) <= set(study.stimuli.ids):
+        if system in study.rdms and set(map(str, _conditions(study, system))) <= set(
+            study.stimuli.ids
+        ):
             pictures.append(_place_picture(study, system))
-    return Section(key="places", title="Which images are near which", pictures=pictures) if pictures else None
+    return (
+        Section(key="places", title="Which images are near which", pictures=pictures)
+        if pictures
+        else None
+    )
 
 
 def _conditions(study: Study, system: str) -> Sequence[str]:
@@ -523,17 +620,27 @@ def _place_picture(study: Study, system: str) -> Picture:
     figure = figures.stimulus_scatter(table, images, stamp=stamp)
     n = len(set(map(str, rdms.rdm_descriptors.get("subject", ()))))
     caption = (
-        f"All {len(ids)} images where their dissimilarities in {places[-1]} (the last {'ROI' if brain else 'layer'}) "
-        f"place them{f'; mean over {n} subjects' if n > 1 else ''}. Near images are alike to the {system}."
+        f"All {len(ids)} images where their dissimilarities in {places[-1]} (the last "
+        f"{'ROI' if brain else 'layer'}) "
+        f"place them{f'; mean over {n} subjects' if n > 1 else ''}. Near images are alike to the "
+        f"{system}."
         f"{' Frames: kinds.' if len(set(kinds)) > 1 else ''}{_stress_note(table)}"
     )
-    alt = f"Images of the kinds {', '.join(dict.fromkeys(kinds))} in a plane, by multidimensional scaling."
+    alt = (
+        f"Images of the kinds {', '.join(dict.fromkeys(kinds))} in a plane, by multidimensional "
+        "scaling."
+    )
     name = f"places_{system}"
-    return picture(study, name, figure, caption, alt, table=table, brain=brain, raster=True, small=True)
+    return picture(
+        study, name, figure, caption, alt, table=table, brain=brain, raster=True, small=True
+    )
 
 
 def _stress_note(table: pd.DataFrame) -> str:
     stress = float(table["score"].iloc[0])
     if stress <= POOR_STRESS:
         return ""
-    return f" Stress-1 is {format_number(stress)}: a plane holds these distances poorly; only who is near counts."
+    return (
+        f" Stress-1 is {format_number(stress)}: a plane holds these distances poorly; only who is "
+        "near counts."
+    )

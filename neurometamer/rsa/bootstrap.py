@@ -1,8 +1,9 @@
 """Bootstrap of model comparisons: over stimuli, over subjects, over both, with noise ceilings from the same draws.
 
-A resample is a whole number for each image, the copies of it, and one for each subject. A pair of images weighs the
-product of its images' counts, and a pair of two copies of one image is dropped. One set of draws serves all models, all
-regions and the noise ceilings. Results equal rsatoolbox's on the same draws.
+A resample is a whole number for each image, the copies of it, and one for each subject. A pair of
+images weighs the product of its images' counts, and a pair of two copies of one image is dropped.
+One set of draws serves all models, all regions and the noise ceilings. Results equal rsatoolbox's
+on the same draws.
 
 References
 ----------
@@ -57,16 +58,19 @@ def bootstrap_comparison(
     Returns
     -------
     samples : ndarray, shape (n_resamples, n_models) or (n_resamples, n_groups, n_models)
-        Mean similarity over subjects, copies counted; NaN in resamples of fewer than 3 distinct images, or where a
-        resampled RDM is constant (rsatoolbox: 0). Groups in order of first appearance.
+        Mean similarity over subjects, copies counted; NaN in resamples of fewer than 3 distinct
+        images, or where a resampled RDM is constant (rsatoolbox: 0). Groups in order of first
+        appearance.
     ceilings : ndarray, shape (2, n_resamples) or (2, n_resamples, n_groups), or None
-        Lower and upper bound, means over the distinct subjects drawn: each with the pool of the others (lower) and of
-        all (upper), pools made anew in each resample as in `noise_ceiling`. NaN with one subject.
+        Lower and upper bound, means over the distinct subjects drawn: each with the pool of the
+        others (lower) and of all (upper), pools made anew in each resample as in `noise_ceiling`.
+        NaN with one subject.
 
     Raises
     ------
     InputError
-        For an unknown comparator, shapes that do not fit, values that are not finite, constant RDMs.
+        For an unknown comparator, shapes that do not fit, values that are not finite, constant
+        RDMs.
 
     Examples
     --------
@@ -75,10 +79,16 @@ def bootstrap_comparison(
     >>> samples.shape, ceilings.shape
     ((2, 1), (2, 2))
     """
-    found = subject_samples(models, data, counts, by=by, ceiling=ceiling, groups=groups, subject_counts=subject_counts)
+    found = subject_samples(
+        models, data, counts, by=by, ceiling=ceiling, groups=groups, subject_counts=subject_counts
+    )
     places = _places(groups, len(data))
     samples = np.stack([found.mean(place) for place in places], axis=1)
-    bounds = None if found.bounds is None else np.stack([found.mean_bounds(place) for place in places], axis=2)
+    bounds = (
+        None
+        if found.bounds is None
+        else np.stack([found.mean_bounds(place) for place in places], axis=2)
+    )
     if groups is None:
         return samples[:, 0], None if bounds is None else bounds[:, :, 0]
     return samples, bounds
@@ -117,29 +127,44 @@ def subject_samples(
         subject_counts = np.asarray(subject_counts)
         if subject_counts.shape != (len(counts), len(data)):
             raise InputError(
-                f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of {len(data)} subjects "
+                f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of "
+                f"{len(data)} subjects "
                 f"need {(len(counts), len(data))}."
             )
-    return resampled(models, data, counts, by, _places(groups, len(data)) if ceiling else None, subject_counts)
+    return resampled(
+        models, data, counts, by, _places(groups, len(data)) if ceiling else None, subject_counts
+    )
 
 
-def _checked(models: np.ndarray, data: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(
+    models: np.ndarray, data: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from neurometamer.rsa.comparators.whitened import n_images
 
     models, data, counts = (np.asarray(one) for one in (models, data, counts))
     if models.ndim != 2 or data.ndim != 2 or models.shape[1] != data.shape[1]:
-        raise InputError(f"models {models.shape} and data {data.shape} must be condensed RDMs over the same pairs.")
+        raise InputError(
+            f"models {models.shape} and data {data.shape} must be condensed RDMs over the same "
+            "pairs."
+        )
     n = n_images(data.shape[1])
     if counts.ndim != 2 or counts.shape[1] != n:
-        raise InputError(f"counts has the shape {counts.shape}; RDMs of {n} images need (n_resamples, {n}).")
+        raise InputError(
+            f"counts has the shape {counts.shape}; RDMs of {n} images need (n_resamples, {n})."
+        )
     if (counts < 0).any():
         below = np.flatnonzero((counts < 0).any(axis=1))
         raise InputError(f"counts has negative numbers in resample(s) {name_ids(below)}.")
     for vectors, name in ((models, "model"), (data, "data")):
         if bad := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
-            raise InputError(f"dissimilarities are NaN or infinite in {name} RDM(s) {bad}; leave those out.")
+            raise InputError(
+                f"dissimilarities are NaN or infinite in {name} RDM(s) {bad}; leave those out."
+            )
         if flat := np.flatnonzero(np.ptp(vectors, axis=1) == 0).tolist():
-            raise InputError(f"all dissimilarities are equal in {name} RDM(s) {flat}, so they correlate with nothing.")
+            raise InputError(
+                f"all dissimilarities are equal in {name} RDM(s) {flat}, so they correlate with "
+                "nothing."
+            )
     return models.astype(np.float64), data.astype(np.float64), counts
 
 
@@ -152,7 +177,7 @@ def _places(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
     return [np.flatnonzero(labels == one) for one in dict.fromkeys(labels.tolist())]
 
 
-# ---------------------------------------------------------------------------------------------- images and subjects
+# ------------------------------------------------------------------------------ images and subjects
 
 
 @short_repr
@@ -165,8 +190,8 @@ class DualBootstrap:
     similarity : ndarray, shape (n_models,)
         Mean over subjects, nothing resampled.
     covariances : ndarray, shape (3, n_models + 2, n_models + 2)
-        Over resamples of both, of subjects only, of images only; of models, lower and upper noise ceiling (without
-        ceilings (3, n_models, n_models)).
+        Over resamples of both, of subjects only, of images only; of models, lower and upper noise
+        ceiling (without ceilings (3, n_models, n_models)).
     variance : ndarray, shape (n_models,)
         Corrected, for new subjects and new images.
     difference_variance : ndarray, shape (n_models * (n_models - 1) / 2,)
@@ -205,8 +230,8 @@ def dual_bootstrap(
 ) -> DualBootstrap:
     """Say how much the comparison would vary with new subjects and new images.
 
-    Resampling both at once counts the measurement noise twice, so that its variance is too large; those of resampling
-    one at a time, on the same draws, correct it.
+    Resampling both at once counts the measurement noise twice, so that its variance is too large;
+    those of resampling one at a time, on the same draws, correct it.
 
     Parameters
     ----------
@@ -237,21 +262,27 @@ def dual_bootstrap(
 
     Notes
     -----
-    Equals ``rsatoolbox.inference.eval_dual_bootstrap`` and ``extract_variances`` on the same draws. Three subjects have
-    two degrees of freedom (t = 4.3): such an interval is honest and wide. It is too wide with more subjects too, since
-    resampled images count the noise of pairs three times: with 6 to 10 subjects 95 % intervals held the truth in 98 to
-    100 % of simulated studies (``benchmarks/LEVELS.md``).
+    Equals ``rsatoolbox.inference.eval_dual_bootstrap`` and ``extract_variances`` on the same draws.
+    Three subjects have two degrees of freedom (t = 4.3): such an interval is honest and wide. It is
+    too wide with more subjects too, since resampled images count the noise of pairs three times:
+    with 6 to 10 subjects 95 % intervals held the truth in 98 to 100 % of simulated studies
+    (``benchmarks/LEVELS.md``).
     """
     models, data, counts = _checked(models, data, counts)
     n_subjects, n = len(data), counts.shape[1]
     if n_subjects < 2:
-        raise InputError("a bootstrap over subjects needs at least 2 subjects; resample the images instead.")
+        raise InputError(
+            "a bootstrap over subjects needs at least 2 subjects; resample the images instead."
+        )
     every = np.ones_like(counts)
     draws = ((counts, subject_counts), (every, subject_counts), (counts, None))
     samples = [_with_ceiling(models, data, images, people, by, ceiling) for images, people in draws]
     usable = np.all([np.isfinite(one).all(axis=1) for one in samples], axis=0)
     if usable.sum() < 2:
-        raise InputError(f"{int(usable.sum())} of {len(counts)} resamples have at least 3 images; use more resamples.")
+        raise InputError(
+            f"{int(usable.sum())} of {len(counts)} resamples have at least 3 images; use more "
+            "resamples."
+        )
     covariances = np.stack([np.atleast_2d(np.cov(one[usable].T)) for one in samples])
     m, dof = len(models), min(n_subjects, n) - 1
     similarity = comparator(by)(models, data).mean(axis=1)
@@ -259,19 +290,37 @@ def dual_bootstrap(
     low, high = t_interval(similarity, variance, dof, confidence)
     first, second = np.triu_indices(m, 1)
     differences = _difference(covariances, first, second)
-    bounds = [_difference(covariances, np.arange(m), np.full(m, m + k)) for k in range(2)] if ceiling else []
+    bounds = (
+        [_difference(covariances, np.arange(m), np.full(m, m + k)) for k in range(2)]
+        if ceiling
+        else []
+    )
     return DualBootstrap(
-        similarity=similarity, covariances=covariances, variance=variance,
+        similarity=similarity,
+        covariances=covariances,
+        variance=variance,
         difference_variance=corrected_variance(differences, n_subjects, n),
-        ceiling_variance=corrected_variance(np.stack(bounds, axis=2), n_subjects, n) if ceiling else None,
-        low=low, high=high, dof=dof, n_left_out=int((~usable).sum()),
-    )  # fmt: skip
+        ceiling_variance=corrected_variance(np.stack(bounds, axis=2), n_subjects, n)
+        if ceiling
+        else None,
+        low=low,
+        high=high,
+        dof=dof,
+        n_left_out=int((~usable).sum()),
+    )
 
 
 def _with_ceiling(
-    models: np.ndarray, data: np.ndarray, counts: np.ndarray, people: np.ndarray | None, by: str, ceiling: bool
+    models: np.ndarray,
+    data: np.ndarray,
+    counts: np.ndarray,
+    people: np.ndarray | None,
+    by: str,
+    ceiling: bool,
 ) -> np.ndarray:
-    samples, bounds = bootstrap_comparison(models, data, counts, by=by, ceiling=ceiling, subject_counts=people)
+    samples, bounds = bootstrap_comparison(
+        models, data, counts, by=by, ceiling=ceiling, subject_counts=people
+    )
     return samples if bounds is None else np.concatenate([samples, bounds.T], axis=1)
 
 
@@ -297,7 +346,8 @@ def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) ->
 
     References
     ----------
-    Schütt et al. (2023), eLife 12:e82566, equation for the corrected 2-factor bootstrap in small samples.
+    Schütt et al. (2023), eLife 12:e82566, equation for the corrected 2-factor bootstrap in small
+    samples.
     """
     both, subjects, images = variances
     people, pictures = n_subjects / (n_subjects - 1), n_images / (n_images - 1)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 POOLS = {
-    "scaled": "RDMs made comparable for the comparator (ranks, z-scores or unit length) before averaging; rsatoolbox",
+    "scaled": "RDMs made comparable for the comparator (ranks, z-scores or unit length) before "
+    "averaging; rsatoolbox",
     "raw": "dissimilarities averaged as they are",
 }
 """Name of a way to average subjects' RDMs to what it does."""
@@ -30,7 +31,9 @@ SCALES = {
 """Comparator to how RDMs are scaled before they are averaged; the others average ranks."""
 
 
-def subject_ceilings(vectors: np.ndarray, by: str = "spearman", pool: str = "scaled") -> tuple[np.ndarray, np.ndarray]:
+def subject_ceilings(
+    vectors: np.ndarray, by: str = "spearman", pool: str = "scaled"
+) -> tuple[np.ndarray, np.ndarray]:
     """Compare each subject's RDM with the pool of the others and with the pool of all.
 
     Parameters
@@ -58,7 +61,9 @@ def subject_ceilings(vectors: np.ndarray, by: str = "spearman", pool: str = "sca
     if len(vectors) < 2:
         raise InputError("a noise ceiling over subjects needs at least 2 subjects; there is one.")
     if flat := np.flatnonzero(np.ptp(vectors, axis=1) == 0).tolist():
-        raise InputError(f"all dissimilarities are equal in row(s) {name_ids(flat)}; leave those subjects out.")
+        raise InputError(
+            f"all dissimilarities are equal in row(s) {name_ids(flat)}; leave those subjects out."
+        )
     if pool not in POOLS:
         raise unknown_name("pool", pool, POOLS)
     scaled = poolable(vectors, by) if pool == "scaled" else vectors
@@ -109,7 +114,8 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
         return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
     pooled = SCALES.get(by, "rank-transformed")
     return (
-        f"Nili 2014, {by}: each subject's RDM with the mean {pooled} RDM of the other subjects (low) "
+        f"Nili 2014, {by}: each subject's RDM with the mean {pooled} RDM of the other subjects "
+        "(low) "
         f"or of all (high), {n_subjects} subjects"
     )
 
@@ -130,18 +136,21 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
     Returns
     -------
     tuple of float
-        Lower bound (each subject with the mean of the others) and upper bound (with the mean of all), averaged over
-        subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN with a single subject.
+        Lower bound (each subject with the mean of the others) and upper bound (with the mean of
+        all), averaged over subjects; for rank comparisons the mean is of rank-transformed RDMs. NaN
+        with a single subject.
 
     Raises
     ------
     InputError
-        For an unknown name, RDMs of several ROIs, or RDMs that are constant or do not pass `check_rdms`.
+        For an unknown name, RDMs of several ROIs, or RDMs that are constant or do not pass
+        `check_rdms`.
 
     Notes
     -----
-    ``pool="scaled"`` equals ``rsatoolbox.inference.boot_noise_ceiling``. Published ceilings are often of raw means:
-    for the 92 images of Cichy et al. EVC is .242/.392 scaled and .239/.386 raw, IT .453/.542 and .449/.535.
+    ``pool="scaled"`` equals ``rsatoolbox.inference.boot_noise_ceiling``. Published ceilings are
+    often of raw means: for the 92 images of Cichy et al. EVC is .242/.392 scaled and .239/.386 raw,
+    IT .453/.542 and .449/.535.
 
     References
     ----------
@@ -151,7 +160,10 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
     refuse_flat(rdms)
     rois = dict.fromkeys(str(one) for one in rdms.rdm_descriptors.get("roi", ()))
     if len(rois) > 1:
-        raise InputError(f"a noise ceiling is of one ROI; these RDMs are of {name_ids(rois)}: take one at a time.")
+        raise InputError(
+            f"a noise ceiling is of one ROI; these RDMs are of {name_ids(rois)}: take one at a "
+            "time."
+        )
     comparator(by)
     if rdms.n_rdm < 2:
         return float("nan"), float("nan")

@@ -1,12 +1,13 @@
 """Linear centered kernel alignment (CKA) of responses: a companion of RDM measures that needs no distances.
 
-Biased CKA is the whitened cosine of squared Euclidean RDMs. It grows with the number of units when there are few
-images; the debiased one does not.
+Biased CKA is the whitened cosine of squared Euclidean RDMs. It grows with the number of units when
+there are few images; the debiased one does not.
 
 References
 ----------
-Kornblith et al. (2019), ICML, Similarity of neural network representations revisited. Song et al. (2012), J Mach Learn
-Res 13:1393-1434 (the unbiased estimate of HSIC). Murphy et al. (2024), arXiv:2405.01012 (debiased CKA of few images).
+Kornblith et al. (2019), ICML, Similarity of neural network representations revisited. Song et al.
+(2012), J Mach Learn Res 13:1393-1434 (the unbiased estimate of HSIC). Murphy et al. (2024),
+arXiv:2405.01012 (debiased CKA of few images).
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def linear_cka(
     y : ndarray, shape (n, n_other_units)
         Responses to the same images.
     debiased : bool
-        Use the unbiased estimate of HSIC (Song et al. 2012) in numerator and denominator, as Murphy et al. (2024); by
-        default the biased one of Kornblith et al. (2019).
+        Use the unbiased estimate of HSIC (Song et al. 2012) in numerator and denominator, as Murphy
+        et al. (2024); by default the biased one of Kornblith et al. (2019).
     x_ids, y_ids : sequence of str, optional
         Ids of the images; with both, `y` is put in the order of `x`.
 
@@ -57,8 +58,8 @@ def linear_cka(
     Raises
     ------
     InputError
-        When ids or numbers of images do not match, there are fewer than 4 images, values are not finite, or all images
-        have the same responses.
+        When ids or numbers of images do not match, there are fewer than 4 images, values are not
+        finite, or all images have the same responses.
 
     Examples
     --------
@@ -86,7 +87,8 @@ def centered_gram(values: np.ndarray, *, ids: Sequence[str] | None = None) -> np
     Returns
     -------
     ndarray, shape (n, n)
-        Float64. Units come in chunks, each summed in float64, so that `values` is never copied whole.
+        Float64. Units come in chunks, each summed in float64, so that `values` is never copied
+        whole.
 
     Raises
     ------
@@ -103,9 +105,14 @@ def centered_gram(values: np.ndarray, *, ids: Sequence[str] | None = None) -> np
         part = part - part.mean(axis=0)
         total += part @ part.T
     if not np.isfinite(total).all():
-        bad = [k for k in range(len(values)) if not np.isfinite(np.asarray(values[k], dtype=np.float64)).all()]
+        bad = [
+            k
+            for k in range(len(values))
+            if not np.isfinite(np.asarray(values[k], dtype=np.float64)).all()
+        ]
         raise InputError(
-            f"responses are NaN or infinite for {name_ids(str(k if ids is None else ids[k]) for k in bad)}."
+            "responses are NaN or infinite for "
+            f"{name_ids(str(k if ids is None else ids[k]) for k in bad)}."
         )
     return total
 
@@ -128,14 +135,18 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
     Raises
     ------
     InputError
-        When shapes differ, a matrix is not symmetric or not finite, there are fewer than 4 images, or all images have
-        the same responses.
+        When shapes differ, a matrix is not symmetric or not finite, there are fewer than 4 images,
+        or all images have the same responses.
     """
     if x.shape != y.shape:
-        raise InputError(f"{len(x)} images on one side and {len(y)} on the other; give ids, or the same images.")
+        raise InputError(
+            f"{len(x)} images on one side and {len(y)} on the other; give ids, or the same images."
+        )
     for one, name in ((x, "first"), (y, "second")):
         if one.ndim != 2 or one.shape[0] != one.shape[1]:
-            raise InputError(f"the {name} Gram matrix has the shape {one.shape}; it must be (n, n).")
+            raise InputError(
+                f"the {name} Gram matrix has the shape {one.shape}; it must be (n, n)."
+            )
         if not np.isfinite(one).all():
             raise InputError(f"the {name} Gram matrix holds NaN or infinite values.")
         if np.abs(one - one.T).max(initial=0) > 1e-8 * np.abs(one).max(initial=0):
@@ -146,7 +157,9 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
     left, right = (_centered(_centered(one).T) for one in (x, y))
     for one, name in ((left, "first"), (right, "second")):
         if not np.trace(one) > 0:
-            raise InputError(f"all images have the same responses on the {name} side; CKA is undefined.")
+            raise InputError(
+                f"all images have the same responses on the {name} side; CKA is undefined."
+            )
     inner = _unbiased if debiased else _biased
     squares = inner(left, left) * inner(right, right)
     if debiased and not (inner(left, left) > 0 and inner(right, right) > 0):

@@ -1,6 +1,7 @@
 """Compare RDMs: between kinds of images, between network and cortex, with intervals over stimuli and noise ceilings.
 
-Every table says in its column ``method`` what was compared and what was resampled. RDMs are joined by stimulus id.
+Every table says in its column ``method`` what was compared and what was resampled. RDMs are joined
+by stimulus id.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 
-# ------------------------------------------------------------------------------------------------- resampling
+# --------------------------------------------------------------------------------------- resampling
 
 
 def resample_comparison(
@@ -79,7 +80,9 @@ def resample_comparison(
     return samples
 
 
-def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: str = "", drawn: str = "") -> str:
+def describe_method(
+    by: str, counts: np.ndarray, confidence: float, left_out: str = "", drawn: str = ""
+) -> str:
     """Say in words what was compared and what was resampled.
 
     Parameters
@@ -105,17 +108,28 @@ def describe_method(by: str, counts: np.ndarray, confidence: float, left_out: st
     text = f"{name}; no interval"
     if n_resamples:
         text = (
-            f"{name}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, {n_resamples} resamples, "
+            f"{name}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, "
+            f"{n_resamples} resamples, "
             "same-image pairs dropped"
         )
         undefined = int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum())
-        text += f", {undefined} resamples of fewer than {MIN_IMAGES} images left out" if undefined else ""
-    return text + (f"; held by one side only and left out: {name_ids(left_out.split(', '))}" if left_out else "")
+        text += (
+            f", {undefined} resamples of fewer than {MIN_IMAGES} images left out"
+            if undefined
+            else ""
+        )
+    return text + (
+        f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
+        if left_out
+        else ""
+    )
 
 
 def _canonical(rdms: RDMs) -> RDMs:
     """Order stimuli by id, so that the draws of the bootstrap do not depend on the order in a file."""
-    return take_conditions(rdms, np.argsort([str(one) for one in rdms.pattern_descriptors["condition"]]))
+    return take_conditions(
+        rdms, np.argsort([str(one) for one in rdms.pattern_descriptors["condition"]])
+    )
 
 
 def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
@@ -148,7 +162,7 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     return first, second, first.descriptors.get("left_out", "") if join == "inner" else ""
 
 
-# ----------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 @checked
@@ -177,25 +191,27 @@ def compare_rdms(
     by : str
         One of `COMPARATORS`.
     kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
-        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
+        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     join : str
-        ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the others named in
-        ``method``.
+        ``"exact"``: both must hold the same ids; ``"inner"``: the shared ids are used and the
+        others named in ``method``.
     controls : rsatoolbox.rdm.RDMs, optional
-        RDMs whose ranks are regressed out of both sides (partial Spearman, see `control_rdms`); they hold all stimuli
-        that are compared, and may hold more.
+        RDMs whose ranks are regressed out of both sides (partial Spearman, see `control_rdms`);
+        they hold all stimuli that are compared, and may hold more.
     n_bootstrap : int
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     n_permutations : int
-        Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p. With controls there
-        is no p (Notes).
+        Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
+        With controls there is no p (Notes).
     blocks : mapping of str to str, optional
-        Stimulus → session or class: labels change places within these only (`session_labels`, `class_labels`). By
-        default within sessions, where both sets know sessions that differ between stimuli, else freely.
+        Stimulus → session or class: labels change places within these only (`session_labels`,
+        `class_labels`). By default within sessions, where both sets know sessions that differ
+        between stimuli, else freely.
     classes : str
-        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
-        stimuli of these classes (``"fixed"``) or about as many classes like these (``"random"``, from 10 classes on).
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
+        are about other stimuli of these classes (``"fixed"``) or about as many classes like these
+        (``"random"``, from 10 classes on).
     seed : int
         Seed of resamples and permutations.
     confidence : float
@@ -206,29 +222,33 @@ def compare_rdms(
     Returns
     -------
     pandas.DataFrame
-        One row a pair of RDMs: the descriptors of the RDMs as ``a_…`` and ``b_…``, then similarity, ci_low, ci_high,
-        p (one-tailed: more alike than with permuted labels), p_method, method, n (stimuli).
+        One row a pair of RDMs: the descriptors of the RDMs as ``a_…`` and ``b_…``, then similarity,
+        ci_low, ci_high, p (one-tailed: more alike than with permuted labels), p_method, method, n
+        (stimuli).
 
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, a control follows from
-        others, or blocks leave nothing to permute.
+        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, a
+        control follows from others, or blocks leave nothing to permute.
 
     Notes
     -----
-    The interval says what other stimuli would change (`neurometamer.rsa.jackknife`); images of one photograph, and
-    classes if they are random, are drawn together. Simulated: 3 layers and 3 subjects of 100 voxels with correlated,
-    unequal noise; 10, 20 and 40 photographs; no, some and much similarity; Gaussian and heavy-tailed photographs; 5
-    fixed, 10 and 20 random classes (``benchmarks/LEVELS.md``).
+    The interval says what other stimuli would change (`neurometamer.rsa.jackknife`); images of one
+    photograph, and classes if they are random, are drawn together. Simulated: 3 layers and 3
+    subjects of 100 voxels with correlated, unequal noise; 10, 20 and 40 photographs; no, some and
+    much similarity; Gaussian and heavy-tailed photographs; 5 fixed, 10 and 20 random classes
+    (``benchmarks/LEVELS.md``).
 
-    A session's offset makes two unrelated RDMs of brains alike. Where both sets know sessions that differ, the mean of
-    each pair of sessions is taken off the dissimilarities before they are compared.
+    A session's offset makes two unrelated RDMs of brains alike. Where both sets know sessions that
+    differ, the mean of each pair of sessions is taken off the dissimilarities before they are
+    compared.
 
-    With controls there is an interval of the partial correlation and no p. Two RDMs made of the control's dimensions
-    in other mixtures stay alike after the control's ranks are regressed out: no permutation makes that the null, and
-    p <= .05 came in 32 to 100 % of 400 simulated studies in which nothing but these dimensions was shared. For the same
-    reason an interval above 0 does not say that they share anything else.
+    With controls there is an interval of the partial correlation and no p. Two RDMs made of the
+    control's dimensions in other mixtures stay alike after the control's ranks are regressed out:
+    no permutation makes that the null, and p <= .05 came in 32 to 100 % of 400 simulated studies in
+    which nothing but these dimensions was shared. For the same reason an interval above 0 does not
+    say that they share anything else.
     """
     import pandas as pd
 
@@ -242,18 +262,27 @@ def compare_rdms(
     nulls, p_text = None, "none: no permutations"
     if n_permutations and given is None:
         ids = [str(one) for one in a.pattern_descriptors["condition"]]
-        orders, p_text = stimulus_orders(ids, n_permutations, seed, shared.blocks if blocks is None else blocks)
+        orders, p_text = stimulus_orders(
+            ids, n_permutations, seed, shared.blocks if blocks is None else blocks
+        )
         nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
     if given is not None:
         p_text = NO_PARTIAL_P
-        compare, by = partial(partial_spearman, controls=given, names=names), f"partial {by} given {', '.join(names)}"
+        compare, by = (
+            partial(partial_spearman, controls=given, names=names),
+            f"partial {by} given {', '.join(names)}",
+        )
     of_pairs = by not in PRODUCT_WEIGHTS
     sampling = replace(sample_images(stimulus_labels(a, b), classes), lost=shared.lost)
     n_bootstrap *= not shared.reason
-    found = project(_between(compare, a, b), sampling, n_bootstrap, seed, of_pairs=of_pairs, progress=progress)
+    found = project(
+        _between(compare, a, b), sampling, n_bootstrap, seed, of_pairs=of_pairs, progress=progress
+    )
     value = found.values
     low, high = found.interval(confidence)
-    method = _method(by, describe_interval(sampling, n_bootstrap, confidence, of_pairs=of_pairs), left_out)
+    method = _method(
+        by, describe_interval(sampling, n_bootstrap, confidence, of_pairs=of_pairs), left_out
+    )
     method += "".join(f"; {note}" for note in (shared.text, shared.reason) if note)
     p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
     rows = [
@@ -273,7 +302,8 @@ def compare_rdms(
 
 
 NO_PARTIAL_P = (
-    "none: with controls there is no p; RDMs that share the controls' dimensions stay alike after the controls' ranks "
+    "none: with controls there is no p; RDMs that share the controls' dimensions stay alike after "
+    "the controls' ranks "
     "are regressed out, and p would call that more than the controls"
 )
 """In the column ``p_method`` of partial correlations."""
@@ -282,7 +312,11 @@ NO_PARTIAL_P = (
 def _method(by: str, interval: str, left_out: str) -> str:
     name = "kendall tau-a" if by == "kendall" else by
     text = f"{name}; {interval}"
-    return text + (f"; held by one side only and left out: {name_ids(left_out.split(', '))}" if left_out else "")
+    return text + (
+        f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
+        if left_out
+        else ""
+    )
 
 
 def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[..., np.ndarray]:
@@ -303,9 +337,14 @@ def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[np.ndarr
     wanted = {str(one) for one in a.pattern_descriptors["condition"]}
     ids = [str(one) for one in controls.pattern_descriptors["condition"]]
     shared = take_conditions(controls, [i for i, one in enumerate(ids) if one in wanted])
-    rows = match_ids(shared.pattern_descriptors["condition"], a.pattern_descriptors["condition"], *_SIDES)
+    rows = match_ids(
+        shared.pattern_descriptors["condition"], a.pattern_descriptors["condition"], *_SIDES
+    )
     known = controls.rdm_descriptors.get("control")
-    names = [str(known[i]) if known is not None else place_name(controls, i) for i in range(controls.n_rdm)]
+    names = [
+        str(known[i]) if known is not None else place_name(controls, i)
+        for i in range(controls.n_rdm)
+    ]
     return take_conditions(shared, rows).dissimilarities, names
 
 
@@ -314,7 +353,9 @@ _SIDES = ("the control RDMs", "the RDMs compared")
 
 def _descriptors(rdms: RDMs, index: int) -> dict[str, Any]:
     """Give what names one RDM; its number when nothing else does."""
-    named = {name: column[index] for name, column in rdms.rdm_descriptors.items() if name != "index"}
+    named = {
+        name: column[index] for name, column in rdms.rdm_descriptors.items() if name != "index"
+    }
     return named or {"index": index}
 
 
@@ -334,7 +375,7 @@ def similarity_values(value: float, low: float, high: float) -> dict[str, float]
     return {"similarity": float(value), "ci_low": float(low), "ci_high": float(high)}
 
 
-# ---------------------------------------------------------------------------------------------- layers and ROIs
+# ---------------------------------------------------------------------------------- layers and ROIs
 
 
 @checked
@@ -360,8 +401,8 @@ def layer_by_roi(
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
     kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
-        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
+        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
         One of `COMPARATORS`.
     join : str
@@ -369,26 +410,30 @@ def layer_by_roi(
     n_bootstrap : int
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     classes : str
-        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals are about other
-        stimuli of these classes (``"fixed"``) or about as many classes like these (``"random"``, from 10 classes on).
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
+        are about other stimuli of these classes (``"fixed"``) or about as many classes like these
+        (``"random"``, from 10 classes on).
     seed : int
         Seed of the draws.
     confidence : float
-        Share of intervals that hold the similarity of many other stimuli, in (0, 1); see `compare_rdms`.
+        Share of intervals that hold the similarity of many other stimuli, in (0, 1); see
+        `compare_rdms`.
     progress : callable, optional
         Hears (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
     pandas.DataFrame
-        The table ``layer_roi.csv``: kind, subject, roi, layer, similarity, ci_low, ci_high, ceiling_low,
-        ceiling_high, ceiling, method, n. Rows with subject ``mean`` hold the mean over subjects, its interval of
-        the same stimuli (subjects are not resampled), and the usual group ceiling.
+        The table ``layer_roi.csv``: kind, subject, roi, layer, similarity, ci_low, ci_high,
+        ceiling_low, ceiling_high, ceiling, method, n. Rows with subject ``mean`` hold the mean over
+        subjects, its interval of the same stimuli (subjects are not resampled), and the usual group
+        ceiling.
 
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, a stage or a subject's ROI comes twice, or an RDM is constant.
+        When ids do not match, a name is unknown, a stage or a subject's ROI comes twice, or an RDM
+        is constant.
     """
     import pandas as pd
 
@@ -396,11 +441,18 @@ def layer_by_roi(
     network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
     layers = _unique(network, ("stage",))
     _unique(brain, ("subject", "roi"))
-    of_pairs, sampling = by not in PRODUCT_WEIGHTS, sample_images(stimulus_labels(network, brain), classes)
+    of_pairs, sampling = (
+        by not in PRODUCT_WEIGHTS,
+        sample_images(stimulus_labels(network, brain), classes),
+    )
     scores = _between(compare, network, brain)
     found = project(scores, sampling, n_bootstrap, seed, of_pairs=of_pairs, progress=progress)
     interval = describe_interval(sampling, n_bootstrap, confidence, of_pairs=of_pairs)
-    about = {"kind": kind or ALL_KINDS, "n": network.n_cond, "method": _method(by, interval, left_out)}
+    about = {
+        "kind": kind or ALL_KINDS,
+        "n": network.n_cond,
+        "method": _method(by, interval, left_out),
+    }
     rows = []
     for roi, subjects, places in _by_roi(brain):
         low, high = _bounds(brain.dissimilarities[places], by)
@@ -408,7 +460,9 @@ def layer_by_roi(
         told = about | {"roi": roi, "ceiling": describe_ceiling(by, len(subjects))}
         over = {**told, "method": f"{about['method']}; mean over subjects"}
         rows += _layer_rows(layers, subjects, single, confidence, told, low, high)
-        rows += _layer_rows(layers, ["mean"], single.mean(), confidence, over, low.mean(), high.mean())
+        rows += _layer_rows(
+            layers, ["mean"], single.mean(), confidence, over, low.mean(), high.mean()
+        )
     return pd.DataFrame(rows)[list(LAYER_COLUMNS)]
 
 
@@ -460,11 +514,14 @@ def _unique(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
     """Give each RDM's labels; they must be there and differ."""
     if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
         raise InputError(
-            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have {', '.join(rdms.rdm_descriptors)}."
+            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
+            f"{', '.join(rdms.rdm_descriptors)}."
         )
     labels = list(zip(*([str(one) for one in rdms.rdm_descriptors[name]] for name in names)))
     if again := duplicates(" ".join(label) for label in labels):
-        raise InputError(f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}.")
+        raise InputError(
+            f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}."
+        )
     return labels
 
 

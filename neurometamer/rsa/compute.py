@@ -1,7 +1,7 @@
 """Representational dissimilarity matrices (RDMs): built exactly, named and joined by stimulus id.
 
-The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all kinds; since 1 - correlation looks at two
-stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
+The container is `rsatoolbox.rdm.RDMs`. One RDM holds all stimuli of all kinds; since 1 -
+correlation looks at two stimuli at a time, the RDM of one kind is a part of it (`select_kind`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import numpy as np
 from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.files import READERS, read_dissimilarities
 from neurometamer.rsa.measures import MEASURES, Measure, RowRange, check_ranges
-from neurometamer.rsa.noise import Noise, crossnobis_rdm, estimate_noise, mahalanobis_rdm, residuals_of
+from neurometamer.rsa.noise import (
+    Noise,
+    crossnobis_rdm,
+    estimate_noise,
+    mahalanobis_rdm,
+    residuals_of,
+)
 from neurometamer.rsa.rdms import (
     MIN_CONDITIONS,
     STIMULI,
@@ -32,7 +38,15 @@ from neurometamer.rsa.rdms import (
     take_conditions,
     take_kind,
 )
-from neurometamer.store import InputError, atomic_path, duplicates, name_ids, open_hdf5, seal_hdf5, unknown_name
+from neurometamer.store import (
+    InputError,
+    atomic_path,
+    duplicates,
+    name_ids,
+    open_hdf5,
+    seal_hdf5,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +82,7 @@ MIN_VOXELS = 3
 """Every correlation over two voxels is -1 or 1."""
 
 
-# -------------------------------------------------------------------------------------------- numbers to RDMs
+# ---------------------------------------------------------------------------------- numbers to RDMs
 
 
 @checked
@@ -87,7 +101,8 @@ def compute_rdm(
     values : ndarray, shape (n_stimuli, n_units)
         Responses, any float or integer type.
     measure : str
-        One of `neurometamer.rsa.measures.MEASURES`; ``"crossnobis"`` needs repeats, see `crossnobis_rdm`.
+        One of `neurometamer.rsa.measures.MEASURES`; ``"crossnobis"`` needs repeats, see
+        `crossnobis_rdm`.
     ids : sequence of str, optional
         Stimulus ids, for messages; the row numbers otherwise.
     place : str
@@ -98,18 +113,20 @@ def compute_rdm(
     Returns
     -------
     ndarray, shape (n_stimuli * (n_stimuli - 1) / 2,)
-        Condensed dissimilarities, float64, in the order of `numpy.triu_indices`; within [0, 2] where they are
-        1 - correlation.
+        Condensed dissimilarities, float64, in the order of `numpy.triu_indices`; within [0, 2]
+        where they are 1 - correlation.
 
     Raises
     ------
     InputError
-        For an unknown measure, fewer than 4 stimuli, NaN or infinite values, or a stimulus for which the measure is
-        undefined (all values equal for a correlation, all zero for an angle, negative for a rate). The ids are named.
+        For an unknown measure, fewer than 4 stimuli, NaN or infinite values, or a stimulus for
+        which the measure is undefined (all values equal for a correlation, all zero for an angle,
+        negative for a rate). The ids are named.
 
     References
     ----------
-    Kriegeskorte, Mur & Bandettini (2008), Front Syst Neurosci 2:4; 1 - Spearman as in Zhang et al. (2018, CCN).
+    Kriegeskorte, Mur & Bandettini (2008), Front Syst Neurosci 2:4; 1 - Spearman as in Zhang et al.
+    (2018, CCN).
 
     Examples
     --------
@@ -119,11 +136,17 @@ def compute_rdm(
     values = np.asarray(values)
     names = [str(one) for one in (range(len(values)) if ids is None else ids)]
     if values.ndim != 2 or len(values) != len(names):
-        raise InputError(f"{place}: expected one row of values for each of {len(names)} ids, got shape {values.shape}.")
+        raise InputError(
+            f"{place}: expected one row of values for each of {len(names)} ids, got shape "
+            f"{values.shape}."
+        )
     known = find_measure(measure)
     check_enough(names, place)
     if again := duplicates(names):
-        raise InputError(f"{place}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of its own.")
+        raise InputError(
+            f"{place}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of "
+            "its own."
+        )
     if values.dtype.kind not in "fiub":
         raise InputError(f"{place}: responses must be numbers, not {values.dtype}.")
     least = MIN_VOXELS if known.undefined == "constant" else 1
@@ -182,7 +205,8 @@ def _prepared(values: np.ndarray, measure: Measure) -> np.ndarray:
 def _with_noise(values: np.ndarray, measure: str, noise: Noise | None, place: str) -> np.ndarray:
     if measure != "mahalanobis":
         raise InputError(
-            f"{place}: {measure} needs independent repeats of each stimulus; call crossnobis_rdm, or pattern_rdms with "
+            f"{place}: {measure} needs independent repeats of each stimulus; call crossnobis_rdm, "
+            "or pattern_rdms with "
             "patterns of several presentations."
         )
     if noise is None:
@@ -190,11 +214,13 @@ def _with_noise(values: np.ndarray, measure: str, noise: Noise | None, place: st
     return mahalanobis_rdm(values, noise)
 
 
-# ----------------------------------------------------------------------------------------------- labelled RDMs
+# ------------------------------------------------------------------------------------ labelled RDMs
 
 
 @checked_with(tables={"table": STIMULI})
-def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: str = "spearman") -> RDMs:
+def activation_rdms(
+    activations: Activations, table: pd.DataFrame, *, measure: str = "spearman"
+) -> RDMs:
     """Compute one RDM a network stage, over all stimuli of all kinds.
 
     Parameters
@@ -216,7 +242,8 @@ def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: s
     Raises
     ------
     InputError
-        When table and activations do not hold the same ids, or a stage cannot be ranked (see `compute_rdm`).
+        When table and activations do not hold the same ids, or a stage cannot be ranked (see
+        `compute_rdm`).
     """
     ids = list(table["id"].astype(str))
     rows = match_ids(activations.ids, ids, "activations", "the stimulus table")
@@ -227,7 +254,11 @@ def activation_rdms(activations: Activations, table: pd.DataFrame, *, measure: s
         vectors.append(compute_rdm(values, measure, ids=ids, place=f"stage '{stage}'"))
         n_units.append(values.shape[1])
     return network_rdms(
-        np.array(vectors), table, dict(zip(activations.stages, n_units)), measure, activations.provenance
+        np.array(vectors),
+        table,
+        dict(zip(activations.stages, n_units)),
+        measure,
+        activations.provenance,
     )
 
 
@@ -288,24 +319,25 @@ def pattern_rdms(
     measure : str
         One of `MEASURES`.
     noise : str
-        For ``"mahalanobis"`` and ``"crossnobis"``: estimator of the noise covariance from presentations minus their
-        stimulus' mean (`estimate_noise`), a ROI at a time; ``"none"`` treats voxels as equally noisy (crossnobis only).
+        For ``"mahalanobis"`` and ``"crossnobis"``: estimator of the noise covariance from
+        presentations minus their stimulus' mean (`estimate_noise`), a ROI at a time; ``"none"``
+        treats voxels as equally noisy (crossnobis only).
     folds : str
-        For ``"crossnobis"``: column of the observations that tells independent parts apart, ``"run"``,
-        ``"presentation"`` or ``"session"``.
+        For ``"crossnobis"``: column of the observations that tells independent parts apart,
+        ``"run"``, ``"presentation"`` or ``"session"``.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        ``pattern_descriptors``: condition, reference_id, kind; category where the table has it; session (or
-        ``session:SUBJECT``) where images were shown in different ones. ``rdm_descriptors``: subject, roi, system,
-        n_voxels.
+        ``pattern_descriptors``: condition, reference_id, kind; category where the table has it;
+        session (or ``session:SUBJECT``) where images were shown in different ones.
+        ``rdm_descriptors``: subject, roi, system, n_voxels.
 
     Raises
     ------
     InputError
-        When a subject's conditions are not exactly the stimuli of the table, a ROI has fewer than 3 voxels (every
-        correlation over two is -1 or 1), or values cannot be ranked.
+        When a subject's conditions are not exactly the stimuli of the table, a ROI has fewer than 3
+        voxels (every correlation over two is -1 or 1), or values cannot be ranked.
     """
     ids, known = list(table["id"].astype(str)), find_measure(measure)
     places: dict[str, list[Any]] = {"subject": [], "roi": [], "system": [], "n_voxels": []}
@@ -317,13 +349,23 @@ def pattern_rdms(
             place, columns = f"subject '{subject}', ROI '{roi}'", rois == roi
             if columns.sum() < MIN_VOXELS:
                 raise InputError(
-                    f"{place} has {columns.sum()} voxel(s); {_why_enough(known, MIN_VOXELS)}. Enlarge the mask, or "
+                    f"{place} has {columns.sum()} voxel(s); {_why_enough(known, MIN_VOXELS)}. "
+                    "Enlarge the mask, or "
                     "leave the region out."
                 )
             if known.needs:
                 single = patterns.values[:, columns].astype(np.float64)
                 vectors.append(
-                    _presentation_rdm(single, means[:, columns], patterns.observations, ids, known, noise, folds, place)
+                    _presentation_rdm(
+                        single,
+                        means[:, columns],
+                        patterns.observations,
+                        ids,
+                        known,
+                        noise,
+                        folds,
+                        place,
+                    )
                 )
             else:
                 vectors.append(compute_rdm(means[:, columns], measure, ids=ids, place=place))
@@ -333,7 +375,9 @@ def pattern_rdms(
         raise InputError("no patterns were given; at least one subject with one ROI is needed.")
     settings: dict[str, Any] = {"noise": noise} if known.needs else {}
     settings |= {"folds": folds} if known.needs == "folds" else {}
-    settings |= {"simulated": True} if any(one.simulated for one in patterns_by_subject.values()) else {}
+    settings |= (
+        {"simulated": True} if any(one.simulated for one in patterns_by_subject.values()) else {}
+    )
     sessions = session_descriptors(patterns_by_subject, table)
     return _stimulus_rdms(np.array(vectors), table, places, measure, settings, sessions)
 
@@ -360,10 +404,14 @@ def _presentation_rdm(
             raise InputError(f"{place}: {error}") from error
     if measure.needs == "folds":
         if folds not in observations:
-            raise unknown_name("column of observations for folds", folds, list(observations.columns))
+            raise unknown_name(
+                "column of observations for folds", folds, list(observations.columns)
+            )
         parts = [str(one) for one in observations[folds]]
         if folds == "run":  # runs are counted anew in each session
-            parts = [f"{session} {part}".strip() for session, part in zip(observations["session"], parts)]
+            parts = [
+                f"{session} {part}".strip() for session, part in zip(observations["session"], parts)
+            ]
         return crossnobis_rdm(values, conditions, parts, noise=precision, order=ids, place=place)
     if precision is None:
         raise InputError(f"{place}: mahalanobis without noise is squared-euclidean; ask for that.")
@@ -414,10 +462,12 @@ def mean_responses(patterns: Patterns, ids: Sequence[str], subject: str) -> np.n
         When the subject's conditions are not exactly `ids`.
     """
     conditions, means = patterns.means()
-    return means[match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")]
+    return means[
+        match_ids(conditions, ids, f"patterns of subject '{subject}'", "the stimulus table")
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------ files
+# -------------------------------------------------------------------------------------------- files
 
 
 @checked
@@ -443,8 +493,9 @@ def write_rdms(rdms: RDMs, path: str | os.PathLike[str]) -> Path:
 
     Notes
     -----
-    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with Python's escapes
-    (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns back.
+    rsatoolbox's layout holds ASCII only. Where a name has other letters, all names are written with
+    Python's escapes (``\u72d7`` for 狗), which rsatoolbox shows as they are and `read_rdms` turns
+    back.
     """
     import h5py
 
@@ -472,7 +523,9 @@ def _each_text(rdms: RDMs, change: Callable[[str], str]) -> None:
     """Change the text in the descriptors of conditions and of RDMs, in place."""
     for descriptors in (rdms.pattern_descriptors, rdms.rdm_descriptors):
         for name, column in descriptors.items():
-            descriptors[name] = [change(value) if isinstance(value, str) else value for value in column]
+            descriptors[name] = [
+                change(value) if isinstance(value, str) else value for value in column
+            ]
 
 
 @checked
@@ -489,22 +542,25 @@ def read_rdms(
     Parameters
     ----------
     path : path-like
-        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``, ``.npy``, ``.csv``
-        (`neurometamer.rsa.files.read_dissimilarities`).
+        A file of `write_rdms` or of ``RDMs.save(path, file_type="hdf5")``; or ``.mat``, ``.npz``,
+        ``.npy``, ``.csv`` (`neurometamer.rsa.files.read_dissimilarities`).
     ids : sequence of str, optional
         Of the conditions, where the file does not name them.
     variable : str, optional
         Where the file holds several, e.g. a dataset of any HDF5 file.
     measure : str
-        What another program's numbers are: one of `MEASURES`, or any words. Only ``"crossnobis"`` may be negative.
+        What another program's numbers are: one of `MEASURES`, or any words. Only ``"crossnobis"``
+        may be negative.
     descriptor : str, optional
-        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not ``condition``. When not
-        given, the only descriptor whose values are different names is taken.
+        Pattern descriptor of an rsatoolbox file that holds the stimulus ids, where it is not
+        ``condition``. When not given, the only descriptor whose values are different names is
+        taken.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Descriptors as lists of Python text and numbers; RDMs of other programs have the descriptor ``name``.
+        Descriptors as lists of Python text and numbers; RDMs of other programs have the descriptor
+        ``name``.
 
     Raises
     ------
@@ -518,7 +574,11 @@ def read_rdms(
         )
         label = known.label if known is not None else measure or "unknown"
         return label_rdms(
-            vectors, conditions=found, places={"name": names}, measure=label, provenance={"file": Path(path).name}
+            vectors,
+            conditions=found,
+            places={"name": names},
+            measure=label,
+            provenance={"file": Path(path).name},
         )
     rdms = _read_rsatoolbox(path, descriptor)
     if ids is not None:
@@ -531,10 +591,15 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
 
     with open_hdf5(path) as file:
         escaped = _ESCAPED in file.attrs
-        lacking = [name for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors") if name not in file]
+        lacking = [
+            name
+            for name in ("dissimilarities", "pattern_descriptors", "rdm_descriptors")
+            if name not in file
+        ]
         if lacking:
             raise InputError(
-                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or write_rdms."
+                f"{path} holds no RDMs: it lacks {', '.join(lacking)}; write it with RDMs.save or "
+                "write_rdms."
             )
         loaded = rsa.load_rdm(str(path), file_type="hdf5")
         rdms = take_conditions(loaded, range(loaded.n_cond))
@@ -547,7 +612,9 @@ def _read_rsatoolbox(path: str | os.PathLike[str], descriptor: str | None) -> RD
     return rdms
 
 
-def _condition_descriptor(held: Mapping[str, Any], path: str | os.PathLike[str], asked: str | None) -> str:
+def _condition_descriptor(
+    held: Mapping[str, Any], path: str | os.PathLike[str], asked: str | None
+) -> str:
     """Choose the pattern descriptor with the stimulus ids: the one asked for, ``condition``, or the only names."""
     if asked in held:
         return str(asked)
@@ -560,7 +627,8 @@ def _condition_descriptor(held: Mapping[str, Any], path: str | os.PathLike[str],
     if len(names) == 1:
         return names[0]
     raise InputError(
-        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: {', '.join(others) or 'none'}); name "
+        f"{path}: no pattern descriptor 'condition' with the stimulus ids (found: "
+        f"{', '.join(others) or 'none'}); name "
         "the one that holds them with --descriptor NAME of compare, layers or draw "
         "(Python: read_rdms(path, descriptor=NAME))."
     )

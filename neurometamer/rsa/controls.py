@@ -27,7 +27,10 @@ CONTROLS: Mapping[str, str] = {
 
 @checked
 def control_rdms(
-    stimuli: StimulusSet, controls: Sequence[str] = ("pixels", "luminance", "gabor"), *, column: str = "category"
+    stimuli: StimulusSet,
+    controls: Sequence[str] = ("pixels", "luminance", "gabor"),
+    *,
+    column: str = "category",
 ) -> RDMs:
     """Make control RDMs of images.
 
@@ -43,13 +46,14 @@ def control_rdms(
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        One a control: ``rdm_descriptors["control"]``; stimulus ids in ``pattern_descriptors["condition"]``, beside
-        reference_id and kind.
+        One a control: ``rdm_descriptors["control"]``; stimulus ids in
+        ``pattern_descriptors["condition"]``, beside reference_id and kind.
 
     Raises
     ------
     InputError
-        For an unknown control, an image of one gray (its correlation is undefined; named), a missing category.
+        For an unknown control, an image of one gray (its correlation is undefined; named), a
+        missing category.
     """
     if unknown := [one for one in controls if one not in CONTROLS]:
         raise unknown_name("control", unknown[0], CONTROLS)
@@ -93,21 +97,32 @@ def category_rdm(labels: Sequence[str]) -> np.ndarray:
     >>> category_rdm(["cat", "dog", "cat"]).tolist()
     [1.0, 0.0, 1.0]
     """
-    if lacking := [i for i, one in enumerate(labels) if one is None or one != one or str(one) == ""]:
+    if lacking := [
+        i for i, one in enumerate(labels) if one is None or one != one or str(one) == ""
+    ]:
         raise InputError(f"no category for the images {name_ids(lacking)} (counted from 0).")
     codes = np.unique(np.array([str(one) for one in labels]), return_inverse=True)[1]
     if codes.max(initial=0) == 0:
-        raise InputError(f"{len(labels)} images of fewer than two categories ({name_ids(labels[:1])}): all would be 0.")
+        raise InputError(
+            f"{len(labels)} images of fewer than two categories ({name_ids(labels[:1])}): all "
+            "would be 0."
+        )
     first, second = np.triu_indices(len(codes), 1)
     return (codes[first] != codes[second]).astype(np.float64)
 
 
 def _labels(stimuli: StimulusSet, column: str) -> list[str]:
     if column not in stimuli.table:
-        raise InputError(f"the stimulus table has no column '{column}'; it has {', '.join(stimuli.table.columns)}.")
+        raise InputError(
+            f"the stimulus table has no column '{column}'; it has "
+            f"{', '.join(stimuli.table.columns)}."
+        )
     labels = stimuli.table[column].fillna("").astype(str)
     if lacking := stimuli.table["id"][labels == ""].tolist():
-        raise InputError(f"no category in column '{column}' for {name_ids(lacking)}; fill it in, or leave it out.")
+        raise InputError(
+            f"no category in column '{column}' for {name_ids(lacking)}; fill it in, or leave it "
+            "out."
+        )
     return labels.tolist()
 
 

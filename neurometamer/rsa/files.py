@@ -71,10 +71,11 @@ def read_dissimilarities(
     Parameters
     ----------
     path : path-like
-        ``.mat`` (any version), ``.npz``, ``.npy``, ``.csv`` (comma or tab), or HDF5 with `variable`.
+        ``.mat`` (any version), ``.npz``, ``.npy``, ``.csv`` (comma or tab), or HDF5 with
+        `variable`.
     ids : sequence of str, optional
-        Ids of the conditions in the order of the file. Not needed where the file names them; where both do, they must
-        be the same.
+        Ids of the conditions in the order of the file. Not needed where the file names them; where
+        both do, they must be the same.
     variable : str, optional
         Which variable holds the RDMs, where there are several.
     signed : bool
@@ -92,8 +93,9 @@ def read_dissimilarities(
     Raises
     ------
     InputError
-        When the file cannot be read, holds no or several RDM variables, names no ids, or the RDMs are not square,
-        symmetric, zero on the diagonal, finite and (unless `signed`) not negative; the ids are named.
+        When the file cannot be read, holds no or several RDM variables, names no ids, or the RDMs
+        are not square, symmetric, zero on the diagonal, finite and (unless `signed`) not negative;
+        the ids are named.
     """
     file = check_plain_file(path)
     reader = READERS.get(file.suffix.lower(), _read_plain_hdf5 if variable else None)
@@ -108,8 +110,14 @@ def read_dissimilarities(
     size, count = _sizes(array.astype(np.float64), name, str(file))
     wanted = _ids_of(found, ids, size, str(file))
     vectors = _condensed(array.astype(np.float64), size, wanted, signed, f"{file}: '{name}'")
-    texts = [words for word, words in found.texts.items() if len(words) == count and words != wanted]
-    names = texts[0] if texts and count > 1 else [name if count == 1 else f"{name} {i + 1}" for i in range(count)]
+    texts = [
+        words for word, words in found.texts.items() if len(words) == count and words != wanted
+    ]
+    names = (
+        texts[0]
+        if texts and count > 1
+        else [name if count == 1 else f"{name} {i + 1}" for i in range(count)]
+    )
     return vectors, wanted, names
 
 
@@ -118,11 +126,16 @@ def _choose(found: Found, variable: str | None, file: str) -> str:
         if variable not in found.arrays:
             raise unknown_name(f"variable of {file}", variable, found.arrays)
         return variable
-    likely = [name for name, one in found.arrays.items() if _looks_like_rdms(one) and name.lower() not in ID_NAMES]
+    likely = [
+        name
+        for name, one in found.arrays.items()
+        if _looks_like_rdms(one) and name.lower() not in ID_NAMES
+    ]
     if not likely:
         shapes = [f"{name} {np.shape(one)}" for name, one in found.arrays.items()]
         raise InputError(
-            f"{file} holds no variable that may be RDMs, square or condensed, of at least 3 conditions; it holds "
+            f"{file} holds no variable that may be RDMs, square or condensed, of at least 3 "
+            "conditions; it holds "
             f"{name_ids(shapes) if shapes else 'no real numbers'}."
         )
     if len(likely) > 1:
@@ -164,7 +177,8 @@ def _sizes(array: np.ndarray, name: str, file: str) -> tuple[int, int]:
     if len(shape) == 2 and _of_pairs(shape[1]):
         return _of_pairs(shape[1]), shape[0]
     raise InputError(
-        f"{file}: '{name}' has shape {shape}; RDMs are (n, n), (n_rdms, n, n), (n, n, n_rdms) or condensed (n_pairs,), "
+        f"{file}: '{name}' has shape {shape}; RDMs are (n, n), (n_rdms, n, n), (n, n, n_rdms) or "
+        "condensed (n_pairs,), "
         "(n_rdms, n_pairs) with n_pairs = n (n - 1) / 2."
     )
 
@@ -176,22 +190,30 @@ def _ids_of(found: Found, given: Sequence[str] | None, size: int, file: str) -> 
         inside = next((named[name] for name in ID_NAMES if len(named.get(name, ())) == size), None)
     asked = None if given is None else [str(one) for one in given]
     if inside is not None and asked is not None and inside != asked:
-        different = [f"{a} (given {b})" for a, b in zip(inside, asked) if a != b] or ["their number"]
+        different = [f"{a} (given {b})" for a, b in zip(inside, asked) if a != b] or [
+            "their number"
+        ]
         raise InputError(f"{file}: the ids in the file are not those given: {name_ids(different)}.")
     ids = asked if asked is not None else inside
     if ids is None:
-        raise InputError(f"{file} names no conditions; give their ids, in the order of its {size} rows.")
+        raise InputError(
+            f"{file} names no conditions; give their ids, in the order of its {size} rows."
+        )
     if len(ids) != size:
         raise InputError(f"{file}: {len(ids)} ids ({name_ids(ids)}) for RDMs of {size} conditions.")
     if again := duplicates(ids):
-        raise InputError(f"{file}: repeated id(s) {name_ids(again)}; every condition needs an id of its own.")
+        raise InputError(
+            f"{file}: repeated id(s) {name_ids(again)}; every condition needs an id of its own."
+        )
     return ids
 
 
-# ------------------------------------------------------------------------------------------------------------- checks
+# ------------------------------------------------------------------------------------------- checks
 
 
-def _condensed(array: np.ndarray, size: int, ids: Sequence[str], signed: bool, what: str) -> np.ndarray:
+def _condensed(
+    array: np.ndarray, size: int, ids: Sequence[str], signed: bool, what: str
+) -> np.ndarray:
     first, second = np.triu_indices(size, 1)
     if array.shape[-2:] == (size, size) or array.ndim == 3:
         squares = array if array.shape[-2:] == (size, size) else np.moveaxis(array, -1, 0)
@@ -208,7 +230,8 @@ def _condensed(array: np.ndarray, size: int, ids: Sequence[str], signed: bool, w
         below = np.unique(np.nonzero(vectors < 0)[1])
         if below.size:
             raise InputError(
-                f"{what}: negative dissimilarities between {name_pairs(first[below], second[below], ids)}; only "
+                f"{what}: negative dissimilarities between "
+                f"{name_pairs(first[below], second[below], ids)}; only "
                 "crossvalidated ones (measure='crossnobis') can be: say so, or make the RDM anew."
             )
     return vectors
@@ -219,12 +242,13 @@ def _check_finite(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
     if bad.any():
         rows, columns = np.nonzero(np.triu(bad | bad.T))
         raise InputError(
-            f"{what}: NaN or infinite dissimilarities between {name_pairs(rows, columns, ids)}; leave those conditions "
+            f"{what}: NaN or infinite dissimilarities between {name_pairs(rows, columns, ids)}; "
+            "leave those conditions "
             "out."
         )
 
 
-# ------------------------------------------------------------------------------------------------------------ readers
+# ------------------------------------------------------------------------------------------ readers
 
 
 def _words(value: Any) -> list[str] | None:
@@ -232,8 +256,14 @@ def _words(value: Any) -> list[str] | None:
     array = np.asarray(value)
     if array.dtype.kind in "US":
         flat = np.atleast_1d(array).ravel()
-        return [(one.decode("utf-8") if isinstance(one, bytes) else str(one)).strip() for one in flat]
-    if array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.ravel()):
+        return [
+            (one.decode("utf-8") if isinstance(one, bytes) else str(one)).strip() for one in flat
+        ]
+    if (
+        array.dtype.kind == "O"
+        and array.size
+        and all(isinstance(one, str) for one in array.ravel())
+    ):
         return [one.strip() for one in array.ravel()]
     if array.dtype.kind in "iu" and array.ndim == 1:
         return [str(one) for one in array]
@@ -272,9 +302,13 @@ def _read_mat73(path: Path) -> Found:
             if kind == b"cell":
                 cells = [file[one] for one in data[...].T.ravel()]
                 if all(one.attrs.get("MATLAB_class") == b"char" for one in cells):
-                    variables[name] = np.array(["".join(map(chr, one[...].T.ravel())) for one in cells])
+                    variables[name] = np.array(
+                        ["".join(map(chr, one[...].T.ravel())) for one in cells]
+                    )
             elif kind == b"char":
-                variables[name] = np.array(["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)])
+                variables[name] = np.array(
+                    ["".join(map(chr, row)) for row in np.atleast_2d(data[...].T)]
+                )
             else:
                 variables[name] = np.squeeze(data[...].T)  # MATLAB counts axes the other way round
     return _sort(variables)
@@ -321,12 +355,21 @@ def _read_csv(path: Path) -> Found:
     with reading(path, "a text file"):
         text = path.read_text(encoding="utf-8-sig")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    rows = [
+        [cell.strip() for cell in row]
+        for row in csv.reader(text.splitlines(), delimiter=delimiter)
+        if row
+    ]
     if not rows or len({len(row) for row in rows}) != 1:
-        raise InputError(f"{path}: a table of dissimilarities has rows of equal length, at least one.")
+        raise InputError(
+            f"{path}: a table of dissimilarities has rows of equal length, at least one."
+        )
     header = rows[0]
     if all(map(_is_number, header)):
-        places = [[f"{what} {i + 1}" for i in range(len(one))] for what, one in (("row", rows), ("column", header))]
+        places = [
+            [f"{what} {i + 1}" for i in range(len(one))]
+            for what, one in (("row", rows), ("column", header))
+        ]
         return Found(arrays={"rdm": _numbers(rows, path, *places)})
     body = rows[1:]
     if len(body) == len(header):
@@ -335,10 +378,15 @@ def _read_csv(path: Path) -> Found:
         return _labelled_square(header[1:], body, path)
     if len(header) >= 3:
         return _list_of_pairs(header, body, path)
-    raise InputError(f"{path}: {len(body)} rows under {len(header)} names are neither a square nor a list of pairs.")
+    raise InputError(
+        f"{path}: {len(body)} rows under {len(header)} names are neither a square nor a list of "
+        "pairs."
+    )
 
 
-def _numbers(rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]) -> np.ndarray:
+def _numbers(
+    rows: Sequence[Sequence[str]], path: Path, down: Sequence[str], across: Sequence[str]
+) -> np.ndarray:
     """Read numbers; what is none is named by its row and column."""
     bad = [
         f"{cell or 'an empty cell'} at {' and '.join(filter(None, (down[i], across[j])))}"
@@ -386,6 +434,10 @@ def _list_of_pairs(header: Sequence[str], body: Sequence[Sequence[str]], path: P
 
 
 READERS: dict[str, Callable[[Path], Found]] = {
-    ".mat": _read_mat, ".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv, ".tsv": _read_csv,
-}  # fmt: skip
+    ".mat": _read_mat,
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+}
 """Suffix to the function that reads such a file."""

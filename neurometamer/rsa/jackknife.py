@@ -1,15 +1,16 @@
 """How a similarity of RDMs would vary with other images: the jackknife, and the noise of pairs.
 
-A similarity of RDMs is nearly a mean over pairs of images, with variance L + D: L from the images, D from what is
-particular to a pair. The usual bootstrap, in which images i and j come w_i and w_j times and their pair w_i * w_j
-times, finds L + 3D, and covers 99 to 100 % where D matters (similarities near 0, differences). The jackknife, the
-projection of the similarity on single images, finds L + 2D. Weights of pairs that leave each image's total as it is
-give D alone. `Projection` puts the two together.
+A similarity of RDMs is nearly a mean over pairs of images, with variance L + D: L from the images,
+D from what is particular to a pair. The usual bootstrap, in which images i and j come w_i and w_j
+times and their pair w_i * w_j times, finds L + 3D, and covers 99 to 100 % where D matters
+(similarities near 0, differences). The jackknife, the projection of the similarity on single
+images, finds L + 2D. Weights of pairs that leave each image's total as it is give D alone.
+`Projection` puts the two together.
 
 Where classes are drawn, L is of classes and D of pairs of classes (`neurometamer.rsa.sampling`).
 
-References: Efron & Stein (1981), Ann Stat 9:586; Schütt et al. (2023), eLife 12:e82566 (bootstraps of RDMs overestimate
-their variance).
+References: Efron & Stein (1981), Ann Stat 9:586; Schütt et al. (2023), eLife 12:e82566 (bootstraps
+of RDMs overestimate their variance).
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Projection:
     values : ndarray, shape (...)
         Of all images.
     deviations : ndarray, shape (n_clusters, ...), or None
-        Without each cluster in turn, scaled such that their squares add up to the variance L + 2D; None where nothing
-        was resampled.
+        Without each cluster in turn, scaled such that their squares add up to the variance L + 2D;
+        None where nothing was resampled.
     noise : ndarray, shape (n_draws, ...), or None
         Deviations of variance D; None where the noise of pairs is not known.
     sampling : Sampling
@@ -120,15 +121,16 @@ class Projection:
         Returns
         -------
         ndarray, shape (...)
-            Root of L (1 + s^2 / 8) + D (1 + 2 s), where s = L / (L + D); of L + 2D where the noise of pairs is not
-            known; NaN where nothing was resampled.
+            Root of L (1 + s^2 / 8) + D (1 + 2 s), where s = L / (L + D); of L + 2D where the noise
+            of pairs is not known; NaN where nothing was resampled.
 
         Notes
         -----
-        L + D is the unbiased variance (Efron & Stein 1981), and covers where a similarity is 0 and L hardly matters.
-        Where L matters, an interval of L + D covers 88 to 94 % only: L is known from few images, and the more it is
-        the larger the similarity comes out. Up to three times D stands for that, as in the usual bootstrap (L + 3D),
-        and an eighth of L, for spectra so steep that few dimensions make all of L. The rule is empirical:
+        L + D is the unbiased variance (Efron & Stein 1981), and covers where a similarity is 0 and
+        L hardly matters. Where L matters, an interval of L + D covers 88 to 94 % only: L is known
+        from few images, and the more it is the larger the similarity comes out. Up to three times D
+        stands for that, as in the usual bootstrap (L + 3D), and an eighth of L, for spectra so
+        steep that few dimensions make all of L. The rule is empirical:
         ``benchmarks/CALIBRATION.md`` and ``benchmarks/LEVELS.md`` have the simulated studies.
         """
         if self.deviations is None:
@@ -141,7 +143,9 @@ class Projection:
         share = np.divide(images, images + pairs, out=np.zeros_like(drawn), where=drawn > 0)
         return np.sqrt(images * (1 + share**2 / 8) + pairs * (1 + 2 * share))
 
-    def interval(self, confidence: float = 0.95, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    def interval(
+        self, confidence: float = 0.95, most: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Take the t interval of each value.
 
         Parameters
@@ -171,7 +175,8 @@ class Projection:
         seed : int
             The same seed and number of clusters give the same draws everywhere.
         confidence : float
-            Of the interval that the samples are for: their normal quantiles are those of its t distribution.
+            Of the interval that the samples are for: their normal quantiles are those of its t
+            distribution.
 
         Returns
         -------
@@ -204,11 +209,13 @@ def project(
     Parameters
     ----------
     compare : callable
-        Weights of pairs (n_weights, n_pairs), or None for all once, to similarities (n_weights, ...) or (...).
+        Weights of pairs (n_weights, n_pairs), or None for all once, to similarities (n_weights,
+        ...) or (...).
     sampling : Sampling
         Which images vary, and together with which.
     n_draws : int
-        Of the noise of pairs, at most `PAIR_DRAWS` are made; 0 to compare once and resample nothing.
+        Of the noise of pairs, at most `PAIR_DRAWS` are made; 0 to compare once and resample
+        nothing.
     seed : int
         The same seed and number of images give the same draws everywhere.
     of_pairs : bool
@@ -297,7 +304,9 @@ def _normal_moves(n_resamples: int, k: int, seed: int) -> np.ndarray:
     return np.concatenate([half, -half])[:n_resamples]
 
 
-def describe_interval(sampling: Sampling, n_draws: int, confidence: float, *, of_pairs: bool = True) -> str:
+def describe_interval(
+    sampling: Sampling, n_draws: int, confidence: float, *, of_pairs: bool = True
+) -> str:
     """Say in words how an interval came about.
 
     Parameters
@@ -325,6 +334,12 @@ def describe_interval(sampling: Sampling, n_draws: int, confidence: float, *, of
     if not n_draws:
         return "no interval"
     text = f"{confidence:.0%} t interval ({sampling.dof} dof), jackknife over {sampling.text}"
-    text += ", noise of pairs corrected" if of_pairs else ", too wide: it counts the noise of pairs twice"
+    text += (
+        ", noise of pairs corrected"
+        if of_pairs
+        else ", too wide: it counts the noise of pairs twice"
+    )
     few = len(sampling.clusters) < SIMULATED_FROM
-    return text + (f"; intervals from fewer than {SIMULATED_FROM} were not simulated" if few else "")
+    return text + (
+        f"; intervals from fewer than {SIMULATED_FROM} were not simulated" if few else ""
+    )

@@ -30,8 +30,9 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Variables of numbers or text, without axes of length 1. Structures with a field ``RDM``, as the RSA toolbox
-        for MATLAB writes them, become an array of RDMs, and their field ``name`` a variable ``<name>.name``.
+        Variables of numbers or text, without axes of length 1. Structures with a field ``RDM``, as
+        the RSA toolbox for MATLAB writes them, become an array of RDMs, and their field ``name`` a
+        variable ``<name>.name``.
 
     Raises
     ------
@@ -55,8 +56,14 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         except subprocess.TimeoutExpired:
             raise InputError(f"{path} cannot be read in {PATIENCE_S} s; it is damaged.") from None
         if done.returncode:
-            crashed = "reading it crashes" if done.returncode < 0 else done.stderr.strip().rsplit("\n", 1)[-1]
-            raise InputError(f"{path} is not a MATLAB file, or is damaged ({crashed}); save it again.")
+            crashed = (
+                "reading it crashes"
+                if done.returncode < 0
+                else done.stderr.strip().rsplit("\n", 1)[-1]
+            )
+            raise InputError(
+                f"{path} is not a MATLAB file, or is damaged ({crashed}); save it again."
+            )
         check_npz(out)
         with np.load(out, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
@@ -77,7 +84,11 @@ def _variables(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _plain_array(value: Any) -> np.ndarray | None:
     """Give numbers or text as an array; None for anything else."""
     array = np.asarray(value)
-    if array.dtype.kind == "O" and array.size and all(isinstance(cell, str) for cell in array.ravel()):
+    if (
+        array.dtype.kind == "O"
+        and array.size
+        and all(isinstance(cell, str) for cell in array.ravel())
+    ):
         array = array.astype(str)
     return array if array.dtype.kind in "biufcUS" else None
 
@@ -85,7 +96,9 @@ def _plain_array(value: Any) -> np.ndarray | None:
 def _structures(name: str, elements: list[Any], named: bool) -> dict[str, np.ndarray]:
     """Stack the RDMs of structures of one shape."""
     variables = {}
-    rdms = [np.asarray(one["RDM"].item() if one["RDM"].ndim == 0 else one["RDM"]) for one in elements]
+    rdms = [
+        np.asarray(one["RDM"].item() if one["RDM"].ndim == 0 else one["RDM"]) for one in elements
+    ]
     if len({rdm.shape for rdm in rdms}) == 1:
         variables[name] = np.stack([rdm.astype(np.float64) for rdm in rdms])
     if named:

@@ -1,15 +1,17 @@
 """RDM measures: one dict that is dispatch, choice of the command line, list of tests and documentation at once.
 
-Most measures need of the values only a sum over units of products between stimuli. It is taken a block of units at a
-time, so that values may lie in memory or in a file (anything with a shape that is cut by ``values[:, start:stop]``) and
-give the same numbers, and so that extra memory does not grow with the number of units.
+Most measures need of the values only a sum over units of products between stimuli. It is taken a
+block of units at a time, so that values may lie in memory or in a file (anything with a shape that
+is cut by ``values[:, start:stop]``) and give the same numbers, and so that extra memory does not
+grow with the number of units.
 
-Sums are float64. The products themselves are float64 too, except for correlations and cosines of float32 values from
-`FAST_PRODUCTS` products on: there blocks of units are multiplied in float32, twice as fast, which moves a correlation
-by less than 2e-7. Two things make that true. A block of ties (the zeros of a ReLU) must be zeros when it is multiplied:
-centered, it is one number added again and again, which float32 rounds in the same direction each time (5e-6 was seen).
-And the lengths of the rows, known in float64, judge the float32 sums: where these are off by more than `DRIFT` (ties
-other than zero, as after a ReLU6), all is done again in float64.
+Sums are float64. The products themselves are float64 too, except for correlations and cosines of
+float32 values from `FAST_PRODUCTS` products on: there blocks of units are multiplied in float32,
+twice as fast, which moves a correlation by less than 2e-7. Two things make that true. A block of
+ties (the zeros of a ReLU) must be zeros when it is multiplied: centered, it is one number added
+again and again, which float32 rounds in the same direction each time (5e-6 was seen). And the
+lengths of the rows, known in float64, judge the float32 sums: where these are off by more than
+`DRIFT` (ties other than zero, as after a ReLU6), all is done again in float64.
 """
 
 from __future__ import annotations
@@ -48,13 +50,14 @@ POISSON_PRIOR = (1.0, 0.1)
 """Mean and weight of the prior that keeps log rates finite, those of rsatoolbox."""
 
 
-# ----------------------------------------------------------------------------------------------------- one stimulus
+# ------------------------------------------------------------------------------------- one stimulus
 
 
 def mid_ranks(row: np.ndarray) -> np.ndarray:
     """Rank one stimulus' values over units, ties sharing their average rank, centered on zero.
 
-    Zeros, 40 to 90 % of a ReLU stage, are one known block of ties: they are counted, only the rest is sorted.
+    Zeros, 40 to 90 % of a ReLU stage, are one known block of ties: they are counted, only the rest
+    is sorted.
 
     Parameters
     ----------
@@ -64,8 +67,8 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n_units,)
-        Average rank minus (n_units + 1) / 2; float32, exact because all are multiples of one half (float64 from
-        2**23 units on).
+        Average rank minus (n_units + 1) / 2; float32, exact because all are multiples of one half
+        (float64 from 2**23 units on).
 
     Examples
     --------
@@ -75,7 +78,9 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
     n = row.size
     dtype = np.float32 if n < EXACT_FLOAT32 else np.float64
     other = np.flatnonzero(row != 0)  # ten times as fast as np.flatnonzero(row)
-    places, levels, n_below = _sorted_float32(row, other) if row.dtype == np.float32 else _sorted_any(row, other)
+    places, levels, n_below = (
+        _sorted_float32(row, other) if row.dtype == np.float32 else _sorted_any(row, other)
+    )
     n_zero = n - other.size
     middles = np.arange(1, other.size + 1, dtype=np.float64)
     middles[n_below:] += n_zero
@@ -89,7 +94,8 @@ def mid_ranks(row: np.ndarray) -> np.ndarray:
 def _sorted_float32(row: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Sort by the lower, then by the upper half of the bits: numpy's stable sort of 16-bit numbers is a radix sort.
 
-    Its 10 ns a value are a third of what sorting 64-bit pairs of value and place takes where AVX-512 is slow (Zen 4).
+    Its 10 ns a value are a third of what sorting 64-bit pairs of value and place takes where
+    AVX-512 is slow (Zen 4).
     """
     bits = row[other].view(np.uint32)
     n_below = int(np.count_nonzero(bits >> 31))
@@ -116,7 +122,9 @@ def _share_ties(ranks: np.ndarray, levels: np.ndarray) -> None:
     firsts = tied[new]
     sizes = np.diff(np.append(new, tied.size)) + 1
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    ranks[np.repeat(firsts, sizes) + within] = np.repeat((ranks[firsts] + ranks[firsts + sizes - 1]) / 2, sizes)
+    ranks[np.repeat(firsts, sizes) + within] = np.repeat(
+        (ranks[firsts] + ranks[firsts + sizes - 1]) / 2, sizes
+    )
 
 
 def ranks_from_zero(row: np.ndarray) -> np.ndarray:
@@ -130,7 +138,8 @@ def ranks_from_zero(row: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n_units,)
-        `mid_ranks` less the rank of the values that are zero, where there are some: their ranks are zero too.
+        `mid_ranks` less the rank of the values that are zero, where there are some: their ranks are
+        zero too.
 
     Examples
     --------
@@ -213,7 +222,7 @@ class RowRange:
         return bool(np.isfinite(self.mean))
 
 
-# --------------------------------------------------------------------------------------------- sums over all units
+# ------------------------------------------------------------------------------ sums over all units
 
 
 def sum_products(values: Any, shifts: np.ndarray) -> np.ndarray:
@@ -244,7 +253,9 @@ def _squares(part: np.ndarray) -> np.ndarray:
     return np.array([row @ row for row in (one.astype(np.float64) for one in part)])
 
 
-def _fast_products(values: Any, shifts: np.ndarray, ranges: Sequence[RowRange], centered: bool) -> np.ndarray | None:
+def _fast_products(
+    values: Any, shifts: np.ndarray, ranges: Sequence[RowRange], centered: bool
+) -> np.ndarray | None:
     """Multiply in float32; None where the result would not be exact enough (see the head of this file)."""
     n, p = values.shape
     sizes = [one.size for one in ranges]
@@ -254,7 +265,9 @@ def _fast_products(values: Any, shifts: np.ndarray, ranges: Sequence[RowRange], 
         return None
     near = shifts.astype(np.float32)[:, np.newaxis]
     means = np.array([one.mean for one in ranges])
-    left = means - near[:, 0] if centered else np.zeros(n)  # what of the means is not subtracted in the blocks
+    left = (
+        means - near[:, 0] if centered else np.zeros(n)
+    )  # what of the means is not subtracted in the blocks
     squares = np.array([one.spread for one in ranges])
     known = squares + p * left**2 if centered else squares + p * means**2
     total, looked = np.zeros((n, n)), np.zeros(n)
@@ -318,14 +331,15 @@ def squared_distances(products: np.ndarray) -> np.ndarray:
     return squares[first] + squares[second] - products[first, second] - products[second, first]
 
 
-# -------------------------------------------------------------------------------------------------------- measures
+# ----------------------------------------------------------------------------------------- measures
 
 Dissimilarities = Callable[[Any, Sequence[RowRange]], np.ndarray]
 
 
 def _correlation(values: Any, ranges: Sequence[RowRange]) -> np.ndarray:
     means = np.array([one.mean for one in ranges])
-    # a mean that dominates is subtracted before, where it costs no digits; any other after, so that zeros stay zeros
+    # a mean that dominates is subtracted before, where it costs no digits; any other after, so that
+    # zeros stay zeros
     large = values.shape[1] * means**2 > 16 * np.array([one.spread for one in ranges])
     products = _fast_products(values, np.where(large, means, 0), ranges, centered=True)
     return _one_minus_cosine(sum_products(values, means) if products is None else products)
@@ -361,13 +375,15 @@ class Measure:
     about : str
         Definition in one line.
     compute : callable, optional
-        Rows and their ranges to condensed dissimilarities; None where noise or folds are needed too (`needs`).
+        Rows and their ranges to condensed dissimilarities; None where noise or folds are needed too
+        (`needs`).
     prepare : callable, optional
         What becomes of each row first, e.g. its ranks.
     undefined : str
         Rows that have no value: ``"constant"``, ``"zero"``, ``"negative"`` or none.
     needs : str
-        ``"noise"`` (presentations, for its covariance), ``"folds"`` (independent repeats), or nothing more.
+        ``"noise"`` (presentations, for its covariance), ``"folds"`` (independent repeats), or
+        nothing more.
     signed : bool
         Whether values below zero are possible.
     rsatoolbox : str
@@ -386,43 +402,66 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {
     "spearman": Measure(
-        label="1 - Spearman", about="1 - rank correlation over units, ties sharing their average rank",
-        compute=_correlation, prepare=ranks_from_zero, undefined="constant",
+        label="1 - Spearman",
+        about="1 - rank correlation over units, ties sharing their average rank",
+        compute=_correlation,
+        prepare=ranks_from_zero,
+        undefined="constant",
     ),
     "pearson": Measure(
-        label="1 - Pearson", about="1 - correlation over units",
-        compute=_correlation, undefined="constant", rsatoolbox="correlation",
+        label="1 - Pearson",
+        about="1 - correlation over units",
+        compute=_correlation,
+        undefined="constant",
+        rsatoolbox="correlation",
     ),
     "cosine": Measure(
-        label="1 - Cosine", about="1 - cosine of the angle between responses", compute=_cosine, undefined="zero",
+        label="1 - Cosine",
+        about="1 - cosine of the angle between responses",
+        compute=_cosine,
+        undefined="zero",
     ),
     "euclidean": Measure(
-        label="Euclidean", about="length of the difference, square root of the sum over units", compute=_euclidean,
+        label="Euclidean",
+        about="length of the difference, square root of the sum over units",
+        compute=_euclidean,
     ),
     "squared-euclidean": Measure(
-        label="squared Euclidean", about="squared length of the difference, divided by the number of units",
-        compute=_squared_euclidean, rsatoolbox="euclidean",
+        label="squared Euclidean",
+        about="squared length of the difference, divided by the number of units",
+        compute=_squared_euclidean,
+        rsatoolbox="euclidean",
     ),
     "poisson": Measure(
-        label="Poisson KL", about="symmetrized Kullback-Leibler divergence of Poisson rates, divided by the number of "
+        label="Poisson KL",
+        about="symmetrized Kullback-Leibler divergence of Poisson rates, divided by the number of "
         "units; responses of zero or more only",
-        compute=_poisson, undefined="negative", rsatoolbox="poisson",
+        compute=_poisson,
+        undefined="negative",
+        rsatoolbox="poisson",
     ),
     "mahalanobis": Measure(
-        label="squared Mahalanobis", about="squared length of the difference, whitened by the noise covariance, "
+        label="squared Mahalanobis",
+        about="squared length of the difference, whitened by the noise covariance, "
         "divided by the number of units",
-        needs="noise", rsatoolbox="mahalanobis",
+        needs="noise",
+        rsatoolbox="mahalanobis",
     ),
     "crossnobis": Measure(
-        label="crossnobis", about="squared Mahalanobis, one run's difference times the other runs': unbiased, zero on "
+        label="crossnobis",
+        about="squared Mahalanobis, one run's difference times the other runs': unbiased, zero on "
         "average where there is no difference",
-        needs="folds", signed=True, rsatoolbox="crossnobis",
+        needs="folds",
+        signed=True,
+        rsatoolbox="crossnobis",
     ),
-}  # fmt: skip
+}
 """Measure name to its definition; the first is the default."""
 
 
-def check_ranges(ranges: Sequence[RowRange], names: Sequence[str], measure: Measure, place: str) -> None:
+def check_ranges(
+    ranges: Sequence[RowRange], names: Sequence[str], measure: Measure, place: str
+) -> None:
     """Refuse stimuli for which a measure has no value.
 
     Parameters
@@ -439,21 +478,36 @@ def check_ranges(ranges: Sequence[RowRange], names: Sequence[str], measure: Meas
     Raises
     ------
     InputError
-        For NaN, infinite, constant, zero or negative responses, whichever the measure cannot take; ids are named.
+        For NaN, infinite, constant, zero or negative responses, whichever the measure cannot take;
+        ids are named.
     """
     broken = [name for name, one in zip(names, ranges) if not one.finite]
     if broken:
-        raise InputError(f"{place}: NaN or infinite values for {name_ids(broken)}; exclude those voxels or stimuli.")
+        raise InputError(
+            f"{place}: NaN or infinite values for {name_ids(broken)}; exclude those voxels or "
+            "stimuli."
+        )
     tests: dict[str, tuple[Callable[[RowRange], bool], str]] = {
-        "constant": (lambda one: one.low == one.high, "all values are equal for {}, so their correlation is undefined"),
-        "zero": (lambda one: one.low == one.high == 0, "all values are zero for {}, so they have no direction"),
-        "negative": (lambda one: one.low < 0, "negative values for {}, which no Poisson rate can be"),
+        "constant": (
+            lambda one: one.low == one.high,
+            "all values are equal for {}, so their correlation is undefined",
+        ),
+        "zero": (
+            lambda one: one.low == one.high == 0,
+            "all values are zero for {}, so they have no direction",
+        ),
+        "negative": (
+            lambda one: one.low < 0,
+            "negative values for {}, which no Poisson rate can be",
+        ),
     }
     if measure.undefined:
         fails, words = tests[measure.undefined]
         bad = [name for name, one in zip(names, ranges) if fails(one)]
         if bad:
             cure = (
-                "take another measure" if measure.undefined == "negative" else "leave those stimuli or this place out"
+                "take another measure"
+                if measure.undefined == "negative"
+                else "leave those stimuli or this place out"
             )
             raise InputError(f"{place}: {words.format(name_ids(bad))}; {cure}.")

@@ -1,7 +1,8 @@
 """Noise of many voxels without a voxel × voxel matrix, and the distances that it whitens: Mahalanobis and crossnobis.
 
-A shrunken covariance is a diagonal plus the products of m residuals: ``D + c RᵀR``. With more voxels than residuals its
-inverse is applied through m × m matrices (Woodbury); with fewer, voxel × voxel is the smaller and is taken.
+A shrunken covariance is a diagonal plus the products of m residuals: ``D + c RᵀR``. With more
+voxels than residuals its inverse is applied through m × m matrices (Woodbury); with fewer, voxel ×
+voxel is the smaller and is taken.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Noise:
     white : ndarray, shape (m, p)
         Residuals, scaled likewise, along which less is left; no rows where there are none.
     lower : ndarray, shape (m, m)
-        Cholesky factor: with ``u = solve(lower, white)`` the precision is ``scale (1 - uᵀu) scale``.
+        Cholesky factor: with ``u = solve(lower, white)`` the precision is ``scale (1 - uᵀu)
+        scale``.
     shrinkage : float
         Weight of the target, 0 (sample covariance) to 1 (target alone).
     method : str
@@ -64,7 +66,9 @@ class Noise:
             When the patterns do not have the noise's voxels.
         """
         if patterns.shape[1] != len(self.scale):
-            raise InputError(f"patterns have {patterns.shape[1]} voxels, the noise covariance {len(self.scale)}.")
+            raise InputError(
+                f"patterns have {patterns.shape[1]} voxels, the noise covariance {len(self.scale)}."
+            )
         z = patterns * self.scale if self.scale.ndim == 1 else patterns @ self.scale
         if not len(self.white):
             return z, np.zeros((len(patterns), 0))
@@ -91,7 +95,13 @@ def no_noise(n_voxels: int) -> Noise:
 
 def _scaled(scale: np.ndarray, weight: float, method: str) -> Noise:
     """Make a precision that is a scaling alone."""
-    return Noise(scale=scale, white=np.zeros((0, len(scale))), lower=np.zeros((0, 0)), shrinkage=weight, method=method)
+    return Noise(
+        scale=scale,
+        white=np.zeros((0, len(scale))),
+        lower=np.zeros((0, 0)),
+        shrinkage=weight,
+        method=method,
+    )
 
 
 @checked
@@ -115,14 +125,16 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
     Raises
     ------
     InputError
-        When no condition was presented twice, lengths do not fit, or values are NaN or infinite (conditions are named).
+        When no condition was presented twice, lengths do not fit, or values are NaN or infinite
+        (conditions are named).
     """
     _check_observations(values, conditions)
     names, codes = np.unique(np.asarray(conditions, dtype=str), return_inverse=True)
     dof = len(values) - len(names)
     if dof < 1:
         raise InputError(
-            f"noise needs a condition with two presentations; each of {len(names)} ({name_ids(names)}) has one."
+            f"noise needs a condition with two presentations; each of {len(names)} "
+            f"({name_ids(names)}) has one."
         )
     residuals = np.array(values, dtype=np.float64)
     for code in range(len(names)):
@@ -134,23 +146,34 @@ def residuals_of(values: np.ndarray, conditions: Sequence[str]) -> tuple[np.ndar
 
 
 def _check_observations(
-    values: np.ndarray, conditions: Sequence[str], folds: Sequence[str] | None = None, place: str = "these patterns"
+    values: np.ndarray,
+    conditions: Sequence[str],
+    folds: Sequence[str] | None = None,
+    place: str = "these patterns",
 ) -> None:
-    if np.ndim(values) != 2 or len(conditions) != len(values) or (folds is not None and len(folds) != len(values)):
+    if (
+        np.ndim(values) != 2
+        or len(conditions) != len(values)
+        or (folds is not None and len(folds) != len(values))
+    ):
         told = "" if folds is None else f" and {len(folds)} folds"
         raise InputError(
-            f"{place}: {len(conditions)} conditions{told} for values of shape {np.shape(values)}; give one row each."
+            f"{place}: {len(conditions)} conditions{told} for values of shape {np.shape(values)}; "
+            "give one row each."
         )
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         held = dict.fromkeys(str(one) for one, odd in zip(conditions, bad) if odd)
         raise InputError(
-            f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or conditions out."
+            f"{place}: NaN or infinite responses to {name_ids(held)}; leave those voxels or "
+            "conditions out."
         )
 
 
 @checked
-def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None) -> Noise:
+def estimate_noise(
+    residuals: np.ndarray, *, method: str = "shrinkage_diag", dof: int | None = None
+) -> Noise:
     """Estimate the precision of voxels' noise, without a voxel × voxel matrix where voxels outnumber residuals.
 
     Parameters
@@ -158,8 +181,9 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
     residuals : ndarray, shape (m, p)
         E.g. of a GLM, or of `residuals_of`; their mean is taken away first.
     method : str
-        ``"shrinkage_diag"``: toward the diagonal, Schäfer & Strimmer (2005). ``"shrinkage_eye"``: toward a multiple of
-        the identity, Ledoit & Wolf (2004). ``"diag"``: variances alone. ``"full"``: no shrinkage.
+        ``"shrinkage_diag"``: toward the diagonal, Schäfer & Strimmer (2005). ``"shrinkage_eye"``:
+        toward a multiple of the identity, Ledoit & Wolf (2004). ``"diag"``: variances alone.
+        ``"full"``: no shrinkage.
     dof : int, optional
         Degrees of freedom; m - 1 by default.
 
@@ -171,8 +195,8 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
     Raises
     ------
     InputError
-        For an unknown method, fewer than two residuals, NaN or infinite residuals, voxels without any noise, or a
-        covariance that has no inverse.
+        For an unknown method, fewer than two residuals, NaN or infinite residuals, voxels without
+        any noise, or a covariance that has no inverse.
     """
     if method not in SHRINKAGE:
         raise unknown_name("noise estimator", method, SHRINKAGE)
@@ -185,14 +209,22 @@ def estimate_noise(residuals: np.ndarray, *, method: str = "shrinkage_diag", dof
         raise InputError(f"noise needs at least one degree of freedom, not {dof}.")
     variances = np.einsum("ij,ij->j", x, x) / dof
     if bad := [f"voxel {i}" for i in np.flatnonzero(~np.isfinite(variances))]:
-        raise InputError(f"noise: NaN or infinite residuals in {name_ids(bad)}; leave those voxels out.")
-    if method != "shrinkage_eye" and (bad := [f"voxel {i}" for i in np.flatnonzero(variances == 0)]):
+        raise InputError(
+            f"noise: NaN or infinite residuals in {name_ids(bad)}; leave those voxels out."
+        )
+    if method != "shrinkage_eye" and (
+        bad := [f"voxel {i}" for i in np.flatnonzero(variances == 0)]
+    ):
         raise InputError(f"noise: no variance in {name_ids(bad)}; leave those voxels out.")
     if method == "diag":
         return _scaled(variances**-0.5, 1.0, method)
     if method == "full":
         return _precision(x, np.zeros(x.shape[1]), 1 / dof, 0.0, method, None)
-    return _toward_diagonal(x, variances, dof) if method == "shrinkage_diag" else _toward_identity(x, dof)
+    return (
+        _toward_diagonal(x, variances, dof)
+        if method == "shrinkage_diag"
+        else _toward_identity(x, dof)
+    )
 
 
 def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
@@ -207,7 +239,11 @@ def _toward_diagonal(x: np.ndarray, variances: np.ndarray, dof: int) -> Noise:
     product_of_means = (np.einsum("ij,ij->", gram, gram) - of_voxels @ of_voxels) / (m - 1) ** 2
     mean_of_products = (of_rows @ of_rows - fourth) / (m - 1)
     # no correlation at all, as of one voxel: nothing to shrink
-    weight = m / dof**2 * (mean_of_products - product_of_means) / product_of_means if product_of_means > 0 else 1.0
+    weight = (
+        m / dof**2 * (mean_of_products - product_of_means) / product_of_means
+        if product_of_means > 0
+        else 1.0
+    )
     weight = float(np.clip(weight, 0, 1))
     if small:
         gram *= spread[:, np.newaxis] * spread
@@ -230,19 +266,27 @@ def _toward_identity(x: np.ndarray, dof: int) -> Noise:
 
 
 def _precision(
-    x: np.ndarray, diagonal: np.ndarray, factor: float, weight: float, method: str, gram: np.ndarray | None
+    x: np.ndarray,
+    diagonal: np.ndarray,
+    factor: float,
+    weight: float,
+    method: str,
+    gram: np.ndarray | None,
 ) -> Noise:
     """Invert ``diag(diagonal) + factor xᵀx``.
 
-    `gram`, where known, is ``xᵀx`` where there are no more voxels than residuals, else `weight` times
-    ``(x / diagonal) xᵀ``.
+    `gram`, where known, is ``xᵀx`` where there are no more voxels than residuals, else `weight`
+    times ``(x / diagonal) xᵀ``.
     """
     m, p = x.shape
     if p <= m:
-        return _scaled(_root_of_inverse(x, diagonal, factor, x.T @ x if gram is None else gram), weight, method)
+        return _scaled(
+            _root_of_inverse(x, diagonal, factor, x.T @ x if gram is None else gram), weight, method
+        )
     if not weight > 0:
         raise InputError(
-            f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or take fewer voxels."
+            f"noise: {m} residuals of {p} voxels have a covariance without inverse; shrink it, or "
+            "take fewer voxels."
         )
     scale = diagonal**-0.5
     if factor == 0:
@@ -250,10 +294,14 @@ def _precision(
     white = x * (scale * np.sqrt(factor))
     inner = white @ white.T if gram is None else gram * (factor / weight)
     inner[np.diag_indices(m)] += 1
-    return Noise(scale=scale, white=white, lower=np.linalg.cholesky(inner), shrinkage=weight, method=method)
+    return Noise(
+        scale=scale, white=white, lower=np.linalg.cholesky(inner), shrinkage=weight, method=method
+    )
 
 
-def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float, products: np.ndarray) -> np.ndarray:
+def _root_of_inverse(
+    x: np.ndarray, diagonal: np.ndarray, factor: float, products: np.ndarray
+) -> np.ndarray:
     """Find a matrix whose product with its transpose is the precision, voxel × voxel."""
     from scipy.linalg.lapack import dtrtri
 
@@ -262,16 +310,18 @@ def _root_of_inverse(x: np.ndarray, diagonal: np.ndarray, factor: float, product
         lower = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         lower = np.zeros_like(covariance)
-    # what is left of a voxel's variance when the voxels before it are known: rounding alone, for a copy
+    # what is left of a voxel's variance when the voxels before it are known: rounding alone, for a
+    # copy
     if np.any(np.diag(lower) ** 2 <= 1e-13 * len(lower) * np.diag(covariance)):
         raise InputError(
-            f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; shrink it, or leave "
+            f"noise: the covariance of {x.shape[1]} voxels over {len(x)} residuals has no inverse; "
+            "shrink it, or leave "
             "out voxels that copy others."
         )
     return np.asarray(dtrtri(lower, lower=1)[0]).T
 
 
-# --------------------------------------------------------------------------------------------------------- distances
+# ---------------------------------------------------------------------------------------- distances
 
 
 def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
@@ -298,7 +348,9 @@ def mahalanobis_rdm(values: np.ndarray, noise: Noise) -> np.ndarray:
     _check_observations(values, range(len(values)) if values.ndim else ())  # type: ignore[arg-type]
     if len(values) < 2:
         raise InputError(f"distances need at least two patterns; there is {len(values)}.")
-    centered = values - np.mean(values, axis=0, dtype=np.float64)  # differences stay, and lose fewer digits
+    centered = values - np.mean(
+        values, axis=0, dtype=np.float64
+    )  # differences stay, and lose fewer digits
     z, h = noise.features(centered)
     return np.maximum(squared_distances(z @ z.T - h @ h.T), 0) / values.shape[1]
 
@@ -333,36 +385,44 @@ def crossnobis_rdm(
     Returns
     -------
     ndarray, shape (n * (n - 1) / 2,)
-        Condensed, divided by the number of voxels, of any sign; as ``rsatoolbox.rdm.calc_rdm(method="crossnobis")``,
-        and where one of two conditions is missing in a fold as ``rsatoolbox.rdm.calc_rdm_unbalanced``.
+        Condensed, divided by the number of voxels, of any sign; as
+        ``rsatoolbox.rdm.calc_rdm(method="crossnobis")``, and where one of two conditions is missing
+        in a fold as ``rsatoolbox.rdm.calc_rdm_unbalanced``.
 
     Raises
     ------
     InputError
-        For fewer than two folds or conditions, a condition in one fold only, lengths that do not fit, or values that
-        are NaN or infinite; ids are named.
+        For fewer than two folds or conditions, a condition in one fold only, lengths that do not
+        fit, or values that are NaN or infinite; ids are named.
 
     Notes
     -----
-    Where both conditions of a pair are in every fold, the difference of a fold's means is multiplied by that of the
-    means of all other presentations, and folds are averaged. Where one is missing in some fold, each of the three
-    products (of a condition with itself, of the other with itself, of both) is the mean over all pairs of
-    presentations in different folds. The two agree where all counts are equal. What folds add to all conditions
-    alike cancels in the first form only.
+    Where both conditions of a pair are in every fold, the difference of a fold's means is
+    multiplied by that of the means of all other presentations, and folds are averaged. Where one is
+    missing in some fold, each of the three products (of a condition with itself, of the other with
+    itself, of both) is the mean over all pairs of presentations in different folds. The two agree
+    where all counts are equal. What folds add to all conditions alike cancels in the first form
+    only.
 
     References
     ----------
-    Walther et al. (2016), NeuroImage 137:188-200. Schütt et al. (2023), eLife 12:e82566 (unbalanced form).
+    Walther et al. (2016), NeuroImage 137:188-200. Schütt et al. (2023), eLife 12:e82566 (unbalanced
+    form).
     """
     values = np.asarray(values, dtype=np.float64)
     _check_observations(values, conditions, folds, place)
     kinds = [str(one) for one in conditions]
     names = sorted(set(kinds)) if order is None else [str(one) for one in order]
     if len(names) < 2:
-        raise InputError(f"{place}: distances need at least two conditions; there is {name_ids(names) or 'none'}.")
+        raise InputError(
+            f"{place}: distances need at least two conditions; there is "
+            f"{name_ids(names) or 'none'}."
+        )
     sums, counts, parts = sums_by_fold(values, kinds, folds, names)
     if len(parts) < 2:
-        raise InputError(f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}.")
+        raise InputError(
+            f"{place}: crossnobis needs at least two folds, e.g. runs; there is {name_ids(parts)}."
+        )
     check_folds(counts, names, parts, place)
     noise = no_noise(values.shape[1]) if noise is None else noise
     return crossnobis_of_sums(sums, counts, noise)
@@ -386,13 +446,17 @@ def crossnobis_of_sums(sums: np.ndarray, counts: np.ndarray, noise: Noise) -> np
         Condensed, divided by the number of voxels; see `crossnobis_rdm`.
     """
     z, h = noise.features(sums.reshape(-1, sums.shape[2]))
-    sides = [(part.reshape(*counts.shape, -1), sign) for part, sign in ((z, 1), (h, -1)) if part.shape[1]]
+    sides = [
+        (part.reshape(*counts.shape, -1), sign) for part, sign in ((z, 1), (h, -1)) if part.shape[1]
+    ]
     complete = np.asarray((counts > 0).all(axis=0))
     distances = np.empty(len(complete) * (len(complete) - 1) // 2)
     first, second = np.triu_indices(len(complete), 1)
     whole = complete[first] & complete[second]
     if complete.any():
-        products = sum(_crossed(part[:, complete], counts[:, complete], sign) for part, sign in sides)
+        products = sum(
+            _crossed(part[:, complete], counts[:, complete], sign) for part, sign in sides
+        )
         distances[whole] = squared_distances(np.asarray(products)) / len(counts)
     if not complete.all():
         products = sum(_crossed_pairs(part, counts, sign) for part, sign in sides)
@@ -424,7 +488,10 @@ def sums_by_fold(
         As they come.
     """
     parts = list(dict.fromkeys(str(one) for one in folds))
-    column, row = {name: i for i, name in enumerate(names)}, {name: i for i, name in enumerate(parts)}
+    column, row = (
+        {name: i for i, name in enumerate(names)},
+        {name: i for i, name in enumerate(parts)},
+    )
     counts = np.zeros((len(parts), len(names)))
     sums = np.zeros((len(parts), len(names), values.shape[1]))
     for response, kind, part in zip(values, conditions, folds, strict=True):
@@ -459,7 +526,8 @@ def check_folds(counts: np.ndarray, names: Sequence[str], folds: Sequence[str], 
             if len(inside) < 2:
                 lacking.append(f"{name} in {name_ids(inside) or 'none'}")
         raise InputError(
-            f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} only. "
+            f"{place}: crossnobis needs every condition in two folds at least; {name_ids(lacking)} "
+            "only. "
             "Take other folds, e.g. presentations, or leave those conditions out."
         )
 

@@ -32,7 +32,8 @@ def partial_spearman(
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are. A control that is constant in a resample has no part in it.
+        How many copies of each pair there are. A control that is constant in a resample has no part
+        in it.
     controls : ndarray, shape (n_controls, n_pairs)
         Condensed control RDMs over the same pairs; none gives Spearman's correlation.
     names : sequence of str, optional
@@ -46,19 +47,25 @@ def partial_spearman(
     Raises
     ------
     InputError
-        When controls are not over the same pairs, or one is constant or follows from the others by its ranks (named).
+        When controls are not over the same pairs, or one is constant or follows from the others by
+        its ranks (named).
 
     Notes
     -----
-    With Gram matrices S of centered ranks: S_ab - S_ac S_cc^-1 S_cb, divided by the same of a and of b with themselves.
+    With Gram matrices S of centered ranks: S_ab - S_ac S_cc^-1 S_cb, divided by the same of a and
+    of b with themselves.
     """
     controls = np.asarray(controls, dtype=np.float64)
     check_sides(a, b, weights)
     if controls.ndim != 2 or controls.shape[1] != a.shape[1]:
-        raise InputError(f"controls have the shape {controls.shape}; they need (n_controls, {a.shape[1]}).")
+        raise InputError(
+            f"controls have the shape {controls.shape}; they need (n_controls, {a.shape[1]})."
+        )
     if len(controls):
         check_sides(a, controls, names="a and controls")
-    _check_controls(controls, [str(one) for one in (range(len(controls)) if names is None else names)])
+    _check_controls(
+        controls, [str(one) for one in (range(len(controls)) if names is None else names)]
+    )
     n_a, n_b = len(a), len(b)
     left, right = centered_ranks(np.concatenate([a, controls])), centered_ranks(b)
 
@@ -87,7 +94,9 @@ def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
     """Refuse controls that are constant or determined by those before them."""
     ranks = centered_ranks(controls)(np.ones((1, controls.shape[1])))[0]
     if flat := [name for name, row in zip(names, ranks) if not row.any()]:
-        raise InputError(f"all dissimilarities are equal in control {name_ids(flat)}; leave it out.")
+        raise InputError(
+            f"all dissimilarities are equal in control {name_ids(flat)}; leave it out."
+        )
     basis = np.empty((0, controls.shape[1]))
     for k, row in enumerate(ranks):
         unit = row / np.linalg.norm(row)
@@ -96,7 +105,8 @@ def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
             rest = rest - basis.T @ (basis @ rest)
         if rest @ rest < COLLINEAR:
             raise InputError(
-                f"control {names[k]} follows from {name_ids(_parents(unit, ranks[:k], names))} by its ranks; "
+                f"control {names[k]} follows from {name_ids(_parents(unit, ranks[:k], names))} by "
+                "its ranks; "
                 "leave one of them out."
             )
         basis = np.vstack([basis, rest / np.linalg.norm(rest)])

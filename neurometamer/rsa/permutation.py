@@ -1,7 +1,7 @@
 """Compare RDMs after the conditions of one side have changed places: the null of no relation, quickly.
 
-What does not depend on the order, ranks, centering and length, is done once. A permutation is then one gather and one
-matrix product.
+What does not depend on the order, ranks, centering and length, is done once. A permutation is then
+one gather and one matrix product.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ LINEAR = ("spearman", "pearson", "cosine", "rho-a")
 
 
 @checked
-def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: str = "spearman") -> np.ndarray:
+def permuted_comparison(
+    a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: str = "spearman"
+) -> np.ndarray:
     """Compare every RDM of one side, its conditions put in each order, with every RDM of the other side.
 
     Parameters
@@ -44,7 +46,8 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
     Raises
     ------
     InputError
-        For an unknown comparator, shapes that do not fit, or a row of `orders` that is no order of the conditions.
+        For an unknown comparator, shapes that do not fit, or a row of `orders` that is no order of
+        the conditions.
 
     Examples
     --------
@@ -53,7 +56,11 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
     [1.0, -0.943]
     """
     comparator(by)
-    a, b, orders = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), np.asarray(orders)
+    a, b, orders = (
+        np.asarray(a, dtype=np.float64),
+        np.asarray(b, dtype=np.float64),
+        np.asarray(orders),
+    )
     check_sides(a, b)
     _check_orders(orders, n_images(a.shape[1]))
     if len(a) > len(b):  # move the smaller side: the other order undoes this one
@@ -65,7 +72,9 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
             place[:] = kendall(flat.take(index, axis=1), b)
         return out
     left, right = _prepared(a, b, by)
-    moved = square(left).reshape(len(a), -1).T.copy()  # pair by pair: all RDMs of a pair lie together
+    moved = (
+        square(left).reshape(len(a), -1).T.copy()
+    )  # pair by pair: all RDMs of a pair lie together
     for place, index in zip(out, _pairs(orders)):
         place[:] = (right @ moved.take(index, axis=0)).T
     return out
@@ -73,7 +82,10 @@ def permuted_comparison(a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: st
 
 def _check_orders(orders: np.ndarray, n: int) -> None:
     if orders.ndim != 2 or orders.shape[1] != n:
-        raise InputError(f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, {n}).")
+        raise InputError(
+            f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, "
+            f"{n})."
+        )
     if bad := np.flatnonzero((np.sort(orders, axis=1) != np.arange(n)).any(axis=1)).tolist():
         raise InputError(f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once.")
 
@@ -161,7 +173,11 @@ def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
     if by != "cosine":
         values = values - values.mean(axis=-1, keepdims=True)
     n = values.shape[-1]
-    lengths = np.sqrt((n**3 - n) / 12) if by == "rho-a" else np.linalg.norm(values, axis=-1, keepdims=True)
+    lengths = (
+        np.sqrt((n**3 - n) / 12)
+        if by == "rho-a"
+        else np.linalg.norm(values, axis=-1, keepdims=True)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         return values / lengths
 

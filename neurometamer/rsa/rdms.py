@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 STIMULI = Columns(
     "the stimulus table",
-    "A table of stimuli has id, kind (RE, AN, AI …) and reference_id (the id of the photograph; of RE its own).",
+    "A table of stimuli has id, kind (RE, AN, AI …) and reference_id (the id of the photograph; of "
+    "RE its own).",
     ("id", "kind", "reference_id"),
 )
 """What a table of stimuli must have."""
@@ -45,7 +46,8 @@ def check_enough(names: Sequence[str], place: str) -> None:
     """
     if len(names) < MIN_CONDITIONS:
         raise InputError(
-            f"{place}: {len(names)} condition(s) ({name_ids(names)}); at least {MIN_CONDITIONS} are needed."
+            f"{place}: {len(names)} condition(s) ({name_ids(names)}); at least {MIN_CONDITIONS} "
+            "are needed."
         )
 
 
@@ -84,8 +86,8 @@ def label_rdms(
     Raises
     ------
     InputError
-        When ids repeat or are too few, numbers are missing or negative (`check_rdms`), lengths do not fit, or a square
-        RDM is not symmetric or not zero on the diagonal.
+        When ids repeat or are too few, numbers are missing or negative (`check_rdms`), lengths do
+        not fit, or a square RDM is not symmetric or not zero on the diagonal.
     """
     from rsatoolbox.rdm import RDMs
 
@@ -105,9 +107,11 @@ def label_rdms(
 
 
 def _fitting(
-    dissimilarities: np.ndarray, ids: Sequence[str], places: Mapping[str, Sequence[Any]],
+    dissimilarities: np.ndarray,
+    ids: Sequence[str],
+    places: Mapping[str, Sequence[Any]],
     patterns: Mapping[str, Sequence[str]],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Check shapes and lengths, and squares for symmetry; give float64."""
     check_enough(ids, "RDMs")
     try:
@@ -118,12 +122,17 @@ def _fitting(
     values = values[np.newaxis] if values.ndim == 1 else values
     if values.shape[1:] not in ((n_pairs,), (n, n)):
         raise InputError(
-            f"RDMs: dissimilarities of shape {values.shape} do not fit {n} conditions ({name_ids(ids)}); give "
+            f"RDMs: dissimilarities of shape {values.shape} do not fit {n} conditions "
+            f"({name_ids(ids)}); give "
             f"(n_rdms, {n_pairs}) or (n_rdms, {n}, {n})."
         )
     for sort, table, size in (("places", places, len(values)), ("patterns", patterns, n)):
-        if odd := [f"{name} ({len(column)})" for name, column in table.items() if len(column) != size]:
-            raise InputError(f"RDMs: {sort} of other lengths than {size}: {name_ids(odd)}; give one label each.")
+        if odd := [
+            f"{name} ({len(column)})" for name, column in table.items() if len(column) != size
+        ]:
+            raise InputError(
+                f"RDMs: {sort} of other lengths than {size}: {name_ids(odd)}; give one label each."
+            )
     if values.ndim == 3:
         check_squares(values, ids, "RDMs")
     return values
@@ -154,11 +163,18 @@ def check_squares(squares: np.ndarray, ids: Sequence[str], what: str) -> None:
     apart = (np.abs(squares - squares.transpose(0, 2, 1)) > TOLERANCE * largest).any(axis=0)
     if apart.any():
         rows, columns = np.nonzero(np.triu(apart))
-        raise InputError(f"{what}: not symmetric: both directions differ between {name_pairs(rows, columns, ids)}.")
+        raise InputError(
+            f"{what}: not symmetric: both directions differ between "
+            f"{name_pairs(rows, columns, ids)}."
+        )
     diagonal = np.abs(np.diagonal(squares, axis1=1, axis2=2))
-    off = [name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad]
+    off = [
+        name for name, bad in zip(ids, (diagonal > TOLERANCE * largest[:, :, 0]).any(axis=0)) if bad
+    ]
     if off:
-        raise InputError(f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?")
+        raise InputError(
+            f"{what}: the diagonal is not zero for {name_ids(off)}; is this a similarity matrix?"
+        )
 
 
 def name_pairs(first: np.ndarray, second: np.ndarray, ids: Sequence[str]) -> str:
@@ -209,7 +225,9 @@ BETWEEN = "+"
 """Between sessions of an image that was shown in several."""
 
 
-def session_descriptors(patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame) -> dict[str, list[str]]:
+def session_descriptors(
+    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame
+) -> dict[str, list[str]]:
     """Say for RDMs of these patterns in which session each image was shown.
 
     Parameters
@@ -222,14 +240,16 @@ def session_descriptors(patterns_by_subject: Mapping[str, Patterns], table: pd.D
     Returns
     -------
     dict of str to list of str
-        Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for each. Empty where no
-        image has another session than the others.
+        Pattern descriptors: ``session`` where all subjects agree, else ``session:SUBJECT`` for
+        each. Empty where no image has another session than the others.
     """
     ids = [str(one) for one in table["id"]]
     labels = {}
     for subject, patterns in patterns_by_subject.items():
         shown: dict[str, set[str]] = {}
-        for condition, session in zip(patterns.observations["condition"], patterns.observations["session"]):
+        for condition, session in zip(
+            patterns.observations["condition"], patterns.observations["session"]
+        ):
             shown.setdefault(str(condition), set()).add(*ascii_labels([session]))
         labels[subject] = [BETWEEN.join(sorted(shown.get(name, {""}))) for name in ids]
     first = next(iter(labels.values()), [])
@@ -256,9 +276,10 @@ def check_rdms(rdms: RDMs, what: str) -> None:
     Raises
     ------
     InputError
-        Without ``pattern_descriptors["condition"]``, with repeated ids, fewer than 4 conditions, or dissimilarities
-        that are NaN, infinite or negative (which RDMs and conditions is said). Only crossvalidated ones can be
-        negative; their ``dissimilarity_measure`` says ``crossnobis`` or ``crossvalidated``.
+        Without ``pattern_descriptors["condition"]``, with repeated ids, fewer than 4 conditions, or
+        dissimilarities that are NaN, infinite or negative (which RDMs and conditions is said). Only
+        crossvalidated ones can be negative; their ``dissimilarity_measure`` says ``crossnobis`` or
+        ``crossvalidated``.
     """
     _check_type(rdms, what)
     if "condition" not in rdms.pattern_descriptors:
@@ -268,15 +289,21 @@ def check_rdms(rdms: RDMs, what: str) -> None:
         )
     names = [str(one) for one in rdms.pattern_descriptors["condition"]]
     if again := duplicates(names):
-        raise InputError(f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of its own.")
+        raise InputError(
+            f"{what}: repeated stimulus id(s) {name_ids(again)}; every condition needs an id of "
+            "its own."
+        )
     check_enough(names, what)
     bad_rdm, bad_pair = np.nonzero(~np.isfinite(rdms.dissimilarities))
     if bad_rdm.size:
         first, second = np.triu_indices(rdms.n_cond, 1)
-        ids = dict.fromkeys(names[i] for pair in np.unique(bad_pair) for i in (first[pair], second[pair]))
+        ids = dict.fromkeys(
+            names[i] for pair in np.unique(bad_pair) for i in (first[pair], second[pair])
+        )
         where = [place_name(rdms, int(i)) for i in np.unique(bad_rdm)]
         raise InputError(
-            f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli {name_ids(ids)}; "
+            f"{what}: dissimilarities are NaN or infinite in {name_ids(where)}, stimuli "
+            f"{name_ids(ids)}; "
             "leave those RDMs or stimuli out."
         )
     if not any(word in str(rdms.dissimilarity_measure).lower() for word in SIGNED):
@@ -284,8 +311,10 @@ def check_rdms(rdms: RDMs, what: str) -> None:
         if below.size:
             first, second = np.triu_indices(rdms.n_cond, 1)
             raise InputError(
-                f"{what}: negative dissimilarities between {name_pairs(first[below], second[below], names)}; only "
-                "crossvalidated ones can be: then say measure='crossnobis', else make the RDMs anew."
+                f"{what}: negative dissimilarities between "
+                f"{name_pairs(first[below], second[below], names)}; only "
+                "crossvalidated ones can be: then say measure='crossnobis', else make the RDMs "
+                "anew."
             )
 
 
@@ -296,7 +325,8 @@ SIGNED = ("crossnobis", "crossvalidated")
 def _check_type(rdms: Any, what: str) -> None:
     if not hasattr(rdms, "pattern_descriptors") or not hasattr(rdms, "dissimilarities"):
         raise InputError(
-            f"{what}: expected rsatoolbox.rdm.RDMs, not {type(rdms).__name__}; read_rdms opens files and label_rdms "
+            f"{what}: expected rsatoolbox.rdm.RDMs, not {type(rdms).__name__}; read_rdms opens "
+            "files and label_rdms "
             "names numbers."
         )
 
@@ -324,7 +354,7 @@ def place_name(rdms: RDMs, index: int) -> str:
     return " ".join(known) or f"RDM {index}"
 
 
-# ----------------------------------------------------------------------------------------------------------- joining
+# ------------------------------------------------------------------------------------------ joining
 
 
 def match_ids(have: Iterable[str], wanted: Iterable[str], what: str, other: str) -> np.ndarray:
@@ -392,10 +422,18 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
 
     index = np.asarray(rows, dtype=int)
     if bad := [int(i) for i in index if not 0 <= i < rdms.n_cond]:
-        raise InputError(f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions (0 to {rdms.n_cond - 1}).")
+        raise InputError(
+            f"rows {name_ids(bad)} are not among the {rdms.n_cond} conditions (0 to "
+            f"{rdms.n_cond - 1})."
+        )
     if again := duplicates(index.tolist()):
-        raise InputError(f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM.")
-    keep = {name: [_plain(column[i]) for i in index] for name, column in rdms.pattern_descriptors.items()}
+        raise InputError(
+            f"rows {name_ids(again)} asked for twice; a condition has one place in an RDM."
+        )
+    keep = {
+        name: [_plain(column[i]) for i in index]
+        for name, column in rdms.pattern_descriptors.items()
+    }
     first, second = np.triu_indices(len(index), 1)
     low, high = np.minimum(index[first], index[second]), np.maximum(index[first], index[second])
     position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
@@ -403,7 +441,9 @@ def take_conditions(rdms: RDMs, rows: Sequence[int] | np.ndarray) -> RDMs:
         rdms.dissimilarities[:, position],
         dissimilarity_measure=rdms.dissimilarity_measure,
         descriptors=dict(rdms.descriptors),
-        rdm_descriptors={name: [_plain(one) for one in column] for name, column in rdms.rdm_descriptors.items()},
+        rdm_descriptors={
+            name: [_plain(one) for one in column] for name, column in rdms.rdm_descriptors.items()
+        },
         pattern_descriptors={name: column for name, column in keep.items() if name != "index"},
     )
 
@@ -429,11 +469,14 @@ def select_kind(rdms: RDMs, kind: str, by: str = "reference_id") -> RDMs:
     Raises
     ------
     InputError
-        For a missing descriptor, an unknown kind, two images of the kind from one photograph, or fewer than 4.
+        For a missing descriptor, an unknown kind, two images of the kind from one photograph, or
+        fewer than 4.
     """
     for name in ("kind", by):
         if name not in rdms.pattern_descriptors:
-            raise InputError(f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected.")
+            raise InputError(
+                f"the RDMs have no pattern_descriptors['{name}'], so no kind can be selected."
+            )
     kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
     if kind not in kinds:
         raise unknown_name("kind of stimulus", kind, dict.fromkeys(kinds))
@@ -456,7 +499,8 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     rdms : rsatoolbox.rdm.RDMs
         With or without ``pattern_descriptors["kind"]``.
     kind : str or None
-        A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where there is one kind only.
+        A kind (`select_kind`); ``"all"``: all stimuli as they are named; None: the same, where
+        there is one kind only.
 
     Returns
     -------
@@ -466,15 +510,16 @@ def take_kind(rdms: RDMs, kind: str | None) -> RDMs:
     Raises
     ------
     InputError
-        For an unknown kind, or for None where there are several: within-kind and between-kind pairs differ for other
-        reasons than the question asked.
+        For an unknown kind, or for None where there are several: within-kind and between-kind pairs
+        differ for other reasons than the question asked.
     """
     _check_type(rdms, "RDMs")
     if kind is None:
         kinds = list(dict.fromkeys(str(one) for one in rdms.pattern_descriptors.get("kind", ())))
         if len(kinds) > 1:
             raise InputError(
-                f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. kind='{kinds[0]}', or "
+                f"the RDMs hold stimuli of several kinds ({name_ids(kinds)}); name one, e.g. "
+                f"kind='{kinds[0]}', or "
                 f"give kind='{ALL_KINDS}' to take pairs within and between kinds together."
             )
         return rdms
@@ -506,7 +551,9 @@ def stimulus_labels(*sides: RDMs) -> pd.DataFrame:
 
 
 @checked
-def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") -> tuple[RDMs, RDMs]:
+def align_rdms(
+    a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact"
+) -> tuple[RDMs, RDMs]:
     """Put two sets of RDMs into the same order of stimuli, by id.
 
     Parameters
@@ -516,8 +563,8 @@ def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") 
     by : str
         Pattern descriptor that holds the ids.
     join : str
-        ``"exact"``: both must hold the same ids. ``"inner"``: the ids that both hold are kept; the others are
-        listed in ``descriptors["left_out"]`` of the results.
+        ``"exact"``: both must hold the same ids. ``"inner"``: the ids that both hold are kept; the
+        others are listed in ``descriptors["left_out"]`` of the results.
 
     Returns
     -------
@@ -533,16 +580,24 @@ def align_rdms(a: RDMs, b: RDMs, by: str = "condition", *, join: str = "exact") 
         raise unknown_name("join", join, ("exact", "inner"))
     for rdms, name in ((a, "first"), (b, "second")):
         if by not in rdms.pattern_descriptors:
-            raise InputError(f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by.")
+            raise InputError(
+                f"the {name} RDMs have no pattern_descriptors['{by}'] to be joined by."
+            )
     left = [str(one) for one in a.pattern_descriptors[by]]
     right = [str(one) for one in b.pattern_descriptors[by]]
     if join == "inner":
         shared, left_out = set(left) & set(right), sorted(set(left) ^ set(right))
-        check_enough(sorted(shared), f"stimuli shared by both RDMs (left out: {name_ids(left_out) or 'none'})")
+        check_enough(
+            sorted(shared),
+            f"stimuli shared by both RDMs (left out: {name_ids(left_out) or 'none'})",
+        )
         a = take_conditions(a, [i for i, one in enumerate(left) if one in shared])
         b = take_conditions(b, [i for i, one in enumerate(right) if one in shared])
         a.descriptors["left_out"] = b.descriptors["left_out"] = ", ".join(left_out)
-        left, right = [one for one in left if one in shared], [one for one in right if one in shared]
+        left, right = (
+            [one for one in left if one in shared],
+            [one for one in right if one in shared],
+        )
     rows = match_ids(right, left, "the second RDMs", "the first RDMs")
     check_enough(left, "stimuli shared by both RDMs")
     return take_conditions(a, range(a.n_cond)), take_conditions(b, rows)

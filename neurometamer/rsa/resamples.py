@@ -1,8 +1,9 @@
 """The work of the bootstrap: similarity and noise ceiling of each subject in each resample, by family of comparators.
 
-Rank comparisons sort every RDM once; a resample picks the pairs that were drawn out of that order and sums their
-copies. Pooled RDMs, whose order is new in each resample, are sorted as whole numbers with the pair's place in the low
-bits. All other comparisons come from the inner products of the RDMs, pools included.
+Rank comparisons sort every RDM once; a resample picks the pairs that were drawn out of that order
+and sums their copies. Pooled RDMs, whose order is new in each resample, are sorted as whole numbers
+with the pair's place in the low bits. All other comparisons come from the inner products of the
+RDMs, pools included.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Resampled:
             return self.similarity[:, :, place].mean(axis=2)
         copies = self.subject_counts[:, place].astype(np.float64)
         with np.errstate(invalid="ignore"):
-            return np.einsum("rmd,rd->rm", self.similarity[:, :, place], copies) / copies.sum(axis=1, keepdims=True)
+            return np.einsum("rmd,rd->rm", self.similarity[:, :, place], copies) / copies.sum(
+                axis=1, keepdims=True
+            )
 
     def mean_bounds(self, place: np.ndarray) -> np.ndarray:
         """Average the ceilings over the distinct subjects that were drawn.
@@ -137,12 +140,18 @@ class _Family:
     width = 4
     """Arrays of the size of all RDMs that a resample needs at a time."""
 
-    def __init__(self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None) -> None:
+    def __init__(
+        self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None
+    ) -> None:
         self.models, self.data, self.by = models, data, by
         self.places = [] if places is None else places
 
     def blocks(self, defined: np.ndarray) -> Iterator[np.ndarray]:
-        step = max(1, weighted.BLOCK // (self.width * (len(self.models) + len(self.data)) * self.data.shape[1]))
+        step = max(
+            1,
+            weighted.BLOCK
+            // (self.width * (len(self.models) + len(self.data)) * self.data.shape[1]),
+        )
         for start in range(0, len(defined), step):
             yield defined[start : start + step]
 
@@ -150,24 +159,31 @@ class _Family:
         raise NotImplementedError
 
 
-# ------------------------------------------------------------------------------------------------------------- ranks
+# -------------------------------------------------------------------------------------------- ranks
 
 
 class _Ranked(_Family):
     """Spearman and rho-a. Ranks are held doubled and centered: whole numbers, so that ties are exact."""
 
-    def __init__(self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None) -> None:
+    def __init__(
+        self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None
+    ) -> None:
         super().__init__(models, data, by, places)
         rows = np.concatenate([models, data])
         self.order = np.argsort(rows, axis=1, kind="stable").astype(np.int32)
         ordered = np.take_along_axis(rows, self.order, axis=1)
-        groups = np.cumsum(np.diff(ordered, axis=1, prepend=ordered[:, :1]) != 0, axis=1, dtype=np.int32)
+        groups = np.cumsum(
+            np.diff(ordered, axis=1, prepend=ordered[:, :1]) != 0, axis=1, dtype=np.int32
+        )
         self.groups = groups if (groups[:, -1] < rows.shape[1] - 1).any() else None
         self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
 
     def compare(self, counts: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_models, n_data = len(self.models), len(self.data)
-        similarity, bounds = np.empty((len(counts), n_models, n_data)), np.full((2, len(counts), n_data), np.nan)
+        similarity, bounds = (
+            np.empty((len(counts), n_models, n_data)),
+            np.full((2, len(counts), n_data), np.nan),
+        )
         for k, (images, subjects) in enumerate(zip(counts, people)):
             whole = images[self.first] * images[self.second]
             drawn = whole > 0
@@ -177,7 +193,10 @@ class _Ranked(_Family):
             weighed = data * copies
             lengths = np.einsum("dp,dp->d", weighed, data)
             similarity[k] = self._scaled(
-                model @ weighed.T, np.einsum("mp,mp,p->m", model, model, copies)[:, np.newaxis], lengths, copies
+                model @ weighed.T,
+                np.einsum("mp,mp,p->m", model, model, copies)[:, np.newaxis],
+                lengths,
+                copies,
             )
             for place in self.places:
                 pooled, order = _pooled_ranks(data[place], subjects[place], whole)
@@ -186,7 +205,9 @@ class _Ranked(_Family):
                 )
         return similarity, bounds
 
-    def _scaled(self, products: np.ndarray, left: np.ndarray, right: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    def _scaled(
+        self, products: np.ndarray, left: np.ndarray, right: np.ndarray, copies: np.ndarray
+    ) -> np.ndarray:
         """Divide products of doubled ranks."""
         if self.by == "rho-a":
             total = copies.sum()
@@ -223,16 +244,24 @@ class _Ranked(_Family):
         found = np.full((2, len(subjects)), np.nan)
         own = np.einsum("dp,dp,dp->d", pooled, pooled, copies.take(order))
         rest = np.take_along_axis(weighed[drawn], order[:-1], axis=1)
-        found[0, drawn] = self._scaled(np.einsum("dp,dp->d", pooled[:-1], rest), own[:-1], lengths[drawn], copies)
+        found[0, drawn] = self._scaled(
+            np.einsum("dp,dp->d", pooled[:-1], rest), own[:-1], lengths[drawn], copies
+        )
         products = weighed[drawn].take(order[-1], axis=1) @ pooled[-1]
         found[1, drawn] = self._scaled(products, own[-1], lengths[drawn], copies)
         return found
 
 
-def _pooled_ranks(data: np.ndarray, subjects: np.ndarray, copies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pooled_ranks(
+    data: np.ndarray, subjects: np.ndarray, copies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rank pools anew, without each subject that was drawn, then of all: ranks in ascending order, and that order."""
     everyone, drawn = subjects @ data, np.flatnonzero(subjects)
-    others = everyone - subjects[drawn, np.newaxis] * data[drawn] if len(drawn) > 1 else everyone[np.newaxis]
+    others = (
+        everyone - subjects[drawn, np.newaxis] * data[drawn]
+        if len(drawn) > 1
+        else everyone[np.newaxis]
+    )
     bits = int(data.shape[1]).bit_length()
     highest = int(subjects.sum() * copies.sum()).bit_length()
     whole: type[np.signedinteger[Any]] = np.int32 if highest + bits < 31 else np.int64
@@ -280,22 +309,29 @@ def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
     return below + upto - middle
 
 
-# --------------------------------------------------------------------------------------------------- inner products
+# ----------------------------------------------------------------------------------- inner products
 
 
 class _Linear(_Family):
     """Pearson and cosine: a pool's inner products are sums of those of the RDMs."""
 
-    def __init__(self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None) -> None:
+    def __init__(
+        self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None
+    ) -> None:
         super().__init__(models, data, by, places)
         self.center = by == "pearson"
         rows = np.concatenate([models, data])
-        self.rows = rows - rows.mean(axis=1, keepdims=True) if self.center else rows  # small numbers lose fewer digits
+        self.rows = (
+            rows - rows.mean(axis=1, keepdims=True) if self.center else rows
+        )  # small numbers lose fewer digits
         self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
 
     def compare(self, counts: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_models, n_data = len(self.models), len(self.data)
-        products, lengths = np.empty((len(counts), n_models, n_data)), np.empty((len(counts), n_models + n_data))
+        products, lengths = (
+            np.empty((len(counts), n_models, n_data)),
+            np.empty((len(counts), n_models + n_data)),
+        )
         grams = [np.empty((len(counts), len(place), len(place))) for place in self.places]
         for k, images in enumerate(counts):
             copies = images[self.first] * images[self.second]
@@ -310,7 +346,9 @@ class _Linear(_Family):
             if self.center:
                 sums, total = weighed.sum(axis=1), copies.sum()
                 products[k] -= np.outer(sums[:n_models], sums[n_models:] / total)
-                lengths[k, sums**2 / total > (1 - 1e-12) * lengths[k]] = 0  # constant in this resample
+                lengths[k, sums**2 / total > (1 - 1e-12) * lengths[k]] = (
+                    0  # constant in this resample
+                )
                 lengths[k] = (lengths[k] - sums**2 / total).clip(0)
                 for gram, place in zip(grams, self.places):
                     gram[k] -= np.outer(sums[place + n_models], sums[place + n_models] / total)
@@ -325,7 +363,9 @@ class _Whitening(_Family):
 
     width = 8
 
-    def __init__(self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None) -> None:
+    def __init__(
+        self, models: np.ndarray, data: np.ndarray, by: str, places: Sequence[np.ndarray] | None
+    ) -> None:
         super().__init__(models, data, by, places)
         self.whiten = Whitened(np.concatenate([models, data]), center=by == "whitened-pearson")
 
@@ -354,7 +394,9 @@ def _from_products(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Similarities and bounds from inner products (m, n_models, n_data) and squared lengths (m, n_rdms)."""
     n_models = products.shape[1]
-    similarity = _divided(products, lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:])
+    similarity = _divided(
+        products, lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:]
+    )
     bounds = np.full((2, *people.shape), np.nan)
     for place, gram in zip(places, grams):
         bounds[:, :, place] = _pooled_bounds(gram, people[:, place])
@@ -378,7 +420,7 @@ def _pooled_bounds(gram: np.ndarray, people: np.ndarray) -> np.ndarray:
     return np.where(people > 0, np.stack([low, _divided(everyone, own * whole)]), np.nan)
 
 
-# ------------------------------------------------------------------------------------------------------------- tau-a
+# -------------------------------------------------------------------------------------------- tau-a
 
 
 class _Kendall(_Family):
@@ -388,15 +430,21 @@ class _Kendall(_Family):
         weights = pair_weights(counts)
         bounds = np.full((2, len(counts), len(self.data)), np.nan)
         for place in self.places:
-            ranks = 2 * centered_ranks(self.data[place])(weights)  # whole numbers: ties in a pool are exact
+            ranks = 2 * centered_ranks(self.data[place])(
+                weights
+            )  # whole numbers: ties in a pool are exact
             for k, (one, copies) in enumerate(zip(ranks, people[:, place])):
                 everyone, drawn = copies @ one, np.flatnonzero(copies)
-                high = kendall(everyone[np.newaxis], self.data[place[drawn]], weights[k : k + 1])[0, 0]
+                high = kendall(everyone[np.newaxis], self.data[place[drawn]], weights[k : k + 1])[
+                    0, 0
+                ]
                 bounds[1, k, place[drawn]] = bounds[0, k, place[drawn]] = high
                 for j in drawn if len(drawn) > 1 else ():
                     rest = everyone - copies[j] * one[j]
                     own = self.data[place[j]]
-                    bounds[0, k, place[j]] = kendall(rest[np.newaxis], own[np.newaxis], weights[k : k + 1])[0, 0, 0]
+                    bounds[0, k, place[j]] = kendall(
+                        rest[np.newaxis], own[np.newaxis], weights[k : k + 1]
+                    )[0, 0, 0]
         return kendall(self.models, self.data, weights), bounds
 
 

@@ -1,9 +1,10 @@
 """What a resample of photographs draws: single photographs, photographs within their classes, or whole classes.
 
-An interval is about other photographs "like these". Where photographs come in classes (faces, cups, …) that can mean
-two things: other photographs of these very classes (``"fixed"``), or of other classes (``"random"``). Photographs of a
-class share what makes it a class, so that the second is far less certain than single photographs would suggest. It is
-about as many classes of the same sizes: pairs within a class are alike in every RDM, and their share depends on that.
+An interval is about other photographs "like these". Where photographs come in classes (faces, cups,
+…) that can mean two things: other photographs of these very classes (``"fixed"``), or of other
+classes (``"random"``). Photographs of a class share what makes it a class, so that the second is
+far less certain than single photographs would suggest. It is about as many classes of the same
+sizes: pairs within a class are alike in every RDM, and their share depends on that.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 CLASS_CLAIMS = {
     "fixed": "holds for these classes: photographs are resampled within them",
-    "random": "holds for as many classes like these: classes are resampled with all their photographs; needs 10",
+    "random": "holds for as many classes like these: classes are resampled with all their "
+    "photographs; needs 10",
 }
 """Name of a claim about classes to what it says."""
 
@@ -43,9 +45,11 @@ class Sampling:
     Parameters
     ----------
     clusters : ndarray of int, shape (n,)
-        Cluster of each photograph, numbered from 0: the photograph itself, or its class where classes are random.
+        Cluster of each photograph, numbered from 0: the photograph itself, or its class where
+        classes are random.
     strata : ndarray of int, shape (n_clusters,)
-        Stratum of each cluster, numbered from 0: its class where classes are fixed, else one for all.
+        Stratum of each cluster, numbered from 0: its class where classes are fixed, else one for
+        all.
     text : str
         What is resampled and claimed, for the column ``method``.
     lost : int
@@ -104,8 +108,8 @@ class Sampling:
         Returns
         -------
         Sampling
-            At most about `MOST_LEFT_OUT` clusters, each of one stratum: the delete-a-group jackknife (Kott 2001,
-            J Off Stat 17:521); itself where it has no more.
+            At most about `MOST_LEFT_OUT` clusters, each of one stratum: the delete-a-group
+            jackknife (Kott 2001, J Off Stat 17:521); itself where it has no more.
         """
         k = len(self.strata)
         if k <= MOST_LEFT_OUT:
@@ -150,7 +154,9 @@ class Sampling:
         ndarray, shape (n_clusters, ...)
             About the mean of each stratum.
         """
-        means = np.array([without[self.strata == stratum].mean(axis=0) for stratum in range(len(self.sizes))])
+        means = np.array(
+            [without[self.strata == stratum].mean(axis=0) for stratum in range(len(self.sizes))]
+        )
         factors = np.sqrt(self.factors).reshape(-1, *[1] * (without.ndim - 1))
         return (without - means[self.strata]) * factors
 
@@ -193,7 +199,8 @@ class Sampling:
         Parameters
         ----------
         n_resamples, seed : int
-            The same numbers give the same draws everywhere; of single photographs those of `bootstrap_counts`.
+            The same numbers give the same draws everywhere; of single photographs those of
+            `bootstrap_counts`.
 
         Returns
         -------
@@ -223,7 +230,8 @@ class Sampling:
         Returns
         -------
         ndarray, shape (n_resamples, ...)
-            Farther from the values: by k / (k - 1) in variance for k clusters of a stratum, and by t.
+            Farther from the values: by k / (k - 1) in variance for k clusters of a stratum, and by
+            t.
         """
         from scipy.stats import norm, t
 
@@ -329,14 +337,14 @@ def sample_photographs(
     Raises
     ------
     InputError
-        For an unknown claim, photographs without a class, and the claim ``"random"`` without classes or with fewer than
-        10.
+        For an unknown claim, photographs without a class, and the claim ``"random"`` without
+        classes or with fewer than 10.
 
     Notes
     -----
-    Where all photographs are of one class, or each is of a class of its own, both claims come to resampling
-    photographs. Photographs that are alone in their class make up one stratum together: nothing tells how a class of
-    one varies.
+    Where all photographs are of one class, or each is of a class of its own, both claims come to
+    resampling photographs. Photographs that are alone in their class make up one stratum together:
+    nothing tells how a class of one varies.
 
     Examples
     --------
@@ -354,14 +362,16 @@ def sample_photographs(
     if classes is None:
         if claim == "random":
             raise InputError(
-                f"{option} 'random' resamples classes, and the photographs' classes are not known; give them (column "
+                f"{option} 'random' resamples classes, and the photographs' classes are not known; "
+                "give them (column "
                 f"category of the stimulus table), or take the claim 'fixed'."
             )
         text = f"{n} photographs, taken for independent draws (no classes are known)"
         return Sampling(clusters=single, strata=np.zeros(n, dtype=int), text=text)
     if lacking := [name for name in names if not str(classes.get(name, ""))]:
         raise InputError(
-            f"no class for the photographs {name_ids(lacking)}; fill the column of classes for all of them, or leave "
+            f"no class for the photographs {name_ids(lacking)}; fill the column of classes for all "
+            "of them, or leave "
             "it out for all."
         )
     known, codes = np.unique([str(classes[name]) for name in names], return_inverse=True)
@@ -372,15 +382,22 @@ def sample_photographs(
         return _within_classes(known, codes.ravel())
     if len(known) < MIN_RANDOM_CLASSES:
         raise InputError(
-            f"{option} 'random' needs at least {MIN_RANDOM_CLASSES} classes; there are {len(known)} "
-            f"({name_ids(known)}). So few do not say how much classes differ: take the claim 'fixed', which is about "
+            f"{option} 'random' needs at least {MIN_RANDOM_CLASSES} classes; there are "
+            f"{len(known)} "
+            f"({name_ids(known)}). So few do not say how much classes differ: take the claim "
+            "'fixed', which is about "
             "other photographs of these classes."
         )
-    text = f"{len(known)} classes with their {n} photographs (claim 'random': as many classes like these)"
+    text = (
+        f"{len(known)} classes with their {n} photographs (claim 'random': as many classes like "
+        "these)"
+    )
     return Sampling(clusters=codes.ravel(), strata=np.zeros(len(known), dtype=int), text=text)
 
 
-def sample_images(labels: pd.DataFrame, claim: str = "fixed", *, option: str = "classes (--classes)") -> Sampling:
+def sample_images(
+    labels: pd.DataFrame, claim: str = "fixed", *, option: str = "classes (--classes)"
+) -> Sampling:
     """Say what resamples of images draw, where several may be made of one photograph.
 
     Parameters
@@ -402,10 +419,16 @@ def sample_images(labels: pd.DataFrame, claim: str = "fixed", *, option: str = "
     InputError
         As `sample_photographs`.
     """
-    photographs = labels["reference_id"].where(labels["reference_id"] != "", labels["condition"]).tolist()
+    photographs = (
+        labels["reference_id"].where(labels["reference_id"] != "", labels["condition"]).tolist()
+    )
     distinct = sorted(set(photographs))
-    classes = dict(zip(photographs, labels["category"])) if (labels["category"] != "").any() else None
-    return sample_photographs(distinct, classes, claim, option=option).of_images(photographs, distinct)
+    classes = (
+        dict(zip(photographs, labels["category"])) if (labels["category"] != "").any() else None
+    )
+    return sample_photographs(distinct, classes, claim, option=option).of_images(
+        photographs, distinct
+    )
 
 
 def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:

@@ -1,8 +1,8 @@
 """Sessions that differ between images: what RDMs know of them, and dissimilarities without their offsets.
 
-What a session adds to all its responses makes images of one session alike in every RDM, so that two unrelated RDMs
-agree. Offsets leave when the mean of each pair of sessions is taken off the dissimilarities: what is left compares
-pairs of images within the same pair of sessions only.
+What a session adds to all its responses makes images of one session alike in every RDM, so that two
+unrelated RDMs agree. Offsets leave when the mean of each pair of sessions is taken off the
+dissimilarities: what is left compares pairs of images within the same pair of sessions only.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ from neurometamer.store import InputError, name_ids
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-CENTERED = "sessions differ between images: the mean of each pair of sessions taken off the dissimilarities first"
+CENTERED = (
+    "sessions differ between images: the mean of each pair of sessions taken off the "
+    "dissimilarities first"
+)
 """For the column ``method``."""
 
 NO_ZERO = ("cosine", "whitened-cosine")
 """Comparators that need dissimilarities with a meaningful zero, which is lost with the sessions' means."""
 
 
-def session_maps(rdms: RDMs, subjects: Sequence[str], sessions: Blocks | None) -> list[dict[str, str]]:
+def session_maps(
+    rdms: RDMs, subjects: Sequence[str], sessions: Blocks | None
+) -> list[dict[str, str]]:
     """Give the session of each image for each RDM.
 
     Parameters
@@ -57,9 +62,13 @@ def session_maps(rdms: RDMs, subjects: Sequence[str], sessions: Blocks | None) -
             known = _of_subject(sessions, subject)
             if lacking := [one for one in dict.fromkeys(photographs) if one not in known]:
                 raise InputError(f"no session for the photographs {name_ids(lacking)}.")
-            maps.append({image: str(known[photograph]) for image, photograph in zip(ids, photographs)})
+            maps.append(
+                {image: str(known[photograph]) for image, photograph in zip(ids, photographs)}
+            )
             continue
-        column = rdms.pattern_descriptors.get(f"{SESSION}:{subject}", rdms.pattern_descriptors.get(SESSION))
+        column = rdms.pattern_descriptors.get(
+            f"{SESSION}:{subject}", rdms.pattern_descriptors.get(SESSION)
+        )
         maps.append({} if column is None else dict(zip(ids, map(str, column))))
     return maps
 
@@ -68,7 +77,10 @@ def _of_subject(sessions: Blocks, subject: str) -> Mapping[str, str]:
     chosen: Any = sessions
     if isinstance(next(iter(sessions.values())), Mapping):
         if subject not in sessions:
-            raise InputError(f"no session labels for subject '{subject}'; there are some for {name_ids(sessions)}.")
+            raise InputError(
+                f"no session labels for subject '{subject}'; there are some for "
+                f"{name_ids(sessions)}."
+            )
         chosen = sessions[subject]
     return chosen
 
@@ -80,7 +92,8 @@ class Removed:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        Without the offsets; the RDMs as they were where no sessions differ, or nothing could be taken off.
+        Without the offsets; the RDMs as they were where no sessions differ, or nothing could be
+        taken off.
     lost : int
         Degrees of freedom that went with the sessions: the largest number of sessions minus 1.
     text : str
@@ -96,7 +109,11 @@ class Removed:
 
 
 def without_sessions(
-    rdms: RDMs, maps: Sequence[Mapping[str, str]], kinds: Sequence[str], by: str, classes: Mapping[str, str] | None
+    rdms: RDMs,
+    maps: Sequence[Mapping[str, str]],
+    kinds: Sequence[str],
+    by: str,
+    classes: Mapping[str, str] | None,
 ) -> Removed:
     """Take the mean of each pair of sessions off the dissimilarities within each image type.
 
@@ -120,16 +137,19 @@ def without_sessions(
 
     Notes
     -----
-    The mean of all pairs of an image type is put back, so that only differences between pairs of sessions leave. The
-    estimate was compared with centering patterns within sessions: in simulated studies (offsets .3 and .6 of the
-    signal's standard deviation, 2 and 4 sessions, 20 and 40 photographs) it is the less biased of the two
-    (``benchmarks/CALIBRATION.md``).
+    The mean of all pairs of an image type is put back, so that only differences between pairs of
+    sessions leave. The estimate was compared with centering patterns within sessions: in simulated
+    studies (offsets .3 and .6 of the signal's standard deviation, 2 and 4 sessions, 20 and 40
+    photographs) it is the less biased of the two (``benchmarks/CALIBRATION.md``).
     """
     columns = [_labels(rdms, known, kinds) for known in maps]
     if not any(column is not None for column in columns):
         return Removed(rdms=rdms, text=_spread(maps))
     if by in NO_ZERO:
-        return Removed(rdms=rdms, reason=f"sessions differ between photographs, and '{by}' cannot take them off")
+        return Removed(
+            rdms=rdms,
+            reason=f"sessions differ between photographs, and '{by}' cannot take them off",
+        )
     image_types = np.array([str(one) for one in rdms.pattern_descriptors["kind"]])
     vectors = np.array(rdms.dissimilarities, dtype=np.float64)
     lost = 0
@@ -141,7 +161,10 @@ def without_sessions(
             members = image_types == kind
             if not enough_pairs(column[members]):
                 few = f"{members.sum()} photographs in {len(set(column[members]))} sessions"
-                return Removed(rdms=rdms, reason=f"sessions differ between photographs, and {few} are too few for that")
+                return Removed(
+                    rdms=rdms,
+                    reason=f"sessions differ between photographs, and {few} are too few for that",
+                )
             pairs = _pairs_of(members)
             row[pairs] = centered_blocks(row[pairs], column[members])
     vectors += np.maximum(-vectors.min(axis=1, keepdims=True), 0)
@@ -156,9 +179,11 @@ class SharedSessions:
     Parameters
     ----------
     a, b : rsatoolbox.rdm.RDMs
-        Without the offsets; as they were where the two do not share sessions, or nothing could be taken off.
+        Without the offsets; as they were where the two do not share sessions, or nothing could be
+        taken off.
     blocks : dict of str to str, or None
-        Stimulus to session (of all subjects, where these differ); None where the two do not share sessions.
+        Stimulus to session (of all subjects, where these differ); None where the two do not share
+        sessions.
     lost, text, reason
         As in `Removed`.
     """
@@ -177,15 +202,16 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
     Parameters
     ----------
     a, b : rsatoolbox.rdm.RDMs
-        Over the same stimuli in the same order; sessions are read from pattern descriptors (`session_descriptors`).
+        Over the same stimuli in the same order; sessions are read from pattern descriptors
+        (`session_descriptors`).
     by : str
         Comparator.
 
     Returns
     -------
     SharedSessions
-        Unchanged unless both sides know sessions that differ between stimuli: an offset in one of the two alone does
-        not make them alike.
+        Unchanged unless both sides know sessions that differ between stimuli: an offset in one of
+        the two alone does not make them alike.
     """
     ids = [str(one) for one in a.pattern_descriptors["condition"]]
     columns = [_session_columns(side) for side in (a, b)]
@@ -229,7 +255,9 @@ def _labels(rdms: RDMs, known: Mapping[str, str], kinds: Sequence[str]) -> np.nd
     """Give the session of each image of an RDM; None where none differ within an image type, or images were spread."""
     if not known:
         return None
-    column = np.array([known[str(one)] for one in rdms.pattern_descriptors["condition"]], dtype=object)
+    column = np.array(
+        [known[str(one)] for one in rdms.pattern_descriptors["condition"]], dtype=object
+    )
     image_types = np.array([str(one) for one in rdms.pattern_descriptors["kind"]])
     used = [column[image_types == kind] for kind in kinds]
     differ = any(len(set(part)) > 1 for part in used)
@@ -239,7 +267,11 @@ def _labels(rdms: RDMs, known: Mapping[str, str], kinds: Sequence[str]) -> np.nd
 
 def _spread(maps: Sequence[Mapping[str, str]]) -> str:
     several = any(BETWEEN in label for known in maps for label in known.values())
-    return "images were shown in several sessions each, whose offsets were not taken off" if several else ""
+    return (
+        "images were shown in several sessions each, whose offsets were not taken off"
+        if several
+        else ""
+    )
 
 
 def enough_pairs(sessions: np.ndarray) -> bool:
@@ -295,7 +327,9 @@ def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     return centered
 
 
-def _together(rdms: RDMs, columns: Sequence[np.ndarray | None], classes: Mapping[str, str] | None) -> str:
+def _together(
+    rdms: RDMs, columns: Sequence[np.ndarray | None], classes: Mapping[str, str] | None
+) -> str:
     """Say which classes were shown in one session only: what sets them apart leaves with the session."""
     if not classes:
         return ""
@@ -312,7 +346,8 @@ def _together(rdms: RDMs, columns: Sequence[np.ndarray | None], classes: Mapping
     if not in_one or len(set(classes.values())) == len(classes) or len(set(classes.values())) == 1:
         return ""
     return (
-        f"; sessions and classes go together ({name_ids(sorted(in_one))} in one session only), so what sets these "
+        f"; sessions and classes go together ({name_ids(sorted(in_one))} in one session only), so "
+        "what sets these "
         "classes apart left with the sessions"
     )
 
@@ -326,11 +361,15 @@ def _with(rdms: RDMs, vectors: np.ndarray) -> RDMs:
         dissimilarity_measure=rdms.dissimilarity_measure,
         descriptors=dict(rdms.descriptors),
         rdm_descriptors={name: list(column) for name, column in rdms.rdm_descriptors.items()},
-        pattern_descriptors={name: list(column) for name, column in rdms.pattern_descriptors.items()},
+        pattern_descriptors={
+            name: list(column) for name, column in rdms.pattern_descriptors.items()
+        },
     )
 
 
-def photograph_sessions(rdms: RDMs, known: Mapping[str, str], pair: Sequence[str]) -> dict[str, str]:
+def photograph_sessions(
+    rdms: RDMs, known: Mapping[str, str], pair: Sequence[str]
+) -> dict[str, str]:
     """Name each photograph by the sessions of its images of two image types: only equals may change places.
 
     Parameters
@@ -352,4 +391,7 @@ def photograph_sessions(rdms: RDMs, known: Mapping[str, str], pair: Sequence[str
     for image, kind, photograph in zip(names["condition"], names["kind"], names["reference_id"]):
         if str(kind) in pair:
             shown.setdefault(str(photograph), {})[str(kind)] = known[str(image)]
-    return {one: ", ".join(dict.fromkeys(where.get(kind, "") for kind in pair)) for one, where in shown.items()}
+    return {
+        one: ", ".join(dict.fromkeys(where.get(kind, "") for kind in pair))
+        for one, where in shown.items()
+    }

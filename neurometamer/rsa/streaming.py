@@ -1,8 +1,9 @@
 """RDMs straight from a network's forward pass: the responses of all images are never together in memory.
 
-Each image's responses are reduced at once to what the measure needs (ranks, or the responses themselves, float32) and
-written to a scratch file, one a stage. Afterwards each file is read a block of units at a time, by the same code that
-works on arrays in memory, so that the numbers are the same to the last bit.
+Each image's responses are reduced at once to what the measure needs (ranks, or the responses
+themselves, float32) and written to a scratch file, one a stage. Afterwards each file is read a
+block of units at a time, by the same code that works on arrays in memory, so that the numbers are
+the same to the last bit.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 class RowFile:
     """Rows on disk: written one by one, read a block of columns at a time. Use it as a context.
 
-    Plain reads, not a memory map: pages of a map count as memory of the process until the system wants them back.
+    Plain reads, not a memory map: pages of a map count as memory of the process until the system
+    wants them back.
 
     Parameters
     ----------
@@ -45,7 +47,9 @@ class RowFile:
         Of the values.
     """
 
-    def __init__(self, path: str | os.PathLike[str], shape: tuple[int, int], dtype: np.dtype) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], shape: tuple[int, int], dtype: np.dtype
+    ) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._file = Path(path).open("w+b", buffering=0)  # noqa: SIM115 - closed by __exit__
@@ -54,7 +58,10 @@ class RowFile:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._file.close()
 
@@ -149,8 +156,8 @@ def streamed_rdms(
     batch_size : int
         Images a pass.
     scratch : path-like, optional
-        Folder for the scratch files (4 bytes a unit and image, gone at the end); the system's own by default, which
-        on some machines is memory: then give a folder on disk.
+        Folder for the scratch files (4 bytes a unit and image, gone at the end); the system's own
+        by default, which on some machines is memory: then give a folder on disk.
     progress : callable, optional
         Called as ``progress(images_done, images)``.
 
@@ -162,14 +169,18 @@ def streamed_rdms(
     Raises
     ------
     InputError
-        For an unknown stage or measure, a measure that needs repeats, fewer than 4 stimuli, a stimulus for which the
-        measure is undefined, or a scratch folder without enough space.
+        For an unknown stage or measure, a measure that needs repeats, fewer than 4 stimuli, a
+        stimulus for which the measure is undefined, or a scratch folder without enough space.
     """
     known = find_measure(measure)
     if known.needs:
-        raise InputError(f"{measure} needs repeated presentations; a network answers the same each time.")
+        raise InputError(
+            f"{measure} needs repeated presentations; a network answers the same each time."
+        )
     if scratch is not None and not Path(scratch).is_dir():
-        raise InputError(f"scratch: {scratch} is no folder; make it, or name another (scratch, --scratch).")
+        raise InputError(
+            f"scratch: {scratch} is no folder; make it, or name another (scratch, --scratch)."
+        )
     ordered, provenance = plan_activations(model, stimuli, stages)
     check_enough(stimuli.ids, "stimuli")
     targets: dict[str, _Stage] = {}
@@ -181,7 +192,9 @@ def streamed_rdms(
             return targets[stage]
 
         try:
-            stream_activations(model, stimuli, ordered, create, batch_size=batch_size, progress=progress)
+            stream_activations(
+                model, stimuli, ordered, create, batch_size=batch_size, progress=progress
+            )
             vectors = [targets[stage].finish(stimuli.ids, f"stage '{stage}'") for stage in ordered]
         finally:
             for one in targets.values():
@@ -191,9 +204,13 @@ def streamed_rdms(
 
 
 def _check_space(folder: str, shapes: Sequence[tuple[int, int]]) -> None:
-    needed, free = 4 * sum(rows * columns for rows, columns in shapes), shutil.disk_usage(folder).free
+    needed, free = (
+        4 * sum(rows * columns for rows, columns in shapes),
+        shutil.disk_usage(folder).free,
+    )
     if needed > free:
         raise InputError(
-            f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch space, {Path(folder).parent} "
+            f"RDMs of {len(shapes)} stages or more need {needed / 1e9:.1f} GB of scratch space, "
+            f"{Path(folder).parent} "
             f"has {free / 1e9:.1f}; give another scratch folder, or fewer stages."
         )

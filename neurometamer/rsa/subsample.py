@@ -1,7 +1,7 @@
 """The resampling of Zhang et al.: 80 % of the units without replacement, all RDMs computed anew.
 
-It is here for the paper's numbers. It says how much an RDM depends on which voxels were measured, and nothing about
-other images or other people; `SUBSAMPLE_WARNING` goes with every number.
+It is here for the paper's numbers. It says how much an RDM depends on which voxels were measured,
+and nothing about other images or other people; `SUBSAMPLE_WARNING` goes with every number.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from neurometamer.activations import Activations
 
 SUBSAMPLE_WARNING = (
-    "WARNING: ignores the choice of images; where it claims 95% it covered 30 to 50% in simulations "
+    "WARNING: ignores the choice of images; where it claims 95% it covered 30 to 50% in "
+    "simulations "
     "(interval 'stimuli' covers 95% or more)"
 )
 """Said wherever the interval is used."""
@@ -65,7 +66,9 @@ class UnitValues:
 
 
 @checked_with(tables={"table": STIMULI})
-def pattern_units(patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame) -> Iterator[UnitValues]:
+def pattern_units(
+    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame
+) -> Iterator[UnitValues]:
     """Give the voxels of each subject and ROI, presentations averaged.
 
     Parameters
@@ -121,7 +124,12 @@ def activation_units(activations: Activations, table: pd.DataFrame) -> Iterator[
 
 
 def subsample_rdms(
-    units: UnitValues, n_resamples: int, seed: int, *, measure: str = "spearman", share: float = SHARE
+    units: UnitValues,
+    n_resamples: int,
+    seed: int,
+    *,
+    measure: str = "spearman",
+    share: float = SHARE,
 ) -> np.ndarray:
     """Compute the RDM of all stimuli again from each of many random parts of the units.
 
@@ -146,8 +154,8 @@ def subsample_rdms(
     Raises
     ------
     InputError
-        For another measure, a share out of range, fewer than 3 units in a part, fewer than 4 stimuli, or responses that
-        are not finite (named).
+        For another measure, a share out of range, fewer than 3 units in a part, fewer than 4
+        stimuli, or responses that are not finite (named).
 
     References
     ----------
@@ -157,17 +165,22 @@ def subsample_rdms(
         raise unknown_name("RDM measure of the subsample", measure, PARTS)
     if units.values.ndim != 2 or len(units.ids) != len(units.values) or n_resamples < 0:
         raise InputError(
-            f"{units.subject} {units.place}: {len(units.ids)} stimuli, values of shape {units.values.shape} and "
-            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or more.".strip()
+            f"{units.subject} {units.place}: {len(units.ids)} stimuli, values of shape "
+            f"{units.values.shape} and "
+            f"{n_resamples} resamples do not fit; give a row a stimulus, and 0 resamples or "
+            "more.".strip()
         )
     if bad := [name for name, row in zip(units.ids, units.values) if not np.isfinite(row).all()]:
-        raise InputError(f"{units.subject} {units.place}: NaN or infinite responses to {name_ids(bad)}.".strip())
+        raise InputError(
+            f"{units.subject} {units.place}: NaN or infinite responses to {name_ids(bad)}.".strip()
+        )
     check_enough(units.ids, f"{units.subject} {units.place}".strip())
     n, p = units.values.shape
     size = round(share * p)
     if not 0 < share < 1 or size < MIN_VOXELS:
         raise InputError(
-            f"{units.subject} {units.place}: {share:.0%} of {p} units are {size}; a correlation needs at least "
+            f"{units.subject} {units.place}: {share:.0%} of {p} units are {size}; a correlation "
+            "needs at least "
             f"{MIN_VOXELS} of them, and a share between 0 and 1.".strip()
         )
     parts = PARTS[measure](units.values)
@@ -180,7 +193,9 @@ def subsample_rdms(
         products = _own_products(parts(mask))
         lengths = np.sqrt(np.diag(products))
         scale = lengths[first] * lengths[second]
-        found = np.divide(products[first, second], scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+        found = np.divide(
+            products[first, second], scale, out=np.full(scale.shape, np.nan), where=scale > 0
+        )
         row[:] = 1 - np.clip(found, -1, 1)
     return out
 
@@ -213,8 +228,9 @@ def _centered_values(x: np.ndarray) -> Part:
 class _Sorted(NamedTuple):
     """One stimulus' units in order of their values.
 
-    The largest block of equal values (the zeros of a ReLU) is left out of `below` and `above`; of the others those that
-    share their value are in `tied`, with the number of their value in `groups`.
+    The largest block of equal values (the zeros of a ReLU) is left out of `below` and `above`; of
+    the others those that share their value are in `tied`, with the number of their value in
+    `groups`.
     """
 
     below: np.ndarray
@@ -265,7 +281,10 @@ def _part_ranks(x: np.ndarray) -> Part:
     return ranks
 
 
-PARTS: dict[str, Callable[[np.ndarray], Part]] = {"spearman": _part_ranks, "pearson": _centered_values}
+PARTS: dict[str, Callable[[np.ndarray], Part]] = {
+    "spearman": _part_ranks,
+    "pearson": _centered_values,
+}
 """RDM measure to what it correlates within a part of the units: ranks within the part, or values minus their mean."""
 
 
@@ -293,7 +312,9 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     comparator(by)
     if np.ndim(a) != 2 or np.shape(a) != np.shape(b):
-        raise InputError(f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row.")
+        raise InputError(
+            f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row."
+        )
     out = np.full(len(a), np.nan)
     rows = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
     if by != "spearman":  # one by one, whatever the comparator
@@ -302,7 +323,9 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return out
     x, y = (rankdata(one[rows], axis=1) - (one.shape[1] + 1) / 2 for one in (a, b))
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    out[rows] = np.divide((x * y).sum(axis=1), scale, out=np.full(len(rows), np.nan), where=scale > 0)
+    out[rows] = np.divide(
+        (x * y).sum(axis=1), scale, out=np.full(len(rows), np.nan), where=scale > 0
+    )
     return out
 
 

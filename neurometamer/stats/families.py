@@ -1,7 +1,7 @@
 """From p-values to statements: one p of several subjects, families of tests, trends over layers.
 
-Everything here works on a few numbers, one a subject, layer or ROI; where they come from is the business of
-`kind_tests`.
+Everything here works on a few numbers, one a subject, layer or ROI; where they come from is the
+business of `kind_tests`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from neurometamer.summaries import short_repr
 if TYPE_CHECKING:
     import pandas as pd
 
-# --------------------------------------------------------------------------------------- one p of several subjects
+# ------------------------------------------------------------------------ one p of several subjects
 
 COMBINATIONS = {
-    "joint": "Fisher's statistic of all subjects in the same permutations (or their mean in the same resamples)",
+    "joint": "Fisher's statistic of all subjects in the same permutations (or their mean in the "
+    "same resamples)",
     "fisher": "Fisher: some subject shows it; takes the subjects' p as independent",
     "stouffer": "Stouffer: the subjects together show it; takes the subjects' p as independent",
     "all": "conjunction: every subject shows it, the largest p",
@@ -43,8 +44,8 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
     p : sequence of float, shape (n,)
         In (0, 1], all of the same direction.
     how : {"fisher", "stouffer", "all"}
-        Fisher: sum of -2 log p against chi-squared with 2n degrees of freedom. Stouffer: mean of normal quantiles,
-        equal weights. All: the largest p.
+        Fisher: sum of -2 log p against chi-squared with 2n degrees of freedom. Stouffer: mean of
+        normal quantiles, equal weights. All: the largest p.
 
     Returns
     -------
@@ -58,19 +59,21 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
 
     Notes
     -----
-    Fisher asks whether *any* of the tests holds an effect: one subject with p = .0005 is enough, whatever the others
-    show. Stouffer weighs all subjects alike (Loughin 2004: better than Fisher where the effect is in all of them).
-    "All" is the only one that says "each subject" (Nichols et al. 2005), and needs no independence.
+    Fisher asks whether *any* of the tests holds an effect: one subject with p = .0005 is enough,
+    whatever the others show. Stouffer weighs all subjects alike (Loughin 2004: better than Fisher
+    where the effect is in all of them). "All" is the only one that says "each subject" (Nichols et
+    al. 2005), and needs no independence.
 
-    Subjects who saw the same images are not independent: what two RDMs share by the chance of these images they share
-    in each subject. With three such subjects a nominal 5 % became 9 % (Fisher) and 13 % (Stouffer) in 2000 simulated
-    studies (``tests/neurometamer/test_kind_coverage.py``); `joint_p` keeps 5 %, and is therefore what `kind_tests`
-    uses by default. Fisher and Stouffer are right for subjects with images of their own.
+    Subjects who saw the same images are not independent: what two RDMs share by the chance of these
+    images they share in each subject. With three such subjects a nominal 5 % became 9 % (Fisher)
+    and 13 % (Stouffer) in 2000 simulated studies (``tests/neurometamer/test_kind_coverage.py``);
+    `joint_p` keeps 5 %, and is therefore what `kind_tests` uses by default. Fisher and Stouffer are
+    right for subjects with images of their own.
 
     References
     ----------
-    Fisher (1932), Statistical Methods for Research Workers, 21.1; Stouffer et al. (1949); Loughin (2004), Comput Stat
-    Data Anal 47:467; Nichols et al. (2005), NeuroImage 25:653.
+    Fisher (1932), Statistical Methods for Research Workers, 21.1; Stouffer et al. (1949); Loughin
+    (2004), Comput Stat Data Anal 47:467; Nichols et al. (2005), NeuroImage 25:653.
 
     Examples
     --------
@@ -81,7 +84,10 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
     if how not in ("fisher", "stouffer", "all"):
         raise unknown_name("combination of p-values", how, ("fisher", "stouffer", "all"))
     if not values.size or not ((values > 0) & (values <= 1)).all():
-        raise InputError(f"p-values must lie in (0, 1], at least one of them; these are {name_ids(values.ravel())}.")
+        raise InputError(
+            "p-values must lie in (0, 1], at least one of them; these are "
+            f"{name_ids(values.ravel())}."
+        )
     if how == "all":
         return float(values.max())
     from scipy.stats import combine_pvalues
@@ -112,8 +118,8 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
 
     References
     ----------
-    Pesarin & Salmaso (2010), Permutation Tests for Complex Data, chapter 4; Winkler et al. (2016), Hum Brain Mapp
-    37:1486 (non-parametric combination).
+    Pesarin & Salmaso (2010), Permutation Tests for Complex Data, chapter 4; Winkler et al. (2016),
+    Hum Brain Mapp 37:1486 (non-parametric combination).
 
     Examples
     --------
@@ -149,15 +155,19 @@ def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
     if np.ndim(samples) != 2 or np.shape(samples)[1:] != np.shape(values):
-        raise InputError(f"samples of shape {np.shape(samples)} do not fit values of shape {np.shape(values)}.")
+        raise InputError(
+            f"samples of shape {np.shape(samples)} do not fit values of shape {np.shape(values)}."
+        )
     both = np.round(np.concatenate([np.asarray(values)[np.newaxis], samples]), 12)
     if not np.isfinite(both).all():
-        raise InputError("values or samples are NaN; a joint p needs every subject in every permutation.")
+        raise InputError(
+            "values or samples are NaN; a joint p needs every subject in every permutation."
+        )
     share = rankdata(-both, axis=0, method="max") / len(both)
     return np.asarray(-np.log(share).sum(axis=1))
 
 
-# -------------------------------------------------------------------------------------------------- families of tests
+# -------------------------------------------------------------------------------- families of tests
 
 
 CORRECTIONS = (*STATISTICS_CORRECTIONS, "none")
@@ -166,7 +176,12 @@ CORRECTIONS = (*STATISTICS_CORRECTIONS, "none")
 
 @checked
 def correct_families(
-    table: pd.DataFrame, over: Mapping[str, str], within: Sequence[str] = (), *, how: str = "fdr", p: str = "p"
+    table: pd.DataFrame,
+    over: Mapping[str, str],
+    within: Sequence[str] = (),
+    *,
+    how: str = "fdr",
+    p: str = "p",
 ) -> pd.DataFrame:
     """Correct a table's p-values, family by family, and name the family in each row.
 
@@ -175,8 +190,8 @@ def correct_families(
     table : pandas.DataFrame
         One row a test.
     over : mapping of str to str
-        Column → what its values are called, e.g. ``{"place": "ROIs"}`` or ``{"roi": "ROIs", "layer": "layers"}``:
-        the tests of one family differ in these.
+        Column → what its values are called, e.g. ``{"place": "ROIs"}`` or ``{"roi": "ROIs",
+        "layer": "layers"}``: the tests of one family differ in these.
     within : sequence of str
         Columns in which the tests of one family agree.
     how : str
@@ -198,7 +213,11 @@ def correct_families(
         raise unknown_name("correction", how, CORRECTIONS)
     need_columns(table, (*over, *within, p), "the table")
     corrected, names = np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
-    groups = table.groupby(list(within), sort=False, dropna=False).indices if within else {"": np.arange(len(table))}
+    groups = (
+        table.groupby(list(within), sort=False, dropna=False).indices
+        if within
+        else {"": np.arange(len(table))}
+    )
     for rows in groups.values():
         part = table.iloc[rows]
         values = part[p].to_numpy(dtype=float)
@@ -209,11 +228,13 @@ def correct_families(
 
 def _family_name(part: pd.DataFrame, over: Mapping[str, str], n_tests: int) -> str:
     sizes = {name: part[column].nunique() for column, name in over.items()}
-    text = " x ".join(f"{size} {name.removesuffix('s') if size == 1 else name}" for name, size in sizes.items())
+    text = " x ".join(
+        f"{size} {name.removesuffix('s') if size == 1 else name}" for name, size in sizes.items()
+    )
     return text if math.prod(sizes.values()) == n_tests else f"{n_tests} tests of {text}"
 
 
-# -------------------------------------------------------------------------------------------------- over layers
+# -------------------------------------------------------------------------------------- over layers
 
 
 @short_repr
@@ -252,9 +273,9 @@ def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
     values : sequence of float, length 3 or more
         In the order of the layers.
     method : {"auto", "exact", "normal"}
-        Exact: over all orders of these values, ties included. Normal: tie-corrected variance and continuity
-        correction, what software for Mann-Kendall prints (`scipy.stats.kendalltau` leaves the continuity correction
-        out). Auto: exact up to 30 values.
+        Exact: over all orders of these values, ties included. Normal: tie-corrected variance and
+        continuity correction, what software for Mann-Kendall prints (`scipy.stats.kendalltau`
+        leaves the continuity correction out). Auto: exact up to 30 values.
 
     Returns
     -------
@@ -268,7 +289,8 @@ def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
 
     References
     ----------
-    Mann (1945), Econometrica 13:245; Kendall (1975), Rank Correlation Methods; used by Zhang et al. (2021), fig. 5.
+    Mann (1945), Econometrica 13:245; Kendall (1975), Rank Correlation Methods; used by Zhang et al.
+    (2021), fig. 5.
 
     Examples
     --------
@@ -278,7 +300,10 @@ def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.size < 3 or not np.isfinite(x).all():
-        raise InputError(f"a trend needs at least 3 numbers in order, none missing; these are {name_ids(x.ravel())}.")
+        raise InputError(
+            "a trend needs at least 3 numbers in order, none missing; these are "
+            f"{name_ids(x.ravel())}."
+        )
     if method not in ("auto", "exact", "normal"):
         raise unknown_name("method of the trend test", method, ("auto", "exact", "normal"))
     ties = np.unique(x, return_counts=True)[1]
@@ -294,8 +319,8 @@ def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
 def _exact_trend(ties: Sequence[int], s: int) -> float:
     """Count the orders of values in tied groups whose rises minus falls are at least as far from 0.
 
-    Inserting a group of g equal values among m others adds g * m pairs; the number of ways to have k falls among
-    them is the coefficient of the Gaussian binomial (m + g choose g).
+    Inserting a group of g equal values among m others adds g * m pairs; the number of ways to have
+    k falls among them is the coefficient of the Gaussian binomial (m + g choose g).
     """
     ways = [1]  # whole numbers of Python: 30! is beyond float64
     m = 0

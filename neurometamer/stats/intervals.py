@@ -50,7 +50,10 @@ def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarra
     flat = np.asarray(p, dtype=np.float64).ravel()
     there = np.flatnonzero(~np.isnan(flat))
     if ((flat[there] < 0) | (flat[there] > 1)).any():
-        raise InputError(f"p values must lie between 0 and 1, not {flat[there].min():g} to {flat[there].max():g}.")
+        raise InputError(
+            f"p values must lie between 0 and 1, not {flat[there].min():g} to "
+            f"{flat[there].max():g}."
+        )
     found = np.full(flat.size, np.nan)
     order = there[np.argsort(flat[there])]
     if method == "bonferroni":
@@ -64,7 +67,9 @@ def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarra
 
 
 @checked
-def max_t_p(observed: np.ndarray, null: np.ndarray, tail: str = "greater") -> tuple[np.ndarray, np.ndarray]:
+def max_t_p(
+    observed: np.ndarray, null: np.ndarray, tail: str = "greater"
+) -> tuple[np.ndarray, np.ndarray]:
     """Give p values from permutations, one by one and for the whole family by its largest value (max-T).
 
     Parameters
@@ -81,22 +86,27 @@ def max_t_p(observed: np.ndarray, null: np.ndarray, tail: str = "greater") -> tu
     p : ndarray, shape (...)
         (1 + number of permutations at least as extreme) / (1 + n_permutations); NaN without a test.
     p_family : ndarray, shape (...)
-        The same against the most extreme of all statistics in each permutation: holds for the whole family.
+        The same against the most extreme of all statistics in each permutation: holds for the whole
+        family.
 
     Raises
     ------
     InputError
-        For an unknown tail, shapes that do not fit, or a permutation without a value where there is a test.
+        For an unknown tail, shapes that do not fit, or a permutation without a value where there is
+        a test.
 
     References
     ----------
-    Nichols & Holmes (2002), Hum Brain Mapp 15:1-25; Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39.
+    Nichols & Holmes (2002), Hum Brain Mapp 15:1-25; Phipson & Smyth (2010), Stat Appl Genet Mol
+    Biol 9:39.
     """
     if tail not in TAILS:
         raise unknown_name("tail", tail, TAILS)
     observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
     if null.shape[1:] != observed.shape or not len(null):
-        raise InputError(f"null has the shape {null.shape}; it must be (n_permutations, *{observed.shape}).")
+        raise InputError(
+            f"null has the shape {null.shape}; it must be (n_permutations, *{observed.shape})."
+        )
     tests = ~np.isnan(observed)
     found, drawn = observed[tests], null[:, tests]
     if np.isnan(drawn).any():
@@ -107,7 +117,9 @@ def max_t_p(observed: np.ndarray, null: np.ndarray, tail: str = "greater") -> tu
     p, p_family = np.full(observed.shape, np.nan), np.full(observed.shape, np.nan)
     if tests.any():
         p[tests] = (1 + (drawn >= limit).sum(axis=0)) / (1 + len(null))
-        p_family[tests] = (1 + (drawn.max(axis=1)[:, np.newaxis] >= limit).sum(axis=0)) / (1 + len(null))
+        p_family[tests] = (1 + (drawn.max(axis=1)[:, np.newaxis] >= limit).sum(axis=0)) / (
+            1 + len(null)
+        )
     return p, p_family
 
 
@@ -140,6 +152,8 @@ def t_interval(
     from scipy.stats import t
 
     if not 0 < confidence < 1 or not dof > 0:
-        raise InputError(f"confidence must lie in (0, 1) and dof be positive, not {confidence} and {dof}.")
+        raise InputError(
+            f"confidence must lie in (0, 1) and dof be positive, not {confidence} and {dof}."
+        )
     half = t.ppf((1 + confidence) / 2, dof) * np.sqrt(np.maximum(variance, 0))
     return value - half, value + half

@@ -1,7 +1,7 @@
 """Paired t-tests over layers or subjects, and their power, with whole or fractional numbers of pairs.
 
-A t-test wants independent values whose mean means something: correlations of layers or subjects, never squared
-correlations and never overlapping folds; `layers_t_test` refuses both.
+A t-test wants independent values whose mean means something: correlations of layers or subjects,
+never squared correlations and never overlapping folds; `layers_t_test` refuses both.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
     Parameters
     ----------
     first, second : sequence of float, shape (n,)
-        Values of the same layers (or subjects) in the same order; correlations as they are, not squared.
+        Values of the same layers (or subjects) in the same order; correlations as they are, not
+        squared.
 
     Returns
     -------
@@ -69,8 +70,8 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
 
     Notes
     -----
-    Layers of one network are no sample of anything and depend on each other: the p of a test over layers is that of
-    the paper, not of a population.
+    Layers of one network are no sample of anything and depend on each other: the p of a test over
+    layers is that of the paper, not of a population.
 
     References
     ----------
@@ -85,16 +86,26 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> PairedT:
 
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or a.size < 2:
-        raise InputError(f"a paired t-test needs two equally long lists of 2 or more, not {a.shape} and {b.shape}.")
+        raise InputError(
+            f"a paired t-test needs two equally long lists of 2 or more, not {a.shape} and "
+            f"{b.shape}."
+        )
     difference = a - b
     if not np.isfinite(difference).all():
-        raise InputError(f"values {name_ids(np.flatnonzero(~np.isfinite(difference)))} of a paired t-test are missing.")
+        raise InputError(
+            f"values {name_ids(np.flatnonzero(~np.isfinite(difference)))} of a paired t-test are "
+            "missing."
+        )
     spread = float(difference.std(ddof=1))
     if spread <= 1e-12 * float(np.abs(difference).max(initial=0)):
-        raise InputError("all paired differences are equal, so they have no spread to be held against.")
+        raise InputError(
+            "all paired differences are equal, so they have no spread to be held against."
+        )
     dz = float(difference.mean()) / spread
     statistic, dof = dz * math.sqrt(a.size), a.size - 1
-    return PairedT(statistic, dof, float(2 * student.sf(abs(statistic), dof)), dz, float(difference.mean()))
+    return PairedT(
+        statistic, dof, float(2 * student.sf(abs(statistic), dof)), dz, float(difference.mean())
+    )
 
 
 @checked
@@ -130,14 +141,20 @@ def layers_t_test(
     Raises
     ------
     InputError
-        When a layer is missing on one side or comes twice (subjects, folds: overlapping folds are not independent),
-        or `value` is a squared correlation.
+        When a layer is missing on one side or comes twice (subjects, folds: overlapping folds are
+        not independent), or `value` is a squared correlation.
     """
     if value.lower() in SQUARED:
         raise InputError(
-            f"'{value}' is a squared correlation, which has lost its sign; test the correlations themselves."
+            f"'{value}' is a squared correlation, which has lost its sign; test the correlations "
+            "themselves."
         )
-    need_columns(table, (pair, over, value), "the table", "Give that of kind_similarity, or name its columns.")
+    need_columns(
+        table,
+        (pair, over, value),
+        "the table",
+        "Give that of kind_similarity, or name its columns.",
+    )
     columns: list[dict[str, float]] = []
     for name in (first, second):
         rows = table[table[pair] == name]
@@ -145,20 +162,32 @@ def layers_t_test(
             raise unknown_name("pair of kinds", name, dict.fromkeys(table[pair].astype(str)))
         if again := duplicates(rows[over]):
             raise InputError(
-                f"{name}: more than one value for {name_ids(again)}; give one a {over} (a mean over subjects; folds "
+                f"{name}: more than one value for {name_ids(again)}; give one a {over} (a mean "
+                "over subjects; folds "
                 "overlap and are no independent values)."
             )
         columns.append(dict(zip(rows[over].astype(str), rows[value].astype(float))))
     if unlike := sorted(set(columns[0]) ^ set(columns[1])):
-        raise InputError(f"{name_ids(unlike)}: only one of {first} and {second} is there; a paired test needs both.")
+        raise InputError(
+            f"{name_ids(unlike)}: only one of {first} and {second} is there; a paired test needs "
+            "both."
+        )
     return paired_t(list(columns[0].values()), [columns[1][one] for one in columns[0]])
 
 
-SQUARED = ("r2", "r_squared", "rsquared", "r^2", "squared", "explained_variance", "variance_explained")
+SQUARED = (
+    "r2",
+    "r_squared",
+    "rsquared",
+    "r^2",
+    "squared",
+    "explained_variance",
+    "variance_explained",
+)
 """Names of columns of squared correlations."""
 
 
-# ----------------------------------------------------------------------------------------------------------- power
+# -------------------------------------------------------------------------------------------- power
 
 
 @checked
@@ -188,8 +217,9 @@ def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) ->
 
     Notes
     -----
-    Noncentral t with n - 1 degrees of freedom and noncentrality dz * sqrt(n), as in G*Power. The power that Zhang et
-    al. (2021) print for 3 subjects is one-tailed; two-tailed it is .70 .96 .50 .43 .53 in V1 to LO.
+    Noncentral t with n - 1 degrees of freedom and noncentrality dz * sqrt(n), as in G*Power. The
+    power that Zhang et al. (2021) print for 3 subjects is one-tailed; two-tailed it is .70 .96 .50
+    .43 .53 in V1 to LO.
 
     References
     ----------
@@ -249,7 +279,11 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     high = 1.0
     while paired_power(high, n, alpha=alpha, tails=tails) < power:
         high *= 2
-    return float(brentq(lambda dz: paired_power(dz, n, alpha=alpha, tails=tails) - power, 0, high, xtol=1e-10))
+    return float(
+        brentq(
+            lambda dz: paired_power(dz, n, alpha=alpha, tails=tails) - power, 0, high, xtol=1e-10
+        )
+    )
 
 
 @checked
@@ -285,14 +319,20 @@ def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: in
     from scipy.optimize import brentq
 
     if not dz > 0:
-        raise InputError(f"dz is {dz}; the number of pairs can be solved for an effect above 0 only.")
+        raise InputError(
+            f"dz is {dz}; the number of pairs can be solved for an effect above 0 only."
+        )
     _check_power(n=2, alpha=alpha, tails=tails, power=power)
     low, high = FEWEST_PAIRS, 2.0
     if paired_power(dz, low, alpha=alpha, tails=tails) >= power:
         return low
     while paired_power(dz, high, alpha=alpha, tails=tails) < power:
         high *= 2
-    return float(brentq(lambda n: paired_power(dz, n, alpha=alpha, tails=tails) - power, low, high, xtol=1e-8))
+    return float(
+        brentq(
+            lambda n: paired_power(dz, n, alpha=alpha, tails=tails) - power, low, high, xtol=1e-8
+        )
+    )
 
 
 FEWEST_PAIRS = 1.1
@@ -307,4 +347,7 @@ def _check_power(**numbers: Any) -> None:
     if numbers["tails"] not in (1, 2):
         raise InputError(f"tails is {numbers['tails']}; a test has 1 or 2.")
     if "power" in numbers and not numbers["alpha"] < numbers["power"] < 1:
-        raise InputError(f"power is {numbers['power']}; give a number above alpha ({numbers['alpha']}) and below 1.")
+        raise InputError(
+            f"power is {numbers['power']}; give a number above alpha ({numbers['alpha']}) and "
+            "below 1."
+        )

@@ -1,8 +1,9 @@
 """Permute labels: orders of stimuli for a null distribution, freely or within blocks, and the p that they give.
 
-The labels of one RDM are permuted, rows and columns together; the other RDM stays. Blocks (sessions, classes) keep what
-the stimuli of a block share out of the test: an offset of a session raises the similarity of two RDMs and also of
-their permutations within sessions, while free permutations break it and make the null too low.
+The labels of one RDM are permuted, rows and columns together; the other RDM stays. Blocks
+(sessions, classes) keep what the stimuli of a block share out of the test: an offset of a session
+raises the similarity of two RDMs and also of their permutations within sessions, while free
+permutations break it and make the null too low.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def count_orders(n: int, blocks: Sequence[object] | None = None) -> int:
 
 
 @checked
-def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[object] | None = None) -> np.ndarray:
+def permutation_orders(
+    n: int, n_permutations: int, seed: int, blocks: Sequence[object] | None = None
+) -> np.ndarray:
     """Draw orders of stimuli for a null distribution: distinct, and never the order as observed.
 
     Parameters
@@ -63,8 +66,8 @@ def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[
     n : int
         Stimuli.
     n_permutations : int
-        Orders wanted. Where fewer exist (`count_orders` minus 1, the observed one), all of them come: the test is
-        then exact.
+        Orders wanted. Where fewer exist (`count_orders` minus 1, the observed one), all of them
+        come: the test is then exact.
     seed : int
         The same arguments give the same orders everywhere.
     blocks : sequence, length n, optional
@@ -73,7 +76,8 @@ def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[
     Returns
     -------
     ndarray of int, shape (m, n)
-        m = min(n_permutations, `count_orders` - 1) orders; ``labels[orders[k]]`` are the labels in order k.
+        m = min(n_permutations, `count_orders` - 1) orders; ``labels[orders[k]]`` are the labels in
+        order k.
 
     Raises
     ------
@@ -82,11 +86,13 @@ def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[
 
     Notes
     -----
-    The order as observed is the 1 in p = (1 + count) / (1 + N). Drawn without repetition, the p is exact at any N.
+    The order as observed is the 1 in p = (1 + count) / (1 + N). Drawn without repetition, the p is
+    exact at any N.
 
     References
     ----------
-    Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39; Zhang et al. (2021), Representational Similarity Analysis.
+    Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39; Zhang et al. (2021), Representational
+    Similarity Analysis.
 
     Examples
     --------
@@ -99,7 +105,8 @@ def permutation_orders(n: int, n_permutations: int, seed: int, blocks: Sequence[
     total = count_orders(n, blocks)
     if total == 1:
         raise InputError(
-            f"no labels can be permuted: each of the blocks {name_ids(members)} holds one stimulus; use larger blocks, "
+            f"no labels can be permuted: each of the blocks {name_ids(members)} holds one "
+            "stimulus; use larger blocks, "
             "or permute freely."
         )
     random = generator(seed, "permutation", n, *(map(str, blocks) if blocks is not None else ()))
@@ -140,15 +147,27 @@ def stimulus_orders(
     labels = None
     if blocks is not None:
         if lacking := [one for one in ids if one not in blocks]:
-            raise InputError(f"no session or class for the stimuli {name_ids(lacking)}; give blocks for all of them.")
+            raise InputError(
+                f"no session or class for the stimuli {name_ids(lacking)}; give blocks for all of "
+                "them."
+            )
         labels = [str(blocks[one]) for one in ids]
         if len(set(labels)) == 1:
-            raise InputError(f"all stimuli are of one session or class, '{labels[0]}'; permute freely (no blocks).")
+            raise InputError(
+                f"all stimuli are of one session or class, '{labels[0]}'; permute freely (no "
+                "blocks)."
+            )
     orders = permutation_orders(len(ids), n_permutations, seed, labels)
-    where = "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
+    where = (
+        "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
+    )
     exact = ", all there are (exact)" if count_orders(len(ids), labels) - 1 == len(orders) else ""
     least = 1 / (1 + len(orders))
-    return orders, f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p {least:.2g}"
+    return (
+        orders,
+        f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p "
+        f"{least:.2g}",
+    )
 
 
 def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
@@ -164,7 +183,9 @@ def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
 
 def _every_order(n: int, members: dict[str, np.ndarray]) -> Iterator[tuple[int, ...]]:
     places = np.concatenate(list(members.values()))
-    for parts in itertools.product(*(itertools.permutations(one.tolist()) for one in members.values())):
+    for parts in itertools.product(
+        *(itertools.permutations(one.tolist()) for one in members.values())
+    ):
         order = np.empty(n, dtype=np.int64)
         order[places] = np.concatenate(parts)
         yield tuple(order.tolist())
@@ -215,7 +236,8 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     first, second = np.triu_indices(orders.shape[1], 1)
     if np.shape(vector) != first.shape:
         raise InputError(
-            f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has the shape "
+            f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has "
+            "the shape "
             f"{np.shape(vector)}."
         )
     square = np.zeros((orders.shape[1],) * 2)
@@ -223,7 +245,9 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     return square[orders[:, first], orders[:, second]]
 
 
-def permutation_p(values: np.ndarray, samples: np.ndarray, alternative: str = "greater") -> np.ndarray:
+def permutation_p(
+    values: np.ndarray, samples: np.ndarray, alternative: str = "greater"
+) -> np.ndarray:
     """Say how rare the observed values are among those of the null distribution.
 
     Parameters
@@ -238,8 +262,8 @@ def permutation_p(values: np.ndarray, samples: np.ndarray, alternative: str = "g
     Returns
     -------
     ndarray, shape (...)
-        (1 + count) / (1 + N), never 0 and never above 1; with N = 1000 not below .001. NaN where the value is NaN or no
-        draw is defined.
+        (1 + count) / (1 + N), never 0 and never above 1; with N = 1000 not below .001. NaN where
+        the value is NaN or no draw is defined.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """Resample images: how often each image is drawn, and the interval that the resamples give.
 
-One set of draws is shared by all layers, ROIs and subjects of a table, so that their differences are paired.
+One set of draws is shared by all layers, ROIs and subjects of a table, so that their differences
+are paired.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
 def pair_weights(counts: np.ndarray) -> np.ndarray:
     """Turn draws of images into weights of image pairs, in the order of a condensed RDM.
 
-    A pair is there once for each combination of its two images' copies. A pair made of two copies of one image
-    has no place in a condensed RDM and is thereby dropped: its dissimilarity of 0 would be agreement by construction.
+    A pair is there once for each combination of its two images' copies. A pair made of two copies
+    of one image has no place in a condensed RDM and is thereby dropped: its dissimilarity of 0
+    would be agreement by construction.
 
     Parameters
     ----------
@@ -62,7 +64,9 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     return (counts[:, first] * counts[:, second]).astype(np.float64)
 
 
-def percentile_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def percentile_interval(
+    samples: np.ndarray, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
     """Take the central interval of the resampled values, column by column.
 
     Parameters

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.store import digest_file, generator, read_json, write_hdf5, write_json, write_table
+from neurometamer.store import (
+    digest_file,
+    generator,
+    read_json,
+    write_hdf5,
+    write_json,
+    write_table,
+)
 from neurometamer.study.image_steps import seen_by, shown_stimuli, stimulus_table
 from neurometamer.study.plan import Progress, Workspace
 from neurometamer.study.regions import region_rows
@@ -34,9 +41,14 @@ def scanned(work: Workspace, name: str) -> Subject:
     if work.settings.brain.source == "bold":
         return next(one for one in work.settings.brain.subjects if one.id == name)
     files: Mapping[str, str] = read_json(work.state("brain-files.json"))
-    ours = sorted(str(work.path(one).resolve()) for one in files if one.startswith(f"brain/{name}/"))
+    ours = sorted(
+        str(work.path(one).resolve()) for one in files if one.startswith(f"brain/{name}/")
+    )
     masks = {
-        roi: one for roi in work.settings.brain.simulation.mixing for one in ours if one.endswith(f"roi-{roi}_mask.nii")
+        roi: one
+        for roi in work.settings.brain.simulation.mixing
+        for one in ours
+        if one.endswith(f"roi-{roi}_mask.nii")
     }
     return Subject(
         id=name,
@@ -54,9 +66,13 @@ def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
     simulation = work.settings.brain.simulation
     features = planted_features(work)
     ids = shown_stimuli(work).ids
-    mixing = {roi: {"gabor": 1 - share, "object": share} for roi, share in simulation.mixing.items()}
+    mixing = {
+        roi: {"gabor": 1 - share, "object": share} for roi, share in simulation.mixing.items()
+    }
     names = subject_names(work)
-    written = [write_hdf5(work.state("planted.h5"), arrays={**features, "condition": np.array(ids)})]
+    written = [
+        write_hdf5(work.state("planted.h5"), arrays={**features, "condition": np.array(ids)})
+    ]
     for number, name in enumerate(names):
         subject = simulate_subject(
             work.path("brain", name),
@@ -70,9 +86,19 @@ def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
             n_runs=simulation.runs,
             noise_sd=simulation.noise_sd,
         )
-        written += [*subject.bold, *subject.events, *subject.confounds, *subject.masks.values(), subject.truth_path]
+        written += [
+            *subject.bold,
+            *subject.events,
+            *subject.confounds,
+            *subject.masks.values(),
+            subject.truth_path,
+        ]
         progress(number + 1, len(names))
-    listing = {path.relative_to(work.folder).as_posix(): digest_file(path) for path in written if path.suffix != ".h5"}
+    listing = {
+        path.relative_to(work.folder).as_posix(): digest_file(path)
+        for path in written
+        if path.suffix != ".h5"
+    }
     written.append(write_json(work.state("brain-files.json"), listing))
     return written
 
@@ -80,9 +106,9 @@ def cortex(work: Workspace, progress: Progress) -> Iterable[Path]:
 def planted_features(work: Workspace) -> dict[str, np.ndarray]:
     """Make the two feature spaces that the simulated cortex follows.
 
-    ``gabor``: Gabor energy of the pixels shown. ``object``: what people see. A photograph and its AI image share the
-    photograph's features in a late stage of a fixed network; each AN image has a random percept of its own. So
-    nothing in the cortex follows adversarial structure.
+    ``gabor``: Gabor energy of the pixels shown. ``object``: what people see. A photograph and its
+    AI image share the photograph's features in a late stage of a fixed network; each AN image has a
+    random percept of its own. So nothing in the cortex follows adversarial structure.
     """
     from neurometamer.activations import compute_activations
     from neurometamer.zoo import load_model
@@ -92,15 +118,20 @@ def planted_features(work: Workspace) -> dict[str, np.ndarray]:
     shown = shown_stimuli(work)
     model = load_model(simulation.object_model, device="cpu")
     ids = shown.table["id"][shown.table["kind"] == "RE"].tolist()
-    found = compute_activations(model, seen_by(model, work).select(ids=ids), stages=[simulation.object_stage])
+    found = compute_activations(
+        model, seen_by(model, work).select(ids=ids), stages=[simulation.object_stage]
+    )
     seen = dict(zip(ids, found.read(simulation.object_stage).astype(np.float64), strict=True))
     everything = np.stack(list(seen.values()))
     center, spread = everything.mean(axis=0), everything.std(axis=0)
     percepts = [
-        center + spread * generator(work.settings.study.seed, "percept", one).standard_normal(len(center))
+        center
+        + spread * generator(work.settings.study.seed, "percept", one).standard_normal(len(center))
         if kind == "AN"
         else seen[reference]
-        for one, kind, reference in zip(*(shown.table[name] for name in ("id", "kind", "reference_id")), strict=True)
+        for one, kind, reference in zip(
+            *(shown.table[name] for name in ("id", "kind", "reference_id")), strict=True
+        )
     ]
     return {"gabor": gabor_energy(np.asarray(shown.images)), "object": np.stack(percepts)}
 
@@ -195,12 +226,16 @@ def read_subjects(work: Workspace) -> dict[str, Patterns]:
     """Read the patterns of all subjects."""
     from fmri.patterns import read_patterns
 
-    return {name: read_patterns(work.path("patterns", f"{name}.h5")) for name in subject_names(work)}
+    return {
+        name: read_patterns(work.path("patterns", f"{name}.h5")) for name in subject_names(work)
+    }
 
 
 def brain_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Compute one RDM a subject and region over all images."""
     from neurometamer.rsa.compute import pattern_rdms, write_rdms
 
-    rdms = pattern_rdms(read_subjects(work), stimulus_table(work), measure=work.settings.rsa.measure)
+    rdms = pattern_rdms(
+        read_subjects(work), stimulus_table(work), measure=work.settings.rsa.measure
+    )
     return [write_rdms(rdms, work.path("rdms", "brain.h5"))]

@@ -59,7 +59,9 @@ def _check_models(work: Workspace, findings: Findings) -> None:
     sets = [name for names in settings.metamers.sets for name in names]
     names = [settings.model.name, *settings.transfer.models, *sets]
     names += settings.metamers.judges if sets else ()
-    names += [settings.brain.simulation.object_model] if settings.brain.source == "simulated" else []
+    names += (
+        [settings.brain.simulation.object_model] if settings.brain.source == "simulated" else []
+    )
     for name in dict.fromkeys(names):
         with findings.watch():
             model_entry(name)
@@ -72,7 +74,11 @@ def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
     """Look for the files of the images; return the table of the images that the study will have."""
     settings = work.settings
     if not settings.images.ready:
-        files = [one.target for one in (settings.noise, settings.interference) if one.target.endswith(".csv")]
+        files = [
+            one.target
+            for one in (settings.noise, settings.interference)
+            if one.target.endswith(".csv")
+        ]
         for file in (*files, *([settings.interference.mask] if settings.interference.mask else [])):
             with findings.watch(file=file):
                 work.source(file)
@@ -81,7 +87,9 @@ def _check_images(work: Workspace, findings: Findings) -> pd.DataFrame | None:
     with findings.watch(file=source):
         table = expected_stimuli(work)
         if table.empty:
-            raise InputError(f"{source} holds no images; give a folder of images or a CSV with the column file.")
+            raise InputError(
+                f"{source} holds no images; give a folder of images or a CSV with the column file."
+            )
     return table
 
 
@@ -105,9 +113,14 @@ def _check_encoding(work: Workspace, table: pd.DataFrame) -> None:
 
     encoding = work.settings.encoding
     n_photographs = int((table["kind"] == "RE").sum())
-    if encoding.folds and encoding.scheme == "by image" and not 2 <= encoding.folds <= n_photographs:
+    if (
+        encoding.folds
+        and encoding.scheme == "by image"
+        and not 2 <= encoding.folds <= n_photographs
+    ):
         raise InputError(
-            f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; give 2 to "
+            f"encoding.folds is {encoding.folds}, but the study has {n_photographs} photographs; "
+            "give 2 to "
             f"{n_photographs}, or 0 to leave it open."
         )
     try:
@@ -134,7 +147,8 @@ def _tell_few_photographs(work: Workspace, table: pd.DataFrame) -> None:
 def _check_measure(work: Workspace) -> None:
     if work.settings.rsa.measure == "poisson" and subject_names(work):
         raise InputError(
-            "rsa.measure: 'poisson' takes rates of zero or more, and betas of voxels are negative too; use another "
+            "rsa.measure: 'poisson' takes rates of zero or more, and betas of voxels are negative "
+            "too; use another "
             'measure, or brain.source = "none".'
         )
 
@@ -153,14 +167,19 @@ def _check_interval(work: Workspace) -> None:
     from neurometamer.rsa.image_types.options import subjects_needed
 
     rsa, subjects = work.settings.rsa, subject_names(work)
-    if rsa.interval in OVER_SUBJECTS and len(subjects) < (needed := subjects_needed(rsa.confidence)):
+    if rsa.interval in OVER_SUBJECTS and len(subjects) < (
+        needed := subjects_needed(rsa.confidence)
+    ):
         raise InputError(
-            f"rsa.interval: '{rsa.interval}' at {rsa.confidence:.0%} needs at least {needed} subjects; the study has "
-            f"{len(subjects)} ({name_ids(subjects) or 'no brain'}). Use 'stimuli', which resamples photographs."
+            f"rsa.interval: '{rsa.interval}' at {rsa.confidence:.0%} needs at least {needed} "
+            "subjects; the study has "
+            f"{len(subjects)} ({name_ids(subjects) or 'no brain'}). Use 'stimuli', which resamples "
+            "photographs."
         )
     if rsa.interval == "subsample" and rsa.measure not in SUBSAMPLED:
         raise InputError(
-            f"rsa.interval: 'subsample' is there for the measures {' and '.join(SUBSAMPLED)}, not '{rsa.measure}'."
+            f"rsa.interval: 'subsample' is there for the measures {' and '.join(SUBSAMPLED)}, not "
+            f"'{rsa.measure}'."
         )
 
 
@@ -171,7 +190,8 @@ def _check_classes(table: pd.DataFrame) -> None:
         class_labels(table)
     except InputError as error:
         raise InputError(
-            f"rsa.null: 'class' needs the column category of the images, at least two classes: {error}"
+            "rsa.null: 'class' needs the column category of the images, at least two classes: "
+            f"{error}"
         ) from None
 
 
@@ -206,12 +226,16 @@ def expected_stimuli(work: Workspace) -> pd.DataFrame:
             return read_stimuli(source, in_memory=False).table
         table = _listed(source)
         kind = table["kind"].fillna("RE") if "kind" in table else "RE"
-        reference = table["reference_id"].fillna(table["id"]) if "reference_id" in table else table["id"]
+        reference = (
+            table["reference_id"].fillna(table["id"]) if "reference_id" in table else table["id"]
+        )
         return table.assign(kind=kind, reference_id=reference)
     photographs = _photographs(work)
     parts = [photographs.assign(kind="RE", reference_id=photographs["id"])]
     parts += [
-        photographs.assign(id=photographs["id"] + f"_{kind}", kind=kind, reference_id=photographs["id"])
+        photographs.assign(
+            id=photographs["id"] + f"_{kind}", kind=kind, reference_id=photographs["id"]
+        )
         for kind in ("AN", "AI")
     ]
     table = pd.concat(parts, ignore_index=True)
@@ -223,7 +247,9 @@ def _photographs(work: Workspace) -> pd.DataFrame:
     from stimuli_gen.photographs import PACKAGED
 
     if work.settings.images.source == "packaged":
-        return pd.DataFrame({"id": list(PACKAGED), "category": [category for _, _, category in PACKAGED.values()]})
+        return pd.DataFrame(
+            {"id": list(PACKAGED), "category": [category for _, _, category in PACKAGED.values()]}
+        )
     table = _listed(work.source(work.settings.images.source))
     check_file_names(table["id"])
     return table
@@ -236,5 +262,7 @@ def _listed(source: Path) -> pd.DataFrame:
     table = list_photographs(source).table
     missing = [str(file) for file in table["file"] if not Path(file).is_file()]
     if missing:
-        raise InputError(f"{source} lists files that do not exist: {name_ids(missing)}; correct the column file.")
+        raise InputError(
+            f"{source} lists files that do not exist: {name_ids(missing)}; correct the column file."
+        )
     return table

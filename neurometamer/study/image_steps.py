@@ -72,7 +72,9 @@ def _generator(work: Workspace, kind: str) -> tuple[Callable[..., StimulusSet], 
     target = str(work.source(chosen.target)) if chosen.target.endswith(".csv") else chosen.target
     options: dict[str, Any] = {"target": target, "confidence": chosen.confidence}
     if kind == "interference" and chosen.method == "greedy":
-        options |= {name: getattr(chosen, name) for name in ("amplitude", "shared_channels", "max_tries")}
+        options |= {
+            name: getattr(chosen, name) for name in ("amplitude", "shared_channels", "max_tries")
+        }
         return greedy_interference, options
     names = ("max_steps", "step_size", "pull", "objective", "step_rule")
     options |= {name: getattr(chosen, name) for name in names}
@@ -112,7 +114,9 @@ def ready_stimuli(work: Workspace, progress: Progress) -> Iterable[Path]:
     if (source / "stimuli.h5").is_file():
         given = read_stimuli(source, in_memory=None)
     else:
-        given = load_photographs(source, model_entry(work.settings.model.name).preprocessing, **_reading(work))
+        given = load_photographs(
+            source, model_entry(work.settings.model.name).preprocessing, **_reading(work)
+        )
     return _stimulus_files(write_stimuli(named(work.model, given), work.path("stimuli")), given)
 
 
@@ -124,8 +128,14 @@ def named(model: StagedModel, given: StimulusSet) -> StimulusSet:
         return given
     found = predict(model, given.as_shown().images).astype(float)
     top = found.argmax(axis=1)
-    columns = {"top1_index": top, "top1_name": [model.class_names[i] for i in top], "confidence_png": found.max(axis=1)}
-    return replace(given, table=given.table.assign(**columns, model=model.name, weights=model.weights))
+    columns = {
+        "top1_index": top,
+        "top1_name": [model.class_names[i] for i in top],
+        "confidence_png": found.max(axis=1),
+    }
+    return replace(
+        given, table=given.table.assign(**columns, model=model.name, weights=model.weights)
+    )
 
 
 def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
@@ -134,14 +144,28 @@ def transfer(work: Workspace, progress: Progress) -> Iterable[Path]:
     from stimuli_gen.models import predict
 
     table = shown_stimuli(work).table
-    judges = [work.settings.model.name, *work.settings.transfer.models] if "target_index" in table else []
+    judges = (
+        [work.settings.model.name, *work.settings.transfer.models]
+        if "target_index" in table
+        else []
+    )
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(judges):
         judge = work.model if number == 0 else load_model(name, device=work.settings.run.device)
-        found = predict(judge, seen_by(judge, work).images, work.settings.run.batch_size).astype(float)
+        found = predict(judge, seen_by(judge, work).images, work.settings.run.batch_size).astype(
+            float
+        )
         rows += _judgements(judge, found, table)
         progress(number + 1, len(judges))
-    columns = ["judge", "judge_weights", "kind", "n", "says_target", "target_probability", "says_as_photograph"]
+    columns = [
+        "judge",
+        "judge_weights",
+        "kind",
+        "n",
+        "says_target",
+        "target_probability",
+        "says_as_photograph",
+    ]
     found_table = pd.DataFrame(rows, columns=columns).assign(
         model=work.model.name, weights=work.model.weights, trained=work.model.trained
     )
@@ -192,9 +216,14 @@ def seen_by(model: StagedModel, work: Workspace) -> StimulusSet:
     if tuple(ours.images.shape[2:]) == model.preprocessing.size:
         return ours
     return load_photographs(
-        [work.path("stimuli", "png", f"{file_name(one)}.png") for one in ours.ids], model.preprocessing
+        [work.path("stimuli", "png", f"{file_name(one)}.png") for one in ours.ids],
+        model.preprocessing,
     )
 
 
 def _stimulus_files(folder: Path, given: StimulusSet) -> list[Path]:
-    return [folder / "stimuli.h5", folder / "stimuli.csv", *(folder / "png" / f"{one}.png" for one in given.ids)]
+    return [
+        folder / "stimuli.h5",
+        folder / "stimuli.csv",
+        *(folder / "png" / f"{one}.png" for one in given.ids),
+    ]

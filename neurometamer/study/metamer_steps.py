@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 
 from neurometamer.commands.generators import only_asked
-from neurometamer.commands.metamer_sets import at_one_size, knows, of_worst_network, read_stages, with_validity
+from neurometamer.commands.metamer_sets import (
+    at_one_size,
+    knows,
+    of_worst_network,
+    read_stages,
+    with_validity,
+)
 from neurometamer.store import InputError, file_name, name_ids, unknown_name, write_table
 from neurometamer.study.image_steps import load_regular
 from neurometamer.study.plan import Progress, Workspace
@@ -42,7 +48,10 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
         stages = {name: places for name, places in stages.items() if name in names}
     matches = match_stages(networks, stages)
     nulls = _nulls(work, networks, matches)
-    options: dict[str, Any] = {**chosen.overrides, **({"steps": chosen.steps} if chosen.steps else {})}
+    options: dict[str, Any] = {
+        **chosen.overrides,
+        **({"steps": chosen.steps} if chosen.steps else {}),
+    }
     made = model_metamers(
         networks,
         photographs,
@@ -57,7 +66,9 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
     )
     folder = work.path("metamers", set_name(names))
     write_pictures(concat_stimuli([photographs, made]), folder)
-    judged = confirm_metamers(networks, made, photographs, folder, **only_asked(confirm_metamers, nulls=nulls))
+    judged = confirm_metamers(
+        networks, made, photographs, folder, **only_asked(confirm_metamers, nulls=nulls)
+    )
     judged = with_validity(judged, networks, matches, photographs, folder, nulls, batch_size)
     both = concat_stimuli([photographs, judged])
     write_records(both, folder)
@@ -76,7 +87,9 @@ def ask_judges(work: Workspace, progress: Progress) -> Iterable[Path]:
         for names in chosen.sets:
             folder = work.path("metamers", set_name(names))
             both = read_stimuli(folder, in_memory=None).as_shown()
-            found = predict(judge, _seen_by(judge, both, folder).images, work.settings.run.batch_size)
+            found = predict(
+                judge, _seen_by(judge, both, folder).images, work.settings.run.batch_size
+            )
             rows += _judgements(judge, names, both.table, found.astype(float))
         progress(count + 1, len(chosen.judges))
     return [write_table(work.path("tables", "metamers.csv"), pd.DataFrame(rows))]
@@ -132,7 +145,11 @@ def _load(work: Workspace, name: str) -> StagedModel:
     """Load a network, with the weights of the settings where it is the one under study."""
     from neurometamer.zoo import load_model
 
-    return work.model if name == work.settings.model.name else load_model(name, device=work.settings.run.device)
+    return (
+        work.model
+        if name == work.settings.model.name
+        else load_model(name, device=work.settings.run.device)
+    )
 
 
 def _photographs(work: Workspace, network: StagedModel) -> StimulusSet:
@@ -147,7 +164,9 @@ def _photographs(work: Workspace, network: StagedModel) -> StimulusSet:
     return everyone.select(ids=list(everyone.ids[: wanted or None]))
 
 
-def _nulls(work: Workspace, networks: list[StagedModel], matches: Iterable[Match]) -> list[NullDistribution]:
+def _nulls(
+    work: Workspace, networks: list[StagedModel], matches: Iterable[Match]
+) -> list[NullDistribution]:
     """Measure how alike the responses to different photographs of the study are, for each network of a set."""
     from stimuli_gen.nulls import null_distribution
 
@@ -156,7 +175,10 @@ def _nulls(work: Workspace, networks: list[StagedModel], matches: Iterable[Match
         return []
     everyone = load_regular(work, networks[0].preprocessing)
     if len(everyone) < 2:
-        raise InputError(f"a null needs two photographs, not {name_ids(everyone.ids)}; set [metamers] null_pairs = 0.")
+        raise InputError(
+            f"a null needs two photographs, not {name_ids(everyone.ids)}; set [metamers] "
+            "null_pairs = 0."
+        )
     found = []
     for network, match in zip(networks, matches, strict=True):
         model = knows(network, match)

@@ -1,9 +1,10 @@
 """What is done, what is to do, in which order: a study can be killed at any time and goes on where it was.
 
-A step is done when its record says so: the record holds the step's key (its settings, the keys and outputs of the
-steps it needs, the contents of the user's files it reads, the package version) and a digest of each file it wrote. The
-record is written last and atomically, so a step that was interrupted is simply run again, from the same seeds. What is
-damaged is removed and made again; what later steps made of it is made again only where it came out otherwise.
+A step is done when its record says so: the record holds the step's key (its settings, the keys and
+outputs of the steps it needs, the contents of the user's files it reads, the package version) and a
+digest of each file it wrote. The record is written last and atomically, so a step that was
+interrupted is simply run again, from the same seeds. What is damaged is removed and made again;
+what later steps made of it is made again only where it came out otherwise.
 """
 
 from __future__ import annotations
@@ -199,8 +200,17 @@ class Workspace:
         from neurometamer.zoo import load_model
 
         chosen = self.settings.model
-        weights = chosen.weights if chosen.weights in ("default", "random") else self.source(chosen.weights)
-        return load_model(chosen.name, weights=weights, device=self.settings.run.device, seed=self.settings.study.seed)
+        weights = (
+            chosen.weights
+            if chosen.weights in ("default", "random")
+            else self.source(chosen.weights)
+        )
+        return load_model(
+            chosen.name,
+            weights=weights,
+            device=self.settings.run.device,
+            seed=self.settings.study.seed,
+        )
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -288,8 +298,8 @@ class Step:
     needs : tuple of str
         Steps that come before.
     sections : tuple of str
-        Sections of the settings that its numbers depend on; ``"brain.simulation"`` names a part of one,
-        ``"brain.subjects.sub-01"`` one subject.
+        Sections of the settings that its numbers depend on; ``"brain.simulation"`` names a part of
+        one, ``"brain.subjects.sub-01"`` one subject.
     reads : tuple of Path
         The user's files it reads; their contents are part of its key.
     """
@@ -302,7 +312,9 @@ class Step:
     reads: tuple[Path, ...] = ()
 
 
-def carry_out(steps: Sequence[Step], workspace: Workspace, reporter: Reporter | None = None) -> dict[str, float]:
+def carry_out(
+    steps: Sequence[Step], workspace: Workspace, reporter: Reporter | None = None
+) -> dict[str, float]:
     """Run the steps that are not done, in order.
 
     Parameters
@@ -358,7 +370,9 @@ def _read_seconds(workspace: Workspace) -> dict[str, float]:
         return {}
 
 
-def _key(step: Step, numbers: Mapping[str, Any], finished: Mapping[str, tuple[str, Outputs]]) -> str:
+def _key(
+    step: Step, numbers: Mapping[str, Any], finished: Mapping[str, tuple[str, Outputs]]
+) -> str:
     return digest(
         step.name,
         neurometamer.__version__,
@@ -491,7 +505,8 @@ def _check_claim(workspace: Workspace) -> None:
     old, new = _of_the_whole(there), _of_the_whole(workspace.settings.numbers())
     if old != new:
         raise InputError(
-            f"{folder} holds a different study: {_first_difference(old, new)}. Choose another --out, or remove that "
+            f"{folder} holds a different study: {_first_difference(old, new)}. Choose another "
+            "--out, or remove that "
             "folder."
         )
 
@@ -517,7 +532,9 @@ def _shown(value: Any, other: Any, limit: int = 60) -> str:
     if len(text) <= limit:
         return text
     pairs = zip(text, compared, strict=False)
-    same = next((place for place, (here, there) in enumerate(pairs) if here != there), len(compared))
+    same = next(
+        (place for place, (here, there) in enumerate(pairs) if here != there), len(compared)
+    )
     start = max(0, min(same - limit // 3, len(text) - limit))
     before, after = "…" if start else "", "…" if start + limit < len(text) else ""
     return f"{before}{text[start : start + limit]}{after}"

@@ -67,7 +67,14 @@ class Findings:
             except InputError as error:
                 self._add(Problem(ERROR, subject, file, str(error)))
             except OSError as error:
-                self._add(Problem(ERROR, subject, file, f"{error.filename or file}: {error.strerror or error}."))
+                self._add(
+                    Problem(
+                        ERROR,
+                        subject,
+                        file,
+                        f"{error.filename or file}: {error.strerror or error}.",
+                    )
+                )
         for warning in warned:
             self._add(Problem(NOTE, subject, file, str(warning.message)))
 
@@ -125,6 +132,8 @@ def raise_errors(problems: Sequence[Problem], limit: int = 10) -> None:
         return
     if len(errors) == 1:
         raise InputError(errors[0])
-    listed = "\n".join(f"({number}) {error}" for number, error in enumerate(errors[:limit], start=1))
+    listed = "\n".join(
+        f"({number}) {error}" for number, error in enumerate(errors[:limit], start=1)
+    )
     more = "" if len(errors) <= limit else "\n… 'neurometamer check' lists them all."
     raise InputError(f"{len(errors)} things stand in the way of this study:\n{listed}{more}")

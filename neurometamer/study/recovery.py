@@ -24,7 +24,9 @@ NEAR_ZERO = 0.15
 """Largest absolute value of a mean that is called none."""
 
 
-def recovery_table(work: Workspace, subjects: Sequence[str], *, mixing: Mapping[str, float]) -> pd.DataFrame:
+def recovery_table(
+    work: Workspace, subjects: Sequence[str], *, mixing: Mapping[str, float]
+) -> pd.DataFrame:
     """Hold the results of a study with a simulated cortex against what was planted.
 
     Parameters
@@ -41,12 +43,22 @@ def recovery_table(work: Workspace, subjects: Sequence[str], *, mixing: Mapping[
     pandas.DataFrame
         ``recovery.csv``: what, planted, found, criterion, pass.
     """
-    rows = [*_from_voxels(work, subjects), *_feature_rows(work, subjects, mixing), *_from_tables(work)]
+    rows = [
+        *_from_voxels(work, subjects),
+        *_feature_rows(work, subjects, mixing),
+        *_from_tables(work),
+    ]
     return pd.DataFrame(rows, columns=["what", "planted", "found", "criterion", "pass"])
 
 
 def _row(what: str, planted: str, found: str, criterion: str, passed: Any) -> dict[str, Any]:
-    return {"what": what, "planted": planted, "found": found, "criterion": criterion, "pass": bool(passed)}
+    return {
+        "what": what,
+        "planted": planted,
+        "found": found,
+        "criterion": criterion,
+        "pass": bool(passed),
+    }
 
 
 def _from_voxels(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -61,7 +73,13 @@ def _from_voxels(work: Workspace, subjects: Sequence[str]) -> Iterator[dict[str,
         everything = read_patterns(work.state("betas", f"{name}.h5"))
         here = _voxel_keys(everything).map(responding).to_numpy(dtype=bool)
         fits.append(float(np.median(_profile_correlations(truth, everything)[here])))
-        shares.append(float(_voxel_keys(read_patterns(work.path("patterns", f"{name}.h5"))).map(responding).mean()))
+        shares.append(
+            float(
+                _voxel_keys(read_patterns(work.path("patterns", f"{name}.h5")))
+                .map(responding)
+                .mean()
+            )
+        )
     yield _row(
         "responses of single voxels",
         "one beta for each image and responding voxel",
@@ -85,7 +103,9 @@ def _responding(truth: SimulatedTruth) -> pd.Series:
 
 
 def _voxel_keys(patterns: Patterns) -> pd.Series:
-    return pd.Series(pd.MultiIndex.from_frame(patterns.voxels[["roi", "i", "j", "k"]]).to_flat_index())
+    return pd.Series(
+        pd.MultiIndex.from_frame(patterns.voxels[["roi", "i", "j", "k"]]).to_flat_index()
+    )
 
 
 def _profile_correlations(truth: SimulatedTruth, patterns: Patterns) -> np.ndarray:
@@ -93,7 +113,9 @@ def _profile_correlations(truth: SimulatedTruth, patterns: Patterns) -> np.ndarr
     conditions, found = patterns.means()
     order = {one: row for row, one in enumerate(truth.conditions)}
     keys = {key: column for column, key in enumerate(_truth_keys(truth))}
-    planted = truth.betas[[order[one] for one in conditions]][:, [keys[key] for key in _voxel_keys(patterns)]]
+    planted = truth.betas[[order[one] for one in conditions]][
+        :, [keys[key] for key in _voxel_keys(patterns)]
+    ]
     a, b = planted - planted.mean(axis=0), found - found.mean(axis=0)
     norms = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
     return np.divide((a * b).sum(axis=0), norms, out=np.zeros(len(norms)), where=norms > 0)
@@ -103,7 +125,9 @@ def _truth_keys(truth: SimulatedTruth) -> list[tuple[Any, ...]]:
     return list(pd.MultiIndex.from_frame(truth.voxels[["roi", "i", "j", "k"]]).to_flat_index())
 
 
-def _feature_rows(work: Workspace, subjects: Sequence[str], mixing: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+def _feature_rows(
+    work: Workspace, subjects: Sequence[str], mixing: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
     """Do regions follow pixels or objects as planted? By RDMs of the planted feature spaces on the photographs."""
     preference = _object_preference(work)
     for roi, share in mixing.items():
@@ -144,12 +168,17 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
     rdms = [compute_rdm(_z_scored(values), "pearson", ids=ids) for values in features]
     brain = read_rdms(work.path("rdms", "brain.h5"))
     names = brain.pattern_descriptors
-    kinds, references = (dict(zip(names["condition"], names[key], strict=True)) for key in ("kind", "reference_id"))
+    kinds, references = (
+        dict(zip(names["condition"], names[key], strict=True)) for key in ("kind", "reference_id")
+    )
     planted = label_rdms(
         np.stack(rdms),
         conditions=ids,
         places={"stage": list(spaces)},
-        patterns={"kind": [kinds[one] for one in ids], "reference_id": [references[one] for one in ids]},
+        patterns={
+            "kind": [kinds[one] for one in ids],
+            "reference_id": [references[one] for one in ids],
+        },
         measure="1 - Pearson",
     )
     found = compare_rdms(brain, planted, kind="RE", n_bootstrap=0)
@@ -185,7 +214,9 @@ def _from_tables(work: Workspace) -> Iterator[dict[str, Any]]:
             f"between -{NEAR_ZERO} and {NEAR_ZERO}",
             abs(mean) <= NEAR_ZERO,
         )
-    yield from _encoding_rows(read_table(work.path("tables", "encoding.csv")), work.settings.brain.simulation.mixing)
+    yield from _encoding_rows(
+        read_table(work.path("tables", "encoding.csv")), work.settings.brain.simulation.mixing
+    )
 
 
 def _similarities(kinds: Path) -> pd.DataFrame:
@@ -193,7 +224,11 @@ def _similarities(kinds: Path) -> pd.DataFrame:
     if not kinds.is_file():
         return pd.DataFrame()
     table = read_table(kinds)
-    single = table["system"].eq("brain") & table["quantity"].eq("similarity") & table["subject"].ne("mean")
+    single = (
+        table["system"].eq("brain")
+        & table["quantity"].eq("similarity")
+        & table["subject"].ne("mean")
+    )
     return table[single].pivot(index=["subject", "place"], columns="pair", values="value")
 
 

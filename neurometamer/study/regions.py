@@ -18,7 +18,9 @@ METHOD = "Pearson correlation of odd and even presentations over regular images,
 """Of the two columns of reliability."""
 
 
-def region_rows(before: Patterns, after: Patterns, conditions: Sequence[str]) -> list[dict[str, Any]]:
+def region_rows(
+    before: Patterns, after: Patterns, conditions: Sequence[str]
+) -> list[dict[str, Any]]:
     """Say of each region of one subject how large it is and how reliable its voxels are.
 
     Parameters
@@ -33,8 +35,9 @@ def region_rows(before: Patterns, after: Patterns, conditions: Sequence[str]) ->
     Returns
     -------
     list of dict
-        One a region: subject, roi, n_mask (voxels of the mask), n_voxels (usable ones), n_selected, reliability and
-        reliability_selected (median over voxels in [-1, 1]; NaN where it cannot be measured), method, reason.
+        One a region: subject, roi, n_mask (voxels of the mask), n_voxels (usable ones), n_selected,
+        reliability and reliability_selected (median over voxels in [-1, 1]; NaN where it cannot be
+        measured), method, reason.
     """
     from fmri.reliability import voxel_reliability
 
@@ -43,7 +46,9 @@ def region_rows(before: Patterns, after: Patterns, conditions: Sequence[str]) ->
         measured = voxel_reliability(before, conditions)
     except InputError as error:
         measured, reason = np.full(len(before.voxels), np.nan), str(error)
-    table = before.voxels.assign(reliability=measured, selected=_selected(before.voxels, after.voxels))
+    table = before.voxels.assign(
+        reliability=measured, selected=_selected(before.voxels, after.voxels)
+    )
     rows = []
     for (subject, roi), region in table.groupby(["subject", "roi"], sort=False):
         row = {"subject": subject, "roi": roi, "n_mask": _mask_size(before, str(roi), len(region))}

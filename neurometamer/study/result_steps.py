@@ -63,7 +63,9 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
     from neurometamer.rsa.compute import activation_rdms, write_rdms
 
     rdms = activation_rdms(
-        read_activations(work.state("activations.h5")), stimulus_table(work), measure=work.settings.rsa.measure
+        read_activations(work.state("activations.h5")),
+        stimulus_table(work),
+        measure=work.settings.rsa.measure,
     )
     return [write_rdms(rdms, work.path("rdms", "network.h5"))]
 
@@ -84,16 +86,22 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
         options = kind_options(work, system, pairs)
         found = kind_tests(
-            rdms, units=_units(work, system), blocks=_blocks(work, options.null), options=options,
+            rdms,
+            units=_units(work, system),
+            blocks=_blocks(work, options.null),
+            options=options,
             categories=known_classes(stimulus_table(work)),
             reliability=_reliability(work, options) if system == "brain" else None,
-        )  # fmt: skip
+        )
         parts.append(_tagged(work, found, system))
         if system == "network" and rdms.n_rdm >= MIN_LAYERS:
             trends = _tagged(work, kind_trends(found), system)
             written.append(write_table(work.path("tables", "trends.csv"), trends))
         progress(number + 1, len(systems))
-    return [write_table(work.path("tables", "kinds.csv"), pd.concat(parts, ignore_index=True)), *written]
+    return [
+        write_table(work.path("tables", "kinds.csv"), pd.concat(parts, ignore_index=True)),
+        *written,
+    ]
 
 
 def kind_options(work: Workspace, system: str, pairs: Mapping[str, tuple[str, str]]) -> KindOptions:
@@ -144,7 +152,9 @@ def _units(work: Workspace, system: str) -> Iterable[UnitValues] | None:
     if work.settings.rsa.interval != "subsample":
         return None
     if system == "network":
-        return activation_units(read_activations(work.state("activations.h5")), stimulus_table(work))
+        return activation_units(
+            read_activations(work.state("activations.h5")), stimulus_table(work)
+        )
     return pattern_units(read_subjects(work), stimulus_table(work))
 
 
@@ -155,7 +165,10 @@ def _blocks(work: Workspace, null: str) -> Blocks | None:
     if null == "class":
         return class_labels(stimulus_table(work))
     if null == "session":
-        return {name: session_labels(one, stimulus_table(work)) for name, one in read_subjects(work).items()}
+        return {
+            name: session_labels(one, stimulus_table(work))
+            for name, one in read_subjects(work).items()
+        }
     return None
 
 
@@ -167,14 +180,23 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
     from neurometamer.rsa.layers.weighted import flexible_models
 
     rsa = work.settings.rsa
-    network, brain = (read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain"))
+    network, brain = (
+        read_rdms(work.path("rdms", f"{system}.h5")) for system in ("network", "brain")
+    )
     common: dict[str, Any] = {"kind": "RE", "by": rsa.comparator, "seed": work.settings.study.seed}
     tables = {
         "layer_roi": layer_matrix(
-            network, brain, **common, n_bootstrap=rsa.resamples, classes=rsa.classes, confidence=rsa.confidence,
-            n_permutations=rsa.permutations, blocks=_blocks(work, rsa.null), progress=progress,
+            network,
+            brain,
+            **common,
+            n_bootstrap=rsa.resamples,
+            classes=rsa.classes,
+            confidence=rsa.confidence,
+            n_permutations=rsa.permutations,
+            blocks=_blocks(work, rsa.null),
+            progress=progress,
         )
-    }  # fmt: skip
+    }
     if not too_few_photographs(work):
         fitted = flexible_models(
             network,
@@ -185,13 +207,19 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
             confidence=rsa.confidence,
             progress=progress,
         )
-        tables |= {"best_layer": fitted.best_layer, "weighted": fitted.models,
-                   "weighted_difference": fitted.differences}  # fmt: skip
+        tables |= {
+            "best_layer": fitted.best_layer,
+            "weighted": fitted.models,
+            "weighted_difference": fitted.differences,
+        }
     rois = _shared_rois(brain)
     if len(rois) >= MIN_ROIS and network.n_rdm > 1:
-        tables["hierarchy"] = hierarchy_test(network, brain, rois, **common, confidence=rsa.confidence)
+        tables["hierarchy"] = hierarchy_test(
+            network, brain, rois, **common, confidence=rsa.confidence
+        )
     return [
-        write_table(work.path("tables", f"{name}.csv"), _tagged(work, table, "brain")) for name, table in tables.items()
+        write_table(work.path("tables", f"{name}.csv"), _tagged(work, table, "brain"))
+        for name, table in tables.items()
     ]
 
 
@@ -207,7 +235,10 @@ def _shared_rois(brain: RDMs) -> list[str]:
     """List the regions that every subject has, in the order of all figures."""
     from neurometamer.figures.style import order_places
 
-    places = {(str(s), str(roi)) for s, roi in zip(*(brain.rdm_descriptors[one] for one in ("subject", "roi")))}
+    places = {
+        (str(s), str(roi))
+        for s, roi in zip(*(brain.rdm_descriptors[one] for one in ("subject", "roi")))
+    }
     subjects = {subject for subject, _ in places}
     return [
         roi
@@ -265,10 +296,14 @@ def results(work: Workspace, progress: Progress) -> Iterable[Path]:
         arrays[f"rdms/{path.stem}/dissimilarities"] = np.asarray(rdms.dissimilarities)
         arrays[f"rdms/{path.stem}/condition"] = np.array(rdms.pattern_descriptors["condition"])
         places = rdms.rdm_descriptors
-        tables[f"rdms/{path.stem}/places"] = pd.DataFrame({key: list(places[key]) for key in places if key != "index"})
+        tables[f"rdms/{path.stem}/places"] = pd.DataFrame(
+            {key: list(places[key]) for key in places if key != "index"}
+        )
     record = _provenance(work)
     return [
-        write_hdf5(work.path("results.h5"), arrays=arrays, tables=tables, attributes={"provenance": record}),
+        write_hdf5(
+            work.path("results.h5"), arrays=arrays, tables=tables, attributes={"provenance": record}
+        ),
         write_json(work.path("provenance.json"), record),
         write_text(work.path("study.toml"), study_toml(work.settings)),
     ]
@@ -287,7 +322,9 @@ def _provenance(work: Workspace) -> dict[str, Any]:
     notes = [f"{one}: {note}" for one, note in zip(table["id"], table["note"], strict=True) if note]
     if "success" in table:
         failed = table[table["success"].eq(False)]
-        notes += [f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()]
+        notes += [
+            f"{row.id} did not meet its criterion: {row.why_not}" for row in failed.itertuples()
+        ]
     notes += _not_made(work)
     notes += work.notes
     return provenance(
@@ -296,7 +333,12 @@ def _provenance(work: Workspace) -> dict[str, Any]:
         seed=settings.study.seed,
         run=settings.run.model_dump(mode="json"),
         device=str(model.device),
-        model={"name": model.name, "weights": model.weights, "digest": model.digest, "trained": model.trained},
+        model={
+            "name": model.name,
+            "weights": model.weights,
+            "digest": model.digest,
+            "trained": model.trained,
+        },
         brain={
             "source": settings.brain.source,
             "subjects": list(subject_names(work)),
@@ -315,7 +357,8 @@ def _not_made(work: Workspace) -> list[str]:
         notes.append(f"no tests of {' and '.join(lacking)} (kinds.csv): there are no such images")
     if subject_names(work) and (n := too_few_photographs(work)):
         notes.append(
-            f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs are too few "
+            f"no cross-validated models of layers (best_layer.csv, weighted.csv): {n} photographs "
+            "are too few "
             "to choose on some and judge on others"
         )
     return notes
@@ -328,7 +371,12 @@ def _metamer_choices(work: Workspace) -> dict[str, Any]:
     chosen = work.settings.metamers
     if not chosen.sets:
         return {}
-    return {"metamers": {"preset": chosen.preset, "open_choices": list(PRESETS[chosen.preset].open_choices)}}
+    return {
+        "metamers": {
+            "preset": chosen.preset,
+            "open_choices": list(PRESETS[chosen.preset].open_choices),
+        }
+    }
 
 
 def _simulated(work: Workspace) -> bool:
@@ -342,7 +390,13 @@ def _simulated(work: Workspace) -> bool:
 def _tagged(work: Workspace, table: pd.DataFrame, system: str) -> pd.DataFrame:
     """Say in every row which network and weights it rests on, and whether its brain is simulated."""
     data = NETWORK if system == "network" else SIMULATED if _simulated(work) else MEASURED
-    told: dict[str, Any] = {"model": work.model.name, "weights": work.model.weights, "trained": work.model.trained}
+    told: dict[str, Any] = {
+        "model": work.model.name,
+        "weights": work.model.weights,
+        "trained": work.model.trained,
+    }
     # models of regions have names and weights of their own
-    named = {f"network_{name}" if name in table.columns else name: one for name, one in told.items()}
+    named = {
+        f"network_{name}" if name in table.columns else name: one for name, one in told.items()
+    }
     return table.assign(**named, data=data)

@@ -64,7 +64,8 @@ def run_study(
 def check_study(study: str | Path | StudySettings) -> list[Problem]:
     """Find what is wrong with a study before any work: settings, images, headers, events, confounds, masks.
 
-    `run_study` begins with the same checks. They read headers, tables and masks, not the voxels of BOLD files.
+    `run_study` begins with the same checks. They read headers, tables and masks, not the voxels of
+    BOLD files.
 
     Parameters
     ----------
@@ -74,8 +75,8 @@ def check_study(study: str | Path | StudySettings) -> list[Problem]:
     Returns
     -------
     list of Problem
-        All of them, subject by subject; each has the attributes kind (``"error"`` or ``"note"``), subject, file and
-        message. Empty when nothing stands in the way.
+        All of them, subject by subject; each has the attributes kind (``"error"`` or ``"note"``),
+        subject, file and message. Empty when nothing stands in the way.
 
     Raises
     ------
@@ -120,7 +121,9 @@ def failed_stimuli(folder: str | Path) -> list[str]:
 
 
 @checked
-def demo_settings(*, model: str | None = None, weights: str | None = None, seed: int | None = None) -> StudySettings:
+def demo_settings(
+    *, model: str | None = None, weights: str | None = None, seed: int | None = None
+) -> StudySettings:
     """Read the demo's study file, with another network or seed when asked.
 
     Parameters
@@ -139,7 +142,9 @@ def demo_settings(*, model: str | None = None, weights: str | None = None, seed:
     """
     with resources.as_file(resources.files("neurometamer.study").joinpath("demo.toml")) as path:
         settings = read_settings(path)
-    network = {name: one for name, one in (("name", model), ("weights", weights)) if one is not None}
+    network = {
+        name: one for name, one in (("name", model), ("weights", weights)) if one is not None
+    }
     changes = {
         "model": settings.model.model_copy(update=network),
         "study": settings.study.model_copy(update={} if seed is None else {"seed": seed}),

@@ -1,7 +1,7 @@
 """Settings of a study, read from TOML and checked: an unknown key is an error that names the nearest known one.
 
-Settings that change numbers are hashed into the identity of a study and of its steps; those in ``[run]`` (device,
-batch size, threads) change only how it is run, and are recorded, not hashed.
+Settings that change numbers are hashed into the identity of a study and of its steps; those in
+``[run]`` (device, batch size, threads) change only how it is run, and are recorded, not hashed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from pydantic import (
 
 from neurometamer.arguments import checked
 from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.image_types.options import CORRECTIONS, FAMILIES, INTERVALS, NULLS, KindOptions
+from neurometamer.rsa.image_types.options import (
+    CORRECTIONS,
+    FAMILIES,
+    INTERVALS,
+    NULLS,
+    KindOptions,
+)
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.stats.families import COMBINATIONS
@@ -90,8 +96,9 @@ class Images(Section):
     categories), or a CSV with the columns file[, id, category, bits, icc]."""
     ready: str = ""
     """Instead: a folder written by ``neurometamer stimuli`` or by a study, or a CSV with the columns file, id, kind
-    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then generated. Of
-    photographs alone: a folder of them, or a CSV with the columns file and id; their kind is RE."""
+    and reference_id: regular, AN and AI images that were shown in the scanner. Nothing is then
+    generated. Of photographs alone: a folder of them, or a CSV with the columns file and id; their
+    kind is RE."""
     bits: int = Field(0, ge=0, le=16)
     """How many bits of 16-bit photographs hold data, 8 to 16; 0: 16, and files that seem to hold fewer are refused."""
     icc: Literal["ignore", "convert"] = "ignore"
@@ -189,7 +196,10 @@ class Interference(Generator):
     @model_validator(mode="after")
     def _ball_has_radius(self) -> Self:
         if (self.ball == "none") != (self.radius == 0):
-            raise ValueError(f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; a ball needs a radius')
+            raise ValueError(
+                f'ball = "{self.ball}" and radius = {self.radius:g} do not fit; a ball needs a '
+                "radius"
+            )
         if self.method == "greedy" and (self.ball != "none" or self.mask or self.mode != "exact"):
             raise ValueError('method = "greedy" has no ball, no mask and no mode = "fast"')
         return self
@@ -285,7 +295,8 @@ class Subject(Section):
             raise ValueError("bold is empty; give one 4-D NIfTI a run")
         if len(self.events) != len(self.bold) or len(self.confounds) not in (0, len(self.bold)):
             raise ValueError(
-                f"{len(self.bold)} bold, {len(self.events)} events and {len(self.confounds)} confounds files; "
+                f"{len(self.bold)} bold, {len(self.events)} events and {len(self.confounds)} "
+                "confounds files; "
                 "give one events file a run, and one confounds file a run or none"
             )
         if not self.masks:
@@ -367,7 +378,9 @@ def _listed(what: str, key: str) -> str:
 class Rsa(Section):
     """Representational similarity analysis: RDMs, their comparison, and the tests of RE-AN and RE-AI."""
 
-    measure: str = Field("spearman", description=_listed("Dissimilarity over units or voxels", "measure"))
+    measure: str = Field(
+        "spearman", description=_listed("Dissimilarity over units or voxels", "measure")
+    )
     comparator: str = Field("spearman", description=_listed("Between RDMs", "comparator"))
     resamples: int = Field(1000, ge=0)
     """Draws of an interval; 0: no intervals. Cross-validated layers take at most 250: only their standard error is
@@ -387,20 +400,30 @@ class Rsa(Section):
     classes: str = later(
         KINDS.classes,
         description=_listed(
-            "Whether intervals are about other photographs of these classes, or other classes", "classes"
+            "Whether intervals are about other photographs of these classes, or other classes",
+            "classes",
         )
         + ' "random" needs 10 classes.',
     )
-    combine: str = later(KINDS.combine, description=_listed("How the p of the subjects become one", "combine"))
+    combine: str = later(
+        KINDS.combine, description=_listed("How the p of the subjects become one", "combine")
+    )
     correction: str = later(
-        KINDS.correction, description=_listed("Of p of RE-AN, RE-AI and their difference for many tests", "correction")
+        KINDS.correction,
+        description=_listed(
+            "Of p of RE-AN, RE-AI and their difference for many tests", "correction"
+        ),
     )
     family: str = later(
         KINDS.family,
-        description=_listed("Tests that are corrected together (of subjects, not of their mean)", "family"),
+        description=_listed(
+            "Tests that are corrected together (of subjects, not of their mean)", "family"
+        ),
     )
     permutations: int = later(
-        KINDS.n_permutations, ge=0, description="Permutations of labels, for p of similarities; 0: no such p."
+        KINDS.n_permutations,
+        ge=0,
+        description="Permutations of labels, for p of similarities; 0: no such p.",
     )
 
     @field_validator("measure", mode="after")
@@ -412,8 +435,10 @@ class Rsa(Section):
                 "folds": "several presentations in independent runs, which a network does not have",
             }
             raise ValueError(
-                f"'{value}' needs {lack[needs]}, and RDMs of network and cortex must be of one measure; use one of "
-                f"{', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm --measure {value}' for regions alone"
+                f"'{value}' needs {lack[needs]}, and RDMs of network and cortex must be of one "
+                "measure; use one of "
+                f"{', '.join(RSA_NAMES['measure'])}, or 'neurometamer rdm --measure {value}' for "
+                "regions alone"
             )
         return value
 
@@ -431,9 +456,9 @@ class Encoding(Section):
 
     folds: int = Field(0, ge=0)
     """Cross-validation folds over photographs; 0: leave one out up to 20 photographs, else 10 folds."""
-    alphas: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)] = tuple(
-        float(10.0**power) for power in range(-3, 5)
-    )
+    alphas: Annotated[
+        tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
+    ] = tuple(float(10.0**power) for power in range(-3, 5))
     """Ridge penalties to choose from, per voxel, on the training photographs; in units of the mean squared length of
     the features."""
     permutations: int = Field(200, ge=0)
@@ -527,7 +552,9 @@ def read_settings(path: str | Path) -> StudySettings:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"study file {path} does not exist; 'neurometamer init' writes one to start from.")
+        raise InputError(
+            f"study file {path} does not exist; 'neurometamer init' writes one to start from."
+        )
     with reading(path, "valid TOML"):
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     return check_settings(values, where=str(path))
@@ -571,7 +598,9 @@ def _first_problem(error: ValidationError) -> str:
         return f"{dotted} is missing."
     text = problem["msg"].removeprefix("Value error, ")
     return (
-        f"{dotted}: {text}; got {problem['input']!r:.80}." if problem["type"] != "value_error" else f"{dotted}: {text}."
+        f"{dotted}: {text}; got {problem['input']!r:.80}."
+        if problem["type"] != "value_error"
+        else f"{dotted}: {text}."
     )
 
 
@@ -584,7 +613,12 @@ def _known_keys(place: list[str]) -> list[str]:
         annotation = section.model_fields[part].annotation
         inner = [one for one in getattr(annotation, "__args__", ()) if isinstance(one, type)]
         section = next(
-            (one for one in [annotation, *inner] if isinstance(one, type) and issubclass(one, Section)), None
+            (
+                one
+                for one in [annotation, *inner]
+                if isinstance(one, type) and issubclass(one, Section)
+            ),
+            None,
         )
         if section is None:
             return []

@@ -29,7 +29,12 @@ def plan_steps(work: Workspace) -> list[Step]:
         When a file does not exist.
     """
     subjects = subject_names(work)
-    steps = [*_image_steps(work), *_network_steps(), *_metamer_steps(work), *_brain_steps(work, subjects)]
+    steps = [
+        *_image_steps(work),
+        *_network_steps(),
+        *_metamer_steps(work),
+        *_brain_steps(work, subjects),
+    ]
     systems = ("network-rdms", "brain-rdms") if subjects else ("network-rdms",)
     steps.append(
         Step(
@@ -46,14 +51,26 @@ def plan_steps(work: Workspace) -> list[Step]:
                 name="recovery",
                 title="planted truth against what was found",
                 run=result_steps.recovery,
-                needs=("cortex", *(f"patterns-{name}" for name in subjects), "brain-rdms", "kinds", "encoding"),
+                needs=(
+                    "cortex",
+                    *(f"patterns-{name}" for name in subjects),
+                    "brain-rdms",
+                    "kinds",
+                    "encoding",
+                ),
             )
         )
     everything = tuple(work.settings.numbers())
     done = tuple(step.name for step in steps)
     return [
         *steps,
-        Step(name="results", title="all numbers", run=result_steps.results, needs=done, sections=everything),
+        Step(
+            name="results",
+            title="all numbers",
+            run=result_steps.results,
+            needs=done,
+            sections=everything,
+        ),
         Step(name="report", title="report", run=result_steps.report, needs=("results",)),
     ]
 
@@ -257,5 +274,7 @@ def _subject_files(work: Workspace, name: str) -> tuple[Path, ...]:
 
     files = scanned(work, name)
     bold = [work.source(file) for file in files.bold]
-    tables = [work.source(file) for file in (*files.events, *files.confounds, *files.masks.values())]
+    tables = [
+        work.source(file) for file in (*files.events, *files.confounds, *files.masks.values())
+    ]
     return (*bold, *tables, *(sidecar for image in bold for sidecar in sidecar_files(image)))

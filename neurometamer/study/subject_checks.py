@@ -38,7 +38,9 @@ def check_subjects(work: Workspace, table: pd.DataFrame | None, findings: Findin
     for subject in subjects:
         again = [Path(file).name for file in subject.bold if listed[_place(work, file)] > 1]
         if again:
-            findings.add_error(f"BOLD files that are listed more than once: {name_ids(again)}.", subject.id)
+            findings.add_error(
+                f"BOLD files that are listed more than once: {name_ids(again)}.", subject.id
+            )
         _check_subject(work, subject, table, findings)
 
 
@@ -47,7 +49,9 @@ def _place(work: Workspace, file: str) -> str:
     return os.path.realpath(work.base / Path(file).expanduser())
 
 
-def _check_subject(work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings) -> None:
+def _check_subject(
+    work: Workspace, subject: Subject, table: pd.DataFrame | None, findings: Findings
+) -> None:
     for file in (*subject.bold, *subject.events, *subject.confounds, *subject.masks.values()):
         with findings.watch(subject.id, file):
             work.source(file)
@@ -63,7 +67,8 @@ def _check_subject(work: Workspace, subject: Subject, table: pd.DataFrame | None
     with findings.watch(subject.id):
         runs = open_runs(work, subject.id)
         conditions = [
-            _check_design(work, subject, file, run, findings) for file, run in zip(subject.bold, runs, strict=True)
+            _check_design(work, subject, file, run, findings)
+            for file, run in zip(subject.bold, runs, strict=True)
         ]
         if table is not None and not findings.has_errors(subject.id):
             _check_repeats(work, table, runs, conditions)
@@ -82,12 +87,16 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     from fmri.rois import read_masks
     from neurometamer.rsa.compute import MIN_VOXELS
 
-    like = None if findings.has_errors(subject.id, subject.bold[0]) else work.source(subject.bold[0])
+    like = (
+        None if findings.has_errors(subject.id, subject.bold[0]) else work.source(subject.bold[0])
+    )
     sizes = {}
     for roi, file in subject.masks.items():
         with findings.watch(subject.id, file):
             mask = work.source(file)
-            sizes[roi] = int(read_masks({roi: mask}, like or mask, affine=subject.affine)[roi].sum())
+            sizes[roi] = int(
+                read_masks({roi: mask}, like or mask, affine=subject.affine)[roi].sum()
+            )
     if like is not None and len(sizes) == len(subject.masks):
         with findings.watch(subject.id):
             files = {roi: work.source(file) for roi, file in subject.masks.items()}
@@ -95,13 +104,16 @@ def _check_masks(work: Workspace, subject: Subject, findings: Findings) -> None:
     for roi, size in sizes.items():
         if size < MIN_VOXELS:
             findings.add_error(
-                f"ROI '{roi}' has {size} voxel(s), too few for a pattern; enlarge the mask, or leave the region out.",
+                f"ROI '{roi}' has {size} voxel(s), too few for a pattern; enlarge the mask, or "
+                "leave the region out.",
                 subject.id,
                 subject.masks[roi],
             )
 
 
-def _check_run(work: Workspace, subject: Subject, place: int, findings: Findings) -> pd.DataFrame | None:
+def _check_run(
+    work: Workspace, subject: Subject, place: int, findings: Findings
+) -> pd.DataFrame | None:
     """Check image, events and confounds of a run each for itself, so that one does not hide what ails the next.
 
     Returns the events where they can be read.
@@ -127,7 +139,9 @@ def _check_run(work: Workspace, subject: Subject, place: int, findings: Findings
     return events
 
 
-def _check_image(work: Workspace, subject: Subject, file: str, findings: Findings) -> tuple[int, float]:
+def _check_image(
+    work: Workspace, subject: Subject, file: str, findings: Findings
+) -> tuple[int, float]:
     """Check the header and the sidecars of a BOLD file; return volumes and repetition time, 0 where unknown."""
     from fmri.bids import read_sidecar, repetition_time, slice_times
     from fmri.bold import check_4d, header_tr, image_affine, open_nifti
@@ -146,7 +160,9 @@ def _check_image(work: Workspace, subject: Subject, file: str, findings: Finding
     return n_volumes, tr_s
 
 
-def _check_design(work: Workspace, subject: Subject, file: str, run: BoldRun, findings: Findings) -> tuple[str, ...]:
+def _check_design(
+    work: Workspace, subject: Subject, file: str, run: BoldRun, findings: Findings
+) -> tuple[str, ...]:
     """Build the design of a run, and name the conditions of its events."""
     from fmri.betas import event_design
 
@@ -189,19 +205,25 @@ def check_conditions(work: Workspace, events: list[pd.DataFrame], table: pd.Data
     images, kinds = work.settings.images, set(table["kind"][missing.index])
     if not extra and not images.ready and kinds and kinds <= {"AN", "AI"}:
         raise InputError(
-            f"the events show the photographs, but not the AN and AI images that this study would make of them: "
-            f'{name_ids(missing)}. For a study of photographs alone set [images] ready = "{images.source}" in '
-            "place of source (a folder, or a CSV with the columns file, id and kind, which is RE); for images that "
+            "the events show the photographs, but not the AN and AI images that this study would "
+            "make of them: "
+            f"{name_ids(missing)}. For a study of photographs alone set [images] ready = "
+            f'"{images.source}" in '
+            "place of source (a folder, or a CSV with the columns file, id and kind, which is RE); "
+            "for images that "
             "were made before, [images] ready = the folder or CSV of all images that were shown."
         )
     parts = []
     if extra:
         parts.append(
-            f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] ignore"
+            f"missing from the images: {name_ids(extra)} (add them to [images] ready, or to [glm] "
+            "ignore"
             f"{_better_column(events[0], set(known))})"
         )
     if len(missing):
-        parts.append(f"missing from the events: {name_ids(missing)} (take them out of [images] ready)")
+        parts.append(
+            f"missing from the events: {name_ids(missing)} (take them out of [images] ready)"
+        )
     if parts:
         raise InputError(f"events and images do not hold the same stimuli; {'; '.join(parts)}.")
 
@@ -236,7 +258,9 @@ def _check_repeats(
         raise InputError(f"{error} Or keep all voxels: [selection] voxels_per_roi = 0.") from None
 
 
-def events_as_patterns(runs: list[BoldRun], conditions: list[tuple[str, ...]] | None = None) -> Patterns:
+def events_as_patterns(
+    runs: list[BoldRun], conditions: list[tuple[str, ...]] | None = None
+) -> Patterns:
     """Say what a subject saw in which run and session, as patterns of one voxel that are all zero.
 
     Parameters
@@ -289,13 +313,17 @@ def check_sessions(work: Workspace, table: pd.DataFrame) -> None:
         )
     try:
         labels = {
-            name: session_labels(events_as_patterns(open_runs(work, name)), table) for name in subject_names(work)
+            name: session_labels(events_as_patterns(open_runs(work, name)), table)
+            for name in subject_names(work)
         }
     except InputError as error:
-        raise InputError(f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)") from None
+        raise InputError(
+            f"rsa.null: 'session': {error} (Sessions are the ses- of the file names.)"
+        ) from None
     first, *others = labels.values()
     if work.settings.rsa.combine == "joint" and any(one != first for one in others):
         raise InputError(
-            "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions differ between the "
+            "rsa.combine: 'joint' permutes the photographs of all subjects alike, and sessions "
+            "differ between the "
             f"subjects ({name_ids(labels)}); combine their p by 'all', 'fisher' or 'stouffer'."
         )

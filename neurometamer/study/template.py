@@ -91,7 +91,9 @@ def _section(name: str, value: Section) -> str:
         elif Subject in getattr(field.annotation, "__args__", ()):
             nested.append(SUBJECT)
         else:
-            lines += textwrap.wrap(field.description or "", 112, initial_indent="# ", subsequent_indent="# ")
+            lines += textwrap.wrap(
+                field.description or "", 112, initial_indent="# ", subsequent_indent="# "
+            )
             lines.append(f"{key} = {_toml(content)}")
     return "\n".join(lines) + "\n" + "".join("\n" + one for one in nested)
 
@@ -102,7 +104,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml(one)}" for key, one in value.items()) + " }"
+        return (
+            "{ "
+            + ", ".join(f"{_toml_key(key)} = {_toml(one)}" for key, one in value.items())
+            + " }"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
@@ -123,7 +129,8 @@ def study_toml(settings: StudySettings) -> str:
     Returns
     -------
     str
-        TOML with every key but those of ``[run]``, and without the default simulation where nothing is simulated.
+        TOML with every key but those of ``[run]``, and without the default simulation where nothing
+        is simulated.
     """
     lines: list[str] = []
     sections = settings.numbers()
@@ -143,4 +150,8 @@ def _write_out(place: str, values: dict[str, Any], lines: list[str]) -> None:
     for key, one in nested.items():
         _write_out(f"{place}.{key}", one, lines)
     for subject in subjects:
-        lines += [f"[[{place}.subjects]]", *(f"{key} = {_toml(one)}" for key, one in subject.items()), ""]
+        lines += [
+            f"[[{place}.subjects]]",
+            *(f"{key} = {_toml(one)}" for key, one in subject.items()),
+            "",
+        ]

@@ -19,7 +19,8 @@ Result = TypeVar("Result")
 
 CPU_CHUNK = 4
 """Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50, EfficientNet-Lite0
-54 against 74, ResNet-50 up to its third block group 191 against 190), and at the end fewer places stay empty."""
+54 against 74, ResNet-50 up to its third block group 191 against 190), and at the end fewer places
+stay empty."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +32,8 @@ class Start:
     image : ndarray
         (3, height, width) float32.
     context : mapping of str to ndarray
-        What the objective must know of this image (its target, its anchor …); the same names and shapes for all.
+        What the objective must know of this image (its target, its anchor …); the same names and
+        shapes for all.
     """
 
     image: np.ndarray
@@ -83,7 +85,10 @@ class Chunk:
             name: torch.as_tensor(value).to(device).expand(size, *np.shape(value)).clone()
             for name, value in first.context.items()
         }
-        self.best, self.best_score = self.images.clone(), torch.full((size,), -torch.inf, device=device)
+        self.best, self.best_score = (
+            self.images.clone(),
+            torch.full((size,), -torch.inf, device=device),
+        )
         self.steps, self.exact = [0] * size, [True] * size
         self.state: State = {}
         self.ids: list[str | None] = [None] * size
@@ -119,9 +124,13 @@ class Chunk:
             None for a place without an image.
         """
         self.exact = [
-            exact or steps >= self._terms.exact_from for exact, steps in zip(self.exact, self.steps, strict=True)
+            exact or steps >= self._terms.exact_from
+            for exact, steps in zip(self.exact, self.steps, strict=True)
         ]
-        return [None if one is None else not exact for one, exact in zip(self.ids, self.exact, strict=True)]
+        return [
+            None if one is None else not exact
+            for one, exact in zip(self.ids, self.exact, strict=True)
+        ]
 
     def begin(self, place: int, one: str, start: Start) -> None:
         """Lend a place to an image that begins.
@@ -155,7 +164,8 @@ class Chunk:
         Returns
         -------
         dict of str to Tensor
-            Image, best iterate and its score, steps, whether it follows the exact objectives, rows of the optimizer.
+            Image, best iterate and its score, steps, whether it follows the exact objectives, rows
+            of the optimizer.
         """
         return {
             "image": self.images[place],
@@ -183,9 +193,14 @@ class Chunk:
                 own = name.removeprefix("optimizer ")
                 if own not in self.state:
                     shape = (self.size, *value.shape)
-                    self.state[own] = torch.zeros(shape, dtype=value.dtype, device=self.images.device)
+                    self.state[own] = torch.zeros(
+                        shape, dtype=value.dtype, device=self.images.device
+                    )
                 self.state[own][place] = value.to(self.state[own])
-        self.images[place], self.best[place] = row["image"].to(self.images), row["best"].to(self.best)
+        self.images[place], self.best[place] = (
+            row["image"].to(self.images),
+            row["best"].to(self.best),
+        )
         self.best_score[place] = row["best_score"].to(self.best_score)
         self.steps[place], self.exact[place] = int(row["steps"]), bool(row["exact"])
 
@@ -219,7 +234,11 @@ class Chunk:
         for rows in (slice(0, cut), slice(cut, self.size)):
             half = object.__new__(Chunk)
             half.size, half._terms, half.space = rows.stop - rows.start, self._terms, self.space
-            half.images, half.best, half.best_score = self.images[rows], self.best[rows], self.best_score[rows]
+            half.images, half.best, half.best_score = (
+                self.images[rows],
+                self.best[rows],
+                self.best_score[rows],
+            )
             half.context = {name: value[rows] for name, value in self.context.items()}
             half.state = {name: value[rows] for name, value in self.state.items()}
             half.steps, half.exact, half.ids = self.steps[rows], self.exact[rows], self.ids[rows]
@@ -302,9 +321,11 @@ class Batch:
             By id.
         """
         return {
-            one: steps for chunk in self.chunks for one, steps in zip(chunk.ids, chunk.steps, strict=True)
+            one: steps
+            for chunk in self.chunks
+            for one, steps in zip(chunk.ids, chunk.steps, strict=True)
             if one is not None
-        }  # fmt: skip
+        }
 
     def each(self, work: Callable[[Chunk], Result]) -> Iterator[tuple[Chunk, Result]]:
         """Work on chunk after chunk; where memory runs out, on halves of it.
@@ -312,8 +333,8 @@ class Batch:
         Parameters
         ----------
         work : callable
-            Takes a chunk; called again with its halves when it fails for want of memory. Up to there it must have
-            changed nothing in the chunk that counts when it is called again.
+            Takes a chunk; called again with its halves when it fails for want of memory. Up to
+            there it must have changed nothing in the chunk that counts when it is called again.
 
         Yields
         ------
@@ -340,7 +361,9 @@ class Batch:
             else:
                 yield chunk, result
                 continue
-            release_memory(chunk.images.device)  # outside of `except`, where the failed pass still holds its tensors
+            release_memory(
+                chunk.images.device
+            )  # outside of `except`, where the failed pass still holds its tensors
             halves = [half for half in chunk.halves() if len(half.free) < half.size]
             where = self.chunks.index(chunk)
             self.chunks[where : where + 1] = halves

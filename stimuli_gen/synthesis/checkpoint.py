@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from neurometamer.resume import note_remade, only_process, refuse_links_out
-from neurometamer.store import InputError, Terminated, read_hdf5_array, read_hdf5_attributes, terminate, write_hdf5
+from neurometamer.store import (
+    InputError,
+    Terminated,
+    read_hdf5_array,
+    read_hdf5_attributes,
+    terminate,
+    write_hdf5,
+)
 
 SAVE_EVERY_S = 60.0
 """Seconds between two savings of unfinished images, at least."""
@@ -139,7 +146,8 @@ class Journal:
         Returns
         -------
         bool
-            True when the last saving, or the beginning, is long enough ago; then the clock starts again.
+            True when the last saving, or the beginning, is long enough ago; then the clock starts
+            again.
         """
         if self._folder is None or time.monotonic() - self._saved_at < self._every_s:
             return False
@@ -157,8 +165,8 @@ class Journal:
         Returns
         -------
         tuple of Descended and dict, or None
-            The image and what else was told of it; None when it is not there, or is damaged in any way: then it is
-            made again, with a note.
+            The image and what else was told of it; None when it is not there, or is damaged in any
+            way: then it is made again, with a note.
         """
         if self._folder is None:
             return None
@@ -169,7 +177,9 @@ class Journal:
             told = dict(read_hdf5_attributes(path)["result"])
             fixed = {name: told.pop(name) for name in ("score", "score_shown", "steps", "reached")}
             image = read_hdf5_array(path, "image")
-            if image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1:  # NaN is neither
+            if (
+                image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1
+            ):  # NaN is neither
                 return Descended(image=image, **fixed), told
         except (InputError, KeyError, TypeError, ValueError):
             pass
@@ -190,7 +200,9 @@ class Journal:
         """
         if self._folder is None:
             return
-        fixed = {name: getattr(result, name) for name in ("score", "score_shown", "steps", "reached")}
+        fixed = {
+            name: getattr(result, name) for name in ("score", "score_shown", "steps", "reached")
+        }
         write_hdf5(
             self._folder / f"{self._keys[one]}.h5",
             arrays={"image": result.image},
@@ -209,7 +221,8 @@ class Journal:
         Returns
         -------
         tuple of dict and dict, or None
-            The arrays and what else was told; None when it is not there or is damaged: then the image begins anew.
+            The arrays and what else was told; None when it is not there or is damaged: then the
+            image begins anew.
         """
         if self._folder is None:
             return None
@@ -276,8 +289,8 @@ class Interrupt:
 def deferred_interrupt() -> Iterator[Interrupt]:
     """Let Ctrl-C and SIGTERM wait until the state can be saved; a second one does not wait.
 
-    Only where Ctrl-C would raise `KeyboardInterrupt`, and where SIGTERM would end the process or raise `Terminated`:
-    handlers that others have set, and threads, are left alone.
+    Only where Ctrl-C would raise `KeyboardInterrupt`, and where SIGTERM would end the process or
+    raise `Terminated`: handlers that others have set, and threads, are left alone.
 
     Yields
     ------
@@ -287,9 +300,16 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     wish = Interrupt()
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        known = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, terminate)}
+        known = {
+            signal.SIGINT: (signal.default_int_handler,),
+            signal.SIGTERM: (signal.SIG_DFL, terminate),
+        }
         before = {number: signal.getsignal(number) for number in known}
-        before = {number: handler for number, handler in before.items() if handler in known[signal.Signals(number)]}
+        before = {
+            number: handler
+            for number, handler in before.items()
+            if handler in known[signal.Signals(number)]
+        }
 
     def _wait(number: int, _: object) -> None:
         wish.asked, wish.terminated = True, number == signal.SIGTERM

@@ -26,8 +26,8 @@ def project_l2(images: Tensor, anchors: Tensor, radius: float) -> Tensor:
     Returns
     -------
     Tensor
-        The nearest point of each ball: a + d · min(1, radius / ‖d‖), d = image - anchor. Images inside stay
-        as they are.
+        The nearest point of each ball: a + d · min(1, radius / ‖d‖), d = image - anchor. Images
+        inside stay as they are.
     """
     change = images - anchors
     norm = change.flatten(1).norm(dim=1)
@@ -65,7 +65,9 @@ BALLS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 BALL_NAMES = {"l2": "L2", "linf": "L-infinity"}
 
 
-def random_in_ball(random: np.random.Generator, shape: tuple[int, ...], ball: str, radius: float) -> np.ndarray:
+def random_in_ball(
+    random: np.random.Generator, shape: tuple[int, ...], ball: str, radius: float
+) -> np.ndarray:
     """Draw a change of an image from a ball.
 
     Parameters
@@ -106,7 +108,8 @@ def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = N
     Raises
     ------
     InputError
-        When they do not, or no image in [0, 1] is so far from another: the radius is in levels of 0 to 255, then.
+        When they do not, or no image in [0, 1] is so far from another: the radius is in levels of 0
+        to 255, then.
     """
     if ball not in BALLS:
         raise unknown_name("ball", ball, BALLS)
@@ -119,19 +122,24 @@ def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = N
     largest = 1.0 if ball == "linf" else float(np.sqrt(3 * size[0] * size[1]))  # type: ignore[index]
     if radius >= largest:
         raise InputError(
-            f"a radius of {radius:g} holds every image: pixels are in [0, 1], and no two such images have a larger "
-            f"{BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 to 255, divide by 255: {radius:g}/255 = "
+            f"a radius of {radius:g} holds every image: pixels are in [0, 1], and no two such "
+            "images have a larger "
+            f"{BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 to 255, divide by "
+            f"255: {radius:g}/255 = "
             f"{radius / 255:.4g}; for no limit at all, leave the ball out."
         )
 
 
-def read_mask(mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size: tuple[int, int]) -> np.ndarray:
+def read_mask(
+    mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size: tuple[int, int]
+) -> np.ndarray:
     """Find the mask of one image.
 
     Parameters
     ----------
     mask : ndarray, mapping of str to ndarray, or None
-        (height, width), True or 1 where pixels may change; one for all, or one for each reference id.
+        (height, width), True or 1 where pixels may change; one for all, or one for each reference
+        id.
     one : str
         Reference id.
     size : tuple of int
@@ -145,7 +153,8 @@ def read_mask(mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size
     Raises
     ------
     InputError
-        When the image has no mask, or the mask another size, other values, or no pixel that may change.
+        When the image has no mask, or the mask another size, other values, or no pixel that may
+        change.
     """
     if mask is None:
         return np.ones((1, *size), dtype=np.float32)
@@ -155,9 +164,13 @@ def read_mask(mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size
         mask = mask[one]
     values = np.asarray(mask)
     if values.shape != size:
-        raise InputError(f"the mask of '{one}' is {values.shape}; it must be {size} (height, width).")
+        raise InputError(
+            f"the mask of '{one}' is {values.shape}; it must be {size} (height, width)."
+        )
     if not np.isin(values, (0, 1)).all() or not values.any():
-        raise InputError(f"the mask of '{one}' must hold 0 and 1 only, and at least one 1 (may change).")
+        raise InputError(
+            f"the mask of '{one}' must hold 0 and 1 only, and at least one 1 (may change)."
+        )
     return values.astype(np.float32)[None]
 
 
@@ -214,7 +227,8 @@ def linf_on_8_bits(radius: float) -> float:
     Returns
     -------
     float
-        The largest multiple of 1/255 that is not above the radius; radii below one level stay as they are.
+        The largest multiple of 1/255 that is not above the radius; radii below one level stay as
+        they are.
     """
     levels = np.floor(radius * 255 + 1e-6)  # 8/255 as a float is not quite eight levels
     return float(levels / 255) if levels else radius
@@ -226,21 +240,24 @@ def within_mask(objective: Objective) -> Objective:
     Parameters
     ----------
     objective : callable
-        See `stimuli_gen.synthesis.loop.Objective`; its context holds ``anchor`` (3, height, width or broadcast) and
-        ``mask`` (1, height, width).
+        See `stimuli_gen.synthesis.loop.Objective`; its context holds ``anchor`` (3, height, width
+        or broadcast) and ``mask`` (1, height, width).
 
     Returns
     -------
     callable
         An objective.
     """
-    return lambda images, context: objective(torch.where(context["mask"] > 0, images, context["anchor"]), context)
+    return lambda images, context: objective(
+        torch.where(context["mask"] > 0, images, context["anchor"]), context
+    )
 
 
 def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
     """Keep images in the ball around ``context["anchor"]``, for `stimuli_gen.synthesis.loop.descend`.
 
-    Clipping to what can be shown afterwards brings an image nearer to every anchor that can be shown, so both hold.
+    Clipping to what can be shown afterwards brings an image nearer to every anchor that can be
+    shown, so both hold.
 
     Parameters
     ----------

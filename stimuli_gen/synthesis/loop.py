@@ -1,13 +1,15 @@
 """The gradient loop that every generator uses: objective, step rule, projection, a stop for each image, resume.
 
-One image's result never depends on its companions. A convolution library may choose other kernels for another batch
-shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image batch by about 1e-6), but with one
-fixed shape whose places all get the same arithmetic (see `stimuli_gen.batches.batch_shape`) each image's numbers are
-exactly its own. So images are computed in chunks of a fixed number of places: 4 on a CPU, where larger ones are no
-faster, the whole batch elsewhere. A finished image leaves its place to the next one in the queue; when the queue is
-empty, images move together and chunks without any are dropped; places that stay empty are computed and ignored.
-Chunk size, device and number of threads themselves choose kernels, so they may change results, by float rounding
-that many steps can amplify; with these three unchanged, results are equal bit for bit.
+One image's result never depends on its companions. A convolution library may choose other kernels
+for another batch shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image
+batch by about 1e-6), but with one fixed shape whose places all get the same arithmetic (see
+`stimuli_gen.batches.batch_shape`) each image's numbers are exactly its own. So images are computed
+in chunks of a fixed number of places: 4 on a CPU, where larger ones are no faster, the whole batch
+elsewhere. A finished image leaves its place to the next one in the queue; when the queue is empty,
+images move together and chunks without any are dropped; places that stay empty are computed and
+ignored. Chunk size, device and number of threads themselves choose kernels, so they may change
+results, by float rounding that many steps can amplify; with these three unchanged, results are
+equal bit for bit.
 """
 
 from __future__ import annotations
@@ -29,12 +31,28 @@ from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
 from stimuli_gen.synthesis.checkpoint import Descended, Journal
 from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Aims, Objective
-from stimuli_gen.synthesis.optimizers import OPTIMIZERS, PARAMETRIZATIONS, STEP_RULES, Situation, per_image
+from stimuli_gen.synthesis.optimizers import (
+    OPTIMIZERS,
+    PARAMETRIZATIONS,
+    STEP_RULES,
+    Situation,
+    per_image,
+)
 
 __all__ = [
-    "KEEP", "OPTIMIZERS", "PARAMETRIZATIONS", "SOLVERS", "STEP_RULES",
-    "Descended", "Objective", "Pass", "Start", "box", "descend", "shown",
-]  # fmt: skip
+    "KEEP",
+    "OPTIMIZERS",
+    "PARAMETRIZATIONS",
+    "SOLVERS",
+    "STEP_RULES",
+    "Descended",
+    "Objective",
+    "Pass",
+    "Start",
+    "box",
+    "descend",
+    "shown",
+]
 
 Film = Callable[[str, int, np.ndarray], None]
 """Id, steps taken, image (3, height, width)."""
@@ -131,9 +149,9 @@ def descend(
     Parameters
     ----------
     objective : callable or sequence of callable
-        See `stimuli_gen.synthesis.objectives.Objective`. The losses of a batch are summed, never averaged. Of several,
-        losses are added and the lowest score counts; their gradients are computed one after another, so that memory is
-        that of one.
+        See `stimuli_gen.synthesis.objectives.Objective`. The losses of a batch are summed, never
+        averaged. Of several, losses are added and the lowest score counts; their gradients are
+        computed one after another, so that memory is that of one.
     ids : sequence of str
         Which images to make.
     prepare : callable
@@ -141,8 +159,8 @@ def descend(
     threshold : float
         An image is finished when its float version and its 8-bit version both score at least this.
     step_size : float or callable
-        Length of a step: L2 norm (``l2``), change of every value (``sign``), or factor (``raw``); images in [0, 1].
-        A callable is a schedule: steps that the image has taken → length.
+        Length of a step: L2 norm (``l2``), change of every value (``sign``), or factor (``raw``);
+        images in [0, 1]. A callable is a schedule: steps that the image has taken → length.
     max_steps : int
         Steps after which an image is given up (and kept, with ``reached=False``).
     step_rule : {"l2", "sign", "raw"}
@@ -153,41 +171,45 @@ def descend(
         Space in which steps are taken; lengths are in its unit. See
         `stimuli_gen.synthesis.optimizers.PARAMETRIZATIONS`.
     solver : {"joint", "round_robin"}
-        Of several objectives: follow the sum of their gradients, or each in turn. Turns go by the image's own steps,
-        and the threshold is asked after each full round.
+        Of several objectives: follow the sum of their gradients, or each in turn. Turns go by the
+        image's own steps, and the threshold is asked after each full round.
     turn : int
         Steps that one objective has before the next (``round_robin``).
     draft : callable or sequence of callable, optional
-        Cheaper stand-ins, one for each objective. An image follows them until their score reaches the threshold or
-        all but the last part of its steps is taken, then the objectives; no image is finished on a draft's word.
+        Cheaper stand-ins, one for each objective. An image follows them until their score reaches
+        the threshold or all but the last part of its steps is taken, then the objectives; no image
+        is finished on a draft's word.
     finish : float
         That last part, in (0, 1].
     rescore : bool
-        The score of a pass with gradients is not the image's own (it was shifted, say): it is computed again, without
-        gradients, before an image is finished.
+        The score of a pass with gradients is not the image's own (it was shifted, say): it is
+        computed again, without gradients, before an image is finished.
     confine : callable, optional
-        Applied after each step and before `project`; takes images and context, so it can use a center of the image.
+        Applied after each step and before `project`; takes images and context, so it can use a
+        center of the image.
     project : callable
         Applied after each step.
     keep : {"best", "last"}
         Which iterate of an image that was given up.
     batch_size : int
-        Images in work, rounded up by `stimuli_gen.batches.batch_shape`. On a CPU, all sizes from 4 up give the same
-        results; elsewhere another one rounds differently. Order of `ids`, companions and interruptions change
-        nothing. When memory runs out, chunks are halved and the work goes on.
+        Images in work, rounded up by `stimuli_gen.batches.batch_shape`. On a CPU, all sizes from 4
+        up give the same results; elsewhere another one rounds differently. Order of `ids`,
+        companions and interruptions change nothing. When memory runs out, chunks are halved and the
+        work goes on.
     device : torch.device or str
         Where to compute.
     keys : mapping of str to str, optional
         Id → digest of everything that changes its pixels; needed with `resume`.
     resume : path-like, optional
-        Folder. Each finished image is written there at once, and one found there is not made again. Unfinished ones
-        are written once a minute and on Ctrl-C, and go on from there, bit for bit.
+        Folder. Each finished image is written there at once, and one found there is not made again.
+        Unfinished ones are written once a minute and on Ctrl-C, and go on from there, bit for bit.
     progress : callable, optional
         Called with (images done, images in all) after each finished image is safe.
     watch : callable, optional
         Called with a `Pass` after each pass.
     film : callable, optional
-        Called with id, steps taken and image at the start, at steps in geometric progression, and at the end.
+        Called with id, steps taken and image at the start, at steps in geometric progression, and
+        at the end.
 
     Returns
     -------
@@ -197,21 +219,32 @@ def descend(
     Raises
     ------
     InputError
-        When ids repeat, a setting is wrong, a loss is not finite (the message names step and stimulus), or memory
-        is too small for one image.
+        When ids repeat, a setting is wrong, a loss is not finite (the message names step and
+        stimulus), or memory is too small for one image.
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
     """
     aims = Aims(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
     plan = _Plan(
-        aims=aims, threshold=threshold, step_size=step_size, max_steps=max_steps, step_rule=step_rule,
-        optimizer=optimizer, solver=solver, confine=confine, project=project, keep=keep,
-    )  # fmt: skip
+        aims=aims,
+        threshold=threshold,
+        step_size=step_size,
+        max_steps=max_steps,
+        step_rule=step_rule,
+        optimizer=optimizer,
+        solver=solver,
+        confine=confine,
+        project=project,
+        keep=keep,
+    )
     _check_settings(plan, ids, parametrization, batch_size, finish)
     terms = Terms(
-        optimizer=optimizer, parametrization=parametrization, max_steps=max_steps, drafted=aims.drafted,
+        optimizer=optimizer,
+        parametrization=parametrization,
+        max_steps=max_steps,
+        drafted=aims.drafted,
         exact_from=math.ceil((1 - finish) * max_steps) if aims.drafted else 0,
-    )  # fmt: skip
+    )
     journal = Journal(resume, keys)
     done = {one: found[0] for one in ids if (found := journal.get(one)) is not None}
     queue = deque(one for one in ids if one not in done)
@@ -224,7 +257,9 @@ def descend(
             number, steps = number + 1, batch.steps()
             losses: dict[str, float] = {}
             for chunk, seen in batch.each(partial(_pass, plan, film is not None)):
-                losses |= {one: loss for one, loss in zip(chunk.ids, seen.losses) if one is not None}
+                losses |= {
+                    one: loss for one, loss in zip(chunk.ids, seen.losses) if one is not None
+                }
                 for one, result in seen.finished.items():
                     journal.put(one, result)
                     done[one] = result
@@ -235,7 +270,16 @@ def descend(
                 chunk.ids = [None if one in seen.finished else one for one in chunk.ids]
             if watch is not None:
                 places = batch.chunks[0].size
-                watch(Pass(number=number, steps=steps, losses=losses, done=len(done), total=len(ids), places=places))
+                watch(
+                    Pass(
+                        number=number,
+                        steps=steps,
+                        losses=losses,
+                        done=len(done),
+                        total=len(ids),
+                        places=places,
+                    )
+                )
             batch.refill()
             if journal.due() or stop.asked:
                 batch.save()
@@ -244,7 +288,7 @@ def descend(
     return {one: done[one] for one in ids}
 
 
-# ------------------------------------------------------------------------------------------------------ settings
+# ----------------------------------------------------------------------------------------- settings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -269,7 +313,9 @@ class _Plan:
         return per_image([self.step_size(min(one, self.max_steps - 1)) for one in steps], like)
 
 
-def _check_settings(plan: _Plan, ids: Sequence[str], parametrization: str, batch_size: int, finish: float) -> None:
+def _check_settings(
+    plan: _Plan, ids: Sequence[str], parametrization: str, batch_size: int, finish: float
+) -> None:
     if again := duplicates(ids):
         raise InputError(f"duplicate stimulus id(s): {name_ids(again)}.")
     for what, name, known in (
@@ -279,21 +325,29 @@ def _check_settings(plan: _Plan, ids: Sequence[str], parametrization: str, batch
     ):
         if name not in known:
             raise unknown_name(what, name, known)
-    if not ((callable(plan.step_size) or plan.step_size > 0) and plan.max_steps >= 1 and batch_size >= 1):
+    if not (
+        (callable(plan.step_size) or plan.step_size > 0) and plan.max_steps >= 1 and batch_size >= 1
+    ):
         raise InputError(
-            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size ({batch_size}) must be positive."
+            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size ({batch_size}) "
+            "must be positive."
         )
     if not 0 < finish <= 1:
-        raise InputError(f"the part of the steps that follows the exact objectives must be in (0, 1], not {finish}.")
+        raise InputError(
+            "the part of the steps that follows the exact objectives must be in (0, 1], not "
+            f"{finish}."
+        )
     plain = plan.step_rule == "raw" and parametrization == "pixels" and plan.solver == "joint"
     if plan.optimizer == "lbfgs" and not plain:
         raise InputError(
-            "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the parametrization "
-            f"'pixels' and the solver 'joint', not '{plan.step_rule}', '{parametrization}' and '{plan.solver}'."
+            "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the "
+            "parametrization "
+            f"'pixels' and the solver 'joint', not '{plan.step_rule}', '{parametrization}' and "
+            f"'{plan.solver}'."
         )
 
 
-# ------------------------------------------------------------------------------------------------------- one pass
+# ----------------------------------------------------------------------------------------- one pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -315,7 +369,9 @@ def _pass(plan: _Plan, filmed: bool, chunk: Chunk) -> _Seen:
     losses = loss.tolist()
     _check_finite(chunk, losses)
     finished = _finished(plan, chunk, score, drafting, context)
-    seen = _Seen(losses=losses, finished=finished, frames=_frames(chunk, finished) if filmed else [])
+    seen = _Seen(
+        losses=losses, finished=finished, frames=_frames(chunk, finished) if filmed else []
+    )
     del loss, score, context
     try:
         _step(plan, chunk, gradient)
@@ -328,17 +384,23 @@ def _pass(plan: _Plan, filmed: bool, chunk: Chunk) -> _Seen:
 def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
     direction = STEP_RULES[plan.step_rule](chunk.space.pull(gradient))
     here = Situation(
-        direction=direction, images=chunk.images, length=plan.lengths(chunk.steps, direction), steps=chunk.steps
+        direction=direction,
+        images=chunk.images,
+        length=plan.lengths(chunk.steps, direction),
+        steps=chunk.steps,
     )
     change = OPTIMIZERS[plan.optimizer](here, chunk.state)
 
     def _moved(rows: slice) -> Tensor:
         moved = chunk.images[rows] - chunk.space.push(change[rows])
         if plan.confine is not None:
-            moved = plan.confine(moved, {name: value[rows] for name, value in chunk.context.items()})
+            moved = plan.confine(
+                moved, {name: value[rows] for name, value in chunk.context.items()}
+            )
         return plan.project(moved)
 
-    # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken again
+    # in parts where memory runs out: the optimizer has moved on, so the whole step cannot be taken
+    # again
     chunk.images = Parts(chunk.size, tuple(change.shape[2:]), change.device)(_moved)
     chunk.steps = [steps + 1 for steps in chunk.steps]
 
@@ -353,19 +415,29 @@ def _check_finite(chunk: Chunk, losses: Sequence[float]) -> None:
 
 
 def _finished(
-    plan: _Plan, chunk: Chunk, score: Tensor, drafting: Sequence[bool | None], context: Mapping[str, Tensor]
+    plan: _Plan,
+    chunk: Chunk,
+    score: Tensor,
+    drafting: Sequence[bool | None],
+    context: Mapping[str, Tensor],
 ) -> dict[str, Descended]:
     """Find the images that reached the threshold, rounded ones included, or have no steps left."""
     aims, threshold = plan.aims, plan.threshold
     late = [steps >= plan.max_steps for steps in chunk.steps]
-    may = [draft is False and (out or aims.asked(taken))
-           for draft, out, taken in zip(drafting, late, chunk.steps, strict=True)]  # fmt: skip
+    may = [
+        draft is False and (out or aims.asked(taken))
+        for draft, out, taken in zip(drafting, late, chunk.steps, strict=True)
+    ]
     scores = score.tolist()
     # a draft that is good enough hands over
-    chunk.exact = [exact or (draft is True and value >= threshold)
-                   for exact, draft, value in zip(chunk.exact, drafting, scores, strict=True)]  # fmt: skip
+    chunk.exact = [
+        exact or (draft is True and value >= threshold)
+        for exact, draft, value in zip(chunk.exact, drafting, scores, strict=True)
+    ]
     if not aims.direct:
-        if not any(now and (out or threshold < torch.inf) for now, out in zip(may, late, strict=True)):
+        if not any(
+            now and (out or threshold < torch.inf) for now, out in zip(may, late, strict=True)
+        ):
             return {}
         score = aims.score(chunk.images, context)
         scores = score.tolist()
@@ -375,7 +447,9 @@ def _finished(
     scores_shown = aims.score(shown(chunk.images), context).tolist()
     reached = [fine and value >= threshold for fine, value in zip(good, scores_shown, strict=True)]
     images = chunk.images
-    if plan.keep == "best" and any(now and out and not ok for now, out, ok in zip(may, late, reached, strict=True)):
+    if plan.keep == "best" and any(
+        now and out and not ok for now, out, ok in zip(may, late, reached, strict=True)
+    ):
         ok = torch.tensor(reached, device=images.device)
         images = torch.where(ok.view(-1, 1, 1, 1), images, chunk.best)
         scores = torch.where(ok, score, chunk.best_score).tolist()

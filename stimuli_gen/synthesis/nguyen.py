@@ -2,8 +2,8 @@
 
 References
 ----------
-Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are easily fooled. CVPR; public code
-``Evolving-AI-Lab/fooling``, gradient ascent.
+Nguyen, A., Yosinski, J. & Clune, J. (2015). Deep neural networks are easily fooled. CVPR; public
+code ``Evolving-AI-Lab/fooling``, gradient ascent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from stimuli_gen.synthesis.loop import Objective, box
 class Progress:
     """How far a step goes: rate = min(max_rate, wanted / ‖g‖²), wanted = min(early, late · (1 - p)).
 
-    The defaults are those of the public code; its run without regularization has decay 0, early .02, max_rate 1e7.
+    The defaults are those of the public code; its run without regularization has decay 0, early
+    .02, max_rate 1e7.
 
     Parameters
     ----------
@@ -52,13 +53,16 @@ class Progress:
     def __post_init__(self) -> None:
         check_fields(self)
         if not (self.early > 0 and self.late > 0 and self.max_rate > 0 and 0 <= self.decay < 1):
-            raise InputError(f"early, late and max_rate must be above 0 and decay in [0, 1); came: {self}.")
+            raise InputError(
+                f"early, late and max_rate must be above 0 and decay in [0, 1); came: {self}."
+            )
 
 
 class Progressing:
     """An objective (minus a probability, with the probability as score) that scales its own gradient.
 
-    With the step rule ``raw`` and the step size 1, the loop of `stimuli_gen.synthesis.loop` then makes Nguyen's steps.
+    With the step rule ``raw`` and the step size 1, the loop of `stimuli_gen.synthesis.loop` then
+    makes Nguyen's steps.
 
     Parameters
     ----------
@@ -98,8 +102,16 @@ class Progressing:
     def _rate(self, gradient: Tensor, score: Tensor) -> Tensor:
         """(b, 1, 1, 1); g and the step are 255 times smaller and larger on the scale of 0 to 255, so 255² cancels."""
         wanted = torch.clamp(self._rule.late * (1 - score), max=self._rule.early)
-        square = gradient.double().square().flatten(1).sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
-        return (wanted / square).clamp(max=self._rule.max_rate / 255**2).to(gradient).view(-1, 1, 1, 1)
+        square = (
+            gradient.double()
+            .square()
+            .flatten(1)
+            .sum(dim=1)
+            .clamp_min(torch.finfo(torch.float64).tiny)
+        )
+        return (
+            (wanted / square).clamp(max=self._rule.max_rate / 255**2).to(gradient).view(-1, 1, 1, 1)
+        )
 
     def project(self, images: Tensor) -> Tensor:
         """Decay toward the mean image and clip.

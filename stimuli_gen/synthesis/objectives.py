@@ -11,8 +11,8 @@ from neurometamer.store import InputError, unknown_name
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 """(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score (b,), to reach
-the threshold. Neither may mix images. The context holds what `Start.context` gave, stacked over images, and ``step``
-(b,): the steps that each has taken."""
+the threshold. Neither may mix images. The context holds what `Start.context` gave, stacked over
+images, and ``step`` (b,): the steps that each has taken."""
 
 SOLVERS = ("joint", "round_robin")
 KEEP = ("best", "last")
@@ -59,14 +59,22 @@ class Aims:
         if keep not in KEEP:
             raise unknown_name("iterate to keep", keep, KEEP)
         if not self._exact or turn < 1:
-            raise InputError(f"need at least one objective ({len(self._exact)}) and one step a turn ({turn}).")
+            raise InputError(
+                f"need at least one objective ({len(self._exact)}) and one step a turn ({turn})."
+            )
         if draft is not None and len(drafts) != len(self._exact):
-            raise InputError(f"{len(drafts)} draft(s) of {len(self._exact)} objective(s); give one for each.")
+            raise InputError(
+                f"{len(drafts)} draft(s) of {len(self._exact)} objective(s); give one for each."
+            )
         self._turn = turn
         self._in_turn = solver == "round_robin" and len(self._exact) > 1
         self._rescore = rescore
         if keep == "best" and (self._in_turn or rescore):
-            what = "objectives in turn have" if self._in_turn else "scores that are not the image's own give"
+            what = (
+                "objectives in turn have"
+                if self._in_turn
+                else "scores that are not the image's own give"
+            )
             raise InputError(f"{what} no best iterate; use keep='last'.")
         self.drafted = bool(drafts)
         self._groups = self._cut(self._exact) + self._cut(drafts)
@@ -103,7 +111,11 @@ class Aims:
         return not self._in_turn or steps % (self._turn * len(self._exact)) == 0
 
     def evaluate(
-        self, images: Tensor, context: Mapping[str, Tensor], steps: Sequence[int], drafting: Sequence[bool | None]
+        self,
+        images: Tensor,
+        context: Mapping[str, Tensor],
+        steps: Sequence[int],
+        drafting: Sequence[bool | None],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute loss, score, and the gradient for the images only.
 
@@ -116,7 +128,8 @@ class Aims:
         steps : sequence of int
             Taken by each.
         drafting : sequence of bool or None
-            Whether each follows the drafts; None for a place without an image, whose numbers do not count.
+            Whether each follows the drafts; None for a place without an image, whose numbers do not
+            count.
 
         Returns
         -------
@@ -127,7 +140,9 @@ class Aims:
         """
         round_length = len(self._cut(self._exact))
         whose = [
-            None if draft is None else (taken // self._turn) % round_length + (round_length if draft else 0)
+            None
+            if draft is None
+            else (taken // self._turn) % round_length + (round_length if draft else 0)
             for taken, draft in zip(steps, drafting, strict=True)
         ]
         needed = sorted({one for one in whose if one is not None})
@@ -163,7 +178,9 @@ def _several(objective: Objective | Sequence[Objective]) -> tuple[Objective, ...
     return (objective,) if callable(objective) else tuple(objective)
 
 
-def _sum(group: Sequence[Objective], images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _sum(
+    group: Sequence[Objective], images: Tensor, context: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """One after another, so that memory is that of one."""
     loss, score, gradient = _one(group[0], images, context)
     for objective in group[1:]:
@@ -172,7 +189,9 @@ def _sum(group: Sequence[Objective], images: Tensor, context: Mapping[str, Tenso
     return loss, score, gradient
 
 
-def _one(objective: Objective, images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _one(
+    objective: Objective, images: Tensor, context: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     images = images.detach().requires_grad_(True)
     loss, score = objective(images, context)
     (gradient,) = torch.autograd.grad(loss.sum(), images)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# -------------------------------------------------------------------------------------------------------- rules
+# -------------------------------------------------------------------------------------------- rules
 
 
 def _step_l2(gradient: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ STEP_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 """Gradient (b, 3, height, width) → direction: scaled to unit L2 norm per image, its sign, or as it is."""
 
-# --------------------------------------------------------------------------------------------------- optimizers
+# --------------------------------------------------------------------------------------- optimizers
 
 State = dict[str, Tensor]
 """What an optimizer keeps from step to step: each tensor has one row an image, zero when an image begins."""
@@ -74,9 +74,13 @@ def _sgd(here: Situation, state: State) -> Tensor:
 
 
 def _momentum(here: Situation, state: State) -> Tensor:
-    velocity = 0.9 * state["velocity"] + here.direction if "velocity" in state else here.direction.clone()
+    velocity = (
+        0.9 * state["velocity"] + here.direction if "velocity" in state else here.direction.clone()
+    )
     change = here.length * velocity
-    state["velocity"] = velocity  # last, so that the step can be taken again when memory ran out before
+    state["velocity"] = (
+        velocity  # last, so that the step can be taken again when memory ran out before
+    )
     return change
 
 
@@ -86,7 +90,9 @@ def _adam(here: Situation, state: State) -> Tensor:
         if name not in state:
             state[name] = torch.zeros_like(here.direction)
     spread = per_image([(1 - second ** (n + 1)) ** -0.5 for n in here.steps], here.direction)
-    length = per_image([1 / (1 - first ** (n + 1)) for n in here.steps], here.direction) * here.length
+    length = (
+        per_image([1 / (1 - first ** (n + 1)) for n in here.steps], here.direction) * here.length
+    )
     change = torch.empty_like(state["square"])
     # All memory is at hand now. In place from here on: memory traffic is what takes the time.
     mean = state["mean"].mul_(first).add_(here.direction, alpha=1 - first)
@@ -121,7 +127,8 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
     towards = torch.where(downhill[:, None], towards, gradient)
     norm = torch.where(downhill, norm, gradient.norm(dim=1)).clamp_min(torch.finfo(norm.dtype).tiny)
     limit = torch.as_tensor(here.length, dtype=norm.dtype, device=norm.device).flatten()
-    # without curvature there is no scale: a full step; with it, the step it says, but none longer than the limit
+    # without curvature there is no scale: a full step; with it, the step it says, but none longer
+    # than the limit
     scale = torch.where(downhill, (limit / norm).clamp_max(1), limit / norm)
     return (scale[:, None] * towards).view_as(here.images)
 
@@ -137,7 +144,9 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
     now = images.clone(), gradient.clone()
     state["moves"][rows, place], state["changes"][rows, place] = move[rows], change[rows]
     state["pairs"] = state["pairs"] + kept
-    state["last_image"], state["last_gradient"] = now  # taken again from here, no pair is kept twice
+    state["last_image"], state["last_gradient"] = (
+        now  # taken again from here, no pair is kept twice
+    )
 
 
 def _two_loops(gradient: Tensor, state: State) -> Tensor:
@@ -149,7 +158,9 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
         there = (state["pairs"] > age)[:, None]
         place = (state["pairs"] - 1 - age) % LBFGS_MEMORY
         move, change = state["moves"][rows, place], state["changes"][rows, place]
-        inverse = torch.where(there, 1 / (move * change).sum(dim=1, keepdim=True).clamp_min(tiny), 0.0)
+        inverse = torch.where(
+            there, 1 / (move * change).sum(dim=1, keepdim=True).clamp_min(tiny), 0.0
+        )
         share = inverse * (move * towards).sum(dim=1, keepdim=True)
         towards = towards - share * change
         if not age:  # the newest pair gives the scale
@@ -169,10 +180,11 @@ OPTIMIZERS: Mapping[str, Callable[[Situation, State], Tensor]] = {
     "lbfgs": _lbfgs,
 }
 """Situation and state → what to subtract from the images. ``sgd`` is plain; ``momentum`` adds .9 of the last
-direction, as torch does; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8; ``lbfgs`` (rule ``raw``,
-pixels) takes the step that the curvature of the last `LBFGS_MEMORY` steps tells, at most as long (L2) as the length."""
+direction, as torch does; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8; ``lbfgs``
+(rule ``raw``, pixels) takes the step that the curvature of the last `LBFGS_MEMORY` steps tells, at
+most as long (L2) as the length."""
 
-# ---------------------------------------------------------------------------------------------- parametrizations
+# --------------------------------------------------------------------------------- parametrizations
 
 Map = Callable[[Tensor], Tensor]
 
@@ -226,9 +238,12 @@ def _fourier(shape: torch.Size, device: torch.device) -> Space:
 
 
 PARAMETRIZATIONS: Mapping[str, Callable[[torch.Size, torch.device], Space]] = {
-    "pixels": lambda shape, device: Space(pull=lambda gradient: gradient, push=lambda change: change),
+    "pixels": lambda shape, device: Space(
+        pull=lambda gradient: gradient, push=lambda change: change
+    ),
     "fourier": _fourier,
 }
 """Shape of the images and device → `Space`. ``fourier``: z are amplitudes per spatial frequency f and color axis;
-pixels are made of them with weights 1/f and with the spread of colors in photographs (Olah, Mordvintsev & Schubert
-2017, Feature Visualization, Distill), so that coarse patterns change first."""
+pixels are made of them with weights 1/f and with the spread of colors in photographs (Olah,
+Mordvintsev & Schubert 2017, Feature Visualization, Distill), so that coarse patterns change
+first."""

@@ -70,7 +70,11 @@ def make_run(tmp_path) -> Callable[..., tuple[Path, Path, Path]]:
         nibabel.save(image, bold)
         if events is None:
             events = pd.DataFrame(
-                {"onset": [6.0, 26.0, 46.0, 66.0, 86.0], "duration": 2.0, "trial_type": ["a", "b", "blank", "a", "c"]}
+                {
+                    "onset": [6.0, 26.0, 46.0, 66.0, 86.0],
+                    "duration": 2.0,
+                    "trial_type": ["a", "b", "blank", "a", "c"],
+                }
             )
         table = tmp_path / f"sub-07_{name}_events.tsv"
         events.to_csv(table, sep="\t", index=False, na_rep="n/a")

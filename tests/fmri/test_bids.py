@@ -25,7 +25,7 @@ def write_sidecar(bold, **values):
     bold.with_suffix(".json").write_text(json.dumps(values))
 
 
-# ------------------------------------------------------------------------------------------ sidecars
+# ----------------------------------------------------------------------------------------- sidecars
 
 
 def test_the_nearest_sidecar_decides_key_by_key(tmp_path):
@@ -51,7 +51,9 @@ def test_the_nearest_sidecar_decides_key_by_key(tmp_path):
     own = "sub-01_ses-2_task-x_run-1_desc-preproc_bold.json"
     assert [file.name for file in sidecar_files(image)] == ["bold.json", "task-x_bold.json", own]
     (tmp_path / "data" / "dataset_description.json").unlink()
-    assert read_sidecar(image).values["RepetitionTime"] == 2.0  # the folder of the sub- folders is the root
+    assert (
+        read_sidecar(image).values["RepetitionTime"] == 2.0
+    )  # the folder of the sub- folders is the root
     assert file_labels(image)["desc"] == "preproc"
 
 
@@ -66,11 +68,15 @@ def test_a_sidecar_beside_an_image_without_a_bids_name_counts(make_run, tmp_path
 def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(make_run):
     bold, events, _ = make_run(tr_s=2.2)
     write_sidecar(bold, RepetitionTime=2.0)
-    with pytest.raises(InputError, match=r"header says .* 2.2 s, but RepetitionTime in .*bold.json says 2 s.*tr_s"):
+    with pytest.raises(
+        InputError, match=r"header says .* 2.2 s, but RepetitionTime in .*bold.json says 2 s.*tr_s"
+    ):
         read_run(bold, events)
     assert read_run(bold, events, tr_s=2.0).tr_s == 2.0
     assert read_run(bold, events, tr_s=2.2).tr_s == 2.2
-    with pytest.raises(InputError, match=r"tr_s \(--tr\) is 1.5 s, but .* 2 s, and the header 2.2 s"):
+    with pytest.raises(
+        InputError, match=r"tr_s \(--tr\) is 1.5 s, but .* 2 s, and the header 2.2 s"
+    ):
         read_run(bold, events, tr_s=1.5)
     silent, _, _ = make_run("run-2", tr_s=0)
     write_sidecar(silent, RepetitionTime=1.25)
@@ -88,7 +94,10 @@ def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(mak
         ({"StartTime": 2.4}, "StartTime in .* holds 2.4; times within the repetition time of 2 s"),
         ({"SliceTiming": [0, 500, 1000]}, "SliceTiming in .* holds 500, 1000; times within"),
         ({"SliceTiming": 1}, "SliceTiming in .* is 1; BIDS wants a list"),
-        ({"SliceTimingCorrected": "false"}, "SliceTimingCorrected in .* is 'false'; BIDS wants true or false"),
+        (
+            {"SliceTimingCorrected": "false"},
+            "SliceTimingCorrected in .* is 'false'; BIDS wants true or false",
+        ),
         ({"VolumeTiming": [4, 2, 0]}, "VolumeTiming in .* is -2; BIDS wants seconds"),
         (
             {"RepetitionTime": 2, "VolumeTiming": [0, 3, 6]},
@@ -110,15 +119,24 @@ def test_two_sidecars_of_one_folder_that_disagree_are_refused(make_run, tmp_path
     (tmp_path / "task-x_bold.json").write_text('{"Manufacturer": "c"}')  # not one of the times
     assert read_run(bold, events).slices.start_s == 0.2  # more labels: nearer
     (tmp_path / "task-x_bold.json").write_text('{"StartTime": 0.3}')
-    with pytest.raises(InputError, match=r"sub-07_bold.json and task-x_bold.json give it a different StartTime"):
+    with pytest.raises(
+        InputError, match=r"sub-07_bold.json and task-x_bold.json give it a different StartTime"
+    ):
         read_run(bold, events)
-    (tmp_path / "sub-07_task-x_run-001_bold.json").write_text('{"StartTime": 0.4}')  # run-1: it is a number
+    (tmp_path / "sub-07_task-x_run-001_bold.json").write_text(
+        '{"StartTime": 0.4}'
+    )  # run-1: it is a number
     assert read_run(bold, events).slices.start_s == 0.4
 
 
 def test_a_sidecar_of_other_slices_is_told(make_run):
     bold, events, _ = make_run()  # 3 slices along k, 5 along j
-    for direction, n_slices, told in (("k", 3, False), ("k-", 4, True), ("j", 5, False), ("j-", 3, True)):
+    for direction, n_slices, told in (
+        ("k", 3, False),
+        ("k-", 4, True),
+        ("j", 5, False),
+        ("j-", 3, True),
+    ):
         write_sidecar(bold, SliceTiming=[0.1] * n_slices, SliceEncodingDirection=direction)
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
@@ -130,7 +148,10 @@ def test_slices_that_were_not_corrected_are_told_beside_a_start_time(make_run):
     bold, events, _ = make_run()
     write_sidecar(bold, SliceTiming=[0.0, 0.9, 1.8], StartTime=0.2, SliceTimingCorrected=False)
     run = read_run(bold, events)
-    with pytest.warns(UserWarning, match=r"acquired over 1.8 s .* not corrected; StartTime, 0.2 s, is taken for all"):
+    with pytest.warns(
+        UserWarning,
+        match=r"acquired over 1.8 s .* not corrected; StartTime, 0.2 s, is taken for all",
+    ):
         event_design(run)
     assert run.slices.start_s == 0.2
 
@@ -139,8 +160,12 @@ def test_a_repetition_time_that_programs_write_by_default_is_told(make_run):
     bold, _, _ = make_run(tr_s=1.0)
     image = nibabel.load(bold)
     image.header.set_xyzt_units("mm", "unknown")
-    nibabel.save(nibabel.Nifti1Image(np.array(np.asarray(image.dataobj)), image.affine, image.header), bold)
-    with pytest.warns(UserWarning, match="repetition time of 1 without a unit, which programs write where they"):
+    nibabel.save(
+        nibabel.Nifti1Image(np.array(np.asarray(image.dataobj)), image.affine, image.header), bold
+    )
+    with pytest.warns(
+        UserWarning, match="repetition time of 1 without a unit, which programs write where they"
+    ):
         assert read_run(bold, EVENTS).tr_s == 1
     assert read_run(bold, EVENTS, tr_s=1.0).tr_s == 1
     write_sidecar(bold, RepetitionTime=1.0)
@@ -150,7 +175,11 @@ def test_a_repetition_time_that_programs_write_by_default_is_told(make_run):
 def test_sidecars_that_are_no_objects_are_refused(make_run):
     bold, events, _ = make_run()
     twice = '{"RepetitionTime": 2.2, "RepetitionTime": 2.0}'
-    cases = (("[1]", "no JSON object"), ("{", "not a JSON file"), (twice, "it names RepetitionTime more than once"))
+    cases = (
+        ("[1]", "no JSON object"),
+        ("{", "not a JSON file"),
+        (twice, "it names RepetitionTime more than once"),
+    )
     for content, message in cases:
         bold.with_suffix(".json").write_text(content)
         with pytest.raises(InputError, match=message):
@@ -194,7 +223,9 @@ def test_volumes_refer_to_the_start_time_of_the_sidecar_as_in_nilearn(make_run, 
     design = event_design(run, high_pass_hz=0)[1].to_numpy()
     np.testing.assert_allclose(design[:, :3], peer[["a", "b", "c"]].to_numpy(), atol=1e-12)
     assert (run.tr_s, run.slices.start_s) == (2.0, 0.9)
-    with pytest.warns(UserWarning, match=r"slice_time_ref = 0 is taken.*StartTime of the sidecars says 0.9 s"):
+    with pytest.warns(
+        UserWarning, match=r"slice_time_ref = 0 is taken.*StartTime of the sidecars says 0.9 s"
+    ):
         other = event_design(run, high_pass_hz=0, slice_time_ref=0.0)[1].to_numpy()
     assert np.abs(design - other).max() > 0.05
 
@@ -203,7 +234,10 @@ def test_uncorrected_slice_times_are_told_and_halved(make_run):
     bold, events, mask = make_run()
     write_sidecar(bold, SliceTiming=[0.0, 0.9, 1.8])
     run = read_run(bold, events)
-    with pytest.warns(UserWarning, match=r"acquired over 1.8 s \(SliceTiming\) and not corrected; the middle, 0.9 s"):
+    with pytest.warns(
+        UserWarning,
+        match=r"acquired over 1.8 s \(SliceTiming\) and not corrected; the middle, 0.9 s",
+    ):
         told = event_design(run)[1]
     np.testing.assert_array_equal(told, event_design(run, slice_time_ref=0.45)[1])
     with warnings.catch_warnings():
@@ -215,7 +249,9 @@ def test_uncorrected_slice_times_are_told_and_halved(make_run):
         event_design(read_run(bold, events))
 
 
-def test_the_planted_responses_are_found_through_the_sidecar_alone(tmp_path, simulated, simulated_patterns):
+def test_the_planted_responses_are_found_through_the_sidecar_alone(
+    tmp_path, simulated, simulated_patterns
+):
     """A header that says nothing and a sidecar give the betas of a header that tells."""
     for bold in simulated.bold:
         image = nibabel.load(bold)
@@ -232,7 +268,7 @@ def test_the_planted_responses_are_found_through_the_sidecar_alone(tmp_path, sim
     np.testing.assert_allclose(betas.values, expected, rtol=1e-5, atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------- two transforms
+# ----------------------------------------------------------------------------------- two transforms
 
 
 def with_forms(bold, change, codes=(1, 1)):
@@ -250,7 +286,10 @@ def test_sform_and_qform_that_disagree_are_refused_until_the_user_decides(make_r
     shift = np.eye(4)
     shift[0, 3] = 10
     with_forms(bold, shift)
-    with pytest.raises(InputError, match=r"sform \(code 1, RAS\) and qform \(code 1, RAS\) .* up to 10 mm apart\. Say"):
+    with pytest.raises(
+        InputError,
+        match=r"sform \(code 1, RAS\) and qform \(code 1, RAS\) .* up to 10 mm apart\. Say",
+    ):
         read_run(bold, events)
     run = read_run(bold, events, affine="qform")
     with pytest.raises(InputError, match="another affine"):
@@ -278,7 +317,9 @@ def test_a_transform_that_is_none_is_refused(make_run):
     image.header["srow_y"] = 0
     image.header["sform_code"] = 1
     nibabel.save(nibabel.Nifti1Image(values, None, image.header), bold)
-    with pytest.raises(InputError, match=r"all voxels in one plane, line or point \(sform code 1, qform code 0\)"):
+    with pytest.raises(
+        InputError, match=r"all voxels in one plane, line or point \(sform code 1, qform code 0\)"
+    ):
         read_run(bold, EVENTS)
 
 
@@ -290,7 +331,7 @@ def test_masks_with_two_places_are_refused_too(make_run):
     assert read_masks({"V1": mask}, bold, affine="sform")["V1"].sum() == 6
 
 
-# --------------------------------------------------------------------------------------------- masks
+# -------------------------------------------------------------------------------------------- masks
 
 
 SIDES = {
@@ -308,7 +349,9 @@ def test_a_name_says_its_hemisphere():
 
 def test_a_mask_in_the_other_hemisphere_is_told(make_run):
     bold, _, mask = make_run()  # every voxel at x > 0
-    with pytest.warns(UserWarning, match=r"'lhV1' .* is called left, but 6 of its 6 voxels lie at x > 0 mm"):
+    with pytest.warns(
+        UserWarning, match=r"'lhV1' .* is called left, but 6 of its 6 voxels lie at x > 0 mm"
+    ):
         read_masks({"lhV1": mask}, bold)
     right = mask.with_name("rh.V1.nii")
     shutil.copy(mask, right)
@@ -317,7 +360,9 @@ def test_a_mask_in_the_other_hemisphere_is_told(make_run):
     shutil.copy(mask, left)
     with pytest.warns(UserWarning, match=r"'V1' \(lh.V1.nii\) is called left"):
         read_masks({"V1": left}, bold)
-    with pytest.warns(UserWarning, match=r"'rhV1' and its file lh.V1.nii name different hemispheres"):
+    with pytest.warns(
+        UserWarning, match=r"'rhV1' and its file lh.V1.nii name different hemispheres"
+    ):
         read_masks({"rhV1": left}, bold)
 
 
@@ -336,13 +381,20 @@ def test_a_mask_of_another_subject_is_told(make_run):
     bold, _, mask = make_run()
     other = mask.with_name("sub-08_V1.nii")
     shutil.copy(mask, other)
-    with pytest.warns(UserWarning, match="sub-08_V1.nii names sub-08, but the images are of sub-07"):
+    with pytest.warns(
+        UserWarning, match="sub-08_V1.nii names sub-08, but the images are of sub-07"
+    ):
         read_masks({"V1": other}, bold)
 
 
 @pytest.mark.parametrize(
     ("dtype", "top", "slope"),
-    [(np.uint8, 255, 1), (np.uint8, 255, np.float32(1 / 255)), (np.int16, 1, 1.00000006), (np.float32, 1.0001, 1)],
+    [
+        (np.uint8, 255, 1),
+        (np.uint8, 255, np.float32(1 / 255)),
+        (np.int16, 1, 1.00000006),
+        (np.float32, 1.0001, 1),
+    ],
 )
 def test_masks_as_other_programs_write_them_are_binary(make_run, dtype, top, slope):
     bold, _, mask = make_run()
@@ -354,7 +406,9 @@ def test_masks_as_other_programs_write_them_are_binary(make_run, dtype, top, slo
     assert read_masks({"V1": mask}, bold)["V1"].sum() == 6
 
 
-@pytest.mark.parametrize("values", [(0, 1, 2), (0, 0.5, 0.5), (-1, 0, 1), (0, 1, np.nan), (0, 254, 255)])
+@pytest.mark.parametrize(
+    "values", [(0, 1, 2), (0, 0.5, 0.5), (-1, 0, 1), (0, 1, np.nan), (0, 254, 255)]
+)
 def test_labels_and_probabilities_are_no_masks(make_run, tmp_path, values):
     bold, _, mask = make_run()
     array = np.tile(np.array(values, dtype=np.float32), (4, 5, 1))
@@ -363,12 +417,14 @@ def test_labels_and_probabilities_are_no_masks(make_run, tmp_path, values):
         read_masks({"V1": tmp_path / "m.nii"}, bold)
 
 
-# -------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def test_quotes_are_characters_unless_they_enclose_a_cell(tmp_path):
     path = tmp_path / "events.tsv"
-    path.write_text('onset\tduration\ttrial_type\tnote\n1\t2\t"cat"\t"late\n3\t2\t"a ""b"""\t\n5\t2\tcup\t5"\n')
+    path.write_text(
+        'onset\tduration\ttrial_type\tnote\n1\t2\t"cat"\t"late\n3\t2\t"a ""b"""\t\n5\t2\tcup\t5"\n'
+    )
     table = read_events(path)
     assert table["trial_type"].tolist() == ["cat", 'a "b"', "cup"]
     assert table["note"].iloc[[0, 2]].tolist() == ['"late', '5"']
@@ -385,7 +441,9 @@ def test_the_same_image_is_not_two_runs(make_run, tmp_path):
     link = links / "scan.nii"
     link.symlink_to(bold)
     for again in (bold, link):
-        with pytest.raises(InputError, match=r"BOLD files given more than once: sub-07_x_bold\.nii"):
+        with pytest.raises(
+            InputError, match=r"BOLD files given more than once: sub-07_x_bold\.nii"
+        ):
             read_runs([bold, again], [EVENTS, EVENTS], subject="07")
     copied = shutil.copy(bold, links / "copy.nii")
     runs = read_runs([bold, copied], [EVENTS, EVENTS], subject="07")
@@ -394,7 +452,9 @@ def test_the_same_image_is_not_two_runs(make_run, tmp_path):
     for name in ("run-1", "run-01"):
         shutil.copy(bold, tmp_path / f"sub-07_{name}_bold.nii")
     with pytest.raises(InputError, match="runs given twice: session '' run '1'"):
-        read_runs([tmp_path / f"sub-07_{name}_bold.nii" for name in ("run-1", "run-01")], [events, EVENTS])
+        read_runs(
+            [tmp_path / f"sub-07_{name}_bold.nii" for name in ("run-1", "run-01")], [events, EVENTS]
+        )
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".csv"])
@@ -403,8 +463,14 @@ def test_the_same_image_is_not_two_runs(make_run, tmp_path):
     [
         ("onset,duration,trial_type,onset\n6,2,a,7\n", "more than one column called onset"),
         ("onset,duration,trial_type, onset\n6,2,a,7\n", "more than one column called onset"),
-        ("onset,duration,trial_type\n6,2,a\n26,2,b\n46,2", r"line 4 has 2 cell\(s\), the header 3.* \(1 such line"),
-        ('onset,duration,trial_type\n6,2,"a"\n26,2\n\n46\n', r"line 3 has 2 cell\(s\), .* \(2 such line"),
+        (
+            "onset,duration,trial_type\n6,2,a\n26,2,b\n46,2",
+            r"line 4 has 2 cell\(s\), the header 3.* \(1 such line",
+        ),
+        (
+            'onset,duration,trial_type\n6,2,"a"\n26,2\n\n46\n',
+            r"line 3 has 2 cell\(s\), .* \(2 such line",
+        ),
     ],
 )
 def test_events_that_pandas_would_guess_at_are_refused(tmp_path, suffix, text, message):
@@ -416,7 +482,9 @@ def test_events_that_pandas_would_guess_at_are_refused(tmp_path, suffix, text, m
 
 def test_events_are_named_without_the_spaces_around_a_name(tmp_path, make_run):
     file = tmp_path / "events.tsv"
-    file.write_bytes("\ufeffonset\tduration\ttrial_type\r\n6\t2\tcat \r\n\r\n26\t2\t cat\r\n".encode())
+    file.write_bytes(
+        "\ufeffonset\tduration\ttrial_type\r\n6\t2\tcat \r\n\r\n26\t2\t cat\r\n".encode()
+    )
     assert read_events(file)["trial_type"].tolist() == ["cat", "cat"]
     truth = pd.DataFrame({"onset": [True], "duration": 2.0, "trial_type": "a"})
     with pytest.raises(InputError, match=r"'onset' is not a number in row 1 \(True\)"):
@@ -430,7 +498,9 @@ def test_row_numbers_are_no_confound(tmp_path):
         read_confounds(tmp_path / "confounds.csv", None, "run")
     assert list(read_confounds(tmp_path / "confounds.csv", ["b"], "run")) == ["b"]
     (tmp_path / "twice.tsv").write_text("a\ta\n1\t2\n")
-    with pytest.raises(InputError, match=r"twice\.tsv has more than one column called a; give each its own name"):
+    with pytest.raises(
+        InputError, match=r"twice\.tsv has more than one column called a; give each its own name"
+    ):
         read_confounds(tmp_path / "twice.tsv", None, "run")
 
 
@@ -480,25 +550,38 @@ def test_stimuli_are_named_by_another_column(make_run, tmp_path):
     assert read_events(path, "stim_file")["trial_type"].tolist() == ["cat", "n/a", "cup.v2"]
     assert read_events(path, "ImgName")["trial_type"].tolist() == ["cat", "n/a", "dog"]
     assert read_events(path, "number")["trial_type"].tolist() == ["7", "n/a", "12"]
-    assert read_run(make_run()[0], path, condition_column="stim_file").events["trial_type"].tolist()[0] == "cat"
+    assert (
+        read_run(make_run()[0], path, condition_column="stim_file").events["trial_type"].tolist()[0]
+        == "cat"
+    )
     with pytest.raises(InputError, match=r"lacks the column\(s\) stimulus; .*condition_column"):
         read_events(path, "stimulus")
     path.write_text("onset\tduration\tstim_file\n2\t1\ta/cat.png\n8\t1\tb/cat.png\n")
-    with pytest.raises(InputError, match=r"'a/cat.png' and 'b/cat.png' would both be the stimulus 'cat'"):
+    with pytest.raises(
+        InputError, match=r"'a/cat.png' and 'b/cat.png' would both be the stimulus 'cat'"
+    ):
         read_events(path, "stim_file")
 
 
 def test_events_may_begin_before_the_first_volume(make_run):
     """Cutting volumes off and shifting the onsets leaves the regressors of the volumes that stay."""
-    events = pd.DataFrame({"onset": [4.0, 14.0, 40.0, 60.0], "duration": 2.0, "trial_type": list("abcd")})
-    whole = event_design(BoldRun(image=Path("x.nii"), n_volumes=60, tr_s=2.0, events=events), high_pass_hz=0)[1]
+    events = pd.DataFrame(
+        {"onset": [4.0, 14.0, 40.0, 60.0], "duration": 2.0, "trial_type": list("abcd")}
+    )
+    whole = event_design(
+        BoldRun(image=Path("x.nii"), n_volumes=60, tr_s=2.0, events=events), high_pass_hz=0
+    )[1]
     later = events.assign(onset=events["onset"] - 10)
-    kept, cut = event_design(BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=later), high_pass_hz=0)
+    kept, cut = event_design(
+        BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=later), high_pass_hz=0
+    )
     assert kept["trial_type"].tolist() == list("abcd")
     np.testing.assert_allclose(cut.to_numpy()[:, :4], whole.to_numpy()[5:, :4], atol=2e-3)
     early = events.assign(onset=events["onset"] - [50, 10, 10, 10])
     with pytest.warns(UserWarning, match="response was over before the first volume: 'a' at -46 s"):
-        kept, _ = event_design(BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=early), high_pass_hz=0)
+        kept, _ = event_design(
+            BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=early), high_pass_hz=0
+        )
     assert kept["trial_type"].tolist() == list("bcd")
 
 
@@ -523,7 +606,9 @@ def test_surfaces_folders_and_missing_folders_get_advice_of_their_own(tmp_path):
     nibabel.save(nibabel.GiftiImage(darrays=[array] * 4), tmp_path / "hemi-L_bold.func.gii")
     with pytest.raises(InputError, match=r"is a GiftiImage, .*fmri\.read_surface_patterns"):
         read_run(tmp_path / "hemi-L_bold.func.gii", EVENTS)
-    with pytest.raises(InputError, match=r"is a folder; give the NIfTI files themselves \(it holds no .nii"):
+    with pytest.raises(
+        InputError, match=r"is a folder; give the NIfTI files themselves \(it holds no .nii"
+    ):
         read_run(tmp_path, EVENTS)
     with pytest.raises(InputError, match=r"x.nii does not exist \(there is no folder .*func\)"):
         read_run(tmp_path / "func" / "x.nii", EVENTS)

@@ -26,7 +26,9 @@ def test_voxels_are_those_of_nilearn(tmp_path, suffix, dtype, monkeypatch):
     path = tmp_path / f"run{suffix}"
     nibabel.save(image, path)
     mask = rng.random((6, 5, 4)) > 0.6
-    monkeypatch.setattr(bold_module, "_SLAB_VALUES", 5 * mask.size)  # several slabs, the last one shorter
+    monkeypatch.setattr(
+        bold_module, "_SLAB_VALUES", 5 * mask.size
+    )  # several slabs, the last one shorter
     masker = NiftiMasker(nibabel.Nifti1Image(mask.astype(np.uint8), image.affine), standardize=None)
     peer = masker.fit_transform(nibabel.load(path))
     np.testing.assert_array_equal(read_voxels(path, mask).astype(peer.dtype), peer)
@@ -35,7 +37,13 @@ def test_voxels_are_those_of_nilearn(tmp_path, suffix, dtype, monkeypatch):
 def test_run_takes_labels_from_the_file_name_and_repetition_time_from_the_header(make_run):
     bold, events, _ = make_run("ses-2_run-03", tr_s=1.5)
     run = read_run(bold, events)
-    assert (run.subject, run.session, run.run, run.tr_s, run.n_volumes) == ("07", "2", "03", 1.5, 60)
+    assert (run.subject, run.session, run.run, run.tr_s, run.n_volumes) == (
+        "07",
+        "2",
+        "03",
+        1.5,
+        60,
+    )
     with pytest.warns(UserWarning, match=r"tr_s = 2 s is taken .* the headers say 1.5 s"):
         assert read_run(bold, events, run="1", session="x", subject="y", tr_s=2).key == ("x", "1")
 
@@ -51,7 +59,9 @@ def test_confounds_are_motion_by_default_and_first_gaps_are_filled(make_run):
     table.columns = [*MOTION_COLUMNS, "trans_x_derivative1", "csf"]
     table.loc[0, "trans_x_derivative1"] = np.nan
     assert list(read_run(bold, events, table).confounds) == list(MOTION_COLUMNS)
-    filled = read_run(bold, events, table, columns=["trans_x_derivative1"]).confounds["trans_x_derivative1"]
+    filled = read_run(bold, events, table, columns=["trans_x_derivative1"]).confounds[
+        "trans_x_derivative1"
+    ]
     assert filled[0] == filled[1] == table["trans_x_derivative1"][1]
     table.loc[7, "csf"] = np.nan
     with pytest.raises(InputError, match="after the first row: csf"):
@@ -73,9 +83,15 @@ EVENTS = pd.DataFrame({"onset": [2.0, 8.0], "duration": 1.0, "trial_type": ["a",
         (EVENTS.drop(columns="duration"), "lacks the column.* duration"),
         (EVENTS[:0], "no rows"),
         (EVENTS.assign(onset=["2", "soon"]), r"'onset' is not a number in row 2 \(soon\)"),
-        (EVENTS.assign(duration=["2", "long"]), r"'duration' is not a number in row 2 \(long\); give seconds, or n/a"),
+        (
+            EVENTS.assign(duration=["2", "long"]),
+            r"'duration' is not a number in row 2 \(long\); give seconds, or n/a",
+        ),
         (EVENTS.assign(duration=[1.0, -1]), "negative duration: 'b' at 8 s"),
-        (EVENTS.assign(onset=[1.0, 120]), r"beyond the run's end \(60 volumes × 2 s = 120 s\): 'b' at 120 s"),
+        (
+            EVENTS.assign(onset=[1.0, 120]),
+            r"beyond the run's end \(60 volumes × 2 s = 120 s\): 'b' at 120 s",
+        ),
         (EVENTS.assign(duration=[1.0, 200]), "beyond the run's end .* 'b' at 8 s"),
     ],
 )
@@ -86,7 +102,11 @@ def test_bad_events_are_refused(make_run, events, message):
 
 def test_bad_images_are_refused(make_run, tmp_path):
     bold, events, mask = make_run()
-    for name, contents in {"empty.nii": b"", "text.nii": b"no image", "header.nii.gz": bold.read_bytes()[:100]}.items():
+    for name, contents in {
+        "empty.nii": b"",
+        "text.nii": b"no image",
+        "header.nii.gz": bold.read_bytes()[:100],
+    }.items():
         path = tmp_path / name
         path.write_bytes(contents)
         with pytest.raises(InputError, match=f"{name} is (empty|not a readable NIfTI)"):
@@ -96,7 +116,9 @@ def test_bad_images_are_refused(make_run, tmp_path):
     with pytest.raises(InputError, match=r"3-D with shape .* must be 4-D"):
         read_run(mask, events)
     no_time = make_run("run-9", tr_s=0)
-    with pytest.raises(InputError, match=r"neither the header nor a JSON sidecar .*; give tr_s \(--tr\)"):
+    with pytest.raises(
+        InputError, match=r"neither the header nor a JSON sidecar .*; give tr_s \(--tr\)"
+    ):
         read_run(*no_time[:2])
     assert read_run(*no_time[:2], tr_s=2).tr_s == 2
 
@@ -136,7 +158,10 @@ def test_a_damaged_compressed_image_is_noticed(make_run):
             lambda data: nibabel.MGHImage(data.astype(np.float32), np.eye(4)),
             "x.mgz is a MGHImage, not a NIfTI .* convert",
         ),
-        (lambda data: nibabel.Nifti1Image(data.astype(np.complex64), np.eye(4)), "complex64, not real numbers"),
+        (
+            lambda data: nibabel.Nifti1Image(data.astype(np.complex64), np.eye(4)),
+            "complex64, not real numbers",
+        ),
     ],
 )
 def test_other_kinds_of_images_are_refused(tmp_path, make, message):
@@ -150,7 +175,8 @@ def test_other_kinds_of_images_are_refused(tmp_path, make, message):
 def test_tables_of_another_run_are_refused(make_run):
     one, two = make_run("ses-a_run-1"), make_run("ses-a_run-2")
     with pytest.raises(
-        InputError, match=r"run-2_events.tsv was given for .*run-1_bold.nii: run-2 is not run-1. .* same order"
+        InputError,
+        match=r"run-2_events.tsv was given for .*run-1_bold.nii: run-2 is not run-1. .* same order",
     ):
         read_runs([one[0], two[0]], [two[1], one[1]])
     padded = two[1].with_name(two[1].name.replace("run-2", "run-02"))
@@ -161,13 +187,17 @@ def test_tables_of_another_run_are_refused(make_run):
 def test_runs_must_fit_together(make_run):
     one, two = make_run("run-1"), make_run("run-2")
     assert [run.run for run in read_runs([one[0], two[0]], [one[1], two[1]])] == ["1", "2"]
-    assert [run.run for run in read_runs([make_run("x")[0], make_run("y")[0]], [one[1], two[1]])] == ["1", "2"]
+    assert [
+        run.run for run in read_runs([make_run("x")[0], make_run("y")[0]], [one[1], two[1]])
+    ] == ["1", "2"]
     with pytest.raises(InputError, match=r"2 BOLD image\(s\) but 1 events"):
         read_runs([one[0], two[0]], [one[1]])
     with pytest.raises(InputError, match="runs given twice: session '' run '1'"):
         read_runs([one[0], one[0]], [one[1], one[1]])
     other = make_run("run-3", shape=(4, 5, 4))
-    with pytest.raises(InputError, match=r"has the grid \(4, 5, 4\) but .* has \(4, 5, 3\); resample"):
+    with pytest.raises(
+        InputError, match=r"has the grid \(4, 5, 4\) but .* has \(4, 5, 3\); resample"
+    ):
         read_runs([one[0], other[0]], [one[1], other[1]])
     moved = make_run("run-4", affine=np.diag([2.0, 2.0, 2.5, 1.0]))
     with pytest.raises(InputError, match=r"another affine \(largest difference 0.5\)"):
@@ -178,7 +208,9 @@ def test_runs_of_several_subjects_are_refused_whatever_they_are_called(make_run)
     one, two = make_run("run-1"), make_run("run-2")
     other = two[0].rename(two[0].with_name("sub-08_run-2_bold.nii"))
     table = two[1].rename(two[1].with_name("sub-08_run-2_events.tsv"))
-    with pytest.raises(InputError, match=r"BOLD images of 2 subjects \(sub-07, sub-08\); give those of one"):
+    with pytest.raises(
+        InputError, match=r"BOLD images of 2 subjects \(sub-07, sub-08\); give those of one"
+    ):
         read_runs([one[0], other], [one[1], table], subject="anna")
 
 

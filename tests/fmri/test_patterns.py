@@ -15,17 +15,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fmri import Patterns, concat_patterns, join_regions, read_patterns, read_surface_patterns, write_patterns
+from fmri import (
+    Patterns,
+    concat_patterns,
+    join_regions,
+    read_patterns,
+    read_surface_patterns,
+    write_patterns,
+)
 from fmri.maps import vertex_places
 from neurometamer.store import InputError, write_hdf5
 
 
 def make(values=None, **changes):
-    observations = pd.DataFrame({
-        "condition": ["007", "cat", "x", "cat", "007", "x"], "presentation": [1, 1, 1, 2, 2, 2],
-        "run": ["1"] * 3 + ["2"] * 3, "session": "",
-    })  # fmt: skip
-    voxels = pd.DataFrame({"subject": "01", "roi": ["V1", "V1", "LO", "LO"], "i": [0, 1, 1, 2], "j": 0, "k": 0})
+    observations = pd.DataFrame(
+        {
+            "condition": ["007", "cat", "x", "cat", "007", "x"],
+            "presentation": [1, 1, 1, 2, 2, 2],
+            "run": ["1"] * 3 + ["2"] * 3,
+            "session": "",
+        }
+    )
+    voxels = pd.DataFrame(
+        {"subject": "01", "roi": ["V1", "V1", "LO", "LO"], "i": [0, 1, 1, 2], "j": 0, "k": 0}
+    )
     values = np.arange(24, dtype=np.float32).reshape(6, 4) if values is None else values
     return Patterns(**{"values": values, "observations": observations, "voxels": voxels, **changes})
 
@@ -33,7 +46,9 @@ def make(values=None, **changes):
 @settings(deadline=None, max_examples=15)
 @given(arrays(np.float32, (6, 4), elements=st.floats(-1e6, 1e6, width=32)))
 def test_hdf5_gives_back_what_was_written(tmp_path_factory, values):
-    patterns = make(values, provenance={"settings": {"units": "percent"}, "dropped": [{"ijk": [1, 2, 3]}]})
+    patterns = make(
+        values, provenance={"settings": {"units": "percent"}, "dropped": [{"ijk": [1, 2, 3]}]}
+    )
     path = write_patterns(patterns, tmp_path_factory.mktemp("p") / "patterns.h5")
     again = read_patterns(path)
     assert again.values.dtype == np.float32 and again.digest == patterns.digest
@@ -48,7 +63,9 @@ def test_select_and_means_go_by_name():
     names, means = patterns.means()
     assert names == ("007", "cat", "x")
     np.testing.assert_array_equal(means, [[8, 9, 10, 11], [8, 9, 10, 11], [14, 15, 16, 17]])
-    part = patterns.select(roi="LO", conditions=["x", "007"], voxels=np.array([True, True, False, True]))
+    part = patterns.select(
+        roi="LO", conditions=["x", "007"], voxels=np.array([True, True, False, True])
+    )
     assert part.rois == ("LO",) and part.conditions == ("007", "x")
     np.testing.assert_array_equal(part.values, patterns.values[[0, 2, 4, 5]][:, [3]])
     np.testing.assert_array_equal(patterns.means([2])[1][0], patterns.values[4])
@@ -67,7 +84,11 @@ def test_sessions_are_joined_by_voxel_not_by_position():
     first = make()
     shuffled = [2, 0, 3, 1]
     observations = first.observations.assign(session="2")
-    second = make(first.values[:, shuffled] + 100, voxels=first.voxels.iloc[shuffled], observations=observations)
+    second = make(
+        first.values[:, shuffled] + 100,
+        voxels=first.voxels.iloc[shuffled],
+        observations=observations,
+    )
     joined = concat_patterns([first, second])
     np.testing.assert_array_equal(joined.values[6:], first.values + 100)
     assert joined.observations["presentation"].max() == 4
@@ -81,10 +102,19 @@ def test_sessions_are_joined_by_voxel_not_by_position():
     ("changes", "message"),
     [
         ({"values": np.zeros((6, 3))}, r"shape \(6, 3\).*6 observations and 4 voxels"),
-        ({"values": np.full((6, 4), np.nan)}, r"NaN or infinite values in voxel.*V1 \(0, 0, 0\).*drop"),
+        (
+            {"values": np.full((6, 4), np.nan)},
+            r"NaN or infinite values in voxel.*V1 \(0, 0, 0\).*drop",
+        ),
         ({"observations": make().observations.drop(columns="run")}, "lacks the column.*run"),
-        ({"observations": make().observations.assign(presentation=1)}, r"observation\(s\) given twice.*007 1"),
-        ({"observations": make().observations.assign(condition=None)}, r"6 row\(s\) without 'condition'"),
+        (
+            {"observations": make().observations.assign(presentation=1)},
+            r"observation\(s\) given twice.*007 1",
+        ),
+        (
+            {"observations": make().observations.assign(condition=None)},
+            r"6 row\(s\) without 'condition'",
+        ),
         ({"voxels": make().voxels.assign(i=0)}, r"voxel\(s\) given twice.*01 V1 0 0 0"),
         ({"voxels": make().voxels.assign(i=0.5)}, "'i' of the voxels table must be whole numbers"),
     ],
@@ -113,7 +143,9 @@ def test_a_full_disk_is_a_plain_error_and_leaves_nothing(tmp_path):
     values = np.random.default_rng(0).normal(size=(6, 400)).astype(np.float32)
     voxels = pd.DataFrame({"subject": "01", "roi": "V1", "i": np.arange(400), "j": 0, "k": 0})
     grid = {"shape": [400, 1, 1], "affine": np.eye(4).tolist()}
-    source = write_patterns(make(values, voxels=voxels, provenance={"grid": grid}), tmp_path / "patterns.h5")
+    source = write_patterns(
+        make(values, voxels=voxels, provenance={"grid": grid}), tmp_path / "patterns.h5"
+    )
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-c", FULL_DISK, source, tmp_path / "out" / "new"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -154,7 +186,9 @@ def test_unknown_names_and_files_are_refused(tmp_path):
 def surface(tmp_path, side, n_vertices=12):
     rng = np.random.default_rng(len(side))
     arrays = [
-        nibabel.gifti.GiftiDataArray(rng.normal(size=n_vertices).astype(np.float32), intent="NIFTI_INTENT_NONE")
+        nibabel.gifti.GiftiDataArray(
+            rng.normal(size=n_vertices).astype(np.float32), intent="NIFTI_INTENT_NONE"
+        )
         for _ in range(4)
     ]
     values = tmp_path / f"sub-01_hemi-{side}_betas.func.gii"
@@ -165,9 +199,14 @@ def surface(tmp_path, side, n_vertices=12):
 
 
 def test_hemispheres_of_a_surface_are_joined_and_told_apart(tmp_path):
-    sides = [read_surface_patterns(*surface(tmp_path, side), subject="01", roi="V1") for side in "LR"]
+    sides = [
+        read_surface_patterns(*surface(tmp_path, side), subject="01", roi="V1") for side in "LR"
+    ]
     both = join_regions(sides)
-    assert both.values.shape == (4, 24) and both.voxels["hemisphere"].value_counts().to_dict() == {"L": 12, "R": 12}
+    assert both.values.shape == (4, 24) and both.voxels["hemisphere"].value_counts().to_dict() == {
+        "L": 12,
+        "R": 12,
+    }
     write_patterns(both, tmp_path / "both.h5")
     assert read_patterns(tmp_path / "both.h5").digest == both.digest
     assert concat_patterns([both, replace_run(both, "2")]).values.shape == (8, 24)
@@ -192,11 +231,17 @@ def test_labels_name_the_regions_of_vertices(tmp_path):
         label = nibabel.gifti.GiftiLabel(key=key)
         label.label = name
         labels.labels.append(label)
-    array = nibabel.gifti.GiftiDataArray(keys, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32")
+    array = nibabel.gifti.GiftiDataArray(
+        keys, intent="NIFTI_INTENT_LABEL", datatype="NIFTI_TYPE_INT32"
+    )
     nibabel.save(nibabel.GiftiImage(darrays=[array], labeltable=labels), tmp_path / "lh.label.gii")
     colors = np.array([[index, 0, 0, 0] for index in range(4)])
     nibabel.freesurfer.write_annot(
-        tmp_path / "lh.annot", keys, colors, [name.encode() for name in names.values()], fill_ctab=True
+        tmp_path / "lh.annot",
+        keys,
+        colors,
+        [name.encode() for name in names.values()],
+        fill_ctab=True,
     )
     for file in ("lh.label.gii", "lh.annot"):
         patterns = read_surface_patterns(values, table, labels=tmp_path / file)

@@ -12,7 +12,10 @@ def perfect_pair(random, noise, n=30, voxels=60):
     """Halves of two image types that share their signal."""
     signal = random.standard_normal((n, 8)) @ random.standard_normal((8, voxels)) / np.sqrt(8)
     levels = np.exp(0.5 * random.standard_normal(voxels))
-    return [[signal + noise * levels * random.standard_normal((n, voxels)) for _ in range(2)] for _ in range(2)]
+    return [
+        [signal + noise * levels * random.standard_normal((n, voxels)) for _ in range(2)]
+        for _ in range(2)
+    ]
 
 
 @pytest.mark.slow
@@ -30,7 +33,9 @@ def test_perfect_pairs_seldom_exceed_their_upper_ceiling(noise):
         formula.append(np.sqrt(np.prod([max(2 * one / (1 + one), 0) for one in agree])))
     told = {
         name: float(np.mean(one))
-        for name, one in zip(("true", "middle", "upper", "formula"), (scores, middle, upper, formula))
+        for name, one in zip(
+            ("true", "middle", "upper", "formula"), (scores, middle, upper, formula)
+        )
     }
     exceeded = float(np.mean(np.array(scores) > upper))
     print(told, exceeded)
@@ -50,4 +55,8 @@ def test_more_data_are_more_reliable_and_no_signal_is_told():
     assert min(without) < 0
     pair = np.random.default_rng(2).standard_normal((2, 12, 30))
     found = _rdm_correlation(*pair)
-    assert all_data_reliability(*pair)[0] == pytest.approx(found) if found <= 0 else all_data_reliability(*pair)[0] > 0
+    assert (
+        all_data_reliability(*pair)[0] == pytest.approx(found)
+        if found <= 0
+        else all_data_reliability(*pair)[0] > 0
+    )

@@ -29,10 +29,21 @@ def make(n_conditions=20, n_presentations=4, n_voxels=30, noise=1.0, seed=0):
     return Patterns(
         values=truth[order] + noise * rng.normal(size=(len(order), n_voxels)),
         observations=pd.DataFrame(
-            {"condition": [f"c{code}" for code in order], "presentation": run, "run": run, "session": ""}
+            {
+                "condition": [f"c{code}" for code in order],
+                "presentation": run,
+                "run": run,
+                "session": "",
+            }
         ),
         voxels=pd.DataFrame(
-            {"subject": "01", "roi": ["V1"] * 20 + ["LO"] * (n_voxels - 20), "i": range(n_voxels), "j": 0, "k": 0}
+            {
+                "subject": "01",
+                "roi": ["V1"] * 20 + ["LO"] * (n_voxels - 20),
+                "i": range(n_voxels),
+                "j": 0,
+                "k": 0,
+            }
         ),
     )
 
@@ -67,12 +78,16 @@ def test_selection_keeps_the_best_and_says_so():
     for roi, number in (("V1", 7), ("LO", 7)):
         inside = patterns.voxels["roi"] == roi
         best = np.sort(measured[inside])[-number:]
-        np.testing.assert_array_equal(np.sort(chosen.voxels["reliability"][chosen.voxels["roi"] == roi]), best)
+        np.testing.assert_array_equal(
+            np.sort(chosen.voxels["reliability"][chosen.voxels["roi"] == roi]), best
+        )
     assert chosen.conditions == patterns.conditions  # all conditions stay
     assert chosen.voxels["i"].is_monotonic_increasing  # in their old order
     assert chosen.provenance["selection"]["note"] == ""
     few = select_voxels(patterns, conditions=names[:6], n_per_roi=15).provenance["selection"]
-    assert [(one["roi"], one["kept"], one["of"], one["fewer_than_asked"]) for one in few["regions"]] == [
+    assert [
+        (one["roi"], one["kept"], one["of"], one["fewer_than_asked"]) for one in few["regions"]
+    ] == [
         ("V1", 15, 20, False),
         ("LO", 10, 10, True),
     ]
@@ -87,7 +102,9 @@ def test_selection_never_looks_at_other_conditions():
     values = patterns.values.copy()
     values[~patterns.observations["condition"].isin(names)] = 1e3
     changed = Patterns(values=values, observations=patterns.observations, voxels=patterns.voxels)
-    one, other = (select_voxels(each, conditions=names, n_per_roi=5) for each in (patterns, changed))
+    one, other = (
+        select_voxels(each, conditions=names, n_per_roi=5) for each in (patterns, changed)
+    )
     pd.testing.assert_frame_equal(one.voxels, other.voxels)
 
 
@@ -97,7 +114,10 @@ def test_split_half_rdm_reliability_is_spearman_of_spearman_rdms():
     inside = (patterns.voxels["roi"] == "V1").to_numpy()
     halves = [half_means(patterns, parity, patterns.conditions)[:, inside] for parity in (1, 0)]
     # Equal distances are equal only after rounding.
-    rdms = [squareform(np.round(1 - spearmanr(half, axis=1).statistic, 12), checks=False) for half in halves]
+    rdms = [
+        squareform(np.round(1 - spearmanr(half, axis=1).statistic, 12), checks=False)
+        for half in halves
+    ]
     direct = spearmanr(*rdms).statistic
     assert table.loc["V1", "reliability"] == pytest.approx(direct, abs=1e-12)
     # more than Spearman-Brown's, which is too low for RDMs
@@ -122,25 +142,40 @@ def test_classification_matches_a_direct_loop():
     hits = []
     for run in ("1", "2", "3", "4"):
         test = (table["run"] == run).to_numpy()
-        centers = {other: values[(table["run"] == other).to_numpy()].mean(axis=0) for other in "1234"}
+        centers = {
+            other: values[(table["run"] == other).to_numpy()].mean(axis=0) for other in "1234"
+        }
         train = np.array([centers[other] for other in table["run"][~test]])
         means = {
-            name: (values[~test] - train)[(table["condition"][~test] == name).to_numpy()].mean(axis=0)
+            name: (values[~test] - train)[(table["condition"][~test] == name).to_numpy()].mean(
+                axis=0
+            )
             for name in patterns.conditions
         }
         for row in np.flatnonzero(test):
-            scores = {name: pearsonr(values[row] - centers[run], mean).statistic for name, mean in means.items()}
+            scores = {
+                name: pearsonr(values[row] - centers[run], mean).statistic
+                for name, mean in means.items()
+            }
             hits.append(max(scores, key=scores.get) == table["condition"][row])
-    ours = leave_one_run_out_accuracy(patterns, standardize=False).set_index("roi").loc["V1", "accuracy"]
+    ours = (
+        leave_one_run_out_accuracy(patterns, standardize=False)
+        .set_index("roi")
+        .loc["V1", "accuracy"]
+    )
     assert ours == pytest.approx(np.mean(hits), abs=1e-12)
 
 
 def test_what_cannot_be_measured_is_refused():
     patterns = make()
-    with pytest.raises(InputError, match=r"3 condition\(s\); reliability needs at least 4 \(15 or more"):
+    with pytest.raises(
+        InputError, match=r"3 condition\(s\); reliability needs at least 4 \(15 or more"
+    ):
         voxel_reliability(patterns, ["c0", "c1", "c2"])
     single = make(n_presentations=1)
-    with pytest.raises(InputError, match=r"without both an odd and an even presentation: .*\(20 in all\)"):
+    with pytest.raises(
+        InputError, match=r"without both an odd and an even presentation: .*\(20 in all\)"
+    ):
         split_half_reliability(single)
     with pytest.raises(InputError, match=r"1 run\(s\) and 20 condition\(s\)"):
         leave_one_run_out_accuracy(single)
@@ -150,7 +185,9 @@ def test_what_cannot_be_measured_is_refused():
         select_voxels(patterns, n_per_roi=3)
     with pytest.raises(InputError, match="n_per_roi is 0"):
         select_voxels(patterns, conditions=patterns.conditions, n_per_roi=0)
-    with pytest.raises(InputError, match=r"no voxel of ROI 'V1' reaches reliability 1.*the best has"):
+    with pytest.raises(
+        InputError, match=r"no voxel of ROI 'V1' reaches reliability 1.*the best has"
+    ):
         select_voxels(patterns, conditions=patterns.conditions, threshold=1.0)
     with pytest.raises(InputError, match="unknown condition 'c99'"):
         select_voxels(patterns, conditions=["c99", "c1"], n_per_roi=3)
@@ -160,9 +197,15 @@ def test_what_cannot_be_measured_is_refused():
 def test_haxby_slice_tells_eight_categories(shared_data):
     """Haxby et al. (2001), subject 1, one slice: .51 correct in the literature's way, chance .125; ours .52."""
     folder = shared_data / "haxby_1slice" / "sub-001"
-    bold = sorted(path for path in (folder / "func").glob("*_bold.nii.gz") if "res-" not in path.name)
-    events, motion = (sorted((folder / "func").glob(f"*_{kind}.tsv")) for kind in ("events", "motion"))
-    patterns = estimate_betas(read_runs(bold, events, motion), {"slice": folder / "masks" / "slice_brain.nii.gz"})
+    bold = sorted(
+        path for path in (folder / "func").glob("*_bold.nii.gz") if "res-" not in path.name
+    )
+    events, motion = (
+        sorted((folder / "func").glob(f"*_{kind}.tsv")) for kind in ("events", "motion")
+    )
+    patterns = estimate_betas(
+        read_runs(bold, events, motion), {"slice": folder / "masks" / "slice_brain.nii.gz"}
+    )
     assert patterns.values.shape == (96, 530)
     row = leave_one_run_out_accuracy(patterns).iloc[0]
     assert (row["n_conditions"], row["n_runs"], row["n_tests"]) == (8, 12, 96)

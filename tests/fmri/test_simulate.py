@@ -10,16 +10,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmri import read_masks, read_run, read_truth, select_voxels, simulate_patterns, simulate_subject
+from fmri import (
+    read_masks,
+    read_run,
+    read_truth,
+    select_voxels,
+    simulate_patterns,
+    simulate_subject,
+)
 from neurometamer.store import InputError
 
 
 def small(folder, **changes):
     rng = np.random.default_rng(1)
     settings = {
-        "subject": "02", "conditions": list("abcdef"), "features": {"x": rng.normal(size=(6, 4))},
-        "mixing": {"V1": {"x": 1.0}}, "seed": 0, "voxels_per_roi": 10, "n_runs": 2,
-    }  # fmt: skip
+        "subject": "02",
+        "conditions": list("abcdef"),
+        "features": {"x": rng.normal(size=(6, 4))},
+        "mixing": {"V1": {"x": 1.0}},
+        "seed": 0,
+        "voxels_per_roi": 10,
+        "n_runs": 2,
+    }
     return simulate_subject(folder, **{**settings, **changes})
 
 
@@ -29,7 +41,12 @@ def test_planted_betas_are_recovered(simulated, simulated_patterns):
     pd.testing.assert_frame_equal(truth.voxels.drop(columns="responds"), simulated_patterns.voxels)
     names, means = simulated_patterns.means()
     planted = truth.betas[[truth.conditions.index(name) for name in names]]
-    found = np.array([np.corrcoef(one, other)[0, 1] for one, other in zip(planted.T[responds], means.T[responds])])
+    found = np.array(
+        [
+            np.corrcoef(one, other)[0, 1]
+            for one, other in zip(planted.T[responds], means.T[responds])
+        ]
+    )
     assert np.median(found) > 0.9 and np.mean(found > 0.8) > 0.95
     # Over conditions and voxels: also the scale is that of the planted betas.
     slope = np.polyfit(planted[:, responds].ravel(), means[:, responds].ravel(), 1)[0]
@@ -38,11 +55,15 @@ def test_planted_betas_are_recovered(simulated, simulated_patterns):
     assert not planted[:, ~responds].any()
 
 
-def test_reliability_on_a_third_of_the_conditions_finds_the_responding_voxels(simulated, simulated_patterns):
+def test_reliability_on_a_third_of_the_conditions_finds_the_responding_voxels(
+    simulated, simulated_patterns
+):
     regular = [name for name in simulated.truth.conditions if "_" not in name]
     chosen = select_voxels(simulated_patterns, conditions=regular, n_per_roi=30)
     keys = ["roi", "i", "j", "k"]
-    found = chosen.voxels.merge(simulated.truth.voxels[[*keys, "responds"]], on=keys, validate="one_to_one")
+    found = chosen.voxels.merge(
+        simulated.truth.voxels[[*keys, "responds"]], on=keys, validate="one_to_one"
+    )
     assert len(found) == 4 * 30
     assert found.groupby("roi")["responds"].mean().min() >= 0.9
 
@@ -57,13 +78,19 @@ def test_regions_follow_their_features(simulated, features):
     spaces = {name: geometry((one - one.mean(0)) / one.std(0)) for name, one in features.items()}
     for roi, leading in (("V1", "pixels"), ("LO", "objects")):
         inside = (truth.voxels["roi"] == roi).to_numpy() & truth.voxels["responds"].to_numpy()
-        fit = {name: np.corrcoef(geometry(truth.betas[:, inside]), space)[0, 1] for name, space in spaces.items()}
+        fit = {
+            name: np.corrcoef(geometry(truth.betas[:, inside]), space)[0, 1]
+            for name, space in spaces.items()
+        }
         assert max(fit, key=fit.get) == leading and fit[leading] > 0.5
 
 
 def test_same_seed_same_bytes(tmp_path):
     def contents(folder):
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.iterdir())
+        }
 
     small(tmp_path / "one")
     small(tmp_path / "two")
@@ -84,13 +111,23 @@ def test_a_voxel_does_not_depend_on_other_regions(tmp_path):
 def test_files_are_those_of_a_scanner(tmp_path):
     subject = small(tmp_path, tr_s=1.5)
     assert [path.name for path in (*subject.bold, subject.masks["V1"], subject.truth_path)] == [
-        "sub-02_task-images_run-1_bold.nii", "sub-02_task-images_run-2_bold.nii", "sub-02_roi-V1_mask.nii",
+        "sub-02_task-images_run-1_bold.nii",
+        "sub-02_task-images_run-2_bold.nii",
+        "sub-02_roi-V1_mask.nii",
         "sub-02_truth.h5",
-    ]  # fmt: skip
+    ]
     run = read_run(subject.bold[1], subject.events[1], subject.confounds[1])
-    assert (run.subject, run.run, run.tr_s, run.confounds.shape) == ("02", "2", 1.5, (run.n_volumes, 6))
+    assert (run.subject, run.run, run.tr_s, run.confounds.shape) == (
+        "02",
+        "2",
+        1.5,
+        (run.n_volumes, 6),
+    )
     # 20 s, 6 images and 1 blank of 2 + 2 s, 20 s
-    assert run.n_volumes == int(np.ceil(68 / 1.5)) and set(run.events["trial_type"]) == {*"abcdef", "blank"}
+    assert run.n_volumes == int(np.ceil(68 / 1.5)) and set(run.events["trial_type"]) == {
+        *"abcdef",
+        "blank",
+    }
     assert read_masks(subject.masks, subject.bold[0])["V1"].sum() == 10
     assert nibabel.load(subject.bold[0]).get_data_dtype() == np.float32
     orders = [list(pd.read_csv(path, sep="\t")["trial_type"]) for path in subject.events]
@@ -102,7 +139,11 @@ def test_truth_on_disk_is_what_was_planted(tmp_path):
     again = read_truth(subject.truth_path)
     np.testing.assert_array_equal(again.betas, subject.truth.betas)
     pd.testing.assert_frame_equal(again.voxels, subject.truth.voxels)
-    assert (again.conditions, again.mixing, again.subject) == (tuple("abcdef"), {"V1": {"x": 1.0}}, "02")
+    assert (again.conditions, again.mixing, again.subject) == (
+        tuple("abcdef"),
+        {"V1": {"x": 1.0}},
+        "02",
+    )
     assert again.settings == subject.truth.settings
 
 
@@ -131,7 +172,7 @@ def test_impossible_simulations_are_refused(tmp_path, changes, message):
         small(tmp_path, **changes)
 
 
-# ------------------------------------------------------------------------------------------------------- sessions
+# ----------------------------------------------------------------------------------------- sessions
 
 
 def test_a_session_shows_its_conditions_and_shifts_them_together(tmp_path):
@@ -158,12 +199,16 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
 
     names = [f"im{i:02d}" for i in range(16)]
     ids = [f"{name}_{kind}" for kind in ("RE", "AN", "AI") for name in names]
-    table = pd.DataFrame({"id": ids, "kind": [one[-2:] for one in ids], "reference_id": [one[:-3] for one in ids]})
+    table = pd.DataFrame(
+        {"id": ids, "kind": [one[-2:] for one in ids], "reference_id": [one[:-3] for one in ids]}
+    )
     patterns = simulate_patterns(
         tmp_path,
         subjects=["01", "02"],
         conditions=ids,
-        features={"x": np.random.default_rng(0).normal(size=(48, 20))},  # every image for itself: nothing is alike
+        features={
+            "x": np.random.default_rng(0).normal(size=(48, 20))
+        },  # every image for itself: nothing is alike
         mixing={"V1": {"x": 1.0}},
         seed=4,
         voxels_per_roi=30,
@@ -178,21 +223,38 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
     for null in ("free", "session"):
         blocks = None if null == "free" else sessions
         found = nm.kind_tests(rdms, blocks=blocks, null=null, interval="none", n_permutations=199)
-        p[null] = found[(found["subject"] == "mean") & (found["quantity"] == "similarity")]["p"].to_numpy()
+        p[null] = found[(found["subject"] == "mean") & (found["quantity"] == "similarity")][
+            "p"
+        ].to_numpy()
     assert (p["free"] < 0.05).all(), p
     assert (p["session"] > 0.05).all(), p
 
 
 def test_what_is_made_of_a_simulation_says_so_wherever_it_is_copied(tmp_path):
     import neurometamer as nm
-    from fmri import concat_patterns, estimate_betas, read_betas, read_patterns, read_runs, write_betas, write_patterns
+    from fmri import (
+        concat_patterns,
+        estimate_betas,
+        read_betas,
+        read_patterns,
+        read_runs,
+        write_betas,
+        write_patterns,
+    )
     from neurometamer.report.rsa import SIMULATED, rdm_stamps
 
     subject = small(tmp_path / "one")
-    patterns = estimate_betas(read_runs(subject.bold, subject.events, subject.confounds), subject.masks)
+    patterns = estimate_betas(
+        read_runs(subject.bold, subject.events, subject.confounds), subject.masks
+    )
     again = read_patterns(write_patterns(patterns, tmp_path / "elsewhere.h5"))
     volumes = read_betas(write_betas(patterns, tmp_path / "betas"), subject.masks)
-    assert patterns.simulated and again.simulated and volumes.simulated and again.select(roi="V1").simulated
+    assert (
+        patterns.simulated
+        and again.simulated
+        and volumes.simulated
+        and again.select(roi="V1").simulated
+    )
     other = replace(again, observations=again.observations.assign(session="2"))
     assert concat_patterns([again, other]).simulated
     table = pd.DataFrame({"id": list("abcdef"), "kind": "RE", "reference_id": list("abcdef")})
@@ -212,11 +274,18 @@ def test_what_is_made_of_a_simulation_says_so_wherever_it_is_copied(tmp_path):
 def test_chosen_voxels_need_a_choice(tmp_path):
     values = np.random.default_rng(0).normal(size=(6, 4))
     how = {
-        "subjects": ["01"], "conditions": list("abcdef"), "features": {"x": values},
-        "mixing": {"V1": {"x": 1.0}}, "seed": 0, "voxels_per_roi": 20, "n_runs": 2,
-    }  # fmt: skip
+        "subjects": ["01"],
+        "conditions": list("abcdef"),
+        "features": {"x": values},
+        "mixing": {"V1": {"x": 1.0}},
+        "seed": 0,
+        "voxels_per_roi": 20,
+        "n_runs": 2,
+    }
     with pytest.raises(InputError, match="n_per_roi is 5 and select_on names 0"):
         simulate_patterns(tmp_path, n_per_roi=5, **how)
-    kept = simulate_patterns(tmp_path / "two", n_per_roi=5, select_on=list("abcdef"), **how)["sub-01"]
+    kept = simulate_patterns(tmp_path / "two", n_per_roi=5, select_on=list("abcdef"), **how)[
+        "sub-01"
+    ]
     assert len(kept.voxels) == 5
     assert len(simulate_patterns(tmp_path / "all", **how)["sub-01"].voxels) == 20

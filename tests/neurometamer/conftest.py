@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "brick.png",
-               "camera.png", "coins.png")  # fmt: skip
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+    "brick.png",
+    "camera.png",
+    "coins.png",
+)
 
 STUDY = """
 [study]
@@ -78,13 +86,20 @@ def chromium(downloads: Path) -> Iterator:
     driver = shutil.which("chromedriver")
     if not (binary and driver):
         if os.environ.get("NEUROMETAMER_NEEDS_BROWSER"):
-            pytest.fail("chromium and chromedriver are needed: apt-get install chromium chromium-driver")
+            pytest.fail(
+                "chromium and chromedriver are needed: apt-get install chromium chromium-driver"
+            )
         pytest.skip("no chromium and chromedriver; apt-get install chromium chromium-driver")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,800"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--window-size=1000,800",
+    ):
         options.add_argument(argument)
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

@@ -20,20 +20,34 @@ STAGES = {"one/conv": "0", "one/relu": "1", "two": "3", "out": "6", "softmax": "
 def model():
     torch.manual_seed(0)
     network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 24, 5, stride=2), torch.nn.ReLU(inplace=True), torch.nn.Conv2d(24, 32, 3),
-        torch.nn.ReLU(inplace=True), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(128, 10),
-    )  # fmt: skip
-    gray = Preprocessing(size=(48, 48), resize=48, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+        torch.nn.Conv2d(3, 24, 5, stride=2),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Conv2d(24, 32, 3),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(128, 10),
+    )
+    gray = Preprocessing(
+        size=(48, 48), resize=48, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+    )
     return stage_model(
-        network, stages=STAGES, preprocessing=gray, class_names=[f"c{i}" for i in range(10)], name="tiny",
-        weights="random", trained=False,
-    )  # fmt: skip
+        network,
+        stages=STAGES,
+        preprocessing=gray,
+        class_names=[f"c{i}" for i in range(10)],
+        name="tiny",
+        weights="random",
+        trained=False,
+    )
 
 
 def images(n: int, seed: int = 0) -> StimulusSet:
     ids = [f"im{i:02d}" for i in range(n)]
     pixels = np.random.default_rng(seed).random((n, 3, 48, 48), dtype=np.float32)
-    return StimulusSet(images=pixels, table=pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids}))
+    return StimulusSet(
+        images=pixels, table=pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    )
 
 
 def test_values_are_the_networks_own(model):
@@ -45,7 +59,9 @@ def test_values_are_the_networks_own(model):
         out = model.network(normalized)
     assert found.stages == tuple(STAGES)
     # another batch size: float32 sums in another order
-    np.testing.assert_allclose(found.read("one/conv"), conv.flatten(1).numpy(), atol=1e-5)  # not yet rectified in place
+    np.testing.assert_allclose(
+        found.read("one/conv"), conv.flatten(1).numpy(), atol=1e-5
+    )  # not yet rectified in place
     np.testing.assert_allclose(found.read("softmax"), out.softmax(1).numpy(), atol=1e-6)
     assert found.read("one/conv").min() < 0 <= found.read("one/relu").min()
     assert found.n_units["two"] == found.read("two").shape[1] == 32 * 20 * 20
@@ -65,7 +81,9 @@ def test_an_image_does_not_depend_on_its_companions(model):
 
 def test_disk_equals_memory_and_is_not_computed_twice(model, tmp_path):
     stimuli, path, seen = images(6), tmp_path / "a.h5", []
-    stored = compute_activations(model, stimuli, path=path, progress=lambda done, total: seen.append((done, total)))
+    stored = compute_activations(
+        model, stimuli, path=path, progress=lambda done, total: seen.append((done, total))
+    )
     memory = compute_activations(model, stimuli)
     assert seen == [(6, 6)]
     assert stored.ids == memory.ids == stimuli.ids
@@ -73,7 +91,9 @@ def test_disk_equals_memory_and_is_not_computed_twice(model, tmp_path):
     for stage in STAGES:
         assert np.array_equal(stored.read(stage), memory.read(stage))
         assert stored.read(stage).dtype == np.float32
-    again = compute_activations(model, stimuli, path=path, progress=lambda *_: pytest.fail("computed again"))
+    again = compute_activations(
+        model, stimuli, path=path, progress=lambda *_: pytest.fail("computed again")
+    )
     assert again.n_units == memory.n_units
     compute_activations(model, images(6, seed=1), path=path)  # other images: made anew
     assert not np.array_equal(read_activations(path).read("two"), memory.read("two"))

@@ -30,21 +30,37 @@ WRONG = {
 TAKEN = {  # what is right for these: text, numbers, arrays and tables are what they work on
     "text": {"StoredImages", "frame_recorder", "write_template", "check_settings"},
     "number": {"count_orders", "permutation_orders", "n_for_power", "paired_power", "StoredImages"},
-    "array": {"image_distances", "inversion_loss", "pearson", "spearman", "snr_db_power", "snr_db_amplitude",
-              "correct_p", "fit_layer_weights", "residuals_of", "linear_cka", "searchlight_rdms", "StoredImages"},
+    "array": {
+        "image_distances",
+        "inversion_loss",
+        "pearson",
+        "spearman",
+        "snr_db_power",
+        "snr_db_amplitude",
+        "correct_p",
+        "fit_layer_weights",
+        "residuals_of",
+        "linear_cka",
+        "searchlight_rdms",
+        "StoredImages",
+    },
     "table": {"noise_gain", "kind_question", "layers_t_test", "StoredImages"},
-}  # fmt: skip
+}
 EVERY_FUNCTION = [
     (package, name)
     for package in (stimuli_gen, fmri, neurometamer)
     for name in package.__all__
     if inspect.isfunction(getattr(package, name))
-    and any(one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-            for one in inspect.signature(getattr(package, name)).parameters.values())
-]  # fmt: skip
+    and any(
+        one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+        for one in inspect.signature(getattr(package, name)).parameters.values()
+    )
+]
 
 
-@pytest.mark.parametrize(("package", "name"), EVERY_FUNCTION, ids=[name for _, name in EVERY_FUNCTION])
+@pytest.mark.parametrize(
+    ("package", "name"), EVERY_FUNCTION, ids=[name for _, name in EVERY_FUNCTION]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_every_public_function_refuses_wrong_types_by_name(package, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -65,15 +81,22 @@ def test_every_public_function_refuses_wrong_types_by_name(package, name, tmp_pa
 def test_the_message_names_argument_types_and_what_came():
     with pytest.raises(InputError, match=r"^load_model: name must be text, not a Linear\.$"):
         neurometamer.load_model(nn.Linear(2, 2))
-    with pytest.raises(InputError, match=r"^compute_activations: model must be a StagedModel, not a ndarray\.$"):
+    with pytest.raises(
+        InputError, match=r"^compute_activations: model must be a StagedModel, not a ndarray\.$"
+    ):
         neurometamer.compute_activations(np.zeros((2, 3, 4, 4)), None)
     with pytest.raises(InputError, match=r"batch_size must be a whole number, not 2\.5"):
-        neurometamer.make_null(model="alexnet", stages=["relu1"], images=["x.csv"], out="n.h5", batch_size=2.5)
+        neurometamer.make_null(
+            model="alexnet", stages=["relu1"], images=["x.csv"], out="n.h5", batch_size=2.5
+        )
     with pytest.raises(
         InputError,
-        match=r"Preprocessing: size is of the wrong type; it must be a sequence of 2 \(a whole number each\), not 'z",
+        match=r"Preprocessing: size is of the wrong type; it must be a sequence of 2 \(a whole "
+        r"number each\), not 'z",
     ):
-        stimuli_gen.Preprocessing(size="zzz", resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+        stimuli_gen.Preprocessing(
+            size="zzz", resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+        )
 
 
 def test_functions_stay_what_they_are():
@@ -125,4 +148,7 @@ def test_what_fits(value, annotation, answer):
 
 def test_types_in_words():
     assert type_words(Sequence[str] | None) == "a sequence (text each) or None"
-    assert type_words(Mapping[str, int] | int) == "a mapping of text to a whole number or a whole number"
+    assert (
+        type_words(Mapping[str, int] | int)
+        == "a mapping of text to a whole number or a whole number"
+    )

@@ -84,7 +84,9 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def trials() -> pd.DataFrame:
     """Simulated trials of 10 people who attend, 2 who do not, and 2 networks."""
-    return simulate_recognition(PEOPLE, NETWORKS, n_people=10, n_images=240, careless=(0.95, 0.9), seed=4)
+    return simulate_recognition(
+        PEOPLE, NETWORKS, n_people=10, n_images=240, careless=(0.95, 0.9), seed=4
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +102,10 @@ def analyzed(trials: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> 
     return analyze_recognition(folder / "trials.csv", folder / "out", QUICK).parent
 
 
-# ------------------------------------------------------------------------------------------------ published numbers
+# -------------------------------------------------------------------------------- published numbers
 
-# Feather et al. (2023), experiment with ResNet-50: models, F(1, 19), partial eta squared, F of the interaction.
+# Feather et al. (2023), experiment with ResNet-50: models, F(1, 19), partial eta squared, F of the
+# interaction.
 GOLDEN = [
     ("resnet50", "resnet50_l2_3_robust", "242.218", ".927", "91.06"),
     ("resnet50", "resnet50_linf_4_robust", "403.033", ".955", "88.58"),
@@ -130,15 +133,24 @@ def test_model_effects_of_feather_2023_to_all_printed_digits(feather, a, b, f, e
     assert f"{table.loc['model', 'eta2_p']:.3f}".removeprefix("0") == eta
     assert f"{table.loc['model x stage', 'F']:.2f}" == interaction
     assert tuple(table.loc["model", ["df1", "df2"]]) == (1, 19)
-    for effect, source in (("model", "model"), ("stage", "stage"), ("interaction", "model x stage")):
-        np.testing.assert_allclose(repeated_f(data.values, effect), table.loc[source, "F"], rtol=1e-9)
+    for effect, source in (
+        ("model", "model"),
+        ("stage", "stage"),
+        ("interaction", "model x stage"),
+    ):
+        np.testing.assert_allclose(
+            repeated_f(data.values, effect), table.loc[source, "F"], rtol=1e-9
+        )
 
 
 @pytest.mark.data
 def test_people_against_the_network_of_feather_2023(feather):
     own = feather[feather["model"] == "resnet50"]
     stages = list(dict.fromkeys(own["stage"]))
-    both = [complete_profiles(own[own["observer"] == kind], ["resnet50"], stages) for kind in ("human", "network")]
+    both = [
+        complete_profiles(own[own["observer"] == kind], ["resnet50"], stages)
+        for kind in ("human", "network")
+    ]
     table = mixed_anova(*both).set_index("source")
     assert f"{table.loc['observer', 'F']:.3f}" == "705.946"
     assert f"{table.loc['observer x stage', 'F']:.3f}" == "258.070"
@@ -151,27 +163,62 @@ def test_stage_means_of_feather_2023(feather):
     curves = recognition_curves(feather)
     own = curves[(curves["observer"] == "human") & (curves["model"] == "resnet50")]
     assert own["stage"].iloc[0] == "natural_image"
-    assert [round(value, 2) for value in own["proportion"]] == [0.95, 0.96, 0.90, 0.94, 0.88, 0.29, 0.11, 0.08]
+    assert [round(value, 2) for value in own["proportion"]] == [
+        0.95,
+        0.96,
+        0.90,
+        0.94,
+        0.88,
+        0.29,
+        0.11,
+        0.08,
+    ]
 
 
 @pytest.mark.data
 def test_published_data_under_other_names_give_the_same_analysis(shared_data, tmp_path):
     table = pd.read_csv(shared_data / "metamer_behaviour" / "feather2023_resnet50.csv")
-    table = table[table["model"].isin(["resnet50", "resnet50_l2_3_robust"])].sample(frac=1, random_state=0)
-    names = {"participant": "who", "model": "net", "stage": "layer", "observer": "kind", "proportion_correct": "acc"}
+    table = table[table["model"].isin(["resnet50", "resnet50_l2_3_robust"])].sample(
+        frac=1, random_state=0
+    )
+    names = {
+        "participant": "who",
+        "model": "net",
+        "stage": "layer",
+        "observer": "kind",
+        "proportion_correct": "acc",
+    }
     table["who"], table["model"] = table["participant"] + 100, table["model"]
-    table.drop(columns="participant").rename(columns=names).to_csv(tmp_path / "t.tsv", sep="\t", index=False)
-    columns = {"participant": "who", "model": "net", "stage": "layer", "observer": "kind", "proportion": "acc"}
-    page = analyze_recognition(tmp_path / "t.tsv", tmp_path / "out", AnalysisSettings(columns=columns, permutations=99))
-    made = pd.read_csv(page.parent / "anova.csv").query("analysis == 'stage x model'").set_index("source")
+    table.drop(columns="participant").rename(columns=names).to_csv(
+        tmp_path / "t.tsv", sep="\t", index=False
+    )
+    columns = {
+        "participant": "who",
+        "model": "net",
+        "stage": "layer",
+        "observer": "kind",
+        "proportion": "acc",
+    }
+    page = analyze_recognition(
+        tmp_path / "t.tsv", tmp_path / "out", AnalysisSettings(columns=columns, permutations=99)
+    )
+    made = (
+        pd.read_csv(page.parent / "anova.csv")
+        .query("analysis == 'stage x model'")
+        .set_index("source")
+    )
     assert f"{made.loc['model', 'F']:.3f}" == "242.218"
-    mixed = pd.read_csv(page.parent / "anova.csv").query("analysis == 'observer x stage' and models == 'resnet50'")
+    mixed = pd.read_csv(page.parent / "anova.csv").query(
+        "analysis == 'observer x stage' and models == 'resnet50'"
+    )
     assert f"{mixed['F'].iloc[0]:.3f}" == "705.946"
-    shuffled = pd.read_csv(page.parent / "permutation.csv").query("analysis == 'stage x model' and source == 'model'")
+    shuffled = pd.read_csv(page.parent / "permutation.csv").query(
+        "analysis == 'stage x model' and source == 'model'"
+    )
     assert shuffled["p"].iloc[0] == 0.01
 
 
-# -------------------------------------------------------------------------------------------- analyses of variance
+# ----------------------------------------------------------------------------- analyses of variance
 
 
 @settings(max_examples=8)
@@ -179,15 +226,23 @@ def test_published_data_under_other_names_give_the_same_analysis(shared_data, tm
 def test_our_f_is_pingouins_whatever_the_design(seed, n, n_models, n_stages):
     data = profiles(noise(n, n_models, n_stages, seed=seed))
     table = repeated_anova(data).set_index("source")["F"]
-    for effect, source in (("model", "model"), ("stage", "stage"), ("interaction", "model x stage")):
+    for effect, source in (
+        ("model", "model"),
+        ("stage", "stage"),
+        ("interaction", "model x stage"),
+    ):
         np.testing.assert_allclose(repeated_f(data.values, effect), table[source], rtol=1e-8)
 
 
 @settings(max_examples=8)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 6), st.integers(2, 5))
-def test_our_mixed_f_is_pingouins_also_with_groups_of_different_size(seed, n_first, n_second, n_stages):
+def test_our_mixed_f_is_pingouins_also_with_groups_of_different_size(
+    seed, n_first, n_second, n_stages
+):
     values = noise(n_first + n_second, 1, n_stages, seed=seed)
-    table = mixed_anova(profiles(values[:n_first]), profiles(values[n_first:])).set_index("source")["F"]
+    table = mixed_anova(profiles(values[:n_first]), profiles(values[n_first:])).set_index("source")[
+        "F"
+    ]
     groups = np.repeat([0, 1], [n_first, n_second])
     for effect, source in (("observer", "observer"), ("interaction", "observer x stage")):
         np.testing.assert_allclose(mixed_f(values[:, 0], groups, effect), table[source], rtol=1e-7)
@@ -237,7 +292,9 @@ def test_permutation_p_agrees_with_all_labelings():
 
 def test_permutation_p_is_uniform_where_there_is_no_effect():
     ps = [
-        permutation_p(permute_repeated(v, 99)["interaction"], float(repeated_f(v, "interaction")))[0]
+        permutation_p(permute_repeated(v, 99)["interaction"], float(repeated_f(v, "interaction")))[
+            0
+        ]
         for v in noise(200, 5, 2, 3, seed=2)
     ]
     assert stats.kstest(ps, "uniform").pvalue > 0.01
@@ -271,7 +328,9 @@ def test_sphericity_is_not_tested_with_fewer_people_than_contrasts():
     assert many[["mauchly_w", "p_sphericity"]].notna().all(axis=None)
 
 
-@pytest.mark.parametrize(("correction", "rule"), [("holm", "holm"), ("fdr", "fdr_bh"), ("bonferroni", "bonferroni")])
+@pytest.mark.parametrize(
+    ("correction", "rule"), [("holm", "holm"), ("fdr", "fdr_bh"), ("bonferroni", "bonferroni")]
+)
 def test_post_hoc_tests_are_scipys_with_statsmodels_correction(correction, rule):
     from statsmodels.stats.multitest import multipletests
 
@@ -283,8 +342,12 @@ def test_post_hoc_tests_are_scipys_with_statsmodels_correction(correction, rule)
         a, b, stage = (int(row[name][1:]) for name in ("a", "b", "at"))
         t = stats.ttest_rel(values[:, a, stage], values[:, b, stage])
         np.testing.assert_allclose((row["t"], row["p"]), (t.statistic, t.pvalue))
-        np.testing.assert_allclose(row["mean_difference"], (values[:, a, stage] - values[:, b, stage]).mean())
-    np.testing.assert_allclose(at_stage["p_corrected"], multipletests(at_stage["p"], method=rule)[1])
+        np.testing.assert_allclose(
+            row["mean_difference"], (values[:, a, stage] - values[:, b, stage]).mean()
+        )
+    np.testing.assert_allclose(
+        at_stage["p_corrected"], multipletests(at_stage["p"], method=rule)[1]
+    )
     models = table[table["family"] == "models"].iloc[0]
     t = stats.ttest_rel(*(values[:, int(models[name][1:])].mean(axis=1) for name in ("a", "b")))
     np.testing.assert_allclose((models["t"], models["p"]), (t.statistic, t.pvalue))
@@ -317,16 +380,20 @@ def test_without_pingouin_the_error_says_what_to_install(monkeypatch):
 def test_shuffles_depend_on_the_seed_and_not_on_what_else_is_analyzed():
     data = profiles(noise(5, 2, 2))
     table = repeated_anova(data, analysis="a")
-    first, again, other = (permutation_table(table, data, n_permutations=300, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        permutation_table(table, data, n_permutations=300, seed=seed) for seed in (0, 0, 1)
+    )
     pd.testing.assert_frame_equal(first, again)
     assert (first["n_as_large"] != other["n_as_large"]).any()
 
 
-# --------------------------------------------------------------------------------------------- reading and screening
+# ---------------------------------------------------------------------------- reading and screening
 
 
 def person(name: str = "a", n: int = 10, **columns: object) -> pd.DataFrame:
-    table = pd.DataFrame({"participant": name, "stimulus": [f"i{k}" for k in range(n)], "stage": "s", "truth": "dog"})
+    table = pd.DataFrame(
+        {"participant": name, "stimulus": [f"i{k}" for k in range(n)], "stage": "s", "truth": "dog"}
+    )
     return table.assign(**{"response": "dog", "rt": 600.0, **columns})
 
 
@@ -344,9 +411,12 @@ def test_every_trial_left_out_is_counted_with_its_reason():
     found = screened(odd, person("b"))
     left = found.exclusions.set_index("reason")
     assert left["n_trials"].to_dict() == {
-        "no answer": 1, "answer outside the categories": 1, "no response time": 1, "too fast": 1,
+        "no answer": 1,
+        "answer outside the categories": 1,
+        "no response time": 1,
+        "too fast": 1,
         "the same trial again": 1,
-    }  # fmt: skip
+    }
     assert set(left["participant"]) == {"a"} and set(left["what"]) == {"trials"}
     row = found.participants.set_index("participant").loc["a"]
     assert (row["n_trials"], row["n_usable"], row["n_missing"], row["n_fast"]) == (19, 15, 3, 1)
@@ -364,7 +434,11 @@ def test_missing_answers_can_count_as_wrong():
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
-    [("response", "spoon", "answer outside"), ("rt", np.nan, "no response time"), ("stimulus", "i1", "same trial")],
+    [
+        ("response", "spoon", "answer outside"),
+        ("rt", np.nan, "no response time"),
+        ("stimulus", "i1", "same trial"),
+    ],
 )
 def test_strict_refuses_what_would_be_left_out(column, value, message):
     odd = person("a", 10)
@@ -376,10 +450,22 @@ def test_strict_refuses_what_would_be_left_out(column, value, message):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (person("a", 12, phase="screening", response=["dog"] * 6 + ["cat"] * 6), "screening accuracy 0.5 below 0.583"),
-        (person("a", 4, phase="catch", response=["dog"] * 2 + ["cat"] * 2), "catch accuracy 0.5 below 0.75"),
-        (person("a", 10, response=["dog"] * 7 + [""] * 3, stimulus=list("abcdefghij")), "15% missing answers"),
-        (person("a", 10, rt=[600.0] * 7 + [20.0] * 3, stimulus=list("abcdefghij")), "15% fast answers"),
+        (
+            person("a", 12, phase="screening", response=["dog"] * 6 + ["cat"] * 6),
+            "screening accuracy 0.5 below 0.583",
+        ),
+        (
+            person("a", 4, phase="catch", response=["dog"] * 2 + ["cat"] * 2),
+            "catch accuracy 0.5 below 0.75",
+        ),
+        (
+            person("a", 10, response=["dog"] * 7 + [""] * 3, stimulus=list("abcdefghij")),
+            "15% missing answers",
+        ),
+        (
+            person("a", 10, rt=[600.0] * 7 + [20.0] * 3, stimulus=list("abcdefghij")),
+            "15% fast answers",
+        ),
     ],
 )
 def test_people_are_left_out_by_rule_and_named(extra, reason):
@@ -395,7 +481,10 @@ def test_people_are_left_out_by_rule_and_named(extra, reason):
 def test_seven_of_twelve_screening_trials_pass():
     seven = person("a", 12, phase="screening", response=["dog"] * 7 + ["cat"] * 5)
     found = screened(person("a"), seven, person("b"))
-    assert found.participants.set_index("participant")["reason"].to_dict() == {"a": "", "b": "no screening trials"}
+    assert found.participants.set_index("participant")["reason"].to_dict() == {
+        "a": "",
+        "b": "no screening trials",
+    }
 
 
 def test_seconds_read_as_milliseconds_are_refused():
@@ -404,11 +493,15 @@ def test_seconds_read_as_milliseconds_are_refused():
     assert screened(person(rt=0.6), rt_unit="s").trials["rt"].eq(600).all()
 
 
-@pytest.mark.parametrize("times", [["0,512"] * 10, ["612"] * 9 + ["1,204"], ["612"] * 9 + ["timeout"]])
+@pytest.mark.parametrize(
+    "times", [["0,512"] * 10, ["612"] * 9 + ["1,204"], ["612"] * 9 + ["timeout"]]
+)
 def test_times_that_are_no_numbers_are_refused_by_name(times):
     with pytest.raises(InputError, match=f"of 10 response times are no numbers: '{times[-1]}'"):
         screened(person(rt=times))
-    assert screened(person(rt=["612"] * 9 + [""])).exclusions["reason"].tolist() == ["no response time"]
+    assert screened(person(rt=["612"] * 9 + [""])).exclusions["reason"].tolist() == [
+        "no response time"
+    ]
 
 
 def test_answers_in_other_case_are_refused_or_taken_when_told():
@@ -417,14 +510,21 @@ def test_answers_in_other_case_are_refused_or_taken_when_told():
         screened(odd)
     found = screened(odd, ignore_case=True)
     assert found.trials["correct"].sum() == 8
-    assert "taken for the same in upper and lower case: 'Dog' for 'dog', 'CAT' for 'cat'" in found.notes
+    assert (
+        "taken for the same in upper and lower case: 'Dog' for 'dog', 'CAT' for 'cat'"
+        in found.notes
+    )
     assert screened(person(truth="DOG"), ignore_case=True).trials["correct"].all()
-    both = screened(person(truth="DOG", response="Dog"), categories=("DOG", "Dog"))  # two categories of their own
+    both = screened(
+        person(truth="DOG", response="Dog"), categories=("DOG", "Dog")
+    )  # two categories of their own
     assert not both.trials["correct"].any()
 
 
 def test_answers_outside_the_categories_are_named():
-    with pytest.raises(InputError, match=r"no usable trial is left: .*: 'hound' \(10\); .*--categories"):
+    with pytest.raises(
+        InputError, match=r"no usable trial is left: .*: 'hound' \(10\); .*--categories"
+    ):
         screened(person(response="hound"))
     odd = person(response=["hound"] + ["dog"] * 9)
     assert "answers outside the categories: 'hound' (1)" in screened(odd).notes
@@ -437,11 +537,15 @@ def test_bad_tables_are_refused_with_what_to_do(tmp_path):
         screened(person(truth="dogg"))
     with pytest.raises(InputError, match="did you mean 'network'"):
         name_columns(person(observer="netwrok"))
-    with pytest.raises(InputError, match=r"lacks the column\(s\) stimulus, truth; it has .*ROLE=NAME"):
+    with pytest.raises(
+        InputError, match=r"lacks the column\(s\) stimulus, truth; it has .*ROLE=NAME"
+    ):
         name_columns(person().drop(columns=["stimulus", "truth"]))
     with pytest.raises(InputError, match=r"lacks the column\(s\) subject"):
         name_columns(person(), {"participant": "subject"})
-    with pytest.raises(InputError, match="unknown role of a column 'partcipant'; did you mean 'participant'"):
+    with pytest.raises(
+        InputError, match="unknown role of a column 'partcipant'; did you mean 'participant'"
+    ):
         read_recognition(tmp_path / "x.csv", {"partcipant": "who"})
     with pytest.raises(InputError, match="no main trials"):
         screened(person(phase="practice"))
@@ -453,7 +557,10 @@ def test_bad_tables_are_refused_with_what_to_do(tmp_path):
 
 def test_proportions_are_checked(tmp_path):
     table = pd.DataFrame({"participant": ["1", "2"], "stage": "s", "proportion": [0.5, 50.0]})
-    for rows, message in ((table, "no numbers between 0 and 1: 50"), (table.iloc[[0, 0]], "more than one proportion")):
+    for rows, message in (
+        (table, "no numbers between 0 and 1: 50"),
+        (table.iloc[[0, 0]], "more than one proportion"),
+    ):
         rows.to_csv(tmp_path / "t.csv", index=False)
         with pytest.raises(InputError, match=message):
             analyze_recognition(tmp_path / "t.csv", tmp_path / "out")
@@ -479,8 +586,15 @@ def test_observers_have_other_words():
 def test_names_stay_text_and_extra_columns_stay(tmp_path):
     person("007", n=2, mood="fine").to_csv(tmp_path / "t.csv", index=False)
     table = read_recognition(tmp_path / "t.csv")
-    assert table["participant"].tolist() == ["007", "007"] and table["mood"].tolist() == ["fine", "fine"]
-    assert (table["observer"] == "human").all() and (table["phase"] == "main").all() and (table["model"] == "all").all()
+    assert table["participant"].tolist() == ["007", "007"] and table["mood"].tolist() == [
+        "fine",
+        "fine",
+    ]
+    assert (
+        (table["observer"] == "human").all()
+        and (table["phase"] == "main").all()
+        and (table["model"] == "all").all()
+    )
 
 
 def test_a_condition_that_crosses_stages_stands_for_the_model():
@@ -490,7 +604,7 @@ def test_a_condition_that_crosses_stages_stands_for_the_model():
     assert (name_columns(nested)["model"] == "all").all()
 
 
-# ------------------------------------------------------------------------------------------------- cells and curves
+# --------------------------------------------------------------------------------- cells and curves
 
 
 def test_photographs_count_in_every_model(usable):
@@ -506,7 +620,11 @@ def test_networks_are_asked_about_the_images_that_each_person_saw(usable):
     assert absent == 0
     one = paired[(paired["network"] == "other") & (paired["participant"] == "person_03")]
     cell = one[(one["model"] == "robust") & (one["stage"] == "final")].iloc[0]
-    seen = usable[(usable["participant"] == "person_03") & (usable["model"] == "robust") & (usable["stage"] == "final")]
+    seen = usable[
+        (usable["participant"] == "person_03")
+        & (usable["model"] == "robust")
+        & (usable["stage"] == "final")
+    ]
     answers = usable[(usable["participant"] == "other") & usable["stimulus"].isin(seen["stimulus"])]
     assert cell["n_trials"] == len(seen)
     np.testing.assert_allclose(cell["proportion"], answers["correct"].mean())
@@ -514,9 +632,17 @@ def test_networks_are_asked_about_the_images_that_each_person_saw(usable):
 
 def test_standard_errors_between_and_within_people():
     rows = [
-        {"observer": "human", "network": "", "participant": f"p{i}", "model": "m", "stage": stage, "proportion": p}
-        for i in range(5) for stage, p in (("a", 0.1 + 0.1 * i), ("b", 0.4 + 0.1 * i))
-    ]  # fmt: skip
+        {
+            "observer": "human",
+            "network": "",
+            "participant": f"p{i}",
+            "model": "m",
+            "stage": stage,
+            "proportion": p,
+        }
+        for i in range(5)
+        for stage, p in (("a", 0.1 + 0.1 * i), ("b", 0.4 + 0.1 * i))
+    ]
     cells = pd.DataFrame(rows)
     between = recognition_curves(cells)
     np.testing.assert_allclose(between["sem"], stats.sem(np.arange(5) * 0.1))
@@ -536,15 +662,25 @@ def test_bootstrap_is_the_plain_loop_over_images(usable):
     from neurometamer.stats.resampling import bootstrap_counts
 
     table = bootstrap_curves(usable, 40, seed=3)
-    row = table[(table["observer"] == "human") & (table["model"] == "robust") & (table["stage"] == "final")].iloc[0]
+    row = table[
+        (table["observer"] == "human") & (table["model"] == "robust") & (table["stage"] == "final")
+    ].iloc[0]
     order = select_order(usable)
     counts = pd.DataFrame(bootstrap_counts(len(order), 40, 3), columns=order)
-    own = usable[(usable["observer"] == "human") & (usable["model"] == "robust") & (usable["stage"] == "final")]
+    own = usable[
+        (usable["observer"] == "human")
+        & (usable["model"] == "robust")
+        & (usable["stage"] == "final")
+    ]
     means = []
     for _, drawn in counts.iterrows():
         weight = drawn[own["reference_id"]].to_numpy()
         sums = pd.DataFrame(
-            {"who": own["participant"].to_numpy(), "w": weight, "c": weight * own["correct"].to_numpy()}
+            {
+                "who": own["participant"].to_numpy(),
+                "w": weight,
+                "c": weight * own["correct"].to_numpy(),
+            }
         )
         sums = sums.groupby("who").sum().query("w > 0")
         means.append((sums["c"] / sums["w"]).mean())
@@ -562,9 +698,17 @@ def test_confusion_is_sklearns(usable):
     from sklearn.metrics import confusion_matrix
 
     table = confusion_table(usable)
-    own = table[(table["observer"] == "network") & (table["network"] == "other") & (table["model"] == "plain")]
+    own = table[
+        (table["observer"] == "network")
+        & (table["network"] == "other")
+        & (table["model"] == "plain")
+    ]
     own = own[own["stage"] == "layer4"]
-    rows = usable[(usable["participant"] == "other") & (usable["model"] == "plain") & (usable["stage"] == "layer4")]
+    rows = usable[
+        (usable["participant"] == "other")
+        & (usable["model"] == "plain")
+        & (usable["stage"] == "layer4")
+    ]
     expected = confusion_matrix(rows["truth"], rows["response"], labels=list(CATEGORIES))
     np.testing.assert_array_equal(own["n"].to_numpy().reshape(16, 16), expected)
     np.testing.assert_allclose(own.groupby("truth")["share"].sum(), 1)
@@ -576,16 +720,20 @@ def test_a_category_that_was_not_shown_has_no_share():
     assert shares.loc["dog", "dog"] == 1 and shares.drop(index="dog").isna().all(axis=None)
 
 
-# --------------------------------------------------------------------------------------------------------- agreement
+# ---------------------------------------------------------------------------------------- agreement
 
 
 def test_kappa_is_cohens_of_right_and_wrong(usable):
     from sklearn.metrics import cohen_kappa_score
 
     pairs = error_consistency(usable)
-    row = pairs.query("model == 'robust' and stage == 'final' and kind_a == 'network' and kind_b == 'network'").iloc[0]
+    row = pairs.query(
+        "model == 'robust' and stage == 'final' and kind_a == 'network' and kind_b == 'network'"
+    ).iloc[0]
     own = usable[(usable["model"] == "robust") & (usable["stage"] == "final")]
-    wide = own.pivot(index="stimulus", columns="participant", values="correct")[[row["observer_a"], row["observer_b"]]]
+    wide = own.pivot(index="stimulus", columns="participant", values="correct")[
+        [row["observer_a"], row["observer_b"]]
+    ]
     wide = wide.dropna().astype(bool)
     assert row["n_common"] == len(wide)
     np.testing.assert_allclose(row["kappa"], cohen_kappa_score(wide.iloc[:, 0], wide.iloc[:, 1]))
@@ -594,7 +742,9 @@ def test_kappa_is_cohens_of_right_and_wrong(usable):
 @pytest.mark.parametrize(("shared", "low", "high"), [(0.0, -0.1, 0.1), (1.0, 0.85, 1.0)])
 def test_planted_consistency_is_found_within_and_over_stages(shared, low, high):
     curves = {"m": {"early": 0.8, "late": 0.2}}
-    made = simulate_recognition(curves, {"n1": {}, "n2": {}}, n_people=6, n_images=300, shared=shared, spread=0)
+    made = simulate_recognition(
+        curves, {"n1": {}, "n2": {}}, n_people=6, n_images=300, shared=shared, spread=0
+    )
     found = summarize_consistency(error_consistency(screen_trials(name_columns(made)).trials))
     assert set(found["pair"]) == {"human-human", "human-n1", "human-n2", "n1-n2"}
     assert found["kappa"].between(low, high).all()
@@ -635,10 +785,18 @@ def test_consistency_intervals_are_the_plain_loop_over_images(usable, monkeypatc
     held = found["coincidences"].to_numpy() >= agreement.MIN_COINCIDENCES
     assert held.any()
     assert not held.all()
-    np.testing.assert_allclose(found["ci_low"], np.where(held, found["kappa"] - half, np.nan), atol=1e-12)
-    np.testing.assert_allclose(found["ci_high"], np.where(held, found["kappa"] + half, np.nan), atol=1e-12)
+    np.testing.assert_allclose(
+        found["ci_low"], np.where(held, found["kappa"] - half, np.nan), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        found["ci_high"], np.where(held, found["kappa"] + half, np.nan), atol=1e-12
+    )
     assert set(found["method"]) == {"50% jackknife over images, t"}
-    assert found.loc[~held, "reason"].str.startswith("no interval: too rare outcomes (coincidences").all()
+    assert (
+        found.loc[~held, "reason"]
+        .str.startswith("no interval: too rare outcomes (coincidences")
+        .all()
+    )
     plain = found.drop(columns=["ci_low", "ci_high", "method", "coincidences", "reason"])
     pd.testing.assert_frame_equal(plain, summarize_consistency(pairs))
 
@@ -666,7 +824,8 @@ def test_curve_correlation_leaves_out_a_networks_own_images():
     keys = [(m, s) for m in ("a", "b") for s in ("s1", "s2", "s3")]
     human, network = noise(6, seed=1), noise(6, seed=2)
     rows = [
-        {"observer": "human", "network": "", "model": m, "stage": s, "proportion": p} for (m, s), p in zip(keys, human)
+        {"observer": "human", "network": "", "model": m, "stage": s, "proportion": p}
+        for (m, s), p in zip(keys, human)
     ]
     rows += [
         {"observer": "network", "network": "a", "model": m, "stage": s, "proportion": p}
@@ -675,11 +834,15 @@ def test_curve_correlation_leaves_out_a_networks_own_images():
     row = curve_correlation(pd.DataFrame(rows)).set_index("network").loc["a"]
     assert row["n_points"] == 3 and row["n_models"] == 1
     np.testing.assert_allclose(row["pearson_r"], stats.pearsonr(human[3:], network[3:]).statistic)
-    np.testing.assert_allclose(row["spearman_rho"], stats.spearmanr(human[3:], network[3:]).statistic)
-    np.testing.assert_allclose(row["kendall_tau"], stats.kendalltau(human[3:], network[3:]).statistic)
+    np.testing.assert_allclose(
+        row["spearman_rho"], stats.spearmanr(human[3:], network[3:]).statistic
+    )
+    np.testing.assert_allclose(
+        row["kendall_tau"], stats.kendalltau(human[3:], network[3:]).statistic
+    )
 
 
-# -------------------------------------------------------------------------------------------------- the whole analysis
+# ------------------------------------------------------------------------------- the whole analysis
 
 
 def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
@@ -689,9 +852,15 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
     for model, own in PEOPLE.items():
         for stage, share in own.items():
             assert abs(float(people.loc[(model, stage), "proportion"]) - share) < 0.12
-    anova = pd.read_csv(analyzed / "anova.csv").set_index(["analysis", "models", "observer", "source"])
+    anova = pd.read_csv(analyzed / "anova.csv").set_index(
+        ["analysis", "models", "observer", "source"]
+    )
     assert anova.loc[("stage x model", "standard vs robust", "human", "model"), "p_gg"] < 1e-4
-    assert set(anova.index.get_level_values("analysis")) == {"stage x model", "stage", "observer x stage"}
+    assert set(anova.index.get_level_values("analysis")) == {
+        "stage x model",
+        "stage",
+        "observer x stage",
+    }
     own = anova.loc[("observer x stage", "standard", "human vs standard", "observer")]
     other = anova.loc[("observer x stage", "standard", "human vs other", "observer")]
     assert own["F"] > 10 * other["F"]
@@ -700,20 +869,34 @@ def test_planted_truth_comes_out_of_the_whole_analysis(analyzed):
     screening = pd.read_csv(analyzed / "screening.csv").set_index("participant")
     assert screening.index[~screening["included"]].tolist() == ["careless_0", "careless_1"]
     agreed = pd.read_csv(
-        analyzed / "error_consistency.csv", keep_default_na=False, na_values={"ci_low": "", "ci_high": ""}
+        analyzed / "error_consistency.csv",
+        keep_default_na=False,
+        na_values={"ci_low": "", "ci_high": ""},
     )
     told = agreed[agreed["reason"] == ""]
     assert (told["ci_low"] < told["kappa"]).all() and (told["kappa"] < told["ci_high"]).all()
     assert {"human-standard", "human-other"} <= set(told.loc[told["stage"] == "all stages", "pair"])
-    people = agreed.query("stage == 'all stages' and pair == 'human-human'")  # each two shared some ten trials
-    assert people["ci_low"].isna().all() and people["reason"].str.contains("too rare outcomes").all()
+    people = agreed.query(
+        "stage == 'all stages' and pair == 'human-human'"
+    )  # each two shared some ten trials
+    assert (
+        people["ci_low"].isna().all() and people["reason"].str.contains("too rare outcomes").all()
+    )
     assert set(agreed["method"]) == {"95% jackknife over images, t"}
     posthoc = pd.read_csv(analyzed / "posthoc.csv", keep_default_na=False)
     assert set(posthoc["models"]) == {"3 models"}
     assert {path.name for path in analyzed.glob("*.csv")} == {
-        "anova.csv", "confusion.csv", "curves.csv", "error_consistency.csv", "error_consistency_pairs.csv",
-        "exclusions.csv", "human_network.csv", "permutation.csv", "posthoc.csv", "screening.csv",
-    }  # fmt: skip
+        "anova.csv",
+        "confusion.csv",
+        "curves.csv",
+        "error_consistency.csv",
+        "error_consistency_pairs.csv",
+        "exclusions.csv",
+        "human_network.csv",
+        "permutation.csv",
+        "posthoc.csv",
+        "screening.csv",
+    }
 
 
 def test_the_page_is_self_contained_and_says_what_the_tables_say(analyzed):
@@ -722,7 +905,11 @@ def test_the_page_is_self_contained_and_says_what_the_tables_say(analyzed):
     assert "references.bib" in linked and all((analyzed / file).is_file() for file in linked)
     assert "<script" not in page and "default-src 'none'" in page
     assert page.count("<figure") == len(list((analyzed / "figures").glob("*.svg"))) == 7
-    anova = pd.read_csv(analyzed / "anova.csv").query("models == 'standard vs robust' and source == 'model'").iloc[0]
+    anova = (
+        pd.read_csv(analyzed / "anova.csv")
+        .query("models == 'standard vs robust' and source == 'model'")
+        .iloc[0]
+    )
     assert f"F(1, 9) = {anova['F']:.2f}, η²p = {format_number(anova['eta2_p'])}" in page
     assert "Simulated observers:" in page
     assert "screening accuracy" in page and "careless_0" in page and "p ≤ 1/201" in page
@@ -732,12 +919,25 @@ def test_the_page_is_self_contained_and_says_what_the_tables_say(analyzed):
 def test_the_page_begins_with_the_main_effects_and_ends_with_methods(analyzed):
     page = unescape((analyzed / "report.html").read_text(encoding="utf-8"))
     screen = page[page.index('id="answer"') : page.index("<nav ")]
-    means = read_table(analyzed / "curves.csv").query("observer == 'human'").groupby("model")["proportion"].mean()
-    said = f"{format_number(means['robust'])} against {format_number(means['standard'])}, mean over stages"
-    assert f"Simulated people recognize images of robust more often than those of standard: {said}" in screen
+    means = (
+        read_table(analyzed / "curves.csv")
+        .query("observer == 'human'")
+        .groupby("model")["proportion"]
+        .mean()
+    )
+    said = (
+        f"{format_number(means['robust'])} against {format_number(means['standard'])}, mean over "
+        "stages"
+    )
+    assert (
+        f"Simulated people recognize images of robust more often than those of standard: {said}"
+        in screen
+    )
     assert '<figure id="figure-curves_by_observer">' in screen
     methods = (analyzed / "methods.txt").read_text(encoding="utf-8")
-    assert methods.startswith("Simulated answers were analyzed: 10 people; 3 models, 4 stages; answers of 2 networks")
+    assert methods.startswith(
+        "Simulated answers were analyzed: 10 people; 3 models, 4 stages; answers of 2 networks"
+    )
     assert "200 shuffles of the labels" in methods and "Random seed: 0." in methods
     assert all(part in page for part in methods.strip().split("\n\n"))
 
@@ -751,26 +951,43 @@ def test_each_figure_has_the_numbers_it_draws(analyzed):
     pd.testing.assert_frame_equal(read_table(analyzed / "figures" / "curves_by_model.csv"), curves)
     points = read_table(analyzed / "figures" / "people_and_networks.csv")
     here = points[(points["model"] == "standard") & (points["stage"] == "final")].iloc[0]
-    rows = curves[(curves["model"] == "standard") & (curves["stage"] == "final")].set_index("network", drop=False)
-    assert here["proportion_others"] == rows["proportion"]["other"]  # not that of the images' own network
+    rows = curves[(curves["model"] == "standard") & (curves["stage"] == "final")].set_index(
+        "network", drop=False
+    )
+    assert (
+        here["proportion_others"] == rows["proportion"]["other"]
+    )  # not that of the images' own network
     assert here["proportion_human"] == rows.loc[rows["observer"] == "human", "proportion"].item()
-    confusion = pd.concat([read_table(file) for file in (analyzed / "figures").glob("confusion_*.csv")])
+    confusion = pd.concat(
+        [read_table(file) for file in (analyzed / "figures").glob("confusion_*.csv")]
+    )
     assert len(confusion) == len(read_table(analyzed / "confusion.csv"))
 
 
 @pytest.mark.parametrize(
     ("p", "said"),
     [
-        (0.01, "People recognize images of b more often than those of a: .75 against .50, mean over stages"),
+        (
+            0.01,
+            "People recognize images of b more often than those of a: .75 against .50, mean over "
+            "stages",
+        ),
         (0.05, "Whether people recognize images of a or of b more often is undecided (p = .050)."),
         (np.nan, "Whether people recognize images of a or of b more often was not tested."),
     ],
 )
 def test_a_pair_of_models_is_ordered_only_where_the_test_is_clear(p, said):
     curves = pd.DataFrame(
-        {"model": list("aabbb"), "stage": list("xyxyz"), "proportion": [0.4, 0.6, 0.7, 0.8, 0.0], "observer": "human"}
+        {
+            "model": list("aabbb"),
+            "stage": list("xyxyz"),
+            "proportion": [0.4, 0.6, 0.7, 0.8, 0.0],
+            "observer": "human",
+        }
     )
-    anova = pd.DataFrame({"source": ["model"], "observer": ["human"], "models": ["a vs b"], "p": [p]})
+    anova = pd.DataFrame(
+        {"source": ["model"], "observer": ["human"], "models": ["a vs b"], "p": [p]}
+    )
     told = {"settings": {"categories": list("0123456789abcdef")}}
     (sentence,) = first_sentences({"curves": curves, "anova": anova}, told, "")
     assert said in sentence  # stage z, which model a lacks, is in no mean
@@ -804,9 +1021,11 @@ def test_folders_of_others_are_left_alone(analyzed, tmp_path):
 def proportions(path: Path, drop: tuple[str, ...] = (), n: int = 5) -> Path:
     rows = [
         {"participant": f"p{i}", "model": m, "stage": s, "proportion": round(float(v), 3)}
-        for i, block in enumerate(noise(n, 2, 3)) for m, line in zip("ab", block) for s, v in zip("xyz", line)
+        for i, block in enumerate(noise(n, 2, 3))
+        for m, line in zip("ab", block)
+        for s, v in zip("xyz", line)
         if f"p{i}{m}{s}" not in drop and f"{m}{s}" not in drop
-    ]  # fmt: skip
+    ]
     pd.DataFrame(rows).to_csv(path, index=False)
     return path
 
@@ -815,19 +1034,29 @@ def test_people_with_missing_cells_are_counted_and_strict_refuses_them(tmp_path)
     path = proportions(tmp_path / "t.csv", drop=("p2ay",))
     folder = analyze_recognition(path, tmp_path / "out", QUICK).parent
     left = pd.read_csv(folder / "exclusions.csv")
-    assert set(left["participant"]) == {"p2"} and left["reason"].str.contains("1 of 6 cells without trials").any()
+    assert (
+        set(left["participant"]) == {"p2"}
+        and left["reason"].str.contains("1 of 6 cells without trials").any()
+    )
     anova = pd.read_csv(folder / "anova.csv").set_index(["models", "source"])
     assert tuple(anova.loc[("a vs b", "model"), ["n", "n_excluded"]]) == (4, 1)
     assert tuple(anova.loc[("b", "stage"), ["n", "n_excluded"]]) == (5, 0)
-    with pytest.raises(InputError, match=r"--strict: stage x model, a vs b: p2 have no trials.*a / y"):
-        analyze_recognition(path, tmp_path / "strict", AnalysisSettings(permutations=9, strict=True))
+    with pytest.raises(
+        InputError, match=r"--strict: stage x model, a vs b: p2 have no trials.*a / y"
+    ):
+        analyze_recognition(
+            path, tmp_path / "strict", AnalysisSettings(permutations=9, strict=True)
+        )
 
 
 def test_a_stage_that_a_model_lacks_is_left_out_and_noted(tmp_path):
     path = proportions(tmp_path / "t.csv", drop=("bz",))
     folder = analyze_recognition(path, tmp_path / "out", QUICK).parent
     anova = pd.read_csv(folder / "anova.csv").set_index(["models", "source"])
-    assert anova.loc[("a vs b", "model"), "n_stages"] == 2 and anova.loc[("a", "stage"), "n_stages"] == 3
+    assert (
+        anova.loc[("a vs b", "model"), "n_stages"] == 2
+        and anova.loc[("a", "stage"), "n_stages"] == 3
+    )
     notes = json.loads((folder / "provenance.json").read_text())["notes"]
     assert any("without z, where not every model has trials" in note for note in notes)
     with pytest.raises(InputError, match=r"unknown stage .* 'w'"):
@@ -842,12 +1071,17 @@ def test_models_that_nobody_saw_together_are_not_compared(tmp_path):
     anova, posthoc = (pd.read_csv(folder / f"{name}.csv") for name in ("anova", "posthoc"))
     assert set(anova["models"]) == {"a vs b", "A vs B", "a", "b", "A", "B"}
     assert set(posthoc["models"]) == {"a vs b", "A vs B"} and set(anova["n"]) == {5}
-    assert any("4 pairs of models" in note for note in json.loads((folder / "provenance.json").read_text())["notes"])
+    assert any(
+        "4 pairs of models" in note
+        for note in json.loads((folder / "provenance.json").read_text())["notes"]
+    )
 
 
 def test_fewer_than_two_people_are_refused_with_the_reasons(tmp_path):
     path = proportions(tmp_path / "t.csv", n=1)
-    with pytest.raises(InputError, match="1 human observer is left, and statistics over observers need at least 2"):
+    with pytest.raises(
+        InputError, match="1 human observer is left, and statistics over observers need at least 2"
+    ):
         analyze_recognition(path, tmp_path / "out")
     half = pd.concat([person("a"), person("b"), person("b", 12, phase="screening", response="cat")])
     half = pd.concat([half, person("a", 12, phase="screening")])
@@ -857,7 +1091,9 @@ def test_fewer_than_two_people_are_refused_with_the_reasons(tmp_path):
 
 
 def test_networks_alone_are_observers_too(tmp_path):
-    made = simulate_recognition({"m": {"a": 0.9, "b": 0.4}}, {f"n{i}": {} for i in range(4)}, n_people=0, n_images=48)
+    made = simulate_recognition(
+        {"m": {"a": 0.9, "b": 0.4}}, {f"n{i}": {} for i in range(4)}, n_people=0, n_images=48
+    )
     made.to_csv(tmp_path / "t.csv", index=False)
     folder = analyze_recognition(tmp_path / "t.csv", tmp_path / "out", QUICK).parent
     anova = pd.read_csv(folder / "anova.csv")
@@ -883,25 +1119,52 @@ def test_the_command_does_what_its_python_twin_does(analyzed, tmp_path, monkeypa
     bad = ["--column", "participant", "--out", tmp_path / "bad"]
     assert command(monkeypatch, "behavior", "analyze", path, *bad) == 2
     assert capsys.readouterr().err == "error: --column wants ROLE=NAME, not participant.\n"
-    chosen = ["--models", "robust,plain", "--stages", "layer4", "final", "--contrast", "plain:robust"]
-    chosen += ["--column", "rt=rt", "model=model", "--permutations", 9, "--resamples", 0, "--out", tmp_path / "few"]
+    chosen = [
+        "--models",
+        "robust,plain",
+        "--stages",
+        "layer4",
+        "final",
+        "--contrast",
+        "plain:robust",
+    ]
+    chosen += [
+        "--column",
+        "rt=rt",
+        "model=model",
+        "--permutations",
+        9,
+        "--resamples",
+        0,
+        "--out",
+        tmp_path / "few",
+    ]
     assert command(monkeypatch, "behavior", "analyze", path, *chosen) == 0
     anova = pd.read_csv(tmp_path / "few" / "anova.csv")
-    assert set(anova["models"]) == {"plain vs robust", "robust", "plain"} and set(anova["n_stages"]) == {2}
-    assert "ci_low" not in pd.read_csv(tmp_path / "few" / "error_consistency.csv").columns  # no resamples
+    assert set(anova["models"]) == {"plain vs robust", "robust", "plain"} and set(
+        anova["n_stages"]
+    ) == {2}
+    assert (
+        "ci_low" not in pd.read_csv(tmp_path / "few" / "error_consistency.csv").columns
+    )  # no resamples
 
 
-# ------------------------------------------------------------------------------------------------------------ figures
+# ------------------------------------------------------------------------------------------ figures
 
 
 def figures_of(folder: Path) -> dict[str, object]:
-    tables = {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=True) for name in ("curves", "confusion")}
+    tables = {
+        name: pd.read_csv(folder / f"{name}.csv", keep_default_na=True)
+        for name in ("curves", "confusion")
+    }
     curves = tables["curves"]
     confusion = tables["confusion"]
     consistency = pd.read_csv(folder / "error_consistency.csv")
     return {
         "by model": behavior_figures.recognition_lines(curves, stamp="simulated people"),
-        "by observer": behavior_figures.recognition_lines(curves, panels="observer", stamp="simulated people"),
+        "by observer": behavior_figures.recognition_lines(
+            curves, panels="observer", stamp="simulated people"
+        ),
         "confusion": behavior_figures.confusion_matrices(
             confusion[confusion["observer"] == "human"], stamp="simulated people"
         ),
@@ -916,12 +1179,17 @@ def test_figures_show_the_tables_with_their_stamp_and_all_text_on_the_page(analy
         figure.draw_without_rendering()
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
         assert "SIMULATED PEOPLE" in {text.get_text() for text in texts}
-        for text in (*figure.texts, *(one for legend in figure.legends for one in legend.get_texts())):
+        for text in (
+            *figure.texts,
+            *(one for legend in figure.legends for one in legend.get_texts()),
+        ):
             box = text.get_window_extent()
             assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, (name, text.get_text())
             assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, (name, text.get_text())
     curves = pd.read_csv(analyzed / "curves.csv")
-    own = curves[(curves["observer"] == "human") & (curves["model"] == "robust")]["proportion"].to_numpy()
+    own = curves[(curves["observer"] == "human") & (curves["model"] == "robust")][
+        "proportion"
+    ].to_numpy()
     panel = next(axes for axes in made["by model"].axes if axes.get_title() == "robust")
     line = next(one for one in panel.get_lines() if one.get_label() == "people")
     np.testing.assert_array_equal(line.get_ydata(), own)
@@ -931,7 +1199,9 @@ def test_figures_show_the_tables_with_their_stamp_and_all_text_on_the_page(analy
     drawn = np.array([part[:, 1] for part in segments if np.size(part)])
     ends = consistency[consistency["model"] == "robust"][["ci_low", "ci_high"]].dropna().to_numpy()
     np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(ends, axis=0))
-    bare = behavior_figures.consistency_lines(consistency.drop(columns=["ci_low", "ci_high", "method"]))
+    bare = behavior_figures.consistency_lines(
+        consistency.drop(columns=["ci_low", "ci_high", "method"])
+    )
     assert not any(axes.collections for axes in bare.axes)
 
 

@@ -23,7 +23,18 @@ from neurometamer.cli.app import _several, app
 from neurometamer.cli.console import ConsoleReporter
 from neurometamer.store import read_table
 
-HEAVY = ("torch", "torchvision", "timm", "pandas", "nilearn", "nibabel", "rsatoolbox", "matplotlib", "scipy", "sklearn")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pandas",
+    "nilearn",
+    "nibabel",
+    "rsatoolbox",
+    "matplotlib",
+    "scipy",
+    "sklearn",
+)
 COMMANDS = (
     "demo",
     "run",
@@ -99,13 +110,22 @@ def test_version_and_short_help():
 
 @pytest.mark.parametrize(
     ("words", "completions"),
-    [("neurometamer com", {"compare"}), ("neurometamer stimuli inter", {"interference"}),
-     ("neurometamer compare --resa", {"--resamples"})],
-)  # fmt: skip
+    [
+        ("neurometamer com", {"compare"}),
+        ("neurometamer stimuli inter", {"interference"}),
+        ("neurometamer compare --resa", {"--resamples"}),
+    ],
+)
 def test_the_shell_completes_commands_and_options(words, completions):
-    asked = {"_NEUROMETAMER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    asked = {
+        "_NEUROMETAMER_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
     command = [sys.executable, "-m", "neurometamer.cli"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **asked}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **asked}, check=False
+    )
     assert set(done.stdout.split()) == completions
 
 
@@ -147,9 +167,20 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     photographs.mkdir()
     (photographs / "broken.png").write_bytes(b"\x89PNG broken")
     (tmp_path / "typo.toml").write_text("[noise]\nconfidense = 0.9\n")
-    making = ("stimuli", "noise", "--model", "alexnet", "--weights", "random", "--out", tmp_path / "an")
+    making = (
+        "stimuli",
+        "noise",
+        "--model",
+        "alexnet",
+        "--weights",
+        "random",
+        "--out",
+        tmp_path / "an",
+    )
     assert "broken.png" in bad_input(*making, "--images", photographs)
-    assert "did you mean 'alexnet'" in bad_input("rdm", "--model", "alexnt", "--images", photographs, "--out", "x.h5")
+    assert "did you mean 'alexnet'" in bad_input(
+        "rdm", "--model", "alexnt", "--images", photographs, "--out", "x.h5"
+    )
     assert "did you mean 'confidence'" in bad_input("run", tmp_path / "typo.toml")
     assert "does not exist" in bad_input("run", tmp_path / "nowhere.toml")
     assert "is not a study" in bad_input("report", photographs)
@@ -162,8 +193,26 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
 
 def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
     write_study(tmp_path)
-    making = ("stimuli", "metamer", "--weights", "random", "--device", "cpu", "--images", "photographs.csv")
-    null = ("--model", "alexnet", "--weights", "random", "--images", "photographs.csv", "--stage", "early")
+    making = (
+        "stimuli",
+        "metamer",
+        "--weights",
+        "random",
+        "--device",
+        "cpu",
+        "--images",
+        "photographs.csv",
+    )
+    null = (
+        "--model",
+        "alexnet",
+        "--weights",
+        "random",
+        "--images",
+        "photographs.csv",
+        "--stage",
+        "early",
+    )
     done = neurometamer("stimuli", "null", *null, "--pairs", 10, "--out", "null.h5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     pair = (
@@ -181,12 +230,20 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
         2,
     )
     first = neurometamer(*making, *pair, "--stage", "early", "--out", "m", cwd=tmp_path)
-    table = read_table(tmp_path / "m" / "stimuli.csv", required=["loss_float_alexnet", "loss_png_squeezenet1_0"])
-    assert first.returncode == (0 if (table["success"].astype(str) == "True").all() else 1), first.stderr
-    assert set(table["stage_alexnet"]) == {"relu2"} and set(table["stage_squeezenet1_0"]) == {"features.4"}
+    table = read_table(
+        tmp_path / "m" / "stimuli.csv", required=["loss_float_alexnet", "loss_png_squeezenet1_0"]
+    )
+    assert first.returncode == (0 if (table["success"].astype(str) == "True").all() else 1), (
+        first.stderr
+    )
+    assert set(table["stage_alexnet"]) == {"relu2"} and set(table["stage_squeezenet1_0"]) == {
+        "features.4"
+    }
     assert {one.stem for one in (tmp_path / "m" / "png").iterdir()} == set(table["id"])
     for network in ("alexnet", "squeezenet1_0"):
-        power, amplitude = (table[f"snr_db_{form}_png_{network}"] for form in ("power", "amplitude"))
+        power, amplitude = (
+            table[f"snr_db_{form}_png_{network}"] for form in ("power", "amplitude")
+        )
         np.testing.assert_allclose(power, 2 * amplitude)
         assert table[f"spearman_float_{network}"].between(-1, 1).all()
     assert table["valid_alexnet"].notna().all()  # judged against its null
@@ -195,7 +252,9 @@ def test_metamers_of_a_set_from_the_command_line(tmp_path, write_study):
     assert "made otherwise (other stages)" in again
     both = ("--models", "efficientnet_lite0,efficientnet_lite1", "--stage", "early", "--out", "n")
     assert "different sizes" in bad_input(*making, *both, cwd=tmp_path)
-    assert "NAME=STAGE" in bad_input(*making, "--models", "alexnet", "--stage", "alexnet=", "--out", "n", cwd=tmp_path)
+    assert "NAME=STAGE" in bad_input(
+        *making, "--models", "alexnet", "--stage", "alexnet=", "--out", "n", cwd=tmp_path
+    )
 
 
 @pytest.mark.data
@@ -203,15 +262,39 @@ def test_weights_by_network_from_the_command_line(shared_data, tmp_path, write_s
     write_study(tmp_path)
     rows = (tmp_path / "photographs.csv").read_text().splitlines()
     (tmp_path / "two.csv").write_text("\n".join(rows[:3]) + "\n")
-    (tmp_path / "a,b=c").mkdir()  # where the command is called, and what the file is called from there
-    shutil.copy(shared_data / "weights" / "squeezenet1_0_imagenet.npz", tmp_path / "a,b=c" / "mine.npz")
-    making = ("stimuli", "metamer", "--models", "squeezenet1_0,efficientnet_lite0", "--stage", "early", "--device",
-              "cpu", "--images", "../two.csv", "--preset", "boehm2025", "--steps", 1, "--out", "m")  # fmt: skip
+    (
+        tmp_path / "a,b=c"
+    ).mkdir()  # where the command is called, and what the file is called from there
+    shutil.copy(
+        shared_data / "weights" / "squeezenet1_0_imagenet.npz", tmp_path / "a,b=c" / "mine.npz"
+    )
+    making = (
+        "stimuli",
+        "metamer",
+        "--models",
+        "squeezenet1_0,efficientnet_lite0",
+        "--stage",
+        "early",
+        "--device",
+        "cpu",
+        "--images",
+        "../two.csv",
+        "--preset",
+        "boehm2025",
+        "--steps",
+        1,
+        "--out",
+        "m",
+    )
     done = neurometamer(*making, "--weights", "squeezenet1_0=mine.npz", cwd=tmp_path / "a,b=c")
     assert done.returncode in (0, 1), done.stderr  # 1: a step is not enough for some
     table = read_table(tmp_path / "a,b=c" / "m" / "stimuli.csv", required=["weights"])
     assert len(table) == 2
-    assert table["weights"].str.match(r"file mine\.npz \(\w+\); imagenet \(efficientnet-lite0-.*\)$").all()
+    assert (
+        table["weights"]
+        .str.match(r"file mine\.npz \(\w+\); imagenet \(efficientnet-lite0-.*\)$")
+        .all()
+    )
     elsewhere = bad_input(*making, "--weights", "squeezenet1_0=mine.npz", cwd=tmp_path)
     assert "mine.npz (squeezenet1_0) does not exist" in elsewhere
 
@@ -219,10 +302,28 @@ def test_weights_by_network_from_the_command_line(shared_data, tmp_path, write_s
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is a POSIX signal")
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path, write_study):
     write_study(tmp_path)
-    making = ("stimuli", "noise", "--model", "alexnet", "--weights", "random", "--device", "cpu", "--images",
-              "photographs.csv", "--out", "an", "--probability", "0.99", "--animate", "--max-steps")  # fmt: skip
+    making = (
+        "stimuli",
+        "noise",
+        "--model",
+        "alexnet",
+        "--weights",
+        "random",
+        "--device",
+        "cpu",
+        "--images",
+        "photographs.csv",
+        "--out",
+        "an",
+        "--probability",
+        "0.99",
+        "--animate",
+        "--max-steps",
+    )
     command = [sys.executable, "-m", "neurometamer.cli", *making, "100000"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         limit = time.monotonic() + 120
         while time.monotonic() < limit and running.poll() is None:
             time.sleep(0.2)
@@ -251,70 +352,148 @@ def test_the_steps_as_commands_of_their_own(small_study, tmp_path, write_study):
     write_study(tmp_path)
     network = ("--model", "alexnet", "--weights", "random", "--seed", 3, "--device", "cpu")
     for kind in ("noise", "interference"):
-        options = ("--probability", 0.001, "--max-steps", 4) if kind == "noise" else ("--max-steps", 2)
-        made = neurometamer(
-            "stimuli", kind, *network, "--images", "photographs.csv", "--out", kind, *options, cwd=tmp_path
+        options = (
+            ("--probability", 0.001, "--max-steps", 4) if kind == "noise" else ("--max-steps", 2)
         )
-        assert made.returncode == (0 if kind == "noise" else 1), made.stderr  # 1: some did not meet the criterion
-        table = read_table(tmp_path / kind / "stimuli.csv", required=["id", "confidence_png", "success", "why_not"])
+        made = neurometamer(
+            "stimuli",
+            kind,
+            *network,
+            "--images",
+            "photographs.csv",
+            "--out",
+            kind,
+            *options,
+            cwd=tmp_path,
+        )
+        assert made.returncode == (0 if kind == "noise" else 1), (
+            made.stderr
+        )  # 1: some did not meet the criterion
+        table = read_table(
+            tmp_path / kind / "stimuli.csv", required=["id", "confidence_png", "success", "why_not"]
+        )
         assert {one.stem for one in (tmp_path / kind / "png").iterdir()} == set(table["id"])
     levels = ("--levels", 1, 2.5, "--png16")
-    making = ("stimuli", "control", "--control", "blur", "--model", "alexnet", "--images", "photographs.csv")
+    making = (
+        "stimuli",
+        "control",
+        "--control",
+        "blur",
+        "--model",
+        "alexnet",
+        "--images",
+        "photographs.csv",
+    )
     done = neurometamer(*making, *levels, "--out", "controls", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    table = read_table(tmp_path / "controls" / "stimuli.csv", required=["control", "level", "psnr", "ssim"])
+    table = read_table(
+        tmp_path / "controls" / "stimuli.csv", required=["control", "level", "psnr", "ssim"]
+    )
     assert set(table["level"]) == {1.0, 2.5} and set(table["kind"]) == {"control"}
     assert len(list((tmp_path / "controls" / "png16").iterdir())) == len(table)
     assert "holds other stimuli" in bad_input(*making, "--out", "controls", cwd=tmp_path)
     greedy = ("--method", "greedy", "--max-steps", 2, "--out", "greedy")
-    made = neurometamer("stimuli", "interference", *network, "--images", "photographs.csv", *greedy, cwd=tmp_path)
+    made = neurometamer(
+        "stimuli", "interference", *network, "--images", "photographs.csv", *greedy, cwd=tmp_path
+    )
     assert made.returncode == 1, made.stderr
-    assert set(read_table(tmp_path / "greedy" / "stimuli.csv", required=["accepted"])["tries"]) == {2}
+    assert set(read_table(tmp_path / "greedy" / "stimuli.csv", required=["accepted"])["tries"]) == {
+        2
+    }
     assert "method" in bad_input(
-        "stimuli", "interference", *network, "--images", "photographs.csv", "--out", "greedy", cwd=tmp_path
+        "stimuli",
+        "interference",
+        *network,
+        "--images",
+        "photographs.csv",
+        "--out",
+        "greedy",
+        cwd=tmp_path,
     )
     attack = ("--control", "pgd_linf", "--steps", 1, "--levels", 0.02, "--out", "pgd")
-    done = neurometamer("stimuli", "control", *network, "--images", "photographs.csv", *attack, cwd=tmp_path)
+    done = neurometamer(
+        "stimuli", "control", *network, "--images", "photographs.csv", *attack, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     attacked = read_table(tmp_path / "pgd" / "stimuli.csv")
     assert attacked["linf_8bit"].max() <= 5
     assert attacked["confirmed"].astype(str).eq("True").all()  # judged on the files
-    again = bad_input("stimuli", "noise", *network, "--images", "photographs.csv", "--out", "noise", cwd=tmp_path)
+    again = bad_input(
+        "stimuli", "noise", *network, "--images", "photographs.csv", "--out", "noise", cwd=tmp_path
+    )
     assert "made otherwise" in again
 
     shutil.copytree(small_study / "brain" / "sub-01", tmp_path / "brain")
-    scans = [sorted((tmp_path / "brain").glob(f"*_{kind}.*")) for kind in ("bold", "events", "confounds")]
+    scans = [
+        sorted((tmp_path / "brain").glob(f"*_{kind}.*")) for kind in ("bold", "events", "confounds")
+    ]
     files = ("--bold", *scans[0], "--events", *scans[1], "--confounds", *scans[2])
-    masks = ("--masks", *(f"{roi}={tmp_path}/brain/sub-01_roi-{roi}_mask.nii" for roi in ("V1", "LO")))
-    assert neurometamer("fmri", "betas", *files, *masks, "--out", tmp_path / "betas").returncode == 0
-    chosen = ("--voxels", 10, "--stimuli", small_study / "stimuli" / "stimuli.csv", "--out", tmp_path / "p.h5")
+    masks = (
+        "--masks",
+        *(f"{roi}={tmp_path}/brain/sub-01_roi-{roi}_mask.nii" for roi in ("V1", "LO")),
+    )
+    assert (
+        neurometamer("fmri", "betas", *files, *masks, "--out", tmp_path / "betas").returncode == 0
+    )
+    chosen = (
+        "--voxels",
+        10,
+        "--stimuli",
+        small_study / "stimuli" / "stimuli.csv",
+        "--out",
+        tmp_path / "p.h5",
+    )
     done = neurometamer("fmri", "patterns", "--betas", tmp_path / "betas", *masks, *chosen)
     assert done.returncode == 0, done.stderr
 
     images = ("--images", small_study / "stimuli")
-    done = neurometamer("rdm", *network, *images, "--stages", "relu1", "fc8", "--out", tmp_path / "network.h5")
+    done = neurometamer(
+        "rdm", *network, *images, "--stages", "relu1", "fc8", "--out", tmp_path / "network.h5"
+    )
     assert done.returncode == 0, done.stderr
-    done = neurometamer("rdm", "--patterns", tmp_path / "p.h5", *images, "--out", tmp_path / "brain.h5")
+    done = neurometamer(
+        "rdm", "--patterns", tmp_path / "p.h5", *images, "--out", tmp_path / "brain.h5"
+    )
     assert done.returncode == 0, done.stderr
     loaded = rsatoolbox.rdm.load_rdm(str(tmp_path / "network.h5"), file_type="hdf5")
     assert list(loaded.rdm_descriptors["stage"]) == ["relu1", "fc8"]
     ids = set(read_table(small_study / "stimuli" / "stimuli.csv")["id"])
     assert set(loaded.pattern_descriptors["condition"]) == ids
-    both = ("--by", "Spearman", "cosine", "--kind", "RE", "--resamples", 20, "--out", tmp_path / "c.csv")
+    both = (
+        "--by",
+        "Spearman",
+        "cosine",
+        "--kind",
+        "RE",
+        "--resamples",
+        20,
+        "--out",
+        tmp_path / "c.csv",
+    )
     done = neurometamer("compare", tmp_path / "network.h5", tmp_path / "brain.h5", *both)
     assert done.returncode == 0, done.stderr
-    compared = read_table(tmp_path / "c.csv", required=["a_stage", "b_roi", "similarity", "ci_low", "by", "n"])
+    compared = read_table(
+        tmp_path / "c.csv", required=["a_stage", "b_roi", "similarity", "ci_low", "by", "n"]
+    )
     assert len(compared) == 2 * 2 * 2
     assert set(compared["n"]) == {8}
 
     done = neurometamer(
-        "encode", *network, *images, "--stages", "relu5", "--patterns", tmp_path / "p.h5", "--out", tmp_path / "e.csv"
+        "encode",
+        *network,
+        *images,
+        "--stages",
+        "relu5",
+        "--patterns",
+        tmp_path / "p.h5",
+        "--out",
+        tmp_path / "e.csv",
     )
     assert done.returncode == 0, done.stderr
     assert set(read_table(tmp_path / "e.csv")["test"]) == {"RE", "AI", "AN"}
 
 
-# ------------------------------------------------------------------------------------------------------- the options
+# -------------------------------------------------------------------------------------- the options
 
 
 def _options():
@@ -333,10 +512,16 @@ def _options():
 
 
 RENAMED = {
-    "stimuli noise": "--confidence", "stimuli control": "--kind", "stimuli metamer": "--null", "rdm": "--folds",
-    "searchlight": "--model --radius", "draw": "--method", "controls": "--column", "evaluate metamers": "--networks",
+    "stimuli noise": "--confidence",
+    "stimuli control": "--kind",
+    "stimuli metamer": "--null",
+    "rdm": "--folds",
+    "searchlight": "--model --radius",
+    "draw": "--method",
+    "controls": "--column",
+    "evaluate metamers": "--networks",
     "behavior page": "--stimuli --mask --missing --image --fixation",
-}  # fmt: skip
+}
 """Options that meant something else in another command."""
 
 
@@ -350,7 +535,10 @@ def test_an_option_means_one_thing():
         "--null": "permuted",
     }.items():
         assert all(meant in parameter.help for parameter in options[name].values())
-    kinds = {name: {type(one.default) for one in users.values()} - {type(None)} for name, users in options.items()}
+    kinds = {
+        name: {type(one.default) for one in users.values()} - {type(None)}
+        for name, users in options.items()
+    }
     numbers = {name for name, types in kinds.items() if {int, float} & types}
     assert not [name for name in numbers if str in kinds[name]]
 
@@ -370,21 +558,41 @@ def test_options_that_messages_name_exist():
             "compare a b --out c --classes rand",
             "unknown value of --classes 'rand'; did you mean 'random'? Known: fixed",
         ),
-        ("compare a b --out c --by spearman pearsn", "unknown value of --by 'pearsn'; did you mean 'pearson'"),
-        ("kinds --out c --null sessions", "unknown value of --null 'sessions'; did you mean 'session'"),
-        ("layers a --brain b --out c --confidence 1.5", "--confidence is 1.5; give a number between 0 and 1."),
-        ("stimuli noise --model m --images i --out o --probability 0", "--probability is 0; give a number between"),
-        ("stimuli control --control pgd --images i --out o", "unknown value of --control 'pgd'; did you mean 'pgd_l2'"),
+        (
+            "compare a b --out c --by spearman pearsn",
+            "unknown value of --by 'pearsn'; did you mean 'pearson'",
+        ),
+        (
+            "kinds --out c --null sessions",
+            "unknown value of --null 'sessions'; did you mean 'session'",
+        ),
+        (
+            "layers a --brain b --out c --confidence 1.5",
+            "--confidence is 1.5; give a number between 0 and 1.",
+        ),
+        (
+            "stimuli noise --model m --images i --out o --probability 0",
+            "--probability is 0; give a number between",
+        ),
+        (
+            "stimuli control --control pgd --images i --out o",
+            "unknown value of --control 'pgd'; did you mean 'pgd_l2'",
+        ),
         (
             "fmri betas --bold a --events b --masks V1=c --out d --units percnt",
             "--units 'percnt'; did you mean 'percent'",
         ),
         ("demo --device gpu", "unknown value of --device 'gpu'"),
         ("demo --device cuda:x", "unknown value of --device 'cuda:x'"),
-        ("demo --seed 1 --out x --seed 2", "--seed is given more than once and takes one value; give it once."),
+        (
+            "demo --seed 1 --out x --seed 2",
+            "--seed is given more than once and takes one value; give it once.",
+        ),
     ],
 )
-def test_wrong_values_are_told_in_the_words_of_the_command_line(command, message, monkeypatch, capsys):
+def test_wrong_values_are_told_in_the_words_of_the_command_line(
+    command, message, monkeypatch, capsys
+):
     monkeypatch.setattr(sys, "argv", ["neurometamer", *command.split()])
     with pytest.raises(SystemExit) as done:
         cli.main()
@@ -393,7 +601,13 @@ def test_wrong_values_are_told_in_the_words_of_the_command_line(command, message
 
 
 def test_a_further_value_of_an_option_that_takes_one_is_refused(monkeypatch, capsys):
-    assert _several(["stimuli", "noise", "--images", "a", "b"]) == ["stimuli", "noise", "--images", "a", "b"]
+    assert _several(["stimuli", "noise", "--images", "a", "b"]) == [
+        "stimuli",
+        "noise",
+        "--images",
+        "a",
+        "b",
+    ]
     assert _several(["rdm", "--images", "a", "b"]) == ["rdm", "--images", "a", "--images", "b"]
     words = ["stimuli", "noise", "--model", "alexnet", "--out", "o", "--images", "a.png", "b.png"]
     monkeypatch.setattr(sys, "argv", ["neurometamer", *words])

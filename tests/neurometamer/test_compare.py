@@ -20,9 +20,14 @@ from neurometamer.store import InputError
 
 # their names; their "kendall" is tau-b
 RSATOOLBOX = {
-    "spearman": "spearman", "pearson": "corr", "kendall": "tau-a", "rho-a": "rho-a", "cosine": "cosine",
-    "whitened-cosine": "cosine_cov", "whitened-pearson": "corr_cov",
-}  # fmt: skip
+    "spearman": "spearman",
+    "pearson": "corr",
+    "kendall": "tau-a",
+    "rho-a": "rho-a",
+    "cosine": "cosine",
+    "whitened-cosine": "cosine_cov",
+    "whitened-pearson": "corr_cov",
+}
 
 
 def vectors(n_rdms: int, n: int, seed: int, ties: bool = True) -> np.ndarray:
@@ -49,7 +54,9 @@ def brain_rdms(n=16, subjects=("S1", "S2", "S3"), rois=("V1", "LO"), seed=0):
     kinds = [kind for kind in ("RE", "AN", "AI") for _ in names]
     return label_rdms(
         np.array(matrices),
-        conditions=[name if kind == "RE" else f"{name}_{kind}" for kind, name in zip(kinds, names * 3)],
+        conditions=[
+            name if kind == "RE" else f"{name}_{kind}" for kind, name in zip(kinds, names * 3)
+        ],
         places=places,
         patterns={"kind": kinds, "reference_id": names * 3},
         measure="test",
@@ -73,7 +80,9 @@ def network_rdms(brain, n_layers=3):
 @pytest.mark.parametrize("by", COMPARATORS)
 def test_comparators_equal_rsatoolbox(by):
     a, b = vectors(3, 12, 0), vectors(4, 12, 1)
-    theirs = rsatoolbox.rdm.compare(rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=RSATOOLBOX[by])
+    theirs = rsatoolbox.rdm.compare(
+        rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=RSATOOLBOX[by]
+    )
     # the same formulas in float64: rounding only
     np.testing.assert_allclose(COMPARATORS[by](a, b), theirs, atol=1e-10)
 
@@ -95,7 +104,9 @@ def test_weights_are_copies_and_same_image_pairs_are_dropped(by):
     sample = counts[0]  # and rsatoolbox's own treatment of one resample
     index = np.repeat(np.arange(n), sample)
     resampled = [rsatoolbox.rdm.RDMs(one).subsample_pattern("index", index) for one in (a, b)]
-    np.testing.assert_allclose(ours[0], rsatoolbox.rdm.compare(*resampled, method=RSATOOLBOX[by]), atol=1e-10)
+    np.testing.assert_allclose(
+        ours[0], rsatoolbox.rdm.compare(*resampled, method=RSATOOLBOX[by]), atol=1e-10
+    )
 
 
 def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
@@ -108,10 +119,13 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     assert not one.equals(compare_rdms(network, brain, kind="RE", n_bootstrap=200, seed=5))
     assert ((one["ci_low"] < one["similarity"]) & (one["similarity"] < one["ci_high"])).all()
     assert one["method"][0] == (
-        "spearman; 95% t interval (15 dof), jackknife over 16 photographs, taken for independent draws (no classes are "
+        "spearman; 95% t interval (15 dof), jackknife over 16 photographs, taken for independent "
+        "draws (no classes are "
         "known), noise of pairs corrected"
     )
-    few = compare_rdms(*(take_conditions(rdms, range(8)) for rdms in (network, network)), n_bootstrap=5, kind="all")
+    few = compare_rdms(
+        *(take_conditions(rdms, range(8)) for rdms in (network, network)), n_bootstrap=5, kind="all"
+    )
     assert few["method"][0].endswith("intervals from fewer than 10 were not simulated")
     wide = compare_rdms(network, brain, kind="RE", n_bootstrap=20, by="whitened-cosine")
     assert "too wide: it counts the noise of pairs twice" in wide["method"][0]
@@ -130,15 +144,27 @@ def test_kind_similarity_compares_within_kind_rdms_and_the_difference_is_paired(
     brain = brain_rdms()
     table = kind_similarity(brain, n_bootstrap=300, seed=2)
     assert list(table.columns) == [
-        "system", "subject", "place", "pair", "similarity", "ci_low", "ci_high", "method", "n",
-    ]  # fmt: skip
+        "system",
+        "subject",
+        "place",
+        "pair",
+        "similarity",
+        "ci_low",
+        "ci_high",
+        "method",
+        "n",
+    ]
     re, ai = select_kind(brain, "RE"), select_kind(brain, "AI")
-    first = table[(table["subject"] == "S2") & (table["place"] == "LO") & (table["pair"] == "RE-AI")].iloc[0]
+    first = table[
+        (table["subject"] == "S2") & (table["place"] == "LO") & (table["pair"] == "RE-AI")
+    ].iloc[0]
     expected = rsatoolbox.rdm.compare(re[3], ai[3], method="spearman")[0, 0]
     assert first["similarity"] == pytest.approx(expected, abs=1e-12)
     assert (table.loc[table["pair"] == "RE-AI", "ci_low"] > 0).all()
     difference = kind_difference(brain, n_bootstrap=300, seed=2)
-    wide = table.pivot_table(index=["subject", "place"], columns="pair", values="similarity", sort=False)
+    wide = table.pivot_table(
+        index=["subject", "place"], columns="pair", values="similarity", sort=False
+    )
     np.testing.assert_allclose(difference["difference"], (wide["RE-AI"] - wide["RE-AN"]).to_numpy())
     assert (difference["ci_low"] > 0).all()
     assert set(difference["pair"]) == {"RE-AI minus RE-AN"}
@@ -170,9 +196,19 @@ def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
     network = network_rdms(brain)
     table = layer_by_roi(network, brain, kind="RE", n_bootstrap=200)
     assert list(table.columns) == [
-        "kind", "subject", "roi", "layer", "similarity", "ci_low", "ci_high", "ceiling_low", "ceiling_high", "ceiling",
-        "method", "n",
-    ]  # fmt: skip
+        "kind",
+        "subject",
+        "roi",
+        "layer",
+        "similarity",
+        "ci_low",
+        "ci_high",
+        "ceiling_low",
+        "ceiling_high",
+        "ceiling",
+        "method",
+        "n",
+    ]
     assert len(table) == 3 * 2 * 4
     rows = table.set_index(["roi", "subject", "layer"]).sort_index()
     mean = rows.loc[("V1", "mean")]
@@ -193,7 +229,9 @@ def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
 @pytest.mark.parametrize("by", COMPARATORS)
 def test_noise_ceiling_equals_rsatoolbox(by):
     rdms = select_kind(brain_rdms(subjects=("a", "b", "c", "d"), rois=("V1",)), "RE")
-    np.testing.assert_allclose(noise_ceiling(rdms, by), boot_noise_ceiling(rdms, method=RSATOOLBOX[by]), atol=1e-12)
+    np.testing.assert_allclose(
+        noise_ceiling(rdms, by), boot_noise_ceiling(rdms, method=RSATOOLBOX[by]), atol=1e-12
+    )
 
 
 def test_bad_requests_are_answered():
@@ -213,7 +251,7 @@ def test_bad_requests_are_answered():
         kind_similarity(brain, confidence=95, n_bootstrap=10)
 
 
-# ---------------------------------------------------------------------------------------------------- real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 def real_brain(folder):
@@ -224,7 +262,10 @@ def real_brain(folder):
     return label_rdms(
         np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
         conditions=names,
-        places={"subject": [f"S{i:02d}" for i in range(1, 16)] * 2, "roi": ["EVC"] * 15 + ["IT"] * 15},
+        places={
+            "subject": [f"S{i:02d}" for i in range(1, 16)] * 2,
+            "roi": ["EVC"] * 15 + ["IT"] * 15,
+        },
         measure="1 - Pearson",
     )
 
@@ -232,10 +273,15 @@ def real_brain(folder):
 @pytest.mark.data
 def test_ceilings_of_92_images(shared_data):
     brain = real_brain(shared_data)
-    for roi, scaled, raw in (("EVC", (0.242, 0.392), (0.239, 0.386)), ("IT", (0.453, 0.542), (0.449, 0.535))):
+    for roi, scaled, raw in (
+        ("EVC", (0.242, 0.392), (0.239, 0.386)),
+        ("IT", (0.453, 0.542), (0.449, 0.535)),
+    ):
         rdms = brain.subset("roi", roi)
         np.testing.assert_allclose(noise_ceiling(rdms), scaled, atol=5e-4)
-        np.testing.assert_allclose(noise_ceiling(rdms, pool="raw"), raw, atol=5e-4)  # as published with the data
+        np.testing.assert_allclose(
+            noise_ceiling(rdms, pool="raw"), raw, atol=5e-4
+        )  # as published with the data
 
 
 @pytest.mark.data
@@ -248,22 +294,35 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
     from stimuli_gen.photographs import Preprocessing, load_photographs
 
     preprocessing = Preprocessing(
-        size=(227, 227), resize=227, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+        size=(227, 227),
+        resize=227,
+        interpolation="bilinear",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
     )
     network = torchvision.models.squeezenet1_0(weights=None)
     with np.load(shared_data / "weights" / "squeezenet1_0_imagenet.npz") as weights:
-        network.load_state_dict({name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files})
+        network.load_state_dict(
+            {name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files}
+        )
     stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
     model = stage_model(
-        network, stages={one: one for one in stages}, preprocessing=preprocessing, name="squeezenet1_0",
-        weights="imagenet", trained=True, class_names=[str(i) for i in range(1000)],
-    )  # fmt: skip
+        network,
+        stages={one: one for one in stages},
+        preprocessing=preprocessing,
+        name="squeezenet1_0",
+        weights="imagenet",
+        trained=True,
+        class_names=[str(i) for i in range(1000)],
+    )
     images = load_photographs(sorted((shared_data / "images92").glob("*.png")), preprocessing)
     activations = compute_activations(model, images)
     best = {}
     for measure in ("spearman", "pearson"):
         rdms = activation_rdms(activations, images.table, measure=measure)
-        shuffled = take_conditions(rdms, np.random.default_rng(0).permutation(92))  # joined by id, not by position
+        shuffled = take_conditions(
+            rdms, np.random.default_rng(0).permutation(92)
+        )  # joined by id, not by position
         table = layer_by_roi(shuffled, real_brain(shared_data), kind=None, n_bootstrap=100)
         assert len(table) == 9 * 2 * 16
         assert table["n"].eq(92).all()
@@ -272,9 +331,14 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
         assert (best[measure]["ci_low"] > 0).all()
         assert (best[measure]["similarity"] < best[measure]["ceiling_low"]).all()
         assert best[measure].loc["IT", "layer"] == "features.12"
-    # objects on a uniform ground: most units answer to the ground alone, whose ranks drown the object
-    np.testing.assert_allclose(best["pearson"].loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01)
-    np.testing.assert_allclose(best["spearman"].loc[["EVC", "IT"], "similarity"], [0.049, 0.128], atol=0.01)
+    # objects on a uniform ground: most units answer to the ground alone, whose ranks drown the
+    # object
+    np.testing.assert_allclose(
+        best["pearson"].loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01
+    )
+    np.testing.assert_allclose(
+        best["spearman"].loc[["EVC", "IT"], "similarity"], [0.049, 0.128], atol=0.01
+    )
     assert best["pearson"].loc["EVC", "layer"] == "features.5"
 
 
@@ -288,10 +352,16 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
     brain = brain_rdms()
     heard = []
     monkeypatch.setattr("neurometamer.rsa.comparators.ranks.BLOCK", 1)  # a resample at a time
-    table = layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3, progress=lambda *at: heard.append(at))
-    assert heard == [(done, 19) for done in range(20)]  # without each of 16 photographs, and 3 draws of pairs
+    table = layer_by_roi(
+        network_rdms(brain), brain, kind="RE", n_bootstrap=3, progress=lambda *at: heard.append(at)
+    )
+    assert heard == [
+        (done, 19) for done in range(20)
+    ]  # without each of 16 photographs, and 3 draws of pairs
     monkeypatch.undo()
-    pd.testing.assert_frame_equal(table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3))
+    pd.testing.assert_frame_equal(
+        table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3)
+    )
     out = StringIO()
     monkeypatch.setattr(console, "TRIAL_S", 0.0)
     monkeypatch.setattr(console, "LONG_S", 0.0)

@@ -14,12 +14,18 @@ from neurometamer.encoding import COLUMNS, Ridge, column_correlations, fit_encod
 from neurometamer.stats.permutation import permutation_orders
 from neurometamer.store import InputError
 
-pytestmark = pytest.mark.filterwarnings("ignore:encoding. penalties at an end of the grid:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:encoding. penalties at an end of the grid:UserWarning"
+)
 
 
 def stimulus_table(n: int) -> pd.DataFrame:
     references = [f"im{i:02d}" for i in range(n)]
-    rows = [(one if kind == "RE" else f"{one}_{kind}", kind, one) for kind in ("RE", "AN", "AI") for one in references]
+    rows = [
+        (one if kind == "RE" else f"{one}_{kind}", kind, one)
+        for kind in ("RE", "AN", "AI")
+        for one in references
+    ]
     return pd.DataFrame(rows, columns=["id", "kind", "reference_id"])
 
 
@@ -28,7 +34,9 @@ def features(n: int, p: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     scale = np.arange(1, p + 1) ** -0.7
     photographs, fresh, noise = rng.standard_normal((3, n, p))
-    return (np.concatenate([photographs, noise + 0.5, 0.8 * photographs + 0.6 * fresh]) * scale).astype(np.float32)
+    return (
+        np.concatenate([photographs, noise + 0.5, 0.8 * photographs + 0.6 * fresh]) * scale
+    ).astype(np.float32)
 
 
 def make_activations(table: pd.DataFrame, arrays) -> Activations:
@@ -73,9 +81,13 @@ def test_ridge_with_fewer_features_than_images_equals_scikit_learn():
     x, y = rng.standard_normal((30, 4)), rng.standard_normal((30, 6))
     fit = Ridge(x[:20], [0.01, 1, 100]).fit(y[:20])
     scale = np.mean(((x[:20] - x[:20].mean(axis=0)) ** 2).sum(axis=1))
-    full = RidgeCV(alphas=scale * np.array([0.01, 1, 100]), alpha_per_target=True).fit(x[:20], y[:20])
+    full = RidgeCV(alphas=scale * np.array([0.01, 1, 100]), alpha_per_target=True).fit(
+        x[:20], y[:20]
+    )
     np.testing.assert_allclose(fit.alphas * scale, full.alpha_, rtol=1e-12)
-    np.testing.assert_allclose(fit.predict(x[20:]) + y[:20].mean(axis=0), full.predict(x[20:]), atol=1e-12)
+    np.testing.assert_allclose(
+        fit.predict(x[20:]) + y[:20].mean(axis=0), full.predict(x[20:]), atol=1e-12
+    )
 
 
 def test_correlations_equal_numpy():
@@ -96,7 +108,9 @@ def test_rounding_is_not_taken_for_a_response():
     layers = {"layer": features(n, 300, 1), "dead": np.full((3 * n, 40), 0.1, dtype=np.float32)}
     layers["dead"] *= rng.random(40).astype(np.float32)
     one = make_patterns(table, values)
-    result = fit_encoding(make_activations(table, layers), {"S1": one}, table, n_permutations=10, allow_repeats=True)
+    result = fit_encoding(
+        make_activations(table, layers), {"S1": one}, table, n_permutations=10, allow_repeats=True
+    )
     assert result["n_constant"].eq(40)[result["layer"].eq("dead")].all()
     assert result.loc[result["layer"].eq("dead") | result["test"].eq("AN"), "r"].isna().all()
     assert (result["r"].notna() == result["p"].notna()).all()
@@ -111,9 +125,15 @@ def test_no_relation_gives_zero_not_a_negative_correlation(n_folds):
         rng = np.random.default_rng(100 + seed)
         activations = make_activations(table, {"layer": features(n, 800, seed)})
         re, an, fresh = rng.standard_normal((3, n, 200))
-        values = np.concatenate([re, an, 0.6 * re + 0.8 * fresh])  # AI responses do resemble those to photographs
+        values = np.concatenate(
+            [re, an, 0.6 * re + 0.8 * fresh]
+        )  # AI responses do resemble those to photographs
         result = fit_encoding(
-            activations, {"S1": make_patterns(table, values)}, table, n_folds=n_folds, n_permutations=0
+            activations,
+            {"S1": make_patterns(table, values)},
+            table,
+            n_folds=n_folds,
+            n_permutations=0,
         )
         found.append(result.groupby("test")["r"].mean())
     # standard error over 6 x 200 voxels about .01; pooling folds naively gives -.2 here
@@ -126,19 +146,27 @@ def planted(n=16, seed=0):
     x = features(n, 600, seed)
     values = x @ rng.standard_normal((600, 60))
     values = values / values.std(axis=0) + 0.4 * rng.standard_normal((3 * n, 60))
-    return table, make_activations(table, {"planted": x, "other": features(n, 600, seed + 50)}), values
+    return (
+        table,
+        make_activations(table, {"planted": x, "other": features(n, 600, seed + 50)}),
+        values,
+    )
 
 
 def test_planted_relation_is_found_and_a_permuted_one_is_not():
     table, activations, values = planted()
-    shuffle = np.concatenate([np.random.default_rng(3 + k).permutation(16) + 16 * k for k in range(3)])
+    shuffle = np.concatenate(
+        [np.random.default_rng(3 + k).permutation(16) + 16 * k for k in range(3)]
+    )
     subjects = {"S1": make_patterns(table, values), "S2": make_patterns(table, values[shuffle])}
     result = fit_encoding(activations, subjects, table, n_permutations=199)
     assert list(result.columns) == list(COLUMNS)
     mean, single = result[result["subject"] == "mean"], result[result["subject"] != "mean"]
     assert len(single) == 2 * 2 * 2 * 3
     assert len(mean) == 2 * 2 * 3
-    assert single.groupby(["n_voxels", "n_constant", "n_train", "n_test"]).size().to_dict() == {(30, 0, 15, 16): 24}
+    assert single.groupby(["n_voxels", "n_constant", "n_train", "n_test"]).size().to_dict() == {
+        (30, 0, 15, 16): 24
+    }
     true = single[(single["subject"] == "S1") & (single["layer"] == "planted")]
     assert true["p"].max() == pytest.approx(1 / 200)
     assert true["p_corrected"].max() <= 0.02
@@ -154,7 +182,9 @@ def test_planted_relation_is_found_and_a_permuted_one_is_not():
 def test_p_equals_fitting_permuted_data_again():
     table, activations, values = planted(12)
     subjects = {"S1": make_patterns(table, values, rois=("V1",))}
-    result = fit_encoding(activations, subjects, table, n_permutations=9, n_folds=4).set_index(["layer", "test"])
+    result = fit_encoding(activations, subjects, table, n_permutations=9, n_folds=4).set_index(
+        ["layer", "test"]
+    )
     null = []
     for order in permutation_orders(12, 9, seed=0):
         moved = np.concatenate([values[12 * kind : 12 * kind + 12][order] for kind in range(3)])
@@ -191,11 +221,15 @@ def test_p_holds_its_level_when_voxels_and_stage_have_nothing_in_common(n, schem
         re, an, fresh = rng.standard_normal((3, n, 4)) @ shared + rng.standard_normal((3, n, 20))
         values = np.concatenate([re, an, 0.6 * re + 0.8 * fresh])
         patterns = {"S1": make_patterns(table, values, rois=("V1",))}
-        result = fit_encoding(activations, patterns, table, scheme=scheme, n_permutations=39, n_folds=4, seed=seed)
+        result = fit_encoding(
+            activations, patterns, table, scheme=scheme, n_permutations=39, n_folds=4, seed=seed
+        )
         for test, p in zip(result["test"], result["p"]):
             rejected[test] += p <= 0.05
     low, high = binom.ppf([0.0005, 0.9995], 200, 0.05)
-    assert all(low <= count <= high for test, count in rejected.items() if (scheme, test) != ("all", "RE")), rejected
+    assert all(
+        low <= count <= high for test, count in rejected.items() if (scheme, test) != ("all", "RE")
+    ), rejected
 
 
 def test_images_that_are_training_images_are_refused_unless_asked():
@@ -235,28 +269,43 @@ def test_penalties_at_the_end_of_the_grid_are_told_by_region():
     table, activations, values = planted()
     noise = np.random.default_rng(5).standard_normal((48, 30))
     subjects = {"S1": make_patterns(table, np.concatenate([values[:, :30], noise], axis=1))}
-    with pytest.warns(UserWarning, match=r"by region: at 0.001 S1 V1 .*; at 1e\+06 S1 LO \d+% \(no stage"):
-        result = fit_encoding(activations, subjects, table, n_permutations=0, alphas=[1e6, 1e-3, 1.0, 0.1])
+    with pytest.warns(
+        UserWarning, match=r"by region: at 0.001 S1 V1 .*; at 1e\+06 S1 LO \d+% \(no stage"
+    ):
+        result = fit_encoding(
+            activations, subjects, table, n_permutations=0, alphas=[1e6, 1e-3, 1.0, 0.1]
+        )
     shares = result[result["layer"] == "planted"].groupby("roi")["at_largest_alpha"].mean()
     assert shares["V1"] < 0.25 < shares["LO"]
     x = activations.read("planted")[:16].astype(np.float64)
     scale = np.mean(((x - x.mean(axis=0)) ** 2).sum(axis=1))
     alphas = scale * np.array([1e-3, 0.1, 1.0, 1e6])
     chosen = RidgeCV(alphas=alphas, alpha_per_target=True).fit(x, noise[:16]).alpha_
-    once = fit_encoding(activations, subjects, table, n_permutations=0, alphas=alphas / scale, scheme="all")
+    once = fit_encoding(
+        activations, subjects, table, n_permutations=0, alphas=alphas / scale, scheme="all"
+    )
     expected = np.mean(chosen == alphas[-1])
-    assert once.query("roi == 'LO' and layer == 'planted'")["at_largest_alpha"].tolist() == [expected] * 2
+    assert (
+        once.query("roi == 'LO' and layer == 'planted'")["at_largest_alpha"].tolist()
+        == [expected] * 2
+    )
 
 
 def test_all_scheme_equals_scikit_learn_and_gives_no_in_sample_row():
     table, activations, values = planted()
-    result = fit_encoding(activations, {"S1": make_patterns(table, values, rois=("V1",))}, table, scheme="all")
+    result = fit_encoding(
+        activations, {"S1": make_patterns(table, values, rois=("V1",))}, table, scheme="all"
+    )
     assert set(result["test"]) == {"AI", "AN"}
     x = activations.read("planted").astype(np.float64)
     scale = np.mean(((x[:16] - x[:16].mean(axis=0)) ** 2).sum(axis=1))
-    model = RidgeCV(alphas=scale * np.logspace(-3, 4, 15), alpha_per_target=True).fit(x[:16], values[:16])
+    model = RidgeCV(alphas=scale * np.logspace(-3, 4, 15), alpha_per_target=True).fit(
+        x[:16], values[:16]
+    )
     for test, start in (("AN", 16), ("AI", 32)):
-        expected = column_correlations(model.predict(x[start : start + 16]), values[start : start + 16]).mean()
+        expected = column_correlations(
+            model.predict(x[start : start + 16]), values[start : start + 16]
+        ).mean()
         row = result[(result["layer"] == "planted") & (result["test"] == test)].iloc[0]
         assert row["r"] == pytest.approx(expected, abs=1e-8)
 
@@ -265,9 +314,16 @@ def test_constant_voxels_are_counted_not_scored():
     table, activations, values = planted()
     values[:, :2] = 3.0
     values[:16, 2] = 1.0  # constant on the training images only
-    result = fit_encoding(activations, {"S1": make_patterns(table, values)}, table, n_permutations=19)
+    result = fit_encoding(
+        activations, {"S1": make_patterns(table, values)}, table, n_permutations=19
+    )
     assert result.groupby("roi")["n_constant"].first().to_dict() == {"LO": 0, "V1": 3}
-    rest = fit_encoding(activations, {"S1": make_patterns(table, values[:, 3:], rois=("V1",))}, table, n_permutations=0)
+    rest = fit_encoding(
+        activations,
+        {"S1": make_patterns(table, values[:, 3:], rois=("V1",))},
+        table,
+        n_permutations=0,
+    )
     v1 = result.query("roi == 'V1' and layer == 'planted' and test == 'RE'").iloc[0]
     lo = result.query("roi == 'LO' and layer == 'planted' and test == 'RE'").iloc[0]
     both = rest.query("layer == 'planted' and test == 'RE'").iloc[0]
@@ -298,7 +354,9 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="missing from patterns of subject 'S1': im02_AN"):
         kept = subjects["S1"].select(conditions=[one for one in table["id"] if one != "im02_AN"])
         fit_encoding(activations, {"S1": kept}, table)
-    with pytest.raises(InputError, match="unknown encoding scheme 'by images'; did you mean 'by image'"):
+    with pytest.raises(
+        InputError, match="unknown encoding scheme 'by images'; did you mean 'by image'"
+    ):
         fit_encoding(activations, subjects, table, scheme="by images")
     with pytest.raises(InputError, match="n_folds must lie between 2 and"):
         fit_encoding(activations, subjects, table, n_folds=7)
@@ -348,7 +406,8 @@ def test_a_strong_penalty_shrinks_every_prediction_alike_and_leaves_their_correl
     table, activations, values = planted(8)
     subjects = {"S1": make_patterns(table, values)}
     strong, stronger = (
-        fit_encoding(activations, subjects, table, n_permutations=0, alphas=[alpha])["r"] for alpha in (1e9, 1e40)
+        fit_encoding(activations, subjects, table, n_permutations=0, alphas=[alpha])["r"]
+        for alpha in (1e9, 1e40)
     )
     assert strong.notna().all()
     np.testing.assert_allclose(strong, stronger, rtol=0, atol=1e-6)
@@ -357,16 +416,26 @@ def test_a_strong_penalty_shrinks_every_prediction_alike_and_leaves_their_correl
 def test_wrong_types_and_tables_are_named():
     table, activations, values = planted(6)
     subjects = {"S1": make_patterns(table, values)}
-    crossed = table.assign(reference_id=table["reference_id"].where(table.index > 1, ["im01", "im00", *[""] * 16]))
-    with pytest.raises(InputError, match=r"reference_id is another photograph: im00 = im01, im01 = im00"):
+    crossed = table.assign(
+        reference_id=table["reference_id"].where(table.index > 1, ["im01", "im00", *[""] * 16])
+    )
+    with pytest.raises(
+        InputError, match=r"reference_id is another photograph: im00 = im01, im01 = im00"
+    ):
         fit_encoding(activations, subjects, crossed)
     with pytest.raises(InputError, match="table: no column reference_id"):
         fit_encoding(activations, subjects, table.drop(columns="reference_id"))
     with pytest.raises(InputError, match="table: no reference_id for the stimuli im00_AN"):
-        fit_encoding(activations, subjects, table.assign(reference_id=table["reference_id"].where(table.index != 6)))
+        fit_encoding(
+            activations,
+            subjects,
+            table.assign(reference_id=table["reference_id"].where(table.index != 6)),
+        )
     with pytest.raises(InputError, match=r"Activations are needed .*, not ndarray"):
         fit_encoding(values, subjects, table)
-    with pytest.raises(InputError, match=r"patterns_by_subject\['S1'\]: Patterns are needed, not ndarray"):
+    with pytest.raises(
+        InputError, match=r"patterns_by_subject\['S1'\]: Patterns are needed, not ndarray"
+    ):
         fit_encoding(activations, {"S1": values}, table)
     with pytest.raises(InputError, match="a mapping of subject to Patterns"):
         fit_encoding(activations, subjects["S1"], table)

@@ -36,21 +36,39 @@ JUDGES = ["squeezenet1_0", "efficientnet_lite0", "efficientnet_lite1"]
 def world(shared_data, tmp_path_factory):
     """Photographs, a null distribution, and metamers of one network at two stages and of a set."""
     folder = tmp_path_factory.mktemp("evaluate")
-    table = pd.read_csv(shared_data / "photos_ccby" / "labels.csv").drop_duplicates("class16").head(5)
+    table = (
+        pd.read_csv(shared_data / "photos_ccby" / "labels.csv").drop_duplicates("class16").head(5)
+    )
     files = [str(shared_data / "photos_ccby" / one) for one in table["file"]]
-    pd.DataFrame({"file": files, "category": table["class16"]}).to_csv(folder / "photos.csv", index=False)
+    pd.DataFrame({"file": files, "category": table["class16"]}).to_csv(
+        folder / "photos.csv", index=False
+    )
     weights = {"squeezenet1_0": str(shared_data / "weights" / "squeezenet1_0_imagenet.npz")}
-    making = {"images": folder / "photos.csv", "preset": "fast", "steps": 25, "image_size": SIDE, "device": "cpu",
-              "batch_size": 4, "file_rounds": 0}  # fmt: skip
+    making = {
+        "images": folder / "photos.csv",
+        "preset": "fast",
+        "steps": 25,
+        "image_size": SIDE,
+        "device": "cpu",
+        "batch_size": 4,
+        "file_rounds": 0,
+    }
     make_null(
-        folder / "null.h5", model="efficientnet_lite0", images=[folder / "photos.csv"], stages=["early", "late"],
-        image_size=SIDE, device="cpu", batch_size=4,
-    )  # fmt: skip
+        folder / "null.h5",
+        model="efficientnet_lite0",
+        images=[folder / "photos.csv"],
+        stages=["early", "late"],
+        image_size=SIDE,
+        device="cpu",
+        batch_size=4,
+    )
     for stage in ("early", "late"):
         make_metamers("efficientnet_lite0", stage=stage, out=folder / f"lite0_{stage}", **making)
     pair = ["squeezenet1_0", "efficientnet_lite0"]
     make_metamers(pair, stage="early", out=folder / "pair_early", weights=weights, **making)
-    return SimpleNamespace(folder=folder, photos=folder / "photos.csv", weights=weights, truth=table)
+    return SimpleNamespace(
+        folder=folder, photos=folder / "photos.csv", weights=weights, truth=table
+    )
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +76,16 @@ def page(world):
     """The evaluation of all three folders, with the null distribution of one network."""
     out = world.folder / "out"
     return evaluate_metamers(
-        [world.folder / "lite0_early", world.folder / "lite0_late"], JUDGES, out, images=[world.photos],
-        weights=world.weights, nulls=[world.folder / "null.h5"], settings=FEW, device="cpu", batch_size=4,
-    )  # fmt: skip
+        [world.folder / "lite0_early", world.folder / "lite0_late"],
+        JUDGES,
+        out,
+        images=[world.photos],
+        weights=world.weights,
+        nulls=[world.folder / "null.h5"],
+        settings=FEW,
+        device="cpu",
+        batch_size=4,
+    )
 
 
 def table(folder: Path, name: str) -> pd.DataFrame:
@@ -73,21 +98,38 @@ def test_the_page_tells_validity_first_and_what_the_tables_say(page):
     assert valid["stage"].tolist() == ["early", "late"] and (valid["n_not_judged"] == 0).all()
     assert f"{valid['n_valid'].sum()} of {valid['n_images'].sum()} valid" in text
     assert (
-        text.index("Validity first") < text.index('<h2 id="recognizability-title">') < text.index("Image quality</h2>")
+        text.index("Validity first")
+        < text.index('<h2 id="recognizability-title">')
+        < text.index("Image quality</h2>")
     )
     found = table(folder, "recognizability")
     assert set(found["evaluator"]) == {*JUDGES, "mean of evaluators"}
-    assert found.loc[found["evaluator"] == "efficientnet_lite0", "took_part"].astype(str).eq("True").all()
+    assert (
+        found.loc[found["evaluator"] == "efficientnet_lite0", "took_part"]
+        .astype(str)
+        .eq("True")
+        .all()
+    )
     assert {"valid"} <= set(found["validity"]) <= {"valid", "failed"}
     quality = table(folder, "quality")
-    assert quality.loc[quality["metric"] == "lpips", "note"].str.contains("skipped: weights missing").all()
+    assert (
+        quality.loc[quality["metric"] == "lpips", "note"]
+        .str.contains("skipped: weights missing")
+        .all()
+    )
     assert "skipped: weights missing" in text
     linked = re.findall(r"""(?:src|href)=["'](?!data:|#|https://)([^"']*)["']""", text)
     assert "references.bib" in linked and all((page.parent / file).is_file() for file in linked)
     assert "<script" not in text
     told = json.loads((folder / "provenance.json").read_text())
-    assert told["finished"] and set(told["evaluators"]) == set(JUDGES) and str(folder) not in json.dumps(told)
-    assert (folder / "figures" / "examples.png").is_file() and (folder / "figures" / "divergence.svg").is_file()
+    assert (
+        told["finished"]
+        and set(told["evaluators"]) == set(JUDGES)
+        and str(folder) not in json.dumps(told)
+    )
+    assert (folder / "figures" / "examples.png").is_file() and (
+        folder / "figures" / "divergence.svg"
+    ).is_file()
 
 
 def test_the_page_begins_with_a_sentence_and_a_picture_and_ends_with_methods(page):
@@ -95,20 +137,31 @@ def test_the_page_begins_with_a_sentence_and_a_picture_and_ends_with_methods(pag
     screen = text[text.index('id="answer"') : text.index("<nav ")]
     valid = table(folder, "validity")
     assert f"{valid['n_valid'].sum()} of 10 images are valid metamers." in screen
-    curves = table(folder, "curves").query("validity == 'valid' and ways == 1000").dropna(subset="value")
+    curves = (
+        table(folder, "curves").query("validity == 'valid' and ways == 1000").dropna(subset="value")
+    )
     most = curves["value"].max()
     assert ("recognize none of them" in screen) == (most == 0)
     few = int((curves["n_valid"] < 5).sum())
     assert (f"in {few} of them the photographs are too few to say" in screen) == (few > 0)
-    assert screen.count('<figure class="example">') == 3 and '<figure id="figure-curves_1000">' in screen
+    assert (
+        screen.count('<figure class="example">') == 3
+        and '<figure id="figure-curves_1000">' in screen
+    )
     methods = (folder / "methods.txt").read_text()
     assert methods.startswith(
-        "Metamers of 5 photographs were evaluated, made for efficientnet_lite0 at stages early, late"
+        "Metamers of 5 photographs were evaluated, made for efficientnet_lite0 at stages early, "
+        "late"
     )
-    assert "A prior of natural images was used in making them" in methods and "(50 resamples)" in methods
+    assert (
+        "A prior of natural images was used in making them" in methods
+        and "(50 resamples)" in methods
+    )
     assert "LPIPS" not in methods  # it could not run
     cited = (folder / "references.bib").read_text()
-    assert {"boehm2025", "tan2019", "iandola2016", "paszke2019", "detlefsen2022"} <= set(re.findall(r"{(\w+),", cited))
+    assert {"boehm2025", "tan2019", "iandola2016", "paszke2019", "detlefsen2022"} <= set(
+        re.findall(r"{(\w+),", cited)
+    )
     assert "jeon2025" not in cited  # observers were not asked for
 
 
@@ -117,11 +170,22 @@ def test_each_figure_has_the_numbers_it_draws(page):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, re.S)
     figures = [one for one in captions if ".svg</code>" in one]
     named = [re.findall(r'href="(figures/[\w.-]+\.csv)"', one) for one in figures]
-    assert len(named) == len(list((folder / "figures").glob("*.svg"))) and all(len(one) == 1 for one in named)
-    for name, whole in (("recognizability_1000", "recognizability"), ("quality", "quality"), ("curves_1000", "curves")):
-        drawn, rows = read_table(folder / "figures" / f"{name}.csv"), read_table(folder / f"{whole}.csv")
+    assert len(named) == len(list((folder / "figures").glob("*.svg"))) and all(
+        len(one) == 1 for one in named
+    )
+    for name, whole in (
+        ("recognizability_1000", "recognizability"),
+        ("quality", "quality"),
+        ("curves_1000", "curves"),
+    ):
+        drawn, rows = (
+            read_table(folder / "figures" / f"{name}.csv"),
+            read_table(folder / f"{whole}.csv"),
+        )
         rows = rows[rows["ways"] == 1000] if "ways" in rows else rows
-        rows = rows if whole == "curves" else rows[rows["validity"] == "valid"]  # curves draw both states
+        rows = (
+            rows if whole == "curves" else rows[rows["validity"] == "valid"]
+        )  # curves draw both states
         pd.testing.assert_frame_equal(drawn, rows.reset_index(drop=True), check_dtype=False)
     sheet = read_table(folder / "figures" / "examples.csv")
     assert sheet["state"].value_counts()["valid"] == table(folder, "validity")["n_valid"].sum()
@@ -133,14 +197,22 @@ def test_a_large_set_is_evaluated_where_it_lies(world, monkeypatch):
         monkeypatch.setattr(f"stimuli_gen.{module}.LARGEST_IN_MEMORY", 1000)
     stored = read_metamer_set(world.folder / "lite0_early", [world.photos])
     assert isinstance(stored.pictures, ImagesOnDisk) and isinstance(stored.references, ImagesOnDisk)
-    assert (stored.picture_digest, stored.reference_digest) == (held.picture_digest, held.reference_digest)
+    assert (stored.picture_digest, stored.reference_digest) == (
+        held.picture_digest,
+        held.reference_digest,
+    )
     assert held.picture_digest == digest(held.pictures)
     pd.testing.assert_frame_equal(stored.table, held.table)
-    ours, theirs = (image_quality([one], metrics=["ssim", "tv"], n_bootstrap=20) for one in (stored, held))
+    ours, theirs = (
+        image_quality([one], metrics=["ssim", "tv"], n_bootstrap=20) for one in (stored, held)
+    )
     pd.testing.assert_frame_equal(ours, theirs)
     network = load_model("squeezenet1_0", weights="random", device="cpu")
     pair = [network, replace(network, name="again")]
-    told = [recognition_table(pair, [one], ways=(16,), include_untrained=True, batch_size=4) for one in (stored, held)]
+    told = [
+        recognition_table(pair, [one], ways=(16,), include_untrained=True, batch_size=4)
+        for one in (stored, held)
+    ]
     pd.testing.assert_frame_equal(*told)
 
 
@@ -148,23 +220,38 @@ def test_restricted_images_that_nobody_judged_have_their_figure(world, tmp_path)
     free = read_metamer_set(world.folder / "pair_early", [world.photos])
     near = replace(free, setting="linf 8/255 around start", pictures=free.references)
     network = load_model("squeezenet1_0", weights="random", device="cpu")
-    asked = EvaluationSettings(parts=("recognizability",), ways=(16,), rules=("first_mapped",), n_bootstrap=10,
-                               include_untrained=True)  # fmt: skip
+    asked = EvaluationSettings(
+        parts=("recognizability",),
+        ways=(16,),
+        rules=("first_mapped",),
+        n_bootstrap=10,
+        include_untrained=True,
+    )
     judges = [replace(network, name=name) for name in ("one", "two")]
     page = evaluate_sets([free, near], judges, tmp_path / "out", asked, batch_size=4)
     drawn = read_table(tmp_path / "out" / "figures" / "epsilon.csv")
-    assert set(drawn["validity"]) == {"not judged"} and set(drawn["setting"]) == {free.setting, near.setting}
+    assert set(drawn["validity"]) == {"not judged"} and set(drawn["setting"]) == {
+        free.setting,
+        near.setting,
+    }
     text = page.read_text()
     assert "Whether these 10 images are metamers was not judged." in text
-    # networks with random weights say the same to every image: all are "recognized", which says nothing
+    # networks with random weights say the same to every image: all are "recognized", which says
+    # nothing
     assert (read_table(tmp_path / "out" / "curves.csv")["value"] == 1).all()
     assert "In none of 2 groups of metamers that is clearly more than guessing" in text
 
 
 def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):
     out = world.folder / "stopped"
-    given = {"images": [world.photos], "weights": world.weights, "nulls": [world.folder / "null.h5"], "settings": FEW,
-             "device": "cpu", "batch_size": 4}  # fmt: skip
+    given = {
+        "images": [world.photos],
+        "weights": world.weights,
+        "nulls": [world.folder / "null.h5"],
+        "settings": FEW,
+        "device": "cpu",
+        "batch_size": 4,
+    }
     folders = [world.folder / "lite0_early", world.folder / "lite0_late"]
 
     def _stop(done: int, total: int) -> None:
@@ -173,11 +260,16 @@ def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):
 
     with pytest.raises(KeyboardInterrupt):
         evaluate_metamers(folders, JUDGES, out, progress=_stop, **given)
-    assert not json.loads((out / "provenance.json").read_text())["finished"] and not (out / "report.html").exists()
+    assert (
+        not json.loads((out / "provenance.json").read_text())["finished"]
+        and not (out / "report.html").exists()
+    )
     before = {one.name: one.stat().st_mtime_ns for one in (out / ".finished").iterdir()}
     assert len(before) == 4
     assert evaluate_metamers(folders, JUDGES, out, **given).read_bytes() == page.read_bytes()
-    assert {one.name: one.stat().st_mtime_ns for one in (out / ".finished").iterdir()}.items() >= before.items()
+    assert {
+        one.name: one.stat().st_mtime_ns for one in (out / ".finished").iterdir()
+    }.items() >= before.items()
     for one in page.parent.glob("*.csv"):
         assert one.read_bytes() == (out / one.name).read_bytes()
     with pytest.raises(InputError, match=r"holds another analysis \(other n_bootstrap\)"):
@@ -185,7 +277,12 @@ def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):
             folders,
             JUDGES,
             out,
-            **{**given, "settings": EvaluationSettings(n_bootstrap=51, n_permutations=20, metrics=FEW.metrics)},
+            **{
+                **given,
+                "settings": EvaluationSettings(
+                    n_bootstrap=51, n_permutations=20, metrics=FEW.metrics
+                ),
+            },
         )
     with pytest.raises(InputError, match=r"other data"):
         evaluate_metamers(folders[:1], JUDGES, out, **given)
@@ -209,22 +306,36 @@ def test_null_distributions_judge_metamers_as_their_folder_would(world, page):
     )
     row = table(page.parent, "validity").iloc[0]
     assert row["n_valid"] == verdict["valid"].sum() and row["pass_above_null"] == np.mean(
-        verdict[["png_spearman_above_null", "png_pearson_above_null", "png_snr_db_power_above_null"]].all(axis=1)
+        verdict[
+            ["png_spearman_above_null", "png_pearson_above_null", "png_snr_db_power_above_null"]
+        ].all(axis=1)
     )
 
 
 def test_without_null_the_page_says_that_nobody_judged(world):
     page = evaluate_metamers(
-        [f"pair={world.folder / 'pair_early'}"], JUDGES, world.folder / "unjudged", images=[world.photos],
-        weights=world.weights, device="cpu", batch_size=4,
+        [f"pair={world.folder / 'pair_early'}"],
+        JUDGES,
+        world.folder / "unjudged",
+        images=[world.photos],
+        weights=world.weights,
+        device="cpu",
+        batch_size=4,
         settings=EvaluationSettings(parts=("recognizability",), ways=(16,), n_bootstrap=10),
-    )  # fmt: skip
+    )
     text = page.read_text()
-    assert "Validity not judged" in text and "Not asked for" not in text and 'id="divergence"' not in text
+    assert (
+        "Validity not judged" in text
+        and "Not asked for" not in text
+        and 'id="divergence"' not in text
+    )
     found = table(page.parent, "recognizability")
     assert set(found["set"]) == {"pair"} and set(found["validity"]) == {"not judged"}
     mean = found[found["evaluator"] == "mean of evaluators"]
-    assert mean["note"].str.contains("1 evaluator counted; a mean needs 2").all() and mean["value"].isna().all()
+    assert (
+        mean["note"].str.contains("1 evaluator counted; a mean needs 2").all()
+        and mean["value"].isna().all()
+    )
 
 
 def test_folders_that_hold_photographs_need_none(world, tmp_path):
@@ -234,13 +345,23 @@ def test_folders_that_hold_photographs_need_none(world, tmp_path):
     other = read_metamer_set(world.folder / "lite0_early", [world.photos])
     np.testing.assert_array_equal(one.references, other.references)
     np.testing.assert_array_equal(one.pictures, other.pictures)
-    assert one.label == other.label == {"set": "efficientnet_lite0", "members": "efficientnet_lite0", "stage": "early",
-                                        "setting": "unbounded"}  # fmt: skip
+    assert (
+        one.label
+        == other.label
+        == {
+            "set": "efficientnet_lite0",
+            "members": "efficientnet_lite0",
+            "stage": "early",
+            "setting": "unbounded",
+        }
+    )
 
 
 def test_unusable_folders_are_refused_by_name(world, tmp_path):
     folder = world.folder / "lite0_early"
-    with pytest.raises(InputError, match=r"lite0_early holds no photographs; give those .* --images"):
+    with pytest.raises(
+        InputError, match=r"lite0_early holds no photographs; give those .* --images"
+    ):
         read_metamer_set(folder)
     pd.read_csv(world.photos).iloc[1:].to_csv(tmp_path / "fewer.csv", index=False)
     gone = Path(pd.read_csv(world.photos)["file"][0]).stem
@@ -287,25 +408,43 @@ def test_unusable_settings_are_refused(world, tmp_path):
 
 def test_the_truth_comes_from_a_file_or_the_categories(world, tmp_path):
     table_of_truth = pd.DataFrame(
-        {"id": [Path(one).stem for one in world.truth["file"]], "truth": world.truth["imagenet_index"]}
+        {
+            "id": [Path(one).stem for one in world.truth["file"]],
+            "truth": world.truth["imagenet_index"],
+        }
     )
     table_of_truth.to_csv(tmp_path / "truth.csv", index=False)
     settings = EvaluationSettings(parts=("recognizability",), target="truth", n_bootstrap=10)
-    given = {"images": [world.photos], "weights": world.weights, "device": "cpu", "settings": settings, "batch_size": 4}
+    given = {
+        "images": [world.photos],
+        "weights": world.weights,
+        "device": "cpu",
+        "settings": settings,
+        "batch_size": 4,
+    }
     source = [world.folder / "lite0_early"]
-    page = evaluate_metamers(source, JUDGES, tmp_path / "out", truth=tmp_path / "truth.csv", **given)
+    page = evaluate_metamers(
+        source, JUDGES, tmp_path / "out", truth=tmp_path / "truth.csv", **given
+    )
     hits = table(page.parent, "recognition")
-    wanted = hits[hits["ways"] == 1000].drop_duplicates("reference_id")["wanted"].str.split().str[0].astype(int)
+    wanted = (
+        hits[hits["ways"] == 1000]
+        .drop_duplicates("reference_id")["wanted"]
+        .str.split()
+        .str[0]
+        .astype(int)
+    )
     assert wanted.tolist() == world.truth["imagenet_index"].tolist()
     assert (
-        hits[hits["ways"] == 16].drop_duplicates("reference_id")["wanted"].tolist() == world.truth["class16"].tolist()
+        hits[hits["ways"] == 16].drop_duplicates("reference_id")["wanted"].tolist()
+        == world.truth["class16"].tolist()
     )
     pd.DataFrame({"id": ["a"], "truth": [None]}).to_csv(tmp_path / "empty.csv", index=False)
     with pytest.raises(InputError, match="has no truth for a"):
         evaluate_metamers(source, JUDGES, tmp_path / "out2", truth=tmp_path / "empty.csv", **given)
 
 
-# ------------------------------------------------------------------------------------------------------- commands
+# ----------------------------------------------------------------------------------------- commands
 
 
 def call(capsys, monkeypatch, *words) -> tuple[int, str, str]:
@@ -320,11 +459,37 @@ def call(capsys, monkeypatch, *words) -> tuple[int, str, str]:
 def test_the_command_does_what_its_python_twin_does(world, page, tmp_path, capsys, monkeypatch):
     weights = f"squeezenet1_0={world.weights['squeezenet1_0']}"
     code, out, _ = call(
-        capsys, monkeypatch, "evaluate", "metamers", "--metamers", world.folder / "lite0_early",
-        world.folder / "lite0_late", "--evaluators", ",".join(JUDGES), "--images", world.photos, "--weights", weights,
-        "--nulls", world.folder / "null.h5", "--out", tmp_path / "out", "--resamples", 50, "--permutations", 20,
-        "--metrics", "ssim", "psnr", "tv", "lpips", "--device", "cpu", "--batch-size", 4,
-    )  # fmt: skip
+        capsys,
+        monkeypatch,
+        "evaluate",
+        "metamers",
+        "--metamers",
+        world.folder / "lite0_early",
+        world.folder / "lite0_late",
+        "--evaluators",
+        ",".join(JUDGES),
+        "--images",
+        world.photos,
+        "--weights",
+        weights,
+        "--nulls",
+        world.folder / "null.h5",
+        "--out",
+        tmp_path / "out",
+        "--resamples",
+        50,
+        "--permutations",
+        20,
+        "--metrics",
+        "ssim",
+        "psnr",
+        "tv",
+        "lpips",
+        "--device",
+        "cpu",
+        "--batch-size",
+        4,
+    )
     assert code == 0 and str(tmp_path / "out" / "report.html") in out
     for one in page.parent.glob("*.csv"):
         assert one.read_bytes() == (tmp_path / "out" / one.name).read_bytes()
@@ -332,13 +497,42 @@ def test_the_command_does_what_its_python_twin_does(world, page, tmp_path, capsy
 
 def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch):
     networks, jobs = "squeezenet1_0,efficientnet_lite0,alexnet", tmp_path / "jobs"
-    plan = ["evaluate", "plan-sets", "--networks", networks, "--out", jobs, "--sets", 6, "--sizes", "1:2", "--stage",
-            "early", "--preset", "fast", "--set", "steps=2"]  # fmt: skip
+    plan = [
+        "evaluate",
+        "plan-sets",
+        "--networks",
+        networks,
+        "--out",
+        jobs,
+        "--sets",
+        6,
+        "--sizes",
+        "1:2",
+        "--stage",
+        "early",
+        "--preset",
+        "fast",
+        "--set",
+        "steps=2",
+    ]
     code, out, _ = call(capsys, monkeypatch, *plan)
     assert code == 0 and "6 to do" in out
     weights = f"alexnet=random,squeezenet1_0={world.weights['squeezenet1_0']}"
-    run = ["evaluate", "run-sets", jobs, "--images", world.photos, "--image-size", SIDE, "--weights", weights,
-           "--device", "cpu", "--batch-size", 4]  # fmt: skip
+    run = [
+        "evaluate",
+        "run-sets",
+        jobs,
+        "--images",
+        world.photos,
+        "--image-size",
+        SIDE,
+        "--weights",
+        weights,
+        "--device",
+        "cpu",
+        "--batch-size",
+        4,
+    ]
     code, out, err = call(capsys, monkeypatch, *run, "--share", "1/2")
     assert code == 0 and "3 done" in out and "3 to do" in out, err
     code, out, _ = call(capsys, monkeypatch, *run)
@@ -346,16 +540,35 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
     assert [one.split("=")[0] for one in finished_sets(jobs)] == [f"set00{n}" for n in range(6)]
     judges = "efficientnet_lite1,efficientnet_lite2"
     code, out, err = call(
-        capsys, monkeypatch, "evaluate", "sets", jobs, "--evaluators", judges, "--images", world.photos, "--out",
-        tmp_path / "sets", "--weights", weights, "--ways", 1000, "--resamples", 50, "--device", "cpu",
-    )  # fmt: skip
+        capsys,
+        monkeypatch,
+        "evaluate",
+        "sets",
+        jobs,
+        "--evaluators",
+        judges,
+        "--images",
+        world.photos,
+        "--out",
+        tmp_path / "sets",
+        "--weights",
+        weights,
+        "--ways",
+        1000,
+        "--resamples",
+        50,
+        "--device",
+        "cpu",
+    )
     assert code == 0, err  # the weights are of networks that took part and do not judge
     page = tmp_path / "sets" / "report.html"
     scores = table(page.parent, "set_scores")
     assert scores["raters"].value_counts().to_dict() == {"held-out": 6, "others": 6}
     held_out = scores[scores["raters"] == "held-out"]
     assert set(held_out["held_out"]) == {judges.replace(",", "+")}
-    others = scores[scores["raters"] == "others"]  # no evaluator is in a set here, so that both are the same
+    others = scores[
+        scores["raters"] == "others"
+    ]  # no evaluator is in a set here, so that both are the same
     assert others["score"].tolist() == held_out["score"].tolist()
     assert set(table(page.parent, "set_differences")["network"]) == {*networks.split(",")}
     assert "Sets of networks" in page.read_text()
@@ -379,10 +592,18 @@ def test_sets_of_networks_from_plan_to_page(world, tmp_path, capsys, monkeypatch
 
 
 def test_the_published_table_is_checked(tmp_path, capsys, monkeypatch):
-    rows = pd.DataFrame({"network": ["a", "b"], "appearances": [18, 18], "difference": [0.118, 0.02]})
+    rows = pd.DataFrame(
+        {"network": ["a", "b"], "appearances": [18, 18], "difference": [0.118, 0.02]}
+    )
     rows.to_csv(tmp_path / "table.csv", index=False)
     code, out, _ = call(
-        capsys, monkeypatch, "evaluate", "check-table", tmp_path / "table.csv", "--out", tmp_path / "o.csv"
+        capsys,
+        monkeypatch,
+        "evaluate",
+        "check-table",
+        tmp_path / "table.csv",
+        "--out",
+        tmp_path / "o.csv",
     )
     assert code == 0 and "appearances: 36" in out and "exceed 1.96 standard errors: a\n" in out
     assert table(tmp_path, "o")["exceeds"].tolist() == [True, False]
@@ -391,17 +612,43 @@ def test_the_published_table_is_checked(tmp_path, capsys, monkeypatch):
 
 
 def test_bad_options_are_one_line(world, tmp_path, capsys, monkeypatch):
-    base = ["evaluate", "metamers", "--metamers", world.folder / "lite0_early", "--images", world.photos, "--out",
-            tmp_path / "out"]  # fmt: skip
+    base = [
+        "evaluate",
+        "metamers",
+        "--metamers",
+        world.folder / "lite0_early",
+        "--images",
+        world.photos,
+        "--out",
+        tmp_path / "out",
+    ]
     for words, told in [
-        (["--evaluators", "efficientnet_lite0,efficientnet_lite9"], "unknown model 'efficientnet_lite9'"),
-        (["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--metric-weights", "fid"], "NAME=FILE"),
         (
-            ["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--parts", "recognizability", "observers"],
+            ["--evaluators", "efficientnet_lite0,efficientnet_lite9"],
+            "unknown model 'efficientnet_lite9'",
+        ),
+        (
+            ["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--metric-weights", "fid"],
+            "NAME=FILE",
+        ),
+        (
+            [
+                "--evaluators",
+                "efficientnet_lite0,efficientnet_lite1",
+                "--parts",
+                "recognizability",
+                "observers",
+            ],
             "networks",
         ),
-        (["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--factors", "training"], "two columns"),
-        (["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--ways", "17"], "unknown number of ways"),
+        (
+            ["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--factors", "training"],
+            "two columns",
+        ),
+        (
+            ["--evaluators", "efficientnet_lite0,efficientnet_lite1", "--ways", "17"],
+            "unknown number of ways",
+        ),
     ]:
         code, _, err = call(capsys, monkeypatch, *base, *words, "--device", "cpu")
         assert code == 2 and told in err.splitlines()[-1], err

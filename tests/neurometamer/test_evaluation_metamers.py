@@ -12,7 +12,13 @@ from PIL import Image
 
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.evaluation.image_quality import image_quality, image_quality_table
-from neurometamer.evaluation.model_sets import job_states, plan_sets, random_sets, run_sets, set_scores
+from neurometamer.evaluation.model_sets import (
+    job_states,
+    plan_sets,
+    random_sets,
+    run_sets,
+    set_scores,
+)
 from neurometamer.evaluation.recognizability import (
     AVERAGE,
     epsilon_comparison,
@@ -47,15 +53,21 @@ FAST = {"preset": "fast", "steps": 30, "batch_size": 4}
 def zoo(shared_data):
     weights = {"squeezenet1_0": shared_data / "weights" / "squeezenet1_0_imagenet.npz"}
     names = ["squeezenet1_0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
-    return {one: load_model(one, weights=weights.get(one, "default"), device="cpu") for one in names}
+    return {
+        one: load_model(one, weights=weights.get(one, "default"), device="cpu") for one in names
+    }
 
 
 @pytest.fixture(scope="session")
 def photographs(shared_data, zoo, tmp_path_factory):
-    table = pd.read_csv(shared_data / "photos_ccby" / "labels.csv").drop_duplicates("class16").head(6)
+    table = (
+        pd.read_csv(shared_data / "photos_ccby" / "labels.csv").drop_duplicates("class16").head(6)
+    )
     files = [str(shared_data / "photos_ccby" / one) for one in table["file"]]
     listing = tmp_path_factory.mktemp("photos") / "photos.csv"
-    pd.DataFrame({"file": files, "category": table["class16"].to_numpy()}).to_csv(listing, index=False)
+    pd.DataFrame({"file": files, "category": table["class16"].to_numpy()}).to_csv(
+        listing, index=False
+    )
     found = load_photographs(listing, at_size(zoo["efficientnet_lite0"], SIDE).preprocessing)
     return found, dict(zip(found.ids, table["imagenet_index"].tolist(), strict=True))
 
@@ -77,13 +89,21 @@ def made(zoo, photographs, tmp_path_factory):
     (name,) = [one for one in epsilon_settings() if "8/255" in one]
     bound = model_metamers(pair, photos, stage="middle", **{**FAST, **epsilon_settings()[name]})
     return SimpleNamespace(
-        photos=photos, truth=truth, folder=folder, single=single, validity=validity, ensemble=ensemble, bound=bound,
+        photos=photos,
+        truth=truth,
+        folder=folder,
+        single=single,
+        validity=validity,
+        ensemble=ensemble,
+        bound=bound,
         sets=[
-            metamer_set(photos, read_stimuli(folder), stage="early", validity=validity, folder=folder),
+            metamer_set(
+                photos, read_stimuli(folder), stage="early", validity=validity, folder=folder
+            ),
             metamer_set(photos, ensemble, stage="middle"),
             metamer_set(photos, bound, stage="middle"),
         ],
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
@@ -93,30 +113,46 @@ def hits(zoo, made):
 
 def test_sets_know_their_members_setting_and_validity(made, zoo):
     first, second, third = made.sets
-    assert first.label == {"set": "efficientnet_lite0", "members": "efficientnet_lite0", "stage": "early",
-                           "setting": "unbounded"}  # fmt: skip
+    assert first.label == {
+        "set": "efficientnet_lite0",
+        "members": "efficientnet_lite0",
+        "stage": "early",
+        "setting": "unbounded",
+    }
     assert third.setting == "linf 8/255 around start" and second.setting == "unbounded"
     assert [one.took_part(zoo["squeezenet1_0"]) for one in made.sets] == [False, True, True]
     assert first.table["valid"].tolist() == made.validity["valid"].tolist()
     assert set(second.states) == {"not judged"}
-    start = np.float32(0.5)  # a restricted image stays within its radius of a noise that no image here is far from
+    start = np.float32(
+        0.5
+    )  # a restricted image stays within its radius of a noise that no image here is far from
     assert np.abs(third.pictures - start).mean() < np.abs(second.pictures - start).mean()
 
 
 def test_hits_are_what_each_network_says_through_its_own_preprocessing(hits, zoo, made):
     model, one = zoo["efficientnet_lite2"], made.sets[1]
     cut = [
-        model.preprocessing.cut(Image.fromarray(np.rint(255 * image).astype(np.uint8).transpose(1, 2, 0)))
+        model.preprocessing.cut(
+            Image.fromarray(np.rint(255 * image).astype(np.uint8).transpose(1, 2, 0))
+        )
         for image in one.pictures
     ]
     probabilities = predict(model, np.stack(cut), 4)
     np.testing.assert_array_equal(np.stack(cut), seen_by(model, one.pictures))
     before = predict(model, seen_by(model, one.references), 4)
-    rows = hits[(hits["set"] == one.name) & (hits["setting"] == "unbounded") & (hits["evaluator"] == model.name)]
+    rows = hits[
+        (hits["set"] == one.name)
+        & (hits["setting"] == "unbounded")
+        & (hits["evaluator"] == model.name)
+    ]
     for ways, rule, expected in [
         (1000, "all classes", probabilities.argmax(1) == before.argmax(1)),
         (16, "first_mapped", to_sixteen(probabilities) == to_sixteen(before)),
-        (16, "mean_prob", to_sixteen(probabilities, "mean_prob") == to_sixteen(before, "mean_prob")),
+        (
+            16,
+            "mean_prob",
+            to_sixteen(probabilities, "mean_prob") == to_sixteen(before, "mean_prob"),
+        ),
     ]:
         part = rows[(rows["ways"] == ways) & (rows["rule"] == rule)]
         assert part["hit"].astype(bool).tolist() == expected.tolist()
@@ -129,8 +165,11 @@ def test_networks_that_took_part_are_marked_and_left_out_of_the_mean(hits):
     rows = rows[rows["setting"] == "unbounded"]
     alone = rows[rows["evaluator"] != AVERAGE].set_index("evaluator")
     assert alone["took_part"].to_dict() == {
-        "squeezenet1_0": True, "efficientnet_lite0": True, "efficientnet_lite1": False, "efficientnet_lite2": False,
-    }  # fmt: skip
+        "squeezenet1_0": True,
+        "efficientnet_lite0": True,
+        "efficientnet_lite1": False,
+        "efficientnet_lite2": False,
+    }
     mean = rows[rows["evaluator"] == AVERAGE].iloc[0]
     outside = alone.loc[~alone["took_part"].astype(bool), "value"]
     assert mean["n_averaged"] == 2 and mean["value"] == pytest.approx(outside.mean())
@@ -140,7 +179,9 @@ def test_networks_that_took_part_are_marked_and_left_out_of_the_mean(hits):
 
 
 def test_interval_is_that_of_resampled_images(hits):
-    part = hits[(hits["setting"] != "unbounded") & (hits["ways"] == 16) & (hits["rule"] == "first_mapped")]
+    part = hits[
+        (hits["setting"] != "unbounded") & (hits["ways"] == 16) & (hits["rule"] == "first_mapped")
+    ]
     table = recognition_summary(part, n_bootstrap=500, seed=3)
     for name, group in part.groupby("evaluator"):
         counts = bootstrap_counts(4, 500, 3)
@@ -160,7 +201,9 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
     assert (alone["pass_both"] == 2 / 3).all() and (alone["n_images"] == 4).all()
     own = hits[hits["evaluator"] == "efficientnet_lite1"]["hit"].to_numpy()
     np.testing.assert_allclose(alone["value"], [own[[0, 2]].mean(), own[1], own[3]])
-    none = metamer_set(made.photos, made.single, stage="early", validity=made.validity.assign(png_valid=False))
+    none = metamer_set(
+        made.photos, made.single, stage="early", validity=made.validity.assign(png_valid=False)
+    )
     table = recognizability(judges, [none], ways=(1000,), n_bootstrap=50, batch_size=4)
     excluded = table[table["validity"] == "valid"]
     assert (excluded["n"] == 0).all() and excluded["value"].isna().all() and len(excluded) == 3
@@ -173,7 +216,8 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
 def test_stored_columns_tell_validity_too(made):
     """Columns as the metamer command writes them, one a network, after a file has turned them to text."""
     table = made.ensemble.table.assign(
-        valid_squeezenet1_0=["True", "True", "False", None], valid_efficientnet_lite0=["True", None, None, "True"]
+        valid_squeezenet1_0=["True", "True", "False", None],
+        valid_efficientnet_lite0=["True", None, None, "True"],
     )
     found = metamer_set(made.photos, replace(made.ensemble, table=table), stage="middle")
     assert found.states.tolist() == ["valid", "not judged", "failed", "not judged"]
@@ -185,9 +229,12 @@ def test_targets(made, zoo):
     one = made.sets[1]
     true = recognition_table(judges, [one], target="truth", truth=made.truth, batch_size=4)
     row = true[(true["ways"] == 1000) & (true["evaluator"] == "efficientnet_lite1")]
-    said = predict(zoo["efficientnet_lite1"], seen_by(zoo["efficientnet_lite1"], one.pictures), 4).argmax(1)
+    said = predict(
+        zoo["efficientnet_lite1"], seen_by(zoo["efficientnet_lite1"], one.pictures), 4
+    ).argmax(1)
     assert (
-        row["hit"].tolist() == (said == [made.truth[name] for name in one.table["reference_id"]]).astype(float).tolist()
+        row["hit"].tolist()
+        == (said == [made.truth[name] for name in one.table["reference_id"]]).astype(float).tolist()
     )
     words = recognition_table(judges, [one], target="truth", ways=(16,), batch_size=4)
     assert words["wanted"].tolist() == true[true["ways"] == 16]["wanted"].tolist()
@@ -200,7 +247,9 @@ def test_targets(made, zoo):
     with pytest.raises(InputError, match=r"took part .*efficientnet_lite0"):
         recognition_table(judges[2:], [made.sets[0]], target="generator")
     with pytest.raises(InputError, match="unknown category 'dgo'; did you mean 'dog'"):
-        recognition_table(judges, [one], target="truth", truth=dict.fromkeys(made.truth, "dgo"), ways=(16,))
+        recognition_table(
+            judges, [one], target="truth", truth=dict.fromkeys(made.truth, "dgo"), ways=(16,)
+        )
     with pytest.raises(InputError, match="1,000 ways need ImageNet classes"):
         recognition_table(judges, [one], target="truth")
 
@@ -212,11 +261,15 @@ def test_curves_and_epsilon(hits):
     assert set(curves["rule"]) == {"first_mapped"}
     found = epsilon_comparison(hits, n_bootstrap=100)
     rows = found[(found["stage"] == "middle") & (found["ways"] == 1000)].set_index("setting")
-    outside = hits[(hits["ways"] == 1000) & (hits["stage"] == "middle") & ~hits["took_part"].astype(bool)]
+    outside = hits[
+        (hits["ways"] == 1000) & (hits["stage"] == "middle") & ~hits["took_part"].astype(bool)
+    ]
     means = outside.groupby("setting")["hit"].mean()
     bound = rows.loc["linf 8/255 around start"]
     assert bound["value"] == pytest.approx(means["linf 8/255 around start"])
-    assert bound["difference"] == pytest.approx(means["linf 8/255 around start"] - means["unbounded"])
+    assert bound["difference"] == pytest.approx(
+        means["linf 8/255 around start"] - means["unbounded"]
+    )
     assert bound["n_paired"] == 4 and bound["low"] <= bound["difference"] <= bound["high"]
     with pytest.raises(InputError, match="unknown setting"):
         epsilon_comparison(hits, baseline="free")
@@ -224,8 +277,13 @@ def test_curves_and_epsilon(hits):
 
 def test_bad_input(made, zoo):
     judges = list(zoo.values())
-    with pytest.raises(InputError, match=r"1 evaluator\(s\) \(squeezenet1_0\).*Left out for random weights: alexnet"):
-        recognizability([judges[0], load_model("alexnet", weights="random", device="cpu")], made.sets)
+    with pytest.raises(
+        InputError,
+        match=r"1 evaluator\(s\) \(squeezenet1_0\).*Left out for random weights: alexnet",
+    ):
+        recognizability(
+            [judges[0], load_model("alexnet", weights="random", device="cpu")], made.sets
+        )
     with pytest.raises(InputError, match="same name"):
         recognizability(judges, [made.sets[0], made.sets[0]])
     lost = made.photos.select(ids=made.photos.ids[1:])
@@ -244,9 +302,15 @@ def test_bad_input(made, zoo):
 def test_image_quality_of_real_metamers(made):
     table = image_quality_table(made.sets[:2], metrics=["ssim", "tv", "lpips"])
     assert len(table) == 2 * 3 * 4
-    assert (table.loc[table["metric"] == "lpips", "why_not"].str.startswith("skipped: weights missing")).all()
+    assert (
+        table.loc[table["metric"] == "lpips", "why_not"].str.startswith("skipped: weights missing")
+    ).all()
     found = image_quality(made.sets[:2], metrics=["ssim", "tv", "lpips"], n_bootstrap=50)
-    assert found.groupby("metric")["arrow"].unique().map(list).to_dict() == {"ssim": ["↑"], "tv": ["↓"], "lpips": ["↓"]}
+    assert found.groupby("metric")["arrow"].unique().map(list).to_dict() == {
+        "ssim": ["↑"],
+        "tv": ["↓"],
+        "lpips": ["↓"],
+    }
     lines = found[found["metric"] == "tv"]
     assert (lines["value"] > lines["photograph_value"]).all()  # few steps leave noise in the images
     skipped = found[found["metric"] == "lpips"]
@@ -279,24 +343,37 @@ def test_jobs_of_random_sets_go_on_where_they_stopped(made, zoo, tmp_path):
         return at_size(zoo[name], SIDE)
 
     first = run_sets(tmp_path, photos, load=load, batch_size=2)
-    assert first["state"].tolist() == ["done", "failed"] and first["reason"].iloc[1] == "no memory for this one"
+    assert (
+        first["state"].tolist() == ["done", "failed"]
+        and first["reason"].iloc[1] == "no memory for this one"
+    )
     before = (tmp_path / "set000" / "stimuli.h5").stat().st_mtime_ns
     assert run_sets(tmp_path, photos, load=load, batch_size=2)["state"].tolist() == ["done", "done"]
     assert loaded[2:] == [sets["members"].iloc[1]]
     assert (tmp_path / "set000" / "stimuli.h5").stat().st_mtime_ns == before
     assert plan_sets(tmp_path, sets, **options)["state"].tolist() == ["done", "done"]
-    _done_only_with_its_files(tmp_path, photos, loaded, lambda name: loaded.append(name) or at_size(zoo[name], SIDE))
+    _done_only_with_its_files(
+        tmp_path, photos, loaded, lambda name: loaded.append(name) or at_size(zoo[name], SIDE)
+    )
     with pytest.raises(InputError, match="is another job"):
         plan_sets(tmp_path, sets, **{**options, "steps": 3})
     (tmp_path / "set001" / "job.json").write_text("{}")
     assert plan_sets(tmp_path, sets, **options)["state"].tolist() == ["done", "done"]
     assert job_states(tmp_path)["size"].tolist() == [1, 1]
-    parts = [metamer_set(photos, read_stimuli(tmp_path / one), name=one, stage="early") for one in sets["set"]]
+    parts = [
+        metamer_set(photos, read_stimuli(tmp_path / one), name=one, stage="early")
+        for one in sets["set"]
+    ]
     hits = recognition_table(list(zoo.values()), parts, ways=(1000,), batch_size=2)
-    scores = set_scores(hits, held_out=["efficientnet_lite1", "efficientnet_lite2"], validity="not judged")
+    scores = set_scores(
+        hits, held_out=["efficientnet_lite1", "efficientnet_lite2"], validity="not judged"
+    )
     assert scores["n"].tolist() == [2, 2] and scores["size"].tolist() == [1, 1]
     others = set_scores(hits, raters="others", validity="not judged")
-    assert others["n_raters"].tolist() == [len(zoo) - 1, len(zoo) - 1]  # all but the one that made it
+    assert others["n_raters"].tolist() == [
+        len(zoo) - 1,
+        len(zoo) - 1,
+    ]  # all but the one that made it
     with pytest.raises(InputError, match="are in a set: squeezenet1_0"):
         set_scores(hits, held_out=["squeezenet1_0", "efficientnet_lite1"], validity="not judged")
 
@@ -315,7 +392,10 @@ def _done_only_with_its_files(folder, photos, loaded, load):
         loaded.clear()
         (kept / name).unlink() if contents is None else (kept / name).write_bytes(contents)
         assert job_states(folder)["state"].tolist() == ["to do", "done"], name
-        assert run_sets(folder, photos, load=load, batch_size=2)["state"].tolist() == ["done", "done"]
+        assert run_sets(folder, photos, load=load, batch_size=2)["state"].tolist() == [
+            "done",
+            "done",
+        ]
         assert len(loaded) == 1, name
     assert {one: one.read_bytes() for one in before} == before
 
@@ -325,11 +405,24 @@ def test_summary_averages_around_missing_and_infinite_values():
     means = resampled_means(np.array([[1.0, 1.0], [np.nan, np.inf], [3.0, 3.0]]), counts)
     for draw, (left, right) in zip(counts, means, strict=True):
         some = draw[0] + draw[2]
-        assert (np.isnan(left) and not some) or left == pytest.approx((draw[0] + 3 * draw[2]) / some)
+        assert (np.isnan(left) and not some) or left == pytest.approx(
+            (draw[0] + 3 * draw[2]) / some
+        )
         assert np.isposinf(right) == bool(draw[1])
     flags = pd.array([True, True, True], "boolean")
-    table = pd.DataFrame({"set": "a", "members": "a", "stage": "s", "setting": "u", "reference_id": list("xyz"),
-                          "metric": "m", "value": [1.0, np.nan, 3.0], "same_class": flags, "above_null": flags,
-                          "valid": flags})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "set": "a",
+            "members": "a",
+            "stage": "s",
+            "setting": "u",
+            "reference_id": list("xyz"),
+            "metric": "m",
+            "value": [1.0, np.nan, 3.0],
+            "same_class": flags,
+            "above_null": flags,
+            "valid": flags,
+        }
+    )
     row = summarize(table, ["metric"], "value", n_bootstrap=10).iloc[0]
     assert row["n"] == 2 and row["value"] == 2

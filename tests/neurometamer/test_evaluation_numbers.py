@@ -19,7 +19,12 @@ from neurometamer.evaluation.divergence import (
     representational_divergence,
     smoothed,
 )
-from neurometamer.evaluation.image_quality import METRICS, image_quality, image_quality_table, measure_images
+from neurometamer.evaluation.image_quality import (
+    METRICS,
+    image_quality,
+    image_quality_table,
+    measure_images,
+)
 from neurometamer.evaluation.model_sets import (
     PUBLISHED,
     check_difference_table,
@@ -40,14 +45,18 @@ from stimuli_gen.presets import PRESETS
 NEAR_ONE, RELATIVE = {"ssim": 5e-4, "vif": 5e-4, "scc": 1e-3}, 1e-4
 """float32 rounding of torchmetrics itself, which is larger than ours: see test_ours_is_nearer_to_double."""
 
-# ---------------------------------------------------------------------------------------------- image quality
+# ------------------------------------------------------------------------------------ image quality
 
 
 @pytest.fixture(scope="session")
 def pairs(shared_data):
     """Photographs, and each changed in another way: noise, contrast, another photograph, white noise, grey, itself."""
-    size = Preprocessing(size=(96, 112), resize=128, interpolation="bicubic", mean=(0,) * 3, std=(1,) * 3)
-    photos = load_photographs([shared_data / "photos_ccby" / f"photo_{i:03d}.jpg" for i in range(1, 7)], size)
+    size = Preprocessing(
+        size=(96, 112), resize=128, interpolation="bicubic", mean=(0,) * 3, std=(1,) * 3
+    )
+    photos = load_photographs(
+        [shared_data / "photos_ccby" / f"photo_{i:03d}.jpg" for i in range(1, 7)], size
+    )
     references, random = photos.images, np.random.default_rng(0)
     images = references.copy()
     images[0] += 0.1 * random.standard_normal(images[0].shape)
@@ -102,9 +111,13 @@ def test_scales_that_are_easy_to_get_wrong(pairs):
     found = measure_images(images, references)
     assert np.isinf(found["psnr"].iloc[5]) and found["ssim"].iloc[5] == pytest.approx(1)
     assert found["rase"].iloc[5] == 0 and found["vif"].iloc[5] == pytest.approx(1, abs=1e-5)
-    assert found["vif"].iloc[0] < 0.5  # on [0, 1] its noise variance of 2 would let it through: about 0.96
+    assert (
+        found["vif"].iloc[0] < 0.5
+    )  # on [0, 1] its noise variance of 2 would let it through: about 0.96
     half = measure_images(images[:, :, :48], references[:, :, :48], ["tv"])["tv"]
-    assert half.iloc[3] == pytest.approx(found["tv"].iloc[3], rel=0.05)  # per pixel: it does not grow with the image
+    assert half.iloc[3] == pytest.approx(
+        found["tv"].iloc[3], rel=0.05
+    )  # per pixel: it does not grow with the image
     alone = measure_images(images[2:3], references[2:3])
     pd.testing.assert_frame_equal(alone, found.iloc[2:3].reset_index(drop=True), rtol=1e-5)
 
@@ -116,7 +129,10 @@ def test_bad_images(pairs):
     with pytest.raises(InputError, match="need 41 x 41"):
         measure_images(images[:, :, :40], references[:, :, :40])
     with pytest.raises(InputError, match=r"leave \[0, 1\].*1"):
-        measure_images(np.where(np.arange(6)[:, None, None, None] == 1, 2, images).astype(np.float32), references)
+        measure_images(
+            np.where(np.arange(6)[:, None, None, None] == 1, 2, images).astype(np.float32),
+            references,
+        )
     with pytest.raises(InputError, match="without weights 'lpips'"):
         measure_images(images, references, ["lpips"])
 
@@ -154,7 +170,9 @@ def looks(pairs):
     images, _, photos = pairs
     ids = [f"{one}_metamer" for one in photos.ids]
     table = pd.DataFrame({"id": ids, "kind": "metamer", "reference_id": photos.ids})
-    return metamer_set(photos, StimulusSet(images=images, table=table), name="changed", stage="none")
+    return metamer_set(
+        photos, StimulusSet(images=images, table=table), name="changed", stage="none"
+    )
 
 
 def test_metrics_with_weights_run_through_torchmetrics_on_stand_in_networks(looks, tmp_path):
@@ -190,17 +208,24 @@ def test_metrics_with_weights_run_through_torchmetrics_on_stand_in_networks(look
 
 def test_missing_weights_are_told(looks, tmp_path):
     found = image_quality(
-        [looks], metrics=["fid", "clip_iqa", "psnr"], weights={"fid": tmp_path / "no.pth"}, n_bootstrap=20
+        [looks],
+        metrics=["fid", "clip_iqa", "psnr"],
+        weights={"fid": tmp_path / "no.pth"},
+        n_bootstrap=20,
     ).set_index("metric")
     assert found.loc["fid", "note"] == f"skipped: weights missing at {tmp_path / 'no.pth'}"
     assert found.loc["clip_iqa", "note"].startswith("skipped: weights missing; give a local file")
-    assert found["n"].tolist() == [0, 0, 6] and found["value"].isna().tolist() == [True, True, False]
+    assert found["n"].tolist() == [0, 0, 6] and found["value"].isna().tolist() == [
+        True,
+        True,
+        False,
+    ]
     np.savez(tmp_path / "other.npz", weight=np.zeros(3))
     with pytest.raises(InputError, match="no backbone of LPIPS"):
         image_quality([looks], metrics=["lpips"], weights={"lpips": tmp_path / "other.npz"})
 
 
-# ------------------------------------------------------------------------------------------------- divergence
+# --------------------------------------------------------------------------------------- divergence
 
 
 def responses(n=30, units=40, spread=1.0, seed=0):
@@ -210,8 +235,14 @@ def responses(n=30, units=40, spread=1.0, seed=0):
 
 def test_divergence_is_scipys_on_the_same_grid():
     references, metamers = responses(spread=1.15)
-    found = representational_divergence(references, metamers, n_permutations=0).set_index("comparison")
-    samples = {"RR": pdist(references), "MM": pdist(metamers), "RM": np.linalg.norm(references - metamers, axis=1)}
+    found = representational_divergence(references, metamers, n_permutations=0).set_index(
+        "comparison"
+    )
+    samples = {
+        "RR": pdist(references),
+        "MM": pdist(metamers),
+        "RM": np.linalg.norm(references - metamers, axis=1),
+    }
     for name in ("RR-MM", "RR-RM", "MM-RM"):
         p, q = (samples[one] for one in name.split("-"))
         low, high = min(p.min(), q.min()), max(p.max(), q.max())
@@ -228,22 +259,31 @@ def test_binned_densities_equal_exact_ones():
     places = (distances - grid[0]) / (grid[1] - grid[0])
     left = places.astype(int)
     histograms = np.zeros((5, len(grid)))
-    for histogram, copies in zip(histograms, counts):  # each distance is shared by its two neighbors on the grid
+    for histogram, copies in zip(
+        histograms, counts
+    ):  # each distance is shared by its two neighbors on the grid
         np.add.at(histogram, left, copies * (1 - places + left))
         np.add.at(histogram, left + 1, copies * (places - left))
     found = smoothed(histograms, grid)
     exact = np.stack([density(np.repeat(distances, one), grid) for one in counts])
     assert np.abs(found - exact).max() < 1e-3 * exact.max()
     other = density(distances + 1, grid)
-    np.testing.assert_allclose(jensen_shannon(found, other), jensen_shannon(exact, other), atol=1e-3)
+    np.testing.assert_allclose(
+        jensen_shannon(found, other), jensen_shannon(exact, other), atol=1e-3
+    )
 
 
 def test_the_null_tells_truth_from_chance():
     """Equal distributions give p values without excess of small ones, though the value is above 0; wider are found."""
-    same = [representational_divergence(*responses(n=16, seed=seed), n_permutations=99).iloc[0] for seed in range(40)]
+    same = [
+        representational_divergence(*responses(n=16, seed=seed), n_permutations=99).iloc[0]
+        for seed in range(40)
+    ]
     p = np.array([row["p"] for row in same])
     assert np.mean(p <= 0.1) < 0.25 and max(p) > 0.5
-    assert min(row["value"] for row in same) > 0  # so that an interval of it would miss the truth, 0
+    assert (
+        min(row["value"] for row in same) > 0
+    )  # so that an interval of it would miss the truth, 0
     assert not {"low", "high"} & set(same[0].index)
     found = representational_divergence(*responses(spread=1.5), n_permutations=199).iloc[0]
     assert found["p"] == 1 / 200 and found["value"] > found["null_95"]
@@ -272,33 +312,45 @@ def test_degenerate_distances_are_guarded():
     perfect = representational_divergence(references, references, n_permutations=19)
     perfect = perfect.set_index("comparison")
     assert perfect.loc["RR-MM", "value"] == 0 and perfect.loc["RR-MM", "p"] == 1
-    assert perfect.loc["RR-RM", "value"] == pytest.approx(1, abs=1e-3) and perfect.loc["RR-RM", "degenerate"]
+    assert (
+        perfect.loc["RR-RM", "value"] == pytest.approx(1, abs=1e-3)
+        and perfect.loc["RR-RM", "degenerate"]
+    )
     same = np.ones((6, 5))
     constant = representational_divergence(same, same, n_permutations=9)
     assert constant["degenerate"].all() and (constant["value"] < 1e-12).all()
     with pytest.raises(InputError, match="at least 4"):
         representational_divergence(references[:3], references[:3])
     with pytest.raises(InputError, match=r"not finite in row\(s\) 1"):
-        representational_divergence(references, np.where(np.arange(8)[:, None] == 1, np.nan, references))
+        representational_divergence(
+            references, np.where(np.arange(8)[:, None] == 1, np.nan, references)
+        )
 
 
 def test_capped_pairs_are_a_draw_of_all():
     references, metamers = responses(n=40, spread=1.3)
-    few = representational_divergence(references, metamers, max_pairs=300, n_permutations=99).iloc[0]
+    few = representational_divergence(references, metamers, max_pairs=300, n_permutations=99).iloc[
+        0
+    ]
     every = representational_divergence(references, metamers, n_permutations=0).iloc[0]
     assert few["n_pairs"] == 300 and every["n_pairs"] == 780
     assert few["value"] == pytest.approx(every["value"], abs=0.1) and few["p"] == 0.01
 
 
-# ------------------------------------------------------------------------------------------------- model sets
+# --------------------------------------------------------------------------------------- model sets
 
 
 @settings(max_examples=30)
 @given(n=st.integers(3, 12), low=st.integers(1, 3), seed=st.integers(0, 99))
 def test_random_sets_are_different_and_of_the_sizes_asked_for(n, low, seed):
     names = [f"net{i}" for i in range(n)]
-    sets = random_sets(names, n_sets=3, sizes=(low, min(n - 1, low + 3)) if n > low + 1 else (1, 2), seed=seed)
-    assert sets["members"].is_unique and (membership(sets).sum(axis=1).to_numpy() == sets["size"].to_numpy()).all()
+    sets = random_sets(
+        names, n_sets=3, sizes=(low, min(n - 1, low + 3)) if n > low + 1 else (1, 2), seed=seed
+    )
+    assert (
+        sets["members"].is_unique
+        and (membership(sets).sum(axis=1).to_numpy() == sets["size"].to_numpy()).all()
+    )
     with pytest.raises(InputError, match="only 1 different sets"):
         random_sets(names, n_sets=2, sizes=(n, n))
 
@@ -308,7 +360,9 @@ def simulated(n_sets=100, noise=0.05, seed=0):
     sets = random_sets([f"net{i}" for i in range(12)], n_sets=n_sets, sizes=(2, 8), seed=seed)
     inside = membership(sets)
     effect = 0.5 + 0.2 * inside["net0"] - 0.1 * inside["net1"] + 0.02 * inside.sum(axis=1)
-    return sets.assign(score=effect.to_numpy() + noise * np.random.default_rng(seed).standard_normal(n_sets))
+    return sets.assign(
+        score=effect.to_numpy() + noise * np.random.default_rng(seed).standard_normal(n_sets)
+    )
 
 
 def test_differences_are_signed_and_found():
@@ -319,11 +373,15 @@ def test_differences_are_signed_and_found():
         expected = scores["score"][inside].mean() - scores["score"][~inside].mean()
         assert found.loc[name, "difference"] == pytest.approx(expected)
     assert found.loc["net0", "low"] > 0 and found.loc["net1", "high"] < 0
-    assert found.loc["net0", "p"] == 1 / 1000 and found.loc["net0", "p_bonferroni"] == pytest.approx(0.012)
+    assert found.loc["net0", "p"] == 1 / 1000 and found.loc[
+        "net0", "p_bonferroni"
+    ] == pytest.approx(0.012)
     np.testing.assert_allclose(found["p_fdr"], false_discovery_control(found["p"]))
     assert found["appearances"].sum() == scores["size"].sum()
     lost = difference_in_means(
-        scores.assign(score=scores["score"].where(scores.index > 4)), n_permutations=9, n_bootstrap=9
+        scores.assign(score=scores["score"].where(scores.index > 4)),
+        n_permutations=9,
+        n_bootstrap=9,
     )
     assert (lost["n_excluded"] == 5).all() and (lost["n_sets"] == 95).all()
 
@@ -341,7 +399,9 @@ def test_regression_parts_membership_from_size():
     free, *_ = np.linalg.lstsq(np.column_stack([np.ones(100), x]), noisy["score"].to_numpy())
     effects = pd.Series(free[1:], index=membership(noisy).columns)
     rows = membership_regression(noisy).set_index("term")
-    np.testing.assert_allclose(rows.loc[effects.index, "estimate"], effects - effects.mean(), atol=1e-10)
+    np.testing.assert_allclose(
+        rows.loc[effects.index, "estimate"], effects - effects.mean(), atol=1e-10
+    )
     assert rows.loc["net0", "p_fdr"] < 1e-6 and rows.loc["net0", "df"] == 100 - 13
     with pytest.raises(InputError, match="cannot tell"):
         membership_regression(scores.iloc[:12])
@@ -354,9 +414,15 @@ def test_published_table_is_checked_by_what_it_prints():
     appearances = np.r_[18, 18, 14, 24, np.full(27, 18)]
     appearances[-2:] += 1
     differences = np.r_[0.118, 0.089, 0.083, 0.049, np.full(27, 0.02)]
-    table = pd.DataFrame({"network": range(31), "appearances": appearances, "difference": differences})
+    table = pd.DataFrame(
+        {"network": range(31), "appearances": appearances, "difference": differences}
+    )
     rows, totals = check_difference_table(table, sd=PUBLISHED["sd"])
-    assert totals["appearances"] == 562 and totals["mean_size"] == 5.62 and totals["expected_size"] == 6
+    assert (
+        totals["appearances"] == 562
+        and totals["mean_size"] == 5.62
+        and totals["expected_size"] == 6
+    )
     assert totals["n_networks"] == 31 and totals["n_negative"] == 0
     assert totals["n_exceeding"] == 4 and totals["n_bonferroni"] == 2
     assert rows["se"].between(0.023, 0.034).all()
@@ -371,9 +437,23 @@ def rated_sets(n_sets=30, seed=0):
     rows = []
     for row in random_sets(names, n_sets=n_sets, sizes=(2, 5), seed=seed).itertuples():
         for number, judge in enumerate(names):
-            about = {"set": row.set, "members": row.members, "evaluator": judge, "ways": 1000, "rule": "all classes"}
-            about |= {"took_part": judge in row.members.split("+"), "stage": "late", "setting": "x", "valid": True}
-            rows += [about | {"reference_id": image, "hit": float(random.random() < number / 8)} for image in "abcde"]
+            about = {
+                "set": row.set,
+                "members": row.members,
+                "evaluator": judge,
+                "ways": 1000,
+                "rule": "all classes",
+            }
+            about |= {
+                "took_part": judge in row.members.split("+"),
+                "stage": "late",
+                "setting": "x",
+                "valid": True,
+            }
+            rows += [
+                about | {"reference_id": image, "hit": float(random.random() < number / 8)}
+                for image in "abcde"
+            ]
     return pd.DataFrame(rows)
 
 
@@ -385,8 +465,12 @@ def test_sets_are_rated_by_all_networks_but_their_own():
         rest = own[~own["evaluator"].isin(members)]
         assert found.loc[name, "score"] == pytest.approx(rest["hit"].mean())
         assert found.loc[name, "n_raters"] == 8 - len(members) == 8 - found.loc[name, "size"]
-    differences = difference_in_means(found.reset_index(), n_permutations=99, n_bootstrap=20).set_index("network")
-    assert differences["appearances"].sum() == found["size"].sum()  # as 562 = 100 sets of 5.62 on average
+    differences = difference_in_means(
+        found.reset_index(), n_permutations=99, n_bootstrap=20
+    ).set_index("network")
+    assert (
+        differences["appearances"].sum() == found["size"].sum()
+    )  # as 562 = 100 sets of 5.62 on average
     # no set is better than another, but a set of networks that recognize much loses these as raters
     assert differences.loc["net7", "difference"] < 0 < differences.loc["net0", "difference"]
     with pytest.raises(InputError, match=r"0 held-out evaluator\(s\).*raters='others'"):
@@ -400,20 +484,34 @@ def test_the_published_table_says_what_was_lost(shared_data):
     table = pd.read_csv(shared_data / "boehm2025_table5.csv")
     table = table.rename(columns={"model": "network", "difference_in_means": "difference"})
     rows, totals = check_difference_table(table, n_sets=PUBLISHED["n_sets"], sd=PUBLISHED["sd"])
-    assert totals["appearances"] == PUBLISHED["appearances"] and totals["n_networks"] == PUBLISHED["n_networks"]
+    assert (
+        totals["appearances"] == PUBLISHED["appearances"]
+        and totals["n_networks"] == PUBLISHED["n_networks"]
+    )
     assert totals["n_negative"] == 0 and totals["n_exceeding"] == 4 and totals["n_bonferroni"] == 2
-    assert rows.loc[rows["exceeds_bonferroni"], "network"].tolist() == ["Swin-Base Robust", "Vit-Base Robust"]
+    assert rows.loc[rows["exceeds_bonferroni"], "network"].tolist() == [
+        "Swin-Base Robust",
+        "Vit-Base Robust",
+    ]
 
 
 def test_correction_leaves_missing_tests_out():
     p = np.array([0.01, np.nan, 0.04, 0.03])
     np.testing.assert_allclose(correct_p(p, "bonferroni"), [0.03, np.nan, 0.12, 0.09])
-    np.testing.assert_allclose(correct_p(p, "fdr")[[0, 2, 3]], false_discovery_control([0.01, 0.04, 0.03]))
+    np.testing.assert_allclose(
+        correct_p(p, "fdr")[[0, 2, 3]], false_discovery_control([0.01, 0.04, 0.03])
+    )
 
 
 def test_settings_have_names():
-    assert setting_name({"ball": "linf", "radius": 0.3, "center": "reference"}) == "linf 0.3 around reference"
+    assert (
+        setting_name({"ball": "linf", "radius": 0.3, "center": "reference"})
+        == "linf 0.3 around reference"
+    )
     for preset in ("feather2023", "boehm2025"):
         recipe = PRESETS[preset]
-        assert setting_name({"ball": recipe.ball, "radius": recipe.radius, "center": recipe.center}) == "unbounded"
+        assert (
+            setting_name({"ball": recipe.ball, "radius": recipe.radius, "center": recipe.center})
+            == "unbounded"
+        )
     assert setting_name({}) == "unknown"

@@ -30,7 +30,10 @@ def networks_of(counts=(2, 2, 2, 2), outside=3):
         for (training, color), count in zip(CELLS, counts, strict=True)
         for one in range(count)
     ]
-    rows += [{"network": f"judge{one}", "training": CELLS[3 * (one % 2)][0], "color": "rgb"} for one in range(outside)]
+    rows += [
+        {"network": f"judge{one}", "training": CELLS[3 * (one % 2)][0], "color": "rgb"}
+        for one in range(outside)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -43,20 +46,37 @@ def simulated(networks, chance, n_images=12, *, stages=("late",), valid=None, se
     shape = (len(stages), len(generators), len(everyone), n_images)
     index = pd.MultiIndex.from_product([stages, generators, everyone, images])
     table = index.to_frame(index=False, name=["stage", "members", "evaluator", "reference_id"])
-    flags = np.ones(shape, dtype=bool) if valid is None else np.broadcast_to(valid[None, :, None, :], shape)
+    flags = (
+        np.ones(shape, dtype=bool)
+        if valid is None
+        else np.broadcast_to(valid[None, :, None, :], shape)
+    )
     flag = pd.array(flags.ravel(), dtype="boolean")
     return table.assign(
-        set=table["members"], setting="unbounded", id=table["reference_id"] + "_metamer", target="own", ways=1000,
-        rule="all classes", wanted="", said="", evaluator_weights="simulated", trained=True,
-        took_part=table["members"] == table["evaluator"], same_class=flag, above_null=flag, valid=flag,
+        set=table["members"],
+        setting="unbounded",
+        id=table["reference_id"] + "_metamer",
+        target="own",
+        ways=1000,
+        rule="all classes",
+        wanted="",
+        said="",
+        evaluator_weights="simulated",
+        trained=True,
+        took_part=table["members"] == table["evaluator"],
+        same_class=flag,
+        above_null=flag,
+        valid=flag,
         hit=(random.random(shape) < np.broadcast_to(chance, shape)).astype(float).ravel(),
-    )  # fmt: skip
+    )
 
 
 def planted(networks, means):
     """Probabilities (generators, 1, 1) of the cells' means."""
     rows = networks[~networks["network"].str.startswith("judge")]
-    return np.array([means[CELLS.index(one)] for one in zip(rows["training"], rows["color"])])[:, None, None]
+    return np.array([means[CELLS.index(one)] for one in zip(rows["training"], rows["color"])])[
+        :, None, None
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +89,12 @@ def hits(networks):
     """Two stages; some metamers failed, each generator's own."""
     random = np.random.default_rng(5)
     valid = random.random((8, 12)) < 0.95
-    return simulated(networks, random.random((8, 11, 12)), stages=("late", "early"), valid=valid, seed=1)
+    return simulated(
+        networks, random.random((8, 11, 12)), stages=("late", "early"), valid=valid, seed=1
+    )
 
 
-# -------------------------------------------------------------------------------------------- planted effects
+# ---------------------------------------------------------------------------------- planted effects
 
 
 def test_planted_effects_are_found_with_their_sign_and_size():
@@ -96,7 +118,11 @@ def test_planted_effects_are_found_with_their_sign_and_size():
         m = cells["value"].to_numpy()
         np.testing.assert_allclose(
             tests.loc[tests["unit"] == "images", "value"],
-            [(m[0] + m[1] - m[2] - m[3]) / 2, (m[0] + m[2] - m[1] - m[3]) / 2, m[0] - m[1] - m[2] + m[3]],
+            [
+                (m[0] + m[1] - m[2] - m[3]) / 2,
+                (m[0] + m[2] - m[1] - m[3]) / 2,
+                m[0] - m[1] - m[2] + m[3],
+            ],
         )
     turned = {"color": ("rgb", "greyscale"), "training": ("standard", "blur")}
     tests = observer_tests(hits, networks, turned, **QUICK).set_index(["effect", "unit"])
@@ -124,7 +150,9 @@ def test_effects_as_seen_by_judges_of_each_kind():
     networks = networks_of((2, 2, 2, 2), outside=6)
     seen = networks["training"].to_numpy()
     chance = np.full((8, len(networks), 1), 0.3)
-    chance[:4, seen == "blur"] = 0.8  # only judges trained on blur see more in metamers of networks trained on blur
+    chance[:4, seen == "blur"] = (
+        0.8  # only judges trained on blur see more in metamers of networks trained on blur
+    )
     hits = simulated(networks, chance, n_images=150)
     cells = observer_conditions(hits, networks, judge_factor="training", n_bootstrap=0)
     assert cells["judge_level"].unique().tolist() == ["all judges", "blur", "standard"]
@@ -142,13 +170,18 @@ def test_effects_as_seen_by_judges_of_each_kind():
     np.testing.assert_allclose(found.loc["blur - standard", "value"], difference)
 
 
-# ------------------------------------------------------------------------------------------ loops written anew
+# ------------------------------------------------------------------------------- loops written anew
 
 
 def hits_of(hits, stage, generator, image, judges=None):
-    rows = hits[(hits["stage"] == stage) & (hits["members"] == generator) & (hits["reference_id"] == image)]
-    kept = [row.hit for row in rows.itertuples()
-            if row.valid and row.evaluator != generator and (judges is None or row.evaluator in judges)]  # fmt: skip
+    rows = hits[
+        (hits["stage"] == stage) & (hits["members"] == generator) & (hits["reference_id"] == image)
+    ]
+    kept = [
+        row.hit
+        for row in rows.itertuples()
+        if row.valid and row.evaluator != generator and (judges is None or row.evaluator in judges)
+    ]
     return np.mean(kept) if kept else np.nan
 
 
@@ -161,15 +194,25 @@ def test_the_matrix_is_that_of_a_loop(hits):
     assert (single["self"] == (single["generator"] == single["judge"])).all()
     for row in single.iloc[::7].itertuples():
         rows = hits[(hits["stage"] == row.stage) & (hits["members"] == row.generator)]
-        rows = rows[(rows["evaluator"] == row.judge) & rows["valid"].astype(bool)].sort_values("reference_id")
+        rows = rows[(rows["evaluator"] == row.judge) & rows["valid"].astype(bool)].sort_values(
+            "reference_id"
+        )
         assert row.value == rows["hit"].mean() and row.n == len(rows) and row.n_images == 12
         assert row.n_failed == 12 - len(rows) and row.pass_both == len(rows) / 12
         counts = bootstrap_counts(len(rows), 300, 4)
         drawn = [np.repeat(rows["hit"].to_numpy(), one).mean() for one in counts]
         np.testing.assert_allclose([row.low, row.high], np.percentile(drawn, [2.5, 97.5]))
     for row in valid[valid["judge"] == "mean of judges"].itertuples():
-        others = single[(single["stage"] == row.stage) & (single["generator"] == row.generator) & ~single["self"]]
-        assert row.value == pytest.approx(others["value"].mean()) and row.n_averaged == 10 and not row.self
+        others = single[
+            (single["stage"] == row.stage)
+            & (single["generator"] == row.generator)
+            & ~single["self"]
+        ]
+        assert (
+            row.value == pytest.approx(others["value"].mean())
+            and row.n_averaged == 10
+            and not row.self
+        )
     failed = matrix[matrix["validity"] == "failed"]
     assert len(failed) and (failed["n"] == failed["n_failed"]).all()
 
@@ -182,12 +225,22 @@ def test_cells_are_those_of_a_loop(hits, networks, paired):
         cell = networks[(networks["training"] == row.a) & (networks["color"] == row.b)]["network"]
         cell = [one for one in cell if not one.startswith("judge")]
         everyone = sorted(set(hits["members"]))
-        shared = [one for one in images if all(np.isfinite(hits_of(hits, row.stage, net, one)) for net in everyone)]
-        used = {net: shared if paired else [one for one in images if np.isfinite(hits_of(hits, row.stage, net, one))]
-                for net in cell}  # fmt: skip
+        shared = [
+            one
+            for one in images
+            if all(np.isfinite(hits_of(hits, row.stage, net, one)) for net in everyone)
+        ]
+        used = {
+            net: shared
+            if paired
+            else [one for one in images if np.isfinite(hits_of(hits, row.stage, net, one))]
+            for net in cell
+        }
         means = [np.mean([hits_of(hits, row.stage, net, one) for one in used[net]]) for net in cell]
         assert row.value == pytest.approx(np.mean(means)) and row.generators == "+".join(cell)
-        assert row.n_images == len(set().union(*used.values())) and row.n_excluded == 12 - row.n_images
+        assert (
+            row.n_images == len(set().union(*used.values())) and row.n_excluded == 12 - row.n_images
+        )
         assert row.n_generators == 2 and row.n_metamers == 24 and row.n_valid + row.n_failed == 24
         assert np.isnan(row.low) and not row.note
     assert len(cells) == 8 and (cells["n_images"] > 4).all()
@@ -215,15 +268,21 @@ def test_exact_tests_are_those_of_all_orders(counts):
     orders = np.array(list(permutations(range(n))))
     effects, _ = by_hand(scores[None], cells)
     for effect, other in (("a", cells % 2), ("b", cells // 2)):
-        inside = orders[(other[orders] == other).all(axis=1)]  # those that keep the other factor's levels
+        inside = orders[
+            (other[orders] == other).all(axis=1)
+        ]  # those that keep the other factor's levels
         null = np.abs(by_hand(scores[inside], cells)[0][effect])
         found = relabel(scores, cells, effect)
-        assert found.exact and found.p == pytest.approx(np.mean(null >= abs(effects[effect][0]) - 1e-9))
+        assert found.exact and found.p == pytest.approx(
+            np.mean(null >= abs(effects[effect][0]) - 1e-9)
+        )
     main = np.column_stack([np.ones(n), cells // 2, cells % 2]).astype(float)
     fitted = main @ np.linalg.pinv(main) @ scores
     null = by_hand(fitted + (scores - fitted)[orders], cells)[1]
     found = relabel(scores, cells, "interaction")
-    assert found.exact and found.p == pytest.approx(np.mean(null >= by_hand(scores[None], cells)[1][0] * (1 - 1e-9)))
+    assert found.exact and found.p == pytest.approx(
+        np.mean(null >= by_hand(scores[None], cells)[1][0] * (1 - 1e-9))
+    )
     drawn = relabel(scores, cells, "interaction", 59, seed=1)
     assert not drawn.exact and drawn.n_permutations == 59 and abs(drawn.p - found.p) < 0.25
     assert relabel(scores, cells, "a", 3).exact is False
@@ -235,14 +294,21 @@ def test_tests_of_a_table_are_those_of_its_scores(hits, networks):
     generators = sorted(set(hits["members"]))
     cells = np.repeat(np.arange(4), 2)
     for stage in ("early", "late"):
-        scores = np.array([[hits_of(hits, stage, net, one) for net in generators] for one in images])
+        scores = np.array(
+            [[hits_of(hits, stage, net, one) for net in generators] for one in images]
+        )
         scores = scores[np.isfinite(scores).all(axis=1)]
         effects, _ = by_hand(scores, cells)
         found = tests[tests["stage"] == stage]
         for kind, name in (("a", "training"), ("b", "color"), ("interaction", "interaction")):
             row = found[(found["effect"] == name) & (found["unit"] == "images")].iloc[0]
-            assert row["value"] == pytest.approx(effects[kind].mean()) and row["n_images"] == len(scores)
-            drawn = [np.repeat(effects[kind], one).mean() for one in bootstrap_counts(len(scores), 200, 2)]
+            assert row["value"] == pytest.approx(effects[kind].mean()) and row["n_images"] == len(
+                scores
+            )
+            drawn = [
+                np.repeat(effects[kind], one).mean()
+                for one in bootstrap_counts(len(scores), 200, 2)
+            ]
             np.testing.assert_allclose([row["low"], row["high"]], np.percentile(drawn, [2.5, 97.5]))
             assert row["p"] == sign_flips(effects[kind], seed=2).p
             row = found[(found["effect"] == name) & (found["unit"] == "generators")].iloc[0]
@@ -251,10 +317,12 @@ def test_tests_of_a_table_are_those_of_its_scores(hits, networks):
         for unit in ("images", "generators"):
             part = found[found["unit"] == unit]
             np.testing.assert_allclose(part["p_holm"], correct_p(part["p"].to_numpy(), "holm"))
-        assert (tests["n_excluded"] == 12 - tests["n_images"]).all() and (tests["p_holm"] <= 1).all()
+        assert (tests["n_excluded"] == 12 - tests["n_images"]).all() and (
+            tests["p_holm"] <= 1
+        ).all()
 
 
-# ------------------------------------------------------------------------------------- other people's statistics
+# ------------------------------------------------------------------------ other people's statistics
 
 
 def test_sign_flips_are_those_of_scipy():
@@ -279,10 +347,14 @@ def test_intervals_and_corrections_are_those_of_statsmodels():
     a, b = 0.5 - cells // 2, 0.5 - cells % 2
     fit = ols.OLS(scores, np.column_stack([np.ones(10), a, b, a * b])).fit()
     for at, effect in enumerate(("a", "b", "interaction"), start=1):
-        np.testing.assert_allclose(spread_interval(scores, cells, effect, 0.9), fit.conf_int(0.1)[at])
+        np.testing.assert_allclose(
+            spread_interval(scores, cells, effect, 0.9), fit.conf_int(0.1)[at]
+        )
     assert np.isnan(spread_interval(scores[:4], np.arange(4), "a")).all()
     p = np.array([0.04, np.nan, 0.01, 0.9, 0.02])
-    np.testing.assert_allclose(correct_p(p, "holm")[[0, 2, 3, 4]], multipletests(p[[0, 2, 3, 4]], method="holm")[1])
+    np.testing.assert_allclose(
+        correct_p(p, "holm")[[0, 2, 3, 4]], multipletests(p[[0, 2, 3, 4]], method="holm")[1]
+    )
     assert np.isnan(correct_p(p, "holm")[1])
     with pytest.raises(InputError, match="unknown correction 'holmes'; did you mean 'holm'"):
         correct_p(p, "holmes")
@@ -301,7 +373,9 @@ def test_false_alarms_are_rare_enough(unit):
             chance = np.clip(chance + random.normal(0, 0.15, (n // 10, 12, 1, 1)), 0, 1)
         stages = [str(one) for one in range(n // 10)]
         hits = simulated(networks, chance, n_images=20, stages=stages, seed=seed, judges=judges)
-        tests = observer_tests(hits, networks, judges="outside", n_bootstrap=0, n_permutations=299, seed=seed)
+        tests = observer_tests(
+            hits, networks, judges="outside", n_bootstrap=0, n_permutations=299, seed=seed
+        )
         for row in tests[tests["unit"] == unit].itertuples():
             alarms[row.effect] += row.p <= 0.05
     low, high = binom.ppf([0.0005, 0.9995], n, 0.05)
@@ -316,38 +390,52 @@ def test_the_interaction_keeps_its_rate_beside_large_main_effects():
     assert alarms <= binom.ppf(0.9995, 400, 0.05)
 
 
-# ----------------------------------------------------------------------------------------------- what must not matter
+# ----------------------------------------------------------------------------- what must not matter
 
 
 def test_order_of_rows_never_matters(hits, networks):
     shuffled = hits.sample(frac=1, random_state=1)
     turned = networks.sample(frac=1, random_state=2)
     options = {"n_bootstrap": 50, "seed": 1}
-    pd.testing.assert_frame_equal(observer_matrix(hits, **options), observer_matrix(shuffled, **options))
+    pd.testing.assert_frame_equal(
+        observer_matrix(hits, **options), observer_matrix(shuffled, **options)
+    )
     for make, more in ((observer_conditions, {}), (observer_tests, {"n_permutations": 99})):
         before = make(hits, networks, judge_factor="color", **options, **more)
-        pd.testing.assert_frame_equal(before, make(shuffled, turned, judge_factor="color", **options, **more))
+        pd.testing.assert_frame_equal(
+            before, make(shuffled, turned, judge_factor="color", **options, **more)
+        )
 
 
 def test_own_judgments_and_untrained_judges_count_for_nothing(hits, networks):
     flipped = hits.assign(hit=np.where(hits["took_part"], 1 - hits["hit"], hits["hit"]))
-    noise = hits[hits["evaluator"] == "judge0"].assign(evaluator="untrained", trained=False, hit=1.0)
+    noise = hits[hits["evaluator"] == "judge0"].assign(
+        evaluator="untrained", trained=False, hit=1.0
+    )
     both = pd.concat([flipped, noise])
     for make in (observer_conditions, observer_tests):
         options = {"n_bootstrap": 50, **({"n_permutations": 99} if make is observer_tests else {})}
-        pd.testing.assert_frame_equal(make(hits, networks, **options), make(both, networks, **options))
-        assert not make(hits, networks, **options).equals(make(both, networks, include_untrained=True, **options))
+        pd.testing.assert_frame_equal(
+            make(hits, networks, **options), make(both, networks, **options)
+        )
+        assert not make(hits, networks, **options).equals(
+            make(both, networks, include_untrained=True, **options)
+        )
     before, after = (observer_matrix(one, n_bootstrap=0) for one in (hits, both))
     own = before["self"]
     pd.testing.assert_frame_equal(before[~own], after[~own])
-    assert (before.loc[own, "value"] != after.loc[own, "value"]).any() and "untrained" not in set(after["judge"])
+    assert (before.loc[own, "value"] != after.loc[own, "value"]).any() and "untrained" not in set(
+        after["judge"]
+    )
     assert "untrained" in set(observer_matrix(both, include_untrained=True, n_bootstrap=0)["judge"])
 
 
 def test_judges_by_name_and_outside_are_the_same_for_all_generators(hits, networks):
     names = ["judge0", "judge1", "judge2"]
     by_name = observer_tests(hits, networks, judges=names, **QUICK)
-    pd.testing.assert_frame_equal(by_name, observer_tests(hits, networks, judges="outside", **QUICK))
+    pd.testing.assert_frame_equal(
+        by_name, observer_tests(hits, networks, judges="outside", **QUICK)
+    )
     assert (by_name["n_judges"] == 3).all()
     matrix = observer_matrix(hits, judges=["judge0", "blur-rgb-0"], n_bootstrap=0)
     assert set(matrix["judge"]) == {"judge0", "blur-rgb-0", "mean of judges"}
@@ -355,7 +443,7 @@ def test_judges_by_name_and_outside_are_the_same_for_all_generators(hits, networ
     assert alone["value"].isna().all() and alone["note"].str.contains("a mean needs 2").all()
 
 
-# ---------------------------------------------------------------------------------------------- rows without a value
+# ----------------------------------------------------------------------------- rows without a value
 
 
 def test_a_stage_without_valid_metamers_has_rows_and_a_note(networks):
@@ -369,23 +457,36 @@ def test_a_stage_without_valid_metamers_has_rows_and_a_note(networks):
     cells = observer_conditions(hits, networks, n_bootstrap=20)
     tests = observer_tests(hits, networks, **QUICK)
     assert cells["stage"].tolist() == ["early"] * 4 + ["middle"] * 4 + ["late"] * 4
-    notes = {"early": "no valid metamer of blur-rgb-1", "middle": "excluded: no valid metamer of 96 (96 failed, 0 not",
-             "late": "no metamers of a network that is blur rgb at this stage"}  # fmt: skip
+    notes = {
+        "early": "no valid metamer of blur-rgb-1",
+        "middle": "excluded: no valid metamer of 96 (96 failed, 0 not",
+        "late": "no metamers of a network that is blur rgb at this stage",
+    }
     for stage, note in notes.items():
         rows = tests[tests["stage"] == stage]
-        assert len(rows) == 6 and rows[["value", "p", "p_min", "p_holm", "low", "high"]].isna().all(axis=None)
+        assert len(rows) == 6 and rows[["value", "p", "p_min", "p_holm", "low", "high"]].isna().all(
+            axis=None
+        )
         assert rows["note"].str.startswith(note).all()
         empty = cells[(cells["stage"] == stage) & cells["value"].isna()]
-        assert len(empty) == (1 if stage == "late" else 4) and empty["note"].str.startswith(note).all()
+        assert (
+            len(empty) == (1 if stage == "late" else 4) and empty["note"].str.startswith(note).all()
+        )
     assert (cells.loc[cells["stage"] != "late", "n_images"] == 0).all()
     assert (cells.loc[cells["stage"] != "late", "n_excluded"] == 12).all()
     loose = observer_conditions(hits, networks, paired=False, n_bootstrap=20)
-    assert loose.loc[loose["stage"] == "early", "value"].notna().all()  # by the other network of the cell
+    assert (
+        loose.loc[loose["stage"] == "early", "value"].notna().all()
+    )  # by the other network of the cell
     failed = observer_tests(hits, networks, validity="failed", **QUICK)
     assert failed.loc[failed["stage"] == "middle", "value"].notna().all()
     matrix = observer_matrix(hits, n_bootstrap=20)
     rows = matrix[(matrix["stage"] == "middle") & (matrix["validity"] == "valid")]
-    assert len(rows) == 8 * 12 and (rows["n"] == 0).all() and rows["note"].str.startswith("excluded").all()
+    assert (
+        len(rows) == 8 * 12
+        and (rows["n"] == 0).all()
+        and rows["note"].str.startswith("excluded").all()
+    )
 
 
 def test_photographs_that_no_two_networks_share_and_judges_that_are_lacking(networks):
@@ -393,17 +494,24 @@ def test_photographs_that_no_two_networks_share_and_judges_that_are_lacking(netw
     valid[0] = ~valid[0]
     hits = simulated(networks, 0.5, valid=valid)
     tests = observer_tests(hits, networks, **QUICK)
-    assert (tests["note"] == "no photograph has a valid metamer of every one of the 8 networks").all()
+    assert (
+        tests["note"] == "no photograph has a valid metamer of every one of the 8 networks"
+    ).all()
     assert (tests["n_images"] == 0).all() and (tests["n_excluded"] == 12).all()
     own = observer_tests(hits, networks, paired=False, **QUICK).set_index("unit")
     assert own.loc["generators", "p"].notna().all() and own.loc["images", "p"].isna().all()
     kinds = networks.assign(kind=np.where(networks["network"] == "judge1", "b", "a"))
     kinds = kinds[kinds["network"].isin([*hits["members"], "judge1"])]
     tests = observer_tests(
-        simulated(networks, 0.5, judges=["blur-rgb-0", "judge1"]), kinds, judge_factor="kind", **QUICK
+        simulated(networks, 0.5, judges=["blur-rgb-0", "judge1"]),
+        kinds,
+        judge_factor="kind",
+        **QUICK,
     )
     rows = tests.set_index("judge_level")
-    assert (rows.loc["a", "note"] == "no judge is left for blur-rgb-0").all() and rows.loc["b", "value"].notna().all()
+    assert (rows.loc["a", "note"] == "no judge is left for blur-rgb-0").all() and rows.loc[
+        "b", "value"
+    ].notna().all()
     assert rows.loc["a - b", "value"].isna().all()
 
 
@@ -412,8 +520,13 @@ def test_one_network_in_each_cell_says_what_it_cannot_say():
     tests = observer_tests(simulated(networks, 0.5, n_images=4), networks, n_bootstrap=10)
     rows = tests[tests["unit"] == "generators"].set_index("effect")
     assert rows.loc[["training", "color"], "p_min"].tolist() == [0.5, 0.5]
-    assert (rows.loc[["training", "color"], "note"] == "p cannot be below 0.5 with 4 generators").all()
-    assert np.isnan(rows.loc["interaction", "p"]) and "one network in every cell" in rows.loc["interaction", "note"]
+    assert (
+        rows.loc[["training", "color"], "note"] == "p cannot be below 0.5 with 4 generators"
+    ).all()
+    assert (
+        np.isnan(rows.loc["interaction", "p"])
+        and "one network in every cell" in rows.loc["interaction", "note"]
+    )
     assert rows[["low", "high"]].isna().all(axis=None) and rows["value"].notna().all()
     images = tests[tests["unit"] == "images"]
     assert (images["p_min"] == 2 / 16).all() and (images["n_permutations"] == 16).all()
@@ -421,7 +534,7 @@ def test_one_network_in_each_cell_says_what_it_cannot_say():
     assert (tests["p_holm"].dropna() <= 1).all()
 
 
-# ------------------------------------------------------------------------------------------------------ bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 def test_bad_tables_of_hits(hits, networks):
@@ -430,7 +543,9 @@ def test_bad_tables_of_hits(hits, networks):
         observer_matrix(several)
     with pytest.raises(InputError, match="unknown network: blur-rgb-0"):
         observer_matrix(hits.assign(members=hits["members"].replace("blur-rgb-0", None)))
-    with pytest.raises(InputError, match=r"judged several metamers of 'blur-greyscale-0'.*'photo000'"):
+    with pytest.raises(
+        InputError, match=r"judged several metamers of 'blur-greyscale-0'.*'photo000'"
+    ):
         observer_matrix(pd.concat([hits, hits.assign(set="again")]))
     with pytest.raises(InputError, match=r"lacks the column\(s\) took_part, valid"):
         observer_tests(hits.drop(columns=["took_part", "valid"]), networks)
@@ -459,25 +574,57 @@ def test_bad_tables_of_hits(hits, networks):
 
 def test_bad_tables_of_networks(hits, networks):
     def change(**values):
-        return networks.assign(**{name: networks["network"].map(new).fillna(networks[name])
-                                  for name, new in values.items()})  # fmt: skip
+        return networks.assign(
+            **{
+                name: networks["network"].map(new).fillna(networks[name])
+                for name, new in values.items()
+            }
+        )
 
     cases = [
         (networks.iloc[1:], {}, "does not name blur-greyscale-0"),
         (change(network={"judge0": "jugde0"}), {}, "neither generated nor judged anything: jugde0"),
-        (pd.concat([networks, networks.iloc[:1]]), {}, "more than once in the table of networks: blur-greyscale-0"),
+        (
+            pd.concat([networks, networks.iloc[:1]]),
+            {},
+            "more than once in the table of networks: blur-greyscale-0",
+        ),
         (networks.drop(columns="color"), {}, r"lacks the column\(s\) color"),
         (networks.assign(color="rgb"), {}, r"color has 1 level\(s\) \(rgb\)"),
-        (change(color={"blur-rgb-0": "cmyk"}), {}, r"color has 3 level\(s\) \(cmyk, greyscale, rgb\)"),
+        (
+            change(color={"blur-rgb-0": "cmyk"}),
+            {},
+            r"color has 3 level\(s\) \(cmyk, greyscale, rgb\)",
+        ),
         (change(color={"blur-rgb-0": " "}), {}, "color is missing of blur-rgb-0"),
-        (networks.assign(color=networks["color"].where(networks["network"] != "blur-rgb-0")), {}, "missing of blur-r"),
-        (change(color={f"blur-rgb-{one}": "greyscale" for one in (0, 1)}), {}, "no generator is blur rgb"),
+        (
+            networks.assign(color=networks["color"].where(networks["network"] != "blur-rgb-0")),
+            {},
+            "missing of blur-r",
+        ),
+        (
+            change(color={f"blur-rgb-{one}": "greyscale" for one in (0, 1)}),
+            {},
+            "no generator is blur rgb",
+        ),
         (networks, {"factors": ("training",)}, "two factors are needed"),
-        (networks, {"factors": "training"}, r"factors must be a sequence \(text each\).*, not 'training'"),
+        (
+            networks,
+            {"factors": "training"},
+            r"factors must be a sequence \(text each\).*, not 'training'",
+        ),
         (networks, {"factors": ("training", "training")}, "two factors are needed"),
-        (networks, {"factors": {"training": ("blur", "clear"), "color": ("rgb", "greyscale")}}, "not blur, clear"),
+        (
+            networks,
+            {"factors": {"training": ("blur", "clear"), "color": ("rgb", "greyscale")}},
+            "not blur, clear",
+        ),
         (networks, {"judge_factor": "age"}, r"lacks the column\(s\) age"),
-        (networks[networks["network"] != "judge1"], {"judge_factor": "color"}, "does not name judge1"),
+        (
+            networks[networks["network"] != "judge1"],
+            {"judge_factor": "color"},
+            "does not name judge1",
+        ),
     ]
     for table, options, match in cases:
         for make in (observer_conditions, observer_tests):
@@ -485,16 +632,22 @@ def test_bad_tables_of_networks(hits, networks):
                 make(hits, table, **options)
 
 
-# ---------------------------------------------------------------------------------------------------- a real run
+# --------------------------------------------------------------------------------------- a real run
 
 
 @pytest.mark.data
 def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
     """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see grey; one network a cell."""
     weights = {"squeezenet1_0": shared_data / "weights" / "squeezenet1_0_imagenet.npz"}
-    color = [load_model(one, weights=weights.get(one, "default"), device="cpu")
-             for one in ("squeezenet1_0", "efficientnet_lite0")]  # fmt: skip
-    observers = [*color, *map(greyscale_view, color), load_model("efficientnet_lite1", device="cpu")]
+    color = [
+        load_model(one, weights=weights.get(one, "default"), device="cpu")
+        for one in ("squeezenet1_0", "efficientnet_lite0")
+    ]
+    observers = [
+        *color,
+        *map(greyscale_view, color),
+        load_model("efficientnet_lite1", device="cpu"),
+    ]
     small = [at_size(one, 96) for one in observers[:4]]
     files = [shared_data / "photos_ccby" / f"photo_{one:03d}.jpg" for one in (1, 20, 40, 60)]
     photos = load_photographs(files, small[0].preprocessing)
@@ -503,17 +656,38 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
         made = model_metamers(network, photos, stage="early", preset="fast", steps=25, batch_size=4)
         sets.append(metamer_set(photos, made, stage="early"))
     for one, network in zip(sets, small, strict=True):
-        assert [one.took_part(other) for other in observers[:4]] == [other.name == network.name for other in small]
+        assert [one.took_part(other) for other in observers[:4]] == [
+            other.name == network.name for other in small
+        ]
     hits = recognition_table(observers, sets, ways=(1000,), batch_size=4)
-    networks = pd.DataFrame({"network": [one.name for one in small], "color": ["rgb", "rgb", "grey", "grey"],
-                             "architecture": ["squeeze", "lite"] * 2})  # fmt: skip
+    networks = pd.DataFrame(
+        {
+            "network": [one.name for one in small],
+            "color": ["rgb", "rgb", "grey", "grey"],
+            "architecture": ["squeeze", "lite"] * 2,
+        }
+    )
     matrix = observer_matrix(hits, n_bootstrap=20)
-    assert matrix["self"].sum() == 4 and len(matrix) == 4 * 6 and set(matrix["validity"]) == {"not judged"}
-    cells = observer_conditions(hits, networks, ("architecture", "color"), validity="not judged", n_bootstrap=20)
-    assert cells["value"].between(0, 1).all() and (cells["n_images"] == 4).all() and (cells["n_judges"] == 5).all()
-    tests = observer_tests(hits, networks, ("architecture", "color"), validity="not judged", n_bootstrap=20)
+    assert (
+        matrix["self"].sum() == 4
+        and len(matrix) == 4 * 6
+        and set(matrix["validity"]) == {"not judged"}
+    )
+    cells = observer_conditions(
+        hits, networks, ("architecture", "color"), validity="not judged", n_bootstrap=20
+    )
+    assert (
+        cells["value"].between(0, 1).all()
+        and (cells["n_images"] == 4).all()
+        and (cells["n_judges"] == 5).all()
+    )
+    tests = observer_tests(
+        hits, networks, ("architecture", "color"), validity="not judged", n_bootstrap=20
+    )
     np.testing.assert_allclose(
-        tests.loc[tests["unit"] == "images", "value"], tests.loc[tests["unit"] == "generators", "value"], atol=1e-12
+        tests.loc[tests["unit"] == "images", "value"],
+        tests.loc[tests["unit"] == "generators", "value"],
+        atol=1e-12,
     )
     assert tests["p"].dropna().between(0.125, 1).all()
     nothing = observer_tests(hits, networks, ("architecture", "color"), **QUICK)

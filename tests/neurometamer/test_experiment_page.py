@@ -39,7 +39,10 @@ MAIN = ("dog", "cat", "clock", "boat")
 
 def _pixels(name: str) -> np.ndarray:
     random = np.random.default_rng([ord(one) for one in name])
-    return np.kron(random.integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((SIDE // 8, SIDE // 8, 1), np.uint8))
+    return np.kron(
+        random.integers(0, 256, (8, 8, 3), dtype=np.uint8),
+        np.ones((SIDE // 8, SIDE // 8, 1), np.uint8),
+    )
 
 
 def _table(folder: Path, rows: list[dict[str, str]], name: str) -> Path:
@@ -51,22 +54,34 @@ def _table(folder: Path, rows: list[dict[str, str]], name: str) -> Path:
 
 def _main_rows() -> list[dict[str, str]]:
     return [
-        {"file": f"secret{i}_{one}.png", "id": f"secretimage{i}", "category": category, "condition": f"hidden{one}",
-         "stage": f"layer{one}", "model": "blindnet"}
-        for i, category in enumerate(MAIN) for one in ("A", "B")
-    ]  # fmt: skip
+        {
+            "file": f"secret{i}_{one}.png",
+            "id": f"secretimage{i}",
+            "category": category,
+            "condition": f"hidden{one}",
+            "stage": f"layer{one}",
+            "model": "blindnet",
+        }
+        for i, category in enumerate(MAIN)
+        for one in ("A", "B")
+    ]
 
 
 def _photo_rows(category: str = "") -> list[dict[str, str]]:
     names = [category or one for one in CATEGORIES[:6]]
-    return [{"file": f"photo{i}.png", "id": f"photograph{i}", "category": one} for i, one in enumerate(names)]
+    return [
+        {"file": f"photo{i}.png", "id": f"photograph{i}", "category": one}
+        for i, one in enumerate(names)
+    ]
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The tables of the main images (4 in 2 conditions) and of 6 photographs."""
     folder = tmp_path_factory.mktemp("sources")
-    return _table(folder, _main_rows(), "main.csv"), _table(folder, _photo_rows(), "photographs.csv")
+    return _table(folder, _main_rows(), "main.csv"), _table(
+        folder, _photo_rows(), "photographs.csv"
+    )
 
 
 def _write(sources: tuple[Path, Path], out: Path, **settings: object) -> Path:
@@ -74,14 +89,16 @@ def _write(sources: tuple[Path, Path], out: Path, **settings: object) -> Path:
     return out
 
 
-# ------------------------------------------------------------------------------------------------------ the browser
+# -------------------------------------------------------------------------------------- the browser
 
 
 @pytest.fixture
 def browser(chromium):
     """The browser, without what the pages of other tests have stored in it."""
     chromium.get("about:blank")
-    chromium.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "file://", "storageTypes": "all"})
+    chromium.execute_cdp_cmd(
+        "Storage.clearDataForOrigin", {"origin": "file://", "storageTypes": "all"}
+    )
     return chromium
 
 
@@ -104,14 +121,20 @@ class Visitor:
         while not self.js(f"return Boolean({condition})"):
             if time.monotonic() > end:
                 shown = self.find("body").text
-                pytest.fail(f"waited for {condition}; page: {shown!r}; log: {self.browser.get_log('browser')}")
+                pytest.fail(
+                    f"waited for {condition}; page: {shown!r}; log: "
+                    f"{self.browser.get_log('browser')}"
+                )
             time.sleep(0.01)
 
     def sees(self, section: str) -> None:
         self.until(f"!document.getElementById('{section}').hidden")
 
     def told(self, words: str) -> None:
-        self.until(f"!document.getElementById('message').hidden && document.body.innerText.includes('{words}')")
+        self.until(
+            "!document.getElementById('message').hidden && "
+            f"document.body.innerText.includes('{words}')"
+        )
 
     def press(self, words: str) -> None:
         """Read the message that has the words and press its first button."""
@@ -129,12 +152,18 @@ class Visitor:
     def tap(self, selector: str) -> None:
         box = self.find(selector).rect
         point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-        self.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
-        self.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        self.browser.execute_cdp_cmd(
+            "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]}
+        )
+        self.browser.execute_cdp_cmd(
+            "Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []}
+        )
 
     def asked(self) -> None:
         """Wait for the answer grid of the next image."""
-        self.until("document.querySelector('#response:not([hidden]) #grid button:not([aria-disabled])')")
+        self.until(
+            "document.querySelector('#response:not([hidden]) #grid button:not([aria-disabled])')"
+        )
 
     def answer(self, category: str) -> None:
         self.asked()
@@ -153,7 +182,10 @@ class Visitor:
         """Answer the whole main part."""
         self.press("The main part")
         for number in range(4, N_TRIALS + 1):
-            self.until(f"document.getElementById('progress-text').textContent === 'Image {number} of {N_TRIALS}'")
+            self.until(
+                f"document.getElementById('progress-text').textContent === 'Image {number} of "
+                f"{N_TRIALS}'"
+            )
             self.answer("cat")
 
 
@@ -169,10 +201,12 @@ def _downloaded(downloads: Path, name: str) -> Path:
     return found[-1]
 
 
-# ------------------------------------------------------------------------------------------------- whole sessions
+# ----------------------------------------------------------------------------------- whole sessions
 
 
-def test_session_by_keyboard_touch_and_mouse_survives_reload_and_hiding(browser, sources, tmp_path, downloads) -> None:
+def test_session_by_keyboard_touch_and_mouse_survives_reload_and_hiding(
+    browser, sources, tmp_path, downloads
+) -> None:
     from selenium.webdriver.common.keys import Keys
 
     write_experiment_page([sources[0]], [sources[1]], tmp_path, **FEW, block_length=3)
@@ -186,7 +220,14 @@ def test_session_by_keyboard_touch_and_mouse_survives_reload_and_hiding(browser,
     assert re.fullmatch(f"(✓ Correct|✗ It was): ({'|'.join(CATEGORIES)})", truth)
     visitor.type(Keys.ENTER)  # the button Next has the focus
     visitor.asked()
-    for key in (Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_UP, Keys.ENTER):
+    for key in (
+        Keys.ARROW_DOWN,
+        Keys.ARROW_DOWN,
+        Keys.ARROW_RIGHT,
+        Keys.ARROW_RIGHT,
+        Keys.ARROW_UP,
+        Keys.ENTER,
+    ):
         visitor.type(key)  # airplane, boat, bottle, car, bicycle
     visitor.until("!document.getElementById('next').hidden")
     visitor.find("#next").click()
@@ -218,7 +259,16 @@ def test_session_by_keyboard_touch_and_mouse_survives_reload_and_hiding(browser,
     raw = pd.read_csv(saved, dtype=str, keep_default_na=False)
     assert tuple(raw.columns) == ANSWER_COLUMNS
     assert raw["phase"].tolist()[:3] == ["practice", "practice", "screening"]
-    assert raw["response"].tolist() == ["dog", "bicycle", "truck", "cat", "cat", "knife", "cat", "cat"]
+    assert raw["response"].tolist() == [
+        "dog",
+        "bicycle",
+        "truck",
+        "cat",
+        "cat",
+        "knife",
+        "cat",
+        "cat",
+    ]
     assert raw["repeated"].tolist() == ["0", "0", "0", "1", "1", "0", "0", "0"]
     assert raw["block"].tolist() == ["0", "0", "0", "1", "1", "1", "2", "2"]
     late = raw["phase"].isin(["main", "catch"])
@@ -236,9 +286,15 @@ def test_session_by_keyboard_touch_and_mouse_survives_reload_and_hiding(browser,
 
 def _check_joined(joined: pd.DataFrame, sources: tuple[Path, Path]) -> None:
     """Compare with the tables that the page was made of, not with the key."""
-    truth = {row["id"]: row["category"] for path in sources for row in pd.read_csv(path).to_dict("records")}
+    truth = {
+        row["id"]: row["category"]
+        for path in sources
+        for row in pd.read_csv(path).to_dict("records")
+    }
     assert joined["truth"].tolist() == [truth[one] for one in joined["stimulus"]]
-    assert joined["correct"].tolist() == [int(truth[s] == r) for s, r in zip(joined["stimulus"], joined["response"])]
+    assert joined["correct"].tolist() == [
+        int(truth[s] == r) for s, r in zip(joined["stimulus"], joined["response"])
+    ]
     main = joined[joined["phase"] == "main"]
     assert sorted(main["stimulus"]) == [f"secretimage{i}" for i in range(4)]
     assert main["condition"].value_counts().to_dict() == {"hiddenA": 2, "hiddenB": 2}
@@ -263,7 +319,9 @@ def _check_durations(joined: pd.DataFrame) -> None:
     assert (joined["dropped_frames"] == 0).any()
 
 
-def test_list_of_another_participant_has_the_other_conditions(browser, sources, tmp_path, downloads) -> None:
+def test_list_of_another_participant_has_the_other_conditions(
+    browser, sources, tmp_path, downloads
+) -> None:
     _write(sources, tmp_path)
     visitor = _visit(browser, tmp_path, "?participant=L4")  # list 0; P001 has list 1
     visitor.agree()
@@ -285,11 +343,15 @@ def _check_list(joined: pd.DataFrame) -> None:
     """The page takes the list that Python says."""
     main = joined[joined["phase"] == "main"].sort_values("stimulus")
     images = pd.DataFrame({"reference_id": main["stimulus"].tolist(), "category": MAIN})
-    places = assign_conditions(images, ["hiddenA", "hiddenB"], seed=0)[:, list_of(main["participant"].iloc[0], 2)]
+    places = assign_conditions(images, ["hiddenA", "hiddenB"], seed=0)[
+        :, list_of(main["participant"].iloc[0], 2)
+    ]
     assert main["condition"].tolist() == [f"hidden{'AB'[place]}" for place in places]
 
 
-def test_page_asks_for_code_and_consent_and_ends_after_failed_screening(browser, tmp_path, downloads) -> None:
+def test_page_asks_for_code_and_consent_and_ends_after_failed_screening(
+    browser, tmp_path, downloads
+) -> None:
     main = _table(tmp_path, _main_rows(), "main.csv")
     photographs = _table(tmp_path, _photo_rows("dog"), "photographs.csv")
     _write((main, photographs), tmp_path / "out", screening=2, pass_mark=2)
@@ -331,11 +393,16 @@ class Seer(Visitor):
     key : DataFrame
         What is to be seen in each image.
     right : mapping of str to int
-        Condition of the main part, or phase before it or of catch trials, to how many answers are right.
+        Condition of the main part, or phase before it or of catch trials, to how many answers are
+        right.
     """
 
-    def __init__(self, browser, folder: Path, participant: str, key: pd.DataFrame, right: dict[str, int]) -> None:
-        super().__init__(browser, (folder / "page" / "index.html").as_uri() + f"?participant={participant}")
+    def __init__(
+        self, browser, folder: Path, participant: str, key: pd.DataFrame, right: dict[str, int]
+    ) -> None:
+        super().__init__(
+            browser, (folder / "page" / "index.html").as_uri() + f"?participant={participant}"
+        )
         self.key, self.right = key.set_index("code"), dict(right)
 
     def look_and_answer(self) -> None:
@@ -357,12 +424,17 @@ class Seer(Visitor):
         self.look_and_answer()
         self.press("The main part")
         for number in range(4, N_TRIALS + 1):
-            self.until(f"document.getElementById('progress-text').textContent === 'Image {number} of {N_TRIALS}'")
+            self.until(
+                f"document.getElementById('progress-text').textContent === 'Image {number} of "
+                f"{N_TRIALS}'"
+            )
             self.look_and_answer()
         self.told("that was the last image")
 
 
-def test_sessions_of_several_people_are_joined_and_analyzed(browser, sources, tmp_path, downloads) -> None:
+def test_sessions_of_several_people_are_joined_and_analyzed(
+    browser, sources, tmp_path, downloads
+) -> None:
     """From stimulus folder to report: the numbers of the report are those that were clicked."""
     out = tmp_path / "experiment"
     key = write_experiment_page([_stimulus_folder(tmp_path / "made")], [sources[1]], out, **FAST)
@@ -380,21 +452,46 @@ def test_sessions_of_several_people_are_joined_and_analyzed(browser, sources, tm
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", hook)
     saved = ",".join(str(_downloaded(downloads, name)) for name in people)
     for words in (
-        ["join", "--answers", saved, "--key", str(out / "key.csv"), "--out", str(tmp_path / "answers.csv")],
-        ["analyze", str(tmp_path / "answers.csv"), "--out", str(tmp_path / "analysis"), "--strict",
-         "--permutations", "99", "--resamples", "99"],
-    ):  # fmt: skip
+        [
+            "join",
+            "--answers",
+            saved,
+            "--key",
+            str(out / "key.csv"),
+            "--out",
+            str(tmp_path / "answers.csv"),
+        ],
+        [
+            "analyze",
+            str(tmp_path / "answers.csv"),
+            "--out",
+            str(tmp_path / "analysis"),
+            "--strict",
+            "--permutations",
+            "99",
+            "--resamples",
+            "99",
+        ],
+    ):
         done = CliRunner().invoke(behavior_app, words)
         assert done.exception is None, done.output
     _check_analysis(tmp_path / "analysis")
 
 
 def _check_analysis(folder: Path) -> None:
-    tables = {path.stem: pd.read_csv(path, dtype={"participant": str}) for path in folder.glob("*.csv")}
+    tables = {
+        path.stem: pd.read_csv(path, dtype={"participant": str}) for path in folder.glob("*.csv")
+    }
     people = tables["screening"].set_index("participant")
-    assert people["reason"].fillna("").to_dict() == {"001": "", "002": "", "003": "catch accuracy 0 below 0.75"}
+    assert people["reason"].fillna("").to_dict() == {
+        "001": "",
+        "002": "",
+        "003": "catch accuracy 0 below 0.75",
+    }
     assert (people["screening_accuracy"] == 1).all() and (people["n_usable"] == 4).all()
-    assert tables["exclusions"][["participant", "what"]].to_numpy().tolist() == [["003", "observer"]]
+    assert tables["exclusions"][["participant", "what"]].to_numpy().tolist() == [
+        ["003", "observer"]
+    ]
     curves = tables["curves"].set_index("stage")
     assert curves.index.tolist() == ["natural", "relu3"] and set(curves["model"]) == {"alexnet"}
     np.testing.assert_allclose(curves[["proportion", "sem"]], [[1, 0], [1 / 4, 1 / 4]])
@@ -427,7 +524,9 @@ class _Server(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_answers_are_sent_again_until_confirmed_and_kept_until_then(browser, sources, tmp_path) -> None:
+def test_answers_are_sent_again_until_confirmed_and_kept_until_then(
+    browser, sources, tmp_path
+) -> None:
     class Server(_Server):
         received: ClassVar[list[str]] = []
 
@@ -443,7 +542,10 @@ def test_answers_are_sent_again_until_confirmed_and_kept_until_then(browser, sou
         visitor.practice()
         visitor.finish()
         visitor.told("could not be sent")
-        kept = "JSON.parse(Object.entries(localStorage).find(([name]) => name.endsWith('sender'))[1]).rows.length"
+        kept = (
+            "JSON.parse(Object.entries(localStorage).find(([name]) => "
+            "name.endsWith('sender'))[1]).rows.length"
+        )
         assert visitor.js(f"return {kept}") == N_TRIALS
         browser.refresh()  # tries again, in vain
         visitor.told("could not be sent")
@@ -474,10 +576,14 @@ def _served(folder: Path, *, refusals: int = 0) -> Iterator[tuple[str, type[_Ser
         server.shutdown()
 
 
-KEPT = "JSON.parse(Object.entries(localStorage).find(([name]) => name.endsWith('{}'))[1]).rows.length"
+KEPT = (
+    "JSON.parse(Object.entries(localStorage).find(([name]) => name.endsWith('{}'))[1]).rows.length"
+)
 
 
-def test_reply_that_is_not_the_stored_answers_leaves_them_here(browser, sources, tmp_path, downloads) -> None:
+def test_reply_that_is_not_the_stored_answers_leaves_them_here(
+    browser, sources, tmp_path, downloads
+) -> None:
     """A network that asks to log in answers everything with status 200, and may show what it was asked for."""
     with _served(tmp_path) as (address, server):
         _write(sources, tmp_path, post_url=f"{address}/answers", post_tries=1)
@@ -490,7 +596,10 @@ def test_reply_that_is_not_the_stored_answers_leaves_them_here(browser, sources,
         while replies:
             visitor.told("did not confirm that it stored them")
             assert visitor.js(f"return {KEPT.format('portal')}") == N_TRIALS
-            labels = [button.text for button in browser.find_elements("css selector", "#message-buttons button")]
+            labels = [
+                button.text
+                for button in browser.find_elements("css selector", "#message-buttons button")
+            ]
             assert labels == ["Try again", "Save data"]
             replies.pop()
             visitor.press("did not confirm")
@@ -500,14 +609,18 @@ def test_reply_that_is_not_the_stored_answers_leaves_them_here(browser, sources,
     assert len(join_key(tmp_path / "sent.csv", tmp_path / "key.csv")) == N_TRIALS
 
 
-# -------------------------------------------------------------------------------------------- what the browser keeps
+# --------------------------------------------------------------------------- what the browser keeps
 
 
 @pytest.mark.parametrize("by_server", [False, True])
-def test_second_tab_goes_on_only_where_the_first_stops(browser, sources, tmp_path, downloads, by_server) -> None:
+def test_second_tab_goes_on_only_where_the_first_stops(
+    browser, sources, tmp_path, downloads, by_server
+) -> None:
     _write(sources, tmp_path)
     with _served(tmp_path) as (address, _):
-        place = f"{address}/index.html" if by_server else (tmp_path / "page" / "index.html").as_uri()
+        place = (
+            f"{address}/index.html" if by_server else (tmp_path / "page" / "index.html").as_uri()
+        )
         name = f"tabs{int(by_server)}"
         visitor = Visitor(browser, f"{place}?participant={name}")
         visitor.agree()
@@ -560,7 +673,13 @@ def test_two_pages_that_keep_answers_at_once_lose_none(browser, sources, tmp_pat
         return b.read("P").state.rows;
         """
     )
-    shown = [["P", 1, 0, "cat"], ["P", 2, 0, "dog"], ["P", 2, 1, "boat"], ["P", 3, 0, "car"], ["P", 4, 0, "oven"]]
+    shown = [
+        ["P", 1, 0, "cat"],
+        ["P", 2, 0, "dog"],
+        ["P", 2, 1, "boat"],
+        ["P", 3, 0, "car"],
+        ["P", 4, 0, "oven"],
+    ]
     assert stored == shown
 
 
@@ -572,7 +691,9 @@ for (let i = 0; size >= 1; i += 1) {
 """
 
 
-def test_storage_that_fills_up_is_announced_and_no_answer_is_lost(browser, sources, tmp_path, downloads) -> None:
+def test_storage_that_fills_up_is_announced_and_no_answer_is_lost(
+    browser, sources, tmp_path, downloads
+) -> None:
     _write(sources, tmp_path)
     visitor = _visit(browser, tmp_path, "?participant=full")
     visitor.agree()
@@ -591,7 +712,8 @@ def test_storage_that_fills_up_is_announced_and_no_answer_is_lost(browser, sourc
     visitor.answer("cat")
     visitor.asked()
     visitor.js(
-        "for (const name of Object.keys(localStorage)) if (name.startsWith('fill')) localStorage.removeItem(name)"
+        "for (const name of Object.keys(localStorage)) if (name.startsWith('fill')) "
+        "localStorage.removeItem(name)"
     )
     visitor.answer("cat")
     visitor.asked()
@@ -606,13 +728,18 @@ _DAMAGES = {
     "cut off in the head": ("(text) => text.slice(0, 20)", 0),
     "one letter of one answer": ("(text) => text.replace('\"cat\"', '\"bat\"')", 4),
     "one letter of the head": ("(text) => text.replace('\"failed\":false', '\"failed\":true')", 5),
-    "a row that is gone": ("(text) => text.split('\\n').filter((line, i) => i !== 2).join('\\n')", 4),
+    "a row that is gone": (
+        "(text) => text.split('\\n').filter((line, i) => i !== 2).join('\\n')",
+        4,
+    ),
     "nothing in it": ("() => ''", 0),
 }
 
 
 @pytest.mark.parametrize("damage", _DAMAGES)
-def test_damaged_answers_are_told_and_the_good_ones_kept(browser, sources, tmp_path, downloads, damage) -> None:
+def test_damaged_answers_are_told_and_the_good_ones_kept(
+    browser, sources, tmp_path, downloads, damage
+) -> None:
     change, n_good = _DAMAGES[damage]
     name = "damaged" + "".join(word[0] for word in damage.split())
     _write(sources, tmp_path)
@@ -624,7 +751,9 @@ def test_damaged_answers_are_told_and_the_good_ones_kept(browser, sources, tmp_p
         visitor.answer("cat")
     visitor.asked()
     stored = f"Object.keys(localStorage).find((name) => name.endsWith('{name}'))"
-    visitor.js(f"const name = {stored}; localStorage.setItem(name, ({change})(localStorage.getItem(name)))")
+    visitor.js(
+        f"const name = {stored}; localStorage.setItem(name, ({change})(localStorage.getItem(name)))"
+    )
     browser.refresh()
     visitor.told("cannot be read any more")
     text = visitor.find("#message-text").text
@@ -640,10 +769,14 @@ def test_damaged_answers_are_told_and_the_good_ones_kept(browser, sources, tmp_p
     joined = join_key(_downloaded(downloads, name), tmp_path / "key.csv")
     assert joined["trial"].tolist() == list(range(1, N_TRIALS + 1))
     assert (joined["repeated"] == 0).sum() == good
-    assert visitor.js(f"return Object.keys(localStorage).some((name) => name.includes('{name}:damaged:'))")
+    assert visitor.js(
+        f"return Object.keys(localStorage).some((name) => name.includes('{name}:damaged:'))"
+    )
 
 
-def test_damaged_answers_without_room_for_a_copy_are_saved_first(browser, sources, tmp_path, downloads) -> None:
+def test_damaged_answers_without_room_for_a_copy_are_saved_first(
+    browser, sources, tmp_path, downloads
+) -> None:
     _write(sources, tmp_path)
     visitor = _visit(browser, tmp_path, "?participant=tight")
     visitor.agree()
@@ -652,14 +785,17 @@ def test_damaged_answers_without_room_for_a_copy_are_saved_first(browser, source
     visitor.answer("cat")
     visitor.asked()
     stored = "Object.keys(localStorage).find((name) => name.endsWith('tight'))"
-    visitor.js(f"const name = {stored}; localStorage.setItem(name, localStorage.getItem(name).replace('cat', 'bat'))")
+    visitor.js(
+        f"const name = {stored}; localStorage.setItem(name, "
+        "localStorage.getItem(name).replace('cat', 'bat'))"
+    )
     damaged = visitor.js(f"return localStorage.getItem({stored})")
     visitor.js(_FILL)
     browser.refresh()
     visitor.told("cannot be read any more")
-    assert [one.text for one in browser.find_elements("css selector", "#message-buttons button")] == [
-        "Save damaged data"
-    ]
+    assert [
+        one.text for one in browser.find_elements("css selector", "#message-buttons button")
+    ] == ["Save damaged data"]
     assert visitor.js(f"return localStorage.getItem({stored})") == damaged
     visitor.press("cannot be read any more")
     saved = downloads / "tight_damaged.txt"
@@ -701,7 +837,9 @@ def test_unloadable_image_is_named_and_tried_again(browser, sources, tmp_path) -
     visitor.agree()
     visitor.told("did not load")
     assert ".png" in visitor.find("#message-text").text
-    assert f"({N_TRIALS + 1} in all)" in visitor.find("#message-text").text  # its own images and the mask
+    assert (
+        f"({N_TRIALS + 1} in all)" in visitor.find("#message-text").text
+    )  # its own images and the mask
     for path, content in whole.items():
         path.write_bytes(content)
     visitor.press("did not load")
@@ -711,7 +849,8 @@ def test_unloadable_image_is_named_and_tried_again(browser, sources, tmp_path) -
 def test_session_without_storage_says_so_and_goes_on(browser, sources, tmp_path, downloads) -> None:
     _write(sources, tmp_path)
     blocked = (
-        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError'); }})"
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', "
+        "'SecurityError'); }})"
     )
     added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": blocked})
     try:
@@ -730,7 +869,7 @@ def test_session_without_storage_says_so_and_goes_on(browser, sources, tmp_path,
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
-# ----------------------------------------------------------------------------------------- looks and accessibility
+# -------------------------------------------------------------------------- looks and accessibility
 
 _CONTRASTS = """
 const light = (text) => {
@@ -789,11 +928,20 @@ def test_every_screen_is_readable_named_and_reached_by_tab(browser, sources, tmp
     order = []
     for _ in range(17):
         visitor.type(Keys.TAB)
-        order.append(visitor.js("return document.activeElement.dataset.category || document.activeElement.id"))
+        order.append(
+            visitor.js(
+                "return document.activeElement.dataset.category || document.activeElement.id"
+            )
+        )
     assert order == [*CATEGORIES, "save"]
     style = "getComputedStyle(document.activeElement)"
-    assert visitor.js(f"return [{style}.outlineStyle, parseFloat({style}.outlineWidth) >= 3]") == ["solid", True]
-    symbols = visitor.js("return [...document.querySelectorAll('#grid use')].map((one) => one.getBBox().width)")
+    assert visitor.js(f"return [{style}.outlineStyle, parseFloat({style}.outlineWidth) >= 3]") == [
+        "solid",
+        True,
+    ]
+    symbols = visitor.js(
+        "return [...document.querySelectorAll('#grid use')].map((one) => one.getBBox().width)"
+    )
     assert len(symbols) == 16
     assert min(symbols) > 10  # every pictogram is there
     visitor.type(Keys.SHIFT, Keys.TAB)
@@ -803,9 +951,12 @@ def test_every_screen_is_readable_named_and_reached_by_tab(browser, sources, tmp
     _readable(visitor)
     assert visitor.js("return document.activeElement.id") == "next"
     browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]},
     )
-    moving = "[...document.querySelectorAll('*')].map((one) => getComputedStyle(one).transitionDuration)"
+    moving = (
+        "[...document.querySelectorAll('*')].map((one) => getComputedStyle(one).transitionDuration)"
+    )
     assert set(visitor.js(f"return {moving}")) == {"0s"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -826,8 +977,10 @@ def test_phone_screen_shows_all_answers_without_scrolling(browser, sources, tmp_
         visitor.asked()
         boxes = visitor.js(
             "return [...document.querySelectorAll('#grid button, #save')].map((one) => {"
-            "const box = one.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom,"
-            "one.contains(document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2)),"
+            "const box = one.getBoundingClientRect(); return [box.left, box.top, box.right, "
+            "box.bottom,"
+            "one.contains(document.elementFromPoint((box.left + box.right) / 2, (box.top + "
+            "box.bottom) / 2)),"
             "one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight]; })"
         )
         assert len(boxes) == 17
@@ -838,12 +991,15 @@ def test_phone_screen_shows_all_answers_without_scrolling(browser, sources, tmp_
             assert bottom - top >= 44
             assert reachable
             assert fits
-        assert visitor.js("return [document.documentElement.scrollHeight <= 640, innerWidth]") == [True, 360]
+        assert visitor.js("return [document.documentElement.scrollHeight <= 640, innerWidth]") == [
+            True,
+            360,
+        ]
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-# ------------------------------------------------------------------------------------------------------- the folder
+# --------------------------------------------------------------------------------------- the folder
 
 
 def test_published_folder_reveals_no_answer(sources, tmp_path) -> None:
@@ -858,13 +1014,21 @@ def test_published_folder_reveals_no_answer(sources, tmp_path) -> None:
         "storage.js",
         "style.css",
     ]
-    secrets = {*key["id"], *key["file"], *key["condition"], *key["stage"], "hiddenA", "secret", "blindnet"} - {
-        "natural"
-    }
+    secrets = {
+        *key["id"],
+        *key["file"],
+        *key["condition"],
+        *key["stage"],
+        "hiddenA",
+        "secret",
+        "blindnet",
+    } - {"natural"}
     for path in page.rglob("*"):
         if path.is_file():
             content = path.read_bytes().decode("latin-1")
-            assert [one for one in secrets if isinstance(one, str) and one in content + path.name] == []
+            assert [
+                one for one in secrets if isinstance(one, str) and one in content + path.name
+            ] == []
     script = (page / "experiment.js").read_text()
     for category in CATEGORIES:
         assert script.count(f'"{category}"') == 1  # in the list of answers and nowhere else
@@ -883,14 +1047,18 @@ def test_published_folder_reveals_no_answer(sources, tmp_path) -> None:
 def test_page_needs_no_network() -> None:
     folder = Path(__file__).parents[2] / "neurometamer" / "templates" / "experiment"
     for path in folder.iterdir():
-        assert not re.search(r"https?://|//cdn|@import|type=.module", path.read_text(encoding="utf-8"))
+        assert not re.search(
+            r"https?://|//cdn|@import|type=.module", path.read_text(encoding="utf-8")
+        )
 
 
 def test_same_settings_write_the_same_page_and_others_are_refused(sources, tmp_path) -> None:
     _write(sources, tmp_path)
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
     _write(sources, tmp_path)
-    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()
+    } == before
     with pytest.raises(InputError, match="another experiment"):
         _write(sources, tmp_path, seed=1)
     other = pd.read_csv(_write(sources, tmp_path / "other", seed=1) / "key.csv")
@@ -900,20 +1068,29 @@ def test_same_settings_write_the_same_page_and_others_are_refused(sources, tmp_p
 @pytest.mark.parametrize(("n_images", "n_conditions"), [(12, 3), (37, 5), (3, 7), (400, 8)])
 def test_conditions_are_balanced_over_images_categories_and_lists(n_images, n_conditions) -> None:
     categories = np.random.default_rng(n_images).choice(CATEGORIES, n_images)
-    images = pd.DataFrame({"reference_id": [f"i{i}" for i in range(n_images)], "category": categories})
+    images = pd.DataFrame(
+        {"reference_id": [f"i{i}" for i in range(n_images)], "category": categories}
+    )
     places = assign_conditions(images, [f"c{i}" for i in range(n_conditions)], seed=4)
     assert all(sorted(row) == list(range(n_conditions)) for row in places)
     for column in places.T:
         for part in [column, *(column[categories == one] for one in set(categories))]:
             counts = np.bincount(part, minlength=n_conditions)
             assert counts.max() - counts.min() <= 1
-    assert (places != assign_conditions(images, [f"c{i}" for i in range(n_conditions)], seed=5)).any()
+    assert (
+        places != assign_conditions(images, [f"c{i}" for i in range(n_conditions)], seed=5)
+    ).any()
 
 
 @pytest.mark.parametrize("kind", MASKS)
 def test_masks_are_made_by_seed_and_hide_the_images(sources, kind) -> None:
-    images = [np.zeros((3, 16, 16), np.float32) + 0.4, np.float32(np.random.default_rng(0).random((3, 16, 16)))]
-    first, same, other = (MASKS[kind](images.__getitem__, 2, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    images = [
+        np.zeros((3, 16, 16), np.float32) + 0.4,
+        np.float32(np.random.default_rng(0).random((3, 16, 16))),
+    ]
+    first, same, other = (
+        MASKS[kind](images.__getitem__, 2, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, same)
     assert (first != other).any()
     assert first.shape == (3, 16, 16)
@@ -921,7 +1098,9 @@ def test_masks_are_made_by_seed_and_hide_the_images(sources, kind) -> None:
     if kind == "phase":
         mask = MASKS[kind](lambda i: images[1], 1, np.random.default_rng(3))
         assert abs(np.corrcoef(mask.ravel(), images[1].ravel())[0, 1]) < 0.3
-        assert mask.mean() == pytest.approx(images[1].mean(), abs=0.02)  # clipping moves it a little
+        assert mask.mean() == pytest.approx(
+            images[1].mean(), abs=0.02
+        )  # clipping moves it a little
 
 
 def _stimulus_folder(folder: Path, lacking: int = 0) -> Path:
@@ -930,8 +1109,16 @@ def _stimulus_folder(folder: Path, lacking: int = 0) -> Path:
     for i, category in enumerate(MAIN):
         rows.append({"id": f"n{i}", "kind": "RE", "reference_id": f"n{i}", "category": category})
         if i >= lacking:
-            rows.append({"id": f"n{i}_metamer", "kind": "metamer", "reference_id": f"n{i}", "category": category,
-                         "model": "alexnet", "stage": "relu3"})  # fmt: skip
+            rows.append(
+                {
+                    "id": f"n{i}_metamer",
+                    "kind": "metamer",
+                    "reference_id": f"n{i}",
+                    "category": category,
+                    "model": "alexnet",
+                    "stage": "relu3",
+                }
+            )
     images = np.random.default_rng(0).random((len(rows), 3, SIDE, SIDE)).astype(np.float32)
     return write_stimuli(StimulusSet(images=images, table=pd.DataFrame(rows)), folder)
 
@@ -939,13 +1126,30 @@ def _stimulus_folder(folder: Path, lacking: int = 0) -> Path:
 def test_command_reads_stimulus_folders_and_fills_missing_conditions(sources, tmp_path) -> None:
     folder = _stimulus_folder(tmp_path / "made", lacking=1)
     few = ["--practice", "2", "--screening", "1", "--pass-mark", "0", "--catch", "1"]
-    words = ["page", "--images", str(folder), "--photographs", str(sources[1]), "--out", str(tmp_path / "out"), *few]
+    words = [
+        "page",
+        "--images",
+        str(folder),
+        "--photographs",
+        str(sources[1]),
+        "--out",
+        str(tmp_path / "out"),
+        *few,
+    ]
     refused = CliRunner().invoke(behavior_app, words)
     assert isinstance(refused.exception, InputError)
     assert "n0 in 'metamer alexnet relu3'" in str(refused.exception)
     (tmp_path / "consent.txt").write_text("Please </script> agree.\n\nSecond.")
     done = CliRunner().invoke(
-        behavior_app, [*words, "--incomplete", "photograph", "--consent", str(tmp_path / "consent.txt"), "--no-slow"]
+        behavior_app,
+        [
+            *words,
+            "--incomplete",
+            "photograph",
+            "--consent",
+            str(tmp_path / "consent.txt"),
+            "--no-slow",
+        ],
     )
     assert done.exception is None
     assert "4 images in 2 conditions" in done.output
@@ -964,12 +1168,16 @@ def test_command_reads_stimulus_folders_and_fills_missing_conditions(sources, tm
     assert '"slow": null' in script
 
 
-# ------------------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
-def _refused(tmp_path: Path, match: str, rows: list[dict], photographs: list[dict] | None = None, **settings) -> None:
+def _refused(
+    tmp_path: Path, match: str, rows: list[dict], photographs: list[dict] | None = None, **settings
+) -> None:
     main = _table(tmp_path, rows, "main.csv")
-    others = _table(tmp_path, _photo_rows() if photographs is None else photographs, "photographs.csv")
+    others = _table(
+        tmp_path, _photo_rows() if photographs is None else photographs, "photographs.csv"
+    )
     with pytest.raises(InputError, match=match):
         _write((main, others), tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
@@ -987,7 +1195,10 @@ def _changed(row: int, **cells: str) -> list[dict[str, str]]:
         (_changed(3, category="kat"), r"'secretimage1' 'kat'; did you mean 'cat'"),
         (_changed(3, category=""), "'secretimage1' of the stimuli has no category"),
         (_changed(3, category="dog"), "different categories: secretimage1"),
-        (_changed(1, condition="hiddenA"), "two images are the same id: secretimage0 in condition 'hiddenA'"),
+        (
+            _changed(1, condition="hiddenA"),
+            "two images are the same id: secretimage0 in condition 'hiddenA'",
+        ),
         (_changed(0, condition=""), "no condition for secretimage0"),
         (_main_rows()[:-1], "missing for an image: secretimage3 in 'hiddenB'"),
         (_changed(0, id=""), "1 of the stimuli have no id"),
@@ -1033,7 +1244,11 @@ def test_unusable_files_are_refused(tmp_path) -> None:
 
 def _answers(key: Path, path: Path, **cells: str) -> Path:
     known = pd.read_csv(key, dtype=str, keep_default_na=False)
-    row = dict.fromkeys(ANSWER_COLUMNS, "1") | {"participant": "007", "phase": "main", "response": "dog"}
+    row = dict.fromkeys(ANSWER_COLUMNS, "1") | {
+        "participant": "007",
+        "phase": "main",
+        "response": "dog",
+    }
     row |= {"stimulus": known["code"][0], "page_version": known["page_version"][0], **cells}
     pd.DataFrame([row]).to_csv(path, index=False)
     return path
@@ -1055,7 +1270,8 @@ def test_answers_that_do_not_fit_the_key_are_refused(sources, tmp_path) -> None:
     with pytest.raises(InputError, match="disagree about 007 trial 1"):
         join_key([good, _answers(key, tmp_path / "b.csv", response="cat")], key)
     done = CliRunner().invoke(
-        behavior_app, ["join", "--answers", str(good), "--key", str(key), "--out", str(tmp_path / "joined.csv")]
+        behavior_app,
+        ["join", "--answers", str(good), "--key", str(key), "--out", str(tmp_path / "joined.csv")],
     )
     assert "1 trials of 1 participants" in done.output
     assert pd.read_csv(tmp_path / "joined.csv", dtype=str)["participant"].tolist() == ["007"]

@@ -35,10 +35,19 @@ def encoding() -> pd.DataFrame:
 
 def sheet(n: int = 4, limit: int = 16, stamp: str = "") -> Figure:
     rows = [
-        {"id": f"p{i}{end}", "kind": end[1:] or "RE", "reference_id": f"p{i}", "top1_name": "espresso maker, coffee",
-         "target_name": "missile", "confidence_png": 0.9912, "success": not (i == 1 and end == "_AI")}
-        for i in range(n) for end in ("", "_AN", "_AI") if (i, end) != (0, "_AN")
-    ]  # fmt: skip
+        {
+            "id": f"p{i}{end}",
+            "kind": end[1:] or "RE",
+            "reference_id": f"p{i}",
+            "top1_name": "espresso maker, coffee",
+            "target_name": "missile",
+            "confidence_png": 0.9912,
+            "success": not (i == 1 and end == "_AI"),
+        }
+        for i in range(n)
+        for end in ("", "_AN", "_AI")
+        if (i, end) != (0, "_AN")
+    ]
     images = np.random.default_rng(0).random((len(rows), 3, 6, 5))
     return figures.stimulus_sheet(images, pd.DataFrame(rows), limit=limit, stamp=stamp)
 
@@ -73,9 +82,9 @@ def test_stamp_is_drawn_inside_the_page_and_over_no_data(name: str) -> None:
 def out_of_view(axes: Axes) -> list[Text]:
     """Labels of ticks beyond the axis: matplotlib keeps them, but does not draw them."""
     low, high = sorted(axes.get_ylim())
-    return [tick.label1 for tick in axes.yaxis.get_major_ticks() if not low <= tick.get_loc() <= high] + [
-        tick.label2 for tick in axes.yaxis.get_major_ticks() if not low <= tick.get_loc() <= high
-    ]
+    return [
+        tick.label1 for tick in axes.yaxis.get_major_ticks() if not low <= tick.get_loc() <= high
+    ] + [tick.label2 for tick in axes.yaxis.get_major_ticks() if not low <= tick.get_loc() <= high]
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -103,13 +112,23 @@ def test_saving_is_deterministic_and_leaves_matplotlib_as_it_was(tmp_path: Path)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     assert b"<dc:date>" not in first[0].read_bytes()
     assert dict(matplotlib.rcParams) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.0.png", "one.0.svg", "two.png", "two.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "one.0.png",
+        "one.0.svg",
+        "two.png",
+        "two.svg",
+    ]
 
 
 def test_a_users_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
     plain = figures.save_figure(MAKERS["encoding_bars"](""), tmp_path / "plain")[0].read_bytes()
-    with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 30, "svg.fonttype": "none"}):
-        assert figures.save_figure(MAKERS["encoding_bars"](""), tmp_path / "own")[0].read_bytes() == plain
+    with matplotlib.rc_context(
+        {"axes.facecolor": "black", "font.size": 30, "svg.fonttype": "none"}
+    ):
+        assert (
+            figures.save_figure(MAKERS["encoding_bars"](""), tmp_path / "own")[0].read_bytes()
+            == plain
+        )
 
 
 def test_sheet_names_classes_confidence_failures_and_gaps() -> None:
@@ -155,7 +174,10 @@ def test_kinds_of_test_images_that_are_missing_are_left_out() -> None:
     ("make", "message"),
     [
         (lambda: figures.encoding_bars(encoding().head(0)), "no rows"),
-        (lambda: figures.stimulus_sheet(np.zeros((2, 3, 4, 4)), pd.DataFrame({"id": ["a"]})), "kind, reference_id"),
+        (
+            lambda: figures.stimulus_sheet(np.zeros((2, 3, 4, 4)), pd.DataFrame({"id": ["a"]})),
+            "kind, reference_id",
+        ),
     ],
 )
 def test_bad_tables_are_named(make: object, message: str) -> None:
@@ -165,5 +187,11 @@ def test_bad_tables_are_named(make: object, message: str) -> None:
 
 def test_names_and_numbers() -> None:
     assert order_places(["LO", "x", "V1", "LO"]) == ["V1", "LO", "x"]
-    assert [format_number(v) for v in (0.314, -0.05, 1.0, -0.001, float("nan"))] == [".31", "−.05", "1.00", ".00", "–"]
+    assert [format_number(v) for v in (0.314, -0.05, 1.0, -0.001, float("nan"))] == [
+        ".31",
+        "−.05",
+        "1.00",
+        ".00",
+        "–",
+    ]
     assert clip_name("espresso maker, coffee machine", 20) == "espresso maker"

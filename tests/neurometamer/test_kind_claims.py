@@ -34,13 +34,17 @@ def subject(design, seed=0, *, sessions=None, classes=None, name="S1"):
     if classes is not None:
         table["category"] = list(classes) * 3
     shown = list(sessions) * 3 if sessions is not None else [""] * len(table)
-    observations = pd.DataFrame({"condition": table["id"], "presentation": 1, "run": "1", "session": shown})
-    voxels = pd.DataFrame({"subject": name, "roi": "V1", "i": np.arange(design.voxels), "j": 0, "k": 0})
+    observations = pd.DataFrame(
+        {"condition": table["id"], "presentation": 1, "run": "1", "session": shown}
+    )
+    voxels = pd.DataFrame(
+        {"subject": name, "roi": "V1", "i": np.arange(design.voxels), "j": 0, "k": 0}
+    )
     values = study(design, seed)[0]
     return {name: Patterns(values=values, observations=observations, voxels=voxels)}, table
 
 
-# ----------------------------------------------------------------------------------------------------------- classes
+# ------------------------------------------------------------------------------------------ classes
 
 
 def test_the_claim_about_classes_is_in_the_method_and_changes_the_interval():
@@ -48,17 +52,32 @@ def test_the_claim_about_classes_is_in_the_method_and_changes_the_interval():
     patterns, table = subject(design, classes=[f"c{one}" for one in design.class_labels])
     rdms = pattern_rdms(patterns, table)
     fixed, random = (
-        kind_tests(rdms, classes=claim, n_resamples=400, n_permutations=9) for claim in ("fixed", "random")
+        kind_tests(rdms, classes=claim, n_resamples=400, n_permutations=9)
+        for claim in ("fixed", "random")
     )
-    assert fixed["method"].str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False).all()
-    assert random["method"].str.contains("10 classes with their 40 photographs (claim 'random'", regex=False).all()
+    assert (
+        fixed["method"]
+        .str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False)
+        .all()
+    )
+    assert (
+        random["method"]
+        .str.contains("10 classes with their 40 photographs (claim 'random'", regex=False)
+        .all()
+    )
     assert random["method"].str.contains("9 dof").all()
     width = [one["ci_high"] - one["ci_low"] for one in (fixed, random)]
     assert width[1][1] > 1.2 * width[0][1]  # RE-AI: classes vary more than photographs within them
     unknown = kind_tests(pattern_rdms(patterns, table.drop(columns="category")), **QUICK)
-    assert unknown["method"].str.contains("taken for independent draws (no classes are known)", regex=False).all()
+    assert (
+        unknown["method"]
+        .str.contains("taken for independent draws (no classes are known)", regex=False)
+        .all()
+    )
     with pytest.raises(InputError, match="classes are not known"):
-        kind_tests(pattern_rdms(patterns, table.drop(columns="category")), classes="random", **QUICK)
+        kind_tests(
+            pattern_rdms(patterns, table.drop(columns="category")), classes="random", **QUICK
+        )
 
 
 def test_a_written_table_of_rdms_keeps_its_classes(tmp_path):
@@ -70,7 +89,9 @@ def test_a_written_table_of_rdms_keeps_its_classes(tmp_path):
 
 def test_too_few_classes_are_refused_with_a_way_out():
     names = [f"im{i}" for i in range(20)]
-    with pytest.raises(InputError, match=r"at least 10 classes; there are 5 .*take the claim 'fixed'"):
+    with pytest.raises(
+        InputError, match=r"at least 10 classes; there are 5 .*take the claim 'fixed'"
+    ):
         sample_photographs(names, {one: f"c{i % 5}" for i, one in enumerate(names)}, "random")
     with pytest.raises(InputError, match="no class for the photographs im3"):
         sample_photographs(names, {one: "" if one == "im3" else "cup" for one in names})
@@ -103,7 +124,9 @@ def test_moves_of_pairs_favor_no_photograph_and_no_block():
 
 def test_many_photographs_are_left_out_in_groups_that_stay_within_classes():
     names = [f"im{i:04d}" for i in range(1000)]
-    sampling = sample_photographs(names, {name: "cat" if i < 300 else "cup" for i, name in enumerate(names)})
+    sampling = sample_photographs(
+        names, {name: "cat" if i < 300 else "cup" for i, name in enumerate(names)}
+    )
     groups = sampling.grouped(0)
     assert len(groups.strata) == 400
     assert groups.sizes.tolist() == [120, 280]
@@ -130,7 +153,10 @@ def layers_and_region(n=40, *, category=True, seed=0):
         places={"subject": ["S1", "S2"], "roi": ["V1", "V1"]},
         measure="1 - Spearman",
     )
-    units = [values[0] + np.random.default_rng(seed + k).standard_normal(values[0].shape) for k in range(2)]
+    units = [
+        values[0] + np.random.default_rng(seed + k).standard_normal(values[0].shape)
+        for k in range(2)
+    ]
     network = label_rdms(
         np.array([rank_rdm(one) for one in units]),
         conditions=names,
@@ -144,9 +170,19 @@ def layers_and_region(n=40, *, category=True, seed=0):
 @pytest.mark.parametrize("compare", [compare_rdms, layer_by_roi])
 def test_every_interval_of_layers_says_and_makes_its_claim_about_classes(compare):
     network, brain = layers_and_region()
-    fixed, random = (compare(network, brain, n_bootstrap=100, classes=claim) for claim in ("fixed", "random"))
-    assert fixed["method"].str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False).all()
-    assert random["method"].str.contains("10 classes with their 40 photographs (claim 'random'", regex=False).all()
+    fixed, random = (
+        compare(network, brain, n_bootstrap=100, classes=claim) for claim in ("fixed", "random")
+    )
+    assert (
+        fixed["method"]
+        .str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False)
+        .all()
+    )
+    assert (
+        random["method"]
+        .str.contains("10 classes with their 40 photographs (claim 'random'", regex=False)
+        .all()
+    )
     width = [one["ci_high"] - one["ci_low"] for one in (fixed, random)]
     assert (width[1] > 1.2 * width[0]).all()
     unknown, brain = layers_and_region(category=False)
@@ -159,16 +195,25 @@ def test_every_interval_of_layers_says_and_makes_its_claim_about_classes(compare
 
 def test_flexible_models_hold_out_whole_classes_for_a_claim_about_classes():
     network, brain = layers_and_region()
-    fixed, random = (flexible_models(network, brain, n_bootstrap=60, classes=claim) for claim in ("fixed", "random"))
+    fixed, random = (
+        flexible_models(network, brain, n_bootstrap=60, classes=claim)
+        for claim in ("fixed", "random")
+    )
     for table in (fixed.models, fixed.best_layer, fixed.differences):
         assert table["method"].str.contains("t with 30 df").all()
-        assert table["method"].str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False).all()
+        assert (
+            table["method"]
+            .str.contains("40 photographs within 10 classes (claim 'fixed'", regex=False)
+            .all()
+        )
     assert random.models["method"].str.contains("2 folds of stimuli").all()  # of 10 classes
     assert random.models["method"].str.contains("t with 9 df").all()
     clusters = np.arange(40) // 4
     first, second = np.triu_indices(40, 1)
     for _, train, test in splits(np.ones(40, dtype=int), 2, 3, np.random.default_rng(0), clusters):
-        trained, tested = (set(clusters[first[one > 0]]) | set(clusters[second[one > 0]]) for one in (train, test))
+        trained, tested = (
+            set(clusters[first[one > 0]]) | set(clusters[second[one > 0]]) for one in (train, test)
+        )
         assert not trained & tested
         assert len(trained | tested) == 10
     with pytest.raises(InputError, match=r"10 classes \(c0, .*do not fill 3 folds of at least 4"):
@@ -185,7 +230,7 @@ def test_images_of_one_photograph_are_drawn_together():
     assert "11 dof" in mixed["method"][0]
 
 
-# ---------------------------------------------------------------------------------------------------------- sessions
+# ----------------------------------------------------------------------------------------- sessions
 
 
 def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
@@ -197,7 +242,9 @@ def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
     assert (found["ci_low"] < 0).all()
     without = pattern_rdms(patterns, table)
     del without.pattern_descriptors["session"]
-    assert kind_tests(without, **QUICK)["ci_low"][0] > 0.2  # what the offsets alone make of unrelated images
+    assert (
+        kind_tests(without, **QUICK)["ci_low"][0] > 0.2
+    )  # what the offsets alone make of unrelated images
     given = kind_tests(without, sessions={f"im{i:02d}": f"s{i % 2}" for i in range(20)}, **QUICK)
     pd.testing.assert_frame_equal(given, found)
     cosine = kind_tests(pattern_rdms(patterns, table), by="cosine", **QUICK)
@@ -221,17 +268,25 @@ def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets(
             measure="1 - Spearman",
         )
 
-    alike = compare_rdms(*(rdms(one, False) for one in unrelated), n_permutations=99, n_bootstrap=50).iloc[0]
+    alike = compare_rdms(
+        *(rdms(one, False) for one in unrelated), n_permutations=99, n_bootstrap=50
+    ).iloc[0]
     assert alike["p"] == 0.01  # offsets alone
     assert alike["ci_low"] > 0.2
-    apart = compare_rdms(*(rdms(one, True) for one in unrelated), n_permutations=99, n_bootstrap=50).iloc[0]
+    apart = compare_rdms(
+        *(rdms(one, True) for one in unrelated), n_permutations=99, n_bootstrap=50
+    ).iloc[0]
     assert apart["ci_low"] < 0 < apart["ci_high"]
     assert apart["p"] > 0.05
     assert "the mean of each pair of sessions taken off" in apart["method"]
     assert "within 2 blocks" in apart["p_method"]
-    one_side = compare_rdms(*(rdms(one, known) for one, known in zip(unrelated, (True, False))), n_bootstrap=50)
+    one_side = compare_rdms(
+        *(rdms(one, known) for one, known in zip(unrelated, (True, False))), n_bootstrap=50
+    )
     assert "sessions" not in one_side["method"][0]
-    cosine = compare_rdms(*(rdms(one, True) for one in unrelated), by="cosine", n_bootstrap=50).iloc[0]
+    cosine = compare_rdms(
+        *(rdms(one, True) for one in unrelated), by="cosine", n_bootstrap=50
+    ).iloc[0]
     assert np.isnan(cosine["ci_low"])
     assert "'cosine' cannot take them off" in cosine["method"]
 
@@ -239,9 +294,13 @@ def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets(
 def test_classes_that_go_with_sessions_are_told():
     design = Design(n=20, subjects=1, sessions=2, session_sd=0.5)
     sessions = [f"s{one}" for one in design.session_labels]
-    patterns, table = subject(design, sessions=sessions, classes=["cat" if one == "s0" else "cup" for one in sessions])
+    patterns, table = subject(
+        design, sessions=sessions, classes=["cat" if one == "s0" else "cup" for one in sessions]
+    )
     method = kind_tests(pattern_rdms(patterns, table), **QUICK)["method"]
-    assert method.str.contains("sessions and classes go together (cat, cup in one session only)", regex=False).all()
+    assert method.str.contains(
+        "sessions and classes go together (cat, cup in one session only)", regex=False
+    ).all()
 
 
 def test_subjects_with_sessions_of_their_own_are_permuted_within_what_they_share():
@@ -269,7 +328,7 @@ def test_what_two_blocks_share_leaves_and_the_rest_stays():
     assert np.ptp([centered[blocks == one].mean() for one in ("aa", "ab", "bb")]) < 1e-12
 
 
-# --------------------------------------------------------------------------------------- coverage (binomial bounds)
+# ----------------------------------------------------------------------- coverage (binomial bounds)
 
 
 # the designs of 80 photographs take minutes: `python -m benchmarks --only S1` runs them too

@@ -1,11 +1,13 @@
 """What intervals and nulls promise, held against simulated studies.
 
-A study: photographs are points of a 10-dimensional space (standard normal), units weigh these dimensions and add noise.
-AI images lie near their photographs, AN images do not. Truth is the similarity of 400 photographs, the mean of 4
-simulations (its own error is below a tenth of an interval). 40 photographs and 200 units as in Zhang et al. (2021).
+A study: photographs are points of a 10-dimensional space (standard normal), units weigh these
+dimensions and add noise. AI images lie near their photographs, AN images do not. Truth is the
+similarity of 400 photographs, the mean of 4 simulations (its own error is below a tenth of an
+interval). 40 photographs and 200 units as in Zhang et al. (2021).
 
-With 150 studies a true coverage of 95 % comes out between 91 and 98 % in 95 of 100 simulations (binomial), with 400
-between 93 and 97 %; a true false-positive rate of 5 % between 3.5 and 6.5 % with 800 tests, between 4.2 and 5.8 % with
+With 150 studies a true coverage of 95 % comes out between 91 and 98 % in 95 of 100 simulations
+(binomial), with 400 between 93 and 97 %; a true false-positive rate of 5 % between 3.5 and 6.5 %
+with 800 tests, between 4.2 and 5.8 % with
 3000. Seeds are fixed: a test does not fail by chance.
 """
 
@@ -60,7 +62,10 @@ def rdms_of(studies, n, subjects=None):
         patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
         measure="1 - Spearman",
     )
-    units = [UnitValues("brain", person, place, tuple(ids), one) for person, place, one in zip(people, places, studies)]
+    units = [
+        UnitValues("brain", person, place, tuple(ids), one)
+        for person, place, one in zip(people, places, studies)
+    ]
     return rdms, units
 
 
@@ -82,7 +87,11 @@ def coverage(n_studies, interval, n_resamples, **how):
     options = {"interval": interval, "n_resamples": n_resamples, "n_permutations": 0}
     table = kind_tests(rdms, units=units, **options)
     found = {}
-    for pair, true in (("RE-AN", 0.0), ("RE-AI", truth_of(**how)), ("RE-AI minus RE-AN", truth_of(**how))):
+    for pair, true in (
+        ("RE-AN", 0.0),
+        ("RE-AI", truth_of(**how)),
+        ("RE-AI minus RE-AN", truth_of(**how)),
+    ):
         rows = table[table["pair"] == pair]
         held = (rows["ci_low"] <= true) & (true <= rows["ci_high"])
         width = (rows["ci_high"] - rows["ci_low"]).mean()
@@ -102,7 +111,9 @@ CONDITIONS = {
 def test_the_default_interval_covers_in_150_studies(how):
     projection = coverage(150, KindOptions().interval, 200, **how)
     print({"projection": projection})
-    assert all(0.92 <= held <= 0.995 for held, _ in projection.values()), projection  # 1 % is 1.5 studies
+    assert all(0.92 <= held <= 0.995 for held, _ in projection.values()), (
+        projection
+    )  # 1 % is 1.5 studies
 
 
 def test_the_usual_bootstrap_covers_too_much_and_the_subsample_too_little():
@@ -125,17 +136,19 @@ def test_coverage_in_400_studies(how):
     print({"stimuli": stimuli, "projection": projection})
     assert all(0.92 <= held <= 0.99 for held, _ in projection.values())
     assert all(held >= 0.95 for held, _ in stimuli.values())
-    # Narrower where nothing is alike, and nowhere wider: 100 studies each gave .73 to .94 and .96 to 1.02.
+    # Narrower where nothing is alike, and nowhere wider: 100 studies each gave .73 to .94 and .96
+    # to 1.02.
     assert projection["RE-AN"][1] < 0.97 * stimuli["RE-AN"][1]
     assert all(projection[pair][1] < 1.06 * stimuli[pair][1] for pair in projection)
     if not how:
         subsample = coverage(200, "subsample", 200)
         print({"subsample": subsample})
-        # .46 here, .30 in the methods note, whose studies differ: it depends on how much images matter beside units
+        # .46 here, .30 in the methods note, whose studies differ: it depends on how much images
+        # matter beside units
         assert 0.2 < subsample["RE-AI"][0] < 0.55
 
 
-# ------------------------------------------------------------------------------------------------------- null
+# --------------------------------------------------------------------------------------------- null
 
 
 SESSIONS = np.array(["first", "second"])[np.arange(24) % 2]
@@ -148,7 +161,12 @@ def false_positives(n_studies, null, offsets, n_permutations=99):
     rdms, _ = rdms_of([study(3, i, **how) for i in range(n_studies)], 24)
     labels = CLASSES if null == "class" else SESSIONS
     blocks = {f"im{i:02d}": label for i, label in enumerate(labels)}
-    options = {"interval": "none", "n_permutations": n_permutations, "n_resamples": 0, "correction": "none"}
+    options = {
+        "interval": "none",
+        "n_permutations": n_permutations,
+        "n_resamples": 0,
+        "correction": "none",
+    }
     table = kind_tests(rdms, null=null, blocks=blocks, **options)
     return (table[table["quantity"] == "similarity"]["p"] <= 0.05).mean()
 
@@ -180,14 +198,25 @@ def test_each_null_keeps_its_level_in_3000_tests():
 def combined_false_positives(n_studies, combinations, same_images):
     """Three subjects without any effect; where they saw the same images they share what these images do by chance."""
     studies = [
-        study(4, i, person, n=24, units=60, alike=0.0, noise=0.5, shared=(i, 0 if same_images else person))
+        study(
+            4,
+            i,
+            person,
+            n=24,
+            units=60,
+            alike=0.0,
+            noise=0.5,
+            shared=(i, 0 if same_images else person),
+        )
         for i in range(n_studies)
         for person in range(3)
     ]
     rdms, _ = rdms_of(studies, 24, subjects=3)
     found = {}
     for how in combinations:
-        table = kind_tests(rdms, combine=how, interval="none", n_resamples=0, n_permutations=99, correction="none")
+        table = kind_tests(
+            rdms, combine=how, interval="none", n_resamples=0, n_permutations=99, correction="none"
+        )
         rows = table[(table["subject"] == "mean") & (table["quantity"] == "similarity")]
         found[how] = float((rows["p"] <= 0.05).mean())
     return found
@@ -212,21 +241,27 @@ def test_combinations_in_1500_studies():
     check_combinations(1500, ("joint", "fisher", "stouffer"))
 
 
-# ------------------------------------------------------------------------------------------------------------- max-T
+# -------------------------------------------------------------------------------------------- max-T
 
 
 def family_of_rois(seed, alike, n=24, n_rois=5):
     """Five ROIs of one subject who saw the same images; AN and AI are equally like RE."""
     rng = np.random.default_rng([7, seed])
     points, *others = rng.standard_normal((3, n, 10))
-    images = np.concatenate([points, *(alike * points + np.sqrt(1 - alike**2) * one for one in others)])
+    images = np.concatenate(
+        [points, *(alike * points + np.sqrt(1 - alike**2) * one for one in others)]
+    )
     weights = rng.standard_normal((n_rois, 10, 80)) / np.sqrt(10)
     values = images @ weights + 0.7 * rng.standard_normal((n_rois, 3 * n, 80))
     names = [f"im{i:02d}" for i in range(n)]
     return label_rdms(
         np.array([rdm_of(one) for one in values]),
         conditions=[f"{kind}_{name}" for kind in KINDS for name in names],
-        places={"subject": ["S1"] * n_rois, "roi": [f"R{i}" for i in range(n_rois)], "system": ["brain"] * n_rois},
+        places={
+            "subject": ["S1"] * n_rois,
+            "roi": [f"R{i}" for i in range(n_rois)],
+            "system": ["brain"] * n_rois,
+        },
         patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
         measure="1 - Spearman",
     )
@@ -237,9 +272,13 @@ def family_of_rois(seed, alike, n=24, n_rois=5):
 def test_max_t_keeps_the_error_of_a_family_in_400_studies(alike):
     hits = []
     for seed in range(400):
-        table = kind_tests(family_of_rois(seed, alike), correction="max-t", n_resamples=199, n_permutations=199)
+        table = kind_tests(
+            family_of_rois(seed, alike), correction="max-t", n_resamples=199, n_permutations=199
+        )
         assert set(table["correction"]) == {"max-t"}
-        hits.append([(rows["p_corrected"] <= 0.05).any() for _, rows in table.groupby("pair", sort=False)])
+        hits.append(
+            [(rows["p_corrected"] <= 0.05).any() for _, rows in table.groupby("pair", sort=False)]
+        )
     similarity, _, difference = np.mean(hits, axis=0)
     print({"RE-AN": similarity, "difference": difference})
     assert difference <= 0.07  # .03 were found: the intervals behind it are a little wide

@@ -14,8 +14,19 @@ from scipy.stats import combine_pvalues, false_discovery_control, kendalltau, no
 
 from neurometamer.stats.families import combine_p, correct_families, joint_p, mann_kendall
 from neurometamer.stats.intervals import correct_p
-from neurometamer.stats.paired import effect_for_power, layers_t_test, n_for_power, paired_power, paired_t
-from neurometamer.stats.permutation import count_orders, permutation_orders, permutation_p, permute_pairs
+from neurometamer.stats.paired import (
+    effect_for_power,
+    layers_t_test,
+    n_for_power,
+    paired_power,
+    paired_t,
+)
+from neurometamer.stats.permutation import (
+    count_orders,
+    permutation_orders,
+    permutation_p,
+    permute_pairs,
+)
 from neurometamer.store import InputError
 
 # Zhang et al. 2021, fig. 5 and CCN 2018, digitized (adversarial_fmri.md, section 1.8)
@@ -25,7 +36,7 @@ RE_AN_2018 = [0.02, 0.155, 0.22, 0.165, 0.315, 0.48, 0.555, 0.77]
 RE_AI_2018 = [0.54, 0.265, 0.555, 0.565, 0.565, 0.635, 0.62, 0.77]
 
 
-# ------------------------------------------------------------------------------------------------------ orders and p
+# ------------------------------------------------------------------------------------- orders and p
 
 
 def test_orders_are_distinct_seeded_permutations_without_the_observed_one():
@@ -36,8 +47,11 @@ def test_orders_are_distinct_seeded_permutations_without_the_observed_one():
     assert not (orders == np.arange(10)).all(axis=1).any()
     assert np.array_equal(orders, permutation_orders(10, 500, seed=3))
     assert not np.array_equal(orders, permutation_orders(10, 500, seed=4))
-    # every stimulus comes to every place about equally often: chi-squared with 81 degrees of freedom, p = .001
-    counts = np.array([np.bincount(column, minlength=10) for column in permutation_orders(10, 5000, seed=0).T])
+    # every stimulus comes to every place about equally often: chi-squared with 81 degrees of
+    # freedom, p = .001
+    counts = np.array(
+        [np.bincount(column, minlength=10) for column in permutation_orders(10, 5000, seed=0).T]
+    )
     assert ((counts - 500) ** 2 / 500).sum() < 126
 
 
@@ -48,7 +62,7 @@ def test_few_orders_are_all_listed_and_stay_within_blocks(labels):
     marks = np.array([str(one) for one in labels])
     expected = {
         order for order in itertools.permutations(range(n)) if (marks[list(order)] == marks).all()
-    } - {tuple(range(n))}  # fmt: skip
+    } - {tuple(range(n))}
     assert {tuple(order) for order in orders.tolist()} == expected
     assert len(orders) == len(expected) == count_orders(n, labels) - 1
 
@@ -95,7 +109,7 @@ def test_p_is_one_plus_count_over_one_plus_n_and_never_above_one():
         permutation_p(np.array(1.0), samples, "bigger")
 
 
-# ------------------------------------------------------------------------------------------------------- combined p
+# --------------------------------------------------------------------------------------- combined p
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=6))
@@ -108,7 +122,9 @@ def test_combined_p_equals_scipy(p):
 def test_combined_p_refuses_what_is_none():
     with pytest.raises(InputError, match=r"must lie in \(0, 1\]"):
         combine_p([0.0, 0.5])
-    with pytest.raises(InputError, match="unknown combination of p-values 'fischer'; did you mean 'fisher'"):
+    with pytest.raises(
+        InputError, match="unknown combination of p-values 'fischer'; did you mean 'fisher'"
+    ):
         combine_p([0.5], "fischer")
     with pytest.raises(InputError, match="do not fit"):
         joint_p(np.zeros(3), np.zeros((10, 2)))
@@ -123,7 +139,9 @@ def test_joint_p_of_one_subject_is_its_own_and_agrees_with_fisher_on_independent
     one = joint_p(values[:1], samples[:, :1])
     assert one == permutation_p(values[:1], samples[:, :1])[0]
     fisher = combine_p(permutation_p(values, samples), "fisher")
-    assert joint_p(values, samples) == pytest.approx(fisher, rel=0.2)  # 4999 draws of p = .012: sd 13 %
+    assert joint_p(values, samples) == pytest.approx(
+        fisher, rel=0.2
+    )  # 4999 draws of p = .012: sd 13 %
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
@@ -134,15 +152,24 @@ def test_corrections_are_capped_never_smaller_and_equal_scipy(p):
         assert (corrected >= np.array(p) - 1e-15).all()
     np.testing.assert_allclose(correct_p(p, "fdr"), false_discovery_control(p), atol=1e-15)
     ordered = np.sort(p)
-    steps = [max((len(p) - i) * ordered[i] for i in range(k + 1)) for k in range(len(p))]  # Holm's definition
+    steps = [
+        max((len(p) - i) * ordered[i] for i in range(k + 1)) for k in range(len(p))
+    ]  # Holm's definition
     np.testing.assert_allclose(np.sort(correct_p(p, "holm")), np.minimum(1, steps), atol=1e-15)
 
 
 def test_families_are_named_and_corrected_apart():
     table = pd.DataFrame(
-        [{"roi": roi, "layer": layer, "subject": s, "p": 0.01} for s in "ab" for roi in "VWXYZ" for layer in range(8)]
+        [
+            {"roi": roi, "layer": layer, "subject": s, "p": 0.01}
+            for s in "ab"
+            for roi in "VWXYZ"
+            for layer in range(8)
+        ]
     )
-    both = correct_families(table, {"roi": "ROIs", "layer": "layers"}, ["subject"], how="bonferroni")
+    both = correct_families(
+        table, {"roi": "ROIs", "layer": "layers"}, ["subject"], how="bonferroni"
+    )
     assert set(both["family"]) == {"5 ROIs x 8 layers"}
     np.testing.assert_allclose(both["p_corrected"], 0.4)
     layers = correct_families(table, {"layer": "layers"}, ["roi", "subject"], how="bonferroni")
@@ -162,7 +189,7 @@ def test_families_are_named_and_corrected_apart():
         correct_p([1.5])
 
 
-# ------------------------------------------------------------------------------------------------------------ trends
+# ------------------------------------------------------------------------------------------- trends
 
 
 def test_trends_of_the_paper():
@@ -216,7 +243,7 @@ def test_trends_that_cannot_be_tested():
         mann_kendall([1, 2, 3], "guess")
 
 
-# -------------------------------------------------------------------------------------------------- paired t and power
+# ------------------------------------------------------------------------------- paired t and power
 
 
 def layers_table():
@@ -264,7 +291,9 @@ def test_power_table_of_the_paper():
     np.testing.assert_allclose([paired_power(dz, 3) for dz in effects], printed, atol=1e-6)
     np.testing.assert_allclose([n_for_power(dz, 0.8) for dz in effects], needed, atol=0.01)
     two_tailed = [paired_power(dz, 3, tails=2) for dz in effects]
-    np.testing.assert_allclose(two_tailed, [0.70, 0.96, 0.50, 0.43, 0.53], atol=0.015)  # from rounded bars
+    np.testing.assert_allclose(
+        two_tailed, [0.70, 0.96, 0.50, 0.43, 0.53], atol=0.015
+    )  # from rounded bars
     digitized = [paired_power(dz, 3) for dz in (2.82, 4.66, 2.08, 1.88, 2.18)]
     np.testing.assert_allclose(digitized, [0.906, 0.998, 0.738, 0.672, 0.769], atol=1.5e-3)
 
@@ -278,8 +307,12 @@ def test_power_equals_simulation_and_scipys_noncentral_t():
     assert paired_power(0.9, 5, tails=2) == pytest.approx(np.mean(np.abs(t) > two), abs=0.0075)
     assert paired_power(0, 5) == pytest.approx(0.05)
     assert paired_power(0, 5, tails=2) == pytest.approx(0.05)
-    assert paired_power(1.1, n_for_power(1.1, 0.9, tails=2), tails=2) == pytest.approx(0.9, abs=1e-6)
-    assert paired_power(effect_for_power(0.8, 2.5, tails=2), 2.5, tails=2) == pytest.approx(0.8, abs=1e-6)
+    assert paired_power(1.1, n_for_power(1.1, 0.9, tails=2), tails=2) == pytest.approx(
+        0.9, abs=1e-6
+    )
+    assert paired_power(effect_for_power(0.8, 2.5, tails=2), 2.5, tails=2) == pytest.approx(
+        0.8, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(

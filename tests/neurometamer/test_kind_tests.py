@@ -36,7 +36,13 @@ from neurometamer.rsa.image_types.similarity import (
 from neurometamer.rsa.image_types.trends import kind_trends
 from neurometamer.rsa.jackknife import project
 from neurometamer.rsa.sampling import sample_photographs
-from neurometamer.rsa.subsample import UnitValues, activation_units, paired_scores, pattern_units, subsample_rdms
+from neurometamer.rsa.subsample import (
+    UnitValues,
+    activation_units,
+    paired_scores,
+    pattern_units,
+    subsample_rdms,
+)
 from neurometamer.stats.permutation import permutation_orders, permutation_p, permute_pairs
 from neurometamer.store import InputError, generator
 
@@ -48,7 +54,11 @@ def stimuli(n=10):
     names = [f"im{i:02d}" for i in range(n)]
     return pd.DataFrame(
         {
-            "id": [name if kind == "RE" else f"{name}_{kind}" for kind in ("RE", "AN", "AI") for name in names],
+            "id": [
+                name if kind == "RE" else f"{name}_{kind}"
+                for kind in ("RE", "AN", "AI")
+                for name in names
+            ],
             "kind": [kind for kind in ("RE", "AN", "AI") for _ in names],
             "reference_id": names * 3,
             "category": (["dog"] * (n // 2) + ["car"] * (n - n // 2)) * 3,
@@ -66,14 +76,18 @@ def subject_patterns(subject="S1", n=10, voxels=30, rois=("V1", "LO"), seed=0, s
     session = [sessions[i % 2] for i in range(n)] * 3
     observations = pd.concat(
         [
-            pd.DataFrame({"condition": table["id"], "presentation": k, "run": str(k), "session": session})
+            pd.DataFrame(
+                {"condition": table["id"], "presentation": k, "run": str(k), "session": session}
+            )
             for k in (1, 2)
         ],
         ignore_index=True,
     )
     values = np.concatenate([signal, signal]) + rng.standard_normal((6 * n, weights.shape[1]))
     roi = np.repeat(rois, voxels)
-    places = pd.DataFrame({"subject": subject, "roi": roi, "i": np.arange(len(roi)), "j": 0, "k": 0})
+    places = pd.DataFrame(
+        {"subject": subject, "roi": roi, "i": np.arange(len(roi)), "j": 0, "k": 0}
+    )
     return Patterns(values=values, observations=observations, voxels=places)
 
 
@@ -86,10 +100,14 @@ def network(n=10, stages=("conv1", "conv2", "fc")):
     table = stimuli(n)
     rng = np.random.default_rng(5)
     arrays = {stage: rng.standard_normal((3 * n, 40)).astype(np.float32) for stage in stages}
-    for k, stage in enumerate(stages):  # the later, the more do AN images look like their photographs
+    for k, stage in enumerate(
+        stages
+    ):  # the later, the more do AN images look like their photographs
         arrays[stage][n : 2 * n] += 5 * k * arrays[stage][:n]
         arrays[stage][2 * n :] += 0.3 * arrays[stage][:n]
-    return Activations(ids=tuple(table["id"]), stages=stages, n_units=dict.fromkeys(stages, 40), arrays=arrays)
+    return Activations(
+        ids=tuple(table["id"]), stages=stages, n_units=dict.fromkeys(stages, 40), arrays=arrays
+    )
 
 
 def test_values_and_intervals_are_those_of_similarity_and_difference_in_the_same_draws():
@@ -117,7 +135,10 @@ def test_p_of_a_similarity_equals_an_explicit_loop():
     orders = permutation_orders(10, 99, seed=2)
     re, an = select_kind(rdms, "RE").get_matrices()[1], select_kind(rdms, "AN").get_matrices()[1]
     first, second = np.triu_indices(10, 1)
-    null = [spearmanr(re[np.ix_(order, order)][first, second], an[first, second]).statistic for order in orders]
+    null = [
+        spearmanr(re[np.ix_(order, order)][first, second], an[first, second]).statistic
+        for order in orders
+    ]
     value = spearmanr(re[first, second], an[first, second]).statistic
     row = table[(table["place"] == "LO") & (table["pair"] == "RE-AN")].iloc[0]
     assert row["p"] == (1 + np.sum(np.array(null) >= value - 1e-12)) / 100
@@ -136,10 +157,16 @@ def test_the_null_is_of_the_comparator_asked_for(by):
 
 def test_one_p_of_the_subjects_by_name():
     _, rdms = brain()
-    tables = {how: kind_tests(rdms, combine=how, **QUICK) for how in ("joint", "fisher", "stouffer", "all")}
+    tables = {
+        how: kind_tests(rdms, combine=how, **QUICK)
+        for how in ("joint", "fisher", "stouffer", "all")
+    }
     for how, table in tables.items():
         rows = table[(table["place"] == "V1") & (table["pair"] == "RE-AN")]
-        each, mean = rows[rows["subject"] != "mean"]["p"].to_numpy(), rows[rows["subject"] == "mean"].iloc[0]
+        each, mean = (
+            rows[rows["subject"] != "mean"]["p"].to_numpy(),
+            rows[rows["subject"] == "mean"].iloc[0],
+        )
         if how in ("fisher", "stouffer"):
             assert mean["p"] == pytest.approx(combine_pvalues(each, how).pvalue, abs=1e-12)
             assert "independent" in mean["p_method"]
@@ -147,7 +174,10 @@ def test_one_p_of_the_subjects_by_name():
             assert mean["p"] == each.max()
     joint = tables["joint"]
     # all three subjects show it: no smaller p than 1 / (1 + N) exists
-    assert joint[(joint["pair"] == "RE-AI") & (joint["subject"] == "mean")]["p"].tolist() == [0.01, 0.01]
+    assert joint[(joint["pair"] == "RE-AI") & (joint["subject"] == "mean")]["p"].tolist() == [
+        0.01,
+        0.01,
+    ]
     assert (joint["p_corrected"] >= joint["p"]).all()
     assert (joint["p_corrected"] <= 1).all()
 
@@ -157,7 +187,10 @@ def test_families_and_words():
     table = kind_tests(rdms, **QUICK)
     assert set(table["family"]) == {"2 ROIs"}
     wide = kind_tests(rdms, family="subjects", correction="bonferroni", **QUICK)
-    assert wide.groupby(wide["subject"] == "mean")["family"].first().tolist() == ["2 ROIs x 3 subjects", "2 ROIs"]
+    assert wide.groupby(wide["subject"] == "mean")["family"].first().tolist() == [
+        "2 ROIs x 3 subjects",
+        "2 ROIs",
+    ]
     one = wide[(wide["subject"] == "S1") & (wide["pair"] == "RE-AI")]
     np.testing.assert_allclose(one["p_corrected"], np.minimum(1, one["p"] * 6))
     difference = table[(table["quantity"] == "difference") & (table["subject"] == "mean")]
@@ -176,7 +209,11 @@ def test_exact_when_few_orders_exist():
     patterns, rdms = brain(n=4, sessions=("a", "b"))
     table = kind_tests(rdms, null="free", n_resamples=20, n_permutations=1000)
     assert "all 23 other orders (exact)" in table["p_method"][0]
-    assert table["method"].str.contains("no interval: sessions differ between photographs, and 4 photographs").all()
+    assert (
+        table["method"]
+        .str.contains("no interval: sessions differ between photographs, and 4 photographs")
+        .all()
+    )
     assert table["ci_low"].isna().all()
     blocks = {name: session_labels(one, stimuli(4)) for name, one in patterns.items()}
     table = kind_tests(rdms, null="session", blocks=blocks, n_resamples=20)
@@ -184,7 +221,7 @@ def test_exact_when_few_orders_exist():
     assert table["p"].min() >= 0.25 or table["quantity"].eq("difference").any()
 
 
-# ---------------------------------------------------------------------------------------------------------- subsample
+# ---------------------------------------------------------------------------------------- subsample
 
 
 def test_subsamples_are_rdms_of_parts_of_the_units():
@@ -200,7 +237,9 @@ def test_subsamples_are_rdms_of_parts_of_the_units():
     scores = paired_scores("spearman", rdms, rdms[::-1])
     expected = [spearmanr(a, b).statistic for a, b in zip(rdms, rdms[::-1])]
     np.testing.assert_allclose(scores, expected, atol=1e-12)
-    np.testing.assert_allclose(paired_scores("kendall", rdms, rdms), COMPARATORS["kendall"](rdms, rdms).diagonal())
+    np.testing.assert_allclose(
+        paired_scores("kendall", rdms, rdms), COMPARATORS["kendall"](rdms, rdms).diagonal()
+    )
 
 
 @pytest.mark.parametrize("kind", ["zeros", "few values", "all equal", "a pair", "negative block"])
@@ -236,10 +275,16 @@ def test_subsamples_do_not_depend_on_blocks_of_memory(monkeypatch):
 
 def test_the_interval_of_the_paper_is_there_with_its_warning():
     patterns, rdms = brain(subjects=("S1", "S2"))
-    table = kind_tests(rdms, units=pattern_units(patterns, stimuli()), interval="subsample", **QUICK)
+    table = kind_tests(
+        rdms, units=pattern_units(patterns, stimuli()), interval="subsample", **QUICK
+    )
     stimulus = kind_tests(rdms, **QUICK)
     assert table["value"].tolist() == stimulus["value"].tolist()
-    assert table["method"].str.contains("80% of the units .Zhang 2021.; WARNING: ignores the choice of images").all()
+    assert (
+        table["method"]
+        .str.contains("80% of the units .Zhang 2021.; WARNING: ignores the choice of images")
+        .all()
+    )
     width, other = ((one["ci_high"] - one["ci_low"]).mean() for one in (table, stimulus))
     assert width < 0.6 * other
     assert table["p_method"][0].endswith("each in a subsample of the units of its own, one-sided")
@@ -253,12 +298,23 @@ def test_the_interval_of_the_paper_is_there_with_its_warning():
     with pytest.raises(InputError, match="give patterns or activations, not RDMs"):
         kind_tests(rdms, interval="subsample")
     with pytest.raises(InputError, match="no responses of units for S1 V1, S1 LO"):
-        kind_tests(rdms, units=pattern_units({"S2": patterns["S2"]}, stimuli()), interval="subsample", **QUICK)
+        kind_tests(
+            rdms,
+            units=pattern_units({"S2": patterns["S2"]}, stimuli()),
+            interval="subsample",
+            **QUICK,
+        )
     with pytest.raises(InputError, match="5% of 30 units are 2"):
-        kind_tests(rdms, units=pattern_units(patterns, stimuli()), interval="subsample", share=0.05, **QUICK)
+        kind_tests(
+            rdms,
+            units=pattern_units(patterns, stimuli()),
+            interval="subsample",
+            share=0.05,
+            **QUICK,
+        )
 
 
-# ------------------------------------------------------------------------------------------------------ over subjects
+# ------------------------------------------------------------------------------------ over subjects
 
 
 def test_dual_bootstrap_has_rsatoolboxs_formula():
@@ -276,11 +332,14 @@ def test_intervals_over_subjects_equal_an_explicit_bootstrap():
     values = one[(one["quantity"] == "difference") & (one["subject"] != "mean")]["value"].to_numpy()
     subjects = kind_tests(rdms, interval="subjects", n_resamples=4000, n_permutations=9)
     row = subjects[(subjects["subject"] == "mean") & (subjects["quantity"] == "difference")].iloc[0]
-    # the corrected bootstrap variance of a mean is that of the t-test, up to the noise of 4000 draws (2 %)
+    # the corrected bootstrap variance of a mean is that of the t-test, up to the noise of 4000
+    # draws (2 %)
     half = t.isf(0.025, 6) * values.std(ddof=1) / np.sqrt(7)
     assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half, rel=0.05)
     assert np.log(row["p"]) == pytest.approx(np.log(ttest_1samp(values, 0).pvalue), rel=0.05)
-    assert row["method"].startswith("spearman; 95% t interval (6 dof), bootstrap over 7 subjects, 4000 resamples")
+    assert row["method"].startswith(
+        "spearman; 95% t interval (6 dof), bootstrap over 7 subjects, 4000 resamples"
+    )
     per_subject = subjects[subjects["subject"] != "mean"]
     assert per_subject["ci_low"].isna().all()
     assert per_subject["method"].str.contains("see subject 'mean'").all()
@@ -295,7 +354,9 @@ def test_too_few_subjects_are_told_what_to_use():
     assert [subjects_needed(c) for c in (0.9, 0.95, 0.99)] == [5, 6, 8]
     _, three = brain()
     for interval in ("subjects", "dual"):
-        with pytest.raises(InputError, match=r"at least 6 subjects; .* V1 \(3\), LO \(3\).*interval='projection'"):
+        with pytest.raises(
+            InputError, match=r"at least 6 subjects; .* V1 \(3\), LO \(3\).*interval='projection'"
+        ):
             kind_tests(three, interval=interval)
     _, one = brain(subjects=("S1",))
     with pytest.raises(InputError, match=r"V1 \(1\), LO \(1\)"):
@@ -304,7 +365,7 @@ def test_too_few_subjects_are_told_what_to_use():
         kind_tests(activation_rdms(network(), stimuli()), interval="dual")
 
 
-# ----------------------------------------------------------------------------------------------------------- labels
+# ------------------------------------------------------------------------------------------- labels
 
 
 def test_sessions_and_classes_come_from_the_data():
@@ -384,7 +445,7 @@ def test_bad_requests_are_answered():
     assert set(untested["answer"]) == {"", "not tested: no interval"}
 
 
-# ------------------------------------------------------------------------------------ null, ceiling, max-T, no interval
+# ---------------------------------------------------------------- null, ceiling, max-T, no interval
 
 
 def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects():
@@ -394,27 +455,38 @@ def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects
     nulls = []
     for subject in ("S1", "S2", "S3"):
         i = next(
-            k for k in range(rdms.n_rdm)
-            if rdms.rdm_descriptors["subject"][k] == subject and rdms.rdm_descriptors["roi"][k] == "LO"
-        )  # fmt: skip
+            k
+            for k in range(rdms.n_rdm)
+            if rdms.rdm_descriptors["subject"][k] == subject
+            and rdms.rdm_descriptors["roi"][k] == "LO"
+        )
         re, an = (select_kind(rdms, kind).dissimilarities[i] for kind in ("RE", "AN"))
         nulls.append(COMPARATORS["spearman"](permute_pairs(re, orders), an[np.newaxis])[:, 0])
         row = table.loc[("LO", "RE-AN", subject)]
-        assert [row["null_low"], row["null_high"]] == pytest.approx(np.percentile(nulls[-1], [2.5, 97.5]).tolist())
+        assert [row["null_low"], row["null_high"]] == pytest.approx(
+            np.percentile(nulls[-1], [2.5, 97.5]).tolist()
+        )
     mean = table.loc[("LO", "RE-AN", "mean")]
     expected = np.percentile(np.mean(nulls, axis=0), [2.5, 97.5])
     assert [mean["null_low"], mean["null_high"]] == pytest.approx(expected.tolist())
     assert mean["null_high"] < table.loc[("LO", "RE-AN", "S1"), "null_high"]  # the mean varies less
-    assert table.xs("RE-AI minus RE-AN", level="pair")[["null_low", "null_high"]].isna().all(axis=None)
+    assert (
+        table.xs("RE-AI minus RE-AN", level="pair")[["null_low", "null_high"]].isna().all(axis=None)
+    )
     assert kind_tests(rdms, n_resamples=5, n_permutations=0)["null_low"].isna().all()
 
 
 def test_the_ceiling_is_the_root_of_both_reliabilities():
     patterns, rdms = brain(subjects=("S1", "S2"))
     reliability = kind_reliability(patterns, stimuli())
-    table = kind_tests(rdms, reliability=reliability, **QUICK).set_index(["subject", "place", "pair"])
+    table = kind_tests(rdms, reliability=reliability, **QUICK).set_index(
+        ["subject", "place", "pair"]
+    )
     ids = stimuli().set_index("kind")["id"]
-    parts = [split_half_reliability(patterns["S1"], ids[kind].tolist()).set_index("roi").loc["V1"] for kind in KINDS]
+    parts = [
+        split_half_reliability(patterns["S1"], ids[kind].tolist()).set_index("roi").loc["V1"]
+        for kind in KINDS
+    ]
     low, high = (np.sqrt(parts[0][name] * parts[2][name]) for name in ("reliability", "upper"))
     row = table.loc[("S1", "V1", "RE-AI")]
     assert [row["ceiling_low"], row["ceiling_high"]] == pytest.approx([low, high])
@@ -431,14 +503,24 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
     assert table["ceiling_low"].isna().all()
     assert table["ceiling"][0].startswith("undefined: needs the reliability of each kind")
     one = patterns["S1"]
-    once = {"S1": Patterns(values=one.values[:30], observations=one.observations[:30], voxels=one.voxels)}
+    once = {
+        "S1": Patterns(
+            values=one.values[:30], observations=one.observations[:30], voxels=one.voxels
+        )
+    }
     table = kind_tests(rdms, reliability=kind_reliability(once, stimuli()), **QUICK)
-    assert table["ceiling"][0].startswith("undefined: conditions without both an odd and an even presentation: im00")
+    assert table["ceiling"][0].startswith(
+        "undefined: conditions without both an odd and an even presentation: im00"
+    )
     assert kind_tests(rdms, by="pearson", **QUICK)["ceiling"][0] == (
         "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
     )
     with pytest.raises(InputError, match=r"lacks the column\(s\) kind, reliability"):
-        kind_tests(rdms, reliability=pd.DataFrame(columns=["subject", "roi", "corrected", "method"]), **QUICK)
+        kind_tests(
+            rdms,
+            reliability=pd.DataFrame(columns=["subject", "roi", "corrected", "method"]),
+            **QUICK,
+        )
     with pytest.raises(InputError, match="unknown kind of stimulus 'AX'"):
         kind_reliability(patterns, stimuli(), ["AX"])
 
@@ -451,16 +533,28 @@ def test_a_network_answers_without_noise_so_nothing_is_said_of_a_ceiling():
 
 def test_max_t_of_similarities_equals_an_explicit_loop_over_permutations():
     _, rdms = brain(rois=("V1", "V4", "LO"))
-    table = kind_tests(rdms, correction="max-t", **QUICK, seed=5).set_index(["subject", "pair"]).sort_index()
+    table = (
+        kind_tests(rdms, correction="max-t", **QUICK, seed=5)
+        .set_index(["subject", "pair"])
+        .sort_index()
+    )
     orders = permutation_orders(10, 99, seed=5)
     places = {
-        name: [k for k, one in enumerate(rdms.rdm_descriptors["subject"]) if one == name] for name in ("S1", "S2")
+        name: [k for k, one in enumerate(rdms.rdm_descriptors["subject"]) if one == name]
+        for name in ("S1", "S2")
     }
     for subject, index in places.items():
         re, an = (select_kind(rdms, kind).dissimilarities[index] for kind in ("RE", "AN"))
-        null = np.stack([COMPARATORS["spearman"](permute_pairs(x, orders), y[None])[:, 0] for x, y in zip(re, an)])
+        null = np.stack(
+            [
+                COMPARATORS["spearman"](permute_pairs(x, orders), y[None])[:, 0]
+                for x, y in zip(re, an)
+            ]
+        )
         rows = table.loc[(subject, "RE-AN")]
-        expected = [(1 + (null.max(axis=0) >= value - 1e-12).sum()) / 100 for value in rows["value"]]
+        expected = [
+            (1 + (null.max(axis=0) >= value - 1e-12).sum()) / 100 for value in rows["value"]
+        ]
         assert rows["p_corrected"].tolist() == expected
         assert (rows["p_corrected"] >= rows["p"]).all()
     assert set(table["correction"]) == {"max-t"}
@@ -476,7 +570,13 @@ def test_max_t_where_it_is_not_defined_is_holm_by_name():
     labels = {f"im{i:02d}": "ab"[i % 2] for i in range(10)}
     other = {one: "ab"[i < 4] for i, one in enumerate(labels)}
     own = {"S1": labels, "S2": labels, "S3": other}
-    how = {"null": "session", "blocks": own, "combine": "all", "family": "subjects", "correction": "max-t"}
+    how = {
+        "null": "session",
+        "blocks": own,
+        "combine": "all",
+        "family": "subjects",
+        "correction": "max-t",
+    }
     table = kind_tests(rdms, **how, **QUICK)
     assert set(table["correction"]) == {"holm", "max-t"}
     assert set(table[table["quantity"] == "similarity"]["correction"]) == {"holm"}
@@ -498,7 +598,9 @@ def test_max_t_of_the_difference_is_the_largest_centered_resample():
     table = kind_tests(rdms, interval="stimuli", correction="max-t", **QUICK, seed=3)
     rows = table[table["quantity"] == "difference"]
     pairs = (("RE", "AI"), ("RE", "AN"))
-    parts = [kind_samples(rdms, pair, "spearman", "exact", 60, 3, confidence=0.95) for pair in pairs]
+    parts = [
+        kind_samples(rdms, pair, "spearman", "exact", 60, 3, confidence=0.95) for pair in pairs
+    ]
     value, samples = parts[0][0] - parts[1][0], parts[0][1] - parts[1][1]
     scale = samples.std(axis=0)
     largest = (np.abs(samples - value) / scale).max(axis=1)
@@ -509,7 +611,9 @@ def test_max_t_of_the_difference_is_the_largest_centered_resample():
 def test_without_an_interval_the_difference_is_still_tested():
     _, rdms = brain()
     for how in ({}, {"combine": "stouffer"}):
-        plain, tested = (kind_tests(rdms, interval=one, **how, **QUICK) for one in ("none", "projection"))
+        plain, tested = (
+            kind_tests(rdms, interval=one, **how, **QUICK) for one in ("none", "projection")
+        )
         assert plain["p"].tolist() == tested["p"].tolist()
         assert plain["ci_low"].isna().all()
         rows = plain[plain["quantity"] == "difference"]
@@ -525,10 +629,12 @@ def test_intervals_stay_within_what_is_possible():
     for k, values in enumerate((base, rng.random(6), base + 0.02 * rng.random(6))):
         square[4 * k : 4 * k + 4, 4 * k : 4 * k + 4][np.triu_indices(4, 1)] = values
     rdms = label_rdms(
-        square[np.triu_indices(12, 1)][np.newaxis] + 1e-9, measure="x", places={"stage": ["conv1"]},
+        square[np.triu_indices(12, 1)][np.newaxis] + 1e-9,
+        measure="x",
+        places={"stage": ["conv1"]},
         conditions=[f"{kind}{one}" for kind in KINDS for one in names],
         patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
-    )  # fmt: skip
+    )
     table = kind_tests(rdms, by="pearson", n_resamples=200, n_permutations=9).set_index("quantity")
     assert table.loc["similarity", ["ci_low", "ci_high"]].abs().max(axis=None) == 1
     assert table.loc["difference", "ci_high"] <= 2
@@ -536,9 +642,13 @@ def test_intervals_stay_within_what_is_possible():
 
 def test_whitened_comparators_need_the_usual_bootstrap():
     _, rdms = brain(subjects=("S1",))
-    with pytest.raises(InputError, match="not defined for by='whitened-cosine'; give interval='stimuli'"):
+    with pytest.raises(
+        InputError, match="not defined for by='whitened-cosine'; give interval='stimuli'"
+    ):
         kind_tests(rdms, by="whitened-cosine", **QUICK)
-    assert kind_tests(rdms, by="whitened-cosine", interval="stimuli", **QUICK)["ci_low"].notna().all()
+    assert (
+        kind_tests(rdms, by="whitened-cosine", interval="stimuli", **QUICK)["ci_low"].notna().all()
+    )
     assert kind_tests(rdms, by="whitened-cosine", interval="none", **QUICK)["p"].notna().all()
 
 
@@ -546,12 +656,16 @@ def test_whitened_comparators_need_the_usual_bootstrap():
 def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
     rng = np.random.default_rng(0)
     names = [f"im{i:02d}" for i in range(20)]
-    unrelated = [1 - np.corrcoef(rng.standard_normal((40, 30)))[np.triu_indices(40, 1)] for _ in range(6)]
+    unrelated = [
+        1 - np.corrcoef(rng.standard_normal((40, 30)))[np.triu_indices(40, 1)] for _ in range(6)
+    ]
     rdms = label_rdms(
-        np.array(unrelated), conditions=[*names, *(f"{one}_AN" for one in names)], measure="1 - Pearson",
+        np.array(unrelated),
+        conditions=[*names, *(f"{one}_AN" for one in names)],
+        measure="1 - Pearson",
         places={"stage": [f"s{i}" for i in range(6)], "system": ["network"] * 6},
         patterns={"kind": ["RE"] * 20 + ["AN"] * 20, "reference_id": names * 2},
-    )  # fmt: skip
+    )
     found = kind_projection(rdms, ("RE", "AN"), by, 200, 0)
     drawn = np.square(found.deviations).sum(axis=0)
     share = np.square(found.noise).mean(axis=0) / drawn
@@ -561,18 +675,31 @@ def test_noise_of_pairs_is_half_of_the_projection_where_nothing_is_shared(by):
     expected = (1 - 2 * pairs) * (1 + part**2 / 8) + pairs * (1 + 2 * part)
     np.testing.assert_allclose(found.errors**2 / drawn, expected)
     samples = found.samples(200, 0, 0.95)
-    np.testing.assert_allclose(samples.std(axis=0), found.errors * t.ppf(0.975, 19) / norm.ppf(0.975))
+    np.testing.assert_allclose(
+        samples.std(axis=0), found.errors * t.ppf(0.975, 19) / norm.ppf(0.975)
+    )
     low, high = found.interval(0.95)
     np.testing.assert_allclose(high - low, 2 * t.ppf(0.975, 19) * found.errors)
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "kendall", "rho-a", "cosine", "whitened-cosine"])
+@pytest.mark.parametrize(
+    "by", ["spearman", "pearson", "kendall", "rho-a", "cosine", "whitened-cosine"]
+)
 def test_the_jackknife_leaves_each_photograph_out(by):
     rng = np.random.default_rng(1)
-    a, b = (1 - np.corrcoef(rng.standard_normal((12, 30)))[np.triu_indices(12, 1)][np.newaxis] for _ in range(2))
+    a, b = (
+        1 - np.corrcoef(rng.standard_normal((12, 30)))[np.triu_indices(12, 1)][np.newaxis]
+        for _ in range(2)
+    )
     sampling = sample_photographs([f"im{i:02d}" for i in range(12)])
     compare = COMPARATORS[by]
-    found = project(lambda weights: compare(a, b, weights), sampling, 1, 0, of_pairs=not by.startswith("whitened"))
+    found = project(
+        lambda weights: compare(a, b, weights),
+        sampling,
+        1,
+        0,
+        of_pairs=not by.startswith("whitened"),
+    )
     first, second = np.triu_indices(12, 1)
     without = []
     for image in range(12):
@@ -583,7 +710,7 @@ def test_the_jackknife_leaves_each_photograph_out(by):
     assert (found.noise is None) == by.startswith("whitened")
 
 
-# ---------------------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------- the command
 
 
 @pytest.fixture
@@ -591,28 +718,48 @@ def files(tmp_path):
     patterns, rdms = brain(sessions=("a", "b"))
     stimuli().to_csv(tmp_path / "stimuli.csv", index=False)
     paths = [write_patterns(one, tmp_path / f"{name}.h5") for name, one in patterns.items()]
-    return {"patterns": paths, "images": [tmp_path / "stimuli.csv"], "rdms": [write_rdms(rdms, tmp_path / "rdms.h5")]}
+    return {
+        "patterns": paths,
+        "images": [tmp_path / "stimuli.csv"],
+        "rdms": [write_rdms(rdms, tmp_path / "rdms.h5")],
+    }
 
 
 def test_command_and_twin_write_the_same_table(files, tmp_path):
     from typer.testing import CliRunner
 
     out = tmp_path / "kinds.csv"
-    arguments = ["kinds", "--out", out, "--images", *files["images"], "--null", "session", "--resamples", 60]
+    arguments = [
+        "kinds",
+        "--out",
+        out,
+        "--images",
+        *files["images"],
+        "--null",
+        "session",
+        "--resamples",
+        60,
+    ]
     for path in files["patterns"]:
         arguments += ["--patterns", path]
     done = CliRunner().invoke(app, [str(one) for one in (*arguments, "--permutations", 99)])
     assert done.exit_code == 0, done.output
     assert "mean V1: +" in done.output
     assert "follows perception" in done.output
-    table = compare_kinds(patterns=files["patterns"], images=files["images"], null="session", **QUICK)
+    table = compare_kinds(
+        patterns=files["patterns"], images=files["images"], null="session", **QUICK
+    )
     written = pd.read_csv(out, keep_default_na=False, na_values=[""])
     assert written["p"].tolist() == pytest.approx(table["p"].tolist())
     assert "within 2 sessions" in written["p_method"][0]
-    assert written["ceiling_high"].between(0, 1).sum() == 2 * 3 * 2 + 2 * 2  # similarities of subjects, and of the mean
+    assert (
+        written["ceiling_high"].between(0, 1).sum() == 2 * 3 * 2 + 2 * 2
+    )  # similarities of subjects, and of the mean
     from_rdms = compare_kinds(rdms=files["rdms"], images=files["images"], null="class", **QUICK)
     assert from_rdms["value"].tolist() == pytest.approx(table["value"].tolist())
-    subsample = compare_kinds(patterns=files["patterns"], images=files["images"], interval="subsample", **QUICK)
+    subsample = compare_kinds(
+        patterns=files["patterns"], images=files["images"], interval="subsample", **QUICK
+    )
     assert len(subsample) == len(table)
 
 
@@ -652,14 +799,20 @@ def test_an_activation_file_is_a_source(files, tmp_path):
         for stage in found.stages:
             create(stage, found.arrays[stage].shape)[...] = found.arrays[stage]
     everything = compare_kinds(
-        activations=[tmp_path / "network.h5"], patterns=files["patterns"], images=files["images"], null="session",
-        trends=tmp_path / "trends.csv", **QUICK,
-    )  # fmt: skip
+        activations=[tmp_path / "network.h5"],
+        patterns=files["patterns"],
+        images=files["images"],
+        null="session",
+        trends=tmp_path / "trends.csv",
+        **QUICK,
+    )
     rows = everything[everything["system"] == "network"]
     assert set(rows["source"]) == {"network.h5"}
     assert set(rows["place"]) == {"conv1", "conv2", "fc"}
     similarities = rows[rows["quantity"] == "similarity"]
-    assert similarities["p_method"].str.contains("permuted freely").all()  # a network has no sessions
+    assert (
+        similarities["p_method"].str.contains("permuted freely").all()
+    )  # a network has no sessions
 
 
 def test_one_pair_of_kinds_is_tested_without_the_other():

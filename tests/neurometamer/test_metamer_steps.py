@@ -17,9 +17,13 @@ NAMES = ("efficientnet_lite0", "efficientnet_lite1")
 
 def test_sets_of_networks_of_other_sizes_are_judged_by_a_third_from_their_files(tmp_path):
     chosen = {
-        "sets": [NAMES[:1], NAMES], "judges": ["efficientnet_lite2"], "steps": 2, "photographs": ["cat", "coffee"],
-        "null_pairs": 3, "overrides": {"step_size": 0.01},
-    }  # fmt: skip
+        "sets": [NAMES[:1], NAMES],
+        "judges": ["efficientnet_lite2"],
+        "steps": 2,
+        "photographs": ["cat", "coffee"],
+        "null_pairs": 3,
+        "overrides": {"step_size": 0.01},
+    }
     settings = check_settings({"metamers": chosen, "run": {"device": "cpu"}})
     work = Workspace(folder=tmp_path / "out", settings=settings, base=tmp_path)
     steps = [one for one in plan_steps(work) if one.name.startswith("metamer")]
@@ -33,17 +37,24 @@ def test_sets_of_networks_of_other_sizes_are_judged_by_a_third_from_their_files(
         both = read_stimuli(work.path("metamers", name))
         assert both.images.shape == (4, 3, 224, 224)  # Lite1 sees what Lite0 sees
         for one, image in zip(both.ids, both.as_shown().images):
-            np.testing.assert_array_equal(read_png(work.path("metamers", name, "png", f"{one}.png")), image)
+            np.testing.assert_array_equal(
+                read_png(work.path("metamers", name, "png", f"{one}.png")), image
+            )
         agreed = part["judge_says"] == part["judge_says_photograph"]
         assert (agreed == part["same_class"]).all()
         columns = [column for column in both.table if column.startswith("loss_png")]
         made = both.table[both.table["kind"] == "metamer"].set_index("id").loc[part["id"]]
-        np.testing.assert_allclose(part["loss_png"], made[columns].astype(float).max(axis=1), rtol=1e-6)
+        np.testing.assert_allclose(
+            part["loss_png"], made[columns].astype(float).max(axis=1), rtol=1e-6
+        )
     written = work.path("metamers", NAMES[0], "stimuli.h5").stat().st_mtime_ns
     carry_out(steps, work)
     assert work.path("metamers", NAMES[0], "stimuli.h5").stat().st_mtime_ns == written
     choices = list(PRESETS["fast"].open_choices)
-    write_json(work.path("provenance.json"), {"settings": settings.everything(), "metamers": {"open_choices": choices}})
+    write_json(
+        work.path("provenance.json"),
+        {"settings": settings.everything(), "metamers": {"open_choices": choices}},
+    )
     page = build_report(work.folder).read_text()
     assert "few steps of Adam" in page and "efficientnet_lite2" in page
     assert read_json(work.path("provenance.json"))["metamers"]["open_choices"] == choices

@@ -20,7 +20,12 @@ from neurometamer.activations import compute_activations
 from neurometamer.commands.layers_and_maps import layer_files
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import activation_rdms, label_rdms, take_conditions, write_rdms
-from neurometamer.rsa.layers.folds import assign_folds, corrected_covariance, default_folds, fold_pairs
+from neurometamer.rsa.layers.folds import (
+    assign_folds,
+    corrected_covariance,
+    default_folds,
+    fold_pairs,
+)
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import join_model_brain, layer_matrix
 from neurometamer.rsa.layers.weighted import best_layers, fit_layer_weights, flexible_models
@@ -41,19 +46,26 @@ def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, se
     layers = rng.random((n_layers, pair_count(n)))
     names = [f"im{i:02d}" for i in range(n)]
     network = label_rdms(
-        layers, conditions=names, places={"stage": [f"layer{i}" for i in range(n_layers)]}, measure="test"
+        layers,
+        conditions=names,
+        places={"stage": [f"layer{i}" for i in range(n_layers)]},
+        measure="test",
     )
     vectors = [
-        planted * layers[k % n_layers] + noise * rng.random(pair_count(n)) for _ in subjects for k in range(len(rois))
+        planted * layers[k % n_layers] + noise * rng.random(pair_count(n))
+        for _ in subjects
+        for k in range(len(rois))
     ]
     places = {"subject": [s for s in subjects for _ in rois], "roi": list(rois) * len(subjects)}
     return network, label_rdms(np.array(vectors), conditions=names, places=places, measure="test")
 
 
-# ------------------------------------------------------------------------------------------------------- matrix
+# ------------------------------------------------------------------------------------------- matrix
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "cosine", "rho-a", "kendall", "whitened-cosine"])
+@pytest.mark.parametrize(
+    "by", ["spearman", "pearson", "cosine", "rho-a", "kendall", "whitened-cosine"]
+)
 def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
     network, brain = make(n=8, noise=2.0)
     table = layer_matrix(network, brain, kind=None, by=by, n_bootstrap=0, n_permutations=99, seed=5)
@@ -62,7 +74,9 @@ def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
     for order in orders:  # the labels of the network, moved by rsatoolbox's own reordering
         moved = take_conditions(network, order)
         moved.pattern_descriptors["condition"] = network.pattern_descriptors["condition"]
-        null.append(layer_by_roi(moved, brain, kind=None, by=by, n_bootstrap=0)["similarity"].to_numpy())
+        null.append(
+            layer_by_roi(moved, brain, kind=None, by=by, n_bootstrap=0)["similarity"].to_numpy()
+        )
     expected = (np.array(null) >= np.array(null)[0] - 1e-12).sum(axis=0) / 100
     np.testing.assert_allclose(table["p"], expected, atol=1e-12)
     one = table[table["subject"] == "mean"]
@@ -90,7 +104,9 @@ def test_labels_permuted_within_blocks_equal_a_loop():
     plain = table.set_index("subject")
     assert mixed.loc[["S1", "S2"], "p"].tolist() == plain.loc[["S1", "S2"], "p"].tolist()
     assert mixed.loc["mean", "p"].isna().all()
-    assert mixed.loc["mean", "p_method"].eq("none: subjects differ in their sessions or classes").all()
+    assert (
+        mixed.loc["mean", "p_method"].eq("none: subjects differ in their sessions or classes").all()
+    )
     found = compare_rdms(network, brain, blocks=blocks, **how)
     assert found["p"].between(0.01, 1).all()
     rows = table[table["subject"] == "S1"].set_index(["layer", "roi"])["p"]
@@ -118,21 +134,31 @@ def test_kinds_are_never_mixed_unasked():
     rng = np.random.default_rng(2)
     names = [f"im{i}" for i in range(n)]
     both = {
-        "conditions": [*names, *(f"{one}_AN" for one in names)], "measure": "x",
+        "conditions": [*names, *(f"{one}_AN" for one in names)],
+        "measure": "x",
         "patterns": {"kind": ["RE"] * n + ["AN"] * n, "reference_id": names * 2},
-    }  # fmt: skip
-    network = label_rdms(rng.random((3, pair_count(2 * n))), places={"stage": ["a", "b", "c"]}, **both)
+    }
+    network = label_rdms(
+        rng.random((3, pair_count(2 * n))), places={"stage": ["a", "b", "c"]}, **both
+    )
     places = {"subject": ["S1"] * 3, "roi": list(ROIS)}
     brain = label_rdms(rng.random((3, pair_count(2 * n))), places=places, **both)
     asks = {
         "compare": lambda kind: compare_rdms(network, brain, kind=kind, n_bootstrap=0),
         "layers": lambda kind: layer_by_roi(network, brain, kind=kind, n_bootstrap=0),
-        "matrix": lambda kind: layer_matrix(network, brain, kind=kind, n_bootstrap=0, n_permutations=9),
-        "models": lambda kind: flexible_models(network, brain, kind=kind, n_bootstrap=0, n_repeats=1).models,
+        "matrix": lambda kind: layer_matrix(
+            network, brain, kind=kind, n_bootstrap=0, n_permutations=9
+        ),
+        "models": lambda kind: (
+            flexible_models(network, brain, kind=kind, n_bootstrap=0, n_repeats=1).models
+        ),
         "hierarchy": lambda kind: hierarchy_test(network, brain, kind=kind),
     }
     for name, ask in asks.items():
-        with pytest.raises(InputError, match=r"several kinds \(RE, AN\); name one, e.g. kind='RE', or give kind='all'"):
+        with pytest.raises(
+            InputError,
+            match=r"several kinds \(RE, AN\); name one, e.g. kind='RE', or give kind='all'",
+        ):
             ask(None)
         one, whole = ask("RE"), ask("all")
         if "n" in one:
@@ -151,9 +177,14 @@ def test_scores_above_the_ceiling_are_told_not_hidden():
     assert high["above_ceiling"].eq("high").all()
     assert high["reason"].str.contains("above the upper bound").all()
     between = table[table["above_ceiling"] == "low"]
-    assert ((between["similarity"] > between["ceiling_low"]) & (between["similarity"] <= between["ceiling_high"])).all()
+    assert (
+        (between["similarity"] > between["ceiling_low"])
+        & (between["similarity"] <= between["ceiling_high"])
+    ).all()
     assert table["p"].isna().all()
-    alone = layer_matrix(network, brain.subset("subject", "S1"), kind=None, n_bootstrap=0, n_permutations=0)
+    alone = layer_matrix(
+        network, brain.subset("subject", "S1"), kind=None, n_bootstrap=0, n_permutations=0
+    )
     assert alone["reason"].eq("no ceiling to compare with").all()
 
 
@@ -162,10 +193,12 @@ def test_permuted_pairs_move_labels():
     matrix = matrix + matrix.T
     order = np.random.default_rng(1).permutation(6)
     upper = np.triu_indices(6, 1)
-    np.testing.assert_array_equal(matrix[upper][permuted_pairs(order)], matrix[np.ix_(order, order)][upper])
+    np.testing.assert_array_equal(
+        matrix[upper][permuted_pairs(order)], matrix[np.ix_(order, order)][upper]
+    )
 
 
-# ------------------------------------------------------------------------------------------------ weights, folds
+# ----------------------------------------------------------------------------------- weights, folds
 
 
 @pytest.mark.parametrize(("method", "center"), [("corr", True), ("cosine", False)])
@@ -188,9 +221,15 @@ def test_weights_of_copies_are_weights_of_repeated_pairs():
     copies = rng.integers(0, 3, 45)
     repeated = np.repeat(np.arange(45), copies)
     expected = fit_layer_weights(layers[:, repeated], targets[:, repeated])
-    np.testing.assert_allclose(fit_layer_weights(layers, targets, copies.astype(float)), expected, atol=1e-10)
-    twice = fit_layer_weights(np.concatenate([layers, layers[:1]]), targets)  # a layer given twice is no obstacle
-    np.testing.assert_allclose(twice[:3] + np.array([twice[3], 0, 0]) > 0, fit_layer_weights(layers, targets) > 0)
+    np.testing.assert_allclose(
+        fit_layer_weights(layers, targets, copies.astype(float)), expected, atol=1e-10
+    )
+    twice = fit_layer_weights(
+        np.concatenate([layers, layers[:1]]), targets
+    )  # a layer given twice is no obstacle
+    np.testing.assert_allclose(
+        twice[:3] + np.array([twice[3], 0, 0]) > 0, fit_layer_weights(layers, targets) > 0
+    )
     assert fit_layer_weights(layers[:1], -layers[:1]).tolist() == [0.0]
 
 
@@ -210,18 +249,34 @@ def test_no_pair_crosses_and_copies_stay_together():
 @pytest.mark.parametrize(("by", "method"), [("pearson", "corr"), ("cosine", "cosine")])
 def test_cross_validated_scores_equal_rsatoolbox_on_the_same_folds(by, method):
     network, brain = make(n=16, rois=("V1",), noise=1.5)
-    ours = flexible_models(network, brain, kind=None, by=by, n_folds=2, n_repeats=1, n_bootstrap=0, seed=7).models
+    ours = flexible_models(
+        network, brain, kind=None, by=by, n_folds=2, n_repeats=1, n_bootstrap=0, seed=7
+    ).models
     folds = assign_folds(16, 2, generator(7, "folds", "V1"))
     data = RDMs(brain.dissimilarities, pattern_descriptors={"index": np.arange(16)})
-    model = ModelWeighted("m", RDMs(network.dissimilarities, pattern_descriptors={"index": np.arange(16)}))
+    model = ModelWeighted(
+        "m", RDMs(network.dissimilarities, pattern_descriptors={"index": np.arange(16)})
+    )
     for s, subject in enumerate(("S1", "S2", "S3")):
         others = [i for i in range(3) if i != s]
-        train = [(data[others].subset_pattern("index", np.flatnonzero(folds != f)), np.flatnonzero(folds != f))
-                 for f in range(2)]  # fmt: skip
-        test = [(data[s].subset_pattern("index", np.flatnonzero(folds == f)), np.flatnonzero(folds == f))
-                for f in range(2)]  # fmt: skip
+        train = [
+            (
+                data[others].subset_pattern("index", np.flatnonzero(folds != f)),
+                np.flatnonzero(folds != f),
+            )
+            for f in range(2)
+        ]
+        test = [
+            (
+                data[s].subset_pattern("index", np.flatnonzero(folds == f)),
+                np.flatnonzero(folds == f),
+            )
+            for f in range(2)
+        ]
         fitter = Fitter(fit_regress_nn)
-        theirs = crossval([model], data, train, test, method=method, fitter=[fitter], calc_noise_ceil=False)
+        theirs = crossval(
+            [model], data, train, test, method=method, fitter=[fitter], calc_noise_ceil=False
+        )
         row = ours[(ours["subject"] == subject) & (ours["model"] == "weighted")].iloc[0]
         assert row["score"] == pytest.approx(float(np.mean(theirs.evaluations)), abs=1e-6)
 
@@ -232,11 +287,14 @@ def test_covariance_is_corrected_as_in_rsatoolbox():
     # the variance of stimuli alone is 1; one assignment adds 4, the mean of two adds 2
     assert corrected_covariance(stimuli + 2 * folds)[0, 0] == pytest.approx(1, abs=0.15)
     values = rng.normal(size=(50, 3, 2))
-    mean, single = np.cov(values.mean(-1).T), np.mean([np.cov(values[..., i].T) for i in range(2)], axis=0)
+    mean, single = (
+        np.cov(values.mean(-1).T),
+        np.mean([np.cov(values[..., i].T) for i in range(2)], axis=0),
+    )
     np.testing.assert_allclose(corrected_covariance(values), 2 * mean - single)
 
 
-# -------------------------------------------------------------------------------------------------- best layer
+# --------------------------------------------------------------------------------------- best layer
 
 
 def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_is_not():
@@ -244,7 +302,9 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
     for seed in range(40):
         network, brain = make(n=12, n_layers=8, rois=("V1",), seed=seed, planted=False)
         for train_on in ("stimuli", "both"):
-            table = best_layers(network, brain, kind=None, train_on=train_on, n_repeats=3, n_bootstrap=0, seed=seed)
+            table = best_layers(
+                network, brain, kind=None, train_on=train_on, n_repeats=3, n_bootstrap=0, seed=seed
+            )
             row = table[table["subject"] == "mean"].iloc[0]
             held_out.append(row["score"])
         naive.append(row["naive_score"])
@@ -292,8 +352,12 @@ def test_two_layers_together_are_better_than_the_best_of_them():
         measure="test",
     )
     for train_on in ("both", "stimuli", "subjects"):
-        found = flexible_models(network, mixed, kind=None, train_on=train_on, n_repeats=2, n_bootstrap=40)
-        row = found.differences.set_index(["subject", "contrast"]).loc[("mean", "weighted minus best layer")]
+        found = flexible_models(
+            network, mixed, kind=None, train_on=train_on, n_repeats=2, n_bootstrap=40
+        )
+        row = found.differences.set_index(["subject", "contrast"]).loc[
+            ("mean", "weighted minus best layer")
+        ]
         assert row["difference"] > 0.1
         assert row["ci_low"] > 0
 
@@ -304,10 +368,14 @@ def test_why_there_is_no_interval_is_told():
     assert table["reason"].eq("no interval: no resamples asked for").all()
     assert "the same subject's RDM" in table["method"][0]  # one subject: nobody else to train on
     few = best_layers(network, brain, kind=None, n_folds=2, n_bootstrap=30)
-    assert few["reason"].str.contains("resamples of too few stimuli left out|hold too few stimuli").all()
+    assert (
+        few["reason"]
+        .str.contains("resamples of too few stimuli left out|hold too few stimuli")
+        .all()
+    )
 
 
-# --------------------------------------------------------------------------------------------------- hierarchy
+# ---------------------------------------------------------------------------------------- hierarchy
 
 
 def two_stage(profiles):
@@ -328,10 +396,18 @@ def test_the_slope_equals_two_stage_least_squares_and_its_p_a_t_test():
     network, brain = make(n=20, noise=1.0, seed=3)
     table = hierarchy_test(network, brain, ROIS, kind=None).set_index("subject")
     joined = join_model_brain(network, brain, kind=None)
-    profiles = np.array([
-        [[spearmanr(layer, joined.rois[roi][1][s]).statistic for layer in joined.layer_vectors] for roi in ROIS]
-        for s in range(3)
-    ])  # fmt: skip
+    profiles = np.array(
+        [
+            [
+                [
+                    spearmanr(layer, joined.rois[roi][1][s]).statistic
+                    for layer in joined.layer_vectors
+                ]
+                for roi in ROIS
+            ]
+            for s in range(3)
+        ]
+    )
     slopes = two_stage(profiles)
     assert table["value"].tolist() == pytest.approx([*slopes, slopes.mean()])
     test = ttest_1samp(slopes, 0, alternative="greater")
@@ -389,14 +465,16 @@ def test_what_cannot_be_tested_is_told():
         places={"subject": ["S1"] * 3 + ["S2"] * 3, "roi": list(ROIS) * 2},
         measure="test",
     )
-    row = hierarchy_test(network, equal, kind=None).iloc[-1]  # as in Zhang et al. (2021): one layer best everywhere
+    row = hierarchy_test(network, equal, kind=None).iloc[
+        -1
+    ]  # as in Zhang et al. (2021): one layer best everywhere
     assert row["value"] == pytest.approx(0, abs=1e-12)
     assert "no spread" in row["reason"]
     with pytest.raises(InputError, match="at least 19"):
         hierarchy_test(network, equal, kind=None, n_permutations=9)
 
 
-# ------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def test_the_command_writes_a_table_for_each_question(tmp_path):
@@ -404,14 +482,36 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     write_rdms(network, tmp_path / "network.h5")
     for subject in ("S1", "S2", "S3"):  # a file each, in an order of its own
         order = np.random.default_rng(int(subject[1])).permutation(12)
-        write_rdms(take_conditions(brain.subset("subject", subject), order), tmp_path / f"{subject}.h5")
+        write_rdms(
+            take_conditions(brain.subset("subject", subject), order), tmp_path / f"{subject}.h5"
+        )
     files = [tmp_path / f"{subject}.h5" for subject in ("S1", "S2", "S3")]
-    command = ["layers", tmp_path / "network.h5", "--brain", *files, "--rois", *ROIS, "--out", tmp_path / "out",
-               "--resamples", "20", "--permutations", "99"]  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "neurometamer.cli", *command], capture_output=True, text=True)
+    command = [
+        "layers",
+        tmp_path / "network.h5",
+        "--brain",
+        *files,
+        "--rois",
+        *ROIS,
+        "--out",
+        tmp_path / "out",
+        "--resamples",
+        "20",
+        "--permutations",
+        "99",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "neurometamer.cli", *command], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     tables = {path.stem: read_table(path) for path in (tmp_path / "out").glob("*.csv")}
-    assert set(tables) == {"layer_roi", "best_layer", "weighted", "weighted_difference", "hierarchy"}
+    assert set(tables) == {
+        "layer_roi",
+        "best_layer",
+        "weighted",
+        "weighted_difference",
+        "hierarchy",
+    }
     assert len(tables["layer_roi"]) == 4 * 3 * 4
     assert list(tables["hierarchy"]["subject"]) == ["S1", "S2", "S3", "combined"]
     assert tables["hierarchy"]["order"][0] == "V1 < V4 < LO"
@@ -419,11 +519,21 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     key = ["roi", "subject", "layer"]
     found = tables["layer_roi"].set_index(key).sort_index()
     np.testing.assert_allclose(found["p"], expected.set_index(key).sort_index()["p"])
-    assert json.loads((tmp_path / "out" / "layers.json").read_text())["settings"]["train_on"] == "both"
+    assert (
+        json.loads((tmp_path / "out" / "layers.json").read_text())["settings"]["train_on"] == "both"
+    )
     ids = sorted(map(str, network.pattern_descriptors["condition"]))
-    pd.DataFrame({"id": ids, "block": ["1", "2", "3"] * 4}).to_csv(tmp_path / "blocks.csv", index=False)
-    layer_files(tmp_path / "network.h5", files, tmp_path / "within", resamples=0, permutations=99,
-                blocks=tmp_path / "blocks.csv")  # fmt: skip
+    pd.DataFrame({"id": ids, "block": ["1", "2", "3"] * 4}).to_csv(
+        tmp_path / "blocks.csv", index=False
+    )
+    layer_files(
+        tmp_path / "network.h5",
+        files,
+        tmp_path / "within",
+        resamples=0,
+        permutations=99,
+        blocks=tmp_path / "blocks.csv",
+    )
     within = read_table(tmp_path / "within" / "layer_roi.csv").set_index(key).sort_index()
     blocks = dict(zip(ids, ["1", "2", "3"] * 4))
     expected = layer_matrix(network, brain, n_bootstrap=0, n_permutations=99, blocks=blocks)
@@ -437,16 +547,20 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
         layer_files(tmp_path / "network.h5", [], tmp_path / "out")
 
 
-# -------------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 def test_bad_requests_are_answered():
     network, brain = make(n=9)
-    with pytest.raises(InputError, match=r"9 stimuli \(im00.*do not fill 3 folds of at least 4; use at most 2"):
+    with pytest.raises(
+        InputError, match=r"9 stimuli \(im00.*do not fill 3 folds of at least 4; use at most 2"
+    ):
         flexible_models(network, brain, kind=None, n_folds=3)
     with pytest.raises(InputError, match="n_folds is 1"):
         flexible_models(network, brain, kind=None, n_folds=1)
-    with pytest.raises(InputError, match=r"ROI 'V1' has one subject \(S1\); training on other subjects needs"):
+    with pytest.raises(
+        InputError, match=r"ROI 'V1' has one subject \(S1\); training on other subjects needs"
+    ):
         flexible_models(network, brain.subset("subject", "S1"), kind=None, train_on="subjects")
     with pytest.raises(InputError, match="unknown training 'subject'; did you mean 'subjects'"):
         flexible_models(network, brain, kind=None, train_on="subject")
@@ -459,20 +573,31 @@ def test_bad_requests_are_answered():
     with pytest.raises(InputError, match=r"2 region\(s\) \(V1, V4\); a hierarchy needs at least 3"):
         hierarchy_test(network, brain, ("V1", "V4"), kind=None)
     with pytest.raises(InputError, match="no rdm_descriptors roi"):
-        layer_matrix(network, label_rdms(brain.dissimilarities[:1], conditions=brain.pattern_descriptors["condition"],
-                                         places={"subject": ["S1"]}, measure="x"), kind=None)  # fmt: skip
+        layer_matrix(
+            network,
+            label_rdms(
+                brain.dissimilarities[:1],
+                conditions=brain.pattern_descriptors["condition"],
+                places={"subject": ["S1"]},
+                measure="x",
+            ),
+            kind=None,
+        )
     lacking = brain.subset("roi", ["V1", "V4"])
     joined = label_rdms(
         np.concatenate([lacking.dissimilarities, brain.dissimilarities[2:3]]),
         conditions=brain.pattern_descriptors["condition"],
-        places={"subject": [*lacking.rdm_descriptors["subject"], "S1"], "roi": [*lacking.rdm_descriptors["roi"], "LO"]},
+        places={
+            "subject": [*lacking.rdm_descriptors["subject"], "S1"],
+            "roi": [*lacking.rdm_descriptors["roi"], "LO"],
+        },
         measure="test",
     )
     with pytest.raises(InputError, match="no RDM for S2 LO, S3 LO"):
         hierarchy_test(network, joined, kind=None)
 
 
-# -------------------------------------------------------------------------------------------------- real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 def real_brain(folder):
@@ -482,7 +607,10 @@ def real_brain(folder):
     return label_rdms(
         np.concatenate([matrices[roi][:, first, second] for roi in matrices]),
         conditions=[f"img_{i:03d}" for i in range(1, 93)],
-        places={"subject": [f"S{i:02d}" for i in range(1, 16)] * 2, "roi": ["EVC"] * 15 + ["IT"] * 15},
+        places={
+            "subject": [f"S{i:02d}" for i in range(1, 16)] * 2,
+            "roi": ["EVC"] * 15 + ["IT"] * 15,
+        },
         measure="1 - Pearson",
     )
 
@@ -495,16 +623,27 @@ def squeezenet_rdms(folder):
     from stimuli_gen.photographs import Preprocessing, load_photographs
 
     preprocessing = Preprocessing(
-        size=(227, 227), resize=227, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+        size=(227, 227),
+        resize=227,
+        interpolation="bilinear",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
     )
     network = torchvision.models.squeezenet1_0(weights=None)
     with np.load(folder / "weights" / "squeezenet1_0_imagenet.npz") as weights:
-        network.load_state_dict({name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files})
+        network.load_state_dict(
+            {name: torch.from_numpy(weights[name].astype(np.float32)) for name in weights.files}
+        )
     stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
     model = stage_model(
-        network, stages={one: one for one in stages}, preprocessing=preprocessing, name="squeezenet1_0",
-        weights="imagenet", trained=True, class_names=[str(i) for i in range(1000)],
-    )  # fmt: skip
+        network,
+        stages={one: one for one in stages},
+        preprocessing=preprocessing,
+        name="squeezenet1_0",
+        weights="imagenet",
+        trained=True,
+        class_names=[str(i) for i in range(1000)],
+    )
     images = load_photographs(sorted((folder / "images92").glob("*.png")), preprocessing)
     return activation_rdms(compute_activations(model, images), images.table, measure="pearson")
 

@@ -23,9 +23,17 @@ from neurometamer.behavior.trials import name_columns
 from neurometamer.evaluation.divergence import divergence
 from neurometamer.store import InputError, OutputError
 
-PACKAGES = ("stimuli_gen", "fmri", "neurometamer", "neurometamer.evaluation", "neurometamer.behavior",
-            "neurometamer.encoding", "neurometamer.figures.rsa", "neurometamer.figures.evaluation",
-            "neurometamer.figures.study")  # fmt: skip
+PACKAGES = (
+    "stimuli_gen",
+    "fmri",
+    "neurometamer",
+    "neurometamer.evaluation",
+    "neurometamer.behavior",
+    "neurometamer.encoding",
+    "neurometamer.figures.rsa",
+    "neurometamer.figures.evaluation",
+    "neurometamer.figures.study",
+)
 PUBLIC = {
     f"{package}.{name}": getattr(import_module(package), name)
     for package in PACKAGES
@@ -73,8 +81,11 @@ def network() -> sg.StagedModel:
         preprocessing=sg.Preprocessing(
             size=(16, 16), resize=16, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
         ),
-        class_names=[f"class {i}" for i in range(1000)], name="tiny", weights="random", trained=False,
-    )  # fmt: skip
+        class_names=[f"class {i}" for i in range(1000)],
+        name="tiny",
+        weights="random",
+        trained=False,
+    )
 
 
 def images(table: dict[str, Any]) -> sg.StimulusSet:
@@ -82,10 +93,14 @@ def images(table: dict[str, Any]) -> sg.StimulusSet:
     return sg.StimulusSet(images=levels / np.float32(255), table=pd.DataFrame(table))
 
 
-def rdms(n: int, conditions: list[str], places: dict[str, list[str]], **patterns: list[str]) -> RDMs:
+def rdms(
+    n: int, conditions: list[str], places: dict[str, list[str]], **patterns: list[str]
+) -> RDMs:
     n_pairs = len(conditions) * (len(conditions) - 1) // 2
     return RDMs(
-        RANDOM.random((n, n_pairs)), rdm_descriptors=places, pattern_descriptors={"condition": conditions, **patterns}
+        RANDOM.random((n, n_pairs)),
+        rdm_descriptors=places,
+        pattern_descriptors={"condition": conditions, **patterns},
     )
 
 
@@ -100,24 +115,65 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
     sg.write_png16(picture, pixels[0])
     common = {"seed": 0, "batch_size": 8, "mode": "exact"}
     return {
-        sg.adversarial_noise: {"model": model, "references": photographs, "confidence": 0.5, "step_size": 2.0,
-                               "max_steps": 1, **common},
+        sg.adversarial_noise: {
+            "model": model,
+            "references": photographs,
+            "confidence": 0.5,
+            "step_size": 2.0,
+            "max_steps": 1,
+            **common,
+        },
         sg.at_size: {"model": model, "size": 16},
         sg.choose_targets: {"rule": "random", "references": photographs, "model": model, "seed": 0},
         sg.concat_stimuli: {"sets": [photographs, metamers]},
-        sg.control_images: {"references": photographs, "control": "blur", "levels": [1.0], "seed": 0},
+        sg.control_images: {
+            "references": photographs,
+            "control": "blur",
+            "levels": [1.0],
+            "seed": 0,
+        },
         sg.depth_units: {"network": model, "size": (16, 16)},
-        sg.gabor_energy: {"images": pixels, "wavelengths": (4.0,), "n_orientations": 2, "size": 4, "bandwidth": 1.0},
+        sg.gabor_energy: {
+            "images": pixels,
+            "wavelengths": (4.0,),
+            "n_orientations": 2,
+            "size": 4,
+            "bandwidth": 1.0,
+        },
         sg.image_distances: {"image": pixels[0], "reference": pixels[1]},
-        **{one: {"a": some, "b": some[::-1].copy()} for one in (
-            sg.inversion_loss, sg.pearson, sg.spearman, sg.snr_db_power, sg.snr_db_amplitude)},
-        sg.judge: {"models": [(model, "early")], "references": photographs, "metamers": metamers, "nulls": [],
-                   "quantile": 1.0, "batch_size": 8},
-        sg.load_photographs: {"source": written / "png", "preprocessing": model.preprocessing, "bits": None,
-                              "icc": "ignore"},
+        **{
+            one: {"a": some, "b": some[::-1].copy()}
+            for one in (
+                sg.inversion_loss,
+                sg.pearson,
+                sg.spearman,
+                sg.snr_db_power,
+                sg.snr_db_amplitude,
+            )
+        },
+        sg.judge: {
+            "models": [(model, "early")],
+            "references": photographs,
+            "metamers": metamers,
+            "nulls": [],
+            "quantile": 1.0,
+            "batch_size": 8,
+        },
+        sg.load_photographs: {
+            "source": written / "png",
+            "preprocessing": model.preprocessing,
+            "bits": None,
+            "icc": "ignore",
+        },
         sg.luminance: {"images": pixels},
         sg.match_stages: {"models": model, "stage": "early", "stage_weights": None},
-        sg.null_distribution: {"model": model, "stimuli": photographs, "stages": ["early"], "n_pairs": 5, "seed": 0},
+        sg.null_distribution: {
+            "model": model,
+            "stimuli": photographs,
+            "stages": ["early"],
+            "n_pairs": 5,
+            "seed": 0,
+        },
         sg.pixel_features: {"images": pixels, "size": 4, "color": False},
         sg.predict: {"model": model, "images": pixels, "batch_size": 8},
         sg.read_png16: {"path": picture},
@@ -128,68 +184,154 @@ def calls_of_images(folder: Path) -> dict[Any, dict[str, Any]]:
         sg.to_sixteen: {"probabilities": np.full((2, 1000), 0.001), "rule": "first_mapped"},
         sg.write_contact_sheet: {"path": folder / "sheet.png", "stimuli": photographs, "side": 16},
         sg.write_png16: {"path": folder / "other.png", "image": pixels[0]},
-        evaluation.metamer_set: {"references": photographs, "metamers": metamers, "stage": "early",
-                                 "members": ["tiny"], "validity": None},
+        evaluation.metamer_set: {
+            "references": photographs,
+            "metamers": metamers,
+            "stage": "early",
+            "members": ["tiny"],
+            "validity": None,
+        },
         evaluation.seen_by: {"model": model, "pictures": pixels},
-        nm.compute_activations: {"model": model, "stimuli": photographs, "stages": ["early"], "batch_size": 8},
+        nm.compute_activations: {
+            "model": model,
+            "stimuli": photographs,
+            "stages": ["early"],
+            "batch_size": 8,
+        },
         nm.control_rdms: {"stimuli": photographs, "controls": ["pixels"], "column": "category"},
-        nm.streamed_rdms: {"model": model, "stimuli": photographs, "stages": ["early"], "measure": "spearman",
-                           "batch_size": 8, "scratch": None},
-    }  # fmt: skip
+        nm.streamed_rdms: {
+            "model": model,
+            "stimuli": photographs,
+            "stages": ["early"],
+            "measure": "spearman",
+            "batch_size": 8,
+            "scratch": None,
+        },
+    }
 
 
 def calls_of_brains(folder: Path) -> dict[Any, dict[str, Any]]:
     ids = [f"{kind}{i}" for kind in KINDS for i in range(6)]
-    table = pd.DataFrame({"id": ids, "kind": [one[:2] for one in ids], "reference_id": [f"RE{one[2:]}" for one in ids],
-                          "category": [("cat", "dog")[int(one[2:]) % 2] for one in ids]})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "id": ids,
+            "kind": [one[:2] for one in ids],
+            "reference_id": [f"RE{one[2:]}" for one in ids],
+            "category": [("cat", "dog")[int(one[2:]) % 2] for one in ids],
+        }
+    )
     shown = [int(one[2:]) % 2 for one in ids]
-    observations = pd.DataFrame({"condition": ids * 2, "presentation": [0] * 18 + [1] * 18,
-                                 "run": ["1"] * 18 + ["2"] * 18, "session": ["ab"[k] for k in shown * 2]})  # fmt: skip
-    voxels = pd.DataFrame({"subject": "S1", "roi": ["V1"] * 5 + ["V2"] * 5, "i": range(10), "j": 0, "k": 0})
+    observations = pd.DataFrame(
+        {
+            "condition": ids * 2,
+            "presentation": [0] * 18 + [1] * 18,
+            "run": ["1"] * 18 + ["2"] * 18,
+            "session": ["ab"[k] for k in shown * 2],
+        }
+    )
+    voxels = pd.DataFrame(
+        {"subject": "S1", "roi": ["V1"] * 5 + ["V2"] * 5, "i": range(10), "j": 0, "k": 0}
+    )
     values = RANDOM.normal(size=(36, 10))
     patterns = fmri.Patterns(values=values, observations=observations, voxels=voxels)
     path = folder / "patterns.h5"
     fmri.write_patterns(patterns, path)
     activations = nm.Activations(
-        ids=tuple(ids), stages=("early",), n_units={"early": 9}, arrays={"early": RANDOM.random((18, 9))}
+        ids=tuple(ids),
+        stages=("early",),
+        n_units={"early": 9},
+        arrays={"early": RANDOM.random((18, 9))},
     )
     subjects = {"S1": patterns}
-    near, responses = nm.Spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), 1.5), RANDOM.random((6, 27))
+    near, responses = (
+        nm.Spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), 1.5),
+        RANDOM.random((6, 27)),
+    )
     models = rdms(1, list("abcdef"), {"name": ["m"]})
     cube = RANDOM.random((18, 27))
     return {
         fmri.concat_patterns: {"parts": [patterns]},
         fmri.join_regions: {"parts": [patterns]},
-        fmri.leave_one_run_out_accuracy: {"patterns": patterns, "conditions": None, "standardize": True},
+        fmri.leave_one_run_out_accuracy: {
+            "patterns": patterns,
+            "conditions": None,
+            "standardize": True,
+        },
         fmri.noise_gain: {"design": pd.DataFrame({"event_0001": [1.0, 0, 0], "constant": 1.0})},
         fmri.read_patterns: {"path": path},
-        fmri.select_voxels: {"patterns": patterns, "conditions": ids[:6], "n_per_roi": 2, "threshold": None},
+        fmri.select_voxels: {
+            "patterns": patterns,
+            "conditions": ids[:6],
+            "n_per_roi": 2,
+            "threshold": None,
+        },
         fmri.split_half_reliability: {"patterns": patterns, "conditions": None},
         fmri.voxel_reliability: {"patterns": patterns, "conditions": None},
         fmri.write_patterns: {"patterns": patterns, "path": folder / "written.h5"},
-        fmri.write_surface_map: {"path": folder / "map.gii", "values": RANDOM.random(9), "name": "m"},
-        fmri.write_volume_map: {"path": folder / "map.nii", "values": RANDOM.random(27),
-                                "mask": np.ones((3, 3, 3), dtype=bool), "affine": np.eye(4)},
+        fmri.write_surface_map: {
+            "path": folder / "map.gii",
+            "values": RANDOM.random(9),
+            "name": "m",
+        },
+        fmri.write_volume_map: {
+            "path": folder / "map.nii",
+            "values": RANDOM.random(27),
+            "mask": np.ones((3, 3, 3), dtype=bool),
+            "affine": np.eye(4),
+        },
         nm.activation_rdms: {"activations": activations, "table": table, "measure": "spearman"},
         nm.activation_units: {"activations": activations, "table": table},
         nm.class_labels: {"table": table, "column": "category"},
-        nm.fit_encoding: {"activations": activations, "patterns_by_subject": subjects, "table": table,
-                          "scheme": "by image", "tests": None, "n_folds": None, "alphas": (1.0, 10.0),
-                          "n_permutations": 0, "correction": "fdr", "allow_repeats": True, "seed": 0},
-        nm.kind_question: {"conditions": ids, "responses": cube, "table": table, "pair": ("RE", "AN")},
+        nm.fit_encoding: {
+            "activations": activations,
+            "patterns_by_subject": subjects,
+            "table": table,
+            "scheme": "by image",
+            "tests": None,
+            "n_folds": None,
+            "alphas": (1.0, 10.0),
+            "n_permutations": 0,
+            "correction": "fdr",
+            "allow_repeats": True,
+            "seed": 0,
+        },
+        nm.kind_question: {
+            "conditions": ids,
+            "responses": cube,
+            "table": table,
+            "pair": ("RE", "AN"),
+        },
         nm.kind_reliability: {"patterns_by_subject": subjects, "table": table, "kinds": ("RE",)},
-        nm.model_questions: {"conditions": list("abcdef"), "responses": responses, "models": models},
+        nm.model_questions: {
+            "conditions": list("abcdef"),
+            "responses": responses,
+            "models": models,
+        },
         nm.pattern_rdms: {"patterns_by_subject": subjects, "table": table, "measure": "spearman"},
         nm.pattern_units: {"patterns_by_subject": subjects, "table": table},
-        nm.reliability_question: {"patterns": patterns, "responses": RANDOM.random((36, 27)), "conditions": ids},
-        nm.run_responses: {"patterns": patterns, "responses": RANDOM.random((36, 27)), "folds": "run",
-                           "noise": "shrinkage_diag"},
-        nm.run_searchlight: {"question": nm.model_questions(list("abcdef"), responses, models)[0],
-                             "neighborhoods": near},
-        nm.searchlight_rdms: {"responses": responses, "neighborhoods": near, "centers": np.array([0, 1]),
-                              "measure": "spearman"},
+        nm.reliability_question: {
+            "patterns": patterns,
+            "responses": RANDOM.random((36, 27)),
+            "conditions": ids,
+        },
+        nm.run_responses: {
+            "patterns": patterns,
+            "responses": RANDOM.random((36, 27)),
+            "folds": "run",
+            "noise": "shrinkage_diag",
+        },
+        nm.run_searchlight: {
+            "question": nm.model_questions(list("abcdef"), responses, models)[0],
+            "neighborhoods": near,
+        },
+        nm.searchlight_rdms: {
+            "responses": responses,
+            "neighborhoods": near,
+            "centers": np.array([0, 1]),
+            "measure": "spearman",
+        },
         nm.session_labels: {"patterns": patterns, "table": table},
-    }  # fmt: skip
+    }
 
 
 def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
@@ -200,50 +342,147 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
     one_region = rdms(3, images, {"subject": ["S0", "S1", "S2"], "roi": ["V1"] * 3})
     ids = [f"{kind}{i}" for kind in KINDS for i in range(6)]
     places = {"subject": ["S0", "S1", "S2"], "roi": ["V1"] * 3, "system": ["brain"] * 3}
-    typed = rdms(3, ids, places, kind=[one[:2] for one in ids], reference_id=[one[2:] for one in ids])
+    typed = rdms(
+        3, ids, places, kind=[one[:2] for one in ids], reference_id=[one[2:] for one in ids]
+    )
     some, orders = RANDOM.random((3, 28)), nm.permutation_orders(8, 3, 0)
     other, counts = RANDOM.random((3, 28)), np.ones((3, 8), dtype=int)
     repeated, names = RANDOM.random((12, 5)), list("abcd") * 3
-    trend = pd.DataFrame({"system": "network", "quantity": "similarity", "place": [*STAGES] * 2,
-                          "pair": ["RE-AI"] * 3 + ["RE-AN"] * 3, "value": RANDOM.random(6),
-                          "similarity": RANDOM.random(6), "p": 0.5})  # fmt: skip
+    trend = pd.DataFrame(
+        {
+            "system": "network",
+            "quantity": "similarity",
+            "place": [*STAGES] * 2,
+            "pair": ["RE-AI"] * 3 + ["RE-AN"] * 3,
+            "value": RANDOM.random(6),
+            "similarity": RANDOM.random(6),
+            "p": 0.5,
+        }
+    )
     quick = {"by": "spearman", "join": "exact", "seed": 0, "confidence": 0.95}
     both = {"network": network, "brain": brain, "kind": None}
     nm.write_rdms(network, folder / "network.h5")
     return {
         nm.align_rdms: {"a": network, "b": brain, "by": "condition", "join": "exact"},
         nm.best_layers: {"network": network, "brain": brain, "n_bootstrap": 2, "n_repeats": 1},
-        nm.bootstrap_comparison: {"models": some, "data": other, "counts": counts, "by": "spearman", "ceiling": True,
-                                  "groups": None, "subject_counts": None},
+        nm.bootstrap_comparison: {
+            "models": some,
+            "data": other,
+            "counts": counts,
+            "by": "spearman",
+            "ceiling": True,
+            "groups": None,
+            "subject_counts": None,
+        },
         nm.combine_p: {"p": [0.1, 0.2], "how": "fisher"},
-        nm.compare_rdms: {"a": network, "b": brain, "kind": None, "controls": None, "n_bootstrap": 2,
-                          "n_permutations": 2, "blocks": None, "classes": "fixed", **quick},
-        nm.compute_rdm: {"values": RANDOM.random((5, 6)), "measure": "spearman", "ids": list("abcde"), "noise": None},
-        nm.correct_families: {"table": trend, "over": {"place": "layers"}, "within": (), "how": "fdr", "p": "p"},
+        nm.compare_rdms: {
+            "a": network,
+            "b": brain,
+            "kind": None,
+            "controls": None,
+            "n_bootstrap": 2,
+            "n_permutations": 2,
+            "blocks": None,
+            "classes": "fixed",
+            **quick,
+        },
+        nm.compute_rdm: {
+            "values": RANDOM.random((5, 6)),
+            "measure": "spearman",
+            "ids": list("abcde"),
+            "noise": None,
+        },
+        nm.correct_families: {
+            "table": trend,
+            "over": {"place": "layers"},
+            "within": (),
+            "how": "fdr",
+            "p": "p",
+        },
         nm.correct_p: {"p": np.array([0.1, 0.2]), "method": "fdr"},
         nm.count_orders: {"n": 5, "blocks": None},
-        nm.crossnobis_rdm: {"values": repeated, "conditions": names, "folds": [str(i // 4) for i in range(12)],
-                            "noise": None, "order": None},
-        nm.dual_bootstrap: {"models": some, "data": other, "counts": counts,
-                            "subject_counts": np.ones((3, 3), dtype=int), "by": "spearman", "confidence": 0.95},
+        nm.crossnobis_rdm: {
+            "values": repeated,
+            "conditions": names,
+            "folds": [str(i // 4) for i in range(12)],
+            "noise": None,
+            "order": None,
+        },
+        nm.dual_bootstrap: {
+            "models": some,
+            "data": other,
+            "counts": counts,
+            "subject_counts": np.ones((3, 3), dtype=int),
+            "by": "spearman",
+            "confidence": 0.95,
+        },
         nm.effect_for_power: {"power": 0.8, "n": 20, "alpha": 0.05, "tails": 1},
-        nm.estimate_noise: {"residuals": RANDOM.normal(size=(30, 5)), "method": "shrinkage_diag", "dof": None},
+        nm.estimate_noise: {
+            "residuals": RANDOM.normal(size=(30, 5)),
+            "method": "shrinkage_diag",
+            "dof": None,
+        },
         nm.fit_layer_weights: {"layers": some, "targets": other, "weights": None, "center": True},
-        nm.flexible_models: {**both, "train_on": "both", "n_folds": None, "n_repeats": 1, "n_bootstrap": 2, **quick},
-        nm.hierarchy_test: {**both, "rois": ["V1", "V4", "LO"], "preferred": "center", "n_permutations": 19, **quick},
+        nm.flexible_models: {
+            **both,
+            "train_on": "both",
+            "n_folds": None,
+            "n_repeats": 1,
+            "n_bootstrap": 2,
+            **quick,
+        },
+        nm.hierarchy_test: {
+            **both,
+            "rois": ["V1", "V4", "LO"],
+            "preferred": "center",
+            "n_permutations": 19,
+            **quick,
+        },
         nm.joint_p: {"values": np.array([0.1, 0.2]), "samples": RANDOM.random((20, 2))},
-        nm.kind_difference: {"rdms": typed, "first": ("RE", "AI"), "second": ("RE", "AN"), "n_bootstrap": 2, **quick},
+        nm.kind_difference: {
+            "rdms": typed,
+            "first": ("RE", "AI"),
+            "second": ("RE", "AN"),
+            "n_bootstrap": 2,
+            **quick,
+        },
         nm.kind_similarity: {"rdms": typed, "pairs": [("RE", "AI")], "n_bootstrap": 2, **quick},
-        nm.kind_tests: {"rdms": typed, "units": None, "blocks": None, "categories": None, "sessions": None,
-                        "reliability": None, "options": None, "n_resamples": 2, "n_permutations": 2},
+        nm.kind_tests: {
+            "rdms": typed,
+            "units": None,
+            "blocks": None,
+            "categories": None,
+            "sessions": None,
+            "reliability": None,
+            "options": None,
+            "n_resamples": 2,
+            "n_permutations": 2,
+        },
         nm.kind_trends: {"table": trend, "system": "network"},
-        nm.label_rdms: {"dissimilarities": some, "conditions": images, "places": {"stage": list("abc")},
-                        "patterns": None, "measure": "x", "provenance": None},
+        nm.label_rdms: {
+            "dissimilarities": some,
+            "conditions": images,
+            "places": {"stage": list("abc")},
+            "patterns": None,
+            "measure": "x",
+            "provenance": None,
+        },
         nm.layer_by_roi: {**both, "n_bootstrap": 2, **quick},
         nm.layer_matrix: {**both, "n_bootstrap": 2, "n_permutations": 3, "blocks": None, **quick},
-        nm.layers_t_test: {"table": trend, "first": "RE-AI", "second": "RE-AN", "over": "place", "pair": "pair",
-                           "value": "similarity"},
-        nm.linear_cka: {"x": RANDOM.random((6, 4)), "y": RANDOM.random((6, 5)), "debiased": False, "x_ids": None},
+        nm.layers_t_test: {
+            "table": trend,
+            "first": "RE-AI",
+            "second": "RE-AN",
+            "over": "place",
+            "pair": "pair",
+            "value": "similarity",
+        },
+        nm.linear_cka: {
+            "x": RANDOM.random((6, 4)),
+            "y": RANDOM.random((6, 5)),
+            "debiased": False,
+            "x_ids": None,
+        },
         nm.mann_kendall: {"values": [1.0, 2.0, 3.0, 2.5]},
         nm.max_t_p: {"observed": np.array([1.0, 2.0]), "null": RANDOM.random((20, 2))},
         nm.noise_ceiling: {"rdms": one_region, "by": "spearman", "pool": "scaled"},
@@ -258,11 +497,23 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
         nm.select_kind: {"rdms": typed, "kind": "RE", "by": "reference_id"},
         nm.take_conditions: {"rdms": brain, "rows": [0, 1, 2, 3]},
         nm.write_rdms: {"rdms": brain, "path": folder / "brain.h5"},
-        nm.compare_files: {"a": folder / "network.h5", "b": folder / "network.h5", "by": ["spearman"], "kind": None,
-                           "join": "exact", "controls": None, "resamples": 2, "permutations": 0, "seed": 0},
-        encoding.column_correlations: {"predicted": RANDOM.random((5, 3)), "measured": RANDOM.random((5, 3))},
+        nm.compare_files: {
+            "a": folder / "network.h5",
+            "b": folder / "network.h5",
+            "by": ["spearman"],
+            "kind": None,
+            "join": "exact",
+            "controls": None,
+            "resamples": 2,
+            "permutations": 0,
+            "seed": 0,
+        },
+        encoding.column_correlations: {
+            "predicted": RANDOM.random((5, 3)),
+            "measured": RANDOM.random((5, 3)),
+        },
         encoding.reduce_features: {"features": RANDOM.random((5, 9))},
-    }  # fmt: skip
+    }
 
 
 def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
@@ -272,30 +523,66 @@ def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
     hits = index.to_frame(index=False, name=["members", "evaluator", "reference_id"])
     flag = pd.array([True] * len(hits), dtype="boolean")
     hits = hits.assign(
-        set=hits["members"], stage="late", setting="unbounded", id=hits["reference_id"] + "m", target="own", ways=1000,
-        rule="all classes", evaluator_weights="simulated", trained=True, took_part=hits["members"] == hits["evaluator"],
-        same_class=flag, above_null=flag, valid=flag, hit=RANDOM.integers(0, 2, len(hits)).astype(float),
-    )  # fmt: skip
-    networks = pd.DataFrame({"network": everyone, "training": ["standard"] * 2 + ["blur"] * 2 + ["standard", "blur"],
-                             "color": ["rgb", "grey"] * 3})  # fmt: skip
+        set=hits["members"],
+        stage="late",
+        setting="unbounded",
+        id=hits["reference_id"] + "m",
+        target="own",
+        ways=1000,
+        rule="all classes",
+        evaluator_weights="simulated",
+        trained=True,
+        took_part=hits["members"] == hits["evaluator"],
+        same_class=flag,
+        above_null=flag,
+        valid=flag,
+        hit=RANDOM.integers(0, 2, len(hits)).astype(float),
+    )
+    networks = pd.DataFrame(
+        {
+            "network": everyone,
+            "training": ["standard"] * 2 + ["blur"] * 2 + ["standard", "blur"],
+            "color": ["rgb", "grey"] * 3,
+        }
+    )
     sets = ["a", "b", "c", "d", "a+b", "a+c", "b+c", "a+d", "b+d", "c+d", "a+b+c", "b+c+d"]
     scores = pd.DataFrame({"set": sets, "members": sets, "score": RANDOM.random(len(sets))})
     members = evaluation.random_sets(list("abcd"), n_sets=3, sizes=(2, 3))
-    people = {"standard": dict(zip(STAGES, (0.9, 0.3, 0.1))), "robust": dict(zip(STAGES, (0.9, 0.8, 0.6)))}
-    trials = name_columns(behavior.simulate_recognition(people, {"standard": people}, n_people=3, n_images=48))
+    people = {
+        "standard": dict(zip(STAGES, (0.9, 0.3, 0.1))),
+        "robust": dict(zip(STAGES, (0.9, 0.8, 0.6))),
+    }
+    trials = name_columns(
+        behavior.simulate_recognition(people, {"standard": people}, n_people=3, n_images=48)
+    )
     lenient = behavior.Screening(max_fast=1.0, max_missing=1.0, min_screening=0.0, min_catch=0.0)
     usable = behavior.screen_trials(trials, lenient).trials
     cells = behavior.trial_cells(usable)
-    profiles = behavior.Profiles(values=RANDOM.random((5, 2, 3)), participants=list("abcde"), models=["m0", "m1"],
-                                 stages=list(STAGES), excluded=pd.DataFrame())  # fmt: skip
+    profiles = behavior.Profiles(
+        values=RANDOM.random((5, 2, 3)),
+        participants=list("abcde"),
+        models=["m0", "m1"],
+        stages=list(STAGES),
+        excluded=pd.DataFrame(),
+    )
     draws = {"n_bootstrap": 2, "confidence": 0.95, "seed": 0}
     observers = {"hits": hits, "judges": "others", "include_untrained": False, **draws}
-    factors = {"networks": networks, "factors": ("training", "color"), "judge_factor": None, "validity": "valid"}
+    factors = {
+        "networks": networks,
+        "factors": ("training", "color"),
+        "judge_factor": None,
+        "validity": "valid",
+    }
     groups = np.array([0, 0, 0, 1, 1, 1])
     return {
         evaluation.check_difference_table: {
-            "table": pd.DataFrame({"network": list("abc"), "appearances": [5, 6, 4], "difference": [0.1, -0.1, 0.0]}),
-            "n_sets": 10, "sd": 0.1, "sizes": (2, 3)},
+            "table": pd.DataFrame(
+                {"network": list("abc"), "appearances": [5, 6, 4], "difference": [0.1, -0.1, 0.0]}
+            ),
+            "n_sets": 10,
+            "sd": 0.1,
+            "sizes": (2, 3),
+        },
         evaluation.difference_in_means: {"scores": scores, "n_permutations": 3, **draws},
         evaluation.membership_regression: {"scores": scores, "confidence": 0.95},
         evaluation.epsilon_settings: {"radii": (0.1, None), "ball": "linf", "center": "start"},
@@ -305,36 +592,88 @@ def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
         evaluation.observer_conditions: {**observers, **factors},
         evaluation.observer_tests: {**observers, **factors, "n_permutations": 3},
         evaluation.random_sets: {"names": list("abcd"), "n_sets": 3, "sizes": (2, 3), "seed": 0},
-        evaluation.plan_sets: {"folder": folder / "plan", "sets": members, "stage": "middle", "preset": "boehm2025"},
-        evaluation.representational_divergence: {"references": RANDOM.random((6, 5)), "seed": 0, "n_permutations": 2,
-                                                 "metamers": RANDOM.random((6, 5)), "max_pairs": 100, "n_grid": 50},
-        evaluation.set_scores: {"hits": hits, "raters": "held-out", "held_out": ["judge0", "judge1"],
-                                "validity": "valid", "ways": 1000},
+        evaluation.plan_sets: {
+            "folder": folder / "plan",
+            "sets": members,
+            "stage": "middle",
+            "preset": "boehm2025",
+        },
+        evaluation.representational_divergence: {
+            "references": RANDOM.random((6, 5)),
+            "seed": 0,
+            "n_permutations": 2,
+            "metamers": RANDOM.random((6, 5)),
+            "max_pairs": 100,
+            "n_grid": 50,
+        },
+        evaluation.set_scores: {
+            "hits": hits,
+            "raters": "held-out",
+            "held_out": ["judge0", "judge1"],
+            "validity": "valid",
+            "ways": 1000,
+        },
         behavior.bootstrap_curves: {"trials": usable, **draws},
         behavior.cells_on_same_images: {"trials": usable},
-        behavior.complete_profiles: {"cells": cells[cells["observer"] == "human"], "models": list(people),
-                                     "stages": list(STAGES), "strict": False, "what": ""},
+        behavior.complete_profiles: {
+            "cells": cells[cells["observer"] == "human"],
+            "models": list(people),
+            "stages": list(STAGES),
+            "strict": False,
+            "what": "",
+        },
         behavior.confusion_table: {"trials": usable},
         behavior.curve_correlation: {"curves": behavior.recognition_curves(cells)},
         behavior.error_consistency: {"trials": usable, "min_common": 5},
         behavior.kappa: {"observed": np.array([0.5]), "expected": np.array([0.2])},
-        behavior.mixed_anova: {"first": profiles, "second": profiles, "analysis": "", "observer": ""},
+        behavior.mixed_anova: {
+            "first": profiles,
+            "second": profiles,
+            "analysis": "",
+            "observer": "",
+        },
         behavior.mixed_f: {"values": RANDOM.random((6, 3)), "groups": groups, "effect": "observer"},
         behavior.permutation_p: {"null": RANDOM.random(9), "observed": 0.5},
-        behavior.permutation_table: {"anova": behavior.repeated_anova(profiles), "data": profiles,
-                                     "n_permutations": 3, "seed": 0},
-        behavior.permute_mixed: {"values": RANDOM.random((6, 3)), "groups": groups, "n_permutations": 3, "seed": 0},
-        behavior.permute_repeated: {"values": RANDOM.random((6, 2, 3)), "n_permutations": 3, "seed": 0},
-        behavior.post_hoc: {"profiles": profiles, "correction": "holm", "analysis": "", "observer": "human"},
+        behavior.permutation_table: {
+            "anova": behavior.repeated_anova(profiles),
+            "data": profiles,
+            "n_permutations": 3,
+            "seed": 0,
+        },
+        behavior.permute_mixed: {
+            "values": RANDOM.random((6, 3)),
+            "groups": groups,
+            "n_permutations": 3,
+            "seed": 0,
+        },
+        behavior.permute_repeated: {
+            "values": RANDOM.random((6, 2, 3)),
+            "n_permutations": 3,
+            "seed": 0,
+        },
+        behavior.post_hoc: {
+            "profiles": profiles,
+            "correction": "holm",
+            "analysis": "",
+            "observer": "human",
+        },
         behavior.proportion_cells: {"table": cells.assign(stimulus="", data="")},
         behavior.recognition_curves: {"cells": cells, "sem": "between"},
         behavior.repeated_anova: {"profiles": profiles, "analysis": "", "observer": "human"},
         behavior.repeated_f: {"values": RANDOM.random((6, 2, 3)), "effect": "model"},
-        behavior.screen_trials: {"table": trials, "rules": lenient, "rt_unit": "ms", "missing": "exclude"},
+        behavior.screen_trials: {
+            "table": trials,
+            "rules": lenient,
+            "rt_unit": "ms",
+            "missing": "exclude",
+        },
         behavior.select_cells: {"cells": cells, "models": ["standard"], "stages": list(STAGES)},
-        behavior.summarize_consistency: {"pairs": behavior.error_consistency(usable, min_common=5), "trials": None},
+        behavior.summarize_consistency: {
+            "pairs": behavior.error_consistency(usable, min_common=5),
+            "trials": None,
+        },
         behavior.trial_cells: {"trials": usable},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("part", [calls_of_images, calls_of_brains, calls_of_rdms, calls_of_tables])
@@ -354,7 +693,9 @@ def test_one_wrong_argument_is_an_input_error_or_makes_sense(part, tmp_path, mon
                 except OutputError:  # the path of an output is a folder, or in none
                     pass
                 except Exception as error:
-                    faults.append(f"{function.__name__}({name}={what}): {type(error).__name__}: {error}")
+                    faults.append(
+                        f"{function.__name__}({name}={what}): {type(error).__name__}: {error}"
+                    )
     assert not faults, "\n".join(faults)
 
 
@@ -366,7 +707,9 @@ def test_every_public_function_is_checked_wherever_it_is_imported_from():
         assert plain is not function, f"{name} is not marked with checked"
         assert getattr(import_module(plain.__module__), plain.__name__) is function, name
         known = arguments._annotations(plain)
-        assert set(inspect.signature(plain).parameters) <= set(known), f"{name}: annotations that are not understood"
+        assert set(inspect.signature(plain).parameters) <= set(known), (
+            f"{name}: annotations that are not understood"
+        )
 
 
 def test_lists_tensors_and_columns_give_the_numbers_of_arrays():
@@ -380,7 +723,8 @@ def test_lists_tensors_and_columns_give_the_numbers_of_arrays():
     near = nm.Spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), 1.5)
     responses = np.random.default_rng(3).random((6, 27))
     np.testing.assert_array_equal(
-        nm.searchlight_rdms(responses.tolist(), near, [0, 1]), nm.searchlight_rdms(responses, near, np.array([0, 1]))
+        nm.searchlight_rdms(responses.tolist(), near, [0, 1]),
+        nm.searchlight_rdms(responses, near, np.array([0, 1])),
     )
     values, names = np.random.default_rng(4).random((6, 2)), ["a", "b", "c"] * 2
     expected = nm.residuals_of(values, names)[0]
@@ -408,14 +752,23 @@ def test_what_is_no_array_of_numbers_is_refused(values, message):
 
 def test_shapes_are_named_with_their_axes_and_where_they_were_seen():
     image = np.zeros((3, 8, 9))
-    told = r"image_distances: reference must have the shape \(3, height, width\), not \(3, 8, 8\); width is 9 in image"
+    told = (
+        r"image_distances: reference must have the shape \(3, height, width\), not \(3, 8, 8\); "
+        r"width is 9 in image"
+    )
     with pytest.raises(InputError, match=told):
         sg.image_distances(image, image[:, :, :8])
-    with pytest.raises(InputError, match=r"image must have the shape \(3, height, width\), not \(1, 8, 9\)"):
+    with pytest.raises(
+        InputError, match=r"image must have the shape \(3, height, width\), not \(1, 8, 9\)"
+    ):
         sg.image_distances(image[:1], image)
-    with pytest.raises(InputError, match=r"image_distances: reference has 1 values that are NaN or infinite"):
+    with pytest.raises(
+        InputError, match=r"image_distances: reference has 1 values that are NaN or infinite"
+    ):
         sg.image_distances(image, np.where(np.arange(216).reshape(3, 8, 9) == 5, np.nan, image))
-    with pytest.raises(InputError, match=r"must have the shape \(\.\.\., people, models, stages\), not \(3, 2\)"):
+    with pytest.raises(
+        InputError, match=r"must have the shape \(\.\.\., people, models, stages\), not \(3, 2\)"
+    ):
         behavior.repeated_f(np.zeros((3, 2)), "model")
     with pytest.raises(InputError, match="unknown effect 'people'"):
         behavior.repeated_f(np.zeros((3, 2, 2)), "people")
@@ -445,29 +798,46 @@ def test_numbers_that_are_none_are_refused_and_infinite_ones_where_they_mean_not
 def test_tables_say_what_they_lack_what_they_have_and_where_such_a_table_comes_from():
     table = pd.DataFrame({"id": ["a"], "kind": ["RE"]})
     with pytest.raises(
-        InputError, match=r"the stimulus table lacks the column\(s\) reference_id; it has id, kind\. A "
+        InputError,
+        match=r"the stimulus table lacks the column\(s\) reference_id; it has id, kind\. A ",
     ):
         nm.kind_question(["a"], np.ones((1, 3)), table, ("RE", "AN"))
     with pytest.raises(
-        InputError, match=r"lacks the column\(s\) pair, place, similarity; it has id, kind\. Give that of"
+        InputError,
+        match=r"lacks the column\(s\) pair, place, similarity; it has id, kind\. Give that of",
     ):
         nm.layers_t_test(table)
-    with pytest.raises(InputError, match=r"the table lacks the column\(s\) region; it has .*name its columns"):
+    with pytest.raises(
+        InputError, match=r"the table lacks the column\(s\) region; it has .*name its columns"
+    ):
         nm.layers_t_test(pd.DataFrame({"place": [], "pair": [], "similarity": []}), over="region")
-    with pytest.raises(InputError, match=r"the table of scores lacks the column\(s\) set.* Make it with set_scores\."):
+    with pytest.raises(
+        InputError,
+        match=r"the table of scores lacks the column\(s\) set.* Make it with set_scores\.",
+    ):
         evaluation.membership_regression(table)
-    with pytest.raises(InputError, match=r"the table of trials lacks .* it has none\. Make it with screen_trials\."):
+    with pytest.raises(
+        InputError, match=r"the table of trials lacks .* it has none\. Make it with screen_trials\."
+    ):
         behavior.trial_cells(pd.DataFrame())
 
 
 def test_options_that_are_passed_on_are_checked_too():
     network = rdms(2, list("abcdef"), {"stage": ["a", "b"]})
     brain = rdms(2, list("abcdef"), {"subject": ["S1", "S2"], "roi": ["V1"] * 2})
-    with pytest.raises(InputError, match=r"flexible_models: n_bootstrap must be a whole number, not None"):
+    with pytest.raises(
+        InputError, match=r"flexible_models: n_bootstrap must be a whole number, not None"
+    ):
         nm.best_layers(network, brain, n_bootstrap=None)
-    with pytest.raises(InputError, match=r"KindOptions: n_resamples is of the wrong type.* not 'many'"):
+    with pytest.raises(
+        InputError, match=r"KindOptions: n_resamples is of the wrong type.* not 'many'"
+    ):
         nm.kind_tests(network, n_resamples="many")
-    with pytest.raises(InputError, match=r"compare_rdms: b must be a RDMs, not 'brain\.h5'; read_rdms opens files"):
+    with pytest.raises(
+        InputError, match=r"compare_rdms: b must be a RDMs, not 'brain\.h5'; read_rdms opens files"
+    ):
         nm.compare_rdms(network, "brain.h5")
-    with pytest.raises(InputError, match=r"blocks must be .*a mapping of text to text.*, not \{'a': 1\}"):
+    with pytest.raises(
+        InputError, match=r"blocks must be .*a mapping of text to text.*, not \{'a': 1\}"
+    ):
         nm.compare_rdms(network, brain, blocks={"a": 1})

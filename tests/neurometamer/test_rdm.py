@@ -31,7 +31,11 @@ REFERENCES = ("apple", "bird", "car", "dog", "eel")
 
 
 def stimulus_table(references=REFERENCES) -> pd.DataFrame:
-    rows = [(one if kind == "RE" else f"{one}_{kind}", kind, one) for kind in ("RE", "AN", "AI") for one in references]
+    rows = [
+        (one if kind == "RE" else f"{one}_{kind}", kind, one)
+        for kind in ("RE", "AN", "AI")
+        for one in references
+    ]
     return pd.DataFrame(rows, columns=["id", "kind", "reference_id"])
 
 
@@ -44,11 +48,20 @@ def relu_values(n: int, p: int, seed: int = 0) -> np.ndarray:
 def some_rdms(names, n_rdms=2, seed=0):
     n_pairs = len(names) * (len(names) - 1) // 2
     vectors = np.random.default_rng(seed).random((n_rdms, n_pairs))
-    return label_rdms(vectors, conditions=names, places={"stage": [f"s{i}" for i in range(n_rdms)]}, measure="test")
+    return label_rdms(
+        vectors,
+        conditions=names,
+        places={"stage": [f"s{i}" for i in range(n_rdms)]},
+        measure="test",
+    )
 
 
 @given(
-    st.lists(st.sampled_from([-2.0, -0.0, 0.0, 0.5, 1.0, 3.0]) | st.floats(-5, 5, width=32), min_size=1, max_size=60)
+    st.lists(
+        st.sampled_from([-2.0, -0.0, 0.0, 0.5, 1.0, 3.0]) | st.floats(-5, 5, width=32),
+        min_size=1,
+        max_size=60,
+    )
 )
 @settings(max_examples=200, deadline=None)
 def test_mid_ranks_are_scipys_average_ranks(row):
@@ -58,7 +71,9 @@ def test_mid_ranks_are_scipys_average_ranks(row):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_spearman_equals_scipy_and_rsatoolbox(dtype):
-    values = relu_values(12, 2 * CHUNK + 77).astype(dtype)  # three column chunks, the last one short
+    values = relu_values(12, 2 * CHUNK + 77).astype(
+        dtype
+    )  # three column chunks, the last one short
     ours = compute_rdm(values)
     pairs = np.triu_indices(12, 1)
     # ranks are exact and sums are float64: only the rounding of float64 is left (the bar is 2e-7)
@@ -128,7 +143,11 @@ def test_rows_are_joined_by_id_whatever_their_order():
 
     patterns = make_patterns(table)
     brain = pattern_rdms({"S1": patterns}, table)
-    frame = pd.DataFrame(patterns.values[:, :20]).groupby(patterns.observations["condition"].to_numpy()).mean()
+    frame = (
+        pd.DataFrame(patterns.values[:, :20])
+        .groupby(patterns.observations["condition"].to_numpy())
+        .mean()
+    )
     expected = 1 - spearmanr(frame.loc[list(table["id"])], axis=1).statistic[np.triu_indices(15, 1)]
     np.testing.assert_allclose(brain.dissimilarities[0], expected, atol=1e-13)
     assert brain.rdm_descriptors["roi"] == ["V1", "LO"]
@@ -164,9 +183,15 @@ def test_the_rdm_of_one_kind_is_a_part_of_the_rdm_of_all():
 @settings(max_examples=40, deadline=None)
 def test_order_never_matters(first, second):
     rdms = some_rdms(REFERENCES)
-    a, b = (take_conditions(rdms, [REFERENCES.index(one) for one in order]) for order in (first, second))
+    a, b = (
+        take_conditions(rdms, [REFERENCES.index(one) for one in order]) for order in (first, second)
+    )
     left, right = align_rdms(a, b)
-    assert left.pattern_descriptors["condition"] == right.pattern_descriptors["condition"] == list(first)
+    assert (
+        left.pattern_descriptors["condition"]
+        == right.pattern_descriptors["condition"]
+        == list(first)
+    )
     assert np.array_equal(left.dissimilarities, right.dissimilarities)
     rows = [REFERENCES.index(one) for one in first]
     assert np.array_equal(left.get_matrices(), rdms.get_matrices()[:, rows][:, :, rows])
@@ -174,17 +199,28 @@ def test_order_never_matters(first, second):
 
 def test_alignment_lists_what_is_missing_or_leaves_it_out_when_asked():
     a, b = some_rdms([*REFERENCES, "fig"]), some_rdms(["gnu", *REFERENCES])
-    with pytest.raises(InputError, match="missing from the second RDMs: fig; missing from the first RDMs: gnu"):
+    with pytest.raises(
+        InputError, match="missing from the second RDMs: fig; missing from the first RDMs: gnu"
+    ):
         align_rdms(a, b)
     left, right = align_rdms(a, b, join="inner")
-    assert left.pattern_descriptors["condition"] == right.pattern_descriptors["condition"] == list(REFERENCES)
+    assert (
+        left.pattern_descriptors["condition"]
+        == right.pattern_descriptors["condition"]
+        == list(REFERENCES)
+    )
     assert left.descriptors["left_out"] == "fig, gnu"
     with pytest.raises(InputError, match="at least 4 are needed"):
         align_rdms(a, some_rdms(["apple", "bird", "x", "y"]), join="inner")
     with pytest.raises(InputError, match=r"repeated stimulus id\(s\) apple"):
         some_rdms(["apple", "apple", "b", "c"])
     with pytest.raises(InputError, match="NaN or infinite in s0, stimuli a, b"):
-        label_rdms(np.array([[np.nan, 1, 1, 1, 1, 1]]), conditions=list("abcd"), places={"stage": ["s0"]}, measure="x")
+        label_rdms(
+            np.array([[np.nan, 1, 1, 1, 1, 1]]),
+            conditions=list("abcd"),
+            places={"stage": ["s0"]},
+            measure="x",
+        )
 
 
 def test_files_are_rsatoolboxs_own_and_round_trip(tmp_path):

@@ -40,7 +40,10 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
 )
 def test_whatever_a_reader_raises_names_the_file(tmp_path, error):
     (tmp_path / "x.dat").write_bytes(b"1")
-    with pytest.raises(InputError, match=r"x\.dat") as caught, reading(tmp_path / "x.dat", "a list"):
+    with (
+        pytest.raises(InputError, match=r"x\.dat") as caught,
+        reading(tmp_path / "x.dat", "a list"),
+    ):
         raise error
     assert "--out" not in str(caught.value)
     with pytest.raises(KeyboardInterrupt), reading(tmp_path / "x.dat"):
@@ -96,13 +99,17 @@ def test_plain_hdf5_of_others_is_read(tmp_path):
         file["soft"] = h5py.SoftLink("/values")
         file["group/circle"] = h5py.SoftLink("/group")
         file["group/again"] = file["values"]
-    np.testing.assert_array_equal(read_hdf5_array(tmp_path / "plain.h5", "soft"), np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(
+        read_hdf5_array(tmp_path / "plain.h5", "soft"), np.arange(6.0).reshape(2, 3)
+    )
     np.testing.assert_array_equal(read_hdf5_array(tmp_path / "plain.h5", "packed"), np.arange(1000))
 
 
 def npy_header(shape):
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
     return buffer.getvalue()
 
 
@@ -125,14 +132,18 @@ def test_headers_that_promise_more_than_the_file_holds_are_refused_before_memory
 
 def test_a_file_whose_reader_crashes_or_fails_is_named(tmp_path):
     square = 1 - np.eye(4)
-    savemat(tmp_path / "good.mat", {"RDM": square, "ids": np.array(["a", "b", "c", "d"], dtype=object)})
+    savemat(
+        tmp_path / "good.mat", {"RDM": square, "ids": np.array(["a", "b", "c", "d"], dtype=object)}
+    )
     vectors, ids, _ = read_dissimilarities(tmp_path / "good.mat")
     assert ids == ["a", "b", "c", "d"]
     np.testing.assert_array_equal(vectors, np.ones((1, 6)))
     contents = bytearray((tmp_path / "good.mat").read_bytes())
     refused = 0
     for place in (128, 132, 140, 176, 300):
-        (tmp_path / "bad.mat").write_bytes(contents[:place] + bytes([contents[place] ^ 64]) + contents[place + 1 :])
+        (tmp_path / "bad.mat").write_bytes(
+            contents[:place] + bytes([contents[place] ^ 64]) + contents[place + 1 :]
+        )
         try:
             read_dissimilarities(tmp_path / "bad.mat")
         except InputError as error:
@@ -141,7 +152,9 @@ def test_a_file_whose_reader_crashes_or_fails_is_named(tmp_path):
     assert refused
 
 
-@pytest.mark.parametrize("text", ["a,b,d\nx\n", '"', "a,b,c\n1,2,3\n" + "x" * 200_000 + "\n", "\x00\n"])
+@pytest.mark.parametrize(
+    "text", ["a,b,d\nx\n", '"', "a,b,c\n1,2,3\n" + "x" * 200_000 + "\n", "\x00\n"]
+)
 def test_tables_of_pairs_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(InputError, match=r"pairs\.csv"):
@@ -151,7 +164,9 @@ def test_tables_of_pairs_that_are_none_are_refused(tmp_path, text):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX file system")
 def test_every_flipped_byte_of_an_hdf5_file_of_ours_is_noticed_or_harmless(tmp_path):
     values = np.arange(20.0)
-    path = write_hdf5(tmp_path / "x.h5", arrays={"values": values}, attributes={"note": "as it was"})
+    path = write_hdf5(
+        tmp_path / "x.h5", arrays={"values": values}, attributes={"note": "as it was"}
+    )
     contents = path.read_bytes()
     noticed = 0
     for place in range(0, len(contents), 7):

@@ -14,14 +14,25 @@ import pandas as pd
 import pytest
 
 from neurometamer import resume
-from neurometamer.store import DamagedFile, FolderInUse, InputError, OutputError, read_json, write_json, write_text
+from neurometamer.store import (
+    DamagedFile,
+    FolderInUse,
+    InputError,
+    OutputError,
+    read_json,
+    write_json,
+    write_text,
+)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and links are POSIX ones")
 
 
 def flipped(contents: bytes) -> list[bytes]:
     """Flip one bit of every byte, one at a time."""
-    return [contents[:at] + bytes([contents[at] ^ 4]) + contents[at + 1 :] for at in range(len(contents))]
+    return [
+        contents[:at] + bytes([contents[at] ^ 4]) + contents[at + 1 :]
+        for at in range(len(contents))
+    ]
 
 
 def test_a_record_comes_back_or_is_known_to_be_damaged(tmp_path):
@@ -56,7 +67,9 @@ def test_a_piece_is_used_when_it_is_as_written_and_else_made_again(tmp_path, cap
     damages = [contents[: len(contents) // 2], b"<html>moved</html>", b"", *flipped(contents)[::5]]
     for damaged in damages:
         path.write_bytes(damaged)
-        pd.testing.assert_frame_equal(resume.kept_piece(tmp_path, "recognition", ["key"], make), first)
+        pd.testing.assert_frame_equal(
+            resume.kept_piece(tmp_path, "recognition", ["key"], make), first
+        )
         assert path.read_bytes() == contents
     assert len(made) == 1 + len(damages)
     assert "is damaged or incomplete; it is not used and is made again" in caplog.text
@@ -110,7 +123,9 @@ with only_process(Path(sys.argv[1]), "there"):
 
 def holding(lock: Path) -> subprocess.Popen:
     """Start a process that holds the lock until its input is closed."""
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert other.stdout is not None
     assert other.stdout.readline().strip() == b"held"
     return other
@@ -138,10 +153,18 @@ def test_the_second_process_is_told_who_holds_the_folder(tmp_path):
 @posix
 def test_a_lock_that_is_a_link_empties_nobodys_file(tmp_path):
     thesis = write_text(tmp_path / "thesis.tex", "years of work")
-    for place in (lambda lock: lock.symlink_to(thesis), lambda lock: lock.hardlink_to(thesis), os.mkfifo, os.mkdir):
+    for place in (
+        lambda lock: lock.symlink_to(thesis),
+        lambda lock: lock.hardlink_to(thesis),
+        os.mkfifo,
+        os.mkdir,
+    ):
         lock = tmp_path / "lock"
         place(lock)
-        with pytest.raises(InputError, match="is not a lock file"), resume.only_process(lock, "OUT"):
+        with (
+            pytest.raises(InputError, match="is not a lock file"),
+            resume.only_process(lock, "OUT"),
+        ):
             raise AssertionError
         lock.rmdir() if lock.is_dir() else lock.unlink()
     assert thesis.read_text() == "years of work"
@@ -158,7 +181,10 @@ def test_a_call_works_alone_in_a_folder_and_may_call_others(tmp_path):
     heard = []
 
     def another_thread():
-        with pytest.raises(FolderInUse, match=rf"process {os.getpid()} on .* is working in"), resume.alone_in(out):
+        with (
+            pytest.raises(FolderInUse, match=rf"process {os.getpid()} on .* is working in"),
+            resume.alone_in(out),
+        ):
             raise AssertionError
         heard.append("kept out")
 
@@ -200,7 +226,9 @@ def commands_that_fill_a_folder():
 
     by_out = (make_stimuli, make_controls, make_metamers, layer_files, searchlight_files, draw_rdms)
     by_out += (analyze_recognition, evaluate_sets, write_experiment_page)
-    return [(one, "out") for one in by_out] + [(one, "folder") for one in (write_betas, write_kind_figures, plan_sets)]
+    return [(one, "out") for one in by_out] + [
+        (one, "folder") for one in (write_betas, write_kind_figures, plan_sets)
+    ]
 
 
 @posix
@@ -209,8 +237,12 @@ def test_no_command_writes_into_a_folder_in_which_another_works(tmp_path):
     with holding(out / resume.FOLDER_LOCK) as other:
         for command, argument in commands_that_fill_a_folder():
             parameters = inspect.signature(command).parameters.values()
-            single = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-            needed = {one.name: None for one in single if one.default is one.empty}  # nothing is read before
+            single = [
+                one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+            ]
+            needed = {
+                one.name: None for one in single if one.default is one.empty
+            }  # nothing is read before
             with pytest.raises(FolderInUse, match=rf"process {other.pid} on"):
                 command(**{**needed, argument: out})
         other.stdin.close()

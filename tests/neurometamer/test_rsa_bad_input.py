@@ -20,10 +20,21 @@ from neurometamer.rsa.image_types.trends import kind_trends
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import fit_layer_weights, flexible_models
-from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, mahalanobis_rdm, no_noise, residuals_of
+from neurometamer.rsa.noise import (
+    crossnobis_rdm,
+    estimate_noise,
+    mahalanobis_rdm,
+    no_noise,
+    residuals_of,
+)
 from neurometamer.rsa.partial import partial_spearman
 from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.searchlight.maps import Question, model_questions, run_searchlight, searchlight_rdms
+from neurometamer.rsa.searchlight.maps import (
+    Question,
+    model_questions,
+    run_searchlight,
+    searchlight_rdms,
+)
 from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.subsample import UnitValues, paired_scores, subsample_rdms
 from neurometamer.stats.paired import paired_power
@@ -46,14 +57,22 @@ def network(values=None, ids=IDS):
 
 def brain(values=None, ids=IDS):
     values = numbers(6, seed=1) if values is None else values
-    places = {"subject": ["S0"] * 3 + ["S1"] * 3, "roi": ["V1", "V4", "LO"] * 2, "system": ["brain"] * 6}
+    places = {
+        "subject": ["S0"] * 3 + ["S1"] * 3,
+        "roi": ["V1", "V4", "LO"] * 2,
+        "system": ["brain"] * 6,
+    }
     return RDMs(values, rdm_descriptors=places, pattern_descriptors={"condition": list(ids)})
 
 
 def kinds(values=None, n=6):
     ids = [f"{kind}{i}" for kind in ("RE", "AN", "AI") for i in range(n)]
     values = numbers(3, len(ids) * (len(ids) - 1) // 2) if values is None else values
-    patterns = {"condition": ids, "kind": [one[:2] for one in ids], "reference_id": [one[2:] for one in ids]}
+    patterns = {
+        "condition": ids,
+        "kind": [one[:2] for one in ids],
+        "reference_id": [one[2:] for one in ids],
+    }
     places = {"subject": ["S0", "S1", "S2"], "roi": ["V1"] * 3, "system": ["brain"] * 3}
     return RDMs(values, rdm_descriptors=places, pattern_descriptors=patterns)
 
@@ -95,7 +114,9 @@ def test_spoiled_rdms_are_named_in_every_table(table, how):
 @pytest.mark.parametrize("table", TABLES)
 def test_other_stimuli_are_named_in_every_table(table):
     ask, other = TABLES[table], [f"x{i}" for i in range(N)]
-    with pytest.raises(InputError, match=r"missing from the second RDMs: im0.*missing from the first RDMs: x0"):
+    with pytest.raises(
+        InputError, match=r"missing from the second RDMs: im0.*missing from the first RDMs: x0"
+    ):
         ask(network(), brain(ids=other))
     with pytest.raises(InputError, match="repeated stimulus id"):
         ask(network(ids=["im1", *IDS[1:]]), brain())
@@ -104,13 +125,18 @@ def test_other_stimuli_are_named_in_every_table(table):
     with pytest.raises(InputError, match=r"RDMs, not 'network\.h5'; read_rdms opens files"):
         ask("network.h5", brain())
     with pytest.raises(InputError, match=r"1 condition\(s\) \(a\)|3 condition\(s\)"):
-        few = RDMs(numbers(3, 3), rdm_descriptors=network().rdm_descriptors,
-                   pattern_descriptors={"condition": list("abc")})  # fmt: skip
+        few = RDMs(
+            numbers(3, 3),
+            rdm_descriptors=network().rdm_descriptors,
+            pattern_descriptors={"condition": list("abc")},
+        )
         ask(few, few)
 
 
 def test_an_inner_join_of_nothing_names_what_it_left_out():
-    with pytest.raises(InputError, match=r"stimuli shared by both RDMs \(left out: im0, im1.*at least 4 are needed"):
+    with pytest.raises(
+        InputError, match=r"stimuli shared by both RDMs \(left out: im0, im1.*at least 4 are needed"
+    ):
         compare_rdms(network(), brain(ids=[f"x{i}" for i in range(N)]), join="inner")
 
 
@@ -119,7 +145,9 @@ def test_spoiled_rdms_of_kinds_are_named(how):
     values = spoiled(how, 3, 153)
     told = TOLD[how].format(place="S1 V1").replace("im0", "0").replace("im4", "4")
     for ask in (kind_tests, kind_similarity, kind_difference):
-        options = {"n_resamples": 5, "n_permutations": 5} if ask is kind_tests else {"n_bootstrap": 5}
+        options = (
+            {"n_resamples": 5, "n_permutations": 5} if ask is kind_tests else {"n_bootstrap": 5}
+        )
         with pytest.raises(InputError, match=told):
             ask(kinds(values), **options)
     with pytest.raises(InputError, match=r"at least 6 subjects; there are fewer in V1 \(3\)"):
@@ -136,13 +164,17 @@ def test_a_control_that_is_spoiled_is_named():
 
 def test_crossvalidated_distances_may_be_negative():
     values = spoiled("negative", 3)
-    made = label_rdms(values, conditions=IDS, places={"stage": ["a", "b", "c"]}, measure="crossnobis")
+    made = label_rdms(
+        values, conditions=IDS, places={"stage": ["a", "b", "c"]}, measure="crossnobis"
+    )
     assert compare_rdms(made, brain(), n_bootstrap=0)["similarity"].notna().all()
 
 
 def test_numbers_are_refused_where_they_are_labelled():
     def label(values, ids=IDS, places=("a", "b"), patterns=None):
-        return label_rdms(values, conditions=ids, places={"stage": list(places)}, patterns=patterns, measure="x")
+        return label_rdms(
+            values, conditions=ids, places={"stage": list(places)}, patterns=patterns, measure="x"
+        )
 
     square = np.zeros((2, N, N))
     square[:, *np.triu_indices(N, 1)] = numbers(2)
@@ -151,15 +183,21 @@ def test_numbers_are_refused_where_they_are_labelled():
     apart, diagonal = square.copy(), square.copy()
     apart[1, 2, 3] += 0.5
     diagonal[1, 2, 2] = 0.4
-    with pytest.raises(InputError, match="not symmetric: both directions differ between im2 and im3"):
+    with pytest.raises(
+        InputError, match="not symmetric: both directions differ between im2 and im3"
+    ):
         label(apart)
-    with pytest.raises(InputError, match="the diagonal is not zero for im2; is this a similarity matrix"):
+    with pytest.raises(
+        InputError, match="the diagonal is not zero for im2; is this a similarity matrix"
+    ):
         label(diagonal)
     with pytest.raises(InputError, match=r"places of other lengths than 2: stage \(1\)"):
         label(square, places=["a"])
     with pytest.raises(InputError, match=r"patterns of other lengths than 8: kind \(1\)"):
         label(square, patterns={"kind": ["RE"]})
-    with pytest.raises(InputError, match=r"shape \(2, 8, 8\) do not fit 5 conditions \(im0.*give \(n_rdms, 10\)"):
+    with pytest.raises(
+        InputError, match=r"shape \(2, 8, 8\) do not fit 5 conditions \(im0.*give \(n_rdms, 10\)"
+    ):
         label(square, ids=IDS[:5])
     with pytest.raises(InputError, match=r"shape \(2, 27\) do not fit 8 conditions"):
         label(numbers(2, 27))
@@ -179,7 +217,9 @@ def test_numbers_are_refused_where_they_are_labelled():
 def test_comparators_refuse_what_they_cannot_compare(by):
     compare, good = COMPARATORS[by], numbers(2)
     for how in ("NaN", "infinite"):
-        with pytest.raises(InputError, match=r"NaN or infinite in row\(s\) 1 of the first of a and b"):
+        with pytest.raises(
+            InputError, match=r"NaN or infinite in row\(s\) 1 of the first of a and b"
+        ):
             compare(spoiled(how, 3), good)
         with pytest.raises(InputError, match="of the second of a and b"):
             compare(good, spoiled(how, 3))
@@ -187,7 +227,9 @@ def test_comparators_refuse_what_they_cannot_compare(by):
         compare(good, numbers(2, 21))
     with pytest.raises(InputError, match=r"shapes \(28,\) and \(2, 28\)"):
         compare(good[0], good)
-    with pytest.raises(InputError, match=r"weights have the shape \(3, 5\); they need \(n_resamples, 28\)"):
+    with pytest.raises(
+        InputError, match=r"weights have the shape \(3, 5\); they need \(n_resamples, 28\)"
+    ):
         compare(good, good, np.ones((3, 5)))
 
 
@@ -212,7 +254,9 @@ def test_functions_on_condensed_rdms_refuse_missing_numbers():
         subject_ceilings(spoiled("constant", 3))
     with pytest.raises(InputError, match="needs at least 2 subjects"):
         subject_ceilings(good[:1])
-    with pytest.raises(InputError, match="a noise ceiling is of one ROI; these RDMs are of V1, V4, LO"):
+    with pytest.raises(
+        InputError, match="a noise ceiling is of one ROI; these RDMs are of V1, V4, LO"
+    ):
         noise_ceiling(brain())
     with pytest.raises(InputError, match=r"negative numbers in resample\(s\) 1"):
         bootstrap_comparison(good, good, np.array([[1] * N, [2, -1, *[1] * 6]]))
@@ -275,7 +319,11 @@ def test_presentations_without_a_distance_are_refused():
     with pytest.raises(InputError, match="at least one degree of freedom, not 0"):
         estimate_noise(values, dof=0)
     matrix = np.random.default_rng(0).random((5, 5))
-    for bad, told in ((matrix, "is not symmetric in rows 0"), (np.full((5, 5), np.nan), "NaN"), (matrix[:4], "4, 5")):
+    for bad, told in (
+        (matrix, "is not symmetric in rows 0"),
+        (np.full((5, 5), np.nan), "NaN"),
+        (matrix[:4], "4, 5"),
+    ):
         with pytest.raises(InputError, match=told):
             gram_cka(bad, bad)
 
@@ -304,10 +352,18 @@ def test_searchlights_that_make_no_sense_are_refused():
     responses, model = random.random((6, 64)), random.random(15)
 
     def ask(**changed):
-        parts = {"name": "m", "about": "", "ids": tuple("abcdef"), "responses": responses, "model": model}
+        parts = {
+            "name": "m",
+            "about": "",
+            "ids": tuple("abcdef"),
+            "responses": responses,
+            "model": model,
+        }
         return Question(**{**parts, **changed})
 
-    with pytest.raises(InputError, match=r"the model has the shape \(10,\); 6 conditions have 15 pairs"):
+    with pytest.raises(
+        InputError, match=r"the model has the shape \(10,\); 6 conditions have 15 pairs"
+    ):
         ask(model=model[:10])
     spoil = model.copy()
     spoil[3] = np.nan
@@ -329,11 +385,15 @@ def test_searchlights_that_make_no_sense_are_refused():
         searchlight_rdms(responses[:1], near)
     with pytest.raises(InputError, match=r"responses have the shape \(64,\)"):
         searchlight_rdms(responses[0], near)
-    models = label_rdms(model[np.newaxis], conditions=list("abcdef"), places={"name": ["m"]}, measure="x")
+    models = label_rdms(
+        model[np.newaxis], conditions=list("abcdef"), places={"name": ["m"]}, measure="x"
+    )
     with pytest.raises(InputError, match=r"shape \(4, 64\) for 6 conditions"):
         model_questions(list("abcdef"), responses[:4], models)
     models.dissimilarities[0, 3] = np.nan
-    with pytest.raises(InputError, match="the model RDMs: dissimilarities are NaN or infinite in m, stimuli a, e"):
+    with pytest.raises(
+        InputError, match="the model RDMs: dissimilarities are NaN or infinite in m, stimuli a, e"
+    ):
         model_questions(list("abcdef"), responses, models)
 
 

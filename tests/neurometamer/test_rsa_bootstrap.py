@@ -8,12 +8,22 @@ import pytest
 import rsatoolbox
 from hypothesis import given
 from hypothesis import strategies as st
-from rsatoolbox.inference import boot_noise_ceiling, eval_bootstrap_pattern, eval_bootstrap_rdm, eval_dual_bootstrap
+from rsatoolbox.inference import (
+    boot_noise_ceiling,
+    eval_bootstrap_pattern,
+    eval_bootstrap_rdm,
+    eval_dual_bootstrap,
+)
 from rsatoolbox.inference import evaluate as their_evaluation
 from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm import RDMs
 
-from neurometamer.rsa.bootstrap import bootstrap_comparison, corrected_variance, dual_bootstrap, subject_samples
+from neurometamer.rsa.bootstrap import (
+    bootstrap_comparison,
+    corrected_variance,
+    dual_bootstrap,
+    subject_samples,
+)
 from neurometamer.rsa.ceilings import subject_ceilings
 from neurometamer.rsa.comparators import ranks as weighted
 from neurometamer.rsa.comparators.table import COMPARATORS
@@ -24,16 +34,23 @@ from neurometamer.stats.resampling import bootstrap_counts, pair_weights
 from neurometamer.store import InputError
 
 RSATOOLBOX = {
-    "spearman": "spearman", "pearson": "corr", "kendall": "tau-a", "rho-a": "rho-a", "cosine": "cosine",
-    "whitened-cosine": "cosine_cov", "whitened-pearson": "corr_cov",
-}  # fmt: skip
+    "spearman": "spearman",
+    "pearson": "corr",
+    "kendall": "tau-a",
+    "rho-a": "rho-a",
+    "cosine": "cosine",
+    "whitened-cosine": "cosine_cov",
+    "whitened-pearson": "corr_cov",
+}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Noise ceiling for tau based on averaged ranks:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*:tqdm.TqdmWarning"),
 ]
 
 
-def rdms(n_models: int, n_subjects: int, n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def rdms(
+    n_models: int, n_subjects: int, n: int, seed: int, ties: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Subjects share a part with the first model."""
     rng = np.random.default_rng(seed)
     models = rng.random((n_models, n * (n - 1) // 2))
@@ -64,7 +81,7 @@ def counted(draws: list[np.ndarray], n: int) -> np.ndarray:
     return np.array([np.bincount(one, minlength=n) for one in draws])
 
 
-# ------------------------------------------------------------------------------------------------- same draws as theirs
+# ----------------------------------------------------------------------------- same draws as theirs
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -78,7 +95,9 @@ def test_stimulus_bootstrap_with_ceiling_equals_rsatoolbox(by, ties, monkeypatch
         lambda: eval_bootstrap_pattern(fixed(models), RDMs(data), method=method, N=40),
         5,
     )
-    samples, ceilings = bootstrap_comparison(models, data, counted([one[0] for one in draws], 9), by=by)
+    samples, ceilings = bootstrap_comparison(
+        models, data, counted([one[0] for one in draws], 9), by=by
+    )
     np.testing.assert_allclose(samples, theirs.evaluations.reshape(40, 3), atol=1e-12)
     np.testing.assert_allclose(ceilings, theirs.noise_ceiling, atol=1e-12)
 
@@ -124,7 +143,7 @@ def test_dual_bootstrap_equals_rsatoolbox(by, monkeypatch):
     assert without.ceiling_variance is None
 
 
-# ------------------------------------------------------------------------------------------------------ own consistency
+# ---------------------------------------------------------------------------------- own consistency
 
 
 @pytest.mark.parametrize("by", COMPARATORS)
@@ -135,7 +154,9 @@ def test_nothing_resampled_gives_the_plain_values_and_ceilings(by):
     np.testing.assert_allclose(samples[0], COMPARATORS[by](models, data).mean(axis=1), atol=1e-12)
     expected = [one.mean() for one in subject_ceilings(data, by)]
     np.testing.assert_allclose(ceilings[:, 1], expected, atol=1e-12)
-    np.testing.assert_allclose(expected, boot_noise_ceiling(RDMs(data), method=RSATOOLBOX[by]), atol=1e-12)
+    np.testing.assert_allclose(
+        expected, boot_noise_ceiling(RDMs(data), method=RSATOOLBOX[by]), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("by", COMPARATORS)
@@ -158,7 +179,10 @@ def test_the_order_of_stimuli_moves_with_the_draws(order, by):
     models, data = rdms(2, 3, 6, 5)
     counts = bootstrap_counts(6, 5, seed=2)
     first, second = np.triu_indices(6, 1)
-    moved = [np.array(RDMs(one).get_matrices())[:, order][:, :, order][:, first, second] for one in (models, data)]
+    moved = [
+        np.array(RDMs(one).get_matrices())[:, order][:, :, order][:, first, second]
+        for one in (models, data)
+    ]
     one, other = (
         bootstrap_comparison(models, data, counts, by=by),
         bootstrap_comparison(*moved, counts[:, order], by=by),
@@ -173,7 +197,9 @@ def test_regions_share_draws_and_have_their_own_ceilings(by):
     counts, people = bootstrap_counts(6, 8, seed=3), bootstrap_counts(5, 8, seed=4)
     regions = ["V1", "LO", "V1", "LO", "V1"]
     for draws in (None, people):
-        samples, ceilings = bootstrap_comparison(models, data, counts, by=by, groups=regions, subject_counts=draws)
+        samples, ceilings = bootstrap_comparison(
+            models, data, counts, by=by, groups=regions, subject_counts=draws
+        )
         for k, one in enumerate(("V1", "LO")):
             rows = [i for i, region in enumerate(regions) if region == one]
             part = None if draws is None else draws[:, rows]
@@ -196,7 +222,9 @@ def test_a_resample_in_which_an_rdm_is_constant_has_no_value():
     models, data = rdms(1, 3, 5, 8)
     models[0] = [0, 0, 1, 1, 0, 1, 1, 1, 1, 1]
     for by in ("spearman", "pearson"):
-        samples, _ = bootstrap_comparison(models, data, np.array([[2, 2, 1, 0, 0], [1, 1, 1, 1, 1]]), by=by)
+        samples, _ = bootstrap_comparison(
+            models, data, np.array([[2, 2, 1, 0, 0], [1, 1, 1, 1, 1]]), by=by
+        )
         assert np.isnan(samples[0, 0]) and np.isfinite(samples[1, 0])
 
 
@@ -229,7 +257,9 @@ def test_bad_requests_of_the_bootstrap_are_answered():
 def test_corrected_variance_lies_between_one_factor_and_both():
     found = corrected_variance(np.array([[5.0, 5.0, 2.0], [2.0, 0.1, 1.5], [1.0, 0.1, 1.0]]), 3, 40)
     expected = 1.5 * 2 + 40 / 39 - 1.5 * 40 / 39 * 2
-    np.testing.assert_allclose(found, [max(expected, 3.0), max(0.15 + 4 / 39 - 1.5 * 40 / 39 * 4.8, 0.15), 2.0])
+    np.testing.assert_allclose(
+        found, [max(expected, 3.0), max(0.15 + 4 / 39 - 1.5 * 40 / 39 * 4.8, 0.15), 2.0]
+    )
 
 
 def test_doubled_ranks_are_twice_the_average_ranks():
@@ -241,7 +271,7 @@ def test_doubled_ranks_are_twice_the_average_ranks():
     np.testing.assert_array_equal(np.repeat(found[0], copies), long)
 
 
-# ---------------------------------------------------------------------------------------------------------- permutation
+# -------------------------------------------------------------------------------------- permutation
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
@@ -252,12 +282,16 @@ def test_permuted_comparison_equals_rsatoolbox(by, shape):
     orders = np.array([rng.permutation(8) for _ in range(10)])
     ours = permuted_comparison(a, b, orders, by)
     theirs = [
-        rsatoolbox.rdm.compare(rsatoolbox.rdm.rdms.permute_rdms(RDMs(a), one), RDMs(b), method=RSATOOLBOX[by])
+        rsatoolbox.rdm.compare(
+            rsatoolbox.rdm.rdms.permute_rdms(RDMs(a), one), RDMs(b), method=RSATOOLBOX[by]
+        )
         for one in orders
     ]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
     np.testing.assert_allclose(
-        permuted_comparison(a, b, np.arange(8)[np.newaxis], by)[0], COMPARATORS[by](a, b), atol=1e-12
+        permuted_comparison(a, b, np.arange(8)[np.newaxis], by)[0],
+        COMPARATORS[by](a, b),
+        atol=1e-12,
     )
 
 
@@ -307,14 +341,16 @@ def test_max_t_keeps_the_family_wise_error():
     assert 4 <= wrong <= 15 + 3 * 3.8
 
 
-# ------------------------------------------------------------------------------------------------------------ real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 @pytest.mark.data
 def test_ceilings_of_resampled_images_lie_around_those_of_92_images(shared_data):
     first, second = np.triu_indices(92, 1)
     with h5py.File(shared_data / "rdms92.h5") as file:
-        data = np.concatenate([file["cichy2014"][roi][...].astype(float)[:, first, second] for roi in ("EVC", "IT")])
+        data = np.concatenate(
+            [file["cichy2014"][roi][...].astype(float)[:, first, second] for roi in ("EVC", "IT")]
+        )
     regions = ["EVC"] * 15 + ["IT"] * 15
     counts = np.vstack([np.ones((1, 92), dtype=int), bootstrap_counts(92, 40, seed=0)])
     models = np.stack([data[:15].mean(axis=0), data[15:].mean(axis=0)])
@@ -323,5 +359,7 @@ def test_ceilings_of_resampled_images_lie_around_those_of_92_images(shared_data)
     spread = ceilings[:, 1:].std(axis=1)
     assert (spread > 0.002).all() and (spread < 0.08).all()
     assert (ceilings[0] < ceilings[1]).all()
-    own = samples[:, [0, 1], [0, 1]]  # EVC's mean against EVC, IT's against IT: below the ceiling, and near it
+    own = samples[
+        :, [0, 1], [0, 1]
+    ]  # EVC's mean against EVC, IT's against IT: below the ceiling, and near it
     assert (own <= ceilings[1] + 1e-12).all() and (own > ceilings[0]).all()

@@ -21,7 +21,12 @@ from neurometamer.rsa.cka import centered_gram, gram_cka, linear_cka
 from neurometamer.rsa.comparators import kendall as kendall_module
 from neurometamer.rsa.comparators.kendall import inversions, kendall
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator
-from neurometamer.rsa.comparators.whitened import image_counts, n_images, whitened_cosine, whitened_pearson
+from neurometamer.rsa.comparators.whitened import (
+    image_counts,
+    n_images,
+    whitened_cosine,
+    whitened_pearson,
+)
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import label_rdms, take_conditions, write_rdms
 from neurometamer.rsa.controls import category_rdm, control_rdms
@@ -51,14 +56,16 @@ def whitened_by_matrix(a: np.ndarray, b: np.ndarray, sigma_k: np.ndarray | None)
     return (a @ y.T) / np.sqrt((a * x).sum(axis=1)[:, np.newaxis] * (b * y).sum(axis=1))
 
 
-# ---------------------------------------------------------------------------------------------------------- whitened
+# ----------------------------------------------------------------------------------------- whitened
 
 
 @pytest.mark.parametrize("by", WHITENED)
 @pytest.mark.parametrize("n", [4, 9, 110])  # rsatoolbox uses sparse matrices from 100 images on
 def test_whitened_comparisons_equal_rsatoolbox_and_the_definition(by, n):
     a, b = vectors(2, n, 0), vectors(3, n, 1)
-    theirs = rsatoolbox.rdm.compare(rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=WHITENED[by])
+    theirs = rsatoolbox.rdm.compare(
+        rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method=WHITENED[by]
+    )
     np.testing.assert_allclose(COMPARATORS[by](a, b), theirs, atol=1e-10)
     if by == "whitened-cosine" and n < 100:
         np.testing.assert_allclose(theirs, whitened_by_matrix(a, b, None), atol=1e-10)
@@ -70,11 +77,17 @@ def test_whitening_by_a_given_covariance_equals_its_definition():
     a, b = vectors(2, n, 0), vectors(3, n, 1)
     noise = rng.standard_normal((n, 20))
     sigma, variances = noise @ noise.T / 20, rng.random(n) + 0.5
-    np.testing.assert_allclose(whitened_cosine(a, b, sigma_k=sigma), whitened_by_matrix(a, b, sigma), atol=1e-10)
     np.testing.assert_allclose(
-        whitened_cosine(a, b, sigma_k=variances), whitened_by_matrix(a, b, np.diag(variances)), atol=1e-10
+        whitened_cosine(a, b, sigma_k=sigma), whitened_by_matrix(a, b, sigma), atol=1e-10
     )
-    np.testing.assert_allclose(whitened_pearson(a, b, sigma_k=np.eye(n)), whitened_pearson(a, b), atol=1e-12)
+    np.testing.assert_allclose(
+        whitened_cosine(a, b, sigma_k=variances),
+        whitened_by_matrix(a, b, np.diag(variances)),
+        atol=1e-10,
+    )
+    np.testing.assert_allclose(
+        whitened_pearson(a, b, sigma_k=np.eye(n)), whitened_pearson(a, b), atol=1e-12
+    )
     first, second = (rsatoolbox.rdm.RDMs(one) for one in (a, b))
     # rsatoolbox solves by conjugate gradients, relative tolerance 1e-5
     for ours, method in ((whitened_cosine, "cosine_cov"), (whitened_pearson, "corr_cov")):
@@ -86,12 +99,16 @@ def test_whitening_by_a_given_covariance_equals_its_definition():
 def test_whitened_resamples_equal_rsatoolbox_with_same_image_pairs_left_out(by):
     n = 8
     a, b = vectors(2, n, 3), vectors(3, n, 4)
-    counts = np.vstack([bootstrap_counts(n, 15, seed=0), [[5, 1, 1, 1, 0, 0, 0, 0]]])  # the last: no simple division
+    counts = np.vstack(
+        [bootstrap_counts(n, 15, seed=0), [[5, 1, 1, 1, 0, 0, 0, 0]]]
+    )  # the last: no simple division
     ours = COMPARATORS[by](a, b, pair_weights(counts))
     for row, result in zip(counts, ours):
         index = np.repeat(np.arange(n), row)
         drawn = [rsatoolbox.rdm.RDMs(one).subsample_pattern("index", index) for one in (a, b)]
-        np.testing.assert_allclose(result, rsatoolbox.rdm.compare(*drawn, method=WHITENED[by]), atol=1e-10)
+        np.testing.assert_allclose(
+            result, rsatoolbox.rdm.compare(*drawn, method=WHITENED[by]), atol=1e-10
+        )
 
 
 def test_counts_of_images_come_back_from_pairs():
@@ -110,14 +127,22 @@ def test_counts_of_images_come_back_from_pairs():
 def test_whitened_comparison_knows_which_pairs_share_an_image():
     a, b = vectors(1, 7, 5), vectors(1, 7, 6)
     mixed = np.random.default_rng(0).permutation(21)
-    for by, same in {"pearson": True, "spearman": True, "kendall": True, "whitened-cosine": False}.items():
+    for by, same in {
+        "pearson": True,
+        "spearman": True,
+        "kendall": True,
+        "whitened-cosine": False,
+    }.items():
         value, moved = COMPARATORS[by](a, b)[0, 0], COMPARATORS[by](a[:, mixed], b[:, mixed])[0, 0]
         assert bool(abs(value - moved) < 1e-12) is same
 
 
 @given(st.permutations(range(6)), st.sampled_from(sorted(COMPARATORS)), st.integers(0, 100))
 def test_the_order_of_stimuli_never_matters(order, by, seed):
-    a, b = named(vectors(2, 6, seed, 1), stage=["a", "b"]), named(vectors(2, 6, seed + 1, 2), stage=["c", "d"])
+    a, b = (
+        named(vectors(2, 6, seed, 1), stage=["a", "b"]),
+        named(vectors(2, 6, seed + 1, 2), stage=["c", "d"]),
+    )
     one = compare_rdms(a, b, by=by, n_bootstrap=0)["similarity"]
     other = compare_rdms(take_conditions(a, order), b, by=by, n_bootstrap=0)["similarity"]
     np.testing.assert_allclose(one, other, atol=1e-12)
@@ -139,7 +164,7 @@ def test_whitened_requests_that_make_no_sense_are_answered():
     assert np.isnan(whitened_cosine(np.zeros((1, 10)), a, sigma_k=np.eye(5))).all()
 
 
-# ------------------------------------------------------------------------------------------------------------- tau-a
+# -------------------------------------------------------------------------------------------- tau-a
 
 
 @given(st.lists(st.integers(0, 40), min_size=3, max_size=300), st.integers(0, 1000))
@@ -163,7 +188,9 @@ def test_tau_a_of_long_vectors_equals_tau_b_without_ties():
 def test_tau_a_of_resamples_is_that_of_copied_pairs_both_ways(monkeypatch):
     a, b = vectors(2, 16, 0, 1), vectors(2, 16, 1, 2)
     weights = pair_weights(bootstrap_counts(16, 20, seed=0))
-    expected = [kendall(*(np.repeat(one, row.astype(int), axis=1) for one in (a, b))) for row in weights]
+    expected = [
+        kendall(*(np.repeat(one, row.astype(int), axis=1) for one in (a, b))) for row in weights
+    ]
     np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
     monkeypatch.setattr(kendall_module, "MANY_PAIRS", 0)
     np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
@@ -179,7 +206,7 @@ def test_inversions_are_counted(n):
     assert inversions(np.arange(n)[::-1]) == n * (n - 1) // 2
 
 
-# ----------------------------------------------------------------------------------------------------------- partial
+# ------------------------------------------------------------------------------------------ partial
 
 
 def test_partial_spearman_equals_pingouin_and_regressed_ranks():
@@ -188,13 +215,20 @@ def test_partial_spearman_equals_pingouin_and_regressed_ranks():
     a += controls[0]
     b += controls[0]
     ours = partial_spearman(a, b, controls=controls)
-    frame = pd.DataFrame(np.vstack([a, b, controls]).T, columns=["a0", "a1", "b0", "b1", "c0", "c1"])
+    frame = pd.DataFrame(
+        np.vstack([a, b, controls]).T, columns=["a0", "a1", "b0", "b1", "c0", "c1"]
+    )
     for i in range(2):
         for j in range(2):
-            theirs = pingouin.partial_corr(frame, x=f"a{i}", y=f"b{j}", covar=["c0", "c1"], method="spearman")["r"]
+            theirs = pingouin.partial_corr(
+                frame, x=f"a{i}", y=f"b{j}", covar=["c0", "c1"], method="spearman"
+            )["r"]
             assert ours[i, j] == pytest.approx(theirs.iloc[0], abs=1e-10)
     design = np.column_stack([np.ones(36), frame[["c0", "c1"]].rank()])
-    rest = [one - design @ np.linalg.lstsq(design, one, rcond=None)[0] for one in frame.rank().to_numpy().T[:4]]
+    rest = [
+        one - design @ np.linalg.lstsq(design, one, rcond=None)[0]
+        for one in frame.rank().to_numpy().T[:4]
+    ]
     assert ours[0, 1] == pytest.approx(np.corrcoef(rest[0], rest[3])[0, 1], abs=1e-10)
 
 
@@ -213,18 +247,24 @@ def test_partial_spearman_of_resamples_is_that_of_copied_pairs():
     for row, result in zip(weights, ours):
         long = [np.repeat(one, row, axis=1) for one in (a, b, controls)]
         use = np.ptp(long[2], axis=1) > 0
-        np.testing.assert_allclose(result, partial_spearman(*long[:2], controls=long[2][use]), atol=1e-10)
+        np.testing.assert_allclose(
+            result, partial_spearman(*long[:2], controls=long[2][use]), atol=1e-10
+        )
 
 
 def test_collinear_and_constant_controls_are_named():
     a, b, c = vectors(1, 6, 0), vectors(1, 6, 1), vectors(2, 6, 2)
     with pytest.raises(InputError, match="control gabor follows from pixels by its ranks"):
-        partial_spearman(a, b, controls=np.vstack([c, np.exp(c[:1])]), names=["pixels", "light", "gabor"])
+        partial_spearman(
+            a, b, controls=np.vstack([c, np.exp(c[:1])]), names=["pixels", "light", "gabor"]
+        )
     with pytest.raises(InputError, match="all dissimilarities are equal in control category"):
         partial_spearman(a, b, controls=np.ones((1, 15)), names=["category"])
     with pytest.raises(InputError, match=r"they need \(n_controls, 15\)"):
         partial_spearman(a, b, controls=c[:, :10])
-    assert np.isnan(partial_spearman(c[:1] ** 3, b, controls=c)).all()  # the control leaves nothing of it
+    assert np.isnan(
+        partial_spearman(c[:1] ** 3, b, controls=c)
+    ).all()  # the control leaves nothing of it
 
 
 def test_controls_are_joined_by_id_and_told():
@@ -235,7 +275,9 @@ def test_controls_are_joined_by_id_and_told():
     held = take_conditions(more, range(8)).dissimilarities
     expected = partial_spearman(a.dissimilarities, b.dissimilarities, controls=held)
     np.testing.assert_allclose(table["similarity"], expected[0], atol=1e-12)
-    assert table["method"].str.startswith("partial spearman given pixels, gabor; 95% t interval").all()
+    assert (
+        table["method"].str.startswith("partial spearman given pixels, gabor; 95% t interval").all()
+    )
     assert np.isfinite(table[["ci_low", "ci_high"]]).all(axis=None)
     with pytest.raises(InputError, match=r"missing from the control RDMs: im06, im07"):
         compare_rdms(a, b, controls=take_conditions(more, range(6)))
@@ -249,7 +291,9 @@ def test_given_controls_there_is_no_p_and_why():
     assert table["p"].isna().all()
     assert table["p_method"].str.startswith("none: with controls there is no p").all()
     found = []
-    for seed in range(120):  # both mix the control's five dimensions with five of their own: nothing else is shared
+    for seed in range(
+        120
+    ):  # both mix the control's five dimensions with five of their own: nothing else is shared
         random = np.random.default_rng(seed)
         seen, *own = random.standard_normal((3, 20, 5))
         mixed = [np.hstack([1.5 * seen, one]) @ random.standard_normal((10, 100)) for one in own]
@@ -270,7 +314,9 @@ def test_the_command_takes_a_file_of_controls(tmp_path):
     for name, x in {"a": vectors(1, 6, 0), "b": vectors(1, 6, 1), "c": vectors(1, 6, 2)}.items():
         write_rdms(named(x, control=[name]), tmp_path / f"{name}.h5")
     a, b, c, out = (str(tmp_path / one) for one in ("a.h5", "b.h5", "c.h5", "out.csv"))
-    done = CliRunner().invoke(app, ["compare", a, b, "--out", out, "--controls", c, "--resamples", "0"])
+    done = CliRunner().invoke(
+        app, ["compare", a, b, "--out", out, "--controls", c, "--resamples", "0"]
+    )
     assert done.exit_code == 0, done.output
     row = pd.read_csv(out).iloc[0]
     assert row["method"] == "partial spearman given c; no interval"
@@ -278,13 +324,15 @@ def test_the_command_takes_a_file_of_controls(tmp_path):
     assert row["similarity"] == pytest.approx(expected, abs=1e-9)
 
 
-# ---------------------------------------------------------------------------------------------------- control RDMs
+# ------------------------------------------------------------------------------------- control RDMs
 
 
 def pictures(n: int) -> StimulusSet:
     images = np.random.default_rng(0).random((n, 3, 40, 40)).astype(np.float32)
     ids = [f"im{i}" for i in range(n)]
-    table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids, "category": ["cat", "dog"] * (n // 2)})
+    table = pd.DataFrame(
+        {"id": ids, "kind": "RE", "reference_id": ids, "category": ["cat", "dog"] * (n // 2)}
+    )
     return StimulusSet(images=images, table=table)
 
 
@@ -307,7 +355,7 @@ def test_control_rdms_are_those_of_pixels_light_edges_and_categories():
         control_rdms(stimuli, ["category"])
 
 
-# --------------------------------------------------------------------------------------------------------------- CKA
+# ---------------------------------------------------------------------------------------------- CKA
 
 
 def test_cka_equals_its_definition_and_the_whitened_cosine_of_euclidean_rdms(monkeypatch):
@@ -335,13 +383,17 @@ def test_debiased_cka_estimates_without_the_bias_of_many_units():
     grams = [one @ one.T for one in (x, y)]
 
     def u_statistic(k, m):
-        terms = [k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in permutations(range(6), 4)]
+        terms = [
+            k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in permutations(range(6), 4)
+        ]
         return np.mean(terms)
 
     k, m = grams
     expected = u_statistic(k, m) / np.sqrt(u_statistic(k, k) * u_statistic(m, m))
     assert linear_cka(x, y, debiased=True) == pytest.approx(expected, abs=1e-10)
-    unrelated = [(rng.standard_normal((20, 500)), rng.standard_normal((20, 500))) for _ in range(40)]
+    unrelated = [
+        (rng.standard_normal((20, 500)), rng.standard_normal((20, 500))) for _ in range(40)
+    ]
     assert np.mean([linear_cka(*pair) for pair in unrelated]) > 0.9
     assert abs(np.mean([linear_cka(*pair, debiased=True) for pair in unrelated])) < 0.05
 
@@ -369,14 +421,16 @@ def test_cka_joins_by_id_and_refuses_what_it_cannot_compare():
         centered_gram(x, ids=ids[:3])
 
 
-# ------------------------------------------------------------------------------------------------------- corrections
+# -------------------------------------------------------------------------------------- corrections
 
 
 @settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_corrections_equal_scipy_and_statsmodels(p):
     values = np.array(p)
-    np.testing.assert_allclose(correct_p(values, "fdr"), false_discovery_control(values), atol=1e-12)
+    np.testing.assert_allclose(
+        correct_p(values, "fdr"), false_discovery_control(values), atol=1e-12
+    )
     for ours, theirs in (("bonferroni", "bonferroni"), ("holm", "holm"), ("fdr", "fdr_bh")):
         found = correct_p(values, ours)
         np.testing.assert_allclose(found, multipletests(values, method=theirs)[1], atol=1e-12)
@@ -393,7 +447,7 @@ def test_a_family_may_have_any_shape_and_lack_tests():
         t_interval(np.zeros(1), np.ones(1), 2, confidence=95)
 
 
-# --------------------------------------------------------------------------------------------------------- real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 @pytest.mark.data
@@ -403,4 +457,6 @@ def test_mean_it_of_fifteen_people_and_of_four_others(shared_data):
         fifteen = file["cichy2014"]["IT"][...].astype(np.float64)[:, first, second].mean(axis=0)
         people = file["kriegeskorte2008"]["hIT"][...].astype(np.float64)  # person, session
     four = people[:, :, first, second].mean(axis=(0, 1))[np.newaxis]
-    assert COMPARATORS["spearman"](fifteen[np.newaxis], four)[0, 0] == pytest.approx(0.557, abs=5e-4)
+    assert COMPARATORS["spearman"](fifteen[np.newaxis], four)[0, 0] == pytest.approx(
+        0.557, abs=5e-4
+    )

@@ -34,10 +34,14 @@ def write_mat73(path, square, ids):
         data.attrs["MATLAB_class"] = np.bytes_("double")
         references = []
         for i, name in enumerate(ids):
-            cell = file.create_dataset(f"#refs#/{i}", data=np.array([[ord(one)] for one in name], dtype="u2"))
+            cell = file.create_dataset(
+                f"#refs#/{i}", data=np.array([[ord(one)] for one in name], dtype="u2")
+            )
             cell.attrs["MATLAB_class"] = np.bytes_("char")
             references.append([cell.ref])
-        cells = file.create_dataset("ids", data=np.array(references, dtype=h5py.ref_dtype).T, dtype=h5py.ref_dtype)
+        cells = file.create_dataset(
+            "ids", data=np.array(references, dtype=h5py.ref_dtype).T, dtype=h5py.ref_dtype
+        )
         cells.attrs["MATLAB_class"] = np.bytes_("cell")
     with path.open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file".ljust(124) + bytes([0, 2]) + b"IM")
@@ -53,20 +57,42 @@ def layouts(folder):
     savemat(folder / "e.mat", {"rdm": SQUARES[0], "labels": cells})
     savemat(folder / "f.mat", {"rdms": SQUARES.transpose(1, 2, 0), "ids": cells})
     savemat(folder / "g.mat", {"rdms": VECTORS})
-    savemat(folder / "h.mat", {"RDMs": np.array([(SQUARES[0], "first"), (SQUARES[1], "second")],
-                                                dtype=[("RDM", object), ("name", object)])})  # fmt: skip
+    savemat(
+        folder / "h.mat",
+        {
+            "RDMs": np.array(
+                [(SQUARES[0], "first"), (SQUARES[1], "second")],
+                dtype=[("RDM", object), ("name", object)],
+            )
+        },
+    )
     write_mat73(folder / "i.mat", SQUARES[0], IDS)
     write_mat73(folder / "j.mat", SQUARES.transpose(1, 2, 0), IDS)
     write_csv(folder / "k.csv", [["", *IDS], *([name, *row] for name, row in zip(IDS, SQUARES[0]))])
     write_csv(folder / "l.csv", SQUARES[0])
     write_csv(folder / "m.csv", [IDS, *SQUARES[0]])
     write_csv(folder / "n.csv", [VECTORS[0]])
-    pairs = [(IDS[i], IDS[j], *VECTORS[:, k]) for k, (i, j) in enumerate(zip(*np.triu_indices(5, 1)))]
+    pairs = [
+        (IDS[i], IDS[j], *VECTORS[:, k]) for k, (i, j) in enumerate(zip(*np.triu_indices(5, 1)))
+    ]
     write_csv(folder / "o.csv", [["a", "b", "x", "y"], *pairs])
-    return {"a.npz": (1, True), "b.npz": (2, True), "c.npz": (2, False), "d.npy": (1, False), "e.mat": (1, True),
-            "f.mat": (2, True), "g.mat": (2, False), "h.mat": (2, False), "i.mat": (1, True), "j.mat": (2, True),
-            "k.csv": (1, True), "l.csv": (1, False), "m.csv": (1, True), "n.csv": (1, False),
-            "o.csv": (2, True)}  # fmt: skip
+    return {
+        "a.npz": (1, True),
+        "b.npz": (2, True),
+        "c.npz": (2, False),
+        "d.npy": (1, False),
+        "e.mat": (1, True),
+        "f.mat": (2, True),
+        "g.mat": (2, False),
+        "h.mat": (2, False),
+        "i.mat": (1, True),
+        "j.mat": (2, True),
+        "k.csv": (1, True),
+        "l.csv": (1, False),
+        "m.csv": (1, True),
+        "n.csv": (1, False),
+        "o.csv": (2, True),
+    }
 
 
 def test_every_layout_reads_the_same(tmp_path):
@@ -93,13 +119,20 @@ def test_every_layout_reads_the_same(tmp_path):
     assert read_rdms(tmp_path / "o.csv").rdm_descriptors["name"] == ["x", "y"]
 
 
-@given(st.permutations(range(5)), st.permutations(range(10)), st.lists(st.booleans(), min_size=10, max_size=10))
+@given(
+    st.permutations(range(5)),
+    st.permutations(range(10)),
+    st.lists(st.booleans(), min_size=10, max_size=10),
+)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_order_never_matters(tmp_path, order, lines, turned):
     """Shuffled rows, columns and lines give the same RDM once they are joined by id."""
     names = [IDS[i] for i in order]
     square = SQUARES[0][np.ix_(order, order)]
-    write_csv(tmp_path / "rows.csv", [["", *IDS], *([name, *row] for name, row in zip(names, SQUARES[0][list(order)]))])
+    write_csv(
+        tmp_path / "rows.csv",
+        [["", *IDS], *([name, *row] for name, row in zip(names, SQUARES[0][list(order)]))],
+    )
     np.savez(tmp_path / "square.npz", rdm=square, ids=np.array(names))
     first, second = np.triu_indices(5, 1)
     ends = [(second[k], first[k]) if turned[k] else (first[k], second[k]) for k in range(10)]
@@ -131,28 +164,43 @@ def test_bad_rdms_are_refused_by_id(tmp_path):
     refused(put(2, 2, 0.5), "diagonal is not zero for car; is this a similarity")
     refused(put(2, 2, np.nan), "NaN or infinite dissimilarities between car and car")
     refused(put(4, 0, np.inf), "NaN or infinite dissimilarities between apple and eel")
-    refused(put(0, 4, -0.1, both=True), "negative dissimilarities between apple and eel; only crossvalidated")
+    refused(
+        put(0, 4, -0.1, both=True),
+        "negative dissimilarities between apple and eel; only crossvalidated",
+    )
     refused(put(0, 4, -0.1, both=True), "negative", measure="spearman")
     square = SQUARES[0].copy()
     square[0, 4] = square[4, 0] = -0.1
     np.savez(tmp_path / "x.npz", rdm=square, ids=np.array(IDS))
     assert read_rdms(tmp_path / "x.npz", measure="crossnobis").dissimilarities.min() == -0.1
-    np.savez(tmp_path / "x.npz", rdm=np.where(np.arange(10) == 3, np.nan, VECTORS), ids=np.array(IDS))
+    np.savez(
+        tmp_path / "x.npz", rdm=np.where(np.arange(10) == 3, np.nan, VECTORS), ids=np.array(IDS)
+    )
     with pytest.raises(InputError, match="between apple and eel"):
         read_rdms(tmp_path / "x.npz")
-    np.savez(tmp_path / "x.npz", rdm=SQUARES[0] + 1e-9 * np.triu(SQUARES[0]), ids=np.array(IDS))  # as after saving
-    np.testing.assert_allclose(read_rdms(tmp_path / "x.npz").dissimilarities[0], VECTORS[0], rtol=1e-8)
+    np.savez(
+        tmp_path / "x.npz", rdm=SQUARES[0] + 1e-9 * np.triu(SQUARES[0]), ids=np.array(IDS)
+    )  # as after saving
+    np.testing.assert_allclose(
+        read_rdms(tmp_path / "x.npz").dissimilarities[0], VECTORS[0], rtol=1e-8
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, one in MEASURES.items() if not one.signed])
 def test_our_own_file_with_an_impossible_value_is_refused(tmp_path, name):
     vectors = VECTORS.copy()
     vectors[0, 4] = -0.5
-    wrong = label_rdms(np.abs(vectors), conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES[name].label)
+    wrong = label_rdms(
+        np.abs(vectors), conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES[name].label
+    )
     wrong.dissimilarities[0, 4] = -0.5
-    with pytest.raises(InputError, match="negative dissimilarities between bird and car; only crossvalidated"):
+    with pytest.raises(
+        InputError, match="negative dissimilarities between bird and car; only crossvalidated"
+    ):
         read_rdms(write_rdms(wrong, tmp_path / "x.h5"))
-    signed = label_rdms(vectors, conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES["crossnobis"].label)
+    signed = label_rdms(
+        vectors, conditions=IDS, places={"stage": ["a", "b"]}, measure=MEASURES["crossnobis"].label
+    )
     assert read_rdms(write_rdms(signed, tmp_path / "x.h5")).n_rdm == 2
     with pytest.raises(InputError, match="missing from the ids given: eel"):
         read_rdms(tmp_path / "x.h5", ids=IDS[:4])
@@ -171,14 +219,18 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     np.savez(tmp_path / "x.npz", a=SQUARES[0], b=SQUARES[1], ids=np.array(IDS))
     with pytest.raises(InputError, match=r"holds 2 variables that may be RDMs \(a, b"):
         read_rdms(tmp_path / "x.npz")
-    np.testing.assert_allclose(read_rdms(tmp_path / "x.npz", variable="b").dissimilarities[0], VECTORS[1])
+    np.testing.assert_allclose(
+        read_rdms(tmp_path / "x.npz", variable="b").dissimilarities[0], VECTORS[1]
+    )
     with pytest.raises(InputError, match=r"unknown variable of .* 'c'"):
         read_rdms(tmp_path / "x.npz", variable="c")
     np.savez(tmp_path / "x.npz", a=np.zeros((3, 4)), ids=np.array(IDS))
     with pytest.raises(InputError, match=r"'a' has shape \(3, 4\)"):
         read_rdms(tmp_path / "x.npz", variable="a")
     np.savez(tmp_path / "x.npz", a=SQUARES[0] + 1j)
-    with pytest.raises(InputError, match=r"holds no variable that may be RDMs.*it holds no real numbers"):
+    with pytest.raises(
+        InputError, match=r"holds no variable that may be RDMs.*it holds no real numbers"
+    ):
         read_rdms(tmp_path / "x.npz")
 
 
@@ -189,7 +241,9 @@ def test_bad_tables_are_refused_by_id(tmp_path):
     with pytest.raises(InputError, match=r"ids of rows and of columns differ.*eel, fig"):
         read_rdms(path)
     write_csv(path, [["", *IDS], *rows[:4], ["eel", 1, 2, 3, "four", ""]])
-    with pytest.raises(InputError, match="not a number: four at eel and dog, an empty cell at eel and eel"):
+    with pytest.raises(
+        InputError, match="not a number: four at eel and dog, an empty cell at eel and eel"
+    ):
         read_rdms(path)
     write_csv(path, [["", "ape"], ["ape", 0]])
     with pytest.raises(InputError, match=r"of at least 3 conditions; it holds rdm \(1, 1\)"):
@@ -201,7 +255,9 @@ def test_bad_tables_are_refused_by_id(tmp_path):
     write_csv(path, [["", *IDS], *rows[:4], ["eel", 1]])
     with pytest.raises(InputError, match="rows of equal length"):
         read_rdms(path)
-    pairs = [[IDS[i], IDS[j], VECTORS[0, k]] for k, (i, j) in enumerate(zip(*np.triu_indices(5, 1)))]
+    pairs = [
+        [IDS[i], IDS[j], VECTORS[0, k]] for k, (i, j) in enumerate(zip(*np.triu_indices(5, 1)))
+    ]
     write_csv(path, [["a", "b", "d"], *pairs[:-1]])
     with pytest.raises(InputError, match="pairs without a row: dog and eel"):
         read_rdms(path)
@@ -228,8 +284,12 @@ def test_rdms_of_92_images_read_from_every_kind_of_file(shared_data, tmp_path):
         many = file["cichy2014/IT"][...].astype(float)
     savemat(tmp_path / "four.mat", {"hIT": four, "images": np.array(ids, dtype=object)})
     order = np.random.default_rng(0).permutation(92)
-    np.savez(tmp_path / "many.npz", IT=many.mean(axis=0)[np.ix_(order, order)], ids=np.array(ids)[order])
+    np.savez(
+        tmp_path / "many.npz", IT=many.mean(axis=0)[np.ix_(order, order)], ids=np.array(ids)[order]
+    )
     a, b = align_rdms(read_rdms(tmp_path / "four.mat"), read_rdms(tmp_path / "many.npz"))
     # two laboratories; the value is that of the data's description
     assert spearman(a.dissimilarities, b.dissimilarities)[0, 0] == pytest.approx(0.557, abs=5e-4)
-    np.testing.assert_allclose(subjects.dissimilarities.mean(axis=0), align_rdms(subjects, b)[1].dissimilarities[0])
+    np.testing.assert_allclose(
+        subjects.dissimilarities.mean(axis=0), align_rdms(subjects, b)[1].dissimilarities[0]
+    )

@@ -60,24 +60,29 @@ def test_each_measure_is_its_definition(name, dtype):
 @pytest.mark.parametrize("name", [name for name in PLAIN if MEASURES[name].rsatoolbox])
 def test_measures_are_rsatoolboxs(name):
     values = relu_values(9, 500, dtype=np.float64)
-    theirs = rsatoolbox.rdm.calc_rdm(Dataset(values), method=MEASURES[name].rsatoolbox).dissimilarities[0]
+    theirs = rsatoolbox.rdm.calc_rdm(
+        Dataset(values), method=MEASURES[name].rsatoolbox
+    ).dissimilarities[0]
     np.testing.assert_allclose(compute_rdm(values, name), theirs, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("name", "metric"), [("euclidean", "euclidean"), ("cosine", "cosine"), ("pearson", "correlation")]
+    ("name", "metric"),
+    [("euclidean", "euclidean"), ("cosine", "cosine"), ("pearson", "correlation")],
 )
 def test_measures_are_scipys(name, metric):
     values = np.random.default_rng(1).standard_normal((9, 500))
     np.testing.assert_allclose(compute_rdm(values, name), pdist(values, metric), rtol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------------------ ranks
+# -------------------------------------------------------------------------------------------- ranks
 
 
 @given(
     st.lists(
-        st.sampled_from([-2.0, -0.0, 0.0, 0.5, 3.0]) | st.floats(-5, 5, width=32, allow_subnormal=True), min_size=1
+        st.sampled_from([-2.0, -0.0, 0.0, 0.5, 3.0])
+        | st.floats(-5, 5, width=32, allow_subnormal=True),
+        min_size=1,
     )
 )
 @settings(max_examples=200)
@@ -101,7 +106,7 @@ def test_average_ranks_with_many_zeros_and_other_ties(zeros):
     np.testing.assert_allclose(compute_rdm(values), expected, atol=1e-12)
 
 
-# ---------------------------------------------------------------------------------------------- products in float32
+# ------------------------------------------------------------------------------ products in float32
 
 
 @pytest.mark.parametrize("common", [0.0, 1.0, 3.0])
@@ -116,7 +121,9 @@ def test_float32_products_of_a_200000_unit_layer_keep_their_digits(monkeypatch, 
 
 
 def test_float32_sums_that_drift_are_done_again_in_float64(monkeypatch):
-    values = np.minimum(relu_values(8, 60_000, common=3.0), 1)  # as after a ReLU6: a second block of ties
+    values = np.minimum(
+        relu_values(8, 60_000, common=3.0), 1
+    )  # as after a ReLU6: a second block of ties
     exact = compute_rdm(values)
     monkeypatch.setattr(measures, "FAST_PRODUCTS", 0)
     assert np.array_equal(compute_rdm(values), exact)
@@ -157,7 +164,9 @@ def test_threads_do_not_matter(name):
             "PATH": "",
             "PYTHONPATH": ":".join(sys.path),
         }
-        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env)
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env
+        )
         found.append(np.frombuffer(bytes.fromhex(done.stdout.strip())))
     np.testing.assert_allclose(found[0], found[1], atol=1e-12, rtol=1e-12)
 
@@ -173,7 +182,7 @@ def test_the_order_of_stimuli_never_matters(order, name):
     np.testing.assert_allclose(compute_rdm(values[list(order)], name), expected, atol=1e-13)
 
 
-# ----------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 def test_stimuli_without_a_value_are_named():
@@ -204,7 +213,7 @@ def test_missing_and_infinite_values_are_named(name, bad):
         compute_rdm(values[:1], name, ids=["apple"])
 
 
-# -------------------------------------------------------------------------------------------------------------- noise
+# -------------------------------------------------------------------------------------------- noise
 
 
 def noisy(m, p, seed=0):
@@ -213,7 +222,9 @@ def noisy(m, p, seed=0):
 
 
 @pytest.mark.parametrize("method", ["shrinkage_diag", "shrinkage_eye", "diag"])
-@pytest.mark.parametrize(("m", "p"), [(30, 8), (15, 60), (20, 20), (5, 2)])  # both forms, and where they meet
+@pytest.mark.parametrize(
+    ("m", "p"), [(30, 8), (15, 60), (20, 20), (5, 2)]
+)  # both forms, and where they meet
 def test_noise_is_rsatoolboxs_and_needs_no_voxel_matrix(method, m, p):
     residuals, patterns = noisy(m, p), np.random.default_rng(1).standard_normal((6, p))
     expected = patterns @ prec_from_residuals(residuals, method=method) @ patterns.T
@@ -236,7 +247,9 @@ def test_full_covariance_and_degrees_of_freedom():
 def test_mahalanobis_is_rsatoolboxs(p):
     values, residuals = np.random.default_rng(3).standard_normal((7, p)), noisy(25, p)
     precision = prec_from_residuals(residuals)
-    theirs = rsatoolbox.rdm.calc_rdm(Dataset(values), method="mahalanobis", noise=precision).dissimilarities[0]
+    theirs = rsatoolbox.rdm.calc_rdm(
+        Dataset(values), method="mahalanobis", noise=precision
+    ).dissimilarities[0]
     ours = compute_rdm(values, "mahalanobis", noise=estimate_noise(residuals))
     np.testing.assert_allclose(ours, theirs, rtol=1e-11)
     plain = compute_rdm(values, "mahalanobis", noise=no_noise(p))
@@ -262,7 +275,9 @@ def test_crossnobis_is_rsatoolboxs(repeats, whiten):
     ).dissimilarities[0]
     residuals, dof = residuals_of(values, conditions)
     noise = estimate_noise(residuals, dof=dof) if whiten else None
-    np.testing.assert_allclose(crossnobis_rdm(values, conditions, runs, noise=noise), theirs, atol=1e-12)
+    np.testing.assert_allclose(
+        crossnobis_rdm(values, conditions, runs, noise=noise), theirs, atol=1e-12
+    )
 
 
 def test_crossnobis_with_unequal_repeats_is_its_definition():
@@ -276,7 +291,10 @@ def test_crossnobis_with_unequal_repeats_is_its_definition():
             parts = []
             for run in ("r0", "r1", "r2"):
                 here, there = (
-                    [values[(conditions == f"c{k}") & ((runs == run) == inside)].mean(axis=0) for k in (i, j)]
+                    [
+                        values[(conditions == f"c{k}") & ((runs == run) == inside)].mean(axis=0)
+                        for k in (i, j)
+                    ]
                     for inside in (True, False)
                 )
                 parts.append((here[0] - here[1]) @ (there[0] - there[1]) / 20)
@@ -300,7 +318,9 @@ def test_crossnobis_with_a_condition_missing_in_a_run_is_rsatoolboxs_unbalanced_
     np.testing.assert_allclose(found, theirs, atol=1e-12)
     complete = np.isin(conditions, ["c0", "c2", "c3"])  # pairs that are complete do not change
     alone = crossnobis_rdm(values[complete], conditions[complete], runs[complete], noise=noise)
-    np.testing.assert_allclose(squareform(found)[np.ix_([0, 2, 3], [0, 2, 3])], squareform(alone), atol=1e-13)
+    np.testing.assert_allclose(
+        squareform(found)[np.ix_([0, 2, 3], [0, 2, 3])], squareform(alone), atol=1e-13
+    )
 
 
 def test_crossnobis_with_missing_conditions_recovers_the_planted_distances():
@@ -310,7 +330,8 @@ def test_crossnobis_with_missing_conditions_recovers_the_planted_distances():
     kept = ~np.isin(np.arange(24), (3, 8, 13, 22))
     rows = np.array([int(name[1:]) for name in conditions[kept]])
     draws = [
-        crossnobis_rdm(truth[rows] + random.standard_normal((20, 40)), conditions[kept], runs[kept]) for _ in range(400)
+        crossnobis_rdm(truth[rows] + random.standard_normal((20, 40)), conditions[kept], runs[kept])
+        for _ in range(400)
     ]
     planted = pdist(truth, "sqeuclidean") / 40
     errors = (np.mean(draws, axis=0) - planted) / (np.std(draws, axis=0) / 20)
@@ -320,7 +341,10 @@ def test_crossnobis_with_missing_conditions_recovers_the_planted_distances():
 def test_crossnobis_is_zero_on_average_where_there_is_only_noise():
     random = np.random.default_rng(0)
     _, conditions, runs = presentations(n=6, folds=4, p=30)
-    means = [crossnobis_rdm(random.standard_normal((24, 30)), conditions, runs).mean() for _ in range(200)]
+    means = [
+        crossnobis_rdm(random.standard_normal((24, 30)), conditions, runs).mean()
+        for _ in range(200)
+    ]
     assert abs(np.mean(means)) < 4 * np.std(means) / np.sqrt(200)
     assert np.mean(np.array(means) < 0) > 0.2
 
@@ -328,7 +352,9 @@ def test_crossnobis_is_zero_on_average_where_there_is_only_noise():
 def test_folds_and_residuals_that_do_not_suffice_are_refused():
     values, conditions, runs = presentations()
     with pytest.raises(InputError, match="in two folds at least; c1 in r0 only"):
-        crossnobis_rdm(*(one[~np.isin(np.arange(20), (6, 11, 16))] for one in (values, conditions, runs)))
+        crossnobis_rdm(
+            *(one[~np.isin(np.arange(20), (6, 11, 16))] for one in (values, conditions, runs))
+        )
     with pytest.raises(InputError, match="at least two folds"):
         crossnobis_rdm(values, conditions, ["r0"] * 20)
     with pytest.raises(InputError, match="condition with two presentations"):
@@ -353,7 +379,7 @@ def test_folds_and_residuals_that_do_not_suffice_are_refused():
         compute_rdm(values, "mahalanobis", noise=estimate_noise(residuals))
 
 
-# ----------------------------------------------------------------------------------------------------------- patterns
+# ----------------------------------------------------------------------------------------- patterns
 
 
 def some_patterns(n=6, runs=3, sessions=1, p=20):
@@ -365,9 +391,17 @@ def some_patterns(n=6, runs=3, sessions=1, p=20):
         for i in random.permutation(n)
     ]
     observations = pd.DataFrame(rows, columns=["condition", "presentation", "run", "session"])
-    voxels = pd.DataFrame([("S1", "V1", v, 0, 0) for v in range(p)], columns=["subject", "roi", "i", "j", "k"])
+    voxels = pd.DataFrame(
+        [("S1", "V1", v, 0, 0) for v in range(p)], columns=["subject", "roi", "i", "j", "k"]
+    )
     values = random.standard_normal((len(rows), p))
-    table = pd.DataFrame({"id": [f"s{i}" for i in range(n)], "kind": "RE", "reference_id": [f"s{i}" for i in range(n)]})
+    table = pd.DataFrame(
+        {
+            "id": [f"s{i}" for i in range(n)],
+            "kind": "RE",
+            "reference_id": [f"s{i}" for i in range(n)],
+        }
+    )
     return Patterns(values=values, observations=observations, voxels=voxels), table
 
 
@@ -388,20 +422,27 @@ def test_patterns_take_every_measure(name):
         }
         data = Dataset(patterns.values.copy(), obs_descriptors=kinds)
         theirs = rsatoolbox.rdm.calc_rdm(
-            data, method=name, descriptor="condition", noise=prec_from_unbalanced(data, "condition"),
+            data,
+            method=name,
+            descriptor="condition",
+            noise=prec_from_unbalanced(data, "condition"),
             **({"cv_descriptor": "run"} if name == "crossnobis" else {}),
-        )  # fmt: skip
+        )
         np.testing.assert_allclose(rdms.dissimilarities, theirs.dissimilarities, atol=1e-12)
         assert '"noise": "shrinkage_diag"' in rdms.descriptors["provenance"]
 
 
 def test_runs_of_two_sessions_are_different_folds():
     patterns, table = some_patterns(runs=2, sessions=2)
-    found = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none").dissimilarities[0]
+    found = pattern_rdms(
+        {"S1": patterns}, table, measure="crossnobis", noise="none"
+    ).dissimilarities[0]
     folds = patterns.observations["session"] + "-" + patterns.observations["run"]
     expected = crossnobis_rdm(patterns.values, patterns.observations["condition"], folds)
     np.testing.assert_allclose(found, expected, atol=1e-13)
-    sessions = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none", folds="session")
+    sessions = pattern_rdms(
+        {"S1": patterns}, table, measure="crossnobis", noise="none", folds="session"
+    )
     assert not np.allclose(sessions.dissimilarities[0], expected)
     with pytest.raises(InputError, match="unknown column of observations for folds 'runs'"):
         pattern_rdms({"S1": patterns}, table, measure="crossnobis", folds="runs")
@@ -418,5 +459,7 @@ def test_the_part_of_one_kind_is_its_rdm_for_crossnobis_too():
     whole = pattern_rdms({"S1": patterns}, table, measure="crossnobis", noise="none")
     part = select_kind(whole, "AI")
     few = table[table["kind"] == "AI"]
-    alone = pattern_rdms({"S1": patterns.select(conditions=list(few["id"]))}, few, measure="crossnobis", noise="none")
+    alone = pattern_rdms(
+        {"S1": patterns.select(conditions=list(few["id"]))}, few, measure="crossnobis", noise="none"
+    )
     np.testing.assert_allclose(part.dissimilarities, alone.dissimilarities, atol=1e-13)

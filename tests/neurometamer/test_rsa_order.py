@@ -16,7 +16,12 @@ from neurometamer.rsa.image_types.nulls import session_labels
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.rsa.layers.weighted import flexible_models
-from neurometamer.rsa.searchlight.maps import kind_question, model_questions, reliability_question, run_searchlight
+from neurometamer.rsa.searchlight.maps import (
+    kind_question,
+    model_questions,
+    reliability_question,
+    run_searchlight,
+)
 from neurometamer.rsa.searchlight.neighborhoods import Spheres
 from neurometamer.rsa.searchlight.runs import run_responses
 from neurometamer.rsa.subsample import pattern_units
@@ -32,7 +37,9 @@ def shuffled(rdms, random):
 
 def some_rdms(random, n, **places):
     n_rdms = len(next(iter(places.values())))
-    values = np.round(random.random((n_rdms, n * (n - 1) // 2)), int(random.integers(1, 9)))  # often with ties
+    values = np.round(
+        random.random((n_rdms, n * (n - 1) // 2)), int(random.integers(1, 9))
+    )  # often with ties
     ids = [f"im{i:02d}" for i in range(n)]
     return label_rdms(values, conditions=ids, places=places, measure="x")
 
@@ -68,7 +75,9 @@ def test_comparisons_and_matrices(seed, by):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_partial_comparisons(seed):
     random, network, brain = both_sides(seed)
-    control = some_rdms(np.random.default_rng([seed, 1]), network.n_cond, control=["pixels", "gabor"])
+    control = some_rdms(
+        np.random.default_rng([seed, 1]), network.n_cond, control=["pixels", "gabor"]
+    )
     how = {"n_bootstrap": 20, "n_permutations": 30}
     other = [shuffled(one, random) for one in (network, brain, control)]
     same(
@@ -81,7 +90,10 @@ def test_partial_comparisons(seed):
 def test_flexible_models_and_hierarchies(seed):
     random, network, brain = both_sides(seed)
     other = shuffled(network, random), shuffled(brain, random)
-    one, two = (flexible_models(*sides, n_bootstrap=10, n_repeats=2, seed=seed) for sides in ((network, brain), other))
+    one, two = (
+        flexible_models(*sides, n_bootstrap=10, n_repeats=2, seed=seed)
+        for sides in ((network, brain), other)
+    )
     for name in ("best_layer", "models", "differences"):
         same(getattr(one, name), getattr(two, name))
     same(hierarchy_test(network, brain), hierarchy_test(*other))
@@ -95,7 +107,10 @@ def test_bootstraps_of_arrays_follow_their_images(seed, by):
     models, data = random.random((3, 28)), random.random((4, 28))
     counts, people = bootstrap_counts(n, 15, seed), bootstrap_counts(4, 15, seed)
     order = random.permutation(n)
-    moved = [np.concatenate([permute_pairs(row, order[np.newaxis]) for row in side]) for side in (models, data)]
+    moved = [
+        np.concatenate([permute_pairs(row, order[np.newaxis]) for row in side])
+        for side in (models, data)
+    ]
     one = bootstrap_comparison(models, data, counts, by=by)
     two = bootstrap_comparison(*moved, counts[:, order], by=by)
     for side, other in zip(one, two):
@@ -116,11 +131,20 @@ def stimuli(n):
 
 def presentations(random, table, n_voxels, subject="S1"):
     """Each image in each of two runs; two sessions of half of the photographs."""
-    shown = pd.concat([table.assign(run=f"r{k}", presentation=k + 1) for k in range(2)], ignore_index=True)
+    shown = pd.concat(
+        [table.assign(run=f"r{k}", presentation=k + 1) for k in range(2)], ignore_index=True
+    )
     session = ["ab"[int(one[2:]) % 2] for one in shown["reference_id"]]
     observations = shown.rename(columns={"id": "condition"})[["condition", "run", "presentation"]]
     places = pd.DataFrame(
-        {"subject": subject, "roi": "V1", "i": np.arange(n_voxels), "j": 0, "k": 0, "hemisphere": "left"}
+        {
+            "subject": subject,
+            "roi": "V1",
+            "i": np.arange(n_voxels),
+            "j": 0,
+            "k": 0,
+            "hemisphere": "left",
+        }
     )
     values = random.standard_normal((len(shown), n_voxels)) + np.tile(
         random.standard_normal((len(table), n_voxels)), (2, 1)
@@ -146,10 +170,17 @@ def test_kinds_in_any_order_of_images_and_presentations(seed, interval):
         blocks = {name: session_labels(one, images) for name, one in people.items()}
         tables.append(
             kind_tests(
-                pattern_rdms(people, images), units=pattern_units(people, images), blocks=blocks, null="session",
-                interval=interval, correction="max-t", n_resamples=20, n_permutations=30, seed=seed,
+                pattern_rdms(people, images),
+                units=pattern_units(people, images),
+                blocks=blocks,
+                null="session",
+                interval=interval,
+                correction="max-t",
+                n_resamples=20,
+                n_permutations=30,
+                seed=seed,
             )
-        )  # fmt: skip
+        )
     same(*tables)
 
 
@@ -159,7 +190,9 @@ def test_searchlights_of_every_question(seed):
     near = Spheres(random.random((4, 4, 4)) < 0.8, np.eye(3 + 1), 1.6)
     table = stimuli(5)
     patterns = presentations(random, table, len(near))
-    model = label_rdms(random.random((1, 105)), conditions=list(table["id"]), places={"name": ["m"]}, measure="x")
+    model = label_rdms(
+        random.random((1, 105)), conditions=list(table["id"]), places={"name": ["m"]}, measure="x"
+    )
     maps = []
     for held, images, wanted in (
         (patterns, table, model),
@@ -178,7 +211,12 @@ def test_searchlights_of_every_question(seed):
             (model_questions(runs.names, runs, wanted)[0], "crossnobis"),
             (kind_question(runs.names, runs, images, ("RE", "AI")), "crossnobis"),
         ]
-        maps.append([run_searchlight(one, near, measure=measure, n_permutations=20) for one, measure in asked])
+        maps.append(
+            [
+                run_searchlight(one, near, measure=measure, n_permutations=20)
+                for one, measure in asked
+            ]
+        )
     for one, other in zip(*maps):
         assert np.isfinite(one.values).any()
         np.testing.assert_allclose(one.values, other.values, atol=1e-10)

@@ -74,7 +74,9 @@ def same_table(path: Path, table: pd.DataFrame) -> None:
     found = read_table(path)
     assert list(found.columns) == list(table.columns)
     for name in found.columns:
-        if pd.api.types.is_numeric_dtype(found[name]) and pd.api.types.is_numeric_dtype(table[name]):
+        if pd.api.types.is_numeric_dtype(found[name]) and pd.api.types.is_numeric_dtype(
+            table[name]
+        ):
             np.testing.assert_allclose(found[name], table[name].astype(float), rtol=1e-12)
         else:
             texts = [
@@ -96,7 +98,12 @@ def kind_rdms(places: dict[str, list[str]], seed: int = 0, **more: object):
     vectors = np.random.default_rng(seed).random((n, 24 * 23 // 2)) + 0.1
     patterns = {name: list(table[name]) for name in ("kind", "reference_id")}
     return label_rdms(
-        vectors, conditions=list(table["id"]), places=places, patterns=patterns, measure="1 - Spearman", **more
+        vectors,
+        conditions=list(table["id"]),
+        places=places,
+        patterns=patterns,
+        measure="1 - Spearman",
+        **more,
     )
 
 
@@ -109,7 +116,11 @@ def folder(tmp_path: Path) -> Path:
     for one in table["file"]:
         Image.fromarray(random.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / one)
     table.to_csv(tmp_path / "stimuli.csv", index=False)
-    people = {"subject": ["s1", "s1", "s2", "s2", "s3", "s3"], "roi": ["V1", "LO"] * 3, "system": ["brain"] * 6}
+    people = {
+        "subject": ["s1", "s1", "s2", "s2", "s3", "s3"],
+        "roi": ["V1", "LO"] * 3,
+        "system": ["brain"] * 6,
+    }
     write_rdms(kind_rdms(people), tmp_path / "brain.h5")
     stages = {"stage": ["conv1", "fc"], "system": ["network"] * 2, "model": ["net"] * 2}
     told = {"weights": ["random (untrained, seed 0)"] * 2}
@@ -117,13 +128,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# ----------------------------------------------------------------------------------------------------------- kinds
+# -------------------------------------------------------------------------------------------- kinds
 
 
 def test_kinds_are_drawn_by_system_and_quantity(folder):
     out = folder / "page"
-    done = run("kinds", "--rdms", folder / "brain.h5", folder / "network.h5", "--out", folder / "kinds.csv",
-               "--figures", out, "--resamples", 30, "--permutations", 49)  # fmt: skip
+    done = run(
+        "kinds",
+        "--rdms",
+        folder / "brain.h5",
+        folder / "network.h5",
+        "--out",
+        folder / "kinds.csv",
+        "--figures",
+        out,
+        "--resamples",
+        30,
+        "--permutations",
+        49,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(folder / "kinds.csv"), str(out / "index.html")]
     table = read_table(folder / "kinds.csv")
@@ -132,7 +155,9 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
     assert "8 photographs; 3 subjects" in text
     assert table["method"].iloc[0] in unescape(text)
     names = {
-        f"kinds_{system}_{quantity}" for system in ("brain", "network") for quantity in ("similarity", "difference")
+        f"kinds_{system}_{quantity}"
+        for system in ("brain", "network")
+        for quantity in ("similarity", "difference")
     }
     answers = {"answer_brain", "answer_network"}
     assert {one.stem for one in (out / "figures").glob("*.csv")} == names | answers
@@ -147,7 +172,9 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
 
 def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(folder):
     write_rdms(read_rdms(folder / "network.h5"), folder / "other.h5")
-    table = compare_kinds(rdms=[folder / "network.h5", folder / "other.h5"], figures=folder / "page", **QUICK)
+    table = compare_kinds(
+        rdms=[folder / "network.h5", folder / "other.h5"], figures=folder / "page", **QUICK
+    )
     text = checked_page(folder / "page")
     assert "Regions" not in text and "of a brain" not in text
     screen = text[text.index('id="answer"') : text.index("<nav ")]
@@ -159,51 +186,84 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
 
 
 def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder):
-    table = compare_kinds(rdms=[folder / "brain.h5"], **QUICK).assign(null_low=-0.25, null_high=0.25)
-    write_kind_figures(folder / "page", table, options=KindOptions(**QUICK), settings={}, rdms=[folder / "brain.h5"])
-    assert (read_table(folder / "page" / "figures" / "kinds_brain_similarity.csv")["null_high"] == 0.25).all()
+    table = compare_kinds(rdms=[folder / "brain.h5"], **QUICK).assign(
+        null_low=-0.25, null_high=0.25
+    )
+    write_kind_figures(
+        folder / "page",
+        table,
+        options=KindOptions(**QUICK),
+        settings={},
+        rdms=[folder / "brain.h5"],
+    )
+    assert (
+        read_table(folder / "page" / "figures" / "kinds_brain_similarity.csv")["null_high"] == 0.25
+    ).all()
     checked_page(folder / "page")
 
 
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        ({"perception": ("RE", "AN"), "decision": ("RE", "AI")}, "RE–AN is above RE–AI in 0, below it in 0, undecided"),
-        ({"perception": ("RE", "AI"), "decision": None}, "an image made to fool the network is near its photograph"),
-        ({"perception": None, "decision": ("AN", "AI")}, "In 0 of 2 regions AN–AI is above chance."),
+        (
+            {"perception": ("RE", "AN"), "decision": ("RE", "AI")},
+            "RE–AN is above RE–AI in 0, below it in 0, undecided",
+        ),
+        (
+            {"perception": ("RE", "AI"), "decision": None},
+            "an image made to fool the network is near its photograph",
+        ),
+        (
+            {"perception": None, "decision": ("AN", "AI")},
+            "In 0 of 2 regions AN–AI is above chance.",
+        ),
     ],
 )
 def test_other_pairs_of_kinds_have_sentences_of_their_own(folder, pairs, said):
     options = KindOptions(**pairs, **QUICK)
     table = kind_tests(read_rdms(folder / "brain.h5"), options=options).assign(source="brain.h5")
-    write_kind_figures(folder / "page", table, options=options, settings={}, rdms=[folder / "brain.h5"])
+    write_kind_figures(
+        folder / "page", table, options=options, settings={}, rdms=[folder / "brain.h5"]
+    )
     assert said in checked_page(folder / "page")
 
 
 def test_kinds_without_a_system_are_not_drawn(folder):
     write_rdms(kind_rdms({"name": ["a", "b"]}), folder / "unknown.h5")
-    with pytest.raises(InputError, match=r"name neither brain nor network.*give them rdm_descriptors system"):
-        compare_kinds(folder / "k.csv", rdms=[folder / "unknown.h5"], figures=folder / "page", **QUICK)
+    with pytest.raises(
+        InputError, match=r"name neither brain nor network.*give them rdm_descriptors system"
+    ):
+        compare_kinds(
+            folder / "k.csv", rdms=[folder / "unknown.h5"], figures=folder / "page", **QUICK
+        )
     assert (folder / "k.csv").is_file()  # the numbers are kept
     assert not (folder / "page").exists()
 
 
-# ---------------------------------------------------------------------------------------------------------- layers
+# ------------------------------------------------------------------------------------------- layers
 
 
-def layer_inputs(folder: Path, rois: tuple[str, ...] = ("V1", "V4", "LO"), n: int = 10) -> tuple[Path, list[Path]]:
+def layer_inputs(
+    folder: Path, rois: tuple[str, ...] = ("V1", "V4", "LO"), n: int = 10
+) -> tuple[Path, list[Path]]:
     random, names = np.random.default_rng(0), [f"im{i:02d}" for i in range(n)]
     layers = random.random((4, n * (n - 1) // 2))
     network = label_rdms(
-        layers, conditions=names, places={"stage": [f"layer{i}" for i in range(4)], "weights": ["default"] * 4},
+        layers,
+        conditions=names,
+        places={"stage": [f"layer{i}" for i in range(4)], "weights": ["default"] * 4},
         measure="x",
-    )  # fmt: skip
+    )
     files = []
     for subject in ("S1", "S2"):
         vectors = [layers[k] + 0.5 * random.random(layers.shape[1]) for k in range(len(rois))]
         places = {"subject": [subject] * len(rois), "roi": list(rois)}
-        files.append(write_rdms(label_rdms(np.array(vectors), conditions=names, places=places, measure="x"),
-                                folder / f"{subject}.h5"))  # fmt: skip
+        files.append(
+            write_rdms(
+                label_rdms(np.array(vectors), conditions=names, places=places, measure="x"),
+                folder / f"{subject}.h5",
+            )
+        )
     return write_rdms(network, folder / "layers.h5"), files
 
 
@@ -212,10 +272,17 @@ def test_layers_are_drawn_from_their_tables(tmp_path):
     out = layer_files(network, brain, tmp_path / "out", resamples=10, permutations=49)
     text = checked_page(out)
     assert 'class="stamp"' not in text
-    drawn = {"layer_roi_panels": "layer_roi", "best_layer_marks": "best_layer", "model_marks": "weighted",
-             "model_marks_difference": "weighted_difference", "hierarchy_lines": "hierarchy"}  # fmt: skip
+    drawn = {
+        "layer_roi_panels": "layer_roi",
+        "best_layer_marks": "best_layer",
+        "model_marks": "weighted",
+        "model_marks_difference": "weighted_difference",
+        "hierarchy_lines": "hierarchy",
+    }
     for figure, table in drawn.items():
-        assert (out / "figures" / f"{figure}.csv").read_bytes() == (out / f"{table}.csv").read_bytes()
+        assert (out / "figures" / f"{figure}.csv").read_bytes() == (
+            out / f"{table}.csv"
+        ).read_bytes()
     assert {one.stem for one in (out / "figures").glob("*.csv")} == set(drawn)
     assert "4 layers, 3 regions, 2 subjects, 10 stimuli" in text
 
@@ -245,14 +312,28 @@ def test_files_of_others_get_subject_and_region_beside_them(tmp_path):
     both = [read_rdms(one) for one in brain]
     expected = layer_files(network, brain, tmp_path / "ours", resamples=0, permutations=19)
     parts = []
-    for rdms, suffixes in zip(both, ((".mat", ".npz", ".csv"), (".npz", ".csv", ".mat")), strict=True):
+    for rdms, suffixes in zip(
+        both, ((".mat", ".npz", ".csv"), (".npz", ".csv", ".mat")), strict=True
+    ):
         for i, suffix in enumerate(suffixes):
             subject, roi = (str(rdms.rdm_descriptors[one][i]) for one in ("subject", "roi"))
             order = np.random.default_rng(i).permutation(rdms.n_cond)
             one = take_conditions(rdms.subset("roi", roi), order)
-            parts.append(f"{as_others_write(one, tmp_path / f'{subject}_{roi}{suffix}')}={subject}:{roi}")
-    done = run("layers", network, "--brain", *parts, "--out", tmp_path / "theirs", "--resamples", 0,
-               "--permutations", 19)  # fmt: skip
+            parts.append(
+                f"{as_others_write(one, tmp_path / f'{subject}_{roi}{suffix}')}={subject}:{roi}"
+            )
+    done = run(
+        "layers",
+        network,
+        "--brain",
+        *parts,
+        "--out",
+        tmp_path / "theirs",
+        "--resamples",
+        0,
+        "--permutations",
+        19,
+    )
     assert done.returncode == 0, done.stderr
     key = ["roi", "subject", "layer"]
     for name in ("similarity", "p"):
@@ -275,8 +356,12 @@ def test_numbers_without_ids_take_those_of_a_table(tmp_path):
         parts.append(f"{tmp_path / path.stem}.npz={path.stem}:V1,LO")
     with pytest.raises(InputError, match="names no conditions; give their ids"):
         layer_files(network, parts, tmp_path / "theirs", resamples=0, permutations=0)
-    pd.DataFrame({"file": [f"im{i:02d}.png" for i in range(10)]}).to_csv(tmp_path / "ids.csv", index=False)
-    found = layer_files(network, parts, tmp_path / "theirs", ids=tmp_path / "ids.csv", resamples=0, permutations=0)
+    pd.DataFrame({"file": [f"im{i:02d}.png" for i in range(10)]}).to_csv(
+        tmp_path / "ids.csv", index=False
+    )
+    found = layer_files(
+        network, parts, tmp_path / "theirs", ids=tmp_path / "ids.csv", resamples=0, permutations=0
+    )
     assert (found / "layer_roi.csv").read_bytes() == (expected / "layer_roi.csv").read_bytes()
 
 
@@ -286,11 +371,17 @@ def test_names_of_several_rdms_in_a_file(tmp_path):
     named = read_labelled(f"{many}=S1:V1,V4,LO")
     assert named.rdm_descriptors["roi"] == ["V1", "V4", "LO"]
     assert set(named.rdm_descriptors["subject"]) == {"S1"}
-    assert read_labelled(f"{many}=*:V1").rdm_descriptors["subject"] == ["rdms 1", "rdms 2", "rdms 3"]
+    assert read_labelled(f"{many}=*:V1").rdm_descriptors["subject"] == [
+        "rdms 1",
+        "rdms 2",
+        "rdms 3",
+    ]
     odd = tmp_path / "a=b.h5"
     odd.write_bytes(brain[0].read_bytes())
     assert split_labels(odd) == (odd, None)
-    with pytest.raises(InputError, match=r"3 RDMs, but S1:V1 names more than one.*many\.npz=S1,S2:V1"):
+    with pytest.raises(
+        InputError, match=r"3 RDMs, but S1:V1 names more than one.*many\.npz=S1,S2:V1"
+    ):
         read_labelled(f"{many}=S1:V1")
     with pytest.raises(InputError, match=r"3 RDM\(s\), but 'V1,V4' is 2 name"):
         read_labelled(f"{many}=S1:V1,V4")
@@ -299,20 +390,24 @@ def test_names_of_several_rdms_in_a_file(tmp_path):
 def test_brain_files_without_names_say_what_to_write(tmp_path):
     network, brain = layer_inputs(tmp_path)
     one = as_others_write(read_rdms(brain[0]).subset("roi", "V1"), tmp_path / "v1.npz")
-    with pytest.raises(InputError, match=r"name no subject and no roi; .*--brain '.*v1\.npz=S1:V1'"):
+    with pytest.raises(
+        InputError, match=r"name no subject and no roi; .*--brain '.*v1\.npz=S1:V1'"
+    ):
         layer_files(network, [one], tmp_path / "out")
     many = as_others_write(read_rdms(brain[0]), tmp_path / "many.npz")
     with pytest.raises(InputError, match=r"--brain '.*many\.npz=\*:V1' \(\* takes their 3 names"):
         layer_files(network, [many], tmp_path / "out")
     for text in (f"{one}=S1", f"{one}=S1:", f"{one}=:V1"):
-        with pytest.raises(InputError, match="does not name subject and region; write FILE=subject:roi"):
+        with pytest.raises(
+            InputError, match="does not name subject and region; write FILE=subject:roi"
+        ):
             layer_files(network, [text], tmp_path / "out")
     with pytest.raises(InputError, match="does not exist"):
         layer_files(network, [f"{tmp_path}/nowhere.npz=S1:V1"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-# ------------------------------------------------------------------------------------------------------ searchlight
+# -------------------------------------------------------------------------------------- searchlight
 
 
 @pytest.fixture
@@ -335,11 +430,17 @@ def scan(tmp_path: Path) -> dict[str, Path]:
     write_rdms(model, tmp_path / "model.h5")
     bad = label_rdms(distances, conditions=NAMES, places={"stage": ["../escaped"]}, measure="x")
     write_rdms(bad, tmp_path / "bad.h5")
-    return {"patterns": tmp_path / "p.h5", "mask": tmp_path / "mask.nii.gz", "models": tmp_path / "model.h5"}
+    return {
+        "patterns": tmp_path / "p.h5",
+        "mask": tmp_path / "mask.nii.gz",
+        "models": tmp_path / "model.h5",
+    }
 
 
 def test_maps_are_drawn_with_their_family_wise_p(scan, tmp_path):
-    out = searchlight_files(tmp_path / "maps", **scan, reliability=True, permutations=49, radius_mm=5, space="MNI")
+    out = searchlight_files(
+        tmp_path / "maps", **scan, reliability=True, permutations=49, radius_mm=5, space="MNI"
+    )
     text = checked_page(out)
     assert {one.stem for one in (out / "figures").glob("*.csv")} == {"map_conv1", "map_reliability"}
     for name in ("conv1", "reliability"):
@@ -366,7 +467,9 @@ def write_sphere(path: Path) -> Path:
     points = 30 * normal / np.linalg.norm(normal, axis=1, keepdims=True)
     parts = [
         nibabel.gifti.GiftiDataArray(points.astype("f4"), intent="NIFTI_INTENT_POINTSET"),
-        nibabel.gifti.GiftiDataArray(ConvexHull(points).simplices.astype("i4"), intent="NIFTI_INTENT_TRIANGLE"),
+        nibabel.gifti.GiftiDataArray(
+            ConvexHull(points).simplices.astype("i4"), intent="NIFTI_INTENT_TRIANGLE"
+        ),
     ]
     nibabel.save(nibabel.GiftiImage(darrays=parts), path)
     return path
@@ -377,16 +480,25 @@ def test_a_mesh_needs_its_hemisphere(tmp_path):
     arrays = [nibabel.gifti.GiftiDataArray(one, intent="NIFTI_INTENT_NONE") for one in values]
     nibabel.save(nibabel.GiftiImage(darrays=arrays), tmp_path / "betas.func.gii")
     pd.DataFrame({"condition": NAMES * 2}).to_csv(tmp_path / "rows.csv", index=False)
-    given = {"betas": tmp_path / "betas.func.gii", "table": tmp_path / "rows.csv", "reliability": True, "radius_mm": 15}
+    given = {
+        "betas": tmp_path / "betas.func.gii",
+        "table": tmp_path / "rows.csv",
+        "reliability": True,
+        "radius_mm": 15,
+    }
     plain = write_sphere(tmp_path / "cortex.surf.gii")
-    with pytest.raises(InputError, match=r"name cortex\.surf\.gii does not tell the hemisphere; write --hemisphere"):
+    with pytest.raises(
+        InputError, match=r"name cortex\.surf\.gii does not tell the hemisphere; write --hemisphere"
+    ):
         searchlight_files(tmp_path / "maps", mesh=plain, **given)
     with pytest.raises(InputError, match="unknown hemisphere 'lefft'; did you mean 'left'"):
         searchlight_files(tmp_path / "maps", mesh=plain, hemisphere="lefft", **given)
     with pytest.raises(InputError, match="--space MNI is of a volume"):
         searchlight_files(tmp_path / "maps", mesh=plain, hemisphere="left", space="MNI", **given)
     assert not (tmp_path / "maps").exists()
-    out = searchlight_files(tmp_path / "maps", mesh=write_sphere(tmp_path / "a_hemi-R_white.surf.gii"), **given)
+    out = searchlight_files(
+        tmp_path / "maps", mesh=write_sphere(tmp_path / "a_hemi-R_white.surf.gii"), **given
+    )
     assert "the right hemisphere" in checked_page(out)
     found = read_table(out / "figures" / "map_reliability.csv")
     written = nibabel.load(out / "reliability.func.gii").darrays[0].data
@@ -396,13 +508,19 @@ def test_a_mesh_needs_its_hemisphere(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("lh.white", "left"), ("rh.pial", "right"), ("sub-01_hemi-L_white.surf.gii", "left"),
-     ("fs_LR.R.midthickness.surf.gii", "right")],
-)  # fmt: skip
+    [
+        ("lh.white", "left"),
+        ("rh.pial", "right"),
+        ("sub-01_hemi-L_white.surf.gii", "left"),
+        ("fs_LR.R.midthickness.surf.gii", "right"),
+    ],
+)
 def test_file_names_tell_hemispheres(name, side):
     assert find_hemisphere(name) == side
     other = {"left": "right", "right": "left"}[side]
-    with pytest.raises(InputError, match=f"--hemisphere {other}, but {name} is named as the {side} one"):
+    with pytest.raises(
+        InputError, match=f"--hemisphere {other}, but {name} is named as the {side} one"
+    ):
         find_hemisphere(name, other)
 
 
@@ -411,23 +529,47 @@ def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_computed(scan,
         searchlight_files(tmp_path / "maps", **scan, space="mni")
     with pytest.raises(InputError, match="--hemisphere is of a mesh"):
         searchlight_files(tmp_path / "maps", **scan, hemisphere="left")
-    with pytest.raises(InputError, match=r"map '\.\./escaped' gives its files their names.*rename the model's RDM"):
+    with pytest.raises(
+        InputError, match=r"map '\.\./escaped' gives its files their names.*rename the model's RDM"
+    ):
         searchlight_files(tmp_path / "maps", **{**scan, "models": tmp_path / "bad.h5"})
-    done = run("searchlight", "--patterns", scan["patterns"], "--mask", scan["mask"], "--model-rdms", scan["models"],
-               "--out", tmp_path / "maps", "--space", "mni")  # fmt: skip
+    done = run(
+        "searchlight",
+        "--patterns",
+        scan["patterns"],
+        "--mask",
+        scan["mask"],
+        "--model-rdms",
+        scan["models"],
+        "--out",
+        tmp_path / "maps",
+        "--space",
+        "mni",
+    )
     assert done.returncode == 2
     assert "unknown value of --space 'mni'. Known: native, MNI" in done.stderr
     assert not (tmp_path / "maps").exists()
     assert not list(tmp_path.glob("escaped*"))
 
 
-# ------------------------------------------------------------------------------------------------------------ draw
+# --------------------------------------------------------------------------------------------- draw
 
 
 def test_rdms_of_several_kinds_are_drawn_with_the_images_of_all(folder):
     out = folder / "page"
-    done = run("draw", folder / "brain.h5", "--images", folder / "stimuli.csv", "--out", out, "--bands", "kind",
-               "--place", "mean", "V1")  # fmt: skip
+    done = run(
+        "draw",
+        folder / "brain.h5",
+        "--images",
+        folder / "stimuli.csv",
+        "--out",
+        out,
+        "--bands",
+        "kind",
+        "--place",
+        "mean",
+        "V1",
+    )
     assert done.returncode == 0, done.stderr
     text = checked_page(out)
     assert "The mean RDM over subjects was computed" in text
@@ -450,14 +592,22 @@ def test_rdms_of_several_kinds_are_drawn_with_the_images_of_all(folder):
 def test_regular_images_alone_and_categories_of_their_photographs(folder):
     rdms = read_rdms(folder / "brain.h5")
     write_rdms(select_kind(rdms, "RE"), folder / "regular.h5")
-    draw_rdms(folder / "regular.h5", [folder / "stimuli.csv"], folder / "page", place=["s2", "LO"], method="tsne")
+    draw_rdms(
+        folder / "regular.h5",
+        [folder / "stimuli.csv"],
+        folder / "page",
+        place=["s2", "LO"],
+        method="tsne",
+    )
     checked_page(folder / "page")
     places = read_table(folder / "page" / "figures" / "scatter_01_s2_LO.csv")
     assert places["id"].tolist() == NAMES
     assert places["category"].tolist() == ["dog"] * 4 + ["car"] * 4
     assert places["method"].str.contains("t-SNE").all()
     draw_rdms(folder / "brain.h5", [folder / "stimuli.csv"], folder / "all", place=["s1", "V1"])
-    made = read_table(folder / "all" / "figures" / "scatter_01_s1_V1.csv").set_index("id")["category"]
+    made = read_table(folder / "all" / "figures" / "scatter_01_s1_V1.csv").set_index("id")[
+        "category"
+    ]
     assert made["im00_AN"] == "dog"  # of the photograph
     assert made["im07_AI"] == "car"
 
@@ -471,7 +621,9 @@ def test_many_rdms_are_capped_and_the_page_and_the_console_tell(folder):
     told = "Arrangements of 12 of 50 RDMs; not of net layer12, net layer13"
     assert told in text
     assert told in done.stderr
-    assert "Heat maps of 48 of 50 RDMs; not of net layer48, net layer49. Choose with --place." in text
+    assert (
+        "Heat maps of 48 of 50 RDMs; not of net layer48, net layer49. Choose with --place." in text
+    )
     assert len(list((folder / "page" / "figures").glob("scatter_*.svg"))) == 12
     pairs = read_table(folder / "page" / "figures" / "rdms_1.csv")
     assert pairs.groupby("column").size().eq(28).all()
@@ -508,7 +660,10 @@ def test_what_cannot_be_drawn_is_named(folder):
         draw_rdms(folder / "brain.h5", [], folder / "page")
     few = stimulus_table()
     few[~few["id"].isin(["im02", "im05_AN"])].to_csv(folder / "few.csv", index=False)
-    with pytest.raises(InputError, match=r"no image of im02, im05_AN; --images holds .* a table with the columns id"):
+    with pytest.raises(
+        InputError,
+        match=r"no image of im02, im05_AN; --images holds .* a table with the columns id",
+    ):
         draw_rdms(folder / "brain.h5", [folder / "few.csv"], folder / "page")
     with pytest.raises(InputError, match="images of the same id: im00"):
         draw_rdms(folder / "brain.h5", [*images, folder / "few.csv"], folder / "page")
@@ -524,7 +679,9 @@ def test_what_cannot_be_drawn_is_named(folder):
         draw_rdms(folder / "brain.h5", images, folder / "page", perplexity=3)
     lost = stimulus_table().assign(file="png/nowhere.png")
     lost.to_csv(folder / "lost.csv", index=False)
-    with pytest.raises(InputError, match=r"nowhere\.png does not exist; the column file is relative to its table"):
+    with pytest.raises(
+        InputError, match=r"nowhere\.png does not exist; the column file is relative to its table"
+    ):
         draw_rdms(folder / "brain.h5", [folder / "lost.csv"], folder / "page")
     (folder / "png" / "im00.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(InputError, match=r"im00\.png cannot be decoded"):
@@ -553,7 +710,10 @@ def test_pictures_are_whole_and_small(folder):
 def test_a_study_is_drawn_with_its_stamps(small_study, tmp_path):
     """Files of a study say through it that its cortex is simulated and its network untrained."""
     page = draw_rdms(
-        small_study / "rdms" / "brain.h5", [small_study / "stimuli"], tmp_path / "page", place=["V1", "mean"]
+        small_study / "rdms" / "brain.h5",
+        [small_study / "stimuli"],
+        tmp_path / "page",
+        place=["V1", "mean"],
     )
     text = checked_page(page.parent)
     assert "Simulated cortex:</strong>" in text
@@ -564,9 +724,16 @@ def test_a_study_is_drawn_with_its_stamps(small_study, tmp_path):
 
 def test_stamps_are_found_wherever_a_record_tells():
     assert find_stamps({"trained": [True, False]}) == [UNTRAINED]
-    assert find_stamps({"weights": "random (untrained, seed 3)", "trained": True}) == []  # a name says nothing
-    assert find_stamps({"a": {"b": [{"trained": False}]}}, {"data": "simulated"}) == [SIMULATED, UNTRAINED]
-    assert find_stamps({"trained": True, "weights": "default", "source": "bold"}, "text", None) == []
+    assert (
+        find_stamps({"weights": "random (untrained, seed 3)", "trained": True}) == []
+    )  # a name says nothing
+    assert find_stamps({"a": {"b": [{"trained": False}]}}, {"data": "simulated"}) == [
+        SIMULATED,
+        UNTRAINED,
+    ]
+    assert (
+        find_stamps({"trained": True, "weights": "default", "source": "bold"}, "text", None) == []
+    )
 
 
 @pytest.mark.data

@@ -41,24 +41,44 @@ def images(n=11, side=16) -> StimulusSet:
 def network():
     torch.manual_seed(0)
     layers = nn.Sequential(
-        nn.Conv2d(3, 30, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1920, 12), nn.ReLU()
+        nn.Conv2d(3, 30, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(1920, 12),
+        nn.ReLU(),
     )
     return stage_model(
-        layers, stages={"conv": "0", "relu": "1", "pool": "2", "late": "5"}, name="tiny", weights="none", trained=False,
+        layers,
+        stages={"conv": "0", "relu": "1", "pool": "2", "late": "5"},
+        name="tiny",
+        weights="none",
+        trained=False,
         class_names=[f"c{i}" for i in range(12)],
         preprocessing=Preprocessing(
-            size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+            size=(16, 16),
+            resize=16,
+            interpolation="bilinear",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
         ),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_streamed_rdms_are_those_of_the_whole_to_the_last_bit(network, tmp_path, name):
     stimuli, stages = images(), ["late", "relu", "pool"]
-    whole = activation_rdms(compute_activations(network, stimuli, stages=stages), stimuli.table, measure=name)
+    whole = activation_rdms(
+        compute_activations(network, stimuli, stages=stages), stimuli.table, measure=name
+    )
     told = []
     found = streamed_rdms(
-        network, stimuli, stages=stages, measure=name, scratch=tmp_path, progress=lambda done, all: told.append(done)
+        network,
+        stimuli,
+        stages=stages,
+        measure=name,
+        scratch=tmp_path,
+        progress=lambda done, all: told.append(done),
     )
     assert np.array_equal(found.dissimilarities, whole.dissimilarities)
     assert found.rdm_descriptors == whole.rdm_descriptors
@@ -98,7 +118,8 @@ def test_float32_products_from_disk_are_those_from_memory(network, monkeypatch):
     values = compute_activations(network, stimuli, stages=["relu"]).read("relu")
     for name in ("spearman", "pearson", "cosine"):
         assert np.array_equal(
-            streamed_rdms(network, stimuli, stages=["relu"], measure=name).dissimilarities[0], compute_rdm(values, name)
+            streamed_rdms(network, stimuli, stages=["relu"], measure=name).dissimilarities[0],
+            compute_rdm(values, name),
         )
 
 
@@ -119,8 +140,12 @@ def test_errors_name_stage_and_ids_and_leave_no_file(network, tmp_path, monkeypa
         streamed_rdms(network, stimuli, scratch=tmp_path)
     with torch.no_grad():
         network.network[4].bias.copy_(before)
-    monkeypatch.setattr(streaming.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(InputError, match=r"of scratch space, .* has 0\.0; give another scratch folder"):
+    monkeypatch.setattr(
+        streaming.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})()
+    )
+    with pytest.raises(
+        InputError, match=r"of scratch space, .* has 0\.0; give another scratch folder"
+    ):
         streamed_rdms(network, stimuli, scratch=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -149,9 +174,13 @@ print(_status("VmHWM") - before)
     root = str(Path(__file__).resolve().parents[2])
     for name in ("spearman", "pearson"):
         done = subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path), name], check=True, capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path]), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+            [sys.executable, "-c", program, str(tmp_path), name],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join([root, *sys.path]), "OMP_NUM_THREADS": "1"},
+        )
         assert float(done.stdout) < 40
 
 
@@ -163,14 +192,30 @@ def test_the_command_takes_every_measure_and_says_so(tmp_path):
     folder.mkdir()
     random = np.random.default_rng(0)
     for name in names:
-        Image.fromarray(random.integers(0, 255, (230, 230, 3), dtype=np.uint8)).save(folder / f"{name}.png")
-    base = ["rdm", "--model", "alexnet", "--weights", "random", "--images", str(folder), "--stages", "relu5"]
-    done = CliRunner().invoke(app, [*base, "--measure", "squared-euclidean", "--out", str(tmp_path / "x.h5")])
+        Image.fromarray(random.integers(0, 255, (230, 230, 3), dtype=np.uint8)).save(
+            folder / f"{name}.png"
+        )
+    base = [
+        "rdm",
+        "--model",
+        "alexnet",
+        "--weights",
+        "random",
+        "--images",
+        str(folder),
+        "--stages",
+        "relu5",
+    ]
+    done = CliRunner().invoke(
+        app, [*base, "--measure", "squared-euclidean", "--out", str(tmp_path / "x.h5")]
+    )
     assert done.exit_code == 0, done.output
     rdms = read_rdms(tmp_path / "x.h5")
     assert rdms.dissimilarity_measure == "squared Euclidean"
     assert sorted(rdms.pattern_descriptors["condition"]) == names
-    bad = CliRunner().invoke(app, [*base, "--measure", "crossnobis", "--out", str(tmp_path / "y.h5")])
+    bad = CliRunner().invoke(
+        app, [*base, "--measure", "crossnobis", "--out", str(tmp_path / "y.h5")]
+    )
     assert bad.exit_code != 0 and not (tmp_path / "y.h5").exists()
 
 
@@ -179,8 +224,13 @@ def test_activations_in_another_order_give_the_same_rdms(network):
     whole = compute_activations(network, stimuli, stages=["relu"])
     order = np.random.default_rng(1).permutation(len(stimuli))
     mixed = Activations(
-        ids=tuple(np.array(stimuli.ids)[order]), stages=("relu",), n_units=whole.n_units,
-        arrays={"relu": whole.read("relu")[order]}, provenance=whole.provenance,
-    )  # fmt: skip
+        ids=tuple(np.array(stimuli.ids)[order]),
+        stages=("relu",),
+        n_units=whole.n_units,
+        arrays={"relu": whole.read("relu")[order]},
+        provenance=whole.provenance,
+    )
     found = activation_rdms(mixed, stimuli.table, measure="cosine").dissimilarities
-    assert np.array_equal(found, streamed_rdms(network, stimuli, stages=["relu"], measure="cosine").dissimilarities)
+    assert np.array_equal(
+        found, streamed_rdms(network, stimuli, stages=["relu"], measure="cosine").dissimilarities
+    )

@@ -19,7 +19,15 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
-from fmri import Patterns, estimate_betas, read_mesh, read_runs, write_patterns, write_surface_map, write_volume_map
+from fmri import (
+    Patterns,
+    estimate_betas,
+    read_mesh,
+    read_runs,
+    write_patterns,
+    write_surface_map,
+    write_volume_map,
+)
 from neurometamer.commands.layers_and_maps import searchlight_files
 from neurometamer.rsa.compute import compute_rdm, label_rdms, write_rdms
 from neurometamer.rsa.noise import crossnobis_rdm, estimate_noise, residuals_of
@@ -46,11 +54,42 @@ def some_mask(shape=(7, 6, 5), seed=0):
 def icosphere(divisions=3, radius=20.0):
     """A ball of triangles: 12 vertices of an icosahedron, edges halved again and again."""
     g = (1 + 5**0.5) / 2
-    points = [(-1, g, 0), (1, g, 0), (-1, -g, 0), (1, -g, 0), (0, -1, g), (0, 1, g), (0, -1, -g), (0, 1, -g),
-              (g, 0, -1), (g, 0, 1), (-g, 0, -1), (-g, 0, 1)]  # fmt: skip
-    faces = [(0, 11, 5), (0, 5, 1), (0, 1, 7), (0, 7, 10), (0, 10, 11), (1, 5, 9), (5, 11, 4), (11, 10, 2), (10, 7, 6),
-             (7, 1, 8), (3, 9, 4), (3, 4, 2), (3, 2, 6), (3, 6, 8), (3, 8, 9), (4, 9, 5), (2, 4, 11), (6, 2, 10),
-             (8, 6, 7), (9, 8, 1)]  # fmt: skip
+    points = [
+        (-1, g, 0),
+        (1, g, 0),
+        (-1, -g, 0),
+        (1, -g, 0),
+        (0, -1, g),
+        (0, 1, g),
+        (0, -1, -g),
+        (0, 1, -g),
+        (g, 0, -1),
+        (g, 0, 1),
+        (-g, 0, -1),
+        (-g, 0, 1),
+    ]
+    faces = [
+        (0, 11, 5),
+        (0, 5, 1),
+        (0, 1, 7),
+        (0, 7, 10),
+        (0, 10, 11),
+        (1, 5, 9),
+        (5, 11, 4),
+        (11, 10, 2),
+        (10, 7, 6),
+        (7, 1, 8),
+        (3, 9, 4),
+        (3, 4, 2),
+        (3, 2, 6),
+        (3, 6, 8),
+        (3, 8, 9),
+        (4, 9, 5),
+        (2, 4, 11),
+        (6, 2, 10),
+        (8, 6, 7),
+        (9, 8, 1),
+    ]
     points = [np.array(p) / np.linalg.norm(p) for p in points]
     for _ in range(divisions):
         middle, finer = {}, []
@@ -73,7 +112,7 @@ def as_sets(block):
     return [set(row[row >= 0].tolist()) for row in block]
 
 
-# ------------------------------------------------------------------------------------------------- neighborhoods
+# ------------------------------------------------------------------------------------ neighborhoods
 
 
 @pytest.mark.parametrize("affine", [np.diag([3.0, 3, 3, 1]), np.diag([-2.0, 2, 4, 1]), OBLIQUE])
@@ -120,7 +159,7 @@ def test_meshes_and_masks_that_make_no_sense_are_refused():
         Spheres(np.ones((2, 2, 2), dtype=bool), np.diag([1, 1, 0, 1]), 3)
 
 
-# ---------------------------------------------------------------------------------------------------------- RDMs
+# --------------------------------------------------------------------------------------------- RDMs
 
 
 @pytest.mark.parametrize("measure", ["spearman", "pearson"])
@@ -146,21 +185,35 @@ def test_rdms_and_maps_equal_rsatoolbox_at_the_same_centers():
     volume = np.zeros((n, *mask.shape))
     volume[:, mask] = responses
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        centers, neighbors = peer.get_volume_searchlight(mask, radius=2.5, threshold=0, truncate_at_boundary=True)
+        centers, neighbors = peer.get_volume_searchlight(
+            mask, radius=2.5, threshold=0, truncate_at_boundary=True
+        )
         theirs = peer.get_searchlight_RDMs(volume.reshape(n, -1), centers, neighbors, np.arange(n))
-        scores = peer.evaluate_models_searchlight(theirs, ModelFixed("m", model), eval_fixed, method="spearman")
+        scores = peer.evaluate_models_searchlight(
+            theirs, ModelFixed("m", model), eval_fixed, method="spearman"
+        )
     assert len(centers) == len(near)
-    np.testing.assert_allclose(searchlight_rdms(responses, near, measure="pearson"), theirs.dissimilarities, atol=1e-8)
-    question = Question(name="m", about="", ids=tuple("abcdefghij"), responses=responses, model=model)
+    np.testing.assert_allclose(
+        searchlight_rdms(responses, near, measure="pearson"), theirs.dissimilarities, atol=1e-8
+    )
+    question = Question(
+        name="m", about="", ids=tuple("abcdefghij"), responses=responses, model=model
+    )
     found = run_searchlight(question, near, measure="pearson", by="spearman")
-    np.testing.assert_allclose(found.values, [one.evaluations.ravel()[0] for one in scores], atol=1e-8)
+    np.testing.assert_allclose(
+        found.values, [one.evaluations.ravel()[0] for one in scores], atol=1e-8
+    )
 
 
 def test_maps_do_not_depend_on_blocks_or_threads(monkeypatch):
     near = Spheres(some_mask(), OBLIQUE, 5.0)
     rng = np.random.default_rng(4)
     question = Question(
-        name="m", about="", ids=tuple("abcdef"), responses=rng.normal(size=(6, len(near))), model=rng.random(15)
+        name="m",
+        about="",
+        ids=tuple("abcdef"),
+        responses=rng.normal(size=(6, len(near))),
+        model=rng.random(15),
     )
     whole = run_searchlight(question, near, n_permutations=50)
     with pytest.importorskip("threadpoolctl").threadpool_limits(2):
@@ -182,10 +235,18 @@ def run_patterns(near, n=6, runs=4, seed=0, repeats=1):
     rows, values = [], []
     for run in range(runs):
         for i in rng.permutation(np.repeat(np.arange(n), repeats)):
-            rows.append({"condition": names[i], "presentation": sum(r["condition"] == names[i] for r in rows) + 1,
-                         "run": f"r{run}", "session": "s"})  # fmt: skip
+            rows.append(
+                {
+                    "condition": names[i],
+                    "presentation": sum(r["condition"] == names[i] for r in rows) + 1,
+                    "run": f"r{run}",
+                    "session": "s",
+                }
+            )
             values.append(signal[i] + rng.normal(size=len(near)) * np.linspace(0.5, 2, len(near)))
-    places = pd.DataFrame({"subject": "S1", "roi": "all", "i": np.arange(len(near)), "j": 0, "k": 0})
+    places = pd.DataFrame(
+        {"subject": "S1", "roi": "all", "i": np.arange(len(near)), "j": 0, "k": 0}
+    )
     return Patterns(values=np.array(values), observations=pd.DataFrame(rows), voxels=places)
 
 
@@ -194,7 +255,9 @@ def run_patterns(near, n=6, runs=4, seed=0, repeats=1):
 def test_crossnobis_of_each_searchlight_is_that_of_its_voxels(noise, repeats):
     near = Spheres(some_mask((5, 5, 4)), OBLIQUE, 4.5)
     patterns = run_patterns(near, repeats=repeats)
-    found = searchlight_rdms(run_responses(patterns, patterns.values, noise=noise), near, measure="crossnobis")
+    found = searchlight_rdms(
+        run_responses(patterns, patterns.values, noise=noise), near, measure="crossnobis"
+    )
     conditions, runs = (patterns.observations[name].tolist() for name in ("condition", "run"))
     residuals, dof = residuals_of(patterns.values, conditions)
     for center, row in enumerate(near.block(np.arange(len(near)))):
@@ -202,9 +265,17 @@ def test_crossnobis_of_each_searchlight_is_that_of_its_voxels(noise, repeats):
         if len(near_by) < 3:
             assert np.isnan(found[center]).all()
             continue
-        precision = None if noise == "none" else estimate_noise(residuals[:, near_by], method=noise, dof=dof)
+        precision = (
+            None
+            if noise == "none"
+            else estimate_noise(residuals[:, near_by], method=noise, dof=dof)
+        )
         alone = crossnobis_rdm(
-            patterns.values[:, near_by], conditions, runs, noise=precision, order=patterns.conditions
+            patterns.values[:, near_by],
+            conditions,
+            runs,
+            noise=precision,
+            order=patterns.conditions,
         )
         np.testing.assert_allclose(found[center], alone, atol=1e-12)
 
@@ -215,11 +286,17 @@ def test_crossnobis_maps_do_not_depend_on_blocks_threads_or_order(noise, monkeyp
     near = Spheres(some_mask(), OBLIQUE, 5.0)
     patterns = run_patterns(near, seed=2)
     names = list(patterns.conditions)
-    model = label_rdms(np.random.default_rng(3).random((1, 15)), conditions=sorted(names), places={"name": ["m"]},
-                       measure="x")  # fmt: skip
+    model = label_rdms(
+        np.random.default_rng(3).random((1, 15)),
+        conditions=sorted(names),
+        places={"name": ["m"]},
+        measure="x",
+    )
 
     def ask(held, n_threads):
-        (question,) = model_questions(held.conditions, run_responses(held, held.values, noise=noise), model)
+        (question,) = model_questions(
+            held.conditions, run_responses(held, held.values, noise=noise), model
+        )
         with threads.threadpool_limits(n_threads):
             return run_searchlight(question, near, measure="crossnobis", n_permutations=30)
 
@@ -228,9 +305,10 @@ def test_crossnobis_maps_do_not_depend_on_blocks_threads_or_order(noise, monkeyp
     assert "crossnobis of 4 folds" in whole.summary["method"]
     order = np.random.default_rng(5).permutation(len(patterns.values))
     shuffled = Patterns(
-        values=patterns.values[order], observations=patterns.observations.iloc[order].reset_index(drop=True),
+        values=patterns.values[order],
+        observations=patterns.observations.iloc[order].reset_index(drop=True),
         voxels=patterns.voxels,
-    )  # fmt: skip
+    )
     several = [ask(patterns, 2), ask(shuffled, 1)]
     monkeypatch.setattr(module, "BLOCK", 700)
     for other in (*several, ask(patterns, 1)):
@@ -248,9 +326,16 @@ def test_crossnobis_has_no_place_where_there_is_no_noise_or_no_signal_and_asks_f
     assert np.flatnonzero(~runs.present).tolist() == [3, 4]
     found = searchlight_rdms(runs, near, measure="crossnobis")
     assert np.isnan(found[[3, 4]]).all()
-    free = searchlight_rdms(run_responses(run_patterns(near, seed=8), np.random.default_rng(0).normal(
-        size=values.shape)), near, measure="crossnobis")  # fmt: skip
-    assert abs(np.nanmean(free)) < 3 * np.nanstd(free) / np.sqrt(15)  # crossvalidated: no bias without a signal
+    free = searchlight_rdms(
+        run_responses(
+            run_patterns(near, seed=8), np.random.default_rng(0).normal(size=values.shape)
+        ),
+        near,
+        measure="crossnobis",
+    )
+    assert abs(np.nanmean(free)) < 3 * np.nanstd(free) / np.sqrt(
+        15
+    )  # crossvalidated: no bias without a signal
     with pytest.raises(InputError, match="'crossnobis' needs responses of runs"):
         searchlight_rdms(values[:6], near, measure="crossnobis")
     with pytest.raises(InputError, match="only it takes them"):
@@ -259,15 +344,18 @@ def test_crossnobis_has_no_place_where_there_is_no_noise_or_no_signal_and_asks_f
         run_responses(patterns, values, noise="ledoit")
     with pytest.raises(InputError, match="the column 'session' holds one, 's'"):
         run_responses(patterns, values, folds="session")
-    with pytest.raises(InputError, match="unknown column of the observations 'runs'; did you mean 'run'"):
+    with pytest.raises(
+        InputError, match="unknown column of the observations 'runs'; did you mean 'run'"
+    ):
         run_responses(patterns, values, folds="runs")
     with pytest.raises(InputError, match="5 responses for 24 observations"):
         run_responses(patterns, values[:5])
     kept = np.arange(1, 24)
     lacking = Patterns(
-        values=patterns.values[kept], observations=patterns.observations.iloc[kept].reset_index(drop=True),
+        values=patterns.values[kept],
+        observations=patterns.observations.iloc[kept].reset_index(drop=True),
         voxels=patterns.voxels,
-    )  # fmt: skip
+    )
     gone = patterns.observations["condition"][0]
     for noise in ("none", "diag", "shrinkage_diag"):
         runs = run_responses(lacking, lacking.values, noise=noise)
@@ -286,7 +374,9 @@ def test_what_is_undefined_is_nan_and_counted():
     responses = rng.normal(size=(5, len(near)))
     responses[:, 0] = np.nan  # a voxel without data
     responses[2, near.coordinates[:, 0] >= 4] = 1.7  # constant from the fifth slab on
-    question = Question(name="m", about="", ids=("a", "b", "c", "d", "e"), responses=responses, model=rng.random(10))
+    question = Question(
+        name="m", about="", ids=("a", "b", "c", "d", "e"), responses=responses, model=rng.random(10)
+    )
     found = run_searchlight(question, near, measure="pearson", n_permutations=9)
     summary = found.summary
     slab = near.coordinates[:, 0]
@@ -302,7 +392,7 @@ def test_what_is_undefined_is_nan_and_counted():
     assert summary["neighbors_min"] == 2
 
 
-# --------------------------------------------------------------------------------------------------- permutations
+# ------------------------------------------------------------------------------------- permutations
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -315,7 +405,9 @@ def test_p_equals_a_loop_over_the_same_permutations(paired):
     found = run_searchlight(question, near, measure="pearson", n_permutations=49, seed=3)
     random = generator(3, "searchlight labels", 5)
     first = searchlight_rdms(responses, near, measure="pearson")
-    second = searchlight_rdms(others, near, measure="pearson") if paired else np.tile(model, (18, 1))
+    second = (
+        searchlight_rdms(others, near, measure="pearson") if paired else np.tile(model, (18, 1))
+    )
     upper, null = np.triu_indices(5, 1), []
     for order in [np.arange(5), *(random.permutation(5) for _ in range(49))]:
         moved = np.zeros((18, 5, 5))
@@ -336,14 +428,18 @@ def test_the_family_wise_error_is_kept_over_the_map():
     for seed in range(120):
         rng = np.random.default_rng(seed)
         question = Question(
-            name="m", about="", ids=tuple("abcdefgh"), responses=rng.normal(size=(8, 48)), model=rng.random(28)
+            name="m",
+            about="",
+            ids=tuple("abcdefgh"),
+            responses=rng.normal(size=(8, 48)),
+            model=rng.random(28),
         )
         found = run_searchlight(question, near, measure="pearson", n_permutations=99, seed=seed)
         hits += int(found.p_family.min() <= 0.05)
     assert hits <= 14  # 120 maps at 5 %: 6 expected, more than 14 once in 1,000
 
 
-# ------------------------------------------------------------------------------------------------- planted blobs
+# ------------------------------------------------------------------------------------ planted blobs
 
 
 def planted(distance_to_blob, model_patterns, radius, rng, noise=0.5):
@@ -359,7 +455,9 @@ def planted(distance_to_blob, model_patterns, radius, rng, noise=0.5):
 def check_blob(found, distance, radius, reach):
     """Found in the middle, and nowhere that no neighborhood reaches it."""
     significant = found.p_family < 0.05
-    assert distance[np.nanargmax(found.values)] <= radius + reach / 2  # a searchlight sees beyond its center
+    assert (
+        distance[np.nanargmax(found.values)] <= radius + reach / 2
+    )  # a searchlight sees beyond its center
     assert significant[distance <= radius / 3].all()
     assert not significant[distance > radius + reach].any()
 
@@ -373,7 +471,11 @@ def test_a_planted_blob_is_found_in_volume_and_nowhere_else(measure):
     distance = 2.0 * np.linalg.norm(near.coordinates - [4, 5, 4], axis=1)
     responses = planted(distance, features, 6.0, rng)
     question = Question(
-        name="m", about="", ids=tuple("abcdefghijkl"), responses=responses, model=compute_rdm(features, "pearson")
+        name="m",
+        about="",
+        ids=tuple("abcdefghijkl"),
+        responses=responses,
+        model=compute_rdm(features, "pearson"),
     )
     found = run_searchlight(question, near, measure=measure, n_permutations=200)
     check_blob(found, distance, 6.0, 5.0)
@@ -387,11 +489,13 @@ def test_a_planted_blob_is_found_on_a_mesh_and_nowhere_else():
     distance = np.linalg.norm(points - points[100], axis=1)
     responses = planted(distance, features, 8.0, rng)
     others = planted(distance, features, 8.0, rng)
-    question = Question(name="RE-AI", about="", ids=tuple("abcdefghijkl"), responses=responses, others=others)
+    question = Question(
+        name="RE-AI", about="", ids=tuple("abcdefghijkl"), responses=responses, others=others
+    )
     check_blob(run_searchlight(question, near, n_permutations=200), distance, 8.0, 6.0)
 
 
-# -------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 @pytest.fixture
@@ -420,7 +524,8 @@ def folder(tmp_path):
     write_volume_map(tmp_path / "mask.nii.gz", np.ones(mask.sum()), mask, affine)
     image = nibabel.load(tmp_path / "mask.nii.gz")
     nibabel.save(
-        nibabel.Nifti1Image(np.nan_to_num(image.get_fdata()).astype("uint8"), affine), tmp_path / "mask.nii.gz"
+        nibabel.Nifti1Image(np.nan_to_num(image.get_fdata()).astype("uint8"), affine),
+        tmp_path / "mask.nii.gz",
     )
     pd.DataFrame({"id": ids, "kind": ["RE"] * 8 + ["AI"] * 8, "reference_id": names * 2}).to_csv(
         tmp_path / "stimuli.csv", index=False
@@ -428,10 +533,17 @@ def folder(tmp_path):
     order = rng.permutation(8)
     rdm = compute_rdm(features[order], "pearson")
     write_rdms(
-        label_rdms(rdm[np.newaxis], conditions=[names[i] for i in order], places={"stage": ["conv1"]}, measure="x"),
+        label_rdms(
+            rdm[np.newaxis],
+            conditions=[names[i] for i in order],
+            places={"stage": ["conv1"]},
+            measure="x",
+        ),
         tmp_path / "model.h5",
     )
-    return SimpleNamespace(path=tmp_path, patterns=patterns, mask=mask, affine=affine, values=values, names=names)
+    return SimpleNamespace(
+        path=tmp_path, patterns=patterns, mask=mask, affine=affine, values=values, names=names
+    )
 
 
 def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
@@ -440,16 +552,47 @@ def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
 
     path = folder.path
     done = subprocess.run(
-        [sys.executable, "-m", "neurometamer.cli", "searchlight", "--patterns", path / "p.h5", "--mask",
-         path / "mask.nii.gz", "--model-rdms", path / "model.h5", "--kinds", "RE-AI", "--stimuli", path / "stimuli.csv",
-         "--reliability", "--radius-mm", "5", "--permutations", "49", "--out", path / "maps"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "neurometamer.cli",
+            "searchlight",
+            "--patterns",
+            path / "p.h5",
+            "--mask",
+            path / "mask.nii.gz",
+            "--model-rdms",
+            path / "model.h5",
+            "--kinds",
+            "RE-AI",
+            "--stimuli",
+            path / "stimuli.csv",
+            "--reliability",
+            "--radius-mm",
+            "5",
+            "--permutations",
+            "49",
+            "--out",
+            path / "maps",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     names = {one.name for one in (path / "maps").iterdir()}
-    assert names == {"summary.csv", "figures", "index.html", "references.bib", "methods.txt",
-                     *(f"{name}{end}" for name in ("conv1", "RE-AI", "reliability")
-                       for end in (".json", ".nii.gz", "_p.nii.gz", "_p_family.nii.gz"))}  # fmt: skip
+    assert names == {
+        "summary.csv",
+        "figures",
+        "index.html",
+        "references.bib",
+        "methods.txt",
+        *(
+            f"{name}{end}"
+            for name in ("conv1", "RE-AI", "reliability")
+            for end in (".json", ".nii.gz", "_p.nii.gz", "_p_family.nii.gz")
+        ),
+    }
     for name in ("conv1", "RE-AI", "reliability"):
         image = nibabel.load(path / "maps" / f"{name}.nii.gz")
         np.testing.assert_array_equal(image.affine, folder.affine)
@@ -461,7 +604,11 @@ def test_the_command_writes_maps_on_the_grid_of_the_mask(folder):
         assert set(record["inputs"]) == {"mask", "models", "stimuli", "patterns"}
         assert record["files"][0] == f"{name}.nii.gz"
     summary = read_table(path / "maps" / "summary.csv").set_index("map")
-    assert summary["n_conditions"].to_dict() == {"conv1": 8, "RE-AI": 8, "reliability": 8}  # RE alone
+    assert summary["n_conditions"].to_dict() == {
+        "conv1": 8,
+        "RE-AI": 8,
+        "reliability": 8,
+    }  # RE alone
     near = Spheres(folder.mask, folder.affine, 5.0)
     conditions, means = folder.patterns.means()
     again = kind_question(conditions, means, read_table(path / "stimuli.csv"), ("RE", "AI"))
@@ -487,24 +634,39 @@ def test_maps_on_a_mesh_are_gifti_with_nan_where_there_is_no_data(folder):
     arrays = [nibabel.gifti.GiftiDataArray(one, intent="NIFTI_INTENT_NONE") for one in values]
     nibabel.save(nibabel.GiftiImage(darrays=arrays), path / "betas.func.gii")
     folder.patterns.observations.to_csv(path / "betas.csv", index=False)
-    files = {"betas": path / "betas.func.gii", "table": path / "betas.csv", "mesh": path / "lh.surf.gii"}
-    searchlight_files(path / "maps", **files, kinds=["RE-AI"], stimuli=path / "stimuli.csv", radius_mm=8)
+    files = {
+        "betas": path / "betas.func.gii",
+        "table": path / "betas.csv",
+        "mesh": path / "lh.surf.gii",
+    }
+    searchlight_files(
+        path / "maps", **files, kinds=["RE-AI"], stimuli=path / "stimuli.csv", radius_mm=8
+    )
     shown = nibabel.load(path / "maps" / "RE-AI.func.gii").darrays[0].data
     assert shown.shape == (len(points),)
     assert np.isnan(shown[100:]).all()
     assert np.isfinite(shown[:100]).sum() > 80
-    nibabel.save(nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(one[:150]) for one in values]),
-                 path / "betas.func.gii")  # fmt: skip
-    with pytest.raises(InputError, match=r"has 150 values a map but lh\.surf\.gii has 162 vertices"):
+    nibabel.save(
+        nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(one[:150]) for one in values]),
+        path / "betas.func.gii",
+    )
+    with pytest.raises(
+        InputError, match=r"has 150 values a map but lh\.surf\.gii has 162 vertices"
+    ):
         searchlight_files(path / "maps", **files, reliability=True)
     values[3, 5] = np.nan
-    nibabel.save(nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(one) for one in values]), files["betas"])
+    nibabel.save(
+        nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(one) for one in values]),
+        files["betas"],
+    )
     with pytest.raises(InputError, match="vertices with values in some maps only: 5"):
         searchlight_files(path / "maps", **files, reliability=True)
     with pytest.raises(InputError, match="holds no surface"):
         read_mesh(files["betas"])
     with pytest.raises(InputError, match="these patterns are of voxels"):
-        searchlight_files(path / "maps", patterns=path / "p.h5", mesh=files["mesh"], reliability=True)
+        searchlight_files(
+            path / "maps", patterns=path / "p.h5", mesh=files["mesh"], reliability=True
+        )
     assert write_surface_map(path / "x.func.gii", np.array([1.0, np.nan])).is_file()
 
 
@@ -519,26 +681,41 @@ def test_bad_requests_are_answered(folder):
         searchlight_files(path / "x", **files, kinds=["RE-AN"])
     with pytest.raises(InputError, match="unknown kind of stimulus 'AN'"):
         searchlight_files(path / "x", **files, kinds=["RE-AN"], stimuli=path / "stimuli.csv")
-    with pytest.raises(InputError, match="missing from the model RDM: im0_AI"):  # without --stimuli all must match
+    with pytest.raises(
+        InputError, match="missing from the model RDM: im0_AI"
+    ):  # without --stimuli all must match
         searchlight_files(path / "x", **files, models=path / "model.h5")
     moved = folder.affine.copy()
     moved[0, 3] += 1
     nibabel.save(nibabel.Nifti1Image(folder.mask.astype("uint8"), moved), path / "moved.nii.gz")
     with pytest.raises(InputError, match="another affine than the patterns' BOLD files"):
-        searchlight_files(path / "x", patterns=path / "p.h5", mask=path / "moved.nii.gz", reliability=True)
+        searchlight_files(
+            path / "x", patterns=path / "p.h5", mask=path / "moved.nii.gz", reliability=True
+        )
     smaller = folder.mask.copy()
     smaller[1, 0, 0] = False
-    nibabel.save(nibabel.Nifti1Image(smaller.astype("uint8"), folder.affine), path / "smaller.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(smaller.astype("uint8"), folder.affine), path / "smaller.nii.gz"
+    )
     with pytest.raises(InputError, match=r"outside the mask: \(1, 0, 0\)"):
-        searchlight_files(path / "x", patterns=path / "p.h5", mask=path / "smaller.nii.gz", reliability=True)
+        searchlight_files(
+            path / "x", patterns=path / "p.h5", mask=path / "smaller.nii.gz", reliability=True
+        )
     near = Spheres(folder.mask, folder.affine, 5.0)
     with pytest.raises(InputError, match="10 values a condition, but the mask or mesh has"):
         searchlight_rdms(np.zeros((8, 10)), near)
     single = folder.patterns.select(conditions=folder.names)
-    half = Patterns(values=single.values[:8], observations=single.observations[:8], voxels=single.voxels, provenance={})
+    half = Patterns(
+        values=single.values[:8],
+        observations=single.observations[:8],
+        voxels=single.voxels,
+        provenance={},
+    )
     with pytest.raises(InputError, match="without both an odd and an even presentation: im0"):
         reliability_question(half, half.values)
-    flat = label_rdms(np.ones((1, 28)), conditions=folder.names, places={"stage": ["conv1"]}, measure="x")
+    flat = label_rdms(
+        np.ones((1, 28)), conditions=folder.names, places={"stage": ["conv1"]}, measure="x"
+    )
     with pytest.raises(InputError, match="all dissimilarities are equal in conv1"):
         model_questions(folder.names, single.means()[1], flat)
     table = read_table(path / "stimuli.csv").iloc[:-1]
@@ -550,21 +727,32 @@ def test_bad_requests_are_answered(folder):
 def test_haxby_slice_has_reliable_categories_where_their_rdm_is(shared_data, tmp_path):
     """Eight categories of Haxby et al. (2001), one slice: RDMs of odd and even runs agree in places, beyond chance."""
     folder = shared_data / "haxby_1slice" / "sub-001"
-    bold = sorted(path for path in (folder / "func").glob("*_bold.nii.gz") if "res-" not in path.name)
-    events, motion = (sorted((folder / "func").glob(f"*_{kind}.tsv")) for kind in ("events", "motion"))
+    bold = sorted(
+        path for path in (folder / "func").glob("*_bold.nii.gz") if "res-" not in path.name
+    )
+    events, motion = (
+        sorted((folder / "func").glob(f"*_{kind}.tsv")) for kind in ("events", "motion")
+    )
     mask = folder / "masks" / "slice_brain.nii.gz"
     patterns = estimate_betas(read_runs(bold, events, motion), {"slice": mask})
     write_patterns(patterns, tmp_path / "p.h5")
     living = np.array([one in ("face", "cat") for one in patterns.conditions])
     model = label_rdms(
-        (living[:, np.newaxis] != living)[np.newaxis].astype(float), conditions=patterns.conditions,
-        places={"stage": ["living"]}, measure="x",
-    )  # fmt: skip
+        (living[:, np.newaxis] != living)[np.newaxis].astype(float),
+        conditions=patterns.conditions,
+        places={"stage": ["living"]},
+        measure="x",
+    )
     write_rdms(model, tmp_path / "model.h5")
     searchlight_files(
-        tmp_path / "maps", patterns=tmp_path / "p.h5", mask=mask, models=tmp_path / "model.h5", reliability=True,
-        radius_mm=9, permutations=500,
-    )  # fmt: skip
+        tmp_path / "maps",
+        patterns=tmp_path / "p.h5",
+        mask=mask,
+        models=tmp_path / "model.h5",
+        reliability=True,
+        radius_mm=9,
+        permutations=500,
+    )
     summary = read_table(tmp_path / "maps" / "summary.csv").set_index("map")
     print(summary.drop(columns="method").T.to_string())
     assert summary["n_places"].eq(530).all()

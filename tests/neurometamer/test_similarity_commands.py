@@ -33,10 +33,17 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def write_responses(path: Path, ids: list[str], seed: int, stages: tuple[str, ...] = ("conv", "fc")) -> Activations:
+def write_responses(
+    path: Path, ids: list[str], seed: int, stages: tuple[str, ...] = ("conv", "fc")
+) -> Activations:
     random = np.random.default_rng(seed)
-    arrays = {stage: random.normal(size=(len(ids), 6 + 4 * k)).astype("f4") for k, stage in enumerate(stages)}
-    with _new_file(path, ids, stages, {"identity": str(seed), "weights": f"random (untrained, seed {seed})"}) as create:
+    arrays = {
+        stage: random.normal(size=(len(ids), 6 + 4 * k)).astype("f4")
+        for k, stage in enumerate(stages)
+    }
+    with _new_file(
+        path, ids, stages, {"identity": str(seed), "weights": f"random (untrained, seed {seed})"}
+    ) as create:
         for stage in stages:
             create(stage, arrays[stage].shape)[...] = arrays[stage]
     return read_activations(path)
@@ -45,8 +52,15 @@ def write_responses(path: Path, ids: list[str], seed: int, stages: tuple[str, ..
 def write_brain(path: Path, ids: list[str]) -> Patterns:
     """Two presentations of each image in an order of their own, two regions."""
     values = np.random.default_rng(3).normal(size=(2 * len(ids), 12))
-    rows = {"condition": ids[::-1] * 2, "presentation": np.repeat([1, 2], len(ids)), "run": "1", "session": ""}
-    places = pd.DataFrame({"subject": "S1", "roi": ["V1"] * 5 + ["LO"] * 7, "i": range(12), "j": 0, "k": 0})
+    rows = {
+        "condition": ids[::-1] * 2,
+        "presentation": np.repeat([1, 2], len(ids)),
+        "run": "1",
+        "session": "",
+    }
+    places = pd.DataFrame(
+        {"subject": "S1", "roi": ["V1"] * 5 + ["LO"] * 7, "i": range(12), "j": 0, "k": 0}
+    )
     write_patterns(Patterns(values=values, observations=pd.DataFrame(rows), voxels=places), path)
     return read_patterns(path)
 
@@ -61,20 +75,28 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / name for name in ("a.h5", "b.h5", "p.h5", "stimuli.csv")}
 
 
-# ------------------------------------------------------------------------------------------------------------- CKA
+# ---------------------------------------------------------------------------------------------- CKA
 
 
 @pytest.mark.parametrize("debiased", [False, True])
 def test_each_row_is_linear_cka_of_responses_joined_by_id(files, debiased):
     table = cka_files(files["a.h5"], files["b.h5"], debiased=debiased)
     a, b = read_activations(files["a.h5"]), read_activations(files["b.h5"])
-    assert table[["a", "b"]].values.tolist() == [[x, y] for x in ("conv", "fc") for y in ("conv", "fc")]
+    assert table[["a", "b"]].values.tolist() == [
+        [x, y] for x in ("conv", "fc") for y in ("conv", "fc")
+    ]
     for row in table.itertuples():
-        expected = linear_cka(a.read(row.a), b.read(row.b), debiased=debiased, x_ids=a.ids, y_ids=b.ids)
+        expected = linear_cka(
+            a.read(row.a), b.read(row.b), debiased=debiased, x_ids=a.ids, y_ids=b.ids
+        )
         assert row.value == pytest.approx(expected, rel=1e-9)
     assert table["n"].eq(9).all()
     assert table[["n_units_a", "n_units_b"]].values.tolist() == [[6, 6], [6, 10], [10, 6], [10, 10]]
-    assert table["method"].str.startswith(f"linear CKA, {'debiased' if debiased else 'biased'} (").all()
+    assert (
+        table["method"]
+        .str.startswith(f"linear CKA, {'debiased' if debiased else 'biased'} (")
+        .all()
+    )
     assert table["weights_b"].eq("random (untrained, seed 1)").all()
 
 
@@ -83,10 +105,14 @@ def test_stages_and_regions_from_the_command_line(files, tmp_path):
     done = run("cka", files["a.h5"], files["p.h5"], "--out", out, "--stages", "fc", "V1")
     assert done.returncode == 0, done.stderr
     table = read_table(out, required=["source_a", "a", "source_b", "b", "value", "n", "method"])
-    assert table[["source_a", "a", "source_b", "b"]].values.tolist() == [["a.h5", "fc", "p.h5", "S1 V1"]]
+    assert table[["source_a", "a", "source_b", "b"]].values.tolist() == [
+        ["a.h5", "fc", "p.h5", "S1 V1"]
+    ]
     a = read_activations(files["a.h5"])
     conditions, means = read_patterns(files["p.h5"]).select(roi="V1").means()
-    assert table["value"][0] == pytest.approx(linear_cka(a.read("fc"), means, x_ids=a.ids, y_ids=conditions), rel=1e-9)
+    assert table["value"][0] == pytest.approx(
+        linear_cka(a.read("fc"), means, x_ids=a.ids, y_ids=conditions), rel=1e-9
+    )
 
 
 def test_a_file_with_itself_is_a_symmetric_matrix(files):
@@ -103,28 +129,42 @@ def test_some_images_only(files, tmp_path):
     assert regular["value"][0] == pytest.approx(expected, rel=1e-9)
     assert regular["n"].eq(5).all()
     write_responses(tmp_path / "few.h5", [*IDS[2:8], "other"], 2)
-    with pytest.raises(InputError, match=r"missing from few\.h5: im0, im1, im8; missing from a\.h5: other"):
+    with pytest.raises(
+        InputError, match=r"missing from few\.h5: im0, im1, im8; missing from a\.h5: other"
+    ):
         cka_files(files["a.h5"], tmp_path / "few.h5")
     assert cka_files(files["a.h5"], tmp_path / "few.h5", join="inner")["n"].eq(6).all()
 
 
 def test_networks_by_name_see_the_images(small_study, tmp_path):
     images = small_study / "stimuli"
-    given = {"images": [images], "stages": ["relu5", "V1", "LO"], "device": "cpu", "seed": 3, "weights": "random"}
-    table = cka_files("alexnet", small_study / "patterns" / "sub-01.h5", tmp_path / "cka.csv", **given)
+    given = {
+        "images": [images],
+        "stages": ["relu5", "V1", "LO"],
+        "device": "cpu",
+        "seed": 3,
+        "weights": "random",
+    }
+    table = cka_files(
+        "alexnet", small_study / "patterns" / "sub-01.h5", tmp_path / "cka.csv", **given
+    )
     assert set(table["a"]) == {"relu5"}
     assert set(table["b"]) == {"sub-01 V1", "sub-01 LO"}
     assert table["weights_a"].str.startswith("random (untrained").all()
     network = load_model("alexnet", weights="random", seed=3, device="cpu")
     found = compute_activations(network, read_stimuli(images).as_shown(), stages=["relu5"])
-    conditions, means = read_patterns(small_study / "patterns" / "sub-01.h5").select(roi="V1").means()
+    conditions, means = (
+        read_patterns(small_study / "patterns" / "sub-01.h5").select(roi="V1").means()
+    )
     expected = linear_cka(found.read("relu5"), means, x_ids=found.ids, y_ids=conditions)
     assert table.set_index("b")["value"]["sub-01 V1"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_cannot_be_compared_is_named(files, tmp_path):
     a = files["a.h5"]
-    with pytest.raises(InputError, match=r"nowhere\.h5 does not exist; give a file of activations or patterns"):
+    with pytest.raises(
+        InputError, match=r"nowhere\.h5 does not exist; give a file of activations or patterns"
+    ):
         cka_files(a, tmp_path / "nowhere.h5")
     with pytest.raises(InputError, match=r"unknown model 'alexnt'; did you mean 'alexnet"):
         cka_files(a, "alexnt")
@@ -148,7 +188,7 @@ def test_what_cannot_be_compared_is_named(files, tmp_path):
         cka_files(a, files["stimuli.csv"])
 
 
-# -------------------------------------------------------------------------------------------------------- controls
+# ----------------------------------------------------------------------------------------- controls
 
 
 def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path):
@@ -162,21 +202,34 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
     assert found.rdm_descriptors["control"] == list(which)
     np.testing.assert_allclose(found.dissimilarities, expected.dissimilarities, atol=1e-12)
     both = (rdms / "network.h5", rdms / "brain.h5")
-    done = run("compare", *both, "--controls", tmp_path / "controls.h5", "--kind", "RE", "--resamples", 0,
-               "--out", tmp_path / "partial.csv")  # fmt: skip
+    done = run(
+        "compare",
+        *both,
+        "--controls",
+        tmp_path / "controls.h5",
+        "--kind",
+        "RE",
+        "--resamples",
+        0,
+        "--out",
+        tmp_path / "partial.csv",
+    )
     assert done.returncode == 0, done.stderr
     table = read_table(tmp_path / "partial.csv")
     assert table["method"].str.startswith("partial spearman given pixels, luminance, gabor").all()
     regular = [select_kind(one, "RE") for one in (read_rdms(both[0]), read_rdms(both[1]), found)]
     ids = [list(one.pattern_descriptors["condition"]) for one in regular]
     a, b, given = (
-        take_conditions(one, [own.index(name) for name in ids[0]]).dissimilarities for one, own in zip(regular, ids)
+        take_conditions(one, [own.index(name) for name in ids[0]]).dissimilarities
+        for one, own in zip(regular, ids)
     )
     values = partial_spearman(a, b, controls=given)
     np.testing.assert_allclose(table["similarity"], values.ravel(), atol=1e-10)
     plain = compare_files(*both, kind="RE", resamples=0)
     assert not np.allclose(plain["similarity"], table["similarity"], atol=1e-3)
-    again = compare_rdms(read_rdms(both[0]), read_rdms(both[1]), kind="RE", n_bootstrap=0, controls=found)
+    again = compare_rdms(
+        read_rdms(both[0]), read_rdms(both[1]), kind="RE", n_bootstrap=0, controls=found
+    )
     np.testing.assert_allclose(again["similarity"], table["similarity"], atol=1e-12)
 
 
@@ -205,7 +258,7 @@ def test_controls_that_cannot_be_made_are_named(small_study, tmp_path):
     assert not (tmp_path / "c.h5").exists()
 
 
-# ------------------------------------------------------------------------------------------------- permuted labels
+# ---------------------------------------------------------------------------------- permuted labels
 
 
 @pytest.fixture
@@ -217,16 +270,33 @@ def two_rdms(tmp_path: Path) -> tuple[Path, Path]:
     paths = []
     for name, values in (("one", own + shared), ("two", random.normal(size=(9, 6)) + shared)):
         vector = 1 - np.corrcoef(values)[np.triu_indices(9, 1)]
-        rdms = label_rdms(vector[np.newaxis], conditions=IDS, places={"stage": [name]}, measure="1 - Pearson")
+        rdms = label_rdms(
+            vector[np.newaxis], conditions=IDS, places={"stage": [name]}, measure="1 - Pearson"
+        )
         paths.append(write_rdms(rdms, tmp_path / f"{name}.h5"))
     return paths[0], paths[1]
 
 
 def test_compare_permutes_labels_freely_or_within_blocks_of_a_table(two_rdms, tmp_path):
     first, second = two_rdms
-    pd.DataFrame({"id": IDS, "block": ["a"] * 5 + ["b"] * 4}).to_csv(tmp_path / "blocks.csv", index=False)
-    done = run("compare", first, second, "--out", tmp_path / "c.csv", "--permutations", 200, "--resamples", 0,
-               "--blocks", tmp_path / "blocks.csv", "--seed", 3)  # fmt: skip
+    pd.DataFrame({"id": IDS, "block": ["a"] * 5 + ["b"] * 4}).to_csv(
+        tmp_path / "blocks.csv", index=False
+    )
+    done = run(
+        "compare",
+        first,
+        second,
+        "--out",
+        tmp_path / "c.csv",
+        "--permutations",
+        200,
+        "--resamples",
+        0,
+        "--blocks",
+        tmp_path / "blocks.csv",
+        "--seed",
+        3,
+    )
     assert done.returncode == 0, done.stderr
     row = read_table(tmp_path / "c.csv").iloc[0]
     blocks = dict(zip(IDS, "aaaaabbbb"))
@@ -246,7 +316,9 @@ def test_blocks_that_say_too_little_or_too_much_are_refused(two_rdms, tmp_path):
     pd.DataFrame({"id": ["a", "a"], "block": ["1", "2"]}).to_csv(file, index=False)
     with pytest.raises(InputError, match="more than one block for a"):
         read_blocks(file)
-    pd.DataFrame({"id": ["a", "a"], "block": [1, 2], "subject": ["S1", "S2"]}).to_csv(file, index=False)
+    pd.DataFrame({"id": ["a", "a"], "block": [1, 2], "subject": ["S1", "S2"]}).to_csv(
+        file, index=False
+    )
     assert read_blocks(file) == {"S1": {"a": "1"}, "S2": {"a": "2"}}
     with pytest.raises(InputError, match=r"blocks of subjects \(S1, S2\)"):
         compare_files(*two_rdms, permutations=10, blocks=file)
@@ -259,10 +331,23 @@ def test_bits_of_photographs_are_said_in_python_and_on_the_command_line(tmp_path
     levels = np.random.default_rng(0).integers(0, 4096, (5, 40, 40)).astype(np.uint16)
     for number, one in enumerate(levels):
         Image.fromarray(one).save(tmp_path / f"im{number}.png")
-    with pytest.raises(InputError, match=r"as data of 12 bits do; say how many bits hold data \(bits = 12, --bits 12"):
+    with pytest.raises(
+        InputError,
+        match=r"as data of 12 bits do; say how many bits hold data \(bits = 12, --bits 12",
+    ):
         make_control_rdms([tmp_path], tmp_path / "c.h5", controls=["pixels"])
     make_control_rdms([tmp_path], tmp_path / "python.h5", controls=["pixels"], bits=12)
-    done = run("controls", "--images", tmp_path, "--which", "pixels", "--bits", 12, "--out", tmp_path / "shell.h5")
+    done = run(
+        "controls",
+        "--images",
+        tmp_path,
+        "--which",
+        "pixels",
+        "--bits",
+        12,
+        "--out",
+        tmp_path / "shell.h5",
+    )
     assert done.returncode == 0, done.stderr
     ours, theirs = (read_rdms(tmp_path / f"{door}.h5") for door in ("python", "shell"))
     assert np.isfinite(ours.dissimilarities).all()

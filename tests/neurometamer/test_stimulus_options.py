@@ -15,18 +15,29 @@ from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.presets import PRESETS, make_recipe
 from stimuli_gen.stimuli import write_png
 
-SMALL = Preprocessing(size=(32, 32), resize=32, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1))
+SMALL = Preprocessing(
+    size=(32, 32), resize=32, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
+)
 
 
 def test_changes_of_a_preset_have_the_types_of_the_recipe():
-    found = read_overrides(["steps=3", "step_size=0.5", "straight_through_relu=false", "solver=joint"])
-    assert found == {"steps": 3, "step_size": 0.5, "straight_through_relu": False, "solver": "joint"}
+    found = read_overrides(
+        ["steps=3", "step_size=0.5", "straight_through_relu=false", "solver=joint"]
+    )
+    assert found == {
+        "steps": 3,
+        "step_size": 0.5,
+        "straight_through_relu": False,
+        "solver": "joint",
+    }
     assert make_recipe("feather2023", found).steps == 3
     assert PRESETS["feather2023"].straight_through_relu
     for bad, message in (
-        ("stps=3", "did you mean 'steps'"), ("steps=many", "whole number, not 'many'"), ("steps", "NAME=VALUE"),
+        ("stps=3", "did you mean 'steps'"),
+        ("steps=many", "whole number, not 'many'"),
+        ("steps", "NAME=VALUE"),
         ("straight_through_relu=1", "true or false"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=message):
             read_overrides([bad])
     with pytest.raises(InputError, match="more than once"):
@@ -37,7 +48,11 @@ def test_penalties_take_the_powers_of_their_source():
     short, long = read_penalties(["total_variation:0.5", "alpha_norm:1:4:255"])
     assert (short.weight, short.power, short.pixel_scale) == (0.5, 2.0, 1.0)
     assert (long.weight, long.power, long.pixel_scale) == (1.0, 4.0, 255.0)
-    for bad, message in (("total:1", "total_variation"), ("range", "kind:weight"), ("range:a", "kind:weight")):
+    for bad, message in (
+        ("total:1", "total_variation"),
+        ("range", "kind:weight"),
+        ("range:a", "kind:weight"),
+    ):
         with pytest.raises(InputError, match=message):
             read_penalties([bad])
 
@@ -56,7 +71,11 @@ def test_stages_are_one_several_or_by_network():
     assert read_stages("late") == "late"
     assert read_stages(["late"]) == "late"
     assert read_stages(["early", "0.8"]) == ["early", "0.8"]
-    assert read_stages("a=early,b=late") == read_stages(["a=early", "b=late"]) == {"a": ["early"], "b": ["late"]}
+    assert (
+        read_stages("a=early,b=late")
+        == read_stages(["a=early", "b=late"])
+        == {"a": ["early"], "b": ["late"]}
+    )
     for bad in ("a=", ["a=early", "late"]):
         with pytest.raises(InputError, match="NAME=STAGE"):
             read_stages(bad)
@@ -64,7 +83,10 @@ def test_stages_are_one_several_or_by_network():
 
 def test_a_generator_is_asked_only_what_it_can_do():
     assert only_asked(control_images, mode="exact", film=None, watch=print) == {}
-    assert only_asked(adversarial_noise, mode="fast", watch=print) == {"mode": "fast", "watch": print}
+    assert only_asked(adversarial_noise, mode="fast", watch=print) == {
+        "mode": "fast",
+        "watch": print,
+    }
     with pytest.raises(InputError, match="control images has no mode 'fast'"):
         only_asked(control_images, mode="fast")
     with pytest.raises(InputError, match="no animation"):
@@ -72,8 +94,15 @@ def test_a_generator_is_asked_only_what_it_can_do():
 
 
 def test_a_set_is_as_good_as_its_worst_network():
-    row = {"loss_png_a": 0.1, "loss_png_b": 0.3, "spearman_png_a": 0.9, "spearman_png_b": 0.7, "valid_a": True,
-           "valid_b": "False", "pearson_png_a": np.nan}  # fmt: skip
+    row = {
+        "loss_png_a": 0.1,
+        "loss_png_b": 0.3,
+        "spearman_png_a": 0.9,
+        "spearman_png_b": 0.7,
+        "valid_a": True,
+        "valid_b": "False",
+        "pearson_png_a": np.nan,
+    }
     found = of_worst_network(row)
     assert (found["loss_png"], found["spearman_png"], found["valid"]) == (0.3, 0.7, False)
     assert found["pearson_png"] is None and found["same_class_16_png"] is None

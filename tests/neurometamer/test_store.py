@@ -35,7 +35,9 @@ def test_atomic_path_keeps_the_suffix_writers_choose_by(tmp_path):
 
 
 def test_tables_come_back_with_text_ids_missing_values_and_full_precision(tmp_path):
-    table = pd.DataFrame({"id": ["007", 'é, "x"'], "p": [0.1 + 0.2, np.nan], "success": [True, False]})
+    table = pd.DataFrame(
+        {"id": ["007", 'é, "x"'], "p": [0.1 + 0.2, np.nan], "success": [True, False]}
+    )
     for name in ("t.csv", "t.tsv"):
         back = store.read_table(store.write_table(tmp_path / name, table), required=["id", "p"])
         assert list(back["id"]) == ["007", 'é, "x"']
@@ -46,7 +48,9 @@ def test_tables_come_back_with_text_ids_missing_values_and_full_precision(tmp_pa
 
 def test_read_table_says_which_column_is_missing(tmp_path):
     store.write_text(tmp_path / "e.tsv", "onset\tduration\n1\t2\n")
-    with pytest.raises(InputError, match=r"lacks the column\(s\) trial_type; it has onset, duration"):
+    with pytest.raises(
+        InputError, match=r"lacks the column\(s\) trial_type; it has onset, duration"
+    ):
         store.read_table(tmp_path / "e.tsv", required=["onset", "trial_type"])
     with pytest.raises(InputError, match="does not exist"):
         store.read_table(tmp_path / "nowhere.csv")
@@ -66,7 +70,8 @@ def test_read_table_says_which_column_is_missing(tmp_path):
 def test_rows_that_a_quote_has_swallowed_are_missed(tmp_path, text):
     path = write_text(tmp_path / "trials.csv", text)
     with pytest.raises(
-        InputError, match="row 1 of 'note' runs over several lines, as after a double quote that is not"
+        InputError,
+        match="row 1 of 'note' runs over several lines, as after a double quote that is not",
     ):
         read_table(path)
     path.write_text('id,x,note\na,1,"two lines,\nof text"\nb,2,"a, b\nc, d"\n')
@@ -96,7 +101,13 @@ def test_json_of_other_programs_is_read_and_a_key_that_is_there_twice_refused(tm
 
 def test_hdf5_round_trip_of_arrays_tables_and_attributes(tmp_path):
     table = pd.DataFrame(
-        {"id": ["b", "a"], "note": [None, "gréy"], "steps": [3, 4], "p": [0.5, np.nan], "ok": [True, False]}
+        {
+            "id": ["b", "a"],
+            "note": [None, "gréy"],
+            "steps": [3, 4],
+            "p": [0.5, np.nan],
+            "ok": [True, False],
+        }
     )
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
     path = store.write_hdf5(
@@ -121,7 +132,10 @@ def test_hdf5_round_trip_of_arrays_tables_and_attributes(tmp_path):
 
 def test_a_file_that_is_not_hdf5_is_named(tmp_path):
     store.write_text(tmp_path / "no.h5", "text")
-    with pytest.raises(InputError, match=r"no\.h5 is not an HDF5 file"), store.open_hdf5(tmp_path / "no.h5"):
+    with (
+        pytest.raises(InputError, match=r"no\.h5 is not an HDF5 file"),
+        store.open_hdf5(tmp_path / "no.h5"),
+    ):
         pass
 
 
@@ -167,7 +181,14 @@ def test_files_that_are_written_are_collected(tmp_path):
 def test_a_damaged_hdf5_file_is_told_from_one_of_another(tmp_path):
     path = store.write_hdf5(tmp_path / "ours.h5", arrays={"values": np.arange(9.0)})
     contents = path.read_bytes()
-    for damaged in (contents[:-1], contents[:600], contents[:20], b"", bytes(len(contents)), contents + b"more"):
+    for damaged in (
+        contents[:-1],
+        contents[:600],
+        contents[:20],
+        b"",
+        bytes(len(contents)),
+        contents + b"more",
+    ):
         path.write_bytes(damaged)
         with pytest.raises(store.DamagedFile, match=r"ours\.h5 is damaged"):
             store.read_hdf5_array(path, "values")
@@ -179,7 +200,9 @@ def test_a_damaged_hdf5_file_is_told_from_one_of_another(tmp_path):
     np.testing.assert_array_equal(store.read_hdf5_array(path, "values"), np.arange(9.0))
 
 
-@pytest.mark.parametrize("bad", ["../x", "a/b", "", ".hidden", "a\\b", "a\x00b", "/etc/passwd", "x\n"])
+@pytest.mark.parametrize(
+    "bad", ["../x", "a/b", "", ".hidden", "a\\b", "a\x00b", "/etc/passwd", "x\n"]
+)
 def test_no_id_names_a_file_outside_the_folder(bad):
     with pytest.raises(InputError, match="cannot name a file"):
         store.file_name(bad)
@@ -189,7 +212,10 @@ def test_unknown_names_offer_the_nearest_then_all():
     assert str(store.unknown_name("measure", "spearmann", ["pearson", "spearman"])) == (
         "unknown measure 'spearmann'; did you mean 'spearman'? Known: pearson, spearman"
     )
-    assert str(store.unknown_name("measure", "zzz", ["pearson"])) == "unknown measure 'zzz'. Known: pearson"
+    assert (
+        str(store.unknown_name("measure", "zzz", ["pearson"]))
+        == "unknown measure 'zzz'. Known: pearson"
+    )
 
 
 def test_duplicates_are_listed_once():

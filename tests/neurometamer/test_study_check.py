@@ -66,9 +66,14 @@ def scanned(tmp_path_factory) -> Path:
             n_runs=2,
         )
         lists = {"bold": made.bold, "events": made.events, "confounds": made.confounds}
-        lines = [f"{kind} = {[f'{subject}/{file.name}' for file in files]}" for kind, files in lists.items()]
+        lines = [
+            f"{kind} = {[f'{subject}/{file.name}' for file in files]}"
+            for kind, files in lists.items()
+        ]
         masks = ", ".join(f'{roi} = "{subject}/{file.name}"' for roi, file in made.masks.items())
-        blocks.append("\n".join(["[[brain.subjects]]", f'id = "{subject}"', *lines, f"masks = {{ {masks} }}"]))
+        blocks.append(
+            "\n".join(["[[brain.subjects]]", f'id = "{subject}"', *lines, f"masks = {{ {masks} }}"])
+        )
     (folder / "study.toml").write_text(HEAD + "\n".join(blocks) + "\n")
     return folder
 
@@ -103,7 +108,15 @@ def go_on_up_to_patterns(study: Path, out: Path) -> Kept:
     """Go on with a study as `run_study` does, but for the comparison and the report."""
     work = Workspace(folder=out, settings=read_settings(study), base=study.parent)
     raise_errors(find_problems(work))
-    wanted = ("stimuli", "transfer", "activations", "network-rdms", "betas-", "patterns-", "brain-rdms")
+    wanted = (
+        "stimuli",
+        "transfer",
+        "activations",
+        "network-rdms",
+        "betas-",
+        "patterns-",
+        "brain-rdms",
+    )
     heard = Kept()
     carry_out([step for step in plan_steps(work) if step.name.startswith(wanted)], work, heard)
     return heard
@@ -124,10 +137,14 @@ def set_setting(study: Path, before: str, after: str) -> None:
 
 def spoil(study: Path) -> None:
     """Make something wrong with every subject, and with the settings."""
-    study.write_text(study.read_text() + '[encoding]\nfolds = 100\n[transfer]\nmodels = ["alexnett"]\n')
+    study.write_text(
+        study.read_text() + '[encoding]\nfolds = 100\n[transfer]\nmodels = ["alexnett"]\n'
+    )
     first = file_of(study, "sub-01/*run-1_bold.nii")
     image = nibabel.load(first)
-    mirrored = nibabel.Nifti1Image(image.get_fdata(dtype=np.float32).copy(), image.affine, image.header)
+    mirrored = nibabel.Nifti1Image(
+        image.get_fdata(dtype=np.float32).copy(), image.affine, image.header
+    )
     mirrored.set_sform(image.affine, 1)
     mirrored.set_qform(np.diag([-1.0, 1, 1, 1]) @ image.affine, 1)
     nibabel.save(mirrored, first)
@@ -140,22 +157,38 @@ def spoil(study: Path) -> None:
     )
     mask = file_of(study, "sub-02/*roi-V1_mask.nii")
     voxels = nibabel.load(mask)
-    nibabel.save(nibabel.Nifti1Image(voxels.get_fdata(dtype=np.float32)[..., :-1].copy(), voxels.affine), mask)
-    edit_events(file_of(study, "sub-03/*run-2_events.tsv"), lambda table: table.replace("coffee", "tea"))
+    nibabel.save(
+        nibabel.Nifti1Image(voxels.get_fdata(dtype=np.float32)[..., :-1].copy(), voxels.affine),
+        mask,
+    )
+    edit_events(
+        file_of(study, "sub-03/*run-2_events.tsv"), lambda table: table.replace("coffee", "tea")
+    )
     file_of(study, "sub-03/*roi-LO_mask.nii").unlink()
-    file_of(study, "sub-03/*run-1_bold.nii").with_suffix(".json").write_text('{"RepetitionTime": 2.5}')
+    file_of(study, "sub-03/*run-1_bold.nii").with_suffix(".json").write_text(
+        '{"RepetitionTime": 2.5}'
+    )
 
 
 WRONG = {
-    "": ["unknown model 'alexnett'; did you mean 'alexnet'", "encoding.folds is 100, but the study has 6 photographs"],
+    "": [
+        "unknown model 'alexnett'; did you mean 'alexnet'",
+        "encoding.folds is 100, but the study has 6 photographs",
+    ],
     "sub-01": ["mirror images of each other", "confounds.tsv has no header"],
     "sub-02": ["beyond the run's end", "roi-V1_mask.nii has the grid"],
-    "sub-03": ["roi-LO_mask.nii does not exist", "header says a repetition time of 2 s, but", "the images: tea (add"],
+    "sub-03": [
+        "roi-LO_mask.nii does not exist",
+        "header says a repetition time of 2 s, but",
+        "the images: tea (add",
+    ],
 }
 
 
 def test_a_study_in_order_is_said_to_be(study):
-    assert [problem.kind for problem in check_study(study)] == ["note"]  # six photographs choose voxels badly
+    assert [problem.kind for problem in check_study(study)] == [
+        "note"
+    ]  # six photographs choose voxels badly
     done = CliRunner().invoke(app, ["check", str(study)])
     assert done.exit_code == 0 and "nothing stands in the way" in done.stdout
 
@@ -172,7 +205,10 @@ def test_everything_that_is_wrong_is_told_at_once_by_subject_and_file(study, tmp
     assert {"sub-02_roi-V1_mask.nii", "sub-03_task-images_run-1_bold.nii"} <= files
     done = CliRunner().invoke(app, ["check", str(study)])
     assert done.exit_code == 2
-    assert done.stderr.count("error: ") == len(problems) == 9 and "9 thing(s) to correct" in done.stderr
+    assert (
+        done.stderr.count("error: ") == len(problems) == 9
+        and "9 thing(s) to correct" in done.stderr
+    )
     with pytest.raises(InputError, match="9 things stand in the way of this study:") as error:
         run_study(study, tmp_path / "out", device="cpu")
     assert all(part in str(error.value) for parts in WRONG.values() for part in parts)
@@ -182,16 +218,40 @@ def test_everything_that_is_wrong_is_told_at_once_by_subject_and_file(study, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("ready =", "source ="), r'not the AN and AI images .* set \[images\] ready = "photographs"'),
-        (("sub-02/sub-02_task-images_run-1_bold.nii", "sub-01/sub-01_task-images_run-1_bold.nii"), "of sub-01; list"),
-        (("voxels_per_roi = 10", "voxels_per_roi = 10\n[glm]\nignore = ['rocket', 'blank']"), "events: rocket"),
+        (
+            ("ready =", "source ="),
+            r'not the AN and AI images .* set \[images\] ready = "photographs"',
+        ),
+        (
+            (
+                "sub-02/sub-02_task-images_run-1_bold.nii",
+                "sub-01/sub-01_task-images_run-1_bold.nii",
+            ),
+            "of sub-01; list",
+        ),
+        (
+            ("voxels_per_roi = 10", "voxels_per_roi = 10\n[glm]\nignore = ['rocket', 'blank']"),
+            "events: rocket",
+        ),
         (("run-1_events.tsv", "run-2_events.tsv"), "run-2 is not run-1"),
         (('"photographs"', '"sub-01"'), "sub-01.*no images|no images in .*sub-01"),
         (('"photographs"', '"pictures"'), "pictures does not exist"),
-        (('id = "sub-02"', 'id = "4"'), "sub-02_task-images_run-1_bold.nii is of sub-02; list the files of 4"),
-        (("sub-03/sub-03_roi-LO", "sub-02/sub-02_roi-LO"), "names sub-02, but the images are of sub-03"),
-        (("[selection]", "[encoding]\nalphas = [1.0, 1.0]\n[selection]"), "encoding: alphas: .* a penalty twice"),
-        (("[selection]", "[encoding]\nscheme = 'all'\n[selection]"), "encoding: too few stimuli to test: none"),
+        (
+            ('id = "sub-02"', 'id = "4"'),
+            "sub-02_task-images_run-1_bold.nii is of sub-02; list the files of 4",
+        ),
+        (
+            ("sub-03/sub-03_roi-LO", "sub-02/sub-02_roi-LO"),
+            "names sub-02, but the images are of sub-03",
+        ),
+        (
+            ("[selection]", "[encoding]\nalphas = [1.0, 1.0]\n[selection]"),
+            "encoding: alphas: .* a penalty twice",
+        ),
+        (
+            ("[selection]", "[encoding]\nscheme = 'all'\n[selection]"),
+            "encoding: too few stimuli to test: none",
+        ),
     ],
 )
 def test_what_only_tables_and_names_tell_is_found(study, change, message):
@@ -202,11 +262,18 @@ def test_what_only_tables_and_names_tell_is_found(study, change, message):
 
 def test_ids_in_another_column_are_found_and_can_be_named(study):
     for path in study.parent.glob("sub-*/*_events.tsv"):
-        edit_events(path, lambda table: table.assign(stim_file="x/" + table["trial_type"] + ".png", trial_type="image"))
+        edit_events(
+            path,
+            lambda table: table.assign(
+                stim_file="x/" + table["trial_type"] + ".png", trial_type="image"
+            ),
+        )
     errors = [str(problem) for problem in check_study(study) if problem.kind == "error"]
     assert len(errors) == 3
     assert all('holds ids: condition_column = "stim_file"' in error for error in errors)
-    study.write_text(study.read_text().replace("masks =", 'condition_column = "stim_file"\nmasks ='))
+    study.write_text(
+        study.read_text().replace("masks =", 'condition_column = "stim_file"\nmasks =')
+    )
     assert [problem.kind for problem in check_study(study)] == ["note"]
 
 
@@ -218,7 +285,9 @@ def test_images_that_were_shown_once_are_told_with_the_way_out(study):
         )
     errors = [str(problem) for problem in check_study(study) if problem.kind == "error"]
     assert len(errors) == 3
-    assert all("without both an odd and an even" in one and "voxels_per_roi = 0" in one for one in errors)
+    assert all(
+        "without both an odd and an even" in one and "voxels_per_roi = 0" in one for one in errors
+    )
 
 
 def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(study, tmp_path):
@@ -231,7 +300,9 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
 
     sidecar = file_of(study, "sub-02/*run-1_bold.nii").with_suffix(".json")
     sidecar.write_text('{"RepetitionTime": 2.5}')
-    with pytest.raises(InputError, match=r"sub-02: .* 2 s, but RepetitionTime in .* says 2.5 s. Give .* tr_s"):
+    with pytest.raises(
+        InputError, match=r"sub-02: .* 2 s, but RepetitionTime in .* says 2.5 s. Give .* tr_s"
+    ):
         run_study(study, out, device="cpu")
     set_setting(study, 'id = "sub-02"', 'id = "sub-02"\ntr_s = 2.0')
     heard = go_on_up_to_patterns(study, out)
@@ -240,9 +311,13 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
     for subject in ("sub-01", "sub-03"):
         assert {f"betas of {subject}", f"reliable voxels of {subject}"} <= set(heard.kept)
     assert {"stimuli", "network activations", "network RDMs"} <= set(heard.kept)
-    assert {name: read_patterns(out / "patterns" / f"{name}.h5").digest for name in SUBJECTS} == before
+    assert {
+        name: read_patterns(out / "patterns" / f"{name}.h5").digest for name in SUBJECTS
+    } == before
 
-    sidecar.write_text('{"RepetitionTime": 2.0, "StartTime": 1.0}')  # the sidecar is part of what the step reads
+    sidecar.write_text(
+        '{"RepetitionTime": 2.0, "StartTime": 1.0}'
+    )  # the sidecar is part of what the step reads
     heard = go_on_up_to_patterns(study, out)
     assert own <= set(heard.ran) and "betas of sub-01" in heard.kept
     after = {name: read_patterns(out / "patterns" / f"{name}.h5").digest for name in SUBJECTS}
@@ -253,7 +328,9 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
     assert "network activations" in heard.kept and "betas of sub-01" in heard.ran
 
     set_setting(study, '"fc8"', '"fc7"')
-    with pytest.raises(InputError, match=r"different study: there model.stages\[2\] = 'fc8', here 'fc7'"):
+    with pytest.raises(
+        InputError, match=r"different study: there model.stages\[2\] = 'fc8', here 'fc7'"
+    ):
         run_study(study, out, device="cpu")
 
 
@@ -262,12 +339,33 @@ def test_what_messages_advise_can_be_typed(study, tmp_path):
     bold = file_of(study, "sub-01/*run-1_bold.nii")
     image = nibabel.load(bold)
     values = image.get_fdata(dtype=np.float32).copy()
-    nibabel.save(nibabel.Nifti1Image(values - values.mean(axis=3, keepdims=True), image.affine, image.header), bold)
-    command = ["fmri", "betas", "--bold", str(bold), "--events", str(file_of(study, "sub-01/*run-1_events.tsv"))]
+    nibabel.save(
+        nibabel.Nifti1Image(
+            values - values.mean(axis=3, keepdims=True), image.affine, image.header
+        ),
+        bold,
+    )
+    command = [
+        "fmri",
+        "betas",
+        "--bold",
+        str(bold),
+        "--events",
+        str(file_of(study, "sub-01/*run-1_events.tsv")),
+    ]
     command += ["--masks", f"V1={next(subject.glob('*roi-V1*'))}", "--out", str(tmp_path / "betas")]
     refused = CliRunner().invoke(app, command)
     assert isinstance(refused.exception, InputError) and "(--units raw)" in str(refused.exception)
-    options = ["--units", "raw", "--ignore", "blank", "--ignore", "coffee", "--slice-time-ref", "0.5"]
+    options = [
+        "--units",
+        "raw",
+        "--ignore",
+        "blank",
+        "--ignore",
+        "coffee",
+        "--slice-time-ref",
+        "0.5",
+    ]
     options += ["--affine", "sform", "--columns", "trans_x", "--condition-column", "trial_type"]
     options += ["--confounds", str(file_of(study, "sub-01/*run-1_confounds.tsv"))]
     done = CliRunner().invoke(app, [*command, *options])
@@ -276,6 +374,11 @@ def test_what_messages_advise_can_be_typed(study, tmp_path):
     settings = record["settings"]
     assert (settings["units"], settings["slice_time_ref"]) == ("raw", 0.5)
     assert record["runs"][0]["confounds"] == ["trans_x"] and record["runs"][0]["affine"] == "sform"
-    assert "coffee" not in pd.read_csv(tmp_path / "betas" / "betas.tsv", sep="\t")["condition"].tolist()
-    wrong = CliRunner().invoke(app, ["fmri", "patterns", "--betas", str(bold), *command[6:8], "--out", "x.h5"])
+    assert (
+        "coffee"
+        not in pd.read_csv(tmp_path / "betas" / "betas.tsv", sep="\t")["condition"].tolist()
+    )
+    wrong = CliRunner().invoke(
+        app, ["fmri", "patterns", "--betas", str(bold), *command[6:8], "--out", "x.h5"]
+    )
     assert "is a file; betas (--betas) are a folder" in str(wrong.exception)

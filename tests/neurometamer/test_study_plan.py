@@ -88,7 +88,9 @@ def test_another_study_in_the_folder_is_refused_by_its_first_difference(tmp_path
         carry_out(Counter().steps, workspace(tmp_path / "mine"))
 
 
-def test_what_is_damaged_is_removed_and_later_steps_run_only_when_it_comes_out_otherwise(tmp_path, caplog):
+def test_what_is_damaged_is_removed_and_later_steps_run_only_when_it_comes_out_otherwise(
+    tmp_path, caplog
+):
     plan = Counter()
     work = workspace(tmp_path / "out")
     carry_out(plan.steps, work)
@@ -130,7 +132,10 @@ def test_every_file_that_a_step_writes_is_recorded_and_what_it_no_longer_writes_
     work = workspace(tmp_path / "out")
     steps = [Step(name="a", title="A", run=run, reads=(photograph,))]
     carry_out(steps, work)
-    assert set(read_record(work.state("steps", "a.json"))["outputs"]) == {"figures/0.svg", "figures/1.svg"}
+    assert set(read_record(work.state("steps", "a.json"))["outputs"]) == {
+        "figures/0.svg",
+        "figures/1.svg",
+    }
     work.path("figures", "1.svg").write_text("smudged")
     carry_out(steps, work)
     assert work.path("figures", "1.svg").read_text() == "drawn"
@@ -187,9 +192,13 @@ def test_repairing_a_subject_is_the_same_study(tmp_path):
 
 def test_the_first_difference_is_never_cut(tmp_path):
     stages = [f"a_stage_with_a_long_name_{number}" for number in range(20)]
-    carry_out(Counter().steps, workspace(tmp_path / "out", model={"name": "alexnet", "stages": stages}))
+    carry_out(
+        Counter().steps, workspace(tmp_path / "out", model={"name": "alexnet", "stages": stages})
+    )
     other = {"name": "alexnet", "stages": [*stages[:-1], "another"]}
-    with pytest.raises(InputError, match=r"model\.stages\[20\] = 'a_stage_with_a_long_name_19', here 'another'"):
+    with pytest.raises(
+        InputError, match=r"model\.stages\[20\] = 'a_stage_with_a_long_name_19', here 'another'"
+    ):
         carry_out(Counter().steps, workspace(tmp_path / "out", model=other))
 
 
@@ -208,7 +217,9 @@ def test_a_folder_in_place_of_an_output_is_left_alone_and_told(tmp_path):
     carry_out(Counter().steps, work)
     work.path("a.txt").unlink()
     write_text(work.path("a.txt") / "mine.txt", "mine")
-    with pytest.raises(InputError, match=r"a\.txt is a folder where the study keeps a file; move it away"):
+    with pytest.raises(
+        InputError, match=r"a\.txt is a folder where the study keeps a file; move it away"
+    ):
         carry_out(Counter().steps, work)
     assert (work.path("a.txt") / "mine.txt").read_text() == "mine"
 
@@ -234,7 +245,9 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path):
         "print('held', flush=True)\nsys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", hold, str(work.state("lock"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", hold, str(work.state("lock"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as other:
         assert other.stdout.readline().strip() == b"held"
         with pytest.raises(InputError, match=r"(another process|process .*) is working in"):

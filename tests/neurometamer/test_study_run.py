@@ -26,7 +26,13 @@ from neurometamer.rsa.image_types.ceilings import kind_reliability
 from neurometamer.rsa.image_types.inference import kind_tests
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
-from neurometamer.store import InputError, read_hdf5_attributes, read_hdf5_table, read_json, read_table
+from neurometamer.store import (
+    InputError,
+    read_hdf5_attributes,
+    read_hdf5_table,
+    read_json,
+    read_table,
+)
 from neurometamer.study.plan import Workspace
 from neurometamer.study.result_steps import kind_options
 from neurometamer.study.run import demo_settings, failed_stimuli, run_study
@@ -34,15 +40,20 @@ from neurometamer.study.settings import check_settings, read_settings
 from stimuli_gen.stimuli import read_png
 
 TABLES = {
-    "kinds": "system subject place pair quantity value ci_low ci_high interval p p_corrected correction family "
+    "kinds": "system subject place pair quantity value ci_low ci_high interval p p_corrected "
+    "correction family "
     "p_method answer method n n_subjects",
     "trends": "system pair test statistic effect p n method",
-    "layer_roi": "kind subject roi layer similarity ci_low ci_high ceiling_low ceiling_high ceiling method n p q "
+    "layer_roi": "kind subject roi layer similarity ci_low ci_high ceiling_low ceiling_high "
+    "ceiling method n p q "
     "family",
-    "best_layer": "roi subject layer chosen score ci_low ci_high naive_layer naive_score optimism reason method n",
-    "weighted": "roi subject model score ci_low ci_high p q family weights method n network_model network_weights",
+    "best_layer": "roi subject layer chosen score ci_low ci_high naive_layer naive_score optimism "
+    "reason method n",
+    "weighted": "roi subject model score ci_low ci_high p q family weights method n network_model "
+    "network_weights",
     "weighted_difference": "roi subject contrast difference ci_low ci_high p q family method n",
-    "hierarchy": "subject order preferred_layers statistic value ci_low ci_high p left_out reason method",
+    "hierarchy": "subject order preferred_layers statistic value ci_low ci_high p left_out reason "
+    "method",
     "encoding": "subject roi layer test r n_voxels n_train n_test alpha scheme method",
     "recovery": "what planted found criterion pass",
     "transfer": "judge judge_weights kind n says_target target_probability says_as_photograph",
@@ -50,15 +61,24 @@ TABLES = {
 
 
 def csv_bytes(out: Path) -> dict[str, bytes]:
-    return {one.name: one.read_bytes() for one in sorted([*out.glob("tables/*.csv"), out / "stimuli" / "stimuli.csv"])}
+    return {
+        one.name: one.read_bytes()
+        for one in sorted([*out.glob("tables/*.csv"), out / "stimuli" / "stimuli.csv"])
+    }
 
 
 def test_a_finished_study_has_no_changed_files(small_study):
     assert changed_files(small_study) == {}
-    assert "Changed after the study" not in (small_study / "report.html").read_text(encoding="utf-8")
+    assert "Changed after the study" not in (small_study / "report.html").read_text(
+        encoding="utf-8"
+    )
     shown = {"tables/kinds.csv", "rdms/brain.h5", "stimuli/stimuli.h5", "provenance.json"}
-    records = [read_record(path)["outputs"] for path in (small_study / ".state" / "steps").glob("*.json")]
-    assert shown <= {name for record in records for name in record}  # so that a change of these is found
+    records = [
+        read_record(path)["outputs"] for path in (small_study / ".state" / "steps").glob("*.json")
+    ]
+    assert shown <= {
+        name for record in records for name in record
+    }  # so that a change of these is found
 
 
 def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
@@ -85,7 +105,9 @@ def test_a_study_leaves_the_files_that_scripts_rely_on(small_study):
 def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     network, brain = (read_rdms(small_study / "rdms" / f"{one}.h5") for one in ("network", "brain"))
     options = {"n_resamples": 50, "n_permutations": 1000, "seed": 3}
-    patterns = {one: read_patterns(small_study / "patterns" / f"{one}.h5") for one in ("sub-01", "sub-02")}
+    patterns = {
+        one: read_patterns(small_study / "patterns" / f"{one}.h5") for one in ("sub-01", "sub-02")
+    }
     reliability = kind_reliability(patterns, read_table(small_study / "stimuli" / "stimuli.csv"))
     parts = [kind_tests(network, **options), kind_tests(brain, reliability=reliability, **options)]
     direct = pd.concat(parts, ignore_index=True)
@@ -94,7 +116,18 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
     pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
     cells = layer_matrix(network, brain, kind="RE", n_bootstrap=50, n_permutations=1000, seed=3)
     written = read_table(small_study / "tables" / "layer_roi.csv")
-    names = ["subject", "roi", "layer", "similarity", "ci_low", "ci_high", "ceiling_low", "ceiling_high", "p", "q"]
+    names = [
+        "subject",
+        "roi",
+        "layer",
+        "similarity",
+        "ci_low",
+        "ci_high",
+        "ceiling_low",
+        "ceiling_high",
+        "p",
+        "q",
+    ]
     pd.testing.assert_frame_equal(written[names], cells[names], check_dtype=False)
     hierarchy = read_table(small_study / "tables" / "hierarchy.csv")
     assert set(hierarchy["order"]) == {"V1 < V2 < LO"}
@@ -107,18 +140,43 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
     page = unescape((small_study / "report.html").read_text())
     first = page[: page.index('<section id="stimuli"')]
     kinds = read_table(small_study / "tables" / "kinds.csv")
-    shown = kinds[(kinds["quantity"] == "difference") & ((kinds["system"] == "network") | (kinds["subject"] == "mean"))]
+    shown = kinds[
+        (kinds["quantity"] == "difference")
+        & ((kinds["system"] == "network") | (kinds["subject"] == "mean"))
+    ]
     for row in shown.itertuples():
         assert f"corrected ({row.correction}) over {row.family}" in first
         number = "< .001" if row.p_corrected < 0.001 else format_number(row.p_corrected, 3)
-        assert re.search(rf'scope="row">{re.escape(row.place)}</th><td[^>]*>[^<]*</td><td[^>]*>{number}</td>', first)
-    hierarchy = read_table(small_study / "tables" / "hierarchy.csv").set_index("subject").loc["combined"]
-    assert np.isnan(hierarchy["p"]) and "a slope needs at least 3" in hierarchy["reason"]  # few and noisy photographs
+        assert re.search(
+            rf'scope="row">{re.escape(row.place)}</th><td[^>]*>[^<]*</td><td[^>]*>{number}</td>',
+            first,
+        )
+    hierarchy = (
+        read_table(small_study / "tables" / "hierarchy.csv").set_index("subject").loc["combined"]
+    )
+    assert (
+        np.isnan(hierarchy["p"]) and "a slope needs at least 3" in hierarchy["reason"]
+    )  # few and noisy photographs
     assert f"{str(hierarchy['reason']).capitalize()}. Left out" in first
-    for name in ("kinds_brain_similarity", "layer_roi", "best_layer", "weighted", "hierarchy", "rdms_network",
-                 "rdms_brain_kinds", "places_network", "places_brain", "stimuli", "encoding"):  # fmt: skip
+    for name in (
+        "kinds_brain_similarity",
+        "layer_roi",
+        "best_layer",
+        "weighted",
+        "hierarchy",
+        "rdms_network",
+        "rdms_brain_kinds",
+        "places_network",
+        "places_brain",
+        "stimuli",
+        "encoding",
+    ):
         assert f"<code>figures/{name}.csv</code>" in page
-        assert {one.suffix for one in (small_study / "figures").glob(f"{name}.*")} == {".svg", ".png", ".csv"}
+        assert {one.suffix for one in (small_study / "figures").glob(f"{name}.*")} == {
+            ".svg",
+            ".png",
+            ".csv",
+        }
 
 
 @pytest.mark.parametrize(
@@ -131,16 +189,28 @@ def test_the_report_tells_the_corrected_p_and_its_family(small_study):
         ('interval = "dual"', "needs at least 6 subjects"),
         (
             'null = "session"',
-            "rsa.null: 'session' needs subjects scanned in several sessions, and the simulated cortex",
+            "rsa.null: 'session' needs subjects scanned in several sessions, and the simulated "
+            "cortex",
         ),
-        ('null = "class"', "rsa.null: 'class' needs the column category of the images.*no column 'category'"),
-        ('interval = "subsample"\nmeasure = "cosine"', "'subsample' is there for the measures spearman and pearson"),
+        (
+            'null = "class"',
+            "rsa.null: 'class' needs the column category of the images.*no column 'category'",
+        ),
+        (
+            'interval = "subsample"\nmeasure = "cosine"',
+            "'subsample' is there for the measures spearman and pearson",
+        ),
         ('measure = "poisson"', "takes rates of zero or more, and betas"),
-        ('comparator = "whitened-cosine"', "rsa: interval 'projection' is not defined for by='whitened-cosine'"),
+        (
+            'comparator = "whitened-cosine"',
+            "rsa: interval 'projection' is not defined for by='whitened-cosine'",
+        ),
         ('interval = "boot"', "rsa.interval: unknown interval 'boot'"),
     ],
 )
-def test_tests_that_a_study_cannot_give_are_refused_before_any_work(tmp_path, write_study, rsa, message):
+def test_tests_that_a_study_cannot_give_are_refused_before_any_work(
+    tmp_path, write_study, rsa, message
+):
     study = write_study(tmp_path)
     study.write_text(study.read_text().replace("resamples = 50", f"resamples = 50\n{rsa}"))
     with pytest.raises(InputError, match=message):
@@ -149,22 +219,38 @@ def test_tests_that_a_study_cannot_give_are_refused_before_any_work(tmp_path, wr
 
 
 def test_a_network_has_neither_subjects_nor_sessions(tmp_path):
-    rsa = {"interval": "dual", "null": "session", "combine": "fisher", "permutations": 77, "correction": "holm"}
-    settings = check_settings({"rsa": rsa, "study": {"seed": 5}, "brain": {"simulation": {"subjects": 6}}})
+    rsa = {
+        "interval": "dual",
+        "null": "session",
+        "combine": "fisher",
+        "permutations": 77,
+        "correction": "holm",
+    }
+    settings = check_settings(
+        {"rsa": rsa, "study": {"seed": 5}, "brain": {"simulation": {"subjects": 6}}}
+    )
     work = Workspace(folder=tmp_path, settings=settings, base=tmp_path)
     pairs = {"AN": ("RE", "AN"), "AI": ("RE", "AI")}
     network, brain = (kind_options(work, one, pairs) for one in ("network", "brain"))
     assert (network.interval, network.null) == ("stimuli", "free")
     assert (brain.interval, brain.null) == ("dual", "session")
     for one in (network, brain):
-        assert (one.combine, one.n_permutations, one.correction, one.seed) == ("fisher", 77, "holm", 5)
+        assert (one.combine, one.n_permutations, one.correction, one.seed) == (
+            "fisher",
+            77,
+            "holm",
+            5,
+        )
 
 
 def measured_sessions(small_study: Path, folder: Path, shown: dict[str, list[str]]) -> Path:
     """Write a study of measured subjects whose sessions show the images of some photographs each."""
     shutil.copytree(small_study / "stimuli", folder / "shown")
-    parts = ['[images]\nready = "shown"\n[model]\nname = "alexnet"\nweights = "random"\nstages = ["relu1", "fc8"]\n'
-             '[selection]\nvoxels_per_roi = 0\n[brain]\nsource = "bold"\n']  # fmt: skip
+    parts = [
+        '[images]\nready = "shown"\n[model]\nname = "alexnet"\nweights = "random"\nstages = '
+        '["relu1", "fc8"]\n'
+        '[selection]\nvoxels_per_roi = 0\n[brain]\nsource = "bold"\n'
+    ]
     for subject in ("sub-01", "sub-02"):
         (folder / subject).mkdir()
         source = small_study / "brain" / subject
@@ -177,9 +263,15 @@ def measured_sessions(small_study: Path, folder: Path, shown: dict[str, list[str
                 listed.append(str(new))
                 if kind == "events":
                     events = pd.read_csv(new, sep="\t")
-                    kept = events[events["trial_type"].str.replace("_A[NI]$", "", regex=True).isin(photographs)]
+                    kept = events[
+                        events["trial_type"]
+                        .str.replace("_A[NI]$", "", regex=True)
+                        .isin(photographs)
+                    ]
                     kept.to_csv(new, sep="\t", index=False)
-        masks = ", ".join(f'{roi} = "{next(source.glob(f"*roi-{roi}_mask.nii"))}"' for roi in ("V1", "LO"))
+        masks = ", ".join(
+            f'{roi} = "{next(source.glob(f"*roi-{roi}_mask.nii"))}"' for roi in ("V1", "LO")
+        )
         listed = "\n".join(f"{kind} = {paths}" for kind, paths in files.items())
         parts.append(f'[[brain.subjects]]\nid = "{subject}"\n{listed}\nmasks = {{ {masks} }}\n')
     (folder / "study.toml").write_text("".join(parts))
@@ -188,13 +280,18 @@ def measured_sessions(small_study: Path, folder: Path, shown: dict[str, list[str
 
 def with_null(study: Path, settings: str) -> Path:
     out = study.with_name("with_null.toml")
-    out.write_text(study.read_text() + f'[rsa]\nresamples = 20\npermutations = 100\nnull = "session"\n{settings}\n')
+    out.write_text(
+        study.read_text()
+        + f'[rsa]\nresamples = 20\npermutations = 100\nnull = "session"\n{settings}\n'
+    )
     return out
 
 
 def test_labels_are_permuted_within_the_sessions_of_measured_subjects(small_study, tmp_path):
     names = sorted(read_table(small_study / "stimuli" / "stimuli.csv")["reference_id"].unique())
-    same = measured_sessions(small_study, tmp_path, {one: (names[:4], names[4:]) for one in ("sub-01", "sub-02")})
+    same = measured_sessions(
+        small_study, tmp_path, {one: (names[:4], names[4:]) for one in ("sub-01", "sub-02")}
+    )
     run_study(with_null(same, ""), tmp_path / "out", device="cpu")
     kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv", text=["subject"])
     similar = kinds[kinds["quantity"] == "similarity"]
@@ -206,8 +303,12 @@ def test_labels_are_permuted_within_the_sessions_of_measured_subjects(small_stud
 def test_sessions_that_are_no_blocks_are_refused_before_any_work(small_study, tmp_path):
     names = sorted(read_table(small_study / "stimuli" / "stimuli.csv")["reference_id"].unique())
     (tmp_path / "both").mkdir()
-    both = measured_sessions(small_study, tmp_path / "both", {"sub-01": (names, names), "sub-02": (names, names)})
-    with pytest.raises(InputError, match=r"rsa.null: 'session': subject 'sub-01': .* shown in several sessions"):
+    both = measured_sessions(
+        small_study, tmp_path / "both", {"sub-01": (names, names), "sub-02": (names, names)}
+    )
+    with pytest.raises(
+        InputError, match=r"rsa.null: 'session': subject 'sub-01': .* shown in several sessions"
+    ):
         run_study(with_null(both, ""), tmp_path / "out", device="cpu")
     halves = {"sub-01": (names[:4], names[4:]), "sub-02": (names[::2], names[1::2])}
     (tmp_path / "differ").mkdir()
@@ -219,23 +320,44 @@ def test_sessions_that_are_no_blocks_are_refused_before_any_work(small_study, tm
 
 def test_few_photographs_and_missing_kinds_are_told_not_failed(small_study, tmp_path):
     table = read_table(small_study / "stimuli" / "stimuli.csv")
-    few = table[table["reference_id"].isin(sorted(table["reference_id"].unique())[:6]) & (table["kind"] != "AI")]
+    few = table[
+        table["reference_id"].isin(sorted(table["reference_id"].unique())[:6])
+        & (table["kind"] != "AI")
+    ]
     files = [str(small_study / "stimuli" / "png" / f"{one}.png") for one in few["id"]]
-    few.assign(file=files)[["file", "id", "kind", "reference_id"]].to_csv(tmp_path / "shown.csv", index=False)
+    few.assign(file=files)[["file", "id", "kind", "reference_id"]].to_csv(
+        tmp_path / "shown.csv", index=False
+    )
     (tmp_path / "study.toml").write_text(
-        '[images]\nready = "shown.csv"\n[model]\nname = "alexnet"\nweights = "random"\nstages = ["relu1", "fc8"]\n'
-        "[brain.simulation]\nsubjects = 2\nruns = 2\nvoxels_per_roi = 20\nmixing = { V1 = 0.0, V2 = 0.5, LO = 1.0 }\n"
+        '[images]\nready = "shown.csv"\n[model]\nname = "alexnet"\nweights = "random"\nstages = '
+        '["relu1", "fc8"]\n'
+        "[brain.simulation]\nsubjects = 2\nruns = 2\nvoxels_per_roi = 20\nmixing = { V1 = 0.0, V2 "
+        "= 0.5, LO = 1.0 }\n"
         "[selection]\nvoxels_per_roi = 10\n[rsa]\nresamples = 20\npermutations = 20\n"
     )
     page = unescape(run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu").read_text())
     written = {one.stem for one in (tmp_path / "out" / "tables").glob("*.csv")}
-    assert written == {"kinds", "layer_roi", "hierarchy", "encoding", "recovery", "transfer", "regions"}
+    assert written == {
+        "kinds",
+        "layer_roi",
+        "hierarchy",
+        "encoding",
+        "recovery",
+        "transfer",
+        "regions",
+    }
     kinds = read_table(tmp_path / "out" / "tables" / "kinds.csv")
     assert set(kinds["pair"]) == {"RE-AN"} and set(kinds["quantity"]) == {"similarity"}
     assert set(kinds["system"]) == {"network", "brain"} and kinds["p"].notna().all()
     notes = " ".join(read_json(tmp_path / "out" / "provenance.json")["notes"])
-    assert "no tests of RE-AI (kinds.csv): there are no such images" in notes and "6 photographs are too few" in notes
-    assert "no tests of RE-AI (kinds.csv): there are no such images" in page and "follows perception" not in page
+    assert (
+        "no tests of RE-AI (kinds.csv): there are no such images" in notes
+        and "6 photographs are too few" in notes
+    )
+    assert (
+        "no tests of RE-AI (kinds.csv): there are no such images" in page
+        and "follows perception" not in page
+    )
     assert "there are no cross-validated models" in page
 
 
@@ -243,9 +365,23 @@ def test_random_weights_and_simulated_brains_are_said_everywhere(small_study):
     page = (small_study / "report.html").read_text()
     assert "untrained" in page.lower()
     assert "simulated" in page.lower()
-    for name in ("kinds", "trends", "layer_roi", "best_layer", "hierarchy", "encoding", "recovery", "weighted"):
-        own = "network_" if name == "weighted" else ""  # models of regions have weights of their own
-        table = read_table(small_study / "tables" / f"{name}.csv", required=[f"{own}model", f"{own}weights", "data"])
+    for name in (
+        "kinds",
+        "trends",
+        "layer_roi",
+        "best_layer",
+        "hierarchy",
+        "encoding",
+        "recovery",
+        "weighted",
+    ):
+        own = (
+            "network_" if name == "weighted" else ""
+        )  # models of regions have weights of their own
+        table = read_table(
+            small_study / "tables" / f"{name}.csv",
+            required=[f"{own}model", f"{own}weights", "data"],
+        )
         assert table[f"{own}weights"].str.contains("untrained").all(), name
         assert set(table["data"]) <= {"simulated", "network"}
     for figure in (small_study / "figures").glob("*.svg"):
@@ -260,31 +396,52 @@ def test_failed_criteria_are_rows_with_a_reason_never_dropped(small_study):
     assert not failed["success"].astype(str).eq("True").any()
     assert failed["why_not"].str.contains("after 2 steps, below 0.9").all()
     assert set(failed_stimuli(small_study)) >= set(failed["id"])
-    assert any("did not meet its criterion" in note for note in read_json(small_study / "provenance.json")["notes"])
+    assert any(
+        "did not meet its criterion" in note
+        for note in read_json(small_study / "provenance.json")["notes"]
+    )
 
 
-def test_the_same_seed_gives_identical_tables_and_another_seed_does_not(small_study, tmp_path, write_study):
+def test_the_same_seed_gives_identical_tables_and_another_seed_does_not(
+    small_study, tmp_path, write_study
+):
     study = write_study(tmp_path)
     run_study(study, tmp_path / "again", device="cpu")
     assert csv_bytes(tmp_path / "again") == csv_bytes(small_study)
     study.write_text(study.read_text().replace("seed = 3", "seed = 4"))
     run_study(study, tmp_path / "other", device="cpu")
-    ours, theirs = (read_table(one / "tables" / "kinds.csv") for one in (small_study, tmp_path / "other"))
+    ours, theirs = (
+        read_table(one / "tables" / "kinds.csv") for one in (small_study, tmp_path / "other")
+    )
     assert not np.allclose(ours["value"], theirs["value"])
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a POSIX signal")
-def test_killed_anywhere_and_started_again_it_ends_with_the_same_numbers(small_study, tmp_path, write_study):
+def test_killed_anywhere_and_started_again_it_ends_with_the_same_numbers(
+    small_study, tmp_path, write_study
+):
     study = write_study(tmp_path)
-    command = [sys.executable, "-m", "neurometamer.cli", "run", str(study), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "neurometamer.cli",
+        "run",
+        str(study),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     command += ["--device", "cpu"]
     moments = random.Random(7)
     for _ in range(3):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as running:
             steps = len(list(tmp_path.glob("out/.state/steps/*.json")))
             limit = time.monotonic() + 120
-            while running.poll() is None and time.monotonic() < limit:  # let it finish a few steps, then strike
+            while (
+                running.poll() is None and time.monotonic() < limit
+            ):  # let it finish a few steps, then strike
                 if len(list(tmp_path.glob("out/.state/steps/*.json"))) > steps + 1:
                     break
                 time.sleep(0.05)
@@ -297,27 +454,40 @@ def test_killed_anywhere_and_started_again_it_ends_with_the_same_numbers(small_s
     assert not list((tmp_path / "out").rglob(".part-*"))
 
 
-def test_the_simulated_files_read_as_measured_ones_give_the_same_numbers(small_study, tmp_path, write_study):
+def test_the_simulated_files_read_as_measured_ones_give_the_same_numbers(
+    small_study, tmp_path, write_study
+):
     shutil.copytree(small_study / "stimuli", tmp_path / "shown")
     subjects = []
     for name in ("sub-01", "sub-02"):
         shutil.copytree(small_study / "brain" / name, tmp_path / name)
         files = {
-            kind: sorted((tmp_path / name).glob(f"*_{kind}.*")) for kind in ("bold", "events", "confounds", "mask")
+            kind: sorted((tmp_path / name).glob(f"*_{kind}.*"))
+            for kind in ("bold", "events", "confounds", "mask")
         }
-        masks = ", ".join(f'{one.name.split("roi-")[1].split("_")[0]} = "{one}"' for one in files.pop("mask"))
-        listed = "\n".join(f"{kind} = {[str(one) for one in paths]}" for kind, paths in files.items())
+        masks = ", ".join(
+            f'{one.name.split("roi-")[1].split("_")[0]} = "{one}"' for one in files.pop("mask")
+        )
+        listed = "\n".join(
+            f"{kind} = {[str(one) for one in paths]}" for kind, paths in files.items()
+        )
         subjects.append(f'[[brain.subjects]]\nid = "{name}"\n{listed}\nmasks = {{ {masks} }}\n')
     text = Path(write_study(tmp_path)).read_text()
     text = text.replace('source = "photographs.csv"', 'ready = "shown"')
     before, after = text.split("[brain.simulation]")
-    text = before + '[brain]\nsource = "bold"\n' + "".join(subjects) + after[after.index("[selection]") :]
+    text = (
+        before
+        + '[brain]\nsource = "bold"\n'
+        + "".join(subjects)
+        + after[after.index("[selection]") :]
+    )
     (tmp_path / "measured.toml").write_text(text)
     out = tmp_path / "out"
     run_study(tmp_path / "measured.toml", out, device="cpu")
     ours, theirs = (read_rdms(one / "rdms" / "brain.h5") for one in (small_study, out))
     places = [
-        list(zip(*(one.rdm_descriptors[name] for name in ("subject", "roi")), strict=True)) for one in (ours, theirs)
+        list(zip(*(one.rdm_descriptors[name] for name in ("subject", "roi")), strict=True))
+        for one in (ours, theirs)
     ]
     assert set(places[0]) == set(places[1])
     order = [places[1].index(place) for place in places[0]]  # the masks came in another order
@@ -327,7 +497,9 @@ def test_the_simulated_files_read_as_measured_ones_give_the_same_numbers(small_s
         assert set(table["data"]) <= {"simulated", "network"}  # the headers of the images say so
         first = read_table(small_study / "tables" / f"{name}.csv").drop(columns="data")
         keys = [column for column in first if first[column].dtype != float and column != "n"]
-        first, second = (one.sort_values(keys, ignore_index=True) for one in (first, table.drop(columns="data")))
+        first, second = (
+            one.sort_values(keys, ignore_index=True) for one in (first, table.drop(columns="data"))
+        )
         pd.testing.assert_frame_equal(first, second)
     assert not (out / "tables" / "recovery.csv").exists()
     assert "simulated cortex" in (out / "report.html").read_text().lower()
@@ -341,9 +513,11 @@ def test_an_event_without_a_stimulus_is_refused_by_name_before_any_work(small_st
         one.write_text(one.read_text().replace("coffee_AN", "tea_AN"))
     bold = sorted((tmp_path / "sub-01").glob("*_bold.nii"))
     (tmp_path / "study.toml").write_text(
-        '[images]\nready = "shown"\n[model]\nname = "alexnet"\nweights = "random"\nstages = ["relu5"]\n'
+        '[images]\nready = "shown"\n[model]\nname = "alexnet"\nweights = "random"\nstages = '
+        '["relu5"]\n'
         "[study]\nseed = 3\n"
-        f'[brain]\nsource = "bold"\n[[brain.subjects]]\nid = "s"\nbold = {[str(one) for one in bold]}\n'
+        '[brain]\nsource = "bold"\n[[brain.subjects]]\nid = "s"\nbold = '
+        f"{[str(one) for one in bold]}\n"
         f"events = {[str(one) for one in events]}\n"
         f'masks = {{ V1 = "{next((tmp_path / "sub-01").glob("*roi-V1_mask.nii"))}" }}\n'
     )
@@ -360,7 +534,11 @@ def test_the_written_study_file_gives_the_same_settings(small_study):
 
 def test_the_demo_takes_another_network_and_seed():
     settings = demo_settings(model="alexnet", weights="random", seed=5)
-    assert (settings.model.name, settings.model.weights, settings.study.seed) == ("alexnet", "random", 5)
+    assert (settings.model.name, settings.model.weights, settings.study.seed) == (
+        "alexnet",
+        "random",
+        5,
+    )
     assert demo_settings().brain.source == "simulated"
 
 
@@ -368,9 +546,12 @@ def test_images_shown_elsewhere_and_no_brain_at_all(small_study, tmp_path):
     """A CSV of pictures with their kinds is enough for the network's side; parts that need a brain are left out."""
     table = read_table(small_study / "stimuli" / "stimuli.csv")
     pictures = [str(small_study / "stimuli" / "png" / f"{one}.png") for one in table["id"]]
-    table.assign(file=pictures)[["file", "id", "kind", "reference_id"]].to_csv(tmp_path / "shown.csv", index=False)
+    table.assign(file=pictures)[["file", "id", "kind", "reference_id"]].to_csv(
+        tmp_path / "shown.csv", index=False
+    )
     (tmp_path / "study.toml").write_text(
-        '[images]\nready = "shown.csv"\n[model]\nname = "alexnet"\nweights = "random"\nstages = ["relu1"]\n'
+        '[images]\nready = "shown.csv"\n[model]\nname = "alexnet"\nweights = "random"\nstages = '
+        '["relu1"]\n'
         '[brain]\nsource = "none"\n[rsa]\nresamples = 20\n'
     )
     report = run_study(tmp_path / "study.toml", tmp_path / "out", device="cpu")

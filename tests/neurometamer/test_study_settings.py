@@ -17,15 +17,30 @@ SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"noise": {"confidense": 0.9}}, r"\[noise\] unknown key 'confidense'; did you mean 'confidence'\?"),
+        (
+            {"noise": {"confidense": 0.9}},
+            r"\[noise\] unknown key 'confidense'; did you mean 'confidence'\?",
+        ),
         ({"nose": {}}, r"\[top level\] unknown key 'nose'; did you mean 'noise'\?"),
-        ({"brain": {"simulation": {"runz": 3}}}, r"\[brain.simulation\] unknown key 'runz'; did you mean 'runs'\?"),
-        ({"brain": {"subjects": [{**SUBJECT, "maks": 1}]}}, r"unknown key 'maks'; did you mean 'masks'\?"),
+        (
+            {"brain": {"simulation": {"runz": 3}}},
+            r"\[brain.simulation\] unknown key 'runz'; did you mean 'runs'\?",
+        ),
+        (
+            {"brain": {"subjects": [{**SUBJECT, "maks": 1}]}},
+            r"unknown key 'maks'; did you mean 'masks'\?",
+        ),
         ({"brain": {"source": "bold"}}, r"needs at least one \[\[brain.subjects\]\]"),
-        ({"brain": {"subjects": [{**SUBJECT, "events": []}]}}, "1 bold, 0 events and 0 confounds files"),
+        (
+            {"brain": {"subjects": [{**SUBJECT, "events": []}]}},
+            "1 bold, 0 events and 0 confounds files",
+        ),
         ({"brain": {"subjects": [SUBJECT, SUBJECT]}}, "subject ids must be unique; s1 occur"),
         ({"rsa": {"confidence": 2}}, r"rsa.confidence: Input should be less than 1; got 2\."),
-        ({"rsa": {"measure": "kendal"}}, "rsa.measure: unknown measure 'kendal'. Known: spearman, pearson, cosine"),
+        (
+            {"rsa": {"measure": "kendal"}},
+            "rsa.measure: unknown measure 'kendal'. Known: spearman, pearson, cosine",
+        ),
         (
             {"rsa": {"measure": "crossnobis"}},
             "'crossnobis' needs several presentations in independent runs, which a net",
@@ -34,16 +49,28 @@ SUBJECT = {"id": "s1", "bold": ["b.nii"], "events": ["e.tsv"], "masks": {"V1": "
             {"rsa": {"measure": "mahalanobis"}},
             "'mahalanobis' needs the covariance of the units' noise, which a network",
         ),
-        ({"rsa": {"comparator": "spearmann"}}, "unknown comparator 'spearmann'; did you mean 'spearman'"),
-        ({"rsa": {"interval": "subject"}}, "rsa.interval: unknown interval 'subject'; did you mean 'subjects'"),
+        (
+            {"rsa": {"comparator": "spearmann"}},
+            "unknown comparator 'spearmann'; did you mean 'spearman'",
+        ),
+        (
+            {"rsa": {"interval": "subject"}},
+            "rsa.interval: unknown interval 'subject'; did you mean 'subjects'",
+        ),
         ({"rsa": {"null": "sessions"}}, "unknown null 'sessions'; did you mean 'session'"),
         ({"rsa": {"combine": "fischer"}}, "unknown combine 'fischer'; did you mean 'fisher'"),
         ({"rsa": {"correction": "fwe"}}, "unknown correction 'fwe'"),
         ({"rsa": {"family": "place"}}, "unknown family 'place'; did you mean 'places'"),
-        ({"rsa": {"permutations": -1}}, "rsa.permutations: Input should be greater than or equal to 0"),
+        (
+            {"rsa": {"permutations": -1}},
+            "rsa.permutations: Input should be greater than or equal to 0",
+        ),
         ({"study": {"name": "../out"}}, "study.name"),
         ({"interference": {"ball": "l2"}}, 'ball = "l2" and radius = 0 do not fit'),
-        ({"interference": {"method": "greedy", "mode": "fast"}}, "has no ball, no mask and no mode"),
+        (
+            {"interference": {"method": "greedy", "mode": "fast"}},
+            "has no ball, no mask and no mode",
+        ),
         ({"metamers": {"sets": [["a", "a"]]}}, "none twice"),
     ],
 )
@@ -82,8 +109,21 @@ def test_run_settings_are_not_part_of_the_identity():
 
 def test_settings_that_came_later_leave_the_identity_of_older_studies_as_it_was():
     numbers, everything = StudySettings().numbers(), StudySettings().everything()
-    assert set(numbers["noise"]) == {"confidence", "max_steps", "step_size", "pull", "noise_sd", "target"}
-    assert set(numbers["interference"]) == {"confidence", "max_steps", "step_size", "pull", "target"}
+    assert set(numbers["noise"]) == {
+        "confidence",
+        "max_steps",
+        "step_size",
+        "pull",
+        "noise_sd",
+        "target",
+    }
+    assert set(numbers["interference"]) == {
+        "confidence",
+        "max_steps",
+        "step_size",
+        "pull",
+        "target",
+    }
     assert "metamers" not in numbers
     assert set(numbers["rsa"]) == {"measure", "comparator", "resamples", "confidence"}
     assert everything["noise"]["mode"] == "exact" and everything["metamers"]["sets"] == []
@@ -94,7 +134,12 @@ def test_settings_that_came_later_leave_the_identity_of_older_studies_as_it_was(
 
 def test_greedy_search_has_the_criterion_of_its_paper_unless_another_is_given():
     assert check_settings({"interference": {"method": "greedy"}}).interference.confidence == 0.5
-    assert check_settings({"interference": {"method": "greedy", "confidence": 0.7}}).interference.confidence == 0.7
+    assert (
+        check_settings(
+            {"interference": {"method": "greedy", "confidence": 0.7}}
+        ).interference.confidence
+        == 0.7
+    )
 
 
 def test_broken_toml_and_missing_files_are_told(tmp_path):

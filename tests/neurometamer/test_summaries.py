@@ -29,12 +29,16 @@ def _patterns() -> fmri.Patterns:
     return fmri.Patterns(
         values=np.zeros((500, 60)),
         observations=pd.DataFrame({"condition": IDS, "presentation": 1, "run": "1", "session": ""}),
-        voxels=pd.DataFrame({"subject": "01", "roi": ["V1"] * 30 + ["LO"] * 30, "i": range(60), "j": 0, "k": 0}),
+        voxels=pd.DataFrame(
+            {"subject": "01", "roi": ["V1"] * 30 + ["LO"] * 30, "i": range(60), "j": 0, "k": 0}
+        ),
     )
 
 
 def _stimuli() -> stimuli_gen.StimulusSet:
-    table = pd.DataFrame({"id": IDS, "kind": "RE", "reference_id": IDS, **dict.fromkeys("abcdefghijklmnop", 0)})
+    table = pd.DataFrame(
+        {"id": IDS, "kind": "RE", "reference_id": IDS, **dict.fromkeys("abcdefghijklmnop", 0)}
+    )
     return stimuli_gen.StimulusSet(images=np.zeros((500, 3, 8, 8), np.float32), table=table)
 
 
@@ -42,7 +46,11 @@ def _activations() -> neurometamer.Activations:
     arrays = {stage: np.zeros((500, 2), np.float32) for stage in STAGES}
     record = {"model": {"name": "x" * 2000}}
     return neurometamer.Activations(
-        ids=tuple(IDS), stages=tuple(STAGES), n_units=dict.fromkeys(STAGES, 2), provenance=record, arrays=arrays
+        ids=tuple(IDS),
+        stages=tuple(STAGES),
+        n_units=dict.fromkeys(STAGES, 2),
+        provenance=record,
+        arrays=arrays,
     )
 
 
@@ -52,7 +60,10 @@ def _activations() -> neurometamer.Activations:
         (_patterns, ("float64 (500, 60)", "image_0", "V1, LO")),
         (_stimuli, ("float32 (500, 3, 8, 8)", "500 rows", "image_0", "reference_id")),
         (_activations, ("ids=500: image_0", "stages=40: a.stage")),
-        (lambda: neurometamer.load_model("alexnet", weights="random"), ("network=AlexNet", "stages=", "untrained")),
+        (
+            lambda: neurometamer.load_model("alexnet", weights="random"),
+            ("network=AlexNet", "stages=", "untrained"),
+        ),
         (demo_settings, ("name='demo'", "efficientnet_lite1")),
         (lambda: PageSettings(consent="word " * 500, mask="noise"), ("mask='noise'",)),
     ],
@@ -72,7 +83,9 @@ def test_what_is_as_by_default_is_left_out():
 
 
 def test_fields_beyond_the_limit_are_counted():
-    many = short_repr(dataclasses.make_dataclass("Many", [f"a_rather_long_name_{i}" for i in range(50)]))
+    many = short_repr(
+        dataclasses.make_dataclass("Many", [f"a_rather_long_name_{i}" for i in range(50)])
+    )
     text = repr(many(*range(50)))
     assert len(text) <= LONGEST
     shown = text.count("=")
@@ -82,7 +95,9 @@ def test_fields_beyond_the_limit_are_counted():
 @pytest.mark.parametrize("package", [neurometamer, stimuli_gen, fmri])
 def test_every_public_dataclass_has_a_short_repr(package):
     public = [getattr(package, name) for name in package.__all__]
-    classes = [value for value in public if dataclasses.is_dataclass(value) and isinstance(value, type)]
+    classes = [
+        value for value in public if dataclasses.is_dataclass(value) and isinstance(value, type)
+    ]
     assert classes
     assert [one.__name__ for one in classes if "short_repr" not in one.__repr__.__qualname__] == []
 

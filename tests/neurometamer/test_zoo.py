@@ -11,7 +11,15 @@ import torch
 from torch import nn
 
 from neurometamer.store import InputError, read_table
-from neurometamer.zoo import MODELS, list_models, load_model, load_models, randomize, read_weights, weights_by_name
+from neurometamer.zoo import (
+    MODELS,
+    list_models,
+    load_model,
+    load_models,
+    randomize,
+    read_weights,
+    weights_by_name,
+)
 from stimuli_gen import load_photographs, predict
 
 
@@ -22,7 +30,9 @@ def test_every_model_builds_with_random_weights_and_its_stages_run(name):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not model.trained
     assert "untrained" in model.weights
-    found = model.activations(torch.full((1, 3, *model.preprocessing.size), 0.5), list(model.stages))
+    found = model.activations(
+        torch.full((1, 3, *model.preprocessing.size), 0.5), list(model.stages)
+    )
     assert list(found) == list(MODELS[name].stages)
     assert model.n_classes == 1000
     assert load_model(name, weights="random", device="cpu", seed=1).digest == model.digest
@@ -38,7 +48,10 @@ def test_lite_networks_equal_timm_with_the_packages_weights(number):
     peer = timm.create_model(f"tf_{name}", pretrained=False).eval()
     config = peer.pretrained_cfg
     wanted = model.preprocessing
-    assert (wanted.size[0], wanted.interpolation) == (config["input_size"][1], config["interpolation"])
+    assert (wanted.size[0], wanted.interpolation) == (
+        config["input_size"][1],
+        config["interpolation"],
+    )
     assert (wanted.mean, wanted.std) == (config["mean"], config["std"])
     assert wanted.resize == int(wanted.size[0] / config["crop_pct"])
     peer.load_state_dict(model.network.state_dict())
@@ -69,7 +82,9 @@ def test_missing_weights_name_the_file_the_place_and_the_offline_model(monkeypat
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    with pytest.raises(InputError, match=r"Put alexnet-owt-7be5be79\.pth .* into .*checkpoints") as error:
+    with pytest.raises(
+        InputError, match=r"Put alexnet-owt-7be5be79\.pth .* into .*checkpoints"
+    ) as error:
         load_model("alexnet", device="cpu")
     assert "efficientnet_lite0, which works offline" in str(error.value)
     assert str(tmp_path) in str(error.value)
@@ -84,9 +99,13 @@ def test_weights_on_disk_are_found_and_a_users_file_is_loaded(monkeypatch, tmp_p
     found = load_model("squeezenet1_0", device="cpu")
     assert found.weights == "imagenet (squeezenet1_0-b66bff10.pth)"
     np.savez(tmp_path / "mine.npz", **{key: value.numpy() for key, value in state.items()})
-    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "mine.pth")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+        tmp_path / "mine.pth",
+    )
     digests = {
-        load_model("squeezenet1_0", weights=tmp_path / f"mine.{end}", device="cpu").digest for end in ("npz", "pth")
+        load_model("squeezenet1_0", weights=tmp_path / f"mine.{end}", device="cpu").digest
+        for end in ("npz", "pth")
     }
     assert digests == {found.digest}
 
@@ -95,7 +114,9 @@ def test_weights_that_do_not_fit_or_are_no_weights_are_refused(tmp_path):
     state = load_model("squeezenet1_0", weights="random", device="cpu").network.state_dict()
     state.pop("classifier.1.bias")
     torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "bad.pth")
-    with pytest.raises(InputError, match=r"missing classifier\.1\.bias; unexpected extra; wrong shape none"):
+    with pytest.raises(
+        InputError, match=r"missing classifier\.1\.bias; unexpected extra; wrong shape none"
+    ):
         load_model("squeezenet1_0", weights=tmp_path / "bad.pth", device="cpu")
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(InputError, match="cannot be read as a state dict"):
@@ -117,13 +138,24 @@ def test_weights_are_given_to_networks_by_name(tmp_path, monkeypatch):
         path.touch()
     assert weights_by_name(PAIR) == dict.fromkeys(PAIR, "default")
     assert weights_by_name(PAIR, "random") == dict.fromkeys(PAIR, "random")
-    assert weights_by_name(PAIR, "squeezenet1_0=mine.npz") == {"alexnet": "default", "squeezenet1_0": "mine.npz"}
+    assert weights_by_name(PAIR, "squeezenet1_0=mine.npz") == {
+        "alexnet": "default",
+        "squeezenet1_0": "mine.npz",
+    }
     both = " squeezenet1_0 = mine.npz , alexnet=random"
-    assert list(weights_by_name(PAIR, both).items()) == [("alexnet", "random"), ("squeezenet1_0", "mine.npz")]
-    assert weights_by_name(PAIR, {"alexnet": odd}) == {"alexnet": str(odd), "squeezenet1_0": "default"}
+    assert list(weights_by_name(PAIR, both).items()) == [
+        ("alexnet", "random"),
+        ("squeezenet1_0", "mine.npz"),
+    ]
+    assert weights_by_name(PAIR, {"alexnet": odd}) == {
+        "alexnet": str(odd),
+        "squeezenet1_0": "default",
+    }
     for one in (odd, "mine.npz", "a=b.npz", "random"):  # one network, the path may hold both signs
         assert weights_by_name(["alexnet"], one) == {"alexnet": str(one)}
-    assert weights_by_name(["alexnet"], f"alexnet={tmp_path / 'mine.npz'}") == {"alexnet": str(tmp_path / "mine.npz")}
+    assert weights_by_name(["alexnet"], f"alexnet={tmp_path / 'mine.npz'}") == {
+        "alexnet": str(tmp_path / "mine.npz")
+    }
 
 
 @pytest.mark.parametrize(
@@ -132,19 +164,36 @@ def test_weights_are_given_to_networks_by_name(tmp_path, monkeypatch):
         (
             PAIR,
             "mine.npz",
-            r"a weights file is for one model; for several write NAME=FILE .* not mine\.npz; the models",
+            r"a weights file is for one model; for several write NAME=FILE .* not mine\.npz; the "
+            r"models",
         ),
         (PAIR, "alexnet=random,mine.npz", r"NAME=FILE .* not mine\.npz"),
         (PAIR, "alexnet=", "NAME=FILE .* not alexnet"),
         (PAIR, "=mine.npz", r"NAME=FILE .* not =mine\.npz"),
         (PAIR, "", "NAME=FILE"),
-        (PAIR, "squeezenet=random", "unknown model to give weights to 'squeezenet'; did you mean 'squeezenet1_0'"),
+        (
+            PAIR,
+            "squeezenet=random",
+            "unknown model to give weights to 'squeezenet'; did you mean 'squeezenet1_0'",
+        ),
         (["alexnet"], "squeezenet1_0=random", "unknown model to give weights to 'squeezenet1_0'"),
         (PAIR, {"alexnett": "random"}, "did you mean 'alexnet'"),
         (PAIR, "alexnet=random,alexnet=default", "weights of alexnet are given twice"),
-        (PAIR, "alexnet=nowhere.npz", r"weights file nowhere\.npz \(alexnet\) does not exist; give a \.pth"),
-        (["alexnet"], "some/rate=1/nowhere.npz", r"weights file some/rate=1/nowhere\.npz \(alexnet\) does not exist"),
-        (PAIR, {"alexnet": "defualt"}, r"defualt \(alexnet\) does not exist; .* 'default' or 'random'"),
+        (
+            PAIR,
+            "alexnet=nowhere.npz",
+            r"weights file nowhere\.npz \(alexnet\) does not exist; give a \.pth",
+        ),
+        (
+            ["alexnet"],
+            "some/rate=1/nowhere.npz",
+            r"weights file some/rate=1/nowhere\.npz \(alexnet\) does not exist",
+        ),
+        (
+            PAIR,
+            {"alexnet": "defualt"},
+            r"defualt \(alexnet\) does not exist; .* 'default' or 'random'",
+        ),
         (["alexnett"], "random", "unknown model 'alexnett'; did you mean 'alexnet'"),
     ],
 )
@@ -161,7 +210,9 @@ def test_a_set_is_loaded_in_its_order_each_with_its_weights(tmp_path):
     assert [one.name for one in made] == ["squeezenet1_0", "alexnet"]
     assert made[0].weights.startswith("file mine.pth (")
     assert made[1].weights == "random (untrained, Kaiming normal, fan_out, seed 1)"
-    assert made[0].digest == load_model("squeezenet1_0", weights="random", seed=4, device="cpu").digest
+    assert (
+        made[0].digest == load_model("squeezenet1_0", weights="random", seed=4, device="cpu").digest
+    )
     assert load_models("alexnet", "random", device="cpu", seed=1)[0].digest == made[1].digest
 
 
@@ -174,19 +225,27 @@ def test_the_list_says_what_is_here():
 
 @pytest.mark.data
 def test_squeezenet_with_real_weights_names_real_photographs(shared_data, tmp_path):
-    model = load_model("squeezenet1_0", weights=shared_data / "weights" / "squeezenet1_0_imagenet.npz", device="cpu")
+    model = load_model(
+        "squeezenet1_0",
+        weights=shared_data / "weights" / "squeezenet1_0_imagenet.npz",
+        device="cpu",
+    )
     labels = read_table(shared_data / "photos_ccby" / "labels.csv").iloc[:60]
-    photographs = load_photographs([shared_data / "photos_ccby" / one for one in labels["file"]], model.preprocessing)
+    photographs = load_photographs(
+        [shared_data / "photos_ccby" / one for one in labels["file"]], model.preprocessing
+    )
     right = predict(model, photographs.images).argmax(axis=1) == labels["imagenet_index"].to_numpy()
     assert right.mean() > 0.45  # published for 250-photograph samples: .52 to .65
 
 
-# ------------------------------------------------------------------------------------- random and wrapped weights
+# ----------------------------------------------------------------------- random and wrapped weights
 
 
 def test_random_networks_are_kaiming_normal_and_seeded_without_global_state():
     state = torch.random.get_rng_state()
-    first, again, other = (load_model("squeezenet1_0", weights="random", seed=seed, device="cpu") for seed in (1, 1, 2))
+    first, again, other = (
+        load_model("squeezenet1_0", weights="random", seed=seed, device="cpu") for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.random.get_rng_state(), state)
     assert first.weights == "random (untrained, Kaiming normal, fan_out, seed 1)"
     assert first.digest == again.digest != other.digest
@@ -215,14 +274,18 @@ MEAN = torch.tensor([0.485, 0.456, 0.406])
 WRAPPED = {
     "parallel": lambda given: _front("module.", given),
     "compiled": lambda given: _front("_orig_mod.", given),
-    "RobustBench": lambda given: {"state_dict": _front("model.", given) | {"mu": MEAN.view(1, 3, 1, 1)}},
+    "RobustBench": lambda given: {
+        "state_dict": _front("model.", given) | {"mu": MEAN.view(1, 3, 1, 1)}
+    },
     "MadryLab": lambda given: {
         "model": _front("module.model.", given)
         | _front("module.attacker.model.", given)
         | {"module.normalizer.new_mean": MEAN, "module.attacker.normalize.new_mean": MEAN},
         "epoch": 3,
     },
-    "averaged": lambda given: {"model_ema": _front("module.", given) | {"n_averaged": torch.tensor(3)}},
+    "averaged": lambda given: {
+        "model_ema": _front("module.", given) | {"n_averaged": torch.tensor(3)}
+    },
     "averaged, timm": lambda given: {"state_dict_ema": dict(given), "epoch": 1},
 }
 
@@ -232,7 +295,8 @@ def test_wrapped_checkpoints_give_the_same_network(wrapper, parameters, tmp_path
     torch.save(parameters, tmp_path / "plain.pth")
     torch.save(WRAPPED[wrapper](parameters), tmp_path / "wrapped.pth")
     plain, wrapped = (
-        load_model("squeezenet1_0", weights=tmp_path / f"{name}.pth", device="cpu") for name in ("plain", "wrapped")
+        load_model("squeezenet1_0", weights=tmp_path / f"{name}.pth", device="cpu")
+        for name in ("plain", "wrapped")
     )
     assert plain.digest == wrapped.digest
 
@@ -242,12 +306,19 @@ class _RunsCode:
         return print, ("ran",)
 
 
-def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(parameters, tmp_path, capfd):
+def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(
+    parameters, tmp_path, capfd
+):
     refused = {
-        "code": ({"x": _RunsCode()}, r"more than tensors \(.*print\).*torch\.save\(network\.state_dict\(\), FILE\)"),
+        "code": (
+            {"x": _RunsCode()},
+            r"more than tensors \(.*print\).*torch\.save\(network\.state_dict\(\), FILE\)",
+        ),
         "twice": (
-            _front("model.", parameters) | {f"ema_model.{name}": 2.0 * one for name, one in parameters.items()},
-            r"more than once, and they differ \('model\.features\.0\.weight', 'ema_model\.features\.0\.weight'\)",
+            _front("model.", parameters)
+            | {f"ema_model.{name}": 2.0 * one for name, one in parameters.items()},
+            r"more than once, and they differ \('model\.features\.0\.weight', "
+            r"'ema_model\.features\.0\.weight'\)",
         ),
         "normalization": (
             _front("model.", parameters) | {"mean": torch.tensor([0.5, 0.5, 0.5])},
@@ -258,7 +329,10 @@ def test_refused_checkpoints_say_what_differs_and_never_advise_to_run_code(param
             r"missing classifier\.1\.bias; unexpected none; wrong shape none",
         ),
         "shape": (
-            {name: one[:7] if name == "classifier.1.bias" else one for name, one in parameters.items()},
+            {
+                name: one[:7] if name == "classifier.1.bias" else one
+                for name, one in parameters.items()
+            },
             r"wrong shape classifier\.1\.bias \(7,\) for \(1000,\)",
         ),
     }
@@ -289,9 +363,15 @@ def test_weights_are_found_wherever_they_lie_and_told_where_they_are_not_clear(t
     (tmp_path / "upper.npz").rename(tmp_path / "upper.NPZ")
     assert list(read_weights(tmp_path / "upper.NPZ")) == list(given)
     refused = {
-        "two": ({"teacher": given, "student": given}, r"several state dicts \(teacher, student\); save the one"),
+        "two": (
+            {"teacher": given, "student": given},
+            r"several state dicts \(teacher, student\); save the one",
+        ),
         "numbers": ({1: given["conv.bias"]}, "holds no state dict"),
-        "empty": ({**given, "conv.weight": given["conv.weight"].to("meta")}, r"conv\.weight .* without values"),
+        "empty": (
+            {**given, "conv.weight": given["conv.weight"].to("meta")},
+            r"conv\.weight .* without values",
+        ),
     }
     for name, (content, message) in refused.items():
         torch.save(content, tmp_path / f"{name}.pth")
@@ -337,23 +417,34 @@ def test_random_weights_count_the_outputs_that_an_input_reaches(layer, fan_out):
 
 
 def test_a_trained_network_keeps_nothing_when_it_is_made_random():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.RMSNorm(4))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.RMSNorm(4)
+    )
     network.append(nn.MultiheadAttention(64, 4))
     with torch.no_grad():
         for value in [*network.parameters(), *network.buffers()]:
             value.fill_(9)
     randomize(network)
     batch_norm, attention = network[1], network[4]
-    assert batch_norm.running_mean.tolist() == [0] * 4 and batch_norm.running_var.tolist() == [1] * 4
+    assert (
+        batch_norm.running_mean.tolist() == [0] * 4 and batch_norm.running_var.tolist() == [1] * 4
+    )
     assert network[2].weight.tolist() == network[3].weight.tolist() == [1] * 4
-    assert abs(attention.in_proj_weight.std().item() / (2 / 192) ** 0.5 - 1) < 0.03 and not attention.in_proj_bias.any()
-    with pytest.raises(InputError, match=r"weights of 0 are computed from others .*remove_parametrizations"):
+    assert (
+        abs(attention.in_proj_weight.std().item() / (2 / 192) ** 0.5 - 1) < 0.03
+        and not attention.in_proj_bias.any()
+    )
+    with pytest.raises(
+        InputError, match=r"weights of 0 are computed from others .*remove_parametrizations"
+    ):
         randomize(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))))
     with pytest.raises(InputError, match="have no shape yet"):
         randomize(nn.LazyConv2d(4, 3))
 
 
 def test_other_networks_are_not_guessed_and_the_way_to_them_is_told():
-    with pytest.raises(InputError, match=r"unknown model 'resnet50'\. Known: .*stimuli_gen\.stage_model") as error:
+    with pytest.raises(
+        InputError, match=r"unknown model 'resnet50'\. Known: .*stimuli_gen\.stage_model"
+    ) as error:
         load_model("resnet50")
     assert "did you mean" not in str(error.value)

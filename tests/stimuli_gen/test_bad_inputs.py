@@ -29,10 +29,14 @@ from stimuli_gen import (
 )
 
 IDS = ["cat", "coffee", "rocket"]
-SEES = Preprocessing(size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+SEES = Preprocessing(
+    size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
 MAKERS = {
     "AN": partial(adversarial_noise, max_steps=4, confidence=0.999),
-    "AI": partial(adversarial_interference, target=7, max_steps=4, confidence=0.999, step_size=0.01),
+    "AI": partial(
+        adversarial_interference, target=7, max_steps=4, confidence=0.999, step_size=0.01
+    ),
     "greedy": partial(greedy_interference, target=7, max_tries=4, confidence=0.999),
     "PGD": partial(attack_images, steps=4),
     "metamer": partial(model_metamers, stage="conv", preset="fast", steps=4),
@@ -59,16 +63,24 @@ class Network(nn.Module):
             broken = torch.zeros(len(found))
             broken[self.bad_row] = torch.nan
             found = found + broken[:, None, None, None]
-        # another way from image to output, so that check_model finds nothing wrong with what is cut off
-        found = self.stage({"none": found, "detach": found.detach(), "round": found.round()}[self.cut])
+        # another way from image to output, so that check_model finds nothing wrong with what is cut
+        # off
+        found = self.stage(
+            {"none": found, "detach": found.detach(), "round": found.round()}[self.cut]
+        )
         return self.head(self.relu(found).flatten(1) + images.mean(dim=(1, 2, 3))[:, None])
 
 
 def staged(cut="none"):
     return stage_model(
-        Network(cut), stages={"conv": "stage", "head": "head"}, preprocessing=SEES, name="small", weights="random",
-        class_names=[f"class {i}" for i in range(10)], trained=False,
-    )  # fmt: skip
+        Network(cut),
+        stages={"conv": "stage", "head": "head"},
+        preprocessing=SEES,
+        name="small",
+        weights="random",
+        class_names=[f"class {i}" for i in range(10)],
+        trained=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +88,25 @@ def pictures():
     return packaged_photographs(SEES).select(ids=IDS)
 
 
-# ------------------------------------------------------------------------------------------------ not a number
+# ------------------------------------------------------------------------------------- not a number
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_nan_in_the_middle_of_a_run_names_the_image_and_keeps_the_finished_ones(kind, pictures, tmp_path):
+def test_nan_in_the_middle_of_a_run_names_the_image_and_keeps_the_finished_ones(
+    kind, pictures, tmp_path
+):
     make = partial(MAKERS[kind], batch_size=1, seed=1)
     whole_network = staged()
     whole_network.network.calls = 0
     at = []
-    whole = make(whole_network, pictures, progress=lambda done, total: at.append(whole_network.network.calls))
+    whole = make(
+        whole_network, pictures, progress=lambda done, total: at.append(whole_network.network.calls)
+    )
     model = staged()
     model.network.calls, model.network.breaks_at = 0, at[0] + 3  # in the second image's descent
-    with pytest.raises(InputError, match=rf"'{IDS[1]}' is (nan|not a number) at (step|try) [1-9].*images are kept"):
+    with pytest.raises(
+        InputError, match=rf"'{IDS[1]}' is (nan|not a number) at (step|try) [1-9].*images are kept"
+    ):
         make(model, pictures, resume=tmp_path)
     kept = sorted(one for one in tmp_path.iterdir() if not one.name.endswith(".state.h5"))
     assert len(kept) == 1  # the first image
@@ -106,9 +124,14 @@ def test_nan_of_one_image_of_a_batch_is_told_of_that_image(kind, pictures):
     model = staged()
     model.network.bad_row = 1
     calls = []
-    MAKERS[kind](model, pictures, batch_size=3, progress=lambda *told: calls.append(model.network.calls))
+    MAKERS[kind](
+        model, pictures, batch_size=3, progress=lambda *told: calls.append(model.network.calls)
+    )
     begun = staged()
-    begun.network.bad_row, begun.network.breaks_at = 1, calls[0] - 5  # before all three are finished
+    begun.network.bad_row, begun.network.breaks_at = (
+        1,
+        calls[0] - 5,
+    )  # before all three are finished
     with pytest.raises(InputError, match=r"'coffee' is (nan|not a number)"):
         MAKERS[kind](begun, pictures, batch_size=3)
 
@@ -122,7 +145,9 @@ def test_weights_that_became_nan_are_refused_before_anything_is_kept(kind, pictu
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("make", [partial(make_stimuli, "noise"), partial(make_metamers, stage="early")])
+@pytest.mark.parametrize(
+    "make", [partial(make_stimuli, "noise"), partial(make_metamers, stage="early")]
+)
 def test_a_weights_file_with_nan_is_refused_by_name(make, tmp_path):
     from torchvision.models import squeezenet1_0
 
@@ -130,22 +155,33 @@ def test_a_weights_file_with_nan_is_refused_by_name(make, tmp_path):
     network.classifier[1].bias.data[3] = torch.nan
     torch.save(network.state_dict(), tmp_path / "damaged.pth")
     Image.new("RGB", (300, 300)).save(tmp_path / "grey.png")
-    network = {"model": "squeezenet1_0"} if make.func is make_stimuli else {"models": "squeezenet1_0"}
+    network = (
+        {"model": "squeezenet1_0"} if make.func is make_stimuli else {"models": "squeezenet1_0"}
+    )
     asked = {"images": tmp_path / "grey.png", "out": tmp_path / "out", "device": "cpu", **network}
-    with pytest.raises(InputError, match=r"weights that are not finite \(classifier\.1\.bias, 1 in all\)"):
+    with pytest.raises(
+        InputError, match=r"weights that are not finite \(classifier\.1\.bias, 1 in all\)"
+    ):
         make(weights=str(tmp_path / "damaged.pth"), **asked)
     assert not (tmp_path / "out").exists()
 
 
-# ------------------------------------------------------------------------------- what cannot be reached or seen
+# ------------------------------------------------------------------- what cannot be reached or seen
 
 
-@pytest.mark.parametrize(("cut", "why"), [("detach", "detach"), ("round", "zero everywhere for 'cat'")])
+@pytest.mark.parametrize(
+    ("cut", "why"), [("detach", "detach"), ("round", "zero everywhere for 'cat'")]
+)
 def test_a_stage_that_gradients_cannot_reach_is_named(cut, why, pictures, tmp_path):
     """The network as a whole is fine: its gradient reaches the image another way."""
     model = staged(cut)
-    with pytest.raises(InputError, match=rf"small: conv: no gradient reaches the image \(.*{why}.*match another stage"):
-        model_metamers(model, pictures, stage=["conv", "head"], preset="fast", steps=2, resume=tmp_path)
+    with pytest.raises(
+        InputError,
+        match=rf"small: conv: no gradient reaches the image \(.*{why}.*match another stage",
+    ):
+        model_metamers(
+            model, pictures, stage=["conv", "head"], preset="fast", steps=2, resume=tmp_path
+        )
     assert not list(tmp_path.iterdir())
     made = model_metamers(model, pictures, stage="head", preset="fast", steps=2)
     assert (made.table["steps"] == 2).all()
@@ -154,15 +190,21 @@ def test_a_stage_that_gradients_cannot_reach_is_named(cut, why, pictures, tmp_pa
 @pytest.mark.parametrize("kind", ["AN", "AI", "greedy", "PGD"])
 @pytest.mark.parametrize("target", [10, -1, "class 10", {"cat": 3, "coffee": 4, "rocket": 10.0}])
 def test_a_class_out_of_range_is_refused_before_anything_is_kept(kind, target, pictures, tmp_path):
-    with pytest.raises(InputError, match=r"out of range; small has the classes 0 to 9|index from 0 to 9"):
+    with pytest.raises(
+        InputError, match=r"out of range; small has the classes 0 to 9|index from 0 to 9"
+    ):
         MAKERS[kind](staged(), pictures, target=target, resume=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_images_smaller_than_the_input_are_refused(kind, tmp_path):
-    less = Preprocessing(size=(20, 24), resize=24, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
-    with pytest.raises(InputError, match=r"are \(20, 24\) pixels, small sees \(32, 32\); load them with its"):
+    less = Preprocessing(
+        size=(20, 24), resize=24, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+    )
+    with pytest.raises(
+        InputError, match=r"are \(20, 24\) pixels, small sees \(32, 32\); load them with its"
+    ):
         MAKERS[kind](staged(), packaged_photographs(less).select(ids=IDS), resume=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -178,7 +220,7 @@ def test_a_photograph_with_fewer_pixels_than_the_input_is_told(tmp_path):
     assert notes["enough"] == ""
 
 
-# ------------------------------------------------------------------------------------------------ a full disk
+# -------------------------------------------------------------------------------------- a full disk
 
 FULL = """
 import resource, sys
@@ -207,7 +249,11 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(pictures, tmp_path, request
     """In a process of its own, where the system refuses to write after the first image."""
     command = [sys.executable, "-c", FULL, request.path.parent, tmp_path, *MAKERS]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stdout.split(), ran.stderr) == (0, [str(errno.EFBIG)] * len(MAKERS), "")
+    assert (ran.returncode, ran.stdout.split(), ran.stderr) == (
+        0,
+        [str(errno.EFBIG)] * len(MAKERS),
+        "",
+    )
     for kind, maker in MAKERS.items():
         kept = list((tmp_path / kind).rglob("*"))
         assert len(kept) == 1 and kept[0].suffix == ".h5"  # and no half file
@@ -255,22 +301,41 @@ def test_a_command_on_a_full_disk_says_so_in_one_line_and_goes_on_when_there_is_
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.new("RGB", (227, 227), (level, 90, 120)).save(tmp_path / "in" / f"{level}.png")
     asked = [
-        *("stimuli", "interference", "--model", "squeezenet1_0", "--weights", "random", "--device", "cpu"),
+        *(
+            "stimuli",
+            "interference",
+            "--model",
+            "squeezenet1_0",
+            "--weights",
+            "random",
+            "--device",
+            "cpu",
+        ),
         *("--images", "in", "--target", "7", "--max-steps", "1", "--out", "out"),
     ]
     limit = int(1.5 * 4 * 3 * 227 * 227)  # room for each image, not for the file of both
     command = [sys.executable, "-c", COMMAND, str(limit), *asked]
     full = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
-    assert "what was finished is kept: run the same command again" in full.stderr.strip().splitlines()[-1]
+    assert (
+        "what was finished is kept: run the same command again"
+        in full.stderr.strip().splitlines()[-1]
+    )
     out = tmp_path / "out"
     assert not (out / "stimuli.h5").exists() and not list(out.rglob(".part-*"))
     stamps = {one.name: one.stat().st_mtime_ns for one in (out / ".finished").glob("*.h5")}
     assert len(stamps) == 2
     heard = []
     table = make_stimuli(
-        "interference", model="squeezenet1_0", weights="random", device="cpu", images=tmp_path / "in", out=out,
-        target="7", max_steps=1, progress=lambda *told: heard.append(told),
-    )  # fmt: skip
+        "interference",
+        model="squeezenet1_0",
+        weights="random",
+        device="cpu",
+        images=tmp_path / "in",
+        out=out,
+        target="7",
+        max_steps=1,
+        progress=lambda *told: heard.append(told),
+    )
     assert heard == [(2, 2)] and len(table) == len(read_table(out / "stimuli.csv")) == 2
     assert {one.name: one.stat().st_mtime_ns for one in (out / ".finished").iterdir()} == stamps

@@ -28,8 +28,15 @@ from stimuli_gen import (
 )
 from stimuli_gen.models import StagedModel
 
-SEES = Preprocessing(size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
-TELLS = {"name": "net", "weights": "random", "class_names": [f"class {i}" for i in range(10)], "trained": False}
+SEES = Preprocessing(
+    size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
+TELLS = {
+    "name": "net",
+    "weights": "random",
+    "class_names": [f"class {i}" for i in range(10)],
+    "trained": False,
+}
 
 
 class Net(nn.Module):
@@ -62,7 +69,9 @@ def seeded(build):
 def vit():
     from torchvision.models import VisionTransformer
 
-    network = VisionTransformer(32, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=10)
+    network = VisionTransformer(
+        32, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=10
+    )
     nn.init.normal_(network.heads.head.weight)  # torchvision's is zero
     return network
 
@@ -81,7 +90,9 @@ def shufflenet():
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    network(torch.rand(8, 3, 32, 32))  # statistics of noise; with those of birth the output hardly depends on the image
+    network(
+        torch.rand(8, 3, 32, 32)
+    )  # statistics of noise; with those of birth the output hardly depends on the image
     network.fc.weight.data *= 0.1  # else it is certain of its class at once
     return network
 
@@ -110,25 +121,30 @@ def staged(network, stages=("conv",), preprocessing=SEES, **more):
 @pytest.fixture(scope="module")
 def pictures():
     """Two smooth images in [0.1, 0.9], as photographs are."""
-    coarse = torch.from_numpy(np.random.default_rng(0).uniform(0.1, 0.9, (2, 3, 6, 6)).astype(np.float32))
+    coarse = torch.from_numpy(
+        np.random.default_rng(0).uniform(0.1, 0.9, (2, 3, 6, 6)).astype(np.float32)
+    )
     images = nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear").numpy()
-    table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"], "category": "none"})
+    table = pd.DataFrame(
+        {"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"], "category": "none"}
+    )
     return StimulusSet(images=images, table=table)
 
 
-# -------------------------------------------------------------------------------------------------- any network
+# -------------------------------------------------------------------------------------- any network
 
 NETWORKS = {
     # early, middle, late, and 0.6 of the depth
     "vit": (vit, "encoder.ln", [f"encoder.layers.encoder_layer_{i}" for i in (0, 1, 2, 1)]),
     "resnet": (resnet, "conv1", ["layer1.1", "layer2.1", "layer3.1", "layer3.0"]),
     "resnext": (
-        lambda: resnet("Bottleneck", groups=4, width_per_group=8), "conv1",
+        lambda: resnet("Bottleneck", groups=4, width_per_group=8),
+        "conv1",
         ["layer1.1", "layer2.1", "layer3.1", "layer3.0"],
     ),
     "shufflenet": (shufflenet, "conv1", ["stage2.2", "stage3.3", "stage4.0", "stage3.5"]),
     "control flow": (Wandering, "conv", ["conv", "conv2", "dark", "conv2"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -139,16 +155,26 @@ def test_stimuli_for_any_network_and_its_owner_finds_it_unchanged(kind, pictures
     model = staged(network, [named], name=kind)
     assert [resolve_stage(model, one)[1] for one in ("early", "middle", "late", 0.6)] == resolved
     made = model_metamers(
-        model, pictures, stage=["middle", "late"], preset="fast", steps=3, batch_size=2, file_rounds=0
+        model,
+        pictures,
+        stage=["middle", "late"],
+        preset="fast",
+        steps=3,
+        batch_size=2,
+        file_rounds=0,
     )
     assert made.table["loss_float"].between(0, 10).all() and (made.table["steps"] == 3).all()
     assert (made.table["stage"] == "+".join(resolved[1:3])).all()
     noise = adversarial_noise(model, pictures, max_steps=2, confidence=0.999, batch_size=2)
-    begun = adversarial_noise(model, pictures, max_steps=1, confidence=0.999, batch_size=2, step_size=1e-6)
+    begun = adversarial_noise(
+        model, pictures, max_steps=1, confidence=0.999, batch_size=2, step_size=1e-6
+    )
     assert (noise.table["confidence_float"] > begun.table["confidence_float"]).all()
     assert everything(network) == before
     write_stimuli(made, tmp_path)
-    assert read_stimuli(tmp_path).provenance["models"][0]["modules"] == {one: one for one in resolved[1:3]}
+    assert read_stimuli(tmp_path).provenance["models"][0]["modules"] == {
+        one: one for one in resolved[1:3]
+    }
 
 
 def everything(network):
@@ -157,35 +183,60 @@ def everything(network):
     return {
         "values": {name: one.detach().numpy().tobytes() for name, one in weights.items()},
         "tensors": {
-            name: (id(one), one.data_ptr(), one.stride(), one.dtype, one.requires_grad, one.grad, one._version)
+            name: (
+                id(one),
+                one.data_ptr(),
+                one.stride(),
+                one.dtype,
+                one.requires_grad,
+                one.grad,
+                one._version,
+            )
             for name, one in weights.items()
         },
         "modules": {
-            path: (id(one), one.training, sorted(vars(one)),
-                   *(list(value) for name, value in vars(one).items() if "_hooks" in name))
+            path: (
+                id(one),
+                one.training,
+                sorted(vars(one)),
+                *(list(value) for name, value in vars(one).items() if "_hooks" in name),
+            )
             for path, one in network.named_modules()
         },
-    }  # fmt: skip
+    }
 
 
 def test_torch_fx_cannot_trace_what_hooks_can(pictures):
     network = seeded(Wandering)
     with pytest.raises(torch.fx.proxy.TraceError):
         torch.fx.symbolic_trace(network)
-    assert staged(network, ["dark"]).activations(torch.from_numpy(pictures.images), ["dark"])["dark"].shape[1] == 8
+    assert (
+        staged(network, ["dark"])
+        .activations(torch.from_numpy(pictures.images), ["dark"])["dark"]
+        .shape[1]
+        == 8
+    )
 
 
 def test_tokens_of_a_transformer_and_the_paths_of_named_stages(pictures):
     model = staged(seeded(vit), {"tokens": "encoder.layers.encoder_layer_1", "norm": "encoder.ln"})
     images = torch.from_numpy(pictures.images)
     assert model.activations(images, ["tokens"])["tokens"].shape == (2, 1 + 16, 16)
-    with torch.no_grad():  # attention without gradients would not call its modules, were there no hooks
+    with (
+        torch.no_grad()
+    ):  # attention without gradients would not call its modules, were there no hooks
         alone = model.activations(images[1:], ["tokens"])["tokens"]
-    torch.testing.assert_close(alone[0], model.activations(images, ["tokens"])["tokens"][1], rtol=1e-5, atol=1e-5)
-    made = model_metamers(model, pictures, stage="middle", preset="fast", steps=3, batch_size=2, file_rounds=0)
+    torch.testing.assert_close(
+        alone[0], model.activations(images, ["tokens"])["tokens"][1], rtol=1e-5, atol=1e-5
+    )
+    made = model_metamers(
+        model, pictures, stage="middle", preset="fast", steps=3, batch_size=2, file_rounds=0
+    )
     assert (made.table["stage"] == "tokens").all()
     assert made.provenance["models"][0]["modules"] == {"tokens": "encoder.layers.encoder_layer_1"}
-    further = model_metamers(model, pictures, stage="middle", preset="fast", steps=9, batch_size=2, file_rounds=0)
+    further = model_metamers(
+        model, pictures, stage="middle", preset="fast", steps=9, batch_size=2, file_rounds=0
+    )
     assert (further.table["loss_float"] < made.table["loss_float"]).all()
 
 
@@ -201,7 +252,9 @@ def test_a_network_that_keeps_results_of_an_earlier_pass():
     staged(network)
     assert network.seen is kept and torch.equal(kept, value) and kept.grad_fn is not None
     network.seen = [kept]
-    with pytest.raises(InputError, match="net cannot be copied; delete what it keeps beside its weights"):
+    with pytest.raises(
+        InputError, match="net cannot be copied; delete what it keeps beside its weights"
+    ):
         staged(network)
 
 
@@ -219,10 +272,12 @@ def test_pixels_of_0_to_255_and_a_network_that_normalizes_itself():
     first.bias.data = -torch.tensor(of_bytes.mean)
     plain = replace(SEES, mean=(0, 0, 0), std=(1, 1, 1))
     staged(nn.Sequential(first, seeded(Net)), ["1.conv"], preprocessing=plain)
-    staged(seeded(Net), preprocessing=replace(SEES, mean=(0.41, 0.46, 0.48), std=(1 / 255,) * 3))  # Caffe's
+    staged(
+        seeded(Net), preprocessing=replace(SEES, mean=(0.41, 0.46, 0.48), std=(1 / 255,) * 3)
+    )  # Caffe's
 
 
-# ------------------------------------------------------------------------------------------------ what is wrong
+# ------------------------------------------------------------------------------------ what is wrong
 
 
 def changed(function, module=Net):
@@ -253,7 +308,9 @@ def test_stochastic_output_is_found_and_nobody_elses_random_numbers_change(kind)
 
     network = changed(STOCHASTIC[kind])
     before, owners = states(), everything(network)
-    with pytest.raises(InputError, match=r"gives another output for the same image each time; take what is random"):
+    with pytest.raises(
+        InputError, match=r"gives another output for the same image each time; take what is random"
+    ):
         staged(network)
     assert states() == before and everything(network) == owners
     staged(changed(lambda found: nn.functional.dropout(found, 0.5, training=False)))
@@ -285,7 +342,9 @@ def one_hot(found):
 def test_missing_gradient(cut):
     network = changed(cut)
     before = everything(network)
-    with pytest.raises(InputError, match=r"no gradient reaches the image; remove detach\(\), no_grad\(\), argmax"):
+    with pytest.raises(
+        InputError, match=r"no gradient reaches the image; remove detach\(\), no_grad\(\), argmax"
+    ):
         staged(network)
     assert everything(network) == before
 
@@ -298,13 +357,17 @@ def test_a_check_without_gradients_around_it_does_not_blame_the_network():
 
 def with_nan(path):
     network = seeded(Net)
-    network.get_submodule(path.rpartition(".")[0]).__getattr__(path.rpartition(".")[2]).data.view(-1)[0] = torch.nan
+    network.get_submodule(path.rpartition(".")[0]).__getattr__(path.rpartition(".")[2]).data.view(
+        -1
+    )[0] = torch.nan
     return network
 
 
 @pytest.mark.parametrize("path", ["head.bias", "norm.running_var", "conv2.weight"])
 def test_nan_in_weights(path):
-    with pytest.raises(InputError, match=rf"weights that are not finite \({path}, 1 in all\); load it again"):
+    with pytest.raises(
+        InputError, match=rf"weights that are not finite \({path}, 1 in all\); load it again"
+    ):
         staged(with_nan(path))
 
 
@@ -327,26 +390,40 @@ def test_modules_in_training_and_trainable_weights_are_named():
     with pytest.raises(InputError, match=r"training mode; call \.eval\(\).*\(norm\)"):
         check_model(model)
     model.network.eval().conv2.weight.requires_grad_(True)
-    with pytest.raises(InputError, match=r"trainable weights; call \.requires_grad_\(False\).*\(conv2\.weight\)"):
+    with pytest.raises(
+        InputError, match=r"trainable weights; call \.requires_grad_\(False\).*\(conv2\.weight\)"
+    ):
         check_model(model)
-    direct = StagedModel(network=seeded(Net).eval(), stages={"conv": "conv"}, preprocessing=SEES, **TELLS)
+    direct = StagedModel(
+        network=seeded(Net).eval(), stages={"conv": "conv"}, preprocessing=SEES, **TELLS
+    )
     with pytest.raises(InputError, match=r"trainable weights.*conv\.weight.*\(8 in all\)"):
         check_model(direct)
 
 
 def test_stages_are_listed_on_error(pictures):
     model = staged(seeded(vit), {"tokens": "encoder.layers.encoder_layer_1", "norm": "encoder.ln"})
-    with pytest.raises(InputError, match=r"unknown stage of net 'toknes'; did you mean 'tokens'.*early.*tokens, norm"):
+    with pytest.raises(
+        InputError,
+        match=r"unknown stage of net 'toknes'; did you mean 'tokens'.*early.*tokens, norm",
+    ):
         resolve_stage(model, "toknes")
     with pytest.raises(InputError, match=r"unknown stage of net 'head'.*tokens, norm"):
         model.activations(torch.from_numpy(pictures.images), ["head"])
     with pytest.raises(InputError, match=r"unknown module of net 'encoder.layer'.*encoder.layers"):
         staged(seeded(vit), ["encoder.layer"])
-    with pytest.raises(InputError, match=r"stage 'auxiliary' .auxiliary. is not called in a forward pass; name one"):
+    with pytest.raises(
+        InputError, match=r"stage 'auxiliary' .auxiliary. is not called in a forward pass; name one"
+    ):
         staged(seeded(Wandering), ["auxiliary"])
-    with pytest.raises(InputError, match=r"stage 'attention' gives a tuple, not a tensor; name a module inside it"):
+    with pytest.raises(
+        InputError, match=r"stage 'attention' gives a tuple, not a tensor; name a module inside it"
+    ):
         staged(seeded(vit), {"attention": "encoder.layers.encoder_layer_0.self_attention"})
-    with pytest.raises(InputError, match=r"net: give the network, a torch.nn.Module, not a OrderedDict; load weights"):
+    with pytest.raises(
+        InputError,
+        match=r"net: give the network, a torch.nn.Module, not a OrderedDict; load weights",
+    ):
         staged(seeded(Net).state_dict())
 
 
@@ -371,7 +448,7 @@ def test_checking_an_owners_network_itself_leaves_it_as_it_was(build, pictures):
     np.testing.assert_array_equal(predict(model, pictures.images), kept)
 
 
-# ------------------------------------------------------------------------------- what a network returns or raises
+# ----------------------------------------------------------------- what a network returns or raises
 
 
 class Returns(nn.Module):
@@ -422,9 +499,18 @@ def _raise(error):
         ),
         (lambda logits, _: {"a": logits[0]}, r"gives a dict \(a \(10,\)\) for one image"),
         (lambda logits, _: None, "gives nothing for one image"),
-        (lambda logits, _: logits[:, :4], r"gives \(1, 4\) .* has 10 class names; give one name for each output"),
-        (lambda _, features: features, r"gives \(1, 10, \d+, \d+\) .* a row of numbers: put a module around it"),
-        (lambda *_: _raise(KeyError("mask")), "cannot run on images of .*'mask'; it must take such images"),
+        (
+            lambda logits, _: logits[:, :4],
+            r"gives \(1, 4\) .* has 10 class names; give one name for each output",
+        ),
+        (
+            lambda _, features: features,
+            r"gives \(1, 10, \d+, \d+\) .* a row of numbers: put a module around it",
+        ),
+        (
+            lambda *_: _raise(KeyError("mask")),
+            "cannot run on images of .*'mask'; it must take such images",
+        ),
         (lambda *_: _raise(ImportError("no xformers")), "cannot run on images of .*no xformers"),
         (lambda *_: _raise(ZeroDivisionError("by zero")), "cannot run on images of .*by zero"),
     ],
@@ -440,7 +526,9 @@ def test_networks_without_values_and_devices_that_are_not_there_are_told():
         staged(nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), head=nn.Sequential(*head))))
     with torch.device("meta"):
         empty = Returns(FORMS["tuple"])
-    with pytest.raises(InputError, match=r"conv\.weight, conv\.bias are on the device 'meta', without values"):
+    with pytest.raises(
+        InputError, match=r"conv\.weight, conv\.bias are on the device 'meta', without values"
+    ):
         staged(empty)
     for device in ("cuda:99", torch.device("cuda:99")):
         with pytest.raises(InputError, match="device 'cuda:99' is not available on this machine"):

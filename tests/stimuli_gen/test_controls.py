@@ -18,7 +18,9 @@ from stimuli_gen.controls import (
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import to_8bit
 
-SMALL = Preprocessing(size=(47, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+SMALL = Preprocessing(
+    size=(47, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def test_noise_by_ssnr(image):
     for make in (gaussian_noise, fourier_noise):
         np.testing.assert_allclose(make(image, random(), 1.0), image, atol=1e-12)
     noisy = gaussian_noise(image, random(), 0.4) - ((image - 0.5) * 0.4 + 0.5)
-    np.testing.assert_allclose(noisy, 0.1 * random().standard_normal(image.shape), atol=1e-12)  # (1 - .4) / 6
+    np.testing.assert_allclose(
+        noisy, 0.1 * random().standard_normal(image.shape), atol=1e-12
+    )  # (1 - .4) / 6
 
     noise = fourier_noise(image, random(), 0.0) - 0.5
     amplitude = mean_amplitude(image[None])
@@ -58,12 +62,17 @@ def test_noise_by_ssnr(image):
     own, shuffled = (np.angle(np.fft.fft2(one)) for one in (image.mean(axis=0), noise[0]))
     rest = np.ones(own.shape, dtype=bool)
     rest[0, 0] = False
-    # the same phases at other frequencies; what the inverse transform gave was real, so that nothing was lost
-    np.testing.assert_allclose(np.sort(np.cos(own[rest])), np.sort(np.cos(shuffled[rest])), atol=1e-6)
+    # the same phases at other frequencies; what the inverse transform gave was real, so that
+    # nothing was lost
+    np.testing.assert_allclose(
+        np.sort(np.cos(own[rest])), np.sort(np.cos(shuffled[rest])), atol=1e-6
+    )
     assert abs(np.corrcoef(np.cos(own[rest]), np.cos(shuffled[rest]))[0, 1]) < 0.1
     half = fourier_noise(image, random(), 0.5) - ((image - 0.5) * 0.5 + 0.5)
     np.testing.assert_allclose(half, 0.5 * noise, atol=1e-12)
-    with pytest.raises(InputError, match=r"amplitude spectrum is \(4, 4\), the images are \(47, 64\)"):
+    with pytest.raises(
+        InputError, match=r"amplitude spectrum is \(4, 4\), the images are \(47, 64\)"
+    ):
         fourier_noise(image, random(), 0.5, amplitude=np.ones((4, 4)))
 
 
@@ -85,7 +94,9 @@ def test_greyscale_is_that_of_torchvision(image):
 
     grey = greyscale(image, random(), 0)
     # torchvision writes .2989 for .299
-    np.testing.assert_allclose(grey, rgb_to_grayscale(torch.from_numpy(image), 3).numpy(), atol=2e-4)
+    np.testing.assert_allclose(
+        grey, rgb_to_grayscale(torch.from_numpy(image), 3).numpy(), atol=2e-4
+    )
     assert all(sum(weights) == pytest.approx(1) for weights in LUMA.values())
     with pytest.raises(InputError, match="did you mean 'rec709'"):
         greyscale(image, random(), 0, luma="rec710")
@@ -109,7 +120,9 @@ def test_every_control_is_the_same_alone_and_in_company_and_tells_what_it_did(ph
     alone = control_images(photographs.select(ids=["moon"]), control, seed=5)
     np.testing.assert_array_equal(alone.images[0], made.images[1])
     moon = photographs.images[1].astype(float)
-    raw = CONTROLS[control].make(moon, generator(5, "control", control, "moon"), made.table["level"][1])
+    raw = CONTROLS[control].make(
+        moon, generator(5, "control", control, "moon"), made.table["level"][1]
+    )
     np.testing.assert_array_equal(made.images[1], np.clip(raw, 0, 1).astype(np.float32))
     other = control_images(photographs, control, seed=6).images
     assert (np.abs(other - made.images).max() == 0) == (control in ("blur", "greyscale"))
@@ -122,7 +135,9 @@ def test_every_control_is_the_same_alone_and_in_company_and_tells_what_it_did(ph
 
 
 def test_levels_share_their_random_numbers(photographs):
-    made = control_images(photographs.select(ids=["moon"]), "random_linf", levels=[0.01, 0.02], seed=1)
+    made = control_images(
+        photographs.select(ids=["moon"]), "random_linf", levels=[0.01, 0.02], seed=1
+    )
     assert made.ids == ("moon_random_linf-0.01", "moon_random_linf-0.02")
     change = made.images - photographs.select(ids=["moon"]).images
     inside = (made.images > 0).all(axis=0) & (made.images < 1).all(axis=0)
@@ -136,7 +151,11 @@ def test_levels_share_their_random_numbers(photographs):
         ("blurr", {}, "did you mean 'blur'"),
         ("blur", {"levels": -1.0}, "level -1 of blur .* must be at least 0"),
         ("random_l2", {"levels": 0.0}, "must be above 0"),
-        ("gaussian_noise", {"levels": [0.5, 1.5]}, "level 1.5 of gaussian_noise .* between 0 and 1"),
+        (
+            "gaussian_noise",
+            {"levels": [0.5, 1.5]},
+            "level 1.5 of gaussian_noise .* between 0 and 1",
+        ),
         ("greyscale", {"levels": 1.0}, "greyscale has no levels"),
         ("blur", {"levels": [1.0, 1.0]}, "repeat"),
         ("greyscale", {"lume": "mean"}, "did you mean 'luma'"),

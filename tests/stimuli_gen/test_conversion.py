@@ -17,9 +17,17 @@ from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, load_photographs, write_png16
 from stimuli_gen.photographs import LARGEST_RESIZED
 
-SMALL = Preprocessing(size=(8, 8), resize=8, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-ALEXNET = Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
-P3 = {b"rXYZ": (0.51512, 0.24120, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189), b"bXYZ": (0.15710, 0.06657, 0.78407)}
+SMALL = Preprocessing(
+    size=(8, 8), resize=8, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+ALEXNET = Preprocessing(
+    size=(224, 224), resize=256, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+P3 = {
+    b"rXYZ": (0.51512, 0.24120, -0.00105),
+    b"gXYZ": (0.29198, 0.69225, 0.04189),
+    b"bXYZ": (0.15710, 0.06657, 0.78407),
+}
 """Primaries of Display P3, adapted to D50."""
 
 
@@ -45,21 +53,32 @@ def note_of(path, **settings):
     return load_photographs([path], SMALL, **settings).table["note"][0]
 
 
-# ---------------------------------------------------------------------------------------------------- bits
+# --------------------------------------------------------------------------------------------- bits
 
 
 @pytest.mark.parametrize(("brightest", "bits"), [(255, 8), (1023, 10), (4095, 12), (16383, 14)])
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
-def test_few_bits_in_a_16_bit_file_are_scaled_only_when_asked_for(tmp_path, brightest, bits, suffix):
+def test_few_bits_in_a_16_bit_file_are_scaled_only_when_asked_for(
+    tmp_path, brightest, bits, suffix
+):
     levels = deep(tmp_path / f"a.{suffix}", brightest)
-    with pytest.raises(InputError, match=rf"go to {brightest} of 65535 only, as data of {bits} bits do.*bits = {bits}"):
+    with pytest.raises(
+        InputError,
+        match=rf"go to {brightest} of 65535 only, as data of {bits} bits do.*bits = {bits}",
+    ):
         load_photographs(tmp_path, SMALL)
     asked = load_photographs(tmp_path, SMALL, bits=bits)
-    np.testing.assert_array_equal(np.rint(255 * asked.images[0, 0]), np.rint(levels * (255 / brightest)))
+    np.testing.assert_array_equal(
+        np.rint(255 * asked.images[0, 0]), np.rint(levels * (255 / brightest))
+    )
     assert asked.images.max() == 1 and f"{bits}-bit grey in a 16-bit file" in asked.table["note"][0]
     assert asked.provenance["settings"]["bits"] == bits
-    pd.DataFrame({"file": [f"a.{suffix}"], "bits": [bits]}).to_csv(tmp_path / "list.csv", index=False)
-    np.testing.assert_array_equal(load_photographs(tmp_path / "list.csv", SMALL).images, asked.images)
+    pd.DataFrame({"file": [f"a.{suffix}"], "bits": [bits]}).to_csv(
+        tmp_path / "list.csv", index=False
+    )
+    np.testing.assert_array_equal(
+        load_photographs(tmp_path / "list.csv", SMALL).images, asked.images
+    )
     dark = load_photographs(tmp_path, SMALL, bits=16)
     np.testing.assert_array_equal(np.rint(255 * dark.images[0, 0]), np.rint(levels / 257))
 
@@ -82,14 +101,16 @@ def test_few_bits_in_a_16_bit_color_file_are_refused(tmp_path):
     rng = np.random.default_rng(0)
     for white in (255 / 65535, 4095 / 65535):
         write_png16(tmp_path / "a.png", white * rng.random((3, 8, 8)))
-        with pytest.raises(InputError, match="almost black, or holds fewer bits than its file; save it with 8 bits"):
+        with pytest.raises(
+            InputError, match="almost black, or holds fewer bits than its file; save it with 8 bits"
+        ):
             load_photographs(tmp_path, SMALL)
         assert "almost black" in note_of(tmp_path / "a.png", bits=16)
     write_png16(tmp_path / "a.png", rng.random((3, 8, 8)))
     assert note_of(tmp_path / "a.png") == "16 bits a channel: the high 8 kept"
 
 
-# ---------------------------------------------------------------------------------------------------- color
+# -------------------------------------------------------------------------------------------- color
 
 
 def test_a_wide_gamut_is_told_and_converted_when_asked_for(tmp_path):
@@ -100,18 +121,24 @@ def test_a_wide_gamut_is_told_and_converted_when_asked_for(tmp_path):
     converted = load_photographs(tmp_path, SMALL, icc="convert")
     assert "converted to sRGB" in converted.table["note"][0]
     # by hand: linear light in P3, to XYZ (D50), to linear sRGB, to levels
-    srgb = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+    srgb = np.array(
+        [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]]
+    )
     linear = ((np.array([200, 60, 40]) / 255 + 0.055) / 1.055) ** 2.4
     light = np.linalg.solve(srgb, np.array(list(P3.values())).T @ linear)
     expected = 255 * (1.055 * np.clip(light, 0, 1) ** (1 / 2.4) - 0.055)
     assert np.abs(255 * converted.images[0, :, 0, 0] - expected).max() <= 2
     (tmp_path / "list.csv").write_text("file,icc\na.png,convert\n")
-    np.testing.assert_array_equal(load_photographs(tmp_path / "list.csv", SMALL).images, converted.images)
+    np.testing.assert_array_equal(
+        load_photographs(tmp_path / "list.csv", SMALL).images, converted.images
+    )
 
 
 def test_srgb_is_srgb_whatever_its_name_and_damage_is_told(tmp_path):
     plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.new("RGB", (8, 8), (200, 60, 40)).save(tmp_path / "a.png", icc_profile=plain.replace(b"sRGB", b"mine"))
+    Image.new("RGB", (8, 8), (200, 60, 40)).save(
+        tmp_path / "a.png", icc_profile=plain.replace(b"sRGB", b"mine")
+    )
     for icc in ("ignore", "convert"):
         stimuli = load_photographs(tmp_path, SMALL, icc=icc)
         assert stimuli.table["note"][0] == ""
@@ -121,7 +148,8 @@ def test_srgb_is_srgb_whatever_its_name_and_damage_is_told(tmp_path):
     with pytest.raises(InputError, match="is damaged or does not fit its levels; save it as sRGB"):
         load_photographs(tmp_path, SMALL, icc="convert")
     with pytest.raises(
-        InputError, match=r"unknown way with color profiles \(icc\) 'converted'; did you mean 'convert'"
+        InputError,
+        match=r"unknown way with color profiles \(icc\) 'converted'; did you mean 'convert'",
     ):
         load_photographs(tmp_path, SMALL, icc="converted")
 
@@ -140,9 +168,14 @@ def test_other_signs_of_another_color_space_are_told(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 60, 40)).save(buffer, "PNG")
     data = buffer.getvalue()
-    data = data[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    data = (
+        data[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    )
     (tmp_path / "linear.png").write_bytes(data)
-    assert note_of(tmp_path / "linear.png") == "gamma of the file (1) not applied: levels taken as sRGB"
+    assert (
+        note_of(tmp_path / "linear.png")
+        == "gamma of the file (1) not applied: levels taken as sRGB"
+    )
     exif = Image.Exif()
     exif[0x8769] = {0xA001: 2}
     Image.new("RGB", (8, 8), (200, 60, 40)).save(tmp_path / "adobe.jpg", exif=exif)
@@ -151,7 +184,7 @@ def test_other_signs_of_another_color_space_are_told(tmp_path):
     assert note_of(tmp_path / "print.jpg") == "CMYK converted to RGB"
 
 
-# ---------------------------------------------------------------------------------------------------- sizes
+# -------------------------------------------------------------------------------------------- sizes
 
 
 @pytest.mark.parametrize("size", [(1, 900), (900, 1), (3, 900), (700, 2)])
@@ -160,10 +193,20 @@ def test_extreme_sizes_equal_a_resize_of_all_within_a_level(size, monkeypatch):
 
     levels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     photograph = Image.fromarray(levels)
-    settings = {"size": (24, 24), "resize": 28, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    settings = {
+        "size": (24, 24),
+        "resize": 28,
+        "interpolation": "bicubic",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+    }
     cut = Preprocessing(**settings)
     theirs = transforms.Compose(
-        [transforms.Resize(28, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(24), transforms.ToTensor()]
+        [
+            transforms.Resize(28, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(24),
+            transforms.ToTensor(),
+        ]
     )
     whole = theirs(photograph).numpy()
     np.testing.assert_array_equal(cut.cut(photograph), whole)
@@ -191,7 +234,9 @@ def test_a_small_file_cannot_fill_the_memory(tmp_path):
     Image.fromarray(ramp.transpose(1, 0, 2)).save(tmp_path / "flat.png")
     Image.fromarray(ramp[:300].repeat(300, axis=1)).save(tmp_path / "plain.png")
     assert LARGEST_RESIZED < 256 * 256 * 20_000
-    ran = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True
+    )
     assert int(ran.stdout) < 50_000  # kilobytes; resized whole, either takes five million
 
 
@@ -212,13 +257,17 @@ def promise(path, side):
 
 def test_too_many_pixels_and_too_little_memory_are_told(tmp_path):
     for side in (14_000, 100_000):
-        with pytest.raises(InputError, match=r"a\.png: it has more than 179 million pixels; make it smaller"):
+        with pytest.raises(
+            InputError, match=r"a\.png: it has more than 179 million pixels; make it smaller"
+        ):
             load_photographs([promise(tmp_path / "a.png", side)], ALEXNET)
     _, hard = limits = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**28, hard))
     try:
-        with pytest.raises(InputError, match=r"b\.png: there is not enough memory for its 13000 x 13000 pixels"):
+        with pytest.raises(
+            InputError, match=r"b\.png: there is not enough memory for its 13000 x 13000 pixels"
+        ):
             load_photographs([promise(tmp_path / "b.png", 13_000)], ALEXNET)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)

@@ -9,25 +9,39 @@ import torch
 from torch import nn
 
 from neurometamer.store import InputError
-from stimuli_gen import Preprocessing, StimulusSet, depth_units, model_metamers, resolve_stage, stage_model
+from stimuli_gen import (
+    Preprocessing,
+    StimulusSet,
+    depth_units,
+    model_metamers,
+    resolve_stage,
+    stage_model,
+)
 from stimuli_gen.depth import find_stage
 
 DEPTHS = (0.2, 0.5, 0.8)
-PLAIN = Preprocessing(size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+PLAIN = Preprocessing(
+    size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
 
 
 def staged(network, stage, n_classes=10):
     return stage_model(
-        network, stages={stage: stage}, preprocessing=PLAIN, class_names=[str(i) for i in range(n_classes)],
-        name="small", weights="random", trained=False,
-    )  # fmt: skip
+        network,
+        stages={stage: stage},
+        preprocessing=PLAIN,
+        class_names=[str(i) for i in range(n_classes)],
+        name="small",
+        weights="random",
+        trained=False,
+    )
 
 
 def at_depths(units):
     return [units[int(fraction * len(units) + 0.5) - 1] for fraction in DEPTHS]
 
 
-# ------------------------------------------------------------------------------------------------ architectures
+# ------------------------------------------------------------------------------------ architectures
 
 ARCHITECTURES = [
     ("torchvision", "alexnet", 8, "features.4 features.9 classifier.2"),
@@ -41,29 +55,51 @@ ARCHITECTURES = [
     ("torchvision", "efficientnet_b0", 16, "features.2.1 features.4.2 features.6.1"),
     ("torchvision", "shufflenet_v2_x1_0", 16, "stage2.2 stage3.3 stage4.0"),
     (
-        "torchvision", "regnet_y_400mf", 16,
+        "torchvision",
+        "regnet_y_400mf",
+        16,
         "trunk_output.block2.block2-1 trunk_output.block3.block3-3 trunk_output.block4.block4-2",
     ),
     ("torchvision", "convnext_tiny", 18, "features.3.0 features.5.2 features.5.7"),
-    ("torchvision", "vit_b_16", 12, " ".join(f"encoder.layers.encoder_layer_{i}" for i in (1, 5, 9))),
+    (
+        "torchvision",
+        "vit_b_16",
+        12,
+        " ".join(f"encoder.layers.encoder_layer_{i}" for i in (1, 5, 9)),
+    ),
     ("torchvision", "swin_t", 12, "features.1.1 features.5.1 features.5.5"),
     (
-        "torchvision", "densenet121", 58,
-        " ".join(f"features.denseblock{block}.denselayer{layer}" for block, layer in ((2, 6), (3, 11), (4, 4))),
+        "torchvision",
+        "densenet121",
+        58,
+        " ".join(
+            f"features.denseblock{block}.denselayer{layer}"
+            for block, layer in ((2, 6), (3, 11), (4, 4))
+        ),
     ),
     ("timm", "levit_128s", 11, "stages.0.blocks.1 stages.1.blocks.2 stages.2.blocks.1"),
     ("timm", "regnety_002", 13, "s3.b1 s4.b1 s4.b4"),
     ("timm", "deit_small_patch16_224", 12, "blocks.1 blocks.5 blocks.9"),
     ("timm", "deit_tiny_distilled_patch16_224", 12, "blocks.1 blocks.5 blocks.9"),
     ("timm", "xcit_nano_12_p16_224", 12, "blocks.1 blocks.5 blocks.9"),
-    ("timm", "swin_base_patch4_window7_224", 24, "layers.2.blocks.0 layers.2.blocks.7 layers.2.blocks.14"),
+    (
+        "timm",
+        "swin_base_patch4_window7_224",
+        24,
+        "layers.2.blocks.0 layers.2.blocks.7 layers.2.blocks.14",
+    ),
     ("timm", "tf_efficientnet_lite0", 16, "blocks.1.1 blocks.3.2 blocks.5.1"),
     ("timm", "inception_v4", 19, "features.6 features.12 features.17"),
     ("timm", "resnet50_clip", 16, "stages.0.2 stages.2.0 stages.2.5"),
-    ("timm", "efficientvit_m0", 38, "stages.1.downsample.res2.0 stages.1.blocks.1.ffn1 stages.2.blocks.1.ffn0"),
+    (
+        "timm",
+        "efficientvit_m0",
+        38,
+        "stages.1.downsample.res2.0 stages.1.blocks.1.ffn1 stages.2.blocks.1.ffn0",
+    ),
     ("timm", "volo_d1_224", 18, "network.0.3 network.3.0 network.3.5"),
     ("timm", "xception41", 13, "blocks.2 blocks.6 blocks.9"),
-]  # fmt: skip
+]
 
 
 def build(library, name):
@@ -90,7 +126,9 @@ def test_units_are_the_blocks_of_known_architectures(library, name, count, place
     training = [path for path, module in network.named_modules() if module.training]
     units = depth_units(network, size)
     assert (len(units), at_depths(units)) == (count, places.split())
-    assert [path for path, module in network.named_modules() if module.training] == training  # put back
+    assert [
+        path for path, module in network.named_modules() if module.training
+    ] == training  # put back
     if name != "densenet121":
         assert_cuts(network, units, size)
 
@@ -100,7 +138,9 @@ def assert_cuts(network, units, size):
     for path in dict.fromkeys(at_depths(units)):
         with torch.device(next(network.parameters()).device):
             image = torch.zeros(1, 3, *size, requires_grad=True)
-        hook = network.get_submodule(path).register_forward_hook(lambda _, __, output: output.detach())
+        hook = network.get_submodule(path).register_forward_hook(
+            lambda _, __, output: output.detach()
+        )
         output = network.eval()(image)
         hook.remove()
         if output.requires_grad:  # by the weights of later layers
@@ -108,7 +148,7 @@ def assert_cuts(network, units, size):
             assert gradient is None, path
 
 
-# -------------------------------------------------------------------------------------------- CORnet-S, by hand
+# -------------------------------------------------------------------------------- CORnet-S, by hand
 
 
 class Area(nn.Module):
@@ -153,12 +193,17 @@ def cornet_s(width=4):
     v1.add_module("norm2", nn.BatchNorm2d(width))
     v1.add_module("nonlin2", nn.ReLU(inplace=True))
     v1.add_module("output", nn.Identity())
-    decoder = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 10), nn.Identity())
+    decoder = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 10), nn.Identity()
+    )
     network = nn.Sequential()
     for name, area in (
-        ("V1", v1), ("V2", Area(width, 2 * width, 2)), ("V4", Area(2 * width, 4 * width, 4)),
-        ("IT", Area(4 * width, 8 * width, 2)), ("decoder", decoder),
-    ):  # fmt: skip
+        ("V1", v1),
+        ("V2", Area(width, 2 * width, 2)),
+        ("V4", Area(2 * width, 4 * width, 4)),
+        ("IT", Area(4 * width, 8 * width, 2)),
+        ("decoder", decoder),
+    ):
         network.add_module(name, area)
     return network
 
@@ -169,14 +214,16 @@ def test_cornet_s_gives_v1_v2_and_v4(prefix):
     if prefix:
         network = nn.Sequential()
         network.add_module("module", cornet_s())
-    assert depth_units(network, (64, 64)) == tuple(f"{prefix}{area}" for area in ("V1", "V2", "V4", "IT"))
+    assert depth_units(network, (64, 64)) == tuple(
+        f"{prefix}{area}" for area in ("V1", "V2", "V4", "IT")
+    )
     model = staged(network, f"{prefix}V2")
     assert [resolve_stage(model, depth)[1] for depth in ("early", "middle", "late")] == [
         f"{prefix}{area}" for area in ("V1", "V2", "V4")
     ]
 
 
-# ------------------------------------------------------------------------------------------------ what is told
+# ------------------------------------------------------------------------------------- what is told
 
 
 class Functional(nn.Module):
@@ -211,7 +258,9 @@ class Dense(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Conv2d(3 * 2**place, 3 * 2**place, 3, padding=1) for place in range(4))
+        self.layers = nn.ModuleList(
+            nn.Conv2d(3 * 2**place, 3 * 2**place, 3, padding=1) for place in range(4)
+        )
         self.head = nn.Linear(48, 10)
 
     def forward(self, images):
@@ -221,7 +270,10 @@ class Dense(nn.Module):
 
 
 def test_a_network_without_cuts_is_refused_with_the_numbers():
-    with pytest.raises(InputError, match=r"outputs of 4 of its 5 layers lie beside other paths.*name a stage instead"):
+    with pytest.raises(
+        InputError,
+        match=r"outputs of 4 of its 5 layers lie beside other paths.*name a stage instead",
+    ):
         resolve_stage(staged(Dense(), "layers.1"), "middle")
 
 
@@ -234,10 +286,16 @@ def test_dense_layers_are_units_and_metamers_say_that_they_are_no_cuts():
     images = np.random.default_rng(0).uniform(0.2, 0.8, (1, 3, 32, 32)).astype(np.float32)
     table = pd.DataFrame({"id": ["a"], "kind": "RE", "reference_id": ["a"], "category": ""})
     made = model_metamers(
-        model, StimulusSet(images=images, table=table), stage="middle", preset="fast", steps=1, file_rounds=0
+        model,
+        StimulusSet(images=images, table=table),
+        stage="middle",
+        preset="fast",
+        steps=1,
+        file_rounds=0,
     )
     assert made.table["stage"][0] == "features.denseblock2.denselayer1"
     assert (
-        "untrained network; small at features.denseblock2.denselayer1: a dense layer is no cut" in made.table["note"][0]
+        "untrained network; small at features.denseblock2.denselayer1: a dense layer is no cut"
+        in made.table["note"][0]
     )
     assert "no cut" in made.provenance["models"][0]["notes"][0]

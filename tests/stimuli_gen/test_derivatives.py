@@ -12,22 +12,37 @@ from stimuli_gen import Preprocessing, greyscale_view, stage_model
 from stimuli_gen.first_convolution import StemConv2d
 from stimuli_gen.matching import match_stages
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")  # torch, of torch.func itself
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script:FutureWarning"
+)  # torch, of torch.func itself
 
-PLAIN = Preprocessing(size=(12, 12), resize=12, interpolation="bilinear", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+PLAIN = Preprocessing(
+    size=(12, 12), resize=12, interpolation="bilinear", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)
+)
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 6, 5, stride=2, padding=1), nn.Softplus(), nn.Conv2d(6, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Tanh(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 5, stride=2, padding=1),
+        nn.Softplus(),
+        nn.Conv2d(6, 8, 3, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
     made = stage_model(
-        network, stages={"early": "1", "late": "4"}, preprocessing=PLAIN, class_names=list("abcde"), name="net",
-        weights="random", trained=False,
-    )  # fmt: skip
+        network,
+        stages={"early": "1", "late": "4"},
+        preprocessing=PLAIN,
+        class_names=list("abcde"),
+        name="net",
+        weights="random",
+        trained=False,
+    )
     assert isinstance(made.network[0], StemConv2d)  # whose gradient is written by hand
     made.network.double()
     return made
@@ -124,18 +139,29 @@ def test_third_derivatives_and_gradcheck(model, point):
         (twice,) = torch.autograd.grad(once.square().sum(), images)
         return twice.square().sum()
 
-    before, after = (of_second((image + sign * step).detach().requires_grad_(True)) for sign in (-1, 1))
-    np.testing.assert_allclose((third * step).sum().item(), ((after - before) / 2).item(), rtol=1e-4)
+    before, after = (
+        of_second((image + sign * step).detach().requires_grad_(True)) for sign in (-1, 1)
+    )
+    np.testing.assert_allclose(
+        (third * step).sum().item(), ((after - before) / 2).item(), rtol=1e-4
+    )
 
 
 def test_a_straight_through_relu_is_differentiable_twice(point):
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 6, 5, 2, 1), nn.Softplus(), nn.Conv2d(6, 8, 3), nn.ReLU(inplace=True))
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 5, 2, 1), nn.Softplus(), nn.Conv2d(6, 8, 3), nn.ReLU(inplace=True)
+    )
     network.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)])
     model = stage_model(
-        network, stages={"before": "2", "relu": "3"}, preprocessing=PLAIN,
-        class_names=list("abcde"), name="net", weights="random", trained=False,
-    )  # fmt: skip
+        network,
+        stages={"before": "2", "relu": "3"},
+        preprocessing=PLAIN,
+        class_names=list("abcde"),
+        name="net",
+        weights="random",
+        trained=False,
+    )
     (match,) = match_stages(model, "relu", straight_through_relu=True)
     model.network.double()
     image, direction = point
@@ -146,7 +172,9 @@ def test_a_straight_through_relu_is_differentiable_twice(point):
     def before(images):
         return model.activations(images, ["before"])["before"].sum()
 
-    torch.testing.assert_close(reverse.hvp(through, image, direction)[1], reverse.hvp(before, image, direction)[1])
+    torch.testing.assert_close(
+        reverse.hvp(through, image, direction)[1], reverse.hvp(before, image, direction)[1]
+    )
     assert torch.func.jvp(torch.func.grad(through), (image,), (direction,))[1].abs().max() > 0
 
 
@@ -162,7 +190,9 @@ def test_eigendistortions_of_plenoptic_are_those_of_the_jacobian(model):
         image = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(2))
         found = plenoptic.Eigendistortion(image, model.stage_module("late"))
         found.synthesize(method="power", max_iter=2000)
-        jacobian = reverse.jacobian(lambda one: model.stage_module("late")(one).flatten(), image).flatten(1)
+        jacobian = reverse.jacobian(
+            lambda one: model.stage_module("late")(one).flatten(), image
+        ).flatten(1)
         largest = torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1]
         torch.testing.assert_close(found.eigenvalues[0], largest, rtol=1e-3, atol=0)
     finally:
@@ -210,9 +240,14 @@ def test_hand_written_operations_are_right_twice_or_refused(operation, point):
     torch.manual_seed(0)
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
     made = stage_model(
-        nn.Sequential(nn.Conv2d(3, 6, 5, 2, 1), _Layer(operation), *head), stages={"square": "1"},
-        preprocessing=PLAIN, class_names=list("abcde"), name="net", weights="random", trained=False,
-    )  # fmt: skip
+        nn.Sequential(nn.Conv2d(3, 6, 5, 2, 1), _Layer(operation), *head),
+        stages={"square": "1"},
+        preprocessing=PLAIN,
+        class_names=list("abcde"),
+        name="net",
+        weights="random",
+        trained=False,
+    )
     made.network.double()
     image, direction = point
 
@@ -226,9 +261,16 @@ def test_hand_written_operations_are_right_twice_or_refused(operation, point):
     assert all(one.abs().max() > 0 for one in ends)
     if operation is _Square:
         assert made.once == ()
-        torch.testing.assert_close(reverse.hvp(error, image, direction)[1], (ends[0] - ends[1]) / 2e-5)
+        torch.testing.assert_close(
+            reverse.hvp(error, image, direction)[1], (ends[0] - ends[1]) / 2e-5
+        )
         return
     assert made.once == (operation.__name__,)
     for again in (reverse.hvp, reverse.vhp, reverse.jvp):
-        with pytest.raises(InputError, match=rf"net: {operation.__name__} \(hand-written\) has no right second deriv"):
-            again(error, image, direction) if again is not reverse.jvp else again(made.logits, image, direction)
+        with pytest.raises(
+            InputError,
+            match=rf"net: {operation.__name__} \(hand-written\) has no right second deriv",
+        ):
+            again(error, image, direction) if again is not reverse.jvp else again(
+                made.logits, image, direction
+            )

@@ -24,7 +24,13 @@ def at_half(one):
 
 
 def run(ids, **more):
-    given = {"threshold": -0.01, "step_size": 0.1, "max_steps": 40, "step_rule": "raw", "batch_size": 2}
+    given = {
+        "threshold": -0.01,
+        "step_size": 0.1,
+        "max_steps": 40,
+        "step_rule": "raw",
+        "batch_size": 2,
+    }
     return descend(towards_goal, ids, at_half, **(given | more))
 
 
@@ -49,7 +55,9 @@ def test_best_or_last_iterate_of_an_image_that_was_given_up():
     best, last = (run(["near"], keep=keep, **overshooting)["near"] for keep in ("best", "last"))
     np.testing.assert_allclose(best.image, 0.5)
     np.testing.assert_allclose(last.image, 0.8)
-    assert best.score == pytest.approx(-0.1) and best.score_shown == pytest.approx(-0.1, abs=0.6 / 255)
+    assert best.score == pytest.approx(-0.1) and best.score_shown == pytest.approx(
+        -0.1, abs=0.6 / 255
+    )
     assert last.score == pytest.approx(-0.2)
 
 
@@ -62,7 +70,9 @@ def test_step_rules_have_their_length():
 def test_rounding_is_the_same_as_for_files():
     images = np.random.default_rng(0).random((4, 3, 50, 50), dtype=np.float32)
     images[0, 0, 0] = (np.arange(50, dtype=np.float32) + np.float32(0.5)) / np.float32(255)
-    np.testing.assert_array_equal(shown(torch.from_numpy(images)).numpy(), from_8bit(to_8bit(images)))
+    np.testing.assert_array_equal(
+        shown(torch.from_numpy(images)).numpy(), from_8bit(to_8bit(images))
+    )
 
 
 @pytest.mark.parametrize("name", ["lite0", "alexnet"])
@@ -77,7 +87,16 @@ def test_an_image_alone_in_a_batch_and_shuffled_is_the_same(name, request):
 
     def make(some):
         objective = _class_objective(model, "log_probability", 1e-3)
-        return descend(objective, some, prepare, threshold=2, step_size=1.0, max_steps=2, keep="last", batch_size=3)
+        return descend(
+            objective,
+            some,
+            prepare,
+            threshold=2,
+            step_size=1.0,
+            max_steps=2,
+            keep="last",
+            batch_size=3,
+        )
 
     together, shuffled, alone = make(ids), make(ids[::-1]), make(ids[3:])
     for one in ids:
@@ -110,9 +129,18 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
         return at_half(one)
 
     again = descend(
-        towards_goal, ids, prepare, threshold=-0.01, step_size=0.1, max_steps=40, step_rule="raw", batch_size=2,
-        keys=keys, resume=tmp_path, progress=lambda *done: told.append(done),
-    )  # fmt: skip
+        towards_goal,
+        ids,
+        prepare,
+        threshold=-0.01,
+        step_size=0.1,
+        max_steps=40,
+        step_rule="raw",
+        batch_size=2,
+        keys=keys,
+        resume=tmp_path,
+        progress=lambda *done: told.append(done),
+    )
     assert len(set(begun)) == 2 and told == [(2, 4), (3, 4), (4, 4)]
     assert list(again) == ids
     for one in ids:
@@ -124,19 +152,32 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
         )
     damaged = tmp_path / "key-far.h5"
     damaged.write_bytes(damaged.read_bytes()[:100])  # a damaged file is made again
-    np.testing.assert_array_equal(run(ids, keys=keys, resume=tmp_path)["far"].image, whole["far"].image)
+    np.testing.assert_array_equal(
+        run(ids, keys=keys, resume=tmp_path)["far"].image, whole["far"].image
+    )
 
 
 def test_a_loss_that_is_not_finite_names_step_and_stimulus(tmp_path):
     def bad(images, context):
         loss, score = towards_goal(images, context)
-        return torch.where(context["goal"] < 0.2, (images.flatten(1).amin(1) - 0.3).log(), loss), score
+        return torch.where(
+            context["goal"] < 0.2, (images.flatten(1).amin(1) - 0.3).log(), loss
+        ), score
 
-    with pytest.raises(InputError, match=r"the loss of 'dark' is (nan|-inf) at step \d+; use a smaller step size"):
+    with pytest.raises(
+        InputError, match=r"the loss of 'dark' is (nan|-inf) at step \d+; use a smaller step size"
+    ):
         descend(
-            bad, ["there", "dark"], at_half, threshold=-0.01, step_size=0.1, max_steps=9, step_rule="sign",
-            keys={"there": "t", "dark": "d"}, resume=tmp_path,
-        )  # fmt: skip
+            bad,
+            ["there", "dark"],
+            at_half,
+            threshold=-0.01,
+            step_size=0.1,
+            max_steps=9,
+            step_rule="sign",
+            keys={"there": "t", "dark": "d"},
+            resume=tmp_path,
+        )
     assert (tmp_path / "t.h5").exists()
 
 
@@ -157,7 +198,7 @@ def test_bad_settings_are_refused(change, match):
         run(["near", "near"])
 
 
-# ------------------------------------------------------------------------------ several objectives, optimizers
+# ------------------------------------------------------------------- several objectives, optimizers
 
 
 def pulls(goals, record=None):
@@ -177,7 +218,13 @@ def pulls(goals, record=None):
 
 def test_objectives_in_turn_follow_one_another_and_end_where_arithmetic_says():
     asked = []
-    given = {"threshold": torch.inf, "step_size": 0.1, "step_rule": "raw", "keep": "last", "batch_size": 1}
+    given = {
+        "threshold": torch.inf,
+        "step_size": 0.1,
+        "step_rule": "raw",
+        "keep": "last",
+        "batch_size": 1,
+    }
     more = {"max_steps": 13, "solver": "round_robin", "turn": 3}
     found = descend(pulls([0.2, 0.7], asked), ["near"], at_half, **given, **more)
     assert asked[:13] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
@@ -185,19 +232,29 @@ def test_objectives_in_turn_follow_one_another_and_end_where_arithmetic_says():
     for number in asked[:13]:
         value += 0.2 * ((0.2, 0.7)[number] - value)
     np.testing.assert_allclose(found["near"].image, value, rtol=1e-5)
-    assert found["near"].score == pytest.approx(-max(abs(value - 0.2), abs(value - 0.7)), rel=1e-4)  # the worst counts
+    assert found["near"].score == pytest.approx(
+        -max(abs(value - 0.2), abs(value - 0.7)), rel=1e-4
+    )  # the worst counts
     joint = descend(pulls([0.2, 0.7]), ["near"], at_half, **given, max_steps=40)["near"]
     np.testing.assert_allclose(joint.image, 0.45, rtol=1e-5)  # the sum is lowest at the mean
 
 
 def test_joint_gradients_are_the_sum_of_the_single_ones():
-    given = {"threshold": torch.inf, "step_size": 0.01, "step_rule": "raw", "keep": "last", "max_steps": 1}
+    given = {
+        "threshold": torch.inf,
+        "step_size": 0.01,
+        "step_rule": "raw",
+        "keep": "last",
+        "max_steps": 1,
+    }
     goals = [0.2, 0.7, 0.9]
 
     def change(objective):
         return descend(objective, ["near"], at_half, **given)["near"].image - 0.5
 
-    np.testing.assert_allclose(change(pulls(goals)), sum(change(pulls([goal])) for goal in goals), rtol=1e-5)
+    np.testing.assert_allclose(
+        change(pulls(goals)), sum(change(pulls([goal])) for goal in goals), rtol=1e-5
+    )
 
 
 def test_turns_go_by_the_image_not_by_its_companions():
@@ -213,7 +270,13 @@ def test_turns_go_by_the_image_not_by_its_companions():
 
         return [first, second]
 
-    given = {"threshold": -0.12, "step_size": 0.03, "max_steps": 25, "step_rule": "raw", "keep": "last"}
+    given = {
+        "threshold": -0.12,
+        "step_size": 0.03,
+        "max_steps": 25,
+        "step_rule": "raw",
+        "keep": "last",
+    }
     given |= {"solver": "round_robin", "turn": 2, "optimizer": "adam", "batch_size": 2}
     together = descend(objectives(), list(GOALS), at_half, **given)
     assert len({one.steps for one in together.values()}) > 2
@@ -229,8 +292,16 @@ def test_turns_go_by_the_image_not_by_its_companions():
 
 
 def test_adam_agrees_with_torch():
-    given = {"threshold": torch.inf, "step_size": 0.02, "max_steps": 30, "step_rule": "raw", "keep": "last"}
-    found = descend(towards_goal, ["far", "dark", "near"], at_half, **given, optimizer="adam", batch_size=2)
+    given = {
+        "threshold": torch.inf,
+        "step_size": 0.02,
+        "max_steps": 30,
+        "step_rule": "raw",
+        "keep": "last",
+    }
+    found = descend(
+        towards_goal, ["far", "dark", "near"], at_half, **given, optimizer="adam", batch_size=2
+    )
     for one in ("far", "dark", "near"):
         image = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
         adam = torch.optim.Adam([image], lr=0.02)
@@ -244,8 +315,16 @@ def test_adam_agrees_with_torch():
 
 def test_a_schedule_is_asked_for_each_image_by_its_own_steps():
     lengths = [0.1, 0.05, 0.02]
-    given = {"threshold": torch.inf, "max_steps": 3, "step_rule": "sign", "keep": "last", "batch_size": 1}
-    found = descend(towards_goal, ["far", "dark"], at_half, step_size=lambda step: lengths[step], **given)
+    given = {
+        "threshold": torch.inf,
+        "max_steps": 3,
+        "step_rule": "sign",
+        "keep": "last",
+        "batch_size": 1,
+    }
+    found = descend(
+        towards_goal, ["far", "dark"], at_half, step_size=lambda step: lengths[step], **given
+    )
     np.testing.assert_allclose(found["far"].image, 0.5 + sum(lengths), rtol=1e-6)
     np.testing.assert_allclose(found["dark"].image, 0.5 - sum(lengths), rtol=1e-5)
 
@@ -259,7 +338,9 @@ def test_balls_are_nearest_points_and_leave_what_is_inside_alone():
     np.testing.assert_allclose((l2 - center).flatten(1).norm(dim=1), 0.7, rtol=1e-5)
     cosine = torch.nn.functional.cosine_similarity((l2 - center).flatten(1), change)
     np.testing.assert_allclose(cosine, 1, rtol=1e-5)
-    np.testing.assert_allclose(linf, np.clip(images.numpy(), center.numpy() - 0.1, center.numpy() + 0.1))
+    np.testing.assert_allclose(
+        linf, np.clip(images.numpy(), center.numpy() - 0.1, center.numpy() + 0.1)
+    )
     for rule, radius in (("l2", 100_000.0), ("linf", 1.0), ("none", 0.1)):
         assert torch.equal(BALLS[rule](images, center, radius), images)
 

@@ -11,7 +11,9 @@ from stimuli_gen.fast import bfloat16_support, draft_model, fast_model, fast_not
 
 
 def pictures(model, n=1):
-    return torch.from_numpy(np.random.default_rng(0).random((n, 3, *model.preprocessing.size), dtype=np.float32))
+    return torch.from_numpy(
+        np.random.default_rng(0).random((n, 3, *model.preprocessing.size), dtype=np.float32)
+    )
 
 
 def off(expected, found):
@@ -55,7 +57,9 @@ def test_float32_is_the_same_network(which, n_folded, request):
     assert max(off(expected[stage], found[stage]) for stage in expected) < 1e-4
 
 
-@pytest.mark.parametrize(("which", "least"), [("resnet", 0.99), ("lite0", 0.98), ("squeezenet", 0.99)])
+@pytest.mark.parametrize(
+    ("which", "least"), [("resnet", 0.99), ("lite0", 0.98), ("squeezenet", 0.99)]
+)
 def test_bfloat16_is_near_and_gives_float32(which, least, request):
     model = request.getfixturevalue(which)
     fast, images = fast_model(model, precision="bfloat16"), pictures(model)
@@ -70,7 +74,8 @@ def test_bfloat16_is_near_and_gives_float32(which, least, request):
     assert torch.corrcoef(torch.stack(gradients).flatten(1))[0, 1] > least  # Lite0: 0.985
     with torch.no_grad():
         expected, found = (one.activations(images, [stage])[stage] for one in (model, fast))
-    # A bfloat16 has 8 bits: 2^-9 of rounding a layer. Early stages pass few layers, so 5 % is far above it.
+    # A bfloat16 has 8 bits: 2^-9 of rounding a layer. Early stages pass few layers, so 5 % is far
+    # above it.
     assert off(expected, found) < 0.05
 
 

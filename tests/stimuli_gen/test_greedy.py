@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from neurometamer.store import InputError, generator
-from stimuli_gen import confirm_saved, greedy, greedy_interference, predict, read_stimuli, stage_model, write_stimuli
+from stimuli_gen import (
+    confirm_saved,
+    greedy,
+    greedy_interference,
+    predict,
+    read_stimuli,
+    stage_model,
+    write_stimuli,
+)
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.synthesis.checkpoint import Journal
 
@@ -31,11 +39,18 @@ class Small(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def small():
-    wanted = Preprocessing(size=(6, 6), resize=6, interpolation="bilinear", mean=(0.5,) * 3, std=(1.0,) * 3)
+    wanted = Preprocessing(
+        size=(6, 6), resize=6, interpolation="bilinear", mean=(0.5,) * 3, std=(1.0,) * 3
+    )
     return stage_model(
-        Small(), stages={"layer": "layer"}, preprocessing=wanted, class_names=["a", "b", "c", "d"], name="small",
-        weights="", trained=True,
-    )  # fmt: skip
+        Small(),
+        stages={"layer": "layer"},
+        preprocessing=wanted,
+        class_names=["a", "b", "c", "d"],
+        name="small",
+        weights="",
+        trained=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +64,16 @@ def by_hand(model, image, target, one, *, confidence, seed, shared=False):
     random = generator(seed, "greedy", f"{one}_AI")
 
     def probability(picture):
-        return torch.log_softmax(model.logits(torch.from_numpy(picture)[None].repeat(4, 1, 1, 1)), 1)[0, target].item()
+        return torch.log_softmax(
+            model.logits(torch.from_numpy(picture)[None].repeat(4, 1, 1, 1)), 1
+        )[0, target].item()
 
     tries = accepted = 0
     best = probability(image)
-    while np.exp(best) <= confidence or np.exp(probability(np.rint(image * 255) / np.float32(255))) <= confidence:
+    while (
+        np.exp(best) <= confidence
+        or np.exp(probability(np.rint(image * 255) / np.float32(255))) <= confidence
+    ):
         drawn = random.random((1 if shared else 3, 6, 6), dtype=np.float32)
         candidate = np.clip(image + (2 * drawn - 1) * np.float32(5 / 255), 0, 1)
         tries += 1
@@ -71,15 +91,25 @@ def test_the_search_is_that_of_the_paper_whatever_the_company(small, references,
     for row, one in enumerate(IDS):
         index = table["target_index"][row]
         image, tries, accepted = by_hand(
-            small, references.images[row], index, one, confidence=0.5 + 0.5e-4, seed=2, shared=shared
+            small,
+            references.images[row],
+            index,
+            one,
+            confidence=0.5 + 0.5e-4,
+            seed=2,
+            shared=shared,
         )
         assert (table["tries"][row], table["accepted"][row]) == (tries, accepted)
         np.testing.assert_allclose(made.images[row], image, atol=1e-6)
         change = made.images[row] - references.images[row]
         assert np.allclose(change, change[:1], atol=1e-6) == shared
     assert table["success"].all() and (table["confidence_png"] > 0.5).all()
-    assert (table["top1_index"] == table["target_index"]).all() and (table["accepted"] < table["tries"]).all()
-    backwards = greedy_interference(small, references.select(ids=IDS[::-1]), **(options | {"batch_size": 4}))
+    assert (table["top1_index"] == table["target_index"]).all() and (
+        table["accepted"] < table["tries"]
+    ).all()
+    backwards = greedy_interference(
+        small, references.select(ids=IDS[::-1]), **(options | {"batch_size": 4})
+    )
     np.testing.assert_array_equal(backwards.images[::-1], made.images)
 
     write_stimuli(made, tmp_path)
@@ -113,7 +143,7 @@ def test_finished_images_are_kept_and_given_up_ones_explained(small, references,
     assert short["why_not"].str.contains("after 3 steps, below 0.5").all()
 
 
-# -------------------------------------------------------------------------------------- stopped within an image
+# -------------------------------------------------------------------------- stopped within an image
 
 
 @pytest.mark.parametrize("after", [1, 2, 30])
@@ -140,7 +170,9 @@ def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(small, references,
 
 
 @pytest.mark.parametrize("harm", ["none", "cut"])
-def test_a_killed_search_goes_on_from_what_was_saved(small, references, harm, monkeypatch, tmp_path):
+def test_a_killed_search_goes_on_from_what_was_saved(
+    small, references, harm, monkeypatch, tmp_path
+):
     """Saved after every try here; a state that cannot be read is not used."""
     options = {"seed": 5, "batch_size": 4, "target": "least_likely"}
     whole = greedy_interference(small, references, **options)
@@ -161,11 +193,20 @@ def test_a_killed_search_goes_on_from_what_was_saved(small, references, harm, mo
         for state in states:
             state.write_bytes(state.read_bytes()[:500])
     again = []
-    assert greedy_interference(small, references, resume=tmp_path, watch=again.append, **options).digest == whole.digest
-    assert set(again[0].steps.values()) == ({11} if harm == "none" else {0})  # eleven passes were saved
+    assert (
+        greedy_interference(
+            small, references, resume=tmp_path, watch=again.append, **options
+        ).digest
+        == whole.digest
+    )
+    assert set(again[0].steps.values()) == (
+        {11} if harm == "none" else {0}
+    )  # eleven passes were saved
 
 
-def test_who_watches_sees_the_probability_rise_and_who_films_the_images(small, references, tmp_path):
+def test_who_watches_sees_the_probability_rise_and_who_films_the_images(
+    small, references, tmp_path
+):
     passes, frames = [], []
     options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
     made = greedy_interference(
@@ -182,14 +223,19 @@ def test_who_watches_sees_the_probability_rise_and_who_films_the_images(small, r
         )
         shown = {step: image for name, step, image in frames if name == one}
         last = made.table["tries"][row]
-        assert set(shown) == {step for step in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if step < last} | {last}
+        assert set(shown) == {
+            step for step in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if step < last
+        } | {last}
         np.testing.assert_array_equal(shown[0], references.images[row])
         np.testing.assert_array_equal(shown[last], made.images[row])
 
 
 def test_probability_of_a_trained_network_only_rises(lite0, photographs):
     references = photographs.select(ids=IDS[:2])
-    made = [greedy_interference(lite0, references, max_tries=tries, batch_size=2, target="random") for tries in (1, 6)]
+    made = [
+        greedy_interference(lite0, references, max_tries=tries, batch_size=2, target="random")
+        for tries in (1, 6)
+    ]
     assert (made[1].table["confidence_float"] >= made[0].table["confidence_float"]).all()
     assert (made[1].table["accepted"] >= 1).all()
     start = predict(lite0, references.images)[[0, 1], made[1].table["target_index"].to_numpy(int)]

@@ -28,9 +28,18 @@ from stimuli_gen import (
     write_stimuli,
 )
 from stimuli_gen.photographs import PhotographFiles
-from stimuli_gen.stored_images import ImagesOnDisk, JoinedImages, StoredImages, digest_levels, from_8bit, to_8bit
+from stimuli_gen.stored_images import (
+    ImagesOnDisk,
+    JoinedImages,
+    StoredImages,
+    digest_levels,
+    from_8bit,
+    to_8bit,
+)
 
-SEES = Preprocessing(size=(16, 16), resize=18, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+SEES = Preprocessing(
+    size=(16, 16), resize=18, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
 
 
 @pytest.fixture
@@ -64,7 +73,9 @@ def both(files, small):
 def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        layers = nn.Sequential(nn.Conv2d(3, 4, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
+        layers = nn.Sequential(
+            nn.Conv2d(3, 4, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)
+        )
     names = [f"class {number}" for number in range(10)]
     return stage_model(
         layers,
@@ -81,11 +92,15 @@ def test_a_large_set_has_the_numbers_of_one_that_is_held(both, tmp_path):
     held, stored = both
     assert isinstance(held.images, np.ndarray) and isinstance(stored.images, PhotographFiles)
     assert stored.digest == held.digest and stored.provenance == held.provenance
-    assert digest_levels(stored.images) == digest_levels(held.images) == digest(to_8bit(held.images))
+    assert (
+        digest_levels(stored.images) == digest_levels(held.images) == digest(to_8bit(held.images))
+    )
     np.testing.assert_array_equal(np.asarray(stored.as_shown().images), held.images)
     model = network()
     np.testing.assert_array_equal(predict(model, stored.images), predict(model, held.images))
-    ours, theirs = (compute_activations(model, one, stages=["conv"]).read("conv") for one in (stored, held))
+    ours, theirs = (
+        compute_activations(model, one, stages=["conv"]).read("conv") for one in (stored, held)
+    )
     np.testing.assert_array_equal(ours, theirs)
     write_stimuli(stored, tmp_path / "stored")
     write_stimuli(held, tmp_path / "held")
@@ -100,7 +115,9 @@ def test_a_large_set_has_the_numbers_of_one_that_is_held(both, tmp_path):
     [
         lambda photographs: control_images(photographs, "blur"),
         lambda photographs: adversarial_noise(network(), photographs, target=3, max_steps=2),
-        lambda photographs: model_metamers(network(), photographs, stage="conv", preset="fast", steps=2),
+        lambda photographs: model_metamers(
+            network(), photographs, stage="conv", preset="fast", steps=2
+        ),
     ],
     ids=["control", "noise", "metamer"],
 )
@@ -111,9 +128,27 @@ def test_what_is_made_of_a_large_set_is_the_same(both, make):
 
 def test_images_on_disk_are_indexed_as_arrays(both):
     held, stored = (one.images for one in both)
-    assert (stored.shape, stored.dtype, stored.ndim, len(stored)) == (held.shape, held.dtype, held.ndim, len(held))
-    indices = [3, -1, np.int64(2), slice(5, 9), slice(None, None, -7), [4, 4, 0], [], np.arange(70) > 66,
-               (0, slice(None), 2, 3), (slice(2, 4), 1), (slice(None), 0, 5), ..., (..., 0)]  # fmt: skip
+    assert (stored.shape, stored.dtype, stored.ndim, len(stored)) == (
+        held.shape,
+        held.dtype,
+        held.ndim,
+        len(held),
+    )
+    indices = [
+        3,
+        -1,
+        np.int64(2),
+        slice(5, 9),
+        slice(None, None, -7),
+        [4, 4, 0],
+        [],
+        np.arange(70) > 66,
+        (0, slice(None), 2, 3),
+        (slice(2, 4), 1),
+        (slice(None), 0, 5),
+        ...,
+        (..., 0),
+    ]
     for index in indices:
         np.testing.assert_array_equal(stored[index], held[index])
     np.testing.assert_array_equal(np.stack(list(stored)), held)
@@ -140,7 +175,9 @@ def test_large_sets_are_put_together_where_they_are(both, tmp_path):
 def test_a_file_that_changes_or_goes_is_told(both, files):
     _, stored = both
     Image.new("RGB", (20, 24)).save(files / "00.png")
-    with pytest.raises(InputError, match=r"00\.png has changed since it was loaded; load the photographs again"):
+    with pytest.raises(
+        InputError, match=r"00\.png has changed since it was loaded; load the photographs again"
+    ):
         _ = stored.images[0]
     (files / "01.png").unlink()
     with pytest.raises(InputError, match=r"cannot use the image 01\.png: it does not exist"):
@@ -180,10 +217,16 @@ print(photographs.images.shape[0], before, loaded, peak())
 def test_ten_thousand_photographs_take_less_than_a_gigabyte(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
-    coarse = [Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(100)]
+    coarse = [
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(100)
+    ]
     for number in range(10_000):
-        coarse[number % 100].resize((256, 256)).rotate(number // 100).save(tmp_path / "in" / f"{number}.jpg")
-    ran = subprocess.run([sys.executable, "-c", MANY, tmp_path], capture_output=True, text=True, check=False)
+        coarse[number % 100].resize((256, 256)).rotate(number // 100).save(
+            tmp_path / "in" / f"{number}.jpg"
+        )
+    ran = subprocess.run(
+        [sys.executable, "-c", MANY, tmp_path], capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     n_images, before, loaded, written = map(float, ran.stdout.split())
     print(f"GB: {before} with the network, {loaded} when loaded, {written} when written")
@@ -191,17 +234,30 @@ def test_ten_thousand_photographs_take_less_than_a_gigabyte(tmp_path):
     assert loaded < 1 and written < 1
 
 
-# -------------------------------------------------------------------------------------------------- made images
+# -------------------------------------------------------------------------------------- made images
 
 
 def test_making_many_images_holds_them_about_twice():
-    plain = Preprocessing(size=(64, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+    plain = Preprocessing(
+        size=(64, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+    )
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 9, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)]
+    layers = [
+        nn.Conv2d(3, 4, 9, 8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 4),
+    ]
     model = stage_model(
-        nn.Sequential(*layers), stages={"relu": "1"}, preprocessing=plain, class_names=list("abcd"), name="tiny",
-        weights="random", trained=False,
-    )  # fmt: skip
+        nn.Sequential(*layers),
+        stages={"relu": "1"},
+        preprocessing=plain,
+        class_names=list("abcd"),
+        name="tiny",
+        weights="random",
+        trained=False,
+    )
     ids = [f"im{number}" for number in range(300)]
     images = np.random.default_rng(0).random((len(ids), 3, 64, 64), dtype=np.float32)
     table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids, "category": ""})
@@ -212,7 +268,9 @@ def test_making_many_images_holds_them_about_twice():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert made.images.nbytes < peak < 2.7 * made.images.nbytes  # 4.5 when every part was held whole
+    assert (
+        made.images.nbytes < peak < 2.7 * made.images.nbytes
+    )  # 4.5 when every part was held whole
     levels = to_8bit(images)
     np.testing.assert_array_equal(levels, np.rint(images * np.float32(255)).astype(np.uint8))
     np.testing.assert_array_equal(from_8bit(levels), levels.astype(np.float32) / np.float32(255))

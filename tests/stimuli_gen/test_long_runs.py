@@ -29,11 +29,20 @@ def towards_goal(images, context):
 
 
 def at_half(one):
-    return Start(image=np.full((3, 2, 2), 0.5, np.float32), context={"goal": np.array(GOALS[one], np.float32)})
+    return Start(
+        image=np.full((3, 2, 2), 0.5, np.float32),
+        context={"goal": np.array(GOALS[one], np.float32)},
+    )
 
 
 def run(ids, objective=towards_goal, **more):
-    given = {"threshold": -0.01, "step_size": 0.1, "max_steps": 40, "step_rule": "raw", "batch_size": 8}
+    given = {
+        "threshold": -0.01,
+        "step_size": 0.1,
+        "max_steps": 40,
+        "step_rule": "raw",
+        "batch_size": 8,
+    }
     return descend(objective, ids, at_half, **(given | more))
 
 
@@ -45,12 +54,16 @@ def same(found, other):
             assert getattr(found[one], name) == getattr(other[one], name), (one, name)
 
 
-# ------------------------------------------------------------------------------------------------- interruptions
+# ------------------------------------------------------------------------------------ interruptions
 
 OPTIMIZERS = {
     "sgd": {},
     "adam": {"optimizer": "adam", "step_size": 0.02, "keep": "last"},
-    "momentum in Fourier space": {"optimizer": "momentum", "step_size": 0.01, "parametrization": "fourier"},
+    "momentum in Fourier space": {
+        "optimizer": "momentum",
+        "step_size": 0.01,
+        "parametrization": "fourier",
+    },
     "lbfgs": {"optimizer": "lbfgs", "step_size": 0.1},
 }
 
@@ -99,12 +112,20 @@ def test_a_second_ctrl_c_does_not_wait_and_threads_are_left_alone():
 
 def test_sigterm_saves_as_ctrl_c_does_and_ends_with_143(tmp_path):
     whole = run(list(GOALS), optimizer="adam", step_size=0.02, batch_size=4)
-    code = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=15)
+    code = textwrap.dedent(KILLED).format(
+        here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=15
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 143, ended.stderr
     assert not list(tmp_path.glob(".part-*")) and not (tmp_path / "lock").exists()
     seen = []
-    more = {"optimizer": "adam", "step_size": 0.02, "keys": KEYS, "resume": tmp_path, "batch_size": 4}
+    more = {
+        "optimizer": "adam",
+        "step_size": 0.02,
+        "keys": KEYS,
+        "resume": tmp_path,
+        "batch_size": 4,
+    }
     same(run(list(GOALS), **more, watch=seen.append), whole)
     assert seen[0].steps["far"] == 9  # the ninth pass was saved, not lost
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -123,7 +144,9 @@ def test_sigterm_handlers_of_others_are_left_alone():
 
 def test_two_processes_do_not_make_the_same_images(tmp_path):
     with only_process(tmp_path / "lock", tmp_path):
-        code = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9)
+        code = textwrap.dedent(KILLED).format(
+            here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9
+        )
         second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert f"process {os.getpid()} on" in second.stderr and "is working in" in second.stderr
 
@@ -135,7 +158,9 @@ def test_kept_images_are_not_read_through_links_that_lead_out(tmp_path):
     elsewhere.mkdir()
     (kept / "key-near.h5").rename(elsewhere / "key-near.h5")
     (kept / "key-near.h5").symlink_to(elsewhere / "key-near.h5")
-    with pytest.raises(InputError, match=r"links that lead out of it, which are not followed: key-near\.h5"):
+    with pytest.raises(
+        InputError, match=r"links that lead out of it, which are not followed: key-near\.h5"
+    ):
         run(["near"], keys=KEYS, resume=kept)
 
 
@@ -175,12 +200,20 @@ run(list(GOALS), optimizer="adam", step_size=0.02, keys=KEYS, resume={folder!r},
 
 def test_a_killed_process_loses_nothing_that_was_saved(tmp_path):
     whole = run(list(GOALS), optimizer="adam", step_size=0.02, batch_size=4)
-    code = textwrap.dedent(KILLED).format(here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9)
+    code = textwrap.dedent(KILLED).format(
+        here=str(Path(__file__).parent), after=9, folder=str(tmp_path), signal=9
+    )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(tmp_path.glob("*.state.h5"))
     seen = []
-    more = {"optimizer": "adam", "step_size": 0.02, "keys": KEYS, "resume": tmp_path, "batch_size": 4}
+    more = {
+        "optimizer": "adam",
+        "step_size": 0.02,
+        "keys": KEYS,
+        "resume": tmp_path,
+        "batch_size": 4,
+    }
     same(run(list(GOALS), **more, watch=seen.append), whole)
     assert seen[0].steps["far"] == 8  # saved after the eighth pass; the ninth was killed
 
@@ -189,8 +222,14 @@ def test_a_killed_process_loses_nothing_that_was_saved(tmp_path):
 def test_a_state_that_cannot_be_used_is_not(tmp_path, harm):
     whole = run(["far"], optimizer="adam", step_size=0.02)
     with pytest.raises(KeyboardInterrupt):
-        run(["far"], optimizer="adam" if harm != "other settings" else "momentum", step_size=0.02, keys=KEYS,
-            resume=tmp_path, watch=lambda seen: os.kill(os.getpid(), signal.SIGINT))  # fmt: skip
+        run(
+            ["far"],
+            optimizer="adam" if harm != "other settings" else "momentum",
+            step_size=0.02,
+            keys=KEYS,
+            resume=tmp_path,
+            watch=lambda seen: os.kill(os.getpid(), signal.SIGINT),
+        )
     (state,) = tmp_path.glob("*.state.h5")
     if harm != "other settings":
         state.write_bytes(state.read_bytes()[:600] if harm == "cut" else b"")
@@ -199,10 +238,15 @@ def test_a_state_that_cannot_be_used_is_not(tmp_path, harm):
 
 def test_states_are_saved_at_most_so_often(tmp_path):
     often, never = Journal(tmp_path, {}, every_s=0.0), Journal(tmp_path, {}, every_s=3600.0)
-    assert often.due() and often.due() and not never.due() and not Journal(None, None, every_s=0.0).due()
+    assert (
+        often.due()
+        and often.due()
+        and not never.due()
+        and not Journal(None, None, every_s=0.0).due()
+    )
 
 
-# -------------------------------------------------------------------------------------------- places and memory
+# -------------------------------------------------------------------------------- places and memory
 
 
 def counting(sizes, limit=None):
@@ -222,7 +266,9 @@ def test_chunks_without_images_are_dropped():
     assert len(seen[0].steps) == 6 and len(seen[-1].steps) == 1  # 'out' never arrives
     alone = [pass_ for pass_ in seen if len(pass_.steps) <= 4]
     evaluated = len(sizes) * 4
-    assert evaluated < 8 * len(seen) and len(alone) > 10  # with eight places to the end it would be all of these
+    assert (
+        evaluated < 8 * len(seen) and len(alone) > 10
+    )  # with eight places to the end it would be all of these
 
 
 @pytest.mark.parametrize("batch_size", [4, 5, 16])
@@ -236,7 +282,16 @@ def test_on_a_cpu_the_batch_size_changes_nothing(batch_size, lite0):
 
     def make(size):
         objective = _class_objective(lite0, "log_probability", 1e-3)
-        return descend(objective, ids, prepare, threshold=2, step_size=1.0, max_steps=1, keep="last", batch_size=size)
+        return descend(
+            objective,
+            ids,
+            prepare,
+            threshold=2,
+            step_size=1.0,
+            max_steps=1,
+            keep="last",
+            batch_size=size,
+        )
 
     same(make(batch_size), make(8))
 
@@ -247,7 +302,9 @@ def test_running_out_of_memory_halves_the_chunk_and_changes_nothing():
     same(found, run(list(GOALS)))
     assert sizes[:3] == [4, 2, 1] and set(sizes[20:]) == {1}
     assert seen[-1].places == 1
-    with pytest.raises(InputError, match=r"not enough memory on cpu for one image of \(2, 2\) pixels"):
+    with pytest.raises(
+        InputError, match=r"not enough memory on cpu for one image of \(2, 2\) pixels"
+    ):
         run(list(GOALS), counting([], limit=0))
 
 
@@ -259,7 +316,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         run(["near"], broken)
 
 
-# -------------------------------------------------------------------------------------------------------- drafts
+# ------------------------------------------------------------------------------------------- drafts
 
 
 def biased(asked, shift):
@@ -289,7 +346,9 @@ def test_a_draft_never_has_the_last_word():
     assert found.reached and abs(found.image - 0.9).max() <= 0.01 + 1e-6
     turn = asked.index("exact")
     assert turn > 0 and set(asked[:turn]) == {"draft"} and set(asked[turn:]) == {"exact"}
-    assert turn < 48  # the draft was content before its share of the steps was used up, and handed over
+    assert (
+        turn < 48
+    )  # the draft was content before its share of the steps was used up, and handed over
 
 
 def test_without_a_threshold_the_draft_has_its_share_of_the_steps():
@@ -301,13 +360,17 @@ def test_without_a_threshold_the_draft_has_its_share_of_the_steps():
     for step in range(20):
         value += 0.2 * ((0.95 if step < 15 else 0.9) - value)
     np.testing.assert_allclose(found.image, value, rtol=1e-5)
-    assert found.score == pytest.approx(value - 0.9, rel=1e-3) or found.score == pytest.approx(0.9 - value, rel=1e-3)
+    assert found.score == pytest.approx(value - 0.9, rel=1e-3) or found.score == pytest.approx(
+        0.9 - value, rel=1e-3
+    )
 
 
 def test_the_best_iterate_is_one_that_the_exact_objective_saw():
     def flattering(images, context):
         loss, score = towards_goal(images, context)
-        return loss, score.clamp(max=-0.02) + 0.0  # says the same, and better scores only while drafting
+        return loss, score.clamp(
+            max=-0.02
+        ) + 0.0  # says the same, and better scores only while drafting
 
     given = {
         "threshold": -0.001,
@@ -337,13 +400,15 @@ def test_bad_drafts_are_refused(change, match):
 def test_a_score_that_is_not_the_images_own_is_computed_again():
     def shifted(images, context):
         loss, score = towards_goal(images, context)
-        return loss, score + (1.0 if images.requires_grad else 0.0)  # as jitter: another score while it moves
+        return loss, score + (
+            1.0 if images.requires_grad else 0.0
+        )  # as jitter: another score while it moves
 
     found = run(["far", "near"], shifted, rescore=True, keep="last")
     same(found, run(["far", "near"], keep="last"))
 
 
-# ------------------------------------------------------------------------------------------------- watch and film
+# ----------------------------------------------------------------------------------- watch and film
 
 
 def test_who_watches_hears_losses_and_who_films_sees_the_way():

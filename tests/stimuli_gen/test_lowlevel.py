@@ -38,10 +38,13 @@ def test_filters_larger_than_the_image_do_not_wrap_around():
     images = np.random.default_rng(3).random((1, 3, 20, 24), dtype=np.float32)
     framed = np.full((1, 3, 220, 224), 0.5, np.float32)
     light = grey(images)[0]
-    framed[0, :, 100:120, 100:124] = light - light.mean() + 0.5  # the same light amid much uniform grey
+    framed[0, :, 100:120, 100:124] = (
+        light - light.mean() + 0.5
+    )  # the same light amid much uniform grey
     small, large = gabor_energy(images, size=1), gabor_energy(framed, size=11)
     assert small.shape == (1, 16) and gabor_energy(images[:0]).shape == (0, 16 * 49)
-    # The framed image's cell 5 x 5 covers rows 100 to 119 and columns 101 to 121: nearly the small image.
+    # The framed image's cell 5 x 5 covers rows 100 to 119 and columns 101 to 121: nearly the small
+    # image.
     inside = large.reshape(16, 11, 11)[:, 5, 5]
     np.testing.assert_allclose(small[0], inside, rtol=0.15)
 
@@ -51,22 +54,35 @@ def test_energy_finds_orientation_scale_and_place_and_ignores_uniform_light():
     grating = 0.5 + 0.4 * np.sin(2 * np.pi * y / 8 + 0.3)
     grating[:, 48:] = 0.5
     flat = np.full((96, 96), 0.9)
-    images = np.broadcast_to(np.stack([grating, 1 - grating, flat])[:, None], (3, 3, 96, 96)).astype(np.float32)
-    energy = gabor_energy(images, wavelengths=(4, 8, 16), n_orientations=4, size=4).reshape(3, 3, 4, 4, 4)
-    assert np.unravel_index(energy[0].sum(axis=(2, 3)).argmax(), (3, 4)) == (1, 2)  # 8 pixels, horizontal stripes
+    images = np.broadcast_to(
+        np.stack([grating, 1 - grating, flat])[:, None], (3, 3, 96, 96)
+    ).astype(np.float32)
+    energy = gabor_energy(images, wavelengths=(4, 8, 16), n_orientations=4, size=4).reshape(
+        3, 3, 4, 4, 4
+    )
+    assert np.unravel_index(energy[0].sum(axis=(2, 3)).argmax(), (3, 4)) == (
+        1,
+        2,
+    )  # 8 pixels, horizontal stripes
     assert energy[0, 1, 2, 1, 0] > 100 * energy[0, 1, 2, 1, 3]
-    np.testing.assert_allclose(energy[0], energy[1], rtol=1e-3, atol=1e-9)  # contrast reversed: same energy
+    np.testing.assert_allclose(
+        energy[0], energy[1], rtol=1e-3, atol=1e-9
+    )  # contrast reversed: same energy
     assert energy[2].max() < 1e-12
 
 
 def test_pixels_and_luminance_agree_with_plain_means():
     images = np.random.default_rng(1).random((3, 3, 24, 36), dtype=np.float32)
     blocks = images.reshape(3, 3, 4, 6, 4, 9).mean(axis=(3, 5), dtype=np.float64)
-    np.testing.assert_allclose(pixel_features(images, 4, color=True), blocks.reshape(3, -1), rtol=1e-12)
+    np.testing.assert_allclose(
+        pixel_features(images, 4, color=True), blocks.reshape(3, -1), rtol=1e-12
+    )
     assert pixel_features(images, 5).shape == (3, 25)
     levels = (images * 255).round().astype(np.uint8)
     theirs = np.asarray(Image.fromarray(levels[0].transpose(1, 2, 0)).convert("L"))
-    np.testing.assert_allclose(grey(levels[:1] / 255)[0] * 255, theirs, atol=0.51)  # Pillow rounds to whole levels
+    np.testing.assert_allclose(
+        grey(levels[:1] / 255)[0] * 255, theirs, atol=0.51
+    )  # Pillow rounds to whole levels
     np.testing.assert_allclose(luminance(images)[:, 0], grey(images).mean(axis=(1, 2)))
 
 

@@ -1,6 +1,7 @@
 """Memory that runs out at each place where images are computed: work goes on with fewer at a time.
 
-The networks refuse batches above a size, as an allocator would; the numbers are those of a network that does not.
+The networks refuse batches above a size, as an allocator would; the numbers are those of a network
+that does not.
 """
 
 import numpy as np
@@ -26,10 +27,14 @@ from stimuli_gen import (
 from stimuli_gen.batches import Parts, half_shape, in_batches, out_of_memory
 from stimuli_gen.synthesis.loop import OPTIMIZERS, Start, descend
 
-PLAIN = Preprocessing(size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+PLAIN = Preprocessing(
+    size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
 ERRORS = {
     "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "cpu": lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:75] DefaultCPUAllocator: not enough memory: you tried"),
+    "cpu": lambda: RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:75] DefaultCPUAllocator: not enough memory: you tried"
+    ),
     "numpy": lambda: MemoryError("Unable to allocate 2.00 GiB for an array"),
 }
 
@@ -54,19 +59,32 @@ class Small(nn.Module):
 
 def network(most=10**6, **how):
     torch.manual_seed(0)
-    layers = [Small(most, **how), nn.Conv2d(3, 6, 3, 2), nn.Softplus(), nn.Conv2d(6, 8, 3), nn.Tanh()]
+    layers = [
+        Small(most, **how),
+        nn.Conv2d(3, 6, 3, 2),
+        nn.Softplus(),
+        nn.Conv2d(6, 8, 3),
+        nn.Tanh(),
+    ]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
     return stage_model(
-        nn.Sequential(*layers), stages={"early": "2", "late": "4"}, preprocessing=PLAIN, class_names=list("abcd"),
-        name="small", weights="random", trained=False,
-    )  # fmt: skip
+        nn.Sequential(*layers),
+        stages={"early": "2", "late": "4"},
+        preprocessing=PLAIN,
+        class_names=list("abcd"),
+        name="small",
+        weights="random",
+        trained=False,
+    )
 
 
 @pytest.fixture(scope="module")
 def photographs():
     images = np.random.default_rng(0).uniform(0.2, 0.8, (6, 3, 16, 16)).astype(np.float32)
     ids = [f"p{number}" for number in range(6)]
-    return StimulusSet(images=images, table=pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids}))
+    return StimulusSet(
+        images=images, table=pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    )
 
 
 def pixels(found):
@@ -76,11 +94,17 @@ def pixels(found):
 PLACES = {
     "activations": lambda model, references: compute_activations(model, references).read("late"),
     "probabilities": lambda model, references: predict(model, references.images),
-    "null": lambda model, references: null_distribution(model, references, ["early", "late"]).values,
-    "metamers": lambda model, references: pixels(
-        model_metamers(model, references, stage="late", preset="pixels", steps=4, max_error=0.5, file_rounds=1)
+    "null": lambda model, references: (
+        null_distribution(model, references, ["early", "late"]).values
     ),
-    "interference": lambda model, references: pixels(adversarial_interference(model, references, max_steps=3)),
+    "metamers": lambda model, references: pixels(
+        model_metamers(
+            model, references, stage="late", preset="pixels", steps=4, max_error=0.5, file_rounds=1
+        )
+    ),
+    "interference": lambda model, references: pixels(
+        adversarial_interference(model, references, max_steps=3)
+    ),
     "attack": lambda model, references: pixels(attack_images(model, references, "pgd_l2", steps=3)),
     "greedy": lambda model, references: pixels(greedy_interference(model, references, max_tries=5)),
 }
@@ -99,15 +123,22 @@ def test_work_goes_on_with_fewer_images_and_the_same_numbers(place, gradients, p
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_way_to_say_it_is_understood_and_too_little_for_one_image_is_told(error, photographs):
     model = network(3, error=error)
-    np.testing.assert_allclose(predict(model, photographs.images), predict(network(), photographs.images), atol=1e-6)
+    np.testing.assert_allclose(
+        predict(model, photographs.images), predict(network(), photographs.images), atol=1e-6
+    )
     model.network[0].most = 0
     for make in PLACES.values():
-        with pytest.raises(InputError, match=r"not enough memory on cpu for one image of \(16, 16\) pixels; free some"):
+        with pytest.raises(
+            InputError,
+            match=r"not enough memory on cpu for one image of \(16, 16\) pixels; free some",
+        ):
             make(model, photographs)
 
 
 def test_judging_against_a_null(photographs):
-    made = model_metamers(network(), photographs, stage="late", preset="pixels", steps=2, file_rounds=0)
+    made = model_metamers(
+        network(), photographs, stage="late", preset="pixels", steps=2, file_rounds=0
+    )
     null = null_distribution(network(), photographs, ["late"])
     expected = judge([(network(), "late")], photographs, made, nulls=[null])
     found = judge([(network(1), "late")], photographs, made, nulls=[null])
@@ -138,11 +169,19 @@ def test_a_step_is_taken_once_although_memory_ran_out_in_it(optimizer, fails_at,
 
     def run():
         return descend(
-            objective, [str(number) for number in range(4)],
-            lambda one: Start(image=np.full((3, 8, 8), 0.1 * int(one), dtype=np.float32), context={}),
-            threshold=torch.inf, step_size=0.05, max_steps=8, step_rule="raw", optimizer=optimizer, project=project,
+            objective,
+            [str(number) for number in range(4)],
+            lambda one: Start(
+                image=np.full((3, 8, 8), 0.1 * int(one), dtype=np.float32), context={}
+            ),
+            threshold=torch.inf,
+            step_size=0.05,
+            max_steps=8,
+            step_rule="raw",
+            optimizer=optimizer,
+            project=project,
             keep="last",
-        )  # fmt: skip
+        )
 
     limit = 100
     expected = run()
@@ -181,13 +220,17 @@ def test_other_errors_are_not_taken_for_it():
     with pytest.raises(RuntimeError, match="shapes differ"):
         Parts(2, (4, 4), cpu)(broken)
     assert not out_of_memory(RuntimeError("shapes differ"))
-    said = ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "std::bad_alloc", "HIP out of memory.")
+    said = (
+        "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate",
+        "std::bad_alloc",
+        "HIP out of memory.",
+    )
     assert all(out_of_memory(RuntimeError(words)) for words in said)
     assert out_of_memory(torch.OutOfMemoryError("Allocation on device"))
     assert [half_shape(size) for size in (16, 12, 8, 4, 3, 2)] == [8, 4, 4, 2, 1, 1]
 
 
-# ------------------------------------------------------------------------------- inside of torch.no_grad and the like
+# ------------------------------------------------------------- inside of torch.no_grad and the like
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])

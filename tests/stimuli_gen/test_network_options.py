@@ -21,14 +21,21 @@ from stimuli_gen import (
 )
 from stimuli_gen.presets import image_prior, make_recipe
 
-PLAIN = Preprocessing(size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+PLAIN = Preprocessing(
+    size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
 
 
 def staged(network):
     return stage_model(
-        network, stages={"relu": "1"}, preprocessing=PLAIN, class_names=list("abcd"), name="small", weights="random",
+        network,
+        stages={"relu": "1"},
+        preprocessing=PLAIN,
+        class_names=list("abcd"),
+        name="small",
+        weights="random",
         trained=False,
-    )  # fmt: skip
+    )
 
 
 def layers(channels=3):
@@ -45,16 +52,22 @@ def model():
 @pytest.fixture(scope="module")
 def photographs():
     images = np.random.default_rng(0).uniform(0.2, 0.8, (2, 3, 16, 16)).astype(np.float32)
-    return StimulusSet(images=images, table=pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]}))
+    return StimulusSet(
+        images=images,
+        table=pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]}),
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- radii
+# -------------------------------------------------------------------------------------------- radii
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda *given: attack_images(*given, "pgd_linf", radius=8, steps=1), r"L-infinity .*8/255 = 0\.03137"),
+        (
+            lambda *given: attack_images(*given, "pgd_linf", radius=8, steps=1),
+            r"L-infinity .*8/255 = 0\.03137",
+        ),
         (
             lambda *given: attack_images(*given, "pgd_l2", radius=765, steps=1),
             r"L2 distance than 27\.7128.*765/255 = 3",
@@ -64,7 +77,9 @@ def photographs():
             r"4/255 = 0\.01569; for no limit at all",
         ),
         (
-            lambda *given: model_metamers(*given, stage="relu", preset="pixels", steps=1, ball="linf", radius=8),
+            lambda *given: model_metamers(
+                *given, stage="relu", preset="pixels", steps=1, ball="linf", radius=8
+            ),
             r"8/255 = 0\.03137",
         ),
     ],
@@ -77,27 +92,35 @@ def test_radii_in_levels_are_refused_with_the_conversion(make, told, model, phot
 def test_the_largest_radii_that_mean_something_are_taken(model, photographs):
     assert len(attack_images(model, photographs, "pgd_linf", radius=0.9, steps=1)) == 2
     assert len(attack_images(model, photographs, "pgd_l2", radius=27, steps=1)) == 2
-    papers = model_metamers(model, photographs, stage="relu", preset="feather2023", steps=1, file_rounds=0)
+    papers = model_metamers(
+        model, photographs, stage="relu", preset="feather2023", steps=1, file_rounds=0
+    )
     assert len(papers) == 2  # whose radius of 100,000 is never reached
 
 
-# ----------------------------------------------------------------------------------------------------- networks
+# ----------------------------------------------------------------------------------------- networks
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_networks_that_cannot_be_used_are_refused_with_the_way_out():
     with pytest.raises(
-        InputError, match=r"first convolution sees 1 channel\(s\), images have 3: put a module before it"
+        InputError,
+        match=r"first convolution sees 1 channel\(s\), images have 3: put a module before it",
     ):
         staged(layers(1))
     scripted = torch.jit.trace(layers(), torch.zeros(1, 3, 16, 16))
-    with pytest.raises(InputError, match=r"TorchScript module, whose inside cannot be watched.*give the Python module"):
+    with pytest.raises(
+        InputError,
+        match=r"TorchScript module, whose inside cannot be watched.*give the Python module",
+    ):
         staged(scripted)
-    with pytest.raises(InputError, match=r"cannot run on images of \(1, 3, 16, 16\): .*must take such images"):
+    with pytest.raises(
+        InputError, match=r"cannot run on images of \(1, 3, 16, 16\): .*must take such images"
+    ):
         staged(nn.Sequential(nn.Linear(5, 4), nn.ReLU()))
 
 
-# ------------------------------------------------------------------------------------------------------- priors
+# ------------------------------------------------------------------------------------------- priors
 
 
 def test_only_the_preset_fast_has_a_prior_and_studies_do_not_use_it(tmp_path):

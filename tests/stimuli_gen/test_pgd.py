@@ -10,7 +10,13 @@ from neurometamer.store import InputError
 from stimuli_gen import adversarial_interference, attack_images, predict, stage_model
 from stimuli_gen.photographs import Preprocessing
 from stimuli_gen.stimuli import to_8bit
-from stimuli_gen.synthesis.constraints import BALLS, digest_masks, linf_on_8_bits, random_in_ball, read_mask_file
+from stimuli_gen.synthesis.constraints import (
+    BALLS,
+    digest_masks,
+    linf_on_8_bits,
+    random_in_ball,
+    read_mask_file,
+)
 
 IDS = ["camera", "motorcycle", "moon"]
 
@@ -31,7 +37,9 @@ class Linear(nn.Module):
 
 @pytest.fixture(scope="module")
 def linear():
-    wanted = Preprocessing(size=(8, 8), resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(1.0,) * 3)
+    wanted = Preprocessing(
+        size=(8, 8), resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(1.0,) * 3
+    )
     return stage_model(
         Linear(),
         stages={"layer": "layer"},
@@ -74,7 +82,9 @@ def test_random_starts_fill_the_ball():
         drawn = [random_in_ball(np.random.default_rng(i), (3, 1, 1), ball, 2.0) for i in range(300)]
         lengths = np.array([norm(one) for one in drawn])
         assert lengths.max() <= 2
-        assert abs(np.mean(lengths < 2 * 0.5 ** (1 / 3)) - 0.5) < 0.1  # half of the volume in three dimensions
+        assert (
+            abs(np.mean(lengths < 2 * 0.5 ** (1 / 3)) - 0.5) < 0.1
+        )  # half of the volume in three dimensions
 
 
 def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, greys):
@@ -88,8 +98,12 @@ def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, greys):
         made = attack_images(linear, greys, attack, radius=radius, steps=100, batch_size=2)
         np.testing.assert_allclose(made.images - greys.images, toward * change, atol=1e-5)
         target = {one: int(1 - found) for one, found in zip(greys.ids, own, strict=True)}
-        aimed = attack_images(linear, greys, attack, radius=radius, target=target, steps=100, batch_size=2)
-        np.testing.assert_allclose(aimed.images, made.images, atol=1e-5)  # two classes: away from one is to the other
+        aimed = attack_images(
+            linear, greys, attack, radius=radius, target=target, steps=100, batch_size=2
+        )
+        np.testing.assert_allclose(
+            aimed.images, made.images, atol=1e-5
+        )  # two classes: away from one is to the other
         assert aimed.table["targeted"].tolist() == ["True"] * 3
 
 
@@ -98,19 +112,27 @@ def test_attacks_fool_a_trained_network_inside_their_ball(lite0, photographs, tm
     options = {"steps": 4, "batch_size": 3, "seed": 2}
     own = predict(lite0, references.images).argmax(axis=1)
     for attack, radius in (("pgd_linf", 2.7 / 255), ("pgd_l2", 1.5)):
-        made = attack_images(lite0, references, attack, radius=radius, **options, resume=tmp_path / attack)
+        made = attack_images(
+            lite0, references, attack, radius=radius, **options, resume=tmp_path / attack
+        )
         assert made.ids == tuple(f"{one}_{attack}" for one in IDS)
         table = made.table
         assert table["success"].all() and (table["top1_index"].to_numpy() != own).all()
         assert (table["steps"] == 4).all() and set(table["kind"]) == {"control"}
-        again = attack_images(lite0, references, attack, radius=radius, **options, resume=tmp_path / attack)
+        again = attack_images(
+            lite0, references, attack, radius=radius, **options, resume=tmp_path / attack
+        )
         np.testing.assert_array_equal(again.images, made.images)
         if attack == "pgd_linf":
             assert table["linf_8bit"].max() <= 2 and table["linf"].max() <= 2 / 255 + 1e-6
         else:
             assert table["l2"].max() <= 1.5 + 1e-5
-            assert table["l2_8bit"].max() <= table["radius_8bit"][0] + 0.5 * np.sqrt(references.images[0].size)
-    company = attack_images(lite0, references.select(ids=IDS[::-1]), "pgd_l2", radius=1.5, **options)
+            assert table["l2_8bit"].max() <= table["radius_8bit"][0] + 0.5 * np.sqrt(
+                references.images[0].size
+            )
+    company = attack_images(
+        lite0, references.select(ids=IDS[::-1]), "pgd_l2", radius=1.5, **options
+    )
     np.testing.assert_array_equal(company.images[::-1], made.images)
     early = attack_images(lite0, references, "pgd_linf", radius=8 / 255, stop_early=True, **options)
     assert early.table["success"].all() and (early.table["steps"] < 4).all()
@@ -123,7 +145,9 @@ def test_pixels_outside_the_mask_stay_exactly_as_they_are(lite0, photographs):
     for made in (
         attack_images(lite0, references, "pgd_l2", radius=2.0, steps=3, mask=mask, batch_size=2),
         adversarial_interference(lite0, references, mask=mask, max_steps=4, batch_size=2),
-        adversarial_interference(lite0, references, mask=mask, ball="l2", radius=1.0, max_steps=3, batch_size=2),
+        adversarial_interference(
+            lite0, references, mask=mask, ball="l2", radius=1.0, max_steps=3, batch_size=2
+        ),
     ):
         np.testing.assert_array_equal(made.images[:, :, ~mask], references.images[:, :, ~mask])
         assert np.abs(made.images - references.images)[:, :, mask].max() > 0.005
@@ -141,14 +165,20 @@ def test_masks_come_from_image_files(tmp_path):
 
 def test_interference_in_a_ball(lite0, photographs):
     references = photographs.select(ids=IDS)
-    made = adversarial_interference(lite0, references, ball="linf", radius=4 / 255, max_steps=60, batch_size=3)
+    made = adversarial_interference(
+        lite0, references, ball="linf", radius=4 / 255, max_steps=60, batch_size=3
+    )
     assert made.table["success"].all()
     levels = to_8bit(made.images).astype(int) - to_8bit(references.images)
     assert np.abs(levels).max() <= 4
     assert made.provenance["settings"]["radius"] == 4 / 255
     ones = np.ones((4, 4))
     assert digest_masks(ones) == digest_masks(ones > 0) != digest_masks({"moon": ones})
-    assert linf_on_8_bits(8 / 255) == 8 / 255 and linf_on_8_bits(0.03) == 7 / 255 and linf_on_8_bits(0.001) == 0.001
+    assert (
+        linf_on_8_bits(8 / 255) == 8 / 255
+        and linf_on_8_bits(0.03) == 7 / 255
+        and linf_on_8_bits(0.001) == 0.001
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,21 @@ from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, StimulusSet, load_photographs, read_stimuli, write_stimuli
 from stimuli_gen.photograph_lists import list_photographs
 
-SMALL = Preprocessing(size=(8, 8), resize=9, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-NAMES = ["狗", "café", unicodedata.normalize("NFD", "été"), "Ελλάδα", "عربى", "हिन्दी", "007", "1e2", "NA", "None"]
+SMALL = Preprocessing(
+    size=(8, 8), resize=9, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+NAMES = [
+    "狗",
+    "café",
+    unicodedata.normalize("NFD", "été"),
+    "Ελλάδα",
+    "عربى",
+    "हिन्दी",
+    "007",
+    "1e2",
+    "NA",
+    "None",
+]
 
 
 def save(path, seed=0, size=(12, 10)):
@@ -30,7 +43,7 @@ def listing(folder):
     return dict(zip(table["id"], categories, strict=True))
 
 
-# --------------------------------------------------------------------------------------------------- names
+# -------------------------------------------------------------------------------------------- names
 
 
 def test_names_of_any_script_travel_through_every_file(tmp_path):
@@ -71,7 +84,9 @@ def test_names_that_overwrite_each_other_elsewhere_are_refused(tmp_path, first, 
         StimulusSet(images=images, table=table)
 
 
-@pytest.mark.parametrize("name", ["NUL", "com1.x", "a:b", "end ", "dot.", "\u202egnp", "a\u2028b", "狗" * 67])
+@pytest.mark.parametrize(
+    "name", ["NUL", "com1.x", "a:b", "end ", "dot.", "\u202egnp", "a\u2028b", "狗" * 67]
+)
 def test_names_that_some_system_refuses_are_refused(tmp_path, name):
     table = pd.DataFrame({"file": [str(save(tmp_path / "a.png"))], "id": [name]})
     table.to_csv(tmp_path / "list.csv", index=False)
@@ -88,7 +103,7 @@ def test_a_name_that_is_no_text_is_refused_by_its_bytes(tmp_path):
         load_photographs(tmp_path, SMALL)
 
 
-# -------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def test_cells_of_tables_stay_what_they_are(tmp_path):
@@ -110,11 +125,15 @@ def test_cells_of_tables_stay_what_they_are(tmp_path):
     assert table["target"].tolist() == ["01", "2", "1e2"]
 
 
-# ------------------------------------------------------------------------------------------------- folders
+# ------------------------------------------------------------------------------------------ folders
 
 
 def test_folders_inside_a_folder_are_categories(tmp_path):
-    for folder, name in (("n01440764", "n01440764_10026"), ("n01443537", "n01443537_2"), ("001", "x")):
+    for folder, name in (
+        ("n01440764", "n01440764_10026"),
+        ("n01443537", "n01443537_2"),
+        ("001", "x"),
+    ):
         save(tmp_path / "train" / folder / f"{name}.png")
     expected = {"x": "001", "n01440764_10026": "n01440764", "n01443537_2": "n01443537"}
     assert listing(tmp_path / "train") == expected
@@ -160,7 +179,9 @@ def test_what_a_folder_holds_beside_is_told(tmp_path):
         load_photographs(tmp_path, SMALL)
 
 
-@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPEG", ".avif", ".jp2", ".tga", ".ico", ".pbm", ".tiff", ".qoi"])
+@pytest.mark.parametrize(
+    "suffix", [".jfif", ".jpe", ".JPEG", ".avif", ".jp2", ".tga", ".ico", ".pbm", ".tiff", ".qoi"]
+)
 def test_every_format_that_pillow_decodes_is_read(tmp_path, suffix):
     Image.init()
     if Image.EXTENSION.get(suffix.lower()) not in Image.SAVE:
@@ -172,17 +193,23 @@ def test_every_format_that_pillow_decodes_is_read(tmp_path, suffix):
 
 def test_postscript_starts_no_other_program(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
-    with pytest.raises(InputError, match=r"a\.png: it cannot be decoded \(UnidentifiedImageError\)"):
+    with pytest.raises(
+        InputError, match=r"a\.png: it cannot be decoded \(UnidentifiedImageError\)"
+    ):
         load_photographs(tmp_path, SMALL)
 
 
 def test_a_folder_of_stimuli_is_no_folder_of_photographs(tmp_path):
     folder = write_stimuli(load_photographs([save(tmp_path / "a.png")], SMALL), tmp_path / "out")
-    with pytest.raises(InputError, match=r"holds stimuli of neurometamer .*read_stimuli, or give .*png"):
+    with pytest.raises(
+        InputError, match=r"holds stimuli of neurometamer .*read_stimuli, or give .*png"
+    ):
         load_photographs(folder, SMALL)
 
 
 @pytest.mark.parametrize("source", [3, None, [1, 2], {"a": 1}])
 def test_other_things_are_no_photographs(source):
-    with pytest.raises(InputError, match="photographs are a folder, a CSV with the column file, or a list"):
+    with pytest.raises(
+        InputError, match="photographs are a folder, a CSV with the column file, or a list"
+    ):
         load_photographs(source, SMALL)

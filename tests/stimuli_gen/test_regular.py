@@ -11,10 +11,18 @@ from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, load_photographs, packaged_photographs
 
 ALEXNET = Preprocessing(
-    size=(224, 224), resize=256, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    size=(224, 224),
+    resize=256,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
 )
-LITE0 = Preprocessing(size=(224, 224), resize=256, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-SMALL = Preprocessing(size=(8, 8), resize=9, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+LITE0 = Preprocessing(
+    size=(224, 224), resize=256, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+SMALL = Preprocessing(
+    size=(8, 8), resize=9, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+)
 
 
 def noise(width, height, seed=0):
@@ -27,7 +35,9 @@ def noise(width, height, seed=0):
 def test_cut_equals_torchvision_bit_for_bit(width, height):
     from torchvision import transforms
 
-    theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()])
+    theirs = transforms.Compose(
+        [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()]
+    )
     photograph = noise(width, height)
     np.testing.assert_array_equal(ALEXNET.cut(photograph), theirs(photograph).numpy())
 
@@ -58,8 +68,12 @@ def test_packaged_photographs_are_sixteen_real_ones():
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else found(name))
-    with pytest.raises(InputError, match=r"need skimage; install it with: pip install 'neurometamer\[demo\]'"):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "skimage" else found(name)
+    )
+    with pytest.raises(
+        InputError, match=r"need skimage; install it with: pip install 'neurometamer\[demo\]'"
+    ):
         packaged_photographs(SMALL)
 
 
@@ -91,7 +105,9 @@ def test_every_kind_of_file_becomes_rgb_and_is_noted(tmp_path):
     np.testing.assert_array_equal(images["deep"], images["grey"])
     np.testing.assert_array_equal(images["opaque"], images["plain"])
     assert (images["clear"] == np.float32(128 / 255)).all()
-    np.testing.assert_array_equal(images["turned"], SMALL.cut(noise(20, 30).transpose(Image.Transpose.ROTATE_270)))
+    np.testing.assert_array_equal(
+        images["turned"], SMALL.cut(noise(20, 30).transpose(Image.Transpose.ROTATE_270))
+    )
 
 
 def test_a_table_gives_ids_categories_and_targets(tmp_path):
@@ -99,7 +115,12 @@ def test_a_table_gives_ids_categories_and_targets(tmp_path):
     noise(20, 20).save(tmp_path / "photos" / "one.png")
     noise(20, 20).convert("L").save(tmp_path / "photos" / "two.png")
     listing = pd.DataFrame(
-        {"file": ["photos/two.png", "photos/one.png"], "id": ["007", "x"], "category": "dog", "target": [3, 4]}
+        {
+            "file": ["photos/two.png", "photos/one.png"],
+            "id": ["007", "x"],
+            "category": "dog",
+            "target": [3, 4],
+        }
     )
     listing.assign(note="mine").to_csv(tmp_path / "list.csv", index=False)
     stimuli = load_photographs(tmp_path / "list.csv", SMALL)
@@ -123,7 +144,11 @@ def test_a_table_gives_kinds_and_references_of_images_made_elsewhere(tmp_path):
     assert table["reference_id"].tolist() == ["cup"] * 3
     absent = listed(tmp_path)
     assert (absent["kind"] == "RE").all() and (absent["reference_id"] == absent["id"]).all()
-    assert listed(tmp_path, kind=[None, "control", None])["kind"].tolist() == ["RE", "control", "RE"]
+    assert listed(tmp_path, kind=[None, "control", None])["kind"].tolist() == [
+        "RE",
+        "control",
+        "RE",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,8 +158,14 @@ def test_a_table_gives_kinds_and_references_of_images_made_elsewhere(tmp_path):
             {"kind": ["RE", "AN", "AI"], "reference_id": ["cup", "cap", "mug"]},
             r"reference id\(s\) cap, mug of cup_AN, cup_AI are no images of the table",
         ),
-        ({"reference_id": "cup"}, r"reference_id is not their own id: cup_AN, cup_AI; give them their kind"),
-        ({"kind": ["RE", "AN", "ai"]}, "unknown kind of 'cup_AI' 'ai'.*Known: RE, AN, AI, metamer, control"),
+        (
+            {"reference_id": "cup"},
+            r"reference_id is not their own id: cup_AN, cup_AI; give them their kind",
+        ),
+        (
+            {"kind": ["RE", "AN", "ai"]},
+            "unknown kind of 'cup_AI' 'ai'.*Known: RE, AN, AI, metamer, control",
+        ),
         ({"id": [None, None, "a"]}, "rows without a file or an id"),
     ],
 )
@@ -147,12 +178,17 @@ def test_bad_photographs_are_named(tmp_path):
     noise(20, 20).save(tmp_path / "good.png")
     (tmp_path / "broken.jpg").write_bytes((tmp_path / "good.png").read_bytes()[:200])
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(InputError, match=r"cannot use the image\(s\) broken.jpg, text.png; broken.jpg: it cannot be"):
+    with pytest.raises(
+        InputError,
+        match=r"cannot use the image\(s\) broken.jpg, text.png; broken.jpg: it cannot be",
+    ):
         load_photographs(tmp_path, SMALL)
     (tmp_path / "broken.jpg").unlink()
     (tmp_path / "text.png").unlink()
     noise(20, 20).save(tmp_path / "good.bmp")
-    with pytest.raises(InputError, match=r"duplicate stimulus id\(s\): good .*good.bmp and .*good.png"):
+    with pytest.raises(
+        InputError, match=r"duplicate stimulus id\(s\): good .*good.bmp and .*good.png"
+    ):
         load_photographs(tmp_path, SMALL)
     with pytest.raises(InputError, match="does not exist; give a folder"):
         load_photographs(tmp_path / "nowhere", SMALL)
@@ -170,10 +206,20 @@ def test_bad_photographs_are_named(tmp_path):
         ({"resize": 7}, "must be at least the input size"),
         ({"std": (0.5, 0.0, 0.5)}, r"std \(.*\) positive"),
         ({"std": (0.5, float("nan"), 0.5)}, r"std \(.*\) positive"),
-        ({"mean": (0.5,)}, r"mean is of the wrong type; it must be a sequence of 3 \(a number each\), not \(0\.5,\)"),
+        (
+            {"mean": (0.5,)},
+            r"mean is of the wrong type; it must be a sequence of 3 \(a number each\), not "
+            r"\(0\.5,\)",
+        ),
     ],
 )
 def test_bad_preprocessing_is_refused(change, match):
-    good = {"size": (8, 8), "resize": 9, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    good = {
+        "size": (8, 8),
+        "resize": 9,
+        "interpolation": "bicubic",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+    }
     with pytest.raises(InputError, match=match):
         Preprocessing(**{**good, **change})

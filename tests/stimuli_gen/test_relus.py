@@ -9,15 +9,22 @@ from torch import nn
 from stimuli_gen import Preprocessing, StimulusSet, model_metamers, stage_model
 from stimuli_gen.matching import match_stages
 
-PLAIN = Preprocessing(size=(64, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+PLAIN = Preprocessing(
+    size=(64, 64), resize=64, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
 
 
 def staged(network, stages):
     torch.manual_seed(0)
     return stage_model(
-        network, stages={stage: stage for stage in stages.split()}, preprocessing=PLAIN,
-        class_names=[str(i) for i in range(1000)], name="net", weights="random", trained=False,
-    )  # fmt: skip
+        network,
+        stages={stage: stage for stage in stages.split()},
+        preprocessing=PLAIN,
+        class_names=[str(i) for i in range(1000)],
+        name="net",
+        weights="random",
+        trained=False,
+    )
 
 
 def architecture(name):
@@ -39,7 +46,9 @@ def architecture(name):
 )
 def test_stages_that_end_in_a_relu(name, ends_in_relu, does_not):
     network = architecture(name)
-    order = [path for path, _ in network.named_modules() if path in f"{ends_in_relu} {does_not}".split()]
+    order = [
+        path for path, _ in network.named_modules() if path in f"{ends_in_relu} {does_not}".split()
+    ]
     ran = [path for path in order if path not in ("maxpool1",)] if name == "googlenet" else order
     model = staged_in_order(network, ran)
     (match,) = match_stages(model, list(model.stages), straight_through_relu=True)
@@ -56,7 +65,9 @@ def staged_in_order(network, paths):
         network.eval()(torch.zeros(1, 3, 64, 64))
     for hook in hooks:
         hook.remove()
-    return staged(network, " ".join(dict.fromkeys(path for path in calls if calls.count(path) == 1)))
+    return staged(
+        network, " ".join(dict.fromkeys(path for path in calls if calls.count(path) == 1))
+    )
 
 
 class Residual(nn.Module):
@@ -86,18 +97,27 @@ class Residual(nn.Module):
 def small(how):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, 2), nn.ReLU(), Residual(how), nn.Conv2d(6, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(3, 6, 3, 2),
+        nn.ReLU(),
+        Residual(how),
+        nn.Conv2d(6, 6, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
         nn.Linear(6, 1000),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("how", ["module", "in place", "function", "method", "fire"])
 def test_the_gradient_of_a_block_passes_its_last_relu_and_no_other(how):
     model = staged(small(how), "2 3")
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    plain, straight = (match_stages(model, "2", straight_through_relu=through)[0] for through in (False, True))
+    plain, straight = (
+        match_stages(model, "2", straight_through_relu=through)[0] for through in (False, True)
+    )
     assert torch.equal(plain.activations(images)["2"], straight.activations(images)["2"])
-    weights = torch.randn(plain.activations(images)["2"].shape, generator=torch.Generator().manual_seed(2))
+    weights = torch.randn(
+        plain.activations(images)["2"].shape, generator=torch.Generator().manual_seed(2)
+    )
 
     def before_the_relu(images):
         network = model.network
@@ -148,11 +168,17 @@ def test_what_cannot_be_decided_is_told():
     table = pd.DataFrame({"id": ["a"], "kind": "RE", "reference_id": ["a"], "category": ""})
     references = StimulusSet(images=images, table=table)
     model = staged(hidden, "0 1")
-    assert not match_stages(model, "0", straight_through_relu=True)[0].undecided  # our own gradient of a convolution
-    made = model_metamers(model, references, stage="1", preset="feather2023", steps=1, file_rounds=0)
+    assert not match_stages(model, "0", straight_through_relu=True)[
+        0
+    ].undecided  # our own gradient of a convolution
+    made = model_metamers(
+        model, references, stage="1", preset="feather2023", steps=1, file_rounds=0
+    )
     assert made.table["straight_through"][0] == "undecided at net: 1"
     with pytest.raises(ValueError, match="hidden in a compiled module or a hand-written gradient"):
-        model_metamers(model, references, stage="1", preset="fast", steps=1, straight_through_relu=True)
+        model_metamers(
+            model, references, stage="1", preset="fast", steps=1, straight_through_relu=True
+        )
 
 
 class WrittenOver(nn.Module):
@@ -182,7 +208,9 @@ class Laid(nn.Module):
 
 
 LAYOUTS = {
-    "view": lambda one, n, size: torch.relu(one).view(n, 2, 3, *size).transpose(1, 2).reshape(n, 6, *size),
+    "view": lambda one, n, size: (
+        torch.relu(one).view(n, 2, 3, *size).transpose(1, 2).reshape(n, 6, *size)
+    ),
     "reshape": lambda one, n, size: torch.relu(one).reshape(n, -1),
     "split": lambda one, n, size: torch.cat(torch.split(torch.relu(one), n, dim=0)),
     "shuffle": lambda one, n, size: nn.functional.channel_shuffle(torch.relu(one), 2),
@@ -192,7 +220,9 @@ LAYOUTS = {
     "threshold": lambda one, n, size: nn.functional.threshold(one, 0, 0),
     "maximum": lambda one, n, size: torch.maximum(torch.zeros(()), one),
     "no ReLU in keywords": lambda one, n, size: torch.flatten(input=one, start_dim=2),
-    "half a ReLU in keywords": lambda one, n, size: torch.cat(tensors=[torch.relu(one), one], dim=1),
+    "half a ReLU in keywords": lambda one, n, size: torch.cat(
+        tensors=[torch.relu(one), one], dim=1
+    ),
     "where": lambda one, n, size: torch.where(one > 0, one, torch.zeros_like(one)),
     "bounded": lambda one, n, size: nn.functional.relu6(one),
 }
@@ -203,7 +233,10 @@ def test_a_layout_that_names_the_number_of_images_serves_every_batch(how):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 6, 5, 4), Laid(how), nn.Flatten(), nn.LazyLinear(1000))
     network(torch.zeros(1, 3, 64, 64))
-    plain, straight = (match_stages(staged(network, "1"), "1", straight_through_relu=one)[0] for one in (False, True))
+    plain, straight = (
+        match_stages(staged(network, "1"), "1", straight_through_relu=one)[0]
+        for one in (False, True)
+    )
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     found = straight.activations(images)["1"]
     assert torch.equal(found, plain.activations(images)["1"])
@@ -222,7 +255,9 @@ def gradient_of(match, images, weights):
 
 def test_a_batch_passes_the_channel_shuffle_of_shufflenet():
     model = staged(architecture("shufflenet_v2_x0_5"), "stage2")
-    plain, straight = (match_stages(model, "stage2", straight_through_relu=one)[0] for one in (False, True))
+    plain, straight = (
+        match_stages(model, "stage2", straight_through_relu=one)[0] for one in (False, True)
+    )
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     assert straight.straight_through == ("stage2",)
     assert torch.equal(plain.activations(images)["stage2"], straight.activations(images)["stage2"])

@@ -6,12 +6,22 @@ import torch
 from torch import nn
 
 from neurometamer.store import InputError
-from stimuli_gen import Preprocessing, at_size, check_model, greyscale_view, predict, resolve_device, stage_model
+from stimuli_gen import (
+    Preprocessing,
+    at_size,
+    check_model,
+    greyscale_view,
+    predict,
+    resolve_device,
+    stage_model,
+)
 from stimuli_gen.batches import padded_batches
 from stimuli_gen.controls import LUMA, greyscale
 from stimuli_gen.fast import fast_model
 
-TINY = Preprocessing(size=(8, 8), resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
+TINY = Preprocessing(
+    size=(8, 8), resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+)
 
 
 class Net(nn.Module):
@@ -40,7 +50,9 @@ def stage(network=None, stages=None, n_classes=4, **more):
 
 
 def pictures(n, size, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).random((n, 3, size, size), dtype=np.float32))
+    return torch.from_numpy(
+        np.random.default_rng(seed).random((n, 3, size, size), dtype=np.float32)
+    )
 
 
 def test_in_place_operations_do_not_reach_recorded_activations(alexnet, alexnet_module):
@@ -49,7 +61,10 @@ def test_in_place_operations_do_not_reach_recorded_activations(alexnet, alexnet_
     for module in reference.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (alexnet.preprocessing.mean, alexnet.preprocessing.std))
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1)
+        for v in (alexnet.preprocessing.mean, alexnet.preprocessing.std)
+    )
     with torch.no_grad():
         normalized = (images - mean) / std
         conv1 = reference.features[0](normalized)
@@ -97,8 +112,12 @@ def test_activations_carry_the_gradient(alexnet):
 def test_token_activations_of_a_transformer():
     timm = pytest.importorskip("timm")
     network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=4, depth=2)
-    preprocessing = Preprocessing(size=(32, 32), resize=32, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-    model = stage(network, {"block 0": "blocks.0", "block 1": "blocks.1"}, preprocessing=preprocessing)
+    preprocessing = Preprocessing(
+        size=(32, 32), resize=32, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    model = stage(
+        network, {"block 0": "blocks.0", "block 1": "blocks.1"}, preprocessing=preprocessing
+    )
     assert model.activations(pictures(2, 32), ["block 0"])["block 0"].shape == (2, 5, 192)
 
 
@@ -110,22 +129,35 @@ def test_digest_follows_weights_preprocessing_and_stages():
     assert stage(other).digest != model.digest
     assert stage(model.network, {"conv": "conv"}).digest != model.digest
     dilated = copy.deepcopy(model.network)
-    dilated.conv.dilation = dilated.conv.padding = (2, 2)  # same weights, same kinds of modules, other outputs
+    dilated.conv.dilation = dilated.conv.padding = (
+        2,
+        2,
+    )  # same weights, same kinds of modules, other outputs
     assert stage(dilated).digest != model.digest
-    softer = Preprocessing(size=(8, 8), resize=8, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3)
+    softer = Preprocessing(
+        size=(8, 8), resize=8, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3
+    )
     assert stage(model.network, preprocessing=softer).digest != model.digest
 
 
 def test_a_greyscale_view_sees_what_the_greyscale_control_makes():
-    skewed = Preprocessing(size=(8, 8), resize=8, interpolation="bilinear", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    skewed = Preprocessing(
+        size=(8, 8), resize=8, interpolation="bilinear", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)
+    )
     model = stage(preprocessing=skewed, trained=True)
     view, images = greyscale_view(model), pictures(3, 8)
-    grey = torch.from_numpy(np.stack([greyscale(one, None, 0) for one in images.double().numpy()])).float()
+    grey = torch.from_numpy(
+        np.stack([greyscale(one, None, 0) for one in images.double().numpy()])
+    ).float()
     before = model.activations(grey, list(model.stages))
     for name, found in view.activations(images, list(model.stages)).items():
-        torch.testing.assert_close(found, before[name], rtol=1e-5, atol=1e-6)  # float32 rounding of the grey value
+        torch.testing.assert_close(
+            found, before[name], rtol=1e-5, atol=1e-6
+        )  # float32 rounding of the grey value
         assert not torch.equal(found, model.activations(images, [name])[name])
-    np.testing.assert_allclose(predict(view, images.numpy(), 2), predict(model, grey.numpy(), 2), rtol=1e-5)
+    np.testing.assert_allclose(
+        predict(view, images.numpy(), 2), predict(model, grey.numpy(), 2), rtol=1e-5
+    )
     fast = fast_model(view, precision="float32")
     torch.testing.assert_close(fast.logits(images), view.logits(images), rtol=1e-4, atol=1e-5)
 
@@ -134,8 +166,14 @@ def test_a_greyscale_view_is_a_network_of_its_own():
     model = stage(trained=True)
     digest, view = model.digest, greyscale_view(model)
     assert (view.name, view.weights) == ("tiny_grey", "random, greyscale view (Rec. 601 luma)")
-    assert view.trained and view.stages == model.stages and view.preprocessing == model.preprocessing
-    assert view.digest != digest == model.digest and view.network is model.network and model.luma is None
+    assert (
+        view.trained and view.stages == model.stages and view.preprocessing == model.preprocessing
+    )
+    assert (
+        view.digest != digest == model.digest
+        and view.network is model.network
+        and model.luma is None
+    )
     assert not greyscale_view(stage()).trained
     assert at_size(view, 12).digest == greyscale_view(at_size(model, 12)).digest != view.digest
     assert fast_model(view, precision="float32").luma == view.luma
@@ -161,10 +199,16 @@ def test_a_greyscale_views_gradient_has_no_color(which, request):
 def test_predictions_do_not_depend_on_companions(lite0, photographs):
     alone = predict(lite0, photographs.images[4:5], batch_size=4)
     np.testing.assert_array_equal(alone[0], predict(lite0, photographs.images[:6], batch_size=4)[4])
-    sixes = (predict(lite0, images, batch_size=6) for images in (photographs.images[:6], photographs.images[5::-1]))
+    sixes = (
+        predict(lite0, images, batch_size=6)
+        for images in (photographs.images[:6], photographs.images[5::-1])
+    )
     np.testing.assert_array_equal(next(sixes), next(sixes)[::-1])
     batches = list(padded_batches(photographs.images[:5], 4, torch.device("cpu")))
-    assert [(rows.start, rows.stop, len(batch)) for rows, batch in batches] == [(0, 4, 4), (4, 5, 4)]
+    assert [(rows.start, rows.stop, len(batch)) for rows, batch in batches] == [
+        (0, 4, 4),
+        (4, 5, 4),
+    ]
 
 
 def nan_weights(network):
@@ -181,15 +225,30 @@ class Detached(Net):
     ("make", "match"),
     [
         (lambda: stage(n_classes=5), r"gives \(1, 4\) for one image but has 5 class names"),
-        (lambda: stage(stages={"a": "conv1"}), "unknown module of tiny 'conv1'; did you mean 'conv'"),
+        (
+            lambda: stage(stages={"a": "conv1"}),
+            "unknown module of tiny 'conv1'; did you mean 'conv'",
+        ),
         (lambda: stage(stages={"a": "relu"}), "stage 'a' .relu. runs 2 times"),
-        (lambda: stage(stages={"a": "head", "b": "conv"}), "early to late; the network runs them as b, a"),
+        (
+            lambda: stage(stages={"a": "head", "b": "conv"}),
+            "early to late; the network runs them as b, a",
+        ),
         (lambda: stage(stages={"p": "softmax", "b": "conv"}), "the softmax stage is the last one"),
-        (lambda: stage(nan_weights(Net())), r"weights that are not finite \(head.weight, 1 in all\)"),
+        (
+            lambda: stage(nan_weights(Net())),
+            r"weights that are not finite \(head.weight, 1 in all\)",
+        ),
         (lambda: stage(Detached()), "no gradient reaches the image"),
         (lambda: stage(stages={}), "name at least one stage"),
-        (lambda: stage().activations(pictures(1, 8), ["covn"]), "unknown stage of tiny 'covn'; did you mean 'conv'"),
-        (lambda: stage().logits(pictures(1, 9)), r"sees images of \(b, 3, 8, 8\), not \(1, 3, 9, 9\)"),
+        (
+            lambda: stage().activations(pictures(1, 8), ["covn"]),
+            "unknown stage of tiny 'covn'; did you mean 'conv'",
+        ),
+        (
+            lambda: stage().logits(pictures(1, 9)),
+            r"sees images of \(b, 3, 8, 8\), not \(1, 3, 9, 9\)",
+        ),
         (lambda: resolve_device("gpu"), "unknown device 'gpu'.*auto, cpu, cuda, mps"),
     ],
 )

@@ -71,9 +71,18 @@ def test_weights_that_learn_get_their_gradient():
 def test_the_callers_network_stays_plain_and_the_digest_is_that_of_the_plain_one():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = nn.Sequential(nn.Conv2d(3, 8, 7, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 13 * 13, 5))
-    sees = Preprocessing(size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
-    told = {"stages": {"relu": "1"}, "preprocessing": sees, "class_names": list("abcde"), "weights": "random"}
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 7, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 13 * 13, 5)
+        )
+    sees = Preprocessing(
+        size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
+    )
+    told = {
+        "stages": {"relu": "1"},
+        "preprocessing": sees,
+        "class_names": list("abcde"),
+        "weights": "random",
+    }
     model = stage_model(network, **told, name="small", trained=False)
     assert type(network[0]) is nn.Conv2d and type(model.network[0]) is StemConv2d
     before = model.digest

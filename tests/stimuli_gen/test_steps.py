@@ -24,14 +24,21 @@ def bowl(scales, goal):
 
 def start(goals):
     return lambda one: Start(
-        image=np.full((3, 4, 4), 0.5, np.float32), context={"goal": np.array(goals[one], np.float32)}
+        image=np.full((3, 4, 4), 0.5, np.float32),
+        context={"goal": np.array(goals[one], np.float32)},
     )
 
 
 def test_momentum_agrees_with_torch():
     goals = {"a": 0.7, "b": 0.3, "c": 0.55}
     found = descend(
-        bowl(1.0, None), list(goals), start(goals), **GIVEN, optimizer="momentum", step_size=0.02, max_steps=9
+        bowl(1.0, None),
+        list(goals),
+        start(goals),
+        **GIVEN,
+        optimizer="momentum",
+        step_size=0.02,
+        max_steps=9,
     )
     for one, goal in goals.items():
         image = torch.full((1, 3, 4, 4), 0.5, requires_grad=True)
@@ -61,7 +68,8 @@ def test_lbfgs_agrees_with_torch_where_no_step_is_cut():
 
         closure()
         first = float(image.grad.norm())
-        # torch makes its first step min(1, 1 / |g|_1) · rate · g; ours is `step_size` long: choose the rate to agree
+        # torch makes its first step min(1, 1 / |g|_1) · rate · g; ours is `step_size` long: choose
+        # the rate to agree
         length = 0.5
         rate = length / (first * min(1.0, 1 / float(image.grad.abs().sum())))
         peer = torch.optim.LBFGS([image], lr=rate, max_iter=1, history_size=LBFGS_MEMORY)
@@ -70,23 +78,37 @@ def test_lbfgs_agrees_with_torch_where_no_step_is_cut():
         for _ in range(steps - 1):
             peer.step(closure)
         found = descend(
-            objective, [one], start(goals), **GIVEN, optimizer="lbfgs", max_steps=steps,
-            step_size=lambda step, first=length: 9.0 if step else first, project=lambda images: images,
-        )[one]  # fmt: skip
+            objective,
+            [one],
+            start(goals),
+            **GIVEN,
+            optimizer="lbfgs",
+            max_steps=steps,
+            step_size=lambda step, first=length: 9.0 if step else first,
+            project=lambda images: images,
+        )[one]
         np.testing.assert_allclose(found.image, image.detach().numpy()[0], atol=2e-5)
 
 
 def test_lbfgs_needs_far_fewer_steps_than_descent_in_a_narrow_valley():
     scales = torch.logspace(0, 2, 48).view(3, 4, 4)
-    goals = {one: level / 255 for one, level in zip("abcde", (180, 90, 128, 25, 230), strict=True)}  # 8-bit levels
+    goals = {
+        one: level / 255 for one, level in zip("abcde", (180, 90, 128, 25, 230), strict=True)
+    }  # 8-bit levels
     given = {**GIVEN, "threshold": -1e-6, "max_steps": 2000}
-    quick = descend(bowl(scales, None), list(goals), start(goals), **given, optimizer="lbfgs", step_size=0.5)
-    plain = descend(bowl(scales, None), list(goals), start(goals), **given, optimizer="sgd", step_size=0.009)
+    quick = descend(
+        bowl(scales, None), list(goals), start(goals), **given, optimizer="lbfgs", step_size=0.5
+    )
+    plain = descend(
+        bowl(scales, None), list(goals), start(goals), **given, optimizer="sgd", step_size=0.009
+    )
     for one in goals:
         assert quick[one].score >= -1e-6 and quick[one].steps <= 80
         if one != "c":
             assert plain[one].steps > 2 * quick[one].steps
-    alone = descend(bowl(scales, None), ["d"], start(goals), **given, optimizer="lbfgs", step_size=0.5)["d"]
+    alone = descend(
+        bowl(scales, None), ["d"], start(goals), **given, optimizer="lbfgs", step_size=0.5
+    )["d"]
     np.testing.assert_array_equal(alone.image, quick["d"].image)  # every image has its own pairs
 
 
@@ -94,14 +116,22 @@ def test_lbfgs_never_steps_further_than_the_limit():
     goals = {"a": 1.0}
     seen = []
     descend(
-        bowl(torch.logspace(0, 2, 48).view(3, 4, 4), None), ["a"], start(goals), **GIVEN, optimizer="lbfgs",
-        step_size=0.05, max_steps=30, film=lambda one, step, image: seen.append((step, image)),
-    )  # fmt: skip
+        bowl(torch.logspace(0, 2, 48).view(3, 4, 4), None),
+        ["a"],
+        start(goals),
+        **GIVEN,
+        optimizer="lbfgs",
+        step_size=0.05,
+        max_steps=30,
+        film=lambda one, step, image: seen.append((step, image)),
+    )
     for (step, image), (later, other) in itertools.pairwise(seen):
         assert np.linalg.norm(other - image) <= 0.05 * (later - step) * (1 + 1e-4)
 
 
-@pytest.mark.parametrize("change", [{"step_rule": "l2"}, {"parametrization": "fourier"}, {"solver": "round_robin"}])
+@pytest.mark.parametrize(
+    "change", [{"step_rule": "l2"}, {"parametrization": "fourier"}, {"solver": "round_robin"}]
+)
 def test_lbfgs_is_refused_where_it_measures_nothing(change):
     with pytest.raises(InputError, match="L-BFGS measures curvature along its own steps"):
         descend(
@@ -115,7 +145,7 @@ def test_lbfgs_is_refused_where_it_measures_nothing(change):
         )
 
 
-# ---------------------------------------------------------------------------------------------- parametrizations
+# --------------------------------------------------------------------------------- parametrizations
 
 
 def test_the_fourier_map_has_its_adjoint_and_its_scale():
@@ -126,8 +156,12 @@ def test_the_fourier_map_has_its_adjoint_and_its_scale():
     forward, backward = (space.push(inner) * pixels).sum(), (inner * space.pull(pixels)).sum()
     assert float(forward) == pytest.approx(float(backward), rel=1e-4)
     many = torch.randn((400, 3, 24, 20), generator=random)
-    assert float(space.push(many).square().mean()) == pytest.approx(1, rel=0.03)  # mean squared singular value
-    np.testing.assert_allclose(space.push(2 * inner + pixels), 2 * space.push(inner) + space.push(pixels), atol=1e-4)
+    assert float(space.push(many).square().mean()) == pytest.approx(
+        1, rel=0.03
+    )  # mean squared singular value
+    np.testing.assert_allclose(
+        space.push(2 * inner + pixels), 2 * space.push(inner) + space.push(pixels), atol=1e-4
+    )
 
 
 def test_in_fourier_space_coarse_and_light_come_before_fine_and_colored():
@@ -137,10 +171,14 @@ def test_in_fourier_space_coarse_and_light_come_before_fine_and_colored():
     x = torch.arange(32) / 32
 
     def moved(waves, color):
-        wave = torch.cos(2 * torch.pi * waves * x).expand(32, 32) * torch.tensor(color).view(1, 3, 1, 1)
+        wave = torch.cos(2 * torch.pi * waves * x).expand(32, 32) * torch.tensor(color).view(
+            1, 3, 1, 1
+        )
         wave = wave / wave.norm()
         change = space.push(space.pull(wave))
-        torch.testing.assert_close(change, wave * (change * wave).sum(), atol=1e-4, rtol=1e-4)  # waves do not mix
+        torch.testing.assert_close(
+            change, wave * (change * wave).sum(), atol=1e-4, rtol=1e-4
+        )  # waves do not mix
         return float((change * wave).sum())
 
     light, color = [1.0, 1.0, 1.0], [1.0, 0.0, -1.0]
@@ -151,8 +189,17 @@ def test_in_fourier_space_coarse_and_light_come_before_fine_and_colored():
 def test_a_step_in_fourier_space_descends():
     goals = {"a": 0.8, "b": 0.2}
     given = {**GIVEN, "step_rule": "raw", "optimizer": "adam", "max_steps": 60}
-    found = descend(bowl(1.0, None), list(goals), start(goals), **given, step_size=0.02, parametrization="fourier")
+    found = descend(
+        bowl(1.0, None),
+        list(goals),
+        start(goals),
+        **given,
+        step_size=0.02,
+        parametrization="fourier",
+    )
     for one, goal in goals.items():
         assert np.abs(found[one].image - goal).max() < 0.1 * abs(0.5 - goal)
     with pytest.raises(InputError, match="unknown parametrization 'wavelet'"):
-        descend(bowl(1.0, None), ["a"], start(goals), **given, step_size=0.02, parametrization="wavelet")
+        descend(
+            bowl(1.0, None), ["a"], start(goals), **given, step_size=0.02, parametrization="wavelet"
+        )

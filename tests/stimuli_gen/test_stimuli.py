@@ -65,7 +65,9 @@ def test_16_bit_pngs_read_back_exactly_also_by_others(tmp_path):
     np.testing.assert_array_equal(read_png16(write_png16(tmp_path / "b.png", back)), back)
     io = pytest.importorskip("torchvision.io")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torchvision means to give its decoders away
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # torchvision means to give its decoders away
         decoded = io.decode_image(str(path), mode=io.ImageReadMode.UNCHANGED)
     assert str(decoded.dtype) == "torch.uint16"
     np.testing.assert_array_equal(decoded.numpy(), levels)
@@ -89,7 +91,10 @@ def test_a_folder_holds_provenance_contact_sheet_and_16_bits_when_asked_for(tmp_
     write_stimuli(made, tmp_path, png16=True)
     assert json.loads((tmp_path / "provenance.json").read_text()) == {"made": "here"}
     for one, image in zip(made.ids, made.images, strict=True):
-        assert np.abs(read_png16(tmp_path / "png16" / f"{one}.png") - image).max() <= 0.5 / 65535 + 1e-7
+        assert (
+            np.abs(read_png16(tmp_path / "png16" / f"{one}.png") - image).max()
+            <= 0.5 / 65535 + 1e-7
+        )
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.size == (2 * 136, 2 * 150)
         first = np.asarray(sheet)[4 : 4 + made.images.shape[2], 4 : 4 + made.images.shape[3]]
@@ -105,7 +110,9 @@ def test_distances_are_those_of_scikit_image():
     image, reference = rng.random((2, 3, 20, 24), dtype=np.float32)
     found = image_distances(image, reference)
     seen = [np.rint(one * 255) / 255 for one in (image.astype(float), reference.astype(float))]
-    assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(seen[0], seen[1], data_range=1), rel=1e-6)
+    assert found["psnr"] == pytest.approx(
+        peak_signal_noise_ratio(seen[0], seen[1], data_range=1), rel=1e-6
+    )
     assert found["l2_8bit"] == pytest.approx(255 * np.linalg.norm(seen[0] - seen[1]), rel=1e-6)
     same = image_distances(image, image)
     assert same["psnr"] == np.inf and same["ssim"] == pytest.approx(1) and same["linf"] == 0
@@ -145,8 +152,16 @@ def test_concat_joins_tables_and_refuses_repeated_ids():
         (None, {"id": ["a", "a"], "kind": "RE", "reference_id": "a"}, "duplicate stimulus id"),
         (None, {"id": ["a", "b"], "kind": "RE"}, "lacks the column.* reference_id"),
         (None, {"id": ["a", None], "kind": "RE", "reference_id": "a"}, "empty cells in id"),
-        (None, {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "steps": [1.5, 2]}, "steps .* whole numbers"),
-        (None, {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "success": "yes"}, "success .* True or False"),
+        (
+            None,
+            {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "steps": [1.5, 2]},
+            "steps .* whole numbers",
+        ),
+        (
+            None,
+            {"id": ["a", "b"], "kind": "RE", "reference_id": "a", "success": "yes"},
+            "success .* True or False",
+        ),
         (None, {"id": ["a"], "kind": "RE", "reference_id": "a"}, "1 rows for 2 images"),
     ],
 )
@@ -164,7 +179,9 @@ def test_a_file_that_promises_more_than_it_holds_is_named(tmp_path):
     file.write_bytes(file.read_bytes()[SEAL_SIZE:])  # without its checksum, as of another program
     with h5py.File(file, "a") as opened:
         del opened["images"]
-        opened.create_dataset("images", shape=(3, 3, 10**7, 10**6), dtype="f4", chunks=(1, 1, 64, 64))
+        opened.create_dataset(
+            "images", shape=(3, 3, 10**7, 10**6), dtype="f4", chunks=(1, 1, 64, 64)
+        )
     with pytest.raises(InputError, match=r"stimuli\.h5: data that were never written: images"):
         read_stimuli(tmp_path)
 

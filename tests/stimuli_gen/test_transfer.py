@@ -32,9 +32,15 @@ def lite1():
 
 def by_hand(model, pictures):
     """The network's own module on normalized pixels, one image at a time, without our batches."""
-    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (model.preprocessing.mean, model.preprocessing.std))
+    mean, std = (
+        torch.tensor(one).view(1, 3, 1, 1)
+        for one in (model.preprocessing.mean, model.preprocessing.std)
+    )
     with torch.no_grad():
-        found = [model.network((torch.from_numpy(one)[None] - mean) / std).softmax(dim=1)[0] for one in pictures]
+        found = [
+            model.network((torch.from_numpy(one)[None] - mean) / std).softmax(dim=1)[0]
+            for one in pictures
+        ]
     return torch.stack(found).numpy()
 
 
@@ -44,7 +50,9 @@ def test_transfer_to_a_second_network_is_measured_beside_a_random_change(
     references = photographs.select(ids=IDS)
     interference = adversarial_interference(lite0, references, confidence=0.9, batch_size=4)
     noise = adversarial_noise(lite0, references, confidence=0.9, batch_size=4)
-    change = np.sqrt(np.square(interference.as_shown().images - references.images).sum(axis=(1, 2, 3)))
+    change = np.sqrt(
+        np.square(interference.as_shown().images - references.images).sum(axis=(1, 2, 3))
+    )
     controls = [
         control_images(references.select(ids=[one]), "random_l2", levels=length)
         for one, length in zip(IDS, change, strict=True)
@@ -59,7 +67,9 @@ def test_transfer_to_a_second_network_is_measured_beside_a_random_change(
         found = predict(network, pictures)
         # other batches: float32 sums in another order
         np.testing.assert_allclose(found, by_hand(network, pictures), rtol=2e-3, atol=2e-5)
-        parts = dict(zip(("photograph", "AI", "AN", "random change"), np.split(found, 4), strict=True))
+        parts = dict(
+            zip(("photograph", "AI", "AN", "random change"), np.split(found, 4), strict=True)
+        )
         rows = {
             kind: {
                 "p_wrong": part[range(4), wrong].mean(),
@@ -69,7 +79,10 @@ def test_transfer_to_a_second_network_is_measured_beside_a_random_change(
             for kind, part in parts.items()
         }
         measured[network.name] = pd.DataFrame(rows).T
-    record_property("transfer", json.dumps({name: table.to_dict() for name, table in measured.items()}, default=float))
+    record_property(
+        "transfer",
+        json.dumps({name: table.to_dict() for name, table in measured.items()}, default=float),
+    )
     print(pd.concat(measured).round(4).to_string())  # pytest -s, or -rP, shows it
 
     made_for = measured[lite0.name]

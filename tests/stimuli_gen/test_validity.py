@@ -42,9 +42,23 @@ from stimuli_gen.models import predict
 from stimuli_gen.similarity import METRICS
 
 COUNTS = {
-    "dog": 109, "bird": 49, "truck": 8, "bottle": 7, "cat": 6, "boat": 5, "bear": 4, "chair": 4, "car": 3, "clock": 3,
-    "bicycle": 2, "elephant": 2, "keyboard": 2, "airplane": 1, "knife": 1, "oven": 1,
-}  # fmt: skip
+    "dog": 109,
+    "bird": 49,
+    "truck": 8,
+    "bottle": 7,
+    "cat": 6,
+    "boat": 5,
+    "bear": 4,
+    "chair": 4,
+    "car": 3,
+    "clock": 3,
+    "bicycle": 2,
+    "elephant": 2,
+    "keyboard": 2,
+    "airplane": 1,
+    "knife": 1,
+    "oven": 1,
+}
 
 
 class Waves(nn.Module):
@@ -64,7 +78,11 @@ def tiny_model(first=None, *, n_classes=1000, size=8, seed=0, name="tiny"):
         network,
         stages={"early": "0", "late": "1"},
         preprocessing=Preprocessing(
-            size=(size, size), resize=size, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
+            size=(size, size),
+            resize=size,
+            interpolation="bilinear",
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
         ),
         class_names=[f"class {i}" for i in range(n_classes)],
         name=name,
@@ -101,20 +119,29 @@ def reference_code(first, second):
         return [0, 0, 0, 0]
     with np.errstate(divide="ignore"):  # +inf: different images, the same responses
         amplitude = 10 * np.log10(np.linalg.norm(first) / np.linalg.norm(first - second))
-    return [stats.spearmanr(first, second)[0], stats.pearsonr(first, second)[0], 2 * amplitude, amplitude]
+    return [
+        stats.spearmanr(first, second)[0],
+        stats.pearsonr(first, second)[0],
+        2 * amplitude,
+        amplitude,
+    ]
 
 
-# ----------------------------------------------------------------------------------------------------- numbers
+# ------------------------------------------------------------------------------------------ numbers
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_metrics_equal_scipy_and_the_reference_code_ties_included(seed):
     random = np.random.default_rng(seed)
-    a = np.maximum(random.standard_normal((6, 301)), 0).round(seed)  # half of it zero, more ties with fewer digits
+    a = np.maximum(random.standard_normal((6, 301)), 0).round(
+        seed
+    )  # half of it zero, more ties with fewer digits
     b = np.maximum(a + random.standard_normal(a.shape), 0).astype(np.float32)
     found = np.stack([metric(a, b) for metric in METRICS.values()], axis=1)
     assert found.dtype == np.float64
-    np.testing.assert_allclose(found, [reference_code(x, y) for x, y in zip(a, b, strict=True)], atol=1e-12, rtol=0)
+    np.testing.assert_allclose(
+        found, [reference_code(x, y) for x, y in zip(a, b, strict=True)], atol=1e-12, rtol=0
+    )
     np.testing.assert_allclose(inversion_loss(a, b), 10 ** (-snr_db_power(a, b) / 20), rtol=1e-12)
 
 
@@ -137,7 +164,9 @@ def test_all_zero_constant_and_identical_responses():
     assert ratio[4:].tolist() == [np.inf, np.inf]
     assert ratio[3] == pytest.approx(10 * np.log10(0.04 / np.square(constant - other).sum()))
     assert inversion_loss(a, b)[[0, 1, 2, 5]].tolist() == [np.inf, 1, 0, 0]
-    many = np.full((1, 1001), np.float32(0.1))  # the rounded mean of a constant is not always that constant
+    many = np.full(
+        (1, 1001), np.float32(0.1)
+    )  # the rounded mean of a constant is not always that constant
     assert pearson(many, np.arange(1001.0)[None]).tolist() == [0]
 
 
@@ -151,7 +180,7 @@ def test_metrics_refuse_what_they_cannot_compare(metric):
         metric(np.zeros((2, 2)), np.array([[0, 1], [np.nan, 2]]))
 
 
-# ----------------------------------------------------------------------------------------------------- classes
+# ------------------------------------------------------------------------------------------ classes
 
 
 def test_sixteen_categories_have_their_207_classes():
@@ -159,14 +188,24 @@ def test_sixteen_categories_have_their_207_classes():
     assert Counter(table.values()) == COUNTS
     assert len(table) == 207
     assert list(table) == sorted(table)
-    names = {404: "airplane", 281: "cat", 144: "bird", 499: "knife", 766: "oven", 207: "dog", 878: "keyboard"}
+    names = {
+        404: "airplane",
+        281: "cat",
+        144: "bird",
+        499: "knife",
+        766: "oven",
+        207: "dog",
+        878: "keyboard",
+    }
     assert {index: table[index] for index in names} == names
     assert 151 not in table  # Chihuahua: its name is ambiguous
 
 
 @pytest.mark.data
 def test_sixteen_categories_equal_the_published_list(shared_data):
-    rows = read_table(shared_data / "classes" / "imagenet1k_to_16class.csv", ["imagenet_index", "class16"])
+    rows = read_table(
+        shared_data / "classes" / "imagenet1k_to_16class.csv", ["imagenet_index", "class16"]
+    )
     rows = rows[rows["class16"].notna()]
     assert sixteen_classes() == dict(zip(rows["imagenet_index"], rows["class16"], strict=True))
 
@@ -183,7 +222,11 @@ def test_both_rules_equal_a_walk_and_an_average():
 
 def test_the_rules_differ_where_many_classes_share_a_category():
     row = np.zeros((1, 1000))
-    row[0, [0, 207, 499]] = 0.5, 0.3, 0.2  # tench (of no category), golden retriever (1 of 109), cleaver (1 of 1)
+    row[0, [0, 207, 499]] = (
+        0.5,
+        0.3,
+        0.2,
+    )  # tench (of no category), golden retriever (1 of 109), cleaver (1 of 1)
     assert to_sixteen(row).tolist() == ["dog"]
     assert to_sixteen(row, "mean_prob").tolist() == ["knife"]
     with pytest.raises(InputError, match="did you mean 'mean_prob'"):
@@ -208,7 +251,7 @@ def test_same_class_row_by_row():
     assert same_class(tiny_model(n_classes=10), images, images)["same_class_16"].isna().all()
 
 
-# -------------------------------------------------------------------------------------------------------- null
+# --------------------------------------------------------------------------------------------- null
 
 
 @pytest.mark.parametrize("tile", [64, 3])
@@ -223,12 +266,16 @@ def test_null_equals_the_reference_code_pair_by_pair_silent_images_included(tile
     images[5, 0, 0, 0] = np.float32(1 / 255)
     null = null_distribution(model, image_set(images), ["late", "early"], seed=4)
     assert null.stages == ("early", "late")
-    assert sorted(map(tuple, null.pairs.tolist())) == [(i, j) for i in range(11) for j in range(11) if i != j]
+    assert sorted(map(tuple, null.pairs.tolist())) == [
+        (i, j) for i in range(11) for j in range(11) if i != j
+    ]
     for stage in null.stages:
         found = responses(model, images, stage)
         expected = np.array([reference_code(found[i], found[j]) for i, j in null.pairs])
         got = np.stack([null.read(stage, metric) for metric in METRICS], axis=1)
-        np.testing.assert_allclose(got, expected, atol=1e-10, rtol=0)  # distances by subtraction of inner products
+        np.testing.assert_allclose(
+            got, expected, atol=1e-10, rtol=0
+        )  # distances by subtraction of inner products
     assert not responses(model, images, "early")[[2, 5]].any()
     silent = np.isin(null.pairs, [2, 5]).any(axis=1)
     assert not null.values[0][:, silent].any()
@@ -265,7 +312,10 @@ def test_identical_responses_of_different_images_make_the_null_infinite():
 
     class Deaf(nn.Module):
         def forward(self, images):
-            return torch.ones_like(images) * torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1) + 0 * images
+            return (
+                torch.ones_like(images) * torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+                + 0 * images
+            )
 
     null = null_distribution(tiny_model(Deaf()), image_set(lattice(4)), ["early"])
     assert np.isinf(null.read("early", "snr_db_power")).all()
@@ -293,7 +343,9 @@ def test_killed_and_resumed_equals_uninterrupted(stop, tmp_path, monkeypatch):
     whole = null_distribution(model, photographs, ["early", "late"])
     path = tmp_path / "null.h5"
     code = KILLED.format(folder=str(Path(__file__).parent), path=str(path), stop=stop)
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not path.exists()
     with (tmp_path / "null.h5.parts" / "000-values.bin").open("ab") as file:
@@ -305,7 +357,9 @@ def test_killed_and_resumed_equals_uninterrupted(stop, tmp_path, monkeypatch):
 
     passes = []
     original = type(model).activations
-    monkeypatch.setattr(type(model), "activations", lambda *given: passes.append(1) or original(*given))
+    monkeypatch.setattr(
+        type(model), "activations", lambda *given: passes.append(1) or original(*given)
+    )
     with pytest.raises(KeyboardInterrupt):
         null_distribution(model, photographs, ["early", "late"], path=path, progress=interrupt)
     heard = []
@@ -314,7 +368,9 @@ def test_killed_and_resumed_equals_uninterrupted(stop, tmp_path, monkeypatch):
     )
     assert heard[0][0] > 0.9 * heard[0][1]  # what was saved is not done again
     assert heard[-1][0] == heard[-1][1] == 17 + 2 * 17 * 16
-    assert len(passes) == (2 if stop < 0.1 else 0)  # of 3 batches: no image runs again that was saved
+    assert len(passes) == (
+        2 if stop < 0.1 else 0
+    )  # of 3 batches: no image runs again that was saved
     assert np.array_equal(resumed.values, whole.values)
     assert np.array_equal(read_null(path).values, whole.values)
     assert [one.name for one in tmp_path.iterdir()] == ["null.h5"]
@@ -331,7 +387,9 @@ def test_damaged_responses_of_a_stopped_null_are_made_again(harmed, tmp_path, mo
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        null_distribution(model, photographs, ["early", "late"], path=tmp_path / "null.h5", progress=interrupt)
+        null_distribution(
+            model, photographs, ["early", "late"], path=tmp_path / "null.h5", progress=interrupt
+        )
     path = tmp_path / "null.h5.parts" / harmed
     contents = bytearray(path.read_bytes())
     contents[len(contents) // 2] ^= 1
@@ -346,7 +404,11 @@ def test_a_damaged_null_is_made_again(tmp_path, caplog):
     path = tmp_path / "null.h5"
     made = null_distribution(model, photographs, ["early"], n_pairs=12, path=path)
     contents = path.read_bytes()
-    for damaged in (contents[:-40], b"", contents[:3000] + bytes([contents[3000] ^ 8]) + contents[3001:]):
+    for damaged in (
+        contents[:-40],
+        b"",
+        contents[:3000] + bytes([contents[3000] ^ 8]) + contents[3001:],
+    ):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"null\.h5 is damaged"):
             read_null(path)
@@ -366,7 +428,9 @@ def test_null_is_read_when_it_is_there_and_others_are_not_written_over(tmp_path,
     assert len(made.pairs) == 12
     with monkeypatch.context() as patch:
         patch.setattr(nulls._Work, "run", lambda *_: pytest.fail("computed again"))
-        again = null_distribution(model, photographs, ["early"], n_pairs=12, path=tmp_path / "null.h5")
+        again = null_distribution(
+            model, photographs, ["early"], n_pairs=12, path=tmp_path / "null.h5"
+        )
     for name in ("ids", "stages", "model_digest", "provenance"):
         assert getattr(again, name) == getattr(made, name)
     assert np.array_equal(again.values, made.values)
@@ -374,10 +438,19 @@ def test_null_is_read_when_it_is_there_and_others_are_not_written_over(tmp_path,
     assert made.model_digest == model.digest
     assert made.provenance["stimuli_digest"] == photographs.digest
     for change, named in (
-        ({"seed": 1}, "seed"), ({"n_pairs": 13}, "n_pairs"), ({"stages": ["late"]}, "stages"),
-        ({"model": tiny_model(seed=1)}, "model_digest"), ({"stimuli": image_set(lattice(5, seed=1))}, "stimuli_digest"),
-    ):  # fmt: skip
-        settings = {"model": model, "stimuli": photographs, "stages": ["early"], "n_pairs": 12, **change}
+        ({"seed": 1}, "seed"),
+        ({"n_pairs": 13}, "n_pairs"),
+        ({"stages": ["late"]}, "stages"),
+        ({"model": tiny_model(seed=1)}, "model_digest"),
+        ({"stimuli": image_set(lattice(5, seed=1))}, "stimuli_digest"),
+    ):
+        settings = {
+            "model": model,
+            "stimuli": photographs,
+            "stages": ["early"],
+            "n_pairs": 12,
+            **change,
+        }
         with pytest.raises(InputError, match=f"made otherwise.*{named}"):
             null_distribution(path=tmp_path / "null.h5", **settings)
     write_hdf5(tmp_path / "other.h5", arrays={"values": np.zeros(3)})
@@ -399,7 +472,10 @@ def test_null_refuses_what_makes_no_sense(tmp_path):
         null_distribution(model, photographs, ["early"], n_pairs=0)
     with pytest.raises(InputError, match="same pixels: photo0, photo2"):
         null_distribution(model, image_set(lattice(2)[[0, 1, 0]]), ["early"])
-    broken, half_black = tiny_model(Broken()), np.stack([np.full((3, 8, 8), 0.5), np.zeros((3, 8, 8))])
+    broken, half_black = (
+        tiny_model(Broken()),
+        np.stack([np.full((3, 8, 8), 0.5), np.zeros((3, 8, 8))]),
+    )
     with pytest.raises(InputError, match="stage 'early': not finite for photo1; "):
         null_distribution(broken, image_set(half_black), ["early"], path=tmp_path / "null.h5")
     assert not list(tmp_path.iterdir())
@@ -412,7 +488,7 @@ class Broken(nn.Module):
         return 1 / images if images.any() else images
 
 
-# ----------------------------------------------------------------------------------------------------- judging
+# ------------------------------------------------------------------------------------------ judging
 
 
 def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
@@ -420,13 +496,19 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
     images = lattice(9)
     photographs = image_set(images)
     near = np.clip(images + np.random.default_rng(1).normal(0, 0.004, images.shape), 0, 1)
-    made = image_set(np.concatenate([images, near, images[::-1]]), "m", list(photographs.ids) * 3, "metamer")
+    made = image_set(
+        np.concatenate([images, near, images[::-1]]), "m", list(photographs.ids) * 3, "metamer"
+    )
     null = null_distribution(model, photographs, ["early"])
     heard = []
     found = judge(
-        [(model, "early"), (other, "late")], photographs, made, nulls=[null], batch_size=4,
+        [(model, "early"), (other, "late")],
+        photographs,
+        made,
+        nulls=[null],
+        batch_size=4,
         progress=lambda *done: heard.append(done),
-    )  # fmt: skip
+    )
     assert heard[-1] == (54, 54)
     assert found["model"].tolist() == ["tiny"] * 27 + ["other"] * 27
     assert found["id"].tolist() == list(made.ids) * 2
@@ -437,11 +519,18 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
         assert same[f"{kind}_valid"].all()
         assert close[[f"{kind}_{metric}_above_null" for metric in METRICS]].all(axis=None)
         assert (close[f"{kind}_spearman_exceedance"] == 1 / 73).all()
-        assert not wrong[f"{kind}_valid"].drop(index=22).any()  # 22: the middle of the reversed list is itself
+        assert (
+            not wrong[f"{kind}_valid"].drop(index=22).any()
+        )  # 22: the middle of the reversed list is itself
     assert found["valid"][22]
-    a, b = responses(model, images, "early"), responses(model, made.as_shown().images, "early")[9:18]
+    a, b = (
+        responses(model, images, "early"),
+        responses(model, made.as_shown().images, "early")[9:18],
+    )
     for metric, function in METRICS.items():
-        np.testing.assert_allclose(close[f"png_{metric}"], function(a, b), rtol=1e-6)  # other batch size: float32
+        np.testing.assert_allclose(
+            close[f"png_{metric}"], function(a, b), rtol=1e-6
+        )  # other batch size: float32
     assert (close["float_loss"].to_numpy() != close["png_loss"].to_numpy()).all()
     assert (same["why_not"] == "").all()
     assert wrong["why_not"].iloc[0].startswith("not above the null in spearman")
@@ -452,10 +541,18 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
     assert (unjudged["null_pairs"] == 0).all()
     assert unjudged["why_not"].str.startswith("no null distribution was given").all()
 
-    turned = judge([(model, "early")], photographs.select(ids=photographs.ids[::-1]), made, nulls=[null], batch_size=4)
+    turned = judge(
+        [(model, "early")],
+        photographs.select(ids=photographs.ids[::-1]),
+        made,
+        nulls=[null],
+        batch_size=4,
+    )
     pd.testing.assert_frame_equal(turned, found.iloc[:27])
     written = write_stimuli(made, tmp_path)
-    read_back = judge([(model, "early")], photographs, made, nulls=[null], batch_size=4, folder=written)
+    read_back = judge(
+        [(model, "early")], photographs, made, nulls=[null], batch_size=4, folder=written
+    )
     pd.testing.assert_frame_equal(read_back, found.iloc[:27])
     on_disk = read_stimuli(written, in_memory=False)
     pd.testing.assert_frame_equal(
@@ -477,7 +574,11 @@ def test_rounding_that_breaks_a_metamer_is_seen():
     assert (found["float_pearson"] > 0.999).all()
     assert not found["png_pearson_above_null"].any()
     assert not found["valid"].any()
-    assert found["why_not"].str.startswith("valid in float, but not once rounded to 8 bits: not above the null").all()
+    assert (
+        found["why_not"]
+        .str.startswith("valid in float, but not once rounded to 8 bits: not above the null")
+        .all()
+    )
 
 
 def test_judge_refuses_what_does_not_join():
@@ -499,7 +600,9 @@ def test_judge_refuses_what_does_not_join():
     with pytest.raises(InputError, match="at least 1"):
         judge([(model, "early")], photographs, made, batch_size=0)
     ten = tiny_model(n_classes=10)
-    found = judge([(ten, "early")], photographs, made, nulls=[null_distribution(ten, photographs, ["early"])])
+    found = judge(
+        [(ten, "early")], photographs, made, nulls=[null_distribution(ten, photographs, ["early"])]
+    )
     assert found["valid"].isna().all()
     assert found["why_not"].str.contains("has not ImageNet's 1,000 classes").all()
 
@@ -529,16 +632,42 @@ def test_the_command_and_its_twin(tmp_path):
     source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
     files = [source / name for name in ("astronaut.png", "coffee.png", "rocket.jpg")]
     (tmp_path / "photographs.csv").write_text("file\n" + "".join(f"{one}\n" for one in files))
-    options = ["--model", "alexnet", "--weights", "random", "--images", str(tmp_path / "photographs.csv")]
-    options += ["--stage", "relu1", "--stage", "fc8", "--pairs", "5", "--device", "cpu", "--seed", "3"]
-    done = CliRunner().invoke(app, ["stimuli", "null", *options, "--out", str(tmp_path / "null.h5")])
+    options = [
+        "--model",
+        "alexnet",
+        "--weights",
+        "random",
+        "--images",
+        str(tmp_path / "photographs.csv"),
+    ]
+    options += [
+        "--stage",
+        "relu1",
+        "--stage",
+        "fc8",
+        "--pairs",
+        "5",
+        "--device",
+        "cpu",
+        "--seed",
+        "3",
+    ]
+    done = CliRunner().invoke(
+        app, ["stimuli", "null", *options, "--out", str(tmp_path / "null.h5")]
+    )
     assert done.exit_code == 0, done.output
     assert "relu1: largest of 5 pairs: spearman 0." in done.output
     null = read_null(tmp_path / "null.h5")
     assert null.provenance["weights"] == "random (untrained, Kaiming normal, fan_out, seed 3)"
     assert null.values.shape == (2, 4, 5)
     twin = make_null(
-        tmp_path / "null.h5", model="alexnet", weights="random", images=[tmp_path / "photographs.csv"],
-        stages=["relu1", "fc8"], n_pairs=5, seed=3, device="cpu",
-    )  # fmt: skip
+        tmp_path / "null.h5",
+        model="alexnet",
+        weights="random",
+        images=[tmp_path / "photographs.csv"],
+        stages=["relu1", "fc8"],
+        n_pairs=5,
+        seed=3,
+        device="cpu",
+    )
     assert np.array_equal(twin.values, null.values)

@@ -1,7 +1,8 @@
 """Kendall's tau-a of condensed RDMs, and of resamples in which pairs come in several copies.
 
-Counting the discordant pairs of pairs is all the work. `scipy.stats.kendalltau` does it one value after another in a
-binary tree; here values are split by rank into 64 parts, again and again, and counted in tables, by whole arrays.
+Counting the discordant pairs of pairs is all the work. `scipy.stats.kendalltau` does it one value
+after another in a binary tree; here values are split by rank into 64 parts, again and again, and
+counted in tables, by whole arrays.
 """
 
 from __future__ import annotations
@@ -72,16 +73,24 @@ def _tau_a(a: np.ndarray, b: np.ndarray, copies: np.ndarray | None) -> np.ndarra
     n = a.shape[1]
     left, right = [_Sorted(one, copies) for one in a], [_Sorted(other, copies) for other in b]
     pairs = n * (n - 1) / 2 if copies is None else (copies.sum() ** 2 - (copies**2).sum()) / 2
-    whole = pairs if copies is None else copies.sum() * (copies.sum() - 1) / 2  # copies of one pair are tied, and count
+    whole = (
+        pairs if copies is None else copies.sum() * (copies.sum() - 1) / 2
+    )  # copies of one pair are tied, and count
     out = np.empty((len(a), len(b)))
     for i, one in enumerate(left):
         for j, other in enumerate(right):
             order, joint = one.order, 0.0
             if one.ties:
                 order = np.lexsort((other.groups, one.groups))
-                joint = _Sorted(one.groups * np.int64(n) + other.groups, copies).ties if other.ties else 0.0
+                joint = (
+                    _Sorted(one.groups * np.int64(n) + other.groups, copies).ties
+                    if other.ties
+                    else 0.0
+                )
             found = other.groups[order]
-            discordant = inversions(_places(found) if other.ties else found, None if copies is None else copies[order])
+            discordant = inversions(
+                _places(found) if other.ties else found, None if copies is None else copies[order]
+            )
             out[i, j] = (pairs - one.ties - other.ties + joint - 2 * discordant) / whole
     return out
 
@@ -130,7 +139,9 @@ def inversions(places: np.ndarray, copies: np.ndarray | None = None) -> float:
     2.0
     """
     bits = max(PARTS, int(places.size - 1).bit_length())
-    rows = np.arange(2**bits, dtype=np.int32)[np.newaxis]  # what is added stands in order at the end: no inversion
+    rows = np.arange(2**bits, dtype=np.int32)[
+        np.newaxis
+    ]  # what is added stands in order at the end: no inversion
     rows[0, : places.size] = places
     weights = None
     if copies is not None:
@@ -154,7 +165,9 @@ def _between_parts(part: np.ndarray, weights: np.ndarray | None) -> float:
     """Count inversions between different parts in each row: within blocks one by one, between blocks in tables."""
     n, length = part.shape
     side = min(2**PARTS, length)
-    blocks = np.ascontiguousarray(part.reshape(-1, side).T)  # neighbors in a block are far apart: long vectors
+    blocks = np.ascontiguousarray(
+        part.reshape(-1, side).T
+    )  # neighbors in a block are far apart: long vectors
     heavy = None if weights is None else np.ascontiguousarray(weights.reshape(-1, side).T)
     found = 0.0
     for shift in range(1, side):
@@ -166,7 +179,9 @@ def _between_parts(part: np.ndarray, weights: np.ndarray | None) -> float:
     if length == side:
         return found
     cells = np.arange(blocks.shape[1], dtype=np.int64) * side + blocks
-    table = np.bincount(cells.ravel(), None if heavy is None else heavy.ravel(), minlength=blocks.shape[1] * side)
+    table = np.bincount(
+        cells.ravel(), None if heavy is None else heavy.ravel(), minlength=blocks.shape[1] * side
+    )
     table = table.reshape(n, -1, side)
     before = np.cumsum(table, axis=1) - table
     larger = before.sum(axis=2, keepdims=True) - np.cumsum(before, axis=2)

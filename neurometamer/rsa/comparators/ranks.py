@@ -16,7 +16,9 @@ BLOCK = 2**22
 """Numbers held at a time for resamples: 32 MiB of float64."""
 
 
-def check_sides(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None, names: str = "a and b") -> None:
+def check_sides(
+    a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None, names: str = "a and b"
+) -> None:
     """Refuse condensed RDMs that cannot be compared.
 
     Parameters
@@ -35,21 +37,30 @@ def check_sides(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None,
     """
     if np.ndim(a) != 2 or np.ndim(b) != 2 or a.shape[1] != b.shape[1]:
         raise InputError(
-            f"{names} of shapes {np.shape(a)} and {np.shape(b)} must be condensed RDMs, (n_rdms, n_pairs), over the "
+            f"{names} of shapes {np.shape(a)} and {np.shape(b)} must be condensed RDMs, (n_rdms, "
+            "n_pairs), over the "
             "same pairs."
         )
     if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != a.shape[1]):
-        raise InputError(f"weights have the shape {np.shape(weights)}; they need (n_resamples, {a.shape[1]}).")
+        raise InputError(
+            f"weights have the shape {np.shape(weights)}; they need (n_resamples, {a.shape[1]})."
+        )
     for side, which in ((a, "first"), (b, "second")):
         if bad := np.flatnonzero(~np.isfinite(side).all(axis=1)).tolist():
             raise InputError(
-                f"dissimilarities are NaN or infinite in row(s) {name_ids(bad)} of the {which} of {names}; leave those "
+                f"dissimilarities are NaN or infinite in row(s) {name_ids(bad)} of the {which} of "
+                f"{names}; leave those "
                 "RDMs out."
             )
 
 
 def over_blocks(
-    combine: Callable[..., np.ndarray], a: Scores, b: Scores, n_rdms: int, n_pairs: int, weights: np.ndarray | None
+    combine: Callable[..., np.ndarray],
+    a: Scores,
+    b: Scores,
+    n_rdms: int,
+    n_pairs: int,
+    weights: np.ndarray | None,
 ) -> np.ndarray:
     """Apply a comparator to blocks of resamples small enough for memory.
 
@@ -75,7 +86,9 @@ def over_blocks(
         ones = np.ones((1, n_pairs))
         return combine(a(ones), b(ones), ones)[0]
     step = max(1, BLOCK // (n_rdms * n_pairs))
-    parts = (weights[start : start + step] for start in range(0, len(weights), step))  # made when their turn comes
+    parts = (
+        weights[start : start + step] for start in range(0, len(weights), step)
+    )  # made when their turn comes
     return np.concatenate([combine(a(part), b(part), part) for part in parts])
 
 
@@ -96,7 +109,9 @@ def weighted_cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.nda
     """
     copies = weights[:, np.newaxis]
     products = (a * copies) @ b.transpose(0, 2, 1)
-    lengths = np.sqrt((a**2 * copies).sum(axis=2)[:, :, np.newaxis] * (b**2 * copies).sum(axis=2)[:, np.newaxis])
+    lengths = np.sqrt(
+        (a**2 * copies).sum(axis=2)[:, :, np.newaxis] * (b**2 * copies).sum(axis=2)[:, np.newaxis]
+    )
     return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
 
 
@@ -117,7 +132,9 @@ def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarra
     """
     total = weights.sum(axis=1)[:, np.newaxis, np.newaxis]
     products = (a * weights[:, np.newaxis]) @ b.transpose(0, 2, 1)
-    return np.divide(12 * products, total**3 - total, out=np.full(products.shape, np.nan), where=total > 1)
+    return np.divide(
+        12 * products, total**3 - total, out=np.full(products.shape, np.nan), where=total > 1
+    )
 
 
 def raw(x: np.ndarray) -> Scores:

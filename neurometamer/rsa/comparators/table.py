@@ -1,8 +1,8 @@
 """How alike two RDMs are: comparators on condensed arrays, also for resamples in which pairs come in several copies.
 
-A comparator takes condensed RDMs ``a`` (n_a, n_pairs) and ``b`` (n_b, n_pairs) over the same pairs. With weights, the
-result is exactly that of vectors in which each pair is repeated as often as its weight says. Shapes that do not fit and
-numbers that are missing are an `InputError`.
+A comparator takes condensed RDMs ``a`` (n_a, n_pairs) and ``b`` (n_b, n_pairs) over the same pairs.
+With weights, the result is exactly that of vectors in which each pair is repeated as often as its
+weight says. Shapes that do not fit and numbers that are missing are an `InputError`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) ->
     [[0.5]]
     """
     check_sides(a, b, weights)
-    return over_blocks(weighted_cosine, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights)
+    return over_blocks(
+        weighted_cosine, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights
+    )
 
 
 def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -70,7 +72,9 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
         In [-1, 1]; NaN where one side is constant.
     """
     check_sides(a, b, weights)
-    return over_blocks(weighted_cosine, centered(a), centered(b), len(a) + len(b), a.shape[1], weights)
+    return over_blocks(
+        weighted_cosine, centered(a), centered(b), len(a) + len(b), a.shape[1], weights
+    )
 
 
 def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -116,7 +120,9 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     Schütt et al. (2023), eLife 12:e82566.
     """
     check_sides(a, b, weights)
-    return over_blocks(rank_product, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights)
+    return over_blocks(
+        rank_product, centered_ranks(a), centered_ranks(b), len(a) + len(b), a.shape[1], weights
+    )
 
 
 COMPARATORS: dict[str, Callable[..., np.ndarray]] = {

@@ -1,11 +1,13 @@
 """Whitened comparison: dissimilarities are weighed by how much their errors vary together.
 
-Dissimilarities that share an image share its error. With errors of equal size in all images, independent of each other,
-the whitened cosine is linear CKA of the two RDMs' centered Gram matrices.
+Dissimilarities that share an image share its error. With errors of equal size in all images,
+independent of each other, the whitened cosine is linear CKA of the two RDMs' centered Gram
+matrices.
 
 References
 ----------
-Diedrichsen et al. (2021), Neurons, Behavior, Data analysis, and Theory 5(3); Schütt et al. (2023), eLife 12:e82566.
+Diedrichsen et al. (2021), Neurons, Behavior, Data analysis, and Theory 5(3); Schütt et al. (2023),
+eLife 12:e82566.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from neurometamer.store import InputError
 
 
 def whitened_cosine(
-    a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None, *, sigma_k: np.ndarray | None = None
+    a: np.ndarray,
+    b: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    sigma_k: np.ndarray | None = None,
 ) -> np.ndarray:
     """Take the cosine between dissimilarity vectors, whitened by the covariance of their errors.
 
@@ -28,31 +34,39 @@ def whitened_cosine(
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are, as `pair_weights` makes them: a product of counts of images.
+        How many copies of each pair there are, as `pair_weights` makes them: a product of counts of
+        images.
     sigma_k : ndarray, shape (n,) or (n, n), optional
-        Variances or covariance of the images' pattern errors, in the order of the RDMs; identity by default.
+        Variances or covariance of the images' pattern errors, in the order of the RDMs; identity by
+        default.
 
     Returns
     -------
     ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
-        In [-1, 1]; NaN where one side is zero throughout or a resample has fewer than 3 distinct images.
+        In [-1, 1]; NaN where one side is zero throughout or a resample has fewer than 3 distinct
+        images.
 
     Raises
     ------
     InputError
-        When n_pairs is not that of a whole RDM, weights are no products of counts, `sigma_k` is not symmetric and
-        positive definite, or comes with weights.
+        When n_pairs is not that of a whole RDM, weights are no products of counts, `sigma_k` is not
+        symmetric and positive definite, or comes with weights.
 
     Notes
     -----
-    Equals rsatoolbox's ``"cosine_cov"`` without `sigma_k`, also in its resamples. With a matrix, rsatoolbox solves by
-    conjugate gradients up to 1e-5, here exactly; with a vector of variances it centers as for equal ones, here not.
+    Equals rsatoolbox's ``"cosine_cov"`` without `sigma_k`, also in its resamples. With a matrix,
+    rsatoolbox solves by conjugate gradients up to 1e-5, here exactly; with a vector of variances it
+    centers as for equal ones, here not.
     """
     return _compare(a, b, weights, sigma_k, center=False)
 
 
 def whitened_pearson(
-    a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None, *, sigma_k: np.ndarray | None = None
+    a: np.ndarray,
+    b: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    sigma_k: np.ndarray | None = None,
 ) -> np.ndarray:
     """Correlate dissimilarities, whitened by the covariance of their errors after their mean is taken off.
 
@@ -85,7 +99,12 @@ def whitened_pearson(
 
 
 def _compare(
-    a: np.ndarray, b: np.ndarray, weights: np.ndarray | None, sigma_k: np.ndarray | None, *, center: bool
+    a: np.ndarray,
+    b: np.ndarray,
+    weights: np.ndarray | None,
+    sigma_k: np.ndarray | None,
+    *,
+    center: bool,
 ) -> np.ndarray:
     check_sides(a, b, weights)
     if sigma_k is None and weights is None:
@@ -95,9 +114,13 @@ def _compare(
         return over_blocks(_cosine, left, right, 3 * (len(a) + len(b)), a.shape[1], weights)
     if weights is not None:
         raise InputError(
-            "whitened comparisons of resamples are defined for equal, independent errors: leave sigma_k out."
+            "whitened comparisons of resamples are defined for equal, independent errors: leave "
+            "sigma_k out."
         )
-    x, y = (_whiten_by(_center(one) if center else one, np.asarray(sigma_k, dtype=np.float64)) for one in (a, b))
+    x, y = (
+        _whiten_by(_center(one) if center else one, np.asarray(sigma_k, dtype=np.float64))
+        for one in (a, b)
+    )
     lengths = np.sqrt((x**2).sum(axis=1)[:, np.newaxis] * (y**2).sum(axis=1))
     return np.divide(x @ y.T, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
 
@@ -123,7 +146,9 @@ def _plain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
     """Sum the dissimilarities of each image with all others: (n_rdms, n)."""
     first, second = np.triu_indices(n, 1)
-    return np.array([np.bincount(first, row, n) + np.bincount(second, row, n) for row in x]).reshape(len(x), n)
+    return np.array(
+        [np.bincount(first, row, n) + np.bincount(second, row, n) for row in x]
+    ).reshape(len(x), n)
 
 
 def _center(x: np.ndarray) -> np.ndarray:
@@ -155,7 +180,9 @@ def n_images(n_pairs: int) -> int:
     """
     n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
     if n * (n - 1) // 2 != n_pairs:
-        raise InputError(f"{n_pairs} dissimilarities are not those of all pairs of some images (3, 6, 10, 15 …).")
+        raise InputError(
+            f"{n_pairs} dissimilarities are not those of all pairs of some images (3, 6, 10, 15 …)."
+        )
     return n
 
 
@@ -199,16 +226,21 @@ def image_counts(weights: np.ndarray) -> np.ndarray:
     """
     squares = square(weights)
     rows = np.arange(len(weights))
-    i, j, k = np.argsort(~squares.any(axis=2), axis=1, kind="stable")[:, :3].T  # three images that were drawn
+    i, j, k = np.argsort(~squares.any(axis=2), axis=1, kind="stable")[
+        :, :3
+    ].T  # three images that were drawn
     with np.errstate(divide="ignore", invalid="ignore"):
         own = np.sqrt(squares[rows, i, j] * squares[rows, i, k] / squares[rows, j, k])
         counts = squares[rows, i] / own[:, np.newaxis]
     counts[rows, i] = own
     counts[~np.isfinite(counts).all(axis=1)] = np.nan
     first, second = np.triu_indices(squares.shape[1], 1)
-    if not np.allclose(np.where(np.isnan(counts[:, :1]), weights, counts[:, first] * counts[:, second]), weights):
+    if not np.allclose(
+        np.where(np.isnan(counts[:, :1]), weights, counts[:, first] * counts[:, second]), weights
+    ):
         raise InputError(
-            "whitened comparisons need weights of pairs that are products of counts of images (pair_weights)."
+            "whitened comparisons need weights of pairs that are products of counts of images "
+            "(pair_weights)."
         )
     return counts
 
@@ -225,9 +257,10 @@ class Whitened:
 
     Notes
     -----
-    Errors of equal size give V with 4 on the diagonal, 1 where two pairs share an image and 0 elsewhere (halved here,
-    which changes no cosine). V x = d means d_ij = 2 x_ij + s_i + s_j with s_i the sum of image i's x, copies counted,
-    pairs of two copies of one image left out; summed over j this is a small system for s with a closed solution.
+    Errors of equal size give V with 4 on the diagonal, 1 where two pairs share an image and 0
+    elsewhere (halved here, which changes no cosine). V x = d means d_ij = 2 x_ij + s_i + s_j with
+    s_i the sum of image i's x, copies counted, pairs of two copies of one image left out; summed
+    over j this is a small system for s with a closed solution.
     """
 
     def __init__(self, x: np.ndarray, center: bool) -> None:
@@ -253,7 +286,9 @@ class Whitened:
         sums = (self.squares.reshape(n_rdms * n, n) @ counts.T).T.reshape(len(counts), n_rdms, n)
         values = np.broadcast_to(self.x, (len(weights), *self.x.shape))
         if self.center:
-            mean = (weights @ self.x.T / weights.sum(axis=1, keepdims=True).clip(1))[:, :, np.newaxis]
+            mean = (weights @ self.x.T / weights.sum(axis=1, keepdims=True).clip(1))[
+                :, :, np.newaxis
+            ]
             values = values - mean
             sums = sums - mean * (total - counts)[:, np.newaxis]
         shares = _image_sums(sums, counts, total + 2 - 2 * counts)
@@ -265,14 +300,20 @@ def _image_sums(sums: np.ndarray, counts: np.ndarray, own: np.ndarray) -> np.nda
     """Solve ``own_i s_i + sum_k c_k s_k = sums_i`` for s, each resample."""
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = (counts / own)[:, np.newaxis]
-        shared = (relative * sums).sum(axis=2, keepdims=True) / (1 + relative.sum(axis=2, keepdims=True))
+        shared = (relative * sums).sum(axis=2, keepdims=True) / (
+            1 + relative.sum(axis=2, keepdims=True)
+        )
         out = (sums - shared) / own[:, np.newaxis]
-    for row in np.flatnonzero((own == 0).any(axis=1)):  # half of the draws are one image: no division, but a solution
+    for row in np.flatnonzero(
+        (own == 0).any(axis=1)
+    ):  # half of the draws are one image: no division, but a solution
         out[row] = np.linalg.solve(np.diag(own[row]) + counts[row], sums[row].T).T
     return out
 
 
-def _cosine(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
+def _cosine(
+    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weights: np.ndarray
+) -> np.ndarray:
     copies = weights[:, np.newaxis]
     products = (a[0] * copies) @ b[1].transpose(0, 2, 1)
     left, right = ((one * copies * white).sum(axis=2) for one, white in (a, b))
@@ -287,11 +328,16 @@ def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
     n = matrices.shape[1]
     sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k
     if sigma.shape != (n, n) or not np.allclose(sigma, sigma.T):
-        raise InputError(f"sigma_k has the shape {sigma_k.shape}; {n} images need ({n},), or ({n}, {n}) and symmetric.")
+        raise InputError(
+            f"sigma_k has the shape {sigma_k.shape}; {n} images need ({n},), or ({n}, {n}) and "
+            "symmetric."
+        )
     try:
         factor = np.linalg.cholesky(sigma)
     except np.linalg.LinAlgError as error:
-        raise InputError("sigma_k is not positive definite; add to its diagonal (shrinkage).") from error
+        raise InputError(
+            "sigma_k is not positive definite; add to its diagonal (shrinkage)."
+        ) from error
     whitening = np.linalg.solve(factor, np.eye(n))
     ones = whitening.sum(axis=1)
     whitening -= np.outer(ones / (ones @ ones), ones @ whitening)

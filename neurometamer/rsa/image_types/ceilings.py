@@ -1,7 +1,8 @@
 """How alike two kinds could be at most: a bound from the reliability of each kind's RDM in one subject and ROI.
 
-The usual ceiling over subjects bounds models that all subjects share. RE and AI of one subject share also what is that
-subject's own, so their similarity is bounded by the noise of its two RDMs instead.
+The usual ceiling over subjects bounds models that all subjects share. RE and AI of one subject
+share also what is that subject's own, so their similarity is bounded by the noise of its two RDMs
+instead.
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ if TYPE_CHECKING:
     from fmri.patterns import Patterns
 
 BOUND = (
-    "reliability: root of the product of both kinds' RDM reliabilities: of odd and even presentations (low); of all "
+    "reliability: root of the product of both kinds' RDM reliabilities: of odd and even "
+    "presentations (low); of all "
     "data, simulated from signal and noise, half a standard error granted (high)"
 )
 """Text of the column ``ceiling``."""
 
-NO_PRESENTATIONS = "undefined: needs the reliability of each kind, from repeated presentations (kind_reliability)"
+NO_PRESENTATIONS = (
+    "undefined: needs the reliability of each kind, from repeated presentations (kind_reliability)"
+)
 NOT_SPEARMAN = "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
 
 
 @checked_with(tables={"table": STIMULI})
 def kind_reliability(
-    patterns_by_subject: Mapping[str, Patterns], table: pd.DataFrame, kinds: Sequence[str] = ("RE", "AN", "AI")
+    patterns_by_subject: Mapping[str, Patterns],
+    table: pd.DataFrame,
+    kinds: Sequence[str] = ("RE", "AN", "AI"),
 ) -> pd.DataFrame:
     """Measure the split-half reliability of the RDM within each kind.
 
@@ -50,8 +56,8 @@ def kind_reliability(
     Returns
     -------
     pandas.DataFrame
-        One row a subject, ROI and kind: columns of `split_half_reliability`, and kind. Where images were shown only
-        once there is no reliability: NaN, and the reason in ``method``.
+        One row a subject, ROI and kind: columns of `split_half_reliability`, and kind. Where images
+        were shown only once there is no reliability: NaN, and the reason in ``method``.
 
     Raises
     ------
@@ -63,7 +69,10 @@ def kind_reliability(
     from fmri.reliability import split_half_reliability
 
     if not kinds or not patterns_by_subject:
-        raise InputError(f"{len(kinds)} kinds and {len(patterns_by_subject)} subjects; give at least one of each.")
+        raise InputError(
+            f"{len(kinds)} kinds and {len(patterns_by_subject)} subjects; give at least one of "
+            "each."
+        )
     known = table["kind"].astype(str)
     parts = []
     for kind in kinds:
@@ -74,9 +83,18 @@ def kind_reliability(
             try:
                 found = split_half_reliability(patterns, ids).assign(subject=subject)
             except InputError as reason:
-                found = patterns.voxels[["roi"]].drop_duplicates().astype(str).assign(
-                    subject=subject, reliability=np.nan, corrected=np.nan, upper=np.nan, method=f"undefined: {reason}"
-                )  # fmt: skip
+                found = (
+                    patterns.voxels[["roi"]]
+                    .drop_duplicates()
+                    .astype(str)
+                    .assign(
+                        subject=subject,
+                        reliability=np.nan,
+                        corrected=np.nan,
+                        upper=np.nan,
+                        method=f"undefined: {reason}",
+                    )
+                )
             parts.append(found.assign(kind=kind))
     return pd.concat(parts, ignore_index=True)
 
@@ -91,7 +109,8 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
     Parameters
     ----------
     reliability : pandas.DataFrame, optional
-        Columns subject, roi, kind, reliability, method, and upper or (where that is missing) corrected.
+        Columns subject, roi, kind, reliability, method, and upper or (where that is missing)
+        corrected.
 
     Returns
     -------
@@ -107,9 +126,14 @@ def bounds_of(reliability: pd.DataFrame | None) -> Bounds:
         return {}
     high = "upper" if "upper" in reliability.columns else "corrected"
     needed = ("subject", "roi", "kind", "reliability", high, "method")
-    need_columns(reliability, needed, "the table of reliabilities", "Make it with kind_reliability.")
+    need_columns(
+        reliability, needed, "the table of reliabilities", "Make it with kind_reliability."
+    )
     rows = reliability[list(needed)].itertuples(index=False)
-    return {(str(s), str(roi), str(kind)): (float(one), float(two), str(text)) for s, roi, kind, one, two, text in rows}
+    return {
+        (str(s), str(roi), str(kind)): (float(one), float(two), str(text))
+        for s, roi, kind, one, two, text in rows
+    }
 
 
 def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) -> dict[str, Any]:
@@ -127,18 +151,22 @@ def pair_bound(bounds: Bounds, subject: str, place: str, pair: Sequence[str]) ->
     Returns
     -------
     dict
-        ceiling_low, ceiling_high (NaN without a reliability of both kinds; a negative one counts as 0), ceiling.
+        ceiling_low, ceiling_high (NaN without a reliability of both kinds; a negative one counts as
+        0), ceiling.
 
     Notes
     -----
-    Two noisy measures of the same thing correlate by the root of the product of their reliabilities. How reliable an
-    RDM of all data is does not follow from the halves by Spearman-Brown (it comes out too low); it is simulated from
-    signal and noise (`fmri.reliability.all_data_reliability`). In simulated studies whose RE and AI share the true RDM
-    the similarity was above the high end in .14 to .42 of 50 studies each, at true similarities of .12 to .95.
+    Two noisy measures of the same thing correlate by the root of the product of their
+    reliabilities. How reliable an RDM of all data is does not follow from the halves by
+    Spearman-Brown (it comes out too low); it is simulated from signal and noise
+    (`fmri.reliability.all_data_reliability`). In simulated studies whose RE and AI share the true
+    RDM the similarity was above the high end in .14 to .42 of 50 studies each, at true similarities
+    of .12 to .95.
 
     References
     ----------
-    Spearman (1904), Am J Psychol 15:72; Lage-Castellanos et al. (2019), PLoS Comput Biol 15:e1006397.
+    Spearman (1904), Am J Psychol 15:72; Lage-Castellanos et al. (2019), PLoS Comput Biol
+    15:e1006397.
     """
     found = [bounds.get((subject, place, kind)) for kind in pair]
     known = [one for one in found if one is not None]

@@ -44,7 +44,9 @@ class Draws:
     resamples: np.ndarray | None
 
 
-def with_families(table: pd.DataFrame, draws: Sequence[Draws], chosen: KindOptions, mean: str) -> pd.DataFrame:
+def with_families(
+    table: pd.DataFrame, draws: Sequence[Draws], chosen: KindOptions, mean: str
+) -> pd.DataFrame:
     """Correct p within families; subjects and their mean are never in one.
 
     Parameters
@@ -65,11 +67,12 @@ def with_families(table: pd.DataFrame, draws: Sequence[Draws], chosen: KindOptio
 
     Notes
     -----
-    Max-T is single-step (Westfall & Young 1993). Similarities: their largest in each permutation of labels, over the
-    places of the family; over subjects the largest of Fisher's joint statistic. Differences have no permutations: the
-    largest distance of resampled from observed over the family, in standard errors, against the observed distance
-    from 0 (two-sided). Where that is not defined (subjects with orders of their own, p combined other than jointly,
-    resamples of subjects or of units) the correction is Holm's, and the column says so.
+    Max-T is single-step (Westfall & Young 1993). Similarities: their largest in each permutation of
+    labels, over the places of the family; over subjects the largest of Fisher's joint statistic.
+    Differences have no permutations: the largest distance of resampled from observed over the
+    family, in standard errors, against the observed distance from 0 (two-sided). Where that is not
+    defined (subjects with orders of their own, p combined other than jointly, resamples of subjects
+    or of units) the correction is Holm's, and the column says so.
     """
     import pandas as pd
 
@@ -85,10 +88,14 @@ def with_families(table: pd.DataFrame, draws: Sequence[Draws], chosen: KindOptio
         corrected = correct_families(part, over, within, how=FALLBACK)
         for places in corrected.groupby(within, sort=False).indices.values():
             rows = corrected.index[places]
-            found = _largest([draws[row] for row in rows], corrected.loc[rows[0], "quantity"], chosen)
+            found = _largest(
+                [draws[row] for row in rows], corrected.loc[rows[0], "quantity"], chosen
+            )
             if found is not None:
                 p = corrected.loc[rows, "p"].to_numpy(dtype=float)
-                corrected.loc[rows, "p_corrected"] = np.where(np.isfinite(p), np.fmax(p, found), np.nan)
+                corrected.loc[rows, "p_corrected"] = np.where(
+                    np.isfinite(p), np.fmax(p, found), np.nan
+                )
                 corrected.loc[rows, "correction"] = MAX_T
         parts.append(corrected)
     return pd.concat(parts).sort_index()
@@ -103,7 +110,9 @@ def _largest(family: Sequence[Draws], quantity: str, chosen: KindOptions) -> np.
         resamples = [one.resamples for one in family if one.resamples is not None]
         if chosen.interval not in ONE_DRAW or len(resamples) < len(family):
             return None
-        return _largest_difference(np.array([one.values.mean() for one in family]), np.stack(resamples, axis=1))
+        return _largest_difference(
+            np.array([one.values.mean() for one in family]), np.stack(resamples, axis=1)
+        )
     nulls = [one.nulls for one in family if one.nulls is not None]
     if len(nulls) < len(family) or len({order for one in family for order in one.orders}) > 1:
         return None
@@ -112,8 +121,12 @@ def _largest(family: Sequence[Draws], quantity: str, chosen: KindOptions) -> np.
         return None
     if several:
         both = [joint_statistic(one.values, null[defined]) for one, null in zip(family, nulls)]
-        return max_t_p(np.array([one[0] for one in both]), np.stack([one[1:] for one in both], axis=1))[1]
-    return max_t_p(np.concatenate([one.values for one in family]), np.concatenate(nulls, axis=1)[defined])[1]
+        return max_t_p(
+            np.array([one[0] for one in both]), np.stack([one[1:] for one in both], axis=1)
+        )[1]
+    return max_t_p(
+        np.concatenate([one.values for one in family]), np.concatenate(nulls, axis=1)[defined]
+    )[1]
 
 
 def _largest_difference(values: np.ndarray, resamples: np.ndarray) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """Inference about kinds of images: intervals by name, permutation p, one p of several subjects, families of tests.
 
-Similarities are tested against 0 by permuting the labels of the first kind; their difference by its own resamples,
-since permuted labels make both similarities 0 and say nothing of two that are alike and not 0.
+Similarities are tested against 0 by permuting the labels of the first kind; their difference by its
+own resamples, since permuted labels make both similarities 0 and say nothing of two that are alike
+and not 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ from neurometamer.rsa.image_types.similarity import (
 from neurometamer.rsa.jackknife import PRODUCT_WEIGHTS, Projection
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling, sample_photographs
 from neurometamer.rsa.sessions import Removed, photograph_sessions, session_maps, without_sessions
-from neurometamer.rsa.subsample import SUBSAMPLE_WARNING, UnitValues, paired_scores, rows_of, subsample_rdms
+from neurometamer.rsa.subsample import (
+    SUBSAMPLE_WARNING,
+    UnitValues,
+    paired_scores,
+    rows_of,
+    subsample_rdms,
+)
 from neurometamer.stats.families import COMBINATIONS, combine_p, joint_p
 from neurometamer.stats.permutation import permutation_p, permute_pairs
 from neurometamer.stats.resampling import percentile_interval
@@ -53,8 +60,9 @@ OVER_SUBJECTS = ("subjects", "dual")
 class _Found:
     """What one pair of kinds, or the difference of two, came to in each RDM.
 
-    ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms) or the ``projection`` that they are drawn from, ``nulls``
-    (n_permutations, n_rdms) or None, and which orders were permuted in each RDM.
+    ``values`` (n_rdms,), ``samples`` (n_resamples, n_rdms) or the ``projection`` that they are
+    drawn from, ``nulls`` (n_permutations, n_rdms) or None, and which orders were permuted in each
+    RDM.
     """
 
     name: str
@@ -76,7 +84,7 @@ class _Found:
         return self.samples[:, index].mean(axis=1) if len(self.samples) else None
 
 
-# ------------------------------------------------------------------------------------------------------ the table
+# ---------------------------------------------------------------------------------------- the table
 
 
 @checked
@@ -98,16 +106,17 @@ def kind_tests(
     rdms : rsatoolbox.rdm.RDMs
         All kinds in one RDM, with ``pattern_descriptors`` kind and reference_id.
     units : iterable of UnitValues, optional
-        Responses behind the RDMs (`pattern_units`, `activation_units`); needed for ``interval="subsample"``.
+        Responses behind the RDMs (`pattern_units`, `activation_units`); needed for
+        ``interval="subsample"``.
     blocks : mapping, optional
-        Photograph → session or class (`session_labels`, `class_labels`), or subject → such a mapping; needed for
-        ``null="session"`` and ``"class"``.
+        Photograph → session or class (`session_labels`, `class_labels`), or subject → such a
+        mapping; needed for ``null="session"`` and ``"class"``.
     categories : mapping of str to str, optional
-        Photograph → class, for the claim about classes; by default what the RDMs know (pattern descriptor
-        ``category``), or `blocks` of ``null="class"``.
+        Photograph → class, for the claim about classes; by default what the RDMs know (pattern
+        descriptor ``category``), or `blocks` of ``null="class"``.
     sessions : mapping, optional
-        Photograph → session, or subject → such a mapping; by default what the RDMs know (pattern descriptor
-        ``session``), or `blocks` of ``null="session"``.
+        Photograph → session, or subject → such a mapping; by default what the RDMs know (pattern
+        descriptor ``session``), or `blocks` of ``null="session"``.
     reliability : pandas.DataFrame, optional
         Of `kind_reliability`: how reliable each kind's RDM is, for the ceiling.
     options : KindOptions, optional
@@ -118,41 +127,45 @@ def kind_tests(
     Returns
     -------
     pandas.DataFrame
-        The table ``kinds.csv``, one row a layer or ROI, subject and quantity: system, subject (``mean``: over
-        subjects), place, pair, quantity (``similarity`` or ``difference``), value, ci_low, ci_high, interval, p,
-        p_corrected, correction, family, p_method, expected, answer, method, n (photographs), n_subjects. Similarities
-        are tested one-sided (above 0), the difference two-sided. ``answer`` says in words whether the difference
-        follows perception.
+        The table ``kinds.csv``, one row a layer or ROI, subject and quantity: system, subject
+        (``mean``: over subjects), place, pair, quantity (``similarity`` or ``difference``), value,
+        ci_low, ci_high, interval, p, p_corrected, correction, family, p_method, expected, answer,
+        method, n (photographs), n_subjects. Similarities are tested one-sided (above 0), the
+        difference two-sided. ``answer`` says in words whether the difference follows perception.
 
     Raises
     ------
     InputError
-        For an unknown kind or name, photographs without a counterpart, fewer than 4 photographs, too few subjects for
-        the interval, or labels that leave nothing to permute. Ids are named.
+        For an unknown kind or name, photographs without a counterpart, fewer than 4 photographs,
+        too few subjects for the interval, or labels that leave nothing to permute. Ids are named.
 
     Notes
     -----
-    With three subjects a bootstrap over subjects cannot hold what it claims: at least `subjects_needed` are asked for.
-    Photographs are resampled and permuted within each subject instead, and the p combined; by default jointly, since
-    subjects who saw the same photographs are not independent (`combine_p`).
+    With three subjects a bootstrap over subjects cannot hold what it claims: at least
+    `subjects_needed` are asked for. Photographs are resampled and permuted within each subject
+    instead, and the p combined; by default jointly, since subjects who saw the same photographs are
+    not independent (`combine_p`).
 
-    ``interval="projection"`` covered 92 to 98 % in 400 simulated studies each of 10, 20 and 40 photographs (RE-AN,
-    RE-AI and their difference, of a subject and of the mean of three): independent photographs, steep spectra, heavy
-    tails, noise that differs between voxels and images, 5 fixed classes; the numbers of all generators, classes and
-    sessions among them, are in ``benchmarks/CALIBRATION.md``. The usual bootstrap over photographs, ``"stimuli"``, is
-    safe but wide: it covered 98 to 100 %, with up to 1.8 times the width that is needed.
+    ``interval="projection"`` covered 92 to 98 % in 400 simulated studies each of 10, 20 and 40
+    photographs (RE-AN, RE-AI and their difference, of a subject and of the mean of three):
+    independent photographs, steep spectra, heavy tails, noise that differs between voxels and
+    images, 5 fixed classes; the numbers of all generators, classes and sessions among them, are in
+    ``benchmarks/CALIBRATION.md``. The usual bootstrap over photographs, ``"stimuli"``, is safe but
+    wide: it covered 98 to 100 %, with up to 1.8 times the width that is needed.
 
     Where classes of photographs are known an interval is about other photographs of these classes
-    (``classes="fixed"``) or about as many classes like these (``"random"``, from 10 classes on); ``method`` says which.
+    (``classes="fixed"``) or about as many classes like these (``"random"``, from 10 classes on);
+    ``method`` says which.
 
-    A session's offset makes two unrelated RDMs alike. Where the RDMs know sessions that differ between photographs the
-    mean of each pair of sessions is taken off the dissimilarities first, and labels change places within sessions
-    (``null="auto"``). Classes that both RDMs show make them alike too: ``null="class"`` asks for more than that.
+    A session's offset makes two unrelated RDMs alike. Where the RDMs know sessions that differ
+    between photographs the mean of each pair of sessions is taken off the dissimilarities first,
+    and labels change places within sessions (``null="auto"``). Classes that both RDMs show make
+    them alike too: ``null="class"`` asks for more than that.
 
     References
     ----------
-    Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis; Schütt et al. (2023), eLife
-    12:e82566 (bootstraps).
+    Zhang et al. (2021), Front Neuroinform 15:677925, Representational Similarity Analysis; Schütt
+    et al. (2023), eLife 12:e82566 (bootstraps).
     """
     import pandas as pd
 
@@ -176,7 +189,9 @@ def kind_tests(
             else:
                 row = _group_row(members, one, drawn, chosen, context)
             ceiling = _ceiling(rdms, members, one, bounds, chosen)
-            rows.append(row | _null_ends(drawn, chosen) | ceiling | {"expected": expected[members[0]]})
+            rows.append(
+                row | _null_ends(drawn, chosen) | ceiling | {"expected": expected[members[0]]}
+            )
             draws.append(drawn)
     table = pd.DataFrame(rows).assign(n=n)
     if left_out:
@@ -186,14 +201,38 @@ def kind_tests(
 
 
 COLUMNS = [
-    "system", "subject", "place", "pair", "quantity", "value", "ci_low", "ci_high", "interval", "p", "p_corrected",
-    "correction", "family", "p_method", "null_low", "null_high", "ceiling_low", "ceiling_high", "ceiling", "expected",
-    "answer", "method", "n", "n_subjects",
-]  # fmt: skip
+    "system",
+    "subject",
+    "place",
+    "pair",
+    "quantity",
+    "value",
+    "ci_low",
+    "ci_high",
+    "interval",
+    "p",
+    "p_corrected",
+    "correction",
+    "family",
+    "p_method",
+    "null_low",
+    "null_high",
+    "ceiling_low",
+    "ceiling_high",
+    "ceiling",
+    "expected",
+    "answer",
+    "method",
+    "n",
+    "n_subjects",
+]
 """Of the table."""
 
 
-FREELY = "sessions differ between photographs, and null 'free' takes no account of them (null 'auto' does)"
+FREELY = (
+    "sessions differ between photographs, and null 'free' takes no account of them (null 'auto' "
+    "does)"
+)
 """Why there is no interval; also beside the p."""
 
 
@@ -226,7 +265,8 @@ def _context(
         sessions = blocks
     if blocks and chosen.null == "auto":
         raise InputError(
-            "blocks were given without saying what they are: add null='session' or null='class', or give sessions= or "
+            "blocks were given without saying what they are: add null='session' or null='class', "
+            "or give sessions= or "
             "categories= instead."
         )
     categories = categories or class_descriptor(rdms)
@@ -235,7 +275,9 @@ def _context(
     maps = session_maps(rdms, [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)], sessions)
     if chosen.null == "session" and not blocks:
         blocks = _known_sessions(rdms, maps, chosen)
-    names = sorted(str(one) for one in select_kind(rdms, chosen.kinds[0]).pattern_descriptors["condition"])
+    names = sorted(
+        str(one) for one in select_kind(rdms, chosen.kinds[0]).pattern_descriptors["condition"]
+    )
     removed = without_sessions(rdms, maps, chosen.kinds, chosen.by, categories)
     if chosen.null == "free" and removed.rdms is not rdms:
         removed = Removed(rdms=rdms, reason=FREELY)
@@ -244,26 +286,43 @@ def _context(
     if chosen.interval in ("projection", "stimuli", "dual") and len(names) < SIMULATED_FROM:
         note += f"; intervals from fewer than {SIMULATED_FROM} photographs were not simulated"
     return _Context(
-        rdms=removed.rdms, sampling=sampling, sessions=maps, blocks=blocks, reason=removed.reason, note=note
+        rdms=removed.rdms,
+        sampling=sampling,
+        sessions=maps,
+        blocks=blocks,
+        reason=removed.reason,
+        note=note,
     )
 
 
-def _known_sessions(rdms: RDMs, maps: Sequence[Mapping[str, str]], chosen: KindOptions) -> Blocks | None:
+def _known_sessions(
+    rdms: RDMs, maps: Sequence[Mapping[str, str]], chosen: KindOptions
+) -> Blocks | None:
     """Give each subject's sessions of photographs, where all RDMs know them."""
     if not all(maps):
         return None
     pair = (chosen.pairs[0][0], chosen.pairs[-1][1])
-    return {name_place(rdms, i)["subject"]: photograph_sessions(rdms, known, pair) for i, known in enumerate(maps)}
+    return {
+        name_place(rdms, i)["subject"]: photograph_sessions(rdms, known, pair)
+        for i, known in enumerate(maps)
+    }
 
 
-def _everything(context: _Context, chosen: KindOptions, units: Iterable[UnitValues] | None) -> tuple[list[_Found], int]:
+def _everything(
+    context: _Context, chosen: KindOptions, units: Iterable[UnitValues] | None
+) -> tuple[list[_Found], int]:
     """Compare both pairs in the same draws, and take their difference; also give the number of photographs."""
     rdms = context.rdms
     subsamples = _subsampled(context, chosen, units) if chosen.interval == "subsample" else None
     found, sizes = [], []
     for pair in chosen.pairs:
         orders, text = null_orders(
-            rdms, pair, chosen, context.blocks, together=bool(_groups(rdms)), sessions=context.sessions
+            rdms,
+            pair,
+            chosen,
+            context.blocks,
+            together=bool(_groups(rdms)),
+            sessions=context.sessions,
         )
         text += f"; {FREELY}" if context.reason == FREELY else ""
         sizes.append(orders[0].shape[1])
@@ -276,13 +335,18 @@ def _everything(context: _Context, chosen: KindOptions, units: Iterable[UnitValu
             projection, text = None, f"{text}, each in a subsample of the units of its own"
         same = {id(one): rank for rank, one in enumerate(orders)}
         drawn = tuple(same[id(one)] for one in orders)
-        found.append(_Found("-".join(pair), "similarity", values, samples, projection, nulls, text, drawn, pair))
+        found.append(
+            _Found(
+                "-".join(pair), "similarity", values, samples, projection, nulls, text, drawn, pair
+            )
+        )
     if len(found) == 1:
         return found, sizes[0]
     low, high = found
     if sizes[0] != sizes[1]:
         raise InputError(
-            f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a difference needs the same ones "
+            f"{low.name} covers {sizes[0]} photographs and {high.name} {sizes[1]}; a difference "
+            "needs the same ones "
             "(or join='inner')."
         )
     name, projection = f"{high.name} minus {low.name}", None
@@ -297,7 +361,9 @@ def _image_samples(
     rdms: RDMs, pair: Pair, chosen: KindOptions, sampling: Sampling
 ) -> tuple[np.ndarray, np.ndarray, Projection | None]:
     """Compare two kinds with resampled photographs, or with the projection that resamples are drawn from."""
-    if chosen.interval in ("stimuli", "dual") or (chosen.interval == "none" and chosen.by in PRODUCT_WEIGHTS):
+    if chosen.interval in ("stimuli", "dual") or (
+        chosen.interval == "none" and chosen.by in PRODUCT_WEIGHTS
+    ):
         values, samples, _, _ = kind_samples(
             rdms,
             pair,
@@ -334,21 +400,28 @@ def _null_ends(drawn: Draws, chosen: KindOptions) -> dict[str, float]:
     return {"null_low": float(low), "null_high": float(high)}
 
 
-def _ceiling(rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, chosen: KindOptions) -> dict[str, Any]:
+def _ceiling(
+    rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, chosen: KindOptions
+) -> dict[str, Any]:
     """Bound a similarity by the reliability of both RDMs; over subjects by the mean of the subjects' bounds."""
     nothing = {"ceiling_low": np.nan, "ceiling_high": np.nan}
-    if found.pair is None or name_place(rdms, members[0])["system"] == "network":  # a network answers without noise
+    if (
+        found.pair is None or name_place(rdms, members[0])["system"] == "network"
+    ):  # a network answers without noise
         return {**nothing, "ceiling": ""}
     if chosen.by != "spearman" or "spearman" not in str(rdms.dissimilarity_measure).lower():
         return {**nothing, "ceiling": NOT_SPEARMAN}
     places = [name_place(rdms, i) for i in members]
     parts = [pair_bound(bounds, one["subject"], one["place"], found.pair) for one in places]
     ends = {name: float(np.mean([one[name] for one in parts])) for name in nothing}
-    text = next((str(one["ceiling"]) for one in parts if not np.isfinite(one["ceiling_low"])), parts[0]["ceiling"])
+    text = next(
+        (str(one["ceiling"]) for one in parts if not np.isfinite(one["ceiling_low"])),
+        parts[0]["ceiling"],
+    )
     return {**ends, "ceiling": text}
 
 
-# -------------------------------------------------------------------------------------------------------- subsamples
+# --------------------------------------------------------------------------------------- subsamples
 
 
 def _subsampled(
@@ -358,21 +431,31 @@ def _subsampled(
     rdms = context.rdms
     if units is None:
         raise InputError(
-            "interval 'subsample' computes RDMs again from parts of the units: give patterns or activations, not RDMs."
+            "interval 'subsample' computes RDMs again from parts of the units: give patterns or "
+            "activations, not RDMs."
         )
     measure = str(rdms.dissimilarity_measure).lower().removeprefix("1 - ")
     kinds = [str(one) for one in rdms.pattern_descriptors["kind"]]
-    stimuli = {kind: list(select_kind(rdms, kind).pattern_descriptors["stimulus"]) for kind in dict.fromkeys(kinds)}
-    wanted = [(one["system"], one["subject"], one["place"]) for one in (name_place(rdms, i) for i in range(rdms.n_rdm))]
+    stimuli = {
+        kind: list(select_kind(rdms, kind).pattern_descriptors["stimulus"])
+        for kind in dict.fromkeys(kinds)
+    }
+    wanted = [
+        (one["system"], one["subject"], one["place"])
+        for one in (name_place(rdms, i) for i in range(rdms.n_rdm))
+    ]
     found = {}
     for one in units:
         key = (one.system, one.subject, one.place)
         if key in wanted:
-            drawn = subsample_rdms(one, chosen.n_resamples, chosen.seed, measure=measure, share=chosen.share)
+            drawn = subsample_rdms(
+                one, chosen.n_resamples, chosen.seed, measure=measure, share=chosen.share
+            )
             found[key] = {kind: drawn[:, rows_of(one.ids, ids)] for kind, ids in stimuli.items()}
     if lacking := [place_name(rdms, i) for i, key in enumerate(wanted) if key not in found]:
         raise InputError(
-            f"no responses of units for {name_ids(lacking)}; give the patterns or activations of all RDMs."
+            f"no responses of units for {name_ids(lacking)}; give the patterns or activations of "
+            "all RDMs."
         )
     return [found[key] for key in wanted]
 
@@ -391,7 +474,9 @@ def _subsample_scores(
         a, b = (parts[kind][:, rows] for kind, rows in zip(pair, positions))
         samples.append(paired_scores(chosen.by, a, b))
         if len(order):
-            turned = [permute_pairs(row, order[k % len(order)][np.newaxis])[0] for k, row in enumerate(a)]
+            turned = [
+                permute_pairs(row, order[k % len(order)][np.newaxis])[0] for k, row in enumerate(a)
+            ]
             nulls.append(paired_scores(chosen.by, np.array(turned), b))
     return np.stack(samples, axis=1), np.stack(nulls, axis=1) if nulls else None
 
@@ -402,17 +487,30 @@ def _canonical_rows(rdms: RDMs, kind: str) -> np.ndarray:
     return rows_of(names, sorted(names))
 
 
-# --------------------------------------------------------------------------------------------------------------- rows
+# --------------------------------------------------------------------------------------------- rows
 
 
-def _one_row(found: _Found, drawn: Draws, i: int, chosen: KindOptions, context: _Context) -> dict[str, Any]:
+def _one_row(
+    found: _Found, drawn: Draws, i: int, chosen: KindOptions, context: _Context
+) -> dict[str, Any]:
     rdms = context.rdms
-    row = {**name_place(rdms, i), "pair": found.name, "quantity": found.quantity, "value": float(found.values[i])}
+    row = {
+        **name_place(rdms, i),
+        "pair": found.name,
+        "quantity": found.quantity,
+        "value": float(found.values[i]),
+    }
     if chosen.interval in OVER_SUBJECTS:
-        ends, text = (np.nan, np.nan), f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'"
+        ends, text = (
+            (np.nan, np.nan),
+            f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'",
+        )
         p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
     else:
-        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen, context)
+        ends, text = (
+            _interval(drawn.resamples, chosen, MOST[found.quantity]),
+            _describe(chosen, context),
+        )
         p, p_text = _difference_p(drawn.resamples, chosen, context.sampling)
     if found.quantity == "similarity":
         p, p_text = np.nan, found.null_text
@@ -420,9 +518,14 @@ def _one_row(found: _Found, drawn: Draws, i: int, chosen: KindOptions, context: 
             p = float(permutation_p(found.values[i], drawn.nulls[:, 0]))
             p_text += ", one-sided"
     return row | {
-        "ci_low": float(ends[0]), "ci_high": float(ends[1]), "interval": chosen.interval, "p": p, "p_method": p_text,
-        "method": text, "n_subjects": 1 if row["subject"] else 0,
-    }  # fmt: skip
+        "ci_low": float(ends[0]),
+        "ci_high": float(ends[1]),
+        "interval": chosen.interval,
+        "p": p,
+        "p_method": p_text,
+        "method": text,
+        "n_subjects": 1 if row["subject"] else 0,
+    }
 
 
 def _interval(samples: np.ndarray | None, chosen: KindOptions, most: int) -> Any:
@@ -456,7 +559,8 @@ def _describe_interval(chosen: KindOptions, sampling: Sampling) -> str:
         return f"{_name_of(chosen.by)}; no interval"
     if chosen.interval == "subsample":
         return (
-            f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile interval of {chosen.n_resamples} subsamples of "
+            f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile interval of "
+            f"{chosen.n_resamples} subsamples of "
             f"{chosen.share:.0%} of the units (Zhang 2021); {SUBSAMPLE_WARNING}"
         )
     return f"{_name_of(chosen.by)}; {chosen.confidence:.0%} {_how_resampled(chosen, sampling)}"
@@ -465,11 +569,16 @@ def _describe_interval(chosen: KindOptions, sampling: Sampling) -> str:
 def _how_resampled(chosen: KindOptions, sampling: Sampling) -> str:
     how = "same-image pairs dropped"
     if chosen.interval == "projection":
-        return f"t interval ({sampling.dof} dof), jackknife over {sampling.text}, noise of pairs corrected"
+        return (
+            f"t interval ({sampling.dof} dof), jackknife over {sampling.text}, noise of pairs "
+            "corrected"
+        )
     return f"percentile bootstrap over {sampling.text}, {chosen.n_resamples} resamples, {how}"
 
 
-def _difference_p(samples: np.ndarray | None, chosen: KindOptions, sampling: Sampling) -> tuple[float, str]:
+def _difference_p(
+    samples: np.ndarray | None, chosen: KindOptions, sampling: Sampling
+) -> tuple[float, str]:
     """Test a difference against 0, two-sided; samples (n_resamples,)."""
     from scipy.stats import t
 
@@ -480,7 +589,11 @@ def _difference_p(samples: np.ndarray | None, chosen: KindOptions, sampling: Sam
         named = "stimuli" if chosen.by in PRODUCT_WEIGHTS else "projection"
     if named == "projection":
         error = samples.std() * _quantile(chosen) / t.ppf((1 + chosen.confidence) / 2, sampling.dof)
-        p = float(2 * t.sf(abs(samples.mean()) / error, sampling.dof)) if error > 0 else float("nan")
+        p = (
+            float(2 * t.sf(abs(samples.mean()) / error, sampling.dof))
+            if error > 0
+            else float("nan")
+        )
         return p, f"t with {sampling.dof} dof (interval 'projection'), two-sided"
     text = f"share of the resamples beyond 0 (interval '{named}'), two-sided"
     if chosen.interval == "subsample":
@@ -494,14 +607,16 @@ def _evidence(samples: np.ndarray, alternative: str) -> np.ndarray:
     return permutation_p(np.zeros(samples.shape[1:]), samples, against)
 
 
-# ------------------------------------------------------------------------------------------------------ over subjects
+# ------------------------------------------------------------------------------------ over subjects
 
 
 def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
     """Find the RDMs of several subjects in one place."""
     places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
     if again := duplicates(" ".join(one.values()) for one in places):
-        raise InputError(f"more than one RDM for {name_ids(again)}; give one for each subject and ROI, or stage.")
+        raise InputError(
+            f"more than one RDM for {name_ids(again)}; give one for each subject and ROI, or stage."
+        )
     found: dict[tuple[str, str], list[int]] = {}
     for i, one in enumerate(places):
         if one["subject"]:
@@ -509,17 +624,25 @@ def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
     return {place: members for place, members in found.items() if len(members) > 1}
 
 
-def _check_subjects(rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]], chosen: KindOptions) -> None:
+def _check_subjects(
+    rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]], chosen: KindOptions
+) -> None:
     if chosen.interval not in OVER_SUBJECTS:
         return
     needed = subjects_needed(chosen.confidence)
     places = [name_place(rdms, i) for i in range(rdms.n_rdm)]
-    count = {one["place"]: len(groups.get((one["system"], one["place"]), [1])) for one in places if one["subject"]}
+    count = {
+        one["place"]: len(groups.get((one["system"], one["place"]), [1]))
+        for one in places
+        if one["subject"]
+    }
     few = [f"{place} ({n})" for place, n in count.items() if n < needed]
     if few or not count:
         raise InputError(
-            f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} subjects; there are "
-            f"fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use interval='projection' "
+            f"interval '{chosen.interval}' at {chosen.confidence:.0%} needs at least {needed} "
+            "subjects; there are "
+            f"fewer in {name_ids(few) or 'these RDMs (none)'}. With few subjects use "
+            "interval='projection' "
             "(photographs are resampled and permuted within each subject) and the combined p."
         )
 
@@ -531,19 +654,36 @@ def _group_row(
     if chosen.interval in OVER_SUBJECTS and not context.reason:
         ends, p, p_text, text = _subject_interval(values, found.samples[:, index], chosen, context)
     else:
-        ends, text = _interval(drawn.resamples, chosen, MOST[found.quantity]), _describe(chosen, context)
+        ends, text = (
+            _interval(drawn.resamples, chosen, MOST[found.quantity]),
+            _describe(chosen, context),
+        )
         p, p_text = _combined_difference(found, index, drawn, context.sampling, chosen)
     if found.quantity == "similarity":
         p, p_text = _combined_similarity(values, drawn.nulls, chosen)
-        p_text = f"{found.null_text}, one-sided; {p_text}" if found.nulls is not None else found.null_text
+        p_text = (
+            f"{found.null_text}, one-sided; {p_text}"
+            if found.nulls is not None
+            else found.null_text
+        )
     return name_place(rdms, index[0]) | {
-        "subject": MEAN, "pair": found.name, "quantity": found.quantity, "value": float(values.mean()),
-        "ci_low": float(ends[0]), "ci_high": float(ends[1]), "interval": chosen.interval, "p": p, "p_method": p_text,
-        "method": f"{text}; mean over {len(index)} subjects", "n_subjects": len(index),
-    }  # fmt: skip
+        "subject": MEAN,
+        "pair": found.name,
+        "quantity": found.quantity,
+        "value": float(values.mean()),
+        "ci_low": float(ends[0]),
+        "ci_high": float(ends[1]),
+        "interval": chosen.interval,
+        "p": p,
+        "p_method": p_text,
+        "method": f"{text}; mean over {len(index)} subjects",
+        "n_subjects": len(index),
+    }
 
 
-def _combined_similarity(values: np.ndarray, nulls: np.ndarray | None, chosen: KindOptions) -> tuple[float, str]:
+def _combined_similarity(
+    values: np.ndarray, nulls: np.ndarray | None, chosen: KindOptions
+) -> tuple[float, str]:
     if nulls is None:
         return float("nan"), ""
     if chosen.combine == "joint":
@@ -572,14 +712,19 @@ def _subject_interval(
     from scipy.stats import t as student
 
     size = len(values)
-    draws = generator(chosen.seed, "subjects", size).multinomial(size, np.full(size, 1 / size), chosen.n_resamples)
+    draws = generator(chosen.seed, "subjects", size).multinomial(
+        size, np.full(size, 1 / size), chosen.n_resamples
+    )
     over_subjects = draws @ values / size
     if chosen.interval == "dual":
         both = (draws * samples).sum(axis=1) / size
         defined = np.isfinite(both)
         parts = np.array([both[defined], over_subjects[defined], samples.mean(axis=1)[defined]])
         clusters = context.sampling.dof + 1
-        variance, dof = dual_variance(parts.var(axis=1, ddof=1), size, clusters), min(size, clusters) - 1
+        variance, dof = (
+            dual_variance(parts.var(axis=1, ddof=1), size, clusters),
+            min(size, clusters) - 1,
+        )
         what = f"{context.sampling.text} and {size} subjects (rsatoolbox's dual bootstrap)"
     else:
         variance, dof = size / (size - 1) * over_subjects.var(ddof=1), size - 1
@@ -589,10 +734,16 @@ def _subject_interval(
     mean = float(values.mean())
     p = float(2 * student.sf(abs(mean) / error, dof)) if error > 0 else float("nan")
     text = (
-        f"{_name_of(chosen.by)}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over {what}, {len(draws)} "
+        f"{_name_of(chosen.by)}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
+        f"{what}, {len(draws)} "
         f"resamples{context.note}"
     )
-    return (mean - half, mean + half), p, f"t with {dof} dof from the bootstrap over {what}, two-sided", text
+    return (
+        (mean - half, mean + half),
+        p,
+        f"t with {dof} dof from the bootstrap over {what}, two-sided",
+        text,
+    )
 
 
 def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> float:
@@ -608,8 +759,8 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
     Returns
     -------
     float
-        Variance for new subjects and new stimuli; not below either single one (corrected for its number) and not
-        above the one over both.
+        Variance for new subjects and new stimuli; not below either single one (corrected for its
+        number) and not above the one over both.
 
     References
     ----------
@@ -621,7 +772,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
     return min(max(variance, s * subjects, n * stimuli), both)
 
 
-# -------------------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:

@@ -44,18 +44,21 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
     Raises
     ------
     InputError
-        When there are no session labels, only one session, or a photograph was shown in several (then sessions are no
-        blocks, and nothing need be blocked).
+        When there are no session labels, only one session, or a photograph was shown in several
+        (then sessions are no blocks, and nothing need be blocked).
     """
     reference = dict(zip(table["id"].astype(str), table["reference_id"].astype(str)))
     shown = patterns.observations[patterns.observations["condition"].isin(list(reference))]
     sessions = dict.fromkeys(shown["session"])
     subject = f"subject '{patterns.subject}'"
     if set(sessions) <= {""}:
-        raise InputError(f"{subject}: the patterns have no session labels; permute freely or within classes.")
+        raise InputError(
+            f"{subject}: the patterns have no session labels; permute freely or within classes."
+        )
     if len(sessions) == 1:
         raise InputError(
-            f"{subject}: all images were shown in session '{next(iter(sessions))}', so there is nothing to keep "
+            f"{subject}: all images were shown in session '{next(iter(sessions))}', so there is "
+            "nothing to keep "
             "together; permute freely or within classes."
         )
     found: dict[str, set[str]] = {}
@@ -63,7 +66,8 @@ def session_labels(patterns: Patterns, table: pd.DataFrame) -> dict[str, str]:
         found.setdefault(reference[condition], set()).add(session)
     if several := [one for one, where in found.items() if len(where) > 1]:
         raise InputError(
-            f"{subject}: the images of {name_ids(several)} were shown in several sessions, so sessions are no blocks; "
+            f"{subject}: the images of {name_ids(several)} were shown in several sessions, so "
+            "sessions are no blocks; "
             "permute freely or within classes."
         )
     return {one: next(iter(where)) for one, where in found.items()}
@@ -91,18 +95,26 @@ def class_labels(table: pd.DataFrame, column: str = "category") -> dict[str, str
         When the column is missing, empty for a photograph, or the same for all.
     """
     if column not in table.columns:
-        raise InputError(f"the stimulus table has no column '{column}'; it has {', '.join(map(str, table.columns))}.")
+        raise InputError(
+            f"the stimulus table has no column '{column}'; it has "
+            f"{', '.join(map(str, table.columns))}."
+        )
     rows = table[table["kind"] == "RE"]
     labels = {
         str(one): "" if label is None or label != label else str(label)
         for one, label in zip(rows["reference_id"], rows[column])
     }
     if lacking := [one for one, label in labels.items() if not label]:
-        raise InputError(f"no '{column}' for the photographs {name_ids(lacking)}; fill it, or permute freely.")
+        raise InputError(
+            f"no '{column}' for the photographs {name_ids(lacking)}; fill it, or permute freely."
+        )
     if not labels:
         raise InputError("the stimulus table has no photographs (kind RE).")
     if len(set(labels.values())) == 1:
-        raise InputError(f"all photographs have the same '{column}', {next(iter(labels.values()))}; permute freely.")
+        raise InputError(
+            f"all photographs have the same '{column}', {next(iter(labels.values()))}; permute "
+            "freely."
+        )
     return labels
 
 
@@ -167,7 +179,8 @@ def null_orders(
     Raises
     ------
     InputError
-        When labels are missing or leave nothing to permute; with ``null="auto"`` the words say so instead.
+        When labels are missing or leave nothing to permute; with ``null="auto"`` the words say so
+        instead.
     """
     names = [str(one) for one in _pair_of(rdms, pair)[0].pattern_descriptors["condition"]]
     none = [np.empty((0, len(names)), dtype=np.int64)] * rdms.n_rdm
@@ -178,21 +191,29 @@ def null_orders(
     if automatic:
         labels = _automatic_labels(rdms, pair, names, sessions, joint)
     else:
-        labels = [_labels(names, chosen, blocks, name_place(rdms, i)["subject"]) for i in range(rdms.n_rdm)]
+        labels = [
+            _labels(names, chosen, blocks, name_place(rdms, i)["subject"])
+            for i in range(rdms.n_rdm)
+        ]
     if automatic and any(key is not None and len(set(key)) == len(key) for key in labels):
         return none, (
-            "not tested: sessions differ between photographs, and no two photographs share their session (in all "
+            "not tested: sessions differ between photographs, and no two photographs share their "
+            "session (in all "
             "subjects, where these are combined jointly)"
         )
     drawn = {
-        key: permutation_orders(len(names), chosen.n_permutations, chosen.seed, key) for key in dict.fromkeys(labels)
+        key: permutation_orders(len(names), chosen.n_permutations, chosen.seed, key)
+        for key in dict.fromkeys(labels)
     }
     if len(drawn) > 1 and joint:
         raise InputError(
-            "subjects differ in the sessions of the photographs, so their labels cannot be permuted together; combine "
+            "subjects differ in the sessions of the photographs, so their labels cannot be "
+            "permuted together; combine "
             "their p by 'all', 'fisher' or 'stouffer'."
         )
-    return [drawn[key] for key in labels], _describe_orders(pair, chosen, labels[0], len(drawn[labels[0]]), len(names))
+    return [drawn[key] for key in labels], _describe_orders(
+        pair, chosen, labels[0], len(drawn[labels[0]]), len(names)
+    )
 
 
 def _automatic_labels(
@@ -216,7 +237,9 @@ def _pair_of(rdms: RDMs, pair: Pair) -> tuple[RDMs, RDMs]:
     return a, b
 
 
-def _describe_orders(pair: Pair, chosen: KindOptions, labels: tuple[str, ...] | None, drawn: int, n: int) -> str:
+def _describe_orders(
+    pair: Pair, chosen: KindOptions, labels: tuple[str, ...] | None, drawn: int, n: int
+) -> str:
     where = "freely" if labels is None else f"within {len(set(labels))} {BLOCK_WORDS[chosen.null]}"
     exact = count_orders(n, labels) - 1 == drawn
     how_many = f"all {drawn} other orders (exact)" if exact else f"{drawn} orders"
@@ -227,28 +250,38 @@ BLOCK_WORDS = {"session": "sessions", "class": "classes", "auto": "sessions"}
 """Null to the plural of its blocks."""
 
 
-def _labels(names: Sequence[str], chosen: KindOptions, blocks: Blocks | None, subject: str) -> tuple[str, ...] | None:
+def _labels(
+    names: Sequence[str], chosen: KindOptions, blocks: Blocks | None, subject: str
+) -> tuple[str, ...] | None:
     if chosen.null == "free":
         return None
     if not blocks:
         raise InputError(
-            f"null '{chosen.null}' needs the {chosen.null} of each photograph; give blocks (see session_labels and "
+            f"null '{chosen.null}' needs the {chosen.null} of each photograph; give blocks (see "
+            "session_labels and "
             "class_labels)."
         )
     mapping: Any = blocks
     if isinstance(next(iter(blocks.values())), Mapping):
         if subject not in blocks:
-            raise InputError(f"no {chosen.null} labels for subject '{subject}'; there are some for {name_ids(blocks)}.")
+            raise InputError(
+                f"no {chosen.null} labels for subject '{subject}'; there are some for "
+                f"{name_ids(blocks)}."
+            )
         mapping = blocks[subject]
     if lacking := [name for name in names if name not in mapping]:
         raise InputError(f"no {chosen.null} for the photographs {name_ids(lacking)}.")
     labels = tuple(str(mapping[name]) for name in names)
     if len(set(labels)) == 1:
-        raise InputError(f"all photographs are of one {chosen.null}, '{labels[0]}'; use null='free'.")
+        raise InputError(
+            f"all photographs are of one {chosen.null}, '{labels[0]}'; use null='free'."
+        )
     return labels
 
 
-def null_scores(rdms: RDMs, pair: Pair, chosen: KindOptions, orders: Sequence[np.ndarray]) -> np.ndarray | None:
+def null_scores(
+    rdms: RDMs, pair: Pair, chosen: KindOptions, orders: Sequence[np.ndarray]
+) -> np.ndarray | None:
     """Compare the second kind with the first in permuted orders.
 
     Parameters

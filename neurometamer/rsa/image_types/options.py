@@ -16,11 +16,14 @@ from neurometamer.summaries import short_repr
 
 Pair = tuple[str, str]
 INTERVALS = {
-    "projection": "jackknife over photographs, the noise of pairs corrected: would other photographs say the same? "
+    "projection": "jackknife over photographs, the noise of pairs corrected: would other "
+    "photographs say the same? "
     "Covers 92 to 98 % in simulations; right for 3 subjects",
-    "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to 1.8 times too wide",
+    "stimuli": "the usual percentile bootstrap over photographs, as in rsatoolbox: safe, but up to "
+    "1.8 times too wide",
     "subsample": f"80 % of the units without replacement, the paper's. {SUBSAMPLE_WARNING}",
-    "subjects": "bootstrap over subjects, t with subjects - 1 degrees of freedom: would other people?",
+    "subjects": "bootstrap over subjects, t with subjects - 1 degrees of freedom: would other "
+    "people?",
     "dual": "bootstrap over photographs and subjects, corrected as in rsatoolbox: would both?",
     "none": "no interval; the difference is tested as with 'projection'",
 }
@@ -55,8 +58,9 @@ class KindOptions:
     Parameters
     ----------
     perception, decision : (str, str) or None
-        Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE and AN). The
-        difference is the similarity of the first minus that of the second; without one of them (None) there is none.
+        Kinds that look alike to people (RE and AI), and kinds that the network calls the same (RE
+        and AN). The difference is the similarity of the first minus that of the second; without one
+        of them (None) there is none.
     by : str
         One of `COMPARATORS`.
     interval : str
@@ -64,16 +68,18 @@ class KindOptions:
     null : str
         One of `NULLS`.
     classes : str
-        One of `CLASS_CLAIMS`: whether intervals are about other photographs of the same classes, or of other classes.
-        Where no classes are known photographs are taken for independent draws.
+        One of `CLASS_CLAIMS`: whether intervals are about other photographs of the same classes, or
+        of other classes. Where no classes are known photographs are taken for independent draws.
     combine : str
         One of `COMBINATIONS`; how the subjects' p become one.
     correction : str
-        One of `CORRECTIONS`. Where ``"max-t"`` is not defined Holm's is used, and the column says so.
+        One of `CORRECTIONS`. Where ``"max-t"`` is not defined Holm's is used, and the column says
+        so.
     family : str
         One of `FAMILIES`.
     n_resamples, n_permutations : int
-        Draws; 0 permutations for no p of similarities, 0 resamples (with ``interval="none"``) for none of differences.
+        Draws; 0 permutations for no p of similarities, 0 resamples (with ``interval="none"``) for
+        none of differences.
     confidence : float
         Of the intervals.
     seed : int
@@ -120,11 +126,17 @@ class KindOptions:
             if name not in known:
                 raise unknown_name(kind, name, known)
         if not self.pairs:
-            raise InputError("perception and decision are both None; give at least one pair of kinds.")
+            raise InputError(
+                "perception and decision are both None; give at least one pair of kinds."
+            )
         if self.n_resamples < (self.interval != "none"):
-            raise InputError(f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'.")
+            raise InputError(
+                f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'."
+            )
         if self.interval == "projection" and self.by in PRODUCT_WEIGHTS:
-            raise InputError(f"interval 'projection' is not defined for by='{self.by}'; give interval='stimuli'.")
+            raise InputError(
+                f"interval 'projection' is not defined for by='{self.by}'; give interval='stimuli'."
+            )
         if self.n_permutations < 0:
             raise InputError(f"n_permutations is {self.n_permutations}; give 0 (no test) or more.")
         if not 0 < self.confidence < 1:
@@ -164,8 +176,9 @@ def subjects_needed(confidence: float = 0.95) -> int:
     Returns
     -------
     int
-        6 at 95 %: resampled subjects never leave the range of the subjects there are, and all n of them lie on one
-        side of the median with probability 2^(1-n); with 3 subjects in one of 4 studies.
+        6 at 95 %: resampled subjects never leave the range of the subjects there are, and all n of
+        them lie on one side of the median with probability 2^(1-n); with 3 subjects in one of 4
+        studies.
 
     Examples
     --------

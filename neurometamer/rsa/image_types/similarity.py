@@ -1,7 +1,7 @@
 """Similarity of the kinds of images: RE-AN, RE-AI and their difference, in each layer, ROI and subject.
 
-RDMs are computed within one kind and compared photograph by photograph; responses to two kinds are never correlated
-with each other directly (Zhang et al. 2021).
+RDMs are computed within one kind and compared photograph by photograph; responses to two kinds are
+never correlated with each other directly (Zhang et al. 2021).
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ import numpy as np
 from neurometamer.arguments import checked
 from neurometamer.rsa.comparators.ranks import BLOCK
 from neurometamer.rsa.comparators.table import comparator
-from neurometamer.rsa.compare import describe_method, join_rdms, resample_comparison, similarity_values
+from neurometamer.rsa.compare import (
+    describe_method,
+    join_rdms,
+    resample_comparison,
+    similarity_values,
+)
 from neurometamer.rsa.compute import place_name, select_kind, take_conditions
 from neurometamer.rsa.jackknife import LazyWeights, Projection, project
 from neurometamer.rsa.sampling import Sampling, sample_photographs
@@ -93,8 +98,8 @@ def kind_samples(
     sampling : Sampling, optional
         What is drawn; by default photographs within the classes that the RDMs know.
     confidence : float, optional
-        Of the interval that the samples are for, where few classes or photographs of a class are corrected for
-        (`Sampling.scaled`).
+        Of the interval that the samples are for, where few classes or photographs of a class are
+        corrected for (`Sampling.scaled`).
 
     Returns
     -------
@@ -122,7 +127,12 @@ def kind_samples(
 
 
 def kind_projection(
-    rdms: RDMs, pair: tuple[str, str], by: str, n_draws: int, seed: int, sampling: Sampling | None = None
+    rdms: RDMs,
+    pair: tuple[str, str],
+    by: str,
+    n_draws: int,
+    seed: int,
+    sampling: Sampling | None = None,
 ) -> Projection:
     """Compare two kinds within each RDM, and say how the similarity would vary with other photographs.
 
@@ -137,8 +147,8 @@ def kind_projection(
     n_draws, seed : int
         Of the noise of pairs, see `project`.
     sampling : Sampling, optional
-        What is left out: photographs, photographs within classes, or classes; by default photographs within the classes
-        that the RDMs know.
+        What is left out: photographs, photographs within classes, or classes; by default
+        photographs within the classes that the RDMs know.
 
     Returns
     -------
@@ -156,7 +166,9 @@ def kind_projection(
         parts = []
         for start in range(0, len(weights), step):
             part = weights[start : start + step]
-            parts.append(np.stack([compare(one, other, part)[:, 0, 0] for one, other in sides], axis=1))
+            parts.append(
+                np.stack([compare(one, other, part)[:, 0, 0] for one, other in sides], axis=1)
+            )
         return np.concatenate(parts)
 
     return project(_scores, sampling or _default_sampling(rdms, a), n_draws, seed)
@@ -180,8 +192,8 @@ def kind_similarity(
 ) -> pd.DataFrame:
     """Compare the arrangement of the images of two kinds, in each layer or ROI.
 
-    The RDM within one kind is compared with the RDM within the other, photograph by photograph; responses to the two
-    kinds are never correlated with each other directly.
+    The RDM within one kind is compared with the RDM within the other, photograph by photograph;
+    responses to the two kinds are never correlated with each other directly.
 
     Parameters
     ----------
@@ -203,18 +215,19 @@ def kind_similarity(
     Returns
     -------
     pandas.DataFrame
-        The table ``similarity.csv``: system, subject, place, pair (``RE-AN``), similarity, ci_low, ci_high, method,
-        n (photographs).
+        The table ``similarity.csv``: system, subject, place, pair (``RE-AN``), similarity, ci_low,
+        ci_high, method, n (photographs).
 
     Raises
     ------
     InputError
-        For an unknown kind or comparator, photographs without a counterpart, fewer than 4 photographs.
+        For an unknown kind or comparator, photographs without a counterpart, fewer than 4
+        photographs.
 
     Notes
     -----
-    Zhang et al. subsample 80 % of the vertices; that interval ignores the choice of images and is about half as wide
-    as it should be. Here the images are resampled.
+    Zhang et al. subsample 80 % of the vertices; that interval ignores the choice of images and is
+    about half as wide as it should be. Here the images are resampled.
 
     References
     ----------
@@ -233,9 +246,17 @@ def kind_similarity(
         low, high = percentile_interval(samples, confidence)
         method = describe_method(by, counts, confidence, left_out) + note
         for i in range(rdms.n_rdm):
-            row = {**name_place(rdms, i), "pair": "-".join(pair), **similarity_values(value[i], low[i], high[i])}
+            row = {
+                **name_place(rdms, i),
+                "pair": "-".join(pair),
+                **similarity_values(value[i], low[i], high[i]),
+            }
             rows.append({**row, "method": method, "n": counts.shape[1], "order": i})
-    return pd.DataFrame(rows).sort_values("order", kind="stable", ignore_index=True).drop(columns="order")
+    return (
+        pd.DataFrame(rows)
+        .sort_values("order", kind="stable", ignore_index=True)
+        .drop(columns="order")
+    )
 
 
 def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, str, bool]:
@@ -281,31 +302,44 @@ def kind_difference(
     Returns
     -------
     pandas.DataFrame
-        The table ``similarity_difference.csv``: system, subject, place, pair (``RE-AI minus RE-AN``), difference,
-        ci_low, ci_high, method, n (photographs).
+        The table ``similarity_difference.csv``: system, subject, place, pair (``RE-AI minus
+        RE-AN``), difference, ci_low, ci_high, method, n (photographs).
 
     Raises
     ------
     InputError
-        For an unknown kind or comparator, photographs without a counterpart, fewer than 4 photographs.
+        For an unknown kind or comparator, photographs without a counterpart, fewer than 4
+        photographs.
     """
     import pandas as pd
 
-    rdms, left_out = shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
+    rdms, left_out = (
+        shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
+    )
     rdms, note, given = _without_sessions(rdms, [*first, *second], by)
     draws = n_bootstrap * given
-    value, samples, counts, _ = kind_samples(rdms, first, by, "exact", draws, seed, confidence=confidence)
-    other, other_samples, other_counts, _ = kind_samples(rdms, second, by, "exact", draws, seed, confidence=confidence)
+    value, samples, counts, _ = kind_samples(
+        rdms, first, by, "exact", draws, seed, confidence=confidence
+    )
+    other, other_samples, other_counts, _ = kind_samples(
+        rdms, second, by, "exact", draws, seed, confidence=confidence
+    )
     if counts.shape != other_counts.shape:
         raise InputError(
-            f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} {other_counts.shape[1]}; "
+            f"{'-'.join(first)} covers {counts.shape[1]} photographs and {'-'.join(second)} "
+            f"{other_counts.shape[1]}; "
             "a difference needs the same ones (or join='inner')."
         )
     low, high = percentile_interval(samples - other_samples, confidence)
     method = f"paired difference of {describe_method(by, counts, confidence, left_out)}{note}"
     name = f"{'-'.join(first)} minus {'-'.join(second)}"
     rows = [
-        {**name_place(rdms, i), "pair": name, "difference": float(value[i] - other[i]), "ci_low": float(low[i])}
+        {
+            **name_place(rdms, i),
+            "pair": name,
+            "difference": float(value[i] - other[i]),
+            "ci_low": float(low[i]),
+        }
         | {"ci_high": float(high[i]), "method": method, "n": counts.shape[1]}
         for i in range(rdms.n_rdm)
     ]
@@ -329,7 +363,10 @@ def shared_references(rdms: RDMs, kinds: Sequence[str] | dict[str, None]) -> tup
     left_out : str
         The other photographs, between commas.
     """
-    parts = [{str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]} for kind in kinds]
+    parts = [
+        {str(one) for one in select_kind(rdms, kind).pattern_descriptors["condition"]}
+        for kind in kinds
+    ]
     shared = set.intersection(*parts)
     references = [str(one) for one in rdms.pattern_descriptors["reference_id"]]
     kept = take_conditions(rdms, [i for i, one in enumerate(references) if one in shared])

@@ -31,8 +31,9 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a test: system, pair, test (``Mann-Kendall`` or ``paired t over layers``), statistic (S or t), effect
-        (tau-b or dz), p (two-sided), n (layers), method. The paired t is there with two pairs.
+        One row a test: system, pair, test (``Mann-Kendall`` or ``paired t over layers``), statistic
+        (S or t), effect (tau-b or dz), p (two-sided), n (layers), method. The paired t is there
+        with two pairs.
 
     Raises
     ------
@@ -41,7 +42,8 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
 
     Notes
     -----
-    Layers of one network depend on each other and are no sample: these p describe this network, as in the papers.
+    Layers of one network depend on each other and are no sample: these p describe this network, as
+    in the papers.
 
     References
     ----------
@@ -55,13 +57,20 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     layers = list(dict.fromkeys(rows["place"]))
     if len(layers) < MIN_LAYERS:
         raise InputError(
-            f"a trend needs at least {MIN_LAYERS} layers; there are {len(layers)} ({name_ids(layers) or 'none'})."
+            f"a trend needs at least {MIN_LAYERS} layers; there are {len(layers)} "
+            f"({name_ids(layers) or 'none'})."
         )
     found: list[dict[str, Any]] = []
     for pair, part in rows.groupby("pair", sort=False):
         trend = mann_kendall(part["value"].tolist())
         found.append(
-            {"pair": pair, "test": "Mann-Kendall", "statistic": float(trend.s), "effect": trend.tau, "p": trend.p}
+            {
+                "pair": pair,
+                "test": "Mann-Kendall",
+                "statistic": float(trend.s),
+                "effect": trend.tau,
+                "p": trend.p,
+            }
             | {"method": f"trend over layers, {trend.method}, two-sided; effect is tau-b"}
         )
     pairs = list(dict.fromkeys(rows["pair"]))

@@ -1,7 +1,7 @@
 """Cross-validation of RDM models over stimuli: folds in which no pair of stimuli crosses, and their variance.
 
-A pair belongs to the training set when both its stimuli do, to the test set when both do, and to neither when one of
-each: its dissimilarity would carry a test stimulus into training.
+A pair belongs to the training set when both its stimuli do, to the test set when both do, and to
+neither when one of each: its dissimilarity would carry a test stimulus into training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> No
         raise InputError(f"n_folds is {n_folds}; cross-validation over stimuli needs at least 2.")
     if len(ids) < MIN_CONDITIONS * n_folds:
         raise InputError(
-            f"{len(ids)} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least {MIN_CONDITIONS}; "
+            f"{len(ids)} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least "
+            f"{MIN_CONDITIONS}; "
             f"use at most {len(ids) // MIN_CONDITIONS} folds."
         )
 
@@ -65,7 +66,9 @@ def default_folds(n: int) -> int:
     return 2 + sum(held >= limit for limit in (12, 24, 40))
 
 
-def assign_folds(n: int, n_folds: int, random: np.random.Generator, drawn: np.ndarray | None = None) -> np.ndarray:
+def assign_folds(
+    n: int, n_folds: int, random: np.random.Generator, drawn: np.ndarray | None = None
+) -> np.ndarray:
     """Give each stimulus a fold at random, folds as equal as can be.
 
     Parameters
@@ -135,7 +138,8 @@ def splits(
     random : numpy.random.Generator
         Source of the assignments.
     clusters : ndarray of int, shape (n,), optional
-        Stimuli of one number stay in one fold (classes, where classes are drawn); each its own by default.
+        Stimuli of one number stay in one fold (classes, where classes are drawn); each its own by
+        default.
 
     Yields
     ------
@@ -162,7 +166,8 @@ def corrected_covariance(evaluations: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     evaluations : ndarray, shape (n_resamples, n_values, n_repeats)
-        Values of each resample under each assignment to folds, at least 2 assignments; NaN resamples removed.
+        Values of each resample under each assignment to folds, at least 2 assignments; NaN
+        resamples removed.
 
     Returns
     -------
@@ -171,10 +176,12 @@ def corrected_covariance(evaluations: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    As ``rsatoolbox.inference.bootstrap_crossval`` (Schütt et al. 2023, eLife 12:e82566): it projects from 1 and
-    ``n_repeats`` assignments to infinitely many.
+    As ``rsatoolbox.inference.bootstrap_crossval`` (Schütt et al. 2023, eLife 12:e82566): it
+    projects from 1 and ``n_repeats`` assignments to infinitely many.
     """
     n_repeats = evaluations.shape[2]
     of_mean = np.atleast_2d(np.cov(evaluations.mean(axis=2).T))
-    single = np.mean([np.atleast_2d(np.cov(evaluations[:, :, i].T)) for i in range(n_repeats)], axis=0)
+    single = np.mean(
+        [np.atleast_2d(np.cov(evaluations[:, :, i].T)) for i in range(n_repeats)], axis=0
+    )
     return (n_repeats * of_mean - single) / (n_repeats - 1)

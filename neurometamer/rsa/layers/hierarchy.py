@@ -76,14 +76,15 @@ def hierarchy_test(
     rois : sequence of str
         Regions, early to late; when empty, the order of the file.
     kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
-        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
+        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
         One of `COMPARATORS`.
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     preferred : str
-        One of `PREFERENCES`: how the column ``preferred_layers`` tells a region's layer. The test is the same for both.
+        One of `PREFERENCES`: how the column ``preferred_layers`` tells a region's layer. The test
+        is the same for both.
     n_permutations : int
         Permutations of stimulus labels for the reliability of each region, at least 19.
     seed : int
@@ -94,37 +95,42 @@ def hierarchy_test(
     Returns
     -------
     pandas.DataFrame
-        The table ``hierarchy.csv``: a row a subject, and one, ``combined``, over subjects, with the columns `COLUMNS`.
-        ``value`` is a slope in layers a region; ``combined`` has its mean, a two-sided interval and a one-sided p
-        (later regions prefer later layers). ``left_out`` names the regions that are not reliable.
+        The table ``hierarchy.csv``: a row a subject, and one, ``combined``, over subjects, with the
+        columns `COLUMNS`. ``value`` is a slope in layers a region; ``combined`` has its mean, a
+        two-sided interval and a one-sided p (later regions prefer later layers). ``left_out`` names
+        the regions that are not reliable.
 
     Raises
     ------
     InputError
-        With fewer than 3 regions, a region that a subject lacks, fewer than 2 layers, or an unknown name.
+        With fewer than 3 regions, a region that a subject lacks, fewer than 2 layers, or an unknown
+        name.
 
     Notes
     -----
-    Noise makes all similarities of a region smaller by one factor and adds to them at random. It thereby moves the
-    center of mass over similarities above 0 to the middle layers and the best layer anywhere: where noise grows along
-    the order of regions, so does the "preferred layer". The slope here is not tilted by that. With similarities
-    s[r, l] of region r (at the place o[r]) and layer l, n[r] = sum of l s[r, l] and d[r] = sum of s[r, l], it is b in
+    Noise makes all similarities of a region smaller by one factor and adds to them at random. It
+    thereby moves the center of mass over similarities above 0 to the middle layers and the best
+    layer anywhere: where noise grows along the order of regions, so does the "preferred layer". The
+    slope here is not tilted by that. With similarities s[r, l] of region r (at the place o[r]) and
+    layer l, n[r] = sum of l s[r, l] and d[r] = sum of s[r, l], it is b in
 
         n[r] = d[r] (a + b o[r]) + error
 
-    solved with the instruments w[r] and w[r] o[r], w[r] being the mean d[r] of the other subjects, whose noise is
-    their own. When all regions are made from the same layer, b is 0 on average whatever each region's noise, on these
-    stimuli; the t test over subjects (subjects - 1 degrees of freedom) takes its spread from the subjects and needs
-    no more than that their noise is independent. One subject has a slope and no p.
+    solved with the instruments w[r] and w[r] o[r], w[r] being the mean d[r] of the other subjects,
+    whose noise is their own. When all regions are made from the same layer, b is 0 on average
+    whatever each region's noise, on these stimuli; the t test over subjects (subjects - 1 degrees
+    of freedom) takes its spread from the subjects and needs no more than that their noise is
+    independent. One subject has a slope and no p.
 
-    A region is left out when the subjects' RDMs of it agree no better than with permuted labels (mean Spearman
-    correlation of each two subjects, p > .05).
+    A region is left out when the subjects' RDMs of it agree no better than with permuted labels
+    (mean Spearman correlation of each two subjects, p > .05).
 
-    Simulated: 5 regions of 3 subjects made from the same of 6 layers, 40 or 20 photographs, 100 voxels with spatially
-    correlated noise of unequal variance; noise rising, falling, small, or so large in one region that it has almost no
-    signal; Gaussian and heavy-tailed images. p <= .05 came in 3 to 7 % (``benchmarks/LEVELS.md``,
-    ``tests/neurometamer/test_levels.py``). A rank correlation of order with preferred layers, with the names of
-    regions permuted, does not hold its level in such studies.
+    Simulated: 5 regions of 3 subjects made from the same of 6 layers, 40 or 20 photographs, 100
+    voxels with spatially correlated noise of unequal variance; noise rising, falling, small, or so
+    large in one region that it has almost no signal; Gaussian and heavy-tailed images. p <= .05
+    came in 3 to 7 % (``benchmarks/LEVELS.md``, ``tests/neurometamer/test_levels.py``). A rank
+    correlation of order with preferred layers, with the names of regions permuted, does not hold
+    its level in such studies.
 
     References
     ----------
@@ -139,15 +145,21 @@ def hierarchy_test(
     if preferred not in PREFERENCES:
         raise unknown_name("preference", preferred, PREFERENCES)
     if n_permutations < 1 / RELIABLE - 1:
-        raise InputError(f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least 19.")
+        raise InputError(
+            f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least 19."
+        )
     joined = join_model_brain(network, brain, kind=kind, join=join)
     order = _checked_order(list(rois) or list(joined.rois), list(joined.rois))
     subjects = _common_subjects({roi: joined.rois[roi][0] for roi in order})
     if len(joined.layers) < 2:
-        raise InputError(f"{len(joined.layers)} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2.")
+        raise InputError(
+            f"{len(joined.layers)} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2."
+        )
     rows = {roi: [joined.rois[roi][0].index(subject) for subject in subjects] for roi in order}
     vectors = {roi: joined.rois[roi][1][rows[roi]] for roi in order}
-    profiles = np.stack([comparator(by)(one, joined.layer_vectors) for one in vectors.values()], axis=1)
+    profiles = np.stack(
+        [comparator(by)(one, joined.layer_vectors) for one in vectors.values()], axis=1
+    )
     p_reliable = {roi: reliability_p(one, n_permutations, seed) for roi, one in vectors.items()}
     kept = np.array([not p > RELIABLE for p in p_reliable.values()])
     slopes = _Slopes(profiles, kept, confidence)
@@ -160,7 +172,9 @@ def hierarchy_test(
         "method": _describe(by, preferred, n_permutations, confidence, joined),
     }
     table = [
-        common | {"subject": subject, "preferred_layers": _tell_layers(order, row, joined.layers)} | values
+        common
+        | {"subject": subject, "preferred_layers": _tell_layers(order, row, joined.layers)}
+        | values
         for subject, row, values in zip(subjects, layers, slopes.single(), strict=True)
     ]
     over = np.where(kept, preferred_layers(profiles.mean(axis=0), preferred), np.nan)
@@ -184,7 +198,8 @@ def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0)
     Returns
     -------
     float
-        In (0, 1], one-sided, of the mean Spearman correlation of each two subjects; NaN with one subject.
+        In (0, 1], one-sided, of the mean Spearman correlation of each two subjects; NaN with one
+        subject.
 
     Examples
     --------
@@ -220,12 +235,13 @@ def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndar
     Returns
     -------
     ndarray, shape (...)
-        Layer number. The center of mass is a fraction, held within the layers there are; NaN where the similarities
-        do not add up to more than 0.
+        Layer number. The center of mass is a fraction, held within the layers there are; NaN where
+        the similarities do not add up to more than 0.
 
     Notes
     -----
-    Similarities below 0 count as they are: cut off at 0, noise alone would move the center to the middle layers.
+    Similarities below 0 count as they are: cut off at 0, noise alone would move the center to the
+    middle layers.
 
     Examples
     --------
@@ -272,7 +288,9 @@ def layer_slopes(profiles: np.ndarray) -> np.ndarray:
             continue
         instruments = np.stack([weight, weight * places])
         sides = np.stack([total[subject], total[subject] * places], axis=1)
-        slopes[subject] = np.linalg.lstsq(instruments @ sides, instruments @ mass[subject], rcond=None)[0][1]
+        slopes[subject] = np.linalg.lstsq(
+            instruments @ sides, instruments @ mass[subject], rcond=None
+        )[0][1]
     return slopes
 
 
@@ -296,7 +314,13 @@ class _Slopes:
 
         values = self._values()
         n = len(values)
-        row = {"value": float(values.mean()), "ci_low": np.nan, "ci_high": np.nan, "p": np.nan, "n_subjects": n}
+        row = {
+            "value": float(values.mean()),
+            "ci_low": np.nan,
+            "ci_high": np.nan,
+            "p": np.nan,
+            "n_subjects": n,
+        }
         variance = float(values.var(ddof=1) / n) if n > 1 else np.nan
         if why := self._too_few() or _why_untested(values, variance):
             return row | {"reason": why}
@@ -325,31 +349,45 @@ def _why_untested(values: np.ndarray, variance: float) -> str:
     return ""
 
 
-def _describe(by: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain) -> str:
+def _describe(
+    by: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain
+) -> str:
     text = (
-        f"slope of the center of mass over layers on the order of regions (similarity by {by}), instruments from the "
-        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions whose RDMs agree between "
-        f"subjects no better than with permuted labels left out ({n_permutations} permutations, p > {RELIABLE:g}); "
+        f"slope of the center of mass over layers on the order of regions (similarity by {by}), "
+        "instruments from the "
+        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions "
+        "whose RDMs agree between "
+        f"subjects no better than with permuted labels left out ({n_permutations} permutations, p "
+        f"> {RELIABLE:g}); "
         f"preferred layer shown: {PREFERENCES[preferred]}"
     )
-    return text + (f"; held by one side only and left out: {joined.left_out}" if joined.left_out else "")
+    return text + (
+        f"; held by one side only and left out: {joined.left_out}" if joined.left_out else ""
+    )
 
 
 def _checked_order(order: list[str], known: list[str]) -> list[str]:
     if again := duplicates(order):
-        raise InputError(f"region(s) {name_ids(again)} named twice; give each region once, early to late.")
+        raise InputError(
+            f"region(s) {name_ids(again)} named twice; give each region once, early to late."
+        )
     for roi in order:
         if roi not in known:
             raise unknown_name("ROI", roi, known)
     if len(order) < MIN_REGIONS:
-        raise InputError(f"{len(order)} region(s) ({name_ids(order)}); a hierarchy needs at least {MIN_REGIONS}.")
+        raise InputError(
+            f"{len(order)} region(s) ({name_ids(order)}); a hierarchy needs at least {MIN_REGIONS}."
+        )
     return order
 
 
 def _common_subjects(having: dict[str, tuple[str, ...]]) -> list[str]:
     everyone = list(dict.fromkeys(subject for subjects in having.values() for subject in subjects))
     lacking = [
-        f"{subject} {roi}" for roi, subjects in having.items() for subject in everyone if subject not in subjects
+        f"{subject} {roi}"
+        for roi, subjects in having.items()
+        for subject in everyone
+        if subject not in subjects
     ]
     if lacking:
         raise InputError(f"no RDM for {name_ids(lacking)}; leave those subjects or regions out.")

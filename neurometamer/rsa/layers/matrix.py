@@ -59,7 +59,9 @@ class ModelBrain:
     left_out: str = ""
 
 
-def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = None, join: str = "exact") -> ModelBrain:
+def join_model_brain(
+    network: RDMs, brain: RDMs, *, kind: str | None = None, join: str = "exact"
+) -> ModelBrain:
     """Join a network's RDMs with those of brains, by stimulus id.
 
     Parameters
@@ -69,8 +71,8 @@ def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = None, joi
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
     kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
-        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
+        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
 
@@ -114,15 +116,18 @@ def join_model_brain(network: RDMs, brain: RDMs, *, kind: str | None = None, joi
 def _labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
     if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
         raise InputError(
-            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have {', '.join(rdms.rdm_descriptors)}."
+            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
+            f"{', '.join(rdms.rdm_descriptors)}."
         )
     labels = list(zip(*([str(one) for one in rdms.rdm_descriptors[name]] for name in names)))
     if again := duplicates(" ".join(label) for label in labels):
-        raise InputError(f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}.")
+        raise InputError(
+            f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}."
+        )
     return labels
 
 
-# ---------------------------------------------------------------------------------------- layers x ROIs x subjects
+# ------------------------------------------------------------------------- layers x ROIs x subjects
 
 
 @checked
@@ -150,10 +155,11 @@ def layer_matrix(
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi: one RDM a subject and ROI.
     kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
-        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
+        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
-        One of `COMPARATORS`. Those of `LINEAR` permute fast; for the others give fewer permutations (Notes).
+        One of `COMPARATORS`. Those of `LINEAR` permute fast; for the others give fewer permutations
+        (Notes).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     n_bootstrap : int
@@ -161,10 +167,12 @@ def layer_matrix(
     n_permutations : int
         Permutations of the network's stimulus labels, the same for all cells; 0 for no p.
     blocks : mapping, optional
-        Stimulus → session or class, or subject → such a mapping: labels change places within these only
-        (`session_labels`, `class_labels`). Where they differ between subjects, there is no p of the mean.
+        Stimulus → session or class, or subject → such a mapping: labels change places within these
+        only (`session_labels`, `class_labels`). Where they differ between subjects, there is no p
+        of the mean.
     classes : str
-        One of `CLASS_CLAIMS`: what intervals are about where the RDMs know classes, see `layer_by_roi`.
+        One of `CLASS_CLAIMS`: what intervals are about where the RDMs know classes, see
+        `layer_by_roi`.
     seed : int
         Of resamples and permutations.
     confidence : float
@@ -175,22 +183,25 @@ def layer_matrix(
     Returns
     -------
     pandas.DataFrame
-        The columns of `layer_by_roi`, and p (one-tailed: more alike than with permuted labels), p_method, q
-        (Benjamini-Hochberg), family (over what q is), above_ceiling (``""``, ``"low"`` or ``"high"``), reason.
+        The columns of `layer_by_roi`, and p (one-tailed: more alike than with permuted labels),
+        p_method, q (Benjamini-Hochberg), family (over what q is), above_ceiling (``""``, ``"low"``
+        or ``"high"``), reason.
 
     Raises
     ------
     InputError
-        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, or blocks leave nothing to
-        permute.
+        When ids do not match, a name is unknown, an RDM is constant, kinds would be mixed, or
+        blocks leave nothing to permute.
 
     Notes
     -----
-    p = (1 + count) / (1 + N), at least 1 / (1 + N). The null says that the network's stimuli have nothing to do with
-    the brain's. Without `blocks` stimuli are exchanged freely, so categories or sessions shared by both break it.
+    p = (1 + count) / (1 + N), at least 1 / (1 + N). The null says that the network's stimuli have
+    nothing to do with the brain's. Without `blocks` stimuli are exchanged freely, so categories or
+    sessions shared by both break it.
 
-    Kendall's tau-a is counted anew in each permutation: 0.15 ms a cell and permutation for 40 stimuli, 0.8 ms for 100
-    (one core); 8 layers, 5 regions and 3 subjects take 18 s for 1000 permutations of 40 stimuli.
+    Kendall's tau-a is counted anew in each permutation: 0.15 ms a cell and permutation for 40
+    stimuli, 0.8 ms for 100 (one core); 8 layers, 5 regions and 3 subjects take 18 s for 1000
+    permutations of 40 stimuli.
 
     Examples
     --------
@@ -218,15 +229,23 @@ def layer_matrix(
     drawn = _orders_by_subject(joined, n_permutations, seed, blocks)
     found: dict[tuple[str, str, str], tuple[float, str]] = {}
     for roi, (subjects, vectors) in joined.rois.items():
-        single, mean = _permutation_p(joined.layer_vectors, vectors, [drawn[one][0] for one in subjects], by)
+        single, mean = _permutation_p(
+            joined.layer_vectors, vectors, [drawn[one][0] for one in subjects], by
+        )
         told = (
-            drawn[subjects[0]][1] if np.isfinite(mean).all() else "none: subjects differ in their sessions or classes"
+            drawn[subjects[0]][1]
+            if np.isfinite(mean).all()
+            else "none: subjects differ in their sessions or classes"
         )
         for i, layer in enumerate(joined.layers):
-            found.update({(roi, one, layer): (single[i, j], drawn[one][1]) for j, one in enumerate(subjects)})
+            found.update(
+                {(roi, one, layer): (single[i, j], drawn[one][1]) for j, one in enumerate(subjects)}
+            )
             found[roi, "mean", layer] = mean[i], told
     keys = list(zip(table["roi"], table["subject"], table["layer"], strict=True))
-    table = table.assign(p=[found[key][0] for key in keys], p_method=[found[key][1] for key in keys])
+    table = table.assign(
+        p=[found[key][0] for key in keys], p_method=[found[key][1] for key in keys]
+    )
     return control_false_discoveries(table, ("subject",))
 
 
@@ -242,7 +261,9 @@ def _orders_by_subject(
         mapping: Any = blocks
         if own and blocks is not None:
             if subject not in blocks:
-                raise InputError(f"no blocks for subject '{subject}'; there are some for {name_ids(blocks)}.")
+                raise InputError(
+                    f"no blocks for subject '{subject}'; there are some for {name_ids(blocks)}."
+                )
             mapping = blocks[subject]
         key = None if mapping is None else tuple(str(mapping.get(one)) for one in joined.ids)
         if key not in drawn:
@@ -270,7 +291,9 @@ def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.
 
     q = np.full(len(table), np.nan)
     family = np.full(len(table), "", dtype=object)
-    groups: Any = table.groupby(list(within), sort=False).indices if within else {(): np.arange(len(table))}
+    groups: Any = (
+        table.groupby(list(within), sort=False).indices if within else {(): np.arange(len(table))}
+    )
     p = table["p"].to_numpy(dtype=float)
     for key, rows in groups.items():
         known = rows[np.isfinite(p[rows])]
@@ -278,7 +301,9 @@ def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.
             q[known] = false_discovery_control(p[known])
         labels = key if isinstance(key, tuple) else (key,)
         where = ", ".join(f"{name} {one}" for name, one in zip(within, labels))
-        family[rows] = f"{known.size} test{'' if known.size == 1 else 's'}" + (f" of {where}" if where else "")
+        family[rows] = f"{known.size} test{'' if known.size == 1 else 's'}" + (
+            f" of {where}" if where else ""
+        )
     return table.assign(q=q, family=family)
 
 
@@ -295,7 +320,10 @@ def mark_ceilings(table: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         With the columns above_ceiling (``""``, ``"low"``, ``"high"``) and reason.
     """
-    marks = [_above(*row) for row in table[["similarity", "ceiling_low", "ceiling_high"]].to_numpy(dtype=float)]
+    marks = [
+        _above(*row)
+        for row in table[["similarity", "ceiling_low", "ceiling_high"]].to_numpy(dtype=float)
+    ]
     return table.assign(above_ceiling=[one for one, _ in marks], reason=[why for _, why in marks])
 
 
@@ -304,15 +332,20 @@ def _above(score: float, low: float, high: float) -> tuple[str, str]:
         return "", "no ceiling to compare with"
     if score > high:
         return "high", (
-            "above the upper bound: no model can do that for all subjects at once unless subjects share little, "
+            "above the upper bound: no model can do that for all subjects at once unless subjects "
+            "share little, "
             "are few, or stimuli are few; check that network and brain RDMs do not share noise"
         )
     if score > low:
-        return "low", "between the bounds: as good as the other subjects' mean RDM, the data cannot ask for more"
+        return (
+            "low",
+            "between the bounds: as good as the other subjects' mean RDM, the data cannot ask for "
+            "more",
+        )
     return "", ""
 
 
-# ------------------------------------------------------------------------------------------------- permutations
+# ------------------------------------------------------------------------------------- permutations
 
 
 def _permutation_p(
@@ -323,13 +356,19 @@ def _permutation_p(
     Orders are of each subject; where they differ between subjects there is none of the mean (NaN).
     """
     same = all(one is orders[0] for one in orders)
-    parts = [(np.arange(len(subjects)), orders[0])] if same else [([i], one) for i, one in enumerate(orders)]
+    parts = (
+        [(np.arange(len(subjects)), orders[0])]
+        if same
+        else [([i], one) for i, one in enumerate(orders)]
+    )
     single, mean = np.empty((len(layers), len(subjects))), np.full(len(layers), np.nan)
     for columns, drawn in parts:
         value = COMPARATORS[by](layers, subjects[columns])
         above, above_mean = np.zeros(value.shape), np.zeros(len(value))
         slack = 1e-12  # the identity and its equals must count as reached, whatever the order of the sums
-        for null in _nulls(layers, subjects[columns], drawn, by):  # (n_orders, n_layers, n_subjects)
+        for null in _nulls(
+            layers, subjects[columns], drawn, by
+        ):  # (n_orders, n_layers, n_subjects)
             above += (null >= value - slack).sum(axis=0)
             above_mean += (null.mean(axis=2) >= value.mean(axis=1) - slack).sum(axis=0)
         single[:, columns] = (1 + above) / (1 + len(drawn))
@@ -338,7 +377,9 @@ def _permutation_p(
     return single, mean
 
 
-def _nulls(layers: np.ndarray, subjects: np.ndarray, orders: np.ndarray, by: str) -> Iterator[np.ndarray]:
+def _nulls(
+    layers: np.ndarray, subjects: np.ndarray, orders: np.ndarray, by: str
+) -> Iterator[np.ndarray]:
     """Compare with the layers in each order, block by block."""
     step = max(1, BLOCK // (len(layers) * layers.shape[1]))
     for start in range(0, len(orders), step):

@@ -12,7 +12,13 @@ from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.comparators.ranks import check_sides
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.jackknife import Progress
-from neurometamer.rsa.layers.folds import MIN_DISTINCT, check_folds, corrected_covariance, default_folds, splits
+from neurometamer.rsa.layers.folds import (
+    MIN_DISTINCT,
+    check_folds,
+    corrected_covariance,
+    default_folds,
+    splits,
+)
 from neurometamer.rsa.layers.matrix import ModelBrain, control_false_discoveries, join_model_brain
 from neurometamer.rsa.sampling import Sampling, sample_images
 from neurometamer.store import InputError, generator, name_ids, unknown_name
@@ -37,8 +43,8 @@ N_CV = 2
 LEAST_VARIANCE = 0.1
 """Of the variance over resamples, whatever the correction for random folds would leave.
 
-The corrected variance is a small difference of two large ones and came out below 0 in 11 to 36 % of simulated
-studies; a p from one that is near 0 by chance says nothing.
+The corrected variance is a small difference of two large ones and came out below 0 in 11 to 36 % of
+simulated studies; a p from one that is near 0 by chance says nothing.
 """
 
 
@@ -50,15 +56,16 @@ class FlexibleModels:
     Parameters
     ----------
     best_layer : pandas.DataFrame
-        The table ``best_layer.csv``: kind, roi, subject, layer (chosen most often), chosen (all, over folds), score
-        (cross-validated), ci_low, ci_high, naive_layer, naive_score (chosen and scored on the same data: biased
-        upward), optimism (naive minus cross-validated), reason, method, n.
-    models : pandas.DataFrame
-        The table ``weighted.csv``: kind, roi, subject, model, score, ci_low, ci_high, p, q, family, weights, reason,
+        The table ``best_layer.csv``: kind, roi, subject, layer (chosen most often), chosen (all,
+        over folds), score (cross-validated), ci_low, ci_high, naive_layer, naive_score (chosen and
+        scored on the same data: biased upward), optimism (naive minus cross-validated), reason,
         method, n.
+    models : pandas.DataFrame
+        The table ``weighted.csv``: kind, roi, subject, model, score, ci_low, ci_high, p, q, family,
+        weights, reason, method, n.
     differences : pandas.DataFrame
-        The table ``weighted_difference.csv``: kind, roi, subject, contrast, difference, ci_low, ci_high, p, q,
-        family, reason, method, n.
+        The table ``weighted_difference.csv``: kind, roi, subject, contrast, difference, ci_low,
+        ci_high, p, q, family, reason, method, n.
     """
 
     best_layer: pd.DataFrame
@@ -75,12 +82,16 @@ class _Fits:
     weights: list[np.ndarray]
 
 
-# ---------------------------------------------------------------------------------------------------- weights
+# ------------------------------------------------------------------------------------------ weights
 
 
 @checked_with(shapes={"weights": "pairs"})
 def fit_layer_weights(
-    layers: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None, *, center: bool = True
+    layers: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    center: bool = True,
 ) -> np.ndarray:
     """Fit non-negative weights of layers to the pooled RDM of some subjects, by least squares.
 
@@ -114,7 +125,9 @@ def fit_layer_weights(
     >>> fit_layer_weights(np.array([[1.0, 2, 3], [3.0, 1, 2]]), np.array([[2.0, 4, 6]])).round(6).tolist()
     [1.0, 0.0]
     """
-    check_sides(layers, targets, None if weights is None else np.atleast_2d(weights), "layers and targets")
+    check_sides(
+        layers, targets, None if weights is None else np.atleast_2d(weights), "layers and targets"
+    )
     copies = np.ones(layers.shape[1]) if weights is None else weights
     gram, projected = _normal_equations(layers, targets, copies, center)
     return _nonnegative(gram, projected.mean(axis=1))
@@ -141,15 +154,22 @@ def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
     lengths = np.sqrt(np.diag(gram))
     safe = np.where(lengths > 0, lengths, 1)
     values, vectors = np.linalg.eigh(gram / np.outer(safe, safe))
-    kept = values > 1e-12 * max(values[-1], 1e-300)  # layers that repeat each other span less than their number
+    kept = values > 1e-12 * max(
+        values[-1], 1e-300
+    )  # layers that repeat each other span less than their number
     root = np.sqrt(values[kept])
-    found = nnls(root[:, np.newaxis] * vectors[:, kept].T, vectors[:, kept].T @ (projected / safe) / root)[0] / safe
+    found = (
+        nnls(
+            root[:, np.newaxis] * vectors[:, kept].T, vectors[:, kept].T @ (projected / safe) / root
+        )[0]
+        / safe
+    )
     found[lengths == 0] = 0
     norm = np.linalg.norm(found)
     return found / norm if norm > 0 else found
 
 
-# ------------------------------------------------------------------------------------------------- evaluation
+# --------------------------------------------------------------------------------------- evaluation
 
 
 def _evaluate(
@@ -185,21 +205,30 @@ def _others(values: np.ndarray, train_on: str) -> np.ndarray:
     return (values.sum(axis=-1, keepdims=True) - values) / (values.shape[-1] - 1)
 
 
-def _choose(layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str) -> np.ndarray:
+def _choose(
+    layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str
+) -> np.ndarray:
     used = train > 0
     found = COMPARATORS[by](layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
     return np.nan_to_num(_others(found, train_on), nan=-np.inf).argmax(axis=0)
 
 
-def _weigh(layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str) -> np.ndarray:
+def _weigh(
+    layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str
+) -> np.ndarray:
     gram, projected = _normal_equations(layers, subjects, train, by != "cosine")
     return np.array([_nonnegative(gram, one) for one in _others(projected, train_on).T])
 
 
 def _test(
-    layers: np.ndarray, average: np.ndarray, weights: np.ndarray, best: np.ndarray, subjects: np.ndarray,
-    test: np.ndarray, by: str,
-) -> np.ndarray:  # fmt: skip
+    layers: np.ndarray,
+    average: np.ndarray,
+    weights: np.ndarray,
+    best: np.ndarray,
+    subjects: np.ndarray,
+    test: np.ndarray,
+    by: str,
+) -> np.ndarray:
     """Score each model on the test pairs: (models, subjects); a combination of nothing scores 0."""
     used = test > 0
     models = np.concatenate([weights @ layers, layers, average])[:, used]
@@ -235,24 +264,27 @@ def flexible_models(
     brain : rsatoolbox.rdm.RDMs
         ``rdm_descriptors`` subject and roi.
     kind : str or None
-        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if they are of one
-        kind; ``"all"`` takes them whatever their kinds (`take_kind`).
+        Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
+        they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
-        One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to z-scored RDMs
-        (Pearson), or for ``"cosine"`` to RDMs of unit length.
+        One of `COMPARATORS`: chooses the layer and scores. Weights are fitted by least squares to
+        z-scored RDMs (Pearson), or for ``"cosine"`` to RDMs of unit length.
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     train_on : str
-        One of `TRAINING`. A region of a single subject takes ``"stimuli"`` instead of ``"both"``, and says so.
+        One of `TRAINING`. A region of a single subject takes ``"stimuli"`` instead of ``"both"``,
+        and says so.
     n_folds : int, optional
-        Parts of the stimuli, at least 4 stimuli each; by default 2 to 5, so that resamples fill them (`default_folds`).
+        Parts of the stimuli, at least 4 stimuli each; by default 2 to 5, so that resamples fill
+        them (`default_folds`).
     n_repeats : int
         Random assignments to folds over which scores are averaged.
     n_bootstrap : int
         Resamples of the stimuli, each cross-validated anew; 0 for no intervals and no p.
     classes : str
-        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), stimuli are resampled within
-        them (``"fixed"``), or classes are resampled, and whole classes are held out (``"random"``, from 10 classes on).
+        One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), stimuli
+        are resampled within them (``"fixed"``), or classes are resampled, and whole classes are
+        held out (``"random"``, from 10 classes on).
     seed : int
         Of folds and resamples.
     confidence : float
@@ -263,8 +295,9 @@ def flexible_models(
     Returns
     -------
     FlexibleModels
-        Tables of the best layer, of the three models (weighted, best layer, average) and of their paired
-        differences. Rows with subject ``mean`` hold the mean over subjects (subjects are not resampled).
+        Tables of the best layer, of the three models (weighted, best layer, average) and of their
+        paired differences. Rows with subject ``mean`` hold the mean over subjects (subjects are not
+        resampled).
 
     Raises
     ------
@@ -273,23 +306,26 @@ def flexible_models(
 
     Notes
     -----
-    Pairs of a training and a test stimulus are left out (`stimulus_folds`). A score is the mean over folds and
-    repeats of the similarity on the test pairs alone; it is of fewer pairs than a score of all stimuli and should be
-    compared only with scores of the same folds.
+    Pairs of a training and a test stimulus are left out (`stimulus_folds`). A score is the mean
+    over folds and repeats of the similarity on the test pairs alone; it is of fewer pairs than a
+    score of all stimuli and should be compared only with scores of the same folds.
 
-    The interval is score ± t · SE with n - 1 degrees of freedom (n stimuli), SE from the bootstrap over stimuli with
-    cross-validation inside, corrected for the random folds, as ``rsatoolbox.inference.bootstrap_crossval`` with
-    ``boot_type="pattern"``. Its limits: a resample holds 63 % of the stimuli, so models are fitted on fewer and its
-    level is too low, which is why only its variance is used; it speaks of other stimuli, not of other subjects; and p
-    is two-tailed and approximate. It is held above a share of the uncorrected variance (`LEAST_VARIANCE`).
+    The interval is score ± t · SE with n - 1 degrees of freedom (n stimuli), SE from the bootstrap
+    over stimuli with cross-validation inside, corrected for the random folds, as
+    ``rsatoolbox.inference.bootstrap_crossval`` with ``boot_type="pattern"``. Its limits: a resample
+    holds 63 % of the stimuli, so models are fitted on fewer and its level is too low, which is why
+    only its variance is used; it speaks of other stimuli, not of other subjects; and p is
+    two-tailed and approximate. It is held above a share of the uncorrected variance
+    (`LEAST_VARIANCE`).
 
-    Simulated: a network that sees other photographs than the 3 subjects, 3 layers, 40 photographs, 100 voxels with
-    correlated noise, 100 resamples. p <= .05 came in 2 to 6 % of 350 studies (``benchmarks/LEVELS.md``); the standard
-    error was too wide by 1.1 to 1.5 times on average.
+    Simulated: a network that sees other photographs than the 3 subjects, 3 layers, 40 photographs,
+    100 voxels with correlated noise, 100 resamples. p <= .05 came in 2 to 6 % of 350 studies
+    (``benchmarks/LEVELS.md``); the standard error was too wide by 1.1 to 1.5 times on average.
 
     References
     ----------
-    Schütt et al. (2023), eLife 12:e82566; Khaligh-Razavi & Kriegeskorte (2014), PLoS Comput Biol 10:e1003915.
+    Schütt et al. (2023), eLife 12:e82566; Khaligh-Razavi & Kriegeskorte (2014), PLoS Comput Biol
+    10:e1003915.
     """
     import pandas as pd
 
@@ -306,9 +342,13 @@ def flexible_models(
         options: dict[str, Any] = {"by": by, "train_on": scheme, "clusters": sampling.clusters}
         options["n_folds"] = 1 if scheme == "subjects" else n_folds
         whole = _evaluate(
-            joined.layer_vectors, vectors, np.ones(len(joined.ids), dtype=int), **options,
-            n_repeats=1 if scheme == "subjects" else n_repeats, random=generator(seed, "folds", roi),
-        )  # fmt: skip
+            joined.layer_vectors,
+            vectors,
+            np.ones(len(joined.ids), dtype=int),
+            **options,
+            n_repeats=1 if scheme == "subjects" else n_repeats,
+            random=generator(seed, "folds", roi),
+        )
         random = generator(seed, "folds of resamples", roi)
         heard = None if progress is None else _part(progress, number, len(joined.rois))
         drawn, left_out = _resampled(joined, vectors, counts, options, random, heard)
@@ -359,7 +399,9 @@ def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int) -> None
     if len(sampling.strata) == len(labels):
         check_folds(tuple(labels["condition"]), n_folds)
         return
-    column, what = ("category", "classes") if "'random'" in sampling.text else ("reference_id", "photographs")
+    column, what = (
+        ("category", "classes") if "'random'" in sampling.text else ("reference_id", "photographs")
+    )
     check_folds(tuple(dict.fromkeys(labels[column])), n_folds, what)
 
 
@@ -368,7 +410,8 @@ def _scheme(train_on: str, roi: str, names: tuple[str, ...]) -> str:
         return train_on
     if train_on == "subjects":
         raise InputError(
-            f"ROI '{roi}' has one subject ({name_ids(names)}); training on other subjects needs at least 2; "
+            f"ROI '{roi}' has one subject ({name_ids(names)}); training on other subjects needs at "
+            "least 2; "
             "use train_on='stimuli'."
         )
     return "stimuli"
@@ -396,11 +439,17 @@ def _resampled(
     enough = drawn.sum(axis=-1) >= MIN_DISTINCT * options["n_folds"]
     found = []
     for number, row in enumerate(counts[enough], 1):
-        fits = _evaluate(joined.layer_vectors, vectors, row, **options, n_repeats=N_CV, random=random)
+        fits = _evaluate(
+            joined.layer_vectors, vectors, row, **options, n_repeats=N_CV, random=random
+        )
         found.append(fits.scores)
         if progress is not None:
             progress(number, int(enough.sum()))
-    kept = np.moveaxis(np.array(found), 1, 3) if found else np.empty((0, len(MODELS), len(vectors), N_CV))
+    kept = (
+        np.moveaxis(np.array(found), 1, 3)
+        if found
+        else np.empty((0, len(MODELS), len(vectors), N_CV))
+    )
     usable = np.isfinite(kept).all(axis=(1, 2, 3))
     return kept[usable], len(counts) - int(usable.sum())
 
@@ -413,19 +462,26 @@ def _method(
     sampling: Sampling,
     confidence: float,
 ) -> str:
-    folds = f"{options['n_folds']} folds of stimuli x {len(whole.scores)} random assignments, crossing pairs left out"
+    folds = (
+        f"{options['n_folds']} folds of stimuli x {len(whole.scores)} random assignments, crossing "
+        "pairs left out"
+    )
     over = folds if options["n_folds"] > 1 else "leave one subject out"
     text = f"{options['by']}; fitted to {TRAINING[options['train_on']]}; {over}"
     if len(drawn):
         text += (
-            f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {len(drawn)} bootstrap "
-            f"resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} random assignments "
+            f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {len(drawn)} "
+            "bootstrap "
+            f"resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} random "
+            "assignments "
             "(rsatoolbox bootstrap_crossval)"
         )
-    return text + (f"; held by one side only and left out: {joined.left_out}" if joined.left_out else "")
+    return text + (
+        f"; held by one side only and left out: {joined.left_out}" if joined.left_out else ""
+    )
 
 
-# ----------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True)
@@ -442,7 +498,9 @@ class _Teller:
     method: str
 
     def _subjects(self) -> list[tuple[str, list[int]]]:
-        return [(name, [i]) for i, name in enumerate(self.names)] + [("mean", list(range(len(self.names))))]
+        return [(name, [i]) for i, name in enumerate(self.names)] + [
+            ("mean", list(range(len(self.names))))
+        ]
 
     def _row(self, subject: str) -> dict[str, Any]:
         return {"kind": self.joined.kind, "roi": self.roi, "subject": subject}
@@ -454,14 +512,26 @@ class _Teller:
         nothing = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan}
         if len(self.drawn) < 2:
             asked = len(self.drawn) + self.left_out
-            why = f"{self.left_out} of {asked} resamples hold too few stimuli" if asked else "no resamples asked for"
+            why = (
+                f"{self.left_out} of {asked} resamples hold too few stimuli"
+                if asked
+                else "no resamples asked for"
+            )
             return nothing | {"reason": f"no interval: {why}"}
-        values = np.einsum("m,bmsr->bsr", contrast, self.drawn[:, :, columns]).mean(axis=1, keepdims=True)
-        variance, uncorrected = float(corrected_covariance(values)[0, 0]), float(values.mean(axis=2).var(ddof=1))
+        values = np.einsum("m,bmsr->bsr", contrast, self.drawn[:, :, columns]).mean(
+            axis=1, keepdims=True
+        )
+        variance, uncorrected = (
+            float(corrected_covariance(values)[0, 0]),
+            float(values.mean(axis=2).var(ddof=1)),
+        )
         told = [f"{self.left_out} resamples of too few stimuli left out"] * (self.left_out > 0)
         if variance < LEAST_VARIANCE * uncorrected:
             variance = LEAST_VARIANCE * uncorrected
-            told.append("the choice of folds varies more than that of stimuli: the variance is held up, too wide")
+            told.append(
+                "the choice of folds varies more than that of stimuli: the variance is held up, "
+                "too wide"
+            )
         if variance == 0:
             return nothing | {"reason": "no interval: all resamples gave the same"}
         df = self.sampling.dof
@@ -488,17 +558,27 @@ class _Teller:
             circular = float(naive[tops, columns].mean())
             rows.append(
                 self._row(subject)
-                | {"layer": self.joined.layers[picked.most_common(1)[0][0]], "chosen": self._tell(picked)}
+                | {
+                    "layer": self.joined.layers[picked.most_common(1)[0][0]],
+                    "chosen": self._tell(picked),
+                }
                 | {"score": score}
                 | interval
-                | {"naive_layer": self.joined.layers[top], "naive_score": circular, "optimism": circular - score}
-                | {"reason": reason} | self._ends()
-            )  # fmt: skip
+                | {
+                    "naive_layer": self.joined.layers[top],
+                    "naive_score": circular,
+                    "optimism": circular - score,
+                }
+                | {"reason": reason}
+                | self._ends()
+            )
         return rows
 
     def _tell(self, picked: Counter[int]) -> str:
         total = picked.total()
-        return "; ".join(f"{self.joined.layers[one]} {times}/{total}" for one, times in picked.most_common())
+        return "; ".join(
+            f"{self.joined.layers[one]} {times}/{total}" for one, times in picked.most_common()
+        )
 
     def model_rows(self, whole: _Fits) -> list[dict[str, Any]]:
         """Rows of the scores of the models, with the mean weights."""
@@ -506,14 +586,19 @@ class _Teller:
         weights = np.array(whole.weights)  # (splits, subjects, layers)
         for subject, columns in self._subjects():
             mean = weights[:, columns].mean(axis=(0, 1))
-            told = "; ".join(f"{name} {one:.3f}" for name, one in zip(self.joined.layers, mean) if one > 0)
+            told = "; ".join(
+                f"{name} {one:.3f}" for name, one in zip(self.joined.layers, mean) if one > 0
+            )
             for i, model in enumerate(MODELS):
                 score = float(whole.scores[:, i, columns].mean())
                 interval = self._interval(score, np.eye(len(MODELS))[i], columns)
                 rows.append(
-                    self._row(subject) | {"model": model, "score": score} | interval
-                    | {"weights": told if model == "weighted" else ""} | self._ends()
-                )  # fmt: skip
+                    self._row(subject)
+                    | {"model": model, "score": score}
+                    | interval
+                    | {"weights": told if model == "weighted" else ""}
+                    | self._ends()
+                )
         return rows
 
     def difference_rows(self, whole: _Fits) -> list[dict[str, Any]]:
@@ -524,7 +609,9 @@ class _Teller:
                 contrast = np.eye(len(MODELS))[one] - np.eye(len(MODELS))[other]
                 value = float(np.einsum("m,rms->rs", contrast, whole.scores[:, :, columns]).mean())
                 rows.append(
-                    self._row(subject) | {"contrast": f"{MODELS[one]} minus {MODELS[other]}", "difference": value}
-                    | self._interval(value, contrast, columns) | self._ends()
-                )  # fmt: skip
+                    self._row(subject)
+                    | {"contrast": f"{MODELS[one]} minus {MODELS[other]}", "difference": value}
+                    | self._interval(value, contrast, columns)
+                    | self._ends()
+                )
         return rows

@@ -1,6 +1,7 @@
 """Searchlight RSA: one RDM around each voxel or vertex, compared with a model or with another RDM of the same place.
 
-RDMs of a block of centers are made at once and thrown away when compared, so that memory does not grow with the map.
+RDMs of a block of centers are made at once and thrown away when compared, so that memory does not
+grow with the map.
 """
 
 from __future__ import annotations
@@ -65,12 +66,15 @@ class SearchlightMap:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-# ------------------------------------------------------------------------------------------------ many RDMs
+# ---------------------------------------------------------------------------------------- many RDMs
 
 
 @checked_with(whole=("centers",), shapes={"centers": "centers"})
 def searchlight_rdms(
-    responses: Responses, neighborhoods: Neighborhoods, centers: np.ndarray | None = None, measure: str = "spearman"
+    responses: Responses,
+    neighborhoods: Neighborhoods,
+    centers: np.ndarray | None = None,
+    measure: str = "spearman",
 ) -> np.ndarray:
     """Compute the RDM around each center; for many centers, ask a `Question` instead, which keeps none of them.
 
@@ -83,13 +87,15 @@ def searchlight_rdms(
     centers : ndarray of int, optional
         All places by default.
     measure : str
-        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over the neighbors; ``"crossnobis"``, with
-        `RunResponses`: crossvalidated squared distances divided by the number of neighbors (`crossnobis_rdm`).
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over the neighbors;
+        ``"crossnobis"``, with `RunResponses`: crossvalidated squared distances divided by the
+        number of neighbors (`crossnobis_rdm`).
 
     Returns
     -------
     ndarray, shape (n_centers, n_pairs)
-        NaN where fewer than 3 neighbors have data, and in pairs with a condition that is constant there.
+        NaN where fewer than 3 neighbors have data, and in pairs with a condition that is constant
+        there.
 
     Raises
     ------
@@ -118,20 +124,26 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
         raise unknown_name("RDM measure", measure, MEASURES)
     if (measure == "crossnobis") != isinstance(responses, RunResponses):
         raise InputError(
-            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with run_responses."
+            "measure 'crossnobis' needs responses of runs, and only it takes them: make them with "
+            "run_responses."
         )
     if by not in LINEAR:
         raise unknown_name("comparison", by, LINEAR)
     if len(responses.shape) != 2:
-        raise InputError(f"responses have the shape {responses.shape}; they need (n_conditions, n_places).")
+        raise InputError(
+            f"responses have the shape {responses.shape}; they need (n_conditions, n_places)."
+        )
     if responses.shape[1] != len(neighborhoods):
         raise InputError(
-            f"{responses.shape[1]} values a condition, but the mask or mesh has {len(neighborhoods)} places; "
+            f"{responses.shape[1]} values a condition, but the mask or mesh has "
+            f"{len(neighborhoods)} places; "
             "give one value a voxel of the mask or vertex of the mesh."
         )
 
 
-def _blocks(wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int) -> list[np.ndarray]:
+def _blocks(
+    wanted: np.ndarray, neighborhoods: Neighborhoods, n_conditions: int
+) -> list[np.ndarray]:
     """Cut centers into blocks whose responses and RDMs fit `BLOCK`, judged by the neighborhoods of a few."""
     if not wanted.size:
         return []
@@ -172,19 +184,26 @@ def _by_place(responses: np.ndarray, present: np.ndarray) -> np.ndarray:
     return table
 
 
-def _with_data(index: np.ndarray, present: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_data(
+    index: np.ndarray, present: np.ndarray, centers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Drop neighbors without data, and all of a center that has none itself."""
     kept = (index >= 0) & present[index] & present[centers][:, np.newaxis]
     return np.where(kept, index, -1), kept.sum(axis=1)
 
 
-def _rdms(table: np.ndarray, index: np.ndarray, sizes: np.ndarray, measure: str) -> tuple[np.ndarray, np.ndarray]:
+def _rdms(
+    table: np.ndarray, index: np.ndarray, sizes: np.ndarray, measure: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Make RDMs (n_centers, n_pairs); say which conditions are constant in which center (n_centers, n_conditions)."""
     values = table[index]  # (centers, neighbors, conditions)
     valid = (index >= 0)[:, :, np.newaxis]
     count = np.maximum(sizes, 1)[:, np.newaxis, np.newaxis]
     if measure == "spearman":
-        centered = _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1)).transpose(0, 2, 1) - (count - 1) / 2
+        centered = (
+            _ranks(np.where(valid, values, np.inf).transpose(0, 2, 1)).transpose(0, 2, 1)
+            - (count - 1) / 2
+        )
     else:
         centered = values - values.sum(axis=1, keepdims=True) / count
     if not valid.all():
@@ -227,7 +246,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-# ------------------------------------------------------------------------------------------------------- maps
+# --------------------------------------------------------------------------------------------- maps
 
 
 @checked
@@ -250,8 +269,8 @@ def run_searchlight(
     neighborhoods : Neighborhoods
         `Spheres` or `Disks` over the same places.
     measure : str
-        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors; ``"crossnobis"`` for
-        `RunResponses`.
+        ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors;
+        ``"crossnobis"`` for `RunResponses`.
     by : str
         Comparison of RDMs, one of `LINEAR`.
     n_permutations : int
@@ -264,8 +283,8 @@ def run_searchlight(
     Returns
     -------
     SearchlightMap
-        NaN where fewer than 3 neighbors have data, a condition is constant, or all dissimilarities are equal; each
-        is counted in the summary.
+        NaN where fewer than 3 neighbors have data, a condition is constant, or all dissimilarities
+        are equal; each is counted in the summary.
 
     Raises
     ------
@@ -274,9 +293,10 @@ def run_searchlight(
 
     Notes
     -----
-    p = (1 + count) / (1 + N). ``p_family`` compares each value with the largest of the map under each permutation
-    (max-T), which controls the family-wise error over places. Values are correlations and not divided by their
-    spread, so places with few neighbors, whose null is as wide as any, set the limit for all.
+    p = (1 + count) / (1 + N). ``p_family`` compares each value with the largest of the map under
+    each permutation (max-T), which controls the family-wise error over places. Values are
+    correlations and not divided by their spread, so places with few neighbors, whose null is as
+    wide as any, set the limit for all.
     """
     _check(measure, by, question.responses, neighborhoods)
     if question.others is not None:
@@ -290,9 +310,13 @@ def run_searchlight(
     tables = [_Table(one, present, measure) for one in sides]
     model = None if question.model is None else prepared(question.model, by)
     random = generator(seed, "searchlight labels", len(question.ids))
-    order = np.argsort(question.ids)  # drawn for ids in order, so that their order in a file is nothing
+    order = np.argsort(
+        question.ids
+    )  # drawn for ids in order, so that their order in a file is nothing
     place = np.argsort(order)
-    pairs = [permuted_pairs(order[random.permutation(len(order))[place]]) for _ in range(n_permutations)]
+    pairs = [
+        permuted_pairs(order[random.permutation(len(order))[place]]) for _ in range(n_permutations)
+    ]
     n_pairs = len(question.ids) * (len(question.ids) - 1) // 2
     shuffles = np.array(pairs, dtype=np.int32).reshape(n_permutations, n_pairs)
     n = len(neighborhoods)
@@ -320,16 +344,22 @@ def _undefined(rdms: np.ndarray, sizes: np.ndarray, by: str) -> np.ndarray:
     return out
 
 
-def _method(question: Question, near: Neighborhoods, measure: str, by: str, n_permutations: int) -> str:
+def _method(
+    question: Question, near: Neighborhoods, measure: str, by: str, n_permutations: int
+) -> str:
     made = f"1 - {measure}"
     if isinstance(question.responses, RunResponses):
-        made = f"{measure} of {len(question.responses.folds)} folds (noise {question.responses.noise})"
+        made = (
+            f"{measure} of {len(question.responses.folds)} folds (noise {question.responses.noise})"
+        )
     text = (
-        f"{question.about}; RDMs {made} over {type(near).__name__.lower()} of {near.radius_mm:g} mm; compared by {by}"
+        f"{question.about}; RDMs {made} over {type(near).__name__.lower()} of {near.radius_mm:g} "
+        f"mm; compared by {by}"
     )
     if n_permutations:
         text += (
-            f"; p one-tailed by {n_permutations} permutations of {len(question.ids)} condition labels, least p "
+            f"; p one-tailed by {n_permutations} permutations of {len(question.ids)} condition "
+            "labels, least p "
             f"{1 / (1 + n_permutations):.2g}; family-wise by max-T over the map"
         )
     return text
@@ -352,7 +382,9 @@ class _Tally:
         self.constant += either.sum(axis=0)
         self.constant_centers += int(either.any(axis=1).sum())
 
-    def compare(self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray) -> None:
+    def compare(
+        self, part: np.ndarray, rdms: np.ndarray, other: np.ndarray, shuffles: np.ndarray
+    ) -> None:
         """Compare RDMs with one model, or row by row with other RDMs; then with the labels of that side permuted."""
         usable = np.isfinite(rdms).all(axis=1) & np.isfinite(np.atleast_2d(other)).all(axis=1)
         rdms, places = rdms[usable], part[usable]
@@ -382,21 +414,36 @@ class _Tally:
         small = (self.sizes > 0) & (self.sizes < MIN_VOXELS)
         held = self.sizes[self.sizes > 0]
         centers = int((self.sizes > 0).sum())
-        names = [f"{question.ids[i]} ({self.constant[i]})" for i in np.argsort(-self.constant) if self.constant[i]]
+        names = [
+            f"{question.ids[i]} ({self.constant[i]})"
+            for i in np.argsort(-self.constant)
+            if self.constant[i]
+        ]
         summary = {
-            "map": question.name, "n_places": len(self.values), "n_without_data": len(self.values) - centers,
-            "n_defined": int(defined.sum()), "n_too_small": int(small.sum()), "n_constant": self.constant_centers,
+            "map": question.name,
+            "n_places": len(self.values),
+            "n_without_data": len(self.values) - centers,
+            "n_defined": int(defined.sum()),
+            "n_too_small": int(small.sum()),
+            "n_constant": self.constant_centers,
             "constant_conditions": name_ids(names) if names else "",
             "n_flat_rdm": centers - int(defined.sum()) - int(small.sum()) - self.constant_centers,
             "neighbors_min": int(held.min()) if held.size else 0,
             "neighbors_median": float(np.median(held)) if held.size else 0.0,
-            "neighbors_max": int(held.max(initial=0)), "n_conditions": len(question.ids),
+            "neighbors_max": int(held.max(initial=0)),
+            "n_conditions": len(question.ids),
             "mean": float(self.values[defined].mean()) if defined.any() else np.nan,
             "largest": float(self.values[defined].max()) if defined.any() else np.nan,
-            "n_family_p05": int((family[defined] < 0.05).sum()) if n else 0, "method": method,
-        }  # fmt: skip
+            "n_family_p05": int((family[defined] < 0.05).sum()) if n else 0,
+            "method": method,
+        }
         return SearchlightMap(
-            question=question, values=self.values, p=p, p_family=family, sizes=self.sizes, summary=summary
+            question=question,
+            values=self.values,
+            p=p,
+            p_family=family,
+            sizes=self.sizes,
+            summary=summary,
         )
 
 
@@ -424,4 +471,6 @@ def summary_table(maps: Mapping[str, SearchlightMap] | Sequence[SearchlightMap])
     """
     import pandas as pd
 
-    return pd.DataFrame([one.summary for one in (maps.values() if isinstance(maps, Mapping) else maps)])
+    return pd.DataFrame(
+        [one.summary for one in (maps.values() if isinstance(maps, Mapping) else maps)]
+    )

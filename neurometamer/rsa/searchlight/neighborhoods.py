@@ -76,11 +76,14 @@ class Spheres:
         _check_radius(self.radius_mm)
         if self.mask.ndim != 3 or self.mask.dtype != bool or not self.mask.any():
             raise InputError(
-                f"a searchlight needs a 3-D mask of booleans with a voxel; this one is {self.mask.dtype} of shape "
+                "a searchlight needs a 3-D mask of booleans with a voxel; this one is "
+                f"{self.mask.dtype} of shape "
                 f"{self.mask.shape} with {int(np.sum(self.mask))} voxels."
             )
         if not abs(np.linalg.det(np.asarray(self.affine)[:3, :3])) > 0:
-            raise InputError("the affine of the mask maps voxels onto a plane; mend the header of the mask.")
+            raise InputError(
+                "the affine of the mask maps voxels onto a plane; mend the header of the mask."
+            )
 
     def __len__(self) -> int:
         return len(self.coordinates)
@@ -101,9 +104,13 @@ class Spheres:
         """Differences of indices whose length in mm is within the radius."""
         linear = np.asarray(self.affine)[:3, :3]
         # |index| <= radius * row length of the inverse, for each axis of a skewed grid, too
-        reach = np.floor(self.radius_mm * np.linalg.norm(np.linalg.inv(linear), axis=1) + 1e-6).astype(int)
+        reach = np.floor(
+            self.radius_mm * np.linalg.norm(np.linalg.inv(linear), axis=1) + 1e-6
+        ).astype(int)
         reach = np.minimum(reach, np.array(self.mask.shape) - 1)
-        grid = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+        grid = np.stack(
+            np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1
+        ).reshape(-1, 3)
         lengths = np.linalg.norm(grid @ linear.T, axis=1)
         return grid[lengths <= self.radius_mm * (1 + 1e-9)]
 
@@ -146,8 +153,8 @@ class Disks:
     triangles : ndarray of int, shape (n_triangles, 3)
         Corners.
     radius_mm : float
-        Length of the shortest path on edges, inclusive. It is longer than the true geodesic (by a few percent on
-        regular meshes).
+        Length of the shortest path on edges, inclusive. It is longer than the true geodesic (by a
+        few percent on regular meshes).
 
     References
     ----------
@@ -190,10 +197,17 @@ class Disks:
             Vertices in ascending order, then -1.
         """
         step = 4096
-        parts = [self._search(centers[start : start + step]) for start in range(0, len(centers), step)]
+        parts = [
+            self._search(centers[start : start + step]) for start in range(0, len(centers), step)
+        ]
         most = max((part.shape[1] for part in parts), default=1)
         return (
-            np.concatenate([np.pad(part, ((0, 0), (0, most - part.shape[1])), constant_values=-1) for part in parts])
+            np.concatenate(
+                [
+                    np.pad(part, ((0, 0), (0, most - part.shape[1])), constant_values=-1)
+                    for part in parts
+                ]
+            )
             if parts
             else np.empty((0, 1), dtype=np.int64)
         )
@@ -209,7 +223,9 @@ class Disks:
         while front.size:
             owner, vertex = front // n, front % n
             count = starts[vertex + 1] - starts[vertex]
-            edge = np.repeat(starts[vertex] - np.r_[0, np.cumsum(count)[:-1]], count) + np.arange(count.sum())
+            edge = np.repeat(starts[vertex] - np.r_[0, np.cumsum(count)[:-1]], count) + np.arange(
+                count.sum()
+            )
             far = np.repeat(at, count) + lengths[edge]
             near = far <= limit
             reached, far = (np.repeat(owner, count) * n + ends[edge])[near], far[near]
@@ -221,7 +237,9 @@ class Disks:
             better = ~met
             better[met] = at[met] < distance[place[met]]
             front, at = front[better], at[better]
-            known, distance = _shortest(np.concatenate([known, front]), np.concatenate([distance, at]))
+            known, distance = _shortest(
+                np.concatenate([known, front]), np.concatenate([distance, at])
+            )
         return _rows(known // n, known % n, len(centers))
 
 
@@ -255,18 +273,27 @@ def check_mesh(points: np.ndarray, triangles: np.ndarray) -> None:
     Raises
     ------
     InputError
-        For wrong shapes, coordinates that are not finite, corners that do not exist, or vertices of no triangle.
+        For wrong shapes, coordinates that are not finite, corners that do not exist, or vertices of
+        no triangle.
     """
     if points.ndim != 2 or points.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise InputError(f"a mesh needs points (n, 3) and triangles (n, 3); got {points.shape} and {triangles.shape}.")
+        raise InputError(
+            f"a mesh needs points (n, 3) and triangles (n, 3); got {points.shape} and "
+            f"{triangles.shape}."
+        )
     if broken := np.flatnonzero(~np.isfinite(points).all(axis=1)).tolist():
-        raise InputError(f"vertices without finite coordinates: {name_ids(broken)}; save the surface again.")
+        raise InputError(
+            f"vertices without finite coordinates: {name_ids(broken)}; save the surface again."
+        )
     corners = np.unique(triangles)
     if beyond := corners[(corners < 0) | (corners >= len(points))].tolist():
-        raise InputError(f"triangles name vertices {name_ids(beyond)}, but there are {len(points)} (0 to n - 1).")
+        raise InputError(
+            f"triangles name vertices {name_ids(beyond)}, but there are {len(points)} (0 to n - 1)."
+        )
     if loose := np.setdiff1d(np.arange(len(points)), corners).tolist():
         raise InputError(
-            f"vertices that belong to no triangle: {name_ids(loose)}; they have no neighbors. Remove them, or give the "
+            f"vertices that belong to no triangle: {name_ids(loose)}; they have no neighbors. "
+            "Remove them, or give the "
             "whole surface."
         )
 

@@ -66,7 +66,8 @@ class Question:
         for side in (self.responses, self.others):
             if side is not None and (len(side.shape) != 2 or side.shape[0] != len(self.ids)):
                 raise InputError(
-                    f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} conditions "
+                    f"map '{self.name}': responses of shape {side.shape} for {len(self.ids)} "
+                    "conditions "
                     f"({name_ids(self.ids)}); give one row each."
                 )
         if self.model is not None:
@@ -76,14 +77,18 @@ class Question:
         first, second = np.triu_indices(len(self.ids), 1)
         if np.shape(model) != first.shape:
             raise InputError(
-                f"map '{self.name}': the model has the shape {np.shape(model)}; {len(self.ids)} conditions have "
+                f"map '{self.name}': the model has the shape {np.shape(model)}; {len(self.ids)} "
+                "conditions have "
                 f"{first.size} pairs."
             )
         if (bad := np.flatnonzero(~np.isfinite(model))).size:
             pairs = name_pairs(first[bad], second[bad], self.ids)
             raise InputError(f"map '{self.name}': the model is NaN or infinite between {pairs}.")
         if np.ptp(model) == 0:
-            raise InputError(f"map '{self.name}': all dissimilarities of the model are equal; it is like nothing.")
+            raise InputError(
+                f"map '{self.name}': all dissimilarities of the model are equal; it is like "
+                "nothing."
+            )
 
 
 def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np.ndarray:
@@ -109,7 +114,9 @@ def place_responses(patterns: Patterns, n_places: int, places: np.ndarray) -> np
 
 
 @checked
-def model_questions(conditions: Sequence[str], responses: Responses, models: RDMs) -> list[Question]:
+def model_questions(
+    conditions: Sequence[str], responses: Responses, models: RDMs
+) -> list[Question]:
     """Ask how like the RDM of each place is to each model RDM.
 
     Parameters
@@ -138,15 +145,24 @@ def model_questions(conditions: Sequence[str], responses: Responses, models: RDM
     held = _rows(responses, rows)
     names = [place_name(models, i).replace(" ", "_") for i in range(models.n_rdm)]
     if again := duplicates(names):
-        raise InputError(f"more than one model RDM is called {name_ids(again)}; give each a name of its own.")
+        raise InputError(
+            f"more than one model RDM is called {name_ids(again)}; give each a name of its own."
+        )
     flat = [name for name, one in zip(names, models.dissimilarities) if np.ptp(one) == 0]
     if flat:
-        raise InputError(f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out.")
+        raise InputError(
+            f"all dissimilarities are equal in {name_ids(flat)}; leave those model RDMs out."
+        )
     return [
-        Question(name=name, about=f"RDM of the place with model RDM {name}", ids=tuple(ids),
-                 responses=held, model=model)
+        Question(
+            name=name,
+            about=f"RDM of the place with model RDM {name}",
+            ids=tuple(ids),
+            responses=held,
+            model=model,
+        )
         for name, model in zip(names, models.dissimilarities)
-    ]  # fmt: skip
+    ]
 
 
 @checked_with(tables={"table": STIMULI})
@@ -174,7 +190,8 @@ def kind_question(
     Raises
     ------
     InputError
-        For an unknown kind, images without responses, or photographs without an image of both kinds.
+        For an unknown kind, images without responses, or photographs without an image of both
+        kinds.
     """
     _check_rows(conditions, responses)
     found: list[dict[str, str]] = []
@@ -185,7 +202,9 @@ def kind_question(
         part = table[table["kind"] == kind]
         references = [str(one) for one in part["reference_id"]]
         if again := duplicates(references):
-            raise InputError(f"two images of kind {kind} come from {name_ids(again)}; give one of each.")
+            raise InputError(
+                f"two images of kind {kind} come from {name_ids(again)}; give one of each."
+            )
         found.append(dict(zip(references, map(str, part["id"]), strict=True)))
     first, second = found
     references = list(first)
@@ -193,17 +212,25 @@ def kind_question(
     position = {str(one): i for i, one in enumerate(conditions)}
     wanted = [side[reference] for side in (first, second) for reference in references]
     if lacking := [one for one in wanted if one not in position]:
-        raise InputError(f"the patterns hold no responses to {name_ids(lacking)}; give all images of both kinds.")
+        raise InputError(
+            f"the patterns hold no responses to {name_ids(lacking)}; give all images of both kinds."
+        )
     rows = np.array([position[one] for one in wanted]).reshape(2, -1)
     return Question(
-        name="-".join(pair), about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
-        ids=tuple(references), responses=_rows(responses, rows[0]), others=_rows(responses, rows[1]),
-    )  # fmt: skip
+        name="-".join(pair),
+        about=f"RDM within {pair[0]} with RDM within {pair[1]}, photograph by photograph",
+        ids=tuple(references),
+        responses=_rows(responses, rows[0]),
+        others=_rows(responses, rows[1]),
+    )
 
 
 def _check_rows(conditions: Sequence[str], responses: Responses) -> None:
     if len(responses.shape) != 2 or responses.shape[0] != len(conditions):
-        raise InputError(f"responses of shape {responses.shape} for {len(conditions)} conditions; give one row each.")
+        raise InputError(
+            f"responses of shape {responses.shape} for {len(conditions)} conditions; give one row "
+            "each."
+        )
 
 
 def _rows(responses: Responses, rows: Sequence[int] | np.ndarray) -> Responses:
@@ -211,7 +238,9 @@ def _rows(responses: Responses, rows: Sequence[int] | np.ndarray) -> Responses:
 
 
 @checked
-def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: Sequence[str] = ()) -> Question:
+def reliability_question(
+    patterns: Patterns, responses: np.ndarray, conditions: Sequence[str] = ()
+) -> Question:
     """Ask how well the RDM of odd presentations agrees with that of even ones.
 
     Parameters
@@ -239,7 +268,8 @@ def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: 
     """
     if responses.ndim != 2 or len(responses) != len(patterns.observations):
         raise InputError(
-            f"responses of shape {responses.shape} for {len(patterns.observations)} observations; give one row each."
+            f"responses of shape {responses.shape} for {len(patterns.observations)} observations; "
+            "give one row each."
         )
     names = [str(one) for one in conditions] or list(patterns.conditions)
     for name in names:
@@ -254,10 +284,14 @@ def reliability_question(patterns: Patterns, responses: np.ndarray, conditions: 
         halves.append([responses[row].mean(axis=0) if row.size else None for row in rows])
     if lacking:
         raise InputError(
-            f"conditions without both an odd and an even presentation: {name_ids(dict.fromkeys(lacking))}; "
+            "conditions without both an odd and an even presentation: "
+            f"{name_ids(dict.fromkeys(lacking))}; "
             "reliability needs each condition at least twice."
         )
     return Question(
-        name="reliability", about="RDM of odd with RDM of even presentations", ids=tuple(names),
-        responses=np.array(halves[0]), others=np.array(halves[1]),
-    )  # fmt: skip
+        name="reliability",
+        about="RDM of odd with RDM of even presentations",
+        ids=tuple(names),
+        responses=np.array(halves[0]),
+        others=np.array(halves[1]),
+    )

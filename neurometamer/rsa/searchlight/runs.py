@@ -110,15 +110,18 @@ def run_responses(
     responses : ndarray, shape (n_observations, n_places)
         Of each observation (`place_responses`); NaN in places without data.
     folds : str
-        Column of the observations that tells independent parts apart: ``"run"``, ``"presentation"``, ``"session"``.
+        Column of the observations that tells independent parts apart: ``"run"``,
+        ``"presentation"``, ``"session"``.
     noise : str
-        One of `NOISE`; estimated in each searchlight, from its own voxels alone. ``"none"`` and ``"diag"`` are fast.
+        One of `NOISE`; estimated in each searchlight, from its own voxels alone. ``"none"`` and
+        ``"diag"`` are fast.
 
     Returns
     -------
     RunResponses
-        For `model_questions` and `kind_question`, in place of mean responses, and `searchlight_rdms`. Places whose
-        responses never vary within a condition have no noise to be normalized by and count as without data.
+        For `model_questions` and `kind_question`, in place of mean responses, and
+        `searchlight_rdms`. Places whose responses never vary within a condition have no noise to be
+        normalized by and count as without data.
 
     Raises
     ------
@@ -131,11 +134,18 @@ def run_responses(
         raise unknown_name("column of the observations", folds, patterns.observations.columns)
     values = np.asarray(responses, dtype=np.float64)
     if values.shape[0] != len(patterns.observations):
-        raise InputError(f"{values.shape[0]} responses for {len(patterns.observations)} observations; give one each.")
+        raise InputError(
+            f"{values.shape[0]} responses for {len(patterns.observations)} observations; give one "
+            "each."
+        )
     conditions = patterns.observations["condition"].astype(str).tolist()
-    sums, counts, parts = sums_by_fold(values, conditions, patterns.observations[folds].tolist(), patterns.conditions)
+    sums, counts, parts = sums_by_fold(
+        values, conditions, patterns.observations[folds].tolist(), patterns.conditions
+    )
     if len(parts) < 2:
-        raise InputError(f"crossnobis needs at least two folds; the column '{folds}' holds one, '{parts[0]}'.")
+        raise InputError(
+            f"crossnobis needs at least two folds; the column '{folds}' holds one, '{parts[0]}'."
+        )
     present = np.asarray(np.isfinite(values).all(axis=0))
     residuals, dof = np.zeros((0, values.shape[1])), 0
     if noise != "none":
@@ -145,9 +155,15 @@ def run_responses(
         size = np.einsum("ij,ij->j", residuals, residuals)
         present &= size > 1e-20 * np.einsum("ij,ij->j", values, values)  # NaN is not above
     return RunResponses(
-        names=tuple(patterns.conditions), folds=tuple(parts), sums=sums, counts=counts, residuals=residuals, dof=dof,
-        present=present, noise=noise,
-    )  # fmt: skip
+        names=tuple(patterns.conditions),
+        folds=tuple(parts),
+        sums=sums,
+        counts=counts,
+        residuals=residuals,
+        dof=dof,
+        present=present,
+        noise=noise,
+    )
 
 
 class RunTable:
@@ -196,14 +212,25 @@ class RunTable:
         """
         n, n_folds = len(self.runs.names), len(self.runs.folds)
         if not self.is_one_product:
-            return np.array([self._one(row[row >= 0]) for row in index]).reshape(len(index), n * (n - 1) // 2)
-        left, right = (one[index].reshape(len(index), -1, n) for one in self.sides)  # (centers, neighbors x folds, n)
+            return np.array([self._one(row[row >= 0]) for row in index]).reshape(
+                len(index), n * (n - 1) // 2
+            )
+        left, right = (
+            one[index].reshape(len(index), -1, n) for one in self.sides
+        )  # (centers, neighbors x folds, n)
         products = left.transpose(0, 2, 1) @ right
         squares = np.einsum("cii->ci", products)
         first, second = np.triu_indices(n, 1)
-        found = squares[:, first] + squares[:, second] - products[:, first, second] - products[:, second, first]
+        found = (
+            squares[:, first]
+            + squares[:, second]
+            - products[:, first, second]
+            - products[:, second, first]
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(sizes[:, np.newaxis] > 0, found / sizes[:, np.newaxis] / n_folds, np.nan)
+            return np.where(
+                sizes[:, np.newaxis] > 0, found / sizes[:, np.newaxis] / n_folds, np.nan
+            )
 
     def _one(self, places: np.ndarray) -> np.ndarray:
         n = len(self.runs.names)
@@ -211,7 +238,9 @@ class RunTable:
             return np.full(n * (n - 1) // 2, np.nan)
         noise = no_noise(len(places))
         if self.runs.noise != "none":
-            noise = estimate_noise(self.runs.residuals[:, places], method=self.runs.noise, dof=self.runs.dof)
+            noise = estimate_noise(
+                self.runs.residuals[:, places], method=self.runs.noise, dof=self.runs.dof
+            )
         return crossnobis_of_sums(self.runs.sums[:, :, places], self.runs.counts, noise)
 
 
