@@ -99,7 +99,7 @@ def coverage(
     studies : int
         How many.
     interval : {"projection", "stimuli"}
-        See `kind_tests`.
+        See `compare_image_types`.
 
     Returns
     -------
@@ -107,13 +107,13 @@ def coverage(
         ``RE-AN, subject``: share over subjects; ``RE-AN, mean``: of the mean over subjects; and so
         on.
     """
-    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.inference import compare_image_types
 
     truth = true_similarities(design)
     claim = "random" if design.random_classes else "fixed"
     options: dict[str, Any] = {"interval": interval, "classes": claim, "correction": "none"}
     options |= {"n_resamples": 400, "n_permutations": 0}
-    table = kind_tests(study_rdms(design, studies), **options)
+    table = compare_image_types(study_rdms(design, studies), **options)
     found = {}
     for column, pair in enumerate(PAIRS):
         rows = table[table["pair"] == pair]
@@ -143,7 +143,7 @@ def rejections(design: Design, studies: int = STUDIES) -> dict[str, float]:
         Of the mean over subjects: ``similarity`` (nothing is alike) and ``difference`` (both are
         alike).
     """
-    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.inference import compare_image_types
 
     claim = "random" if design.random_classes else "fixed"
     found = {}
@@ -152,7 +152,7 @@ def rejections(design: Design, studies: int = STUDIES) -> dict[str, float]:
         ("difference", design.ai, {"n_resamples": 400, "n_permutations": 0}),
     ):
         rdms = study_rdms(replace(design, an=alike, ai=alike), studies)
-        table = kind_tests(rdms, classes=claim, correction="none", **settings)
+        table = compare_image_types(rdms, classes=claim, correction="none", **settings)
         rows = table[(table["quantity"] == quantity) & (table["subject"] == "mean")]
         found[quantity] = float((rows["p"] <= 0.05).mean())
     return found

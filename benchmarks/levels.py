@@ -373,7 +373,7 @@ def interval_coverage(design: Design, n_studies: int, n_resamples: int = 200) ->
     for seed in range(n_studies):
         study = Study(design, seed)
         claim = "random" if design.random_classes else "fixed"
-        table = layer_by_roi(*study.rdms(), n_bootstrap=n_resamples, classes=claim, seed=seed)
+        table = layer_by_roi(*study.rdms(), n_resamples=n_resamples, classes=claim, seed=seed)
         truth = _true_similarity(study)
         wide = {
             end: table.pivot(index="layer", columns="subject", values=end)
@@ -494,7 +494,7 @@ def flexible_p(design: Design, n_studies: int, n_resamples: int = 100) -> pd.Dat
     for seed in range(n_studies):
         claim = "random" if design.random_classes else "fixed"
         rdms = Study(design, seed).rdms()
-        found = flexible_models(*rdms, n_bootstrap=n_resamples, classes=claim, seed=seed)
+        found = flexible_models(*rdms, n_resamples=n_resamples, classes=claim, seed=seed)
         parts.append(found.models.rename(columns={"model": "what"}))
         parts.append(found.differences.rename(columns={"contrast": "what"}))
     return pd.concat(parts, ignore_index=True)[["what", "subject", "p"]]

@@ -56,8 +56,8 @@ def estimate_betas(
     runs: Sequence[BoldRun],
     masks: Mapping[str, np.ndarray | str | os.PathLike[str]],
     *,
-    hrf: str = "glover",
-    high_pass_hz: float = 0.01,
+    hrf_model: str = "glover",
+    high_pass: float = 0.01,
     noise_model: str = "ar1",
     estimator: str = "LSA",
     units: str = "percent",
@@ -74,12 +74,12 @@ def estimate_betas(
         The runs of one subject in order of acquisition; each is fitted on its own.
     masks : mapping of str to ndarray of bool (i, j, k) or path-like
         ROI name to mask; paths are read with `read_masks`.
-    hrf : {"glover", "spm"}
+    hrf_model : {"glover", "spm"}
         Hemodynamic response function of nilearn.
-    high_pass_hz : float
-        Slowest cosine drift removed, in Hz. A run of T seconds gets about 2·T·high_pass_hz drift
+    high_pass : float
+        Slowest cosine drift removed, in Hz. A run of T seconds gets about 2·T·high_pass drift
         regressors. What the events do more slowly than this is removed with the drift: with blocks,
-        keep 1 / high_pass_hz well above the time from one block to the next of the same condition.
+        keep 1 / high_pass well above the time from one block to the next of the same condition.
         Many drifts in a run filled with events multiply the noise of the betas; see `noise_gain`.
     noise_model : {"ar1", "ols"}
         First-order autoregressive noise (nilearn's ``run_glm``, coefficients in steps of 0.01) or
@@ -135,7 +135,7 @@ def estimate_betas(
     for multivoxel pattern classification analyses. NeuroImage 59, 2636-2643.
     """
     _check_choices(
-        hrf=(hrf, HRFS),
+        hrf_model=(hrf_model, HRFS),
         noise_model=(noise_model, NOISE_MODELS),
         estimator=(estimator, EVENT_MODELS),
         units=(units, UNITS),
@@ -148,7 +148,11 @@ def estimate_betas(
     # All designs first: a bad one is found before minutes of fitting.
     designs = [
         event_design(
-            run, hrf=hrf, high_pass_hz=high_pass_hz, ignore=ignore, slice_time_ref=slice_time_ref
+            run,
+            hrf_model=hrf_model,
+            high_pass=high_pass,
+            ignore=ignore,
+            slice_time_ref=slice_time_ref,
         )
         for run in runs
     ]
@@ -167,8 +171,8 @@ def estimate_betas(
     keep = broken == 0
     _check_regions_left(voxels, keep)
     settings = {
-        "hrf": hrf,
-        "high_pass_hz": high_pass_hz,
+        "hrf_model": hrf_model,
+        "high_pass": high_pass,
         "noise_model": noise_model,
         "estimator": estimator,
         "units": units,
@@ -202,8 +206,8 @@ def estimate_betas(
 def event_design(
     run: BoldRun,
     *,
-    hrf: str = "glover",
-    high_pass_hz: float = 0.01,
+    hrf_model: str = "glover",
+    high_pass: float = 0.01,
     ignore: Sequence[str] = IGNORED,
     slice_time_ref: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -213,7 +217,7 @@ def event_design(
     ----------
     run : BoldRun
         The run.
-    hrf, high_pass_hz, ignore, slice_time_ref
+    hrf_model, high_pass, ignore, slice_time_ref
         See `estimate_betas`.
 
     Returns
@@ -244,15 +248,15 @@ def event_design(
     the run is modeled. One whose response has fallen below a tenth of its peak by then gets no
     regressor.
     """
-    _check_choices(hrf=(hrf, HRFS))
-    if not 0 <= high_pass_hz < 0.5 / run.tr_s:
+    _check_choices(hrf_model=(hrf_model, HRFS))
+    if not 0 <= high_pass < 0.5 / run.t_r:
         raise InputError(
-            f"high_pass_hz (--high-pass) is {high_pass_hz}; give Hz from 0 to below "
-            f"{0.5 / run.tr_s:g} (half of 1/TR)."
+            f"high_pass (--high-pass) is {high_pass}; give Hz from 0 to below "
+            f"{0.5 / run.t_r:g} (half of 1/TR)."
         )
     kept = _modeled_events(run, ignore)
-    start = volume_start(run.slices, run.tr_s, slice_time_ref)
-    peaks, seen = _response_peaks(run, kept, hrf, start)
+    start = volume_start(run.slices, run.t_r, slice_time_ref)
+    peaks, seen = _response_peaks(run, kept, hrf_model, start)
     over = (seen < _TOO_WEAK * peaks) & (kept["onset"] < 0).to_numpy()
     if over.any():
         named = [f"'{row.trial_type}' at {row.onset:g} s" for row in kept[over].itertuples()]
@@ -263,11 +267,11 @@ def event_design(
         kept, peaks = kept[~over].reset_index(drop=True), peaks[~over]
     _check_some_left(run, kept, ignore)
     design = _regressors(
-        np.arange(run.n_volumes) * run.tr_s + start,
+        np.arange(run.n_volumes) * run.t_r + start,
         kept,
-        hrf,
+        hrf_model,
         drift_model="cosine",
-        high_pass=high_pass_hz,
+        high_pass=high_pass,
         add_regs=_standardized(run.confounds),
     )
     _check_design(run, kept, design, peaks)
@@ -310,7 +314,7 @@ def _check_some_left(run: BoldRun, kept: pd.DataFrame, ignore: Sequence[str]) ->
 
 
 def _response_peaks(
-    run: BoldRun, kept: pd.DataFrame, hrf: str, start: float
+    run: BoldRun, kept: pd.DataFrame, hrf_model: str, start: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the peak of each response had the run begun earlier and gone on, and the peak that the run shows.
 
@@ -318,20 +322,22 @@ def _response_peaks(
     """
     peaks, seen = np.zeros(len(kept)), np.zeros(len(kept))
     ends = kept["onset"] + kept["duration"] + _HRF_S
-    cut = ((kept["onset"] < 0) | (ends > run.n_volumes * run.tr_s)).to_numpy()
+    cut = ((kept["onset"] < 0) | (ends > run.n_volumes * run.t_r)).to_numpy()
     if cut.any():
-        n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.tr_s))
-        n_after = int(np.ceil(_HRF_S / run.tr_s))
-        times = np.arange(-n_before, run.n_volumes + n_after) * run.tr_s + start
+        n_before = int(np.ceil(max(0.0, -kept["onset"].min()) / run.t_r))
+        n_after = int(np.ceil(_HRF_S / run.t_r))
+        times = np.arange(-n_before, run.n_volumes + n_after) * run.t_r + start
         responses = np.abs(
-            _regressors(times, kept[cut], hrf, drift_model=None).to_numpy()[:, : cut.sum()]
+            _regressors(times, kept[cut], hrf_model, drift_model=None).to_numpy()[:, : cut.sum()]
         )
         peaks[cut] = responses.max(axis=0)
         seen[cut] = responses[n_before : n_before + run.n_volumes].max(axis=0)
     return peaks, seen
 
 
-def _regressors(times: np.ndarray, kept: pd.DataFrame, hrf: str, **options: Any) -> pd.DataFrame:
+def _regressors(
+    times: np.ndarray, kept: pd.DataFrame, hrf_model: str, **options: Any
+) -> pd.DataFrame:
     """Build nilearn's design matrix with one regressor an event, named by its number."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
@@ -347,7 +353,7 @@ def _regressors(times: np.ndarray, kept: pd.DataFrame, hrf: str, **options: Any)
         return make_first_level_design_matrix(
             times,
             named,
-            hrf_model=hrf,
+            hrf_model=hrf_model,
             min_onset=min(-24.0, float(named["onset"].min()) - times[0]),
             **options,
         )
@@ -368,7 +374,7 @@ def noise_gain(design: pd.DataFrame) -> float:
         Median over events of the standard deviation of a beta (least squares all) for white noise
         of standard deviation 1: the root of the diagonal of (XᵀX)⁻¹. Between 1 and 2 for
         well-spaced 2-s events at a TR of 2 s; above about 3, add rest between the events or lower
-        ``high_pass_hz``.
+        ``high_pass``.
     """
     values = design.to_numpy()
     n_events = sum(str(name).startswith("event_") for name in design.columns)
@@ -625,7 +631,7 @@ def _check_design(run: BoldRun, kept: pd.DataFrame, design: pd.DataFrame, full: 
         raise InputError(
             f"{run.label}: the design has {len(design.columns)} columns ({len(kept)} events) for "
             f"{len(design)} "
-            "volumes; use fewer confounds (columns, --columns), a lower high_pass_hz "
+            "volumes; use fewer confounds (columns, --columns), a lower high_pass "
             "(--high-pass), or longer runs."
         )
     weak = np.abs(events).max(axis=0) < _TOO_WEAK * full
@@ -748,7 +754,7 @@ def _run_record(run: BoldRun, image_digest: str, gain: float) -> dict[str, Any]:
         "run": run.run,
         "session": run.session,
         "n_volumes": run.n_volumes,
-        "tr_s": run.tr_s,
+        "t_r": run.t_r,
         "start_s": run.slices.start_s,
         "sidecars": [path.name for path in run.sidecars],
         "affine": run.affine,

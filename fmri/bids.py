@@ -410,13 +410,13 @@ def repetition_time(
         raise InputError(
             f"{name}: the header says a repetition time of {header:g} s, but {sidecar.where(key)} "
             "says "
-            f"{told:g} s. Give the right one as tr_s (--tr), or correct the file that is wrong."
+            f"{told:g} s. Give the right one as t_r (--tr), or correct the file that is wrong."
         )
     chosen = header if told is None else told
     if chosen is None:
         raise InputError(
             f"{name}: neither the header nor a JSON sidecar gives a repetition time between "
-            f"{TR_RANGE_S[0]:g} and {TR_RANGE_S[1]:g} s; give tr_s (--tr), the repetition time in "
+            f"{TR_RANGE_S[0]:g} and {TR_RANGE_S[1]:g} s; give t_r (--tr), the repetition time in "
             "seconds."
         )
     return chosen
@@ -430,17 +430,17 @@ def _check_given_tr(
     name: str, given: float, header: float | None, told: float | None, where: str
 ) -> None:
     if not TR_RANGE_S[0] <= given <= TR_RANGE_S[1]:
-        raise InputError(f"{name}: tr_s (--tr) is {given:g}; give the repetition time in seconds.")
+        raise InputError(f"{name}: t_r (--tr) is {given:g}; give the repetition time in seconds.")
     if told is not None and _differ(given, told) and (header is None or _differ(given, header)):
         also = "" if header is None else f", and the header {header:g} s"
         raise InputError(
-            f"{name}: tr_s (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave tr_s "
+            f"{name}: t_r (--tr) is {given:g} s, but {where} says {told:g} s{also}. Leave t_r "
             "out, or "
             f"correct the sidecar."
         )
     if told is None and header is not None and _differ(given, header):
         warnings.warn(
-            f"tr_s = {given:g} s is taken as the repetition time; the headers say {header:g} s.",
+            f"t_r = {given:g} s is taken as the repetition time; the headers say {header:g} s.",
             stacklevel=2,
         )
 
@@ -503,7 +503,7 @@ class SliceTimes:
     given: bool = False
 
 
-def slice_times(name: str, sidecar: Sidecar, tr_s: float, shape: Sequence[int] = ()) -> SliceTimes:
+def slice_times(name: str, sidecar: Sidecar, t_r: float, shape: Sequence[int] = ()) -> SliceTimes:
     """Read to which time the volumes of a run refer.
 
     Parameters
@@ -512,7 +512,7 @@ def slice_times(name: str, sidecar: Sidecar, tr_s: float, shape: Sequence[int] =
         The image, for messages.
     sidecar : Sidecar
         May hold StartTime, SliceTimingCorrected, SliceTiming.
-    tr_s : float
+    t_r : float
         Repetition time in seconds.
     shape : sequence of int
         Of the image (i, j, k, …), to compare the number of slices with; empty: not compared.
@@ -536,12 +536,12 @@ def slice_times(name: str, sidecar: Sidecar, tr_s: float, shape: Sequence[int] =
     corrected = sidecar.flag("SliceTimingCorrected")
     start = sidecar.seconds("StartTime")
     if start is not None:
-        _check_within_tr(name, sidecar.where("StartTime"), [start], tr_s)
+        _check_within_tr(name, sidecar.where("StartTime"), [start], t_r)
     slices = sidecar.times("SliceTiming")
     settled = corrected or (start is not None and "SliceTimingCorrected" not in sidecar.values)
     if settled or not slices:
         return SliceTimes(start_s=start, corrected=corrected, given=start is not None)
-    _check_within_tr(name, sidecar.where("SliceTiming"), slices, tr_s)
+    _check_within_tr(name, sidecar.where("SliceTiming"), slices, t_r)
     _tell_other_slices(name, sidecar, len(slices), shape)
     first, last = min(slices), max(slices)
     middle = (first + last) / 2
@@ -565,24 +565,24 @@ def _tell_other_slices(name: str, sidecar: Sidecar, n_times: int, shape: Sequenc
     )
 
 
-def _check_within_tr(name: str, where: str, times: Sequence[float], tr_s: float) -> None:
-    outside = [time for time in times if not 0 <= time <= tr_s + SAME_TIME_S]
+def _check_within_tr(name: str, where: str, times: Sequence[float], t_r: float) -> None:
+    outside = [time for time in times if not 0 <= time <= t_r + SAME_TIME_S]
     if outside:
         raise InputError(
             f"{name}: {where} holds {name_ids(f'{time:g}' for time in outside)}; times within the "
             "repetition "
-            f"time of {tr_s:g} s, in seconds, are wanted. Correct it."
+            f"time of {t_r:g} s, in seconds, are wanted. Correct it."
         )
 
 
-def volume_start(times: SliceTimes, tr_s: float, slice_time_ref: float | None = None) -> float:
+def volume_start(times: SliceTimes, t_r: float, slice_time_ref: float | None = None) -> float:
     """Decide to which time within the repetition time the volumes of a run refer; say what is uncertain.
 
     Parameters
     ----------
     times : SliceTimes
         What the sidecar says.
-    tr_s : float
+    t_r : float
         Repetition time in seconds.
     slice_time_ref : float, optional
         What the user says: a share of the repetition time, in [0, 1].
@@ -604,24 +604,24 @@ def volume_start(times: SliceTimes, tr_s: float, slice_time_ref: float | None = 
         not corrected, or when they were and nothing says to which time.
     """
     if slice_time_ref is None:
-        _tell_uncertain(times, tr_s)
+        _tell_uncertain(times, t_r)
         return times.start_s or 0.0
     if not 0 <= slice_time_ref <= 1:
         raise InputError(
             f"slice_time_ref (--slice-time-ref) is {slice_time_ref}; give a share of the TR "
             "between 0 and 1."
         )
-    if times.given and times.start_s is not None and _differ(slice_time_ref * tr_s, times.start_s):
+    if times.given and times.start_s is not None and _differ(slice_time_ref * t_r, times.start_s):
         warnings.warn(
-            f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * tr_s:g} s into each "
+            f"slice_time_ref = {slice_time_ref:g} is taken, {slice_time_ref * t_r:g} s into each "
             "volume; "
             f"StartTime of the sidecars says {times.start_s:g} s.",
             stacklevel=2,
         )
-    return slice_time_ref * tr_s
+    return slice_time_ref * t_r
 
 
-def _tell_uncertain(times: SliceTimes, tr_s: float) -> None:
+def _tell_uncertain(times: SliceTimes, t_r: float) -> None:
     if times.corrected and times.start_s is None:
         warnings.warn(
             "the sidecars say that slice times were corrected, but not to which time (no "

@@ -64,7 +64,7 @@ class BoldRun:
         4-D NIfTI image (``.nii`` or ``.nii.gz``).
     n_volumes : int
         Number of volumes of the image, at least 2.
-    tr_s : float
+    t_r : float
         Repetition time in seconds.
     events : pandas.DataFrame
         ``onset`` (s, from the first volume), ``duration`` (s), ``trial_type`` (text) and any
@@ -87,7 +87,7 @@ class BoldRun:
 
     image: Path
     n_volumes: int
-    tr_s: float
+    t_r: float
     events: pd.DataFrame
     confounds: pd.DataFrame | None = None
     run: str = "1"
@@ -100,9 +100,9 @@ class BoldRun:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not (np.isfinite(self.tr_s) and self.tr_s > 0):
+        if not (np.isfinite(self.t_r) and self.t_r > 0):
             raise InputError(
-                f"{self.label}: TR is {self.tr_s} s; give tr_s (--tr), the repetition time in "
+                f"{self.label}: TR is {self.t_r} s; give t_r (--tr), the repetition time in "
                 "seconds."
             )
         if self.n_volumes < 2:
@@ -110,7 +110,7 @@ class BoldRun:
                 f"{self.label}: the image has {self.n_volumes} volume(s); a run needs at least 2."
             )
         object.__setattr__(
-            self, "events", checked_events(self.events, self.n_volumes, self.tr_s, self.label)
+            self, "events", checked_events(self.events, self.n_volumes, self.t_r, self.label)
         )
         if self.confounds is not None:
             object.__setattr__(
@@ -149,7 +149,7 @@ def read_run(
     subject: str | None = None,
     run: str | None = None,
     session: str | None = None,
-    tr_s: float | None = None,
+    t_r: float | None = None,
     columns: Sequence[str] | None = None,
     condition_column: str = "trial_type",
     affine: str = "agree",
@@ -167,9 +167,9 @@ def read_run(
     subject, run, session : str, optional
         Labels; by default those in the file name (``sub-01_ses-1_run-2_bold.nii``), else empty
         (run: ``"1"``).
-    tr_s : float, optional
+    t_r : float, optional
         Repetition time in seconds. By default RepetitionTime of the JSON sidecar, else that of the
-        header; where the two disagree, `tr_s` must say which holds.
+        header; where the two disagree, `t_r` must say which holds.
     columns : sequence of str, optional
         Confounds to use. By default the six motion parameters where the file has them under
         fMRIPrep's names, else every column.
@@ -207,20 +207,20 @@ def read_run(
         if other is not None and not isinstance(other, pd.DataFrame):
             check_same_labels(other, path)
     sidecar = read_sidecar(path)
-    _tell_default_tr(path, opened, sidecar, tr_s)
-    tr_s = repetition_time(path.name, header=header_tr(opened), sidecar=sidecar, given=tr_s)
+    _tell_default_tr(path, opened, sidecar, t_r)
+    t_r = repetition_time(path.name, header=header_tr(opened), sidecar=sidecar, given=t_r)
     names = file_labels(path)
     return BoldRun(
         image=path,
         n_volumes=n_volumes,
-        tr_s=tr_s,
+        t_r=t_r,
         events=read_events(events, condition_column),
         confounds=None if confounds is None else read_confounds(confounds, columns, path.name),
         run=names.get("run", "1") if run is None else str(run),
         session=names.get("ses", "") if session is None else str(session),
         subject=names.get("sub", "") if subject is None else str(subject),
         simulated=opened.header["descrip"].item().startswith(SIMULATED.encode()),
-        slices=slice_times(path.name, sidecar, tr_s, opened.shape),
+        slices=slice_times(path.name, sidecar, t_r, opened.shape),
         sidecars=sidecar_files(path),
         affine=affine,
     )
@@ -234,7 +234,7 @@ def read_runs(
     *,
     subject: str | None = None,
     sessions: Sequence[str] | None = None,
-    tr_s: float | None = None,
+    t_r: float | None = None,
     columns: Sequence[str] | None = None,
     condition_column: str = "trial_type",
     affine: str = "agree",
@@ -251,7 +251,7 @@ def read_runs(
         Label; by default that in the file names.
     sessions : sequence of str, optional
         One label a run; by default those in the file names.
-    tr_s : float, optional
+    t_r : float, optional
         Repetition time in seconds; by default that of each sidecar or header.
     columns, condition_column, affine
         See `read_run`.
@@ -288,7 +288,7 @@ def read_runs(
             subject=subject,
             run=None if numbered else str(place + 1),
             session=None if sessions is None else sessions[place],
-            tr_s=tr_s,
+            t_r=t_r,
             columns=columns,
             condition_column=condition_column,
             affine=affine,
@@ -635,10 +635,10 @@ def _one_line(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:160]
 
 
-def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, tr_s: float | None) -> None:
+def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, t_r: float | None) -> None:
     """Warn of a repetition time that programs write where they know none: 1, without a unit."""
     known = (
-        tr_s is not None or "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
+        t_r is not None or "RepetitionTime" in sidecar.values or "VolumeTiming" in sidecar.values
     )
     if known or header_tr(image) != 1:
         return
@@ -647,7 +647,7 @@ def _tell_default_tr(path: Path, image: Nifti1Image, sidecar: Sidecar, tr_s: flo
         warnings.warn(
             f"{path.name}: the header gives a repetition time of 1 without a unit, which programs "
             "write where they "
-            "know none; 1 s is taken. Give the repetition time in seconds: tr_s (--tr).",
+            "know none; 1 s is taken. Give the repetition time in seconds: t_r (--tr).",
             stacklevel=2,
         )
 
@@ -670,5 +670,5 @@ def header_tr(image: Nifti1Image) -> float | None:
         unit = header.get_xyzt_units()[1]
     except KeyError:  # a code that NIfTI does not know
         return None
-    tr_s = float(header.get_zooms()[3]) * _TIME_UNITS.get(unit, np.nan)
-    return round(tr_s, 6) if TR_RANGE_S[0] <= tr_s <= TR_RANGE_S[1] else None
+    t_r = float(header.get_zooms()[3]) * _TIME_UNITS.get(unit, np.nan)
+    return round(t_r, 6) if TR_RANGE_S[0] <= t_r <= TR_RANGE_S[1] else None

@@ -124,7 +124,7 @@ def simulate_subject(
     voxels_per_roi: int = 60,
     responding: float = 0.6,
     n_runs: int = 4,
-    tr_s: float = 2.0,
+    t_r: float = 2.0,
     image_s: float = 2.0,
     gap_s: float = 2.0,
     ends_s: float = 20.0,
@@ -165,7 +165,7 @@ def simulate_subject(
     n_runs : int
         Runs, of each session; each shows every condition (of its session) once, in an order of its
         own.
-    tr_s, image_s, gap_s, ends_s : float
+    t_r, image_s, gap_s, ends_s : float
         Seconds: repetition time, image, blank after it, rest at both ends of a run (Zhang et al.,
         2021: 2, 2, 2, 20).
     n_blanks : int, optional
@@ -212,7 +212,7 @@ def simulate_subject(
         "voxels_per_roi": voxels_per_roi,
         "responding": responding,
         "n_runs": n_runs,
-        "tr_s": tr_s,
+        "t_r": t_r,
         "image_s": image_s,
         "gap_s": gap_s,
         "ends_s": ends_s,
@@ -430,14 +430,14 @@ def _write_run(
     end = (
         float((events["onset"] + events["duration"]).max()) + settings["gap_s"] + settings["ends_s"]
     )
-    n_volumes = int(np.ceil(end / settings["tr_s"]))
+    n_volumes = int(np.ceil(end / settings["t_r"]))
     motion = _motion(truth, name, n_volumes)
     series = _series(truth, name, events, motion)
     volume = np.zeros((*shape, n_volumes), dtype=np.float32)
     volume[truth.voxels["i"], truth.voxels["j"], truth.voxels["k"]] = series.T
     stem = f"sub-{truth.subject}_{f'ses-{session}_' if session else ''}task-images_run-{run}"
     return (
-        _save_image(folder / f"{stem}_bold.nii", volume, affine, settings["tr_s"]),
+        _save_image(folder / f"{stem}_bold.nii", volume, affine, settings["t_r"]),
         write_table(folder / f"{stem}_events.tsv", events),
         write_table(
             folder / f"{stem}_confounds.tsv",
@@ -494,7 +494,7 @@ def _regressors(
     # Numbered names, because nilearn makes names fit for formulas.
     codes = {name: f"c{place:06d}" for place, name in enumerate(truth.conditions)}
     design = make_first_level_design_matrix(
-        np.arange(n_volumes) * truth.settings["tr_s"],
+        np.arange(n_volumes) * truth.settings["t_r"],
         shown.assign(trial_type=shown["trial_type"].map(codes)),
         hrf_model="glover",
         drift_model=None,
@@ -532,14 +532,14 @@ def _ar1(white: np.ndarray, coefficient: float) -> np.ndarray:
     return lfilter([1.0], [1.0, -coefficient], innovation, axis=0)
 
 
-def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, tr_s: float | None) -> Path:
+def _save_image(path: Path, values: np.ndarray, affine: np.ndarray, t_r: float | None) -> Path:
     import nibabel
 
     image = nibabel.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.header["descrip"] = DESCRIPTION.encode()
-    if tr_s is not None:
-        image.header.set_zooms((*[VOXEL_SIZE_MM] * 3, tr_s))
+    if t_r is not None:
+        image.header.set_zooms((*[VOXEL_SIZE_MM] * 3, t_r))
     with atomic_path(path) as part:
         nibabel.save(image, part)
     return path
@@ -616,7 +616,7 @@ def _check_numbers(numbers: Mapping[str, float]) -> None:
     for name, low in at_least.items():
         if not numbers[name] >= low:
             raise InputError(f"{name} is {numbers[name]}; give at least {low}.")
-    for name in ("tr_s", "image_s", "baseline", "responding"):
+    for name in ("t_r", "image_s", "baseline", "responding"):
         if not numbers[name] > 0:
             raise InputError(f"{name} is {numbers[name]}; give a positive number.")
     for name in ("responding", "noise_ar1"):

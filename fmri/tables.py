@@ -114,7 +114,7 @@ def _check_no_line_breaks(table: pd.DataFrame, where: str) -> None:
             )
 
 
-def checked_events(events: pd.DataFrame, n_volumes: int, tr_s: float, label: str) -> pd.DataFrame:
+def checked_events(events: pd.DataFrame, n_volumes: int, t_r: float, label: str) -> pd.DataFrame:
     """Check events against their run.
 
     Parameters
@@ -123,7 +123,7 @@ def checked_events(events: pd.DataFrame, n_volumes: int, tr_s: float, label: str
         With onset and duration (s; missing values are allowed, as in BIDS) and trial_type.
     n_volumes : int
         Of the run.
-    tr_s : float
+    t_r : float
         Repetition time, s.
     label : str
         The run, for messages.
@@ -151,7 +151,7 @@ def checked_events(events: pd.DataFrame, n_volumes: int, tr_s: float, label: str
         table[name] = _seconds(table[name], name, label)
     types = table["trial_type"]
     table["trial_type"] = types.astype(object).where(types.notna(), NO_TRIAL_TYPE).map(str)
-    _check_within_run(table, n_volumes, tr_s, label)
+    _check_within_run(table, n_volumes, t_r, label)
     return table
 
 
@@ -170,11 +170,11 @@ def _seconds(column: pd.Series, name: str, label: str) -> np.ndarray:
     return numbers
 
 
-def _check_within_run(table: pd.DataFrame, n_volumes: int, tr_s: float, label: str) -> None:
-    end = n_volumes * tr_s
+def _check_within_run(table: pd.DataFrame, n_volumes: int, t_r: float, label: str) -> None:
+    end = n_volumes * t_r
     stops = table["onset"] + table["duration"].fillna(0)
-    late = (table["onset"] >= end) | (stops > end + tr_s)
-    beyond = f"lie beyond the run's end ({n_volumes} volumes × {tr_s:g} s = {end:g} s)"
+    late = (table["onset"] >= end) | (stops > end + t_r)
+    beyond = f"lie beyond the run's end ({n_volumes} volumes × {t_r:g} s = {end:g} s)"
     checks = (
         (table["duration"] < 0, "have a negative duration", "give seconds"),
         (late, beyond, "check TR and onsets"),

@@ -156,10 +156,10 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], name: str, cure: s
     Examples
     --------
     >>> import pandas as pd
-    >>> need_columns(pd.DataFrame({"a": [1]}), ["a", "place"], "the table", "It is that of kind_tests.")
+    >>> need_columns(pd.DataFrame({"a": [1]}), ["a", "place"], "the table", "It is that of compare_image_types.")
     Traceback (most recent call last):
         ...
-    neurometamer.errors.InputError: the table lacks the column(s) place; it has a. It is that of kind_tests.
+    neurometamer.errors.InputError: the table lacks the column(s) place; it has a. It is that of compare_image_types.
     """
     if missing := [one for one in dict.fromkeys(columns) if one not in table.columns]:
         there = name_ids(table.columns, 20) if len(table.columns) else "none"

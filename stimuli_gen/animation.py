@@ -138,7 +138,7 @@ def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
     sheet = Image.new("RGB", (image.width, image.height + _LINE), "white")
     sheet.paste(image, (0, 0))
     draw = ImageDraw.Draw(sheet)
-    draw.fontmode = "1"  # no grey edges: they would need colors of the palette
+    draw.fontmode = "1"  # no gray edges: they would need colors of the palette
     draw.text((2, image.height + 1), caption, "black", ImageFont.load_default())
     return sheet
 

@@ -2,7 +2,7 @@
 
 They separate "the image was changed by so much" from "the image was changed against this network":
 random vectors of the size of an attack, noise by signal-to-signal-plus-noise ratio (SSNR), blur,
-greyscale, scrambled phase.
+grayscale, scrambled phase.
 
 References
 ----------
@@ -34,7 +34,7 @@ LUMA: Mapping[str, tuple[float, float, float]] = {
     "rec709": (0.2126, 0.7152, 0.0722),
     "mean": (1 / 3, 1 / 3, 1 / 3),
 }
-"""Weights of red, green and blue in a grey value: ITU-R BT.601 (Pillow's, torchvision's), BT.709, or equal."""
+"""Weights of red, green and blue in a gray value: ITU-R BT.601 (Pillow's, torchvision's), BT.709, or equal."""
 
 
 # ------------------------------------------------------------------------------------- on one image
@@ -211,7 +211,7 @@ def blur(image: np.ndarray, random: np.random.Generator, level: float) -> np.nda
     return gaussian_filter(exact, level, mode="mirror", axes=(1, 2), radius=radius)
 
 
-def greyscale(
+def grayscale(
     image: np.ndarray, random: np.random.Generator, level: float, *, luma: str = "rec601"
 ) -> np.ndarray:
     """Take the color away: three equal channels.
@@ -239,8 +239,8 @@ def greyscale(
     """
     if luma not in LUMA:
         raise unknown_name("luma weights", luma, LUMA)
-    grey = np.tensordot(np.array(LUMA[luma]), np.asarray(image, dtype=float), axes=1)
-    return np.repeat(grey[None], 3, axis=0)
+    gray = np.tensordot(np.array(LUMA[luma]), np.asarray(image, dtype=float), axes=1)
+    return np.repeat(gray[None], 3, axis=0)
 
 
 def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -306,7 +306,7 @@ CONTROLS: Mapping[str, Control] = {
     "gaussian_noise": Control(make=gaussian_noise, level="SSNR, 0 to 1", default=0.4, high=1.0),
     "fourier_noise": Control(make=fourier_noise, level="SSNR, 0 to 1", default=0.4, high=1.0),
     "blur": Control(make=blur, level="sigma, pixels", default=4.0),
-    "greyscale": Control(make=greyscale),
+    "grayscale": Control(make=grayscale),
     "phase_scramble": Control(make=phase_scramble),
 }
 """Name → control. The defaults are examples: radii of Feather's attacks, levels of the public code."""
@@ -338,7 +338,7 @@ def control_images(
     progress : callable, optional
         Called with (images done, images in all).
     **settings : object
-        Further settings of the control's function (``luma`` of greyscale, ``amplitude`` of
+        Further settings of the control's function (``luma`` of grayscale, ``amplitude`` of
         fourier_noise).
 
     Returns

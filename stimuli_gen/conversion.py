@@ -277,7 +277,7 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
             f"its levels go to {brightest}, more than {bits} bits hold ({white}); give more bits"
         )
     scaled = np.rint(np.arange(white + 1) * (255 / white)).astype(np.uint8)
-    data = "16-bit grey" if bits == 16 else f"{bits}-bit grey in a 16-bit file"
+    data = "16-bit gray" if bits == 16 else f"{bits}-bit gray in a 16-bit file"
     return Image.fromarray(scaled[levels]), f"{data} scaled to 8 bits, converted to RGB"
 
 
@@ -288,7 +288,7 @@ def _to_rgb(photograph: Image.Image) -> tuple[Image.Image, str]:
         return _from_transparent(photograph)
     if mode == "RGB":
         return photograph.convert("RGB"), ""
-    words = {"L": "grey", "1": "black and white", "P": "palette"}.get(mode, mode)
+    words = {"L": "gray", "1": "black and white", "P": "palette"}.get(mode, mode)
     return photograph.convert("RGB"), f"{words} converted to RGB"
 
 
@@ -299,7 +299,7 @@ def _from_transparent(photograph: Image.Image) -> tuple[Image.Image, str]:
     if rgba.getchannel("A").getextrema()[0] == 255:
         return rgba.convert("RGB"), "opaque alpha channel dropped"
     ground = Image.new("RGBA", rgba.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
-    return Image.alpha_composite(ground, rgba).convert("RGB"), "transparency put on mid-grey"
+    return Image.alpha_composite(ground, rgba).convert("RGB"), "transparency put on mid-gray"
 
 
 # ----------------------------------------------------------------------------------- color profiles

@@ -100,7 +100,7 @@ def depth_units(
     Parameters
     ----------
     network : torch.nn.Module or StagedModel
-        Any network; one grey image is passed through it, in evaluation mode.
+        Any network; one gray image is passed through it, in evaluation mode.
     size : tuple of int
         (height, width) in pixels of the image for a plain module; a `StagedModel` knows its own.
 
@@ -207,7 +207,7 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
     Parameters
     ----------
     model : StagedModel
-        The network; one grey image is passed through it.
+        The network; one gray image is passed through it.
     paths : tuple of str
         Module paths, and ``"softmax"`` for the softmax of the output.
 
@@ -295,7 +295,7 @@ class _Pass:
 
 
 def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> _Pass:
-    """Run a grey image through a network in evaluation mode and follow its gradient back from the logits."""
+    """Run a gray image through a network in evaluation mode and follow its gradient back from the logits."""
     module = network.network if isinstance(network, StagedModel) else network
     run = network.logits if isinstance(network, StagedModel) else network
     size = network.preprocessing.size if isinstance(network, StagedModel) else size

@@ -18,11 +18,11 @@ from neurometamer.arguments import checked
 from neurometamer.store import InputError
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green, blue (ITU-R BT.601), on gamma-coded values as stored; Pillow's grey conversion."""
+"""Weights of red, green, blue (ITU-R BT.601), on gamma-coded values as stored; Pillow's gray conversion."""
 
 
-def grey(images: np.ndarray) -> np.ndarray:
-    """Weigh red, green and blue to grey.
+def gray(images: np.ndarray) -> np.ndarray:
+    """Weigh red, green and blue to gray.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def luminance(images: np.ndarray) -> np.ndarray:
         contrast). Luma of gamma-coded values, not candela per square metre, which depend on the
         screen.
     """
-    light = grey(images)
+    light = gray(images)
     return np.stack([light.mean(axis=(1, 2)), light.std(axis=(1, 2))], axis=1)
 
 
@@ -78,7 +78,7 @@ def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -
     size : int
         Cells along each side; at most height and width.
     color : bool
-        Keep red, green and blue apart; otherwise grey.
+        Keep red, green and blue apart; otherwise gray.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -
     InputError
         When the grid is finer than the image.
     """
-    maps = np.asarray(images, dtype=np.float64) if color else grey(images)[:, None]
+    maps = np.asarray(images, dtype=np.float64) if color else gray(images)[:, None]
     return _pool(maps, size).reshape(len(maps), maps.shape[1] * size**2)
 
 
@@ -185,7 +185,7 @@ def gabor_energy(
         )
     if size < 1:
         raise InputError(f"size is {size}; give at least 1 cell a side.")
-    light = grey(images)
+    light = gray(images)
     light -= light.mean(axis=(1, 2), keepdims=True)
     height, width = light.shape[1:]
     bank = [

@@ -79,7 +79,7 @@ def greedy_interference(
     amplitude : float
         Noise is uniform between minus and plus this, in levels of 0 to 255.
     shared_channels : bool
-        One draw a pixel for all three channels (grey noise), or one a channel. The paper leaves it
+        One draw a pixel for all three channels (gray noise), or one a channel. The paper leaves it
         open.
     max_tries : int
         Candidates after which an image is given up; it stays in the set with ``success = False``.

@@ -346,10 +346,10 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
 
 @checked
 def greyscale_view(model: StagedModel) -> StagedModel:
-    """Let a network see luminance only: all three of its channels get the grey value of the image.
+    """Let a network see luminance only: all three of its channels get the gray value of the image.
 
     This is a view of the network as it is, which was usually trained on color images; it is NOT a
-    network trained on greyscale images. Load one of those with its own preprocessing (mean and std
+    network trained on grayscale images. Load one of those with its own preprocessing (mean and std
     are the same for its equal channels).
 
     Parameters
@@ -361,30 +361,30 @@ def greyscale_view(model: StagedModel) -> StagedModel:
     -------
     StagedModel
         Same stages, preprocessing and `trained`; named ``<name>_grey``, with the view told in its
-        weights tag, and with another digest, so that it counts as a network of its own. The grey
-        value is Rec. 601 luma of pixels in [0, 1], as of the control ``greyscale``
+        weights tag, and with another digest, so that it counts as a network of its own. The gray
+        value is Rec. 601 luma of pixels in [0, 1], as of the control ``grayscale``
         (`stimuli_gen.controls.LUMA`).
 
     Raises
     ------
     InputError
-        When the model is a greyscale view already, or no gradient reaches the image.
+        When the model is a grayscale view already, or no gradient reaches the image.
 
     Notes
     -----
     The gradient for red, green and blue is one gradient times their weights in the luma. So color
     is never matched: an image's color is what its start and those weights leave (green moves most),
-    and means nothing. `model_metamers` turns metamers of views grey, where no ball confines them;
+    and means nothing. `model_metamers` turns metamers of views gray, where no ball confines them;
     the view itself sees the same.
     """
     if model.luma is not None:
         raise InputError(
-            f"{model.name} is a greyscale view already; make one of the network that sees color."
+            f"{model.name} is a grayscale view already; make one of the network that sees color."
         )
     view = replace(
         model,
         name=f"{model.name}_grey",
-        weights=f"{model.weights}, greyscale view (Rec. 601 luma)",
+        weights=f"{model.weights}, grayscale view (Rec. 601 luma)",
         luma=LUMA["rec601"],
     )
     check_model(view)

@@ -492,14 +492,14 @@ def _collect(
 def _without_tint(
     matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray
 ) -> np.ndarray:
-    """Give metamers of greyscale views the grey that these see: their color is left over from the steps."""
+    """Give metamers of grayscale views the gray that these see: their color is left over from the steps."""
     luma = {one.model.luma for one in matches}
     if (
         len(luma) > 1 or None in luma or settings["ball"] != "none"
-    ):  # a ball holds the color image, not its grey
+    ):  # a ball holds the color image, not its gray
         return images
-    grey = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
-    return np.repeat(np.clip(grey, 0, 1)[:, None], 3, axis=1)
+    gray = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
+    return np.repeat(np.clip(gray, 0, 1)[:, None], 3, axis=1)
 
 
 def _told(match: Match) -> dict[str, Any]:
@@ -606,7 +606,7 @@ def _precisions(drafts: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:
-    """Distance of each 8-bit image from its photograph, in grey levels."""
+    """Distance of each 8-bit image from its photograph, in gray levels."""
     changes = [
         to_8bit(image).astype(np.float64) - 255.0 * references.images[slice(row, row + 1)][0]
         for row, image in enumerate(images)

@@ -65,8 +65,8 @@ class StagedModel:
         Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be
         stages.
     luma : tuple of float, optional
-        Of a greyscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the
-        grey value that all three channels of the network get. Not given for a network that sees
+        Of a grayscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the
+        gray value that all three channels of the network get. Not given for a network that sees
         color.
     once : tuple of str
         Names of hand-written operations in the network whose second derivatives are wrong or
@@ -170,8 +170,8 @@ class StagedModel:
             for path, module in self.network.named_modules()
         ]
         fast = [] if self.precision is None else [f"fast, {self.precision}"]
-        grey = [] if self.luma is None else [f"grey, {self.luma}"]
-        return digest(kinds, asdict(self.preprocessing), stages, *weights, *fast, *grey)
+        gray = [] if self.luma is None else [f"gray, {self.luma}"]
+        return digest(kinds, asdict(self.preprocessing), stages, *weights, *fast, *gray)
 
     def logits(self, images: Tensor) -> Tensor:
         """Run the network.
@@ -310,8 +310,8 @@ class StagedModel:
             )
         if self.luma is not None:
             red, green, blue = self.luma
-            grey = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
-            images = grey.expand(-1, 3, -1, -1)
+            gray = images[:, 0:1] * red + images[:, 1:2] * green + images[:, 2:3] * blue
+            images = gray.expand(-1, 3, -1, -1)
         mean, std = (
             torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)

@@ -40,7 +40,7 @@ STARTS: Mapping[str, Callable[[np.ndarray, np.random.Generator, float, float], n
 }
 """Reference (3, height, width), random generator, level and spread → first image, clipped to [0, 1] afterwards:
 Gaussian with standard deviation `spread`; uniform in the L1 ball of radius `spread` around the
-level (in 150,528 dimensions that is grey: no pixel moves by a grey level); uniform ± `spread`; the
+level (in 150,528 dimensions that is gray: no pixel moves by a gray level); uniform ± `spread`; the
 level; the reference."""
 
 # ---------------------------------------------------------------------------------------- schedules
@@ -275,7 +275,7 @@ PRESETS: Mapping[str, Recipe] = {
             "the update is written as an ascent; the loss is descended",
             "'SGD' with rate 1: the gradient is scaled to unit L2 norm for each image; "
             "step_rule='raw' is plain",
-            "'uniform L1 ball' is taken at its word, which is plain grey; start='uniform' is +-0.1 "
+            "'uniform L1 ball' is taken at its word, which is plain gray; start='uniform' is +-0.1 "
             "per pixel",
             "radius 10,000, infinite and L-inf are all named and none is ever reached: no ball, "
             "clipped to [0, 1]",

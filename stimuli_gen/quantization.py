@@ -1,6 +1,6 @@
 """Metamers that survive their file: descent on the images that an 8-bit PNG can hold.
 
-Rounding to 8 bits is noise of about a third of a grey level on every pixel, and a match that is
+Rounding to 8 bits is noise of about a third of a gray level on every pixel, and a match that is
 close enough as float pixels may not be so once rounded. But each pixel can be rounded up or down,
 and some of these choices match better than others. Here the objective sees the rounded image while
 its gradient moves the float pixels behind it (the straight-through estimate), until the rounded
@@ -34,7 +34,7 @@ from stimuli_gen.synthesis.loop import Objective, Start, descend, shown
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
 STEP_LEVELS = 0.01
-"""First step of every pixel, along the sign of its gradient, in grey levels; halved each round. About one pixel in a
+"""First step of every pixel, along the sign of its gradient, in gray levels; halved each round. About one pixel in a
 hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps halve the error that
 rounding brings; steps of one L2 norm do as well at best, ten times longer ones undo it.)"""
 LEAD = 1e-3

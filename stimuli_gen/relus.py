@@ -109,7 +109,7 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     Parameters
     ----------
     model : StagedModel
-        The network; one grey image is passed through it.
+        The network; one gray image is passed through it.
 
     Returns
     -------

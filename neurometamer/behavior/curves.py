@@ -267,7 +267,7 @@ def _within_sem(own: pd.DataFrame) -> pd.DataFrame:
 
 @checked_with(tables={"trials": SHOWN})
 def bootstrap_curves(
-    trials: pd.DataFrame, n_bootstrap: int = 1000, *, confidence: float = 0.95, seed: int = 0
+    trials: pd.DataFrame, n_resamples: int = 1000, *, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
     """Draw images anew and give the interval of every point of the curves.
 
@@ -276,7 +276,7 @@ def bootstrap_curves(
     trials : pandas.DataFrame
         Usable trials; ``reference_id`` (else ``stimulus``) names the photograph, which is what is
         drawn.
-    n_bootstrap : int
+    n_resamples : int
         Resamples.
     confidence : float
         Share inside the interval, in (0, 1).
@@ -298,7 +298,7 @@ def bootstrap_curves(
     from scipy.sparse import csr_matrix
 
     rows = model_rows(trials)
-    codes, drawn = draw_images(rows, n_bootstrap, seed)
+    codes, drawn = draw_images(rows, n_resamples, seed)
     counts = drawn.T.astype(float)
     out = []
     for key, own in rows.assign(image=codes).groupby(list(CURVE), sort=False):
@@ -313,17 +313,17 @@ def bootstrap_curves(
         low, high = percentile_interval(means[:, None], confidence)
         out.append((*key, len(own), own["image"].nunique(), low[0], high[0]))
     made = pd.DataFrame(out, columns=[*CURVE, "n_trials", "n_images", "ci_low", "ci_high"])
-    return made.assign(method=name_interval(confidence, n_bootstrap))
+    return made.assign(method=name_interval(confidence, n_resamples))
 
 
-def draw_images(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_images(rows: pd.DataFrame, n_resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Give photographs of trials a number and draw them; the same rows and seed give the same draws everywhere.
 
     Parameters
     ----------
     rows : pandas.DataFrame
         Trials; ``reference_id`` (else ``stimulus``) names the photograph.
-    n_bootstrap : int
+    n_resamples : int
         Resamples.
     seed : int
         Of the draws.
@@ -333,21 +333,21 @@ def draw_images(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> tuple[np.nda
     codes : ndarray of int
         (rows,), the number of each row's photograph, in the order of the rows.
     counts : ndarray of int
-        (n_bootstrap, photographs), how often each was drawn.
+        (n_resamples, photographs), how often each was drawn.
     """
     image = rows["reference_id"].fillna("") if "reference_id" in rows.columns else rows["stimulus"]
     codes, names = pd.factorize(image.where(image != "", rows["stimulus"]))
-    return codes, bootstrap_counts(len(names), n_bootstrap, seed)
+    return codes, bootstrap_counts(len(names), n_resamples, seed)
 
 
-def name_interval(confidence: float, n_bootstrap: int) -> str:
+def name_interval(confidence: float, n_resamples: int) -> str:
     """Say how intervals over images were made.
 
     Parameters
     ----------
     confidence : float
         Share inside, in (0, 1).
-    n_bootstrap : int
+    n_resamples : int
         Resamples.
 
     Returns
@@ -355,7 +355,7 @@ def name_interval(confidence: float, n_bootstrap: int) -> str:
     str
         For the column method.
     """
-    return f"{confidence:.0%} percentile bootstrap over images, {n_bootstrap} resamples"
+    return f"{confidence:.0%} percentile bootstrap over images, {n_resamples} resamples"
 
 
 @checked_with(

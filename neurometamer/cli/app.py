@@ -16,7 +16,7 @@ import typer
 from neurometamer import __version__
 from neurometamer.cli.behavior import behavior_app
 from neurometamer.cli.evaluate import evaluate_app
-from neurometamer.cli.kinds import kinds
+from neurometamer.cli.image_types import image_types
 from neurometamer.cli.options import (
     Affine,
     BatchSize,
@@ -361,8 +361,8 @@ def fmri_betas(
     from neurometamer.commands.single_steps import make_patterns
 
     glm: dict[str, Any] = {
-        "hrf": hrf,
-        "high_pass_hz": high_pass,
+        "hrf_model": hrf,
+        "high_pass": high_pass,
         "noise_model": noise_model,
         "units": units,
     }
@@ -373,7 +373,7 @@ def fmri_betas(
             events=events,
             confounds=confounds,
             subject=subject or None,
-            tr_s=tr,
+            t_r=tr,
             columns=columns,
             condition_column=condition_column,
             affine=affine,
@@ -428,8 +428,8 @@ def fmri_patterns(
     from neurometamer.commands.single_steps import make_patterns, regular_ids
 
     glm: dict[str, Any] = {
-        "hrf": hrf,
-        "high_pass_hz": high_pass,
+        "hrf_model": hrf,
+        "high_pass": high_pass,
         "noise_model": noise_model,
         "units": units,
     }
@@ -442,7 +442,7 @@ def fmri_patterns(
             confounds=confounds,
             betas=betas,
             subject=subject or None,
-            tr_s=tr,
+            t_r=tr,
             columns=columns,
             condition_column=condition_column,
             affine=affine,
@@ -660,7 +660,7 @@ def encode(
 
 app.command()(controls)
 app.command()(cka)
-app.command()(kinds)
+app.command()(image_types)
 app.command()(layers)
 app.command()(searchlight)
 app.command()(draw)

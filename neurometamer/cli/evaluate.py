@@ -138,7 +138,7 @@ def evaluate_metamers_command(
         "metric_weights": _pairs(metric_weights),
         "factors": _two(factors),
         "include_untrained": untrained,
-        "n_bootstrap": resamples,
+        "n_resamples": resamples,
         "n_permutations": permutations,
         "confidence": confidence,
         "seed": seed,
@@ -269,7 +269,7 @@ def evaluate_sets_command(
         "parts": ["recognizability", "sets"],
         "ways": ways,
         "target": target,
-        "n_bootstrap": resamples,
+        "n_resamples": resamples,
         "confidence": confidence,
         "seed": seed,
     }

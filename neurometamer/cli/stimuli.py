@@ -157,7 +157,7 @@ def stimuli_interference(
         float, typer.Option(help="Of greedy: noise is uniform within this, levels of 255.")
     ] = 5.0,
     shared_channels: Annotated[
-        bool, typer.Option("--shared-channels", help="Of greedy: grey noise.")
+        bool, typer.Option("--shared-channels", help="Of greedy: gray noise.")
     ] = False,
     mode: ModeName = Mode.exact,
     png16: Png16 = False,
@@ -258,7 +258,7 @@ def stimuli_control(
         str,
         one_of(
             table="stimuli_gen.controls:CONTROLS,stimuli_gen.pgd:ATTACKS",
-            help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, greyscale, "
+            help="random_l2, random_linf, gaussian_noise, fourier_noise, blur, grayscale, "
             "phase_scramble, pgd_l2 or "
             "pgd_linf.",
         ),
@@ -289,7 +289,7 @@ def stimuli_control(
     batch_size: BatchSize = 8,
     seed: Seed = 0,
 ) -> None:
-    """Make control images: random vectors, noise, blur, greyscale, scrambled phase, or PGD within a ball.
+    """Make control images: random vectors, noise, blur, grayscale, scrambled phase, or PGD within a ball.
 
     Python: neurometamer.make_controls.
     """

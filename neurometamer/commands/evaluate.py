@@ -93,7 +93,7 @@ class EvaluationSettings:
     """Of the part ``sets``: evaluators that score them; by default those that are in no set."""
     include_untrained: bool = False
     """Ask networks with random weights, too."""
-    n_bootstrap: int = 10_000
+    n_resamples: int = 10_000
     """Resamples of images for shares and metrics."""
     n_permutations: int = 1_000
     """Permutations for the divergence and for differences between sets."""
@@ -116,7 +116,7 @@ class EvaluationSettings:
                 f"{name_ids(set(MADE_OF_HITS) & set(self.parts))} need the part recognizability "
                 "too."
             )
-        if self.n_bootstrap < 0 or self.n_permutations < 0 or not 0 < self.confidence < 1:
+        if self.n_resamples < 0 or self.n_permutations < 0 or not 0 < self.confidence < 1:
             raise InputError(
                 "resamples and permutations must be 0 or more, the confidence between 0 and 1."
             )
@@ -354,7 +354,7 @@ def _recognize(work: _Work) -> None:
     )
     work.tables["recognition"] = hits
     drawn: dict[str, Any] = {
-        "n_bootstrap": chosen.n_bootstrap,
+        "n_resamples": chosen.n_resamples,
         "confidence": chosen.confidence,
         "seed": chosen.seed,
     }
@@ -384,7 +384,7 @@ def _recognize(work: _Work) -> None:
 def _look(work: _Work) -> None:
     chosen = work.settings
     drawn: dict[str, Any] = {
-        "n_bootstrap": chosen.n_bootstrap,
+        "n_resamples": chosen.n_resamples,
         "confidence": chosen.confidence,
         "seed": chosen.seed,
     }
@@ -505,7 +505,7 @@ def _set_statistics(
     drawn: dict[str, Any] = {"confidence": chosen.confidence, "seed": chosen.seed}
     makers = {
         "set_differences": partial(
-            model_sets.difference_in_means, scores, n_bootstrap=chosen.n_bootstrap, **drawn
+            model_sets.difference_in_means, scores, n_resamples=chosen.n_resamples, **drawn
         ),
         "set_regression": partial(
             model_sets.membership_regression, scores, confidence=chosen.confidence
@@ -546,7 +546,7 @@ def _observe(work: _Work, networks: pd.DataFrame) -> None:
             f"the table of networks names none of the generators ({name_ids(unknown)}); name them."
         )
     drawn: dict[str, Any] = {
-        "n_bootstrap": chosen.n_bootstrap,
+        "n_resamples": chosen.n_resamples,
         "confidence": chosen.confidence,
         "seed": chosen.seed,
         "include_untrained": chosen.include_untrained,

@@ -1,4 +1,4 @@
-"""The Python twin of ``neurometamer kinds``: files in, the tests of RE-AN and RE-AI out."""
+"""The Python twin of ``neurometamer image-types``: files in, the tests of RE-AN and RE-AI out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from neurometamer.store import InputError, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neurometamer.rsa.image_types.options import KindOptions
+    from neurometamer.rsa.image_types.options import ImageTypeOptions
 
 
 @checked
-def compare_kinds(
+def image_type_files(
     out: str | Path | None = None,
     *,
     rdms: Files = (),
@@ -56,13 +56,13 @@ def compare_kinds(
         Folder for ``index.html``, ``kinds.csv``, and ``figures/`` with similarities and differences
         of brain and network, each as SVG, PNG and CSV.
     **settings : object
-        Fields of `KindOptions`: interval, null, classes, combine, correction, family, by,
+        Fields of `ImageTypeOptions`: interval, null, classes, combine, correction, family, by,
         n_resamples, n_permutations, seed …
 
     Returns
     -------
     pandas.DataFrame
-        See `kind_tests`, and a column ``source`` (file, or ``patterns``).
+        See `compare_image_types`, and a column ``source`` (file, or ``patterns``).
 
     Raises
     ------
@@ -72,12 +72,12 @@ def compare_kinds(
     """
     import pandas as pd
 
-    from neurometamer.rsa.image_types.options import KindOptions
+    from neurometamer.rsa.image_types.options import ImageTypeOptions
     from neurometamer.rsa.image_types.trends import kind_trends
 
     if not (rdms or patterns or activations):
         raise InputError("nothing to compare; give --rdms, --patterns or --activations.")
-    chosen = KindOptions(**settings)
+    chosen = ImageTypeOptions(**settings)
     table = conditions_table({}, images) if images else None
     parts = [_of_rdms(file, table, category, chosen) for file in rdms]
     if table is not None:
@@ -130,10 +130,10 @@ def _each_network(
 
 
 def _of_rdms(
-    file: str | Path, table: pd.DataFrame | None, category: str, chosen: KindOptions
+    file: str | Path, table: pd.DataFrame | None, category: str, chosen: ImageTypeOptions
 ) -> pd.DataFrame:
     from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.inference import compare_image_types
 
     rdms = read_rdms(file)
     if chosen.null == "session" and not any(
@@ -144,16 +144,16 @@ def _of_rdms(
             "from RDMs of patterns "
             "whose images were shown in different sessions."
         )
-    found = kind_tests(rdms, categories=_classes(table, category, chosen), options=chosen)
+    found = compare_image_types(rdms, categories=_classes(table, category, chosen), options=chosen)
     return found.assign(source=Path(file).name)
 
 
 def _of_patterns(
-    files: Files, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions
+    files: Files, table: pd.DataFrame, category: str, measure: str, chosen: ImageTypeOptions
 ) -> pd.DataFrame:
     from neurometamer.rsa.compute import pattern_rdms
     from neurometamer.rsa.image_types.ceilings import kind_reliability
-    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.nulls import session_labels
     from neurometamer.rsa.subsample import pattern_units
 
@@ -161,7 +161,7 @@ def _of_patterns(
     blocks = None
     if chosen.null == "session":
         blocks = {name: session_labels(one, table) for name, one in subjects.items()}
-    found = kind_tests(
+    found = compare_image_types(
         pattern_rdms(subjects, table, measure=measure),
         units=pattern_units(subjects, table),
         blocks=blocks,
@@ -173,19 +173,19 @@ def _of_patterns(
 
 
 def _of_activations(
-    file: str | Path, table: pd.DataFrame, category: str, measure: str, chosen: KindOptions
+    file: str | Path, table: pd.DataFrame, category: str, measure: str, chosen: ImageTypeOptions
 ) -> pd.DataFrame:
     from dataclasses import replace
 
     from neurometamer.activations import read_activations
     from neurometamer.rsa.compute import activation_rdms
-    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.subsample import activation_units
 
     responses = read_activations(file)
     if chosen.null == "session":  # a network has no sessions
         chosen = replace(chosen, null="free")
-    found = kind_tests(
+    found = compare_image_types(
         activation_rdms(responses, table, measure=measure),
         units=activation_units(responses, table),
         categories=_classes(table, category, chosen),
@@ -195,7 +195,7 @@ def _of_activations(
 
 
 def _classes(
-    table: pd.DataFrame | None, category: str, chosen: KindOptions
+    table: pd.DataFrame | None, category: str, chosen: ImageTypeOptions
 ) -> dict[str, str] | None:
     """Give the class of each photograph where the table has classes; None for what the RDMs know."""
     from neurometamer.rsa.image_types.nulls import class_labels, known_classes

@@ -150,7 +150,7 @@ def layer_files(
     common: dict[str, Any] = {"kind": kind, "by": by, "join": join, "seed": seed}
     heard: dict[str, Any] = {
         "progress": progress,
-        "n_bootstrap": resamples,
+        "n_resamples": resamples,
         "confidence": confidence,
         "classes": classes,
     }

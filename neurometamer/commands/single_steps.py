@@ -27,7 +27,7 @@ def make_patterns(
     confounds: Files = (),
     betas: str | Path | None = None,
     subject: str | None = None,
-    tr_s: float | None = None,
+    t_r: float | None = None,
     columns: Sequence[str] = (),
     condition_column: str = "trial_type",
     affine: str = "agree",
@@ -50,7 +50,7 @@ def make_patterns(
         Folder written by ``neurometamer fmri betas``.
     subject : str, optional
         Name; by default from the file names.
-    tr_s : float, optional
+    t_r : float, optional
         Repetition time in seconds, where header and JSON sidecar do not tell or disagree.
     columns : sequence of str
         Confounds to use; when empty the six motion parameters where there are all, else every
@@ -103,7 +103,7 @@ def make_patterns(
             events,
             confounds or None,
             subject=subject,
-            tr_s=tr_s,
+            t_r=t_r,
             columns=columns or None,
             condition_column=condition_column,
             affine=affine,
@@ -373,7 +373,7 @@ def compare_files(
     options: dict[str, Any] = {
         "kind": kind,
         "join": join,
-        "n_bootstrap": resamples,
+        "n_resamples": resamples,
         "confidence": confidence,
         "seed": seed,
         "controls": None if controls is None else read_rdms(controls),

@@ -354,7 +354,7 @@ def image_quality(
     *,
     metrics: Sequence[str] | None = None,
     weights: Mapping[str, str | os.PathLike[str] | Any] | None = None,
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
     batch_size: int = 4,
@@ -371,7 +371,7 @@ def image_quality(
         ``fid``: file of torch-fidelity's Inception, or a network from uint8 images to features.
         ``lpips``: file of torchvision's alexnet, vgg16 or squeezenet1_1, or a network.
         ``clip_iqa``: folder of a CLIP model of transformers, or (model, processor).
-    n_bootstrap : int
+    n_resamples : int
         Resamples of images. FID, a number of a whole set, has no interval.
     confidence : float
         Of the intervals.
@@ -408,7 +408,7 @@ def image_quality(
     measured = image_quality_table(sets, metrics=asked, weights=weights, batch_size=batch_size)
     table = measured.drop(columns="photograph_value")
     found = summarize(
-        table, ["metric"], "value", n_bootstrap=n_bootstrap, confidence=confidence, seed=seed
+        table, ["metric"], "value", n_resamples=n_resamples, confidence=confidence, seed=seed
     )
     found = _with_photographs(found, measured)
     if "fid" in asked:

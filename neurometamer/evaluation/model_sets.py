@@ -526,7 +526,7 @@ def difference_in_means(
     scores: pd.DataFrame,
     *,
     n_permutations: int = 10_000,
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -539,7 +539,7 @@ def difference_in_means(
     n_permutations : int
         Shuffles of the scores over the sets; p = (1 + k) / (1 + N) for differences at least as far
         from 0.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of sets.
     confidence : float
         Of the interval.
@@ -572,7 +572,7 @@ def difference_in_means(
     )
     null = _differences(np.ones((1, n)), shuffled, x)
     p = (1 + (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)) / (1 + n_permutations)
-    counts = bootstrap_counts(n, n_bootstrap, seed).astype(float)
+    counts = bootstrap_counts(n, n_resamples, seed).astype(float)
     low, high = percentile_interval(_differences(counts, y[None], x), confidence)
     p = np.where(np.isfinite(observed), p, np.nan)
     appearances = x.sum(axis=0)

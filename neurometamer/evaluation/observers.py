@@ -2,18 +2,18 @@
 
 Each generator's metamers are shown to every judge; what the generator says of its own metamers is
 marked and never in a mean ("cross-validated"). Generators that differ in two factors of two levels,
-such as training (standard or blur) and color (RGB or greyscale), give the main effects and the
+such as training (standard or blur) and color (RGB or grayscale), give the main effects and the
 interaction, tested over photographs and over generators. Judges are held fixed throughout: no p
 value or interval says anything of networks that did not judge.
 
-A greyscale view of a network (`stimuli_gen.greyscale_view`) is a network of its own here. As a
+A grayscale view of a network (`stimuli_gen.greyscale_view`) is a network of its own here. As a
 judge of the network it is a view of, it shares its weights: leave it out by naming the judges where
 that matters.
 
 References
 ----------
 Jeon, Parde & Tong, abstract of the Vision Sciences Society 2025: metamers of the last convolutional
-stage, of networks trained on clear or on blurred, on color or on greyscale images, classified by
+stage, of networks trained on clear or on blurred, on color or on grayscale images, classified by
 people and by the other networks. The abstract gives neither numbers nor tests; all statistics here
 are ours.
 """
@@ -82,7 +82,7 @@ def observer_matrix(
     *,
     judges: str | Sequence[str] = "others",
     include_untrained: bool = False,
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def observer_matrix(
         row with ``self`` where it is among them.
     include_untrained : bool
         Keep judges with random weights.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of photographs, shared by all judges of a generator; 0 for none.
     confidence : float
         Of the intervals, in (0, 1).
@@ -133,7 +133,7 @@ def observer_matrix(
         "hit",
         average="judge",
         counted="counted",
-        n_bootstrap=n_bootstrap,
+        n_resamples=n_resamples,
         confidence=confidence,
         seed=seed,
     )
@@ -467,7 +467,7 @@ def observer_conditions(
     validity: str = "valid",
     paired: bool = True,
     include_untrained: bool = False,
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -483,7 +483,7 @@ def observer_conditions(
     factors : sequence or mapping of str
         Two columns with two levels each among the generators. A mapping also gives the order of the
         levels, which is that of the alphabet otherwise: ``{"training": ("blur", "standard"),
-        "color": ("rgb", "greyscale")}``.
+        "color": ("rgb", "grayscale")}``.
     judge_factor : str, optional
         A column with two levels among the judges: the same cells as seen by the judges of each
         level, too. All judges must then be in the table of networks.
@@ -497,7 +497,7 @@ def observer_conditions(
         else. Otherwise each generator counts by its own photographs.
     include_untrained : bool
         Keep judges with random weights.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of photographs, shared by the four cells; 0 for none.
     confidence : float
         Of the intervals, in (0, 1).
@@ -553,7 +553,7 @@ def observer_conditions(
                             design,
                             validity,
                             paired,
-                            n_bootstrap,
+                            n_resamples,
                             confidence,
                             seed,
                         ),
@@ -569,7 +569,7 @@ def _cell(
     design: _Design,
     validity: str,
     paired: bool,
-    n_bootstrap: int,
+    n_resamples: int,
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
@@ -578,7 +578,7 @@ def _cell(
     places = np.flatnonzero([one in own for one in view.scores.columns])
     values = (view.shared() if paired else view.any())[:, places]
     there = np.isfinite(values).any(axis=1) if own else np.zeros(len(values), dtype=bool)
-    value, low, high = _cell_mean(values, n_bootstrap, confidence, seed)
+    value, low, high = _cell_mean(values, n_resamples, confidence, seed)
     metamers = part[part["members"].isin(own)].drop_duplicates(["members", "reference_id"])
     rates = pass_rates(metamers)
     a, b = design.names(cell)
@@ -600,13 +600,13 @@ def _cell(
 
 
 def _cell_mean(
-    values: np.ndarray, n_bootstrap: int, confidence: float, seed: int
+    values: np.ndarray, n_resamples: int, confidence: float, seed: int
 ) -> tuple[float, float, float]:
     """Average (photographs, generators) over photographs, then generators; with the interval over photographs."""
     if not values.size:
         return np.nan, np.nan, np.nan
     counts = np.concatenate(
-        [np.ones((1, len(values)), dtype=int), bootstrap_counts(len(values), n_bootstrap, seed)]
+        [np.ones((1, len(values)), dtype=int), bootstrap_counts(len(values), n_resamples, seed)]
     )
     means = resampled_means(values, counts)
     found = resampled_means(means.T, np.ones((1, values.shape[1]), dtype=int))[
@@ -631,7 +631,7 @@ def observer_tests(
     paired: bool = True,
     include_untrained: bool = False,
     n_permutations: int = 10_000,
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -662,7 +662,7 @@ def observer_tests(
         Keep judges with random weights.
     n_permutations : int
         Relabelings drawn; all are tried where there are not more.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of photographs; 0 for none.
     confidence : float
         Of the intervals, in (0, 1).
@@ -710,7 +710,7 @@ def observer_tests(
     design = _design(table, networks, factors, judge_factor)
     options = {
         "n_permutations": n_permutations,
-        "n_bootstrap": n_bootstrap,
+        "n_resamples": n_resamples,
         "confidence": confidence,
         "seed": seed,
     }
@@ -806,7 +806,7 @@ def _over_images(
     """Take the effect photograph by photograph."""
     weights = np.array(CONTRASTS[kind]) / np.bincount(cells, minlength=4)
     effects = values @ weights[cells]
-    counts = bootstrap_counts(len(effects), options["n_bootstrap"], options["seed"])
+    counts = bootstrap_counts(len(effects), options["n_resamples"], options["seed"])
     low, high = percentile_interval(
         resampled_means(effects[:, None], counts), options["confidence"]
     )

@@ -299,7 +299,7 @@ def recognizability(
     evaluators: Sequence[StagedModel],
     sets: Sequence[MetamerSet],
     *,
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
     **options: Any,
@@ -312,7 +312,7 @@ def recognizability(
         Whom to ask, at least 2.
     sets : sequence of MetamerSet
         What to ask about.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of images, shared by all evaluators of a set.
     confidence : float
         Of the intervals.
@@ -332,11 +332,11 @@ def recognizability(
         See `recognition_table`.
     """
     hits = recognition_table(evaluators, sets, **options)
-    return recognition_summary(hits, n_bootstrap=n_bootstrap, confidence=confidence, seed=seed)
+    return recognition_summary(hits, n_resamples=n_resamples, confidence=confidence, seed=seed)
 
 
 def recognition_summary(
-    hits: pd.DataFrame, *, n_bootstrap: int = 10_000, confidence: float = 0.95, seed: int = 0
+    hits: pd.DataFrame, *, n_resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
     """Average hits over images, and over the evaluators that took no part.
 
@@ -344,7 +344,7 @@ def recognition_summary(
     ----------
     hits : pandas.DataFrame
         From `recognition_table`.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of images.
     confidence : float
         Of the intervals.
@@ -371,7 +371,7 @@ def recognition_summary(
         "hit",
         average="evaluator",
         counted="counted",
-        n_bootstrap=n_bootstrap,
+        n_resamples=n_resamples,
         confidence=confidence,
         seed=seed,
     )
@@ -520,7 +520,7 @@ def epsilon_comparison(
     hits: pd.DataFrame,
     *,
     baseline: str = "unbounded",
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -532,7 +532,7 @@ def epsilon_comparison(
         From `recognition_table`, of sets made in several settings.
     baseline : str
         Setting that the others are compared with.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of photographs, drawn once for both settings.
     confidence : float
         Of the intervals.
@@ -575,7 +575,7 @@ def epsilon_comparison(
                 {
                     **dict(zip(keys, key, strict=True)),
                     "setting": setting,
-                    **_paired(wide, setting, baseline, n_bootstrap, confidence, seed),
+                    **_paired(wide, setting, baseline, n_resamples, confidence, seed),
                     **rates[*key[:3], setting],
                 }
             )
@@ -583,7 +583,7 @@ def epsilon_comparison(
 
 
 def _paired(
-    wide: pd.DataFrame, setting: str, baseline: str, n_bootstrap: int, confidence: float, seed: int
+    wide: pd.DataFrame, setting: str, baseline: str, n_resamples: int, confidence: float, seed: int
 ) -> dict[str, Any]:
     """Compare one setting with the baseline over the photographs that both have."""
     own = wide[setting].dropna()
@@ -599,7 +599,7 @@ def _paired(
         return found
     change = (both[setting] - both[baseline]).to_numpy()[:, None]
     low, high = percentile_interval(
-        resampled_means(change, bootstrap_counts(len(both), n_bootstrap, seed)), confidence
+        resampled_means(change, bootstrap_counts(len(both), n_resamples, seed)), confidence
     )
     return found | {
         "n_paired": len(both),

@@ -550,7 +550,7 @@ def summarize(
     *,
     average: str | None = None,
     counted: str | None = None,
-    n_bootstrap: int = 10_000,
+    n_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -569,7 +569,7 @@ def summarize(
         One of `by`: also make rows of the mean over it, with standard deviation (n - 1).
     counted : str, optional
         Column that says which rows count in that mean.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of images, the same for all measurements of a set.
     confidence : float
         Of the intervals, in (0, 1).
@@ -599,7 +599,7 @@ def summarize(
         for state in reported_states(states):
             values = _matrix(part[states == state], cells[list(by)], by, value)
             means = (
-                resampled_means(values, bootstrap_counts(len(values), n_bootstrap, seed))
+                resampled_means(values, bootstrap_counts(len(values), n_resamples, seed))
                 if len(values)
                 else None
             )

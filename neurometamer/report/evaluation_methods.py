@@ -152,12 +152,12 @@ def _recognized(settings: Mapping[str, Any], _tables: Mapping[str, pd.DataFrame]
 
 
 def _interval(settings: Mapping[str, Any]) -> str:
-    if not settings["n_bootstrap"]:
+    if not settings["n_resamples"]:
         return "No intervals were computed."
     return (
         f"Intervals ({100 * settings['confidence']:g} %) are percentile bootstraps over "
         "photographs "
-        f"({settings['n_bootstrap']} resamples)."
+        f"({settings['n_resamples']} resamples)."
     )
 
 

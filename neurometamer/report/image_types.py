@@ -1,4 +1,4 @@
-"""The figures of ``neurometamer kinds``: similarities and differences of brain and network, on one page."""
+"""The figures of ``neurometamer image-types``: similarities and differences of brain and network, on one page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neurometamer.report.methods import cited_works, methods_text
 from neurometamer.report.page import Lead, Picture, Section, borrow_figure
 from neurometamer.report.read_study import Study, study_of_tables
 from neurometamer.resume import writes_into
-from neurometamer.rsa.image_types.options import KindOptions
+from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.store import (
     InputError,
     digest_file,
@@ -54,14 +54,14 @@ def write_kind_figures(
     folder: str | Path,
     table: pd.DataFrame,
     *,
-    options: KindOptions,
+    options: ImageTypeOptions,
     settings: Mapping[str, Any],
     rdms: Files = (),
     patterns: Files = (),
     activations: Files = (),
     images: Files = (),
 ) -> Path:
-    """Draw the table of `neurometamer.compare_kinds` and write its page.
+    """Draw the table of `neurometamer.image_type_files` and write its page.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def write_kind_figures(
         ``figures/kinds_<system>_<quantity>`` as SVG, PNG and CSV; numbered where several files hold
         a system.
     table : pandas.DataFrame
-        Of `neurometamer.kind_tests`, with a column source.
-    options : KindOptions
+        Of `neurometamer.compare_image_types`, with a column source.
+    options : ImageTypeOptions
         How it was made.
     settings : mapping
         Further settings.
@@ -114,7 +114,7 @@ def write_kind_figures(
     study = _study(folder, table, told)
     return rsa_page.write_rsa_page(
         folder,
-        command="neurometamer kinds",
+        command="neurometamer image-types",
         question="Which kinds of images are represented alike?",
         lead=_lead(table, options),
         first=first,
@@ -146,7 +146,7 @@ def _study(
 def _first_screen(
     folder: Path,
     table: pd.DataFrame,
-    options: KindOptions,
+    options: ImageTypeOptions,
     stamps: Mapping[str, list[str]],
     sections: Sequence[Section],
 ) -> tuple[Lead, list[Section]]:
@@ -167,7 +167,7 @@ def _first_screen(
         sentence, how = _told(both, system, options)
         headlines.append(f"{source}: {sentence}" if several else sentence)
         text.append(how)
-        if not several and options.pairs == KindOptions().pairs:
+        if not several and options.pairs == ImageTypeOptions().pairs:
             charts += lead_charts(study)
     if len(groups) > MOST_HEADLINES:
         headlines.append(f"{len(groups) - MOST_HEADLINES} more are in the table.")
@@ -180,9 +180,9 @@ def _first_screen(
     ), rest
 
 
-def _told(study: Study, system: str, options: KindOptions) -> tuple[str, str]:
+def _told(study: Study, system: str, options: ImageTypeOptions) -> tuple[str, str]:
     """Say what the tests of one file found, and by which criterion."""
-    usual = KindOptions()
+    usual = ImageTypeOptions()
     if options.perception in (usual.perception, None) and options.decision in (
         usual.decision,
         None,
@@ -230,7 +230,7 @@ def _made_of(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _lead(table: pd.DataFrame, options: KindOptions) -> str:
+def _lead(table: pd.DataFrame, options: ImageTypeOptions) -> str:
     words = {
         options.perception: "images that look alike to people",
         options.decision: "images that the network calls the same",

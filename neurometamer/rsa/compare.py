@@ -174,7 +174,7 @@ def compare_rdms(
     kind: str | None = None,
     join: str = "exact",
     controls: RDMs | None = None,
-    n_bootstrap: int = 1000,
+    n_resamples: int = 1000,
     n_permutations: int = 0,
     blocks: Mapping[str, str] | None = None,
     classes: str = "fixed",
@@ -199,7 +199,7 @@ def compare_rdms(
     controls : rsatoolbox.rdm.RDMs, optional
         RDMs whose ranks are regressed out of both sides (partial Spearman, see `control_rdms`);
         they hold all stimuli that are compared, and may hold more.
-    n_bootstrap : int
+    n_resamples : int
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     n_permutations : int
         Permutations of the stimulus labels of the first RDMs, the same for all rows; 0 for no p.
@@ -274,14 +274,14 @@ def compare_rdms(
         )
     of_pairs = by not in PRODUCT_WEIGHTS
     sampling = replace(sample_images(stimulus_labels(a, b), classes), lost=shared.lost)
-    n_bootstrap *= not shared.reason
+    n_resamples *= not shared.reason
     found = project(
-        _between(compare, a, b), sampling, n_bootstrap, seed, of_pairs=of_pairs, progress=progress
+        _between(compare, a, b), sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress
     )
     value = found.values
     low, high = found.interval(confidence)
     method = _method(
-        by, describe_interval(sampling, n_bootstrap, confidence, of_pairs=of_pairs), left_out
+        by, describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs), left_out
     )
     method += "".join(f"; {note}" for note in (shared.text, shared.reason) if note)
     p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
@@ -386,7 +386,7 @@ def layer_by_roi(
     kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
-    n_bootstrap: int = 1000,
+    n_resamples: int = 1000,
     classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
@@ -407,7 +407,7 @@ def layer_by_roi(
         One of `COMPARATORS`.
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
-    n_bootstrap : int
+    n_resamples : int
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no interval.
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), intervals
@@ -446,8 +446,8 @@ def layer_by_roi(
         sample_images(stimulus_labels(network, brain), classes),
     )
     scores = _between(compare, network, brain)
-    found = project(scores, sampling, n_bootstrap, seed, of_pairs=of_pairs, progress=progress)
-    interval = describe_interval(sampling, n_bootstrap, confidence, of_pairs=of_pairs)
+    found = project(scores, sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress)
+    interval = describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs)
     about = {
         "kind": kind or ALL_KINDS,
         "n": network.n_cond,

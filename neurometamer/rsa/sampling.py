@@ -208,7 +208,7 @@ class Sampling:
             Copies of each photograph.
         """
         if n_resamples < 0:
-            raise InputError(f"n_bootstrap must be 0 or more, not {n_resamples}.")
+            raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
         drawn = np.empty((n_resamples, len(self.strata)), dtype=np.int64)
         for stratum, size in enumerate(self.sizes):
             members = self.strata == stratum

@@ -1,7 +1,7 @@
 """From p-values to statements: one p of several subjects, families of tests, trends over layers.
 
 Everything here works on a few numbers, one a subject, layer or ROI; where they come from is the
-business of `kind_tests`.
+business of `compare_image_types`.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
     Subjects who saw the same images are not independent: what two RDMs share by the chance of these
     images they share in each subject. With three such subjects a nominal 5 % became 9 % (Fisher)
     and 13 % (Stouffer) in 2000 simulated studies (``tests/neurometamer/test_kind_coverage.py``);
-    `joint_p` keeps 5 %, and is therefore what `kind_tests` uses by default. Fisher and Stouffer are
-    right for subjects with images of their own.
+    `joint_p` keeps 5 %, and is therefore what `compare_image_types` uses by default. Fisher and
+    Stouffer are right for subjects with images of their own.
 
     References
     ----------

@@ -39,7 +39,7 @@ def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
     [4, 4, 4]
     """
     if n_resamples < 0:
-        raise InputError(f"n_bootstrap must be 0 or more, not {n_resamples}.")
+        raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
     return generator(seed, "bootstrap", n).multinomial(n, np.full(n, 1 / n), size=n_resamples)
 
 

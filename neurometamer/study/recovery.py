@@ -181,7 +181,7 @@ def _object_preference(work: Workspace) -> dict[tuple[str, str], float]:
         },
         measure="1 - Pearson",
     )
-    found = compare_rdms(brain, planted, kind="RE", n_bootstrap=0)
+    found = compare_rdms(brain, planted, kind="RE", n_resamples=0)
     table = found.set_index(["a_subject", "a_roi", "b_stage"])["similarity"]
     places = found[["a_subject", "a_roi"]].drop_duplicates().itertuples(index=False)
     return {(s, roi): float(table[s, roi, "object"] - table[s, roi, "gabor"]) for s, roi in places}

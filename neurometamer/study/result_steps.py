@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from neurometamer.rsa.image_types.nulls import Blocks
-    from neurometamer.rsa.image_types.options import KindOptions
+    from neurometamer.rsa.image_types.options import ImageTypeOptions
     from neurometamer.rsa.subsample import UnitValues
 
 SIMULATED, MEASURED, NETWORK = "simulated", "measured", "network"
@@ -73,7 +73,7 @@ def network_rdms(work: Workspace, progress: Progress) -> Iterable[Path]:
 def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     """Test RE-AN, RE-AI and their difference in each layer and region, and their trends over the layers."""
     from neurometamer.rsa.compute import read_rdms
-    from neurometamer.rsa.image_types.inference import kind_tests
+    from neurometamer.rsa.image_types.inference import compare_image_types
     from neurometamer.rsa.image_types.nulls import known_classes
     from neurometamer.rsa.image_types.trends import MIN_LAYERS, kind_trends
 
@@ -85,7 +85,7 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     for number, system in enumerate(systems):
         rdms = read_rdms(work.path("rdms", f"{system}.h5"))
         options = kind_options(work, system, pairs)
-        found = kind_tests(
+        found = compare_image_types(
             rdms,
             units=_units(work, system),
             blocks=_blocks(work, options.null),
@@ -104,17 +104,19 @@ def kinds(work: Workspace, progress: Progress) -> Iterable[Path]:
     ]
 
 
-def kind_options(work: Workspace, system: str, pairs: Mapping[str, tuple[str, str]]) -> KindOptions:
-    """Turn ``[rsa]`` into the options of `kind_tests`; what a network lacks is replaced, as the settings say."""
+def kind_options(
+    work: Workspace, system: str, pairs: Mapping[str, tuple[str, str]]
+) -> ImageTypeOptions:
+    """Turn ``[rsa]`` into options; what a network lacks is replaced, as the settings say."""
     from neurometamer.rsa.image_types.inference import OVER_SUBJECTS
-    from neurometamer.rsa.image_types.options import KindOptions
+    from neurometamer.rsa.image_types.options import ImageTypeOptions
 
     rsa = work.settings.rsa
     interval, null = rsa.interval if rsa.resamples else "none", rsa.null
     if system == "network":
         interval = "stimuli" if interval in OVER_SUBJECTS else interval
         null = "free" if null == "session" else null
-    return KindOptions(
+    return ImageTypeOptions(
         perception=pairs.get("AI"),
         decision=pairs.get("AN"),
         by=rsa.comparator,
@@ -137,7 +139,7 @@ def told_pairs(work: Workspace) -> dict[str, tuple[str, str]]:
     return {kind: ("RE", kind) for kind in ("AN", "AI") if {"RE", kind} <= shown}
 
 
-def _reliability(work: Workspace, options: KindOptions) -> pd.DataFrame:
+def _reliability(work: Workspace, options: ImageTypeOptions) -> pd.DataFrame:
     """Measure how reliable each kind's RDM is, for the ceiling of similarities."""
     from neurometamer.rsa.image_types.ceilings import kind_reliability
 
@@ -189,7 +191,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
             network,
             brain,
             **common,
-            n_bootstrap=rsa.resamples,
+            n_resamples=rsa.resamples,
             classes=rsa.classes,
             confidence=rsa.confidence,
             n_permutations=rsa.permutations,
@@ -202,7 +204,7 @@ def layers(work: Workspace, progress: Progress) -> Iterable[Path]:
             network,
             brain,
             **common,
-            n_bootstrap=min(rsa.resamples, MOST_REFITS),
+            n_resamples=min(rsa.resamples, MOST_REFITS),
             classes=rsa.classes,
             confidence=rsa.confidence,
             progress=progress,

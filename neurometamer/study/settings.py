@@ -28,7 +28,7 @@ from neurometamer.rsa.image_types.options import (
     FAMILIES,
     INTERVALS,
     NULLS,
-    KindOptions,
+    ImageTypeOptions,
 )
 from neurometamer.rsa.measures import MEASURES
 from neurometamer.rsa.sampling import CLASS_CLAIMS
@@ -177,7 +177,7 @@ class Interference(Generator):
     amplitude: float = later(5.0, gt=0, lt=255)
     """Of greedy: noise is uniform within this, levels of 0 to 255."""
     shared_channels: bool = later(False)
-    """Of greedy: grey noise; the paper leaves it open."""
+    """Of greedy: gray noise; the paper leaves it open."""
     max_tries: int = later(20_000, ge=1)
     """Of greedy: give up after so many tries; the paper leaves it open."""
     ball: Literal["none", "l2", "linf"] = later("none")
@@ -279,7 +279,7 @@ class Subject(Section):
     """Confounds tables, one a run, or none."""
     masks: dict[Name, str]
     """Region → mask NIfTI on the grid of the BOLD files."""
-    tr_s: float = Field(0, ge=0)
+    t_r: float = Field(0, ge=0)
     """Repetition time in seconds, where header and JSON sidecar disagree; 0: as they say."""
     slice_time_ref: Annotated[float, Field(ge=0, le=1)] | None = later(None)
     """Time to which the volumes refer, a share of the repetition time; when not given, StartTime of the JSON
@@ -329,7 +329,7 @@ class Glm(Section):
 
     hrf_model: Literal["glover", "spm"] = "glover"
     """Hemodynamic response, a name of nilearn's."""
-    high_pass_hz: float = Field(0.01, ge=0)
+    high_pass: float = Field(0.01, ge=0)
     """Cut-off of the cosine drift model."""
     noise_model: Literal["ar1", "ols"] = "ar1"
     """Of the residuals."""
@@ -354,8 +354,8 @@ class Selection(Section):
     """Reliability is judged on regular images, so that AN and AI never choose their own voxels."""
 
 
-KINDS = KindOptions()
-"""The defaults of `neurometamer.rsa.image_types.inference.kind_tests` are those of a study."""
+KINDS = ImageTypeOptions()
+"""The defaults of `neurometamer.rsa.image_types.inference.compare_image_types` are those of a study."""
 
 RSA_NAMES: dict[str, tuple[str, ...]] = {
     "measure": tuple(name for name, one in MEASURES.items() if not one.needs),

@@ -122,13 +122,13 @@ def _check_run(
     from fmri.tables import checked_confounds, checked_events, read_confounds, read_events
 
     image = subject.bold[place]
-    n_volumes, tr_s = _check_image(work, subject, image, findings)
+    n_volumes, t_r = _check_image(work, subject, image, findings)
     events = None
     with findings.watch(subject.id, subject.events[place]):
         check_same_labels(subject.events[place], image)
         events = read_events(work.source(subject.events[place]), subject.condition_column)
-        if tr_s:
-            checked_events(events, n_volumes, tr_s, Path(image).name)
+        if t_r:
+            checked_events(events, n_volumes, t_r, Path(image).name)
     if subject.confounds:
         with findings.watch(subject.id, subject.confounds[place]):
             check_same_labels(subject.confounds[place], image)
@@ -146,18 +146,18 @@ def _check_image(
     from fmri.bids import read_sidecar, repetition_time, slice_times
     from fmri.bold import check_4d, header_tr, image_affine, open_nifti
 
-    n_volumes, tr_s, name = 0, 0.0, Path(file).name
+    n_volumes, t_r, name = 0, 0.0, Path(file).name
     with findings.watch(subject.id, file):
         image = work.source(file)
         opened = open_nifti(image)
         n_volumes = check_4d(image, opened)[3]
         sidecar, header = read_sidecar(image), header_tr(opened)
-        tr_s = repetition_time(name, header=header, sidecar=sidecar, given=subject.tr_s or None)
-        slice_times(name, sidecar, tr_s, opened.shape)
+        t_r = repetition_time(name, header=header, sidecar=sidecar, given=subject.t_r or None)
+        slice_times(name, sidecar, t_r, opened.shape)
     if n_volumes:
         with findings.watch(subject.id, file):
             image_affine(image, opened, subject.affine)
-    return n_volumes, tr_s
+    return n_volumes, t_r
 
 
 def _check_design(
@@ -171,8 +171,8 @@ def _check_design(
     with findings.watch(subject.id, file):
         events, _ = event_design(
             run,
-            hrf=glm.hrf_model,
-            high_pass_hz=glm.high_pass_hz,
+            hrf_model=glm.hrf_model,
+            high_pass=glm.high_pass,
             ignore=glm.ignore,
             slice_time_ref=subject.slice_time_ref,
         )

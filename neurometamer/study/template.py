@@ -29,7 +29,7 @@ SUBJECT = """\
 # events = ["sub-01/func/sub-01_run-1_events.tsv", "sub-01/func/sub-01_run-2_events.tsv"]
 # confounds = []
 # masks = { V1 = "sub-01/masks/V1.nii.gz", LO = "sub-01/masks/LO.nii.gz" }
-# tr_s = 2.0                  # where header and JSON sidecar disagree
+# t_r = 2.0                  # where header and JSON sidecar disagree
 # slice_time_ref = 0.5        # where the JSON sidecars do not say it (StartTime)
 # affine = "sform"            # where sform and qform of the headers disagree
 # condition_column = "stim_file"  # where trial_type does not hold the image ids

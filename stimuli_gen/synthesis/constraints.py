@@ -180,7 +180,7 @@ def read_mask_file(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : path-like
-        Any image; light pixels (at least mid-grey) may change.
+        Any image; light pixels (at least mid-gray) may change.
 
     Returns
     -------

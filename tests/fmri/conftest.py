@@ -53,7 +53,7 @@ def make_run(tmp_path) -> Callable[..., tuple[Path, Path, Path]]:
         name="run-1",
         shape=(4, 5, 3),
         n_volumes=60,
-        tr_s=2.0,
+        t_r=2.0,
         suffix=".nii",
         affine=None,
         edit=lambda data: data,
@@ -65,7 +65,7 @@ def make_run(tmp_path) -> Callable[..., tuple[Path, Path, Path]]:
         image = nibabel.Nifti1Image(data.astype(np.float32), affine)
         image.header.set_xyzt_units("mm", "sec")
         if data.ndim == 4:
-            image.header.set_zooms((2.0, 2.0, 2.0, tr_s))
+            image.header.set_zooms((2.0, 2.0, 2.0, t_r))
         bold = tmp_path / f"sub-07_{name}_bold{suffix}"
         nibabel.save(image, bold)
         if events is None:

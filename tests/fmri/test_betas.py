@@ -53,7 +53,7 @@ def test_ar1_is_nilearns_first_level_model(simulated):
 
     run = read_runs(simulated.bold[:1], simulated.events[:1], simulated.confounds[:1])[0]
     masks = {"V1": read_masks(simulated.masks, run.image)["V1"]}
-    ours = estimate_betas([run], masks, high_pass_hz=0.008)
+    ours = estimate_betas([run], masks, high_pass=0.008)
     shown = run.events[run.events["trial_type"] != "blank"].reset_index(drop=True)
     model = FirstLevelModel(
         t_r=2.0,
@@ -189,7 +189,7 @@ def with_events(run: BoldRun, onsets, **changes):
     table = pd.DataFrame(
         {"onset": onsets, "duration": 2.0, "trial_type": [f"t{row}" for row in range(len(onsets))]}
     )
-    return BoldRun(image=run.image, n_volumes=run.n_volumes, tr_s=run.tr_s, events=table, **changes)
+    return BoldRun(image=run.image, n_volumes=run.n_volumes, t_r=run.t_r, events=table, **changes)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_late_event_is_measured_by_its_own_length(make_run):
         {"onset": [10.0, 118], "duration": [10.0, 2], "trial_type": ["long", "short"]}
     )
     with pytest.raises(InputError, match="run ends before the response to 'short' at 118 s"):
-        event_design(BoldRun(image=run.image, n_volumes=60, tr_s=2.0, events=table))
+        event_design(BoldRun(image=run.image, n_volumes=60, t_r=2.0, events=table))
 
 
 def test_constant_confounds_are_left_out_and_impulses_allowed(make_run):
@@ -263,8 +263,8 @@ def test_noise_gain_tells_dense_designs(make_run):
         ({"unusable": "keep"}, "unknown unusable 'keep'"),
         ({"ignore": ["a", "b", "c", "blank"]}, "no event is left after ignoring a, b, c, blank"),
         (
-            {"high_pass_hz": 0.3},
-            r"high_pass_hz \(--high-pass\) is 0.3; give Hz from 0 to below 0.25",
+            {"high_pass": 0.3},
+            r"high_pass \(--high-pass\) is 0.3; give Hz from 0 to below 0.25",
         ),
         ({"slice_time_ref": 2.0}, "between 0 and 1"),
     ],

@@ -66,23 +66,23 @@ def test_a_sidecar_beside_an_image_without_a_bids_name_counts(make_run, tmp_path
 
 
 def test_header_and_sidecar_that_disagree_are_refused_until_the_user_decides(make_run):
-    bold, events, _ = make_run(tr_s=2.2)
+    bold, events, _ = make_run(t_r=2.2)
     write_sidecar(bold, RepetitionTime=2.0)
     with pytest.raises(
-        InputError, match=r"header says .* 2.2 s, but RepetitionTime in .*bold.json says 2 s.*tr_s"
+        InputError, match=r"header says .* 2.2 s, but RepetitionTime in .*bold.json says 2 s.*t_r"
     ):
         read_run(bold, events)
-    assert read_run(bold, events, tr_s=2.0).tr_s == 2.0
-    assert read_run(bold, events, tr_s=2.2).tr_s == 2.2
+    assert read_run(bold, events, t_r=2.0).t_r == 2.0
+    assert read_run(bold, events, t_r=2.2).t_r == 2.2
     with pytest.raises(
-        InputError, match=r"tr_s \(--tr\) is 1.5 s, but .* 2 s, and the header 2.2 s"
+        InputError, match=r"t_r \(--tr\) is 1.5 s, but .* 2 s, and the header 2.2 s"
     ):
-        read_run(bold, events, tr_s=1.5)
-    silent, _, _ = make_run("run-2", tr_s=0)
+        read_run(bold, events, t_r=1.5)
+    silent, _, _ = make_run("run-2", t_r=0)
     write_sidecar(silent, RepetitionTime=1.25)
-    assert read_run(silent, EVENTS).tr_s == 1.25
+    assert read_run(silent, EVENTS).t_r == 1.25
     with pytest.raises(InputError, match=r"is 2 s, but RepetitionTime .* says 1.25 s. Leave"):
-        read_run(silent, EVENTS, tr_s=2)
+        read_run(silent, EVENTS, t_r=2)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_slices_that_were_not_corrected_are_told_beside_a_start_time(make_run):
 
 
 def test_a_repetition_time_that_programs_write_by_default_is_told(make_run):
-    bold, _, _ = make_run(tr_s=1.0)
+    bold, _, _ = make_run(t_r=1.0)
     image = nibabel.load(bold)
     image.header.set_xyzt_units("mm", "unknown")
     nibabel.save(
@@ -166,10 +166,10 @@ def test_a_repetition_time_that_programs_write_by_default_is_told(make_run):
     with pytest.warns(
         UserWarning, match="repetition time of 1 without a unit, which programs write where they"
     ):
-        assert read_run(bold, EVENTS).tr_s == 1
-    assert read_run(bold, EVENTS, tr_s=1.0).tr_s == 1
+        assert read_run(bold, EVENTS).t_r == 1
+    assert read_run(bold, EVENTS, t_r=1.0).t_r == 1
     write_sidecar(bold, RepetitionTime=1.0)
-    assert read_run(bold, EVENTS).tr_s == 1
+    assert read_run(bold, EVENTS).t_r == 1
 
 
 def test_sidecars_that_are_no_objects_are_refused(make_run):
@@ -220,13 +220,13 @@ def test_volumes_refer_to_the_start_time_of_the_sidecar_as_in_nilearn(make_run, 
         warnings.simplefilter("ignore")
         peer = models[0].fit(images[0], tables[0]).design_matrices_[0]
     run = read_run(image, events)
-    design = event_design(run, high_pass_hz=0)[1].to_numpy()
+    design = event_design(run, high_pass=0)[1].to_numpy()
     np.testing.assert_allclose(design[:, :3], peer[["a", "b", "c"]].to_numpy(), atol=1e-12)
-    assert (run.tr_s, run.slices.start_s) == (2.0, 0.9)
+    assert (run.t_r, run.slices.start_s) == (2.0, 0.9)
     with pytest.warns(
         UserWarning, match=r"slice_time_ref = 0 is taken.*StartTime of the sidecars says 0.9 s"
     ):
-        other = event_design(run, high_pass_hz=0, slice_time_ref=0.0)[1].to_numpy()
+        other = event_design(run, high_pass=0, slice_time_ref=0.0)[1].to_numpy()
     assert np.abs(design - other).max() > 0.05
 
 
@@ -569,18 +569,18 @@ def test_events_may_begin_before_the_first_volume(make_run):
         {"onset": [4.0, 14.0, 40.0, 60.0], "duration": 2.0, "trial_type": list("abcd")}
     )
     whole = event_design(
-        BoldRun(image=Path("x.nii"), n_volumes=60, tr_s=2.0, events=events), high_pass_hz=0
+        BoldRun(image=Path("x.nii"), n_volumes=60, t_r=2.0, events=events), high_pass=0
     )[1]
     later = events.assign(onset=events["onset"] - 10)
     kept, cut = event_design(
-        BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=later), high_pass_hz=0
+        BoldRun(image=Path("x.nii"), n_volumes=55, t_r=2.0, events=later), high_pass=0
     )
     assert kept["trial_type"].tolist() == list("abcd")
     np.testing.assert_allclose(cut.to_numpy()[:, :4], whole.to_numpy()[5:, :4], atol=2e-3)
     early = events.assign(onset=events["onset"] - [50, 10, 10, 10])
     with pytest.warns(UserWarning, match="response was over before the first volume: 'a' at -46 s"):
         kept, _ = event_design(
-            BoldRun(image=Path("x.nii"), n_volumes=55, tr_s=2.0, events=early), high_pass_hz=0
+            BoldRun(image=Path("x.nii"), n_volumes=55, t_r=2.0, events=early), high_pass=0
         )
     assert kept["trial_type"].tolist() == list("bcd")
 

@@ -35,17 +35,17 @@ def test_voxels_are_those_of_nilearn(tmp_path, suffix, dtype, monkeypatch):
 
 
 def test_run_takes_labels_from_the_file_name_and_repetition_time_from_the_header(make_run):
-    bold, events, _ = make_run("ses-2_run-03", tr_s=1.5)
+    bold, events, _ = make_run("ses-2_run-03", t_r=1.5)
     run = read_run(bold, events)
-    assert (run.subject, run.session, run.run, run.tr_s, run.n_volumes) == (
+    assert (run.subject, run.session, run.run, run.t_r, run.n_volumes) == (
         "07",
         "2",
         "03",
         1.5,
         60,
     )
-    with pytest.warns(UserWarning, match=r"tr_s = 2 s is taken .* the headers say 1.5 s"):
-        assert read_run(bold, events, run="1", session="x", subject="y", tr_s=2).key == ("x", "1")
+    with pytest.warns(UserWarning, match=r"t_r = 2 s is taken .* the headers say 1.5 s"):
+        assert read_run(bold, events, run="1", session="x", subject="y", t_r=2).key == ("x", "1")
 
 
 def test_missing_trial_types_are_named(make_run):
@@ -115,12 +115,12 @@ def test_bad_images_are_refused(make_run, tmp_path):
         read_run(tmp_path / "no.nii", events)
     with pytest.raises(InputError, match=r"3-D with shape .* must be 4-D"):
         read_run(mask, events)
-    no_time = make_run("run-9", tr_s=0)
+    no_time = make_run("run-9", t_r=0)
     with pytest.raises(
-        InputError, match=r"neither the header nor a JSON sidecar .*; give tr_s \(--tr\)"
+        InputError, match=r"neither the header nor a JSON sidecar .*; give t_r \(--tr\)"
     ):
         read_run(*no_time[:2])
-    assert read_run(*no_time[:2], tr_s=2).tr_s == 2
+    assert read_run(*no_time[:2], t_r=2).t_r == 2
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -169,7 +169,7 @@ def test_other_kinds_of_images_are_refused(tmp_path, make, message):
     path = tmp_path / ("x.mgz" if isinstance(image, nibabel.MGHImage) else "x.nii")
     nibabel.save(image, path)
     with pytest.raises(InputError, match=message):
-        read_run(path, EVENTS, tr_s=2)
+        read_run(path, EVENTS, t_r=2)
 
 
 def test_tables_of_another_run_are_refused(make_run):

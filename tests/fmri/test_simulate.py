@@ -109,7 +109,7 @@ def test_a_voxel_does_not_depend_on_other_regions(tmp_path):
 
 
 def test_files_are_those_of_a_scanner(tmp_path):
-    subject = small(tmp_path, tr_s=1.5)
+    subject = small(tmp_path, t_r=1.5)
     assert [path.name for path in (*subject.bold, subject.masks["V1"], subject.truth_path)] == [
         "sub-02_task-images_run-1_bold.nii",
         "sub-02_task-images_run-2_bold.nii",
@@ -117,7 +117,7 @@ def test_files_are_those_of_a_scanner(tmp_path):
         "sub-02_truth.h5",
     ]
     run = read_run(subject.bold[1], subject.events[1], subject.confounds[1])
-    assert (run.subject, run.run, run.tr_s, run.confounds.shape) == (
+    assert (run.subject, run.run, run.t_r, run.confounds.shape) == (
         "02",
         "2",
         1.5,
@@ -160,7 +160,7 @@ def test_truth_on_disk_is_what_was_planted(tmp_path):
         ({"responding": 1.5}, "responding is 1.5; give a number up to 1"),
         ({"noise_ar1": 1.0}, "noise_ar1 is 1.0; give a number below 1"),
         ({"noise_sd": -1.0}, "noise_sd is -1.0; give at least 0"),
-        ({"tr_s": 0.0}, "tr_s is 0.0; give a positive number"),
+        ({"t_r": 0.0}, "t_r is 0.0; give a positive number"),
         ({"session_sd": 1.0}, "no sessions were given"),
         ({"sessions": dict.fromkeys("abcde", "1")}, "conditions without a session: f"),
         ({"sessions": dict.fromkeys("abcdefg", "1")}, "sessions of what is no condition: g"),
@@ -222,7 +222,9 @@ def test_a_shared_session_makes_unrelated_kinds_alike_unless_permuted_within_it(
     p = {}
     for null in ("free", "session"):
         blocks = None if null == "free" else sessions
-        found = nm.kind_tests(rdms, blocks=blocks, null=null, interval="none", n_permutations=199)
+        found = nm.compare_image_types(
+            rdms, blocks=blocks, null=null, interval="none", n_permutations=199
+        )
         p[null] = found[(found["subject"] == "mean") & (found["quantity"] == "similarity")][
             "p"
         ].to_numpy()

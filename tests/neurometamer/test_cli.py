@@ -53,7 +53,7 @@ COMMANDS = (
     "stimuli metamer",
     "fmri betas",
     "fmri patterns",
-    "kinds",
+    "image-types",
     "draw",
     "cka",
     "controls",
@@ -563,7 +563,7 @@ def test_options_that_messages_name_exist():
             "unknown value of --by 'pearsn'; did you mean 'pearson'",
         ),
         (
-            "kinds --out c --null sessions",
+            "image-types --out c --null sessions",
             "unknown value of --null 'sessions'; did you mean 'session'",
         ),
         (

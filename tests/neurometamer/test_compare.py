@@ -113,10 +113,10 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     brain = brain_rdms()
     network = network_rdms(brain)
     order = np.random.default_rng(3).permutation(brain.n_cond)
-    one = compare_rdms(network, brain, kind="RE", n_bootstrap=200, seed=4)
-    other = compare_rdms(take_conditions(network, order), brain, kind="RE", n_bootstrap=200, seed=4)
+    one = compare_rdms(network, brain, kind="RE", n_resamples=200, seed=4)
+    other = compare_rdms(take_conditions(network, order), brain, kind="RE", n_resamples=200, seed=4)
     pd.testing.assert_frame_equal(one, other)
-    assert not one.equals(compare_rdms(network, brain, kind="RE", n_bootstrap=200, seed=5))
+    assert not one.equals(compare_rdms(network, brain, kind="RE", n_resamples=200, seed=5))
     assert ((one["ci_low"] < one["similarity"]) & (one["similarity"] < one["ci_high"])).all()
     assert one["method"][0] == (
         "spearman; 95% t interval (15 dof), jackknife over 16 photographs, taken for independent "
@@ -124,10 +124,10 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
         "known), noise of pairs corrected"
     )
     few = compare_rdms(
-        *(take_conditions(rdms, range(8)) for rdms in (network, network)), n_bootstrap=5, kind="all"
+        *(take_conditions(rdms, range(8)) for rdms in (network, network)), n_resamples=5, kind="all"
     )
     assert few["method"][0].endswith("intervals from fewer than 10 were not simulated")
-    wide = compare_rdms(network, brain, kind="RE", n_bootstrap=20, by="whitened-cosine")
+    wide = compare_rdms(network, brain, kind="RE", n_resamples=20, by="whitened-cosine")
     assert "too wide: it counts the noise of pairs twice" in wide["method"][0]
     assert {"a_stage", "b_subject", "b_roi", "n"} <= set(one)
 
@@ -142,7 +142,7 @@ def test_a_longer_bootstrap_is_cut_into_blocks_of_the_same_result(monkeypatch):
 
 def test_kind_similarity_compares_within_kind_rdms_and_the_difference_is_paired():
     brain = brain_rdms()
-    table = kind_similarity(brain, n_bootstrap=300, seed=2)
+    table = kind_similarity(brain, n_resamples=300, seed=2)
     assert list(table.columns) == [
         "system",
         "subject",
@@ -161,7 +161,7 @@ def test_kind_similarity_compares_within_kind_rdms_and_the_difference_is_paired(
     expected = rsatoolbox.rdm.compare(re[3], ai[3], method="spearman")[0, 0]
     assert first["similarity"] == pytest.approx(expected, abs=1e-12)
     assert (table.loc[table["pair"] == "RE-AI", "ci_low"] > 0).all()
-    difference = kind_difference(brain, n_bootstrap=300, seed=2)
+    difference = kind_difference(brain, n_resamples=300, seed=2)
     wide = table.pivot_table(
         index=["subject", "place"], columns="pair", values="similarity", sort=False
     )
@@ -175,15 +175,15 @@ def test_photographs_without_counterpart_are_named():
     lacking = take_conditions(brain, [i for i in range(brain.n_cond) if i != 6])  # im00_AN
     with pytest.raises(InputError, match="missing from the second RDMs: im00"):
         kind_similarity(lacking)
-    table = kind_similarity(lacking, join="inner", n_bootstrap=20)
+    table = kind_similarity(lacking, join="inner", n_resamples=20)
     assert table.groupby("pair")["n"].first().to_dict() == {"RE-AN": 5, "RE-AI": 6}
     assert "left out: im00" in table[table["pair"] == "RE-AN"]["method"].iloc[0]
-    assert set(kind_difference(lacking, join="inner", n_bootstrap=20)["n"]) == {5}
+    assert set(kind_difference(lacking, join="inner", n_resamples=20)["n"]) == {5}
 
 
 def test_resamples_of_too_few_images_are_left_out_and_counted():
     brain = brain_rdms(n=4)
-    table = kind_similarity(brain, n_bootstrap=400, seed=0)
+    table = kind_similarity(brain, n_resamples=400, seed=0)
     assert "resamples of fewer than 3 images left out" in table["method"][0]
     assert np.isfinite(table[["ci_low", "ci_high"]]).all(axis=None)
     low, high = percentile_interval(np.array([[np.nan, np.nan], [1.0, np.nan]]))
@@ -194,7 +194,7 @@ def test_resamples_of_too_few_images_are_left_out_and_counted():
 def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
     brain = brain_rdms()
     network = network_rdms(brain)
-    table = layer_by_roi(network, brain, kind="RE", n_bootstrap=200)
+    table = layer_by_roi(network, brain, kind="RE", n_resamples=200)
     assert list(table.columns) == [
         "kind",
         "subject",
@@ -220,7 +220,7 @@ def test_layer_by_roi_finds_the_layer_and_reports_each_subject_and_the_mean():
     low, high = boot_noise_ceiling(v1, method="spearman")
     assert mean["ceiling_low"].iloc[0] == pytest.approx(low, abs=1e-12)
     assert mean["ceiling_high"].iloc[0] == pytest.approx(high, abs=1e-12)
-    alone = layer_by_roi(network, brain.subset("subject", "S1"), kind="RE", n_bootstrap=0)
+    alone = layer_by_roi(network, brain.subset("subject", "S1"), kind="RE", n_resamples=0)
     assert alone[["ceiling_low", "ceiling_high", "ci_low"]].isna().all(axis=None)
     assert alone["ceiling"].str.contains("undefined").all()
 
@@ -248,7 +248,7 @@ def test_bad_requests_are_answered():
     with pytest.raises(InputError, match="all dissimilarities are equal in layer1"):
         compare_rdms(flat, brain, kind="all")
     with pytest.raises(InputError, match="confidence must lie between"):
-        kind_similarity(brain, confidence=95, n_bootstrap=10)
+        kind_similarity(brain, confidence=95, n_resamples=10)
 
 
 # ---------------------------------------------------------------------------------------- real data
@@ -323,7 +323,7 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
         shuffled = take_conditions(
             rdms, np.random.default_rng(0).permutation(92)
         )  # joined by id, not by position
-        table = layer_by_roi(shuffled, real_brain(shared_data), kind=None, n_bootstrap=100)
+        table = layer_by_roi(shuffled, real_brain(shared_data), kind=None, n_resamples=100)
         assert len(table) == 9 * 2 * 16
         assert table["n"].eq(92).all()
         mean = table[table["subject"] == "mean"]
@@ -353,14 +353,14 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
     heard = []
     monkeypatch.setattr("neurometamer.rsa.comparators.ranks.BLOCK", 1)  # a resample at a time
     table = layer_by_roi(
-        network_rdms(brain), brain, kind="RE", n_bootstrap=3, progress=lambda *at: heard.append(at)
+        network_rdms(brain), brain, kind="RE", n_resamples=3, progress=lambda *at: heard.append(at)
     )
     assert heard == [
         (done, 19) for done in range(20)
     ]  # without each of 16 photographs, and 3 draws of pairs
     monkeypatch.undo()
     pd.testing.assert_frame_equal(
-        table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_bootstrap=3)
+        table, layer_by_roi(network_rdms(brain), brain, kind="RE", n_resamples=3)
     )
     out = StringIO()
     monkeypatch.setattr(console, "TRIAL_S", 0.0)

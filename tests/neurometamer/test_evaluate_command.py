@@ -28,7 +28,7 @@ from stimuli_gen.stored_images import ImagesOnDisk
 
 pytestmark = pytest.mark.data
 SIDE = 96
-FEW = EvaluationSettings(n_bootstrap=50, n_permutations=20, metrics=("ssim", "psnr", "tv", "lpips"))
+FEW = EvaluationSettings(n_resamples=50, n_permutations=20, metrics=("ssim", "psnr", "tv", "lpips"))
 JUDGES = ["squeezenet1_0", "efficientnet_lite0", "efficientnet_lite1"]
 
 
@@ -204,7 +204,7 @@ def test_a_large_set_is_evaluated_where_it_lies(world, monkeypatch):
     assert held.picture_digest == digest(held.pictures)
     pd.testing.assert_frame_equal(stored.table, held.table)
     ours, theirs = (
-        image_quality([one], metrics=["ssim", "tv"], n_bootstrap=20) for one in (stored, held)
+        image_quality([one], metrics=["ssim", "tv"], n_resamples=20) for one in (stored, held)
     )
     pd.testing.assert_frame_equal(ours, theirs)
     network = load_model("squeezenet1_0", weights="random", device="cpu")
@@ -224,7 +224,7 @@ def test_restricted_images_that_nobody_judged_have_their_figure(world, tmp_path)
         parts=("recognizability",),
         ways=(16,),
         rules=("first_mapped",),
-        n_bootstrap=10,
+        n_resamples=10,
         include_untrained=True,
     )
     judges = [replace(network, name=name) for name in ("one", "two")]
@@ -272,7 +272,7 @@ def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):
     }.items() >= before.items()
     for one in page.parent.glob("*.csv"):
         assert one.read_bytes() == (out / one.name).read_bytes()
-    with pytest.raises(InputError, match=r"holds another analysis \(other n_bootstrap\)"):
+    with pytest.raises(InputError, match=r"holds another analysis \(other n_resamples\)"):
         evaluate_metamers(
             folders,
             JUDGES,
@@ -280,7 +280,7 @@ def test_a_stopped_evaluation_goes_on_and_writes_the_same_bytes(world, page):
             **{
                 **given,
                 "settings": EvaluationSettings(
-                    n_bootstrap=51, n_permutations=20, metrics=FEW.metrics
+                    n_resamples=51, n_permutations=20, metrics=FEW.metrics
                 ),
             },
         )
@@ -321,7 +321,7 @@ def test_without_null_the_page_says_that_nobody_judged(world):
         weights=world.weights,
         device="cpu",
         batch_size=4,
-        settings=EvaluationSettings(parts=("recognizability",), ways=(16,), n_bootstrap=10),
+        settings=EvaluationSettings(parts=("recognizability",), ways=(16,), n_resamples=10),
     )
     text = page.read_text()
     assert (
@@ -414,7 +414,7 @@ def test_the_truth_comes_from_a_file_or_the_categories(world, tmp_path):
         }
     )
     table_of_truth.to_csv(tmp_path / "truth.csv", index=False)
-    settings = EvaluationSettings(parts=("recognizability",), target="truth", n_bootstrap=10)
+    settings = EvaluationSettings(parts=("recognizability",), target="truth", n_resamples=10)
     given = {
         "images": [world.photos],
         "weights": world.weights,

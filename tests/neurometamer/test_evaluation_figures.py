@@ -948,18 +948,18 @@ def real() -> dict[str, pd.DataFrame]:
                 metamer_set(photos, made, name="one", members=["one"], stage=stage, setting=setting)
             )
     hits = recognition_table(networks, sets, include_untrained=True)
-    summary = recognition_summary(hits, n_bootstrap=50)
+    summary = recognition_summary(hits, n_resamples=50)
     scores = pd.DataFrame(
         {"members": ["a+b", "a", "b+c", "c", "a+c"], "score": [0.5, 0.4, 0.6, 0.7, 0.2]}
     )
     return {
         "recognition": summary,
         "curves": recognizability_curves(summary, ways=16),
-        "epsilon": epsilon_comparison(hits, n_bootstrap=50),
-        "quality": image_quality(sets[:2], n_bootstrap=20),
+        "epsilon": epsilon_comparison(hits, n_resamples=50),
+        "quality": image_quality(sets[:2], n_resamples=20),
         "divergence": divergence(networks, sets, include_untrained=True, n_permutations=20),
         "differences": difference_in_means(
-            scores.assign(set=list("vwxyz")), n_permutations=50, n_bootstrap=50
+            scores.assign(set=list("vwxyz")), n_permutations=50, n_resamples=50
         ),
     }
 

@@ -160,7 +160,7 @@ def test_hits_are_what_each_network_says_through_its_own_preprocessing(hits, zoo
 
 
 def test_networks_that_took_part_are_marked_and_left_out_of_the_mean(hits):
-    table = recognition_summary(hits, n_bootstrap=200)
+    table = recognition_summary(hits, n_resamples=200)
     rows = table[(table["set"] == "squeezenet1_0+efficientnet_lite0") & (table["ways"] == 1000)]
     rows = rows[rows["setting"] == "unbounded"]
     alone = rows[rows["evaluator"] != AVERAGE].set_index("evaluator")
@@ -182,7 +182,7 @@ def test_interval_is_that_of_resampled_images(hits):
     part = hits[
         (hits["setting"] != "unbounded") & (hits["ways"] == 16) & (hits["rule"] == "first_mapped")
     ]
-    table = recognition_summary(part, n_bootstrap=500, seed=3)
+    table = recognition_summary(part, n_resamples=500, seed=3)
     for name, group in part.groupby("evaluator"):
         counts = bootstrap_counts(4, 500, 3)
         by_hand = [np.repeat(group["hit"].to_numpy(), one).mean() for one in counts]
@@ -195,7 +195,7 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
     mixed = metamer_set(made.photos, made.single, stage="early", validity=verdict)
     judges = [zoo["efficientnet_lite1"], zoo["efficientnet_lite2"]]
     hits = recognition_table(judges, [mixed], ways=(1000,), batch_size=4)
-    table = recognition_summary(hits, n_bootstrap=50)
+    table = recognition_summary(hits, n_resamples=50)
     alone = table[table["evaluator"] == "efficientnet_lite1"].set_index("validity")
     assert alone["n"].to_dict() == {"valid": 2, "failed": 1, "not judged": 1}
     assert (alone["pass_both"] == 2 / 3).all() and (alone["n_images"] == 4).all()
@@ -204,12 +204,12 @@ def test_failed_and_valid_metamers_have_rows_of_their_own(made, zoo):
     none = metamer_set(
         made.photos, made.single, stage="early", validity=made.validity.assign(png_valid=False)
     )
-    table = recognizability(judges, [none], ways=(1000,), n_bootstrap=50, batch_size=4)
+    table = recognizability(judges, [none], ways=(1000,), n_resamples=50, batch_size=4)
     excluded = table[table["validity"] == "valid"]
     assert (excluded["n"] == 0).all() and excluded["value"].isna().all() and len(excluded) == 3
     assert "no valid metamer of 4 (4 failed, 0 not judged)" in excluded["note"].iloc[0]
     assert (table[table["validity"] == "failed"]["n"] == 4).all()
-    looks = image_quality([none], metrics=["psnr"], n_bootstrap=20)
+    looks = image_quality([none], metrics=["psnr"], n_resamples=20)
     assert looks["n"].tolist() == [0, 4] and "no valid metamer" in looks["note"].iloc[0]
 
 
@@ -255,11 +255,11 @@ def test_targets(made, zoo):
 
 
 def test_curves_and_epsilon(hits):
-    summary = recognition_summary(hits, n_bootstrap=100)
+    summary = recognition_summary(hits, n_resamples=100)
     curves = recognizability_curves(summary, ways=16)
     assert curves.drop_duplicates(["set", "setting"])["place"].tolist() == [0, 1, 1]
     assert set(curves["rule"]) == {"first_mapped"}
-    found = epsilon_comparison(hits, n_bootstrap=100)
+    found = epsilon_comparison(hits, n_resamples=100)
     rows = found[(found["stage"] == "middle") & (found["ways"] == 1000)].set_index("setting")
     outside = hits[
         (hits["ways"] == 1000) & (hits["stage"] == "middle") & ~hits["took_part"].astype(bool)
@@ -305,7 +305,7 @@ def test_image_quality_of_real_metamers(made):
     assert (
         table.loc[table["metric"] == "lpips", "why_not"].str.startswith("skipped: weights missing")
     ).all()
-    found = image_quality(made.sets[:2], metrics=["ssim", "tv", "lpips"], n_bootstrap=50)
+    found = image_quality(made.sets[:2], metrics=["ssim", "tv", "lpips"], n_resamples=50)
     assert found.groupby("metric")["arrow"].unique().map(list).to_dict() == {
         "ssim": ["↑"],
         "tv": ["↓"],
@@ -424,5 +424,5 @@ def test_summary_averages_around_missing_and_infinite_values():
             "valid": flags,
         }
     )
-    row = summarize(table, ["metric"], "value", n_bootstrap=10).iloc[0]
+    row = summarize(table, ["metric"], "value", n_resamples=10).iloc[0]
     assert row["n"] == 2 and row["value"] == 2

@@ -50,7 +50,7 @@ NEAR_ONE, RELATIVE = {"ssim": 5e-4, "vif": 5e-4, "scc": 1e-3}, 1e-4
 
 @pytest.fixture(scope="session")
 def pairs(shared_data):
-    """Photographs, and each changed in another way: noise, contrast, another photograph, white noise, grey, itself."""
+    """Photographs, and each changed in another way: noise, contrast, another photograph, white noise, gray, itself."""
     size = Preprocessing(
         size=(96, 112), resize=128, interpolation="bicubic", mean=(0,) * 3, std=(1,) * 3
     )
@@ -183,7 +183,7 @@ def test_metrics_with_weights_run_through_torchmetrics_on_stand_in_networks(look
         torch.save(squeezenet1_1(weights=None).state_dict(), tmp_path / "squeeze.pth")
     weights = {"fid": Features(), "lpips": tmp_path / "squeeze.pth", "clip_iqa": (Clip(), words)}
     with pytest.warns(UserWarning, match="6 images, fewer than 2049: FID is biased"):
-        found = image_quality([looks], weights=weights, n_bootstrap=50)
+        found = image_quality([looks], weights=weights, n_resamples=50)
     assert found["metric"].tolist() == list(METRICS)
     rows = found.set_index("metric")
     features = [
@@ -211,7 +211,7 @@ def test_missing_weights_are_told(looks, tmp_path):
         [looks],
         metrics=["fid", "clip_iqa", "psnr"],
         weights={"fid": tmp_path / "no.pth"},
-        n_bootstrap=20,
+        n_resamples=20,
     ).set_index("metric")
     assert found.loc["fid", "note"] == f"skipped: weights missing at {tmp_path / 'no.pth'}"
     assert found.loc["clip_iqa", "note"].startswith("skipped: weights missing; give a local file")
@@ -367,7 +367,7 @@ def simulated(n_sets=100, noise=0.05, seed=0):
 
 def test_differences_are_signed_and_found():
     scores = simulated()
-    found = difference_in_means(scores, n_permutations=999, n_bootstrap=500).set_index("network")
+    found = difference_in_means(scores, n_permutations=999, n_resamples=500).set_index("network")
     for name in found.index:
         inside = membership(scores)[name].to_numpy()
         expected = scores["score"][inside].mean() - scores["score"][~inside].mean()
@@ -381,7 +381,7 @@ def test_differences_are_signed_and_found():
     lost = difference_in_means(
         scores.assign(score=scores["score"].where(scores.index > 4)),
         n_permutations=9,
-        n_bootstrap=9,
+        n_resamples=9,
     )
     assert (lost["n_excluded"] == 5).all() and (lost["n_sets"] == 95).all()
 
@@ -466,7 +466,7 @@ def test_sets_are_rated_by_all_networks_but_their_own():
         assert found.loc[name, "score"] == pytest.approx(rest["hit"].mean())
         assert found.loc[name, "n_raters"] == 8 - len(members) == 8 - found.loc[name, "size"]
     differences = difference_in_means(
-        found.reset_index(), n_permutations=99, n_bootstrap=20
+        found.reset_index(), n_permutations=99, n_resamples=20
     ).set_index("network")
     assert (
         differences["appearances"].sum() == found["size"].sum()

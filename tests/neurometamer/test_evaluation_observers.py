@@ -19,8 +19,8 @@ from neurometamer.store import InputError
 from neurometamer.zoo import load_model
 from stimuli_gen import at_size, greyscale_view, load_photographs, model_metamers
 
-CELLS = list(product(("blur", "standard"), ("greyscale", "rgb")))
-QUICK = {"n_bootstrap": 0, "n_permutations": 199}
+CELLS = list(product(("blur", "standard"), ("grayscale", "rgb")))
+QUICK = {"n_resamples": 0, "n_permutations": 199}
 
 
 def networks_of(counts=(2, 2, 2, 2), outside=3):
@@ -99,17 +99,17 @@ def hits(networks):
 
 def test_planted_effects_are_found_with_their_sign_and_size():
     networks = networks_of((3, 3, 3, 3), outside=8)
-    means = np.array([0.45, 0.7, 0.35, 0.4])  # blur grey, blur rgb, standard grey, standard rgb
+    means = np.array([0.45, 0.7, 0.35, 0.4])  # blur gray, blur rgb, standard gray, standard rgb
     hits = simulated(networks, planted(networks, means), n_images=200, seed=3)
     true = {"training": 0.2, "color": -0.15, "interaction": -0.2}
     for judges in ("others", "outside"):
-        cells = observer_conditions(hits, networks, judges=judges, n_bootstrap=500)
+        cells = observer_conditions(hits, networks, judges=judges, n_resamples=500)
         assert list(zip(cells["a"], cells["b"])) == CELLS
         np.testing.assert_allclose(cells["value"], means, atol=0.03)
         assert ((cells["low"] < cells["value"]) & (cells["value"] < cells["high"])).all()
         assert (cells["high"] - cells["low"] < 0.08).all()
         assert set(cells["n_judges"]) == {20 if judges == "others" else 8}
-        tests = observer_tests(hits, networks, judges=judges, n_bootstrap=500, n_permutations=1999)
+        tests = observer_tests(hits, networks, judges=judges, n_resamples=500, n_permutations=1999)
         assert len(tests) == 6
         for row in tests.itertuples():
             assert row.value == pytest.approx(true[row.effect], abs=0.03)
@@ -124,11 +124,11 @@ def test_planted_effects_are_found_with_their_sign_and_size():
                 m[0] - m[1] - m[2] + m[3],
             ],
         )
-    turned = {"color": ("rgb", "greyscale"), "training": ("standard", "blur")}
+    turned = {"color": ("rgb", "grayscale"), "training": ("standard", "blur")}
     tests = observer_tests(hits, networks, turned, **QUICK).set_index(["effect", "unit"])
-    assert tests.loc[("color", "images"), "contrast"] == "rgb - greyscale"
+    assert tests.loc[("color", "images"), "contrast"] == "rgb - grayscale"
     assert tests.loc[("interaction", "images"), "contrast"] == (
-        "(rgb standard - rgb blur) - (greyscale standard - greyscale blur)"
+        "(rgb standard - rgb blur) - (grayscale standard - grayscale blur)"
     )
     assert tests.loc[("color", "images"), "value"] == pytest.approx(0.15, abs=0.03)
     assert tests.loc[("interaction", "images"), "value"] == pytest.approx(-0.2, abs=0.04)
@@ -154,7 +154,7 @@ def test_effects_as_seen_by_judges_of_each_kind():
         0.8  # only judges trained on blur see more in metamers of networks trained on blur
     )
     hits = simulated(networks, chance, n_images=150)
-    cells = observer_conditions(hits, networks, judge_factor="training", n_bootstrap=0)
+    cells = observer_conditions(hits, networks, judge_factor="training", n_resamples=0)
     assert cells["judge_level"].unique().tolist() == ["all judges", "blur", "standard"]
     assert cells.drop_duplicates("judge_level")["n_judges"].tolist() == [14, 7, 7]
     tests = observer_tests(hits, networks, judge_factor="training", **QUICK)
@@ -186,7 +186,7 @@ def hits_of(hits, stage, generator, image, judges=None):
 
 
 def test_the_matrix_is_that_of_a_loop(hits):
-    matrix = observer_matrix(hits, n_bootstrap=300, seed=4)
+    matrix = observer_matrix(hits, n_resamples=300, seed=4)
     assert matrix["stage"].drop_duplicates().tolist() == ["early", "late"]
     valid = matrix[matrix["validity"] == "valid"]
     single = valid[valid["judge"] != "mean of judges"]
@@ -219,7 +219,7 @@ def test_the_matrix_is_that_of_a_loop(hits):
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_cells_are_those_of_a_loop(hits, networks, paired):
-    cells = observer_conditions(hits, networks, paired=paired, n_bootstrap=0)
+    cells = observer_conditions(hits, networks, paired=paired, n_resamples=0)
     images = sorted(set(hits["reference_id"]))
     for row in cells.itertuples():
         cell = networks[(networks["training"] == row.a) & (networks["color"] == row.b)]["network"]
@@ -289,7 +289,7 @@ def test_exact_tests_are_those_of_all_orders(counts):
 
 
 def test_tests_of_a_table_are_those_of_its_scores(hits, networks):
-    tests = observer_tests(hits, networks, n_bootstrap=200, seed=2)
+    tests = observer_tests(hits, networks, n_resamples=200, seed=2)
     images = sorted(set(hits["reference_id"]))
     generators = sorted(set(hits["members"]))
     cells = np.repeat(np.arange(4), 2)
@@ -374,7 +374,7 @@ def test_false_alarms_are_rare_enough(unit):
         stages = [str(one) for one in range(n // 10)]
         hits = simulated(networks, chance, n_images=20, stages=stages, seed=seed, judges=judges)
         tests = observer_tests(
-            hits, networks, judges="outside", n_bootstrap=0, n_permutations=299, seed=seed
+            hits, networks, judges="outside", n_resamples=0, n_permutations=299, seed=seed
         )
         for row in tests[tests["unit"] == unit].itertuples():
             alarms[row.effect] += row.p <= 0.05
@@ -396,7 +396,7 @@ def test_the_interaction_keeps_its_rate_beside_large_main_effects():
 def test_order_of_rows_never_matters(hits, networks):
     shuffled = hits.sample(frac=1, random_state=1)
     turned = networks.sample(frac=1, random_state=2)
-    options = {"n_bootstrap": 50, "seed": 1}
+    options = {"n_resamples": 50, "seed": 1}
     pd.testing.assert_frame_equal(
         observer_matrix(hits, **options), observer_matrix(shuffled, **options)
     )
@@ -414,20 +414,20 @@ def test_own_judgments_and_untrained_judges_count_for_nothing(hits, networks):
     )
     both = pd.concat([flipped, noise])
     for make in (observer_conditions, observer_tests):
-        options = {"n_bootstrap": 50, **({"n_permutations": 99} if make is observer_tests else {})}
+        options = {"n_resamples": 50, **({"n_permutations": 99} if make is observer_tests else {})}
         pd.testing.assert_frame_equal(
             make(hits, networks, **options), make(both, networks, **options)
         )
         assert not make(hits, networks, **options).equals(
             make(both, networks, include_untrained=True, **options)
         )
-    before, after = (observer_matrix(one, n_bootstrap=0) for one in (hits, both))
+    before, after = (observer_matrix(one, n_resamples=0) for one in (hits, both))
     own = before["self"]
     pd.testing.assert_frame_equal(before[~own], after[~own])
     assert (before.loc[own, "value"] != after.loc[own, "value"]).any() and "untrained" not in set(
         after["judge"]
     )
-    assert "untrained" in set(observer_matrix(both, include_untrained=True, n_bootstrap=0)["judge"])
+    assert "untrained" in set(observer_matrix(both, include_untrained=True, n_resamples=0)["judge"])
 
 
 def test_judges_by_name_and_outside_are_the_same_for_all_generators(hits, networks):
@@ -437,7 +437,7 @@ def test_judges_by_name_and_outside_are_the_same_for_all_generators(hits, networ
         by_name, observer_tests(hits, networks, judges="outside", **QUICK)
     )
     assert (by_name["n_judges"] == 3).all()
-    matrix = observer_matrix(hits, judges=["judge0", "blur-rgb-0"], n_bootstrap=0)
+    matrix = observer_matrix(hits, judges=["judge0", "blur-rgb-0"], n_resamples=0)
     assert set(matrix["judge"]) == {"judge0", "blur-rgb-0", "mean of judges"}
     alone = matrix[(matrix["generator"] == "blur-rgb-0") & (matrix["judge"] == "mean of judges")]
     assert alone["value"].isna().all() and alone["note"].str.contains("a mean needs 2").all()
@@ -454,7 +454,7 @@ def test_a_stage_without_valid_metamers_has_rows_and_a_note(networks):
     late = simulated(networks, 0.5, stages=("late",))
     late = late[~late["members"].str.startswith("blur-rgb")]
     hits = pd.concat([late, middle, early])
-    cells = observer_conditions(hits, networks, n_bootstrap=20)
+    cells = observer_conditions(hits, networks, n_resamples=20)
     tests = observer_tests(hits, networks, **QUICK)
     assert cells["stage"].tolist() == ["early"] * 4 + ["middle"] * 4 + ["late"] * 4
     notes = {
@@ -474,13 +474,13 @@ def test_a_stage_without_valid_metamers_has_rows_and_a_note(networks):
         )
     assert (cells.loc[cells["stage"] != "late", "n_images"] == 0).all()
     assert (cells.loc[cells["stage"] != "late", "n_excluded"] == 12).all()
-    loose = observer_conditions(hits, networks, paired=False, n_bootstrap=20)
+    loose = observer_conditions(hits, networks, paired=False, n_resamples=20)
     assert (
         loose.loc[loose["stage"] == "early", "value"].notna().all()
     )  # by the other network of the cell
     failed = observer_tests(hits, networks, validity="failed", **QUICK)
     assert failed.loc[failed["stage"] == "middle", "value"].notna().all()
-    matrix = observer_matrix(hits, n_bootstrap=20)
+    matrix = observer_matrix(hits, n_resamples=20)
     rows = matrix[(matrix["stage"] == "middle") & (matrix["validity"] == "valid")]
     assert (
         len(rows) == 8 * 12
@@ -517,7 +517,7 @@ def test_photographs_that_no_two_networks_share_and_judges_that_are_lacking(netw
 
 def test_one_network_in_each_cell_says_what_it_cannot_say():
     networks = networks_of((1, 1, 1, 1), outside=2)
-    tests = observer_tests(simulated(networks, 0.5, n_images=4), networks, n_bootstrap=10)
+    tests = observer_tests(simulated(networks, 0.5, n_images=4), networks, n_resamples=10)
     rows = tests[tests["unit"] == "generators"].set_index("effect")
     assert rows.loc[["training", "color"], "p_min"].tolist() == [0.5, 0.5]
     assert (
@@ -544,7 +544,7 @@ def test_bad_tables_of_hits(hits, networks):
     with pytest.raises(InputError, match="unknown network: blur-rgb-0"):
         observer_matrix(hits.assign(members=hits["members"].replace("blur-rgb-0", None)))
     with pytest.raises(
-        InputError, match=r"judged several metamers of 'blur-greyscale-0'.*'photo000'"
+        InputError, match=r"judged several metamers of 'blur-grayscale-0'.*'photo000'"
     ):
         observer_matrix(pd.concat([hits, hits.assign(set="again")]))
     with pytest.raises(InputError, match=r"lacks the column\(s\) took_part, valid"):
@@ -582,19 +582,19 @@ def test_bad_tables_of_networks(hits, networks):
         )
 
     cases = [
-        (networks.iloc[1:], {}, "does not name blur-greyscale-0"),
+        (networks.iloc[1:], {}, "does not name blur-grayscale-0"),
         (change(network={"judge0": "jugde0"}), {}, "neither generated nor judged anything: jugde0"),
         (
             pd.concat([networks, networks.iloc[:1]]),
             {},
-            "more than once in the table of networks: blur-greyscale-0",
+            "more than once in the table of networks: blur-grayscale-0",
         ),
         (networks.drop(columns="color"), {}, r"lacks the column\(s\) color"),
         (networks.assign(color="rgb"), {}, r"color has 1 level\(s\) \(rgb\)"),
         (
             change(color={"blur-rgb-0": "cmyk"}),
             {},
-            r"color has 3 level\(s\) \(cmyk, greyscale, rgb\)",
+            r"color has 3 level\(s\) \(cmyk, grayscale, rgb\)",
         ),
         (change(color={"blur-rgb-0": " "}), {}, "color is missing of blur-rgb-0"),
         (
@@ -603,7 +603,7 @@ def test_bad_tables_of_networks(hits, networks):
             "missing of blur-r",
         ),
         (
-            change(color={f"blur-rgb-{one}": "greyscale" for one in (0, 1)}),
+            change(color={f"blur-rgb-{one}": "grayscale" for one in (0, 1)}),
             {},
             "no generator is blur rgb",
         ),
@@ -616,7 +616,7 @@ def test_bad_tables_of_networks(hits, networks):
         (networks, {"factors": ("training", "training")}, "two factors are needed"),
         (
             networks,
-            {"factors": {"training": ("blur", "clear"), "color": ("rgb", "greyscale")}},
+            {"factors": {"training": ("blur", "clear"), "color": ("rgb", "grayscale")}},
             "not blur, clear",
         ),
         (networks, {"judge_factor": "age"}, r"lacks the column\(s\) age"),
@@ -637,7 +637,7 @@ def test_bad_tables_of_networks(hits, networks):
 
 @pytest.mark.data
 def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
-    """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see grey; one network a cell."""
+    """Architecture × color: SqueezeNet and EfficientNet-Lite0, in color and as they see gray; one network a cell."""
     weights = {"squeezenet1_0": shared_data / "weights" / "squeezenet1_0_imagenet.npz"}
     color = [
         load_model(one, weights=weights.get(one, "default"), device="cpu")
@@ -663,18 +663,18 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
     networks = pd.DataFrame(
         {
             "network": [one.name for one in small],
-            "color": ["rgb", "rgb", "grey", "grey"],
+            "color": ["rgb", "rgb", "gray", "gray"],
             "architecture": ["squeeze", "lite"] * 2,
         }
     )
-    matrix = observer_matrix(hits, n_bootstrap=20)
+    matrix = observer_matrix(hits, n_resamples=20)
     assert (
         matrix["self"].sum() == 4
         and len(matrix) == 4 * 6
         and set(matrix["validity"]) == {"not judged"}
     )
     cells = observer_conditions(
-        hits, networks, ("architecture", "color"), validity="not judged", n_bootstrap=20
+        hits, networks, ("architecture", "color"), validity="not judged", n_resamples=20
     )
     assert (
         cells["value"].between(0, 1).all()
@@ -682,7 +682,7 @@ def test_real_networks_and_their_greyscale_views_judge_each_other(shared_data):
         and (cells["n_judges"] == 5).all()
     )
     tests = observer_tests(
-        hits, networks, ("architecture", "color"), validity="not judged", n_bootstrap=20
+        hits, networks, ("architecture", "color"), validity="not judged", n_resamples=20
     )
     np.testing.assert_allclose(
         tests.loc[tests["unit"] == "images", "value"],

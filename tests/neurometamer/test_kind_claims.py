@@ -11,7 +11,7 @@ from benchmarks.generators import DESIGNS, Design, rank_rdm, study
 from fmri.patterns import Patterns
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import label_rdms, pattern_rdms, read_rdms, write_rdms
-from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.folds import splits
 from neurometamer.rsa.layers.weighted import flexible_models
 from neurometamer.rsa.sampling import sample_photographs
@@ -52,7 +52,7 @@ def test_the_claim_about_classes_is_in_the_method_and_changes_the_interval():
     patterns, table = subject(design, classes=[f"c{one}" for one in design.class_labels])
     rdms = pattern_rdms(patterns, table)
     fixed, random = (
-        kind_tests(rdms, classes=claim, n_resamples=400, n_permutations=9)
+        compare_image_types(rdms, classes=claim, n_resamples=400, n_permutations=9)
         for claim in ("fixed", "random")
     )
     assert (
@@ -68,14 +68,14 @@ def test_the_claim_about_classes_is_in_the_method_and_changes_the_interval():
     assert random["method"].str.contains("9 dof").all()
     width = [one["ci_high"] - one["ci_low"] for one in (fixed, random)]
     assert width[1][1] > 1.2 * width[0][1]  # RE-AI: classes vary more than photographs within them
-    unknown = kind_tests(pattern_rdms(patterns, table.drop(columns="category")), **QUICK)
+    unknown = compare_image_types(pattern_rdms(patterns, table.drop(columns="category")), **QUICK)
     assert (
         unknown["method"]
         .str.contains("taken for independent draws (no classes are known)", regex=False)
         .all()
     )
     with pytest.raises(InputError, match="classes are not known"):
-        kind_tests(
+        compare_image_types(
             pattern_rdms(patterns, table.drop(columns="category")), classes="random", **QUICK
         )
 
@@ -84,7 +84,7 @@ def test_a_written_table_of_rdms_keeps_its_classes(tmp_path):
     design = Design(n=12, subjects=1)
     patterns, table = subject(design, classes=["b\u00fccher", "cup", "cup"] * 4)
     rdms = read_rdms(write_rdms(pattern_rdms(patterns, table), tmp_path / "rdms.h5"))
-    assert kind_tests(rdms, **QUICK)["method"].str.contains("within 2 classes").all()
+    assert compare_image_types(rdms, **QUICK)["method"].str.contains("within 2 classes").all()
 
 
 def test_too_few_classes_are_refused_with_a_way_out():
@@ -171,7 +171,7 @@ def layers_and_region(n=40, *, category=True, seed=0):
 def test_every_interval_of_layers_says_and_makes_its_claim_about_classes(compare):
     network, brain = layers_and_region()
     fixed, random = (
-        compare(network, brain, n_bootstrap=100, classes=claim) for claim in ("fixed", "random")
+        compare(network, brain, n_resamples=100, classes=claim) for claim in ("fixed", "random")
     )
     assert (
         fixed["method"]
@@ -186,17 +186,17 @@ def test_every_interval_of_layers_says_and_makes_its_claim_about_classes(compare
     width = [one["ci_high"] - one["ci_low"] for one in (fixed, random)]
     assert (width[1] > 1.2 * width[0]).all()
     unknown, brain = layers_and_region(category=False)
-    assert "no classes are known" in compare(unknown, brain, n_bootstrap=10)["method"][0]
+    assert "no classes are known" in compare(unknown, brain, n_resamples=10)["method"][0]
     with pytest.raises(InputError, match="classes are not known"):
-        compare(unknown, brain, n_bootstrap=10, classes="random")
+        compare(unknown, brain, n_resamples=10, classes="random")
     with pytest.raises(InputError, match="did you mean 'random'"):
-        compare(network, brain, n_bootstrap=10, classes="randem")
+        compare(network, brain, n_resamples=10, classes="randem")
 
 
 def test_flexible_models_hold_out_whole_classes_for_a_claim_about_classes():
     network, brain = layers_and_region()
     fixed, random = (
-        flexible_models(network, brain, n_bootstrap=60, classes=claim)
+        flexible_models(network, brain, n_resamples=60, classes=claim)
         for claim in ("fixed", "random")
     )
     for table in (fixed.models, fixed.best_layer, fixed.differences):
@@ -217,14 +217,14 @@ def test_flexible_models_hold_out_whole_classes_for_a_claim_about_classes():
         assert not trained & tested
         assert len(trained | tested) == 10
     with pytest.raises(InputError, match=r"10 classes \(c0, .*do not fill 3 folds of at least 4"):
-        flexible_models(network, brain, n_bootstrap=0, classes="random", n_folds=3)
+        flexible_models(network, brain, n_resamples=0, classes="random", n_folds=3)
 
 
 def test_images_of_one_photograph_are_drawn_together():
     design = Design(n=12, subjects=1)
     patterns, table = subject(design)
     rdms = pattern_rdms(patterns, table)
-    mixed = compare_rdms(rdms, rdms, kind="all", n_bootstrap=10)
+    mixed = compare_rdms(rdms, rdms, kind="all", n_resamples=10)
     assert "12 photographs, taken for independent draws" in mixed["method"][0]
     assert "the 36 images of each photograph together" in mixed["method"][0]
     assert "11 dof" in mixed["method"][0]
@@ -236,18 +236,20 @@ def test_images_of_one_photograph_are_drawn_together():
 def test_sessions_that_differ_are_taken_off_and_labels_stay_within_them():
     design = Design(n=20, subjects=1, sessions=2, session_sd=1.5, ai=0.0)
     patterns, table = subject(design, sessions=[f"s{one}" for one in design.session_labels])
-    found = kind_tests(pattern_rdms(patterns, table), **QUICK)
+    found = compare_image_types(pattern_rdms(patterns, table), **QUICK)
     assert found["p_method"][0].startswith("labels of RE permuted within 2 sessions")
     assert found["method"].str.contains("the mean of each pair of sessions taken off").all()
     assert (found["ci_low"] < 0).all()
     without = pattern_rdms(patterns, table)
     del without.pattern_descriptors["session"]
     assert (
-        kind_tests(without, **QUICK)["ci_low"][0] > 0.2
+        compare_image_types(without, **QUICK)["ci_low"][0] > 0.2
     )  # what the offsets alone make of unrelated images
-    given = kind_tests(without, sessions={f"im{i:02d}": f"s{i % 2}" for i in range(20)}, **QUICK)
+    given = compare_image_types(
+        without, sessions={f"im{i:02d}": f"s{i % 2}" for i in range(20)}, **QUICK
+    )
     pd.testing.assert_frame_equal(given, found)
-    cosine = kind_tests(pattern_rdms(patterns, table), by="cosine", **QUICK)
+    cosine = compare_image_types(pattern_rdms(patterns, table), by="cosine", **QUICK)
     assert cosine["ci_low"].isna().all()
     assert cosine["method"].str.contains("'cosine' cannot take them off").all()
 
@@ -269,23 +271,23 @@ def test_two_regions_of_one_session_plan_are_not_called_alike_for_their_offsets(
         )
 
     alike = compare_rdms(
-        *(rdms(one, False) for one in unrelated), n_permutations=99, n_bootstrap=50
+        *(rdms(one, False) for one in unrelated), n_permutations=99, n_resamples=50
     ).iloc[0]
     assert alike["p"] == 0.01  # offsets alone
     assert alike["ci_low"] > 0.2
     apart = compare_rdms(
-        *(rdms(one, True) for one in unrelated), n_permutations=99, n_bootstrap=50
+        *(rdms(one, True) for one in unrelated), n_permutations=99, n_resamples=50
     ).iloc[0]
     assert apart["ci_low"] < 0 < apart["ci_high"]
     assert apart["p"] > 0.05
     assert "the mean of each pair of sessions taken off" in apart["method"]
     assert "within 2 blocks" in apart["p_method"]
     one_side = compare_rdms(
-        *(rdms(one, known) for one, known in zip(unrelated, (True, False))), n_bootstrap=50
+        *(rdms(one, known) for one, known in zip(unrelated, (True, False))), n_resamples=50
     )
     assert "sessions" not in one_side["method"][0]
     cosine = compare_rdms(
-        *(rdms(one, True) for one in unrelated), by="cosine", n_bootstrap=50
+        *(rdms(one, True) for one in unrelated), by="cosine", n_resamples=50
     ).iloc[0]
     assert np.isnan(cosine["ci_low"])
     assert "'cosine' cannot take them off" in cosine["method"]
@@ -297,7 +299,7 @@ def test_classes_that_go_with_sessions_are_told():
     patterns, table = subject(
         design, sessions=sessions, classes=["cat" if one == "s0" else "cup" for one in sessions]
     )
-    method = kind_tests(pattern_rdms(patterns, table), **QUICK)["method"]
+    method = compare_image_types(pattern_rdms(patterns, table), **QUICK)["method"]
     assert method.str.contains(
         "sessions and classes go together (cat, cup in one session only)", regex=False
     ).all()
@@ -307,11 +309,11 @@ def test_subjects_with_sessions_of_their_own_are_permuted_within_what_they_share
     design = Design(n=24, subjects=1, sessions=2, session_sd=0.5)
     one, table = subject(design, sessions=[f"s{i % 2}" for i in range(24)])
     two, _ = subject(design, 1, sessions=[f"s{i // 12}" for i in range(24)], name="S2")
-    found = kind_tests(pattern_rdms({**one, **two}, table), **QUICK)
+    found = compare_image_types(pattern_rdms({**one, **two}, table), **QUICK)
     assert found["p_method"][0].startswith("labels of RE permuted within 4 sessions")
     assert found["ci_low"].notna().all()
     alone, _ = subject(design, sessions=[f"s{i}" for i in range(24)])
-    found = kind_tests(pattern_rdms(alone, table), **QUICK)
+    found = compare_image_types(pattern_rdms(alone, table), **QUICK)
     assert found["p_method"][0].startswith("not tested: sessions differ between photographs")
     assert found[["p", "ci_low"]].isna().all(axis=None)
 

@@ -20,8 +20,8 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 
 from neurometamer.rsa.compute import label_rdms
-from neurometamer.rsa.image_types.inference import kind_tests
-from neurometamer.rsa.image_types.options import KindOptions
+from neurometamer.rsa.image_types.inference import compare_image_types
+from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.rsa.subsample import UnitValues
 
 KINDS = ("RE", "AN", "AI")
@@ -85,7 +85,7 @@ def coverage(n_studies, interval, n_resamples, **how):
     """Share of intervals that hold the truth, and width over what would be needed, by quantity."""
     rdms, units = many_studies(n_studies, **how)
     options = {"interval": interval, "n_resamples": n_resamples, "n_permutations": 0}
-    table = kind_tests(rdms, units=units, **options)
+    table = compare_image_types(rdms, units=units, **options)
     found = {}
     for pair, true in (
         ("RE-AN", 0.0),
@@ -109,7 +109,7 @@ CONDITIONS = {
 
 @pytest.mark.parametrize("how", CONDITIONS.values(), ids=CONDITIONS)
 def test_the_default_interval_covers_in_150_studies(how):
-    projection = coverage(150, KindOptions().interval, 200, **how)
+    projection = coverage(150, ImageTypeOptions().interval, 200, **how)
     print({"projection": projection})
     assert all(0.92 <= held <= 0.995 for held, _ in projection.values()), (
         projection
@@ -167,7 +167,7 @@ def false_positives(n_studies, null, offsets, n_permutations=99):
         "n_resamples": 0,
         "correction": "none",
     }
-    table = kind_tests(rdms, null=null, blocks=blocks, **options)
+    table = compare_image_types(rdms, null=null, blocks=blocks, **options)
     return (table[table["quantity"] == "similarity"]["p"] <= 0.05).mean()
 
 
@@ -214,7 +214,7 @@ def combined_false_positives(n_studies, combinations, same_images):
     rdms, _ = rdms_of(studies, 24, subjects=3)
     found = {}
     for how in combinations:
-        table = kind_tests(
+        table = compare_image_types(
             rdms, combine=how, interval="none", n_resamples=0, n_permutations=99, correction="none"
         )
         rows = table[(table["subject"] == "mean") & (table["quantity"] == "similarity")]
@@ -272,7 +272,7 @@ def family_of_rois(seed, alike, n=24, n_rois=5):
 def test_max_t_keeps_the_error_of_a_family_in_400_studies(alike):
     hits = []
     for seed in range(400):
-        table = kind_tests(
+        table = compare_image_types(
             family_of_rois(seed, alike), correction="max-t", n_resamples=199, n_permutations=199
         )
         assert set(table["correction"]) == {"max-t"}

@@ -12,7 +12,7 @@ from fmri.patterns import Patterns, write_patterns
 from fmri.reliability import split_half_reliability
 from neurometamer.activations import Activations, _new_file
 from neurometamer.cli.app import app
-from neurometamer.commands.image_types import compare_kinds
+from neurometamer.commands.image_types import image_type_files
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compute import (
     activation_rdms,
@@ -24,9 +24,9 @@ from neurometamer.rsa.compute import (
     write_rdms,
 )
 from neurometamer.rsa.image_types.ceilings import kind_reliability
-from neurometamer.rsa.image_types.inference import dual_variance, kind_tests
+from neurometamer.rsa.image_types.inference import compare_image_types, dual_variance
 from neurometamer.rsa.image_types.nulls import class_labels, session_labels
-from neurometamer.rsa.image_types.options import KindOptions, subjects_needed
+from neurometamer.rsa.image_types.options import ImageTypeOptions, subjects_needed
 from neurometamer.rsa.image_types.similarity import (
     kind_difference,
     kind_projection,
@@ -112,14 +112,14 @@ def network(n=10, stages=("conv1", "conv2", "fc")):
 
 def test_values_and_intervals_are_those_of_similarity_and_difference_in_the_same_draws():
     _, rdms = brain()
-    table = kind_tests(rdms, interval="stimuli", **QUICK, seed=3)
+    table = compare_image_types(rdms, interval="stimuli", **QUICK, seed=3)
     assert len(table) == (3 * 2 + 2) * 3
     one = table[(table["quantity"] == "similarity") & (table["subject"] != "mean")]
-    expected = kind_similarity(rdms, n_bootstrap=60, seed=3)
+    expected = kind_similarity(rdms, n_resamples=60, seed=3)
     for ours, theirs in (("value", "similarity"), ("ci_low", "ci_low"), ("ci_high", "ci_high")):
         assert one[ours].tolist() == expected[theirs].tolist()
     difference = table[(table["quantity"] == "difference") & (table["subject"] != "mean")]
-    expected = kind_difference(rdms, n_bootstrap=60, seed=3)
+    expected = kind_difference(rdms, n_resamples=60, seed=3)
     assert difference["value"].tolist() == pytest.approx(expected["difference"].tolist())
     assert difference["ci_low"].tolist() == pytest.approx(expected["ci_low"].tolist())
     mean = table[table["subject"] == "mean"].set_index(["place", "pair"])
@@ -131,7 +131,7 @@ def test_values_and_intervals_are_those_of_similarity_and_difference_in_the_same
 
 def test_p_of_a_similarity_equals_an_explicit_loop():
     _, rdms = brain(subjects=("S1",))
-    table = kind_tests(rdms, **QUICK, seed=2)
+    table = compare_image_types(rdms, **QUICK, seed=2)
     orders = permutation_orders(10, 99, seed=2)
     re, an = select_kind(rdms, "RE").get_matrices()[1], select_kind(rdms, "AN").get_matrices()[1]
     first, second = np.triu_indices(10, 1)
@@ -148,7 +148,7 @@ def test_p_of_a_similarity_equals_an_explicit_loop():
 @pytest.mark.parametrize("by", ["pearson", "rho-a", "cosine", "kendall"])
 def test_the_null_is_of_the_comparator_asked_for(by):
     _, rdms = brain(subjects=("S1",), rois=("V1",), n=6)
-    table = kind_tests(rdms, by=by, n_resamples=5, n_permutations=20)
+    table = compare_image_types(rdms, by=by, n_resamples=5, n_permutations=20)
     re, ai = (select_kind(rdms, kind).dissimilarities for kind in ("RE", "AI"))
     null = COMPARATORS[by](permute_pairs(re[0], permutation_orders(6, 20, seed=0)), ai)
     value = COMPARATORS[by](re, ai)[0]
@@ -158,7 +158,7 @@ def test_the_null_is_of_the_comparator_asked_for(by):
 def test_one_p_of_the_subjects_by_name():
     _, rdms = brain()
     tables = {
-        how: kind_tests(rdms, combine=how, **QUICK)
+        how: compare_image_types(rdms, combine=how, **QUICK)
         for how in ("joint", "fisher", "stouffer", "all")
     }
     for how, table in tables.items():
@@ -184,9 +184,9 @@ def test_one_p_of_the_subjects_by_name():
 
 def test_families_and_words():
     _, rdms = brain()
-    table = kind_tests(rdms, **QUICK)
+    table = compare_image_types(rdms, **QUICK)
     assert set(table["family"]) == {"2 ROIs"}
-    wide = kind_tests(rdms, family="subjects", correction="bonferroni", **QUICK)
+    wide = compare_image_types(rdms, family="subjects", correction="bonferroni", **QUICK)
     assert wide.groupby(wide["subject"] == "mean")["family"].first().tolist() == [
         "2 ROIs x 3 subjects",
         "2 ROIs",
@@ -196,7 +196,7 @@ def test_families_and_words():
     difference = table[(table["quantity"] == "difference") & (table["subject"] == "mean")]
     assert set(difference["answer"]) == {"follows perception: RE-AI above RE-AN"}
     assert set(difference["expected"]) == {"RE-AI above RE-AN (perception)"}
-    layers = kind_tests(activation_rdms(network(), stimuli()), **QUICK)
+    layers = compare_image_types(activation_rdms(network(), stimuli()), **QUICK)
     assert set(layers["family"]) == {"3 layers"}
     expected = layers.groupby("place", sort=False)["expected"].first().to_dict()
     assert expected == {"conv1": "", "conv2": "", "fc": "RE-AN above RE-AI (decision; last stage)"}
@@ -207,7 +207,7 @@ def test_families_and_words():
 
 def test_exact_when_few_orders_exist():
     patterns, rdms = brain(n=4, sessions=("a", "b"))
-    table = kind_tests(rdms, null="free", n_resamples=20, n_permutations=1000)
+    table = compare_image_types(rdms, null="free", n_resamples=20, n_permutations=1000)
     assert "all 23 other orders (exact)" in table["p_method"][0]
     assert (
         table["method"]
@@ -216,7 +216,7 @@ def test_exact_when_few_orders_exist():
     )
     assert table["ci_low"].isna().all()
     blocks = {name: session_labels(one, stimuli(4)) for name, one in patterns.items()}
-    table = kind_tests(rdms, null="session", blocks=blocks, n_resamples=20)
+    table = compare_image_types(rdms, null="session", blocks=blocks, n_resamples=20)
     assert "within 2 sessions, all 3 other orders (exact)" in table["p_method"][0]
     assert table["p"].min() >= 0.25 or table["quantity"].eq("difference").any()
 
@@ -275,10 +275,10 @@ def test_subsamples_do_not_depend_on_blocks_of_memory(monkeypatch):
 
 def test_the_interval_of_the_paper_is_there_with_its_warning():
     patterns, rdms = brain(subjects=("S1", "S2"))
-    table = kind_tests(
+    table = compare_image_types(
         rdms, units=pattern_units(patterns, stimuli()), interval="subsample", **QUICK
     )
-    stimulus = kind_tests(rdms, **QUICK)
+    stimulus = compare_image_types(rdms, **QUICK)
     assert table["value"].tolist() == stimulus["value"].tolist()
     assert (
         table["method"]
@@ -288,7 +288,7 @@ def test_the_interval_of_the_paper_is_there_with_its_warning():
     width, other = ((one["ci_high"] - one["ci_low"]).mean() for one in (table, stimulus))
     assert width < 0.6 * other
     assert table["p_method"][0].endswith("each in a subsample of the units of its own, one-sided")
-    layers = kind_tests(
+    layers = compare_image_types(
         activation_rdms(network(), stimuli()),
         units=activation_units(network(), stimuli()),
         interval="subsample",
@@ -296,16 +296,16 @@ def test_the_interval_of_the_paper_is_there_with_its_warning():
     )
     assert layers["p"].between(0.01, 1).all()
     with pytest.raises(InputError, match="give patterns or activations, not RDMs"):
-        kind_tests(rdms, interval="subsample")
+        compare_image_types(rdms, interval="subsample")
     with pytest.raises(InputError, match="no responses of units for S1 V1, S1 LO"):
-        kind_tests(
+        compare_image_types(
             rdms,
             units=pattern_units({"S2": patterns["S2"]}, stimuli()),
             interval="subsample",
             **QUICK,
         )
     with pytest.raises(InputError, match="5% of 30 units are 2"):
-        kind_tests(
+        compare_image_types(
             rdms,
             units=pattern_units(patterns, stimuli()),
             interval="subsample",
@@ -328,9 +328,9 @@ def test_dual_bootstrap_has_rsatoolboxs_formula():
 def test_intervals_over_subjects_equal_an_explicit_bootstrap():
     names = tuple(f"S{i}" for i in range(7))
     _, rdms = brain(subjects=names, rois=("V1",), n=8)
-    one = kind_tests(rdms, interval="stimuli", **QUICK)
+    one = compare_image_types(rdms, interval="stimuli", **QUICK)
     values = one[(one["quantity"] == "difference") & (one["subject"] != "mean")]["value"].to_numpy()
-    subjects = kind_tests(rdms, interval="subjects", n_resamples=4000, n_permutations=9)
+    subjects = compare_image_types(rdms, interval="subjects", n_resamples=4000, n_permutations=9)
     row = subjects[(subjects["subject"] == "mean") & (subjects["quantity"] == "difference")].iloc[0]
     # the corrected bootstrap variance of a mean is that of the t-test, up to the noise of 4000
     # draws (2 %)
@@ -343,7 +343,7 @@ def test_intervals_over_subjects_equal_an_explicit_bootstrap():
     per_subject = subjects[subjects["subject"] != "mean"]
     assert per_subject["ci_low"].isna().all()
     assert per_subject["method"].str.contains("see subject 'mean'").all()
-    dual = kind_tests(rdms, interval="dual", **QUICK)
+    dual = compare_image_types(rdms, interval="dual", **QUICK)
     both = dual[(dual["subject"] == "mean") & (dual["quantity"] == "difference")].iloc[0]
     assert both["ci_high"] - both["ci_low"] > row["ci_high"] - row["ci_low"]
     assert "8 photographs within 2 classes" in both["method"]
@@ -357,12 +357,12 @@ def test_too_few_subjects_are_told_what_to_use():
         with pytest.raises(
             InputError, match=r"at least 6 subjects; .* V1 \(3\), LO \(3\).*interval='projection'"
         ):
-            kind_tests(three, interval=interval)
+            compare_image_types(three, interval=interval)
     _, one = brain(subjects=("S1",))
     with pytest.raises(InputError, match=r"V1 \(1\), LO \(1\)"):
-        kind_tests(one, interval="subjects")
+        compare_image_types(one, interval="subjects")
     with pytest.raises(InputError, match="fewer in these RDMs"):
-        kind_tests(activation_rdms(network(), stimuli()), interval="dual")
+        compare_image_types(activation_rdms(network(), stimuli()), interval="dual")
 
 
 # ------------------------------------------------------------------------------------------- labels
@@ -396,38 +396,40 @@ def test_sessions_and_classes_come_from_the_data():
 def test_blocks_that_do_not_fit_are_errors():
     _, rdms = brain()
     with pytest.raises(InputError, match="null 'session' needs the session of each photograph"):
-        kind_tests(rdms, null="session")
+        compare_image_types(rdms, null="session")
     labels = {f"im{i:02d}": "ab"[i % 2] for i in range(10)}
     with pytest.raises(InputError, match="blocks were given without saying what they are"):
-        kind_tests(rdms, blocks=labels)
+        compare_image_types(rdms, blocks=labels)
     with pytest.raises(InputError, match="no session for the photographs im00, im02"):
-        kind_tests(rdms, null="session", blocks={one: s for one, s in labels.items() if s == "b"})
+        compare_image_types(
+            rdms, null="session", blocks={one: s for one, s in labels.items() if s == "b"}
+        )
     with pytest.raises(InputError, match="of one session, 'x'"):
-        kind_tests(rdms, null="session", blocks=dict.fromkeys(labels, "x"))
+        compare_image_types(rdms, null="session", blocks=dict.fromkeys(labels, "x"))
     with pytest.raises(InputError, match="no session labels for subject 'S2'"):
-        kind_tests(rdms, null="session", blocks={"S1": labels})
+        compare_image_types(rdms, null="session", blocks={"S1": labels})
     with pytest.raises(InputError, match=r"each of the blocks im00, im01.*holds one stimulus"):
-        kind_tests(rdms, null="class", blocks={one: one for one in labels})
+        compare_image_types(rdms, null="class", blocks={one: one for one in labels})
     other = {one: "ab"[i < 4] for i, one in enumerate(labels)}
     own = {"S1": labels, "S2": labels, "S3": other}
     with pytest.raises(InputError, match="subjects differ in the sessions"):
-        kind_tests(rdms, null="session", blocks=own)
-    table = kind_tests(rdms, null="session", blocks=own, combine="all", **QUICK)
+        compare_image_types(rdms, null="session", blocks=own)
+    table = compare_image_types(rdms, null="session", blocks=own, combine="all", **QUICK)
     assert table["p"].between(0, 1).all()
 
 
 def test_bad_requests_are_answered():
     _, rdms = brain(n=5)
     with pytest.raises(InputError, match="unknown kind of stimulus 'AX'; did you mean"):
-        kind_tests(rdms, decision=("RE", "AX"), **QUICK)
+        compare_image_types(rdms, decision=("RE", "AX"), **QUICK)
     lacking = take_conditions(rdms, [i for i in range(rdms.n_cond) if i != 6])  # im01_AN
     with pytest.raises(InputError, match="missing from the second RDMs: im01"):
-        kind_tests(lacking, **QUICK)
-    table = kind_tests(lacking, join="inner", **QUICK)
+        compare_image_types(lacking, **QUICK)
+    table = compare_image_types(lacking, join="inner", **QUICK)
     assert set(table["n"]) == {4}
     assert table["method"].str.contains("left out: im01").all()
     with pytest.raises(InputError, match="at least 4 are needed"):
-        kind_tests(take_conditions(rdms, [0, 1, 2, 5, 6, 7, 10, 11, 12]), **QUICK)
+        compare_image_types(take_conditions(rdms, [0, 1, 2, 5, 6, 7, 10, 11, 12]), **QUICK)
     for name, value in (
         ("interval", "images"),
         ("null", "run"),
@@ -436,11 +438,11 @@ def test_bad_requests_are_answered():
         ("by", "x"),
     ):
         with pytest.raises(InputError, match=f"unknown .*'{value}'"):
-            KindOptions(**{name: value})
+            ImageTypeOptions(**{name: value})
     for name, value in (("n_resamples", 0), ("n_permutations", -1), ("confidence", 95)):
         with pytest.raises(InputError, match=f"{name} "):
-            KindOptions(**{name: value})
-    untested = kind_tests(rdms, interval="none", n_permutations=0, n_resamples=0)
+            ImageTypeOptions(**{name: value})
+    untested = compare_image_types(rdms, interval="none", n_permutations=0, n_resamples=0)
     assert untested[["p", "p_corrected", "ci_low"]].isna().all(axis=None)
     assert set(untested["answer"]) == {"", "not tested: no interval"}
 
@@ -450,7 +452,7 @@ def test_bad_requests_are_answered():
 
 def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects():
     _, rdms = brain()
-    table = kind_tests(rdms, **QUICK, seed=4).set_index(["place", "pair", "subject"])
+    table = compare_image_types(rdms, **QUICK, seed=4).set_index(["place", "pair", "subject"])
     orders = permutation_orders(10, 99, seed=4)
     nulls = []
     for subject in ("S1", "S2", "S3"):
@@ -473,13 +475,13 @@ def test_null_ends_are_those_of_the_permutations_and_of_their_mean_over_subjects
     assert (
         table.xs("RE-AI minus RE-AN", level="pair")[["null_low", "null_high"]].isna().all(axis=None)
     )
-    assert kind_tests(rdms, n_resamples=5, n_permutations=0)["null_low"].isna().all()
+    assert compare_image_types(rdms, n_resamples=5, n_permutations=0)["null_low"].isna().all()
 
 
 def test_the_ceiling_is_the_root_of_both_reliabilities():
     patterns, rdms = brain(subjects=("S1", "S2"))
     reliability = kind_reliability(patterns, stimuli())
-    table = kind_tests(rdms, reliability=reliability, **QUICK).set_index(
+    table = compare_image_types(rdms, reliability=reliability, **QUICK).set_index(
         ["subject", "place", "pair"]
     )
     ids = stimuli().set_index("kind")["id"]
@@ -499,7 +501,7 @@ def test_the_ceiling_is_the_root_of_both_reliabilities():
 
 def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
     patterns, rdms = brain(subjects=("S1",))
-    table = kind_tests(rdms, **QUICK)
+    table = compare_image_types(rdms, **QUICK)
     assert table["ceiling_low"].isna().all()
     assert table["ceiling"][0].startswith("undefined: needs the reliability of each kind")
     one = patterns["S1"]
@@ -508,15 +510,15 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
             values=one.values[:30], observations=one.observations[:30], voxels=one.voxels
         )
     }
-    table = kind_tests(rdms, reliability=kind_reliability(once, stimuli()), **QUICK)
+    table = compare_image_types(rdms, reliability=kind_reliability(once, stimuli()), **QUICK)
     assert table["ceiling"][0].startswith(
         "undefined: conditions without both an odd and an even presentation: im00"
     )
-    assert kind_tests(rdms, by="pearson", **QUICK)["ceiling"][0] == (
+    assert compare_image_types(rdms, by="pearson", **QUICK)["ceiling"][0] == (
         "undefined: reliability is of 1 - Spearman RDMs compared by Spearman"
     )
     with pytest.raises(InputError, match=r"lacks the column\(s\) kind, reliability"):
-        kind_tests(
+        compare_image_types(
             rdms,
             reliability=pd.DataFrame(columns=["subject", "roi", "corrected", "method"]),
             **QUICK,
@@ -526,7 +528,7 @@ def test_without_repetitions_there_is_no_ceiling_and_the_reason_is_told():
 
 
 def test_a_network_answers_without_noise_so_nothing_is_said_of_a_ceiling():
-    table = kind_tests(activation_rdms(network(), stimuli()), **QUICK)
+    table = compare_image_types(activation_rdms(network(), stimuli()), **QUICK)
     assert table["ceiling_low"].isna().all()
     assert set(table["ceiling"]) == {""}
 
@@ -534,7 +536,7 @@ def test_a_network_answers_without_noise_so_nothing_is_said_of_a_ceiling():
 def test_max_t_of_similarities_equals_an_explicit_loop_over_permutations():
     _, rdms = brain(rois=("V1", "V4", "LO"))
     table = (
-        kind_tests(rdms, correction="max-t", **QUICK, seed=5)
+        compare_image_types(rdms, correction="max-t", **QUICK, seed=5)
         .set_index(["subject", "pair"])
         .sort_index()
     )
@@ -558,7 +560,7 @@ def test_max_t_of_similarities_equals_an_explicit_loop_over_permutations():
         assert rows["p_corrected"].tolist() == expected
         assert (rows["p_corrected"] >= rows["p"]).all()
     assert set(table["correction"]) == {"max-t"}
-    both = kind_tests(rdms, correction="max-t", family="subjects", **QUICK, seed=5)
+    both = compare_image_types(rdms, correction="max-t", family="subjects", **QUICK, seed=5)
     single = both[(both["subject"] != "mean") & (both["pair"] == "RE-AN")]
     assert set(single["family"]) == {"3 ROIs x 3 subjects"}
     rows = table.loc[(["S1", "S2", "S3"], ["RE-AN"]), "p_corrected"].reset_index(drop=True)
@@ -577,25 +579,25 @@ def test_max_t_where_it_is_not_defined_is_holm_by_name():
         "family": "subjects",
         "correction": "max-t",
     }
-    table = kind_tests(rdms, **how, **QUICK)
+    table = compare_image_types(rdms, **how, **QUICK)
     assert set(table["correction"]) == {"holm", "max-t"}
     assert set(table[table["quantity"] == "similarity"]["correction"]) == {"holm"}
-    joint = kind_tests(rdms, correction="max-t", **QUICK)
-    holm = kind_tests(rdms, correction="holm", **QUICK)
+    joint = compare_image_types(rdms, correction="max-t", **QUICK)
+    holm = compare_image_types(rdms, correction="holm", **QUICK)
     assert set(joint["correction"]) == {"max-t"}
     assert (joint["p_corrected"] >= joint["p"]).all()
     assert joint["p_corrected"].max() <= 1
     similar = joint["quantity"] == "similarity"
     assert joint.loc[similar, "p_corrected"].sum() <= holm.loc[similar, "p_corrected"].sum()
     _, seven = brain(subjects=[f"S{i}" for i in range(7)])
-    dual = kind_tests(seven, interval="dual", correction="max-t", **QUICK)
+    dual = compare_image_types(seven, interval="dual", correction="max-t", **QUICK)
     rows = dual[dual["quantity"] == "difference"]
     assert set(rows["correction"]) == {"holm"}
 
 
 def test_max_t_of_the_difference_is_the_largest_centered_resample():
     _, rdms = brain(subjects=("S1",), rois=("V1", "V4", "LO"))
-    table = kind_tests(rdms, interval="stimuli", correction="max-t", **QUICK, seed=3)
+    table = compare_image_types(rdms, interval="stimuli", correction="max-t", **QUICK, seed=3)
     rows = table[table["quantity"] == "difference"]
     pairs = (("RE", "AI"), ("RE", "AN"))
     parts = [
@@ -612,7 +614,8 @@ def test_without_an_interval_the_difference_is_still_tested():
     _, rdms = brain()
     for how in ({}, {"combine": "stouffer"}):
         plain, tested = (
-            kind_tests(rdms, interval=one, **how, **QUICK) for one in ("none", "projection")
+            compare_image_types(rdms, interval=one, **how, **QUICK)
+            for one in ("none", "projection")
         )
         assert plain["p"].tolist() == tested["p"].tolist()
         assert plain["ci_low"].isna().all()
@@ -635,7 +638,9 @@ def test_intervals_stay_within_what_is_possible():
         conditions=[f"{kind}{one}" for kind in KINDS for one in names],
         patterns={"kind": [kind for kind in KINDS for _ in names], "reference_id": names * 3},
     )
-    table = kind_tests(rdms, by="pearson", n_resamples=200, n_permutations=9).set_index("quantity")
+    table = compare_image_types(rdms, by="pearson", n_resamples=200, n_permutations=9).set_index(
+        "quantity"
+    )
     assert table.loc["similarity", ["ci_low", "ci_high"]].abs().max(axis=None) == 1
     assert table.loc["difference", "ci_high"] <= 2
 
@@ -645,11 +650,15 @@ def test_whitened_comparators_need_the_usual_bootstrap():
     with pytest.raises(
         InputError, match="not defined for by='whitened-cosine'; give interval='stimuli'"
     ):
-        kind_tests(rdms, by="whitened-cosine", **QUICK)
+        compare_image_types(rdms, by="whitened-cosine", **QUICK)
     assert (
-        kind_tests(rdms, by="whitened-cosine", interval="stimuli", **QUICK)["ci_low"].notna().all()
+        compare_image_types(rdms, by="whitened-cosine", interval="stimuli", **QUICK)["ci_low"]
+        .notna()
+        .all()
     )
-    assert kind_tests(rdms, by="whitened-cosine", interval="none", **QUICK)["p"].notna().all()
+    assert (
+        compare_image_types(rdms, by="whitened-cosine", interval="none", **QUICK)["p"].notna().all()
+    )
 
 
 @pytest.mark.parametrize("by", ["spearman", "pearson", "kendall", "rho-a", "cosine"])
@@ -730,7 +739,7 @@ def test_command_and_twin_write_the_same_table(files, tmp_path):
 
     out = tmp_path / "kinds.csv"
     arguments = [
-        "kinds",
+        "image-types",
         "--out",
         out,
         "--images",
@@ -746,7 +755,7 @@ def test_command_and_twin_write_the_same_table(files, tmp_path):
     assert done.exit_code == 0, done.output
     assert "mean V1: +" in done.output
     assert "follows perception" in done.output
-    table = compare_kinds(
+    table = image_type_files(
         patterns=files["patterns"], images=files["images"], null="session", **QUICK
     )
     written = pd.read_csv(out, keep_default_na=False, na_values=[""])
@@ -755,16 +764,16 @@ def test_command_and_twin_write_the_same_table(files, tmp_path):
     assert (
         written["ceiling_high"].between(0, 1).sum() == 2 * 3 * 2 + 2 * 2
     )  # similarities of subjects, and of the mean
-    from_rdms = compare_kinds(rdms=files["rdms"], images=files["images"], null="class", **QUICK)
+    from_rdms = image_type_files(rdms=files["rdms"], images=files["images"], null="class", **QUICK)
     assert from_rdms["value"].tolist() == pytest.approx(table["value"].tolist())
-    subsample = compare_kinds(
+    subsample = image_type_files(
         patterns=files["patterns"], images=files["images"], interval="subsample", **QUICK
     )
     assert len(subsample) == len(table)
 
 
 def test_trends_over_layers(tmp_path):
-    table = kind_tests(activation_rdms(network(), stimuli()), **QUICK)
+    table = compare_image_types(activation_rdms(network(), stimuli()), **QUICK)
     trends = kind_trends(table)
     assert trends["test"].tolist() == ["Mann-Kendall", "Mann-Kendall", "paired t over layers"]
     assert trends["statistic"][0] == 3
@@ -772,25 +781,25 @@ def test_trends_over_layers(tmp_path):
     with pytest.raises(InputError, match="at least 3 layers; there are 2"):
         kind_trends(table[table["place"] != "fc"])
     rdms = write_rdms(activation_rdms(network(), stimuli()), tmp_path / "network.h5")
-    compare_kinds(rdms=[rdms], trends=tmp_path / "trends.csv", **QUICK)
+    image_type_files(rdms=[rdms], trends=tmp_path / "trends.csv", **QUICK)
     assert len(pd.read_csv(tmp_path / "trends.csv")) == 3
 
 
 def test_command_bad_input(files):
     with pytest.raises(InputError, match="nothing to compare"):
-        compare_kinds()
+        image_type_files()
     with pytest.raises(InputError, match="need --images"):
-        compare_kinds(patterns=files["patterns"])
+        image_type_files(patterns=files["patterns"])
     _, one_session = brain()
     rdms = write_rdms(one_session, files["rdms"][0].parent / "one_session.h5")
     with pytest.raises(InputError, match="these RDMs hold no sessions"):
-        compare_kinds(rdms=[rdms], null="session")
+        image_type_files(rdms=[rdms], null="session")
     with pytest.raises(InputError, match="needs at least 10 classes; there are 2"):
-        compare_kinds(rdms=[rdms], classes="random")
+        image_type_files(rdms=[rdms], classes="random")
     with pytest.raises(InputError, match="null 'class' needs --images"):
-        compare_kinds(rdms=files["rdms"], null="class")
+        image_type_files(rdms=files["rdms"], null="class")
     with pytest.raises(InputError, match="trends are over the layers of a network"):
-        compare_kinds(rdms=files["rdms"], trends="nowhere.csv", **QUICK)
+        image_type_files(rdms=files["rdms"], trends="nowhere.csv", **QUICK)
 
 
 def test_an_activation_file_is_a_source(files, tmp_path):
@@ -798,7 +807,7 @@ def test_an_activation_file_is_a_source(files, tmp_path):
     with _new_file(tmp_path / "network.h5", found.ids, found.stages, {"identity": "x"}) as create:
         for stage in found.stages:
             create(stage, found.arrays[stage].shape)[...] = found.arrays[stage]
-    everything = compare_kinds(
+    everything = image_type_files(
         activations=[tmp_path / "network.h5"],
         patterns=files["patterns"],
         images=files["images"],
@@ -817,12 +826,14 @@ def test_an_activation_file_is_a_source(files, tmp_path):
 
 def test_one_pair_of_kinds_is_tested_without_the_other():
     _, rdms = brain()
-    both = kind_tests(rdms, **QUICK, seed=2)
-    alone = kind_tests(rdms, perception=None, **QUICK, seed=2)
+    both = compare_image_types(rdms, **QUICK, seed=2)
+    alone = compare_image_types(rdms, perception=None, **QUICK, seed=2)
     assert set(alone["pair"]) == {"RE-AN"} and set(alone["quantity"]) == {"similarity"}
     rows = both[both["pair"] == "RE-AN"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone.drop(columns="expected"), rows.drop(columns="expected"))
-    trends = kind_trends(kind_tests(activation_rdms(network(), stimuli()), decision=None, **QUICK))
+    trends = kind_trends(
+        compare_image_types(activation_rdms(network(), stimuli()), decision=None, **QUICK)
+    )
     assert trends["pair"].tolist() == ["RE-AI"]
     with pytest.raises(InputError, match="at least one pair of kinds"):
-        KindOptions(perception=None, decision=None)
+        ImageTypeOptions(perception=None, decision=None)

@@ -68,14 +68,14 @@ def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, se
 )
 def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
     network, brain = make(n=8, noise=2.0)
-    table = layer_matrix(network, brain, kind=None, by=by, n_bootstrap=0, n_permutations=99, seed=5)
+    table = layer_matrix(network, brain, kind=None, by=by, n_resamples=0, n_permutations=99, seed=5)
     orders = [np.arange(8), *permutation_orders(8, 99, seed=5)]
     null = []
     for order in orders:  # the labels of the network, moved by rsatoolbox's own reordering
         moved = take_conditions(network, order)
         moved.pattern_descriptors["condition"] = network.pattern_descriptors["condition"]
         null.append(
-            layer_by_roi(moved, brain, kind=None, by=by, n_bootstrap=0)["similarity"].to_numpy()
+            layer_by_roi(moved, brain, kind=None, by=by, n_resamples=0)["similarity"].to_numpy()
         )
     expected = (np.array(null) >= np.array(null)[0] - 1e-12).sum(axis=0) / 100
     np.testing.assert_allclose(table["p"], expected, atol=1e-12)
@@ -88,14 +88,14 @@ def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
 def test_labels_permuted_within_blocks_equal_a_loop():
     network, brain = make(n=8, noise=2.0)
     blocks = {f"im{i:02d}": "ab"[i % 2] for i in range(8)}
-    how = {"n_bootstrap": 0, "n_permutations": 99, "seed": 5}
+    how = {"n_resamples": 0, "n_permutations": 99, "seed": 5}
     table = layer_matrix(network, brain, blocks=blocks, **how)
     orders = permutation_orders(8, 99, seed=5, blocks=[blocks[f"im{i:02d}"] for i in range(8)])
     null = []
     for order in [np.arange(8), *orders]:
         moved = take_conditions(network, order)
         moved.pattern_descriptors["condition"] = network.pattern_descriptors["condition"]
-        null.append(layer_by_roi(moved, brain, n_bootstrap=0)["similarity"].to_numpy())
+        null.append(layer_by_roi(moved, brain, n_resamples=0)["similarity"].to_numpy())
     expected = (np.array(null) >= np.array(null)[0] - 1e-12).mean(axis=0)
     np.testing.assert_allclose(table["p"], expected, atol=1e-12)
     assert table["p_method"].str.contains("within 2 blocks").all()
@@ -118,7 +118,7 @@ def test_bad_blocks_are_named():
     network, brain = make(n=8)
     blocks = {f"im{i:02d}": "ab"[i % 2] for i in range(8)}
     for ask in (layer_matrix, compare_rdms):
-        how = {"n_bootstrap": 0, "n_permutations": 9}
+        how = {"n_resamples": 0, "n_permutations": 9}
         with pytest.raises(InputError, match="no session or class for the stimuli im01, im03"):
             ask(network, brain, blocks={one: b for one, b in blocks.items() if b == "a"}, **how)
         with pytest.raises(InputError, match="all stimuli are of one session or class, 'x'"):
@@ -126,7 +126,7 @@ def test_bad_blocks_are_named():
         with pytest.raises(InputError, match="holds one stimulus"):
             ask(network, brain, blocks={one: one for one in blocks}, **how)
     with pytest.raises(InputError, match="no blocks for subject 'S2'"):
-        layer_matrix(network, brain, blocks={"S1": blocks}, n_bootstrap=0, n_permutations=9)
+        layer_matrix(network, brain, blocks={"S1": blocks}, n_resamples=0, n_permutations=9)
 
 
 def test_kinds_are_never_mixed_unasked():
@@ -144,13 +144,13 @@ def test_kinds_are_never_mixed_unasked():
     places = {"subject": ["S1"] * 3, "roi": list(ROIS)}
     brain = label_rdms(rng.random((3, pair_count(2 * n))), places=places, **both)
     asks = {
-        "compare": lambda kind: compare_rdms(network, brain, kind=kind, n_bootstrap=0),
-        "layers": lambda kind: layer_by_roi(network, brain, kind=kind, n_bootstrap=0),
+        "compare": lambda kind: compare_rdms(network, brain, kind=kind, n_resamples=0),
+        "layers": lambda kind: layer_by_roi(network, brain, kind=kind, n_resamples=0),
         "matrix": lambda kind: layer_matrix(
-            network, brain, kind=kind, n_bootstrap=0, n_permutations=9
+            network, brain, kind=kind, n_resamples=0, n_permutations=9
         ),
         "models": lambda kind: (
-            flexible_models(network, brain, kind=kind, n_bootstrap=0, n_repeats=1).models
+            flexible_models(network, brain, kind=kind, n_resamples=0, n_repeats=1).models
         ),
         "hierarchy": lambda kind: hierarchy_test(network, brain, kind=kind),
     }
@@ -171,7 +171,7 @@ def test_kinds_are_never_mixed_unasked():
 def test_scores_above_the_ceiling_are_told_not_hidden():
     network, brain = make(noise=0.5)
     network.dissimilarities[1] = brain.dissimilarities[0]  # a model that shares one subject's noise
-    table = layer_matrix(network, brain, kind=None, n_bootstrap=0, n_permutations=0)
+    table = layer_matrix(network, brain, kind=None, n_resamples=0, n_permutations=0)
     high = table[table["similarity"] > table["ceiling_high"]]
     assert len(high) > 0
     assert high["above_ceiling"].eq("high").all()
@@ -183,7 +183,7 @@ def test_scores_above_the_ceiling_are_told_not_hidden():
     ).all()
     assert table["p"].isna().all()
     alone = layer_matrix(
-        network, brain.subset("subject", "S1"), kind=None, n_bootstrap=0, n_permutations=0
+        network, brain.subset("subject", "S1"), kind=None, n_resamples=0, n_permutations=0
     )
     assert alone["reason"].eq("no ceiling to compare with").all()
 
@@ -250,7 +250,7 @@ def test_no_pair_crosses_and_copies_stay_together():
 def test_cross_validated_scores_equal_rsatoolbox_on_the_same_folds(by, method):
     network, brain = make(n=16, rois=("V1",), noise=1.5)
     ours = flexible_models(
-        network, brain, kind=None, by=by, n_folds=2, n_repeats=1, n_bootstrap=0, seed=7
+        network, brain, kind=None, by=by, n_folds=2, n_repeats=1, n_resamples=0, seed=7
     ).models
     folds = assign_folds(16, 2, generator(7, "folds", "V1"))
     data = RDMs(brain.dissimilarities, pattern_descriptors={"index": np.arange(16)})
@@ -303,7 +303,7 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
         network, brain = make(n=12, n_layers=8, rois=("V1",), seed=seed, planted=False)
         for train_on in ("stimuli", "both"):
             table = best_layers(
-                network, brain, kind=None, train_on=train_on, n_repeats=3, n_bootstrap=0, seed=seed
+                network, brain, kind=None, train_on=train_on, n_repeats=3, n_resamples=0, seed=seed
             )
             row = table[table["subject"] == "mean"].iloc[0]
             held_out.append(row["score"])
@@ -316,7 +316,7 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
 
 def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     network, brain = make(n=24)
-    found = flexible_models(network, brain, kind=None, n_repeats=3, n_bootstrap=60, seed=1)
+    found = flexible_models(network, brain, kind=None, n_repeats=3, n_resamples=60, seed=1)
     best = found.best_layer.set_index(["roi", "subject"])
     assert best["layer"].unstack().eq("layer0").all(axis=1)["V1"]
     assert best.loc[("LO", "mean"), "layer"] == "layer2"
@@ -338,7 +338,7 @@ def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     assert pair["ci_low"] > 0
     assert pair["family"] == "3 tests of subject mean, contrast best layer minus average"
     shuffled = take_conditions(brain, np.random.default_rng(1).permutation(24))  # joined by id
-    again = flexible_models(network, shuffled, kind=None, n_repeats=3, n_bootstrap=60, seed=1)
+    again = flexible_models(network, shuffled, kind=None, n_repeats=3, n_resamples=60, seed=1)
     np.testing.assert_allclose(again.models["score"], found.models["score"], atol=1e-12)
     np.testing.assert_allclose(again.models["ci_low"], found.models["ci_low"], atol=1e-9)
 
@@ -353,7 +353,7 @@ def test_two_layers_together_are_better_than_the_best_of_them():
     )
     for train_on in ("both", "stimuli", "subjects"):
         found = flexible_models(
-            network, mixed, kind=None, train_on=train_on, n_repeats=2, n_bootstrap=40
+            network, mixed, kind=None, train_on=train_on, n_repeats=2, n_resamples=40
         )
         row = found.differences.set_index(["subject", "contrast"]).loc[
             ("mean", "weighted minus best layer")
@@ -364,10 +364,10 @@ def test_two_layers_together_are_better_than_the_best_of_them():
 
 def test_why_there_is_no_interval_is_told():
     network, brain = make(n=8, rois=("V1",), subjects=("S1",))
-    table = best_layers(network, brain, kind=None, n_bootstrap=0)
+    table = best_layers(network, brain, kind=None, n_resamples=0)
     assert table["reason"].eq("no interval: no resamples asked for").all()
     assert "the same subject's RDM" in table["method"][0]  # one subject: nobody else to train on
-    few = best_layers(network, brain, kind=None, n_folds=2, n_bootstrap=30)
+    few = best_layers(network, brain, kind=None, n_folds=2, n_resamples=30)
     assert (
         few["reason"]
         .str.contains("resamples of too few stimuli left out|hold too few stimuli")
@@ -515,7 +515,7 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     assert len(tables["layer_roi"]) == 4 * 3 * 4
     assert list(tables["hierarchy"]["subject"]) == ["S1", "S2", "S3", "combined"]
     assert tables["hierarchy"]["order"][0] == "V1 < V4 < LO"
-    expected = layer_matrix(network, brain, kind=None, n_bootstrap=20, n_permutations=99)
+    expected = layer_matrix(network, brain, kind=None, n_resamples=20, n_permutations=99)
     key = ["roi", "subject", "layer"]
     found = tables["layer_roi"].set_index(key).sort_index()
     np.testing.assert_allclose(found["p"], expected.set_index(key).sort_index()["p"])
@@ -536,7 +536,7 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     )
     within = read_table(tmp_path / "within" / "layer_roi.csv").set_index(key).sort_index()
     blocks = dict(zip(ids, ["1", "2", "3"] * 4))
-    expected = layer_matrix(network, brain, n_bootstrap=0, n_permutations=99, blocks=blocks)
+    expected = layer_matrix(network, brain, n_resamples=0, n_permutations=99, blocks=blocks)
     np.testing.assert_allclose(within["p"], expected.set_index(key).sort_index()["p"])
     assert within["p_method"].str.contains("within 3 blocks").all()
     assert "blocks.csv" in json.loads((tmp_path / "within" / "layers.json").read_text())["inputs"]
@@ -652,7 +652,7 @@ def squeezenet_rdms(folder):
 @pytest.mark.slow
 def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
     network, brain = squeezenet_rdms(shared_data), real_brain(shared_data)
-    table = layer_matrix(network, brain, kind=None, n_bootstrap=0, n_permutations=10_000, seed=0)
+    table = layer_matrix(network, brain, kind=None, n_resamples=0, n_permutations=10_000, seed=0)
     mean = table[table["subject"] == "mean"]
     print()
     for name in ("similarity", "p", "q"):
@@ -666,7 +666,7 @@ def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared
     np.testing.assert_allclose(top.loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01)
     assert (top["q"] < 0.001).all()
     assert (mean["above_ceiling"] == "").all()
-    found = flexible_models(network, brain, kind=None, n_repeats=5, n_bootstrap=20, seed=0)
+    found = flexible_models(network, brain, kind=None, n_repeats=5, n_resamples=20, seed=0)
     for one in (found.best_layer, found.models, found.differences):
         print(one[one["subject"] == "mean"].drop(columns=["method", "kind", "subject"]).to_string())
     best = found.best_layer[found.best_layer["subject"] == "mean"].set_index("roi")

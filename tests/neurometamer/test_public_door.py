@@ -364,7 +364,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
     nm.write_rdms(network, folder / "network.h5")
     return {
         nm.align_rdms: {"a": network, "b": brain, "by": "condition", "join": "exact"},
-        nm.best_layers: {"network": network, "brain": brain, "n_bootstrap": 2, "n_repeats": 1},
+        nm.best_layers: {"network": network, "brain": brain, "n_resamples": 2, "n_repeats": 1},
         nm.bootstrap_comparison: {
             "models": some,
             "data": other,
@@ -380,7 +380,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "b": brain,
             "kind": None,
             "controls": None,
-            "n_bootstrap": 2,
+            "n_resamples": 2,
             "n_permutations": 2,
             "blocks": None,
             "classes": "fixed",
@@ -428,7 +428,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "train_on": "both",
             "n_folds": None,
             "n_repeats": 1,
-            "n_bootstrap": 2,
+            "n_resamples": 2,
             **quick,
         },
         nm.hierarchy_test: {
@@ -443,11 +443,11 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "rdms": typed,
             "first": ("RE", "AI"),
             "second": ("RE", "AN"),
-            "n_bootstrap": 2,
+            "n_resamples": 2,
             **quick,
         },
-        nm.kind_similarity: {"rdms": typed, "pairs": [("RE", "AI")], "n_bootstrap": 2, **quick},
-        nm.kind_tests: {
+        nm.kind_similarity: {"rdms": typed, "pairs": [("RE", "AI")], "n_resamples": 2, **quick},
+        nm.compare_image_types: {
             "rdms": typed,
             "units": None,
             "blocks": None,
@@ -467,8 +467,8 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
             "measure": "x",
             "provenance": None,
         },
-        nm.layer_by_roi: {**both, "n_bootstrap": 2, **quick},
-        nm.layer_matrix: {**both, "n_bootstrap": 2, "n_permutations": 3, "blocks": None, **quick},
+        nm.layer_by_roi: {**both, "n_resamples": 2, **quick},
+        nm.layer_matrix: {**both, "n_resamples": 2, "n_permutations": 3, "blocks": None, **quick},
         nm.layers_t_test: {
             "table": trend,
             "first": "RE-AI",
@@ -517,7 +517,7 @@ def calls_of_rdms(folder: Path) -> dict[Any, dict[str, Any]]:
 
 
 def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
-    generators = ["standard-rgb", "standard-grey", "blur-rgb", "blur-grey"]
+    generators = ["standard-rgb", "standard-gray", "blur-rgb", "blur-gray"]
     everyone = [*generators, "judge0", "judge1"]
     index = pd.MultiIndex.from_product([generators, everyone, [f"photo{i}" for i in range(6)]])
     hits = index.to_frame(index=False, name=["members", "evaluator", "reference_id"])
@@ -542,7 +542,7 @@ def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
         {
             "network": everyone,
             "training": ["standard"] * 2 + ["blur"] * 2 + ["standard", "blur"],
-            "color": ["rgb", "grey"] * 3,
+            "color": ["rgb", "gray"] * 3,
         }
     )
     sets = ["a", "b", "c", "d", "a+b", "a+c", "b+c", "a+d", "b+d", "c+d", "a+b+c", "b+c+d"]
@@ -565,7 +565,7 @@ def calls_of_tables(folder: Path) -> dict[Any, dict[str, Any]]:
         stages=list(STAGES),
         excluded=pd.DataFrame(),
     )
-    draws = {"n_bootstrap": 2, "confidence": 0.95, "seed": 0}
+    draws = {"n_resamples": 2, "confidence": 0.95, "seed": 0}
     observers = {"hits": hits, "judges": "others", "include_untrained": False, **draws}
     factors = {
         "networks": networks,
@@ -826,13 +826,13 @@ def test_options_that_are_passed_on_are_checked_too():
     network = rdms(2, list("abcdef"), {"stage": ["a", "b"]})
     brain = rdms(2, list("abcdef"), {"subject": ["S1", "S2"], "roi": ["V1"] * 2})
     with pytest.raises(
-        InputError, match=r"flexible_models: n_bootstrap must be a whole number, not None"
+        InputError, match=r"flexible_models: n_resamples must be a whole number, not None"
     ):
-        nm.best_layers(network, brain, n_bootstrap=None)
+        nm.best_layers(network, brain, n_resamples=None)
     with pytest.raises(
-        InputError, match=r"KindOptions: n_resamples is of the wrong type.* not 'many'"
+        InputError, match=r"ImageTypeOptions: n_resamples is of the wrong type.* not 'many'"
     ):
-        nm.kind_tests(network, n_resamples="many")
+        nm.compare_image_types(network, n_resamples="many")
     with pytest.raises(
         InputError, match=r"compare_rdms: b must be a RDMs, not 'brain\.h5'; read_rdms opens files"
     ):

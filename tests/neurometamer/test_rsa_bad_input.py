@@ -14,7 +14,7 @@ from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.compare import compare_rdms, layer_by_roi
 from neurometamer.rsa.compute import MEASURES, compute_rdm, label_rdms, take_conditions
 from neurometamer.rsa.controls import category_rdm
-from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.similarity import kind_difference, kind_similarity
 from neurometamer.rsa.image_types.trends import kind_trends
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
@@ -94,10 +94,10 @@ TOLD = {
     "constant": "all dissimilarities are equal in {place}",
 }
 TABLES = {
-    "compare_rdms": lambda a, b: compare_rdms(a, b, n_bootstrap=5, n_permutations=5),
-    "layer_by_roi": lambda a, b: layer_by_roi(a, b, n_bootstrap=5),
-    "layer_matrix": lambda a, b: layer_matrix(a, b, n_bootstrap=5, n_permutations=5),
-    "flexible_models": lambda a, b: flexible_models(a, b, n_bootstrap=5, n_repeats=1),
+    "compare_rdms": lambda a, b: compare_rdms(a, b, n_resamples=5, n_permutations=5),
+    "layer_by_roi": lambda a, b: layer_by_roi(a, b, n_resamples=5),
+    "layer_matrix": lambda a, b: layer_matrix(a, b, n_resamples=5, n_permutations=5),
+    "flexible_models": lambda a, b: flexible_models(a, b, n_resamples=5, n_repeats=1),
     "hierarchy_test": hierarchy_test,
 }
 
@@ -144,22 +144,24 @@ def test_an_inner_join_of_nothing_names_what_it_left_out():
 def test_spoiled_rdms_of_kinds_are_named(how):
     values = spoiled(how, 3, 153)
     told = TOLD[how].format(place="S1 V1").replace("im0", "0").replace("im4", "4")
-    for ask in (kind_tests, kind_similarity, kind_difference):
+    for ask in (compare_image_types, kind_similarity, kind_difference):
         options = (
-            {"n_resamples": 5, "n_permutations": 5} if ask is kind_tests else {"n_bootstrap": 5}
+            {"n_resamples": 5, "n_permutations": 5}
+            if ask is compare_image_types
+            else {"n_resamples": 5}
         )
         with pytest.raises(InputError, match=told):
             ask(kinds(values), **options)
     with pytest.raises(InputError, match=r"at least 6 subjects; there are fewer in V1 \(3\)"):
-        kind_tests(kinds(), interval="subjects")
+        compare_image_types(kinds(), interval="subjects")
     with pytest.raises(InputError, match="at least 4 are needed"):
-        kind_tests(kinds(n=3))
+        compare_image_types(kinds(n=3))
 
 
 def test_a_control_that_is_spoiled_is_named():
     for how in ("NaN", "negative"):
         with pytest.raises(InputError, match=TOLD[how].format(place="conv2")):
-            compare_rdms(network(), brain(), controls=network(spoiled(how, 3)), n_bootstrap=5)
+            compare_rdms(network(), brain(), controls=network(spoiled(how, 3)), n_resamples=5)
 
 
 def test_crossvalidated_distances_may_be_negative():
@@ -167,7 +169,7 @@ def test_crossvalidated_distances_may_be_negative():
     made = label_rdms(
         values, conditions=IDS, places={"stage": ["a", "b", "c"]}, measure="crossnobis"
     )
-    assert compare_rdms(made, brain(), n_bootstrap=0)["similarity"].notna().all()
+    assert compare_rdms(made, brain(), n_resamples=0)["similarity"].notna().all()
 
 
 def test_numbers_are_refused_where_they_are_labelled():

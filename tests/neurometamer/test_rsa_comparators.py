@@ -143,8 +143,8 @@ def test_the_order_of_stimuli_never_matters(order, by, seed):
         named(vectors(2, 6, seed, 1), stage=["a", "b"]),
         named(vectors(2, 6, seed + 1, 2), stage=["c", "d"]),
     )
-    one = compare_rdms(a, b, by=by, n_bootstrap=0)["similarity"]
-    other = compare_rdms(take_conditions(a, order), b, by=by, n_bootstrap=0)["similarity"]
+    one = compare_rdms(a, b, by=by, n_resamples=0)["similarity"]
+    other = compare_rdms(take_conditions(a, order), b, by=by, n_resamples=0)["similarity"]
     np.testing.assert_allclose(one, other, atol=1e-12)
 
 
@@ -271,7 +271,7 @@ def test_controls_are_joined_by_id_and_told():
     a, b = named(vectors(1, 8, 0), stage=["conv1"]), named(vectors(2, 8, 1), stage=["x", "y"])
     more = named(vectors(2, 10, 2), control=["pixels", "gabor"])
     order = np.random.default_rng(0).permutation(10)
-    table = compare_rdms(a, b, controls=take_conditions(more, order), n_bootstrap=50)
+    table = compare_rdms(a, b, controls=take_conditions(more, order), n_resamples=50)
     held = take_conditions(more, range(8)).dissimilarities
     expected = partial_spearman(a.dissimilarities, b.dissimilarities, controls=held)
     np.testing.assert_allclose(table["similarity"], expected[0], atol=1e-12)
@@ -287,7 +287,7 @@ def test_controls_are_joined_by_id_and_told():
 
 def test_given_controls_there_is_no_p_and_why():
     a, b, control = (named(vectors(1, 8, seed), what=["x"]) for seed in range(3))
-    table = compare_rdms(a, b, kind=None, controls=control, n_bootstrap=0, n_permutations=99)
+    table = compare_rdms(a, b, kind=None, controls=control, n_resamples=0, n_permutations=99)
     assert table["p"].isna().all()
     assert table["p_method"].str.startswith("none: with controls there is no p").all()
     found = []

@@ -11,7 +11,7 @@ from fmri.patterns import Patterns
 from neurometamer.rsa.bootstrap import bootstrap_comparison, dual_bootstrap
 from neurometamer.rsa.compare import compare_rdms
 from neurometamer.rsa.compute import label_rdms, pattern_rdms, take_conditions
-from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.image_types.nulls import session_labels
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
@@ -63,7 +63,7 @@ def test_comparisons_and_matrices(seed, by):
     random, network, brain = both_sides(seed)
     ids = [str(one) for one in network.pattern_descriptors["condition"]]
     blocks = {one: "ab"[i % 2] for i, one in enumerate(ids)}
-    how = {"by": by, "n_bootstrap": 20, "n_permutations": 30, "blocks": blocks, "seed": seed}
+    how = {"by": by, "n_resamples": 20, "n_permutations": 30, "blocks": blocks, "seed": seed}
     tables = [
         [compare_rdms(a, b, **how), layer_matrix(a, b, **how)]
         for a, b in ((network, brain), (shuffled(network, random), shuffled(brain, random)))
@@ -78,7 +78,7 @@ def test_partial_comparisons(seed):
     control = some_rdms(
         np.random.default_rng([seed, 1]), network.n_cond, control=["pixels", "gabor"]
     )
-    how = {"n_bootstrap": 20, "n_permutations": 30}
+    how = {"n_resamples": 20, "n_permutations": 30}
     other = [shuffled(one, random) for one in (network, brain, control)]
     same(
         compare_rdms(network, brain, controls=control, **how),
@@ -91,7 +91,7 @@ def test_flexible_models_and_hierarchies(seed):
     random, network, brain = both_sides(seed)
     other = shuffled(network, random), shuffled(brain, random)
     one, two = (
-        flexible_models(*sides, n_bootstrap=10, n_repeats=2, seed=seed)
+        flexible_models(*sides, n_resamples=10, n_repeats=2, seed=seed)
         for sides in ((network, brain), other)
     )
     for name in ("best_layer", "models", "differences"):
@@ -169,7 +169,7 @@ def test_kinds_in_any_order_of_images_and_presentations(seed, interval):
     for people, images in ((subjects, table), (others, mixed)):
         blocks = {name: session_labels(one, images) for name, one in people.items()}
         tables.append(
-            kind_tests(
+            compare_image_types(
                 pattern_rdms(people, images),
                 units=pattern_units(people, images),
                 blocks=blocks,

@@ -20,7 +20,7 @@ from scipy.spatial import ConvexHull
 
 from fmri.patterns import Patterns, write_patterns
 from neurometamer.commands.draw import draw_rdms
-from neurometamer.commands.image_types import compare_kinds
+from neurometamer.commands.image_types import image_type_files
 from neurometamer.commands.layers_and_maps import layer_files, searchlight_files
 from neurometamer.commands.pictures import list_pictures, read_pictures
 from neurometamer.commands.rdm_inputs import read_labelled, split_labels
@@ -29,8 +29,8 @@ from neurometamer.report.image_types import write_kind_figures
 from neurometamer.report.rsa import SIMULATED, UNTRAINED, find_stamps, rdm_stamps
 from neurometamer.report.searchlight import find_hemisphere
 from neurometamer.rsa.compute import label_rdms, read_rdms, select_kind, take_conditions, write_rdms
-from neurometamer.rsa.image_types.inference import kind_tests
-from neurometamer.rsa.image_types.options import KindOptions
+from neurometamer.rsa.image_types.inference import compare_image_types
+from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.store import InputError, read_table
 
 QUICK = {"n_resamples": 30, "n_permutations": 49}
@@ -134,7 +134,7 @@ def folder(tmp_path: Path) -> Path:
 def test_kinds_are_drawn_by_system_and_quantity(folder):
     out = folder / "page"
     done = run(
-        "kinds",
+        "image-types",
         "--rdms",
         folder / "brain.h5",
         folder / "network.h5",
@@ -172,7 +172,7 @@ def test_kinds_are_drawn_by_system_and_quantity(folder):
 
 def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(folder):
     write_rdms(read_rdms(folder / "network.h5"), folder / "other.h5")
-    table = compare_kinds(
+    table = image_type_files(
         rdms=[folder / "network.h5", folder / "other.h5"], figures=folder / "page", **QUICK
     )
     text = checked_page(folder / "page")
@@ -186,13 +186,13 @@ def test_two_networks_get_figures_of_their_own_and_what_is_not_there_is_told(fol
 
 
 def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder):
-    table = compare_kinds(rdms=[folder / "brain.h5"], **QUICK).assign(
+    table = image_type_files(rdms=[folder / "brain.h5"], **QUICK).assign(
         null_low=-0.25, null_high=0.25
     )
     write_kind_figures(
         folder / "page",
         table,
-        options=KindOptions(**QUICK),
+        options=ImageTypeOptions(**QUICK),
         settings={},
         rdms=[folder / "brain.h5"],
     )
@@ -220,8 +220,10 @@ def test_bands_of_the_null_in_the_table_are_in_the_figure_and_its_numbers(folder
     ],
 )
 def test_other_pairs_of_kinds_have_sentences_of_their_own(folder, pairs, said):
-    options = KindOptions(**pairs, **QUICK)
-    table = kind_tests(read_rdms(folder / "brain.h5"), options=options).assign(source="brain.h5")
+    options = ImageTypeOptions(**pairs, **QUICK)
+    table = compare_image_types(read_rdms(folder / "brain.h5"), options=options).assign(
+        source="brain.h5"
+    )
     write_kind_figures(
         folder / "page", table, options=options, settings={}, rdms=[folder / "brain.h5"]
     )
@@ -233,7 +235,7 @@ def test_kinds_without_a_system_are_not_drawn(folder):
     with pytest.raises(
         InputError, match=r"name neither brain nor network.*give them rdm_descriptors system"
     ):
-        compare_kinds(
+        image_type_files(
             folder / "k.csv", rdms=[folder / "unknown.h5"], figures=folder / "page", **QUICK
         )
     assert (folder / "k.csv").is_file()  # the numbers are kept

@@ -228,7 +228,7 @@ def test_controls_go_from_images_into_a_partial_comparison(small_study, tmp_path
     plain = compare_files(*both, kind="RE", resamples=0)
     assert not np.allclose(plain["similarity"], table["similarity"], atol=1e-3)
     again = compare_rdms(
-        read_rdms(both[0]), read_rdms(both[1]), kind="RE", n_bootstrap=0, controls=found
+        read_rdms(both[0]), read_rdms(both[1]), kind="RE", n_resamples=0, controls=found
     )
     np.testing.assert_allclose(again["similarity"], table["similarity"], atol=1e-12)
 
@@ -300,7 +300,7 @@ def test_compare_permutes_labels_freely_or_within_blocks_of_a_table(two_rdms, tm
     assert done.returncode == 0, done.stderr
     row = read_table(tmp_path / "c.csv").iloc[0]
     blocks = dict(zip(IDS, "aaaaabbbb"))
-    options = {"n_bootstrap": 0, "n_permutations": 200, "seed": 3}
+    options = {"n_resamples": 0, "n_permutations": 200, "seed": 3}
     direct = compare_rdms(read_rdms(first), read_rdms(second), blocks=blocks, **options).iloc[0]
     assert row["p"] == direct["p"] and "within 2 blocks" in row["p_method"]
     free = compare_files(first, second, permutations=200, resamples=0, seed=3).iloc[0]

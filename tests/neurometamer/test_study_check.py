@@ -301,7 +301,7 @@ def test_repairing_one_subject_makes_that_subject_again_and_what_rests_on_it(stu
     sidecar = file_of(study, "sub-02/*run-1_bold.nii").with_suffix(".json")
     sidecar.write_text('{"RepetitionTime": 2.5}')
     with pytest.raises(
-        InputError, match=r"sub-02: .* 2 s, but RepetitionTime in .* says 2.5 s. Give .* tr_s"
+        InputError, match=r"sub-02: .* 2 s, but RepetitionTime in .* says 2.5 s. Give .* t_r"
     ):
         run_study(study, out, device="cpu")
     set_setting(study, 'id = "sub-02"', 'id = "sub-02"\ntr_s = 2.0')

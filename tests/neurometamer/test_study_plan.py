@@ -184,7 +184,7 @@ def subject(tmp_path, **more):
 def test_repairing_a_subject_is_the_same_study(tmp_path):
     plan = Counter()
     carry_out(plan.steps, workspace(tmp_path / "out", **subject(tmp_path)))
-    carry_out(plan.steps, workspace(tmp_path / "out", **subject(tmp_path, tr_s=2.0)))
+    carry_out(plan.steps, workspace(tmp_path / "out", **subject(tmp_path, t_r=2.0)))
     assert plan.runs == ["a", "b"]
     with pytest.raises(InputError, match=r"there brain\.source = 'bold', here 'simulated'"):
         carry_out(plan.steps, workspace(tmp_path / "out"))

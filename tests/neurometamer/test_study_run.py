@@ -23,7 +23,7 @@ from neurometamer.report.read_study import changed_files
 from neurometamer.resume import read_record
 from neurometamer.rsa.compute import read_rdms
 from neurometamer.rsa.image_types.ceilings import kind_reliability
-from neurometamer.rsa.image_types.inference import kind_tests
+from neurometamer.rsa.image_types.inference import compare_image_types
 from neurometamer.rsa.layers.hierarchy import hierarchy_test
 from neurometamer.rsa.layers.matrix import layer_matrix
 from neurometamer.store import (
@@ -109,12 +109,15 @@ def test_the_tables_are_those_of_direct_calls_on_the_same_rdms(small_study):
         one: read_patterns(small_study / "patterns" / f"{one}.h5") for one in ("sub-01", "sub-02")
     }
     reliability = kind_reliability(patterns, read_table(small_study / "stimuli" / "stimuli.csv"))
-    parts = [kind_tests(network, **options), kind_tests(brain, reliability=reliability, **options)]
+    parts = [
+        compare_image_types(network, **options),
+        compare_image_types(brain, reliability=reliability, **options),
+    ]
     direct = pd.concat(parts, ignore_index=True)
     written = read_table(small_study / "tables" / "kinds.csv")
     written = written.fillna({"subject": "", "answer": "", "expected": "", "ceiling": ""})
     pd.testing.assert_frame_equal(written[list(direct)], direct, check_dtype=False)
-    cells = layer_matrix(network, brain, kind="RE", n_bootstrap=50, n_permutations=1000, seed=3)
+    cells = layer_matrix(network, brain, kind="RE", n_resamples=50, n_permutations=1000, seed=3)
     written = read_table(small_study / "tables" / "layer_roi.csv")
     names = [
         "subject",

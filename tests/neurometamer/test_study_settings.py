@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from neurometamer.rsa.image_types.options import KindOptions
+from neurometamer.rsa.image_types.options import ImageTypeOptions
 from neurometamer.store import InputError
 from neurometamer.study.settings import RSA_NAMES, StudySettings, check_settings, read_settings
 from neurometamer.study.template import template, write_template
@@ -95,7 +95,7 @@ def test_the_template_names_all_choices_of_rsa_and_its_defaults_are_those_of_the
     lines = " ".join(line.removeprefix("# ") for line in template().splitlines())
     for key, names in RSA_NAMES.items():
         assert f": {', '.join(names)}." in lines, key
-    chosen, tests = StudySettings().rsa, KindOptions()
+    chosen, tests = StudySettings().rsa, ImageTypeOptions()
     for name in ("interval", "null", "combine", "correction", "family", "confidence"):
         assert getattr(chosen, name) == getattr(tests, name)
     assert (chosen.comparator, chosen.permutations) == (tests.by, tests.n_permutations)

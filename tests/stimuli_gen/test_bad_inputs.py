@@ -154,11 +154,11 @@ def test_a_weights_file_with_nan_is_refused_by_name(make, tmp_path):
     network = squeezenet1_0(weights=None)
     network.classifier[1].bias.data[3] = torch.nan
     torch.save(network.state_dict(), tmp_path / "damaged.pth")
-    Image.new("RGB", (300, 300)).save(tmp_path / "grey.png")
+    Image.new("RGB", (300, 300)).save(tmp_path / "gray.png")
     network = (
         {"model": "squeezenet1_0"} if make.func is make_stimuli else {"models": "squeezenet1_0"}
     )
-    asked = {"images": tmp_path / "grey.png", "out": tmp_path / "out", "device": "cpu", **network}
+    asked = {"images": tmp_path / "gray.png", "out": tmp_path / "out", "device": "cpu", **network}
     with pytest.raises(
         InputError, match=r"weights that are not finite \(classifier\.1\.bias, 1 in all\)"
     ):
@@ -216,7 +216,7 @@ def test_a_photograph_with_fewer_pixels_than_the_input_is_told(tmp_path):
     Image.fromarray(levels.repeat(2, axis=1)).save(tmp_path / "enough.png")
     notes = load_photographs(tmp_path, SEES).table.set_index("id")["note"]
     assert notes["thin"] == "enlarged: only 25 x 40 pixels"
-    assert notes["flat"] == "grey converted to RGB; enlarged: only 50 x 31 pixels"
+    assert notes["flat"] == "gray converted to RGB; enlarged: only 50 x 31 pixels"
     assert notes["enough"] == ""
 
 

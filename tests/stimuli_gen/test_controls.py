@@ -9,7 +9,7 @@ from stimuli_gen.controls import (
     blur,
     fourier_noise,
     gaussian_noise,
-    greyscale,
+    grayscale,
     mean_amplitude,
     phase_scramble,
     random_l2,
@@ -92,14 +92,14 @@ def test_greyscale_is_that_of_torchvision(image):
     import torch
     from torchvision.transforms.functional import rgb_to_grayscale
 
-    grey = greyscale(image, random(), 0)
+    gray = grayscale(image, random(), 0)
     # torchvision writes .2989 for .299
     np.testing.assert_allclose(
-        grey, rgb_to_grayscale(torch.from_numpy(image), 3).numpy(), atol=2e-4
+        gray, rgb_to_grayscale(torch.from_numpy(image), 3).numpy(), atol=2e-4
     )
     assert all(sum(weights) == pytest.approx(1) for weights in LUMA.values())
     with pytest.raises(InputError, match="did you mean 'rec709'"):
-        greyscale(image, random(), 0, luma="rec710")
+        grayscale(image, random(), 0, luma="rec710")
 
 
 def test_phase_scrambling_keeps_amplitudes_and_relations_of_channels(image):
@@ -125,7 +125,7 @@ def test_every_control_is_the_same_alone_and_in_company_and_tells_what_it_did(ph
     )
     np.testing.assert_array_equal(made.images[1], np.clip(raw, 0, 1).astype(np.float32))
     other = control_images(photographs, control, seed=6).images
-    assert (np.abs(other - made.images).max() == 0) == (control in ("blur", "greyscale"))
+    assert (np.abs(other - made.images).max() == 0) == (control in ("blur", "grayscale"))
     change = made.images.astype(float) - photographs.images
     np.testing.assert_allclose(made.table["l2"], np.sqrt((change**2).sum(axis=(1, 2, 3))))
     levels = to_8bit(made.images).astype(float) - to_8bit(photographs.images)
@@ -156,9 +156,9 @@ def test_levels_share_their_random_numbers(photographs):
             {"levels": [0.5, 1.5]},
             "level 1.5 of gaussian_noise .* between 0 and 1",
         ),
-        ("greyscale", {"levels": 1.0}, "greyscale has no levels"),
+        ("grayscale", {"levels": 1.0}, "grayscale has no levels"),
         ("blur", {"levels": [1.0, 1.0]}, "repeat"),
-        ("greyscale", {"lume": "mean"}, "did you mean 'luma'"),
+        ("grayscale", {"lume": "mean"}, "did you mean 'luma'"),
         ("blur", {"luma": "mean"}, "blur has no setting 'luma'"),
     ],
 )

@@ -71,7 +71,7 @@ def test_few_bits_in_a_16_bit_file_are_scaled_only_when_asked_for(
     np.testing.assert_array_equal(
         np.rint(255 * asked.images[0, 0]), np.rint(levels * (255 / brightest))
     )
-    assert asked.images.max() == 1 and f"{bits}-bit grey in a 16-bit file" in asked.table["note"][0]
+    assert asked.images.max() == 1 and f"{bits}-bit gray in a 16-bit file" in asked.table["note"][0]
     assert asked.provenance["settings"]["bits"] == bits
     pd.DataFrame({"file": [f"a.{suffix}"], "bits": [bits]}).to_csv(
         tmp_path / "list.csv", index=False

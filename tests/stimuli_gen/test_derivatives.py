@@ -58,14 +58,14 @@ def point():
 VIEWS = {
     "a stage": lambda model: lambda images: model.activations(images, ["late"])["late"],
     "logits": lambda model: model.logits,
-    "greyscale": lambda model: greyscale_view(model).logits,
+    "grayscale": lambda model: greyscale_view(model).logits,
     "as a module": lambda model: model.stage_module("late"),
 }
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_first_and_second_derivatives_are_those_of_finite_differences(model, point, view):
-    if view == "greyscale":
+    if view == "grayscale":
         model.network.float()
         run = VIEWS[view](model)
         model.network.double()

@@ -161,7 +161,7 @@ def test_images_on_disk_are_indexed_as_arrays(both):
 
 def test_large_sets_are_put_together_where_they_are(both, tmp_path):
     held, stored = both
-    made = control_images(held.select(ids=["00", "01"]), "greyscale")
+    made = control_images(held.select(ids=["00", "01"]), "grayscale")
     joined = concat_stimuli([stored, made])
     assert isinstance(joined.images, JoinedImages)
     assert joined.digest == concat_stimuli([held, made]).digest

@@ -6,7 +6,7 @@ from PIL import Image
 
 from neurometamer.store import InputError
 from stimuli_gen import gabor_energy, luminance, pixel_features
-from stimuli_gen.features import gabor, grey
+from stimuli_gen.features import gabor, gray
 
 
 @pytest.mark.parametrize("wavelength", [4, 10, 32])
@@ -25,7 +25,7 @@ def test_energy_equals_direct_convolution():
 
     images = np.random.default_rng(0).random((2, 3, 40, 36), dtype=np.float32)
     found = gabor_energy(images, wavelengths=[6], n_orientations=2, size=1)
-    for row, light in enumerate(grey(images)):
+    for row, light in enumerate(gray(images)):
         for place, angle in enumerate((0, np.pi / 2)):
             kernel = gabor(1 / 6, angle)
             kernel = kernel - np.abs(kernel) * kernel.sum() / np.abs(kernel).sum()
@@ -37,10 +37,10 @@ def test_energy_equals_direct_convolution():
 def test_filters_larger_than_the_image_do_not_wrap_around():
     images = np.random.default_rng(3).random((1, 3, 20, 24), dtype=np.float32)
     framed = np.full((1, 3, 220, 224), 0.5, np.float32)
-    light = grey(images)[0]
+    light = gray(images)[0]
     framed[0, :, 100:120, 100:124] = (
         light - light.mean() + 0.5
-    )  # the same light amid much uniform grey
+    )  # the same light amid much uniform gray
     small, large = gabor_energy(images, size=1), gabor_energy(framed, size=11)
     assert small.shape == (1, 16) and gabor_energy(images[:0]).shape == (0, 16 * 49)
     # The framed image's cell 5 x 5 covers rows 100 to 119 and columns 101 to 121: nearly the small
@@ -81,9 +81,9 @@ def test_pixels_and_luminance_agree_with_plain_means():
     levels = (images * 255).round().astype(np.uint8)
     theirs = np.asarray(Image.fromarray(levels[0].transpose(1, 2, 0)).convert("L"))
     np.testing.assert_allclose(
-        grey(levels[:1] / 255)[0] * 255, theirs, atol=0.51
+        gray(levels[:1] / 255)[0] * 255, theirs, atol=0.51
     )  # Pillow rounds to whole levels
-    np.testing.assert_allclose(luminance(images)[:, 0], grey(images).mean(axis=(1, 2)))
+    np.testing.assert_allclose(luminance(images)[:, 0], gray(images).mean(axis=(1, 2)))
 
 
 def test_forty_eight_images_take_under_three_seconds():

@@ -539,9 +539,9 @@ def test_a_ball_holds_the_image_near_its_center(tiny, pictures):
     own = {"stage": "5", **quick(ball="linf", radius=0.02, start="uniform", start_spread=0.1)}
     near_photograph = model_metamers(tiny, pictures, **own, center="reference")
     assert np.abs(near_photograph.images - pictures.images).max() <= 0.02 + 1e-6
-    grey = np.full((3, SIZE, SIZE), 0.5, np.float32)
+    gray = np.full((3, SIZE, SIZE), 0.5, np.float32)
     del own["start"]
-    near_start = model_metamers(tiny, pictures, **own, start_images=grey)
+    near_start = model_metamers(tiny, pictures, **own, start_images=gray)
     assert np.abs(near_start.images - 0.5).max() == pytest.approx(0.02, abs=1e-6)
     same = model_metamers(tiny, pictures, stage="5", **quick(start="reference", steps=1))
     assert (same.table["loss_float"] < 0.2).all()

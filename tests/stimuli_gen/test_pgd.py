@@ -52,7 +52,7 @@ def linear():
 
 
 @pytest.fixture(scope="module")
-def greys(photographs):
+def grays(photographs):
     from dataclasses import replace
 
     levels = np.random.default_rng(0).integers(100, 150, (3, 3, 8, 8))
@@ -87,19 +87,19 @@ def test_random_starts_fill_the_ball():
         )  # half of the volume in three dimensions
 
 
-def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, greys):
+def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, grays):
     """Maximum of wᵀδ: L∞ radius · sign(w); L2 radius · w / ‖w‖."""
     weight = torch.linspace(-1, 1, 3 * 8 * 8).view(3, 8, 8).numpy()
-    own = predict(linear, greys.images).argmax(axis=1)
+    own = predict(linear, grays.images).argmax(axis=1)
     toward = np.where(own == 1, 1, -1)[:, None, None, None]  # away from the own class
     best = {"pgd_linf": 8 / 255 * np.sign(weight), "pgd_l2": 0.5 * weight / np.linalg.norm(weight)}
     for attack, change in best.items():
         radius = 8 / 255 if attack == "pgd_linf" else 0.5
-        made = attack_images(linear, greys, attack, radius=radius, steps=100, batch_size=2)
-        np.testing.assert_allclose(made.images - greys.images, toward * change, atol=1e-5)
-        target = {one: int(1 - found) for one, found in zip(greys.ids, own, strict=True)}
+        made = attack_images(linear, grays, attack, radius=radius, steps=100, batch_size=2)
+        np.testing.assert_allclose(made.images - grays.images, toward * change, atol=1e-5)
+        target = {one: int(1 - found) for one, found in zip(grays.ids, own, strict=True)}
         aimed = attack_images(
-            linear, greys, attack, radius=radius, target=target, steps=100, batch_size=2
+            linear, grays, attack, radius=radius, target=target, steps=100, batch_size=2
         )
         np.testing.assert_allclose(
             aimed.images, made.images, atol=1e-5
@@ -194,9 +194,9 @@ def test_interference_in_a_ball(lite0, photographs):
         ({"steps": 0}, "must be positive"),
     ],
 )
-def test_bad_attacks_are_refused(linear, greys, options, match):
+def test_bad_attacks_are_refused(linear, grays, options, match):
     with pytest.raises(InputError, match=match):
-        attack_images(linear, greys, **options)
+        attack_images(linear, grays, **options)
     if "radius" in options:
         with pytest.raises(InputError, match="needs a ball"):
-            adversarial_interference(linear, greys, radius=1.0)
+            adversarial_interference(linear, grays, radius=1.0)

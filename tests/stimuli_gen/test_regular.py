@@ -62,7 +62,7 @@ def test_packaged_photographs_are_sixteen_real_ones():
     assert set(photographs.table["kind"]) == {"RE"}
     assert (photographs.table["reference_id"] == photographs.table["id"]).all()
     notes = photographs.table.set_index("id")["note"]
-    assert notes["camera"] == "grey converted to RGB"
+    assert notes["camera"] == "gray converted to RGB"
     assert notes["coffee"] == ""
 
 
@@ -81,7 +81,7 @@ def test_every_kind_of_file_becomes_rgb_and_is_noted(tmp_path):
     levels = np.asarray(noise(20, 20).convert("L"))
     rgba = np.dstack([np.asarray(noise(20, 20)), np.zeros((20, 20), np.uint8)])
     opaque = np.dstack([np.asarray(noise(20, 20)), np.full((20, 20), 255, np.uint8)])
-    Image.fromarray(levels).save(tmp_path / "grey.png")
+    Image.fromarray(levels).save(tmp_path / "gray.png")
     Image.fromarray(levels.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     Image.fromarray(rgba).save(tmp_path / "clear.png")
     Image.fromarray(opaque).save(tmp_path / "opaque.png")
@@ -94,15 +94,15 @@ def test_every_kind_of_file_becomes_rgb_and_is_noted(tmp_path):
     notes = dict(zip(stimuli.ids, stimuli.table["note"], strict=True))
     images = dict(zip(stimuli.ids, stimuli.images, strict=True))
     assert notes == {
-        "clear": "transparency put on mid-grey",
-        "deep": "16-bit grey scaled to 8 bits, converted to RGB",
-        "grey": "grey converted to RGB",
+        "clear": "transparency put on mid-gray",
+        "deep": "16-bit gray scaled to 8 bits, converted to RGB",
+        "gray": "gray converted to RGB",
         "opaque": "opaque alpha channel dropped",
         "palette": "palette converted to RGB",
         "plain": "",
         "turned": "turned upright (EXIF)",
     }
-    np.testing.assert_array_equal(images["deep"], images["grey"])
+    np.testing.assert_array_equal(images["deep"], images["gray"])
     np.testing.assert_array_equal(images["opaque"], images["plain"])
     assert (images["clear"] == np.float32(128 / 255)).all()
     np.testing.assert_array_equal(
@@ -126,7 +126,7 @@ def test_a_table_gives_ids_categories_and_targets(tmp_path):
     stimuli = load_photographs(tmp_path / "list.csv", SMALL)
     assert stimuli.ids == ("007", "x")
     assert stimuli.table["target"].tolist() == [3, 4]
-    assert stimuli.table["note"].tolist() == ["mine; grey converted to RGB", "mine"]
+    assert stimuli.table["note"].tolist() == ["mine; gray converted to RGB", "mine"]
     same = load_photographs([tmp_path / "photos" / "two.png"], SMALL)
     np.testing.assert_array_equal(same.images[0], stimuli.images[0])
 

@@ -16,7 +16,7 @@ from stimuli_gen import (
     stage_model,
 )
 from stimuli_gen.batches import padded_batches
-from stimuli_gen.controls import LUMA, greyscale
+from stimuli_gen.controls import LUMA, grayscale
 from stimuli_gen.fast import fast_model
 
 TINY = Preprocessing(
@@ -146,17 +146,17 @@ def test_a_greyscale_view_sees_what_the_greyscale_control_makes():
     )
     model = stage(preprocessing=skewed, trained=True)
     view, images = greyscale_view(model), pictures(3, 8)
-    grey = torch.from_numpy(
-        np.stack([greyscale(one, None, 0) for one in images.double().numpy()])
+    gray = torch.from_numpy(
+        np.stack([grayscale(one, None, 0) for one in images.double().numpy()])
     ).float()
-    before = model.activations(grey, list(model.stages))
+    before = model.activations(gray, list(model.stages))
     for name, found in view.activations(images, list(model.stages)).items():
         torch.testing.assert_close(
             found, before[name], rtol=1e-5, atol=1e-6
-        )  # float32 rounding of the grey value
+        )  # float32 rounding of the gray value
         assert not torch.equal(found, model.activations(images, [name])[name])
     np.testing.assert_allclose(
-        predict(view, images.numpy(), 2), predict(model, grey.numpy(), 2), rtol=1e-5
+        predict(view, images.numpy(), 2), predict(model, gray.numpy(), 2), rtol=1e-5
     )
     fast = fast_model(view, precision="float32")
     torch.testing.assert_close(fast.logits(images), view.logits(images), rtol=1e-4, atol=1e-5)
@@ -165,7 +165,7 @@ def test_a_greyscale_view_sees_what_the_greyscale_control_makes():
 def test_a_greyscale_view_is_a_network_of_its_own():
     model = stage(trained=True)
     digest, view = model.digest, greyscale_view(model)
-    assert (view.name, view.weights) == ("tiny_grey", "random, greyscale view (Rec. 601 luma)")
+    assert (view.name, view.weights) == ("tiny_grey", "random, grayscale view (Rec. 601 luma)")
     assert (
         view.trained and view.stages == model.stages and view.preprocessing == model.preprocessing
     )
@@ -177,7 +177,7 @@ def test_a_greyscale_view_is_a_network_of_its_own():
     assert not greyscale_view(stage()).trained
     assert at_size(view, 12).digest == greyscale_view(at_size(model, 12)).digest != view.digest
     assert fast_model(view, precision="float32").luma == view.luma
-    with pytest.raises(InputError, match="tiny_grey is a greyscale view already"):
+    with pytest.raises(InputError, match="tiny_grey is a grayscale view already"):
         greyscale_view(view)
 
 

@@ -12,7 +12,7 @@ SHAPES = {
     "resnet": (nn.Conv2d(3, 16, 7, 2, 3, bias=False), (33, 40)),
     "squeezenet": (nn.Conv2d(3, 16, 7, 2), (35, 36)),
     "patches": (nn.Conv2d(3, 16, 8, 8), (32, 45)),  # the last pixels reach no kernel
-    "grey": (nn.Conv2d(1, 4, 3, 2, 1), (20, 21)),
+    "gray": (nn.Conv2d(1, 4, 3, 2, 1), (20, 21)),
     "wide margin": (nn.Conv2d(4, 4, 3, 3, 3), (17, 16)),
 }
 

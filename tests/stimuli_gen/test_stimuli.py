@@ -31,7 +31,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
         confidence_float=[0.1, 1 / 3, np.nan],
         target_index=[1, None, 3],
         success=[True, None, False],
-        note=["", "grey", None],
+        note=["", "gray", None],
     )
     write_stimuli(made, tmp_path)
     for in_memory in (True, False):

@@ -62,7 +62,7 @@ COUNTS = {
 
 
 class Waves(nn.Module):
-    """Responses with a period of 1.5 grey levels: alike for images 1.5 levels apart, not once both are rounded."""
+    """Responses with a period of 1.5 gray levels: alike for images 1.5 levels apart, not once both are rounded."""
 
     def forward(self, images):
         return torch.sin(2 * torch.pi * 255 * images / 1.5)

@@ -1,4 +1,4 @@
-"""Correct the p of `kind_tests` for a family of places, also by the largest value of the family (max-T)."""
+"""Correct the p of `compare_image_types` for a family of places, also by the largest value of the family (max-T)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurometamer.rsa.image_types.options import MAX_T, KindOptions
+from neurometamer.rsa.image_types.options import MAX_T, ImageTypeOptions
 from neurometamer.stats.families import correct_families, joint_statistic
 from neurometamer.stats.intervals import max_t_p
 
@@ -45,7 +45,7 @@ class Draws:
 
 
 def with_families(
-    table: pd.DataFrame, draws: Sequence[Draws], chosen: KindOptions, mean: str
+    table: pd.DataFrame, draws: Sequence[Draws], chosen: ImageTypeOptions, mean: str
 ) -> pd.DataFrame:
     """Correct p within families; subjects and their mean are never in one.
 
@@ -55,7 +55,7 @@ def with_families(
         Columns system, subject, place, pair, quantity, p.
     draws : sequence of Draws
         One a row of the table; for max-T.
-    chosen : KindOptions
+    chosen : ImageTypeOptions
         Correction and family.
     mean : str
         What the mean over subjects is called in the column subject.
@@ -101,7 +101,7 @@ def with_families(
     return pd.concat(parts).sort_index()
 
 
-def _largest(family: Sequence[Draws], quantity: str, chosen: KindOptions) -> np.ndarray | None:
+def _largest(family: Sequence[Draws], quantity: str, chosen: ImageTypeOptions) -> np.ndarray | None:
     """Give p against the largest of the family; None where that has no meaning."""
     several = any(len(one.values) > 1 for one in family)
     if several and chosen.combine != "joint":

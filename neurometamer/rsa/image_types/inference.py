@@ -19,7 +19,7 @@ from neurometamer.rsa.compute import place_name, select_kind
 from neurometamer.rsa.image_types.ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair_bound
 from neurometamer.rsa.image_types.families import Draws, with_families
 from neurometamer.rsa.image_types.nulls import Blocks, null_orders, null_scores
-from neurometamer.rsa.image_types.options import KindOptions, Pair, subjects_needed
+from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair, subjects_needed
 from neurometamer.rsa.image_types.similarity import (
     class_descriptor,
     kind_projection,
@@ -75,7 +75,7 @@ class _Found:
     orders: tuple[int, ...]
     pair: Pair | None = None
 
-    def resampled(self, rows: Sequence[int], chosen: KindOptions) -> np.ndarray | None:
+    def resampled(self, rows: Sequence[int], chosen: ImageTypeOptions) -> np.ndarray | None:
         """Resample the mean of some RDMs: (n_resamples,), or None where nothing is resampled."""
         index = list(rows)
         if self.projection is not None:
@@ -88,7 +88,7 @@ class _Found:
 
 
 @checked
-def kind_tests(
+def compare_image_types(
     rdms: RDMs,
     *,
     units: Iterable[UnitValues] | None = None,
@@ -96,7 +96,7 @@ def kind_tests(
     categories: Mapping[str, str] | None = None,
     sessions: Blocks | None = None,
     reliability: pd.DataFrame | None = None,
-    options: KindOptions | None = None,
+    options: ImageTypeOptions | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Test RE-AN, RE-AI and their difference in each layer, or in each ROI and subject, and over subjects.
@@ -119,10 +119,10 @@ def kind_tests(
         descriptor ``session``), or `blocks` of ``null="session"``.
     reliability : pandas.DataFrame, optional
         Of `kind_reliability`: how reliable each kind's RDM is, for the ceiling.
-    options : KindOptions, optional
+    options : ImageTypeOptions, optional
         Everything else.
     **settings : object
-        Fields of `KindOptions`, instead of or on top of `options`.
+        Fields of `ImageTypeOptions`, instead of or on top of `options`.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def kind_tests(
     """
     import pandas as pd
 
-    chosen = replace(options or KindOptions(), **settings)
+    chosen = replace(options or ImageTypeOptions(), **settings)
     left_out = ""
     if chosen.join == "inner":
         rdms, left_out = shared_references(rdms, dict.fromkeys(chosen.kinds))
@@ -253,7 +253,7 @@ class _Context:
 
 def _context(
     rdms: RDMs,
-    chosen: KindOptions,
+    chosen: ImageTypeOptions,
     blocks: Blocks | None,
     categories: Mapping[str, str] | None,
     sessions: Blocks | None,
@@ -296,7 +296,7 @@ def _context(
 
 
 def _known_sessions(
-    rdms: RDMs, maps: Sequence[Mapping[str, str]], chosen: KindOptions
+    rdms: RDMs, maps: Sequence[Mapping[str, str]], chosen: ImageTypeOptions
 ) -> Blocks | None:
     """Give each subject's sessions of photographs, where all RDMs know them."""
     if not all(maps):
@@ -309,7 +309,7 @@ def _known_sessions(
 
 
 def _everything(
-    context: _Context, chosen: KindOptions, units: Iterable[UnitValues] | None
+    context: _Context, chosen: ImageTypeOptions, units: Iterable[UnitValues] | None
 ) -> tuple[list[_Found], int]:
     """Compare both pairs in the same draws, and take their difference; also give the number of photographs."""
     rdms = context.rdms
@@ -358,7 +358,7 @@ def _everything(
 
 
 def _image_samples(
-    rdms: RDMs, pair: Pair, chosen: KindOptions, sampling: Sampling
+    rdms: RDMs, pair: Pair, chosen: ImageTypeOptions, sampling: Sampling
 ) -> tuple[np.ndarray, np.ndarray, Projection | None]:
     """Compare two kinds with resampled photographs, or with the projection that resamples are drawn from."""
     if chosen.interval in ("stimuli", "dual") or (
@@ -381,7 +381,9 @@ def _image_samples(
     return projection.values, nothing, projection if n_draws else None
 
 
-def _draws(found: _Found, members: Sequence[int], context: _Context, chosen: KindOptions) -> Draws:
+def _draws(
+    found: _Found, members: Sequence[int], context: _Context, chosen: ImageTypeOptions
+) -> Draws:
     """Gather what one row is made of; no resamples where no interval is given."""
     index = list(members)
     return Draws(
@@ -392,7 +394,7 @@ def _draws(found: _Found, members: Sequence[int], context: _Context, chosen: Kin
     )
 
 
-def _null_ends(drawn: Draws, chosen: KindOptions) -> dict[str, float]:
+def _null_ends(drawn: Draws, chosen: ImageTypeOptions) -> dict[str, float]:
     """Give the central part of the permutations; over subjects of their mean in the same permutations."""
     if drawn.nulls is None:
         return {"null_low": np.nan, "null_high": np.nan}
@@ -401,7 +403,7 @@ def _null_ends(drawn: Draws, chosen: KindOptions) -> dict[str, float]:
 
 
 def _ceiling(
-    rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, chosen: KindOptions
+    rdms: RDMs, members: Sequence[int], found: _Found, bounds: Bounds, chosen: ImageTypeOptions
 ) -> dict[str, Any]:
     """Bound a similarity by the reliability of both RDMs; over subjects by the mean of the subjects' bounds."""
     nothing = {"ceiling_low": np.nan, "ceiling_high": np.nan}
@@ -425,7 +427,7 @@ def _ceiling(
 
 
 def _subsampled(
-    context: _Context, chosen: KindOptions, units: Iterable[UnitValues] | None
+    context: _Context, chosen: ImageTypeOptions, units: Iterable[UnitValues] | None
 ) -> list[dict[str, np.ndarray]]:
     """Compute the RDMs of each kind in each subsample, for each RDM in their order."""
     rdms = context.rdms
@@ -463,7 +465,7 @@ def _subsampled(
 def _subsample_scores(
     rdms: RDMs,
     pair: Pair,
-    chosen: KindOptions,
+    chosen: ImageTypeOptions,
     subsamples: Sequence[Mapping[str, np.ndarray]],
     orders: Sequence[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -491,7 +493,7 @@ def _canonical_rows(rdms: RDMs, kind: str) -> np.ndarray:
 
 
 def _one_row(
-    found: _Found, drawn: Draws, i: int, chosen: KindOptions, context: _Context
+    found: _Found, drawn: Draws, i: int, chosen: ImageTypeOptions, context: _Context
 ) -> dict[str, Any]:
     rdms = context.rdms
     row = {
@@ -528,7 +530,7 @@ def _one_row(
     }
 
 
-def _interval(samples: np.ndarray | None, chosen: KindOptions, most: int) -> Any:
+def _interval(samples: np.ndarray | None, chosen: ImageTypeOptions, most: int) -> Any:
     if chosen.interval == "none" or samples is None:
         return np.nan, np.nan
     if chosen.interval == "projection":  # normal by construction: no need of its percentiles
@@ -537,7 +539,7 @@ def _interval(samples: np.ndarray | None, chosen: KindOptions, most: int) -> Any
     return np.clip(percentile_interval(samples, chosen.confidence), -most, most)
 
 
-def _quantile(chosen: KindOptions) -> float:
+def _quantile(chosen: ImageTypeOptions) -> float:
     """Give the normal quantile to which resamples were scaled."""
     from scipy.stats import norm
 
@@ -548,13 +550,13 @@ def _name_of(by: str) -> str:
     return "kendall tau-a" if by == "kendall" else by
 
 
-def _describe(chosen: KindOptions, context: _Context) -> str:
+def _describe(chosen: ImageTypeOptions, context: _Context) -> str:
     if context.reason:
         return f"{_name_of(chosen.by)}; no interval: {context.reason}"
     return _describe_interval(chosen, context.sampling) + context.note
 
 
-def _describe_interval(chosen: KindOptions, sampling: Sampling) -> str:
+def _describe_interval(chosen: ImageTypeOptions, sampling: Sampling) -> str:
     if chosen.interval == "none":
         return f"{_name_of(chosen.by)}; no interval"
     if chosen.interval == "subsample":
@@ -566,7 +568,7 @@ def _describe_interval(chosen: KindOptions, sampling: Sampling) -> str:
     return f"{_name_of(chosen.by)}; {chosen.confidence:.0%} {_how_resampled(chosen, sampling)}"
 
 
-def _how_resampled(chosen: KindOptions, sampling: Sampling) -> str:
+def _how_resampled(chosen: ImageTypeOptions, sampling: Sampling) -> str:
     how = "same-image pairs dropped"
     if chosen.interval == "projection":
         return (
@@ -577,7 +579,7 @@ def _how_resampled(chosen: KindOptions, sampling: Sampling) -> str:
 
 
 def _difference_p(
-    samples: np.ndarray | None, chosen: KindOptions, sampling: Sampling
+    samples: np.ndarray | None, chosen: ImageTypeOptions, sampling: Sampling
 ) -> tuple[float, str]:
     """Test a difference against 0, two-sided; samples (n_resamples,)."""
     from scipy.stats import t
@@ -625,7 +627,7 @@ def _groups(rdms: RDMs) -> dict[tuple[str, str], list[int]]:
 
 
 def _check_subjects(
-    rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]], chosen: KindOptions
+    rdms: RDMs, groups: Mapping[tuple[str, str], Sequence[int]], chosen: ImageTypeOptions
 ) -> None:
     if chosen.interval not in OVER_SUBJECTS:
         return
@@ -648,7 +650,7 @@ def _check_subjects(
 
 
 def _group_row(
-    members: Sequence[int], found: _Found, drawn: Draws, chosen: KindOptions, context: _Context
+    members: Sequence[int], found: _Found, drawn: Draws, chosen: ImageTypeOptions, context: _Context
 ) -> dict[str, Any]:
     index, values, rdms = list(members), drawn.values, context.rdms
     if chosen.interval in OVER_SUBJECTS and not context.reason:
@@ -682,7 +684,7 @@ def _group_row(
 
 
 def _combined_similarity(
-    values: np.ndarray, nulls: np.ndarray | None, chosen: KindOptions
+    values: np.ndarray, nulls: np.ndarray | None, chosen: ImageTypeOptions
 ) -> tuple[float, str]:
     if nulls is None:
         return float("nan"), ""
@@ -693,7 +695,11 @@ def _combined_similarity(
 
 
 def _combined_difference(
-    found: _Found, members: Sequence[int], drawn: Draws, sampling: Sampling, chosen: KindOptions
+    found: _Found,
+    members: Sequence[int],
+    drawn: Draws,
+    sampling: Sampling,
+    chosen: ImageTypeOptions,
 ) -> tuple[float, str]:
     """Combine the subjects' differences: their mean in the same resamples, or their one-sided p of each direction."""
     p, text = _difference_p(drawn.resamples, chosen, sampling)
@@ -706,7 +712,7 @@ def _combined_difference(
 
 
 def _subject_interval(
-    values: np.ndarray, samples: np.ndarray, chosen: KindOptions, context: _Context
+    values: np.ndarray, samples: np.ndarray, chosen: ImageTypeOptions, context: _Context
 ) -> tuple[tuple[float, float], float, str, str]:
     """Resample subjects, alone or together with photographs; t interval and two-sided p of the mean."""
     from scipy.stats import t as student
@@ -775,7 +781,7 @@ def dual_variance(variances: np.ndarray, n_subjects: int, n_stimuli: int) -> flo
 # -------------------------------------------------------------------------------------------- words
 
 
-def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:
+def _expected(rdms: RDMs, chosen: ImageTypeOptions) -> list[str]:
     """Say what the question of Zhang et al. expects: cortex follows perception, the network's output its own names."""
     if len(chosen.pairs) < 2:
         return [""] * rdms.n_rdm
@@ -789,7 +795,7 @@ def _expected(rdms: RDMs, chosen: KindOptions) -> list[str]:
     ]
 
 
-def _answer(row: Mapping[str, Any], chosen: KindOptions) -> str:
+def _answer(row: Mapping[str, Any], chosen: ImageTypeOptions) -> str:
     if row["quantity"] != "difference":
         return ""
     decision, perception = ("-".join(pair) for pair in chosen.pairs)

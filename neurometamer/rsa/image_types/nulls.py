@@ -11,7 +11,7 @@ from neurometamer.arguments import checked_with
 from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import join_rdms
 from neurometamer.rsa.compute import select_kind
-from neurometamer.rsa.image_types.options import KindOptions, Pair
+from neurometamer.rsa.image_types.options import ImageTypeOptions, Pair
 from neurometamer.rsa.image_types.similarity import name_place
 from neurometamer.rsa.rdms import BETWEEN, STIMULI
 from neurometamer.rsa.sessions import photograph_sessions
@@ -146,7 +146,7 @@ def known_classes(table: pd.DataFrame, column: str = "category") -> dict[str, st
 def null_orders(
     rdms: RDMs,
     pair: Pair,
-    chosen: KindOptions,
+    chosen: ImageTypeOptions,
     blocks: Blocks | None,
     *,
     together: bool,
@@ -160,7 +160,7 @@ def null_orders(
         All kinds in one RDM.
     pair : (str, str)
         Kinds; the labels of the first are permuted.
-    chosen : KindOptions
+    chosen : ImageTypeOptions
         Null, number of permutations, seed.
     blocks : mapping, optional
         See `Blocks`.
@@ -238,7 +238,7 @@ def _pair_of(rdms: RDMs, pair: Pair) -> tuple[RDMs, RDMs]:
 
 
 def _describe_orders(
-    pair: Pair, chosen: KindOptions, labels: tuple[str, ...] | None, drawn: int, n: int
+    pair: Pair, chosen: ImageTypeOptions, labels: tuple[str, ...] | None, drawn: int, n: int
 ) -> str:
     where = "freely" if labels is None else f"within {len(set(labels))} {BLOCK_WORDS[chosen.null]}"
     exact = count_orders(n, labels) - 1 == drawn
@@ -251,7 +251,7 @@ BLOCK_WORDS = {"session": "sessions", "class": "classes", "auto": "sessions"}
 
 
 def _labels(
-    names: Sequence[str], chosen: KindOptions, blocks: Blocks | None, subject: str
+    names: Sequence[str], chosen: ImageTypeOptions, blocks: Blocks | None, subject: str
 ) -> tuple[str, ...] | None:
     if chosen.null == "free":
         return None
@@ -280,7 +280,7 @@ def _labels(
 
 
 def null_scores(
-    rdms: RDMs, pair: Pair, chosen: KindOptions, orders: Sequence[np.ndarray]
+    rdms: RDMs, pair: Pair, chosen: ImageTypeOptions, orders: Sequence[np.ndarray]
 ) -> np.ndarray | None:
     """Compare the second kind with the first in permuted orders.
 
@@ -290,7 +290,7 @@ def null_scores(
         All kinds in one RDM.
     pair : (str, str)
         Kinds; the labels of the first are permuted.
-    chosen : KindOptions
+    chosen : ImageTypeOptions
         Comparator.
     orders : sequence of ndarray
         See `null_orders`.

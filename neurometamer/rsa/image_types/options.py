@@ -1,4 +1,4 @@
-"""The choices of `kind_tests`, by name: interval, null distribution, combination over subjects, correction, family."""
+"""The choices of `compare_image_types`, by name."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ FAMILIES = {
 
 @short_repr
 @dataclass(frozen=True, kw_only=True)
-class KindOptions:
-    """How `kind_tests` compares, resamples and tests.
+class ImageTypeOptions:
+    """How `compare_image_types` compares, resamples and tests.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def kind_samples(
     pair: tuple[str, str],
     by: str,
     join: str,
-    n_bootstrap: int,
+    n_resamples: int,
     seed: int,
     sampling: Sampling | None = None,
     confidence: float | None = None,
@@ -93,7 +93,7 @@ def kind_samples(
         Kinds.
     by, join : str
         See `kind_similarity`.
-    n_bootstrap, seed : int
+    n_resamples, seed : int
         Resamples of photographs.
     sampling : Sampling, optional
         What is drawn; by default photographs within the classes that the RDMs know.
@@ -105,9 +105,9 @@ def kind_samples(
     -------
     values : ndarray, shape (n_rdms,)
         Similarity of the two kinds.
-    samples : ndarray, shape (n_bootstrap, n_rdms)
+    samples : ndarray, shape (n_resamples, n_rdms)
         The same in each resample.
-    counts : ndarray, shape (n_bootstrap, n)
+    counts : ndarray, shape (n_resamples, n)
         The draws.
     left_out : str
         Photographs that one kind lacks, between commas.
@@ -115,7 +115,7 @@ def kind_samples(
     compare = comparator(by)
     a, b, left_out = join_rdms(select_kind(rdms, pair[0]), select_kind(rdms, pair[1]), join)
     sampling = sampling or _default_sampling(rdms, a)
-    counts = sampling.counts(n_bootstrap, seed)
+    counts = sampling.counts(n_resamples, seed)
     values, samples = [], []
     for one, other in zip(a.dissimilarities[:, np.newaxis], b.dissimilarities[:, np.newaxis]):
         values.append(compare(one, other)[0, 0])
@@ -186,7 +186,7 @@ def kind_similarity(
     *,
     by: str = "spearman",
     join: str = "exact",
-    n_bootstrap: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -205,7 +205,7 @@ def kind_similarity(
         One of `COMPARATORS`.
     join : str
         ``"exact"``: each photograph has an image of both kinds; ``"inner"``: those that have.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of the photographs, the same for all rows; 0 for no interval.
     seed : int
         Of the resamples.
@@ -241,7 +241,7 @@ def kind_similarity(
     rdms, note, given = _without_sessions(rdms, [kind for pair in pairs for kind in pair], by)
     for pair in pairs:
         value, samples, counts, left_out = kind_samples(
-            rdms, pair, by, join, n_bootstrap * given, seed, confidence=confidence
+            rdms, pair, by, join, n_resamples * given, seed, confidence=confidence
         )
         low, high = percentile_interval(samples, confidence)
         method = describe_method(by, counts, confidence, left_out) + note
@@ -260,7 +260,7 @@ def kind_similarity(
 
 
 def _without_sessions(rdms: RDMs, kinds: Sequence[str], by: str) -> tuple[RDMs, str, bool]:
-    """Take sessions' offsets off as `kind_tests` does; also say what is drawn, and whether an interval can be given."""
+    """Take offsets of sessions off; also say what is drawn and whether an interval can be given."""
     maps = session_maps(rdms, [name_place(rdms, i)["subject"] for i in range(rdms.n_rdm)], None)
     classes = class_descriptor(rdms)
     removed = without_sessions(rdms, maps, list(dict.fromkeys(kinds)), by, classes)
@@ -276,7 +276,7 @@ def kind_difference(
     *,
     by: str = "spearman",
     join: str = "exact",
-    n_bootstrap: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -292,7 +292,7 @@ def kind_difference(
         One of `COMPARATORS`.
     join : str
         ``"exact"``: each photograph has an image of all kinds; ``"inner"``: those that have.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of the photographs, the same for all rows; 0 for no interval.
     seed : int
         Of the resamples.
@@ -317,7 +317,7 @@ def kind_difference(
         shared_references(rdms, dict.fromkeys((*first, *second))) if join == "inner" else (rdms, "")
     )
     rdms, note, given = _without_sessions(rdms, [*first, *second], by)
-    draws = n_bootstrap * given
+    draws = n_resamples * given
     value, samples, counts, _ = kind_samples(
         rdms, first, by, "exact", draws, seed, confidence=confidence
     )

@@ -24,7 +24,7 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        The table of `kind_tests`; layers in their order.
+        The table of `compare_image_types`; layers in their order.
     system : str
         Whose places are in an order: ``"network"``.
 
@@ -52,7 +52,7 @@ def kind_trends(table: pd.DataFrame, system: str = "network") -> pd.DataFrame:
     import pandas as pd
 
     needed = ("system", "quantity", "place", "pair", "value")
-    need_columns(table, needed, "the table", "Give that of kind_tests.")
+    need_columns(table, needed, "the table", "Give that of compare_image_types.")
     rows = table[(table["system"] == system) & (table["quantity"] == "similarity")]
     layers = list(dict.fromkeys(rows["place"]))
     if len(layers) < MIN_LAYERS:

@@ -138,7 +138,7 @@ def layer_matrix(
     kind: str | None = None,
     by: str = "spearman",
     join: str = "exact",
-    n_bootstrap: int = 1000,
+    n_resamples: int = 1000,
     n_permutations: int = 10_000,
     blocks: Blocks | None = None,
     classes: str = "fixed",
@@ -162,7 +162,7 @@ def layer_matrix(
         (Notes).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
-    n_bootstrap : int
+    n_resamples : int
         Draws for the noise of pairs, at most 400 of them (`project`); 0 for no intervals.
     n_permutations : int
         Permutations of the network's stimulus labels, the same for all cells; 0 for no p.
@@ -216,7 +216,7 @@ def layer_matrix(
         kind=kind,
         by=by,
         join=join,
-        n_bootstrap=n_bootstrap,
+        n_resamples=n_resamples,
         classes=classes,
         seed=seed,
         confidence=confidence,

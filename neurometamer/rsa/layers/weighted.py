@@ -249,7 +249,7 @@ def flexible_models(
     train_on: str = "both",
     n_folds: int | None = None,
     n_repeats: int = 10,
-    n_bootstrap: int = 1000,
+    n_resamples: int = 1000,
     classes: str = "fixed",
     seed: int = 0,
     confidence: float = 0.95,
@@ -279,7 +279,7 @@ def flexible_models(
         them (`default_folds`).
     n_repeats : int
         Random assignments to folds over which scores are averaged.
-    n_bootstrap : int
+    n_resamples : int
         Resamples of the stimuli, each cross-validated anew; 0 for no intervals and no p.
     classes : str
         One of `CLASS_CLAIMS`: where the RDMs know classes (pattern descriptor category), stimuli
@@ -335,7 +335,7 @@ def flexible_models(
     n_folds = default_folds(len(sampling.strata)) if n_folds is None else n_folds
     if train_on != "subjects":
         _check_parts(joined.labels, sampling, n_folds)
-    counts = sampling.counts(n_bootstrap, seed)
+    counts = sampling.counts(n_resamples, seed)
     best, models, differences = [], [], []
     for number, (roi, (names, vectors)) in enumerate(joined.rois.items()):
         scheme = _scheme(train_on, roi, names)

@@ -19,7 +19,7 @@ from neurometamer.cli.options import (
 )
 
 
-def kinds(
+def image_types(
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     patterns: PatternFiles = [],  # noqa: B006
     activations: Annotated[
@@ -106,12 +106,12 @@ def kinds(
 ) -> None:
     """Test RE-AN, RE-AI and their difference in each layer, region and subject, and over subjects.
 
-    Python: neurometamer.compare_kinds.
+    Python: neurometamer.image_type_files.
     """
-    from neurometamer.commands.image_types import compare_kinds
+    from neurometamer.commands.image_types import image_type_files
 
-    with one_step("kinds of images"):
-        table = compare_kinds(
+    with one_step("image types"):
+        table = image_type_files(
             out,
             rdms=rdms,
             patterns=patterns,
