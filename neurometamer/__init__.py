@@ -64,6 +64,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "store": ["InputError", "read_table"],
         "commands.single_steps": ["compare_files", "encode_files", "make_patterns", "make_rdms"],
         "commands.image_types": ["image_type_files"],
+        "commands.analyze": ["AnalysisSettings", "analyze_recognition"],
+        "commands.evaluate": ["EvaluationSettings", "evaluate_sets", "validity_table"],
         "commands.draw": ["draw_rdms"],
         "commands.layers_and_maps": ["layer_files", "searchlight_files"],
         "commands.similarity": ["cka_files", "make_control_rdms"],

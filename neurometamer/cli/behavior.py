@@ -100,7 +100,7 @@ def behavior_analyze(
 ) -> None:
     """Analyze a recognition experiment: screening, curves, analyses of variance, confusion, error consistency.
 
-    Python: neurometamer.behavior.analyze_recognition.
+    Python: neurometamer.analyze_recognition.
     """
     from neurometamer.behavior.trials import Screening
     from neurometamer.commands.analyze import AnalysisSettings, analyze_recognition
