@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.ranks import SCALES, check_sides
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator, comparator_name
 from neurometamer.rsa.compute import check_rdms, place_name
 from neurometamer.store import InputError, name_ids, unknown_name
 
@@ -21,14 +21,6 @@ POOLS = {
     "raw": "dissimilarities averaged as they are",
 }
 """Name of a way to average subjects' RDMs to what it does."""
-
-SCALES = {
-    "cosine": "unit-length",
-    "whitened-cosine": "unit-length",
-    "pearson": "z-scored",
-    "whitened-pearson": "z-scored",
-}
-"""Comparator to how RDMs are scaled before they are averaged; the others average ranks."""
 
 
 def subject_ceilings(
@@ -87,12 +79,8 @@ def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
     ndarray, shape (n_subjects, n_pairs)
         Of unit length, z-scored or centered ranks (`SCALES`).
     """
-    scale = SCALES.get(by)
-    if scale == "unit-length":
-        return vectors / np.sqrt(np.mean(vectors**2, axis=1, keepdims=True))
-    if scale == "z-scored":
-        return (vectors - vectors.mean(axis=1, keepdims=True)) / vectors.std(axis=1, keepdims=True)
-    return centered_ranks(vectors)(np.ones((1, vectors.shape[1])))[0]
+    scale = SCALES[comparator(by).scale]
+    return scale(vectors)(np.ones((1, vectors.shape[1])))[0]
 
 
 def describe_ceiling(by: str, n_subjects: int) -> str:
@@ -112,9 +100,9 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
     """
     if n_subjects < 2:
         return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
-    pooled = SCALES.get(by, "rank-transformed")
+    by = comparator_name(by)
     return (
-        f"Nili 2014, {by}: each subject's RDM with the mean {pooled} RDM of the other subjects "
+        f"Nili 2014, {by}: each subject's RDM with the mean {COMPARATORS[by].scale} RDM of the other subjects "
         "(low) "
         f"or of all (high), {n_subjects} subjects"
     )

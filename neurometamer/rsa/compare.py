@@ -17,7 +17,7 @@ from neurometamer.arguments import checked
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
 from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
 from neurometamer.rsa.comparators.table import COMPARATORS as COMPARATORS
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import comparator_name
 from neurometamer.rsa.compute import (
     align_rdms,
     check_rdms,
@@ -28,7 +28,6 @@ from neurometamer.rsa.compute import (
     take_kind,
 )
 from neurometamer.rsa.jackknife import (
-    PRODUCT_WEIGHTS,
     LazyWeights,
     Progress,
     Projection,
@@ -104,11 +103,11 @@ def describe_method(
         Text for the column ``method``.
     """
     n_resamples, n = counts.shape
-    name = "kendall tau-a" if by == "kendall" else by
-    text = f"{name}; no interval"
+    by = comparator_name(by)
+    text = f"{by}; no interval"
     if n_resamples:
         text = (
-            f"{name}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, "
+            f"{by}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, "
             f"{n_resamples} resamples, "
             "same-image pairs dropped"
         )
@@ -252,7 +251,9 @@ def compare_rdms(
     """
     import pandas as pd
 
-    compare = comparator(by)
+    by = comparator_name(by)
+    entry = COMPARATORS[by]
+    compare: Callable[..., np.ndarray] = entry
     a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
     given, names = (None, []) if controls is None else _given(controls, a, kind, by)
     if n_permutations < 0:
@@ -272,7 +273,7 @@ def compare_rdms(
             partial(partial_spearman, controls=given, names=names),
             f"partial {by} given {', '.join(names)}",
         )
-    of_pairs = by not in PRODUCT_WEIGHTS
+    of_pairs = entry.weighs_pairs
     sampling = replace(sample_images(stimulus_labels(a, b), classes), lost=shared.lost)
     n_resamples *= not shared.reason
     found = project(
@@ -310,8 +311,7 @@ NO_PARTIAL_P = (
 
 
 def _method(by: str, interval: str, left_out: str) -> str:
-    name = "kendall tau-a" if by == "kendall" else by
-    text = f"{name}; {interval}"
+    text = f"{by}; {interval}"
     return text + (
         f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
         if left_out
@@ -437,15 +437,14 @@ def layer_by_roi(
     """
     import pandas as pd
 
-    compare = comparator(by)
+    by = comparator_name(by)
+    entry = COMPARATORS[by]
     network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
     layers = _unique(network, ("stage",))
     _unique(brain, ("subject", "roi"))
-    of_pairs, sampling = (
-        by not in PRODUCT_WEIGHTS,
-        sample_images(stimulus_labels(network, brain), classes),
-    )
-    scores = _between(compare, network, brain)
+    of_pairs = entry.weighs_pairs
+    sampling = sample_images(stimulus_labels(network, brain), classes)
+    scores = _between(entry, network, brain)
     found = project(scores, sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress)
     interval = describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs)
     about = {

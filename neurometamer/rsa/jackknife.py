@@ -28,9 +28,6 @@ Compare = Callable[..., np.ndarray]
 """(weights of pairs or None) to values (...), or (n_weights, ...)."""
 Progress = Callable[[int, int], None]
 
-PRODUCT_WEIGHTS = ("whitened-cosine", "whitened-pearson")
-"""Comparators that know a pair's weight only as the product of its images' copies: no noise of pairs is taken off."""
-
 PAIR_DRAWS = 400
 """For the variance from pairs: it needs no tails, so no more than these."""
 
@@ -219,7 +216,7 @@ def project(
     seed : int
         The same seed and number of images give the same draws everywhere.
     of_pairs : bool
-        Whether pairs can be weighed on their own (`PRODUCT_WEIGHTS`).
+        Whether pairs can be weighed on their own (`Comparator.weighs_pairs`).
     progress : callable, optional
         Hears (comparisons done, comparisons in all).
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.rdms import BETWEEN, SESSION
 from neurometamer.stats.permutation import Blocks
 from neurometamer.store import InputError, name_ids
@@ -25,9 +26,6 @@ CENTERED = (
     "dissimilarities first"
 )
 """For the column ``method``."""
-
-NO_ZERO = ("cosine", "whitened-cosine")
-"""Comparators that need dissimilarities with a meaningful zero, which is lost with the sessions' means."""
 
 
 def session_maps(
@@ -145,7 +143,7 @@ def without_sessions(
     columns = [_labels(rdms, known, kinds) for known in maps]
     if not any(column is not None for column in columns):
         return Removed(rdms=rdms, text=_spread(maps))
-    if by in NO_ZERO:
+    if comparator(by).needs_zero:
         return Removed(
             rdms=rdms,
             reason=f"sessions differ between photographs, and '{by}' cannot take them off",
@@ -220,7 +218,7 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
         return SharedSessions(a=a, b=b)
     together = ["|".join(dict.fromkeys(labels)) for labels in zip(*known[0], *known[1])]
     blocks = dict(zip(ids, together))
-    if by in NO_ZERO:
+    if comparator(by).needs_zero:
         reason = f"sessions differ between stimuli, and '{by}' cannot take them off"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
     if not all(enough_pairs(np.array(column)) for part in known for column in part):

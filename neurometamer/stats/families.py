@@ -17,6 +17,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import need_columns
 from neurometamer.stats.intervals import CORRECTIONS as STATISTICS_CORRECTIONS
 from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.permutation import permutation_p
 from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
@@ -126,8 +127,6 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
     >>> joint_p(np.array([3.0, 3.0]), np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0]]))
     0.25
     """
-    from neurometamer.stats.permutation import permutation_p
-
     statistic = joint_statistic(values, samples)
     return float(permutation_p(statistic[0], statistic[1:]))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.stats.permutation import p_from_count
 from neurometamer.store import InputError, unknown_name
 
 CORRECTIONS = ("bonferroni", "holm", "fdr")
@@ -116,10 +117,9 @@ def max_t_p(
     limit = found - _ROUNDING * np.maximum(1, np.abs(found))
     p, p_family = np.full(observed.shape, np.nan), np.full(observed.shape, np.nan)
     if tests.any():
-        p[tests] = (1 + (drawn >= limit).sum(axis=0)) / (1 + len(null))
-        p_family[tests] = (1 + (drawn.max(axis=1)[:, np.newaxis] >= limit).sum(axis=0)) / (
-            1 + len(null)
-        )
+        p[tests] = p_from_count((drawn >= limit).sum(axis=0), len(null))
+        largest = drawn.max(axis=1)[:, np.newaxis]
+        p_family[tests] = p_from_count((largest >= limit).sum(axis=0), len(null))
     return p, p_family
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -162,7 +163,7 @@ def stimulus_orders(
         "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
     )
     exact = ", all there are (exact)" if count_orders(len(ids), labels) - 1 == len(orders) else ""
-    least = 1 / (1 + len(orders))
+    least = p_from_count(0, len(orders))
     return (
         orders,
         f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p "
@@ -289,5 +290,32 @@ def permutation_p(
     # equal similarities of permuted labels differ in the last digits: they count as equal
     slack = 1e-12 * np.maximum(1, np.abs(values))
     beyond = samples >= values - slack if alternative == "greater" else samples <= values + slack
-    p = (1 + beyond.sum(axis=0)) / (1 + defined)
+    p = p_from_count(beyond.sum(axis=0), defined)
     return np.where(np.isfinite(values) & (defined > 0), p, np.nan)
+
+
+def p_from_count(reached: Any, n_permutations: Any) -> Any:
+    """Compute p from the number of permutations that reach the observed value.
+
+    Parameters
+    ----------
+    reached : int or ndarray of int
+        Number of permutations that are at least as extreme as the observed value.
+    n_permutations : int or ndarray of int
+        Number of permutations; the order as observed is not among them.
+
+    Returns
+    -------
+    float or ndarray
+        (1 + reached) / (1 + n_permutations), in (0, 1].
+
+    References
+    ----------
+    Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39.
+
+    Examples
+    --------
+    >>> p_from_count(4, 99)
+    0.05
+    """
+    return (1 + reached) / (1 + n_permutations)

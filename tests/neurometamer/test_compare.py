@@ -22,7 +22,7 @@ from neurometamer.store import InputError
 RSATOOLBOX = {
     "spearman": "spearman",
     "pearson": "corr",
-    "kendall": "tau-a",
+    "tau-a": "tau-a",
     "rho-a": "rho-a",
     "cosine": "cosine",
     "whitened-cosine": "cosine_cov",

@@ -18,9 +18,9 @@ from statsmodels.stats.multitest import multipletests
 
 from neurometamer.rsa import cka as cka_module
 from neurometamer.rsa.cka import centered_gram, gram_cka, linear_cka
-from neurometamer.rsa.comparators import kendall as kendall_module
-from neurometamer.rsa.comparators.kendall import inversions, kendall
+from neurometamer.rsa.comparators import tau_a as tau_a_module
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator
+from neurometamer.rsa.comparators.tau_a import inversions, tau_a
 from neurometamer.rsa.comparators.whitened import (
     image_counts,
     n_images,
@@ -130,7 +130,7 @@ def test_whitened_comparison_knows_which_pairs_share_an_image():
     for by, same in {
         "pearson": True,
         "spearman": True,
-        "kendall": True,
+        "tau-a": True,
         "whitened-cosine": False,
     }.items():
         value, moved = COMPARATORS[by](a, b)[0, 0], COMPARATORS[by](a[:, mixed], b[:, mixed])[0, 0]
@@ -174,7 +174,7 @@ def test_tau_a_equals_scipy_with_and_without_ties(values, seed):
     for other in (rng.random(one.size), rng.integers(0, 5, one.size).astype(float)):
         signs = np.sign(one[:, None] - one) * np.sign(other[:, None] - other)
         expected = signs.sum() / (one.size * (one.size - 1))
-        assert kendall(one[None], other[None])[0, 0] == pytest.approx(expected, abs=1e-12)
+        assert tau_a(one[None], other[None])[0, 0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_tau_a_of_long_vectors_equals_tau_b_without_ties():
@@ -182,19 +182,19 @@ def test_tau_a_of_long_vectors_equals_tau_b_without_ties():
     a = rng.random((2, 9000))
     b = a[:1] + rng.random((3, 9000))
     expected = [[kendalltau(one, other).statistic for other in b] for one in a]
-    np.testing.assert_allclose(kendall(a, b), expected, atol=1e-12)
+    np.testing.assert_allclose(tau_a(a, b), expected, atol=1e-12)
 
 
 def test_tau_a_of_resamples_is_that_of_copied_pairs_both_ways(monkeypatch):
     a, b = vectors(2, 16, 0, 1), vectors(2, 16, 1, 2)
     weights = pair_weights(bootstrap_counts(16, 20, seed=0))
     expected = [
-        kendall(*(np.repeat(one, row.astype(int), axis=1) for one in (a, b))) for row in weights
+        tau_a(*(np.repeat(one, row.astype(int), axis=1) for one in (a, b))) for row in weights
     ]
-    np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
-    monkeypatch.setattr(kendall_module, "MANY_PAIRS", 0)
-    np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
-    assert np.isnan(kendall(a, b, np.zeros((1, 120)))).all()
+    np.testing.assert_allclose(tau_a(a, b, weights), expected, atol=1e-12)
+    monkeypatch.setattr(tau_a_module, "MANY_PAIRS", 0)
+    np.testing.assert_allclose(tau_a(a, b, weights), expected, atol=1e-12)
+    assert np.isnan(tau_a(a, b, np.zeros((1, 120)))).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 4096, 5000])

@@ -205,3 +205,57 @@ def centered_ranks(x: np.ndarray) -> Scores:
         return out
 
     return _scores
+
+
+def z_scored(x: np.ndarray) -> Scores:
+    """Take the mean of each resample off the dissimilarities and divide by the standard deviation.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    callable
+        Weights (m, n_pairs) to z scores (m, n_rdms, n_pairs); NaN where an RDM is constant.
+    """
+    centers = centered(x)
+
+    def _scores(weights: np.ndarray) -> np.ndarray:
+        return _divide_by_spread(centers(weights), weights)
+
+    return _scores
+
+
+def unit_length(x: np.ndarray) -> Scores:
+    """Divide the dissimilarities of each resample by the root of their mean square.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    callable
+        Weights (m, n_pairs) to scaled dissimilarities (m, n_rdms, n_pairs); NaN where an RDM is
+        zero throughout.
+    """
+    return lambda weights: _divide_by_spread(raw(x)(weights), weights)
+
+
+def _divide_by_spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Divide by the root of the mean square over pairs, copies counted."""
+    total = weights.sum(axis=1)[:, np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt((values**2 @ weights[:, :, np.newaxis])[:, :, 0] / total)
+        return values / spread[:, :, np.newaxis]
+
+
+SCALES: dict[str, Callable[[np.ndarray], Scores]] = {
+    "rank-transformed": centered_ranks,
+    "z-scored": z_scored,
+    "unit-length": unit_length,
+}
+"""Name of a way to make RDMs comparable before they are averaged, to its function."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.rsa.comparators.ranks import centered_ranks
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
 from neurometamer.stats.intervals import t_interval
 from neurometamer.stats.permutation import permutation_p, permute_pairs
@@ -148,6 +148,7 @@ def hierarchy_test(
         raise InputError(
             f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least 19."
         )
+    by = comparator_name(by)
     joined = join_model_brain(network, brain, kind=kind, join=join)
     order = _checked_order(list(rois) or list(joined.rois), list(joined.rois))
     subjects = _common_subjects({roi: joined.rois[roi][0] for roi in order})
@@ -158,7 +159,7 @@ def hierarchy_test(
     rows = {roi: [joined.rois[roi][0].index(subject) for subject in subjects] for roi in order}
     vectors = {roi: joined.rois[roi][1][rows[roi]] for roi in order}
     profiles = np.stack(
-        [comparator(by)(one, joined.layer_vectors) for one in vectors.values()], axis=1
+        [COMPARATORS[by](one, joined.layer_vectors) for one in vectors.values()], axis=1
     )
     p_reliable = {roi: reliability_p(one, n_permutations, seed) for roi, one in vectors.items()}
     kept = np.array([not p > RELIABLE for p in p_reliable.values()])

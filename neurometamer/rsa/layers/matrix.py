@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compare import layer_by_roi
 from neurometamer.rsa.compute import align_rdms, check_rdms, place_name, take_conditions, take_kind
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels
-from neurometamer.stats.permutation import Blocks, stimulus_orders
+from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
 from neurometamer.store import InputError, duplicates, name_ids
 from neurometamer.summaries import short_repr
 
@@ -158,8 +158,8 @@ def layer_matrix(
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
-        One of `COMPARATORS`. Those of `LINEAR` permute fast; for the others give fewer permutations
-        (Notes).
+        One of `COMPARATORS`. Those of `linear_comparators` permute fast; for the others give fewer
+        permutations (Notes).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     n_resamples : int
@@ -363,7 +363,7 @@ def _permutation_p(
     )
     single, mean = np.empty((len(layers), len(subjects))), np.full(len(layers), np.nan)
     for columns, drawn in parts:
-        value = COMPARATORS[by](layers, subjects[columns])
+        value = comparator(by)(layers, subjects[columns])
         above, above_mean = np.zeros(value.shape), np.zeros(len(value))
         slack = 1e-12  # the identity and its equals must count as reached, whatever the order of the sums
         for null in _nulls(
@@ -371,9 +371,9 @@ def _permutation_p(
         ):  # (n_orders, n_layers, n_subjects)
             above += (null >= value - slack).sum(axis=0)
             above_mean += (null.mean(axis=2) >= value.mean(axis=1) - slack).sum(axis=0)
-        single[:, columns] = (1 + above) / (1 + len(drawn))
+        single[:, columns] = p_from_count(above, len(drawn))
         if same:
-            mean = (1 + above_mean) / (1 + len(drawn))
+            mean = p_from_count(above_mean, len(drawn))
     return single, mean
 
 

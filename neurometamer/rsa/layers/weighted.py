@@ -10,7 +10,7 @@ import numpy as np
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.comparators.ranks import check_sides
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import comparator, comparator_name
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.layers.folds import (
     MIN_DISTINCT,
@@ -209,7 +209,7 @@ def _choose(
     layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str
 ) -> np.ndarray:
     used = train > 0
-    found = COMPARATORS[by](layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
+    found = comparator(by)(layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
     return np.nan_to_num(_others(found, train_on), nan=-np.inf).argmax(axis=0)
 
 
@@ -232,7 +232,7 @@ def _test(
     """Score each model on the test pairs: (models, subjects); a combination of nothing scores 0."""
     used = test > 0
     models = np.concatenate([weights @ layers, layers, average])[:, used]
-    found = COMPARATORS[by](models, subjects[:, used], test[np.newaxis, used])[0]
+    found = comparator(by)(models, subjects[:, used], test[np.newaxis, used])[0]
     each = np.arange(len(subjects))
     weighted = np.where((weights > 0).any(axis=1), found[each, each], 0.0)
     return np.array([weighted, found[len(subjects) + best, each], found[-1]])
@@ -329,7 +329,8 @@ def flexible_models(
     """
     import pandas as pd
 
-    _check_names(by, train_on, n_repeats, confidence)
+    by = comparator_name(by)
+    _check_names(train_on, n_repeats, confidence)
     joined = join_model_brain(network, brain, kind=kind, join=join)
     sampling = sample_images(joined.labels, classes)
     n_folds = default_folds(len(sampling.strata)) if n_folds is None else n_folds
@@ -354,7 +355,7 @@ def flexible_models(
         drawn, left_out = _resampled(joined, vectors, counts, options, random, heard)
         method = _method(options, whole, drawn, joined, sampling, confidence)
         tell = _Teller(joined, roi, names, drawn, left_out, confidence, sampling, method)
-        best += tell.best_rows(whole, _naive(joined.layer_vectors, vectors, by))
+        best += tell.best_rows(whole, comparator(by)(joined.layer_vectors, vectors))
         models += tell.model_rows(whole)
         differences += tell.difference_rows(whole)
     return FlexibleModels(
@@ -383,9 +384,7 @@ def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
     return flexible_models(network, brain, **options).best_layer
 
 
-def _check_names(by: str, train_on: str, n_repeats: int, confidence: float) -> None:
-    if by not in COMPARATORS:
-        raise unknown_name("comparison", by, COMPARATORS)
+def _check_names(train_on: str, n_repeats: int, confidence: float) -> None:
     if train_on not in TRAINING:
         raise unknown_name("training", train_on, TRAINING)
     if n_repeats < 1:
@@ -415,10 +414,6 @@ def _scheme(train_on: str, roi: str, names: tuple[str, ...]) -> str:
             "use train_on='stimuli'."
         )
     return "stimuli"
-
-
-def _naive(layers: np.ndarray, subjects: np.ndarray, by: str) -> np.ndarray:
-    return COMPARATORS[by](layers, subjects)
 
 
 def _part(progress: Progress, number: int, n_parts: int) -> Progress:

@@ -18,7 +18,7 @@ MANY_PAIRS, FEW_RESAMPLES = 2000, 16
 """Up to so many pairs, and from so many resamples on, the signs of all differences are held (16 MB): faster."""
 
 
-def kendall(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+def tau_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Take Kendall's tau-a: concordant minus discordant pairs of pairs over all, ties counting as neither.
 
     This is ``"tau-a"`` in rsatoolbox, whose ``"kendall"`` is tau-b.
@@ -43,14 +43,14 @@ def kendall(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     """
     check_sides(a, b, weights)
     if weights is None:
-        return _tau_a(a, b, None)
+        return _count_pairs(a, b, None)
     if len(weights) >= FEW_RESAMPLES and a.shape[1] <= MANY_PAIRS:
         return _by_signs(a, b, np.asarray(weights))
     out = np.full((len(weights), len(a), len(b)), np.nan)
     for values, row in zip(out, weights):
         drawn = np.flatnonzero(row)
         if row.sum() > 1:
-            values[:] = _tau_a(a.take(drawn, axis=1), b.take(drawn, axis=1), row[drawn])
+            values[:] = _count_pairs(a.take(drawn, axis=1), b.take(drawn, axis=1), row[drawn])
     return out
 
 
@@ -68,7 +68,7 @@ def _by_signs(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return out / (total * (total - 1))[:, np.newaxis, np.newaxis]
 
 
-def _tau_a(a: np.ndarray, b: np.ndarray, copies: np.ndarray | None) -> np.ndarray:
+def _count_pairs(a: np.ndarray, b: np.ndarray, copies: np.ndarray | None) -> np.ndarray:
     """Sort each side once; pairs of RDMs without ties then need no sorting at all."""
     n = a.shape[1]
     left, right = [_Sorted(one, copies) for one in a], [_Sorted(other, copies) for other in b]
