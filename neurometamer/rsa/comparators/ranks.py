@@ -1,4 +1,4 @@
-"""Condensed RDMs whose pairs come in several copies: ranks, centering and products of resamples, block by block."""
+"""Ranks, scales and products of condensed RDMs whose pairs come in several copies."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def check_sides(
     Parameters
     ----------
     a, b : ndarray, shape (n_rdms, n_pairs)
-        Both sides.
+        Condensed RDMs of both sides.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        Copies of each pair.
+        Number of copies of each pair.
     names : str
-        Of the sides, in messages.
+        Name of the two sides in messages.
 
     Raises
     ------
@@ -71,11 +71,11 @@ def over_blocks(
     a, b : callable
         Scores of the two sides, from weights.
     n_rdms : int
-        How many RDMs both sides have together.
+        Number of RDMs of both sides together.
     n_pairs : int
         Length of a condensed RDM.
     weights : ndarray, shape (n_resamples, n_pairs), or None
-        Copies of each pair; None is one copy of each.
+        Number of copies of each pair; None is one copy of each.
 
     Returns
     -------
@@ -86,21 +86,22 @@ def over_blocks(
         ones = np.ones((1, n_pairs))
         return combine(a(ones), b(ones), ones)[0]
     step = max(1, BLOCK // (n_rdms * n_pairs))
-    parts = (
-        weights[start : start + step] for start in range(0, len(weights), step)
-    )  # made when their turn comes
-    return np.concatenate([combine(a(part), b(part), part) for part in parts])
+    blocks = []
+    for start in range(0, len(weights), step):
+        part = weights[start : start + step]  # made when its turn comes
+        blocks.append(combine(a(part), b(part), part))
+    return np.concatenate(blocks)
 
 
 def weighted_cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Take the cosine between scores, each pair counted as often as it comes.
+    """Compute the cosine between scores, each pair counted as often as it comes.
 
     Parameters
     ----------
     a, b : ndarray, shape (m, n_a or n_b, n_pairs)
         Scores.
     weights : ndarray, shape (m, n_pairs)
-        Copies of each pair.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -123,7 +124,7 @@ def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarra
     a, b : ndarray, shape (m, n_a or n_b, n_pairs)
         Centered ranks.
     weights : ndarray, shape (m, n_pairs)
-        Copies of each pair.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -175,7 +176,9 @@ def centered(x: np.ndarray) -> Scores:
 
 
 def centered_ranks(x: np.ndarray) -> Scores:
-    """Rank pairs that come in several copies: sort once, then each resample only counts the copies below.
+    """Rank pairs that come in several copies.
+
+    Every RDM is sorted once; each resample then only counts the copies below.
 
     Parameters
     ----------
@@ -187,11 +190,13 @@ def centered_ranks(x: np.ndarray) -> Scores:
     callable
         Weights (m, n_pairs) to average ranks minus their mean (m, n_rdms, n_pairs).
     """
-    orders, sorting = [np.argsort(row) for row in x], []
-    for row, order in zip(x, orders):
+    orders, sorting = [], []
+    for row in x:
+        order = np.argsort(row)
         ordered = row[order]
         groups = np.empty(row.size, dtype=np.intp)  # 0 for the smallest value, 1 for the next
         groups[order] = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])
+        orders.append(order)
         sorting.append(groups)
 
     def _scores(weights: np.ndarray) -> np.ndarray:

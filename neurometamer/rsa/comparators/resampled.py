@@ -1,4 +1,4 @@
-"""Similarity and noise ceiling of each subject in resamples of the images: any comparator, and quick ways.
+"""Similarity and noise ceiling of each subject in resamples of the images.
 
 `Resamples` compares each resample with the comparator itself. Rank comparators sort every RDM once;
 a resample picks the pairs that were drawn out of that order and sums their copies. Pooled RDMs,
@@ -40,7 +40,7 @@ class Resamples:
     """
 
     arrays = 4
-    """Number of arrays of the size of all RDMs that a resample needs at a time."""
+    """Number of arrays of the size of all RDMs that a resample needs."""
 
     def __init__(
         self,
@@ -122,7 +122,9 @@ class Resamples:
 
 
 class RankResamples(Resamples):
-    """Spearman and rho-a. Ranks are held doubled and centered: whole numbers, so that ties are exact.
+    """Spearman and rho-a.
+
+    Ranks are held doubled and centered: whole numbers, so that ties are exact.
 
     Parameters
     ----------
@@ -242,7 +244,10 @@ class RankResamples(Resamples):
 def _pooled_ranks(
     data: np.ndarray, people: np.ndarray, copies: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank pools without each subject that was drawn, then of all: ranks in ascending order, and that order."""
+    """Rank the pools without each subject that was drawn, then the pool of all.
+
+    Returns the ranks in ascending order, and that order.
+    """
     everyone, drawn = people @ data, np.flatnonzero(people)
     others = everyone[np.newaxis]
     if len(drawn) > 1:
@@ -432,7 +437,7 @@ def _from_products(
     regions: Sequence[np.ndarray],
     subjects: np.ndarray,
 ) -> Sample:
-    """Divide inner products (m, n_models, n_data) by squared lengths (m, n_rdms); add the ceilings."""
+    """Divide inner products (m, n_models, n_data) by lengths from their squares (m, n_rdms)."""
     n_models = products.shape[1]
     squares = lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:]
     bounds = np.full((2, *subjects.shape), np.nan)
@@ -448,7 +453,7 @@ def _divided(products: np.ndarray, squares: np.ndarray) -> np.ndarray:
 
 
 def _pooled_bounds(gram: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Compute bounds from scaled inner products (m, n, n) and copies of subjects (m, n): (2, m, n)."""
+    """Compute bounds (2, m, n) from inner products (m, n, n) and copies of subjects (m, n)."""
     own = np.einsum("rdd->rd", gram)
     everyone = np.einsum("rde,re->rd", gram, people)
     total = np.einsum("rd,rd->r", everyone, people)[:, np.newaxis]

@@ -52,7 +52,7 @@ def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) ->
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are (whole numbers, see `pair_weights`).
+        Number of copies of each pair (whole numbers, see `pair_weights`).
 
     Returns
     -------
@@ -80,7 +80,7 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
 
 
 def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Take the cosine of the angle between dissimilarity vectors, the mean not removed.
+    """Compute the cosine of the angle between dissimilarities, whose mean is not removed.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -115,7 +115,9 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
 
 
 def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Take Spearman's rho expected under random breaking of ties: it does not favor RDMs with many ties.
+    """Compute rho-a: Spearman's rho expected when ties are broken at random.
+
+    It does not favor RDMs with many ties.
 
     Parameters
     ----------
@@ -124,7 +126,7 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -158,13 +160,13 @@ class Comparator:
     scale : str
         One of `SCALES`: how RDMs are scaled before subjects are averaged for a noise ceiling.
     needs_zero : bool
-        Whether the zero of the dissimilarities has to be meaningful, so that no mean of sessions may
-        be taken off.
+        Whether the zero of the dissimilarities has to mean something, so that no mean of sessions
+        may be taken off.
     weighs_pairs : bool
         Whether weights of pairs may be any numbers. False for comparators that know a pair's weight
         only as the product of the copies of its images: the noise of pairs is then not taken off.
     prepare : callable, optional
-        RDMs (n_rdms, n_pairs) to two arrays of vectors of the same shape, whose inner product is the
+        RDMs (n_rdms, n_pairs) to two arrays of vectors of this shape, whose inner product is the
         similarity in whatever order the conditions come. Without it every permutation is compared
         anew.
     resample : callable, optional
