@@ -30,7 +30,7 @@ def permuted_comparison(
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs, the conditions in the same order as in `a`.
     orders : ndarray of int, shape (n_permutations, n)
-        Each row holds 0 to n - 1 once: the condition of `a` in each position of `b`.
+        Rows that hold 0 to n - 1 once: the condition of `a` in each position of `b`.
     by : str
         One of `COMPARATORS`. Those without prepared vectors (tau-a) compare each permutation anew,
         which is slow.
@@ -57,7 +57,14 @@ def permuted_comparison(
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     orders = np.asarray(orders)
     check_sides(a, b)
-    _check_orders(orders, n_images(a.shape[1]))
+    n = n_images(a.shape[1])
+    if orders.ndim != 2 or orders.shape[1] != n:
+        raise InputError(
+            f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, "
+            f"{n})."
+        )
+    if bad := np.flatnonzero((np.sort(orders, axis=1) != np.arange(n)).any(axis=1)).tolist():
+        raise InputError(f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once.")
     if len(a) > len(b):  # move the smaller side: the other order undoes this one
         return permuted_comparison(b, a, np.argsort(orders, axis=1), by).transpose(0, 2, 1)
     out = np.empty((len(orders), len(a), len(b)))
@@ -72,16 +79,6 @@ def permuted_comparison(
     for values, pairs in zip(out, _permuted_positions(orders)):
         values[:] = (right @ moved.take(pairs, axis=0)).T
     return out
-
-
-def _check_orders(orders: np.ndarray, n: int) -> None:
-    if orders.ndim != 2 or orders.shape[1] != n:
-        raise InputError(
-            f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, "
-            f"{n})."
-        )
-    if bad := np.flatnonzero((np.sort(orders, axis=1) != np.arange(n)).any(axis=1)).tolist():
-        raise InputError(f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once.")
 
 
 def _permuted_positions(orders: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""One entry a comparator: one that can only compare works everywhere; quick ways equal the general one."""
+"""A comparator that can only compare works everywhere; quick ways equal the general one."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def image_types():
     )
 
 
-def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+def assert_same(values: pd.DataFrame, expected: pd.DataFrame) -> None:
     """Numbers are equal, and texts up to the name of the comparator."""
     pd.testing.assert_frame_equal(
-        found.replace("dummy", "pearson", regex=True), expected, rtol=0, atol=1e-12
+        values.replace("dummy", "pearson", regex=True), expected, rtol=0, atol=1e-12
     )
 
 
@@ -80,11 +80,11 @@ def test_a_new_comparator_works_in_every_table(dummy):
     network, brain = network_and_brain()
     how = {"n_resamples": 40, "n_permutations": 39}
     for ask in (compare_rdms, layer_matrix):
-        found, expected = (ask(network, brain, by=by, **how) for by in (dummy, "pearson"))
-        assert found["method"].str.startswith("dummy; 95% t interval").all()
-        assert_same(found, expected)
-    found, expected = (hierarchy_test(network, brain, by=by) for by in (dummy, "pearson"))
-    assert_same(found, expected)
+        values, expected = (ask(network, brain, by=by, **how) for by in (dummy, "pearson"))
+        assert values["method"].str.startswith("dummy; 95% t interval").all()
+        assert_same(values, expected)
+    values, expected = (hierarchy_test(network, brain, by=by) for by in (dummy, "pearson"))
+    assert_same(values, expected)
     fitted, known = (
         flexible_models(network, brain, by=by, n_resamples=10) for by in (dummy, "pearson")
     )
@@ -95,21 +95,21 @@ def test_a_new_comparator_works_in_every_table(dummy):
 @pytest.mark.parametrize("interval", ["projection", "stimuli", "dual"])
 def test_a_new_comparator_works_for_image_types(dummy, interval):
     rdms = image_types()
-    found, expected = (
+    values, expected = (
         compare_image_types(rdms, by=by, interval=interval, n_resamples=40, n_permutations=39)
         for by in (dummy, "pearson")
     )
-    assert {"RE-AN", "RE-AI"} <= set(found["pair"])
-    assert_same(found, expected)
+    assert {"RE-AN", "RE-AI"} <= set(values["pair"])
+    assert_same(values, expected)
 
 
 def test_a_new_comparator_works_on_arrays(dummy):
     models, data = sides()
     counts = bootstrap_counts(N, 50, seed=1)
-    for found, expected in zip(
+    for values, expected in zip(
         *(bootstrap_comparison(models, data, counts, by=by) for by in (dummy, "pearson"))
     ):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+        np.testing.assert_allclose(values, expected, atol=1e-12)
     rdms = network_and_brain()[1].subset("roi", "V1")
     np.testing.assert_allclose(
         noise_ceiling(rdms, dummy), noise_ceiling(rdms, "pearson"), atol=1e-12
