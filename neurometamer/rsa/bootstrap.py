@@ -128,8 +128,7 @@ def subject_samples(
         if subject_counts.shape != (len(counts), len(data)):
             raise InputError(
                 f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of "
-                f"{len(data)} subjects "
-                f"need {(len(counts), len(data))}."
+                f"{len(data)} subjects need {(len(counts), len(data))}."
             )
     regions = _regions(groups, len(data)) if ceiling else None
     return resampled(models, data, counts, by, regions, subject_counts)

@@ -15,9 +15,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
-from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
-from neurometamer.rsa.comparators.table import COMPARATORS as COMPARATORS
-from neurometamer.rsa.comparators.table import comparator_name
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.compute import (
     align_rdms,
     check_rdms,
@@ -108,8 +106,7 @@ def describe_method(
     if n_resamples:
         text = (
             f"{by}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, "
-            f"{n_resamples} resamples, "
-            "same-image pairs dropped"
+            f"{n_resamples} resamples, same-image pairs dropped"
         )
         if undefined := int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum()):
             text += f", {undefined} resamples of fewer than {MIN_IMAGES} images left out"
@@ -268,7 +265,8 @@ def compare_rdms(
     entry = COMPARATORS[by]
     compare: Callable[..., np.ndarray] = entry
     a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
-    given, names = None, []
+    given: np.ndarray | None = None
+    names: list[str] = []
     if controls is not None:
         given, names = _control_vectors(controls, a, kind, by)
     if n_permutations < 0:
@@ -312,8 +310,7 @@ def compare_rdms(
 
 NO_PARTIAL_P = (
     "none: with controls there is no p; RDMs that share the controls' dimensions stay alike after "
-    "the controls' ranks "
-    "are regressed out, and p would call that more than the controls"
+    "the controls' ranks are regressed out, and p would call that more than the controls"
 )
 """In the column ``p_method`` of partial correlations."""
 

@@ -361,16 +361,14 @@ def sample_photographs(
         if claim == "random":
             raise InputError(
                 f"{option} 'random' resamples classes, and the photographs' classes are not known; "
-                "give them (column "
-                f"category of the stimulus table), or take the claim 'fixed'."
+                "give them (column category of the stimulus table), or take the claim 'fixed'."
             )
         text = f"{n} photographs, taken for independent draws (no classes are known)"
         return Sampling(clusters=single, strata=np.zeros(n, dtype=int), text=text)
     if lacking := [name for name in names if not str(classes.get(name, ""))]:
         raise InputError(
             f"no class for the photographs {name_ids(lacking)}; fill the column of classes for all "
-            "of them, or leave "
-            "it out for all."
+            "of them, or leave it out for all."
         )
     known, codes = np.unique([str(classes[name]) for name in names], return_inverse=True)
     if len(known) == n:
@@ -381,10 +379,8 @@ def sample_photographs(
     if len(known) < MIN_RANDOM_CLASSES:
         raise InputError(
             f"{option} 'random' needs at least {MIN_RANDOM_CLASSES} classes; there are "
-            f"{len(known)} "
-            f"({name_ids(known)}). So few do not say how much classes differ: take the claim "
-            "'fixed', which is about "
-            "other photographs of these classes."
+            f"{len(known)} ({name_ids(known)}). So few do not say how much classes differ: take "
+            "the claim 'fixed', which is about other photographs of these classes."
         )
     text = (
         f"{len(known)} classes with their {n} photographs (claim 'random': as many classes like "

@@ -355,8 +355,7 @@ def _together(
         return ""
     return (
         f"; sessions and classes go together ({name_ids(sorted(in_one))} in one session only), so "
-        "what sets these "
-        "classes apart left with the sessions"
+        "what sets these classes apart left with the sessions"
     )
 
 

@@ -176,8 +176,7 @@ def layers_t_test(
         if again := duplicates(rows[over]):
             raise InputError(
                 f"{name}: more than one value for {name_ids(again)}; give one a {over} (a mean "
-                "over subjects; folds "
-                "overlap and are no independent values)."
+                "over subjects; folds overlap and are no independent values)."
             )
         columns.append(dict(zip(rows[over].astype(str), rows[value].astype(float))))
     if unlike := sorted(set(columns[0]) ^ set(columns[1])):

@@ -110,8 +110,7 @@ def permutation_orders(
     if total == 1:
         raise InputError(
             f"no labels can be permuted: each of the blocks {name_ids(members)} holds one "
-            "stimulus; use larger blocks, "
-            "or permute freely."
+            "stimulus; use larger blocks, or permute freely."
         )
     random = generator(seed, "permutation", n, *(map(str, blocks) if blocks is not None else ()))
     if total - 1 <= DENSE * n_permutations:
@@ -236,8 +235,7 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     if np.shape(vector) != first.shape:
         raise InputError(
             f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has "
-            "the shape "
-            f"{np.shape(vector)}."
+            f"the shape {np.shape(vector)}."
         )
     square = np.zeros((orders.shape[1],) * 2)
     square[first, second] = square[second, first] = vector

@@ -38,8 +38,7 @@ def check_sides(
     if np.ndim(a) != 2 or np.ndim(b) != 2 or a.shape[1] != b.shape[1]:
         raise InputError(
             f"{names} of shapes {np.shape(a)} and {np.shape(b)} must be condensed RDMs, (n_rdms, "
-            "n_pairs), over the "
-            "same pairs."
+            "n_pairs), over the same pairs."
         )
     if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != a.shape[1]):
         raise InputError(
@@ -49,8 +48,7 @@ def check_sides(
         if bad := np.flatnonzero(~np.isfinite(side).all(axis=1)).tolist():
             raise InputError(
                 f"dissimilarities are NaN or infinite in row(s) {name_ids(bad)} of the {which} of "
-                f"{names}; leave those "
-                "RDMs out."
+                f"{names}; leave those RDMs out."
             )
 
 

@@ -42,8 +42,7 @@ def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> No
     if len(ids) < MIN_CONDITIONS * n_folds:
         raise InputError(
             f"{len(ids)} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least "
-            f"{MIN_CONDITIONS}; "
-            f"use at most {len(ids) // MIN_CONDITIONS} folds."
+            f"{MIN_CONDITIONS}; use at most {len(ids) // MIN_CONDITIONS} folds."
         )
 
 

@@ -364,12 +364,10 @@ def _describe(
 ) -> str:
     text = (
         f"slope of the center of mass over layers on the order of regions (similarity by {by}), "
-        "instruments from the "
-        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions "
-        "whose RDMs agree between "
-        f"subjects no better than with permuted labels left out ({n_permutations} permutations, p "
-        f"> {RELIABLE:g}); "
-        f"preferred layer shown: {PREFERENCES[preferred]}"
+        f"instruments from the other subjects; {confidence:.0%} interval and one-sided p: t over "
+        "subjects; regions whose RDMs agree between subjects no better than with permuted labels "
+        f"left out ({n_permutations} permutations, p > {RELIABLE:g}); preferred layer shown: "
+        f"{PREFERENCES[preferred]}"
     )
     if joined.left_out:
         text += f"; held by one side only and left out: {joined.left_out}"

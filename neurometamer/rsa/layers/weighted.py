@@ -420,8 +420,7 @@ def _scheme(train_on: str, roi: str, names: tuple[str, ...]) -> str:
     if train_on == "subjects":
         raise InputError(
             f"ROI '{roi}' has one subject ({name_ids(names)}); training on other subjects needs at "
-            "least 2; "
-            "use train_on='stimuli'."
+            "least 2; use train_on='stimuli'."
         )
     return "stimuli"
 
@@ -468,10 +467,8 @@ def _method(
     if len(drawn):
         text += (
             f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {len(drawn)} "
-            "bootstrap "
-            f"resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} random "
-            "assignments "
-            "(rsatoolbox bootstrap_crossval)"
+            f"bootstrap resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} "
+            "random assignments (rsatoolbox bootstrap_crossval)"
         )
     if joined.left_out:
         text += f"; held by one side only and left out: {joined.left_out}"
