@@ -25,6 +25,7 @@ from neurometamer.rsa.resamples import resampled
 from neurometamer.stats.permutation import permutation_orders
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.store import InputError
+from neurometamer.study.settings import Rsa
 
 N = 12
 NAMES = [f"im{i:02d}" for i in range(N)]
@@ -135,10 +136,18 @@ def test_the_command_line_takes_a_new_comparator_and_names_of_rsatoolbox(dummy, 
         assert done.exception is None, done.output
         values[by] = pd.read_csv(table)
     assert values["corr"]["method"].tolist() == values["pearson"]["method"].tolist()
+    assert values["corr"]["by"].tolist() == values["pearson"]["by"].tolist()
     for by in (dummy, "corr"):
         assert values[by]["similarity"].tolist() == values["pearson"]["similarity"].tolist()
     refused = CliRunner().invoke(app, [*words[:-3], "kendall"])
     assert isinstance(refused.exception, InputError)
+
+
+def test_a_study_takes_a_new_comparator_and_names_of_rsatoolbox(dummy):
+    assert Rsa(comparator=dummy).comparator == dummy
+    assert Rsa(comparator="corr").comparator == "pearson"
+    with pytest.raises(ValueError, match=r"comparator 'kendall'.*tau-a"):
+        Rsa(comparator="kendall")
 
 
 @pytest.mark.parametrize("by", COMPARATORS)
