@@ -109,7 +109,7 @@ def subject_samples(
     Parameters
     ----------
     models, data, counts, by, ceiling, groups, subject_counts
-        As of `bootstrap_comparison`.
+        The parameters of `bootstrap_comparison`.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def subject_samples(
     Raises
     ------
     InputError
-        As `bootstrap_comparison`.
+        For the same reasons as `bootstrap_comparison`.
     """
     comparator(by)
     models, data, counts = _checked(models, data, counts)

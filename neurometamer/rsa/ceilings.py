@@ -81,7 +81,7 @@ def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n_subjects, n_pairs)
-        Of unit length, z-scored or centered ranks (`SCALES`).
+        RDMs of unit length, z-scored RDMs or centered ranks (`SCALES`).
     """
     scale = SCALES[comparator(by).scale]
     return scale(vectors)(np.ones((1, vectors.shape[1])))[0]

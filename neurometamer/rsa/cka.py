@@ -121,12 +121,12 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
     x, y : ndarray, shape (n, n)
         Inner products of the images' responses, centered or not.
     debiased : bool
-        As in `linear_cka`.
+        Whether to use the unbiased estimate of HSIC, see `linear_cka`.
 
     Returns
     -------
     float
-        As in `linear_cka`.
+        In [0, 1]; debiased also a little below 0, and NaN where undefined.
 
     Raises
     ------

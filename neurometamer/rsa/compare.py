@@ -131,7 +131,7 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     a, b : rsatoolbox.rdm.RDMs
         RDMs whose stimuli come in any order.
     join : str
-        See `align_rdms`.
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def compare_rdms(
     Parameters
     ----------
     a, b : rsatoolbox.rdm.RDMs
-        With ids in ``pattern_descriptors["condition"]``, in any order.
+        RDMs with ids in ``pattern_descriptors["condition"]``, in any order.
     by : str
         One of `COMPARATORS`.
     kind : str or None

@@ -218,7 +218,7 @@ def project(
         Weights of pairs (n_weights, n_pairs), or None for all once, to similarities (n_weights,
         ...) or (...).
     sampling : Sampling
-        Which images vary, and together with which.
+        Images that vary, and those that vary together.
     n_draws : int
         Draws of the noise of pairs, of which at most `PAIR_DRAWS` are made; 0 to compare once and
         resample nothing.

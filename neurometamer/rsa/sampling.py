@@ -411,7 +411,7 @@ def sample_images(
     Raises
     ------
     InputError
-        As `sample_photographs`.
+        For the same reasons as `sample_photographs`.
     """
     references, categories = labels["reference_id"], labels["category"]
     photographs = references.where(references != "", labels["condition"]).tolist()

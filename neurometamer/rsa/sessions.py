@@ -132,7 +132,7 @@ def without_sessions(
     rdms : rsatoolbox.rdm.RDMs
         All image types in one RDM.
     maps : sequence of mapping of str to str
-        See `session_maps`.
+        Session of each image for each RDM, see `session_maps`.
     kinds : sequence of str
         Image types that are compared.
     by : str
@@ -384,7 +384,7 @@ def photograph_sessions(
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With pattern descriptors condition, kind and reference_id.
+        RDMs with pattern descriptors condition, kind and reference_id.
     known : mapping of str to str
         Image to session.
     pair : (str, str)

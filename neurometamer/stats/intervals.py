@@ -140,7 +140,7 @@ def t_interval(
     Parameters
     ----------
     value : ndarray
-        Its middle.
+        Middle of the interval.
     variance : ndarray
         Squared standard error, of the same shape; negative ones count as 0.
     dof : float

@@ -136,7 +136,7 @@ def layers_t_test(
     Returns
     -------
     PairedT
-        See `paired_t`.
+        Result of `paired_t`.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     alpha : float
         Level.
     tails : {1, 2}
-        See `paired_power`.
+        One-tailed or two-tailed, see `paired_power`.
 
     Returns
     -------
@@ -311,7 +311,7 @@ def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: in
     alpha : float
         Level.
     tails : {1, 2}
-        See `paired_power`.
+        One-tailed or two-tailed, see `paired_power`.
 
     Returns
     -------

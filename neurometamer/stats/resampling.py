@@ -47,7 +47,7 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     """Turn draws of images into weights of image pairs, in the order of a condensed RDM.
 
     A pair is there once for each combination of its two images' copies. A pair made of two copies
-    of one image has no place in a condensed RDM and is thereby dropped: its dissimilarity of 0
+    of one image has no place in a condensed RDM and is dropped: its dissimilarity of 0
     would be agreement by construction.
 
     Parameters

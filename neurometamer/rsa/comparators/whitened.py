@@ -88,7 +88,7 @@ def whitened_pearson(
     Raises
     ------
     InputError
-        As `whitened_cosine`.
+        For the same reasons as `whitened_cosine`.
 
     Notes
     -----

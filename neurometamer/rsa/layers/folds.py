@@ -84,7 +84,7 @@ def assign_folds(
     random : numpy.random.Generator
         Source of the order.
     drawn : ndarray of bool, shape (n,), optional
-        Stimuli that get a fold (copies of a stimulus are thereby never parted).
+        Stimuli that get a fold (copies of a stimulus are never parted).
 
     Returns
     -------
@@ -180,7 +180,7 @@ def corrected_covariance(evaluations: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    As ``rsatoolbox.inference.bootstrap_crossval`` (Schütt et al. 2023, eLife 12:e82566): it
+    Schütt et al. (2023), eLife 12:e82566; ``rsatoolbox.inference.bootstrap_crossval``, which
     projects from 1 and ``n_repeats`` assignments to infinitely many.
     """
     n_repeats = evaluations.shape[2]

@@ -272,14 +272,14 @@ def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.
     Parameters
     ----------
     table : pandas.DataFrame
-        With the columns p and `within`; NaN p are left out of the family.
+        Table with the columns p and `within`; NaN p are left out of the family.
     within : sequence of str
         Columns whose combinations are families of their own.
 
     Returns
     -------
     pandas.DataFrame
-        With the columns q and family.
+        Table with the further columns q and family.
     """
     from scipy.stats import false_discovery_control
 
@@ -306,12 +306,12 @@ def mark_ceilings(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        With the columns similarity, ceiling_low and ceiling_high, as of `layer_by_roi`.
+        Table with the columns similarity, ceiling_low and ceiling_high of `layer_by_roi`.
 
     Returns
     -------
     pandas.DataFrame
-        With the columns above_ceiling (``""``, ``"low"``, ``"high"``) and reason.
+        Table with the columns above_ceiling (``""``, ``"low"``, ``"high"``) and reason.
     """
     marks, reasons = [], []
     columns = ["similarity", "ceiling_low", "ceiling_high"]

@@ -376,9 +376,9 @@ def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
     Parameters
     ----------
     network, brain : rsatoolbox.rdm.RDMs
-        See `flexible_models`.
+        RDMs as in `flexible_models`.
     **options : object
-        Of `flexible_models`.
+        Other parameters of `flexible_models`.
 
     Returns
     -------
