@@ -160,7 +160,7 @@ def measure_comparators(setup: Setup) -> Sequence[Row]:
     a, b = _rdms(8, 12, n)
     with _one_thread():
         return [
-            _comparison("kendall", "tau-a", a, b, setup.pick(6, 96)),
+            _comparison("tau-a", "tau-a", a, b, setup.pick(6, 96)),
             _comparison("whitened-cosine", "cosine_cov", a, b, 96),
             _comparison("spearman", "spearman", a, b, 96),
             *_alone(setup, a, b),

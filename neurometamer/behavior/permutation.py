@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from neurometamer.arguments import checked_with
+from neurometamer.stats.permutation import p_from_count
 from neurometamer.store import InputError, generator, unknown_name
 
 EFFECTS = ("model", "stage", "interaction")
@@ -144,7 +145,7 @@ def permutation_p(null: np.ndarray, observed: float) -> tuple[float, int]:
             f"null has {int(np.isnan(null).sum())} values that are NaN; p would be too small."
         )
     large = int((null >= observed * (1 - 1e-9)).sum())
-    return (1 + large) / (1 + len(null)), large
+    return p_from_count(large, len(null)), large
 
 
 def _blocks(n_permutations: int, size: int) -> Iterator[int]:

@@ -540,9 +540,9 @@ def compare(
     by: Annotated[
         list[str],
         one_of(
-            table="neurometamer.rsa.comparators.table:COMPARATORS",
-            help="spearman, pearson, kendall (tau-a), rho-a, cosine, whitened-cosine, "
-            "whitened-pearson.",
+            table="neurometamer.rsa.comparators.table:COMPARATORS,"
+            "neurometamer.rsa.comparators.table:ALIASES",
+            help="spearman, pearson, tau-a, rho-a, cosine, whitened-cosine, whitened-pearson.",
         ),
     ] = ["spearman"],  # noqa: B006
     kind: Annotated[

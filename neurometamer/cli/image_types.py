@@ -70,8 +70,9 @@ def image_types(
     by: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.comparators.table:COMPARATORS",
-            help="spearman, pearson, kendall (tau-a), rho-a, cosine.",
+            table="neurometamer.rsa.comparators.table:COMPARATORS,"
+            "neurometamer.rsa.comparators.table:ALIASES",
+            help="spearman, pearson, tau-a, rho-a, cosine.",
         ),
     ] = "spearman",
     measure: Annotated[

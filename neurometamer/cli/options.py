@@ -33,8 +33,8 @@ def one_of(*names: str, table: str = "", **words: Any) -> Any:
     *names : str
         The names, beside those of the table.
     table : str
-        ``MODULE:NAME`` of the table that holds the names, several between commas; imported only
-        when needed.
+        ``MODULE:NAME`` of the table that holds the names, or of a function that lists them, several
+        between commas; imported only when needed.
     **words : object
         As of `typer.Option`; ``flag`` is the option's name where it is not that of the parameter.
 
@@ -61,12 +61,12 @@ def one_of(*names: str, table: str = "", **words: Any) -> Any:
 
 def _table(place: str) -> Collection[str]:
     """Import the names of a table, or of several between commas."""
-    pairs = [one.partition(":") for one in place.split(",") if one]
-    return [
-        name
-        for module, _, table in pairs
-        for name in getattr(importlib.import_module(module), table)
-    ]
+    names: list[str] = []
+    for entry in filter(None, place.split(",")):
+        module, _, attribute = entry.partition(":")
+        table = getattr(importlib.import_module(module), attribute)
+        names += table() if callable(table) else table
+    return names
 
 
 def _known(parameter: typer.CallbackParam, value: str, known: Collection[str]) -> str:

@@ -56,8 +56,9 @@ def layers(
     by: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.comparators.table:COMPARATORS",
-            help="spearman, pearson, rho-a, cosine; kendall: at most 1000 permutations.",
+            table="neurometamer.rsa.comparators.table:COMPARATORS,"
+            "neurometamer.rsa.comparators.table:ALIASES",
+            help="spearman, pearson, rho-a, cosine; tau-a: at most 1000 permutations.",
         ),
     ] = "spearman",
     join: Join = "exact",
@@ -165,7 +166,7 @@ def searchlight(
     by: Annotated[
         str,
         one_of(
-            table="neurometamer.rsa.permutation:LINEAR",
+            table="neurometamer.rsa.comparators.table:linear_comparators",
             help="RDMs are compared by spearman, pearson, rho-a or cosine.",
         ),
     ] = "spearman",

@@ -103,7 +103,7 @@ def layer_files(
         Bootstrap resamples of the stimuli; 0 for no intervals.
     permutations : int
         Permutations of labels; 0 for no p in ``layer_roi.csv``, and at most 1000 there for slow
-        comparators (those not in `neurometamer.rsa.layers.matrix.LINEAR`, such as kendall).
+        comparators (those not in `linear_comparators`, such as tau-a).
     blocks : path-like, optional
         Table with the columns id and block (session or class; with subject where subjects differ):
         labels change places within blocks only, for the p in ``layer_roi.csv``.
@@ -131,11 +131,11 @@ def layer_files(
     InputError
         When ids do not match, a name is unknown or missing, or stimuli are too few.
     """
+    from neurometamer.rsa.comparators.table import comparator
     from neurometamer.rsa.compute import read_rdms
     from neurometamer.rsa.layers.hierarchy import hierarchy_test
     from neurometamer.rsa.layers.matrix import layer_matrix
     from neurometamer.rsa.layers.weighted import flexible_models
-    from neurometamer.rsa.permutation import LINEAR
 
     files = list(brain)
     if not files:
@@ -160,7 +160,7 @@ def layer_files(
         regions,
         **common,
         **heard,
-        n_permutations=permutations if by in LINEAR else min(permutations, 1000),
+        n_permutations=permutations if comparator(by).linear else min(permutations, 1000),
         blocks=None if blocks is None else read_blocks(blocks),
     )
     fitted = flexible_models(layers, regions, **common, **heard, train_on=train_on, n_folds=n_folds)

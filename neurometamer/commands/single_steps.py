@@ -366,6 +366,7 @@ def compare_files(
     import pandas as pd
 
     from neurometamer.commands.rdm_inputs import read_same_blocks
+    from neurometamer.rsa.comparators.table import comparator_name
     from neurometamer.rsa.compare import compare_rdms
     from neurometamer.rsa.compute import read_rdms
 
@@ -384,7 +385,7 @@ def compare_files(
     }
     if not by:
         raise InputError("no comparator given; name at least one (by, --by).")
-    names = [name.lower() for name in by]
+    names = [comparator_name(name.lower()) for name in by]
     table = pd.concat(
         [compare_rdms(first, second, by=name, **options).assign(by=name) for name in names],
         ignore_index=True,

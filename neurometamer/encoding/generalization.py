@@ -20,7 +20,12 @@ from neurometamer.arguments import checked_with, fits, shown
 from neurometamer.encoding.solvers import ALPHAS, EQUAL, Ridge, column_correlations, reduce_features
 from neurometamer.rsa.compute import MIN_CONDITIONS, match_ids, mean_responses
 from neurometamer.stats.intervals import correct_p
-from neurometamer.stats.permutation import count_orders, permutation_orders, permutation_p
+from neurometamer.stats.permutation import (
+    count_orders,
+    p_from_count,
+    permutation_orders,
+    permutation_p,
+)
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -694,7 +699,7 @@ def _permutations(design: _Design, n_permutations: int, seed: int) -> tuple[np.n
     where = "among those with the same image types" if blocks else "freely"
     text = (
         f"p one-tailed, photographs permuted {where} with the images made from them, models fitted "
-        f"again, {len(orders)} orders{exact}, least p {1 / (1 + len(orders)):.2g}"
+        f"again, {len(orders)} orders{exact}, least p {p_from_count(0, len(orders)):.2g}"
     )
     return orders, text
 

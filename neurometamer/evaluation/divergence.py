@@ -33,6 +33,7 @@ from neurometamer.evaluation.sets import (
     reported_states,
     seen_by,
 )
+from neurometamer.stats.permutation import p_from_count
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 
 if TYPE_CHECKING:
@@ -357,7 +358,7 @@ def _permutation(
     null = found[1:]
     at_least = int((null >= found[0] - 1e-12).sum())
     return {
-        "p": (1 + at_least) / (1 + n_permutations),
+        "p": p_from_count(at_least, n_permutations),
         "null_mean": float(null.mean()),
         "null_95": float(np.quantile(null, 0.95)),
     }

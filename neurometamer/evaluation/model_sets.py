@@ -30,6 +30,7 @@ from neurometamer.resume import (
     writes_into,
 )
 from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.permutation import p_from_count
 from neurometamer.stats.resampling import bootstrap_counts, percentile_interval
 from neurometamer.store import (
     DamagedFile,
@@ -571,7 +572,8 @@ def difference_in_means(
         np.tile(y, (n_permutations, 1)), axis=1
     )
     null = _differences(np.ones((1, n)), shuffled, x)
-    p = (1 + (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)) / (1 + n_permutations)
+    reached = (np.abs(null) >= np.abs(observed) - 1e-12).sum(axis=0)
+    p = p_from_count(reached, n_permutations)
     counts = bootstrap_counts(n, n_resamples, seed).astype(float)
     low, high = percentile_interval(_differences(counts, y[None], x), confidence)
     p = np.where(np.isfinite(observed), p, np.nan)

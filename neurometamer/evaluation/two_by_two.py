@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurometamer.stats.permutation import p_from_count
 from neurometamer.store import InputError, generator
 from neurometamer.summaries import short_repr
 
@@ -67,7 +68,7 @@ NO_TEST = PermutationTest(np.nan, np.nan, 0, False)
 
 def _verdict(null: np.ndarray, observed: float, exact: bool) -> float:
     large = int((null >= observed).sum())
-    return large / len(null) if exact else (1 + large) / (1 + len(null))
+    return large / len(null) if exact else p_from_count(large, len(null))
 
 
 def _check(n_permutations: int) -> None:

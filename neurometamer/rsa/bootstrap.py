@@ -1,4 +1,4 @@
-"""Bootstrap of model comparisons: over stimuli, over subjects, over both, with noise ceilings from the same draws.
+"""Bootstrap of model comparisons over stimuli, over subjects or over both, with noise ceilings.
 
 A resample is a whole number for each image, the copies of it, and one for each subject. A pair of
 images weighs the product of its images' counts, and a pair of two copies of one image is dropped.
@@ -19,6 +19,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.resamples import Resampled, resampled
 from neurometamer.stats.intervals import t_interval
 from neurometamer.store import InputError, name_ids
@@ -36,7 +37,7 @@ def bootstrap_comparison(
     groups: Sequence[str] | None = None,
     subject_counts: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Compare models with subjects in every resample of the images, and bound what a model could reach there.
+    """Compare models with subjects in every resample of the images, and compute noise ceilings.
 
     Parameters
     ----------
@@ -45,15 +46,15 @@ def bootstrap_comparison(
     data : ndarray, shape (n_data, n_pairs)
         Subjects' condensed RDMs, the images in the same order.
     counts : ndarray of int, shape (n_resamples, n)
-        How often each image was drawn (`bootstrap_counts`); ones to resample subjects only.
+        Number of copies of each image (`bootstrap_counts`); ones to resample subjects only.
     by : str
-        One of `COMPARATORS`. Kendall's tau-a is counted anew in each resample, which is slow.
+        One of `COMPARATORS`. tau-a is counted anew in each resample, which is slow.
     ceiling : bool
-        Compute the noise ceilings as well.
+        Whether the noise ceilings are computed as well.
     groups : sequence of str, optional
         Region of each row of `data`: means and ceilings are taken within regions.
     subject_counts : ndarray of int, shape (n_resamples, n_data), optional
-        How often each subject was drawn; each once by default.
+        Number of copies of each subject; each once by default.
 
     Returns
     -------
@@ -75,23 +76,22 @@ def bootstrap_comparison(
     Examples
     --------
     >>> rdms = np.random.default_rng(0).random((3, 10))
-    >>> samples, ceilings = bootstrap_comparison(rdms[:1], rdms, np.array([[1, 1, 1, 1, 1], [2, 0, 1, 1, 1]]))
+    >>> counts = np.array([[1, 1, 1, 1, 1], [2, 0, 1, 1, 1]])
+    >>> samples, ceilings = bootstrap_comparison(rdms[:1], rdms, counts)
     >>> samples.shape, ceilings.shape
     ((2, 1), (2, 2))
     """
-    found = subject_samples(
+    values = subject_samples(
         models, data, counts, by=by, ceiling=ceiling, groups=groups, subject_counts=subject_counts
     )
-    places = _places(groups, len(data))
-    samples = np.stack([found.mean(place) for place in places], axis=1)
-    bounds = (
-        None
-        if found.bounds is None
-        else np.stack([found.mean_bounds(place) for place in places], axis=2)
-    )
+    regions = _regions(groups, len(data))
+    samples = np.stack([values.mean(rows) for rows in regions], axis=1)
     if groups is None:
-        return samples[:, 0], None if bounds is None else bounds[:, :, 0]
-    return samples, bounds
+        samples = samples[:, 0]
+    if values.bounds is None:
+        return samples, None
+    bounds = np.stack([values.mean_bounds(rows) for rows in regions], axis=2)
+    return samples, bounds[:, :, 0] if groups is None else bounds
 
 
 def subject_samples(
@@ -109,7 +109,7 @@ def subject_samples(
     Parameters
     ----------
     models, data, counts, by, ceiling, groups, subject_counts
-        As of `bootstrap_comparison`.
+        The parameters of `bootstrap_comparison`.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def subject_samples(
     Raises
     ------
     InputError
-        As `bootstrap_comparison`.
+        For the same reasons as `bootstrap_comparison`.
     """
     comparator(by)
     models, data, counts = _checked(models, data, counts)
@@ -128,20 +128,16 @@ def subject_samples(
         if subject_counts.shape != (len(counts), len(data)):
             raise InputError(
                 f"subject_counts has the shape {subject_counts.shape}; {len(counts)} resamples of "
-                f"{len(data)} subjects "
-                f"need {(len(counts), len(data))}."
+                f"{len(data)} subjects need {(len(counts), len(data))}."
             )
-    return resampled(
-        models, data, counts, by, _places(groups, len(data)) if ceiling else None, subject_counts
-    )
+    regions = _regions(groups, len(data)) if ceiling else None
+    return resampled(models, data, counts, by, regions, subject_counts)
 
 
 def _checked(
     models: np.ndarray, data: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from neurometamer.rsa.comparators.whitened import n_images
-
-    models, data, counts = (np.asarray(one) for one in (models, data, counts))
+    models, data, counts = np.asarray(models), np.asarray(data), np.asarray(counts)
     if models.ndim != 2 or data.ndim != 2 or models.shape[1] != data.shape[1]:
         raise InputError(
             f"models {models.shape} and data {data.shape} must be condensed RDMs over the same "
@@ -168,13 +164,13 @@ def _checked(
     return models.astype(np.float64), data.astype(np.float64), counts
 
 
-def _places(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
+def _regions(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
     if groups is None:
         return [np.arange(n)]
     if len(groups) != n:
         raise InputError(f"groups names {len(groups)} RDMs; there are {n}.")
-    labels = np.array([str(one) for one in groups])
-    return [np.flatnonzero(labels == one) for one in dict.fromkeys(labels.tolist())]
+    labels = np.array([str(group) for group in groups])
+    return [np.flatnonzero(labels == region) for region in dict.fromkeys(labels.tolist())]
 
 
 # ------------------------------------------------------------------------------ images and subjects
@@ -183,27 +179,27 @@ def _places(groups: Sequence[str] | None, n: int) -> list[np.ndarray]:
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class DualBootstrap:
-    """What a bootstrap over images and subjects says of each model.
+    """Results of a bootstrap over images and subjects for each model.
 
     Attributes
     ----------
     similarity : ndarray, shape (n_models,)
-        Mean over subjects, nothing resampled.
+        Mean similarity over subjects, nothing resampled.
     covariances : ndarray, shape (3, n_models + 2, n_models + 2)
-        Over resamples of both, of subjects only, of images only; of models, lower and upper noise
-        ceiling (without ceilings (3, n_models, n_models)).
+        Covariances over resamples of both, of subjects only and of images only, between models and
+        the lower and upper noise ceiling (without ceilings (3, n_models, n_models)).
     variance : ndarray, shape (n_models,)
-        Corrected, for new subjects and new images.
+        Corrected variance for new subjects and new images.
     difference_variance : ndarray, shape (n_models * (n_models - 1) / 2,)
-        Of the difference of two models, pairs in the order of `numpy.triu_indices`.
+        Variance of the difference of two models, pairs in the order of `numpy.triu_indices`.
     ceiling_variance : ndarray, shape (n_models, 2), or None
-        Of the difference between a model and each bound of the ceiling.
+        Variance of the difference between a model and each bound of the ceiling.
     low, high : ndarray, shape (n_models,)
         Interval from t with `dof` degrees of freedom around `similarity`.
     dof : int
-        Of the smaller factor: min(subjects, images) - 1.
+        Degrees of freedom of the smaller factor: min(subjects, images) - 1.
     n_left_out : int
-        Resamples of fewer than 3 distinct images.
+        Number of resamples of fewer than 3 distinct images.
     """
 
     similarity: np.ndarray
@@ -228,7 +224,7 @@ def dual_bootstrap(
     ceiling: bool = True,
     confidence: float = 0.95,
 ) -> DualBootstrap:
-    """Say how much the comparison would vary with new subjects and new images.
+    """Estimate how much the comparison varies with new subjects and new images.
 
     Resampling both at once counts the measurement noise twice, so that its variance is too large;
     those of resampling one at a time, on the same draws, correct it.
@@ -240,15 +236,15 @@ def dual_bootstrap(
     data : ndarray, shape (n_subjects, n_pairs)
         Subjects' condensed RDMs, at least 2.
     counts : ndarray of int, shape (n_resamples, n)
-        How often each image was drawn.
+        Number of copies of each image.
     subject_counts : ndarray of int, shape (n_resamples, n_subjects)
-        How often each subject was drawn.
+        Number of copies of each subject.
     by : str
         One of `COMPARATORS`.
     ceiling : bool
-        Resample the noise ceiling as well.
+        Whether the noise ceiling is resampled as well.
     confidence : float
-        Of the intervals.
+        Share of intervals that hold the truth, in (0, 1).
 
     Returns
     -------
@@ -263,10 +259,21 @@ def dual_bootstrap(
     Notes
     -----
     Equals ``rsatoolbox.inference.eval_dual_bootstrap`` and ``extract_variances`` on the same draws.
-    Three subjects have two degrees of freedom (t = 4.3): such an interval is honest and wide. It is
+    Three subjects have two degrees of freedom (t = 4.3): such an interval is wide. It is
     too wide with more subjects too, since resampled images count the noise of pairs three times:
     with 6 to 10 subjects 95 % intervals held the truth in 98 to 100 % of simulated studies
     (``benchmarks/LEVELS.md``).
+
+    Examples
+    --------
+    >>> from neurometamer.stats.resampling import bootstrap_counts
+    >>> random = np.random.default_rng(0)
+    >>> models = random.random((2, 45))
+    >>> data = models[:1] + random.random((4, 45))
+    >>> counts, people = bootstrap_counts(10, 50, seed=0), bootstrap_counts(4, 50, seed=1)
+    >>> result = dual_bootstrap(models, data, counts, people)
+    >>> result.similarity.round(2).tolist(), result.low.round(2).tolist(), result.dof
+    ([0.71, 0.19], [0.38, -0.45], 3)
     """
     models, data, counts = _checked(models, data, counts)
     n_subjects, n = len(data), counts.shape[1]
@@ -276,52 +283,42 @@ def dual_bootstrap(
         )
     every = np.ones_like(counts)
     draws = ((counts, subject_counts), (every, subject_counts), (counts, None))
-    samples = [_with_ceiling(models, data, images, people, by, ceiling) for images, people in draws]
-    usable = np.all([np.isfinite(one).all(axis=1) for one in samples], axis=0)
+    samples = []
+    for images, people in draws:
+        values, bounds = bootstrap_comparison(
+            models, data, images, by=by, ceiling=ceiling, subject_counts=people
+        )
+        if bounds is not None:
+            values = np.concatenate([values, bounds.T], axis=1)
+        samples.append(values)
+    usable = np.all([np.isfinite(values).all(axis=1) for values in samples], axis=0)
     if usable.sum() < 2:
         raise InputError(
             f"{int(usable.sum())} of {len(counts)} resamples have at least 3 images; use more "
             "resamples."
         )
-    covariances = np.stack([np.atleast_2d(np.cov(one[usable].T)) for one in samples])
+    covariances = np.stack([np.atleast_2d(np.cov(values[usable].T)) for values in samples])
     m, dof = len(models), min(n_subjects, n) - 1
     similarity = comparator(by)(models, data).mean(axis=1)
     variance = corrected_variance(np.einsum("imm->im", covariances[:, :m, :m]), n_subjects, n)
     low, high = t_interval(similarity, variance, dof, confidence)
     first, second = np.triu_indices(m, 1)
     differences = _difference(covariances, first, second)
-    bounds = (
-        [_difference(covariances, np.arange(m), np.full(m, m + k)) for k in range(2)]
-        if ceiling
-        else []
-    )
+    ceiling_variance = None
+    if ceiling:
+        below = [_difference(covariances, np.arange(m), np.full(m, m + k)) for k in range(2)]
+        ceiling_variance = corrected_variance(np.stack(below, axis=2), n_subjects, n)
     return DualBootstrap(
         similarity=similarity,
         covariances=covariances,
         variance=variance,
         difference_variance=corrected_variance(differences, n_subjects, n),
-        ceiling_variance=corrected_variance(np.stack(bounds, axis=2), n_subjects, n)
-        if ceiling
-        else None,
+        ceiling_variance=ceiling_variance,
         low=low,
         high=high,
         dof=dof,
         n_left_out=int((~usable).sum()),
     )
-
-
-def _with_ceiling(
-    models: np.ndarray,
-    data: np.ndarray,
-    counts: np.ndarray,
-    people: np.ndarray | None,
-    by: str,
-    ceiling: bool,
-) -> np.ndarray:
-    samples, bounds = bootstrap_comparison(
-        models, data, counts, by=by, ceiling=ceiling, subject_counts=people
-    )
-    return samples if bounds is None else np.concatenate([samples, bounds.T], axis=1)
 
 
 def _difference(covariances: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -335,9 +332,9 @@ def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) ->
     Parameters
     ----------
     variances : ndarray, shape (3, ...)
-        Of resampling both, subjects only, images only.
+        Variances of resampling both, subjects only and images only.
     n_subjects, n_images : int
-        At least 2.
+        Numbers of subjects and images, at least 2.
 
     Returns
     -------
@@ -351,5 +348,6 @@ def corrected_variance(variances: np.ndarray, n_subjects: int, n_images: int) ->
     """
     both, subjects, images = variances
     people, pictures = n_subjects / (n_subjects - 1), n_images / (n_images - 1)
-    found = people * subjects + pictures * images - people * pictures * (both - subjects - images)
-    return np.minimum(np.maximum(np.maximum(found, people * subjects), pictures * images), both)
+    single = people * subjects + pictures * images
+    corrected = single - people * pictures * (both - subjects - images)
+    return np.minimum(np.maximum(np.maximum(corrected, people * subjects), pictures * images), both)

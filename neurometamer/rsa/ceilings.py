@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.ranks import SCALES, check_sides
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator, comparator_name
 from neurometamer.rsa.compute import check_rdms, place_name
 from neurometamer.store import InputError, name_ids, unknown_name
 
@@ -21,14 +21,6 @@ POOLS = {
     "raw": "dissimilarities averaged as they are",
 }
 """Name of a way to average subjects' RDMs to what it does."""
-
-SCALES = {
-    "cosine": "unit-length",
-    "whitened-cosine": "unit-length",
-    "pearson": "z-scored",
-    "whitened-pearson": "z-scored",
-}
-"""Comparator to how RDMs are scaled before they are averaged; the others average ranks."""
 
 
 def subject_ceilings(
@@ -68,12 +60,16 @@ def subject_ceilings(
         raise unknown_name("pool", pool, POOLS)
     scaled = poolable(vectors, by) if pool == "scaled" else vectors
     others = (scaled.sum(axis=0) - scaled) / (len(scaled) - 1)
-    low = [compare(rest[np.newaxis], one[np.newaxis])[0, 0] for rest, one in zip(others, vectors)]
-    return np.array(low), compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
+    low = np.empty(len(vectors))
+    for k, (rest, own) in enumerate(zip(others, vectors)):
+        low[k] = compare(rest[np.newaxis], own[np.newaxis])[0, 0]
+    return low, compare(vectors, scaled.mean(axis=0, keepdims=True))[:, 0]
 
 
 def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
-    """Scale RDMs so that their mean is most like all of them (for tau-a nearly so; rsatoolbox does the same).
+    """Scale RDMs so that their mean is most similar to all of them.
+
+    For tau-a this holds nearly; rsatoolbox does the same.
 
     Parameters
     ----------
@@ -85,14 +81,10 @@ def poolable(vectors: np.ndarray, by: str) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n_subjects, n_pairs)
-        Of unit length, z-scored or centered ranks (`SCALES`).
+        RDMs of unit length, z-scored RDMs or centered ranks (`SCALES`).
     """
-    scale = SCALES.get(by)
-    if scale == "unit-length":
-        return vectors / np.sqrt(np.mean(vectors**2, axis=1, keepdims=True))
-    if scale == "z-scored":
-        return (vectors - vectors.mean(axis=1, keepdims=True)) / vectors.std(axis=1, keepdims=True)
-    return centered_ranks(vectors)(np.ones((1, vectors.shape[1])))[0]
+    scale = SCALES[comparator(by).scale]
+    return scale(vectors)(np.ones((1, vectors.shape[1])))[0]
 
 
 def describe_ceiling(by: str, n_subjects: int) -> str:
@@ -101,9 +93,9 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
     Parameters
     ----------
     by : str
-        Comparator.
+        One of `COMPARATORS`.
     n_subjects : int
-        How many subjects have this ROI.
+        Number of subjects that have this ROI.
 
     Returns
     -------
@@ -112,17 +104,16 @@ def describe_ceiling(by: str, n_subjects: int) -> str:
     """
     if n_subjects < 2:
         return "undefined: a ceiling over subjects needs at least 2 subjects with this ROI"
-    pooled = SCALES.get(by, "rank-transformed")
+    by = comparator_name(by)
     return (
-        f"Nili 2014, {by}: each subject's RDM with the mean {pooled} RDM of the other subjects "
-        "(low) "
-        f"or of all (high), {n_subjects} subjects"
+        f"Nili 2014, {by}: each subject's RDM with the mean {COMPARATORS[by].scale} RDM of the "
+        f"other subjects (low) or of all (high), {n_subjects} subjects"
     )
 
 
 @checked
 def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> tuple[float, float]:
-    """Bound what any model can reach in one ROI, given how much the subjects differ.
+    """Compute what any model can reach in one ROI, given how much the subjects differ.
 
     Parameters
     ----------
@@ -155,10 +146,21 @@ def noise_ceiling(rdms: RDMs, by: str = "spearman", *, pool: str = "scaled") -> 
     References
     ----------
     Nili et al. (2014), PLoS Comput Biol 10:e1003553.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random = np.random.default_rng(0)
+    >>> vectors = random.random(28) + random.random((3, 28))
+    >>> ids, places = [f"im{i}" for i in range(8)], {"subject": ["S1", "S2", "S3"]}
+    >>> rdms = label_rdms(vectors, conditions=ids, places=places, measure="test")
+    >>> low, high = noise_ceiling(rdms)
+    >>> round(low, 2), round(high, 2)
+    (0.58, 0.8)
     """
     check_rdms(rdms, "the RDMs of the noise ceiling")
     refuse_flat(rdms)
-    rois = dict.fromkeys(str(one) for one in rdms.rdm_descriptors.get("roi", ()))
+    rois = dict.fromkeys(str(roi) for roi in rdms.rdm_descriptors.get("roi", ()))
     if len(rois) > 1:
         raise InputError(
             f"a noise ceiling is of one ROI; these RDMs are of {name_ids(rois)}: take one at a "
@@ -177,7 +179,7 @@ def refuse_flat(rdms: RDMs) -> None:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        Any.
+        RDMs to check.
 
     Raises
     ------

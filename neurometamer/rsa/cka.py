@@ -1,4 +1,4 @@
-"""Linear centered kernel alignment (CKA) of responses: a companion of RDM measures that needs no distances.
+"""Linear centered kernel alignment (CKA) of responses, which needs no distances.
 
 Biased CKA is the whitened cosine of squared Euclidean RDMs. It grows with the number of units when
 there are few images; the debiased one does not.
@@ -21,10 +21,10 @@ from neurometamer.rsa.compute import match_ids
 from neurometamer.store import InputError, name_ids
 
 CHUNK = 4096
-"""Units turned to float64 at a time."""
+"""Number of units turned to float64 at a time."""
 
 MIN_IMAGES = 4
-"""The debiased estimate divides by n - 3."""
+"""Least number of images: the debiased estimate divides by n - 3."""
 
 
 @checked
@@ -45,8 +45,8 @@ def linear_cka(
     y : ndarray, shape (n, n_other_units)
         Responses to the same images.
     debiased : bool
-        Use the unbiased estimate of HSIC (Song et al. 2012) in numerator and denominator, as Murphy
-        et al. (2024); by default the biased one of Kornblith et al. (2019).
+        Whether to use the unbiased estimate of HSIC (Song et al. 2012) in numerator and
+        denominator, as Murphy et al. (2024); by default the biased one of Kornblith et al. (2019).
     x_ids, y_ids : sequence of str, optional
         Ids of the images; with both, `y` is put in the order of `x`.
 
@@ -105,15 +105,11 @@ def centered_gram(values: np.ndarray, *, ids: Sequence[str] | None = None) -> np
         part = part - part.mean(axis=0)
         total += part @ part.T
     if not np.isfinite(total).all():
-        bad = [
-            k
-            for k in range(len(values))
-            if not np.isfinite(np.asarray(values[k], dtype=np.float64)).all()
-        ]
-        raise InputError(
-            "responses are NaN or infinite for "
-            f"{name_ids(str(k if ids is None else ids[k]) for k in bad)}."
-        )
+        bad = []
+        for k, row in enumerate(values):
+            if not np.isfinite(np.asarray(row, dtype=np.float64)).all():
+                bad.append(str(k if ids is None else ids[k]))
+        raise InputError(f"responses are NaN or infinite for {name_ids(bad)}; leave those out.")
     return total
 
 
@@ -125,12 +121,12 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
     x, y : ndarray, shape (n, n)
         Inner products of the images' responses, centered or not.
     debiased : bool
-        As of `linear_cka`.
+        Whether to use the unbiased estimate of HSIC, see `linear_cka`.
 
     Returns
     -------
     float
-        As of `linear_cka`.
+        In [0, 1]; debiased also a little below 0, and NaN where undefined.
 
     Raises
     ------
@@ -142,21 +138,22 @@ def gram_cka(x: np.ndarray, y: np.ndarray, *, debiased: bool = False) -> float:
         raise InputError(
             f"{len(x)} images on one side and {len(y)} on the other; give ids, or the same images."
         )
-    for one, name in ((x, "first"), (y, "second")):
-        if one.ndim != 2 or one.shape[0] != one.shape[1]:
+    for gram, name in ((x, "first"), (y, "second")):
+        if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
             raise InputError(
-                f"the {name} Gram matrix has the shape {one.shape}; it must be (n, n)."
+                f"the {name} Gram matrix has the shape {gram.shape}; it must be (n, n)."
             )
-        if not np.isfinite(one).all():
+        if not np.isfinite(gram).all():
             raise InputError(f"the {name} Gram matrix holds NaN or infinite values.")
-        if np.abs(one - one.T).max(initial=0) > 1e-8 * np.abs(one).max(initial=0):
-            rows = np.flatnonzero((np.abs(one - one.T) > 1e-8 * np.abs(one).max()).any(axis=1))
+        differs = np.abs(gram - gram.T) > 1e-8 * np.abs(gram).max(initial=0)
+        if differs.any():
+            rows = np.flatnonzero(differs.any(axis=1))
             raise InputError(f"the {name} Gram matrix is not symmetric in rows {name_ids(rows)}.")
     if len(x) < MIN_IMAGES:
         raise InputError(f"CKA needs at least {MIN_IMAGES} images; there are {len(x)}.")
-    left, right = (_centered(_centered(one).T) for one in (x, y))
-    for one, name in ((left, "first"), (right, "second")):
-        if not np.trace(one) > 0:
+    left, right = _centered(_centered(x).T), _centered(_centered(y).T)
+    for gram, name in ((left, "first"), (right, "second")):
+        if not np.trace(gram) > 0:
             raise InputError(
                 f"all images have the same responses on the {name} side; CKA is undefined."
             )
@@ -176,7 +173,7 @@ def _biased(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
-    """HSIC_1 of Song et al. (2012), equation 5."""
+    """Compute HSIC_1 of Song et al. (2012), equation 5."""
     n = len(x)
     x, y = x - np.diag(np.diag(x)), y - np.diag(np.diag(y))
     rows = x.sum(axis=1), y.sum(axis=1)

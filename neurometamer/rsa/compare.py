@@ -1,4 +1,4 @@
-"""Compare RDMs: between kinds of images, between network and cortex, with intervals over stimuli and noise ceilings.
+"""Compare RDMs of networks and of brains, with intervals over stimuli and noise ceilings.
 
 Every table says in its column ``method`` what was compared and what was resampled. RDMs are joined
 by stimulus id.
@@ -6,7 +6,7 @@ by stimulus id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,7 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.rsa.ceilings import describe_ceiling, refuse_flat, subject_ceilings
-from neurometamer.rsa.ceilings import noise_ceiling as noise_ceiling
-from neurometamer.rsa.comparators.table import COMPARATORS as COMPARATORS
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.compute import (
     align_rdms,
     check_rdms,
@@ -28,7 +26,6 @@ from neurometamer.rsa.compute import (
     take_kind,
 )
 from neurometamer.rsa.jackknife import (
-    PRODUCT_WEIGHTS,
     LazyWeights,
     Progress,
     Projection,
@@ -65,7 +62,7 @@ def resample_comparison(
     a, b : ndarray, shape (n_a, n_pairs) and (n_b, n_pairs)
         Condensed RDMs of the same stimuli.
     counts : ndarray, shape (n_resamples, n)
-        How often each stimulus was drawn.
+        Number of copies of each stimulus.
 
     Returns
     -------
@@ -83,16 +80,16 @@ def resample_comparison(
 def describe_method(
     by: str, counts: np.ndarray, confidence: float, left_out: str = "", drawn: str = ""
 ) -> str:
-    """Say in words what was compared and what was resampled.
+    """Describe in words what was compared and what was resampled.
 
     Parameters
     ----------
     by : str
-        Comparator.
+        One of `COMPARATORS`.
     counts : ndarray, shape (n_resamples, n)
-        The draws (`bootstrap_counts`).
+        Number of copies of each stimulus (`bootstrap_counts`).
     confidence : float
-        Of the interval.
+        Share of the resamples inside the interval, in (0, 1).
     left_out : str
         Ids that only one side held.
     drawn : str
@@ -104,32 +101,26 @@ def describe_method(
         Text for the column ``method``.
     """
     n_resamples, n = counts.shape
-    name = "kendall tau-a" if by == "kendall" else by
-    text = f"{name}; no interval"
+    by = comparator_name(by)
+    text = f"{by}; no interval"
     if n_resamples:
         text = (
-            f"{name}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, "
-            f"{n_resamples} resamples, "
-            "same-image pairs dropped"
+            f"{by}; {confidence:.0%} percentile bootstrap over {drawn or f'{n} stimuli'}, "
+            f"{n_resamples} resamples, same-image pairs dropped"
         )
-        undefined = int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum())
-        text += (
-            f", {undefined} resamples of fewer than {MIN_IMAGES} images left out"
-            if undefined
-            else ""
-        )
-    return text + (
-        f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
-        if left_out
-        else ""
-    )
+        if undefined := int(((counts > 0).sum(axis=1) < MIN_IMAGES).sum()):
+            text += f", {undefined} resamples of fewer than {MIN_IMAGES} images left out"
+    return text + _describe_left_out(left_out)
 
 
-def _canonical(rdms: RDMs) -> RDMs:
-    """Order stimuli by id, so that the draws of the bootstrap do not depend on the order in a file."""
-    return take_conditions(
-        rdms, np.argsort([str(one) for one in rdms.pattern_descriptors["condition"]])
-    )
+def _describe_left_out(left_out: str) -> str:
+    if not left_out:
+        return ""
+    return f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
+
+
+def _ids(rdms: RDMs) -> list[str]:
+    return [str(condition) for condition in rdms.pattern_descriptors["condition"]]
 
 
 def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
@@ -138,9 +129,9 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     Parameters
     ----------
     a, b : rsatoolbox.rdm.RDMs
-        In any order.
+        RDMs whose stimuli come in any order.
     join : str
-        See `align_rdms`.
+        ``"exact"`` or ``"inner"``, see `align_rdms`.
 
     Returns
     -------
@@ -156,7 +147,9 @@ def join_rdms(a: RDMs, b: RDMs, join: str) -> tuple[RDMs, RDMs, str]:
     """
     check_rdms(a, "the first RDMs")
     check_rdms(b, "the second RDMs")
-    first, second = align_rdms(_canonical(a), b, join=join)
+    # sorted by id, so that the draws of the bootstrap do not depend on the order in a file
+    order = np.argsort(_ids(a))
+    first, second = align_rdms(take_conditions(a, order), b, join=join)
     refuse_flat(first)
     refuse_flat(second)
     return first, second, first.descriptors.get("left_out", "") if join == "inner" else ""
@@ -187,7 +180,7 @@ def compare_rdms(
     Parameters
     ----------
     a, b : rsatoolbox.rdm.RDMs
-        With ids in ``pattern_descriptors["condition"]``, in any order.
+        RDMs with ids in ``pattern_descriptors["condition"]``, in any order.
     by : str
         One of `COMPARATORS`.
     kind : str or None
@@ -217,7 +210,7 @@ def compare_rdms(
     confidence : float
         Share of intervals that hold the similarity of many other stimuli, in (0, 1).
     progress : callable, optional
-        Hears (comparisons done, comparisons in all) while stimuli are resampled.
+        Receives (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
@@ -249,74 +242,77 @@ def compare_rdms(
     no permutation makes that the null, and p <= .05 came in 32 to 100 % of 400 simulated studies in
     which nothing but these dimensions was shared. For the same reason an interval above 0 does not
     say that they share anything else.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
+    >>> vectors = random.random((2, 28))
+    >>> network = label_rdms(
+    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ... )
+    >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
+    >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
+    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> table = compare_rdms(network, brain, n_resamples=20, n_permutations=99)
+    >>> table = table[table["b_subject"] == "S1"]
+    >>> table[["a_stage", "similarity", "p"]].round(2).values.tolist()
+    [['conv1', 0.91, 0.01], ['fc', 0.2, 0.15]]
     """
     import pandas as pd
 
-    compare = comparator(by)
+    by = comparator_name(by)
+    entry = COMPARATORS[by]
+    compare: Callable[..., np.ndarray] = entry
     a, b, left_out = join_rdms(take_kind(a, kind), take_kind(b, kind), join)
-    given, names = (None, []) if controls is None else _given(controls, a, kind, by)
+    given: np.ndarray | None = None
+    names: list[str] = []
+    if controls is not None:
+        given, names = _control_vectors(controls, a, kind, by)
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
     shared = without_shared_sessions(a, b, by)
     a, b = shared.a, shared.b
     nulls, p_text = None, "none: no permutations"
     if n_permutations and given is None:
-        ids = [str(one) for one in a.pattern_descriptors["condition"]]
         orders, p_text = stimulus_orders(
-            ids, n_permutations, seed, shared.blocks if blocks is None else blocks
+            _ids(a), n_permutations, seed, shared.blocks if blocks is None else blocks
         )
         nulls = permuted_comparison(a.dissimilarities, b.dissimilarities, orders, by)
     if given is not None:
         p_text = NO_PARTIAL_P
-        compare, by = (
-            partial(partial_spearman, controls=given, names=names),
-            f"partial {by} given {', '.join(names)}",
-        )
-    of_pairs = by not in PRODUCT_WEIGHTS
+        compare = partial(partial_spearman, controls=given, names=names)
+        by = f"partial {by} given {', '.join(names)}"
+    of_pairs = entry.weighs_pairs
     sampling = replace(sample_images(stimulus_labels(a, b), classes), lost=shared.lost)
     n_resamples *= not shared.reason
-    found = project(
+    projection = project(
         _between(compare, a, b), sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress
     )
-    value = found.values
-    low, high = found.interval(confidence)
-    method = _method(
-        by, describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs), left_out
-    )
+    value = projection.values
+    low, high = projection.interval(confidence)
+    interval = describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs)
+    method = f"{by}; {interval}{_describe_left_out(left_out)}"
     method += "".join(f"; {note}" for note in (shared.text, shared.reason) if note)
     p = np.full(value.shape, np.nan) if nulls is None else permutation_p(value, nulls)
-    rows = [
-        {
-            **{f"a_{name}": text for name, text in _descriptors(a, i).items()},
-            **{f"b_{name}": text for name, text in _descriptors(b, j).items()},
-            **similarity_values(value[i, j], low[i, j], high[i, j]),
-            "p": float(p[i, j]),
-            "p_method": p_text,
-            "method": method,
-            "n": a.n_cond,
-        }
-        for i in range(a.n_rdm)
-        for j in range(b.n_rdm)
-    ]
+    rows = []
+    for i in range(a.n_rdm):
+        for j in range(b.n_rdm):
+            similarity = similarity_values(value[i, j], low[i, j], high[i, j])
+            rows.append(
+                _descriptors(a, i, "a")
+                | _descriptors(b, j, "b")
+                | similarity
+                | {"p": float(p[i, j]), "p_method": p_text, "method": method, "n": a.n_cond}
+            )
     return pd.DataFrame(rows)
 
 
 NO_PARTIAL_P = (
     "none: with controls there is no p; RDMs that share the controls' dimensions stay alike after "
-    "the controls' ranks "
-    "are regressed out, and p would call that more than the controls"
+    "the controls' ranks are regressed out, and p would call that more than the controls"
 )
 """In the column ``p_method`` of partial correlations."""
-
-
-def _method(by: str, interval: str, left_out: str) -> str:
-    name = "kendall tau-a" if by == "kendall" else by
-    text = f"{name}; {interval}"
-    return text + (
-        f"; held by one side only and left out: {name_ids(left_out.split(', '))}"
-        if left_out
-        else ""
-    )
 
 
 def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[..., np.ndarray]:
@@ -328,35 +324,38 @@ def _between(compare: Callable[..., np.ndarray], a: RDMs, b: RDMs) -> Callable[.
     return _scores
 
 
-def _given(controls: RDMs, a: RDMs, kind: str | None, by: str) -> tuple[np.ndarray, list[str]]:
+def _control_vectors(
+    controls: RDMs, a: RDMs, kind: str | None, by: str
+) -> tuple[np.ndarray, list[str]]:
     """Give control RDMs over the pairs of `a`, and their names."""
     if by != "spearman":
         raise InputError(f"controls are regressed out of ranks (by='spearman'), not for by='{by}'.")
     check_rdms(controls, "the control RDMs")
     controls = controls if kind in (None, ALL_KINDS) else select_kind(controls, kind)
-    wanted = {str(one) for one in a.pattern_descriptors["condition"]}
-    ids = [str(one) for one in controls.pattern_descriptors["condition"]]
-    shared = take_conditions(controls, [i for i, one in enumerate(ids) if one in wanted])
+    wanted = set(_ids(a))
+    held = [i for i, name in enumerate(_ids(controls)) if name in wanted]
+    shared = take_conditions(controls, held)
     rows = match_ids(
         shared.pattern_descriptors["condition"], a.pattern_descriptors["condition"], *_SIDES
     )
     known = controls.rdm_descriptors.get("control")
-    names = [
-        str(known[i]) if known is not None else place_name(controls, i)
-        for i in range(controls.n_rdm)
-    ]
+    if known is not None:
+        names = [str(name) for name in known]
+    else:
+        names = [place_name(controls, i) for i in range(controls.n_rdm)]
     return take_conditions(shared, rows).dissimilarities, names
 
 
 _SIDES = ("the control RDMs", "the RDMs compared")
 
 
-def _descriptors(rdms: RDMs, index: int) -> dict[str, Any]:
-    """Give what names one RDM; its number when nothing else does."""
-    named = {
-        name: column[index] for name, column in rdms.rdm_descriptors.items() if name != "index"
-    }
-    return named or {"index": index}
+def _descriptors(rdms: RDMs, index: int, side: str) -> dict[str, Any]:
+    """Give the columns that name one RDM; its number when nothing else does."""
+    columns = {}
+    for name, values in rdms.rdm_descriptors.items():
+        if name != "index":
+            columns[f"{side}_{name}"] = values[index]
+    return columns or {f"{side}_index": index}
 
 
 def similarity_values(value: float, low: float, high: float) -> dict[str, float]:
@@ -392,7 +391,7 @@ def layer_by_roi(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Compare every network stage with every ROI, subject by subject and on average, beside the noise ceiling.
+    """Compare every network stage with every ROI, in each subject and on average.
 
     Parameters
     ----------
@@ -414,12 +413,12 @@ def layer_by_roi(
         are about other stimuli of these classes (``"fixed"``) or about as many classes like these
         (``"random"``, from 10 classes on).
     seed : int
-        Seed of the draws.
+        Seed of the draws of the noise of pairs.
     confidence : float
         Share of intervals that hold the similarity of many other stimuli, in (0, 1); see
         `compare_rdms`.
     progress : callable, optional
-        Hears (comparisons done, comparisons in all) while stimuli are resampled.
+        Receives (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
@@ -434,34 +433,55 @@ def layer_by_roi(
     InputError
         When ids do not match, a name is unknown, a stage or a subject's ROI comes twice, or an RDM
         is constant.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
+    >>> vectors = random.random((2, 28))
+    >>> network = label_rdms(
+    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ... )
+    >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
+    >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
+    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> table = layer_by_roi(network, brain, n_resamples=20)
+    >>> table = table[table["subject"] == "mean"]
+    >>> table[["layer", "similarity", "ceiling_low"]].round(2).values.tolist()
+    [['conv1', 0.9, 0.76], ['fc', 0.17, 0.76]]
     """
     import pandas as pd
 
-    compare = comparator(by)
+    by = comparator_name(by)
+    entry = COMPARATORS[by]
     network, brain, left_out = join_rdms(take_kind(network, kind), take_kind(brain, kind), join)
-    layers = _unique(network, ("stage",))
-    _unique(brain, ("subject", "roi"))
-    of_pairs, sampling = (
-        by not in PRODUCT_WEIGHTS,
-        sample_images(stimulus_labels(network, brain), classes),
-    )
-    scores = _between(compare, network, brain)
-    found = project(scores, sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress)
+    layers = unique_labels(network, ("stage",))
+    unique_labels(brain, ("subject", "roi"))
+    of_pairs = entry.weighs_pairs
+    sampling = sample_images(stimulus_labels(network, brain), classes)
+    scores = _between(entry, network, brain)
+    projection = project(scores, sampling, n_resamples, seed, of_pairs=of_pairs, progress=progress)
     interval = describe_interval(sampling, n_resamples, confidence, of_pairs=of_pairs)
     about = {
         "kind": kind or ALL_KINDS,
         "n": network.n_cond,
-        "method": _method(by, interval, left_out),
+        "method": f"{by}; {interval}{_describe_left_out(left_out)}",
     }
     rows = []
-    for roi, subjects, places in _by_roi(brain):
-        low, high = _bounds(brain.dissimilarities[places], by)
-        single = found.take(places)
-        told = about | {"roi": roi, "ceiling": describe_ceiling(by, len(subjects))}
-        over = {**told, "method": f"{about['method']}; mean over subjects"}
-        rows += _layer_rows(layers, subjects, single, confidence, told, low, high)
+    names = np.array([str(subject) for subject in brain.rdm_descriptors["subject"]])
+    rois = np.array([str(roi) for roi in brain.rdm_descriptors["roi"]])
+    for roi in dict.fromkeys(rois.tolist()):
+        columns = np.flatnonzero(rois == roi)
+        subjects = names[columns].tolist()
+        low = high = np.array([np.nan])
+        if len(columns) > 1:
+            low, high = subject_ceilings(brain.dissimilarities[columns], by)
+        single = projection.take(columns)
+        common = about | {"roi": roi, "ceiling": describe_ceiling(by, len(subjects))}
+        rows += _layer_rows(layers, subjects, single, confidence, common, low, high)
+        common["method"] = f"{about['method']}; mean over subjects"
         rows += _layer_rows(
-            layers, ["mean"], single.mean(), confidence, over, low.mean(), high.mean()
+            layers, ["mean"], single.mean(), confidence, common, low.mean(), high.mean()
         )
     return pd.DataFrame(rows)[list(LAYER_COLUMNS)]
 
@@ -480,54 +500,58 @@ LAYER_COLUMNS = (
     "method",
     "n",
 )
-"""Of the table ``layer_roi.csv``."""
+"""Columns of the table ``layer_roi.csv``."""
 
 
 def _layer_rows(
     layers: Sequence[tuple[str, ...]],
     subjects: Sequence[str],
-    found: Projection,
+    projection: Projection,
     confidence: float,
-    told: Mapping[str, Any],
+    common: Mapping[str, Any],
     floor: np.ndarray,
     top: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Tell the similarity of each subject's region with each layer."""
-    ends = found.interval(confidence)
-    floor, top = (np.broadcast_to(bound, len(subjects)) for bound in (floor, top))
-    return [
-        {**told, "subject": subject, "layer": layer}
-        | similarity_values(found.values[i, j], ends[0][i, j], ends[1][i, j])
-        | {"ceiling_low": float(floor[j]), "ceiling_high": float(top[j])}
-        for j, subject in enumerate(subjects)
-        for i, (layer,) in enumerate(layers)
-    ]
+    """Make a row of the table for each subject and layer of one region."""
+    low, high = projection.interval(confidence)
+    floor, top = np.broadcast_to(floor, len(subjects)), np.broadcast_to(top, len(subjects))
+    rows = []
+    for j, subject in enumerate(subjects):
+        ceiling = {"ceiling_low": float(floor[j]), "ceiling_high": float(top[j])}
+        for i, (layer,) in enumerate(layers):
+            similarity = similarity_values(projection.values[i, j], low[i, j], high[i, j])
+            rows.append({**common, "subject": subject, "layer": layer} | similarity | ceiling)
+    return rows
 
 
-def _bounds(vectors: np.ndarray, by: str) -> tuple[np.ndarray, np.ndarray]:
-    if len(vectors) < 2:
-        return np.array([np.nan]), np.array([np.nan])
-    return subject_ceilings(vectors, by)
+def unique_labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Give the labels of each RDM, which must be there and differ.
 
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs with the rdm_descriptors `names`.
+    names : sequence of str
+        Names of rdm_descriptors.
 
-def _unique(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Give each RDM's labels; they must be there and differ."""
+    Returns
+    -------
+    list of tuple of str
+        Labels of each RDM, in the order of `names`.
+
+    Raises
+    ------
+    InputError
+        When a descriptor is missing or two RDMs have the same labels.
+    """
     if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
         raise InputError(
             f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
             f"{', '.join(rdms.rdm_descriptors)}."
         )
-    labels = list(zip(*([str(one) for one in rdms.rdm_descriptors[name]] for name in names)))
+    labels = list(zip(*(map(str, rdms.rdm_descriptors[name]) for name in names)))
     if again := duplicates(" ".join(label) for label in labels):
         raise InputError(
             f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}."
         )
     return labels
-
-
-def _by_roi(brain: RDMs) -> Iterator[tuple[str, list[str], np.ndarray]]:
-    """Give each region, its subjects, and where its RDMs are."""
-    rois = np.array([str(one) for one in brain.rdm_descriptors["roi"]])
-    subjects = np.array([str(one) for one in brain.rdm_descriptors["subject"]])
-    for roi in dict.fromkeys(rois.tolist()):
-        yield roi, subjects[rois == roi].tolist(), np.flatnonzero(rois == roi)

@@ -22,7 +22,7 @@ CONTROLS: Mapping[str, str] = {
     "gabor": "1 - Pearson of Gabor energy over wavelength, orientation and place",
     "category": "0 within a category, 1 between two",
 }
-"""Control to what its dissimilarities are."""
+"""Name of a control to what its dissimilarities are."""
 
 
 @checked
@@ -39,7 +39,7 @@ def control_rdms(
     stimuli : StimulusSet
         Images with their table.
     controls : sequence of str
-        Some of `CONTROLS`.
+        Names in `CONTROLS`.
     column : str
         Column of the table that holds the categories.
 
@@ -54,22 +54,34 @@ def control_rdms(
     InputError
         For an unknown control, an image of one gray (its correlation is undefined; named), a
         missing category.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> ids = ["im0", "im1", "im2", "im3"]
+    >>> table = pd.DataFrame({"id": ids, "kind": "RE", "reference_id": ids})
+    >>> table["category"] = ["cat", "cat", "cup", "cup"]
+    >>> images = np.random.default_rng(0).random((4, 3, 16, 16), dtype=np.float32)
+    >>> stimuli = StimulusSet(images=images, table=table)
+    >>> control_rdms(stimuli, ["luminance", "category"]).dissimilarities.round(3).tolist()
+    [[0.01, 0.017, 0.01, 0.007, 0.0, 0.007], [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]]
     """
-    if unknown := [one for one in controls if one not in CONTROLS]:
+    if unknown := [name for name in controls if name not in CONTROLS]:
         raise unknown_name("control", unknown[0], CONTROLS)
     table = stimuli.table
     vectors = []
-    for one in controls:
-        if one == "category":
-            vectors.append(category_rdm(_labels(stimuli, column)))
+    for control in controls:
+        if control == "category":
+            vectors.append(category_rdm(_categories(stimuli, column)))
         else:
-            vectors.append(_of_images(stimuli, one))
+            vectors.append(_compare_images(stimuli, control))
     return label_rdms(
         np.array(vectors),
         conditions=list(table["id"]),
         places={"control": list(controls)},
-        patterns={name: list(table[name]) for name in ("reference_id", "kind")},
-        measure="; ".join(f"{one}: {CONTROLS[one]}" for one in controls),
+        patterns={"reference_id": list(table["reference_id"]), "kind": list(table["kind"])},
+        measure="; ".join(f"{name}: {CONTROLS[name]}" for name in controls),
         provenance={"controls": list(controls)},
     )
 
@@ -97,11 +109,13 @@ def category_rdm(labels: Sequence[str]) -> np.ndarray:
     >>> category_rdm(["cat", "dog", "cat"]).tolist()
     [1.0, 0.0, 1.0]
     """
-    if lacking := [
-        i for i, one in enumerate(labels) if one is None or one != one or str(one) == ""
-    ]:
+    lacking = []
+    for i, label in enumerate(labels):
+        if label is None or label != label or str(label) == "":  # NaN differs from itself
+            lacking.append(i)
+    if lacking:
         raise InputError(f"no category for the images {name_ids(lacking)} (counted from 0).")
-    codes = np.unique(np.array([str(one) for one in labels]), return_inverse=True)[1]
+    codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]
     if codes.max(initial=0) == 0:
         raise InputError(
             f"{len(labels)} images of fewer than two categories ({name_ids(labels[:1])}): all "
@@ -111,7 +125,7 @@ def category_rdm(labels: Sequence[str]) -> np.ndarray:
     return (codes[first] != codes[second]).astype(np.float64)
 
 
-def _labels(stimuli: StimulusSet, column: str) -> list[str]:
+def _categories(stimuli: StimulusSet, column: str) -> list[str]:
     if column not in stimuli.table:
         raise InputError(
             f"the stimulus table has no column '{column}'; it has "
@@ -126,7 +140,7 @@ def _labels(stimuli: StimulusSet, column: str) -> list[str]:
     return labels.tolist()
 
 
-def _of_images(stimuli: StimulusSet, control: str) -> np.ndarray:
+def _compare_images(stimuli: StimulusSet, control: str) -> np.ndarray:
     """Measure the images in blocks, which may lie on disk."""
     from stimuli_gen.features import gabor_energy, luminance, pixel_features
 

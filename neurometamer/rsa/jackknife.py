@@ -28,31 +28,31 @@ Compare = Callable[..., np.ndarray]
 """(weights of pairs or None) to values (...), or (n_weights, ...)."""
 Progress = Callable[[int, int], None]
 
-PRODUCT_WEIGHTS = ("whitened-cosine", "whitened-pearson")
-"""Comparators that know a pair's weight only as the product of its images' copies: no noise of pairs is taken off."""
-
 PAIR_DRAWS = 400
-"""For the variance from pairs: it needs no tails, so no more than these."""
+"""Largest number of draws for the variance from pairs, which needs no tails."""
 
 PAIR_STEP = 0.25
-"""How far the weights of pairs are moved: little, so that they stay positive and the statistic nearly linear."""
+"""How far the weights of pairs are moved.
+
+It is little, so that weights stay positive and the statistic is nearly linear.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Projection:
-    """Values of one or several similarities, and how they move with the images and with the noise of pairs.
+    """Values of similarities, and how they move with the images and with the noise of pairs.
 
     Parameters
     ----------
     values : ndarray, shape (...)
-        Of all images.
+        Similarities of all images.
     deviations : ndarray, shape (n_clusters, ...), or None
-        Without each cluster in turn, scaled such that their squares add up to the variance L + 2D;
-        None where nothing was resampled.
+        Values without each cluster in turn, scaled such that their squares add up to the variance
+        L + 2D; None where nothing was resampled.
     noise : ndarray, shape (n_draws, ...), or None
-        Deviations of variance D; None where the noise of pairs is not known.
+        Deviations whose variance is D; None where the noise of pairs is not known.
     sampling : Sampling
-        What other images are: gives the degrees of freedom.
+        What is resampled, which gives the degrees of freedom.
     """
 
     values: np.ndarray
@@ -61,17 +61,17 @@ class Projection:
     sampling: Sampling
 
     def take(self, columns: Any) -> Projection:
-        """Take some of the last axis.
+        """Take some values of the last axis.
 
         Parameters
         ----------
         columns : sequence of int
-            Which.
+            Positions in the last axis.
 
         Returns
         -------
         Projection
-            Of these.
+            Projection of these values.
         """
         return self._each(lambda part: part[..., columns])
 
@@ -81,7 +81,7 @@ class Projection:
         Returns
         -------
         Projection
-            Of the mean.
+            Projection of the mean.
         """
         return self._each(lambda part: part.mean(axis=-1, keepdims=True))
 
@@ -91,12 +91,12 @@ class Projection:
         Parameters
         ----------
         other : Projection
-            With the same sampling and draws.
+            Projection with the same sampling and draws.
 
         Returns
         -------
         Projection
-            Of the difference.
+            Projection of the difference.
         """
 
         def _less(part: np.ndarray | None, taken: np.ndarray | None) -> np.ndarray | None:
@@ -116,7 +116,7 @@ class Projection:
 
     @property
     def errors(self) -> np.ndarray:
-        """Standard errors.
+        """Standard errors of the values.
 
         Returns
         -------
@@ -153,7 +153,7 @@ class Projection:
         confidence : float
             Share of intervals that hold the truth, in (0, 1).
         most : float
-            No end lies beyond this or its negative.
+            Largest absolute value of an end.
 
         Returns
         -------
@@ -166,22 +166,22 @@ class Projection:
         return np.clip(self.values - half, -most, most), np.clip(self.values + half, -most, most)
 
     def samples(self, n_resamples: int, seed: int, confidence: float) -> np.ndarray:
-        """Draw values as other images would give them; the same images move all values together.
+        """Sample values as other images would give them; the same images move all together.
 
         Parameters
         ----------
         n_resamples : int
-            How many; with more of them than clusters their variance is exact.
+            Number of samples; with more of them than clusters their variance is exact.
         seed : int
-            The same seed and number of clusters give the same draws everywhere.
+            Seed; the same seed and number of clusters give the same samples everywhere.
         confidence : float
-            Of the interval that the samples are for: their normal quantiles are those of its t
-            distribution.
+            Confidence of the interval that the samples are for: their normal quantiles are those of
+            its t distribution.
 
         Returns
         -------
         ndarray, shape (n_resamples, ...)
-            Normal about the values.
+            Samples of a normal distribution about the values.
         """
         from scipy.stats import norm, t
 
@@ -191,7 +191,13 @@ class Projection:
         tail = (1 + confidence) / 2
         ratio = t.ppf(tail, self.sampling.dof) / norm.ppf(tail)
         scale = ratio * np.divide(self.errors, raw, out=np.zeros_like(raw), where=raw > 0)
-        moves = _normal_moves(n_resamples, len(self.deviations), seed)
+        # normal numbers for each cluster and resample, symmetric, uncorrelated if there are enough
+        k = len(self.deviations)
+        random = generator(seed, "photographs", k)
+        half = random.standard_normal(((n_resamples + 1) // 2, k))
+        if len(half) > k:
+            half = np.linalg.qr(half)[0] * np.sqrt(len(half))
+        moves = np.concatenate([half, -half])[:n_resamples]
         return self.values + scale * np.tensordot(moves, self.deviations, axes=1)
 
 
@@ -212,21 +218,21 @@ def project(
         Weights of pairs (n_weights, n_pairs), or None for all once, to similarities (n_weights,
         ...) or (...).
     sampling : Sampling
-        Which images vary, and together with which.
+        Images that vary, and those that vary together.
     n_draws : int
-        Of the noise of pairs, at most `PAIR_DRAWS` are made; 0 to compare once and resample
-        nothing.
+        Draws of the noise of pairs, of which at most `PAIR_DRAWS` are made; 0 to compare once and
+        resample nothing.
     seed : int
-        The same seed and number of images give the same draws everywhere.
+        Seed; the same seed and number of images give the same draws everywhere.
     of_pairs : bool
-        Whether pairs can be weighed on their own (`PRODUCT_WEIGHTS`).
+        Whether pairs can be weighed on their own (`Comparator.weighs_pairs`).
     progress : callable, optional
-        Hears (comparisons done, comparisons in all).
+        Receives (comparisons done, comparisons in all).
 
     Returns
     -------
     Projection
-        Of everything that was compared.
+        Projection of everything that was compared.
 
     Raises
     ------
@@ -264,14 +270,16 @@ def project(
 
 
 class LazyWeights:
-    """Weights of pairs that are made when their resamples are compared: all of them may not fit into memory.
+    """Weights of pairs that are made when their resamples are compared.
+
+    All of them may not fit into memory.
 
     Parameters
     ----------
     shape : tuple of int
-        Resamples and pairs.
+        Number of resamples and of pairs.
     make : callable
-        Slice of resamples to their weights.
+        Function of a slice of resamples that makes their weights.
     """
 
     ndim = 2
@@ -295,35 +303,26 @@ class LazyWeights:
         return np.asarray(self[:], dtype=dtype)
 
 
-def _normal_moves(n_resamples: int, k: int, seed: int) -> np.ndarray:
-    """Draw normal numbers, one a cluster and resample, symmetric and uncorrelated where there are enough of them."""
-    random = generator(seed, "photographs", k)
-    half = random.standard_normal(((n_resamples + 1) // 2, k))
-    if len(half) > k:
-        half = np.linalg.qr(half)[0] * np.sqrt(len(half))
-    return np.concatenate([half, -half])[:n_resamples]
-
-
 def describe_interval(
     sampling: Sampling, n_draws: int, confidence: float, *, of_pairs: bool = True
 ) -> str:
-    """Say in words how an interval came about.
+    """Describe in words how an interval is made.
 
     Parameters
     ----------
     sampling : Sampling
-        What other images are.
+        What is resampled.
     n_draws : int
         See `project`.
     confidence : float
-        Of the interval.
+        Share of intervals that hold the truth, in (0, 1).
     of_pairs : bool
         See `project`.
 
     Returns
     -------
     str
-        Part of the column ``method``.
+        Text for the column ``method``.
 
     Examples
     --------
@@ -334,12 +333,10 @@ def describe_interval(
     if not n_draws:
         return "no interval"
     text = f"{confidence:.0%} t interval ({sampling.dof} dof), jackknife over {sampling.text}"
-    text += (
-        ", noise of pairs corrected"
-        if of_pairs
-        else ", too wide: it counts the noise of pairs twice"
-    )
-    few = len(sampling.clusters) < SIMULATED_FROM
-    return text + (
-        f"; intervals from fewer than {SIMULATED_FROM} were not simulated" if few else ""
-    )
+    if of_pairs:
+        text += ", noise of pairs corrected"
+    else:
+        text += ", too wide: it counts the noise of pairs twice"
+    if len(sampling.clusters) < SIMULATED_FROM:
+        text += f"; intervals from fewer than {SIMULATED_FROM} were not simulated"
+    return text

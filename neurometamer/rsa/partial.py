@@ -1,4 +1,4 @@
-"""Compare RDMs given others: what two RDMs share beyond pixels, luminance, Gabor energy or categories."""
+"""Partial correlation: what two RDMs share beyond pixels, luminance, Gabor energy or categories."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides, over
 from neurometamer.store import InputError, name_ids
 
 COLLINEAR = 1e-8
-"""Share of a control's variance that the other controls leave, below which it adds nothing but rounding."""
+"""Share of a control's variance that other controls leave, below which it adds only rounding."""
 
 
 @checked
@@ -23,7 +23,7 @@ def partial_spearman(
     controls: np.ndarray,
     names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Correlate the ranks of dissimilarities after regressing out the ranks of control RDMs from both sides.
+    """Correlate ranks of dissimilarities after the ranks of control RDMs are regressed out.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def partial_spearman(
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are. A control that is constant in a resample has no part
+        Number of copies of each pair. A control that is constant in a resample has no part
         in it.
     controls : ndarray, shape (n_controls, n_pairs)
         Condensed control RDMs over the same pairs; none gives Spearman's correlation.
     names : sequence of str, optional
-        Of the controls, for messages; their numbers otherwise.
+        Names of the controls in messages; their numbers by default.
 
     Returns
     -------
@@ -54,6 +54,12 @@ def partial_spearman(
     -----
     With Gram matrices S of centered ranks: S_ab - S_ac S_cc^-1 S_cb, divided by the same of a and
     of b with themselves.
+
+    Examples
+    --------
+    >>> a, b, control = np.random.default_rng(0).random((3, 1, 15))
+    >>> partial_spearman(a, b, controls=control).round(3).tolist()
+    [[-0.265]]
     """
     controls = np.asarray(controls, dtype=np.float64)
     check_sides(a, b, weights)
@@ -63,22 +69,20 @@ def partial_spearman(
         )
     if len(controls):
         check_sides(a, controls, names="a and controls")
-    _check_controls(
-        controls, [str(one) for one in (range(len(controls)) if names is None else names)]
-    )
+    _check_controls(controls, list(map(str, range(len(controls)) if names is None else names)))
     n_a, n_b = len(a), len(b)
     left, right = centered_ranks(np.concatenate([a, controls])), centered_ranks(b)
 
     def _combine(ac: np.ndarray, y: np.ndarray, copies: np.ndarray) -> np.ndarray:
         rows = np.concatenate([ac[:, :n_a], y, ac[:, n_a:]], axis=1)
         gram = (rows * copies[:, np.newaxis]) @ rows.transpose(0, 2, 1)
-        return _given(gram, n_a + n_b)[:, :n_a, n_a:]
+        return _partial_correlations(gram, n_a + n_b)[:, :n_a, n_a:]
 
     return over_blocks(_combine, left, right, 3 * (n_a + n_b + len(controls)), a.shape[1], weights)
 
 
-def _given(gram: np.ndarray, n: int) -> np.ndarray:
-    """Correlations (m, n, n) of the first `n` rows given all further ones."""
+def _partial_correlations(gram: np.ndarray, n: int) -> np.ndarray:
+    """Correlate the first `n` rows given all further ones: (m, n, n)."""
     lengths = np.sqrt(np.einsum("mii->mi", gram))
     scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     gram = gram * scale[:, :, np.newaxis] * scale[:, np.newaxis]
@@ -104,16 +108,11 @@ def _check_controls(controls: np.ndarray, names: Sequence[str]) -> None:
         for _ in range(2):  # twice is exact to rounding
             rest = rest - basis.T @ (basis @ rest)
         if rest @ rest < COLLINEAR:
+            units = ranks[:k] / np.linalg.norm(ranks[:k], axis=1, keepdims=True)
+            shares = np.linalg.lstsq(units.T, unit, rcond=None)[0]
+            parents = [name for name, share in zip(names, shares) if abs(share) > 1e-4]
             raise InputError(
-                f"control {names[k]} follows from {name_ids(_parents(unit, ranks[:k], names))} by "
-                "its ranks; "
-                "leave one of them out."
+                f"control {names[k]} follows from {name_ids(parents)} by its ranks; leave one of "
+                "them out."
             )
         basis = np.vstack([basis, rest / np.linalg.norm(rest)])
-
-
-def _parents(unit: np.ndarray, ranks: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Name the controls that make up another one."""
-    units = ranks / np.linalg.norm(ranks, axis=1, keepdims=True)
-    share = np.linalg.lstsq(units.T, unit, rcond=None)[0]
-    return [name for name, one in zip(names, share) if abs(one) > 1e-4]

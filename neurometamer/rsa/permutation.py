@@ -1,4 +1,4 @@
-"""Compare RDMs after the conditions of one side have changed places: the null of no relation, quickly.
+"""Compare RDMs after the conditions of one side are permuted: the null of no relation.
 
 What does not depend on the order, ranks, centering and length, is done once. A permutation is then
 one gather and one matrix product.
@@ -6,26 +6,22 @@ one gather and one matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators.kendall import kendall
-from neurometamer.rsa.comparators.ranks import centered_ranks, check_sides
-from neurometamer.rsa.comparators.table import comparator
-from neurometamer.rsa.comparators.whitened import Whitened, n_images, square
+from neurometamer.rsa.comparators.ranks import check_sides
+from neurometamer.rsa.comparators.table import comparator, linear_comparators
+from neurometamer.rsa.comparators.whitened import n_images, square
 from neurometamer.store import InputError, unknown_name
-
-LINEAR = ("spearman", "pearson", "cosine", "rho-a")
-"""Comparators that are an inner product of vectors prepared once, so that permutations are one matrix product."""
 
 
 @checked
 def permuted_comparison(
     a: np.ndarray, b: np.ndarray, orders: np.ndarray, by: str = "spearman"
 ) -> np.ndarray:
-    """Compare every RDM of one side, its conditions put in each order, with every RDM of the other side.
+    """Compare RDMs after the conditions of one side are put in each order.
 
     Parameters
     ----------
@@ -34,9 +30,10 @@ def permuted_comparison(
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs, the conditions in the same order as in `a`.
     orders : ndarray of int, shape (n_permutations, n)
-        Each row holds 0 to n - 1 once: the condition of `a` that stands in each place of `b`.
+        Rows that hold 0 to n - 1 once: the condition of `a` in each position of `b`.
     by : str
-        One of `COMPARATORS`. For Kendall's tau-a each permutation is compared anew, which is slow.
+        One of `COMPARATORS`. Those without prepared vectors (tau-a) compare each permutation anew,
+        which is slow.
 
     Returns
     -------
@@ -52,35 +49,15 @@ def permuted_comparison(
     Examples
     --------
     >>> rdms = np.array([[1.0, 2, 3, 4, 5, 6]])
-    >>> permuted_comparison(rdms, rdms, np.array([[0, 1, 2, 3], [3, 2, 1, 0]])).round(3).ravel().tolist()
+    >>> orders = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
+    >>> permuted_comparison(rdms, rdms, orders).round(3).ravel().tolist()
     [1.0, -0.943]
     """
-    comparator(by)
-    a, b, orders = (
-        np.asarray(a, dtype=np.float64),
-        np.asarray(b, dtype=np.float64),
-        np.asarray(orders),
-    )
+    entry = comparator(by)
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    orders = np.asarray(orders)
     check_sides(a, b)
-    _check_orders(orders, n_images(a.shape[1]))
-    if len(a) > len(b):  # move the smaller side: the other order undoes this one
-        return permuted_comparison(b, a, np.argsort(orders, axis=1), by).transpose(0, 2, 1)
-    out = np.empty((len(orders), len(a), len(b)))
-    if by == "kendall":
-        flat = square(a).reshape(len(a), -1)
-        for place, index in zip(out, _pairs(orders)):
-            place[:] = kendall(flat.take(index, axis=1), b)
-        return out
-    left, right = _prepared(a, b, by)
-    moved = (
-        square(left).reshape(len(a), -1).T.copy()
-    )  # pair by pair: all RDMs of a pair lie together
-    for place, index in zip(out, _pairs(orders)):
-        place[:] = (right @ moved.take(index, axis=0)).T
-    return out
-
-
-def _check_orders(orders: np.ndarray, n: int) -> None:
+    n = n_images(a.shape[1])
     if orders.ndim != 2 or orders.shape[1] != n:
         raise InputError(
             f"orders has the shape {orders.shape}; RDMs of {n} conditions need (n_permutations, "
@@ -88,10 +65,24 @@ def _check_orders(orders: np.ndarray, n: int) -> None:
         )
     if bad := np.flatnonzero((np.sort(orders, axis=1) != np.arange(n)).any(axis=1)).tolist():
         raise InputError(f"rows {bad[:5]} of orders do not hold each of 0 to {n - 1} once.")
+    if len(a) > len(b):  # move the smaller side: the other order undoes this one
+        return permuted_comparison(b, a, np.argsort(orders, axis=1), by).transpose(0, 2, 1)
+    out = np.empty((len(orders), len(a), len(b)))
+    if entry.prepare is None:
+        flat = square(a).reshape(len(a), -1)
+        for values, pairs in zip(out, _permuted_positions(orders)):
+            values[:] = entry(flat.take(pairs, axis=1), b)
+        return out
+    left, right = entry.prepare(a)[0], entry.prepare(b)[1]
+    # pair by pair: all RDMs of a pair lie together
+    moved = square(left).reshape(len(a), -1).T.copy()
+    for values, pairs in zip(out, _permuted_positions(orders)):
+        values[:] = (right @ moved.take(pairs, axis=0)).T
+    return out
 
 
-def _pairs(orders: np.ndarray) -> Iterator[np.ndarray]:
-    """Give the places of the condensed pairs in a flattened square RDM, order by order."""
+def _permuted_positions(orders: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the positions of the condensed pairs in a flattened square RDM, order by order."""
     n = orders.shape[1]
     first, second = np.triu_indices(n, 1)
     for order in orders.astype(np.intp):
@@ -100,58 +91,17 @@ def _pairs(orders: np.ndarray) -> Iterator[np.ndarray]:
         yield index
 
 
-def _prepared(a: np.ndarray, b: np.ndarray, by: str) -> tuple[np.ndarray, np.ndarray]:
-    """Give two sides whose products are the comparison, in whatever order the conditions are."""
-    left, right = _SIDES[by](a), _SIDES[by](b)
-    if by == "rho-a":
-        n = a.shape[1]
-        return left[0], right[0] * 12 / (n**3 - n)
-    return _unit(*left, left[0]), _unit(*right, right[1])
-
-
-def _unit(values: np.ndarray, white: np.ndarray, side: np.ndarray) -> np.ndarray:
-    squares = np.einsum("dp,dp->d", values, white)[:, np.newaxis]
-    return np.divide(side, np.sqrt(squares), out=np.full(side.shape, np.nan), where=squares > 0)
-
-
-def _ranks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    ranks = centered_ranks(x)(np.ones((1, x.shape[1])))[0]
-    return ranks, ranks
-
-
-def _centered(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values = x - x.mean(axis=1, keepdims=True)
-    return values, values
-
-
-def _whitened(center: bool) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    def sides(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values, white = Whitened(x, center)(np.ones((1, x.shape[1])))
-        return values[0], white[0]
-
-    return sides
-
-
-_SIDES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
-    "spearman": _ranks,
-    "rho-a": _ranks,
-    "pearson": _centered,
-    "cosine": lambda x: (x, x),
-    "whitened-cosine": _whitened(center=False),
-    "whitened-pearson": _whitened(center=True),
-}
-"""Comparator to values and the same times their errors' inverse covariance, if any."""
-
-
 def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
-    """Prepare condensed RDMs so that their inner product is the comparator; a permutation of pairs keeps it.
+    """Prepare condensed RDMs so that their inner product is the comparator.
+
+    A permutation of pairs keeps what is prepared.
 
     Parameters
     ----------
     vectors : ndarray, shape (..., n_pairs)
         Condensed RDMs.
     by : str
-        One of `LINEAR`.
+        One of `linear_comparators`.
 
     Returns
     -------
@@ -162,24 +112,17 @@ def prepared(vectors: np.ndarray, by: str) -> np.ndarray:
     ------
     InputError
         For another comparator.
-    """
-    from scipy.stats import rankdata
 
-    if by not in LINEAR:
-        raise unknown_name("comparison", by, LINEAR)
+    Examples
+    --------
+    >>> prepared(np.array([3.0, 0, 4]), "cosine").tolist()
+    [0.6, 0.0, 0.8]
+    """
+    entry = comparator(by)
+    if entry.prepare is None or not entry.linear:
+        raise unknown_name("comparison", by, linear_comparators())
     values = np.asarray(vectors, dtype=np.float64)
-    if by in ("spearman", "rho-a"):
-        values = rankdata(values, axis=-1)
-    if by != "cosine":
-        values = values - values.mean(axis=-1, keepdims=True)
-    n = values.shape[-1]
-    lengths = (
-        np.sqrt((n**3 - n) / 12)
-        if by == "rho-a"
-        else np.linalg.norm(values, axis=-1, keepdims=True)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return values / lengths
+    return entry.prepare(np.atleast_2d(values))[0].reshape(values.shape)
 
 
 def permuted_pairs(order: np.ndarray) -> np.ndarray:
@@ -188,7 +131,7 @@ def permuted_pairs(order: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     order : ndarray of int, shape (n,)
-        Stimulus that takes each place.
+        Stimulus that takes each position.
 
     Returns
     -------

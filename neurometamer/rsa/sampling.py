@@ -1,4 +1,4 @@
-"""What a resample of photographs draws: single photographs, photographs within their classes, or whole classes.
+"""Resamples of photographs: single ones, photographs within their classes, or whole classes.
 
 An interval is about other photographs "like these". Where photographs come in classes (faces, cups,
 …) that can mean two things: other photographs of these very classes (``"fixed"``), or of other
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 from neurometamer.stats.resampling import bootstrap_counts
 from neurometamer.store import InputError, generator, name_ids, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASS_CLAIMS = {
     "fixed": "holds for these classes: photographs are resampled within them",
@@ -29,13 +29,16 @@ CLASS_CLAIMS = {
 """Name of a claim about classes to what it says."""
 
 MIN_RANDOM_CLASSES = 10
-"""Fewer resampled classes do not say how much classes vary: in simulations intervals cover from so many on."""
+"""Least number of classes that are resampled.
+
+Fewer do not say how much classes vary: in simulations intervals cover from this number on.
+"""
 
 MOST_LEFT_OUT = 400
-"""Clusters that are left out one by one; more are left out in groups."""
+"""Largest number of clusters that are left out one by one; more are left out in groups."""
 
 SIMULATED_FROM = 10
-"""Photographs; intervals from fewer were not simulated."""
+"""Least number of photographs for which intervals were simulated."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +66,7 @@ class Sampling:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Clusters in each stratum.
+        """Number of clusters in each stratum.
 
         Returns
         -------
@@ -103,7 +106,7 @@ class Sampling:
         Parameters
         ----------
         seed : int
-            Of the groups.
+            Seed of the groups.
 
         Returns
         -------
@@ -130,7 +133,7 @@ class Sampling:
         Parameters
         ----------
         cluster : int
-            Its number.
+            Number of the cluster.
 
         Returns
         -------
@@ -142,21 +145,20 @@ class Sampling:
         return stays[first] & stays[second]
 
     def deviations(self, without: np.ndarray) -> np.ndarray:
-        """Scale values without one cluster such that the squares of their deviations add up to a variance.
+        """Scale deviations of values without one cluster so that squares add up to a variance.
 
         Parameters
         ----------
         without : ndarray, shape (n_clusters, ...)
-            Without each cluster in turn.
+            Values without each cluster in turn.
 
         Returns
         -------
         ndarray, shape (n_clusters, ...)
-            About the mean of each stratum.
+            Deviations from the mean of each stratum.
         """
-        means = np.array(
-            [without[self.strata == stratum].mean(axis=0) for stratum in range(len(self.sizes))]
-        )
+        strata = range(len(self.sizes))
+        means = np.array([without[self.strata == stratum].mean(axis=0) for stratum in strata])
         factors = np.sqrt(self.factors).reshape(-1, *[1] * (without.ndim - 1))
         return (without - means[self.strata]) * factors
 
@@ -166,14 +168,14 @@ class Sampling:
         Parameters
         ----------
         photographs : sequence of str, length n_images
-            Of each image.
+            Photograph of each image.
         distinct : sequence of str, length n
             Photographs in the order of this sampling.
 
         Returns
         -------
         Sampling
-            Of images.
+            Sampling of images.
         """
         number = {name: i for i, name in enumerate(distinct)}
         clusters = self.clusters[[number[name] for name in photographs]]
@@ -184,7 +186,7 @@ class Sampling:
 
     @property
     def in_classes(self) -> bool:
-        """Tell whether classes matter.
+        """Whether classes matter.
 
         Returns
         -------
@@ -199,13 +201,13 @@ class Sampling:
         Parameters
         ----------
         n_resamples, seed : int
-            The same numbers give the same draws everywhere; of single photographs those of
-            `bootstrap_counts`.
+            Number of resamples and seed. The same numbers give the same draws everywhere; those of
+            single photographs are those of `bootstrap_counts`.
 
         Returns
         -------
         ndarray of int, shape (n_resamples, n)
-            Copies of each photograph.
+            Number of copies of each photograph.
         """
         if n_resamples < 0:
             raise InputError(f"n_resamples must be 0 or more, not {n_resamples}.")
@@ -216,16 +218,18 @@ class Sampling:
         return drawn[:, self.clusters]
 
     def scaled(self, values: np.ndarray, samples: np.ndarray, confidence: float) -> np.ndarray:
-        """Correct the usual bootstrap for few clusters; as it is where single photographs are drawn from all.
+        """Correct the usual bootstrap for few clusters.
+
+        Samples stay as they are where single photographs are drawn from all.
 
         Parameters
         ----------
         values : ndarray, shape (...)
-            Of all photographs.
+            Values of all photographs.
         samples : ndarray, shape (n_resamples, ...)
-            With `counts`.
+            Values in resamples that `counts` draws.
         confidence : float
-            Of the interval; its ends become those of a t distribution.
+            Share of intervals that hold the truth; the ends become those of a t distribution.
 
         Returns
         -------
@@ -261,7 +265,7 @@ class Sampling:
         draw : int
             Number of the draw.
         seed : int
-            The same seed, number and clusters give the same moves everywhere.
+            Seed; the same seed, number and clusters give the same moves everywhere.
 
         Returns
         -------
@@ -274,39 +278,33 @@ class Sampling:
         if free < 1:
             return np.zeros(len(self.clusters) * (len(self.clusters) - 1) // 2)
         moves = generator(seed, "pairs", k, draw).uniform(-1, 1, first.size) * np.sqrt(3)
-        blocks = _pair_blocks(self.strata, first, second) if n_strata > 1 else None
-        for _ in range(1 if blocks is None else PROJECTIONS):
-            _take_off_clusters(moves, first, second, k)
-            if blocks is not None:
+        # number of the pair of strata of each pair of clusters
+        blocks = np.zeros(first.size, dtype=np.intp)
+        if n_strata > 1:
+            low = np.minimum(self.strata[first], self.strata[second])
+            high = np.maximum(self.strata[first], self.strata[second])
+            blocks = np.unique(low * n_strata + high, return_inverse=True)[1].ravel()
+        for _ in range(PROJECTIONS if n_strata > 1 else 1):
+            of_cluster = (np.bincount(first, moves, k) + np.bincount(second, moves, k)) / (k - 2)
+            moves -= of_cluster[first] + of_cluster[second]
+            moves += of_cluster.sum() / (k - 1)
+            if n_strata > 1:
                 moves -= (np.bincount(blocks, moves) / np.bincount(blocks))[blocks]
-        return _of_photographs(moves * np.sqrt(first.size / free), self.clusters, k)
+        moves *= np.sqrt(first.size / free)
+        if np.array_equal(self.clusters, np.arange(k)):
+            return moves
+        # pairs of photographs move with their clusters; pairs within a cluster stay
+        square = np.zeros((k, k))
+        square[first, second] = square[second, first] = moves
+        first, second = np.triu_indices(len(self.clusters), 1)
+        return square[self.clusters[first], self.clusters[second]]
 
 
 PROJECTIONS = 10
-"""Times that means of clusters and of blocks are taken off in turn: what is left of them is below 1e-4."""
+"""Number of times that means of clusters and of blocks are taken off in turn.
 
-
-def _pair_blocks(strata: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Give each pair of clusters the number of its pair of strata: (n_pairs,)."""
-    low, high = np.minimum(strata[first], strata[second]), np.maximum(strata[first], strata[second])
-    return np.unique(low * (int(strata.max()) + 1) + high, return_inverse=True)[1].ravel()
-
-
-def _take_off_clusters(moves: np.ndarray, first: np.ndarray, second: np.ndarray, k: int) -> None:
-    of_cluster = (np.bincount(first, moves, k) + np.bincount(second, moves, k)) / (k - 2)
-    moves -= of_cluster[first] + of_cluster[second]
-    moves += of_cluster.sum() / (k - 1)
-
-
-def _of_photographs(moves: np.ndarray, clusters: np.ndarray, k: int) -> np.ndarray:
-    """Give each pair of photographs the move of its clusters; pairs within a cluster stay."""
-    if np.array_equal(clusters, np.arange(k)):
-        return moves
-    square = np.zeros((k, k))
-    first, second = np.triu_indices(k, 1)
-    square[first, second] = square[second, first] = moves
-    first, second = np.triu_indices(len(clusters), 1)
-    return square[clusters[first], clusters[second]]
+What is left of them is below 1e-4.
+"""
 
 
 def sample_photographs(
@@ -316,18 +314,18 @@ def sample_photographs(
     *,
     option: str = "classes (--classes)",
 ) -> Sampling:
-    """Say what resamples of photographs draw.
+    """Choose what resamples of photographs draw.
 
     Parameters
     ----------
     names : sequence of str, length n
-        Photographs.
+        Names of the photographs.
     classes : mapping of str to str, optional
         Photograph to class; none are known without.
     claim : str
         One of `CLASS_CLAIMS`.
     option : str
-        What the claim is called where the user gave it, for messages.
+        Name of the claim in messages, as the user gave it.
 
     Returns
     -------
@@ -363,16 +361,14 @@ def sample_photographs(
         if claim == "random":
             raise InputError(
                 f"{option} 'random' resamples classes, and the photographs' classes are not known; "
-                "give them (column "
-                f"category of the stimulus table), or take the claim 'fixed'."
+                "give them (column category of the stimulus table), or take the claim 'fixed'."
             )
         text = f"{n} photographs, taken for independent draws (no classes are known)"
         return Sampling(clusters=single, strata=np.zeros(n, dtype=int), text=text)
     if lacking := [name for name in names if not str(classes.get(name, ""))]:
         raise InputError(
             f"no class for the photographs {name_ids(lacking)}; fill the column of classes for all "
-            "of them, or leave "
-            "it out for all."
+            "of them, or leave it out for all."
         )
     known, codes = np.unique([str(classes[name]) for name in names], return_inverse=True)
     if len(known) == n:
@@ -383,10 +379,8 @@ def sample_photographs(
     if len(known) < MIN_RANDOM_CLASSES:
         raise InputError(
             f"{option} 'random' needs at least {MIN_RANDOM_CLASSES} classes; there are "
-            f"{len(known)} "
-            f"({name_ids(known)}). So few do not say how much classes differ: take the claim "
-            "'fixed', which is about "
-            "other photographs of these classes."
+            f"{len(known)} ({name_ids(known)}). So few do not say how much classes differ: take "
+            "the claim 'fixed', which is about other photographs of these classes."
         )
     text = (
         f"{len(known)} classes with their {n} photographs (claim 'random': as many classes like "
@@ -398,7 +392,7 @@ def sample_photographs(
 def sample_images(
     labels: pd.DataFrame, claim: str = "fixed", *, option: str = "classes (--classes)"
 ) -> Sampling:
-    """Say what resamples of images draw, where several may be made of one photograph.
+    """Choose what resamples of images draw, where several may be made of one photograph.
 
     Parameters
     ----------
@@ -407,28 +401,24 @@ def sample_images(
     claim : str
         One of `CLASS_CLAIMS`.
     option : str
-        What the claim is called where the user gave it, for messages.
+        Name of the claim in messages, as the user gave it.
 
     Returns
     -------
     Sampling
-        Of the rows; images of one photograph are drawn together.
+        Sampling of the rows; images of one photograph are drawn together.
 
     Raises
     ------
     InputError
-        As `sample_photographs`.
+        For the same reasons as `sample_photographs`.
     """
-    photographs = (
-        labels["reference_id"].where(labels["reference_id"] != "", labels["condition"]).tolist()
-    )
+    references, categories = labels["reference_id"], labels["category"]
+    photographs = references.where(references != "", labels["condition"]).tolist()
     distinct = sorted(set(photographs))
-    classes = (
-        dict(zip(photographs, labels["category"])) if (labels["category"] != "").any() else None
-    )
-    return sample_photographs(distinct, classes, claim, option=option).of_images(
-        photographs, distinct
-    )
+    classes = dict(zip(photographs, categories)) if (categories != "").any() else None
+    sampling = sample_photographs(distinct, classes, claim, option=option)
+    return sampling.of_images(photographs, distinct)
 
 
 def _within_classes(known: np.ndarray, codes: np.ndarray) -> Sampling:

@@ -1,4 +1,4 @@
-"""Sessions that differ between images: what RDMs know of them, and dissimilarities without their offsets.
+"""Sessions that differ between images, and dissimilarities without the offsets of sessions.
 
 What a session adds to all its responses makes images of one session alike in every RDM, so that two
 unrelated RDMs agree. Offsets leave when the mean of each pair of sessions is taken off the
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.rdms import BETWEEN, SESSION
 from neurometamer.stats.permutation import Blocks
 from neurometamer.store import InputError, name_ids
@@ -24,21 +25,23 @@ CENTERED = (
     "sessions differ between images: the mean of each pair of sessions taken off the "
     "dissimilarities first"
 )
-"""For the column ``method``."""
+"""Text for the column ``method``."""
 
-NO_ZERO = ("cosine", "whitened-cosine")
-"""Comparators that need dissimilarities with a meaningful zero, which is lost with the sessions' means."""
+
+SPREAD = "images were shown in several sessions each, whose offsets were not taken off"
+"""Text for the column ``method``."""
 
 
 def session_maps(
     rdms: RDMs, subjects: Sequence[str], sessions: Blocks | None
 ) -> list[dict[str, str]]:
-    """Give the session of each image for each RDM.
+    """Look up the session of each image for each RDM.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With pattern descriptors condition and reference_id, and what `session_descriptors` adds.
+        RDMs with pattern descriptors condition and reference_id, and those of
+        `session_descriptors`.
     subjects : sequence of str, length n_rdms
         Subject of each RDM.
     sessions : mapping, optional
@@ -54,14 +57,17 @@ def session_maps(
     InputError
         When sessions are given for some subjects or photographs only.
     """
-    ids = [str(one) for one in rdms.pattern_descriptors["condition"]]
-    photographs = [str(one) for one in rdms.pattern_descriptors.get("reference_id", ids)]
+    ids = _names(rdms, "condition")
+    photographs = [str(name) for name in rdms.pattern_descriptors.get("reference_id", ids)]
     maps = []
     for subject in subjects:
         if sessions:
-            known = _of_subject(sessions, subject)
-            if lacking := [one for one in dict.fromkeys(photographs) if one not in known]:
-                raise InputError(f"no session for the photographs {name_ids(lacking)}.")
+            known = _sessions_of(sessions, subject)
+            if lacking := [name for name in dict.fromkeys(photographs) if name not in known]:
+                raise InputError(
+                    f"no session for the photographs {name_ids(lacking)}; give all of them a "
+                    "session."
+                )
             maps.append(
                 {image: str(known[photograph]) for image, photograph in zip(ids, photographs)}
             )
@@ -73,7 +79,11 @@ def session_maps(
     return maps
 
 
-def _of_subject(sessions: Blocks, subject: str) -> Mapping[str, str]:
+def _names(rdms: RDMs, descriptor: str) -> list[str]:
+    return [str(name) for name in rdms.pattern_descriptors[descriptor]]
+
+
+def _sessions_of(sessions: Blocks, subject: str) -> Mapping[str, str]:
     chosen: Any = sessions
     if isinstance(next(iter(sessions.values())), Mapping):
         if subject not in sessions:
@@ -122,18 +132,18 @@ def without_sessions(
     rdms : rsatoolbox.rdm.RDMs
         All image types in one RDM.
     maps : sequence of mapping of str to str
-        See `session_maps`.
+        Session of each image for each RDM, see `session_maps`.
     kinds : sequence of str
         Image types that are compared.
     by : str
-        Comparator.
+        One of `COMPARATORS`.
     classes : mapping of str to str, optional
         Photograph to class: where classes go with sessions, the text says so.
 
     Returns
     -------
     Removed
-        See there.
+        RDMs without the offsets, or why there are none.
 
     Notes
     -----
@@ -143,14 +153,17 @@ def without_sessions(
     photographs) it is the less biased of the two (``benchmarks/CALIBRATION.md``).
     """
     columns = [_labels(rdms, known, kinds) for known in maps]
-    if not any(column is not None for column in columns):
-        return Removed(rdms=rdms, text=_spread(maps))
-    if by in NO_ZERO:
+    if all(column is None for column in columns):
+        labels = set().union(*(known.values() for known in maps))
+        spread = any(BETWEEN in label for label in labels)
+        return Removed(rdms=rdms, text=SPREAD if spread else "")
+    if comparator(by).needs_zero:
         return Removed(
             rdms=rdms,
             reason=f"sessions differ between photographs, and '{by}' cannot take them off",
         )
-    image_types = np.array([str(one) for one in rdms.pattern_descriptors["kind"]])
+    image_types = np.array(_names(rdms, "kind"))
+    first, second = np.triu_indices(len(image_types), 1)
     vectors = np.array(rdms.dissimilarities, dtype=np.float64)
     lost = 0
     for row, column in zip(vectors, columns):
@@ -165,7 +178,7 @@ def without_sessions(
                     rdms=rdms,
                     reason=f"sessions differ between photographs, and {few} are too few for that",
                 )
-            pairs = _pairs_of(members)
+            pairs = members[first] & members[second]
             row[pairs] = centered_blocks(row[pairs], column[members])
     vectors += np.maximum(-vectors.min(axis=1, keepdims=True), 0)
     together = _together(rdms, columns, classes)
@@ -205,7 +218,7 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
         Over the same stimuli in the same order; sessions are read from pattern descriptors
         (`session_descriptors`).
     by : str
-        Comparator.
+        One of `COMPARATORS`.
 
     Returns
     -------
@@ -213,37 +226,42 @@ def without_shared_sessions(a: RDMs, b: RDMs, by: str) -> SharedSessions:
         Unchanged unless both sides know sessions that differ between stimuli: an offset in one of
         the two alone does not make them alike.
     """
-    ids = [str(one) for one in a.pattern_descriptors["condition"]]
-    columns = [_session_columns(side) for side in (a, b)]
-    known = [[column for column in part if column is not None] for part in columns]
-    if not all(known):
+    ids = _names(a, "condition")
+    a_columns, b_columns = _session_columns(a), _session_columns(b)
+    a_known = [column for column in a_columns if column is not None]
+    b_known = [column for column in b_columns if column is not None]
+    if not a_known or not b_known:
         return SharedSessions(a=a, b=b)
-    together = ["|".join(dict.fromkeys(labels)) for labels in zip(*known[0], *known[1])]
+    used = [*a_known, *b_known]
+    together = ["|".join(dict.fromkeys(labels)) for labels in zip(*used)]
     blocks = dict(zip(ids, together))
-    if by in NO_ZERO:
+    if comparator(by).needs_zero:
         reason = f"sessions differ between stimuli, and '{by}' cannot take them off"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
-    if not all(enough_pairs(np.array(column)) for part in known for column in part):
+    if not all(enough_pairs(np.array(column)) for column in used):
         reason = f"sessions differ between stimuli, and {len(ids)} stimuli are too few for that"
         return SharedSessions(a=a, b=b, blocks=blocks, reason=reason)
-    first, second = (_without(side, part) for side, part in zip((a, b), columns))
-    lost = max(len(set(column)) - 1 for part in known for column in part)
+    first, second = _take_off(a, a_columns), _take_off(b, b_columns)
+    lost = max(len(set(column)) - 1 for column in used)
     return SharedSessions(a=first, b=second, blocks=blocks, lost=lost, text=CENTERED)
 
 
 def _session_columns(rdms: RDMs) -> list[list[str] | None]:
-    """Give the session of each stimulus for each RDM; None where unknown, all the same, or stimuli were spread."""
-    ids = [str(one) for one in rdms.pattern_descriptors["condition"]]
-    subjects = [str(one) for one in rdms.rdm_descriptors.get("subject", [""] * rdms.n_rdm)]
+    """List the sessions of the stimuli for each RDM.
+
+    None where they are unknown or all the same, or where stimuli were shown in several.
+    """
+    ids = _names(rdms, "condition")
+    subjects = list(map(str, rdms.rdm_descriptors.get("subject", [""] * rdms.n_rdm)))
     columns: list[list[str] | None] = []
     for known in session_maps(rdms, subjects, None):
-        column = [known.get(one, "") for one in ids]
+        column = [known.get(name, "") for name in ids]
         spread = any(BETWEEN in label for label in column)
         columns.append(column if len(set(column)) > 1 and not spread else None)
     return columns
 
 
-def _without(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
+def _take_off(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
     vectors = np.array(rdms.dissimilarities, dtype=np.float64)
     for row, column in zip(vectors, columns):
         if column is not None:
@@ -252,30 +270,22 @@ def _without(rdms: RDMs, columns: Sequence[list[str] | None]) -> RDMs:
 
 
 def _labels(rdms: RDMs, known: Mapping[str, str], kinds: Sequence[str]) -> np.ndarray | None:
-    """Give the session of each image of an RDM; None where none differ within an image type, or images were spread."""
+    """List the session of each image of an RDM.
+
+    None where sessions do not differ within an image type, or images were shown in several.
+    """
     if not known:
         return None
-    column = np.array(
-        [known[str(one)] for one in rdms.pattern_descriptors["condition"]], dtype=object
-    )
-    image_types = np.array([str(one) for one in rdms.pattern_descriptors["kind"]])
+    column = np.array([known[name] for name in _names(rdms, "condition")], dtype=object)
+    image_types = np.array(_names(rdms, "kind"))
     used = [column[image_types == kind] for kind in kinds]
     differ = any(len(set(part)) > 1 for part in used)
-    several = any(BETWEEN in label for part in used for label in part)
+    several = any(BETWEEN in label for label in np.concatenate(used))
     return column if differ and not several else None
 
 
-def _spread(maps: Sequence[Mapping[str, str]]) -> str:
-    several = any(BETWEEN in label for known in maps for label in known.values())
-    return (
-        "images were shown in several sessions each, whose offsets were not taken off"
-        if several
-        else ""
-    )
-
-
 def enough_pairs(sessions: np.ndarray) -> bool:
-    """Say whether enough pairs are left when the mean of each pair of sessions is taken off.
+    """Check whether enough pairs are left when the mean of each pair of sessions is taken off.
 
     Parameters
     ----------
@@ -289,11 +299,6 @@ def enough_pairs(sessions: np.ndarray) -> bool:
     """
     n, n_sessions = len(sessions), len(set(sessions))
     return n * (n - 1) // 2 - n_sessions * (n_sessions + 1) // 2 >= n
-
-
-def _pairs_of(members: np.ndarray) -> np.ndarray:
-    first, second = np.triu_indices(len(members), 1)
-    return members[first] & members[second]
 
 
 def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
@@ -316,7 +321,7 @@ def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     >>> centered_blocks(np.array([1.0, 5, 6, 7, 8, 3]), np.array(["a", "a", "b", "b"])).tolist()
     [5.0, 3.5, 4.5, 5.5, 6.5, 5.0]
     """
-    codes = np.unique([str(one) for one in sessions], return_inverse=True)[1].ravel()
+    codes = np.unique([str(label) for label in sessions], return_inverse=True)[1].ravel()
     first, second = np.triu_indices(len(codes), 1)
     low, high = np.minimum(codes[first], codes[second]), np.maximum(codes[first], codes[second])
     blocks = low * len(codes) + high
@@ -330,10 +335,13 @@ def centered_blocks(vectors: np.ndarray, sessions: np.ndarray) -> np.ndarray:
 def _together(
     rdms: RDMs, columns: Sequence[np.ndarray | None], classes: Mapping[str, str] | None
 ) -> str:
-    """Say which classes were shown in one session only: what sets them apart leaves with the session."""
+    """Describe which classes were shown in one session only.
+
+    What sets them apart leaves with the session.
+    """
     if not classes:
         return ""
-    photographs = [str(one) for one in rdms.pattern_descriptors["reference_id"]]
+    photographs = _names(rdms, "reference_id")
     in_one: set[str] = set()
     for column in columns:
         if column is None:
@@ -347,8 +355,7 @@ def _together(
         return ""
     return (
         f"; sessions and classes go together ({name_ids(sorted(in_one))} in one session only), so "
-        "what sets these "
-        "classes apart left with the sessions"
+        "what sets these classes apart left with the sessions"
     )
 
 
@@ -356,26 +363,28 @@ def _with(rdms: RDMs, vectors: np.ndarray) -> RDMs:
     """Give RDMs other dissimilarities, all names kept."""
     from rsatoolbox.rdm import RDMs as Container
 
+    rdm_descriptors = {name: list(column) for name, column in rdms.rdm_descriptors.items()}
+    pattern_descriptors = {name: list(column) for name, column in rdms.pattern_descriptors.items()}
     return Container(
         vectors,
         dissimilarity_measure=rdms.dissimilarity_measure,
         descriptors=dict(rdms.descriptors),
-        rdm_descriptors={name: list(column) for name, column in rdms.rdm_descriptors.items()},
-        pattern_descriptors={
-            name: list(column) for name, column in rdms.pattern_descriptors.items()
-        },
+        rdm_descriptors=rdm_descriptors,
+        pattern_descriptors=pattern_descriptors,
     )
 
 
 def photograph_sessions(
     rdms: RDMs, known: Mapping[str, str], pair: Sequence[str]
 ) -> dict[str, str]:
-    """Name each photograph by the sessions of its images of two image types: only equals may change places.
+    """Name each photograph by the sessions of its images of two image types.
+
+    Only photographs of the same name may change places.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        With pattern descriptors condition, kind and reference_id.
+        RDMs with pattern descriptors condition, kind and reference_id.
     known : mapping of str to str
         Image to session.
     pair : (str, str)
@@ -391,7 +400,8 @@ def photograph_sessions(
     for image, kind, photograph in zip(names["condition"], names["kind"], names["reference_id"]):
         if str(kind) in pair:
             shown.setdefault(str(photograph), {})[str(kind)] = known[str(image)]
-    return {
-        one: ", ".join(dict.fromkeys(where.get(kind, "") for kind in pair))
-        for one, where in shown.items()
-    }
+    named = {}
+    for photograph, where in shown.items():
+        sessions = dict.fromkeys(where.get(kind, "") for kind in pair)
+        named[photograph] = ", ".join(sessions)
+    return named

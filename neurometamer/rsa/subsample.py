@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from neurometamer.arguments import checked_with
-from neurometamer.rsa.comparators.table import COMPARATORS, comparator
+from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough, match_ids, mean_responses
 from neurometamer.rsa.rdms import STIMULI
 from neurometamer.store import InputError, generator, name_ids, unknown_name
@@ -310,7 +310,7 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     from scipy.stats import rankdata
 
-    comparator(by)
+    entry = comparator(by)
     if np.ndim(a) != 2 or np.shape(a) != np.shape(b):
         raise InputError(
             f"RDMs of shapes {np.shape(a)} and {np.shape(b)} cannot be compared row by row."
@@ -319,7 +319,7 @@ def paired_scores(by: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1))
     if by != "spearman":  # one by one, whatever the comparator
         for k in rows:
-            out[k] = COMPARATORS[by](a[k : k + 1], b[k : k + 1])[0, 0]
+            out[k] = entry(a[k : k + 1], b[k : k + 1])[0, 0]
         return out
     x, y = (rankdata(one[rows], axis=1) - (one.shape[1] + 1) / 2 for one in (a, b))
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))

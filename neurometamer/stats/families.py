@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from neurometamer.arguments import checked
 from neurometamer.errors import need_columns
 from neurometamer.stats.intervals import CORRECTIONS as STATISTICS_CORRECTIONS
 from neurometamer.stats.intervals import correct_p
+from neurometamer.stats.permutation import permutation_p
 from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
@@ -97,14 +98,16 @@ def combine_p(p: Sequence[float] | np.ndarray, how: str = "fisher") -> float:
 
 @checked
 def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
-    """Combine tests that were permuted together, whatever their dependence: Fisher's statistic has its own null.
+    """Combine tests that were permuted together, whatever their dependence.
+
+    Fisher's statistic is compared with its own null.
 
     Parameters
     ----------
     values : ndarray, shape (n,)
-        Observed, one a subject; large values are evidence.
+        Observed values, one for each subject; large values are evidence.
     samples : ndarray, shape (N, n)
-        In permutation k all subjects' labels were permuted alike.
+        Values under permutation; in permutation k the labels of all subjects are permuted alike.
 
     Returns
     -------
@@ -126,26 +129,24 @@ def joint_p(values: np.ndarray, samples: np.ndarray) -> float:
     >>> joint_p(np.array([3.0, 3.0]), np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0]]))
     0.25
     """
-    from neurometamer.stats.permutation import permutation_p
-
     statistic = joint_statistic(values, samples)
     return float(permutation_p(statistic[0], statistic[1:]))
 
 
 def joint_statistic(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Sum -log p of the subjects, as observed and in each permutation: what `joint_p` compares.
+    """Sum -log p of the subjects, as observed and in each permutation, for `joint_p`.
 
     Parameters
     ----------
     values : ndarray, shape (n,)
-        Observed, one a subject; large values are evidence.
+        Observed values, one for each subject; large values are evidence.
     samples : ndarray, shape (N, n)
-        In permutation k all subjects' labels were permuted alike.
+        Values under permutation; in permutation k the labels of all subjects are permuted alike.
 
     Returns
     -------
     ndarray, shape (1 + N,)
-        The observed one first.
+        Sums, the observed one first.
 
     Raises
     ------
@@ -183,7 +184,7 @@ def correct_families(
     how: str = "fdr",
     p: str = "p",
 ) -> pd.DataFrame:
-    """Correct a table's p-values, family by family, and name the family in each row.
+    """Correct the p-values of a table, family by family, and name the family in each row.
 
     Parameters
     ----------
@@ -208,30 +209,36 @@ def correct_families(
     ------
     InputError
         When a column is missing, or for an unknown correction.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"roi": ["V1", "V2", "V4"], "p": [0.01, 0.04, 0.5]})
+    >>> corrected = correct_families(table, {"roi": "ROIs"}, how="bonferroni")
+    >>> corrected[["roi", "p_corrected", "family"]].values.tolist()
+    [['V1', 0.03, '3 ROIs'], ['V2', 0.12, '3 ROIs'], ['V4', 1.0, '3 ROIs']]
     """
     if how not in CORRECTIONS:
         raise unknown_name("correction", how, CORRECTIONS)
     need_columns(table, (*over, *within, p), "the table")
     corrected, names = np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
-    groups = (
-        table.groupby(list(within), sort=False, dropna=False).indices
-        if within
-        else {"": np.arange(len(table))}
-    )
+    groups: Any = {"": np.arange(len(table))}
+    if within:
+        groups = table.groupby(list(within), sort=False, dropna=False).indices
     for rows in groups.values():
         part = table.iloc[rows]
         values = part[p].to_numpy(dtype=float)
         corrected[rows] = values if how == "none" else correct_p(values, how)
-        names[rows] = _family_name(part, over, int(part[p].notna().sum()))
+        sizes = {name: part[column].nunique() for column, name in over.items()}
+        parts = []
+        for name, size in sizes.items():
+            parts.append(f"1 {name.removesuffix('s')}" if size == 1 else f"{size} {name}")
+        text = " x ".join(parts)
+        n_tests = int(part[p].notna().sum())
+        if math.prod(sizes.values()) != n_tests:
+            text = f"{n_tests} tests of {text}"
+        names[rows] = text
     return table.assign(p_corrected=corrected, correction=how, family=names)
-
-
-def _family_name(part: pd.DataFrame, over: Mapping[str, str], n_tests: int) -> str:
-    sizes = {name: part[column].nunique() for column, name in over.items()}
-    text = " x ".join(
-        f"{size} {name.removesuffix('s') if size == 1 else name}" for name, size in sizes.items()
-    )
-    return text if math.prod(sizes.values()) == n_tests else f"{n_tests} tests of {text}"
 
 
 # -------------------------------------------------------------------------------------- over layers
@@ -240,7 +247,7 @@ def _family_name(part: pd.DataFrame, over: Mapping[str, str], n_tests: int) -> s
 @short_repr
 @dataclass(frozen=True)
 class Trend:
-    """What `mann_kendall` found.
+    """Result of `mann_kendall`.
 
     Parameters
     ----------
@@ -249,7 +256,7 @@ class Trend:
     tau : float
         Kendall's tau-b with the order of the layers, in [-1, 1]; NaN when all values are equal.
     p : float
-        Two-sided.
+        Two-sided p.
     method : str
         ``"exact"`` or ``"normal approximation"``.
     """
@@ -261,17 +268,20 @@ class Trend:
 
 
 EXACT_TREND = 30
-"""Up to so many values all orders are counted; beyond, the normal approximation is as good."""
+"""Largest number of values for which all orders are counted.
+
+Beyond it the normal approximation is as good.
+"""
 
 
 @checked
 def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
-    """Test whether values rise or fall over an order (layers, areas): the Mann-Kendall trend test.
+    """Test whether values rise or fall over layers or areas (Mann-Kendall trend test).
 
     Parameters
     ----------
     values : sequence of float, length 3 or more
-        In the order of the layers.
+        Values in the order of the layers.
     method : {"auto", "exact", "normal"}
         Exact: over all orders of these values, ties included. Normal: tie-corrected variance and
         continuity correction, what software for Mann-Kendall prints (`scipy.stats.kendalltau`
@@ -313,7 +323,14 @@ def mann_kendall(values: Sequence[float], method: str = "auto") -> Trend:
     tau = s / math.sqrt(pairs * untied) if untied else float("nan")
     if method == "exact" or (method == "auto" and x.size <= EXACT_TREND):
         return Trend(s, tau, _exact_trend(ties.tolist(), abs(s)), "exact")
-    return Trend(s, tau, _normal_trend(x.size, ties, s), "normal approximation")
+    from scipy.stats import norm
+
+    n = x.size
+    variance = (n * (n - 1) * (2 * n + 5) - (ties * (ties - 1) * (2 * ties + 5)).sum()) / 18
+    p = 1.0
+    if s and variance > 0:
+        p = float(2 * norm.sf((abs(s) - 1) / math.sqrt(variance)))
+    return Trend(s, tau, p, "normal approximation")
 
 
 def _exact_trend(ties: Sequence[int], s: int) -> float:
@@ -325,37 +342,30 @@ def _exact_trend(ties: Sequence[int], s: int) -> float:
     ways = [1]  # whole numbers of Python: 30! is beyond float64
     m = 0
     for g in ties:
-        ways = _product(ways, _gaussian_binomial(m + g, g))
+        inserted = _gaussian_binomial(m + g, g)
+        product = [0] * (len(ways) + len(inserted) - 1)
+        for i, count in enumerate(ways):
+            for j, factor in enumerate(inserted):
+                product[i + j] += count * factor
+        ways = product
         m += g
     top = len(ways) - 1  # pairs that are not tied
     far = sum(count for falls, count in enumerate(ways) if abs(top - 2 * falls) >= s)
     return far / sum(ways)
 
 
-def _product(a: list[int], b: list[int]) -> list[int]:
-    out = [0] * (len(a) + len(b) - 1)
-    for i, one in enumerate(a):
-        for j, other in enumerate(b):
-            out[i + j] += one * other
-    return out
-
-
 def _gaussian_binomial(n: int, k: int) -> list[int]:
-    """Give the coefficients of the Gaussian binomial: product of (1 - q^(n-k+i)) / (1 - q^i) for i up to k."""
+    """Compute the coefficients of the Gaussian binomial.
+
+    It is the product of (1 - q^(n-k+i)) / (1 - q^i) for i from 1 to k.
+    """
     out = [1]
     for i in range(1, k + 1):
         up = n - k + i
         grown = out + [0] * up
-        for j, one in enumerate(out):
-            grown[j + up] -= one
+        for j, coefficient in enumerate(out):
+            grown[j + up] -= coefficient
         for j in range(i, len(grown)):  # divide by 1 - q^i
             grown[j] += grown[j - i]
         out = grown[: len(out) + up - i]
     return out
-
-
-def _normal_trend(n: int, ties: np.ndarray, s: int) -> float:
-    from scipy.stats import norm
-
-    variance = (n * (n - 1) * (2 * n + 5) - (ties * (ties - 1) * (2 * ties + 5)).sum()) / 18
-    return float(2 * norm.sf((abs(s) - 1) / math.sqrt(variance))) if s and variance > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Small statistics that every table may need: p values corrected for a family, max-T, intervals from t."""
+"""Statistics that every table may need: corrected p values, max-T, intervals from t."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.stats.permutation import p_from_count
 from neurometamer.store import InputError, unknown_name
 
 CORRECTIONS = ("bonferroni", "holm", "fdr")
@@ -16,7 +17,10 @@ TAILS = ("greater", "two-sided")
 """Large values count against the null; large absolute values do."""
 
 _ROUNDING = 1e-12
-"""A permuted value this near the observed one is the same arrangement summed in another order: it counts."""
+"""Relative difference below which a permuted value counts as equal to the observed one.
+
+It is the same arrangement summed in another order.
+"""
 
 
 @checked
@@ -33,7 +37,7 @@ def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarra
     Returns
     -------
     ndarray
-        Of the same shape, at most 1.
+        Corrected p values of the same shape, at most 1.
 
     Raises
     ------
@@ -54,28 +58,28 @@ def correct_p(p: np.ndarray | Sequence[float], method: str = "fdr") -> np.ndarra
             f"p values must lie between 0 and 1, not {flat[there].min():g} to "
             f"{flat[there].max():g}."
         )
-    found = np.full(flat.size, np.nan)
+    corrected = np.full(flat.size, np.nan)
     order = there[np.argsort(flat[there])]
     if method == "bonferroni":
-        found[there] = flat[there] * len(there)
+        corrected[there] = flat[there] * len(there)
     elif method == "holm":
-        found[order] = np.maximum.accumulate(flat[order] * np.arange(len(order), 0, -1))
+        corrected[order] = np.maximum.accumulate(flat[order] * np.arange(len(order), 0, -1))
     else:
         steps = flat[order] * len(order) / np.arange(1, len(order) + 1)
-        found[order] = np.minimum.accumulate(steps[::-1])[::-1]
-    return np.minimum(found, 1).reshape(np.shape(p))
+        corrected[order] = np.minimum.accumulate(steps[::-1])[::-1]
+    return np.minimum(corrected, 1).reshape(np.shape(p))
 
 
 @checked
 def max_t_p(
     observed: np.ndarray, null: np.ndarray, tail: str = "greater"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give p values from permutations, one by one and for the whole family by its largest value (max-T).
+    """Compute p values from permutations, one by one and for the family (max-T).
 
     Parameters
     ----------
     observed : ndarray, shape (...)
-        The family of statistics; NaN where there was no test.
+        Family of statistics; NaN where there was no test.
     null : ndarray, shape (n_permutations, ...)
         The same statistics of each permutation, all from the same permutation.
     tail : str
@@ -99,6 +103,12 @@ def max_t_p(
     ----------
     Nichols & Holmes (2002), Hum Brain Mapp 15:1-25; Phipson & Smyth (2010), Stat Appl Genet Mol
     Biol 9:39.
+
+    Examples
+    --------
+    >>> p, family = max_t_p(np.array([3.0, 1.0]), np.array([[0.0, 2.0], [1.0, 0.5], [0.5, 0.0]]))
+    >>> p.tolist(), family.tolist()
+    ([0.25, 0.5], [0.25, 0.75])
     """
     if tail not in TAILS:
         raise unknown_name("tail", tail, TAILS)
@@ -108,18 +118,17 @@ def max_t_p(
             f"null has the shape {null.shape}; it must be (n_permutations, *{observed.shape})."
         )
     tests = ~np.isnan(observed)
-    found, drawn = observed[tests], null[:, tests]
+    values, drawn = observed[tests], null[:, tests]
     if np.isnan(drawn).any():
         raise InputError("some permutations have no value where the observed statistic has one.")
     if tail == "two-sided":
-        found, drawn = np.abs(found), np.abs(drawn)
-    limit = found - _ROUNDING * np.maximum(1, np.abs(found))
+        values, drawn = np.abs(values), np.abs(drawn)
+    limit = values - _ROUNDING * np.maximum(1, np.abs(values))
     p, p_family = np.full(observed.shape, np.nan), np.full(observed.shape, np.nan)
     if tests.any():
-        p[tests] = (1 + (drawn >= limit).sum(axis=0)) / (1 + len(null))
-        p_family[tests] = (1 + (drawn.max(axis=1)[:, np.newaxis] >= limit).sum(axis=0)) / (
-            1 + len(null)
-        )
+        p[tests] = p_from_count((drawn >= limit).sum(axis=0), len(null))
+        largest = drawn.max(axis=1)[:, np.newaxis]
+        p_family[tests] = p_from_count((largest >= limit).sum(axis=0), len(null))
     return p, p_family
 
 
@@ -131,7 +140,7 @@ def t_interval(
     Parameters
     ----------
     value : ndarray
-        Its middle.
+        Middle of the interval.
     variance : ndarray
         Squared standard error, of the same shape; negative ones count as 0.
     dof : float

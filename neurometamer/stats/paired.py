@@ -1,4 +1,4 @@
-"""Paired t-tests over layers or subjects, and their power, with whole or fractional numbers of pairs.
+"""Paired t-tests over layers or subjects, and their power.
 
 A t-test wants independent values whose mean means something: correlations of layers or subjects,
 never squared correlations and never overlapping folds; `layers_t_test` refuses both.
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 @short_repr
 @dataclass(frozen=True)
 class PairedT:
-    """What `paired_t` found.
+    """Result of `paired_t`.
 
     Parameters
     ----------
     t : float
-        Statistic.
+        Value of the statistic.
     dof : int
-        Pairs minus 1.
+        Number of pairs minus 1.
     p : float
-        Two-sided.
+        Two-sided p.
     dz : float
         Mean difference over its standard deviation: the effect size of `paired_power`.
     mean : float
@@ -136,13 +136,26 @@ def layers_t_test(
     Returns
     -------
     PairedT
-        See `paired_t`.
+        Result of `paired_t`.
 
     Raises
     ------
     InputError
         When a layer is missing on one side or comes twice (subjects, folds: overlapping folds are
         not independent), or `value` is a squared correlation.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "place": ["conv1", "conv2", "fc"] * 2,
+    ...         "pair": ["RE-AI"] * 3 + ["RE-AN"] * 3,
+    ...         "similarity": [0.3, 0.5, 0.6, 0.1, 0.2, 0.4],
+    ...     }
+    ... )
+    >>> round(layers_t_test(table).t, 3)
+    7.0
     """
     if value.lower() in SQUARED:
         raise InputError(
@@ -163,8 +176,7 @@ def layers_t_test(
         if again := duplicates(rows[over]):
             raise InputError(
                 f"{name}: more than one value for {name_ids(again)}; give one a {over} (a mean "
-                "over subjects; folds "
-                "overlap and are no independent values)."
+                "over subjects; folds overlap and are no independent values)."
             )
         columns.append(dict(zip(rows[over].astype(str), rows[value].astype(float))))
     if unlike := sorted(set(columns[0]) ^ set(columns[1])):
@@ -172,7 +184,7 @@ def layers_t_test(
             f"{name_ids(unlike)}: only one of {first} and {second} is there; a paired test needs "
             "both."
         )
-    return paired_t(list(columns[0].values()), [columns[1][one] for one in columns[0]])
+    return paired_t(list(columns[0].values()), [columns[1][name] for name in columns[0]])
 
 
 SQUARED = (
@@ -192,14 +204,14 @@ SQUARED = (
 
 @checked
 def paired_power(dz: float, n: float, *, alpha: float = 0.05, tails: int = 1) -> float:
-    """Give the power of a paired t-test: how often it finds an effect of this size.
+    """Compute the power of a paired t-test: how often it finds an effect of this size.
 
     Parameters
     ----------
     dz : float
         Mean difference over its standard deviation.
     n : float
-        Pairs, above 1; need not be whole.
+        Number of pairs, above 1; need not be whole.
     alpha : float
         Level, in (0, 1).
     tails : {1, 2}
@@ -252,11 +264,11 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     power : float
         Above `alpha` and below 1.
     n : float
-        Pairs, above 1.
+        Number of pairs, above 1.
     alpha : float
         Level.
     tails : {1, 2}
-        See `paired_power`.
+        One-tailed or two-tailed, see `paired_power`.
 
     Returns
     -------
@@ -279,32 +291,32 @@ def effect_for_power(power: float, n: float, *, alpha: float = 0.05, tails: int 
     high = 1.0
     while paired_power(high, n, alpha=alpha, tails=tails) < power:
         high *= 2
-    return float(
-        brentq(
-            lambda dz: paired_power(dz, n, alpha=alpha, tails=tails) - power, 0, high, xtol=1e-10
-        )
-    )
+
+    def _excess(dz: float) -> float:
+        return paired_power(dz, n, alpha=alpha, tails=tails) - power
+
+    return float(brentq(_excess, 0, high, xtol=1e-10))
 
 
 @checked
 def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: int = 1) -> float:
-    """Solve how many pairs a paired t-test needs; the number need not be whole (round it up).
+    """Solve how many pairs a paired t-test needs; the number may be fractional (round it up).
 
     Parameters
     ----------
     dz : float
         Effect size, above 0.
     power : float
-        Wanted, above `alpha` and below 1.
+        Power to reach, above `alpha` and below 1.
     alpha : float
         Level.
     tails : {1, 2}
-        See `paired_power`.
+        One-tailed or two-tailed, see `paired_power`.
 
     Returns
     -------
     float
-        Pairs, at least 1.1 (with a tenth of a degree of freedom).
+        Number of pairs, at least 1.1 (with a tenth of a degree of freedom).
 
     Raises
     ------
@@ -328,15 +340,18 @@ def n_for_power(dz: float, power: float = 0.8, *, alpha: float = 0.05, tails: in
         return low
     while paired_power(dz, high, alpha=alpha, tails=tails) < power:
         high *= 2
-    return float(
-        brentq(
-            lambda n: paired_power(dz, n, alpha=alpha, tails=tails) - power, low, high, xtol=1e-8
-        )
-    )
+
+    def _excess(n: float) -> float:
+        return paired_power(dz, n, alpha=alpha, tails=tails) - power
+
+    return float(brentq(_excess, low, high, xtol=1e-8))
 
 
 FEWEST_PAIRS = 1.1
-"""Below a tenth of a degree of freedom quantiles of t leave the range of float64."""
+"""Least number of pairs.
+
+Below a tenth of a degree of freedom quantiles of t leave the range of float64.
+"""
 
 
 def _check_power(**numbers: Any) -> None:

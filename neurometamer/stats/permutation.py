@@ -1,4 +1,4 @@
-"""Permute labels: orders of stimuli for a null distribution, freely or within blocks, and the p that they give.
+"""Orders of stimuli for a null distribution, freely or within blocks, and p from permutations.
 
 The labels of one RDM are permuted, rows and columns together; the other RDM stays. Blocks
 (sessions, classes) keep what the stimuli of a block share out of the test: an offset of a session
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from neurometamer.store import InputError, generator, name_ids, unknown_name
 ALTERNATIVES = ("greater", "less", "two-sided")
 
 DENSE = 4
-"""With up to so many times more distinct orders than asked for, all are listed and some taken: draws would repeat."""
+"""Largest ratio of distinct orders to orders wanted at which all orders are listed.
+
+Draws would repeat then.
+"""
 
 Blocks = Mapping[str, str] | Mapping[str, Mapping[str, str]]
 """Stimulus → session or class, or subject → such a mapping."""
@@ -33,7 +37,7 @@ def count_orders(n: int, blocks: Sequence[object] | None = None) -> int:
     Parameters
     ----------
     n : int
-        Stimuli.
+        Number of stimuli.
     blocks : sequence, length n, optional
         Label of each stimulus' session or class; only stimuli of one block change places.
 
@@ -64,12 +68,12 @@ def permutation_orders(
     Parameters
     ----------
     n : int
-        Stimuli.
+        Number of stimuli.
     n_permutations : int
-        Orders wanted. Where fewer exist (`count_orders` minus 1, the observed one), all of them
+        Number of orders. Where fewer exist (`count_orders` minus 1, the observed one), all of them
         come: the test is then exact.
     seed : int
-        The same arguments give the same orders everywhere.
+        Seed; the same arguments give the same orders everywhere.
     blocks : sequence, length n, optional
         Label of each stimulus' session or class; only stimuli of one block change places.
 
@@ -106,12 +110,16 @@ def permutation_orders(
     if total == 1:
         raise InputError(
             f"no labels can be permuted: each of the blocks {name_ids(members)} holds one "
-            "stimulus; use larger blocks, "
-            "or permute freely."
+            "stimulus; use larger blocks, or permute freely."
         )
     random = generator(seed, "permutation", n, *(map(str, blocks) if blocks is not None else ()))
     if total - 1 <= DENSE * n_permutations:
-        every = np.array([order for order in _every_order(n, members) if order != tuple(range(n))])
+        positions = np.concatenate(list(members.values()))
+        within = [itertools.permutations(block.tolist()) for block in members.values()]
+        every = np.empty((total, n), dtype=np.int64)
+        for order, parts in zip(every, itertools.product(*within)):
+            order[positions] = np.concatenate(parts)
+        every = every[(every != np.arange(n)).any(axis=1)]
         if len(every) <= n_permutations:
             return every
         return every[np.sort(random.choice(len(every), n_permutations, replace=False))]
@@ -121,12 +129,12 @@ def permutation_orders(
 def stimulus_orders(
     ids: Sequence[str], n_permutations: int, seed: int, blocks: Mapping[str, str] | None = None
 ) -> tuple[np.ndarray, str]:
-    """Draw orders of named stimuli, within sessions or classes where these are given, and say in words what came.
+    """Draw orders of named stimuli, freely or within sessions or classes, and describe them.
 
     Parameters
     ----------
     ids : sequence of str, length n
-        Stimuli.
+        Names of the stimuli.
     n_permutations, seed : int
         See `permutation_orders`.
     blocks : mapping of str to str, optional
@@ -137,7 +145,7 @@ def stimulus_orders(
     orders : ndarray of int, shape (m, n)
         See `permutation_orders`.
     text : str
-        For a column ``p_method``.
+        Text for a column ``p_method``.
 
     Raises
     ------
@@ -146,12 +154,12 @@ def stimulus_orders(
     """
     labels = None
     if blocks is not None:
-        if lacking := [one for one in ids if one not in blocks]:
+        if lacking := [name for name in ids if name not in blocks]:
             raise InputError(
                 f"no session or class for the stimuli {name_ids(lacking)}; give blocks for all of "
                 "them."
             )
-        labels = [str(blocks[one]) for one in ids]
+        labels = [str(blocks[name]) for name in ids]
         if len(set(labels)) == 1:
             raise InputError(
                 f"all stimuli are of one session or class, '{labels[0]}'; permute freely (no "
@@ -162,7 +170,7 @@ def stimulus_orders(
         "freely" if labels is None else f"within {len(set(labels))} blocks (sessions or classes)"
     )
     exact = ", all there are (exact)" if count_orders(len(ids), labels) - 1 == len(orders) else ""
-    least = 1 / (1 + len(orders))
+    least = p_from_count(0, len(orders))
     return (
         orders,
         f"one-tailed, stimulus labels permuted {where}, {len(orders)} orders{exact}, least p "
@@ -177,30 +185,20 @@ def _members(n: int, blocks: Sequence[object] | None) -> dict[str, np.ndarray]:
         return {"all": np.arange(n)}
     if len(blocks) != n:
         raise InputError(f"{len(blocks)} block labels for {n} stimuli; give one label each.")
-    labels = np.array([str(one) for one in blocks])
+    labels = np.array([str(block) for block in blocks])
     return {str(label): np.flatnonzero(labels == label) for label in dict.fromkeys(labels)}
-
-
-def _every_order(n: int, members: dict[str, np.ndarray]) -> Iterator[tuple[int, ...]]:
-    places = np.concatenate(list(members.values()))
-    for parts in itertools.product(
-        *(itertools.permutations(one.tolist()) for one in members.values())
-    ):
-        order = np.empty(n, dtype=np.int64)
-        order[places] = np.concatenate(parts)
-        yield tuple(order.tolist())
 
 
 def _distinct_orders(
     n: int, n_permutations: int, members: dict[str, np.ndarray], random: np.random.Generator
 ) -> np.ndarray:
-    """Draw until there are enough; orders that came before, the observed one included, are drawn again."""
+    """Draw until there are enough distinct orders, none of them the observed one."""
     seen = {np.arange(n).tobytes()}
     kept: list[np.ndarray] = []
     while len(kept) < n_permutations:
         drawn = np.empty((n_permutations - len(kept), n), dtype=np.int64)
-        for places in members.values():
-            drawn[:, places] = random.permuted(np.tile(places, (len(drawn), 1)), axis=1)
+        for positions in members.values():
+            drawn[:, positions] = random.permuted(np.tile(positions, (len(drawn), 1)), axis=1)
         for order in drawn:
             if (key := order.tobytes()) not in seen:
                 seen.add(key)
@@ -237,8 +235,7 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
     if np.shape(vector) != first.shape:
         raise InputError(
             f"a condensed RDM of {orders.shape[1]} stimuli has {first.size} pairs; this one has "
-            "the shape "
-            f"{np.shape(vector)}."
+            f"the shape {np.shape(vector)}."
         )
     square = np.zeros((orders.shape[1],) * 2)
     square[first, second] = square[second, first] = vector
@@ -248,14 +245,14 @@ def permute_pairs(vector: np.ndarray, orders: np.ndarray) -> np.ndarray:
 def permutation_p(
     values: np.ndarray, samples: np.ndarray, alternative: str = "greater"
 ) -> np.ndarray:
-    """Say how rare the observed values are among those of the null distribution.
+    """Compute how rare the observed values are among those of the null distribution.
 
     Parameters
     ----------
     values : ndarray, shape (...)
-        Observed.
+        Observed values.
     samples : ndarray, shape (N, ...)
-        Of the null; NaN (undefined in that draw) is left out.
+        Values of the null distribution; NaN (undefined in that draw) is left out.
     alternative : {"greater", "less", "two-sided"}
         Two-sided: twice the smaller of the other two, at most 1.
 
@@ -283,11 +280,39 @@ def permutation_p(
         raise unknown_name("alternative", alternative, ALTERNATIVES)
     values, samples = np.asarray(values, dtype=np.float64), np.asarray(samples, dtype=np.float64)
     if alternative == "two-sided":
-        tails = [permutation_p(values, samples, one) for one in ("greater", "less")]
-        return np.minimum(1.0, 2 * np.minimum(*tails))
+        greater = permutation_p(values, samples, "greater")
+        less = permutation_p(values, samples, "less")
+        return np.minimum(1.0, 2 * np.minimum(greater, less))
     defined = np.isfinite(samples).sum(axis=0)
     # equal similarities of permuted labels differ in the last digits: they count as equal
     slack = 1e-12 * np.maximum(1, np.abs(values))
     beyond = samples >= values - slack if alternative == "greater" else samples <= values + slack
-    p = (1 + beyond.sum(axis=0)) / (1 + defined)
+    p = p_from_count(beyond.sum(axis=0), defined)
     return np.where(np.isfinite(values) & (defined > 0), p, np.nan)
+
+
+def p_from_count(reached: Any, n_permutations: Any) -> Any:
+    """Compute p from the number of permutations that reach the observed value.
+
+    Parameters
+    ----------
+    reached : int or ndarray of int
+        Number of permutations that are at least as extreme as the observed value.
+    n_permutations : int or ndarray of int
+        Number of permutations; the order as observed is not among them.
+
+    Returns
+    -------
+    float or ndarray
+        (1 + reached) / (1 + n_permutations), in (0, 1].
+
+    References
+    ----------
+    Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39.
+
+    Examples
+    --------
+    >>> p_from_count(4, 99)
+    0.05
+    """
+    return (1 + reached) / (1 + n_permutations)

@@ -17,11 +17,11 @@ def bootstrap_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
     Parameters
     ----------
     n : int
-        How many images there are; as many are drawn in each resample.
+        Number of images; as many are drawn in each resample.
     n_resamples : int
-        How many resamples, 0 for none.
+        Number of resamples, 0 for none.
     seed : int
-        The same seed and `n` give the same draws everywhere.
+        Seed; the same seed and `n` give the same draws everywhere.
 
     Returns
     -------
@@ -47,13 +47,13 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
     """Turn draws of images into weights of image pairs, in the order of a condensed RDM.
 
     A pair is there once for each combination of its two images' copies. A pair made of two copies
-    of one image has no place in a condensed RDM and is thereby dropped: its dissimilarity of 0
+    of one image has no place in a condensed RDM and is dropped: its dissimilarity of 0
     would be agreement by construction.
 
     Parameters
     ----------
     counts : ndarray, shape (n_resamples, n)
-        How often each image was drawn.
+        Number of copies of each image.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def pair_weights(counts: np.ndarray) -> np.ndarray:
 def percentile_interval(
     samples: np.ndarray, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take the central interval of the resampled values, column by column.
+    """Compute the central interval of the resampled values, column by column.
 
     Parameters
     ----------

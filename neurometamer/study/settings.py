@@ -7,6 +7,7 @@ Settings that change numbers are hashed into the identity of a study and of its 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import ALIASES, COMPARATORS
 from neurometamer.rsa.image_types.options import (
     CORRECTIONS,
     FAMILIES,
@@ -357,9 +358,9 @@ class Selection(Section):
 KINDS = ImageTypeOptions()
 """The defaults of `neurometamer.rsa.image_types.inference.compare_image_types` are those of a study."""
 
-RSA_NAMES: dict[str, tuple[str, ...]] = {
+RSA_NAMES: dict[str, Collection[str]] = {
     "measure": tuple(name for name, one in MEASURES.items() if not one.needs),
-    "comparator": tuple(COMPARATORS),
+    "comparator": COMPARATORS,
     "interval": tuple(INTERVALS),
     "null": tuple(NULLS),
     "classes": tuple(CLASS_CLAIMS),
@@ -446,6 +447,8 @@ class Rsa(Section):
     @classmethod
     def _name_is_known(cls, value: str, about: ValidationInfo) -> str:
         key = str(about.field_name)
+        if key == "comparator":
+            value = ALIASES.get(value, value)
         if value not in RSA_NAMES[key]:
             raise unknown_name(key, value, RSA_NAMES[key])
         return value

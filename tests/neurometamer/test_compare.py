@@ -1,4 +1,4 @@
-"""Comparators against rsatoolbox, the bootstrap against an explicit loop, ceilings and layers against real RDMs."""
+"""Comparators against rsatoolbox, the bootstrap against a loop, ceilings against real RDMs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neurometamer.store import InputError
 RSATOOLBOX = {
     "spearman": "spearman",
     "pearson": "corr",
-    "kendall": "tau-a",
+    "tau-a": "tau-a",
     "rho-a": "rho-a",
     "cosine": "cosine",
     "whitened-cosine": "cosine_cov",
@@ -93,7 +93,7 @@ def test_weights_are_copies_and_same_image_pairs_are_dropped(by):
     a, b = vectors(2, n, 2), vectors(3, n, 3)
     counts = bootstrap_counts(n, 20, seed=1)
     ours = COMPARATORS[by](a, b, pair_weights(counts))
-    theirs = [np.array(rsatoolbox.rdm.RDMs(one).get_matrices()) for one in (a, b)]
+    theirs = [np.array(rsatoolbox.rdm.RDMs(side).get_matrices()) for side in (a, b)]
     for row, result in zip(counts, ours):
         drawn = np.repeat(np.arange(n), row)
         first, second = np.triu_indices(n, 1)
@@ -103,7 +103,7 @@ def test_weights_are_copies_and_same_image_pairs_are_dropped(by):
             np.testing.assert_allclose(result, COMPARATORS[by](*long), atol=1e-12)
     sample = counts[0]  # and rsatoolbox's own treatment of one resample
     index = np.repeat(np.arange(n), sample)
-    resampled = [rsatoolbox.rdm.RDMs(one).subsample_pattern("index", index) for one in (a, b)]
+    resampled = [rsatoolbox.rdm.RDMs(side).subsample_pattern("index", index) for side in (a, b)]
     np.testing.assert_allclose(
         ours[0], rsatoolbox.rdm.compare(*resampled, method=RSATOOLBOX[by]), atol=1e-10
     )
@@ -113,12 +113,14 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     brain = brain_rdms()
     network = network_rdms(brain)
     order = np.random.default_rng(3).permutation(brain.n_cond)
-    one = compare_rdms(network, brain, kind="RE", n_resamples=200, seed=4)
+    table = compare_rdms(network, brain, kind="RE", n_resamples=200, seed=4)
     other = compare_rdms(take_conditions(network, order), brain, kind="RE", n_resamples=200, seed=4)
-    pd.testing.assert_frame_equal(one, other)
-    assert not one.equals(compare_rdms(network, brain, kind="RE", n_resamples=200, seed=5))
-    assert ((one["ci_low"] < one["similarity"]) & (one["similarity"] < one["ci_high"])).all()
-    assert one["method"][0] == (
+    pd.testing.assert_frame_equal(table, other)
+    assert not table.equals(compare_rdms(network, brain, kind="RE", n_resamples=200, seed=5))
+    assert (
+        (table["ci_low"] < table["similarity"]) & (table["similarity"] < table["ci_high"])
+    ).all()
+    assert table["method"][0] == (
         "spearman; 95% t interval (15 dof), jackknife over 16 photographs, taken for independent "
         "draws (no classes are "
         "known), noise of pairs corrected"
@@ -129,15 +131,15 @@ def test_intervals_do_not_depend_on_the_order_of_stimuli_and_cover_the_value():
     assert few["method"][0].endswith("intervals from fewer than 10 were not simulated")
     wide = compare_rdms(network, brain, kind="RE", n_resamples=20, by="whitened-cosine")
     assert "too wide: it counts the noise of pairs twice" in wide["method"][0]
-    assert {"a_stage", "b_subject", "b_roi", "n"} <= set(one)
+    assert {"a_stage", "b_subject", "b_roi", "n"} <= set(table)
 
 
 def test_a_longer_bootstrap_is_cut_into_blocks_of_the_same_result(monkeypatch):
     a, b = vectors(3, 10, 0), vectors(2, 10, 1)
     weights = pair_weights(bootstrap_counts(10, 50, seed=0))
-    whole = COMPARATORS["spearman"](a, b, weights)
+    at_once = COMPARATORS["spearman"](a, b, weights)
     monkeypatch.setattr("neurometamer.rsa.comparators.ranks.BLOCK", 45 * 5 * 7)
-    assert np.array_equal(COMPARATORS["spearman"](a, b, weights), whole)
+    assert np.array_equal(COMPARATORS["spearman"](a, b, weights), at_once)
 
 
 def test_kind_similarity_compares_within_kind_rdms_and_the_difference_is_paired():
@@ -308,7 +310,7 @@ def test_squeezenet_against_early_visual_and_inferotemporal_cortex(shared_data):
     stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
     model = stage_model(
         network,
-        stages={one: one for one in stages},
+        stages={stage: stage for stage in stages},
         preprocessing=preprocessing,
         name="squeezenet1_0",
         weights="imagenet",
@@ -371,6 +373,6 @@ def test_progress_comes_while_stimuli_are_resampled_and_says_how_long_it_takes(m
         reporter.advance(done, 1000)
     reporter.advance(0, 50)  # another part, whose time is told anew
     reporter.advance(1, 50)
-    told = out.getvalue()
-    assert told.count("to go") == 2
-    assert "999 of 1000 left" in told and "49 of 50 left" in told
+    text = out.getvalue()
+    assert text.count("to go") == 2
+    assert "999 of 1000 left" in text and "49 of 50 left" in text

@@ -1,4 +1,4 @@
-"""Orders, p-values, families, trends and power: against scipy, against enumeration, against the papers' numbers."""
+"""Orders, p-values, families, trends and power against scipy, enumeration and the papers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_orders_are_distinct_seeded_permutations_without_the_observed_one():
 def test_few_orders_are_all_listed_and_stay_within_blocks(labels):
     n = len(labels)
     orders = permutation_orders(n, 10_000, seed=0, blocks=labels)
-    marks = np.array([str(one) for one in labels])
+    marks = np.array([str(label) for label in labels])
     expected = {
         order for order in itertools.permutations(range(n)) if (marks[list(order)] == marks).all()
     } - {tuple(range(n))}
@@ -136,8 +136,8 @@ def test_joint_p_of_one_subject_is_its_own_and_agrees_with_fisher_on_independent
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((4999, 3))
     values = np.array([1.2, 0.9, 1.5])
-    one = joint_p(values[:1], samples[:, :1])
-    assert one == permutation_p(values[:1], samples[:, :1])[0]
+    p = joint_p(values[:1], samples[:, :1])
+    assert p == permutation_p(values[:1], samples[:, :1])[0]
     fisher = combine_p(permutation_p(values, samples), "fisher")
     assert joint_p(values, samples) == pytest.approx(
         fisher, rel=0.2
@@ -257,12 +257,12 @@ def layers_table():
 
 
 def test_paired_t_over_layers_of_the_paper_and_of_scipy():
-    found = layers_t_test(layers_table().sample(frac=1, random_state=0))  # joined by name
-    assert (round(found.t, 2), found.dof, round(found.p, 4)) == (3.62, 7, 0.0085)
+    ours = layers_t_test(layers_table().sample(frac=1, random_state=0))  # joined by name
+    assert (round(ours.t, 2), ours.dof, round(ours.p, 4)) == (3.62, 7, 0.0085)
     theirs = ttest_rel(RE_AI_2018, RE_AN_2018)
-    assert found.t == pytest.approx(theirs.statistic, rel=1e-12)
-    assert found.p == pytest.approx(theirs.pvalue, rel=1e-12)
-    assert found.dz * math.sqrt(8) == pytest.approx(found.t)
+    assert ours.t == pytest.approx(theirs.statistic, rel=1e-12)
+    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-12)
+    assert ours.dz * math.sqrt(8) == pytest.approx(ours.t)
 
 
 def test_no_t_test_on_squared_correlations_or_folds():
@@ -302,9 +302,13 @@ def test_power_equals_simulation_and_scipys_noncentral_t():
     rng = np.random.default_rng(0)
     data = rng.standard_normal((40_000, 5)) + 0.9
     t = data.mean(axis=1) / data.std(axis=1, ddof=1) * math.sqrt(5)
-    one, two = 2.131847, 2.776445  # quantiles of t with 4 degrees of freedom
-    assert paired_power(0.9, 5) == pytest.approx(np.mean(t > one), abs=0.0075)  # 3 standard errors
-    assert paired_power(0.9, 5, tails=2) == pytest.approx(np.mean(np.abs(t) > two), abs=0.0075)
+    one_tailed, two_tailed = 2.131847, 2.776445  # quantiles of t with 4 degrees of freedom
+    assert paired_power(0.9, 5) == pytest.approx(
+        np.mean(t > one_tailed), abs=0.0075
+    )  # 3 standard errors
+    assert paired_power(0.9, 5, tails=2) == pytest.approx(
+        np.mean(np.abs(t) > two_tailed), abs=0.0075
+    )
     assert paired_power(0, 5) == pytest.approx(0.05)
     assert paired_power(0, 5, tails=2) == pytest.approx(0.05)
     assert paired_power(1.1, n_for_power(1.1, 0.9, tails=2), tails=2) == pytest.approx(

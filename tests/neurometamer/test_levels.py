@@ -1,4 +1,6 @@
-"""Levels and coverages in simulated studies (``benchmarks/levels.py``; larger runs are in ``benchmarks/LEVELS.md``).
+"""Levels and coverages in simulated studies (``benchmarks/levels.py``).
+
+Larger runs are in ``benchmarks/LEVELS.md``.
 
 Bounds are binomial: a true share lies within three standard errors of what is found in 997 of 1,000
 such runs. Seeds are fixed, so that no test fails by chance.
@@ -51,22 +53,22 @@ def test_the_order_of_regions_keeps_its_level_in_400_studies(levels, preferred):
 @pytest.mark.slow
 def test_intervals_of_layers_cover_in_120_studies(levels):
     for name, n in (("nothing in common", 20), ("noise 1", 20), ("heavy tails", 10)):
-        found = levels.interval_coverage(replace(levels.RELATED[name], n=n), 120)
-        print({name: found})
+        shares = levels.interval_coverage(replace(levels.RELATED[name], n=n), 120)
+        print({name: shares})
         # 120 studies of 3 layers that depend on each other: bounds as for 120 intervals
         assert all(
-            levels.within(share, 0.955, 120) and share >= 0.92 for share in found.values()
-        ), (name, found)
+            levels.within(share, 0.955, 120) and share >= 0.92 for share in shares.values()
+        ), (name, shares)
 
 
 @pytest.mark.slow
 def test_intervals_of_layers_cover_in_classes_in_120_studies(levels):
     for name in ("5 fixed classes, n = 20", "10 random classes, n = 40"):
-        found = levels.interval_coverage(levels.IN_CLASSES[name], 120)
-        print({name: found})
+        shares = levels.interval_coverage(levels.IN_CLASSES[name], 120)
+        print({name: shares})
         assert all(
-            levels.within(share, 0.955, 120) and share >= 0.92 for share in found.values()
-        ), (name, found)
+            levels.within(share, 0.955, 120) and share >= 0.92 for share in shares.values()
+        ), (name, shares)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Layers and regions: p, cross-validated choices and weights against rsatoolbox, loops and simulations."""
+"""Layers and regions: p, choices and weights against rsatoolbox, loops and simulations."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make(n=16, n_layers=4, subjects=("S1", "S2", "S3"), rois=ROIS, noise=0.5, se
 
 
 @pytest.mark.parametrize(
-    "by", ["spearman", "pearson", "cosine", "rho-a", "kendall", "whitened-cosine"]
+    "by", ["spearman", "pearson", "cosine", "rho-a", "tau-a", "whitened-cosine"]
 )
 def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
     network, brain = make(n=8, noise=2.0)
@@ -79,9 +79,9 @@ def test_p_of_the_matrix_equals_a_loop_over_the_same_permutations(by):
         )
     expected = (np.array(null) >= np.array(null)[0] - 1e-12).sum(axis=0) / 100
     np.testing.assert_allclose(table["p"], expected, atol=1e-12)
-    one = table[table["subject"] == "mean"]
-    np.testing.assert_allclose(one["q"], false_discovery_control(one["p"]))
-    assert set(one["family"]) == {"12 tests of subject mean"}
+    mean = table[table["subject"] == "mean"]
+    np.testing.assert_allclose(mean["q"], false_discovery_control(mean["p"]))
+    assert set(mean["family"]) == {"12 tests of subject mean"}
     assert table["p_method"].str.contains("least p 0.01").all()
 
 
@@ -99,7 +99,7 @@ def test_labels_permuted_within_blocks_equal_a_loop():
     expected = (np.array(null) >= np.array(null)[0] - 1e-12).mean(axis=0)
     np.testing.assert_allclose(table["p"], expected, atol=1e-12)
     assert table["p_method"].str.contains("within 2 blocks").all()
-    own = {"S1": blocks, "S2": blocks, "S3": {one: "ab"[i < 4] for i, one in enumerate(blocks)}}
+    own = {"S1": blocks, "S2": blocks, "S3": {name: "ab"[i < 4] for i, name in enumerate(blocks)}}
     mixed = layer_matrix(network, brain, blocks=own, **how).set_index("subject")
     plain = table.set_index("subject")
     assert mixed.loc[["S1", "S2"], "p"].tolist() == plain.loc[["S1", "S2"], "p"].tolist()
@@ -107,10 +107,10 @@ def test_labels_permuted_within_blocks_equal_a_loop():
     assert (
         mixed.loc["mean", "p_method"].eq("none: subjects differ in their sessions or classes").all()
     )
-    found = compare_rdms(network, brain, blocks=blocks, **how)
-    assert found["p"].between(0.01, 1).all()
+    compared = compare_rdms(network, brain, blocks=blocks, **how)
+    assert compared["p"].between(0.01, 1).all()
     rows = table[table["subject"] == "S1"].set_index(["layer", "roi"])["p"]
-    ours = found[found["b_subject"] == "S1"].set_index(["a_stage", "b_roi"])["p"]
+    ours = compared[compared["b_subject"] == "S1"].set_index(["a_stage", "b_roi"])["p"]
     assert ours.sort_index().tolist() == rows.sort_index().tolist()
 
 
@@ -120,11 +120,11 @@ def test_bad_blocks_are_named():
     for ask in (layer_matrix, compare_rdms):
         how = {"n_resamples": 0, "n_permutations": 9}
         with pytest.raises(InputError, match="no session or class for the stimuli im01, im03"):
-            ask(network, brain, blocks={one: b for one, b in blocks.items() if b == "a"}, **how)
+            ask(network, brain, blocks={name: b for name, b in blocks.items() if b == "a"}, **how)
         with pytest.raises(InputError, match="all stimuli are of one session or class, 'x'"):
             ask(network, brain, blocks=dict.fromkeys(blocks, "x"), **how)
         with pytest.raises(InputError, match="holds one stimulus"):
-            ask(network, brain, blocks={one: one for one in blocks}, **how)
+            ask(network, brain, blocks={name: name for name in blocks}, **how)
     with pytest.raises(InputError, match="no blocks for subject 'S2'"):
         layer_matrix(network, brain, blocks={"S1": blocks}, n_resamples=0, n_permutations=9)
 
@@ -134,7 +134,7 @@ def test_kinds_are_never_mixed_unasked():
     rng = np.random.default_rng(2)
     names = [f"im{i}" for i in range(n)]
     both = {
-        "conditions": [*names, *(f"{one}_AN" for one in names)],
+        "conditions": [*names, *(f"{name}_AN" for name in names)],
         "measure": "x",
         "patterns": {"kind": ["RE"] * n + ["AN"] * n, "reference_id": names * 2},
     }
@@ -160,12 +160,12 @@ def test_kinds_are_never_mixed_unasked():
             match=r"several kinds \(RE, AN\); name one, e.g. kind='RE', or give kind='all'",
         ):
             ask(None)
-        one, whole = ask("RE"), ask("all")
-        if "n" in one:
-            assert set(one["n"]) == {n}, name
-            assert set(whole["n"]) == {2 * n}, name
-        if "kind" in one:
-            assert (set(one["kind"]), set(whole["kind"])) == ({"RE"}, {"all"}), name
+        single, every = ask("RE"), ask("all")
+        if "n" in single:
+            assert set(single["n"]) == {n}, name
+            assert set(every["n"]) == {2 * n}, name
+        if "kind" in single:
+            assert (set(single["kind"]), set(every["kind"])) == ({"RE"}, {"all"}), name
 
 
 def test_scores_above_the_ceiling_are_told_not_hidden():
@@ -316,8 +316,8 @@ def test_the_naive_choice_is_biased_upward_under_the_null_and_the_held_out_one_i
 
 def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     network, brain = make(n=24)
-    found = flexible_models(network, brain, kind=None, n_repeats=3, n_resamples=60, seed=1)
-    best = found.best_layer.set_index(["roi", "subject"])
+    fitted = flexible_models(network, brain, kind=None, n_repeats=3, n_resamples=60, seed=1)
+    best = fitted.best_layer.set_index(["roi", "subject"])
     assert best["layer"].unstack().eq("layer0").all(axis=1)["V1"]
     assert best.loc[("LO", "mean"), "layer"] == "layer2"
     assert best.loc[("LO", "S2"), "chosen"] == "layer2 9/9"
@@ -326,11 +326,11 @@ def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     np.testing.assert_allclose(best["optimism"], best["naive_score"] - best["score"])
     assert "crossing pairs left out" in best["method"].iloc[0]
     assert "60 bootstrap" in best["method"].iloc[0]
-    models = found.models.set_index(["roi", "subject", "model"])
+    models = fitted.models.set_index(["roi", "subject", "model"])
     assert models.loc[("V1", "mean", "weighted"), "weights"].startswith("layer0 1.000")
     row = models.loc[("V1", "mean", "best layer")]
     assert row["score"] == best.loc[("V1", "mean"), "score"]
-    differences = found.differences.set_index(["roi", "subject", "contrast"])
+    differences = fitted.differences.set_index(["roi", "subject", "contrast"])
     pair = differences.loc[("V1", "mean", "best layer minus average")]
     expected = row["score"] - models.loc[("V1", "mean", "average"), "score"]
     assert pair["difference"] == pytest.approx(expected)
@@ -339,8 +339,8 @@ def test_a_planted_layer_is_chosen_and_told_with_its_interval():
     assert pair["family"] == "3 tests of subject mean, contrast best layer minus average"
     shuffled = take_conditions(brain, np.random.default_rng(1).permutation(24))  # joined by id
     again = flexible_models(network, shuffled, kind=None, n_repeats=3, n_resamples=60, seed=1)
-    np.testing.assert_allclose(again.models["score"], found.models["score"], atol=1e-12)
-    np.testing.assert_allclose(again.models["ci_low"], found.models["ci_low"], atol=1e-9)
+    np.testing.assert_allclose(again.models["score"], fitted.models["score"], atol=1e-12)
+    np.testing.assert_allclose(again.models["ci_low"], fitted.models["ci_low"], atol=1e-9)
 
 
 def test_two_layers_together_are_better_than_the_best_of_them():
@@ -352,10 +352,10 @@ def test_two_layers_together_are_better_than_the_best_of_them():
         measure="test",
     )
     for train_on in ("both", "stimuli", "subjects"):
-        found = flexible_models(
+        fitted = flexible_models(
             network, mixed, kind=None, train_on=train_on, n_repeats=2, n_resamples=40
         )
-        row = found.differences.set_index(["subject", "contrast"]).loc[
+        row = fitted.differences.set_index(["subject", "contrast"]).loc[
             ("mean", "weighted minus best layer")
         ]
         assert row["difference"] > 0.1
@@ -379,17 +379,17 @@ def test_why_there_is_no_interval_is_told():
 
 
 def two_stage(profiles):
-    """Solve the slope of each subject by two-stage least squares, with the other subjects' sums as instruments."""
+    """Solve slopes by two-stage least squares; the other subjects' sums are the instruments."""
     places = np.arange(profiles.shape[1]) - (profiles.shape[1] - 1) / 2
-    found = []
+    slopes = []
     for own, rest in ((own, np.delete(profiles, k, axis=0)) for k, own in enumerate(profiles)):
         others = rest.mean(axis=0).sum(axis=1)
         instruments = np.stack([others, others * places], axis=1)
         sides = np.stack([own.sum(axis=1), own.sum(axis=1) * places], axis=1)
         fitted = instruments @ np.linalg.lstsq(instruments, sides, rcond=None)[0]
         mass = own @ np.arange(1, profiles.shape[2] + 1)
-        found.append(np.linalg.lstsq(fitted, mass, rcond=None)[0][1])
-    return np.array(found)
+        slopes.append(np.linalg.lstsq(fitted, mass, rcond=None)[0][1])
+    return np.array(slopes)
 
 
 def test_the_slope_equals_two_stage_least_squares_and_its_p_a_t_test():
@@ -517,8 +517,8 @@ def test_the_command_writes_a_table_for_each_question(tmp_path):
     assert tables["hierarchy"]["order"][0] == "V1 < V4 < LO"
     expected = layer_matrix(network, brain, kind=None, n_resamples=20, n_permutations=99)
     key = ["roi", "subject", "layer"]
-    found = tables["layer_roi"].set_index(key).sort_index()
-    np.testing.assert_allclose(found["p"], expected.set_index(key).sort_index()["p"])
+    table = tables["layer_roi"].set_index(key).sort_index()
+    np.testing.assert_allclose(table["p"], expected.set_index(key).sort_index()["p"])
     assert (
         json.loads((tmp_path / "out" / "layers.json").read_text())["settings"]["train_on"] == "both"
     )
@@ -637,7 +637,7 @@ def squeezenet_rdms(folder):
     stages = [f"features.{i}" for i in (1, 3, 4, 5, 7, 8, 9, 10, 12)]
     model = stage_model(
         network,
-        stages={one: one for one in stages},
+        stages={stage: stage for stage in stages},
         preprocessing=preprocessing,
         name="squeezenet1_0",
         weights="imagenet",
@@ -666,10 +666,14 @@ def test_golden_squeezenet_against_early_visual_and_inferotemporal_cortex(shared
     np.testing.assert_allclose(top.loc[["EVC", "IT"], "similarity"], [0.205, 0.210], atol=0.01)
     assert (top["q"] < 0.001).all()
     assert (mean["above_ceiling"] == "").all()
-    found = flexible_models(network, brain, kind=None, n_repeats=5, n_resamples=20, seed=0)
-    for one in (found.best_layer, found.models, found.differences):
-        print(one[one["subject"] == "mean"].drop(columns=["method", "kind", "subject"]).to_string())
-    best = found.best_layer[found.best_layer["subject"] == "mean"].set_index("roi")
+    fitted = flexible_models(network, brain, kind=None, n_repeats=5, n_resamples=20, seed=0)
+    for table in (fitted.best_layer, fitted.models, fitted.differences):
+        print(
+            table[table["subject"] == "mean"]
+            .drop(columns=["method", "kind", "subject"])
+            .to_string()
+        )
+    best = fitted.best_layer[fitted.best_layer["subject"] == "mean"].set_index("roi")
     assert best.loc["IT", "layer"] == "features.12"
     assert (best["optimism"] > -0.05).all()
     assert (best["score"] > 0.1).all()

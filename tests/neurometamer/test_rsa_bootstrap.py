@@ -26,9 +26,9 @@ from neurometamer.rsa.bootstrap import (
 )
 from neurometamer.rsa.ceilings import subject_ceilings
 from neurometamer.rsa.comparators import ranks as weighted
+from neurometamer.rsa.comparators.resampled import doubled_ranks
 from neurometamer.rsa.comparators.table import COMPARATORS
 from neurometamer.rsa.permutation import permuted_comparison
-from neurometamer.rsa.resamples import doubled_ranks
 from neurometamer.stats.intervals import max_t_p
 from neurometamer.stats.resampling import bootstrap_counts, pair_weights
 from neurometamer.store import InputError
@@ -36,7 +36,7 @@ from neurometamer.store import InputError
 RSATOOLBOX = {
     "spearman": "spearman",
     "pearson": "corr",
-    "kendall": "tau-a",
+    "tau-a": "tau-a",
     "rho-a": "rho-a",
     "cosine": "cosine",
     "whitened-cosine": "cosine_cov",
@@ -59,7 +59,7 @@ def rdms(
 
 
 def fixed(models: np.ndarray) -> list[ModelFixed]:
-    return [ModelFixed(str(i), one) for i, one in enumerate(models)]
+    return [ModelFixed(str(i), rdm) for i, rdm in enumerate(models)]
 
 
 def recorded(monkeypatch, name: str, run, *seeded: int):
@@ -68,9 +68,9 @@ def recorded(monkeypatch, name: str, run, *seeded: int):
     theirs = getattr(their_evaluation, name)
 
     def _spy(*args, **options):
-        found = theirs(*args, **options)
-        draws.append(found[1:])
-        return found
+        resample = theirs(*args, **options)
+        draws.append(resample[1:])
+        return resample
 
     monkeypatch.setattr(their_evaluation, name, _spy)
     np.random.seed(*seeded)  # noqa: NPY002 - theirs has no other
@@ -78,7 +78,7 @@ def recorded(monkeypatch, name: str, run, *seeded: int):
 
 
 def counted(draws: list[np.ndarray], n: int) -> np.ndarray:
-    return np.array([np.bincount(one, minlength=n) for one in draws])
+    return np.array([np.bincount(draw, minlength=n) for draw in draws])
 
 
 # ----------------------------------------------------------------------------- same draws as theirs
@@ -96,13 +96,13 @@ def test_stimulus_bootstrap_with_ceiling_equals_rsatoolbox(by, ties, monkeypatch
         5,
     )
     samples, ceilings = bootstrap_comparison(
-        models, data, counted([one[0] for one in draws], 9), by=by
+        models, data, counted([draw[0] for draw in draws], 9), by=by
     )
     np.testing.assert_allclose(samples, theirs.evaluations.reshape(40, 3), atol=1e-12)
     np.testing.assert_allclose(ceilings, theirs.noise_ceiling, atol=1e-12)
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "whitened-cosine", "kendall"])
+@pytest.mark.parametrize("by", ["spearman", "pearson", "whitened-cosine", "tau-a"])
 def test_subject_bootstrap_with_ceiling_equals_rsatoolbox(by, monkeypatch):
     models, data = rdms(2, 3, 6, 1)
     theirs, draws = recorded(
@@ -111,7 +111,7 @@ def test_subject_bootstrap_with_ceiling_equals_rsatoolbox(by, monkeypatch):
         lambda: eval_bootstrap_rdm(fixed(models), RDMs(data), method=RSATOOLBOX[by], N=25),
         6,
     )
-    people = counted([one[0] for one in draws], 3)
+    people = counted([draw[0] for draw in draws], 3)
     assert (people == 3).any()  # one subject three times: its pool is itself
     every = np.ones((25, 6), dtype=int)
     samples, ceilings = bootstrap_comparison(models, data, every, by=by, subject_counts=people)
@@ -128,7 +128,10 @@ def test_dual_bootstrap_equals_rsatoolbox(by, monkeypatch):
         lambda: eval_dual_bootstrap(fixed(models), RDMs(data), method=RSATOOLBOX[by], N=40),
         7,
     )
-    people, images = counted([one[0] for one in draws], 4), counted([one[1] for one in draws], 9)
+    people, images = (
+        counted([draw[0] for draw in draws], 4),
+        counted([draw[1] for draw in draws], 9),
+    )
     ours = dual_bootstrap(models, data, images, people, by=by)
     np.testing.assert_allclose(ours.covariances, theirs.variances, atol=1e-12)
     np.testing.assert_allclose(ours.variance, theirs.model_var, atol=1e-12)
@@ -152,7 +155,7 @@ def test_nothing_resampled_gives_the_plain_values_and_ceilings(by):
     every = np.ones((2, 6), dtype=int)
     samples, ceilings = bootstrap_comparison(models, data, every, by=by)
     np.testing.assert_allclose(samples[0], COMPARATORS[by](models, data).mean(axis=1), atol=1e-12)
-    expected = [one.mean() for one in subject_ceilings(data, by)]
+    expected = [bound.mean() for bound in subject_ceilings(data, by)]
     np.testing.assert_allclose(ceilings[:, 1], expected, atol=1e-12)
     np.testing.assert_allclose(
         expected, boot_noise_ceiling(RDMs(data), method=RSATOOLBOX[by]), atol=1e-12
@@ -163,15 +166,15 @@ def test_nothing_resampled_gives_the_plain_values_and_ceilings(by):
 def test_samples_are_those_of_weights_and_do_not_depend_on_blocks(by, monkeypatch):
     models, data = rdms(2, 3, 7, 4, ties=True)
     counts = bootstrap_counts(7, 30, seed=1)
-    found = subject_samples(models, data, counts, by=by)
+    samples = subject_samples(models, data, counts, by=by)
     few = (counts > 0).sum(axis=1) < 3
     expected = COMPARATORS[by](models, data, pair_weights(counts))
-    np.testing.assert_allclose(found.similarity[~few], expected[~few], atol=1e-12)
-    assert np.isnan(found.similarity[few]).all()
-    whole = bootstrap_comparison(models, data, counts, by=by)
+    np.testing.assert_allclose(samples.similarity[~few], expected[~few], atol=1e-12)
+    assert np.isnan(samples.similarity[few]).all()
+    at_once = bootstrap_comparison(models, data, counts, by=by)
     monkeypatch.setattr(weighted, "BLOCK", 700)
-    for one, other in zip(whole, bootstrap_comparison(models, data, counts, by=by)):
-        np.testing.assert_allclose(one, other, atol=1e-14)
+    for expected, in_blocks in zip(at_once, bootstrap_comparison(models, data, counts, by=by)):
+        np.testing.assert_allclose(expected, in_blocks, atol=1e-14)
 
 
 @given(st.permutations(range(6)), st.sampled_from(sorted(COMPARATORS)))
@@ -180,18 +183,18 @@ def test_the_order_of_stimuli_moves_with_the_draws(order, by):
     counts = bootstrap_counts(6, 5, seed=2)
     first, second = np.triu_indices(6, 1)
     moved = [
-        np.array(RDMs(one).get_matrices())[:, order][:, :, order][:, first, second]
-        for one in (models, data)
+        np.array(RDMs(side).get_matrices())[:, order][:, :, order][:, first, second]
+        for side in (models, data)
     ]
-    one, other = (
+    given, shuffled = (
         bootstrap_comparison(models, data, counts, by=by),
         bootstrap_comparison(*moved, counts[:, order], by=by),
     )
-    np.testing.assert_allclose(one[0], other[0], atol=1e-12)
-    np.testing.assert_allclose(one[1], other[1], atol=1e-12)
+    np.testing.assert_allclose(given[0], shuffled[0], atol=1e-12)
+    np.testing.assert_allclose(given[1], shuffled[1], atol=1e-12)
 
 
-@pytest.mark.parametrize("by", ["spearman", "pearson", "kendall"])
+@pytest.mark.parametrize("by", ["spearman", "pearson", "tau-a"])
 def test_regions_share_draws_and_have_their_own_ceilings(by):
     models, data = rdms(2, 5, 6, 6)
     counts, people = bootstrap_counts(6, 8, seed=3), bootstrap_counts(5, 8, seed=4)
@@ -200,8 +203,8 @@ def test_regions_share_draws_and_have_their_own_ceilings(by):
         samples, ceilings = bootstrap_comparison(
             models, data, counts, by=by, groups=regions, subject_counts=draws
         )
-        for k, one in enumerate(("V1", "LO")):
-            rows = [i for i, region in enumerate(regions) if region == one]
+        for k, name in enumerate(("V1", "LO")):
+            rows = [i for i, region in enumerate(regions) if region == name]
             part = None if draws is None else draws[:, rows]
             alone = bootstrap_comparison(models, data[rows], counts, by=by, subject_counts=part)
             np.testing.assert_allclose(samples[:, k], alone[0], atol=1e-12)
@@ -255,10 +258,12 @@ def test_bad_requests_of_the_bootstrap_are_answered():
 
 
 def test_corrected_variance_lies_between_one_factor_and_both():
-    found = corrected_variance(np.array([[5.0, 5.0, 2.0], [2.0, 0.1, 1.5], [1.0, 0.1, 1.0]]), 3, 40)
+    corrected = corrected_variance(
+        np.array([[5.0, 5.0, 2.0], [2.0, 0.1, 1.5], [1.0, 0.1, 1.0]]), 3, 40
+    )
     expected = 1.5 * 2 + 40 / 39 - 1.5 * 40 / 39 * 2
     np.testing.assert_allclose(
-        found, [max(expected, 3.0), max(0.15 + 4 / 39 - 1.5 * 40 / 39 * 4.8, 0.15), 2.0]
+        corrected, [max(expected, 3.0), max(0.15 + 4 / 39 - 1.5 * 40 / 39 * 4.8, 0.15), 2.0]
     )
 
 
@@ -267,8 +272,8 @@ def test_doubled_ranks_are_twice_the_average_ranks():
 
     values, copies = np.array([1, 1, 2, 5, 5, 5, 7]), np.array([2, 1, 3, 1, 1, 2, 4])
     long = 2 * rankdata(np.repeat(values, copies)) - (copies.sum() + 1)
-    found = doubled_ranks(copies[np.newaxis], (np.diff(values) != 0)[np.newaxis])
-    np.testing.assert_array_equal(np.repeat(found[0], copies), long)
+    ranks = doubled_ranks(copies[np.newaxis], (np.diff(values) != 0)[np.newaxis])
+    np.testing.assert_array_equal(np.repeat(ranks[0], copies), long)
 
 
 # -------------------------------------------------------------------------------------- permutation
@@ -283,9 +288,9 @@ def test_permuted_comparison_equals_rsatoolbox(by, shape):
     ours = permuted_comparison(a, b, orders, by)
     theirs = [
         rsatoolbox.rdm.compare(
-            rsatoolbox.rdm.rdms.permute_rdms(RDMs(a), one), RDMs(b), method=RSATOOLBOX[by]
+            rsatoolbox.rdm.rdms.permute_rdms(RDMs(a), order), RDMs(b), method=RSATOOLBOX[by]
         )
-        for one in orders
+        for order in orders
     ]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
     np.testing.assert_allclose(
@@ -330,7 +335,7 @@ def test_max_t_counts_and_is_never_zero_or_above_one():
 
 
 def test_max_t_keeps_the_family_wise_error():
-    """Unrelated RDMs, two models by two subjects: at most 5 % of families have a p below .05 (binomial, 3 SD)."""
+    """Unrelated RDMs: at most 5 % of families have a p below .05 (binomial, 3 SD)."""
     rng = np.random.default_rng(11)
     wrong = 0
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""Whitened, partial and tau-a comparison, CKA and control RDMs, each against somebody else's code."""
+"""Whitened, partial and tau-a comparison, CKA and control RDMs against other code."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from statsmodels.stats.multitest import multipletests
 
 from neurometamer.rsa import cka as cka_module
 from neurometamer.rsa.cka import centered_gram, gram_cka, linear_cka
-from neurometamer.rsa.comparators import kendall as kendall_module
-from neurometamer.rsa.comparators.kendall import inversions, kendall
+from neurometamer.rsa.comparators import tau_a as tau_a_module
 from neurometamer.rsa.comparators.table import COMPARATORS, comparator
+from neurometamer.rsa.comparators.tau_a import inversions, tau_a
 from neurometamer.rsa.comparators.whitened import (
     image_counts,
     n_images,
@@ -50,9 +50,9 @@ def named(x: np.ndarray, **places: list[str]):
 
 
 def whitened_by_matrix(a: np.ndarray, b: np.ndarray, sigma_k: np.ndarray | None) -> np.ndarray:
-    """The definition: whiten by the covariance of all pairs (rsatoolbox's matrix), solved exactly."""
+    """Whiten by the covariance of all pairs (rsatoolbox's matrix), solved exactly."""
     covariance = _get_v(n_images(a.shape[1]), sigma_k).toarray()
-    x, y = (np.linalg.solve(covariance, one.T).T for one in (a, b))
+    x, y = (np.linalg.solve(covariance, rdms.T).T for rdms in (a, b))
     return (a @ y.T) / np.sqrt((a * x).sum(axis=1)[:, np.newaxis] * (b * y).sum(axis=1))
 
 
@@ -88,7 +88,7 @@ def test_whitening_by_a_given_covariance_equals_its_definition():
     np.testing.assert_allclose(
         whitened_pearson(a, b, sigma_k=np.eye(n)), whitened_pearson(a, b), atol=1e-12
     )
-    first, second = (rsatoolbox.rdm.RDMs(one) for one in (a, b))
+    first, second = (rsatoolbox.rdm.RDMs(side) for side in (a, b))
     # rsatoolbox solves by conjugate gradients, relative tolerance 1e-5
     for ours, method in ((whitened_cosine, "cosine_cov"), (whitened_pearson, "corr_cov")):
         theirs = rsatoolbox.rdm.compare(first, second, method=method, sigma_k=sigma)
@@ -105,7 +105,7 @@ def test_whitened_resamples_equal_rsatoolbox_with_same_image_pairs_left_out(by):
     ours = COMPARATORS[by](a, b, pair_weights(counts))
     for row, result in zip(counts, ours):
         index = np.repeat(np.arange(n), row)
-        drawn = [rsatoolbox.rdm.RDMs(one).subsample_pattern("index", index) for one in (a, b)]
+        drawn = [rsatoolbox.rdm.RDMs(side).subsample_pattern("index", index) for side in (a, b)]
         np.testing.assert_allclose(
             result, rsatoolbox.rdm.compare(*drawn, method=WHITENED[by]), atol=1e-10
         )
@@ -113,9 +113,9 @@ def test_whitened_resamples_equal_rsatoolbox_with_same_image_pairs_left_out(by):
 
 def test_counts_of_images_come_back_from_pairs():
     counts = bootstrap_counts(7, 30, seed=1)
-    found = image_counts(pair_weights(counts))
+    recovered = image_counts(pair_weights(counts))
     enough = (counts > 0).sum(axis=1) >= 3
-    np.testing.assert_array_equal(found[enough], counts[enough])
+    np.testing.assert_array_equal(recovered[enough], counts[enough])
     few = pair_weights(np.array([[3, 2, 0, 0, 0]]))
     assert np.isnan(whitened_cosine(vectors(1, 5, 0), vectors(1, 5, 1), few)).all()
     weights = np.ones((1, 10))
@@ -130,7 +130,7 @@ def test_whitened_comparison_knows_which_pairs_share_an_image():
     for by, same in {
         "pearson": True,
         "spearman": True,
-        "kendall": True,
+        "tau-a": True,
         "whitened-cosine": False,
     }.items():
         value, moved = COMPARATORS[by](a, b)[0, 0], COMPARATORS[by](a[:, mixed], b[:, mixed])[0, 0]
@@ -143,9 +143,9 @@ def test_the_order_of_stimuli_never_matters(order, by, seed):
         named(vectors(2, 6, seed, 1), stage=["a", "b"]),
         named(vectors(2, 6, seed + 1, 2), stage=["c", "d"]),
     )
-    one = compare_rdms(a, b, by=by, n_resamples=0)["similarity"]
+    values = compare_rdms(a, b, by=by, n_resamples=0)["similarity"]
     other = compare_rdms(take_conditions(a, order), b, by=by, n_resamples=0)["similarity"]
-    np.testing.assert_allclose(one, other, atol=1e-12)
+    np.testing.assert_allclose(values, other, atol=1e-12)
 
 
 def test_whitened_requests_that_make_no_sense_are_answered():
@@ -169,32 +169,32 @@ def test_whitened_requests_that_make_no_sense_are_answered():
 
 @given(st.lists(st.integers(0, 40), min_size=3, max_size=300), st.integers(0, 1000))
 def test_tau_a_equals_scipy_with_and_without_ties(values, seed):
-    one = np.array(values, dtype=float)
+    rdm = np.array(values, dtype=float)
     rng = np.random.default_rng(seed)
-    for other in (rng.random(one.size), rng.integers(0, 5, one.size).astype(float)):
-        signs = np.sign(one[:, None] - one) * np.sign(other[:, None] - other)
-        expected = signs.sum() / (one.size * (one.size - 1))
-        assert kendall(one[None], other[None])[0, 0] == pytest.approx(expected, abs=1e-12)
+    for other in (rng.random(rdm.size), rng.integers(0, 5, rdm.size).astype(float)):
+        signs = np.sign(rdm[:, None] - rdm) * np.sign(other[:, None] - other)
+        expected = signs.sum() / (rdm.size * (rdm.size - 1))
+        assert tau_a(rdm[None], other[None])[0, 0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_tau_a_of_long_vectors_equals_tau_b_without_ties():
     rng = np.random.default_rng(0)
     a = rng.random((2, 9000))
     b = a[:1] + rng.random((3, 9000))
-    expected = [[kendalltau(one, other).statistic for other in b] for one in a]
-    np.testing.assert_allclose(kendall(a, b), expected, atol=1e-12)
+    expected = [[kendalltau(first, second).statistic for second in b] for first in a]
+    np.testing.assert_allclose(tau_a(a, b), expected, atol=1e-12)
 
 
 def test_tau_a_of_resamples_is_that_of_copied_pairs_both_ways(monkeypatch):
     a, b = vectors(2, 16, 0, 1), vectors(2, 16, 1, 2)
     weights = pair_weights(bootstrap_counts(16, 20, seed=0))
     expected = [
-        kendall(*(np.repeat(one, row.astype(int), axis=1) for one in (a, b))) for row in weights
+        tau_a(*(np.repeat(side, row.astype(int), axis=1) for side in (a, b))) for row in weights
     ]
-    np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
-    monkeypatch.setattr(kendall_module, "MANY_PAIRS", 0)
-    np.testing.assert_allclose(kendall(a, b, weights), expected, atol=1e-12)
-    assert np.isnan(kendall(a, b, np.zeros((1, 120)))).all()
+    np.testing.assert_allclose(tau_a(a, b, weights), expected, atol=1e-12)
+    monkeypatch.setattr(tau_a_module, "MANY_PAIRS", 0)
+    np.testing.assert_allclose(tau_a(a, b, weights), expected, atol=1e-12)
+    assert np.isnan(tau_a(a, b, np.zeros((1, 120)))).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 4096, 5000])
@@ -226,16 +226,16 @@ def test_partial_spearman_equals_pingouin_and_regressed_ranks():
             assert ours[i, j] == pytest.approx(theirs.iloc[0], abs=1e-10)
     design = np.column_stack([np.ones(36), frame[["c0", "c1"]].rank()])
     rest = [
-        one - design @ np.linalg.lstsq(design, one, rcond=None)[0]
-        for one in frame.rank().to_numpy().T[:4]
+        ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
+        for ranks in frame.rank().to_numpy().T[:4]
     ]
     assert ours[0, 1] == pytest.approx(np.corrcoef(rest[0], rest[3])[0, 1], abs=1e-10)
 
 
 def test_without_controls_partial_spearman_is_scipys_spearman():
     a, b = vectors(1, 8, 0, 1), vectors(1, 8, 1, 1)
-    found = partial_spearman(a, b, controls=np.empty((0, 28)))[0, 0]
-    assert found == pytest.approx(spearmanr(a[0], b[0]).statistic, abs=1e-12)
+    value = partial_spearman(a, b, controls=np.empty((0, 28)))[0, 0]
+    assert value == pytest.approx(spearmanr(a[0], b[0]).statistic, abs=1e-12)
 
 
 def test_partial_spearman_of_resamples_is_that_of_copied_pairs():
@@ -245,7 +245,7 @@ def test_partial_spearman_of_resamples_is_that_of_copied_pairs():
     weights = pair_weights(counts).astype(int)
     ours = partial_spearman(a, b, weights.astype(float), controls=controls)
     for row, result in zip(weights, ours):
-        long = [np.repeat(one, row, axis=1) for one in (a, b, controls)]
+        long = [np.repeat(side, row, axis=1) for side in (a, b, controls)]
         use = np.ptp(long[2], axis=1) > 0
         np.testing.assert_allclose(
             result, partial_spearman(*long[:2], controls=long[2][use]), atol=1e-10
@@ -290,20 +290,23 @@ def test_given_controls_there_is_no_p_and_why():
     table = compare_rdms(a, b, kind=None, controls=control, n_resamples=0, n_permutations=99)
     assert table["p"].isna().all()
     assert table["p_method"].str.startswith("none: with controls there is no p").all()
-    found = []
+    values = []
     for seed in range(
         120
     ):  # both mix the control's five dimensions with five of their own: nothing else is shared
         random = np.random.default_rng(seed)
         seen, *own = random.standard_normal((3, 20, 5))
-        mixed = [np.hstack([1.5 * seen, one]) @ random.standard_normal((10, 100)) for one in own]
+        mixed = [
+            np.hstack([1.5 * seen, own_part]) @ random.standard_normal((10, 100))
+            for own_part in own
+        ]
         x, y, given = (
-            1 - np.corrcoef(one)[np.newaxis, *np.triu_indices(20, 1)]
-            for one in (*mixed, seen @ random.standard_normal((5, 2000)))
+            1 - np.corrcoef(responses)[np.newaxis, *np.triu_indices(20, 1)]
+            for responses in (*mixed, seen @ random.standard_normal((5, 2000)))
         )
-        found.append(partial_spearman(x, y, controls=given)[0, 0])
+        values.append(partial_spearman(x, y, controls=given)[0, 0])
     # what is left by regressed ranks is not 0, so that a test of 0 would reject
-    assert np.mean(found) > 4 * np.std(found) / np.sqrt(len(found))
+    assert np.mean(values) > 4 * np.std(values) / np.sqrt(len(values))
 
 
 def test_the_command_takes_a_file_of_controls(tmp_path):
@@ -313,7 +316,7 @@ def test_the_command_takes_a_file_of_controls(tmp_path):
 
     for name, x in {"a": vectors(1, 6, 0), "b": vectors(1, 6, 1), "c": vectors(1, 6, 2)}.items():
         write_rdms(named(x, control=[name]), tmp_path / f"{name}.h5")
-    a, b, c, out = (str(tmp_path / one) for one in ("a.h5", "b.h5", "c.h5", "out.csv"))
+    a, b, c, out = (str(tmp_path / name) for name in ("a.h5", "b.h5", "c.h5", "out.csv"))
     done = CliRunner().invoke(
         app, ["compare", a, b, "--out", out, "--controls", c, "--resamples", "0"]
     )
@@ -368,19 +371,19 @@ def test_cka_equals_its_definition_and_the_whitened_cosine_of_euclidean_rdms(mon
     )
     assert linear_cka(x, y) == pytest.approx(expected, abs=1e-12)
     first, second = np.triu_indices(12, 1)
-    rdms = [((one[first] - one[second]) ** 2).sum(axis=1)[np.newaxis] for one in (x, y)]
+    rdms = [((points[first] - points[second]) ** 2).sum(axis=1)[np.newaxis] for points in (x, y)]
     assert whitened_cosine(*rdms)[0, 0] == pytest.approx(expected, abs=1e-12)
     assert gram_cka(x @ x.T, y @ y.T) == pytest.approx(expected, abs=1e-12)  # not centered
-    whole = centered_gram(x)
+    gram = centered_gram(x)
     monkeypatch.setattr(cka_module, "CHUNK", 4)
-    np.testing.assert_allclose(centered_gram(x.astype(np.float64)), whole, atol=1e-12)
+    np.testing.assert_allclose(centered_gram(x.astype(np.float64)), gram, atol=1e-12)
 
 
 def test_debiased_cka_estimates_without_the_bias_of_many_units():
-    """HSIC_1 is a mean over all ordered quadruples of different images: the U-statistic, here term by term."""
+    """HSIC_1 is a mean over ordered quadruples of different images: summed term by term."""
     rng = np.random.default_rng(1)
     x, y = rng.random((6, 5)), rng.random((6, 4))
-    grams = [one @ one.T for one in (x, y)]
+    grams = [points @ points.T for points in (x, y)]
 
     def u_statistic(k, m):
         terms = [
@@ -432,9 +435,9 @@ def test_corrections_equal_scipy_and_statsmodels(p):
         correct_p(values, "fdr"), false_discovery_control(values), atol=1e-12
     )
     for ours, theirs in (("bonferroni", "bonferroni"), ("holm", "holm"), ("fdr", "fdr_bh")):
-        found = correct_p(values, ours)
-        np.testing.assert_allclose(found, multipletests(values, method=theirs)[1], atol=1e-12)
-        assert (found <= 1).all() and (found >= values - 1e-15).all()
+        corrected = correct_p(values, ours)
+        np.testing.assert_allclose(corrected, multipletests(values, method=theirs)[1], atol=1e-12)
+        assert (corrected <= 1).all() and (corrected >= values - 1e-15).all()
 
 
 def test_a_family_may_have_any_shape_and_lack_tests():

@@ -1,1 +1,1 @@
-"""How alike two RDMs are, by name."""
+"""Similarity of two RDMs: one entry for each comparator."""

@@ -1,4 +1,4 @@
-"""Condensed RDMs whose pairs come in several copies: ranks, centering and products of resamples, block by block."""
+"""Ranks, scales and products of condensed RDMs whose pairs come in several copies."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def check_sides(
     Parameters
     ----------
     a, b : ndarray, shape (n_rdms, n_pairs)
-        Both sides.
+        Condensed RDMs of both sides.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        Copies of each pair.
+        Number of copies of each pair.
     names : str
-        Of the sides, in messages.
+        Name of the two sides in messages.
 
     Raises
     ------
@@ -38,8 +38,7 @@ def check_sides(
     if np.ndim(a) != 2 or np.ndim(b) != 2 or a.shape[1] != b.shape[1]:
         raise InputError(
             f"{names} of shapes {np.shape(a)} and {np.shape(b)} must be condensed RDMs, (n_rdms, "
-            "n_pairs), over the "
-            "same pairs."
+            "n_pairs), over the same pairs."
         )
     if weights is not None and (np.ndim(weights) != 2 or weights.shape[1] != a.shape[1]):
         raise InputError(
@@ -49,8 +48,7 @@ def check_sides(
         if bad := np.flatnonzero(~np.isfinite(side).all(axis=1)).tolist():
             raise InputError(
                 f"dissimilarities are NaN or infinite in row(s) {name_ids(bad)} of the {which} of "
-                f"{names}; leave those "
-                "RDMs out."
+                f"{names}; leave those RDMs out."
             )
 
 
@@ -71,11 +69,11 @@ def over_blocks(
     a, b : callable
         Scores of the two sides, from weights.
     n_rdms : int
-        How many RDMs both sides have together.
+        Number of RDMs of both sides together.
     n_pairs : int
         Length of a condensed RDM.
     weights : ndarray, shape (n_resamples, n_pairs), or None
-        Copies of each pair; None is one copy of each.
+        Number of copies of each pair; None is one copy of each.
 
     Returns
     -------
@@ -86,21 +84,22 @@ def over_blocks(
         ones = np.ones((1, n_pairs))
         return combine(a(ones), b(ones), ones)[0]
     step = max(1, BLOCK // (n_rdms * n_pairs))
-    parts = (
-        weights[start : start + step] for start in range(0, len(weights), step)
-    )  # made when their turn comes
-    return np.concatenate([combine(a(part), b(part), part) for part in parts])
+    blocks = []
+    for start in range(0, len(weights), step):
+        part = weights[start : start + step]  # made when its turn comes
+        blocks.append(combine(a(part), b(part), part))
+    return np.concatenate(blocks)
 
 
 def weighted_cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Take the cosine between scores, each pair counted as often as it comes.
+    """Compute the cosine between scores, each pair counted as often as it comes.
 
     Parameters
     ----------
     a, b : ndarray, shape (m, n_a or n_b, n_pairs)
         Scores.
     weights : ndarray, shape (m, n_pairs)
-        Copies of each pair.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -123,7 +122,7 @@ def rank_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarra
     a, b : ndarray, shape (m, n_a or n_b, n_pairs)
         Centered ranks.
     weights : ndarray, shape (m, n_pairs)
-        Copies of each pair.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -175,7 +174,9 @@ def centered(x: np.ndarray) -> Scores:
 
 
 def centered_ranks(x: np.ndarray) -> Scores:
-    """Rank pairs that come in several copies: sort once, then each resample only counts the copies below.
+    """Rank pairs that come in several copies.
+
+    Every RDM is sorted once; each resample then only counts the copies below.
 
     Parameters
     ----------
@@ -187,11 +188,13 @@ def centered_ranks(x: np.ndarray) -> Scores:
     callable
         Weights (m, n_pairs) to average ranks minus their mean (m, n_rdms, n_pairs).
     """
-    orders, sorting = [np.argsort(row) for row in x], []
-    for row, order in zip(x, orders):
+    orders, sorting = [], []
+    for row in x:
+        order = np.argsort(row)
         ordered = row[order]
         groups = np.empty(row.size, dtype=np.intp)  # 0 for the smallest value, 1 for the next
         groups[order] = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])
+        orders.append(order)
         sorting.append(groups)
 
     def _scores(weights: np.ndarray) -> np.ndarray:
@@ -205,3 +208,57 @@ def centered_ranks(x: np.ndarray) -> Scores:
         return out
 
     return _scores
+
+
+def z_scored(x: np.ndarray) -> Scores:
+    """Take the mean of each resample off the dissimilarities and divide by the standard deviation.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    callable
+        Weights (m, n_pairs) to z scores (m, n_rdms, n_pairs); NaN where an RDM is constant.
+    """
+    centers = centered(x)
+
+    def _scores(weights: np.ndarray) -> np.ndarray:
+        return _divide_by_spread(centers(weights), weights)
+
+    return _scores
+
+
+def unit_length(x: np.ndarray) -> Scores:
+    """Divide the dissimilarities of each resample by the root of their mean square.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rdms, n_pairs)
+        Condensed RDMs.
+
+    Returns
+    -------
+    callable
+        Weights (m, n_pairs) to scaled dissimilarities (m, n_rdms, n_pairs); NaN where an RDM is
+        zero throughout.
+    """
+    return lambda weights: _divide_by_spread(raw(x)(weights), weights)
+
+
+def _divide_by_spread(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Divide by the root of the mean square over pairs, copies counted."""
+    total = weights.sum(axis=1)[:, np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt((values**2 @ weights[:, :, np.newaxis])[:, :, 0] / total)
+        return values / spread[:, :, np.newaxis]
+
+
+SCALES: dict[str, Callable[[np.ndarray], Scores]] = {
+    "rank-transformed": centered_ranks,
+    "z-scored": z_scored,
+    "unit-length": unit_length,
+}
+"""Name of a way to make RDMs comparable before they are averaged, to its function."""

@@ -1,4 +1,4 @@
-"""How alike two RDMs are: comparators on condensed arrays, also for resamples in which pairs come in several copies.
+"""How similar two RDMs are: one entry for each comparator of condensed RDMs.
 
 A comparator takes condensed RDMs ``a`` (n_a, n_pairs) and ``b`` (n_b, n_pairs) over the same pairs.
 With weights, the result is exactly that of vectors in which each pair is repeated as often as its
@@ -7,13 +7,15 @@ weight says. Shapes that do not fit and numbers that are missing are an `InputEr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from neurometamer.rsa.comparators.kendall import kendall
-from neurometamer.rsa.comparators.ranks import BLOCK as BLOCK
+from neurometamer.errors import unknown_name
 from neurometamer.rsa.comparators.ranks import (
+    SCALES,
     centered,
     centered_ranks,
     check_sides,
@@ -22,8 +24,22 @@ from neurometamer.rsa.comparators.ranks import (
     raw,
     weighted_cosine,
 )
+from neurometamer.rsa.comparators.resampled import (
+    ProductResamples,
+    RankResamples,
+    Resamples,
+    WhitenedResamples,
+)
+from neurometamer.rsa.comparators.tau_a import tau_a
+from neurometamer.rsa.comparators.vectors import (
+    Sides,
+    ranks_without_ties,
+    unit,
+    unit_centered,
+    unit_ranks,
+    whitened_vectors,
+)
 from neurometamer.rsa.comparators.whitened import whitened_cosine, whitened_pearson
-from neurometamer.store import unknown_name
 
 
 def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -36,7 +52,7 @@ def spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) ->
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are (whole numbers, see `pair_weights`).
+        Number of copies of each pair (whole numbers, see `pair_weights`).
 
     Returns
     -------
@@ -64,7 +80,7 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -78,7 +94,7 @@ def pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> 
 
 
 def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Take the cosine of the angle between dissimilarity vectors, the mean not removed.
+    """Compute the cosine of the angle between dissimilarities, whose mean is not removed.
 
     Parameters
     ----------
@@ -87,7 +103,7 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -99,7 +115,9 @@ def cosine(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> n
 
 
 def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Take Spearman's rho expected under random breaking of ties: it does not favor RDMs with many ties.
+    """Compute rho-a: Spearman's rho expected when ties are broken at random.
+
+    It does not favor RDMs with many ties.
 
     Parameters
     ----------
@@ -108,7 +126,7 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are.
+        Number of copies of each pair.
 
     Returns
     -------
@@ -125,36 +143,226 @@ def rho_a(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> np
     )
 
 
-COMPARATORS: dict[str, Callable[..., np.ndarray]] = {
-    "spearman": spearman,
-    "pearson": pearson,
-    "kendall": kendall,
-    "rho-a": rho_a,
-    "cosine": cosine,
-    "whitened-cosine": whitened_cosine,
-    "whitened-pearson": whitened_pearson,
+@dataclass(frozen=True, kw_only=True)
+class Comparator:
+    """One way to compare RDMs: the entry from which everything that compares RDMs works.
+
+    Only `compute` and `help` are needed. The rest makes permutations and resamples fast, or says
+    what the numbers of the comparator mean.
+
+    Parameters
+    ----------
+    compute : callable
+        ``(a, b, weights=None)`` on condensed RDMs, (n_a, n_pairs) and (n_b, n_pairs), to
+        similarities (n_a, n_b); with weights (n_resamples, n_pairs) to (n_resamples, n_a, n_b).
+    help : str
+        One line that says what the comparator does.
+    scale : str
+        One of `SCALES`: how RDMs are scaled before subjects are averaged for a noise ceiling.
+    needs_zero : bool
+        Whether the zero of the dissimilarities has to mean something, so that no mean of sessions
+        may be taken off.
+    weighs_pairs : bool
+        Whether weights of pairs may be any numbers. False for comparators that know a pair's weight
+        only as the product of the copies of its images: the noise of pairs is then not taken off.
+    prepare : callable, optional
+        RDMs (n_rdms, n_pairs) to two arrays of vectors of this shape, whose inner product is the
+        similarity in whatever order the conditions come. Without it every permutation is compared
+        anew.
+    resample : callable, optional
+        ``(models, data, regions)`` to a quick `Resamples`. Without it every resample is compared
+        with `compute`.
+    """
+
+    compute: Callable[..., np.ndarray]
+    help: str
+    scale: str = "rank-transformed"
+    needs_zero: bool = False
+    weighs_pairs: bool = True
+    prepare: Callable[[np.ndarray], Sides] | None = None
+    resample: Callable[..., Resamples] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise unknown_name("scale", self.scale, SCALES)
+
+    def __call__(
+        self, a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Compare every RDM of one side with every RDM of the other.
+
+        Parameters
+        ----------
+        a : ndarray, shape (n_a, n_pairs)
+            Condensed RDMs.
+        b : ndarray, shape (n_b, n_pairs)
+            Condensed RDMs over the same pairs.
+        weights : ndarray, shape (n_resamples, n_pairs), optional
+            Number of copies of each pair.
+
+        Returns
+        -------
+        ndarray, shape (n_a, n_b) or (n_resamples, n_a, n_b)
+            Similarities; NaN where undefined.
+        """
+        return self.compute(a, b, weights)
+
+    @property
+    def linear(self) -> bool:
+        """Whether a similarity is an inner product over pairs, each pair on its own.
+
+        Returns
+        -------
+        bool
+            True for comparators that a searchlight can use.
+        """
+        return self.prepare is not None and self.weighs_pairs
+
+    def resamples(
+        self, models: np.ndarray, data: np.ndarray, regions: Sequence[np.ndarray]
+    ) -> Resamples:
+        """Prepare the comparison of models with data in resamples of the images.
+
+        Parameters
+        ----------
+        models : ndarray, shape (n_models, n_pairs)
+            Condensed RDMs.
+        data : ndarray, shape (n_data, n_pairs)
+            Condensed RDMs.
+        regions : sequence of ndarray of int
+            Rows of `data` that share a noise ceiling; none for no ceilings.
+
+        Returns
+        -------
+        Resamples
+            The quick way of this comparator, or the one that fits all.
+        """
+        if self.resample is not None:
+            return self.resample(models, data, regions)
+        return Resamples(models, data, regions, compute=self.compute, scale=self.scale)
+
+
+COMPARATORS: dict[str, Comparator] = {
+    "spearman": Comparator(
+        compute=spearman,
+        help="correlation of ranks",
+        prepare=unit_ranks,
+        resample=partial(RankResamples, without_ties=False),
+    ),
+    "pearson": Comparator(
+        compute=pearson,
+        help="correlation of dissimilarities",
+        scale="z-scored",
+        prepare=unit_centered,
+        resample=partial(ProductResamples, center=True),
+    ),
+    "tau-a": Comparator(
+        compute=tau_a, help="Kendall's tau-a: share of concordant minus discordant pairs of pairs"
+    ),
+    "rho-a": Comparator(
+        compute=rho_a,
+        help="correlation of ranks that does not favor RDMs with ties",
+        prepare=ranks_without_ties,
+        resample=partial(RankResamples, without_ties=True),
+    ),
+    "cosine": Comparator(
+        compute=cosine,
+        help="cosine of the angle between dissimilarities",
+        scale="unit-length",
+        needs_zero=True,
+        prepare=unit,
+        resample=partial(ProductResamples, center=False),
+    ),
+    "whitened-cosine": Comparator(
+        compute=whitened_cosine,
+        help="cosine, whitened by the covariance of the errors",
+        scale="unit-length",
+        needs_zero=True,
+        weighs_pairs=False,
+        prepare=partial(whitened_vectors, center=False),
+        resample=partial(WhitenedResamples, center=False),
+    ),
+    "whitened-pearson": Comparator(
+        compute=whitened_pearson,
+        help="correlation, whitened by the covariance of the errors",
+        scale="z-scored",
+        weighs_pairs=False,
+        prepare=partial(whitened_vectors, center=True),
+        resample=partial(WhitenedResamples, center=True),
+    ),
 }
-"""Comparator name to its function ``(a, b, weights=None)`` on condensed RDMs."""
+"""Name of a comparator to its entry. An entry added here is known everywhere."""
+
+ALIASES = {"corr": "pearson", "cosine_cov": "whitened-cosine", "corr_cov": "whitened-pearson"}
+"""rsatoolbox's name of a comparator to ours, where they differ; its ``kendall`` is tau-b."""
 
 
-def comparator(by: str) -> Callable[..., np.ndarray]:
-    """Find a comparator by its name.
+def comparator_name(by: str) -> str:
+    """Find our name of a comparator.
 
     Parameters
     ----------
     by : str
-        One of `COMPARATORS`.
+        One of `COMPARATORS`, or one of rsatoolbox's names (`ALIASES`).
 
     Returns
     -------
-    callable
-        ``(a, b, weights=None)`` on condensed RDMs.
+    str
+        One of `COMPARATORS`.
 
     Raises
     ------
     InputError
         For an unknown name, with the nearest known one.
+
+    Examples
+    --------
+    >>> comparator_name("corr_cov")
+    'whitened-pearson'
     """
-    if by not in COMPARATORS:
+    name = ALIASES.get(by, by)
+    if name not in COMPARATORS:
         raise unknown_name("comparison", by, COMPARATORS)
-    return COMPARATORS[by]
+    return name
+
+
+def comparator(by: str) -> Comparator:
+    """Find a comparator by its name.
+
+    Parameters
+    ----------
+    by : str
+        One of `COMPARATORS`, or one of rsatoolbox's names (`ALIASES`).
+
+    Returns
+    -------
+    Comparator
+        The entry, which is called as ``(a, b, weights=None)`` on condensed RDMs.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, with the nearest known one.
+
+    Examples
+    --------
+    >>> comparator("corr")(np.array([[1.0, 2, 3]]), np.array([[2.0, 4, 6]])).round(6).tolist()
+    [[1.0]]
+    """
+    return COMPARATORS[comparator_name(by)]
+
+
+def linear_comparators() -> list[str]:
+    """List the comparators that are an inner product over pairs, which permute fast.
+
+    Returns
+    -------
+    list of str
+        Names in `COMPARATORS`.
+
+    Examples
+    --------
+    >>> linear_comparators()
+    ['spearman', 'pearson', 'rho-a', 'cosine']
+    """
+    return [name for name, entry in COMPARATORS.items() if entry.linear]

@@ -25,7 +25,7 @@ def whitened_cosine(
     *,
     sigma_k: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Take the cosine between dissimilarity vectors, whitened by the covariance of their errors.
+    """Compute the cosine between RDMs, whitened by the covariance of their errors.
 
     Parameters
     ----------
@@ -34,8 +34,7 @@ def whitened_cosine(
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are, as `pair_weights` makes them: a product of counts of
-        images.
+        Number of copies of each pair, as `pair_weights` makes them: a product of counts of images.
     sigma_k : ndarray, shape (n,) or (n, n), optional
         Variances or covariance of the images' pattern errors, in the order of the RDMs; identity by
         default.
@@ -68,7 +67,7 @@ def whitened_pearson(
     *,
     sigma_k: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Correlate dissimilarities, whitened by the covariance of their errors after their mean is taken off.
+    """Correlate dissimilarities, whitened by the covariance of their errors.
 
     Parameters
     ----------
@@ -77,7 +76,7 @@ def whitened_pearson(
     b : ndarray, shape (n_b, n_pairs)
         Condensed RDMs over the same pairs.
     weights : ndarray, shape (n_resamples, n_pairs), optional
-        How many copies of each pair there are, see `whitened_cosine`.
+        Number of copies of each pair, see `whitened_cosine`.
     sigma_k : ndarray, shape (n,) or (n, n), optional
         Variances or covariance of the images' pattern errors; identity by default.
 
@@ -89,7 +88,7 @@ def whitened_pearson(
     Raises
     ------
     InputError
-        As `whitened_cosine`.
+        For the same reasons as `whitened_cosine`.
 
     Notes
     -----
@@ -107,38 +106,38 @@ def _compare(
     center: bool,
 ) -> np.ndarray:
     check_sides(a, b, weights)
-    if sigma_k is None and weights is None:
-        return _plain(*(_center(one) if center else one for one in (a, b)))
-    if sigma_k is None:
+    if sigma_k is None and weights is not None:
         left, right = Whitened(a, center), Whitened(b, center)
         return over_blocks(_cosine, left, right, 3 * (len(a) + len(b)), a.shape[1], weights)
+    if center:
+        a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    if sigma_k is None:
+        return _compare_sums(a, b)
     if weights is not None:
         raise InputError(
             "whitened comparisons of resamples are defined for equal, independent errors: leave "
             "sigma_k out."
         )
-    x, y = (
-        _whiten_by(_center(one) if center else one, np.asarray(sigma_k, dtype=np.float64))
-        for one in (a, b)
-    )
+    sigma = np.asarray(sigma_k, dtype=np.float64)
+    x, y = _whiten_by(a, sigma), _whiten_by(b, sigma)
     lengths = np.sqrt((x**2).sum(axis=1)[:, np.newaxis] * (y**2).sum(axis=1))
     return np.divide(x @ y.T, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
 
 
-def _plain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compare by inner products of doubly centered square RDMs, from sums of pairs and of images alone."""
+def _compare_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compare by inner products of doubly centered square RDMs, from sums of pairs and images."""
     n = n_images(a.shape[1])
     left, right = _sums_of_images(a, n), _sums_of_images(b, n)
 
     def _inner(pairs: np.ndarray, images: np.ndarray, totals: np.ndarray) -> np.ndarray:
         return 2 * pairs - 2 / n * images + totals / n**2
 
-    totals = [one.sum(axis=1) for one in (left, right)]
+    totals = left.sum(axis=1), right.sum(axis=1)
     products = _inner(a @ b.T, left @ right.T, np.outer(*totals))
-    squares = [
-        _inner(np.einsum("rp,rp->r", x, x), np.einsum("ri,ri->r", sums, sums), total**2).clip(0)
-        for x, sums, total in zip((a, b), (left, right), totals)
-    ]
+    squares = []
+    for x, sums, total in zip((a, b), (left, right), totals):
+        pairs, images = np.einsum("rp,rp->r", x, x), np.einsum("ri,ri->r", sums, sums)
+        squares.append(_inner(pairs, images, total**2).clip(0))
     lengths = np.sqrt(np.outer(*squares))
     return np.divide(products, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
 
@@ -146,13 +145,10 @@ def _plain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _sums_of_images(x: np.ndarray, n: int) -> np.ndarray:
     """Sum the dissimilarities of each image with all others: (n_rdms, n)."""
     first, second = np.triu_indices(n, 1)
-    return np.array(
-        [np.bincount(first, row, n) + np.bincount(second, row, n) for row in x]
-    ).reshape(len(x), n)
-
-
-def _center(x: np.ndarray) -> np.ndarray:
-    return x - x.mean(axis=1, keepdims=True)
+    sums = np.empty((len(x), n))
+    for row, total in zip(x, sums):
+        total[:] = np.bincount(first, row, n) + np.bincount(second, row, n)
+    return sums
 
 
 def n_images(n_pairs: int) -> int:
@@ -161,7 +157,7 @@ def n_images(n_pairs: int) -> int:
     Parameters
     ----------
     n_pairs : int
-        Its length.
+        Length of a condensed RDM.
 
     Returns
     -------
@@ -212,7 +208,7 @@ def image_counts(weights: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     weights : ndarray, shape (m, n_pairs)
-        As of `pair_weights`.
+        Number of copies of each pair, as `pair_weights` makes them.
 
     Returns
     -------
@@ -226,18 +222,16 @@ def image_counts(weights: np.ndarray) -> np.ndarray:
     """
     squares = square(weights)
     rows = np.arange(len(weights))
-    i, j, k = np.argsort(~squares.any(axis=2), axis=1, kind="stable")[
-        :, :3
-    ].T  # three images that were drawn
+    drawn_first = np.argsort(~squares.any(axis=2), axis=1, kind="stable")
+    i, j, k = drawn_first[:, :3].T  # three images that were drawn
     with np.errstate(divide="ignore", invalid="ignore"):
         own = np.sqrt(squares[rows, i, j] * squares[rows, i, k] / squares[rows, j, k])
         counts = squares[rows, i] / own[:, np.newaxis]
     counts[rows, i] = own
     counts[~np.isfinite(counts).all(axis=1)] = np.nan
     first, second = np.triu_indices(squares.shape[1], 1)
-    if not np.allclose(
-        np.where(np.isnan(counts[:, :1]), weights, counts[:, first] * counts[:, second]), weights
-    ):
+    products = np.where(np.isnan(counts[:, :1]), weights, counts[:, first] * counts[:, second])
+    if not np.allclose(products, weights):
         raise InputError(
             "whitened comparisons need weights of pairs that are products of counts of images "
             "(pair_weights)."
@@ -246,14 +240,16 @@ def image_counts(weights: np.ndarray) -> np.ndarray:
 
 
 class Whitened:
-    """RDMs times the inverse covariance of their errors, for resamples of the images, without that covariance.
+    """RDMs times the inverse covariance of their errors, for resamples of the images.
+
+    The covariance itself is never made.
 
     Parameters
     ----------
     x : ndarray, shape (n_rdms, n_pairs)
         Condensed RDMs.
     center : bool
-        Take each resample's mean off first.
+        Whether the mean of each resample is taken off first.
 
     Notes
     -----
@@ -273,7 +269,7 @@ class Whitened:
         Parameters
         ----------
         weights : ndarray, shape (m, n_pairs)
-            Copies of each pair.
+            Number of copies of each pair.
 
         Returns
         -------
@@ -286,9 +282,8 @@ class Whitened:
         sums = (self.squares.reshape(n_rdms * n, n) @ counts.T).T.reshape(len(counts), n_rdms, n)
         values = np.broadcast_to(self.x, (len(weights), *self.x.shape))
         if self.center:
-            mean = (weights @ self.x.T / weights.sum(axis=1, keepdims=True).clip(1))[
-                :, :, np.newaxis
-            ]
+            n_copies = weights.sum(axis=1, keepdims=True).clip(1)
+            mean = (weights @ self.x.T / n_copies)[:, :, np.newaxis]
             values = values - mean
             sums = sums - mean * (total - counts)[:, np.newaxis]
         shares = _image_sums(sums, counts, total + 2 - 2 * counts)
@@ -300,13 +295,11 @@ def _image_sums(sums: np.ndarray, counts: np.ndarray, own: np.ndarray) -> np.nda
     """Solve ``own_i s_i + sum_k c_k s_k = sums_i`` for s, each resample."""
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = (counts / own)[:, np.newaxis]
-        shared = (relative * sums).sum(axis=2, keepdims=True) / (
-            1 + relative.sum(axis=2, keepdims=True)
-        )
+        scale = 1 + relative.sum(axis=2, keepdims=True)
+        shared = (relative * sums).sum(axis=2, keepdims=True) / scale
         out = (sums - shared) / own[:, np.newaxis]
-    for row in np.flatnonzero(
-        (own == 0).any(axis=1)
-    ):  # half of the draws are one image: no division, but a solution
+    # half of the draws are one image: no division, but a solution
+    for row in np.flatnonzero((own == 0).any(axis=1)):
         out[row] = np.linalg.solve(np.diag(own[row]) + counts[row], sums[row].T).T
     return out
 
@@ -316,14 +309,17 @@ def _cosine(
 ) -> np.ndarray:
     copies = weights[:, np.newaxis]
     products = (a[0] * copies) @ b[1].transpose(0, 2, 1)
-    left, right = ((one * copies * white).sum(axis=2) for one, white in (a, b))
+    left, right = (a[0] * copies * a[1]).sum(axis=2), (b[0] * copies * b[1]).sum(axis=2)
     with np.errstate(invalid="ignore"):
         lengths = np.sqrt(left[:, :, np.newaxis] * right[:, np.newaxis])
     return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
 
 
 def _whiten_by(x: np.ndarray, sigma_k: np.ndarray) -> np.ndarray:
-    """Center Gram matrices by generalized least squares and divide by the errors' covariance: (n_rdms, n * n)."""
+    """Center Gram matrices by generalized least squares and divide by the errors' covariance.
+
+    The result has the shape (n_rdms, n * n).
+    """
     matrices = square(x)
     n = matrices.shape[1]
     sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k

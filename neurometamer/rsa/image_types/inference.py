@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from neurometamer.arguments import checked
+from neurometamer.rsa.comparators.table import comparator
 from neurometamer.rsa.compute import place_name, select_kind
 from neurometamer.rsa.image_types.ceilings import NOT_SPEARMAN, Bounds, bounds_of, pair_bound
 from neurometamer.rsa.image_types.families import Draws, with_families
@@ -27,7 +28,7 @@ from neurometamer.rsa.image_types.similarity import (
     name_place,
     shared_references,
 )
-from neurometamer.rsa.jackknife import PRODUCT_WEIGHTS, Projection
+from neurometamer.rsa.jackknife import Projection
 from neurometamer.rsa.sampling import SIMULATED_FROM, Sampling, sample_photographs
 from neurometamer.rsa.sessions import Removed, photograph_sessions, session_maps, without_sessions
 from neurometamer.rsa.subsample import (
@@ -362,7 +363,7 @@ def _image_samples(
 ) -> tuple[np.ndarray, np.ndarray, Projection | None]:
     """Compare two kinds with resampled photographs, or with the projection that resamples are drawn from."""
     if chosen.interval in ("stimuli", "dual") or (
-        chosen.interval == "none" and chosen.by in PRODUCT_WEIGHTS
+        chosen.interval == "none" and not comparator(chosen.by).weighs_pairs
     ):
         values, samples, _, _ = kind_samples(
             rdms,
@@ -505,7 +506,7 @@ def _one_row(
     if chosen.interval in OVER_SUBJECTS:
         ends, text = (
             (np.nan, np.nan),
-            f"{_name_of(chosen.by)}; interval over subjects: see subject '{MEAN}'",
+            f"{chosen.by}; interval over subjects: see subject '{MEAN}'",
         )
         p, p_text = np.nan, f"over subjects only: see subject '{MEAN}'"
     else:
@@ -546,26 +547,22 @@ def _quantile(chosen: ImageTypeOptions) -> float:
     return float(norm.ppf((1 + chosen.confidence) / 2))
 
 
-def _name_of(by: str) -> str:
-    return "kendall tau-a" if by == "kendall" else by
-
-
 def _describe(chosen: ImageTypeOptions, context: _Context) -> str:
     if context.reason:
-        return f"{_name_of(chosen.by)}; no interval: {context.reason}"
+        return f"{chosen.by}; no interval: {context.reason}"
     return _describe_interval(chosen, context.sampling) + context.note
 
 
 def _describe_interval(chosen: ImageTypeOptions, sampling: Sampling) -> str:
     if chosen.interval == "none":
-        return f"{_name_of(chosen.by)}; no interval"
+        return f"{chosen.by}; no interval"
     if chosen.interval == "subsample":
         return (
-            f"{_name_of(chosen.by)}; {chosen.confidence:.0%} percentile interval of "
+            f"{chosen.by}; {chosen.confidence:.0%} percentile interval of "
             f"{chosen.n_resamples} subsamples of "
             f"{chosen.share:.0%} of the units (Zhang 2021); {SUBSAMPLE_WARNING}"
         )
-    return f"{_name_of(chosen.by)}; {chosen.confidence:.0%} {_how_resampled(chosen, sampling)}"
+    return f"{chosen.by}; {chosen.confidence:.0%} {_how_resampled(chosen, sampling)}"
 
 
 def _how_resampled(chosen: ImageTypeOptions, sampling: Sampling) -> str:
@@ -588,7 +585,7 @@ def _difference_p(
         return float("nan"), "not tested: no resamples"
     named = chosen.interval
     if named == "none":
-        named = "stimuli" if chosen.by in PRODUCT_WEIGHTS else "projection"
+        named = "projection" if comparator(chosen.by).weighs_pairs else "stimuli"
     if named == "projection":
         error = samples.std() * _quantile(chosen) / t.ppf((1 + chosen.confidence) / 2, sampling.dof)
         p = (
@@ -740,7 +737,7 @@ def _subject_interval(
     mean = float(values.mean())
     p = float(2 * student.sf(abs(mean) / error, dof)) if error > 0 else float("nan")
     text = (
-        f"{_name_of(chosen.by)}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
+        f"{chosen.by}; {chosen.confidence:.0%} t interval ({dof} dof), bootstrap over "
         f"{what}, {len(draws)} "
         f"resamples{context.note}"
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurometamer.arguments import check_fields
-from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.jackknife import PRODUCT_WEIGHTS
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
 from neurometamer.rsa.sampling import CLASS_CLAIMS
 from neurometamer.rsa.subsample import SUBSAMPLE_WARNING
 from neurometamer.stats.families import COMBINATIONS
@@ -113,8 +112,8 @@ class ImageTypeOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "by", comparator_name(self.by))
         for kind, name, known in (
-            ("comparison", self.by, COMPARATORS),
             ("interval", self.interval, INTERVALS),
             ("null", self.null, NULLS),
             ("claim about classes", self.classes, CLASS_CLAIMS),
@@ -133,7 +132,7 @@ class ImageTypeOptions:
             raise InputError(
                 f"n_resamples is {self.n_resamples}; give 1 or more, or interval='none'."
             )
-        if self.interval == "projection" and self.by in PRODUCT_WEIGHTS:
+        if self.interval == "projection" and not COMPARATORS[self.by].weighs_pairs:
             raise InputError(
                 f"interval 'projection' is not defined for by='{self.by}'; give interval='stimuli'."
             )

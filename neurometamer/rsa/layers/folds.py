@@ -1,4 +1,4 @@
-"""Cross-validation of RDM models over stimuli: folds in which no pair of stimuli crosses, and their variance.
+"""Cross-validation of RDM models over stimuli: folds that no pair crosses, and their variance.
 
 A pair belongs to the training set when both its stimuli do, to the test set when both do, and to
 neither when one of each: its dissimilarity would carry a test stimulus into training.
@@ -14,7 +14,10 @@ from neurometamer.rsa.compute import MIN_CONDITIONS
 from neurometamer.store import InputError, name_ids
 
 MIN_DISTINCT = 3
-"""A fold of a resample with fewer distinct stimuli has at most one pair; rsatoolbox asks for as many."""
+"""Least number of distinct stimuli in a fold of a resample.
+
+With fewer there is at most one pair; rsatoolbox asks for as many.
+"""
 
 
 def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> None:
@@ -23,11 +26,11 @@ def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> No
     Parameters
     ----------
     ids : tuple of str
-        Stimuli, or what stays together.
+        Names of the stimuli, or of what stays together.
     n_folds : int
-        Folds asked for.
+        Number of folds.
     what : str
-        What these are, for messages.
+        Name of `ids` in messages.
 
     Raises
     ------
@@ -39,18 +42,19 @@ def check_folds(ids: tuple[str, ...], n_folds: int, what: str = "stimuli") -> No
     if len(ids) < MIN_CONDITIONS * n_folds:
         raise InputError(
             f"{len(ids)} {what} ({name_ids(ids)}) do not fill {n_folds} folds of at least "
-            f"{MIN_CONDITIONS}; "
-            f"use at most {len(ids) // MIN_CONDITIONS} folds."
+            f"{MIN_CONDITIONS}; use at most {len(ids) // MIN_CONDITIONS} folds."
         )
 
 
 def default_folds(n: int) -> int:
-    """Choose how many folds, as rsatoolbox: from the stimuli that a bootstrap resample holds (63 %).
+    """Choose the number of folds from the stimuli that a bootstrap resample holds (63 %).
+
+    rsatoolbox chooses the same number.
 
     Parameters
     ----------
     n : int
-        Stimuli.
+        Number of stimuli.
 
     Returns
     -------
@@ -74,13 +78,13 @@ def assign_folds(
     Parameters
     ----------
     n : int
-        Stimuli.
+        Number of stimuli.
     n_folds : int
-        Folds.
+        Number of folds.
     random : numpy.random.Generator
         Source of the order.
     drawn : ndarray of bool, shape (n,), optional
-        Only these get a fold (copies of a stimulus are thereby never parted).
+        Stimuli that get a fold (copies of a stimulus are never parted).
 
     Returns
     -------
@@ -106,7 +110,7 @@ def fold_pairs(folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
     folds : ndarray of int, shape (n,)
         Fold of each stimulus, -1 for none.
     fold : int
-        The one that tests.
+        Number of the fold that tests.
 
     Returns
     -------
@@ -130,11 +134,11 @@ def splits(
     Parameters
     ----------
     counts : ndarray of int, shape (n,)
-        How often each stimulus is in the sample.
+        Number of copies of each stimulus in the sample.
     n_folds : int
-        Folds; 1 trains and tests on all pairs (no cross-validation over stimuli).
+        Number of folds; 1 trains and tests on all pairs (no cross-validation over stimuli).
     n_repeats : int
-        Random assignments to folds.
+        Number of random assignments to folds.
     random : numpy.random.Generator
         Source of the assignments.
     clusters : ndarray of int, shape (n,), optional
@@ -161,7 +165,7 @@ def splits(
 
 
 def corrected_covariance(evaluations: np.ndarray) -> np.ndarray:
-    """Estimate the covariance over resamples, without the part that the random choice of folds adds.
+    """Estimate the covariance over resamples without what the random choice of folds adds.
 
     Parameters
     ----------
@@ -176,12 +180,10 @@ def corrected_covariance(evaluations: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    As ``rsatoolbox.inference.bootstrap_crossval`` (Schütt et al. 2023, eLife 12:e82566): it
+    Schütt et al. (2023), eLife 12:e82566; ``rsatoolbox.inference.bootstrap_crossval``, which
     projects from 1 and ``n_repeats`` assignments to infinitely many.
     """
     n_repeats = evaluations.shape[2]
     of_mean = np.atleast_2d(np.cov(evaluations.mean(axis=2).T))
-    single = np.mean(
-        [np.atleast_2d(np.cov(evaluations[:, :, i].T)) for i in range(n_repeats)], axis=0
-    )
-    return (n_repeats * of_mean - single) / (n_repeats - 1)
+    each = [np.atleast_2d(np.cov(evaluations[:, :, i].T)) for i in range(n_repeats)]
+    return (n_repeats * of_mean - np.mean(each, axis=0)) / (n_repeats - 1)

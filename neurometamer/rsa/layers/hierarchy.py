@@ -1,7 +1,8 @@
-"""Does the preferred layer go up with the order of regions? A slope that noise does not tilt, tested over subjects."""
+"""Whether the preferred layer rises with the order of regions: a slope that noise does not tilt."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from neurometamer.arguments import checked
 from neurometamer.rsa.comparators.ranks import centered_ranks
-from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.comparators.table import COMPARATORS, comparator_name
+from neurometamer.rsa.comparators.whitened import n_images
 from neurometamer.rsa.layers.matrix import ModelBrain, join_model_brain
 from neurometamer.stats.intervals import t_interval
 from neurometamer.stats.permutation import permutation_p, permute_pairs
@@ -27,7 +29,7 @@ PREFERENCES = {
 """Name of a way to tell which layer a region prefers, to what it is; layers count 1, 2, …"""
 
 STATISTIC = "layers a region"
-"""In the column ``statistic``: by how many layers the center of mass moves from one region to the next."""
+"""Text of the column ``statistic``: how far the center of mass moves from region to region."""
 
 RELIABLE = 0.05
 """Largest p of the agreement between subjects at which a region is tested."""
@@ -90,7 +92,7 @@ def hierarchy_test(
     seed : int
         Seed of the permutations.
     confidence : float
-        Of the interval, in (0, 1).
+        Share of intervals that hold the truth, in (0, 1).
 
     Returns
     -------
@@ -138,7 +140,18 @@ def hierarchy_test(
 
     Examples
     --------
-    >>> hierarchy_test(network, brain, ["V1", "V2", "LO"])[["subject", "value", "p"]]  # doctest: +SKIP
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(12)]
+    >>> vectors = random.random((2, 66))
+    >>> network = label_rdms(
+    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ... )
+    >>> places = {"subject": ["S1", "S2"] * 3, "roi": ["V1", "V1", "V2", "V2", "LO", "LO"]}
+    >>> responses = vectors[:1] + 0.5 * random.random((6, vectors.shape[1]))
+    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> table = hierarchy_test(network, brain, ["V1", "V2", "LO"])
+    >>> table[["subject", "value", "p"]].round(2).values.tolist()
+    [['S1', 0.02, nan], ['S2', 0.04, nan], ['combined', 0.03, 0.1]]
     """
     import pandas as pd
 
@@ -148,6 +161,7 @@ def hierarchy_test(
         raise InputError(
             f"n_permutations is {n_permutations}; reliability at {RELIABLE:g} needs at least 19."
         )
+    by = comparator_name(by)
     joined = join_model_brain(network, brain, kind=kind, join=join)
     order = _checked_order(list(rois) or list(joined.rois), list(joined.rois))
     subjects = _common_subjects({roi: joined.rois[roi][0] for roi in order})
@@ -155,13 +169,13 @@ def hierarchy_test(
         raise InputError(
             f"{len(joined.layers)} layer ({name_ids(joined.layers)}); a hierarchy needs at least 2."
         )
-    rows = {roi: [joined.rois[roi][0].index(subject) for subject in subjects] for roi in order}
-    vectors = {roi: joined.rois[roi][1][rows[roi]] for roi in order}
-    profiles = np.stack(
-        [comparator(by)(one, joined.layer_vectors) for one in vectors.values()], axis=1
-    )
-    p_reliable = {roi: reliability_p(one, n_permutations, seed) for roi, one in vectors.items()}
-    kept = np.array([not p > RELIABLE for p in p_reliable.values()])
+    profiles = np.empty((len(subjects), len(order), len(joined.layers)))
+    kept = np.empty(len(order), dtype=bool)
+    for i, roi in enumerate(order):
+        names, vectors = joined.rois[roi]
+        region = vectors[[names.index(subject) for subject in subjects]]
+        profiles[:, i] = COMPARATORS[by](region, joined.layer_vectors)
+        kept[i] = not reliability_p(region, n_permutations, seed) > RELIABLE
     slopes = _Slopes(profiles, kept, confidence)
     layers = np.where(kept, preferred_layers(profiles, preferred), np.nan)
     common = {
@@ -171,27 +185,26 @@ def hierarchy_test(
         "left_out": ", ".join(roi for roi, keep in zip(order, kept) if not keep),
         "method": _describe(by, preferred, n_permutations, confidence, joined),
     }
-    table = [
-        common
-        | {"subject": subject, "preferred_layers": _tell_layers(order, row, joined.layers)}
-        | values
-        for subject, row, values in zip(subjects, layers, slopes.single(), strict=True)
-    ]
-    over = np.where(kept, preferred_layers(profiles.mean(axis=0), preferred), np.nan)
-    told = {"subject": "combined", "preferred_layers": _tell_layers(order, over, joined.layers)}
-    table.append(common | told | slopes.combined())
+    table = []
+    for subject, row, values in zip(subjects, layers, slopes.single(), strict=True):
+        text = _describe_layers(order, row, joined.layers)
+        table.append(common | {"subject": subject, "preferred_layers": text} | values)
+    mean = np.where(kept, preferred_layers(profiles.mean(axis=0), preferred), np.nan)
+    text = _describe_layers(order, mean, joined.layers)
+    combined = {"subject": "combined", "preferred_layers": text}
+    table.append(common | combined | slopes.combined())
     return pd.DataFrame(table)[list(COLUMNS)]
 
 
 def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0) -> float:
-    """Say how often permuted labels make the subjects' RDMs of a region agree as much as they do.
+    """Compute p of the agreement between the subjects' RDMs of a region, by permuted labels.
 
     Parameters
     ----------
     vectors : ndarray, shape (n_subjects, n_pairs)
         Condensed RDMs of one region.
     n_permutations : int
-        Permutations, of each subject but the first.
+        Number of permutations, of each subject but the first.
     seed : int
         Seed of the permutations.
 
@@ -212,7 +225,7 @@ def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0)
     n_pairs = vectors.shape[1]
     ranks = centered_ranks(vectors)(np.ones((1, n_pairs)))[0]
     units = ranks / np.linalg.norm(ranks, axis=1, keepdims=True)
-    n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
+    n = n_images(n_pairs)
     random = generator(seed, "reliability of regions", n)
     total = np.tile(units[0], (n_permutations, 1))
     for row in units[1:]:
@@ -223,7 +236,7 @@ def reliability_p(vectors: np.ndarray, n_permutations: int = 999, seed: int = 0)
 
 
 def preferred_layers(profiles: np.ndarray, preferred: str = "center") -> np.ndarray:
-    """Say which layer each profile prefers, layers counted from 1.
+    """Compute which layer each profile prefers, layers counted from 1.
 
     Parameters
     ----------
@@ -272,7 +285,8 @@ def layer_slopes(profiles: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> layer_slopes(np.array([[[0.3, 0.1, 0.0], [0.1, 0.3, 0.1], [0.0, 0.1, 0.3]]] * 2)).round(2).tolist()
+    >>> profile = [[0.3, 0.1, 0.0], [0.1, 0.3, 0.1], [0.0, 0.1, 0.3]]
+    >>> layer_slopes(np.array([profile, profile])).round(2).tolist()
     [0.75, 0.75]
     """
     used = np.flatnonzero(np.isfinite(profiles).all(axis=(0, 2)))
@@ -288,9 +302,8 @@ def layer_slopes(profiles: np.ndarray) -> np.ndarray:
             continue
         instruments = np.stack([weight, weight * places])
         sides = np.stack([total[subject], total[subject] * places], axis=1)
-        slopes[subject] = np.linalg.lstsq(
-            instruments @ sides, instruments @ mass[subject], rcond=None
-        )[0][1]
+        targets = instruments @ mass[subject]
+        slopes[subject] = np.linalg.lstsq(instruments @ sides, targets, rcond=None)[0][1]
     return slopes
 
 
@@ -306,7 +319,7 @@ class _Slopes:
         """Give the columns of each subject: a slope without a test."""
         nothing = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan, "n_subjects": 1}
         why = self._too_few() or "one subject: its noise is not known, so there is no p"
-        return [{"value": float(one), **nothing, "reason": why} for one in self._values()]
+        return [{"value": float(value), **nothing, "reason": why} for value in self._values()]
 
     def combined(self) -> dict[str, Any]:
         """Give the columns over subjects: mean slope, interval and p."""
@@ -322,7 +335,14 @@ class _Slopes:
             "n_subjects": n,
         }
         variance = float(values.var(ddof=1) / n) if n > 1 else np.nan
-        if why := self._too_few() or _why_untested(values, variance):
+        why = self._too_few()
+        if not why and n < 2:
+            why = "one subject: its noise is not known, so there is no p"
+        if not why and not np.isfinite(values).all():
+            why = "in a subject fewer than two regions are like the layers, so there is no slope"
+        if not why and variance <= 1e-20:
+            why = "all subjects have the same slope, so there is no spread to hold it against"
+        if why:
             return row | {"reason": why}
         low, high = t_interval(values.mean(), np.array(variance), n - 1, self.confidence)
         p = float(t.sf(values.mean() / np.sqrt(variance), n - 1))
@@ -339,31 +359,19 @@ class _Slopes:
         return f"{self.kept.sum()} reliable region(s); a slope needs at least {MIN_REGIONS}"
 
 
-def _why_untested(values: np.ndarray, variance: float) -> str:
-    if len(values) < 2:
-        return "one subject: its noise is not known, so there is no p"
-    if not np.isfinite(values).all():
-        return "in a subject fewer than two regions are like the layers, so there is no slope"
-    if variance <= 1e-20:
-        return "all subjects have the same slope, so there is no spread to hold it against"
-    return ""
-
-
 def _describe(
     by: str, preferred: str, n_permutations: int, confidence: float, joined: ModelBrain
 ) -> str:
     text = (
         f"slope of the center of mass over layers on the order of regions (similarity by {by}), "
-        "instruments from the "
-        f"other subjects; {confidence:.0%} interval and one-sided p: t over subjects; regions "
-        "whose RDMs agree between "
-        f"subjects no better than with permuted labels left out ({n_permutations} permutations, p "
-        f"> {RELIABLE:g}); "
-        f"preferred layer shown: {PREFERENCES[preferred]}"
+        f"instruments from the other subjects; {confidence:.0%} interval and one-sided p: t over "
+        "subjects; regions whose RDMs agree between subjects no better than with permuted labels "
+        f"left out ({n_permutations} permutations, p > {RELIABLE:g}); preferred layer shown: "
+        f"{PREFERENCES[preferred]}"
     )
-    return text + (
-        f"; held by one side only and left out: {joined.left_out}" if joined.left_out else ""
-    )
+    if joined.left_out:
+        text += f"; held by one side only and left out: {joined.left_out}"
+    return text
 
 
 def _checked_order(order: list[str], known: list[str]) -> list[str]:
@@ -382,19 +390,16 @@ def _checked_order(order: list[str], known: list[str]) -> list[str]:
 
 
 def _common_subjects(having: dict[str, tuple[str, ...]]) -> list[str]:
-    everyone = list(dict.fromkeys(subject for subjects in having.values() for subject in subjects))
-    lacking = [
-        f"{subject} {roi}"
-        for roi, subjects in having.items()
-        for subject in everyone
-        if subject not in subjects
-    ]
+    everyone = list(dict.fromkeys(itertools.chain.from_iterable(having.values())))
+    lacking = []
+    for roi, subjects in having.items():
+        lacking += [f"{subject} {roi}" for subject in everyone if subject not in subjects]
     if lacking:
         raise InputError(f"no RDM for {name_ids(lacking)}; leave those subjects or regions out.")
     return everyone
 
 
-def _tell_layers(order: Sequence[str], preferred: np.ndarray, names: Sequence[str]) -> str:
+def _describe_layers(order: Sequence[str], preferred: np.ndarray, names: Sequence[str]) -> str:
     parts = []
     for roi, at in zip(order, preferred):
         near = names[round(at) - 1] if np.isfinite(at) else "none"

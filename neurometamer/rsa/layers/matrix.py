@@ -1,22 +1,22 @@
-"""Layers beside regions: joined by id, with p values by permuted labels, and scores above the noise ceiling told."""
+"""Layers compared with regions: p values by permuted labels, and scores above the noise ceiling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurometamer.arguments import checked
-from neurometamer.rsa.comparators.table import COMPARATORS
-from neurometamer.rsa.compare import layer_by_roi
+from neurometamer.rsa.comparators.table import comparator
+from neurometamer.rsa.compare import layer_by_roi, unique_labels
 from neurometamer.rsa.compute import align_rdms, check_rdms, place_name, take_conditions, take_kind
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.permutation import permuted_comparison
 from neurometamer.rsa.rdms import ALL_KINDS, stimulus_labels
-from neurometamer.stats.permutation import Blocks, stimulus_orders
-from neurometamer.store import InputError, duplicates, name_ids
+from neurometamer.stats.permutation import Blocks, p_from_count, stimulus_orders
+from neurometamer.store import InputError, name_ids
 from neurometamer.summaries import short_repr
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ BLOCK = 2**22
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelBrain:
-    """The RDMs of a network's stages and of subjects' regions, over the same stimuli in the same order.
+    """RDMs of a network's stages and of subjects' regions, over the same stimuli in one order.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class ModelBrain:
     kind : str
         Kind of stimuli, or ``"all"``.
     labels : pandas.DataFrame
-        Of the stimuli: condition, reference_id and category, see `stimulus_labels`.
+        Columns condition, reference_id and category of the stimuli, see `stimulus_labels`.
     left_out : str
         Ids that only one side held.
     """
@@ -89,21 +89,21 @@ def join_model_brain(
     network, brain = take_kind(network, kind), take_kind(brain, kind)
     check_rdms(network, "the network's RDMs")
     check_rdms(brain, "the brain's RDMs")
-    order = np.argsort([str(one) for one in network.pattern_descriptors["condition"]])
+    order = np.argsort([str(name) for name in network.pattern_descriptors["condition"]])
     first, second = align_rdms(take_conditions(network, order), brain, join=join)
     for rdms in (first, second):
         flat = np.flatnonzero(np.ptp(rdms.dissimilarities, axis=1) == 0)
         if flat.size:
             names = name_ids(place_name(rdms, int(i)) for i in flat)
             raise InputError(f"all dissimilarities are equal in {names}; leave those RDMs out.")
-    layers = [label for (label,) in _labels(first, ("stage",))]
+    layers = [label for (label,) in unique_labels(first, ("stage",))]
     rois: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    places = _labels(second, ("subject", "roi"))
+    places = unique_labels(second, ("subject", "roi"))
     for roi in dict.fromkeys(roi for _, roi in places):
-        rows = [i for i, (_, one) in enumerate(places) if one == roi]
+        rows = [i for i, (_, region) in enumerate(places) if region == roi]
         rois[roi] = (tuple(places[i][0] for i in rows), second.dissimilarities[rows])
     return ModelBrain(
-        ids=tuple(str(one) for one in first.pattern_descriptors["condition"]),
+        ids=tuple(str(name) for name in first.pattern_descriptors["condition"]),
         layers=tuple(layers),
         layer_vectors=first.dissimilarities,
         rois=rois,
@@ -111,20 +111,6 @@ def join_model_brain(
         labels=stimulus_labels(first, second),
         left_out=str(first.descriptors.get("left_out", "")) if join == "inner" else "",
     )
-
-
-def _labels(rdms: RDMs, names: Sequence[str]) -> list[tuple[str, ...]]:
-    if lacking := [name for name in names if name not in rdms.rdm_descriptors]:
-        raise InputError(
-            f"the RDMs have no rdm_descriptors {name_ids(lacking)}; they have "
-            f"{', '.join(rdms.rdm_descriptors)}."
-        )
-    labels = list(zip(*([str(one) for one in rdms.rdm_descriptors[name]] for name in names)))
-    if again := duplicates(" ".join(label) for label in labels):
-        raise InputError(
-            f"more than one RDM for {name_ids(again)}; give one RDM for each {' and '.join(names)}."
-        )
-    return labels
 
 
 # ------------------------------------------------------------------------- layers x ROIs x subjects
@@ -146,7 +132,7 @@ def layer_matrix(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Compare stages with ROIs as `layer_by_roi`, with p values, and say which scores exceed the noise ceiling.
+    """Compare stages with ROIs as `layer_by_roi`, with p values and marks above the noise ceiling.
 
     Parameters
     ----------
@@ -158,8 +144,8 @@ def layer_matrix(
         Kind of stimuli compared, joined by photograph. None takes all stimuli as they are named, if
         they are of one kind; ``"all"`` takes them whatever their kinds (`take_kind`).
     by : str
-        One of `COMPARATORS`. Those of `LINEAR` permute fast; for the others give fewer permutations
-        (Notes).
+        One of `COMPARATORS`. Those of `linear_comparators` permute fast; for the others give fewer
+        permutations (Notes).
     join : str
         ``"exact"`` or ``"inner"``, see `align_rdms`.
     n_resamples : int
@@ -174,11 +160,11 @@ def layer_matrix(
         One of `CLASS_CLAIMS`: what intervals are about where the RDMs know classes, see
         `layer_by_roi`.
     seed : int
-        Of resamples and permutations.
+        Seed of resamples and permutations.
     confidence : float
-        Of the intervals.
+        Share of intervals that hold the similarity of many other stimuli, in (0, 1).
     progress : callable, optional
-        Hears (comparisons done, comparisons in all) while stimuli are resampled.
+        Receives (comparisons done, comparisons in all) while stimuli are resampled.
 
     Returns
     -------
@@ -205,8 +191,18 @@ def layer_matrix(
 
     Examples
     --------
-    >>> table = layer_matrix(network, brain)  # doctest: +SKIP
-    >>> table[table["subject"] == "mean"].pivot(index="layer", columns="roi", values="similarity")  # doctest: +SKIP
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
+    >>> vectors = random.random((2, 28))
+    >>> network = label_rdms(
+    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ... )
+    >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
+    >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
+    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> table = layer_matrix(network, brain, n_resamples=20, n_permutations=99)
+    >>> table[table["subject"] == "mean"][["layer", "similarity", "p"]].round(2).values.tolist()
+    [['conv1', 0.9, 0.01], ['fc', 0.17, 0.21]]
     """
     if n_permutations < 0:
         raise InputError(f"n_permutations must be 0 or more, not {n_permutations}.")
@@ -227,37 +223,35 @@ def layer_matrix(
         return table.assign(p=np.nan, p_method="none: no permutations", q=np.nan, family="")
     joined = join_model_brain(network, brain, kind=kind, join=join)
     drawn = _orders_by_subject(joined, n_permutations, seed, blocks)
-    found: dict[tuple[str, str, str], tuple[float, str]] = {}
+    tests: dict[tuple[str, str, str], tuple[float, str]] = {}
     for roi, (subjects, vectors) in joined.rois.items():
-        single, mean = _permutation_p(
-            joined.layer_vectors, vectors, [drawn[one][0] for one in subjects], by
-        )
-        told = (
-            drawn[subjects[0]][1]
-            if np.isfinite(mean).all()
-            else "none: subjects differ in their sessions or classes"
-        )
+        orders = [drawn[subject][0] for subject in subjects]
+        single, mean = _permutation_p(joined.layer_vectors, vectors, orders, by)
+        method = "none: subjects differ in their sessions or classes"
+        if np.isfinite(mean).all():
+            method = drawn[subjects[0]][1]
         for i, layer in enumerate(joined.layers):
-            found.update(
-                {(roi, one, layer): (single[i, j], drawn[one][1]) for j, one in enumerate(subjects)}
-            )
-            found[roi, "mean", layer] = mean[i], told
+            tests[roi, "mean", layer] = mean[i], method
+            for j, subject in enumerate(subjects):
+                tests[roi, subject, layer] = single[i, j], drawn[subject][1]
     keys = list(zip(table["roi"], table["subject"], table["layer"], strict=True))
-    table = table.assign(
-        p=[found[key][0] for key in keys], p_method=[found[key][1] for key in keys]
-    )
+    p, methods = zip(*(tests[key] for key in keys))
+    table = table.assign(p=p, p_method=methods)
     return control_false_discoveries(table, ("subject",))
 
 
 def _orders_by_subject(
     joined: ModelBrain, n_permutations: int, seed: int, blocks: Blocks | None
 ) -> dict[str, tuple[np.ndarray, str]]:
-    """Draw orders for each subject: the same array for subjects with the same sessions or classes."""
-    everyone = dict.fromkeys(one for subjects, _ in joined.rois.values() for one in subjects)
+    """Draw orders for each subject.
+
+    Subjects with the same sessions or classes share one array.
+    """
+    everyone = set().union(*(names for names, _ in joined.rois.values()))
     own = blocks is not None and isinstance(next(iter(blocks.values()), None), Mapping)
     drawn: dict[Any, tuple[np.ndarray, str]] = {}
-    found = {}
-    for subject in everyone:
+    by_subject = {}
+    for subject in sorted(everyone):
         mapping: Any = blocks
         if own and blocks is not None:
             if subject not in blocks:
@@ -265,27 +259,27 @@ def _orders_by_subject(
                     f"no blocks for subject '{subject}'; there are some for {name_ids(blocks)}."
                 )
             mapping = blocks[subject]
-        key = None if mapping is None else tuple(str(mapping.get(one)) for one in joined.ids)
+        key = None if mapping is None else tuple(str(mapping.get(name)) for name in joined.ids)
         if key not in drawn:
             drawn[key] = stimulus_orders(joined.ids, n_permutations, seed, mapping)
-        found[subject] = drawn[key]
-    return found
+        by_subject[subject] = drawn[key]
+    return by_subject
 
 
 def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
-    """Add q values (Benjamini-Hochberg) of the column p, over the family of rows that share some labels.
+    """Add q values (Benjamini-Hochberg) of the column p, family by family.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        With the columns p and `within`; NaN p are left out of the family.
+        Table with the columns p and `within`; NaN p are left out of the family.
     within : sequence of str
         Columns whose combinations are families of their own.
 
     Returns
     -------
     pandas.DataFrame
-        With the columns q and family.
+        Table with the further columns q and family.
     """
     from scipy.stats import false_discovery_control
 
@@ -300,49 +294,46 @@ def control_false_discoveries(table: pd.DataFrame, within: Sequence[str]) -> pd.
         if known.size:
             q[known] = false_discovery_control(p[known])
         labels = key if isinstance(key, tuple) else (key,)
-        where = ", ".join(f"{name} {one}" for name, one in zip(within, labels))
-        family[rows] = f"{known.size} test{'' if known.size == 1 else 's'}" + (
-            f" of {where}" if where else ""
-        )
+        where = ", ".join(f"{name} {label}" for name, label in zip(within, labels))
+        text = "1 test" if known.size == 1 else f"{known.size} tests"
+        family[rows] = f"{text} of {where}" if where else text
     return table.assign(q=q, family=family)
 
 
 def mark_ceilings(table: pd.DataFrame) -> pd.DataFrame:
-    """Say which similarities exceed the noise ceiling, and what that can mean; nothing is cut or hidden.
+    """Mark similarities that exceed the noise ceiling, with what that can mean; none is cut.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        With the columns similarity, ceiling_low and ceiling_high, as of `layer_by_roi`.
+        Table with the columns similarity, ceiling_low and ceiling_high of `layer_by_roi`.
 
     Returns
     -------
     pandas.DataFrame
-        With the columns above_ceiling (``""``, ``"low"``, ``"high"``) and reason.
+        Table with the columns above_ceiling (``""``, ``"low"``, ``"high"``) and reason.
     """
-    marks = [
-        _above(*row)
-        for row in table[["similarity", "ceiling_low", "ceiling_high"]].to_numpy(dtype=float)
-    ]
-    return table.assign(above_ceiling=[one for one, _ in marks], reason=[why for _, why in marks])
+    marks, reasons = [], []
+    columns = ["similarity", "ceiling_low", "ceiling_high"]
+    for score, low, high in table[columns].to_numpy(dtype=float):
+        defined = np.isfinite(low) and np.isfinite(high)
+        mark = ""
+        if defined and score > low:
+            mark = "high" if score > high else "low"
+        marks.append(mark)
+        reasons.append(ABOVE[mark] if defined else "no ceiling to compare with")
+    return table.assign(above_ceiling=marks, reason=reasons)
 
 
-def _above(score: float, low: float, high: float) -> tuple[str, str]:
-    if not np.isfinite(low) or not np.isfinite(high):
-        return "", "no ceiling to compare with"
-    if score > high:
-        return "high", (
-            "above the upper bound: no model can do that for all subjects at once unless subjects "
-            "share little, "
-            "are few, or stimuli are few; check that network and brain RDMs do not share noise"
-        )
-    if score > low:
-        return (
-            "low",
-            "between the bounds: as good as the other subjects' mean RDM, the data cannot ask for "
-            "more",
-        )
-    return "", ""
+ABOVE = {
+    "": "",
+    "low": "between the bounds: as good as the other subjects' mean RDM, the data cannot ask for "
+    "more",
+    "high": "above the upper bound: no model can do that for all subjects at once unless subjects "
+    "share little, are few, or stimuli are few; check that network and brain RDMs do not share "
+    "noise",
+}
+"""Mark of a similarity above a bound of the noise ceiling to what it can mean."""
 
 
 # ------------------------------------------------------------------------------------- permutations
@@ -351,36 +342,27 @@ def _above(score: float, low: float, high: float) -> tuple[str, str]:
 def _permutation_p(
     layers: np.ndarray, subjects: np.ndarray, orders: Sequence[np.ndarray], by: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give one-tailed p of each layer and subject (n_layers, n_subjects), and of the mean over subjects.
+    """Compute one-tailed p of each layer and subject, and of the mean over subjects.
 
     Orders are of each subject; where they differ between subjects there is none of the mean (NaN).
     """
-    same = all(one is orders[0] for one in orders)
-    parts = (
-        [(np.arange(len(subjects)), orders[0])]
-        if same
-        else [([i], one) for i, one in enumerate(orders)]
-    )
+    same = all(order is orders[0] for order in orders)
+    parts = [(slice(i, i + 1), drawn) for i, drawn in enumerate(orders)]
+    if same:
+        parts = [(slice(None), orders[0])]
     single, mean = np.empty((len(layers), len(subjects))), np.full(len(layers), np.nan)
+    # the identity and its equals count as reached, whatever the order of the sums
+    slack = 1e-12
+    step = max(1, BLOCK // (len(layers) * layers.shape[1]))
     for columns, drawn in parts:
-        value = COMPARATORS[by](layers, subjects[columns])
+        value = comparator(by)(layers, subjects[columns])
         above, above_mean = np.zeros(value.shape), np.zeros(len(value))
-        slack = 1e-12  # the identity and its equals must count as reached, whatever the order of the sums
-        for null in _nulls(
-            layers, subjects[columns], drawn, by
-        ):  # (n_orders, n_layers, n_subjects)
+        for start in range(0, len(drawn), step):
+            some = drawn[start : start + step]
+            null = permuted_comparison(layers, subjects[columns], some, by)
             above += (null >= value - slack).sum(axis=0)
             above_mean += (null.mean(axis=2) >= value.mean(axis=1) - slack).sum(axis=0)
-        single[:, columns] = (1 + above) / (1 + len(drawn))
+        single[:, columns] = p_from_count(above, len(drawn))
         if same:
-            mean = (1 + above_mean) / (1 + len(drawn))
+            mean = p_from_count(above_mean, len(drawn))
     return single, mean
-
-
-def _nulls(
-    layers: np.ndarray, subjects: np.ndarray, orders: np.ndarray, by: str
-) -> Iterator[np.ndarray]:
-    """Compare with the layers in each order, block by block."""
-    step = max(1, BLOCK // (len(layers) * layers.shape[1]))
-    for start in range(0, len(orders), step):
-        yield permuted_comparison(layers, subjects, orders[start : start + step], by)

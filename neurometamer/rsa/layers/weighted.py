@@ -1,4 +1,4 @@
-"""Flexible models of a region: the best layer, a non-negative combination of layers, their average; cross-validated."""
+"""Cross-validated models of a region: best layer, non-negative combination of layers, average."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from neurometamer.arguments import checked, checked_with
 from neurometamer.rsa.comparators.ranks import check_sides
-from neurometamer.rsa.comparators.table import COMPARATORS
+from neurometamer.rsa.comparators.table import comparator, comparator_name
 from neurometamer.rsa.jackknife import Progress
 from neurometamer.rsa.layers.folds import (
     MIN_DISTINCT,
@@ -37,11 +37,13 @@ TRAINING = {
 """Name of what a model is fitted to, to what it is."""
 
 N_CV = 2
-"""Assignments to folds in each resample, as in rsatoolbox: many resamples and few assignments are best."""
+"""Number of assignments to folds in each resample, as in rsatoolbox.
 
+Many resamples with few assignments each are best.
+"""
 
 LEAST_VARIANCE = 0.1
-"""Of the variance over resamples, whatever the correction for random folds would leave.
+"""Least share of the variance over resamples, whatever the correction for random folds would leave.
 
 The corrected variance is a small difference of two large ones and came out below 0 in 11 to 36 % of
 simulated studies; a p from one that is near 0 by chance says nothing.
@@ -102,7 +104,7 @@ def fit_layer_weights(
     targets : ndarray, shape (n_subjects, n_pairs)
         Condensed RDMs of the subjects; their pool is the mean of z-scored (or unit-length) RDMs.
     weights : ndarray, shape (n_pairs,), optional
-        Copies of each pair; all once by default.
+        Number of copies of each pair; all once by default.
     center : bool
         True maximizes Pearson's correlation, False the cosine.
 
@@ -122,13 +124,12 @@ def fit_layer_weights(
 
     Examples
     --------
-    >>> fit_layer_weights(np.array([[1.0, 2, 3], [3.0, 1, 2]]), np.array([[2.0, 4, 6]])).round(6).tolist()
+    >>> layers = np.array([[1.0, 2, 3], [3.0, 1, 2]])
+    >>> fit_layer_weights(layers, np.array([[2.0, 4, 6]])).round(6).tolist()
     [1.0, 0.0]
     """
-    check_sides(
-        layers, targets, None if weights is None else np.atleast_2d(weights), "layers and targets"
-    )
-    copies = np.ones(layers.shape[1]) if weights is None else weights
+    copies = np.ones(np.shape(layers)[-1:]) if weights is None else weights
+    check_sides(layers, targets, np.atleast_2d(copies), "layers and targets")
     gram, projected = _normal_equations(layers, targets, copies, center)
     return _nonnegative(gram, projected.mean(axis=1))
 
@@ -136,7 +137,10 @@ def fit_layer_weights(
 def _normal_equations(
     layers: np.ndarray, targets: np.ndarray, copies: np.ndarray, center: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give inner products of layers with each other, and with each subject's scaled RDM (n_layers, n_subjects)."""
+    """Compute inner products of layers with each other and with each subject's scaled RDM.
+
+    The shapes are (n_layers, n_layers) and (n_layers, n_subjects).
+    """
     used = copies > 0
     layers, targets, copies = layers[:, used], targets[:, used], copies[used]
     if center:
@@ -148,25 +152,23 @@ def _normal_equations(
 
 
 def _nonnegative(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
-    """Solve non-negative least squares from its normal equations; layers are scaled to length 1 for the solver."""
+    """Solve non-negative least squares from its normal equations.
+
+    Layers are scaled to length 1 for the solver.
+    """
     from scipy.optimize import nnls
 
     lengths = np.sqrt(np.diag(gram))
     safe = np.where(lengths > 0, lengths, 1)
     values, vectors = np.linalg.eigh(gram / np.outer(safe, safe))
-    kept = values > 1e-12 * max(
-        values[-1], 1e-300
-    )  # layers that repeat each other span less than their number
-    root = np.sqrt(values[kept])
-    found = (
-        nnls(
-            root[:, np.newaxis] * vectors[:, kept].T, vectors[:, kept].T @ (projected / safe) / root
-        )[0]
-        / safe
-    )
-    found[lengths == 0] = 0
-    norm = np.linalg.norm(found)
-    return found / norm if norm > 0 else found
+    # layers that repeat each other span less than their number
+    kept = values > 1e-12 * max(values[-1], 1e-300)
+    root, axes = np.sqrt(values[kept]), vectors[:, kept].T
+    solution, _ = nnls(root[:, np.newaxis] * axes, axes @ (projected / safe) / root)
+    weights = solution / safe
+    weights[lengths == 0] = 0
+    norm = np.linalg.norm(weights)
+    return weights / norm if norm > 0 else weights
 
 
 # --------------------------------------------------------------------------------------- evaluation
@@ -188,12 +190,23 @@ def _evaluate(
     scores = np.full((n_repeats, n_folds, len(MODELS), len(subjects)), np.nan)
     average = (layers / layers.std(axis=1, keepdims=True)).mean(axis=0, keepdims=True)
     chosen, fitted, fold = [], [], [0] * n_repeats
+    compare, center, each = comparator(by), by != "cosine", np.arange(len(subjects))
     for repeat, train, test in splits(counts, n_folds, n_repeats, random, clusters):
-        best = _choose(layers, subjects, train, by, train_on)
-        weights = _weigh(layers, subjects, train, by, train_on)
+        used = train > 0
+        similarity = compare(layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
+        best = np.nan_to_num(_others(similarity, train_on), nan=-np.inf).argmax(axis=0)
+        gram, projected = _normal_equations(layers, subjects, train, center)
+        targets = _others(projected, train_on).T
+        weights = np.array([_nonnegative(gram, target) for target in targets])
         chosen.append(best)
         fitted.append(weights)
-        scores[repeat, fold[repeat]] = _test(layers, average, weights, best, subjects, test, by)
+        # score each model on the test pairs; a combination of nothing scores 0
+        used = test > 0
+        models = np.concatenate([weights @ layers, layers, average])[:, used]
+        tested = compare(models, subjects[:, used], test[np.newaxis, used])[0]
+        weighted = np.where((weights > 0).any(axis=1), tested[each, each], 0.0)
+        best_layer = tested[len(subjects) + best, each]
+        scores[repeat, fold[repeat]] = np.array([weighted, best_layer, tested[-1]])
         fold[repeat] += 1
     return _Fits(scores.mean(axis=1), chosen, fitted)
 
@@ -203,39 +216,6 @@ def _others(values: np.ndarray, train_on: str) -> np.ndarray:
     if train_on == "stimuli":
         return values
     return (values.sum(axis=-1, keepdims=True) - values) / (values.shape[-1] - 1)
-
-
-def _choose(
-    layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str
-) -> np.ndarray:
-    used = train > 0
-    found = COMPARATORS[by](layers[:, used], subjects[:, used], train[np.newaxis, used])[0]
-    return np.nan_to_num(_others(found, train_on), nan=-np.inf).argmax(axis=0)
-
-
-def _weigh(
-    layers: np.ndarray, subjects: np.ndarray, train: np.ndarray, by: str, train_on: str
-) -> np.ndarray:
-    gram, projected = _normal_equations(layers, subjects, train, by != "cosine")
-    return np.array([_nonnegative(gram, one) for one in _others(projected, train_on).T])
-
-
-def _test(
-    layers: np.ndarray,
-    average: np.ndarray,
-    weights: np.ndarray,
-    best: np.ndarray,
-    subjects: np.ndarray,
-    test: np.ndarray,
-    by: str,
-) -> np.ndarray:
-    """Score each model on the test pairs: (models, subjects); a combination of nothing scores 0."""
-    used = test > 0
-    models = np.concatenate([weights @ layers, layers, average])[:, used]
-    found = COMPARATORS[by](models, subjects[:, used], test[np.newaxis, used])[0]
-    each = np.arange(len(subjects))
-    weighted = np.where((weights > 0).any(axis=1), found[each, each], 0.0)
-    return np.array([weighted, found[len(subjects) + best, each], found[-1]])
 
 
 @checked
@@ -255,7 +235,7 @@ def flexible_models(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> FlexibleModels:
-    """Choose the best layer and weigh layers on one part of the data, and score both on the rest, region by region.
+    """Choose the best layer and weigh layers on a part of the data; score both on the rest.
 
     Parameters
     ----------
@@ -286,11 +266,11 @@ def flexible_models(
         are resampled within them (``"fixed"``), or classes are resampled, and whole classes are
         held out (``"random"``, from 10 classes on).
     seed : int
-        Of folds and resamples.
+        Seed of folds and resamples.
     confidence : float
-        Of the intervals.
+        Share of intervals that hold the truth, in (0, 1).
     progress : callable, optional
-        Hears (resamples done, resamples in all), over all regions.
+        Receives (resamples done, resamples in all), over all regions.
 
     Returns
     -------
@@ -326,10 +306,31 @@ def flexible_models(
     ----------
     Schütt et al. (2023), eLife 12:e82566; Khaligh-Razavi & Kriegeskorte (2014), PLoS Comput Biol
     10:e1003915.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
+    >>> vectors = random.random((2, 28))
+    >>> network = label_rdms(
+    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ... )
+    >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
+    >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
+    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> models = flexible_models(network, brain, n_repeats=2, n_resamples=0, n_folds=2).models
+    >>> models[models["subject"] == "mean"][["model", "score"]].round(2).values.tolist()
+    [['weighted', 0.81], ['best layer', 0.81], ['average', 0.54]]
     """
     import pandas as pd
 
-    _check_names(by, train_on, n_repeats, confidence)
+    by = comparator_name(by)
+    if train_on not in TRAINING:
+        raise unknown_name("training", train_on, TRAINING)
+    if n_repeats < 1:
+        raise InputError(f"n_repeats is {n_repeats}; give at least 1.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
     joined = join_model_brain(network, brain, kind=kind, join=join)
     sampling = sample_images(joined.labels, classes)
     n_folds = default_folds(len(sampling.strata)) if n_folds is None else n_folds
@@ -341,7 +342,7 @@ def flexible_models(
         scheme = _scheme(train_on, roi, names)
         options: dict[str, Any] = {"by": by, "train_on": scheme, "clusters": sampling.clusters}
         options["n_folds"] = 1 if scheme == "subjects" else n_folds
-        whole = _evaluate(
+        fits = _evaluate(
             joined.layer_vectors,
             vectors,
             np.ones(len(joined.ids), dtype=int),
@@ -350,13 +351,17 @@ def flexible_models(
             random=generator(seed, "folds", roi),
         )
         random = generator(seed, "folds of resamples", roi)
-        heard = None if progress is None else _part(progress, number, len(joined.rois))
-        drawn, left_out = _resampled(joined, vectors, counts, options, random, heard)
-        method = _method(options, whole, drawn, joined, sampling, confidence)
-        tell = _Teller(joined, roi, names, drawn, left_out, confidence, sampling, method)
-        best += tell.best_rows(whole, _naive(joined.layer_vectors, vectors, by))
-        models += tell.model_rows(whole)
-        differences += tell.difference_rows(whole)
+
+        def _hear(done: int, total: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * total + done, len(joined.rois) * total)
+
+        drawn, left_out = _resampled(joined, vectors, counts, options, random, _hear)
+        method = _method(options, fits, drawn, joined, sampling, confidence)
+        table = _RegionTables(joined, roi, names, drawn, left_out, confidence, sampling, method)
+        best += table.best_rows(fits, comparator(by)(joined.layer_vectors, vectors))
+        models += table.model_rows(fits)
+        differences += table.difference_rows(fits)
     return FlexibleModels(
         best_layer=pd.DataFrame(best),
         models=control_false_discoveries(pd.DataFrame(models), ("subject", "model")),
@@ -371,27 +376,31 @@ def best_layers(network: RDMs, brain: RDMs, **options: Any) -> pd.DataFrame:
     Parameters
     ----------
     network, brain : rsatoolbox.rdm.RDMs
-        See `flexible_models`.
+        RDMs as in `flexible_models`.
     **options : object
-        Of `flexible_models`.
+        Other parameters of `flexible_models`.
 
     Returns
     -------
     pandas.DataFrame
         `FlexibleModels.best_layer`: the cross-validated score beside the naive (circular) one.
+
+    Examples
+    --------
+    >>> from neurometamer.rsa.compute import label_rdms
+    >>> random, ids = np.random.default_rng(0), [f"im{i}" for i in range(8)]
+    >>> vectors = random.random((2, 28))
+    >>> network = label_rdms(
+    ...     vectors, conditions=ids, places={"stage": ["conv1", "fc"]}, measure="test"
+    ... )
+    >>> places = {"subject": ["S1", "S2"], "roi": ["V1", "V1"]}
+    >>> responses = vectors[:1] + 0.5 * random.random((2, vectors.shape[1]))
+    >>> brain = label_rdms(responses, conditions=ids, places=places, measure="test")
+    >>> table = best_layers(network, brain, n_repeats=2, n_resamples=0, n_folds=2)
+    >>> table[["subject", "layer", "score", "naive_score"]].round(2).values.tolist()
+    [['S1', 'conv1', 0.86, 0.91], ['S2', 'conv1', 0.77, 0.88], ['mean', 'conv1', 0.81, 0.9]]
     """
     return flexible_models(network, brain, **options).best_layer
-
-
-def _check_names(by: str, train_on: str, n_repeats: int, confidence: float) -> None:
-    if by not in COMPARATORS:
-        raise unknown_name("comparison", by, COMPARATORS)
-    if train_on not in TRAINING:
-        raise unknown_name("training", train_on, TRAINING)
-    if n_repeats < 1:
-        raise InputError(f"n_repeats is {n_repeats}; give at least 1.")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
 
 
 def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int) -> None:
@@ -399,9 +408,9 @@ def _check_parts(labels: pd.DataFrame, sampling: Sampling, n_folds: int) -> None
     if len(sampling.strata) == len(labels):
         check_folds(tuple(labels["condition"]), n_folds)
         return
-    column, what = (
-        ("category", "classes") if "'random'" in sampling.text else ("reference_id", "photographs")
-    )
+    column, what = "reference_id", "photographs"
+    if "'random'" in sampling.text:
+        column, what = "category", "classes"
     check_folds(tuple(dict.fromkeys(labels[column])), n_folds, what)
 
 
@@ -411,19 +420,9 @@ def _scheme(train_on: str, roi: str, names: tuple[str, ...]) -> str:
     if train_on == "subjects":
         raise InputError(
             f"ROI '{roi}' has one subject ({name_ids(names)}); training on other subjects needs at "
-            "least 2; "
-            "use train_on='stimuli'."
+            "least 2; use train_on='stimuli'."
         )
     return "stimuli"
-
-
-def _naive(layers: np.ndarray, subjects: np.ndarray, by: str) -> np.ndarray:
-    return COMPARATORS[by](layers, subjects)
-
-
-def _part(progress: Progress, number: int, n_parts: int) -> Progress:
-    """Tell the progress of one part as that of all, which are of one length."""
-    return lambda done, total: progress(number * total + done, n_parts * total)
 
 
 def _resampled(
@@ -432,38 +431,35 @@ def _resampled(
     counts: np.ndarray,
     options: dict[str, Any],
     random: np.random.Generator,
-    progress: Progress | None,
+    progress: Progress,
 ) -> tuple[np.ndarray, int]:
-    """Evaluate resamples: (n_kept, models, subjects, N_CV); count those of too few distinct stimuli."""
+    """Evaluate resamples, and count those of too few distinct stimuli.
+
+    The scores have the shape (n_kept, models, subjects, N_CV).
+    """
     drawn = np.array([np.bincount(options["clusters"], row) > 0 for row in counts])
     enough = drawn.sum(axis=-1) >= MIN_DISTINCT * options["n_folds"]
-    found = []
-    for number, row in enumerate(counts[enough], 1):
+    kept = np.empty((int(enough.sum()), len(MODELS), len(vectors), N_CV))
+    for number, row in enumerate(counts[enough]):
         fits = _evaluate(
             joined.layer_vectors, vectors, row, **options, n_repeats=N_CV, random=random
         )
-        found.append(fits.scores)
-        if progress is not None:
-            progress(number, int(enough.sum()))
-    kept = (
-        np.moveaxis(np.array(found), 1, 3)
-        if found
-        else np.empty((0, len(MODELS), len(vectors), N_CV))
-    )
+        kept[number] = np.moveaxis(fits.scores, 0, 2)
+        progress(number + 1, len(kept))
     usable = np.isfinite(kept).all(axis=(1, 2, 3))
     return kept[usable], len(counts) - int(usable.sum())
 
 
 def _method(
     options: dict[str, Any],
-    whole: _Fits,
+    fits: _Fits,
     drawn: np.ndarray,
     joined: ModelBrain,
     sampling: Sampling,
     confidence: float,
 ) -> str:
     folds = (
-        f"{options['n_folds']} folds of stimuli x {len(whole.scores)} random assignments, crossing "
+        f"{options['n_folds']} folds of stimuli x {len(fits.scores)} random assignments, crossing "
         "pairs left out"
     )
     over = folds if options["n_folds"] > 1 else "leave one subject out"
@@ -471,22 +467,20 @@ def _method(
     if len(drawn):
         text += (
             f"; {confidence:.0%} interval and p: t with {sampling.dof} df, SE of {len(drawn)} "
-            "bootstrap "
-            f"resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} random "
-            "assignments "
-            "(rsatoolbox bootstrap_crossval)"
+            f"bootstrap resamples of {sampling.text}, cross-validated anew, corrected for {N_CV} "
+            "random assignments (rsatoolbox bootstrap_crossval)"
         )
-    return text + (
-        f"; held by one side only and left out: {joined.left_out}" if joined.left_out else ""
-    )
+    if joined.left_out:
+        text += f"; held by one side only and left out: {joined.left_out}"
+    return text
 
 
 # ------------------------------------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True)
-class _Teller:
-    """Turns scores of one region into rows of tables."""
+class _RegionTables:
+    """Rows of the tables for one region."""
 
     joined: ModelBrain
     roi: str
@@ -498,37 +492,31 @@ class _Teller:
     method: str
 
     def _subjects(self) -> list[tuple[str, list[int]]]:
-        return [(name, [i]) for i, name in enumerate(self.names)] + [
-            ("mean", list(range(len(self.names))))
-        ]
+        single = [(name, [i]) for i, name in enumerate(self.names)]
+        return [*single, ("mean", list(range(len(self.names))))]
 
     def _row(self, subject: str) -> dict[str, Any]:
         return {"kind": self.joined.kind, "roi": self.roi, "subject": subject}
 
     def _interval(self, value: float, contrast: np.ndarray, columns: list[int]) -> dict[str, Any]:
-        """Give interval, p and reason of a weighted sum of models, averaged over some subjects."""
+        """Compute interval, p and reason of a weighted sum of models, averaged over subjects."""
         from scipy.stats import t
 
         nothing = {"ci_low": np.nan, "ci_high": np.nan, "p": np.nan}
         if len(self.drawn) < 2:
-            asked = len(self.drawn) + self.left_out
-            why = (
-                f"{self.left_out} of {asked} resamples hold too few stimuli"
-                if asked
-                else "no resamples asked for"
-            )
+            n_resamples = len(self.drawn) + self.left_out
+            why = f"{self.left_out} of {n_resamples} resamples hold too few stimuli"
+            if not n_resamples:
+                why = "no resamples asked for"
             return nothing | {"reason": f"no interval: {why}"}
-        values = np.einsum("m,bmsr->bsr", contrast, self.drawn[:, :, columns]).mean(
-            axis=1, keepdims=True
-        )
-        variance, uncorrected = (
-            float(corrected_covariance(values)[0, 0]),
-            float(values.mean(axis=2).var(ddof=1)),
-        )
-        told = [f"{self.left_out} resamples of too few stimuli left out"] * (self.left_out > 0)
+        sums = np.einsum("m,bmsr->bsr", contrast, self.drawn[:, :, columns])
+        values = sums.mean(axis=1, keepdims=True)
+        variance = float(corrected_covariance(values)[0, 0])
+        uncorrected = float(values.mean(axis=2).var(ddof=1))
+        reasons = [f"{self.left_out} resamples of too few stimuli left out"] * (self.left_out > 0)
         if variance < LEAST_VARIANCE * uncorrected:
             variance = LEAST_VARIANCE * uncorrected
-            told.append(
+            reasons.append(
                 "the choice of folds varies more than that of stimuli: the variance is held up, "
                 "too wide"
             )
@@ -538,20 +526,29 @@ class _Teller:
         error = np.sqrt(variance * (self.sampling.small_samples if self.sampling.in_classes else 1))
         half = error * t.ppf(0.5 + self.confidence / 2, df)
         p = float(2 * t.sf(abs(value) / error, df))
-        return {"ci_low": value - half, "ci_high": value + half, "p": p, "reason": "; ".join(told)}
+        return {
+            "ci_low": value - half,
+            "ci_high": value + half,
+            "p": p,
+            "reason": "; ".join(reasons),
+        }
 
     def _ends(self) -> dict[str, Any]:
         return {"method": self.method, "n": len(self.joined.ids)}
 
-    def best_rows(self, whole: _Fits, naive: np.ndarray) -> list[dict[str, Any]]:
-        """Rows of the best layer, naive beside cross-validated."""
+    def best_rows(self, fits: _Fits, naive: np.ndarray) -> list[dict[str, Any]]:
+        """Make the rows of the best layer, naive beside cross-validated."""
         rows, model = [], MODELS.index("best layer")
         for subject, columns in self._subjects():
-            score = float(whole.scores[:, model, columns].mean())
+            score = float(fits.scores[:, model, columns].mean())
             interval = self._interval(score, np.eye(len(MODELS))[model], columns)
             interval.pop("p")
             reason = interval.pop("reason")
-            picked = Counter(int(one) for fold in whole.chosen for one in fold[columns])
+            picked = Counter(np.array(fits.chosen)[:, columns].ravel().tolist())
+            shares = [
+                f"{self.joined.layers[layer]} {times}/{picked.total()}"
+                for layer, times in picked.most_common()
+            ]
             # the mean row's naive choice is made for each subject, as the cross-validated one is
             tops = naive[:, columns].argmax(axis=0)
             top = Counter(tops.tolist()).most_common(1)[0][0]
@@ -560,7 +557,7 @@ class _Teller:
                 self._row(subject)
                 | {
                     "layer": self.joined.layers[picked.most_common(1)[0][0]],
-                    "chosen": self._tell(picked),
+                    "chosen": "; ".join(shares),
                 }
                 | {"score": score}
                 | interval
@@ -574,43 +571,39 @@ class _Teller:
             )
         return rows
 
-    def _tell(self, picked: Counter[int]) -> str:
-        total = picked.total()
-        return "; ".join(
-            f"{self.joined.layers[one]} {times}/{total}" for one, times in picked.most_common()
-        )
-
-    def model_rows(self, whole: _Fits) -> list[dict[str, Any]]:
-        """Rows of the scores of the models, with the mean weights."""
+    def model_rows(self, fits: _Fits) -> list[dict[str, Any]]:
+        """Make the rows of the scores of the models, with the mean weights."""
         rows = []
-        weights = np.array(whole.weights)  # (splits, subjects, layers)
+        weights = np.array(fits.weights)  # (splits, subjects, layers)
         for subject, columns in self._subjects():
             mean = weights[:, columns].mean(axis=(0, 1))
-            told = "; ".join(
-                f"{name} {one:.3f}" for name, one in zip(self.joined.layers, mean) if one > 0
+            text = "; ".join(
+                f"{name} {weight:.3f}"
+                for name, weight in zip(self.joined.layers, mean)
+                if weight > 0
             )
             for i, model in enumerate(MODELS):
-                score = float(whole.scores[:, i, columns].mean())
+                score = float(fits.scores[:, i, columns].mean())
                 interval = self._interval(score, np.eye(len(MODELS))[i], columns)
                 rows.append(
                     self._row(subject)
                     | {"model": model, "score": score}
                     | interval
-                    | {"weights": told if model == "weighted" else ""}
+                    | {"weights": text if model == "weighted" else ""}
                     | self._ends()
                 )
         return rows
 
-    def difference_rows(self, whole: _Fits) -> list[dict[str, Any]]:
-        """Rows of the differences between models, paired over folds and resamples."""
+    def difference_rows(self, fits: _Fits) -> list[dict[str, Any]]:
+        """Make the rows of the differences between models, paired over folds and resamples."""
         rows = []
         for subject, columns in self._subjects():
-            for one, other in ((0, 1), (0, 2), (1, 2)):
-                contrast = np.eye(len(MODELS))[one] - np.eye(len(MODELS))[other]
-                value = float(np.einsum("m,rms->rs", contrast, whole.scores[:, :, columns]).mean())
+            for first, second in ((0, 1), (0, 2), (1, 2)):
+                contrast = np.eye(len(MODELS))[first] - np.eye(len(MODELS))[second]
+                value = float(np.einsum("m,rms->rs", contrast, fits.scores[:, :, columns]).mean())
                 rows.append(
                     self._row(subject)
-                    | {"contrast": f"{MODELS[one]} minus {MODELS[other]}", "difference": value}
+                    | {"contrast": f"{MODELS[first]} minus {MODELS[second]}", "difference": value}
                     | self._interval(value, contrast, columns)
                     | self._ends()
                 )

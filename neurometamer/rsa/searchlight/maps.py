@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurometamer.arguments import checked, checked_with
+from neurometamer.rsa.comparators.table import comparator, linear_comparators
 from neurometamer.rsa.compute import MIN_VOXELS, check_enough
-from neurometamer.rsa.permutation import LINEAR, permuted_pairs, prepared
+from neurometamer.rsa.permutation import permuted_pairs, prepared
 from neurometamer.rsa.searchlight.neighborhoods import Neighborhoods
 from neurometamer.rsa.searchlight.questions import Question as Question
 from neurometamer.rsa.searchlight.questions import Responses
@@ -23,6 +24,7 @@ from neurometamer.rsa.searchlight.questions import model_questions as model_ques
 from neurometamer.rsa.searchlight.questions import place_responses as place_responses
 from neurometamer.rsa.searchlight.questions import reliability_question as reliability_question
 from neurometamer.rsa.searchlight.runs import RunResponses, RunTable
+from neurometamer.stats.permutation import p_from_count
 from neurometamer.store import InputError, generator, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
@@ -127,8 +129,8 @@ def _check(measure: str, by: str, responses: Responses, neighborhoods: Neighborh
             "measure 'crossnobis' needs responses of runs, and only it takes them: make them with "
             "run_responses."
         )
-    if by not in LINEAR:
-        raise unknown_name("comparison", by, LINEAR)
+    if not comparator(by).linear:
+        raise unknown_name("comparison", by, linear_comparators())
     if len(responses.shape) != 2:
         raise InputError(
             f"responses have the shape {responses.shape}; they need (n_conditions, n_places)."
@@ -272,7 +274,7 @@ def run_searchlight(
         ``"spearman"`` or ``"pearson"``: RDMs are 1 - this correlation over neighbors;
         ``"crossnobis"`` for `RunResponses`.
     by : str
-        Comparison of RDMs, one of `LINEAR`.
+        Comparison of RDMs, one of `linear_comparators`.
     n_permutations : int
         Permutations of the condition labels of one side, the same at all places; 0 for no p.
     seed : int
@@ -360,7 +362,7 @@ def _method(
         text += (
             f"; p one-tailed by {n_permutations} permutations of {len(question.ids)} condition "
             "labels, least p "
-            f"{1 / (1 + n_permutations):.2g}; family-wise by max-T over the map"
+            f"{p_from_count(0, n_permutations):.2g}; family-wise by max-T over the map"
         )
     return text
 
@@ -407,10 +409,10 @@ class _Tally:
         defined = np.isfinite(self.values)
         p, family = np.full((2, len(self.values)), np.nan)
         if n:
-            p[defined] = (1 + self.reached[defined]) / (1 + n)
+            p[defined] = p_from_count(self.reached[defined], n)
             ordered = np.sort(self.largest)
             below = np.searchsorted(ordered, self.values[defined] - 1e-12)
-            family[defined] = (1 + n - below) / (1 + n)
+            family[defined] = p_from_count(n - below, n)
         small = (self.sizes > 0) & (self.sizes < MIN_VOXELS)
         held = self.sizes[self.sizes > 0]
         centers = int((self.sizes > 0).sum())

@@ -1,0 +1,465 @@
+"""Similarity and noise ceiling of each subject in resamples of the images.
+
+`Resamples` compares each resample with the comparator itself. Rank comparators sort every RDM once;
+a resample picks the pairs that were drawn out of that order and sums their copies. Pooled RDMs,
+whose order is new in each resample, are sorted as whole numbers with the position of the pair in
+the low bits. Correlations and cosines come from the inner products of the RDMs, pools included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from neurometamer.rsa.comparators import ranks as block_size
+from neurometamer.rsa.comparators.ranks import SCALES
+from neurometamer.rsa.comparators.whitened import Whitened, n_images
+from neurometamer.stats.resampling import pair_weights
+
+Sample = tuple[np.ndarray, np.ndarray]
+"""Similarities (m, n_models, n_data) and ceilings (2, m, n_data) of m resamples."""
+
+
+class Resamples:
+    """Compare models with data in resamples of the images, whatever the comparator.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n_models, n_pairs)
+        Condensed RDMs.
+    data : ndarray, shape (n_data, n_pairs)
+        Condensed RDMs.
+    regions : sequence of ndarray of int
+        Rows of `data` that share a noise ceiling; none for no ceilings.
+    compute : callable
+        The comparator, ``(a, b, weights)``.
+    scale : str
+        One of `SCALES`: how RDMs are scaled in each resample before they are averaged.
+    """
+
+    arrays = 4
+    """Number of arrays of the size of all RDMs that a resample needs."""
+
+    def __init__(
+        self,
+        models: np.ndarray,
+        data: np.ndarray,
+        regions: Sequence[np.ndarray],
+        *,
+        compute: Callable[..., np.ndarray],
+        scale: str,
+    ) -> None:
+        self.models, self.data, self.regions = models, data, regions
+        self.compute_values = compute
+        self.scale = SCALES[scale]
+
+    def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Split resamples into blocks small enough for memory.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Numbers of the resamples.
+
+        Yields
+        ------
+        ndarray of int
+            Some of `rows`, in their order.
+        """
+        n_rdms, n_pairs = len(self.models) + len(self.data), self.data.shape[1]
+        step = max(1, block_size.BLOCK // (self.arrays * n_rdms * n_pairs))
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
+
+    def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
+        """Compare in a block of resamples.
+
+        Parameters
+        ----------
+        counts : ndarray of int, shape (m, n)
+            Number of copies of each image.
+        subjects : ndarray of float, shape (m, n_data)
+            Number of copies of each row of the data.
+
+        Returns
+        -------
+        similarity : ndarray, shape (m, n_models, n_data)
+            NaN where undefined.
+        bounds : ndarray, shape (2, m, n_data)
+            Lower and upper noise ceiling; NaN for subjects that were not drawn.
+        """
+        weights = pair_weights(counts)
+        bounds = np.full((2, len(counts), len(self.data)), np.nan)
+        for region in self.regions:
+            data = self.data[region]
+            rows = self.scale(data)(weights)
+            for k, (scaled, copies) in enumerate(zip(rows, subjects[:, region])):
+                bounds[:, k, region] = self._bounds(data, scaled, copies, weights[k : k + 1])
+        return self.compute_values(self.models, self.data, weights), bounds
+
+    def _bounds(
+        self, data: np.ndarray, scaled: np.ndarray, copies: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """Compare the subjects of one resample with the pool of the others and of all."""
+        bounds = np.full((2, len(data)), np.nan)
+        drawn = np.flatnonzero(copies)
+        if not drawn.size or not np.isfinite(scaled[drawn]).all():
+            return bounds
+        total, n = copies[drawn] @ scaled[drawn], copies.sum()
+        bounds[:, drawn] = self.compute_values(total[np.newaxis] / n, data[drawn], weights)[0, 0]
+        if len(drawn) > 1:
+            for subject in drawn:
+                others = (total - copies[subject] * scaled[subject]) / (n - copies[subject])
+                own = data[subject : subject + 1]
+                low = self.compute_values(others[np.newaxis], own, weights)
+                bounds[0, subject] = low[0, 0, 0]
+        return bounds
+
+
+# -------------------------------------------------------------------------------------------- ranks
+
+
+class RankResamples(Resamples):
+    """Spearman and rho-a.
+
+    Ranks are held doubled and centered: whole numbers, so that ties are exact.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n_models, n_pairs)
+        Condensed RDMs.
+    data : ndarray, shape (n_data, n_pairs)
+        Condensed RDMs.
+    regions : sequence of ndarray of int
+        Rows of `data` that share a noise ceiling.
+    without_ties : bool
+        Whether products are divided by what ranks without ties have (rho-a), or by the lengths of
+        the ranks as they are (Spearman).
+    """
+
+    def __init__(
+        self,
+        models: np.ndarray,
+        data: np.ndarray,
+        regions: Sequence[np.ndarray],
+        *,
+        without_ties: bool,
+    ) -> None:
+        self.models, self.data, self.regions = models, data, regions
+        self.without_ties = without_ties
+        rows = np.concatenate([models, data])
+        self.order = np.argsort(rows, axis=1, kind="stable").astype(np.int32)
+        ordered = np.take_along_axis(rows, self.order, axis=1)
+        differs = np.diff(ordered, axis=1, prepend=ordered[:, :1]) != 0
+        groups = np.cumsum(differs, axis=1, dtype=np.int32)
+        self.groups = groups if (groups[:, -1] < rows.shape[1] - 1).any() else None
+        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
+
+    def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
+        """Compare in a block of resamples.
+
+        Parameters
+        ----------
+        counts : ndarray of int, shape (m, n)
+            Number of copies of each image.
+        subjects : ndarray of float, shape (m, n_data)
+            Number of copies of each row of the data.
+
+        Returns
+        -------
+        similarity : ndarray, shape (m, n_models, n_data)
+            NaN where undefined.
+        bounds : ndarray, shape (2, m, n_data)
+            Lower and upper noise ceiling.
+        """
+        n_models, n_data = len(self.models), len(self.data)
+        similarity = np.empty((len(counts), n_models, n_data))
+        bounds = np.full((2, len(counts), n_data), np.nan)
+        for k, (images, people) in enumerate(zip(counts, subjects)):
+            all_copies = images[self.first] * images[self.second]
+            drawn = all_copies > 0
+            ranks, copies = self._ranks(all_copies, drawn), all_copies[drawn]
+            weights = copies.astype(np.float64)
+            model, data = ranks[:n_models], ranks[n_models:]
+            weighed = data * weights
+            lengths = np.einsum("dp,dp->d", weighed, data)
+            model_lengths = np.einsum("mp,mp,p->m", model, model, weights)
+            similarity[k] = self._divide(
+                model @ weighed.T, model_lengths[:, np.newaxis], lengths, weights
+            )
+            for region in self.regions:
+                pooled, order = _pooled_ranks(data[region], people[region], copies)
+                bounds[:, k, region] = self._ceilings(
+                    pooled, order, weighed[region], lengths[region], people[region], weights
+                )
+        return similarity, bounds
+
+    def _divide(
+        self, products: np.ndarray, left: np.ndarray, right: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """Divide products of doubled ranks by their squared lengths, or by those without ties."""
+        if self.without_ties:
+            total = weights.sum()
+            return 3 * products / (total**3 - total)
+        return _divided(products, left * right)
+
+    def _ranks(self, copies: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Rank the pairs that were drawn, in the order of the pairs: (n_rdms, n_drawn)."""
+        keep = drawn.take(self.order).ravel()
+        order = self.order.ravel().compress(keep).reshape(len(self.order), -1)
+        weights = copies.take(order)
+        new = None
+        if self.groups is not None:
+            groups = self.groups.ravel().compress(keep).reshape(order.shape)
+            new = groups[:, 1:] != groups[:, :-1]
+        slots = (np.cumsum(drawn) - 1).take(order)
+        slots += np.arange(len(order))[:, np.newaxis] * order.shape[1]
+        ranks = np.empty(order.shape)
+        ranks.ravel()[slots] = doubled_ranks(weights, new)
+        return ranks
+
+    def _ceilings(
+        self,
+        pooled: np.ndarray,
+        order: np.ndarray,
+        weighed: np.ndarray,
+        lengths: np.ndarray,
+        people: np.ndarray,
+        weights: np.ndarray,
+    ) -> np.ndarray:
+        """Compare subjects with the pools of the others and of all: (2, n_subjects)."""
+        drawn = np.flatnonzero(people)
+        bounds = np.full((2, len(people)), np.nan)
+        own = np.einsum("dp,dp,dp->d", pooled, pooled, weights.take(order))
+        rest = np.take_along_axis(weighed[drawn], order[:-1], axis=1)
+        low = np.einsum("dp,dp->d", pooled[:-1], rest)
+        bounds[0, drawn] = self._divide(low, own[:-1], lengths[drawn], weights)
+        high = weighed[drawn].take(order[-1], axis=1) @ pooled[-1]
+        bounds[1, drawn] = self._divide(high, own[-1], lengths[drawn], weights)
+        return bounds
+
+
+def _pooled_ranks(
+    data: np.ndarray, people: np.ndarray, copies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the pools without each subject that was drawn, then the pool of all.
+
+    Returns the ranks in ascending order, and that order.
+    """
+    everyone, drawn = people @ data, np.flatnonzero(people)
+    others = everyone[np.newaxis]
+    if len(drawn) > 1:
+        others = everyone - people[drawn, np.newaxis] * data[drawn]
+    bits = int(data.shape[1]).bit_length()
+    highest = int(people.sum() * copies.sum()).bit_length()
+    integer: type[np.signedinteger[Any]] = np.int32 if highest + bits < 31 else np.int64
+    keys = np.concatenate([others, everyone[np.newaxis]]).astype(integer)
+    # the value above, the position of the pair below: one sort of whole numbers gives both
+    keys <<= bits
+    keys |= np.arange(data.shape[1], dtype=keys.dtype)
+    keys.sort(axis=1)
+    order = keys & ((1 << bits) - 1)
+    keys >>= bits
+    ranks = doubled_ranks(copies.take(order), keys[:, 1:] != keys[:, :-1])
+    return ranks.astype(np.float64), order
+
+
+def doubled_ranks(weights: np.ndarray, new: np.ndarray | None) -> np.ndarray:
+    """Rank ordered values that come in copies.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (n_rows, n)
+        Number of copies of each value, the smallest value first.
+    new : ndarray of bool, shape (n_rows, n - 1), or None
+        Whether a value differs from the one before; None where all do.
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n)
+        Twice the average rank over all copies, minus twice the mean rank; whole numbers.
+
+    Examples
+    --------
+    >>> doubled_ranks(np.array([[1, 2, 1]]), np.array([[True, False]])).tolist()
+    [[-3, 1, 1]]
+    """
+    end = np.cumsum(weights, axis=1)
+    middle = end[:, -1:].copy()
+    if new is None or new.all():
+        end *= 2
+        end -= weights
+        end -= middle
+        return end
+    first_of_group = np.pad(new, ((0, 0), (1, 0)), constant_values=True)
+    below = np.maximum.accumulate(np.where(first_of_group, end - weights, 0), axis=1)
+    last_of_group = np.pad(new, ((0, 0), (0, 1)), constant_values=True)
+    ends = np.where(last_of_group, end, middle)
+    upto = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    return below + upto - middle
+
+
+# ----------------------------------------------------------------------------------- inner products
+
+
+class ProductResamples(Resamples):
+    """Pearson and cosine: the inner products of a pool are sums of those of its RDMs.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n_models, n_pairs)
+        Condensed RDMs.
+    data : ndarray, shape (n_data, n_pairs)
+        Condensed RDMs.
+    regions : sequence of ndarray of int
+        Rows of `data` that share a noise ceiling.
+    center : bool
+        Whether the mean of each resample is taken off (Pearson).
+    """
+
+    def __init__(
+        self, models: np.ndarray, data: np.ndarray, regions: Sequence[np.ndarray], *, center: bool
+    ) -> None:
+        self.models, self.data, self.regions = models, data, regions
+        self.center = center
+        rows = np.concatenate([models, data])
+        # small numbers lose fewer digits
+        self.rows = rows - rows.mean(axis=1, keepdims=True) if center else rows
+        self.first, self.second = np.triu_indices(n_images(rows.shape[1]), 1)
+
+    def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
+        """Compare in a block of resamples.
+
+        Parameters
+        ----------
+        counts : ndarray of int, shape (m, n)
+            Number of copies of each image.
+        subjects : ndarray of float, shape (m, n_data)
+            Number of copies of each row of the data.
+
+        Returns
+        -------
+        similarity : ndarray, shape (m, n_models, n_data)
+            NaN where undefined.
+        bounds : ndarray, shape (2, m, n_data)
+            Lower and upper noise ceiling.
+        """
+        n_models, n_data = len(self.models), len(self.data)
+        products = np.empty((len(counts), n_models, n_data))
+        lengths = np.empty((len(counts), n_models + n_data))
+        grams = [np.empty((len(counts), len(region), len(region))) for region in self.regions]
+        for k, images in enumerate(counts):
+            copies = images[self.first] * images[self.second]
+            drawn = np.flatnonzero(copies)
+            values = self.rows.take(drawn, axis=1)
+            weighed = values * copies[drawn]
+            data, weighed_data = values[n_models:], weighed[n_models:]
+            products[k] = weighed[:n_models] @ data.T
+            lengths[k] = np.einsum("rp,rp->r", weighed, values)
+            for gram, region in zip(grams, self.regions):
+                gram[k] = weighed_data.take(region, axis=0) @ data.take(region, axis=0).T
+            if self.center:
+                sums, total = weighed.sum(axis=1), copies.sum()
+                products[k] -= np.outer(sums[:n_models], sums[n_models:] / total)
+                constant = sums**2 / total > (1 - 1e-12) * lengths[k]
+                lengths[k, constant] = 0
+                lengths[k] = (lengths[k] - sums**2 / total).clip(0)
+                for gram, region in zip(grams, self.regions):
+                    own = sums[region + n_models]
+                    gram[k] -= np.outer(own, own / total)
+        for gram, region in zip(grams, self.regions):
+            squares = lengths[:, region + n_models]
+            gram[:] = _divided(gram, squares[:, :, np.newaxis] * squares[:, np.newaxis])
+        return _from_products(products, lengths, grams, self.regions, subjects)
+
+
+class WhitenedResamples(Resamples):
+    """Whitened cosine and Pearson: one side is multiplied by the inverse covariance of the errors.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n_models, n_pairs)
+        Condensed RDMs.
+    data : ndarray, shape (n_data, n_pairs)
+        Condensed RDMs.
+    regions : sequence of ndarray of int
+        Rows of `data` that share a noise ceiling.
+    center : bool
+        Whether the mean of each resample is taken off (whitened Pearson).
+    """
+
+    arrays = 8
+
+    def __init__(
+        self, models: np.ndarray, data: np.ndarray, regions: Sequence[np.ndarray], *, center: bool
+    ) -> None:
+        self.models, self.data, self.regions = models, data, regions
+        self.whiten = Whitened(np.concatenate([models, data]), center=center)
+
+    def compare(self, counts: np.ndarray, subjects: np.ndarray) -> Sample:
+        """Compare in a block of resamples.
+
+        Parameters
+        ----------
+        counts : ndarray of int, shape (m, n)
+            Number of copies of each image.
+        subjects : ndarray of float, shape (m, n_data)
+            Number of copies of each row of the data.
+
+        Returns
+        -------
+        similarity : ndarray, shape (m, n_models, n_data)
+            NaN where undefined.
+        bounds : ndarray, shape (2, m, n_data)
+            Lower and upper noise ceiling.
+        """
+        n_models = len(self.models)
+        weights = pair_weights(counts)
+        values, white = self.whiten(weights)
+        weighed = values * weights[:, np.newaxis]
+        lengths = np.einsum("rdp,rdp->rd", weighed, white)
+        products = weighed[:, :n_models] @ white[:, n_models:].transpose(0, 2, 1)
+        grams = []
+        for region in self.regions:  # a pool is made of RDMs of one length before whitening
+            rows = region + n_models
+            scales = np.sqrt(np.einsum("rdp,rdp->rd", weighed[:, rows], values[:, rows]))
+            gram = weighed[:, rows] @ white[:, rows].transpose(0, 2, 1)
+            grams.append(_divided(gram, (scales[:, :, np.newaxis] * scales[:, np.newaxis]) ** 2))
+        return _from_products(products, lengths, grams, self.regions, subjects)
+
+
+def _from_products(
+    products: np.ndarray,
+    lengths: np.ndarray,
+    grams: Sequence[np.ndarray],
+    regions: Sequence[np.ndarray],
+    subjects: np.ndarray,
+) -> Sample:
+    """Divide inner products (m, n_models, n_data) by lengths from their squares (m, n_rdms)."""
+    n_models = products.shape[1]
+    squares = lengths[:, :n_models, np.newaxis] * lengths[:, np.newaxis, n_models:]
+    bounds = np.full((2, *subjects.shape), np.nan)
+    for region, gram in zip(regions, grams):
+        bounds[:, :, region] = _pooled_bounds(gram, subjects[:, region])
+    return _divided(products, squares), bounds
+
+
+def _divided(products: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        lengths = np.sqrt(squares)
+    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
+
+
+def _pooled_bounds(gram: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Compute bounds (2, m, n) from inner products (m, n, n) and copies of subjects (m, n)."""
+    own = np.einsum("rdd->rd", gram)
+    everyone = np.einsum("rde,re->rd", gram, people)
+    total = np.einsum("rd,rd->r", everyone, people)[:, np.newaxis]
+    rest = everyone - people * own
+    rest_length = total - 2 * people * everyone + people**2 * own
+    high = _divided(everyone, own * total)
+    alone = ((people > 0).sum(axis=1) < 2)[:, np.newaxis]
+    low = np.where(alone, high, _divided(rest, own * rest_length))
+    return np.where(people > 0, np.stack([low, high]), np.nan)
