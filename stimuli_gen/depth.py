@@ -201,6 +201,31 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
     return FoundStage(name=name, path=path, note=note)
 
 
+def stages_at_cuts(model: StagedModel) -> dict[str, str]:
+    """List the units of depth that every path from the image to the logits passes, as stages.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; one gray image is passed through it.
+
+    Returns
+    -------
+    dict of str to str
+        Module path → the same path, in the order in which the modules run. Where no unit is such a
+        cut (the dense layers of DenseNet), all units.
+
+    Raises
+    ------
+    InputError
+        When the network has no units of depth.
+    """
+    seen = _pass(model)
+    units = _units(seen)
+    cuts = {path: path for path in units if path in seen.cuts}
+    return cuts or {path: path for path in units}
+
+
 def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
     """Order modules as they run, early to late.
 

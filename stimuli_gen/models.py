@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +21,23 @@ from neurometamer.store import InputError, digest, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.first_convolution import quicken
-from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.photographs import INTERPOLATIONS, Preprocessing
 from stimuli_gen.stored_images import ImagesOnDisk
 
 SOFTMAX = "softmax"
 """A stage with this path is the softmax of the network's output."""
 
+UNKNOWN_WEIGHTS = "unknown weights"
+"""Tag of weights that `stage_model` is told nothing about."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_LOG = logging.getLogger(__name__)
+_INPUT_SIZES = (224, 299, 256, 32, 64, 96, 128, 160, 192, 384, 512)
+"""Sides of square inputs (pixels) that are tried in this order where a network does not say its own."""
+_SIZES_OF_CLASSES = {"Inception3": 299, "InceptionV3": 299, "InceptionV4": 299}
+_SHARE_CUT = 0.875
+"""Input size over the shorter side of the resized photograph: 224 of 256 pixels."""
 _SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
 _LARGEST = 2.0
 """Of a mean or std for pixels in [0, 1]; those for pixels of 0 to 255 are around 100."""
@@ -68,6 +80,8 @@ class StagedModel:
         Of a grayscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the
         gray value that all three channels of the network get. Not given for a network that sees
         color.
+    assumed : tuple of str
+        What `stage_model` assumed because it was not given, one sentence an argument.
     once : tuple of str
         Names of hand-written operations in the network whose second derivatives are wrong or
         unknown, as `stage_model` found them: gradients are right, but differentiating them again is
@@ -91,6 +105,7 @@ class StagedModel:
     folded: frozenset[str] = frozenset()
     luma: tuple[float, float, float] | None = None
     once: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -464,12 +479,12 @@ def _record(
 def stage_model(
     network: nn.Module,
     *,
-    stages: Mapping[str, str],
-    preprocessing: Preprocessing,
-    class_names: Sequence[str],
-    name: str,
-    weights: str,
-    trained: bool,
+    stages: Mapping[str, str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str | None = None,
+    weights: str = UNKNOWN_WEIGHTS,
+    trained: bool | None = None,
     device: str | torch.device = "cpu",
 ) -> StagedModel:
     """Make a `StagedModel` of a private copy of a network; the caller's module is not touched.
@@ -479,47 +494,165 @@ def stage_model(
     network : torch.nn.Module
         Any image classifier that takes normalized images and returns logits, alone or among other
         things (see `StagedModel`).
-    stages : mapping of str to str
-        Stage name → module path, early to late; ``"softmax"`` for the softmax of the output.
-    preprocessing : Preprocessing
-        Of the network.
-    class_names : sequence of str
-        One an output. Outputs that are no classes need names, too, such as ``unit0``, ``unit1`` ….
-    name, weights : str
-        Tags for tables.
-    trained : bool
-        Whether the weights were learnt.
+    stages : mapping of str to str, optional
+        Stage name → module path, early to late; ``"softmax"`` for the softmax of the output. By
+        default the units of depth (`stimuli_gen.depth_units`) through which every path from the
+        image to the logits passes, each under its module path, in the order in which they run.
+    preprocessing : Preprocessing, optional
+        Preprocessing of the network. By default what timm's ``pretrained_cfg`` says, where the
+        network has one; else ImageNet's mean and standard deviation, bilinear, at 224 pixels or,
+        where the network does not run on these, the first common input size at which it does.
+    class_names : sequence of str, optional
+        One name an output. By default, or where it is empty, the outputs are numbered from 0.
+    name : str, optional
+        Name of the network in tables; by default that of its class.
+    weights : str
+        Name of the weights in tables.
+    trained : bool, optional
+        Whether the weights were learnt. By default False, so that nothing made with weights of
+        unknown origin passes for the work of a trained network.
     device : str or torch.device
         Where the copy goes.
 
     Returns
     -------
     StagedModel
-        In evaluation mode, float32, frozen, channels-last (faster convolutions), and checked.
+        In evaluation mode, float32, frozen, channels-last (faster convolutions), and checked. Its
+        ``assumed`` lists every default that was used; the same is logged as a warning.
 
     Raises
     ------
     InputError
-        When the network is no module or cannot be copied, the device is not there, or see
-        `check_model`.
+        When the network is no module or cannot be copied, the device is not there, no default can
+        be found, or see `check_model`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    >>> model = stage_model(nn.Sequential(*layers, nn.Linear(4, 10)))
+    >>> model.name, model.stages, model.preprocessing.size
+    ('Sequential', {'1': '1', '4': '4'}, (224, 224))
+    >>> model.class_names[:3], model.trained
+    (('0', '1', '2'), False)
     """
     if isinstance(device, str) or device.type == "cuda":
         device = resolve_device(str(device))
+    label = type(network).__name__ if name is None else name
     with torch.inference_mode(False):  # weights made in it could not be differentiated through
-        private = _copied(network, name).float().eval().requires_grad_(False)
+        private = _copied(network, label).float().eval().requires_grad_(False)
         private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assumed = [f"name is '{label}', its class"] if name is None else []
+    if preprocessing is None:
+        preprocessing = _usual_preprocessing(private, label)
+        assumed.append(_preprocessing_sentence(preprocessing))
+    if not class_names:
+        class_names = _numbered_outputs(private, label, preprocessing.size)
+        assumed.append(f"class_names are the numbers 0 to {len(class_names) - 1}")
+    if weights == UNKNOWN_WEIGHTS:
+        assumed.append(f"weights are called '{UNKNOWN_WEIGHTS}'")
+    if trained is None:
+        assumed.append("trained is False; say trained=True where the weights were learnt")
     quicken(private)
     model = StagedModel(
         network=private,
-        stages=stages,
+        stages={SOFTMAX: SOFTMAX} if stages is None else stages,
         preprocessing=preprocessing,
         class_names=tuple(class_names),
-        name=name,
+        name=label,
         weights=weights,
-        trained=trained,
+        trained=bool(trained),
     )
+    if stages is None:
+        from stimuli_gen.depth import stages_at_cuts  # a module that needs StagedModel
+
+        _check_settings(model)
+        model = replace(model, stages=stages_at_cuts(model))
+        assumed.append(f"stages are its units of depth: {name_ids(model.stages)}")
     check_model(model)
-    return replace(model, once=_differentiable_once(model))
+    if assumed:
+        _LOG.warning("%s: assumed that %s.", label, "; ".join(assumed))
+    return replace(model, once=_differentiable_once(model), assumed=tuple(assumed))
+
+
+def _usual_preprocessing(network: nn.Module, name: str) -> Preprocessing:
+    """Read the preprocessing that a network says it has, or take ImageNet's where it runs."""
+    config = getattr(network, "pretrained_cfg", None)
+    config = config if isinstance(config, Mapping) else {}
+    size = _usual_size(network, name, config)
+    share = float(config.get("crop_pct") or _SHARE_CUT)
+    interpolation = config.get("interpolation")
+    return Preprocessing(
+        size=size,
+        resize=max(int(max(size) / share), *size),
+        interpolation=interpolation if interpolation in INTERPOLATIONS else "bilinear",
+        mean=config.get("mean") or IMAGENET_MEAN,
+        std=config.get("std") or IMAGENET_STD,
+    )
+
+
+def _usual_size(network: nn.Module, name: str, config: Mapping[str, Any]) -> tuple[int, int]:
+    """Find the input size (height, width) in pixels that a network says, or at which it runs."""
+    own = _SIZES_OF_CLASSES.get(type(network).__name__, getattr(network, "image_size", None))
+    sides = [own, *_INPUT_SIZES] if isinstance(own, int) else list(_INPUT_SIZES)
+    sizes = [(side, side) for side in sides]
+    if "input_size" in config:
+        _, height, width = config["input_size"]
+        sizes.insert(0, (height, width))
+    refusals = []
+    for size in dict.fromkeys(sizes):
+        try:
+            _gray_output(network, size)
+        except Exception as error:  # a user's code may raise anything
+            if out_of_memory(error):
+                raise
+            refusals.append(_refusal(name, network, size, error))
+        else:
+            return size
+    tried = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(sizes))
+    raise InputError(
+        f"{refusals[0]} No input of {tried} pixels works either; give the network's preprocessing."
+    )
+
+
+def _gray_output(network: nn.Module, size: tuple[int, int]) -> Any:
+    """Run a network on one image of the mean color."""
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    with for_one_image(size, device), _random_states_kept(device), torch.no_grad():
+        return network(torch.zeros((1, 3, *size), device=device))
+
+
+def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> tuple[str, ...]:
+    """Name the outputs of a network by their numbers."""
+    try:
+        output = _gray_output(network, size)
+    except Exception as error:  # a user's code may raise anything
+        if out_of_memory(error):
+            raise
+        raise _refusal(name, network, size, error) from error
+    entries = {"logits": output} if isinstance(output, Tensor) else _entries(output)
+    candidates = [entries["logits"]] if "logits" in entries else list(entries.values())
+    rows = {id(value): value for value in candidates if _is_row_of_numbers(value)}
+    if len(rows) != 1:
+        raise InputError(
+            f"{name} gives {_described(output)} for one image, so the number of its classes is not "
+            "clear; give class_names, or a module around it that returns logits (1, n_classes)."
+        )
+    (logits,) = rows.values()
+    return tuple(map(str, range(logits.shape[1])))
+
+
+def _is_row_of_numbers(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 2 and len(value) == 1
+
+
+def _preprocessing_sentence(preprocessing: Preprocessing) -> str:
+    height, width = preprocessing.size
+    return (
+        f"preprocessing is resize to {preprocessing.resize} pixels ({preprocessing.interpolation}),"
+        f" center {height} x {width}, mean {preprocessing.mean}, std {preprocessing.std}"
+    )
 
 
 def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
@@ -679,15 +812,15 @@ def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
     except Exception as error:  # a user's code may raise anything
         if isinstance(error, InputError) or out_of_memory(error):
             raise
-        raise _refusal(model, error) from error
+        raise _refusal(model.name, model.network, model.preprocessing.size, error) from error
 
 
-def _refusal(model: StagedModel, error: Exception) -> InputError:
-    told = (str(error).splitlines() or [type(error).__name__])[0]
-    height, width = model.preprocessing.size
-    channels = next(
-        (one.in_channels for one in model.network.modules() if isinstance(one, nn.Conv2d)), 3
-    )
+def _refusal(name: str, network: nn.Module, size: tuple[int, int], error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    height, width = size
+    convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    first = next(convolutions, None)
+    channels = 3 if first is None else first.in_channels
     cure = "it must take such images and nothing else, and return logits"
     if channels != 3:
         cure = (
@@ -697,7 +830,7 @@ def _refusal(model: StagedModel, error: Exception) -> InputError:
             "weights of the colors"
         )
     return InputError(
-        f"{model.name} cannot run on images of (1, 3, {height}, {width}): {told}; {cure}."
+        f"{name} cannot run on images of (1, 3, {height}, {width}): {reason}; {cure}."
     )
 
 
