@@ -40,7 +40,7 @@ from neurometamer.store import (
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.fast import draft_model
 from stimuli_gen.models import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, from_8bit, likeness, read_png, to_8bit
+from stimuli_gen.stimuli import StimulusSet, from_8bit, picture_similarity, read_png, to_8bit
 from stimuli_gen.stored_images import blocks
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import (
@@ -51,7 +51,7 @@ from stimuli_gen.synthesis.constraints import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.synthesis.loop import Descended, Film, Objective, Pass, Start, box, descend
+from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, box, descend
 from stimuli_gen.synthesis.nguyen import Progress, Progressing
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
@@ -96,8 +96,8 @@ def adversarial_noise(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
     """Make adversarial noise: from a noisy mean image up to a confident class (Zhang 2021, eq. 1; Nguyen 2015).
 
@@ -141,7 +141,7 @@ def adversarial_noise(
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
-    watch, film : callable, optional
+    on_step, on_frame : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -150,7 +150,7 @@ def adversarial_noise(
         Kind ``AN``. ``confidence_float`` is of the float pixels, ``confidence_png`` of the 8-bit
         ones; ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in
         levels of 0 to 255; ``psnr`` and ``ssim`` compare it with the photograph, see
-        `stimuli_gen.stimuli.likeness`.
+        `stimuli_gen.stimuli.picture_similarity`.
 
     Raises
     ------
@@ -186,7 +186,12 @@ def adversarial_noise(
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
     run = _Run(
-        mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film
+        mode=mode,
+        batch_size=batch_size,
+        resume=resume,
+        progress=progress,
+        on_step=on_step,
+        on_frame=on_frame,
     )
     return _make(model, references, targets, settings, _start, run)
 
@@ -211,8 +216,8 @@ def adversarial_interference(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
     """Make adversarial interference: from a photograph to a wrong class, as near to the photograph as possible.
 
@@ -259,7 +264,7 @@ def adversarial_interference(
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
-    watch, film : callable, optional
+    on_step, on_frame : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -291,14 +296,19 @@ def adversarial_interference(
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
     photographs = references.images
-    place = {one: row for row, one in enumerate(references.ids)}
+    place = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
     def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
         photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
         return photograph, photograph
 
     run = _Run(
-        mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film
+        mode=mode,
+        batch_size=batch_size,
+        resume=resume,
+        progress=progress,
+        on_step=on_step,
+        on_frame=on_frame,
     )
     return _make(model, references, targets, settings, _start, run, limits)
 
@@ -359,8 +369,8 @@ class _Run:
     batch_size: int
     resume: str | os.PathLike[str] | None
     progress: Callable[[int, int], None] | None
-    watch: Callable[[Pass], None] | None
-    film: Film | None
+    on_step: Callable[[Pass], None] | None
+    on_frame: OnFrame | None
 
 
 def _limits(
@@ -371,7 +381,11 @@ def _limits(
         return _Limits()
     if ball == "linf" and radius is not None:
         radius = linf_on_8_bits(radius)
-    return _Limits(ball=ball, radius=radius, masks={one: read_mask(mask, one, size) for one in ids})
+    return _Limits(
+        ball=ball,
+        radius=radius,
+        masks={reference_id: read_mask(mask, reference_id, size) for reference_id in ids},
+    )
 
 
 def _class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
@@ -400,9 +414,9 @@ def _make(
     settings = {**settings, **({} if draft is None else {"mode": run.mode, "draft": draft.digest})}
     made = _descend(model, draft, references, targets, settings, start, run, limits)
     images = stacked(made, references.ids)
-    anchors = {one: start(one)[1] for one in references.ids}
+    anchors = {reference_id: start(reference_id)[1] for reference_id in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors)
-    told = provenance(
+    record = provenance(
         settings,
         model=model.name,
         weights=model.weights,
@@ -412,7 +426,7 @@ def _make(
         **arithmetic(model.device),
     )
     return judge_adversarial(
-        model, StimulusSet(images=images, table=table, provenance=told), images
+        model, StimulusSet(images=images, table=table, provenance=record), images
     )
 
 
@@ -436,10 +450,15 @@ def _descend(
         )
 
     keys = {
-        one: digest(
-            settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else [])
+        reference_id: digest(
+            settings,
+            model.digest,
+            reference_id,
+            targets[reference_id],
+            *start(reference_id),
+            *([parts[reference_id]] if parts else []),
         )
-        for one in references.ids
+        for reference_id in references.ids
     }
     follows_progress = settings["step_rule"] == "progress"
     objective, project = _objective(model, settings, masked=bool(parts))
@@ -459,8 +478,8 @@ def _descend(
         keys=keys,
         resume=run.resume,
         progress=run.progress,
-        watch=run.watch,
-        film=run.film,
+        on_step=run.on_step,
+        on_frame=run.on_frame,
     )
 
 
@@ -509,24 +528,26 @@ def describe_adversarial(
         One row a photograph, in their order.
     """
     rows = []
-    for row, (one, category) in enumerate(
+    for row, (reference_id, category) in enumerate(
         zip(references.ids, references.table["category"], strict=True)
     ):
-        change = to_8bit(made[one].image).astype(np.float64) - 255.0 * anchors[one]
+        change = (
+            to_8bit(made[reference_id].image).astype(np.float64) - 255.0 * anchors[reference_id]
+        )
         rows.append(
             {
-                "id": f"{one}_{settings['kind']}",
+                "id": f"{reference_id}_{settings['kind']}",
                 "kind": settings["kind"],
-                "reference_id": one,
+                "reference_id": reference_id,
                 "category": category,
-                "target_index": targets[one],
-                "target_name": model.class_names[targets[one]],
-                "confidence_float": made[one].score,
-                "confidence_png": made[one].score_shown,
+                "target_index": targets[reference_id],
+                "target_name": model.class_names[targets[reference_id]],
+                "confidence_float": made[reference_id].score,
+                "confidence_png": made[reference_id].score_shown,
                 "criterion": settings["confidence"],
                 "top1_index": -1,
                 "top1_name": "",
-                "steps": made[one].steps,
+                "steps": made[reference_id].steps,
                 "success": False,
                 "confirmed": False,
                 "why_not": "",
@@ -535,7 +556,9 @@ def describe_adversarial(
                 "weights": model.weights,
                 "l2_8bit": float(np.sqrt(np.square(change).sum())),
                 "linf_8bit": float(np.abs(change).max()),
-                **likeness(made[one].image, references.images[slice(row, row + 1)][0]),
+                **picture_similarity(
+                    made[reference_id].image, references.images[slice(row, row + 1)][0]
+                ),
                 "note": "" if model.trained else "untrained network",
             }
         )
@@ -567,13 +590,13 @@ def judge_adversarial(
         With the columns of `confirm_saved`.
     """
     shown = (from_8bit(to_8bit(block)) for block in blocks(pictures))
-    found = np.concatenate([predict(model, block) for block in shown]).astype(np.float64)
+    probabilities = np.concatenate([predict(model, block) for block in shown]).astype(np.float64)
     table = stimuli.table
     target = table["target_index"].to_numpy(dtype=int)
-    reached = found[np.arange(len(found)), target]
-    top = found.argmax(axis=1)
+    reached = probabilities[np.arange(len(probabilities)), target]
+    top = probabilities.argmax(axis=1)
     success = reached >= table["criterion"].to_numpy(dtype=float)
-    told = zip(
+    outcomes = zip(
         success, reached, table["confidence_float"], table["criterion"], table["steps"], strict=True
     )
     return replace(
@@ -584,7 +607,7 @@ def judge_adversarial(
             top1_name=[model.class_names[i] for i in top],
             success=success,
             confirmed=confirmed,
-            why_not=["" if ok else _why_not(*numbers) for ok, *numbers in told],
+            why_not=["" if ok else _why_not(*numbers) for ok, *numbers in outcomes],
         ),
     )
 
@@ -646,8 +669,8 @@ def confirm_saved(
         return replace(stimuli, table=table)
     _check_made_for(model, stimuli.table)
     pictures = np.empty((len(stimuli), 3, *model.preprocessing.size), np.float32)
-    for row, one in enumerate(stimuli.ids):
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
+    for row, stimulus_id in enumerate(stimuli.ids):
+        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
         picture = read_png(path)
         if picture.shape[1:] != model.preprocessing.size:
             raise InputError(

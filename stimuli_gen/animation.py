@@ -21,7 +21,7 @@ from stimuli_gen.stimuli import read_png, to_8bit, write_png
 if TYPE_CHECKING:
     from PIL import Image
 
-    from stimuli_gen.synthesis.loop import Film
+    from stimuli_gen.synthesis.loop import OnFrame
 
 _SAMPLE = 2**18
 """Pixels, evenly over all frames, from which the palette is chosen."""
@@ -81,9 +81,10 @@ def write_animation(
             raise InputError(f"{name} must be between 10 and 655350 milliseconds, not {value}.")
     palette = _palette(levels)
     pictures = [
-        _picture(one, None if captions is None else captions[row]) for row, one in enumerate(levels)
+        _picture(frame, None if captions is None else captions[row])
+        for row, frame in enumerate(levels)
     ]
-    drawn = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]
+    drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     middle = [10 * round(frame_ms / 10)] * len(drawn)
     middle[0] = middle[-1] = 10 * round(hold_ms / 10)
     with atomic_path(path) as part:
@@ -98,11 +99,11 @@ def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray
     if not len(frames):
         raise InputError("an animation needs at least one frame.")
     if not isinstance(frames, np.ndarray):
-        images = [read_png(Path(one)) for one in frames]
-        for file, one in zip(frames, images, strict=True):
-            if one.shape != images[0].shape:
+        images = [read_png(Path(file)) for file in frames]
+        for file, image in zip(frames, images, strict=True):
+            if image.shape != images[0].shape:
                 raise InputError(
-                    f"{file} is {one.shape[1:]} pixels, the first frame {images[0].shape[1:]}."
+                    f"{file} is {image.shape[1:]} pixels, the first frame {images[0].shape[1:]}."
                 )
         frames = np.stack(images)
     if frames.ndim != 4 or frames.shape[1] != 3:
@@ -143,12 +144,12 @@ def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
     return sheet
 
 
-# ----------------------------------------------------------------------------- films of a synthesis
+# ---------------------------------------------------------------------------- frames of a synthesis
 
 
 @checked
-def frame_recorder(folder: str | os.PathLike[str]) -> Film:
-    """Make the ``film`` of a generator: it keeps each frame that it gets as a PNG.
+def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
+    """Make the ``on_frame`` of a generator: it keeps each frame that it gets as a PNG.
 
     Parameters
     ----------
@@ -205,21 +206,21 @@ def animate_folder(
         When there are no frames, or one cannot be read.
     """
     source = Path(folder)
-    places = sorted(one for one in source.iterdir() if one.is_dir()) if source.is_dir() else []
-    films = {one.name: found for one in places if (found := _frames(one))}
-    if not films:
+    places = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
+    frames_of = {subfolder.name: frames for subfolder in places if (frames := _frames(subfolder))}
+    if not frames_of:
         raise InputError(
             f"{folder} holds no frames (<id>/<step>.png); record some with frame_recorder."
         )
     made = {}
-    for one, found in films.items():
-        known = (losses or {}).get(one, {})
+    for stimulus_id, frames in frames_of.items():
+        known = (losses or {}).get(stimulus_id, {})
         captions = [
             f"step {step}" + (f", loss {known[step]:.4g}" if step in known else "")
-            for step in found
+            for step in frames
         ]
-        made[one] = write_animation(
-            list(found.values()), Path(out) / f"{one}.gif", captions=captions, **settings
+        made[stimulus_id] = write_animation(
+            list(frames.values()), Path(out) / f"{stimulus_id}.gif", captions=captions, **settings
         )
     return made
 
@@ -227,7 +228,9 @@ def animate_folder(
 def _frames(place: Path) -> dict[int, Path]:
     """Step → file, by step."""
     return {
-        int(one.stem): one for one in sorted(place.glob("*.png"), key=_step) if one.stem.isdecimal()
+        int(file.stem): file
+        for file in sorted(place.glob("*.png"), key=_step)
+        if file.stem.isdecimal()
     }
 
 

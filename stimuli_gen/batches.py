@@ -139,7 +139,7 @@ def in_batches(
         rows = slice(start, min(start + size, n))
         try:
             with torch.no_grad():
-                result = run(*(_padded(one, rows, size, device) for one in arrays))
+                result = run(*(_padded(array, rows, size, device) for array in arrays))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

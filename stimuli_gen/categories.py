@@ -47,7 +47,7 @@ _RANGES: Mapping[str, str] = {
 
 
 def _indices(ranges: str) -> list[int]:
-    ends = [(one.split("-")[0], one.split("-")[-1]) for one in ranges.split()]
+    ends = [(span.split("-")[0], span.split("-")[-1]) for span in ranges.split()]
     return [index for first, last in ends for index in range(int(first), int(last) + 1)]
 
 
@@ -79,7 +79,7 @@ def sixteen_classes() -> dict[int, str]:
 def _first_mapped(scores: np.ndarray) -> np.ndarray:
     table = sixteen_classes()
     mapped = np.array(list(table))
-    categories = np.array([CATEGORIES.index(one) for one in table.values()])
+    categories = np.array([CATEGORIES.index(category) for category in table.values()])
     return categories[scores[:, mapped].argmax(axis=1)]
 
 

@@ -167,7 +167,8 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
         (height, width) float64, in the order of ``numpy.fft.fft2``.
     """
     return np.mean(
-        [np.abs(np.fft.fft2(np.asarray(one, dtype=float))).mean(axis=0) for one in images], axis=0
+        [np.abs(np.fft.fft2(np.asarray(image, dtype=float))).mean(axis=0) for image in images],
+        axis=0,
     )
 
 
@@ -356,32 +357,34 @@ def control_images(
         When the control, a setting or a level makes no sense.
     """
     wanted, several = _check_control(control, levels, settings)
-    told = {
+    recorded = {
         name: digest(value) if isinstance(value, np.ndarray) else value
         for name, value in settings.items()
     }
     rows, images = [], []
-    for row, (one, category) in enumerate(
+    for row, (reference_id, category) in enumerate(
         zip(references.ids, references.table["category"], strict=True)
     ):
         reference = references.images[slice(row, row + 1)][0]
         for level in wanted:
             raw = CONTROLS[control].make(
                 reference.astype(np.float64),
-                generator(seed, "control", control, one),
+                generator(seed, "control", control, reference_id),
                 level,
                 **settings,
             )
             images.append(np.clip(raw, 0, 1).astype(np.float32))
             rows.append(
                 {
-                    "id": f"{one}_{control}-{level:g}" if several else f"{one}_{control}",
+                    "id": f"{reference_id}_{control}-{level:g}"
+                    if several
+                    else f"{reference_id}_{control}",
                     "kind": "control",
-                    "reference_id": one,
+                    "reference_id": reference_id,
                     "category": category,
                     "control": control,
                     "level": level if CONTROLS[control].level else np.nan,
-                    "settings": json.dumps(told, sort_keys=True),
+                    "settings": json.dumps(recorded, sort_keys=True),
                     "seed": seed,
                     "clipped": float(np.mean((raw < 0) | (raw > 1))),
                     **image_distances(images[-1], reference),
@@ -390,7 +393,8 @@ def control_images(
             if progress is not None:
                 progress(len(rows), len(references) * len(wanted))
     made = provenance(
-        {"control": control, "levels": wanted, "seed": seed, **told}, references=references.digest
+        {"control": control, "levels": wanted, "seed": seed, **recorded},
+        references=references.digest,
     )
     return StimulusSet(images=np.stack(images), table=pd.DataFrame(rows), provenance=made)
 
@@ -403,9 +407,9 @@ def _check_control(
         raise unknown_name("control", control, CONTROLS)
     kind = CONTROLS[control]
     known = [
-        one.name
-        for one in inspect.signature(kind.make).parameters.values()
-        if one.kind == one.KEYWORD_ONLY
+        parameter.name
+        for parameter in inspect.signature(kind.make).parameters.values()
+        if parameter.kind == parameter.KEYWORD_ONLY
     ]
     for name in settings:
         if name not in known:
@@ -418,8 +422,10 @@ def _check_control(
         return [kind.default], False
     if not kind.level:
         raise InputError(f"{control} has no levels; leave them out.")
-    wanted = [float(one) for one in np.atleast_1d(levels)]
-    if bad := [one for one in wanted if not (kind.low <= one <= kind.high and np.isfinite(one))]:
+    wanted = [float(value) for value in np.atleast_1d(levels)]
+    if bad := [
+        value for value in wanted if not (kind.low <= value <= kind.high and np.isfinite(value))
+    ]:
         what = (
             "above 0"
             if kind.low > 0
@@ -428,6 +434,8 @@ def _check_control(
             else "at least 0"
         )
         raise InputError(f"level {bad[0]:g} of {control} ({kind.level}) must be {what}.")
-    if len({f"{one:g}" for one in wanted}) < len(wanted):
-        raise InputError(f"levels of {control} repeat: {', '.join(f'{one:g}' for one in wanted)}.")
+    if len({f"{value:g}" for value in wanted}) < len(wanted):
+        raise InputError(
+            f"levels of {control} repeat: {', '.join(f'{value:g}' for value in wanted)}."
+        )
     return wanted, len(wanted) > 1

@@ -33,7 +33,7 @@ KINDS = ("float", "png")
 
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Verdict:
+class Judgment:
     """What each network says to metamers, and which criteria they do not meet.
 
     Parameters
@@ -68,7 +68,7 @@ class Verdict:
         ]
 
     def on(self, stimuli: StimulusSet, *, confirmed: bool) -> StimulusSet:
-        """Write the verdict into the table.
+        """Write the judgment into the table.
 
         Parameters
         ----------
@@ -83,8 +83,8 @@ class Verdict:
             With the columns, ``success``, ``confirmed`` and ``why_not``.
         """
         steps = stimuli.table.get("file_steps", pd.Series(0, index=stimuli.table.index))
-        told: dict[str, Any] = {
-            "success": [not one for one in self.reasons["png"]],
+        outcome: dict[str, Any] = {
+            "success": [not reasons for reasons in self.reasons["png"]],
             "confirmed": confirmed,
             "why_not": [
                 self._why_not("; ".join(reasons), only, taken)
@@ -93,7 +93,7 @@ class Verdict:
                 )
             ],
         }
-        return replace(stimuli, table=stimuli.table.assign(**self.columns, **told))
+        return replace(stimuli, table=stimuli.table.assign(**self.columns, **outcome))
 
     @staticmethod
     def _why_not(reasons: str, only_in_float: bool, file_steps: int) -> str:
@@ -112,7 +112,7 @@ def judge_metamers(
     folder: str | os.PathLike[str] | None = None,
     nulls: Sequence[NullDistribution] = (),
     quantile: float = 1.0,
-) -> Verdict:
+) -> Judgment:
     """Judge metamers by every criterion that was asked for.
 
     Parameters
@@ -136,7 +136,7 @@ def judge_metamers(
 
     Returns
     -------
-    Verdict
+    Judgment
         Of several networks, columns end in the network's name; where several stages are matched,
         those of the criteria of Feather et al. in the stage, too.
     """
@@ -147,8 +147,8 @@ def judge_metamers(
     losses = {}
     for end, match in zip(ends(matches), matches, strict=True):
         own = top_class(match.model, references.images)
-        seen = {kind: top_class(match.model, one) for kind, one in images.items()}
-        loss = {kind: _errors(match, references.images, one) for kind, one in images.items()}
+        seen = {kind: top_class(match.model, shown) for kind, shown in images.items()}
+        loss = {kind: _errors(match, references.images, shown) for kind, shown in images.items()}
         columns |= {f"loss_{kind}{end}": loss[kind] for kind in KINDS}
         columns |= {
             f"same_class_1000{end}": own == seen["png"],
@@ -157,10 +157,10 @@ def judge_metamers(
         for kind in KINDS:
             _add_reasons(reasons[kind], match, own, seen[kind], loss[kind], limits)
         losses[match.model.name] = loss["png"]
-    below = {one.model.name: np.zeros(len(stimuli), dtype=bool) for one in matches}
+    below = {match.model.name: np.zeros(len(stimuli), dtype=bool) for match in matches}
     if nulls:
         places = judged_at(networks, matches)
-        found = judge(
+        judged = judge(
             places,
             references,
             stimuli,
@@ -169,9 +169,9 @@ def judge_metamers(
             folder=folder,
             batch_size=BATCH,
         )
-        columns |= validity_columns(found, places, stimuli.ids, len(matches))
-        _add_unmet(found, stimuli.ids, reasons, below)
-    return Verdict(columns=columns, reasons=reasons, losses=losses, below_null=below)
+        columns |= validity_columns(judged, places, stimuli.ids, len(matches))
+        _add_unmet(judged, stimuli.ids, reasons, below)
+    return Judgment(columns=columns, reasons=reasons, losses=losses, below_null=below)
 
 
 def _add_reasons(
@@ -193,19 +193,21 @@ def _add_reasons(
 
 
 def _add_unmet(
-    found: pd.DataFrame,
+    judged: pd.DataFrame,
     ids: Sequence[str],
     reasons: Mapping[str, list[list[str]]],
     below: Mapping[str, np.ndarray],
 ) -> None:
-    place = {one: row for row, one in enumerate(ids)}
-    for _, line in found.iterrows():
+    place = {stimulus_id: row for row, stimulus_id in enumerate(ids)}
+    for _, line in judged.iterrows():
         row = place[line["id"]]
         for kind in KINDS:
             reasons[kind][row] += [
-                f"{line['model']} {line['stage']}: {one}" for one in unmet(line, kind)
+                f"{line['model']} {line['stage']}: {reason}" for reason in unmet(line, kind)
             ]
-        below[line["model"]][row] |= any(one.startswith("not above") for one in unmet(line, "png"))
+        below[line["model"]][row] |= any(
+            reason.startswith("not above") for reason in unmet(line, "png")
+        )
 
 
 def ends(matches: Sequence[Match]) -> list[str]:
@@ -221,7 +223,7 @@ def ends(matches: Sequence[Match]) -> list[str]:
     list of str
         Empty for one network alone.
     """
-    return [""] if len(matches) == 1 else [f"_{one.model.name}" for one in matches]
+    return [""] if len(matches) == 1 else [f"_{match.model.name}" for match in matches]
 
 
 def judged_at(
@@ -243,14 +245,14 @@ def judged_at(
         of it that does.
     """
     return [
-        (network if set(one.stages) <= set(network.stages) else one.model, stage)
-        for network, one in zip(networks, matches, strict=True)
-        for stage in one.stages
+        (network if set(match.stages) <= set(network.stages) else match.model, stage)
+        for network, match in zip(networks, matches, strict=True)
+        for stage in match.stages
     ]
 
 
 def validity_columns(
-    found: pd.DataFrame,
+    judged: pd.DataFrame,
     places: Sequence[tuple[StagedModel, str]],
     ids: Sequence[str],
     n_networks: int,
@@ -259,7 +261,7 @@ def validity_columns(
 
     Parameters
     ----------
-    found : pandas.DataFrame
+    judged : pandas.DataFrame
         One row a metamer, network and stage.
     places : sequence of (StagedModel, str)
         See `judged_at`.
@@ -278,7 +280,7 @@ def validity_columns(
     columns: dict[str, Any] = {}
     for model, stage in places:
         part = (
-            found[(found["model"] == model.name) & (found["stage"] == stage)]
+            judged[(judged["model"] == model.name) & (judged["stage"] == stage)]
             .set_index("id")
             .loc[list(ids)]
         )

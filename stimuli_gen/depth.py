@@ -149,8 +149,8 @@ def resolve_stage(model: StagedModel, stage: str | float) -> tuple[str, str]:
         When the name is unknown, or the fraction out of range or before the first unit, or the
         network has no units.
     """
-    found = find_stage(model, stage)
-    return found.name, found.path
+    resolved = find_stage(model, stage)
+    return resolved.name, resolved.path
 
 
 def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
@@ -326,7 +326,7 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
     size = network.preprocessing.size if isinstance(network, StagedModel) else size
     modules = dict(module.named_modules())
     outputs = _Outputs(module, [path for path in modules if path])
-    device = next((one.device for one in module.parameters()), torch.device("cpu"))
+    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
     with for_one_image(size, device), gradients_on(), _evaluating(module), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
         try:
@@ -334,10 +334,10 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         except Exception as error:  # a user's code may raise anything
             if isinstance(error, InputError) or out_of_memory(error):
                 raise
-            told = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): "
-                f"{told}; "
+                f"{reason}; "
                 "give the size that it sees."
             ) from error
         if not isinstance(logits, Tensor):
@@ -364,13 +364,13 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode for a while."""
-    training = [one for one in module.modules() if one.training]
+    training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         yield
     finally:
-        for one in training:
-            one.training = True
+        for part in training:
+            part.training = True
 
 
 def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any]]]:
@@ -560,11 +560,11 @@ def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
             continue
         if isinstance(module, _WEIGHTED):
             last = path
-            told = (
+            note = (
                 "its activation is a function of the network or serves several layers, so the "
                 "stage is before it"
             )
-            units[path] = told if path in seen.functional else ""
+            units[path] = note if path in seen.functional else ""
         elif last and _is_activation(module):
             del units[last]
             units[path], last = "", ""

@@ -78,8 +78,8 @@ def _cpu_has(flag: str) -> bool:
 
 def _mps_support() -> tuple[bool, str]:
     try:
-        one = torch.ones(1, 1, dtype=torch.bfloat16, device="mps")
-        works = bool((one @ one).item() == 1)
+        number = torch.ones(1, 1, dtype=torch.bfloat16, device="mps")
+        works = bool((number @ number).item() == 1)
     except (RuntimeError, TypeError):  # macOS before 14
         works = False
     return (
@@ -103,13 +103,13 @@ def fast_notice(model: StagedModel) -> str:
     str
         Precision and why.
     """
-    supported, told = bfloat16_support(model.device)
+    supported, reason = bfloat16_support(model.device)
     folded = f", {len(model.folded)} BatchNorms folded" if model.folded else ""
     if model.precision == "bfloat16" or (model.precision is None and supported):
-        return f"bfloat16, finished in float32: {told}{folded}"
+        return f"bfloat16, finished in float32: {reason}{folded}"
     if supported:
-        told = f"{model.name} does not run in bfloat16, or float32 was asked for"
-    return f"float32: {told}{folded}"
+        reason = f"{model.name} does not run in bfloat16, or float32 was asked for"
+    return f"float32: {reason}{folded}"
 
 
 # ----------------------------------------------------------------------------------------- the copy
@@ -252,7 +252,9 @@ def _folded(model: StagedModel) -> StagedModel:
     """Copy the network with its BatchNorms folded, or as it is where the copy does not compute the same."""
     private = replace(model, network=copy.deepcopy(model.network))
     image = _test_image(model)
-    pairs = [one for one in _pairs(private, image) if one.convolution not in model.stages.values()]
+    pairs = [
+        pair for pair in _pairs(private, image) if pair.convolution not in model.stages.values()
+    ]
     if not pairs:
         return private
     for pair in pairs:
@@ -265,7 +267,7 @@ def _folded(model: StagedModel) -> StagedModel:
             name,
             _what_is_left(private.network.get_submodule(pair.norm)),
         )
-    folded = replace(private, folded=frozenset(one.convolution for one in pairs))
+    folded = replace(private, folded=frozenset(pair.convolution for pair in pairs))
     return (
         folded
         if _compute_the_same(model, folded, image)
@@ -277,12 +279,12 @@ def _compute_the_same(model: StagedModel, folded: StagedModel, image: Tensor) ->
     stages = list(model.stages)
     with torch.no_grad():
         expected = [model.logits(image), *model.activations(image, stages).values()]
-        found = [folded.logits(image), *folded.activations(image, stages).values()]
-    return all(_near(one, other) for one, other in zip(expected, found, strict=True))
+        computed = [folded.logits(image), *folded.activations(image, stages).values()]
+    return all(_near(exact, other) for exact, other in zip(expected, computed, strict=True))
 
 
-def _near(expected: Tensor, found: Tensor) -> bool:
-    off = torch.linalg.vector_norm((found - expected).flatten())
+def _near(expected: Tensor, computed: Tensor) -> bool:
+    off = torch.linalg.vector_norm((computed - expected).flatten())
     return bool(off <= _SAME * torch.linalg.vector_norm(expected.flatten()))
 
 
@@ -311,10 +313,14 @@ def _untouched(module: nn.Module) -> bool:
 
 def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
     """Find convolutions whose output goes to one BatchNorm and nowhere else, in one forward pass."""
-    modules = {path: one for path, one in model.network.named_modules() if path and _untouched(one)}
+    modules = {
+        path: module
+        for path, module in model.network.named_modules()
+        if path and _untouched(module)
+    }
     outputs: dict[int, tuple[str, Tensor, Tensor, int]] = {}
     runs: Counter[str] = Counter()
-    found: list[_Pair] = []
+    pairs: list[_Pair] = []
 
     def _after_convolution(module: nn.Conv2d, given: Any, output: Tensor, *, path: str) -> None:
         runs[path] += 1
@@ -326,7 +332,7 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
         if output is given[0] and output._version == version:
             pair = _fold(modules[convolution], module, before, output)
             if pair is not None:
-                found.append(_Pair(convolution, path, *pair, output.grad_fn))
+                pairs.append(_Pair(convolution, path, *pair, output.grad_fn))
 
     with ExitStack() as hooks:
         for path, module in modules.items():
@@ -338,8 +344,12 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
                     module.register_forward_pre_hook(partial(_before_norm, path=path)).remove
                 )
         logits = model.logits(image.clone().requires_grad_(True))
-    users = Counter(node for one in _graph(logits.grad_fn) for node, _ in one.next_functions)
-    return [one for one in found if runs[one.convolution] == runs[one.norm] == users[one.node] == 1]
+    users = Counter(
+        node for node_before in _graph(logits.grad_fn) for node, _ in node_before.next_functions
+    )
+    return [
+        pair for pair in pairs if runs[pair.convolution] == runs[pair.norm] == users[pair.node] == 1
+    ]
 
 
 def _fold(
@@ -350,7 +360,8 @@ def _fold(
     if mean is None or variance is None:
         return None
     gain, shift = (
-        None if one is None else one.detach().cpu().double() for one in (norm.weight, norm.bias)
+        None if parameter is None else parameter.detach().cpu().double()
+        for parameter in (norm.weight, norm.bias)
     )
     bias = None if convolution.bias is None else convolution.bias.cpu().double()
     folded = fuse_conv_bn_weights(
@@ -362,7 +373,7 @@ def _fold(
         gain,
         shift,
     )
-    weight, bias = (one.detach().to(convolution.weight) for one in folded)
+    weight, bias = (parameter.detach().to(convolution.weight) for parameter in folded)
     weight = weight.contiguous(memory_format=torch.channels_last)
     probe = copy.copy(convolution)  # shares all but its table of parameters
     probe._parameters = {"weight": nn.Parameter(weight, False), "bias": nn.Parameter(bias, False)}

@@ -193,13 +193,13 @@ def gabor_energy(
         for wavelength in wavelengths
         for k in range(n_orientations)
     ]
-    side = max(len(one) for one in bank)
+    side = max(len(kernel) for kernel in bank)
     # So far that nothing wraps around into the image, and that a filter larger than the image fits.
     padded = tuple(fft.next_fast_len(max(length + side // 2, side)) for length in (height, width))
-    transfer = [fft.fft2(_centred(one, padded)).astype(np.complex64) for one in bank]
+    transfer = [fft.fft2(_centred(kernel, padded)).astype(np.complex64) for kernel in bank]
     energy = np.empty((len(light), len(bank), size, size))
-    for row, one in enumerate(light):
-        spectrum = fft.fft2(one.astype(np.float32), padded)
+    for row, picture in enumerate(light):
+        spectrum = fft.fft2(picture.astype(np.float32), padded)
         for place, filtered in enumerate(transfer):
             response = fft.ifft2(spectrum * filtered)[:height, :width]
             energy[row, place] = _pool(response.real**2 + response.imag**2, size)

@@ -35,8 +35,8 @@ from stimuli_gen.adversarial import (
 from stimuli_gen.batches import Parts, arithmetic, batch_shape
 from stimuli_gen.models import StagedModel
 from stimuli_gen.stimuli import StimulusSet
-from stimuli_gen.synthesis.checkpoint import Descended, Journal, stacked
-from stimuli_gen.synthesis.loop import Film, Pass, box, shown
+from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended, stacked
+from stimuli_gen.synthesis.loop import OnFrame, Pass, box, shown
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 _SLACK = 1e-4
@@ -57,8 +57,8 @@ def greedy_interference(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
     """Make adversarial interference by trial and error: add noise, keep it when the wrong class gets likelier.
 
@@ -93,10 +93,10 @@ def greedy_interference(
         same call goes on from there and ends with the same images.
     progress : callable, optional
         Called with (images done, images in all).
-    watch : callable, optional
+    on_step : callable, optional
         Called after each try with a `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and
         minus the logarithm of the probability that it has come to.
-    film : callable, optional
+    on_frame : callable, optional
         Called with (id, tries, image) at the photograph, at 1, 2, 4, 8 … tries, and at the end.
 
     Returns
@@ -130,32 +130,38 @@ def greedy_interference(
         )
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
-    place = {one: row for row, one in enumerate(references.ids)}
+    place = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
-    def _photograph(one: str) -> np.ndarray:
-        return references.images[slice(place[one], place[one] + 1)][0]
+    def _photograph(reference_id: str) -> np.ndarray:
+        return references.images[slice(place[reference_id], place[reference_id] + 1)][0]
 
     search = _Search(
         model=model,
         targets=targets,
         settings=settings,
         photograph=_photograph,
-        journal=Journal(
+        checkpoint=Checkpoint(
             resume,
             {
-                one: digest(settings, model.digest, one, targets[one], _photograph(one))
-                for one in references.ids
+                reference_id: digest(
+                    settings,
+                    model.digest,
+                    reference_id,
+                    targets[reference_id],
+                    _photograph(reference_id),
+                )
+                for reference_id in references.ids
             },
         ),
     )
-    found = _run(search, references.ids, batch_shape(batch_size), progress, watch, film)
-    made = {one: result for one, (result, _) in found.items()}
-    anchors = {one: _photograph(one) for one in references.ids}
+    results = _run(search, references.ids, batch_shape(batch_size), progress, on_step, on_frame)
+    made = {reference_id: result for reference_id, (result, _) in results.items()}
+    anchors = {reference_id: _photograph(reference_id) for reference_id in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors).assign(
-        tries=[made[one].steps for one in references.ids],
-        accepted=[found[one][1] for one in references.ids],
+        tries=[made[reference_id].steps for reference_id in references.ids],
+        accepted=[results[reference_id][1] for reference_id in references.ids],
     )
-    told = provenance(
+    record = provenance(
         settings,
         model=model.name,
         weights=model.weights,
@@ -166,7 +172,7 @@ def greedy_interference(
     )
     images = stacked(made, references.ids)
     return judge_adversarial(
-        model, StimulusSet(images=images, table=table, provenance=told), images
+        model, StimulusSet(images=images, table=table, provenance=record), images
     )
 
 
@@ -178,7 +184,7 @@ class _Search:
     targets: Mapping[str, int]
     settings: Mapping[str, Any]
     photograph: Callable[[str], np.ndarray]
-    journal: Journal
+    checkpoint: Checkpoint
 
     def noise(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw one candidate's noise, in [0, 1] pixels: (3, height, width), or (1, height, width) when shared."""
@@ -191,7 +197,7 @@ class _Search:
 class _Slot:
     """A place of the batch, lent to one image; with the id None it is computed and ignored."""
 
-    one: str | None = None
+    stimulus_id: str | None = None
     random: np.random.Generator | None = None
     tries: int = 0
     accepted: int = 0
@@ -202,47 +208,49 @@ def _run(
     ids: tuple[str, ...],
     n_slots: int,
     progress: Callable[[int, int], None] | None,
-    watch: Callable[[Pass], None] | None,
-    film: Film | None,
+    on_step: Callable[[Pass], None] | None,
+    on_frame: OnFrame | None,
 ) -> dict[str, tuple[Descended, int]]:
     done = {
-        one: (found[0], int(found[1]["accepted"]))
-        for one in ids
-        if (found := search.journal.get(one)) is not None
+        reference_id: (finished_before[0], int(finished_before[1]["accepted"]))
+        for reference_id in ids
+        if (finished_before := search.checkpoint.get(reference_id)) is not None
     }
     if progress is not None and done:
         progress(len(done), len(ids))
-    work = _Work(search, deque(one for one in ids if one not in done), n_slots)
+    work = _Work(
+        search, deque(reference_id for reference_id in ids if reference_id not in done), n_slots
+    )
     number = 0
-    with torch.no_grad(), search.journal.at_work() as stop:
+    with torch.no_grad(), search.checkpoint.at_work() as stop:
         while work.fill():
             number += 1
             better = work.attempt()
-            tries, losses = work.told()
+            tries, losses = work.tries_and_losses()
             finished = _finished(work, better)
-            if film is not None:
-                work.show(film, finished)
-            for one, (result, accepted) in finished.items():
-                search.journal.put(one, result, accepted=accepted)
-                done[one] = result, accepted
+            if on_frame is not None:
+                work.show(on_frame, finished)
+            for reference_id, (result, accepted) in finished.items():
+                search.checkpoint.put(reference_id, result, accepted=accepted)
+                done[reference_id] = result, accepted
                 if progress is not None:
                     progress(len(done), len(ids))
-            if watch is not None:
-                watch(
+            if on_step is not None:
+                on_step(
                     Pass(
                         number=number,
                         steps=tries,
                         losses=losses,
                         done=len(done),
                         total=len(ids),
-                        places=n_slots,
+                        n_computed=n_slots,
                     )
                 )
-            if search.journal.due() or stop.asked:
+            if search.checkpoint.due() or stop.requested:
                 work.save()
-            if stop.asked:
+            if stop.requested:
                 stop.stop()
-    return {one: done[one] for one in ids}
+    return {reference_id: done[reference_id] for reference_id in ids}
 
 
 class _Work:
@@ -261,25 +269,25 @@ class _Work:
     def fill(self) -> bool:
         """Lend the free places to the images that wait; tell whether there is anything to do."""
         for place, slot in enumerate(self.slots):
-            if slot.one is None and self._queue:
+            if slot.stimulus_id is None and self._queue:
                 self._lend(place, self._queue.popleft())
-        return any(slot.one for slot in self.slots)
+        return any(slot.stimulus_id for slot in self.slots)
 
-    def _lend(self, place: int, one: str) -> None:
+    def _lend(self, place: int, stimulus_id: str) -> None:
         """Begin an image, or go on where it was saved.
 
         The first candidate is the photograph itself, without noise: the score to beat.
         """
-        slot, image, best = self.slots[place], self._search.photograph(one), -np.inf
-        slot.one, slot.tries, slot.accepted = one, -1, -1
-        slot.random = generator(self._search.settings["seed"], "greedy", f"{one}_AI")
-        saved = self._search.journal.load(one)
+        slot, image, best = self.slots[place], self._search.photograph(stimulus_id), -np.inf
+        slot.stimulus_id, slot.tries, slot.accepted = stimulus_id, -1, -1
+        slot.random = generator(self._search.settings["seed"], "greedy", f"{stimulus_id}_AI")
+        saved = self._search.checkpoint.load(stimulus_id)
         if saved is not None and saved[0]["image"].shape == image.shape:
             image, best = saved[0]["image"], float(saved[0]["best"])
             slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
             slot.random.bit_generator.state = saved[1]["random"]
         self.images[place] = torch.from_numpy(image).to(self.images)
-        self.target[place], self.best[place] = self._search.targets[one], best
+        self.target[place], self.best[place] = self._search.targets[stimulus_id], best
 
     def attempt(self) -> list[bool]:
         """Try one candidate of each image, keep those that are better, and say which."""
@@ -302,31 +310,31 @@ class _Work:
 
         return self.parts(_of_rows)
 
-    def told(self) -> tuple[dict[str, int], dict[str, float]]:
+    def tries_and_losses(self) -> tuple[dict[str, int], dict[str, float]]:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
         at_work = [
             (slot, best)
             for slot, best in zip(self.slots, self.best.tolist(), strict=True)
-            if slot.one
+            if slot.stimulus_id
         ]
-        return {str(slot.one): slot.tries for slot, _ in at_work}, {
-            str(slot.one): -best for slot, best in at_work
+        return {str(slot.stimulus_id): slot.tries for slot, _ in at_work}, {
+            str(slot.stimulus_id): -best for slot, best in at_work
         }
 
-    def show(self, film: Film, finished: Mapping[str, tuple[Descended, int]]) -> None:
-        """Give the film its frames: of each image when its tries have doubled, and the last."""
-        for one, (result, _) in finished.items():
-            film(one, result.steps, result.image)
+    def show(self, on_frame: OnFrame, finished: Mapping[str, tuple[Descended, int]]) -> None:
+        """Give the on_frame its frames: of each image when its tries have doubled, and the last."""
+        for stimulus_id, (result, _) in finished.items():
+            on_frame(stimulus_id, result.steps, result.image)
         for place, slot in enumerate(self.slots):
-            if slot.one is not None and slot.tries & (slot.tries - 1) == 0:
-                film(slot.one, slot.tries, self.images[place].cpu().numpy().copy())
+            if slot.stimulus_id is not None and slot.tries & (slot.tries - 1) == 0:
+                on_frame(slot.stimulus_id, slot.tries, self.images[place].cpu().numpy().copy())
 
     def save(self) -> None:
         """Write where each image is: pixels, score, tries, and the state of its random generator."""
         for place, slot in enumerate(self.slots):
-            if slot.one is not None and slot.random is not None:
-                self._search.journal.save(
-                    slot.one,
+            if slot.stimulus_id is not None and slot.random is not None:
+                self._search.checkpoint.save(
+                    slot.stimulus_id,
                     {
                         "image": self.images[place].cpu().numpy(),
                         "best": self.best[place].cpu().numpy(),
@@ -347,9 +355,9 @@ def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
 
 def _check_finite(slots: list[_Slot], score: Tensor) -> None:
     for slot, value in zip(slots, score.tolist(), strict=True):
-        if slot.one is not None and not np.isfinite(value):
+        if slot.stimulus_id is not None and not np.isfinite(value):
             raise InputError(
-                f"the probability of '{slot.one}' is not a number at try {slot.tries + 1}; check "
+                f"the probability of '{slot.stimulus_id}' is not a number at try {slot.tries + 1}; check "
                 "the network with "
                 "check_model. Finished images are kept."
             )
@@ -362,7 +370,7 @@ def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int
     score = work.best.exp().tolist()
     late = [slot.tries >= settings["max_tries"] for slot in slots]
     ask = [
-        slot.one is not None and (out or (kept and value > wanted))
+        slot.stimulus_id is not None and (out or (kept and value > wanted))
         for slot, out, kept, value in zip(slots, late, better, score, strict=True)
     ]
     if not any(ask):
@@ -371,7 +379,7 @@ def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int
     finished = {}
     for place, slot in enumerate(slots):
         reached = min(score[place], score_shown[place]) > wanted
-        if slot.one is not None and ask[place] and (reached or late[place]):
+        if slot.stimulus_id is not None and ask[place] and (reached or late[place]):
             result = Descended(
                 image=images[place].cpu().numpy().copy(),
                 score=score[place],
@@ -379,6 +387,6 @@ def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int
                 steps=slot.tries,
                 reached=reached,
             )
-            finished[slot.one] = (result, slot.accepted)
-            slot.one, slot.random = None, None
+            finished[slot.stimulus_id] = (result, slot.accepted)
+            slot.stimulus_id, slot.random = None, None
     return finished

@@ -128,10 +128,10 @@ class Match:
         Tensor
             (b,).
         """
-        found = self.activations(images)
+        activations = self.activations(images)
         parts = [
             weight
-            * torch.linalg.vector_norm(found[stage] - context[self.key(stage)], dim=1)
+            * torch.linalg.vector_norm(activations[stage] - context[self.key(stage)], dim=1)
             / context[f"{self.key(stage)} norm"]
             for stage, weight in zip(self.stages, self.weights, strict=True)
         ]
@@ -151,12 +151,15 @@ class Match:
             Activations (b, n_units) and their norms (b,).
         """
         with torch.no_grad():
-            found = {
+            activations = {
                 self.key(stage): value.detach() for stage, value in self.activations(images).items()
             }
         return {
-            **found,
-            **{f"{name} norm": torch.linalg.vector_norm(one, dim=1) for name, one in found.items()},
+            **activations,
+            **{
+                f"{name} norm": torch.linalg.vector_norm(values, dim=1)
+                for name, values in activations.items()
+            },
         }
 
 
@@ -207,15 +210,15 @@ def match_stages(
     networks = (models,) if isinstance(models, StagedModel) else tuple(models)
     if not networks:
         raise InputError("metamers need at least one network.")
-    if again := duplicates([one.name for one in networks]):
+    if again := duplicates([network.name for network in networks]):
         raise InputError(f"networks with the same name: {name_ids(again)}; name each its own way.")
-    sizes = {one.name: one.preprocessing.size for one in networks}
+    sizes = {network.name: network.preprocessing.size for network in networks}
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
+        listed = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
         raise InputError(
-            f"networks see images of different sizes ({told}); give them one size (at_size)."
+            f"networks see images of different sizes ({listed}); give them one size (at_size)."
         )
-    if len({str(one.device) for one in networks}) > 1:
+    if len({str(network.device) for network in networks}) > 1:
         raise InputError("networks are on different devices; load them on one.")
     if isinstance(stage, Mapping):
         wrong = [name for name in sizes if name not in stage] + [
@@ -226,26 +229,32 @@ def match_stages(
                 f"stages are given by network, but not for each or for others: {name_ids(wrong)}."
             )
         return tuple(
-            _match(one, stage[one.name], stage_weights, straight_through_relu) for one in networks
+            _match(network, stage[network.name], stage_weights, straight_through_relu)
+            for network in networks
         )
-    return tuple(_match(one, stage, stage_weights, straight_through_relu) for one in networks)
+    return tuple(
+        _match(network, stage, stage_weights, straight_through_relu) for network in networks
+    )
 
 
 def _match(
     model: StagedModel, stage: Stages, weights: Sequence[float] | None, straight_through: bool
 ) -> Match:
-    asked = [stage] if isinstance(stage, (str, int, float)) else list(stage)
-    given = [1.0] * len(asked) if weights is None else [float(one) for one in weights]
-    if not asked or len(given) != len(asked) or min(given) <= 0:
+    wanted = [stage] if isinstance(stage, (str, int, float)) else list(stage)
+    given = [1.0] * len(wanted) if weights is None else [float(value) for value in weights]
+    if not wanted or len(given) != len(wanted) or min(given) <= 0:
         raise InputError(
-            f"{model.name}: {len(asked)} stage(s) and {len(given)} weight(s); one above 0 for each "
+            f"{model.name}: {len(wanted)} stage(s) and {len(given)} weight(s); one above 0 for each "
             "stage."
         )
-    found = [find_stage(model, one) for one in asked]
-    if again := duplicates([one.name for one in found]):
+    resolved = [find_stage(model, name_or_depth) for name_or_depth in wanted]
+    if again := duplicates([found_stage.name for found_stage in resolved]):
         raise InputError(f"{model.name}: stage {name_ids(again)} is asked for more than once.")
-    name_of = {one.path: one.name for one in found}
-    weight_of = {one.path: weight / sum(given) for one, weight in zip(found, given, strict=True)}
+    name_of = {found_stage.path: found_stage.name for found_stage in resolved}
+    weight_of = {
+        found_stage.path: weight / sum(given)
+        for found_stage, weight in zip(resolved, given, strict=True)
+    }
     paths = run_order(model, tuple(name_of))
     view = replace(model, stages={name_of[path]: path for path in paths})
     relus, undecided = relu_endings(view) if straight_through else ({}, ())
@@ -255,12 +264,16 @@ def _match(
         weights=tuple(weight_of[path] for path in paths),
         relus=relus,
         undecided=undecided,
-        notes=tuple(f"{model.name} at {one.name}: {one.note}" for one in found if one.note),
+        notes=tuple(
+            f"{model.name} at {found_stage.name}: {found_stage.note}"
+            for found_stage in resolved
+            if found_stage.note
+        ),
         digest=model.digest,
     )
 
 
-def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
+def check_reach(matches: Sequence[Match], image: np.ndarray, stimulus_id: str) -> None:
     """Check that the gradient of each matched stage reaches the image; else no step would change it.
 
     Parameters
@@ -269,7 +282,7 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
         What shall be matched.
     image : ndarray
         (3, height, width) float32: a first image.
-    one : str
+    stimulus_id : str
         Its id, for the message.
 
     Raises
@@ -282,14 +295,14 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
         with for_one_image(tuple(image.shape[1:]), match.model.device), gradients_on():
             images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
             for stage, values in match.activations(images).items():
-                if why := _unreached(values, images, one):
+                if why := _unreached(values, images, stimulus_id):
                     raise InputError(
                         f"{match.key(stage)}: no gradient reaches the image ({why}); match another "
                         "stage."
                     )
 
 
-def _unreached(values: Tensor, images: Tensor, one: str) -> str:
+def _unreached(values: Tensor, images: Tensor, stimulus_id: str) -> str:
     """Say why no gradient goes from a stage to the image; empty when one does."""
     why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
     if not values.requires_grad:
@@ -301,7 +314,9 @@ def _unreached(values: Tensor, images: Tensor, one: str) -> str:
         return why
     if gradient.count_nonzero():
         return ""
-    return f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
+    return (
+        f"it is zero everywhere for '{stimulus_id}': the stage rounds, thresholds, or is dead there"
+    )
 
 
 @checked
@@ -337,9 +352,9 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
         AssertionError,
         ValueError,
     ) as error:  # whatever its layers say to another size
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{model.name} cannot see {size} x {size} pixels ({told}); choose another size."
+            f"{model.name} cannot see {size} x {size} pixels ({reason}); choose another size."
         ) from error
     return changed
 
@@ -415,8 +430,8 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     now = shifts[torch.arange(len(images), device=images.device), step].tolist()
     return torch.stack(
         [
-            one.roll((down, right), dims=(1, 2))
-            for one, (down, right) in zip(images, now, strict=True)
+            image.roll((down, right), dims=(1, 2))
+            for image, (down, right) in zip(images, now, strict=True)
         ]
     )
 

@@ -143,7 +143,7 @@ class StagedModel:
         torch.device
             The CPU for a network without weights.
         """
-        return next((one.device for one in self.network.parameters()), torch.device("cpu"))
+        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
 
     @cached_property
     def digest(self) -> str:
@@ -288,19 +288,19 @@ class StagedModel:
         InputError
             When a stage is unknown.
         """
-        for one in stages:
-            if one not in self.stages:
-                raise unknown_name(f"stage of {self.name}", one, self.stages)
-        order = [one for one in self.stages if one in set(stages)]
+        for stage in stages:
+            if stage not in self.stages:
+                raise unknown_name(f"stage of {self.name}", stage, self.stages)
+        order = [stage for stage in self.stages if stage in set(stages)]
         if not order:
             return {}
         recorded: dict[str, Tensor] = {}
         deepest = order[-1]
         with ExitStack() as hooks:
-            for one in order:
-                if self.stages[one] != SOFTMAX:
-                    module = self.network.get_submodule(self.stages[one])
-                    hook = partial(_record, recorded=recorded, stage=one, last=one == deepest)
+            for stage in order:
+                if self.stages[stage] != SOFTMAX:
+                    module = self.network.get_submodule(self.stages[stage])
+                    hook = partial(_record, recorded=recorded, stage=stage, last=stage == deepest)
                     hooks.callback(module.register_forward_hook(hook).remove)
             try:
                 output = _logits_in(self.network(self._normalized(images)), self.n_classes)
@@ -310,11 +310,11 @@ class StagedModel:
                 if self.precision == "bfloat16":
                     output = output.float()
                 recorded |= {
-                    one: output.softmax(dim=1) for one in order if self.stages[one] == SOFTMAX
+                    stage: output.softmax(dim=1) for stage in order if self.stages[stage] == SOFTMAX
                 }
         if self.precision == "bfloat16":
-            return {one: recorded[one].float() for one in stages}
-        return {one: recorded[one] for one in stages}
+            return {stage: recorded[stage].float() for stage in stages}
+        return {stage: recorded[stage] for stage in stages}
 
     def _normalized(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.preprocessing.size):
@@ -345,17 +345,17 @@ def _logits_in(output: Any, n_classes: int) -> Any:
     if isinstance(named.get("logits"), Tensor):
         return named["logits"]
     alike = [
-        one
-        for one in named.values()
-        if isinstance(one, Tensor) and tuple(one.shape[1:]) == (n_classes,)
+        value
+        for value in named.values()
+        if isinstance(value, Tensor) and tuple(value.shape[1:]) == (n_classes,)
     ]
-    return alike[0] if len({id(one) for one in alike}) == 1 else output
+    return alike[0] if len({id(value) for value in alike}) == 1 else output
 
 
 def _entries(output: Any) -> dict[str, Any]:
     """Name what is in a tuple, list, mapping or dataclass."""
     if isinstance(output, Mapping):
-        return {str(name): one for name, one in output.items()}
+        return {str(name): value for name, value in output.items()}
     if isinstance(output, (tuple, list)):
         return dict(
             zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True)
@@ -667,7 +667,7 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
         _random_states_kept(model.device),
         gradients_on(),
     ):
-        image, direction = (torch.from_numpy(one).to(model.device) for one in noise)
+        image, direction = (torch.from_numpy(values).to(model.device) for values in noise)
         names = _hand_written(model.logits(image.float().requires_grad_(True)))
         if not names:
             return ()
@@ -689,9 +689,9 @@ def _hand_written(output: Tensor) -> tuple[str, ...]:
     """Name the autograd functions of others between an output and the image."""
     classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
     names = [
-        one.__name__
-        for one in classes
-        if one is not None and not one.__module__.startswith("stimuli_gen.")
+        function.__name__
+        for function in classes
+        if function is not None and not function.__module__.startswith("stimuli_gen.")
     ]
     return tuple(dict.fromkeys(names))
 
@@ -700,18 +700,18 @@ def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Te
     step = 1e-8  # so small that hardly a ReLU switches on the way
 
     def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
-        (found,) = torch.autograd.grad(
+        (gradient,) = torch.autograd.grad(
             model.logits(images).square().sum(), images, create_graph=create_graph
         )
-        return found
+        return gradient
 
     ends = [_gradient((image + sign * step * direction).requires_grad_(True)) for sign in (1, -1)]
     expected = (ends[0] - ends[1]) / (2 * step)
     tracked = image.clone().requires_grad_(True)
     slope = (_gradient(tracked, create_graph=True) * direction).sum()
-    (found,) = torch.autograd.grad(slope, tracked, allow_unused=True)
-    found = torch.zeros_like(image) if found is None else found
-    off = torch.linalg.vector_norm(found - expected)
+    (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
+    product = torch.zeros_like(image) if product is None else product
+    off = torch.linalg.vector_norm(product - expected)
     return bool(off <= 1e-3 * torch.linalg.vector_norm(expected))
 
 
@@ -723,7 +723,9 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
             "weights into it first."
         )
     if scripted := [
-        path or "the network" for path, one in network.named_modules() if isinstance(one, _SCRIPTED)
+        path or "the network"
+        for path, module in network.named_modules()
+        if isinstance(module, _SCRIPTED)
     ]:
         raise InputError(
             f"{name} is a TorchScript module, whose inside cannot be watched "
@@ -733,31 +735,31 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
     values = dict([*network.named_parameters(), *network.named_buffers()])
     if shapeless := [
         path
-        for path, one in values.items()
-        if isinstance(one, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
+        for path, value in values.items()
+        if isinstance(value, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
     ]:
         raise InputError(
             f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first."
         )
-    if empty := [path for path, one in values.items() if one.is_meta]:
+    if empty := [path for path, value in values.items() if value.is_meta]:
         raise InputError(
             f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights "
             "first."
         )
     kept = [
-        one
+        value
         for module in network.modules()
-        for one in vars(module).values()
-        if isinstance(one, Tensor)
+        for value in vars(module).values()
+        if isinstance(value, Tensor)
     ]
     try:
         return copy.deepcopy(
-            network, {id(one): one.detach().clone() for one in kept if not one.is_leaf}
+            network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
         )
     except (RuntimeError, TypeError) as error:  # such tensors inside lists, open files, locks …
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{name} cannot be copied; delete what it keeps beside its weights: {told}"
+            f"{name} cannot be copied; delete what it keeps beside its weights: {reason}"
         ) from error
 
 
@@ -838,12 +840,14 @@ def _check_settings(model: StagedModel) -> None:
     """Check what needs no forward pass."""
     cure = "build it with stage_model"
     if training := [
-        path or "the network" for path, one in model.network.named_modules() if one.training
+        path or "the network" for path, module in model.network.named_modules() if module.training
     ]:
         raise InputError(
             f"{model.name} is in training mode; call .eval(), or {cure} ({name_ids(training)})."
         )
-    if trainable := [path for path, one in model.network.named_parameters() if one.requires_grad]:
+    if trainable := [
+        path for path, weight in model.network.named_parameters() if weight.requires_grad
+    ]:
         raise InputError(
             f"{model.name} has trainable weights; call .requires_grad_(False), or {cure} "
             f"({name_ids(trainable)})."
@@ -854,9 +858,13 @@ def _check_settings(model: StagedModel) -> None:
             f"{model.name}: mean {mean} and std {std} are for pixels of 0 to 255; divide by 255: "
             "pixels are in [0, 1]."
         )
-    bad = [path for path, one in model.network.named_parameters() if not torch.isfinite(one).all()]
-    for path, one in model.network.named_buffers():
-        numbers = torch.view_as_real(one) if one.is_complex() else one
+    bad = [
+        path
+        for path, weight in model.network.named_parameters()
+        if not torch.isfinite(weight).all()
+    ]
+    for path, buffer in model.network.named_buffers():
+        numbers = torch.view_as_real(buffer) if buffer.is_complex() else buffer
         if (numbers.isnan() | numbers.isposinf()).any():  # -inf: attention's masks
             bad.append(path)
     if bad:
@@ -963,9 +971,9 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
     except RuntimeError as error:
         if out_of_memory(error):
             raise
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{model.name}: its gradient cannot be computed; mend its forward: {told}"
+            f"{model.name}: its gradient cannot be computed; mend its forward: {reason}"
         ) from error
     if not torch.isfinite(gradient).all():
         raise InputError(
@@ -976,8 +984,8 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
 def _described(output: Any) -> str:
     """Say what a network returned, with the shapes in it."""
     shapes = [
-        f"{name} {tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
-        for name, one in _entries(output).items()
+        f"{name} {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}"
+        for name, value in _entries(output).items()
     ]
     name = "nothing" if output is None else f"a {type(output).__name__}"
     return f"{name} ({name_ids(shapes)})" if shapes else name
@@ -1044,7 +1052,7 @@ def predict(
     """
     probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
     for rows, batch in in_batches(
-        lambda one: model.probabilities(one).cpu(), images, batch_size, model.device
+        lambda batch: model.probabilities(batch).cpu(), images, batch_size, model.device
     ):
         probabilities[rows] = batch[: rows.stop - rows.start].numpy()
     return probabilities

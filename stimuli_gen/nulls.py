@@ -180,21 +180,21 @@ class NullDistribution:
             None where the null is of another network, of other weights or of another input size, or
             lacks the stage.
         """
-        told, path = self.provenance, model.stages[stage]
-        if told.get("network_digest") == model.network_digest:
+        record, path = self.provenance, model.stages[stage]
+        if record.get("network_digest") == model.network_digest:
             return next(
-                (one for one, known in told.get("modules", {}).items() if known == path), None
+                (name for name, known in record.get("modules", {}).items() if known == path), None
             )
         return stage if self.model_digest == model.digest and stage in self.stages else None
 
-    def exceedance(self, stage: str, metric: str, found: np.ndarray) -> np.ndarray:
+    def exceedance(self, stage: str, metric: str, values: np.ndarray) -> np.ndarray:
         """Tell how often a pair of different images is at least as alike.
 
         Parameters
         ----------
         stage, metric : str
             See `read`.
-        found : ndarray
+        values : ndarray
             (n,) values of that metric.
 
         Returns
@@ -205,7 +205,7 @@ class NullDistribution:
         """
         ordered = np.sort(self.read(stage, metric))
         at_least = len(ordered) - np.searchsorted(
-            ordered, np.asarray(found, dtype=np.float64), side="left"
+            ordered, np.asarray(values, dtype=np.float64), side="left"
         )
         return (1 + at_least) / (1 + len(ordered))
 
@@ -223,14 +223,14 @@ class NullDistribution:
                 "metric": metric,
                 "n_images": len(self.ids),
                 "n_pairs": len(self.pairs),
-                "mean": one.mean(),
-                "sd": one.std() if np.isfinite(one).all() else np.nan,
-                "q95": np.quantile(one, 0.95, method="lower"),
-                "max": one.max(),
+                "mean": values.mean(),
+                "sd": values.std() if np.isfinite(values).all() else np.nan,
+                "q95": np.quantile(values, 0.95, method="lower"),
+                "max": values.max(),
             }
             for stage in self.stages
             for metric in METRICS
-            for one in [self.read(stage, metric)]
+            for values in [self.read(stage, metric)]
         ]
         return pd.DataFrame(rows)
 
@@ -306,7 +306,7 @@ def null_distribution(
         values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(
             batch_size, progress
         )
-        told = provenance(
+        record = provenance(
             identity,
             content=CONTENT,
             model=model.name,
@@ -318,13 +318,13 @@ def null_distribution(
             **identity,
         )
         made = NullDistribution(
-            ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told
+            ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=record
         )
         if path is not None:
             write_hdf5(
                 path,
                 arrays={"values": values, "pairs": pairs, "ids": np.array(stimuli.ids)},
-                attributes={"content": CONTENT, "metrics": list(METRICS), "provenance": told},
+                attributes={"content": CONTENT, "metrics": list(METRICS), "provenance": record},
             )
     return made
 
@@ -349,7 +349,7 @@ def read_null(path: str | os.PathLike[str]) -> NullDistribution:
         When the file is missing or holds something else.
     """
     attributes = _attributes(path)
-    told = attributes["provenance"]
+    record = attributes["provenance"]
     if attributes.get("metrics") != list(METRICS):
         raise InputError(
             f"{path} holds other metrics ({attributes.get('metrics')}); make the null again."
@@ -357,9 +357,9 @@ def read_null(path: str | os.PathLike[str]) -> NullDistribution:
     return NullDistribution(
         ids=tuple(read_hdf5_array(path, "ids").tolist()),
         pairs=read_hdf5_array(path, "pairs"),
-        stages=tuple(told["stages"]),
+        stages=tuple(record["stages"]),
         values=read_hdf5_array(path, "values"),
-        provenance=told,
+        provenance=record,
     )
 
 
@@ -375,8 +375,8 @@ def _kept(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> NullDist
     if not Path(path).exists():
         return None
     try:
-        told = _attributes(path)["provenance"]
-        if differing := [name for name, value in identity.items() if told.get(name) != value]:
+        record = _attributes(path)["provenance"]
+        if differing := [name for name, value in identity.items() if record.get(name) != value]:
             raise InputError(
                 f"{path} holds a null distribution made otherwise (other {name_ids(differing)}); "
                 "choose another."
@@ -403,7 +403,11 @@ def _check(
         raise InputError(f"a null distribution needs at least 1 pair, not {n_pairs}.")
     looks = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
     if same := set(duplicates(looks)):
-        ids = [one for one, look in zip(stimuli.ids, looks, strict=True) if look in same]
+        ids = [
+            stimulus_id
+            for stimulus_id, pixels in zip(stimuli.ids, looks, strict=True)
+            if pixels in same
+        ]
         raise InputError(
             f"images with the same pixels: {name_ids(ids)}; a pair must be of different images."
         )
@@ -490,7 +494,7 @@ class _Work:
                         self._save()
                     if progress is not None:
                         progress(self.n_images + self.n_done, total)
-                    if stop.asked:
+                    if stop.requested:
                         stop.stop()
         except BaseException:  # Ctrl-C included
             self._save()
@@ -503,7 +507,9 @@ class _Work:
 
         def _responses(batch: Any) -> dict[str, Any]:
             values = self.model.activations(batch, self.stages)
-            return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
+            return {
+                stage: activations.flatten(1).float().cpu() for stage, activations in values.items()
+            }
 
         size = batch_shape(batch_size)
         while self.n_images < len(self.stimuli):
@@ -550,13 +556,13 @@ class _Work:
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
         checksums = {path.name: checksum.hexdigest() for path, checksum in self.checksums.items()}
-        told = {
+        progress = {
             "key": self.key,
             "n_images": self.n_images,
             "n_done": self.n_done,
             "sizes": self.sizes,
         }
-        attributes = {**told, "checksums": checksums}
+        attributes = {**progress, "checksums": checksums}
         write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=attributes)
         self.saved = time.monotonic()
 
@@ -564,13 +570,13 @@ class _Work:
         """Take up the state of the same work, and cut the files back to it; otherwise begin with empty files."""
         state = self.folder / "state.h5"
         try:
-            told = read_hdf5_attributes(state) if state.is_file() else {}
-            if told.get("key") == self.key and self._check_files(told):
+            saved = read_hdf5_attributes(state) if state.is_file() else {}
+            if saved.get("key") == self.key and self._check_files(saved):
                 self.values = read_hdf5_array(state, "values")
                 self.n_images, self.n_done, self.sizes = (
-                    told["n_images"],
-                    told["n_done"],
-                    told["sizes"],
+                    saved["n_images"],
+                    saved["n_done"],
+                    saved["sizes"],
                 )
         except DamagedFile:
             note_remade(state)
@@ -579,13 +585,13 @@ class _Work:
                 path.touch()
                 os.truncate(path, self.n_images * units * kind.itemsize)
 
-    def _check_files(self, told: Mapping[str, Any]) -> bool:
+    def _check_files(self, saved: Mapping[str, Any]) -> bool:
         """Compare the stored responses with their checksums, and take these up; tell whether all are as written."""
         checksums = {}
-        for index, units in enumerate(told["sizes"]):
+        for index, units in enumerate(saved["sizes"]):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
-                checksums[path] = _checksum(path, told["n_images"] * units * kind.itemsize)
-                if checksums[path].hexdigest() != told["checksums"][path.name]:
+                checksums[path] = _checksum(path, saved["n_images"] * units * kind.itemsize)
+                if checksums[path].hexdigest() != saved["checksums"][path.name]:
                     note_remade(path)
                     return False
         self.checksums = checksums

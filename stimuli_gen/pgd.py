@@ -39,7 +39,7 @@ from stimuli_gen.synthesis.constraints import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.synthesis.loop import Descended, Film, Objective, Pass, Start, descend
+from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, descend
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 ATTACKS: Mapping[str, tuple[str, float, str]] = {
@@ -68,8 +68,8 @@ def attack_images(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
     """Change photographs within a ball so that a network errs, by projected gradient steps on the cross-entropy.
 
@@ -110,7 +110,7 @@ def attack_images(
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
-    watch, film : callable, optional
+    on_step, on_frame : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -138,7 +138,10 @@ def attack_images(
     settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
     check_photographs(model, references)
     classes = choose_targets(label if target is None else target, references, model, seed)
-    masks = {one: read_mask(mask, one, model.preprocessing.size) for one in references.ids}
+    masks = {
+        reference_id: read_mask(mask, reference_id, model.preprocessing.size)
+        for reference_id in references.ids
+    }
     if target is not None:
         refuse_own_class(model, references, classes)
     prepare = _Prepare(references, classes, masks, settings)
@@ -161,17 +164,22 @@ def attack_images(
         batch_size=batch_size,
         device=model.device,
         keys={
-            one: digest(
-                settings, model.digest, one, classes[one], masks[one], prepare.photograph(one)
+            reference_id: digest(
+                settings,
+                model.digest,
+                reference_id,
+                classes[reference_id],
+                masks[reference_id],
+                prepare.photograph(reference_id),
             )
-            for one in references.ids
+            for reference_id in references.ids
         },
         resume=resume,
         progress=progress,
-        watch=watch,
-        film=film,
+        on_step=on_step,
+        on_frame=on_frame,
     )
-    told = provenance(
+    record = provenance(
         settings,
         model=model.name,
         weights=model.weights,
@@ -183,7 +191,7 @@ def attack_images(
     )
     images = stacked(made, references.ids)
     table = _describe(model, references, classes, settings, made, images)
-    return StimulusSet(images=images, table=table, provenance=told)
+    return StimulusSet(images=images, table=table, provenance=record)
 
 
 @checked
@@ -222,8 +230,8 @@ def confirm_attacks(
             "theirs."
         )
     pictures = np.empty(stimuli.images.shape, np.float32)
-    for row, one in enumerate(stimuli.ids):
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
+    for row, stimulus_id in enumerate(stimuli.ids):
+        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
         picture = read_png(path)
         if picture.shape != pictures.shape[1:]:
             raise InputError(
@@ -240,12 +248,12 @@ def _say(
     model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted: np.ndarray
 ) -> dict[str, Any]:
     """Ask the network about 8-bit pictures: one column each of what it says, and whether it errs as wanted."""
-    found = predict(model, pictures).astype(np.float64)
-    top = found.argmax(axis=1)
+    probabilities = predict(model, pictures).astype(np.float64)
+    top = probabilities.argmax(axis=1)
     success = (top == classes) == targeted
-    told = zip(success, targeted, classes, strict=True)
+    outcomes = zip(success, targeted, classes, strict=True)
     return {
-        "class_probability_png": found[np.arange(len(found)), classes],
+        "class_probability_png": probabilities[np.arange(len(probabilities)), classes],
         "top1_index": top,
         "top1_name": [model.class_names[index] for index in top],
         "success": success,
@@ -254,7 +262,7 @@ def _say(
             if good
             else f"the network {'does not say' if aimed else 'still says'} "
             f"'{model.class_names[index]}'"
-            for good, aimed, index in told
+            for good, aimed, index in outcomes
         ],
     }
 
@@ -271,14 +279,14 @@ def _settings(
     if attack not in ATTACKS:
         raise unknown_name("attack", attack, ATTACKS)
     ball, default, _ = ATTACKS[attack]
-    asked = default if radius is None else radius
-    check_ball(ball, asked, image_size)
-    kept = linf_on_8_bits(asked) if ball == "linf" else asked
+    wanted = default if radius is None else radius
+    check_ball(ball, wanted, image_size)
+    kept = linf_on_8_bits(wanted) if ball == "linf" else wanted
     size = kept / 4 if step_size is None else step_size
     return kept, {
         "control": attack,
         "radius": kept,
-        "radius_asked": asked,
+        "radius_asked": wanted,
         "steps": steps,
         "step_size": size,
         "seed": seed,
@@ -301,23 +309,31 @@ class _Prepare:
             masks,
             settings,
         )
-        self._place = {one: row for row, one in enumerate(references.ids)}
+        self._place = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
-    def photograph(self, one: str) -> np.ndarray:
-        return self._images[slice(self._place[one], self._place[one] + 1)][0]
+    def photograph(self, reference_id: str) -> np.ndarray:
+        return self._images[slice(self._place[reference_id], self._place[reference_id] + 1)][0]
 
-    def __call__(self, one: str) -> Start:
-        photograph, mask, settings = self.photograph(one), self._masks[one], self._settings
+    def __call__(self, reference_id: str) -> Start:
+        photograph, mask, settings = (
+            self.photograph(reference_id),
+            self._masks[reference_id],
+            self._settings,
+        )
         image = photograph
         if settings["random_start"]:
             attack, radius = settings["control"], settings["radius"]
             ball = ATTACKS[attack][0]
-            random = generator(settings["seed"], attack, one)
+            random = generator(settings["seed"], attack, reference_id)
             drawn = mask * random_in_ball(random, photograph.shape, ball, radius)
             image = _confine(photograph + drawn, photograph, ball, radius)
         return Start(
             image=image,
-            context={"class": np.array(self._classes[one]), "anchor": photograph, "mask": mask},
+            context={
+                "class": np.array(self._classes[reference_id]),
+                "anchor": photograph,
+                "mask": mask,
+            },
         )
 
 
@@ -352,28 +368,28 @@ def _describe(
     made: Mapping[str, Descended],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    order = np.array([classes[one] for one in references.ids])
+    order = np.array([classes[reference_id] for reference_id in references.ids])
     targeted = np.full(len(order), bool(settings["targeted"]))
     said = pd.DataFrame(_say(model, from_8bit(to_8bit(images)), order, targeted)).to_dict("records")
     rows = []
-    for row, (one, category) in enumerate(
+    for row, (reference_id, category) in enumerate(
         zip(references.ids, references.table["category"], strict=True)
     ):
-        index = classes[one]
+        index = classes[reference_id]
         rows.append(
             {
-                "id": f"{one}_{settings['control']}",
+                "id": f"{reference_id}_{settings['control']}",
                 "kind": "control",
-                "reference_id": one,
+                "reference_id": reference_id,
                 "category": category,
                 "control": settings["control"],
                 "level": settings["radius"],
                 "targeted": str(bool(settings["targeted"])),
                 "class_index": index,
                 "class_name": model.class_names[index],
-                "margin_float": made[one].score,
+                "margin_float": made[reference_id].score,
                 **{str(name): value for name, value in said[row].items()},
-                "steps": made[one].steps,
+                "steps": made[reference_id].steps,
                 "confirmed": False,
                 "seed": settings["seed"],
                 "model": model.name,

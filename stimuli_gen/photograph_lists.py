@@ -86,14 +86,14 @@ class Listing:
         folders of classes, category.
     shown : sequence of str
         The files as they are named in tables: relative to the folder.
-    told : mapping of str to list of str
+    notes : mapping of str to list of str
         ``left_out``: what of a folder was not taken, and why. ``layout``: what categories and ids
         were made of. Both are absent where there is nothing to tell.
     """
 
     table: pd.DataFrame
     shown: Sequence[str]
-    told: Mapping[str, list[str]] = field(default_factory=dict)
+    notes: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Listing:
@@ -181,9 +181,9 @@ def _list_folder(folder: Path) -> Listing:
         table["category"] = [parts[0] if parts else "" for parts in inner]
     for line in (*left_out, *layout[1:]):
         _tell_once(f"{folder}: {line}")
-    told = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
+    notes = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
     return Listing(
-        table=table, shown=[file.relative_to(folder).as_posix() for file in files], told=told
+        table=table, shown=[file.relative_to(folder).as_posix() for file in files], notes=notes
     )
 
 
@@ -323,14 +323,14 @@ def _typed(column: pd.Series) -> pd.Series:
         return column.map({"True": True, "False": False})
     if not cells.map(lambda cell: _NUMBER.fullmatch(cell) is not None).all():
         return column
-    whole = len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all()
-    return column.map(int if whole else float, na_action="ignore").astype(
-        "int64" if whole else "float64"
+    integers = len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all()
+    return column.map(int if integers else float, na_action="ignore").astype(
+        "int64" if integers else "float64"
     )
 
 
 def _indices_or_names(column: pd.Series) -> pd.Series:
     """Make whole numbers of a column of class indices; a class name may look like any other number."""
     cells = column.dropna().astype(str)
-    whole = len(cells) == len(column) and cells.str.fullmatch(r"0|[1-9]\d{0,17}").all()
-    return column.astype("int64") if whole else column
+    integers = len(cells) == len(column) and cells.str.fullmatch(r"0|[1-9]\d{0,17}").all()
+    return column.astype("int64") if integers else column

@@ -310,9 +310,9 @@ def _load(
     settings: dict[str, Any] = {"preprocessing": asdict(preprocessing)}
     settings |= {} if bits is None else {"bits": bits}
     settings |= {} if icc == "ignore" else {"icc": icc}
-    told = {"folder": dict(listing.told)} if listing.told else {}
+    folder = {"folder": dict(listing.notes)} if listing.notes else {}
     return StimulusSet(
-        images=images, table=table, provenance=provenance(settings, images=pixels, **told)
+        images=images, table=table, provenance=provenance(settings, images=pixels, **folder)
     )
 
 
@@ -475,11 +475,11 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
 
 def _package_folder(package: str) -> Path:
     """Find an installed package without importing it."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise InputError(
             f"the packaged photographs need {package}; install it with: pip install "
             "'neurometamer[demo]', "
             "or give your own images."
         )
-    return Path(found.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0])

@@ -165,10 +165,10 @@ class Recipe:
         """Curvature is estimated from one objective's plain gradients in pixels; all else is refused."""
         needed = {"step_rule": "raw", "parametrization": "pixels", "solver": "joint", "jitter": 0}
         if wrong := {name: value for name, value in needed.items() if getattr(self, name) != value}:
-            told = ", ".join(
+            needs = ", ".join(
                 f"{name}={value!r}, not {getattr(self, name)!r}" for name, value in wrong.items()
             )
-            raise InputError(f"optimizer='lbfgs' needs {told}.")
+            raise InputError(f"optimizer='lbfgs' needs {needs}.")
 
     def total_steps(self, n_models: int) -> int:
         """Count the gradient steps of an image.
@@ -222,7 +222,11 @@ def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     dict
         The rest.
     """
-    later = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
+    later = {
+        setting.name: setting.default
+        for setting in fields(Recipe)
+        if setting.default is not MISSING
+    }
     return {
         name: value for name, value in settings.items() if name not in later or value != later[name]
     }
@@ -343,7 +347,7 @@ def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    known = [one.name for one in fields(Recipe) if one.name != "open_choices"]
+    known = [setting.name for setting in fields(Recipe) if setting.name != "open_choices"]
     for name in overrides:
         if name not in known:
             raise unknown_name("setting of a metamer", name, known)
@@ -377,7 +381,7 @@ def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:
     priors = []
     if recipe.parametrization == "fourier":
         priors.append("Fourier steps (1/f amplitudes, colors of photographs)")
-    priors += [PENALTY_PRIORS[one.kind] for one in penalties if one.weight > 0]
+    priors += [PENALTY_PRIORS[penalty.kind] for penalty in penalties if penalty.weight > 0]
     return "; ".join(dict.fromkeys(priors)) or "none"
 
 

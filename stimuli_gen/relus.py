@@ -238,13 +238,13 @@ class _Following(TorchFunctionMode):
         source = _relu_input(func, args, kwargs)
         if source is not None:
             return self._relu(source, func, args, kwargs)
-        found = self._made_of(func, args, kwargs) if func in _REARRANGE else None
+        made_of = self._made_of(func, args, kwargs) if func in _REARRANGE else None
         given = _floats(args, kwargs) if self._wanted is None and func not in _BOUNDED else []
-        before = [one.detach().clone() for one in given]  # the operation may overwrite it
+        before = [tensor.detach().clone() for tensor in given]  # the operation may overwrite it
         result = func(*args, **kwargs)
-        if found is not None:
-            self._note_parts(result, *found)
-        elif isinstance(result, Tensor) and any(_is_relu_of(result, one) for one in before):
+        if made_of is not None:
+            self._note_parts(result, *made_of)
+        elif isinstance(result, Tensor) and any(_is_relu_of(result, tensor) for tensor in before):
             self._seeming[id(result)] = result
         return result
 
@@ -288,17 +288,17 @@ class _Following(TorchFunctionMode):
             numbers |= ending
             return before
         if isinstance(value, (tuple, list)):
-            return tuple(self._without(one, numbers) for one in value)
+            return tuple(self._without(item, numbers) for item in value)
         if isinstance(value, dict):
-            return {name: self._without(one, numbers) for name, one in value.items()}
+            return {name: self._without(item, numbers) for name, item in value.items()}
         return value
 
     def _note_parts(self, result: Any, ending: Ending, before: Any) -> None:
         if isinstance(result, Tensor):
             self._note(result, ending, before)
             return
-        for part, one in enumerate(result):
-            self._note(one, ending, None if before is None else before[part])
+        for part, tensor in enumerate(result):
+            self._note(tensor, ending, None if before is None else before[part])
 
     def _note(self, result: Tensor, ending: Ending, before: Tensor | None) -> None:
         self._known[id(result)] = (result, result._version, ending, before)
@@ -339,20 +339,20 @@ def _relu_input(
 
 def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
     """Give the tensor of which, with zeros, the maximum is taken."""
-    if len(given) != 2 or not all(isinstance(one, Tensor) for one in given):
+    if len(given) != 2 or not all(isinstance(value, Tensor) for value in given):
         return None
-    for one, other in (given, given[::-1]):
-        if not other.requires_grad and other.numel() <= one.numel() and not other.any():
-            return one
+    for values, other in (given, given[::-1]):
+        if not other.requires_grad and other.numel() <= values.numel() and not other.any():
+            return values
     return None
 
 
 def _floats(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """List the tensors of real numbers among arguments."""
     return [
-        one
-        for one in (*args, *kwargs.values())
-        if isinstance(one, Tensor) and one.is_floating_point()
+        value
+        for value in (*args, *kwargs.values())
+        if isinstance(value, Tensor) and value.is_floating_point()
     ]
 
 

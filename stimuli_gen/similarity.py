@@ -70,8 +70,8 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products = np.einsum("nu,nu->n", a, b)
-    found = np.divide(products, scale, out=np.zeros(len(a)), where=(scale > 0) & ~constant)
-    return np.clip(found, -1, 1)
+    correlations = np.divide(products, scale, out=np.zeros(len(a)), where=(scale > 0) & ~constant)
+    return np.clip(correlations, -1, 1)
 
 
 @checked
@@ -188,8 +188,8 @@ def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"responses are compared row by row: two arrays (n, units), not {a.shape} and "
             f"{b.shape}."
         )
-    for one in (a, b):
-        finite_responses(one, "responses", range(len(one)))
+    for responses in (a, b):
+        finite_responses(responses, "responses", range(len(responses)))
     return a, b
 
 
@@ -212,7 +212,7 @@ def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> No
     """
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        names = name_ids([one for one, wrong in zip(ids, bad, strict=True) if wrong])
+        names = name_ids([name for name, wrong in zip(ids, bad, strict=True) if wrong])
         raise InputError(
             f"{what}: not finite for {names}; check the network's weights and the images."
         )

@@ -139,14 +139,14 @@ class StimulusSet:
         """
         rows = np.arange(len(self))
         if ids is not None:
-            place = {one: row for row, one in enumerate(self.ids)}
-            if missing := [one for one in ids if one not in place]:
+            place = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
+            if missing := [stimulus_id for stimulus_id in ids if stimulus_id not in place]:
                 raise InputError(
                     f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
                 )
             if again := duplicates(ids):
                 raise InputError(f"id(s) asked for more than once: {name_ids(again)}.")
-            rows = np.array([place[one] for one in ids], dtype=int)
+            rows = np.array([place[stimulus_id] for stimulus_id in ids], dtype=int)
         if kind is not None:
             rows = rows[(self.table["kind"].to_numpy() == kind)[rows]]
         images = (
@@ -178,7 +178,7 @@ def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
     if images.dtype != np.float32:
         raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
     if len(images) and not (images.min() >= 0 and images.max() <= 1):  # also catches NaN
-        bad = [i for i, one in enumerate(images) if not (one.min() >= 0 and one.max() <= 1)]
+        bad = [i for i, image in enumerate(images) if not (image.min() >= 0 and image.max() <= 1)]
         raise InputError(
             f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by 1/255 or "
             "clip."
@@ -211,7 +211,7 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
         (_WHOLE, _whole, "whole numbers"),
         (_YES_NO, _yes_no, "True or False"),
     ):
-        for name in (one for one in names if one in tidy.columns):
+        for name in (column for column in names if column in tidy.columns):
             try:
                 columns[name] = convert(tidy[name])
             except (ValueError, TypeError, KeyError) as error:
@@ -232,15 +232,15 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
 
 
 def _whole(column: pd.Series) -> pd.Series:
-    whole = pd.to_numeric(column).astype("Int64")  # refuses fractions, which int64 would cut off
-    return whole if column.isna().any() else whole.astype("int64")
+    numbers = pd.to_numeric(column).astype("Int64")  # refuses fractions, which int64 would cut off
+    return numbers if column.isna().any() else numbers.astype("int64")
 
 
 def _yes_no(column: pd.Series) -> pd.Series:
     known = {"True": True, "False": False}
     values = [
-        None if missing else known[str(one)]
-        for one, missing in zip(column, column.isna(), strict=True)
+        None if missing else known[str(cell)]
+        for cell, missing in zip(column, column.isna(), strict=True)
     ]
     return pd.Series(values, index=column.index, dtype="boolean" if None in values else "bool")
 
@@ -267,15 +267,15 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     """
     if not sets:
         raise InputError("no stimulus sets to put together.")
-    sizes = sorted({one.images.shape[2:] for one in sets})
+    sizes = sorted({part.images.shape[2:] for part in sets})
     if len(sizes) > 1:
         raise InputError(
             f"stimulus sets have different image sizes: {sizes}; make them for one network."
         )
     return StimulusSet(
-        images=join_images([one.images for one in sets]),
-        table=pd.concat([one.table for one in sets], ignore_index=True),
-        provenance={"parts": [dict(one.provenance) for one in sets]},
+        images=join_images([part.images for part in sets]),
+        table=pd.concat([part.table for part in sets], ignore_index=True),
+        provenance={"parts": [dict(part.provenance) for part in sets]},
     )
 
 
@@ -295,7 +295,7 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
     dict of str to float
         ``l2`` and ``linf``: norms of the difference of the float images, pixels in [0, 1].
         ``l2_8bit`` and ``linf_8bit``: the same of the 8-bit images, in levels of 0 to 255. ``psnr``
-        and ``ssim``: see `likeness`.
+        and ``ssim``: see `picture_similarity`.
     """
     change = np.asarray(image, dtype=np.float64) - reference
     levels = to_8bit(image).astype(np.float64) - to_8bit(reference)
@@ -304,11 +304,11 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
         "linf": float(np.abs(change).max()),
         "l2_8bit": float(np.sqrt(np.square(levels).sum())),
         "linf_8bit": float(np.abs(levels).max()),
-        **likeness(image, reference),
+        **picture_similarity(image, reference),
     }
 
 
-def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def picture_similarity(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Measure how like its reference an image looks, both rounded to 8 bits as people see them.
 
     Parameters
@@ -325,7 +325,9 @@ def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """
     from skimage.metrics import structural_similarity
 
-    seen, original = (from_8bit(to_8bit(one)).astype(np.float64) for one in (image, reference))
+    seen, original = (
+        from_8bit(to_8bit(picture)).astype(np.float64) for picture in (image, reference)
+    )
     error = float(np.mean(np.square(seen - original)))
     ssim = np.nan
     if min(image.shape[1:]) >= _SSIM_WINDOW:
@@ -385,7 +387,7 @@ def write_pictures(
     """Write what is seen: the PNG files and the contact sheet.
 
     A set that is judged on its files is written in two parts: the pictures, and then, with the
-    verdict in the table, the rest (`write_records`).
+    judgment in the table, the rest (`write_records`).
 
     Parameters
     ----------
@@ -407,7 +409,7 @@ def write_pictures(
         When an id cannot name a file.
     """
     folder = Path(folder)
-    names = [file_name(one) for one in stimuli.ids]
+    names = [file_name(stimulus_id) for stimulus_id in stimuli.ids]
     for row, name in enumerate(names):
         image = stimuli.images[slice(row, row + 1)][0]
         write_png(folder / "png" / f"{name}.png", image)
@@ -475,7 +477,7 @@ def write_contact_sheet(
     cell, text = side + 8, 14
     sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (cell + text)), "white")
     draw, font = ImageDraw.Draw(sheet), _sheet_font(stimuli.ids[:n])
-    for row, one in enumerate(stimuli.ids[:n]):
+    for row, stimulus_id in enumerate(stimuli.ids[:n]):
         levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
         small = Image.fromarray(np.ascontiguousarray(levels))
         small.thumbnail((side, side))
@@ -483,7 +485,7 @@ def write_contact_sheet(
         sheet.paste(small, (left, top))
         draw.text(
             (left, top + side),
-            _fitting(one, lambda words: draw.textlength(words, font) <= side),
+            _fitting(stimulus_id, lambda words: draw.textlength(words, font) <= side),
             "black",
             font,
         )

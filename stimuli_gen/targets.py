@@ -66,18 +66,20 @@ def choose_targets(
     if isinstance(rule, str) and rule == "another_category":
         return _of_another_category(categories, references, model, seed)
     rule = _given_targets(rule, references)
-    if missing := [one for one in ids if one not in rule]:
+    if missing := [reference_id for reference_id in ids if reference_id not in rule]:
         raise InputError(
             f"no target for the photograph(s) {name_ids(missing)}; add a row for each."
         )
-    if unknown := [one for one in rule if one not in set(ids)]:
+    if unknown := [reference_id for reference_id in rule if reference_id not in set(ids)]:
         raise InputError(
             f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: "
             f"{name_ids(ids)}."
         )
-    if empty := [one for one in ids if pd.isna(rule[one])]:
+    if empty := [reference_id for reference_id in ids if pd.isna(rule[reference_id])]:
         raise InputError(f"the target of the photograph(s) {name_ids(empty)} is empty; fill it in.")
-    return {one: _class_index(rule[one], one, model) for one in ids}
+    return {
+        reference_id: _class_index(rule[reference_id], reference_id, model) for reference_id in ids
+    }
 
 
 def _given_targets(
@@ -103,38 +105,42 @@ def _given_targets(
 
 def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:
     """Spell names as the ids are, which may be in the other Unicode normalization: file systems and editors differ."""
-    spelled = {unicodedata.normalize("NFC", one): one for one in ids}
+    spelled = {unicodedata.normalize("NFC", stimulus_id): stimulus_id for stimulus_id in ids}
     return [spelled.get(unicodedata.normalize("NFC", str(name)), str(name)) for name in names]
 
 
 def _targets_by_network(
     rule: str, references: StimulusSet, model: StagedModel, seed: int = 0
 ) -> dict[str, int]:
-    found = predict(model, references.images)
-    own, least = found.argmax(axis=1), found.argmin(axis=1)
+    probabilities = predict(model, references.images)
+    own, least = probabilities.argmax(axis=1), probabilities.argmin(axis=1)
     if rule == "random":
         draws = [
-            int(generator(seed, "target", one).integers(model.n_classes - 1))
-            for one in references.ids
+            int(generator(seed, "target", reference_id).integers(model.n_classes - 1))
+            for reference_id in references.ids
         ]
         chosen = [
             draw + (draw >= first) for draw, first in zip(draws, own, strict=True)
         ]  # skip the own class
     else:
         chosen = list(own if rule == "own" else least)
-    return {one: int(target) for one, target in zip(references.ids, chosen, strict=True)}
+    return {
+        reference_id: int(target)
+        for reference_id, target in zip(references.ids, chosen, strict=True)
+    }
 
 
 def _of_another_category(
     categories: Mapping[int, str] | None, references: StimulusSet, model: StagedModel, seed: int
 ) -> dict[str, int]:
     """Draw a class of another category than the photograph's, over classes, not over categories."""
-    own = [int(one) for one in predict(model, references.images).argmax(axis=1)]
+    own = [int(index) for index in predict(model, references.images).argmax(axis=1)]
     known: Mapping[int, Collection[str]]
     if categories is None and references.table["category"].astype(str).str.len().any():
         given = _given_categories(references)
         known = {
-            index: {given[row] for row, one in enumerate(own) if one == index} for index in own
+            index: {given[row] for row, index_of_row in enumerate(own) if index_of_row == index}
+            for index in own
         }
     else:
         table = categories or _sixteen_of(model)
@@ -142,30 +148,34 @@ def _of_another_category(
             [table.get(index, "") for index in own],
             {index: {name} for index, name in table.items()},
         )
-    if wrong := [one for one in known if not 0 <= one < model.n_classes]:
+    if wrong := [index for index in known if not 0 <= index < model.n_classes]:
         raise InputError(
             f"categories name the class(es) {name_ids(wrong)}; {model.name} has the classes 0 to "
             f"{model.n_classes - 1}."
         )
     chosen = {}
-    for one, first, category in zip(references.ids, own, given, strict=True):
+    for reference_id, first, category in zip(references.ids, own, given, strict=True):
         others = [
             index for index in sorted(known) if index != first and category not in known[index]
         ]
         if not others:
             raise InputError(
-                f"no class of another category than '{category}' for '{one}'; give photographs of "
+                f"no class of another category than '{category}' for '{reference_id}'; give photographs of "
                 "at least two "
                 "categories, other targets, or 'random'."
             )
-        chosen[one] = others[int(generator(seed, "target", one).integers(len(others)))]
+        chosen[reference_id] = others[
+            int(generator(seed, "target", reference_id).integers(len(others)))
+        ]
     return chosen
 
 
 def _given_categories(references: StimulusSet) -> list[str]:
-    given = [str(one) for one in references.table["category"]]
+    given = [str(category) for category in references.table["category"]]
     if missing := [
-        one for one, category in zip(references.ids, given, strict=True) if not category
+        reference_id
+        for reference_id, category in zip(references.ids, given, strict=True)
+        if not category
     ]:
         raise InputError(
             f"target 'another_category': no category is given for {name_ids(missing)}; fill in the "
@@ -193,9 +203,9 @@ def _sixteen_of(model: StagedModel) -> dict[int, str]:
     return sixteen_classes()
 
 
-def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
+def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
     """Find a class by index or by its exact name."""
-    text = str(asked).strip()
+    text = str(wanted).strip()
     places = [i for i, name in enumerate(model.class_names) if name == text]
     if len(places) > 1:
         raise InputError(
@@ -244,7 +254,11 @@ def refuse_own_class(
         When one is; the message names the photographs.
     """
     own = _targets_by_network("own", references, model)
-    if same := [one for one in references.ids if own[one] == targets[one]]:
+    if same := [
+        reference_id
+        for reference_id in references.ids
+        if own[reference_id] == targets[reference_id]
+    ]:
         raise InputError(
             f"the target is the network's own class for {name_ids(same)}; interference needs a "
             "wrong class: "

@@ -80,8 +80,10 @@ def same_class(
 
 
 def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
-    for one in (before, after):
-        finite_responses(one, f"{model.name}, class probabilities", range(len(one)))
+    for probabilities in (before, after):
+        finite_responses(
+            probabilities, f"{model.name}, class probabilities", range(len(probabilities))
+        )
     first, now = before.argmax(axis=1), after.argmax(axis=1)
     columns: dict[str, Any] = {"same_class_1000": first == now}
     if model.n_classes == N_IMAGENET:
@@ -185,7 +187,7 @@ def judge(
             )
             if progress is not None:
                 progress(number * len(metamers) + part.stop, total)
-        told = {
+        identity = {
             "id": metamers.ids,
             "reference_id": metamers.table["reference_id"].to_numpy(),
             "model": model.name,
@@ -193,21 +195,23 @@ def judge(
             "stage": stage,
             "null_pairs": 0 if null is None else len(null.pairs),
         }
-        table = pd.concat([pd.DataFrame(told), pd.concat(parts, ignore_index=True)], axis=1)
-        tables.append(_verdict(table, model))
+        table = pd.concat([pd.DataFrame(identity), pd.concat(parts, ignore_index=True)], axis=1)
+        tables.append(_with_validity(table, model))
     return pd.concat(tables, ignore_index=True)
 
 
 def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     if not len(metamers):
         raise InputError("no metamers to judge.")
-    place = {one: row for row, one in enumerate(references.ids)}
+    place = {reference_id: row for row, reference_id in enumerate(references.ids)}
     wanted = metamers.table["reference_id"].tolist()
-    if missing := [one for one in dict.fromkeys(wanted) if one not in place]:
+    if missing := [
+        reference_id for reference_id in dict.fromkeys(wanted) if reference_id not in place
+    ]:
         raise InputError(
             f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}."
         )
-    return np.array([place[one] for one in wanted])
+    return np.array([place[reference_id] for reference_id in wanted])
 
 
 def _match_nulls(
@@ -264,8 +268,8 @@ def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None 
     if folder is None:
         return metamers.as_shown().images
     pictures = np.empty(metamers.images.shape, np.float32)
-    for row, one in enumerate(metamers.ids):
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
+    for row, stimulus_id in enumerate(metamers.ids):
+        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
         picture = read_png(path)
         if picture.shape != pictures.shape[1:]:
             size = tuple(metamers.images.shape[2:])
@@ -302,7 +306,7 @@ def _judge_batch(
         for name, metric in METRICS.items():
             numbers[name] = metric(before, after)
             beside = _beside(null, of_null, name, quantile, numbers[name])
-            numbers |= {f"{name}_{what}": one for what, one in beside.items()}
+            numbers |= {f"{name}_{what}": values for what, values in beside.items()}
         classes = _class_columns(model, before_classes, after_classes)
         columns.append(pd.concat([pd.DataFrame(numbers), classes], axis=1).add_prefix(f"{prefix}_"))
     return pd.concat(columns, axis=1)
@@ -331,14 +335,14 @@ def _beside(
     stage: str | None,
     metric: str,
     quantile: float,
-    found: np.ndarray,
+    measured: np.ndarray,
 ) -> dict[str, Any]:
     if null is None or stage is None:
-        return {"above_null": _missing(len(found)), "exceedance": np.full(len(found), np.nan)}
-    above = found > null.limit(stage, metric, quantile)
+        return {"above_null": _missing(len(measured)), "exceedance": np.full(len(measured), np.nan)}
+    above = measured > null.limit(stage, metric, quantile)
     return {
         "above_null": pd.Series(above, dtype="boolean"),
-        "exceedance": null.exceedance(stage, metric, found),
+        "exceedance": null.exceedance(stage, metric, measured),
     }
 
 
@@ -346,7 +350,7 @@ def _missing(n: int) -> pd.Series:
     return pd.Series([pd.NA] * n, dtype="boolean")
 
 
-def _verdict(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
+def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
     """Put the criteria together, and say which were not met."""
     reasons = {}
     for prefix in ("float", "png"):
@@ -359,11 +363,11 @@ def _verdict(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
             "; ".join([*_unknown(row, prefix, model), *unmet(row, prefix)])
             for _, row in table.iterrows()
         ]
-    told = [
+    explanations = [
         f"{ONLY_IN_FLOAT}: {shown}" if shown and not as_float else shown
         for as_float, shown in zip(reasons["float"], reasons["png"], strict=True)
     ]
-    return table.assign(valid=table["png_valid"], why_not=told)
+    return table.assign(valid=table["png_valid"], why_not=explanations)
 
 
 def unmet(row: pd.Series, kind: str) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
-from stimuli_gen.synthesis.checkpoint import Journal
+from stimuli_gen.synthesis.checkpoint import Checkpoint
 from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State
 
 Result = TypeVar("Result")
@@ -103,9 +103,9 @@ class Chunk:
         list of int
             In order.
         """
-        return [place for place, one in enumerate(self.ids) if one is None]
+        return [place for place, stimulus_id in enumerate(self.ids) if stimulus_id is None]
 
-    def told(self) -> dict[str, Tensor]:
+    def full_context(self) -> dict[str, Tensor]:
         """Lay out the context for objectives.
 
         Returns
@@ -128,23 +128,23 @@ class Chunk:
             for exact, steps in zip(self.exact, self.steps, strict=True)
         ]
         return [
-            None if one is None else not exact
-            for one, exact in zip(self.ids, self.exact, strict=True)
+            None if stimulus_id is None else not exact
+            for stimulus_id, exact in zip(self.ids, self.exact, strict=True)
         ]
 
-    def begin(self, place: int, one: str, start: Start) -> None:
+    def begin(self, place: int, stimulus_id: str, start: Start) -> None:
         """Lend a place to an image that begins.
 
         Parameters
         ----------
         place : int
             A free one.
-        one : str
+        stimulus_id : str
             Its id.
         start : Start
             Where it begins.
         """
-        self.ids[place], self.steps[place] = one, 0
+        self.ids[place], self.steps[place] = stimulus_id, 0
         self.exact[place] = not self._terms.drafted
         self.images[place] = torch.from_numpy(start.image).to(self.images)
         for name, value in start.context.items():
@@ -230,7 +230,7 @@ class Chunk:
             Two; the second may have one place more.
         """
         cut = self.size // 2
-        found = []
+        halves = []
         for rows in (slice(0, cut), slice(cut, self.size)):
             half = object.__new__(Chunk)
             half.size, half._terms, half.space = rows.stop - rows.start, self._terms, self.space
@@ -242,8 +242,8 @@ class Chunk:
             half.context = {name: value[rows] for name, value in self.context.items()}
             half.state = {name: value[rows] for name, value in self.state.items()}
             half.steps, half.exact, half.ids = self.steps[rows], self.exact[rows], self.ids[rows]
-            found.append(half)
-        return found
+            halves.append(half)
+        return halves
 
     def remember(self, score: Tensor, drafting: Sequence[bool | None]) -> None:
         """Keep the best iterate of every image.
@@ -273,7 +273,7 @@ class Batch:
         Ids of the images to make; it is emptied.
     prepare : callable
         Id → `Start`.
-    journal : Journal
+    checkpoint : Checkpoint
         Where unfinished images are.
     batch_size : int
         Places in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
@@ -286,11 +286,16 @@ class Batch:
         terms: Terms,
         queue: deque[str],
         prepare: Callable[[str], Start],
-        journal: Journal,
+        checkpoint: Checkpoint,
         batch_size: int,
         device: torch.device,
     ) -> None:
-        self._terms, self._queue, self._prepare, self._journal = terms, queue, prepare, journal
+        self._terms, self._queue, self._prepare, self._checkpoint = (
+            terms,
+            queue,
+            prepare,
+            checkpoint,
+        )
         self.chunks: list[Chunk] = []
         if not queue:
             return
@@ -321,10 +326,10 @@ class Batch:
             By id.
         """
         return {
-            one: steps
+            stimulus_id: steps
             for chunk in self.chunks
-            for one, steps in zip(chunk.ids, chunk.steps, strict=True)
-            if one is not None
+            for stimulus_id, steps in zip(chunk.ids, chunk.steps, strict=True)
+            if stimulus_id is not None
         }
 
     def each(self, work: Callable[[Chunk], Result]) -> Iterator[tuple[Chunk, Result]]:
@@ -385,20 +390,20 @@ class Batch:
                 chunk.adopt(free, last, place)
             self.chunks.pop()
 
-    def _begin(self, chunk: Chunk, place: int, one: str) -> None:
-        start = self._prepare(one)
-        chunk.begin(place, one, start)
-        found = self._journal.load(one)
-        if found is None:
+    def _begin(self, chunk: Chunk, place: int, stimulus_id: str) -> None:
+        start = self._prepare(stimulus_id)
+        chunk.begin(place, stimulus_id, start)
+        saved = self._checkpoint.load(stimulus_id)
+        if saved is None:
             return
-        row, told = found
-        if told == asdict(self._terms) and row["image"].shape == start.image.shape:
+        row, terms = saved
+        if terms == asdict(self._terms) and row["image"].shape == start.image.shape:
             chunk.put(place, {name: torch.from_numpy(value) for name, value in row.items()})
 
     def save(self) -> None:
         """Write the state of every image at work."""
         for chunk in self.chunks:
-            for place, one in enumerate(chunk.ids):
-                if one is not None:
+            for place, stimulus_id in enumerate(chunk.ids):
+                if stimulus_id is not None:
                     row = {name: value.cpu().numpy() for name, value in chunk.row(place).items()}
-                    self._journal.save(one, row, **asdict(self._terms))
+                    self._checkpoint.save(stimulus_id, row, **asdict(self._terms))

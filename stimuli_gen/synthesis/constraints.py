@@ -131,7 +131,7 @@ def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = N
 
 
 def read_mask(
-    mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size: tuple[int, int]
+    mask: np.ndarray | Mapping[str, np.ndarray] | None, reference_id: str, size: tuple[int, int]
 ) -> np.ndarray:
     """Find the mask of one image.
 
@@ -140,7 +140,7 @@ def read_mask(
     mask : ndarray, mapping of str to ndarray, or None
         (height, width), True or 1 where pixels may change; one for all, or one for each reference
         id.
-    one : str
+    reference_id : str
         Reference id.
     size : tuple of int
         (height, width) of the images.
@@ -159,17 +159,17 @@ def read_mask(
     if mask is None:
         return np.ones((1, *size), dtype=np.float32)
     if isinstance(mask, Mapping):
-        if one not in mask:
-            raise InputError(f"no mask for '{one}'; give one for each photograph.")
-        mask = mask[one]
+        if reference_id not in mask:
+            raise InputError(f"no mask for '{reference_id}'; give one for each photograph.")
+        mask = mask[reference_id]
     values = np.asarray(mask)
     if values.shape != size:
         raise InputError(
-            f"the mask of '{one}' is {values.shape}; it must be {size} (height, width)."
+            f"the mask of '{reference_id}' is {values.shape}; it must be {size} (height, width)."
         )
     if not np.isin(values, (0, 1)).all() or not values.any():
         raise InputError(
-            f"the mask of '{one}' must hold 0 and 1 only, and at least one 1 (may change)."
+            f"the mask of '{reference_id}' must hold 0 and 1 only, and at least one 1 (may change)."
         )
     return values.astype(np.float32)[None]
 
@@ -212,7 +212,9 @@ def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
         16 hexadecimal digits; the same for numbers and for truth values.
     """
     if isinstance(mask, Mapping):
-        return digest([[one, digest_masks(mask[one])] for one in sorted(mask)])
+        return digest(
+            [[reference_id, digest_masks(mask[reference_id])] for reference_id in sorted(mask)]
+        )
     return digest(np.asarray(mask).astype(np.uint8))
 
 

@@ -29,8 +29,8 @@ from neurometamer.arguments import checked_with
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
-from stimuli_gen.synthesis.checkpoint import Descended, Journal
-from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Aims, Objective
+from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
+from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Objective, Objectives
 from stimuli_gen.synthesis.optimizers import (
     OPTIMIZERS,
     PARAMETRIZATIONS,
@@ -54,13 +54,13 @@ __all__ = [
     "shown",
 ]
 
-Film = Callable[[str, int, np.ndarray], None]
+OnFrame = Callable[[str, int, np.ndarray], None]
 """Id, steps taken, image (3, height, width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One pass of the loop, for those who watch.
+    """One pass of the loop, as `on_step` gets it.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Pass:
         Id → loss, as it is computed (that of the draft, or of the objective whose turn it is).
     done, total : int
         Images that are finished, and all.
-    places : int
+    n_computed : int
         Images computed at once; smaller than before when memory ran out.
     """
 
@@ -81,7 +81,7 @@ class Pass:
     losses: Mapping[str, float]
     done: int
     total: int
-    places: int
+    n_computed: int
 
 
 def box(images: Tensor) -> Tensor:
@@ -141,8 +141,8 @@ def descend(
     keys: Mapping[str, str] | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> dict[str, Descended]:
     """Lower the loss of each image by gradient steps until its score, once rounded to 8 bits, reaches the threshold.
 
@@ -205,9 +205,9 @@ def descend(
         Unfinished ones are written once a minute and on Ctrl-C, and go on from there, bit for bit.
     progress : callable, optional
         Called with (images done, images in all) after each finished image is safe.
-    watch : callable, optional
+    on_step : callable, optional
         Called with a `Pass` after each pass.
-    film : callable, optional
+    on_frame : callable, optional
         Called with id, steps taken and image at the start, at steps in geometric progression, and
         at the end.
 
@@ -224,9 +224,9 @@ def descend(
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
     """
-    aims = Aims(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
+    objectives = Objectives(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
     plan = _Plan(
-        aims=aims,
+        objectives=objectives,
         threshold=threshold,
         step_size=step_size,
         max_steps=max_steps,
@@ -242,50 +242,58 @@ def descend(
         optimizer=optimizer,
         parametrization=parametrization,
         max_steps=max_steps,
-        drafted=aims.drafted,
-        exact_from=math.ceil((1 - finish) * max_steps) if aims.drafted else 0,
+        drafted=objectives.drafted,
+        exact_from=math.ceil((1 - finish) * max_steps) if objectives.drafted else 0,
     )
-    journal = Journal(resume, keys)
-    done = {one: found[0] for one in ids if (found := journal.get(one)) is not None}
-    queue = deque(one for one in ids if one not in done)
+    checkpoint = Checkpoint(resume, keys)
+    done = {
+        stimulus_id: saved[0]
+        for stimulus_id in ids
+        if (saved := checkpoint.get(stimulus_id)) is not None
+    }
+    queue = deque(stimulus_id for stimulus_id in ids if stimulus_id not in done)
     if progress is not None and done:
         progress(len(done), len(ids))
     number = 0
-    with gradients_on(), journal.at_work() as stop:
-        batch = Batch(terms, queue, prepare, journal, batch_size, torch.device(device))
+    with gradients_on(), checkpoint.at_work() as stop:
+        batch = Batch(terms, queue, prepare, checkpoint, batch_size, torch.device(device))
         while batch.chunks:
             number, steps = number + 1, batch.steps()
             losses: dict[str, float] = {}
-            for chunk, seen in batch.each(partial(_pass, plan, film is not None)):
+            for chunk, seen in batch.each(partial(_pass, plan, on_frame is not None)):
                 losses |= {
-                    one: loss for one, loss in zip(chunk.ids, seen.losses) if one is not None
+                    stimulus_id: loss
+                    for stimulus_id, loss in zip(chunk.ids, seen.losses)
+                    if stimulus_id is not None
                 }
-                for one, result in seen.finished.items():
-                    journal.put(one, result)
-                    done[one] = result
+                for stimulus_id, result in seen.finished.items():
+                    checkpoint.put(stimulus_id, result)
+                    done[stimulus_id] = result
                     if progress is not None:
                         progress(len(done), len(ids))
                 for frame in seen.frames:
-                    film(*frame)  # type: ignore[misc]
-                chunk.ids = [None if one in seen.finished else one for one in chunk.ids]
-            if watch is not None:
-                places = batch.chunks[0].size
-                watch(
+                    on_frame(*frame)  # type: ignore[misc]
+                chunk.ids = [
+                    None if stimulus_id in seen.finished else stimulus_id
+                    for stimulus_id in chunk.ids
+                ]
+            if on_step is not None:
+                on_step(
                     Pass(
                         number=number,
                         steps=steps,
                         losses=losses,
                         done=len(done),
                         total=len(ids),
-                        places=places,
+                        n_computed=batch.chunks[0].size,
                     )
                 )
             batch.refill()
-            if journal.due() or stop.asked:
+            if checkpoint.due() or stop.requested:
                 batch.save()
-            if stop.asked:
+            if stop.requested:
                 stop.stop()
-    return {one: done[one] for one in ids}
+    return {stimulus_id: done[stimulus_id] for stimulus_id in ids}
 
 
 # ----------------------------------------------------------------------------------------- settings
@@ -295,7 +303,7 @@ def descend(
 class _Plan:
     """What is the same for all images."""
 
-    aims: Aims
+    objectives: Objectives
     threshold: float
     step_size: float | Callable[[int], float]
     max_steps: int
@@ -310,7 +318,7 @@ class _Plan:
         """Ask the schedule for each image; places without an image count on, so they are held at the last step."""
         if not callable(self.step_size):
             return self.step_size
-        return per_image([self.step_size(min(one, self.max_steps - 1)) for one in steps], like)
+        return per_image([self.step_size(min(taken, self.max_steps - 1)) for taken in steps], like)
 
 
 def _check_settings(
@@ -359,18 +367,18 @@ class _Seen:
     frames: list[tuple[str, int, np.ndarray]]
 
 
-def _pass(plan: _Plan, filmed: bool, chunk: Chunk) -> _Seen:
+def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
     """Evaluate the images of a chunk, then let all of them take a step."""
-    drafting, context = chunk.drafting(), chunk.told()
+    drafting, context = chunk.drafting(), chunk.full_context()
     exact = chunk.exact
-    loss, score, gradient = plan.aims.evaluate(chunk.images, context, chunk.steps, drafting)
+    loss, score, gradient = plan.objectives.evaluate(chunk.images, context, chunk.steps, drafting)
     if plan.keep == "best":
         chunk.remember(score, drafting)
     losses = loss.tolist()
     _check_finite(chunk, losses)
     finished = _finished(plan, chunk, score, drafting, context)
     seen = _Seen(
-        losses=losses, finished=finished, frames=_frames(chunk, finished) if filmed else []
+        losses=losses, finished=finished, frames=_frames(chunk, finished) if with_frames else []
     )
     del loss, score, context
     try:
@@ -406,10 +414,10 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
 
 
 def _check_finite(chunk: Chunk, losses: Sequence[float]) -> None:
-    for one, steps, value in zip(chunk.ids, chunk.steps, losses, strict=True):
-        if one is not None and not math.isfinite(value):
+    for stimulus_id, steps, value in zip(chunk.ids, chunk.steps, losses, strict=True):
+        if stimulus_id is not None and not math.isfinite(value):
             raise InputError(
-                f"the loss of '{one}' is {value} at step {steps}; use a smaller step size, "
+                f"the loss of '{stimulus_id}' is {value} at step {steps}; use a smaller step size, "
                 "and check the network with check_model. Finished images are kept."
             )
 
@@ -422,10 +430,10 @@ def _finished(
     context: Mapping[str, Tensor],
 ) -> dict[str, Descended]:
     """Find the images that reached the threshold, rounded ones included, or have no steps left."""
-    aims, threshold = plan.aims, plan.threshold
+    objectives, threshold = plan.objectives, plan.threshold
     late = [steps >= plan.max_steps for steps in chunk.steps]
     may = [
-        draft is False and (out or aims.asked(taken))
+        draft is False and (out or objectives.round_is_complete(taken))
         for draft, out, taken in zip(drafting, late, chunk.steps, strict=True)
     ]
     scores = score.tolist()
@@ -434,17 +442,17 @@ def _finished(
         exact or (draft is True and value >= threshold)
         for exact, draft, value in zip(chunk.exact, drafting, scores, strict=True)
     ]
-    if not aims.direct:
+    if not objectives.direct:
         if not any(
             now and (out or threshold < torch.inf) for now, out in zip(may, late, strict=True)
         ):
             return {}
-        score = aims.score(chunk.images, context)
+        score = objectives.score(chunk.images, context)
         scores = score.tolist()
     good = [now and value >= threshold for now, value in zip(may, scores, strict=True)]
     if not any(now and (out or fine) for now, out, fine in zip(may, late, good, strict=True)):
         return {}
-    scores_shown = aims.score(shown(chunk.images), context).tolist()
+    scores_shown = objectives.score(shown(chunk.images), context).tolist()
     reached = [fine and value >= threshold for fine, value in zip(good, scores_shown, strict=True)]
     images = chunk.images
     if plan.keep == "best" and any(
@@ -453,27 +461,29 @@ def _finished(
         ok = torch.tensor(reached, device=images.device)
         images = torch.where(ok.view(-1, 1, 1, 1), images, chunk.best)
         scores = torch.where(ok, score, chunk.best_score).tolist()
-        scores_shown = aims.score(shown(images), context).tolist()
+        scores_shown = objectives.score(shown(images), context).tolist()
     return {
-        one: Descended(
+        stimulus_id: Descended(
             image=images[place].cpu().contiguous().numpy().copy(),
             score=scores[place],
             score_shown=scores_shown[place],
             steps=chunk.steps[place],
             reached=reached[place],
         )
-        for place, one in enumerate(chunk.ids)
-        if one is not None and (reached[place] or late[place])
+        for place, stimulus_id in enumerate(chunk.ids)
+        if stimulus_id is not None and (reached[place] or late[place])
     }
 
 
 def _frames(chunk: Chunk, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
     frames = []
-    for place, one in enumerate(chunk.ids):
-        if one is not None and one in finished:
-            frames.append((one, finished[one].steps, finished[one].image))
-        elif one is not None and _worth_a_frame(chunk.steps[place]):
-            frames.append((one, chunk.steps[place], chunk.images[place].cpu().numpy().copy()))
+    for place, stimulus_id in enumerate(chunk.ids):
+        if stimulus_id is not None and stimulus_id in finished:
+            frames.append((stimulus_id, finished[stimulus_id].steps, finished[stimulus_id].image))
+        elif stimulus_id is not None and _worth_a_frame(chunk.steps[place]):
+            frames.append(
+                (stimulus_id, chunk.steps[place], chunk.images[place].cpu().numpy().copy())
+            )
     return frames
 
 

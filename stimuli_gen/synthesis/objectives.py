@@ -18,7 +18,7 @@ SOLVERS = ("joint", "round_robin")
 KEEP = ("best", "last")
 
 
-class Aims:
+class Objectives:
     """The objectives, and which of them an image follows now.
 
     Parameters
@@ -81,7 +81,7 @@ class Aims:
 
     def _cut(self, objectives: tuple[Objective, ...]) -> list[tuple[Objective, ...]]:
         if self._in_turn or not objectives:
-            return [(one,) for one in objectives]
+            return [(objective,) for objective in objectives]
         return [objectives]
 
     @property
@@ -95,7 +95,7 @@ class Aims:
         """
         return not (self._in_turn or self._rescore)
 
-    def asked(self, steps: int) -> bool:
+    def round_is_complete(self, steps: int) -> bool:
         """Tell whether an image that has taken so many steps may be finished.
 
         Parameters
@@ -145,10 +145,10 @@ class Aims:
             else (taken // self._turn) % round_length + (round_length if draft else 0)
             for taken, draft in zip(steps, drafting, strict=True)
         ]
-        needed = sorted({one for one in whose if one is not None})
+        needed = sorted({group for group in whose if group is not None})
         loss, score, gradient = _sum(self._groups[needed[0]], images, context)
         for group in needed[1:]:  # images that began at other times are elsewhere
-            mine = torch.tensor([one == group for one in whose], device=loss.device)
+            mine = torch.tensor([followed == group for followed in whose], device=loss.device)
             more = _sum(self._groups[group], images, context)
             loss, score = torch.where(mine, more[0], loss), torch.where(mine, more[1], score)
             gradient = torch.where(mine.view(-1, 1, 1, 1), more[2], gradient)
@@ -170,7 +170,7 @@ class Aims:
             (b,).
         """
         with torch.no_grad():
-            scores = [one(images, context)[1] for one in self._exact]
+            scores = [objective(images, context)[1] for objective in self._exact]
         return scores[0] if len(scores) == 1 else torch.stack(scores).amin(dim=0)
 
 

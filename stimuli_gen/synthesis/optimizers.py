@@ -214,8 +214,8 @@ OPPONENT_SD = (0.38, 0.11, 0.05)
 
 def _hartley(images: Tensor) -> Tensor:
     """Transform the last two axes by the orthonormal Hartley transform, a real Fourier transform that undoes itself."""
-    found = torch.fft.fft2(images, norm="ortho")
-    return found.real - found.imag
+    transformed = torch.fft.fft2(images, norm="ortho")
+    return transformed.real - transformed.imag
 
 
 def _fourier(shape: torch.Size, device: torch.device) -> Space:

@@ -173,8 +173,8 @@ def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
         max_steps=4,
         keep="last",
         batch_size=2,
-        watch=watch,
-        film=frame_recorder(tmp_path / "film"),
+        on_step=watch,
+        on_frame=frame_recorder(tmp_path / "film"),
     )
     for one in references.ids:
         first, *_, last = sorted((tmp_path / "film" / one).iterdir())

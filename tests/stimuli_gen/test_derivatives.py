@@ -9,7 +9,7 @@ from torch.autograd import functional as reverse
 
 from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, greyscale_view, stage_model
-from stimuli_gen.first_convolution import StemConv2d
+from stimuli_gen.first_convolution import FirstConv2d
 from stimuli_gen.matching import match_stages
 
 pytestmark = pytest.mark.filterwarnings(
@@ -43,7 +43,7 @@ def model():
         weights="random",
         trained=False,
     )
-    assert isinstance(made.network[0], StemConv2d)  # whose gradient is written by hand
+    assert isinstance(made.network[0], FirstConv2d)  # whose gradient is written by hand
     made.network.double()
     return made
 

@@ -18,7 +18,7 @@ from stimuli_gen import (
     write_stimuli,
 )
 from stimuli_gen.photographs import Preprocessing
-from stimuli_gen.synthesis.checkpoint import Journal
+from stimuli_gen.synthesis.checkpoint import Checkpoint
 
 IDS = ["camera", "motorcycle", "moon"]
 
@@ -159,10 +159,12 @@ def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(small, references,
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        greedy_interference(small, references, resume=tmp_path, watch=press, **options)
+        greedy_interference(small, references, resume=tmp_path, on_step=press, **options)
     assert heard[-1].number == after and list(tmp_path.glob("*.state.h5"))
     again = []
-    resumed = greedy_interference(small, references, resume=tmp_path, watch=again.append, **options)
+    resumed = greedy_interference(
+        small, references, resume=tmp_path, on_step=again.append, **options
+    )
     assert resumed.digest == whole.digest
     for one, tries in heard[-1].steps.items():
         assert again[0].steps.get(one, tries + 1) == tries + 1  # goes on where it was
@@ -185,8 +187,8 @@ def test_a_killed_search_goes_on_from_what_was_saved(
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(greedy, "Journal", partial(Journal, every_s=0.0))
-        greedy_interference(small, references, resume=tmp_path, watch=kill, **options)
+        patch.setattr(greedy, "Checkpoint", partial(Checkpoint, every_s=0.0))
+        greedy_interference(small, references, resume=tmp_path, on_step=kill, **options)
     states = list(tmp_path.glob("*.state.h5"))
     assert states
     if harm == "cut":
@@ -195,7 +197,7 @@ def test_a_killed_search_goes_on_from_what_was_saved(
     again = []
     assert (
         greedy_interference(
-            small, references, resume=tmp_path, watch=again.append, **options
+            small, references, resume=tmp_path, on_step=again.append, **options
         ).digest
         == whole.digest
     )
@@ -210,7 +212,11 @@ def test_who_watches_sees_the_probability_rise_and_who_films_the_images(
     passes, frames = [], []
     options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
     made = greedy_interference(
-        small, references, watch=passes.append, film=lambda *frame: frames.append(frame), **options
+        small,
+        references,
+        on_step=passes.append,
+        on_frame=lambda *frame: frames.append(frame),
+        **options,
     )
     assert made.digest == greedy_interference(small, references, **options).digest
     assert (passes[-1].done, passes[-1].total, passes[-1].number) == (3, 3, len(passes))

@@ -16,7 +16,7 @@ from neurometamer.resume import only_process
 from neurometamer.store import InputError, generator, read_hdf5_attributes, write_hdf5
 from stimuli_gen import descend
 from stimuli_gen.adversarial import _class_objective
-from stimuli_gen.synthesis.checkpoint import Journal, deferred_interrupt
+from stimuli_gen.synthesis.checkpoint import Checkpoint, deferred_interrupt
 from stimuli_gen.synthesis.loop import Start
 
 GOALS = {"near": 0.6, "far": 0.9, "there": 0.5, "dark": 0.1, "out": 1.5, "low": 0.3}
@@ -81,12 +81,12 @@ def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(tmp_path, name, af
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run(list(GOALS), **more, keys=KEYS, resume=tmp_path, watch=press)
+        run(list(GOALS), **more, keys=KEYS, resume=tmp_path, on_step=press)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert passes[-1].number == after  # nothing more was computed
     at_work = {one: steps + 1 for one, steps in passes[-1].steps.items()}
     again = []
-    same(run(list(GOALS), **more, keys=KEYS, resume=tmp_path, watch=again.append), whole)
+    same(run(list(GOALS), **more, keys=KEYS, resume=tmp_path, on_step=again.append), whole)
     for one, steps in again[0].steps.items():
         assert steps == at_work.get(one, 0), "goes on where it was"
     assert not list(tmp_path.glob("*.state.h5")), "finished images leave no state behind"
@@ -95,7 +95,7 @@ def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(tmp_path, name, af
 def test_a_second_ctrl_c_does_not_wait_and_threads_are_left_alone():
     with pytest.raises(KeyboardInterrupt), deferred_interrupt() as wish:
         os.kill(os.getpid(), signal.SIGINT)
-        assert wish.asked
+        assert wish.requested
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     found = []
@@ -126,7 +126,7 @@ def test_sigterm_saves_as_ctrl_c_does_and_ends_with_143(tmp_path):
         "resume": tmp_path,
         "batch_size": 4,
     }
-    same(run(list(GOALS), **more, watch=seen.append), whole)
+    same(run(list(GOALS), **more, on_step=seen.append), whole)
     assert seen[0].steps["far"] == 9  # the ninth pass was saved, not lost
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -139,7 +139,7 @@ def test_sigterm_handlers_of_others_are_left_alone():
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert heard == ["theirs"] and not wish.asked
+    assert heard == ["theirs"] and not wish.requested
 
 
 def test_two_processes_do_not_make_the_same_images(tmp_path):
@@ -189,12 +189,12 @@ import stimuli_gen.synthesis.checkpoint as journal
 from test_long_runs import GOALS, KEYS, run
 journal.SAVE_EVERY_S = 0.0
 import stimuli_gen.synthesis.loop as descent
-plain = journal.Journal
-descent.Journal = lambda folder, keys: plain(folder, keys, every_s=0.0)
+plain = journal.Checkpoint
+descent.Checkpoint = lambda folder, keys: plain(folder, keys, every_s=0.0)
 def watch(seen):
     if seen.number == {after}:
         import os; os.kill(os.getpid(), {signal})
-run(list(GOALS), optimizer="adam", step_size=0.02, keys=KEYS, resume={folder!r}, watch=watch, batch_size=4)
+run(list(GOALS), optimizer="adam", step_size=0.02, keys=KEYS, resume={folder!r}, on_step=watch, batch_size=4)
 """
 
 
@@ -214,7 +214,7 @@ def test_a_killed_process_loses_nothing_that_was_saved(tmp_path):
         "resume": tmp_path,
         "batch_size": 4,
     }
-    same(run(list(GOALS), **more, watch=seen.append), whole)
+    same(run(list(GOALS), **more, on_step=seen.append), whole)
     assert seen[0].steps["far"] == 8  # saved after the eighth pass; the ninth was killed
 
 
@@ -228,7 +228,7 @@ def test_a_state_that_cannot_be_used_is_not(tmp_path, harm):
             step_size=0.02,
             keys=KEYS,
             resume=tmp_path,
-            watch=lambda seen: os.kill(os.getpid(), signal.SIGINT),
+            on_step=lambda seen: os.kill(os.getpid(), signal.SIGINT),
         )
     (state,) = tmp_path.glob("*.state.h5")
     if harm != "other settings":
@@ -237,12 +237,12 @@ def test_a_state_that_cannot_be_used_is_not(tmp_path, harm):
 
 
 def test_states_are_saved_at_most_so_often(tmp_path):
-    often, never = Journal(tmp_path, {}, every_s=0.0), Journal(tmp_path, {}, every_s=3600.0)
+    often, never = Checkpoint(tmp_path, {}, every_s=0.0), Checkpoint(tmp_path, {}, every_s=3600.0)
     assert (
         often.due()
         and often.due()
         and not never.due()
-        and not Journal(None, None, every_s=0.0).due()
+        and not Checkpoint(None, None, every_s=0.0).due()
     )
 
 
@@ -261,7 +261,7 @@ def counting(sizes, limit=None):
 
 def test_chunks_without_images_are_dropped():
     ids, sizes, seen = list(GOALS), [], []
-    run(ids, counting(sizes), watch=seen.append, threshold=-0.01, batch_size=8)
+    run(ids, counting(sizes), on_step=seen.append, threshold=-0.01, batch_size=8)
     assert set(sizes) == {4}
     assert len(seen[0].steps) == 6 and len(seen[-1].steps) == 1  # 'out' never arrives
     alone = [pass_ for pass_ in seen if len(pass_.steps) <= 4]
@@ -298,10 +298,10 @@ def test_on_a_cpu_the_batch_size_changes_nothing(batch_size, lite0):
 
 def test_running_out_of_memory_halves_the_chunk_and_changes_nothing():
     sizes, seen = [], []
-    found = run(list(GOALS), counting(sizes, limit=1), watch=seen.append)
+    found = run(list(GOALS), counting(sizes, limit=1), on_step=seen.append)
     same(found, run(list(GOALS)))
     assert sizes[:3] == [4, 2, 1] and set(sizes[20:]) == {1}
-    assert seen[-1].places == 1
+    assert seen[-1].n_computed == 1
     with pytest.raises(
         InputError, match=r"not enough memory on cpu for one image of \(2, 2\) pixels"
     ):
@@ -417,7 +417,7 @@ def test_who_watches_hears_losses_and_who_films_sees_the_way():
     def film(one, step, image):
         frames.setdefault(one, {})[step] = image.copy()
 
-    found = run(["far", "out"], watch=seen.append, film=film, max_steps=40)
+    found = run(["far", "out"], on_step=seen.append, on_frame=film, max_steps=40)
     assert [one.number for one in seen] == list(range(1, 42))
     assert seen[0].losses["far"] == pytest.approx(12 * 0.4**2, rel=1e-5) and seen[0].total == 2
     assert seen[-1].done == 2 and set(seen[-1].steps) == {"out"} and seen[-1].steps["out"] == 40

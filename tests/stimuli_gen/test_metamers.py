@@ -501,8 +501,8 @@ def test_passes_and_frames_are_told(tiny, pictures):
         pictures,
         stage="5",
         **quick(steps=8),
-        watch=heard.append,
-        film=lambda *frame: frames.append(frame),
+        on_step=heard.append,
+        on_frame=lambda *frame: frames.append(frame),
     )
     assert heard[-1].done == heard[-1].total == 5
     assert {one for heard_pass in heard for one in heard_pass.losses} == set(pictures.ids)

@@ -150,7 +150,7 @@ def test_names_that_repeat_get_their_folders_before_them(tmp_path):
     for name in ("cat/1", "dog/1", "dog/old/2", "3"):
         save(tmp_path / f"{name}.png")
     assert listing(tmp_path) == {"3": "", "cat_1": "cat", "dog_1": "dog", "dog_old_2": "dog"}
-    layout = "; ".join(list_photographs(tmp_path).told["layout"])
+    layout = "; ".join(list_photographs(tmp_path).notes["layout"])
     assert "inside those, of the outer one's category: 2" in layout
     assert "beside the folders, without a category: 3" in layout
     assert "id: folder and name of the file" in layout

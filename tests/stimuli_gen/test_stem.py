@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stimuli_gen import Preprocessing, stage_model
-from stimuli_gen.first_convolution import StemConv2d, quicken
+from stimuli_gen.first_convolution import FirstConv2d, quicken
 
 SHAPES = {
     "alexnet": (nn.Conv2d(3, 16, 11, 4, 2), (64, 60)),
@@ -28,7 +28,7 @@ def test_the_forward_pass_is_the_same_and_the_gradient_is_the_same_sum(name, pre
         weights = torch.randn_like(plain(images))
     quick = nn.Sequential(copy.deepcopy(plain))
     quicken(quick)
-    assert type(quick[0]) is StemConv2d
+    assert type(quick[0]) is FirstConv2d
     found = []
     for network in (plain, quick):
         given = images.clone().contiguous(memory_format=torch.channels_last).requires_grad_(True)
@@ -84,7 +84,7 @@ def test_the_callers_network_stays_plain_and_the_digest_is_that_of_the_plain_one
         "weights": "random",
     }
     model = stage_model(network, **told, name="small", trained=False)
-    assert type(network[0]) is nn.Conv2d and type(model.network[0]) is StemConv2d
+    assert type(network[0]) is nn.Conv2d and type(model.network[0]) is FirstConv2d
     before = model.digest
     model.network[0].__class__ = nn.Conv2d
     again = stage_model(network, **told, name="small", trained=False)

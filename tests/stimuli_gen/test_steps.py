@@ -123,7 +123,7 @@ def test_lbfgs_never_steps_further_than_the_limit():
         optimizer="lbfgs",
         step_size=0.05,
         max_steps=30,
-        film=lambda one, step, image: seen.append((step, image)),
+        on_frame=lambda one, step, image: seen.append((step, image)),
     )
     for (step, image), (later, other) in itertools.pairwise(seen):
         assert np.linalg.norm(other - image) <= 0.05 * (later - step) * (1 + 1e-4)
