@@ -56,7 +56,8 @@ from stimuli_gen.synthesis.nguyen import Progress, Progressing
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
-"""The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization is."""
+"""The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization
+is."""
 
 OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log_probability": lambda logits, target: logits.log_softmax(dim=1).gather(1, target[:, None])[
@@ -65,13 +66,14 @@ OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "probability": lambda logits, target: logits.softmax(dim=1).gather(1, target[:, None])[:, 0],
     "logit": lambda logits, target: logits.gather(1, target[:, None])[:, 0],
 }
-"""What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the probability; its
-logarithm has the same maximum and a gradient that does not vanish where the class is still
-unlikely."""
+"""What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the
+probability; its logarithm has the same maximum and a gradient that does not vanish where the class
+is still unlikely."""
 
 _SLACK = 0.01
-"""Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the rounding differences of
-another batch shape or device cannot turn a success into a failure when the PNG is read back."""
+"""Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the
+rounding differences of another batch shape or device cannot turn a success into a failure when the
+PNG is read back."""
 
 
 # ------------------------------------------------------------------------------------------- making
@@ -99,9 +101,13 @@ def adversarial_noise(
     on_step: Callable[[Pass], None] | None = None,
     on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Make adversarial noise: from a noisy mean image up to a confident class (Zhang 2021, eq. 1; Nguyen 2015).
+    """Make adversarial noise: from a noisy mean image to an image of a confident class.
 
-    Raises log P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1].
+    The procedure is that of Zhang et al. (2021, equation 1) and Nguyen et al. (2015). It raises log
+    P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1].
+
+    Raises log P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1] (Zhang et al.
+    2021, equation 1; Nguyen et al. 2015).
 
     Parameters
     ----------
@@ -156,6 +162,24 @@ def adversarial_noise(
     ------
     InputError
         When the references are not photographs of the network's input size, or a setting is wrong.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import adversarial_noise, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = adversarial_noise(model, photographs, confidence=0.9)
+    >>> made.ids, made.table["success"].tolist()
+    (('a_AN', 'b_AN'), [True, True])
     """
     settings: dict[str, Any] = {
         "kind": "AN",
@@ -219,7 +243,7 @@ def adversarial_interference(
     on_step: Callable[[Pass], None] | None = None,
     on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Make adversarial interference: from a photograph to a wrong class, as near to the photograph as possible.
+    """Make adversarial interference: change a photograph as little as possible to a wrong class.
 
     Raises log P(target) - `pull` · ‖I - photograph‖² by gradient steps within [0, 1] (Zhang 2021,
     control of Supplementary Figure 4).
@@ -276,6 +300,24 @@ def adversarial_interference(
     ------
     InputError
         As for `adversarial_noise`, and when a target is the network's own class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import adversarial_interference, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = adversarial_interference(model, photographs, target="2", confidence=0.9)
+    >>> made.ids, made.table["success"].tolist(), made.table["top1_name"].tolist()
+    (('a_AI', 'b_AI'), [True, True], ['2', '2'])
     """
     settings = {
         "kind": "AI",
@@ -337,8 +379,7 @@ def check_photographs(model: StagedModel, references: StimulusSet) -> None:
     if tuple(references.images.shape[2:]) != model.preprocessing.size:
         raise InputError(
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees "
-            f"{model.preprocessing.size}; "
-            "load them with its preprocessing."
+            f"{model.preprocessing.size}; load them with its preprocessing."
         )
 
 
@@ -571,7 +612,7 @@ def describe_adversarial(
 def judge_adversarial(
     model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, confirmed: bool = False
 ) -> StimulusSet:
-    """Fill in what the network says to the 8-bit pictures, and whether that meets each row's criterion.
+    """Fill in the network's answer to the 8-bit pictures and whether each row's criterion is met.
 
     Parameters
     ----------
@@ -599,12 +640,13 @@ def judge_adversarial(
     outcomes = zip(
         success, reached, table["confidence_float"], table["criterion"], table["steps"], strict=True
     )
+    names = [model.class_names[index] for index in top]
     return replace(
         stimuli,
         table=table.assign(
             confidence_png=reached,
             top1_index=top,
-            top1_name=[model.class_names[i] for i in top],
+            top1_name=names,
             success=success,
             confirmed=confirmed,
             why_not=["" if ok else _why_not(*numbers) for ok, *numbers in outcomes],
@@ -627,7 +669,7 @@ def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str
 def confirm_saved(
     model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]
 ) -> StimulusSet:
-    """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
+    """Read the written PNG files back and judge them, because people are shown these files.
 
     Parameters
     ----------
@@ -650,6 +692,28 @@ def confirm_saved(
     InputError
         When a PNG is missing, cannot be decoded or has another size, or the images were made for
         another network.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import adversarial_interference, confirm_saved, write_stimuli
+    >>> made = adversarial_interference(model, photographs, confidence=0.9)
+    >>> with TemporaryDirectory() as folder:
+    ...     confirmed = confirm_saved(model, made, write_stimuli(made, folder))
+    >>> confirmed.table[["success", "confirmed"]].values.tolist()
+    [[True, True], [True, True]]
     """
     made = stimuli.table["kind"].isin(["AN", "AI"]).to_numpy()
     if not made.any():

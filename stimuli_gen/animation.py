@@ -68,6 +68,16 @@ def write_animation(
     InputError
         When there are no frames, they differ in size or leave [0, 1], captions are not one a frame,
         or a time is not between 0.01 and 655 seconds.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from stimuli_gen import write_animation
+    >>> frames = np.linspace(0, 1, 3 * 3 * 8 * 8).reshape(3, 3, 8, 8)
+    >>> with TemporaryDirectory() as folder:
+    ...     write_animation(frames, f"{folder}/ramp.gif", captions=["1", "2", "3"]).name
+    'ramp.gif'
     """
     from PIL import Image
 
@@ -162,6 +172,20 @@ def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
     -------
     callable
         (stimulus id, step, image (3, height, width) float in [0, 1]) → None.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).random((3, 32, 32), dtype="float32")
+    >>> from pathlib import Path
+    >>> from stimuli_gen import frame_recorder
+    >>> with TemporaryDirectory() as folder:
+    ...     on_frame = frame_recorder(folder)
+    ...     on_frame("cat_AI", 0, image)
+    ...     on_frame("cat_AI", 16, image)
+    ...     sorted(path.name for path in Path(folder, "cat_AI").iterdir())
+    ['000000.png', '000016.png']
     """
 
     def _keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
@@ -204,6 +228,17 @@ def animate_folder(
     ------
     InputError
         When there are no frames, or one cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).random((3, 32, 32), dtype="float32")
+    >>> from stimuli_gen import animate_folder, frame_recorder
+    >>> with TemporaryDirectory() as folder:
+    ...     frame_recorder(f"{folder}/frames")("cat_AI", 0, image)
+    ...     list(animate_folder(f"{folder}/frames", folder))
+    ['cat_AI']
     """
     source = Path(folder)
     places = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []

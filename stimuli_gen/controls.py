@@ -34,7 +34,8 @@ LUMA: Mapping[str, tuple[float, float, float]] = {
     "rec709": (0.2126, 0.7152, 0.0722),
     "mean": (1 / 3, 1 / 3, 1 / 3),
 }
-"""Weights of red, green and blue in a gray value: ITU-R BT.601 (Pillow's, torchvision's), BT.709, or equal."""
+"""Weights of red, green and blue in a gray value: ITU-R BT.601 (Pillow's, torchvision's), BT.709,
+or equal."""
 
 
 # ------------------------------------------------------------------------------------- on one image
@@ -173,7 +174,12 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(phase: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Shuffle the phases of a real image over frequencies; opposite frequencies keep opposite phases."""
+    """Shuffle the phases of a real image over frequencies.
+
+    Opposite frequencies keep opposite phases.
+
+    Opposite frequencies keep opposite phases.
+    """
     rows, columns = np.indices(phase.shape)
     partner = (-rows % phase.shape[0]) * phase.shape[1] + -columns % phase.shape[1]
     place, partner = np.arange(phase.size), partner.ravel()
@@ -310,7 +316,8 @@ CONTROLS: Mapping[str, Control] = {
     "grayscale": Control(make=grayscale),
     "phase_scramble": Control(make=phase_scramble),
 }
-"""Name → control. The defaults are examples: radii of Feather's attacks, levels of the public code."""
+"""Name → control. The defaults are examples: radii of Feather's attacks, levels of the public
+code."""
 
 
 @checked
@@ -355,6 +362,21 @@ def control_images(
     ------
     InputError
         When the control, a setting or a level makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import CONTROLS, control_images
+    >>> list(CONTROLS)[:3]
+    ['random_l2', 'random_linf', 'gaussian_noise']
+    >>> made = control_images(photographs, "blur", levels=[1, 2])
+    >>> made.ids
+    ('a_blur-1', 'a_blur-2', 'b_blur-1', 'b_blur-2')
     """
     wanted, several = _check_control(control, levels, settings)
     recorded = {
@@ -402,7 +424,10 @@ def control_images(
 def _check_control(
     control: str, levels: float | Sequence[float] | None, settings: Mapping[str, Any]
 ) -> tuple[list[float], bool]:
-    """Check everything before the first image is made; return the levels and whether there are several."""
+    """Check all settings before the first image is made.
+
+    Returns the levels, and whether several levels were given.
+    """
     if control not in CONTROLS:
         raise unknown_name("control", control, CONTROLS)
     kind = CONTROLS[control]

@@ -1,4 +1,6 @@
-"""Did a metamer succeed? One judgement of float pixels and of the 8-bit picture, for the generator and for its files.
+"""Judge metamers on their float pixels and on their 8-bit pictures.
+
+The generator and the check of its files use the same functions.
 
 Batches have one size here, whatever the generator's: so the picture in memory and the file read
 back get the same numbers to the last digit, and what is reported as a success is one when the file
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import in_batches
@@ -83,24 +84,20 @@ class Judgment:
             With the columns, ``success``, ``confirmed`` and ``why_not``.
         """
         steps = stimuli.table.get("file_steps", pd.Series(0, index=stimuli.table.index))
-        outcome: dict[str, Any] = {
-            "success": [not reasons for reasons in self.reasons["png"]],
-            "confirmed": confirmed,
-            "why_not": [
-                self._why_not("; ".join(reasons), only, taken)
-                for reasons, only, taken in zip(
-                    self.reasons["png"], self.only_in_float, steps, strict=True
-                )
-            ],
-        }
-        return replace(stimuli, table=stimuli.table.assign(**self.columns, **outcome))
-
-    @staticmethod
-    def _why_not(reasons: str, only_in_float: bool, file_steps: int) -> str:
-        if not only_in_float:
-            return reasons
-        tried = f", nor after {file_steps} steps on rounded images" if file_steps else ""
-        return f"{ONLY_IN_FLOAT}{tried}: {reasons}"
+        success, why_not = [], []
+        for reasons, only_in_float, taken in zip(
+            self.reasons["png"], self.only_in_float, steps, strict=True
+        ):
+            text = "; ".join(reasons)
+            if only_in_float:
+                tried = f", nor after {taken} steps on rounded images" if taken else ""
+                text = f"{ONLY_IN_FLOAT}{tried}: {text}"
+            success.append(not reasons)
+            why_not.append(text)
+        table = stimuli.table.assign(
+            **self.columns, success=success, confirmed=confirmed, why_not=why_not
+        )
+        return replace(stimuli, table=table)
 
 
 def judge_metamers(
@@ -141,7 +138,9 @@ def judge_metamers(
         those of the criteria of Feather et al. in the stage, too.
     """
     images = {"float": stimuli.images, "png": shown_pictures(stimuli, folder)}
-    reasons: dict[str, list[list[str]]] = {kind: [[] for _ in stimuli.ids] for kind in KINDS}
+    reasons: dict[str, list[list[str]]] = {}
+    for kind in KINDS:
+        reasons[kind] = [[] for _ in stimuli.ids]
     limits = stimuli.table["max_error"].to_numpy(dtype=float)
     columns: dict[str, Any] = {}
     losses = {}
@@ -299,10 +298,12 @@ def validity_columns(
 
 
 def _errors(match: Match, references: Any, images: Any) -> np.ndarray:
-    def _error(photographs: Tensor, batch: Tensor) -> Tensor:
-        return match.error(batch, match.anchors(photographs)).cpu()
-
-    batches = in_batches(_error, (references, images), BATCH, match.model.device)
+    batches = in_batches(
+        lambda photographs, batch: match.error(batch, match.anchors(photographs)).cpu(),
+        (references, images),
+        BATCH,
+        match.model.device,
+    )
     errors = [error[: rows.stop - rows.start].numpy() for rows, error in batches]
     return np.concatenate(errors).astype(np.float64)
 

@@ -47,8 +47,8 @@ _SAME_AS = {"DenseLayer": "_DenseLayer"}  # timm's and torchvision's
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 _NO_BLOCKS = ("PatchMerging", "ClassAttention", "LayerScaleBlockClassAttn", "ClassBlock")
-"""Beginnings of class names of what stands among or after the blocks and is none: what shrinks the map in torchvision's
-Swin, and class attention (XCiT, CaiT, VOLO), which reads out one token."""
+"""Beginnings of class names of what stands among or after the blocks and is none: what shrinks the
+map in torchvision's Swin, and class attention (XCiT, CaiT, VOLO), which reads out one token."""
 _FEWEST_BLOCKS = 3
 _ACTIVATIONS = (
     "Relu",
@@ -118,7 +118,8 @@ def depth_units(
     Examples
     --------
     >>> from torch import nn
-    >>> depth_units(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)), size=(4, 4))
+    >>> layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)
+    >>> depth_units(nn.Sequential(*layers), size=(4, 4))
     ('1', '3')
     """
     return tuple(_units(_pass(network, size)))
@@ -148,6 +149,17 @@ def resolve_stage(model: StagedModel, stage: str | float) -> tuple[str, str]:
     InputError
         When the name is unknown, or the fraction out of range or before the first unit, or the
         network has no units.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import resolve_stage, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> resolve_stage(model, "middle"), resolve_stage(model, 1.0)
+    (('1', '1'), ('3', '3'))
     """
     resolved = find_stage(model, stage)
     return resolved.name, resolved.path
@@ -262,7 +274,7 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class _Outputs:
-    """Modules in the order in which they put out, and where their outputs are in the graph of gradients."""
+    """Record modules in the order of their outputs, with their nodes in the graph of gradients."""
 
     def __init__(self, network: nn.Module, paths: Collection[str]) -> None:
         self._network, self._paths = network, paths
@@ -308,7 +320,12 @@ class _Pass:
                 yield module
 
     def is_gate(self, path: str) -> bool:
-        """Tell whether a module weights channels by what it computes of their means, as squeeze-excite gates do."""
+        """Tell whether a module weights channels by what it computes of the channels' means.
+
+        Squeeze-and-excitation gates do so.
+
+        Squeeze-and-excitation gates do so.
+        """
         shape = self.shapes.get(path, ())
         if len(shape) != 4 or math.prod(shape[2:]) == 1:
             return False
@@ -320,7 +337,12 @@ class _Pass:
 
 
 def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> _Pass:
-    """Run a gray image through a network in evaluation mode and follow its gradient back from the logits."""
+    """Run a gray image through a network and follow its gradient back from the logits.
+
+    The network is in evaluation mode.
+
+    The network is in evaluation mode.
+    """
     module = network.network if isinstance(network, StagedModel) else network
     run = network.logits if isinstance(network, StagedModel) else network
     size = network.preprocessing.size if isinstance(network, StagedModel) else size
@@ -337,8 +359,7 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): "
-                f"{reason}; "
-                "give the size that it sees."
+                f"{reason}; give the size that it sees."
             ) from error
         if not isinstance(logits, Tensor):
             raise InputError(
@@ -374,7 +395,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any]]]:
-    """List the nodes of the graph of gradients between logits and image, and who uses each node's output.
+    """List the nodes of the graph of gradients between logits and image, and their users.
 
     Returns
     -------
@@ -419,7 +440,7 @@ def _cuts(order: list[Any]) -> set[Any]:
 
 
 def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
-    """Tell whether the next thing that happens to an output, normalization aside, is an activation."""
+    """Tell whether the next operation on an output, except normalization, is an activation."""
     while len(users.get(node, ())) == 1:
         (node,) = users[node]
         if node.name().startswith(_ACTIVATIONS):
@@ -433,12 +454,15 @@ def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
 
 
 def _units(seen: _Pass) -> dict[str, str]:
-    """List the units of depth in the order in which they run, each with what must be known of it."""
+    """List the units of depth in the order in which they run, each with its note."""
     blocks = _blocks(seen)
     if len(blocks) >= _FEWEST_BLOCKS:
-        units = {path: _why_no_cut(seen, path) for path in blocks}
+        units = dict.fromkeys(blocks, "")
+        for path in blocks:
+            if path not in seen.cuts:
+                units[path] = NO_CUTS[_class_of(seen.modules[path])]
     else:
-        units = {path: "" for path in blocks} | _layers(seen, blocks)
+        units = dict.fromkeys(blocks, "") | _layers(seen, blocks)
     unseen = [
         path
         for path in _weighted(seen)
@@ -447,8 +471,8 @@ def _units(seen: _Pass) -> dict[str, str]:
     if not units or 2 * len(unseen) > len(_weighted(seen)):
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
-            f"{len(_weighted(seen))} layers lie "
-            "beside other paths from the image to the logits, at every level; name a stage instead."
+            f"{len(_weighted(seen))} layers lie beside other paths from the image to the logits, "
+            "at every level; name a stage instead."
         )
     return {path: units[path] for path in seen.calls if path in units}
 
@@ -459,7 +483,12 @@ def _weighted(seen: _Pass) -> list[str]:
 
 
 def _cut_around(seen: _Pass, path: str) -> str | None:
-    """Find the smallest module around a layer, or itself, whose output is a cut; None when it is the network."""
+    """Find the smallest module around a layer, or the layer itself, whose output is a cut.
+
+    Returns None when that module is the network.
+
+    Returns None when that module is the network.
+    """
     while path and path not in seen.cuts:
         path = path.rpartition(".")[0]
     return path or None
@@ -474,12 +503,11 @@ def _class_of(module: nn.Module) -> str:
     return _SAME_AS.get(name, name)
 
 
-def _why_no_cut(seen: _Pass, path: str) -> str:
-    return "" if path in seen.cuts else NO_CUTS[_class_of(seen.modules[path])]
-
-
 def _blocks(seen: _Pass) -> list[str]:
-    """Find the blocks: the smallest cuts around parallel paths, and what stands beside them in a list of modules."""
+    """Find the blocks of a network.
+
+    These are the smallest cuts around parallel paths, and the modules beside them in a list.
+    """
     modules, once = (
         seen.modules,
         {path for path, count in Counter(seen.calls).items() if count == 1},
@@ -514,7 +542,7 @@ def _blocks(seen: _Pass) -> list[str]:
 
 
 def _is_member(seen: _Pass, path: str) -> bool:
-    """Tell whether a module of several layers with weights is in a list of modules, and no list itself."""
+    """Tell whether a module has several layers with weights and belongs to a list of modules."""
     module, parent = seen.modules[path], seen.modules[path.rpartition(".")[0]]
     listed = isinstance(parent, _CONTAINERS) and not isinstance(module, _CONTAINERS)
     return listed and len(list(seen.inside(path))) > 1
@@ -523,7 +551,12 @@ def _is_member(seen: _Pass, path: str) -> bool:
 def _is_group(
     path: str, candidates: Mapping[str, nn.Module], kinds: Collection[type[nn.Module]]
 ) -> bool:
-    """Tell whether a candidate is a list of blocks; one with parallel paths is only if blocks in it are no cuts."""
+    """Tell whether a candidate is a list of blocks.
+
+    A candidate with parallel paths is one only if the blocks in it are no cuts.
+
+    A candidate with parallel paths is one only if the blocks in it are no cuts.
+    """
     inside = [module for other, module in candidates.items() if other.startswith(f"{path}.")]
     if type(candidates[path]) in kinds:
         inside = [module for module in inside if _class_of(module) in NO_CUTS]
@@ -536,7 +569,10 @@ def _root(path: str) -> str:
 
 
 def _with_stem(seen: _Pass, blocks: list[str]) -> list[str]:
-    """Count a sequence of several layers before the first block, in the same list, as a block: V1 of CORnet-S."""
+    """Add sequences of several layers before the first block, in the same list, to the blocks.
+
+    V1 of CORnet-S is an example.
+    """
     parents = {path.rpartition(".")[0] for path in blocks}
     first = min(seen.calls.index(path) for path in blocks)
     stems = [
@@ -551,7 +587,10 @@ def _with_stem(seen: _Pass, blocks: list[str]) -> list[str]:
 
 
 def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
-    """List the outputs of convolutions and matrix products outside of blocks, after the activation that follows."""
+    """List the outputs of layers with weights outside of blocks.
+
+    Where an activation module follows a layer, the output of the activation counts.
+    """
     units: dict[str, str] = {}
     last = ""  # the layer whose activation has not run yet
     for path in seen.calls:
@@ -565,13 +604,11 @@ def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
                 "stage is before it"
             )
             units[path] = note if path in seen.functional else ""
-        elif last and _is_activation(module):
+        elif (
+            last
+            and type(module).__module__ == "torch.nn.modules.activation"
+            and not list(module.children())
+        ):
             del units[last]
             units[path], last = "", ""
     return units
-
-
-def _is_activation(module: nn.Module) -> bool:
-    return type(module).__module__ == "torch.nn.modules.activation" and not any(
-        True for _ in module.children()
-    )

@@ -29,7 +29,8 @@ from stimuli_gen.models import StagedModel
 
 _LOG = logging.getLogger(__name__)
 _SAME = 1e-4
-"""Largest relative difference (L2) that counts as rounding of folded weights; measured: 1e-7 to 3e-6."""
+"""Largest relative difference (L2) that counts as rounding of folded weights; measured: 1e-7 to
+3e-6."""
 
 
 # ------------------------------------------------------------------------------------- this machine
@@ -82,12 +83,9 @@ def _mps_support() -> tuple[bool, str]:
         works = bool((number @ number).item() == 1)
     except (RuntimeError, TypeError):  # macOS before 14
         works = False
-    return (
-        works,
-        "this GPU computes in bfloat16"
-        if works
-        else "this GPU or this macOS has no bfloat16 arithmetic",
-    )
+    if works:
+        return True, "this GPU computes in bfloat16"
+    return False, "this GPU or this macOS has no bfloat16 arithmetic"
 
 
 def fast_notice(model: StagedModel) -> str:
@@ -245,11 +243,15 @@ class _Pair:
     weight: Tensor
     bias: Tensor
     node: Any
-    """The convolution's place in the graph of gradients; the norm must be the only one that uses it."""
+    """The convolution's place in the graph of gradients; the norm must be the only one that uses
+    it."""
 
 
 def _folded(model: StagedModel) -> StagedModel:
-    """Copy the network with its BatchNorms folded, or as it is where the copy does not compute the same."""
+    """Copy a network with its BatchNorms folded.
+
+    Nothing is folded where the folded copy does not compute the same.
+    """
     private = replace(model, network=copy.deepcopy(model.network))
     image = _test_image(model)
     pairs = [
@@ -262,25 +264,18 @@ def _folded(model: StagedModel) -> StagedModel:
         for name, value in (("weight", pair.weight), ("bias", pair.bias)):
             convolution.register_parameter(name, nn.Parameter(value, requires_grad=False))
         parent, _, name = pair.norm.rpartition(".")
-        setattr(
-            private.network.get_submodule(parent),
-            name,
-            _what_is_left(private.network.get_submodule(pair.norm)),
-        )
+        norm, rest = private.network.get_submodule(pair.norm), nn.Identity()
+        if type(norm) is not nn.BatchNorm2d:  # timm's has dropout and activation inside
+            rest = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)).eval()  # type: ignore
+        setattr(private.network.get_submodule(parent), name, rest)  # its path stays valid
     folded = replace(private, folded=frozenset(pair.convolution for pair in pairs))
-    return (
-        folded
-        if _compute_the_same(model, folded, image)
-        else replace(model, network=copy.deepcopy(model.network))
-    )
-
-
-def _compute_the_same(model: StagedModel, folded: StagedModel, image: Tensor) -> bool:
     stages = list(model.stages)
     with torch.no_grad():
         expected = [model.logits(image), *model.activations(image, stages).values()]
         computed = [folded.logits(image), *folded.activations(image, stages).values()]
-    return all(_near(exact, other) for exact, other in zip(expected, computed, strict=True))
+    if all(_near(exact, other) for exact, other in zip(expected, computed, strict=True)):
+        return folded
+    return replace(model, network=copy.deepcopy(model.network))
 
 
 def _near(expected: Tensor, computed: Tensor) -> bool:
@@ -289,7 +284,7 @@ def _near(expected: Tensor, computed: Tensor) -> bool:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Tell whether a module is a BatchNorm of which the rest is known; other subclasses are left alone."""
+    """Tell whether a module is a BatchNorm of a known class; other subclasses are left alone."""
     kind = type(module)
     known = kind is nn.BatchNorm2d or (
         kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
@@ -297,22 +292,15 @@ def _is_norm(module: nn.Module) -> bool:
     return known and getattr(module, "running_mean", None) is not None
 
 
-def _what_is_left(norm: nn.Module) -> nn.Module:
-    """Fill a folded BatchNorm's place, so that its path stays valid: timm's has an activation inside."""
-    if type(norm) is nn.BatchNorm2d:
-        return nn.Identity()
-    return nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)).eval()  # type: ignore[arg-type]
-
-
 def _untouched(module: nn.Module) -> bool:
-    """Tell whether a module's weights are what they look like: no hooks and no parametrization (spectral norm …)."""
+    """Tell whether a module has neither hooks nor parametrized weights (spectral norm …)."""
     return not (
         module._forward_hooks or module._forward_pre_hooks or parametrize.is_parametrized(module)
     )
 
 
 def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
-    """Find convolutions whose output goes to one BatchNorm and nowhere else, in one forward pass."""
+    """Find convolutions whose output goes to one BatchNorm only, in one forward pass."""
     modules = {
         path: module
         for path, module in model.network.named_modules()
@@ -355,7 +343,10 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
 def _fold(
     convolution: nn.Conv2d, norm: nn.BatchNorm2d, before: Tensor, output: Tensor
 ) -> tuple[Tensor, Tensor] | None:
-    """Fold one pair; nothing where the convolution does more with its weights than to convolve (weight norm …)."""
+    """Fold a BatchNorm into the convolution before it.
+
+    Returns None where the convolution does more with its weights than convolve (weight norm …).
+    """
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         return None

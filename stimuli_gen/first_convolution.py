@@ -48,7 +48,9 @@ class FirstConv2d(nn.Conv2d):
 
 
 def quicken(network: nn.Module) -> None:
-    """Give a frozen network's first convolutions the fast gradient; nothing else changes, and its digest neither.
+    """Give a frozen network's first convolutions the fast gradient.
+
+    Nothing else changes, and the network's digest neither.
 
     Parameters
     ----------
@@ -75,7 +77,11 @@ def _fits(module: nn.Conv2d) -> bool:
 
 
 class _InBlocks(torch.autograd.Function):
-    """The gradient is made of operations that torch differentiates, so it has derivatives of any order."""
+    """Convolve with a gradient that is computed in blocks.
+
+    The gradient consists of operations that torch differentiates, so it has derivatives of any
+    order.
+    """
 
     generate_vmap_rule = True
 
@@ -112,7 +118,11 @@ class _InBlocks(torch.autograd.Function):
 def _for_the_input(
     gradient: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int
 ) -> Tensor:
-    """Convolve the gradient with the turned kernel, block by block, and lay the blocks out as pixels again."""
+    """Compute the gradient for the input of a convolution.
+
+    The gradient for the output is convolved with the turned kernel, block by block, and the blocks
+    are laid out as pixels again.
+    """
     channels, length = weight.shape[1], weight.shape[-1]
     blocks = -(-length // stride)
     more = blocks * stride - length
@@ -129,7 +139,10 @@ def _for_the_input(
 
 
 def _to_blocks(images: Tensor, stride: int) -> Tensor:
-    """(b, channels, height, width) → (b, stride · stride · channels, height / stride, width / stride)."""
+    """Lay blocks of stride × stride pixels out as channels.
+
+    (b, channels, height, width) → (b, stride · stride · channels, height / stride, width / stride).
+    """
     n, channels, height, width = images.shape
     cut = images.permute(0, 2, 3, 1).reshape(
         n, height // stride, stride, width // stride, stride * channels

@@ -1,4 +1,6 @@
-"""Adversarial interference (AI) by greedy random search, without gradients: the AI images of Zhang et al. (2021).
+"""Make adversarial interference (AI) by greedy random search, without gradients.
+
+This is the procedure of the AI images of Zhang et al. (2021).
 
 References
 ----------
@@ -40,7 +42,8 @@ from stimuli_gen.synthesis.loop import OnFrame, Pass, box, shown
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 _SLACK = 1e-4
-"""Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes and devices."""
+"""Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes
+and devices."""
 
 
 @checked
@@ -60,7 +63,9 @@ def greedy_interference(
     on_step: Callable[[Pass], None] | None = None,
     on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Make adversarial interference by trial and error: add noise, keep it when the wrong class gets likelier.
+    """Make adversarial interference by trial and error.
+
+    Noise is added and kept when the wrong class becomes more probable.
 
     One candidate at a time for each image. Images run side by side, each with its own generator,
     and do not influence each other.
@@ -111,6 +116,24 @@ def greedy_interference(
         When the references are not photographs of the network's input size, or a setting is wrong.
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import greedy_interference, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = greedy_interference(model, photographs, confidence=0.25, max_tries=500)
+    >>> made.ids, made.table["success"].tolist()
+    (('a_AI', 'b_AI'), [True, True])
     """
     settings = {
         "kind": "AI",
@@ -124,9 +147,8 @@ def greedy_interference(
     check_photographs(model, references)
     if not (0 < confidence < 1 and 0 < amplitude < 255 and max_tries >= 1):
         raise InputError(
-            f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between 0 "
-            "and 255, "
-            f"and max_tries ({max_tries}) at least 1."
+            f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between "
+            f"0 and 255, and max_tries ({max_tries}) at least 1."
         )
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
@@ -157,9 +179,10 @@ def greedy_interference(
     results = _run(search, references.ids, batch_shape(batch_size), progress, on_step, on_frame)
     made = {reference_id: result for reference_id, (result, _) in results.items()}
     anchors = {reference_id: _photograph(reference_id) for reference_id in references.ids}
+    tries = [made[reference_id].steps for reference_id in references.ids]
+    accepted = [results[reference_id][1] for reference_id in references.ids]
     table = describe_adversarial(model, references, targets, settings, made, anchors).assign(
-        tries=[made[reference_id].steps for reference_id in references.ids],
-        accepted=[results[reference_id][1] for reference_id in references.ids],
+        tries=tries, accepted=accepted
     )
     record = provenance(
         settings,
@@ -187,7 +210,10 @@ class _Search:
     checkpoint: Checkpoint
 
     def noise(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw one candidate's noise, in [0, 1] pixels: (3, height, width), or (1, height, width) when shared."""
+        """Draw the noise of one candidate, pixels in [0, 1].
+
+        The shape is (3, height, width), or (1, height, width) where channels share their noise.
+        """
         channels = 1 if self.settings["shared_channels"] else 3
         drawn = random.random((channels, *shape[1:]), dtype=np.float32)
         return (2 * drawn - 1) * np.float32(self.settings["amplitude"] / 255)
@@ -312,14 +338,11 @@ class _Work:
 
     def tries_and_losses(self) -> tuple[dict[str, int], dict[str, float]]:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
-        at_work = [
-            (slot, best)
-            for slot, best in zip(self.slots, self.best.tolist(), strict=True)
-            if slot.stimulus_id
-        ]
-        return {str(slot.stimulus_id): slot.tries for slot, _ in at_work}, {
-            str(slot.stimulus_id): -best for slot, best in at_work
-        }
+        tries, losses = {}, {}
+        for slot, best in zip(self.slots, self.best.tolist(), strict=True):
+            if slot.stimulus_id:
+                tries[slot.stimulus_id], losses[slot.stimulus_id] = slot.tries, -best
+        return tries, losses
 
     def show(self, on_frame: OnFrame, finished: Mapping[str, tuple[Descended, int]]) -> None:
         """Give the on_frame its frames: of each image when its tries have doubled, and the last."""
@@ -330,7 +353,7 @@ class _Work:
                 on_frame(slot.stimulus_id, slot.tries, self.images[place].cpu().numpy().copy())
 
     def save(self) -> None:
-        """Write where each image is: pixels, score, tries, and the state of its random generator."""
+        """Save pixels, score, tries and the state of the random generator of each image."""
         for place, slot in enumerate(self.slots):
             if slot.stimulus_id is not None and slot.random is not None:
                 self._search.checkpoint.save(
@@ -357,14 +380,13 @@ def _check_finite(slots: list[_Slot], score: Tensor) -> None:
     for slot, value in zip(slots, score.tolist(), strict=True):
         if slot.stimulus_id is not None and not np.isfinite(value):
             raise InputError(
-                f"the probability of '{slot.stimulus_id}' is not a number at try {slot.tries + 1}; check "
-                "the network with "
-                "check_model. Finished images are kept."
+                f"the probability of '{slot.stimulus_id}' is not a number at try "
+                f"{slot.tries + 1}; check the network with check_model. Finished images are kept."
             )
 
 
 def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int]]:
-    """Return the images whose target is likely enough once rounded to 8 bits, or that have no tries left."""
+    """Find the images whose target is probable enough in 8 bits, or that have no tries left."""
     settings, slots, images = work.settings, work.slots, work.images
     wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
     score = work.best.exp().tolist()

@@ -96,7 +96,12 @@ class Match:
             outputs = self.model.stage_outputs(images, self.stages)
         for stage, value in inputs.items():
             outputs[stage] = value + (outputs[stage] - value).detach()
-        return {stage: _flat(value) for stage, value in outputs.items()}
+        flat = {}
+        for stage, value in outputs.items():
+            # the order in which channels-last maps lie in memory, so without a copy
+            ordered = value.permute(0, 2, 3, 1) if value.ndim == 4 else value
+            flat[stage] = ordered.flatten(1)
+        return flat
 
     def key(self, stage: str) -> str:
         """Name a stage among those of all networks.
@@ -154,20 +159,11 @@ class Match:
             activations = {
                 self.key(stage): value.detach() for stage, value in self.activations(images).items()
             }
-        return {
-            **activations,
-            **{
-                f"{name} norm": torch.linalg.vector_norm(values, dim=1)
-                for name, values in activations.items()
-            },
+        norms = {
+            f"{name} norm": torch.linalg.vector_norm(values, dim=1)
+            for name, values in activations.items()
         }
-
-
-def _flat(activations: Tensor) -> Tensor:
-    """Flatten each image's activations in the order in which channels-last maps lie in memory, so without a copy."""
-    if activations.ndim == 4:
-        activations = activations.permute(0, 2, 3, 1)
-    return activations.flatten(1)
+        return {**activations, **norms}
 
 
 # ------------------------------------------------------------------------------------ what to match
@@ -206,6 +202,18 @@ def match_stages(
     ------
     InputError
         When networks or stages do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import match_stages, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> (match,) = match_stages(model, ["1", 1.0], stage_weights=[3, 1])
+    >>> match.stages, match.weights
+    (('1', '3'), (0.75, 0.25))
     """
     networks = (models,) if isinstance(models, StagedModel) else tuple(models)
     if not networks:
@@ -221,9 +229,8 @@ def match_stages(
     if len({str(network.device) for network in networks}) > 1:
         raise InputError("networks are on different devices; load them on one.")
     if isinstance(stage, Mapping):
-        wrong = [name for name in sizes if name not in stage] + [
-            name for name in stage if name not in sizes
-        ]
+        wrong = [name for name in sizes if name not in stage]
+        wrong += [name for name in stage if name not in sizes]
         if wrong:
             raise InputError(
                 f"stages are given by network, but not for each or for others: {name_ids(wrong)}."
@@ -244,8 +251,8 @@ def _match(
     given = [1.0] * len(wanted) if weights is None else [float(value) for value in weights]
     if not wanted or len(given) != len(wanted) or min(given) <= 0:
         raise InputError(
-            f"{model.name}: {len(wanted)} stage(s) and {len(given)} weight(s); one above 0 for each "
-            "stage."
+            f"{model.name}: {len(wanted)} stage(s) and {len(given)} weight(s); one above 0 for "
+            "each stage."
         )
     resolved = [find_stage(model, name_or_depth) for name_or_depth in wanted]
     if again := duplicates([found_stage.name for found_stage in resolved]):
@@ -258,23 +265,23 @@ def _match(
     paths = run_order(model, tuple(name_of))
     view = replace(model, stages={name_of[path]: path for path in paths})
     relus, undecided = relu_endings(view) if straight_through else ({}, ())
+    noted = [found_stage for found_stage in resolved if found_stage.note]
+    notes = [f"{model.name} at {found_stage.name}: {found_stage.note}" for found_stage in noted]
     return Match(
         model=view,
         stages=tuple(view.stages),
         weights=tuple(weight_of[path] for path in paths),
         relus=relus,
         undecided=undecided,
-        notes=tuple(
-            f"{model.name} at {found_stage.name}: {found_stage.note}"
-            for found_stage in resolved
-            if found_stage.note
-        ),
+        notes=tuple(notes),
         digest=model.digest,
     )
 
 
 def check_reach(matches: Sequence[Match], image: np.ndarray, stimulus_id: str) -> None:
-    """Check that the gradient of each matched stage reaches the image; else no step would change it.
+    """Check that the gradient of each matched stage reaches the image.
+
+    Without a gradient no step would change the image.
 
     Parameters
     ----------
@@ -297,8 +304,8 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, stimulus_id: str) -
             for stage, values in match.activations(images).items():
                 if why := _unreached(values, images, stimulus_id):
                     raise InputError(
-                        f"{match.key(stage)}: no gradient reaches the image ({why}); match another "
-                        "stage."
+                        f"{match.key(stage)}: no gradient reaches the image ({why}); match "
+                        "another stage."
                     )
 
 
@@ -339,6 +346,15 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
     ------
     InputError
         When the network takes no such images.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from stimuli_gen import at_size, stage_model
+    >>> layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    >>> model = stage_model(nn.Sequential(*layers, nn.Linear(4, 10)))
+    >>> at_size(model, 64).preprocessing.size
+    (64, 64)
     """
     old = model.preprocessing
     resized = replace(
@@ -391,6 +407,18 @@ def greyscale_view(model: StagedModel) -> StagedModel:
     is never matched: an image's color is what its start and those weights leave (green moves most),
     and means nothing. `model_metamers` turns metamers of views gray, where no ball confines them;
     the view itself sees the same.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import greyscale_view, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> view = greyscale_view(model)
+    >>> view.name, view.luma
+    ('Sequential_grey', (0.299, 0.587, 0.114))
     """
     if model.luma is not None:
         raise InputError(

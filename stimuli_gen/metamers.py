@@ -153,6 +153,24 @@ def model_metamers(
     InputError
         When photographs, networks, stages or settings do not fit; when activations are not finite
         or all zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import model_metamers, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = model_metamers(model, photographs, stage="1", preset="pixels", steps=200)
+    >>> made.ids, bool((made.table["loss_png"] < 0.1).all())
+    (('a_metamer', 'b_metamer'), False)
     """
     if start_images is not None:
         overrides = {"start": "image", **overrides}
@@ -239,17 +257,23 @@ def _steps(recipe: Recipe, n_models: int) -> dict[str, Any]:
 
 
 def _stages(matches: Sequence[Match]) -> dict[str, Any]:
+    stages, weights, straight_through = {}, {}, {}
+    for match in matches:
+        name = match.model.name
+        stages[name], weights[name] = list(match.stages), list(match.weights)
+        straight_through[name] = list(match.straight_through)
     return {
-        "stages": {match.model.name: list(match.stages) for match in matches},
-        "stage_weights": {match.model.name: list(match.weights) for match in matches},
-        "straight_through_at": {
-            match.model.name: list(match.straight_through) for match in matches
-        },
+        "stages": stages,
+        "stage_weights": weights,
+        "straight_through_at": straight_through,
     }
 
 
 def _drafts(matches: Sequence[Match], mode: str) -> tuple[Match, ...]:
-    """Give each network its fast copy, with the same name, so that it is compared with the network's own answers."""
+    """Make the fast copy of each network, with the same name.
+
+    The copy is thus compared with the network's own answers.
+    """
     drafts = [draft_model(match.model, mode) for match in matches]
     return tuple(
         replace(match, model=draft)
@@ -300,8 +324,7 @@ def _check(
     if tuple(references.images.shape[2:]) != model.preprocessing.size:
         raise InputError(
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees "
-            f"{model.preprocessing.size}; "
-            "load them with its preprocessing."
+            f"{model.preprocessing.size}; load them with its preprocessing."
         )
     if (
         recipe.ball != "none" and recipe.radius != PRESETS[preset].radius
@@ -319,9 +342,8 @@ def _check_straight_through(matches: Sequence[Match]) -> None:
     if hidden := [match.key(stage) for match in matches for stage in match.undecided]:
         raise InputError(
             f"straight_through_relu: the last operation of {name_ids(hidden)} is hidden in a "
-            "compiled module or a "
-            "hand-written gradient; build the network without torch.compile, or match another "
-            "stage."
+            "compiled module or a hand-written gradient; build the network without torch.compile, "
+            "or match another stage."
         )
     if others := [match.key(match.stage) for match in matches if not match.straight_through]:
         raise InputError(
@@ -355,7 +377,8 @@ class _Starts:
         image = self._images[slice(self._place[reference_id], self._place[reference_id] + 1)][0]
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError(
-                f"the photograph '{reference_id}' leaves [0, 1] or is not finite; scale by 1/255 or clip."
+                f"the photograph '{reference_id}' leaves [0, 1] or is not finite; scale by 1/255 "
+                "or clip."
             )
         return image
 
@@ -380,7 +403,7 @@ class _Starts:
 
 
 class _Anchors:
-    """Activations to the photographs, computed once each, a batch at a time in the order of the loop."""
+    """Compute the activations to the photographs once each, a batch at a time."""
 
     def __init__(
         self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts
@@ -401,10 +424,9 @@ class _Anchors:
             _check_anchors(values, self._ids[rows])
             if not self._kept:  # the first time
                 check_reach(self._matches, self._starts(reference_id), reference_id)
-            self._kept = {
-                name: {key: value[row] for key, value in values.items()}
-                for row, name in enumerate(self._ids[rows])
-            }
+            self._kept = {}
+            for row, name in enumerate(self._ids[rows]):
+                self._kept[name] = {key: value[row] for key, value in values.items()}
         return self._kept[reference_id]
 
     def _compute(self, rows: slice) -> dict[str, np.ndarray]:
@@ -418,7 +440,7 @@ class _Anchors:
 
 
 class _Context:
-    """What the objectives must know of an image: anchors, center of the ball, shifts of all steps."""
+    """Give anchors, center of the ball and shifts of all steps of an image to the objectives."""
 
     def __init__(
         self, recipe: Recipe, starts: _Starts, anchors: _Anchors, n_models: int, seed: int
@@ -466,7 +488,10 @@ def _confine(recipe: Recipe) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 def _keys(
     settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts, ids: Sequence[str]
 ) -> dict[str, str]:
-    """Hash all that makes each image's pixels before they are rounded; what only names or judges them is left out."""
+    """Hash all that makes each image's pixels before they are rounded.
+
+    Settings that only name or judge the images are left out.
+    """
     no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
     recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
     models = [match.digest for match in matches]
@@ -487,9 +512,10 @@ def _collect(
     prior: str,
 ) -> StimulusSet:
     images = _without_tint(matches, settings, stacked(made, references.ids))
+    models = [_identified(match) for match in matches]
     record = provenance(
         settings,
-        models=[_identified(match) for match in matches],
+        models=models,
         model_digest=digest([match.digest for match in matches]),
         references=references.digest,
         reference_pixels=digest_levels(references.images),
@@ -506,7 +532,7 @@ def _collect(
 def _without_tint(
     matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray
 ) -> np.ndarray:
-    """Give metamers of grayscale views the gray that these see: their color is left over from the steps."""
+    """Turn metamers of grayscale views gray: their color is left over from the steps."""
     luma = {match.model.luma for match in matches}
     if (
         len(luma) > 1 or None in luma or settings["ball"] != "none"
@@ -517,7 +543,7 @@ def _without_tint(
 
 
 def _identified(match: Match) -> dict[str, Any]:
-    """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
+    """Describe a network and the modules of its matched stages for the provenance."""
     model = match.model
     record = {
         "name": model.name,
@@ -585,52 +611,52 @@ def _describe(
     table = pd.DataFrame(
         {"id": [f"{reference_id}_metamer{settings['suffix']}" for reference_id in references.ids]}
     )
+    names = [match.model.name for match in matches]
+    weights = [match.model.weights for match in matches]
+    stages = {f"stage{end}": match.stage for end, match in zip(ends(matches), matches, strict=True)}
+    notes = [] if all(match.model.trained for match in matches) else ["untrained network"]
+    straight, drafts = [], {}
+    for match in matches:
+        notes += match.notes
+        straight += [match.key(stage) for stage in match.straight_through]
+    for match in matches:
+        straight += [f"undecided at {match.key(stage)}" for stage in match.undecided]
+    straight_through = "no"
+    if settings["straight_through_relu"]:
+        # stages at which the gradient passes a ReLU as if it were the identity
+        straight_through = ", ".join(straight) or "not applicable"
+    if "drafts" in settings:
+        precisions = [draft["precision"] for draft in settings["drafts"].values()]
+        drafts = {"draft_precision": ", ".join(dict.fromkeys(precisions))}
     return table.assign(
         kind="metamer",
         reference_id=list(references.ids),
         category=references.table["category"].to_numpy(),
-        model="+".join(match.model.name for match in matches),
-        weights="; ".join(match.model.weights for match in matches),
-        **{f"stage{end}": match.stage for end, match in zip(ends(matches), matches, strict=True)},
+        model="+".join(names),
+        weights="; ".join(weights),
+        **stages,
         preset=settings["preset"],
-        straight_through=_straight_through(matches) if settings["straight_through_relu"] else "no",
+        straight_through=straight_through,
         max_error=np.nan if settings["max_error"] is None else settings["max_error"],
         seed=settings["seed"],
-        note=_notes(matches),
+        note="; ".join(notes),
         mode=settings.get("mode", "exact"),
-        **({"draft_precision": _precisions(settings["drafts"])} if "drafts" in settings else {}),
+        **drafts,
         steps=list(steps),
         file_steps=0,
         **_distances(images, references),
     )
 
 
-def _notes(matches: Sequence[Match]) -> str:
-    untrained = () if all(match.model.trained for match in matches) else ("untrained network",)
-    return "; ".join([*untrained, *(note for match in matches for note in match.notes)])
-
-
-def _straight_through(matches: Sequence[Match]) -> str:
-    """Say at which stages the gradient passes a ReLU as if it were the identity."""
-    parts = [match.key(stage) for match in matches for stage in match.straight_through]
-    parts += [f"undecided at {match.key(stage)}" for match in matches for stage in match.undecided]
-    return ", ".join(parts) or "not applicable"
-
-
-def _precisions(drafts: Mapping[str, Mapping[str, str]]) -> str:
-    return ", ".join(dict.fromkeys(draft["precision"] for draft in drafts.values()))
-
-
 def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:
     """Distance of each 8-bit image from its photograph, in gray levels."""
-    changes = [
-        to_8bit(image).astype(np.float64) - 255.0 * references.images[slice(row, row + 1)][0]
-        for row, image in enumerate(images)
-    ]
-    return {
-        "l2_8bit": [float(np.sqrt(np.square(change).sum())) for change in changes],
-        "linf_8bit": [float(np.abs(change).max()) for change in changes],
-    }
+    distances: dict[str, list[float]] = {"l2_8bit": [], "linf_8bit": []}
+    for row, image in enumerate(images):
+        photograph = references.images[slice(row, row + 1)][0]
+        change = to_8bit(image).astype(np.float64) - 255.0 * photograph
+        distances["l2_8bit"].append(float(np.sqrt(np.square(change).sum())))
+        distances["linf_8bit"].append(float(np.abs(change).max()))
+    return distances
 
 
 # ------------------------------------------------------------------------------------------ judging
@@ -670,6 +696,28 @@ def confirm_metamers(
     InputError
         When a PNG is missing, cannot be decoded or has another size, or the images were made for
         other networks or judged with other nulls.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import confirm_metamers, model_metamers, write_stimuli
+    >>> made = model_metamers(model, photographs, stage="1", preset="pixels", steps=20)
+    >>> with TemporaryDirectory() as folder:
+    ...     confirmed = confirm_metamers(model, made, photographs, write_stimuli(made, folder))
+    >>> confirmed.table["confirmed"].tolist()
+    [True, True]
     """
     networks = [models] if isinstance(models, StagedModel) else list(models)
     settings = stimuli.provenance.get("settings", {})

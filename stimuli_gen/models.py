@@ -34,7 +34,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _LOG = logging.getLogger(__name__)
 _INPUT_SIZES = (224, 299, 256, 32, 64, 96, 128, 160, 192, 384, 512)
-"""Sides of square inputs (pixels) that are tried in this order where a network does not say its own."""
+"""Sides of square inputs (pixels) that are tried in this order where a network does not say its
+own."""
 _SIZES_OF_CLASSES = {"Inception3": 299, "InceptionV3": 299, "InceptionV4": 299}
 _SHARE_CUT = 0.875
 """Input size over the shorter side of the resized photograph: 224 of 256 pixels."""
@@ -92,6 +93,18 @@ class StagedModel:
     Derivatives of any order are those of the network (`torch.func`, `torch.autograd.functional`).
     Torch's fused attention has first derivatives in reverse mode only, and says so; inside
     ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` it has all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> images = torch.rand(2, 3, 32, 32)
+    >>> model.logits(images).shape, model.activations(images, ["1"])["1"].shape
+    (torch.Size([2, 5]), torch.Size([2, 4, 15, 15]))
     """
 
     network: nn.Module
@@ -147,7 +160,9 @@ class StagedModel:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of weights, modules and their settings, preprocessing, stages and luma; the same on every device.
+        """Hash weights, modules and their settings, preprocessing, stages and luma.
+
+        The hash is the same on every device.
 
         Returns
         -------
@@ -246,7 +261,9 @@ class StagedModel:
         }
 
     def stage_module(self, stage: str) -> nn.Module:
-        """Make a torch module from images to one stage, for libraries that want one (plenoptic, captum …).
+        """Make a torch module from images to one stage.
+
+        It is for libraries that want a module (plenoptic, captum …).
 
         Parameters
         ----------
@@ -269,7 +286,7 @@ class StagedModel:
         return _Stage(self, stage).eval()
 
     def stage_outputs(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
-        """Compute `activations` without laying them out anew: in whatever memory order the modules give them.
+        """Compute `activations` in whatever memory order the modules give them.
 
         Parameters
         ----------
@@ -320,8 +337,8 @@ class StagedModel:
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.preprocessing.size):
             raise InputError(
                 f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, "
-                f"{self.preprocessing.size[1]}), "
-                f"not {tuple(images.shape)}; load them with its preprocessing."
+                f"{self.preprocessing.size[1]}), not {tuple(images.shape)}; load them with its "
+                "preprocessing."
             )
         if self.luma is not None:
             red, green, blue = self.luma
@@ -364,7 +381,9 @@ def _entries(output: Any) -> dict[str, Any]:
 
 
 class _Normalize(torch.autograd.Function):
-    """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula.
+    """Compute (images - mean) / std in channels-last order.
+
+    Each number is touched once less than by the plain formula.
 
     Its gradient is the same operation in the order of the images, so it has derivatives of any
     order.
@@ -401,7 +420,10 @@ class _Normalize(torch.autograd.Function):
 
 
 class _DifferentiableOnce(torch.autograd.Function):
-    """The identity, whose gradient cannot be differentiated again: not even where torch would give zeros."""
+    """The identity, whose gradient cannot be differentiated again.
+
+    That holds also where torch would give zeros.
+    """
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, names: str) -> Tensor:
@@ -435,8 +457,8 @@ class _NotAgain(torch.autograd.Function):
 def _not_again(names: str) -> InputError:
     return InputError(
         f"{names} (hand-written) has no right second derivative; write its backward with "
-        "operations that torch "
-        "differentiates and with save_for_backward, or use first derivatives only."
+        "operations that torch differentiates and with save_for_backward, or use first "
+        "derivatives only."
     )
 
 
@@ -466,7 +488,10 @@ class _Stage(nn.Module):
 def _record(
     _: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool
 ) -> None:
-    """Forward hook: keep the output; a copy unless the network stops here, because it may overwrite its own."""
+    """Keep the output of a module, as a forward hook.
+
+    The output is copied unless the network stops here, because the network may overwrite it.
+    """
     recorded[stage] = output if last else output.clone()
     if last:
         raise _Reached
@@ -633,7 +658,8 @@ def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> t
         raise _refusal(name, network, size, error) from error
     entries = {"logits": output} if isinstance(output, Tensor) else _entries(output)
     candidates = [entries["logits"]] if "logits" in entries else list(entries.values())
-    rows = {id(value): value for value in candidates if _is_row_of_numbers(value)}
+    tensors = [value for value in candidates if isinstance(value, Tensor)]
+    rows = {id(value): value for value in tensors if value.ndim == 2 and len(value) == 1}
     if len(rows) != 1:
         raise InputError(
             f"{name} gives {_described(output)} for one image, so the number of its classes is not "
@@ -641,10 +667,6 @@ def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> t
         )
     (logits,) = rows.values()
     return tuple(map(str, range(logits.shape[1])))
-
-
-def _is_row_of_numbers(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 2 and len(value) == 1
 
 
 def _preprocessing_sentence(preprocessing: Preprocessing) -> str:
@@ -656,7 +678,7 @@ def _preprocessing_sentence(preprocessing: Preprocessing) -> str:
 
 
 def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
-    """Name hand-written operations in a network that torch differentiates once only, or wrongly twice.
+    """Name hand-written operations that torch differentiates only once, or wrongly twice.
 
     Only a network that has some is tried: a product of its Hessian and a direction, in double
     precision, against the difference of two gradients.
@@ -668,7 +690,15 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
         gradients_on(),
     ):
         image, direction = (torch.from_numpy(values).to(model.device) for values in noise)
-        names = _hand_written(model.logits(image.float().requires_grad_(True)))
+        output = model.logits(image.float().requires_grad_(True))
+        classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
+        foreign = [
+            function.__name__
+            for function in classes
+            if function is not None and not function.__module__.startswith("stimuli_gen.")
+        ]
+        names = tuple(dict.fromkeys(foreign))
+        del output
         if not names:
             return ()
         try:
@@ -683,17 +713,6 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
                 raise
             right = False
     return () if right else names
-
-
-def _hand_written(output: Tensor) -> tuple[str, ...]:
-    """Name the autograd functions of others between an output and the image."""
-    classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
-    names = [
-        function.__name__
-        for function in classes
-        if function is not None and not function.__module__.startswith("stimuli_gen.")
-    ]
-    return tuple(dict.fromkeys(names))
 
 
 def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
@@ -716,7 +735,10 @@ def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Te
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:
-    """Copy a network, also one that keeps results of an earlier pass, which torch refuses to copy."""
+    """Copy a network, also one that keeps results of an earlier pass.
+
+    Torch refuses to copy such a network.
+    """
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load "
@@ -729,8 +751,8 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
     ]:
         raise InputError(
             f"{name} is a TorchScript module, whose inside cannot be watched "
-            f"({name_ids(scripted)}); give the Python "
-            "module that it was made of, with its weights."
+            f"({name_ids(scripted)}); give the Python module that it was made of, with its "
+            "weights."
         )
     values = dict([*network.named_parameters(), *network.named_buffers()])
     if shapeless := [
@@ -765,7 +787,7 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
 
 @checked
 def check_model(model: StagedModel) -> None:
-    """Check that a model can be used: runs one image of noise forward and backward, and forward once more.
+    """Check that a model can be used: run noise forward and backward, and forward once more.
 
     Parameters
     ----------
@@ -781,6 +803,16 @@ def check_model(model: StagedModel) -> None:
         class names, a stage does not run exactly once, does not give a tensor, or comes out of
         order, no gradient reaches the image, or the same image gives another output the second time
         (compared exactly on a CPU, elsewhere to rounding). The message says what to do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import check_model, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> check_model(model)  # raises an error if the model cannot be used
     """
     _check_settings(model)
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
@@ -788,7 +820,13 @@ def check_model(model: StagedModel) -> None:
     with here, _random_states_kept(model.device), gradients_on():
         image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
         with _calls(model) as calls:
-            output = _first_logits(model, image)
+            try:
+                output = model.logits(image)
+            except Exception as error:  # a user's code may raise anything
+                if isinstance(error, InputError) or out_of_memory(error):
+                    raise
+                size = model.preprocessing.size
+                raise _refusal(model.name, model.network, size, error) from error
         _check_calls(model, calls)
         _check_output(model, image, output)
         first = output.detach().clone()
@@ -802,19 +840,9 @@ def check_model(model: StagedModel) -> None:
     ):
         raise InputError(
             f"{model.name} gives another output for the same image each time; take what is random "
-            "(dropout with "
-            "training=True, torch.rand) or remembered from pass to pass out of its forward."
+            "(dropout with training=True, torch.rand) or remembered from pass to pass out of its "
+            "forward."
         )
-
-
-def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
-    """Run the network for the first time; whatever it says against such an image is told."""
-    try:
-        return model.logits(image)
-    except Exception as error:  # a user's code may raise anything
-        if isinstance(error, InputError) or out_of_memory(error):
-            raise
-        raise _refusal(model.name, model.network, model.preprocessing.size, error) from error
 
 
 def _refusal(name: str, network: nn.Module, size: tuple[int, int], error: Exception) -> InputError:
@@ -826,10 +854,9 @@ def _refusal(name: str, network: nn.Module, size: tuple[int, int], error: Except
     cure = "it must take such images and nothing else, and return logits"
     if channels != 3:
         cure = (
-            f"its first convolution sees {channels} channel(s), images have 3: put a module before "
-            "it that makes "
-            f"{channels} of 3, for example nn.Conv2d(3, {channels}, 1, bias=False) with the "
-            "weights of the colors"
+            f"its first convolution sees {channels} channel(s), images have 3: put a module "
+            f"before it that makes {channels} of 3, for example nn.Conv2d(3, {channels}, 1, "
+            "bias=False) with the weights of the colors"
         )
     return InputError(
         f"{name} cannot run on images of (1, 3, {height}, {width}): {reason}; {cure}."
@@ -920,14 +947,13 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
         if stage not in calls:
             raise InputError(
                 f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) is not "
-                "called in a forward pass; "
-                "name one that is, for example the block around it."
+                "called in a forward pass; name one that is, for example the block around it."
             )
         if calls.count(stage) != 1:
             raise InputError(
                 f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) runs "
-                f"{calls.count(stage)} times "
-                "in one forward pass; name one that runs once, for example the block around it."
+                f"{calls.count(stage)} times in one forward pass; name one that runs once, for "
+                "example the block around it."
             )
     if calls != expected:
         raise InputError(
@@ -942,8 +968,8 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
     if not isinstance(output, Tensor):
         raise InputError(
             f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, "
-            f"{model.n_classes}), "
-            "are not clear in it; put a module around it whose forward returns them alone."
+            f"{model.n_classes}), are not clear in it; put a module around it whose forward "
+            "returns them alone."
         )
     if tuple(output.shape) != (1, model.n_classes):
         cure = "give one name for each output"
@@ -957,14 +983,13 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         )
     if not torch.isfinite(output).all():
         raise InputError(
-            f"{model.name} gives outputs that are not finite for an image of noise; check weights, "
-            "mean, std."
+            f"{model.name} gives outputs that are not finite for an image of noise; check "
+            "weights, mean, std."
         )
     if not output.requires_grad:
         raise InputError(
             f"{model.name}: no gradient reaches the image; remove detach(), no_grad(), argmax and "
-            "whole numbers "
-            "from its forward."
+            "whole numbers from its forward."
         )
     try:
         (gradient,) = torch.autograd.grad(output.square().sum(), image)
@@ -983,10 +1008,10 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
 
 def _described(output: Any) -> str:
     """Say what a network returned, with the shapes in it."""
-    shapes = [
-        f"{name} {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}"
-        for name, value in _entries(output).items()
-    ]
+    shapes = []
+    for name, value in _entries(output).items():
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        shapes.append(f"{name} {shape}")
     name = "nothing" if output is None else f"a {type(output).__name__}"
     return f"{name} ({name_ids(shapes)})" if shapes else name
 
@@ -1009,6 +1034,12 @@ def resolve_device(name: str = "auto") -> torch.device:
     ------
     InputError
         When the name is unknown or the device is not there.
+
+    Examples
+    --------
+    >>> from stimuli_gen import resolve_device
+    >>> resolve_device("cpu")
+    device(type='cpu')
     """
     there = {
         "cuda": torch.cuda.is_available(),
@@ -1049,6 +1080,19 @@ def predict(
     -------
     ndarray
         (n, n_classes) float32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import predict, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> images = np.zeros((2, 3, 32, 32), dtype=np.float32)
+    >>> predict(model, images).sum(axis=1).round(4)
+    array([1., 1.], dtype=float32)
     """
     probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
     for rows, batch in in_batches(

@@ -1,4 +1,6 @@
-"""How alike a network's responses to two different photographs are: the null distribution of a metamer's match.
+"""Measure how alike a network's responses to two different photographs are.
+
+The values are the null distribution of a metamer's match.
 
 Every image runs through the network once. What pairs need then are inner products: those of the
 responses give Pearson's r and the signal-to-noise ratio, those of their centered ranks Spearman's
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +58,8 @@ SAVE_SECONDS = 60.0
 EXACT_FLOAT32 = 2**23
 """Below so many units a centered average rank (a multiple of one half) is exact in float32."""
 DOUBTFUL = 1e-9
-"""Squared distances below this share of the squared norms lost digits in the subtraction: taken again, directly."""
+"""Squared distances below this share of the squared norms lost digits in the subtraction: taken
+again, directly."""
 
 
 @short_repr
@@ -83,6 +86,16 @@ class NullDistribution:
     ------
     InputError
         When the shapes do not belong together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import NullDistribution
+    >>> pairs = np.array([[0, 1], [1, 0], [0, 2], [2, 0]])
+    >>> values = np.tile([0.1, 0.2, 0.3, 0.4], (1, 4, 1))
+    >>> null = NullDistribution(ids=("a", "b", "c"), pairs=pairs, stages=("late",), values=values)
+    >>> null.limit("late", "pearson"), null.limit("late", "pearson", quantile=0.5)
+    (0.4, 0.2)
     """
 
     ids: tuple[str, ...]
@@ -217,21 +230,21 @@ class NullDistribution:
         pandas.DataFrame
             One row a stage and metric: stage, metric, n_images, n_pairs, mean, sd, q95, max.
         """
-        rows = [
-            {
-                "stage": stage,
-                "metric": metric,
-                "n_images": len(self.ids),
-                "n_pairs": len(self.pairs),
-                "mean": values.mean(),
-                "sd": values.std() if np.isfinite(values).all() else np.nan,
-                "q95": np.quantile(values, 0.95, method="lower"),
-                "max": values.max(),
-            }
-            for stage in self.stages
-            for metric in METRICS
-            for values in [self.read(stage, metric)]
-        ]
+        rows = []
+        for stage, metric in product(self.stages, METRICS):
+            values = self.read(stage, metric)
+            rows.append(
+                {
+                    "stage": stage,
+                    "metric": metric,
+                    "n_images": len(self.ids),
+                    "n_pairs": len(self.pairs),
+                    "mean": values.mean(),
+                    "sd": values.std() if np.isfinite(values).all() else np.nan,
+                    "q95": np.quantile(values, 0.95, method="lower"),
+                    "max": values.max(),
+                }
+            )
         return pd.DataFrame(rows)
 
 
@@ -288,6 +301,24 @@ def null_distribution(
     -----
     Feather et al. (2023) draw pairs of augmented training crops; here the images are used as they
     are. All-zero responses give 0 for every metric, as in their code.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import null_distribution, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> null = null_distribution(model, photographs, stages=["1"])
+    >>> null.pairs.tolist(), null.stages
+    ([[0, 1], [1, 0]], ('1',))
     """
     ordered = _check(model, stimuli, stages, n_pairs)
     identity = {
@@ -347,6 +378,27 @@ def read_null(path: str | os.PathLike[str]) -> NullDistribution:
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import null_distribution, read_null, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> with TemporaryDirectory() as folder:
+    ...     path = f"{folder}/null.h5"
+    ...     null = null_distribution(model, photographs, stages=["1"], path=path)
+    ...     read_null(path).stages
+    ('1',)
     """
     attributes = _attributes(path)
     record = attributes["provenance"]
@@ -371,7 +423,10 @@ def _attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _kept(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> NullDistribution | None:
-    """Read what an earlier call made: None when there is nothing, or it is damaged; refused when made otherwise."""
+    """Read the result of an earlier call.
+
+    Returns None when there is no file or it is damaged; a result of other settings is refused.
+    """
     if not Path(path).exists():
         return None
     try:
@@ -442,7 +497,10 @@ def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
 
 @contextmanager
 def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Give a folder for the responses; one beside `path` outlives an interruption, but no bad input."""
+    """Provide a folder for the responses.
+
+    A folder beside `path` outlives an interruption, but no bad input.
+    """
     if path is None:
         with tempfile.TemporaryDirectory(prefix="neurometamer-null-") as name:
             yield Path(name)
@@ -459,7 +517,10 @@ def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
 
 
 class _Work:
-    """One null distribution being made: responses on disk, then tile after tile; the state is saved now and then."""
+    """Make one null distribution: responses on disk, then tile after tile.
+
+    The state is saved at intervals.
+    """
 
     def __init__(
         self,
@@ -502,7 +563,7 @@ class _Work:
         return self.values
 
     def _run_images(self, batch_size: int) -> Iterator[None]:
-        """Run every image once; append its responses and their centered ranks to the files of each stage."""
+        """Run every image once and append its responses and their centered ranks to files."""
         from stimuli_gen.batches import batch_shape, in_batches
 
         def _responses(batch: Any) -> dict[str, Any]:
@@ -542,7 +603,10 @@ class _Work:
             if (index + 1) * len(self.pairs) <= self.n_done:
                 continue
             responses = _Responses(*self._files(index), len(self.stimuli), units)
-            for part in _tiles(self.pairs):
+            tiles = np.sort(self.pairs, axis=1) // TILE
+            changes = (tiles[1:] != tiles[:-1]).any(axis=1)
+            cuts = (np.flatnonzero(changes) + 1).tolist()
+            for part in map(slice, [0, *cuts], [*cuts, len(self.pairs)]):
                 if (done := index * len(self.pairs) + part.stop) > self.n_done:
                     self.values[index, :, part] = responses.compare(self.pairs[part])
                     self.n_done = done
@@ -567,7 +631,10 @@ class _Work:
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
-        """Take up the state of the same work, and cut the files back to it; otherwise begin with empty files."""
+        """Continue from the saved state of the same work; otherwise begin with empty files.
+
+        The files are cut back to the saved state.
+        """
         state = self.folder / "state.h5"
         try:
             saved = read_hdf5_attributes(state) if state.is_file() else {}
@@ -586,7 +653,7 @@ class _Work:
                 os.truncate(path, self.n_images * units * kind.itemsize)
 
     def _check_files(self, saved: Mapping[str, Any]) -> bool:
-        """Compare the stored responses with their checksums, and take these up; tell whether all are as written."""
+        """Compare the stored responses with their checksums and tell whether all are as written."""
         checksums = {}
         for index, units in enumerate(saved["sizes"]):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
@@ -632,13 +699,6 @@ def centered_ranks(values: np.ndarray) -> np.ndarray:
     units = values.shape[1]
     ranks = np.stack([rankdata(row) - (units + 1) / 2 for row in values])
     return ranks.astype(_kinds(units)[1])
-
-
-def _tiles(pairs: np.ndarray) -> Iterator[slice]:
-    """Cut ordered pairs where the tile changes."""
-    tiles = np.sort(pairs, axis=1) // TILE
-    cuts = np.flatnonzero((tiles[1:] != tiles[:-1]).any(axis=1)) + 1
-    yield from map(slice, [0, *cuts.tolist()], [*cuts.tolist(), len(pairs)])
 
 
 class _Responses:

@@ -1,4 +1,4 @@
-"""Projected gradient descent (PGD): the strongest change within a ball, as a measure of how robust a network is.
+"""Attack networks by projected gradient descent (PGD) within a ball around a photograph.
 
 References
 ----------
@@ -46,7 +46,8 @@ ATTACKS: Mapping[str, tuple[str, float, str]] = {
     "pgd_l2": ("l2", 3.0, "l2"),
     "pgd_linf": ("linf", 4 / 255, "sign"),
 }
-"""Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.synthesis.loop.STEP_RULES`."""
+"""Name → ball, default radius (pixels in [0, 1]), step rule of
+`stimuli_gen.synthesis.loop.STEP_RULES`."""
 
 
 @checked
@@ -71,7 +72,9 @@ def attack_images(
     on_step: Callable[[Pass], None] | None = None,
     on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Change photographs within a ball so that a network errs, by projected gradient steps on the cross-entropy.
+    """Change photographs within a ball so that a network errs.
+
+    Projected gradient steps are taken on the cross-entropy.
 
     Parameters
     ----------
@@ -127,6 +130,26 @@ def attack_images(
     ------
     InputError
         When a setting, a class or a mask is wrong.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import ATTACKS, attack_images, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> list(ATTACKS)
+    ['pgd_l2', 'pgd_linf']
+    >>> made = attack_images(model, photographs, "pgd_l2", steps=10)
+    >>> made.ids, made.table["success"].tolist()
+    (('a_pgd_l2', 'b_pgd_l2'), [True, True])
     """
     radius, settings = _settings(attack, radius, steps, step_size, seed, model.preprocessing.size)
     settings |= {
@@ -198,7 +221,7 @@ def attack_images(
 def confirm_attacks(
     model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]
 ) -> StimulusSet:
-    """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
+    """Read the written PNG files back and judge them, because people are shown these files.
 
     Parameters
     ----------
@@ -220,6 +243,28 @@ def confirm_attacks(
     InputError
         When a PNG is missing, cannot be decoded or has another size, or another network was
         attacked.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import attack_images, confirm_attacks, write_stimuli
+    >>> made = attack_images(model, photographs, "pgd_l2", steps=10)
+    >>> with TemporaryDirectory() as folder:
+    ...     confirmed = confirm_attacks(model, made, write_stimuli(made, folder))
+    >>> confirmed.table["confirmed"].tolist()
+    [True, True]
     """
     lacking = [
         name for name in ("class_index", "class_name", "targeted") if name not in stimuli.table
@@ -247,23 +292,20 @@ def confirm_attacks(
 def _say(
     model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted: np.ndarray
 ) -> dict[str, Any]:
-    """Ask the network about 8-bit pictures: one column each of what it says, and whether it errs as wanted."""
+    """Run the network on 8-bit pictures and tell whether it errs as wanted."""
     probabilities = predict(model, pictures).astype(np.float64)
     top = probabilities.argmax(axis=1)
     success = (top == classes) == targeted
-    outcomes = zip(success, targeted, classes, strict=True)
+    why_not = []
+    for good, aimed, index in zip(success, targeted, classes, strict=True):
+        answer = "does not say" if aimed else "still says"
+        why_not.append("" if good else f"the network {answer} '{model.class_names[index]}'")
     return {
         "class_probability_png": probabilities[np.arange(len(probabilities)), classes],
         "top1_index": top,
         "top1_name": [model.class_names[index] for index in top],
         "success": success,
-        "why_not": [
-            ""
-            if good
-            else f"the network {'does not say' if aimed else 'still says'} "
-            f"'{model.class_names[index]}'"
-            for good, aimed, index in outcomes
-        ],
+        "why_not": why_not,
     }
 
 
@@ -348,7 +390,10 @@ def _confine(image: np.ndarray, anchor: np.ndarray, ball: str, radius: float) ->
 
 
 def _objective(model: StagedModel, *, targeted: bool) -> Objective:
-    """Lower the log-probability of the label, or raise that of the target; the score is the margin in logits."""
+    """Make the objective: the log-probability of the label, or its negative for a target.
+
+    The score is the margin in logits.
+    """
     sign = -1.0 if targeted else 1.0
 
     def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Which files are photographs, and what they are called: folders, folders of classes, tables and lists of files."""
+"""List photographs of folders, folders of classes, tables and lists of files, and name them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ _OTHER_IMAGES = frozenset(
         ".jxr",
     }
 )
-"""Endings of image formats that may not be readable here; other files in a folder are taken for no images."""
+"""Endings of image formats that may not be readable here; other files in a folder are taken for no
+images."""
 _COMMON = (".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp", ".gif")
 
 
@@ -130,8 +131,8 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
         files = table.loc[table["id"] == again[0], "file"]
         raise InputError(
             f"duplicate stimulus id(s): {name_ids(again)} (for example "
-            f"{' and '.join(map(str, files[:2]))}); "
-            "rename a file or give a CSV with the column id."
+            f"{' and '.join(map(str, files[:2]))}); rename a file or give a CSV with the column "
+            "id."
         )
     return listing
 
@@ -189,7 +190,7 @@ def _list_folder(folder: Path) -> Listing:
 
 @cache
 def _tell_once(line: str) -> None:
-    """Log what is taken otherwise than somebody may think; without handlers it goes to standard error."""
+    """Log a choice that may surprise, once."""
     quiet = _HIDDEN in line
     logging.getLogger(__name__).log(logging.INFO if quiet else logging.WARNING, line)
 
@@ -215,7 +216,10 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """Go through a folder in order of names, its files first; a folder that holds itself by a link is entered once."""
+    """List the entries of a folder in order of names, its files first.
+
+    A folder that contains itself by a link is entered once.
+    """
     status = folder.stat()
     here = above | {(status.st_dev, status.st_ino)}
     if len(here) == len(above):
@@ -254,10 +258,9 @@ def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
 def _inner_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Leave out the outer folders that all files share, unless they are all there is."""
     depth = 0
-    while (
-        all(len(parts) > depth + 1 for parts in folders)
-        and len({parts[depth] for parts in folders}) == 1
-    ):
+    while all(len(parts) > depth + 1 for parts in folders):
+        if len({parts[depth] for parts in folders}) > 1:
+            break
         depth += 1
     return [parts[depth:] for parts in folders]
 
@@ -295,13 +298,20 @@ def _list_table(path: Path) -> Listing:
     files = [_as_spelled_on_disk(path.parent / name) for name in table["file"]]
     typed = {name: _typed(table[name]) for name in table.columns if name not in NAMES}
     if "target" in typed:
-        typed["target"] = _indices_or_names(table["target"])
+        # class indices become whole numbers; a class name may look like any other number
+        cells = table["target"].dropna().astype(str)
+        integers = cells.str.fullmatch(r"0|[1-9]\d{0,17}").all()
+        whole_numbers = len(cells) == len(table) and integers
+        typed["target"] = table["target"].astype("int64") if whole_numbers else table["target"]
     table = table.assign(**typed)
     return Listing(table=table.assign(file=pd.Series(files, dtype=object), id=ids), shown=shown)
 
 
 def _as_spelled_on_disk(path: Path) -> Path:
-    """Find a file whose name is written in the other Unicode normalization, as macOS and spreadsheets differ in it."""
+    """Find a file whose name is written in the other Unicode normalization.
+
+    macOS and spreadsheets differ in it.
+    """
     if path.name.isascii() or path.exists() or not path.parent.is_dir():
         return path
     wanted = unicodedata.normalize("NFC", path.name)
@@ -327,10 +337,3 @@ def _typed(column: pd.Series) -> pd.Series:
     return column.map(int if integers else float, na_action="ignore").astype(
         "int64" if integers else "float64"
     )
-
-
-def _indices_or_names(column: pd.Series) -> pd.Series:
-    """Make whole numbers of a column of class indices; a class name may look like any other number."""
-    cells = column.dropna().astype(str)
-    integers = len(cells) == len(column) and cells.str.fullmatch(r"0|[1-9]\d{0,17}").all()
-    return column.astype("int64") if integers else column

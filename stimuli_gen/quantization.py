@@ -34,11 +34,13 @@ from stimuli_gen.synthesis.loop import Objective, Start, descend, shown
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
 STEP_LEVELS = 0.01
-"""First step of every pixel, along the sign of its gradient, in gray levels; halved each round. About one pixel in a
-hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps halve the error that
-rounding brings; steps of one L2 norm do as well at best, ten times longer ones undo it.)"""
+"""First step of every pixel, along the sign of its gradient, in gray levels; halved each round.
+About one pixel in a hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps
+halve the error that rounding brings; steps of one L2 norm do as well at best, ten times longer ones
+undo it.)"""
 LEAD = 1e-3
-"""By how much the wanted class must lead, in standard deviations of the logits, so that another batch agrees."""
+"""By how much the wanted class must lead, in standard deviations of the logits, so that another
+batch agrees."""
 PUSH = 0.05
 """Up to which lead the wanted class is pushed."""
 
@@ -133,7 +135,8 @@ def _file_objective(match: Match) -> Objective:
         lead = _lead(logits, context[f"{name}, asked class"]) / scale
         if categories is not None:
             wanted = context[f"{name}, asked category"]
-            of_sixteen = _lead(_best_of_categories(logits, categories), wanted.clamp_min(0)) / scale
+            best = _best_of_categories(logits, categories)
+            of_sixteen = _lead(best, wanted.clamp_min(0)) / scale
             lead = torch.minimum(lead, torch.where(wanted >= 0, of_sixteen, torch.inf))
         score = torch.minimum(1 - error / context[f"{name}, asked error"], lead - LEAD)
         return error + (PUSH - lead).relu(), score
@@ -152,14 +155,18 @@ def _classes_of_categories(match: Match) -> list[Tensor] | None:
     if match.model.n_classes != N_IMAGENET:
         return None
     table = sixteen_classes()
-    classes = [
-        [index for index, name in table.items() if name == category] for category in CATEGORIES
-    ]
-    return [torch.tensor(indices, device=match.model.device) for indices in classes]
+    classes = []
+    for category in CATEGORIES:
+        indices = [index for index, of_class in table.items() if of_class == category]
+        classes.append(torch.tensor(indices, device=match.model.device))
+    return classes
 
 
 def _best_of_categories(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
-    """Best logit of each category's classes, (b, 16): the category of the largest is that of ``first_mapped``."""
+    """Find the best logit of each category's classes, (b, 16).
+
+    The category of the largest is that of ``first_mapped``.
+    """
     return torch.stack([logits[:, indices].amax(dim=1) for indices in classes], dim=1)
 
 
@@ -298,10 +305,9 @@ def _keys(
     """Hash what makes a round's image: the whole image before it, and what is asked."""
     if keys is None:
         return None
-    numbers = {
-        reference_id: {name: value.item() for name, value in values.items()}
-        for reference_id, values in wanted.items()
-    }
+    numbers = {}
+    for reference_id, values in wanted.items():
+        numbers[reference_id] = {name: value.item() for name, value in values.items()}
     return {
         reference_id: digest(
             "file",
@@ -329,7 +335,9 @@ def mend_metamers(
     rounds: int,
     **run: Any,
 ) -> StimulusSet:
-    """Go on with metamers that are good only as float pixels; those whose files become good replace them.
+    """Continue metamers that meet their criteria only as float pixels.
+
+    Those whose files then meet the criteria replace the former ones.
 
     Parameters
     ----------
@@ -419,7 +427,11 @@ class _Asking:
 
 
 def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> float:
-    """Ask for `max_error` and, in an image that a null judges, for a match no worse, and a better one if need be."""
+    """Choose the largest error that the file of an image may have.
+
+    It is `max_error` and, where a null distribution is compared with, no more than the present
+    error, or less where the match is not above the null.
+    """
     within = limit * (1 - 1e-4)  # another batch size rounds otherwise
     if below_null:
         return float(np.fmin(within, 0.8 * loss))

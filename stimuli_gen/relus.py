@@ -97,10 +97,12 @@ _REARRANGE = {
 }
 """Operations that put numbers elsewhere and do not change them."""
 _HIDDEN = ("ReluBackward", "ThresholdBackward", "ClampMinBackward", "CompiledFunctionBackward")
-"""Gradients of operations that end a stage although no call of them was seen: a compiled or scripted module."""
+"""Gradients of operations that end a stage although no call of them was seen: a compiled or
+scripted module."""
 
 Ending = frozenset[int]
-"""The ReLUs that the output of a stage is made of: numbers of their calls among those in one pass of the stage."""
+"""The ReLUs that the output of a stage is made of: numbers of their calls among those in one pass
+of the stage."""
 
 
 def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]]:
@@ -224,7 +226,8 @@ class _Following(TorchFunctionMode):
         self._wanted = wanted
         self._n_relus = 0
         self._known: dict[int, tuple[Tensor, int, Ending, Tensor | None]] = {}
-        """By address of a tensor: itself, its version, the ReLUs that it is made of, and what it would be without."""
+        """By address of a tensor: itself, its version, the ReLUs that it is made of, and what it
+        would be without."""
         self._seeming: dict[int, Tensor] = {}
 
     def __torch_function__(
@@ -239,8 +242,11 @@ class _Following(TorchFunctionMode):
         if source is not None:
             return self._relu(source, func, args, kwargs)
         made_of = self._made_of(func, args, kwargs) if func in _REARRANGE else None
-        given = _floats(args, kwargs) if self._wanted is None and func not in _BOUNDED else []
-        before = [tensor.detach().clone() for tensor in given]  # the operation may overwrite it
+        before = []
+        if self._wanted is None and func not in _BOUNDED:
+            for value in (*args, *kwargs.values()):
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    before.append(value.detach().clone())  # the operation may overwrite it
         result = func(*args, **kwargs)
         if made_of is not None:
             self._note_parts(result, *made_of)
@@ -270,7 +276,10 @@ class _Following(TorchFunctionMode):
     def _made_of(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Ending, Any] | None:
-        """Say which ReLUs the tensors are made of, and do the same to their inputs; None for another tensor."""
+        """Find the ReLUs that the tensors consist of, and apply the function to their inputs.
+
+        Returns None where a tensor does not come from a ReLU.
+        """
         numbers: set[int] = set()
         try:
             without = self._without((tuple(args), dict(kwargs)), numbers)
@@ -304,7 +313,10 @@ class _Following(TorchFunctionMode):
         self._known[id(result)] = (result, result._version, ending, before)
 
     def ending(self, output: Tensor) -> Ending | None:
-        """Say which ReLUs a tensor is made of, if of nothing else and if it was not written over since."""
+        """Find the ReLUs that a tensor consists of; None where it holds anything else.
+
+        A tensor that was overwritten since gives None, too.
+        """
         _, version, ending, _ = self._known.get(id(output), (output, -1, None, None))
         return ending if version == output._version else None
 
@@ -345,15 +357,6 @@ def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
         if not other.requires_grad and other.numel() <= values.numel() and not other.any():
             return values
     return None
-
-
-def _floats(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """List the tensors of real numbers among arguments."""
-    return [
-        value
-        for value in (*args, *kwargs.values())
-        if isinstance(value, Tensor) and value.is_floating_point()
-    ]
 
 
 def _is_relu_of(result: Tensor, given: Tensor) -> bool:

@@ -1,4 +1,6 @@
-"""How alike responses to two images are: rank and linear correlation, and the signal-to-noise ratio of Feather et al.
+"""Measure how alike responses to two images are.
+
+The measures are rank and linear correlation, and the signal-to-noise ratio of Feather et al.
 
 References
 ----------
@@ -37,6 +39,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import spearman
+    >>> spearman(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 10.0, 100.0]])).round(6)
+    array([1.])
     """
     from scipy.stats import rankdata
 
@@ -62,6 +71,13 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import pearson
+    >>> pearson(np.array([[1.0, 2.0, 3.0]]), np.array([[2.0, 4.0, 6.0]])).round(6)
+    array([1.])
     """
     a, b = _rows(a, b)
     constant = (np.ptp(a, axis=1) == 0) | (
@@ -76,7 +92,9 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @checked
 def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Measure the signal-to-noise ratio as a ratio of powers, row by row: 10 · log10(‖a‖² / ‖a − b‖²).
+    """Measure the signal-to-noise ratio as a ratio of powers, row by row.
+
+    The value is 10 · log10(‖a‖² / ‖a − b‖²).
 
     Parameters
     ----------
@@ -95,6 +113,13 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import snr_db_power
+    >>> snr_db_power(np.array([[10.0, 0.0]]), np.array([[9.0, 0.0]])).round(6)
+    array([20.])
     """
     a, b = _rows(a, b)
     signal, noise = np.square(a).sum(axis=1), np.square(a - b).sum(axis=1)
@@ -104,7 +129,9 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @checked
 def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Measure the signal-to-noise ratio in the form of the reference code: 10 · log10(‖a‖ / ‖a − b‖).
+    """Measure the signal-to-noise ratio in the form of the reference code, row by row.
+
+    The value is 10 · log10(‖a‖ / ‖a − b‖).
 
     Parameters
     ----------
@@ -122,6 +149,13 @@ def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import snr_db_amplitude
+    >>> snr_db_amplitude(np.array([[10.0, 0.0]]), np.array([[9.0, 0.0]])).round(6)
+    array([10.])
     """
     return snr_db_power(a, b) / 2
 
@@ -159,7 +193,9 @@ def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) 
 
 @checked
 def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Measure the relative error of the responses, row by row: ‖b − a‖ / ‖a‖, the loss that metamers minimize.
+    """Measure the relative error of the responses, row by row: ‖b − a‖ / ‖a‖.
+
+    This is the loss that metamers minimize.
 
     Parameters
     ----------
@@ -175,6 +211,13 @@ def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import inversion_loss
+    >>> inversion_loss(np.array([[3.0, 4.0]]), np.array([[3.0, 3.0]]))
+    array([0.2])
     """
     a, b = _rows(a, b)
     error, size = np.linalg.norm(a - b, axis=1), np.linalg.norm(a, axis=1)

@@ -7,7 +7,7 @@ adversarial images); the float pixels are kept beside it in HDF5.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,17 @@ class StimulusSet:
     ------
     InputError
         When shape, type or range of the images is wrong, a column is missing, or ids repeat.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> photographs.ids, photographs.select(ids=["b"]).images.shape
+    (('a', 'b'), (1, 3, 32, 32))
     """
 
     images: np.ndarray | ImagesOnDisk
@@ -186,7 +197,10 @@ def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
 
 
 def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
-    """Check the table and give every known column its one type, so that it survives writing and reading."""
+    """Check the table and give every known column its type.
+
+    The table thus survives writing and reading.
+    """
     need_columns(table, REQUIRED_COLUMNS, "the stimulus table")
     if len(table) != n_images:
         raise InputError(
@@ -225,8 +239,8 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
     if pairs := same_file_names(columns["id"]):
         raise InputError(
             "ids that differ in case or Unicode normalization only: "
-            f"{name_ids(map(' and '.join, pairs))}; their files "
-            "would overwrite each other on macOS and Windows. Give each image an id of its own."
+            f"{name_ids(map(' and '.join, pairs))}; their files would overwrite each other on "
+            "macOS and Windows. Give each image an id of its own."
         )
     return tidy.assign(**columns)
 
@@ -264,6 +278,19 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     ------
     InputError
         When ids repeat, sizes differ, or there is no set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import concat_stimuli
+    >>> first, second = photographs.select(ids=["a"]), photographs.select(ids=["b"])
+    >>> concat_stimuli([second, first]).ids
+    ('b', 'a')
     """
     if not sets:
         raise InputError("no stimulus sets to put together.")
@@ -272,11 +299,10 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
         raise InputError(
             f"stimulus sets have different image sizes: {sizes}; make them for one network."
         )
-    return StimulusSet(
-        images=join_images([part.images for part in sets]),
-        table=pd.concat([part.table for part in sets], ignore_index=True),
-        provenance={"parts": [dict(part.provenance) for part in sets]},
-    )
+    images = join_images([part.images for part in sets])
+    table = pd.concat([part.table for part in sets], ignore_index=True)
+    provenances = [dict(part.provenance) for part in sets]
+    return StimulusSet(images=images, table=table, provenance={"parts": provenances})
 
 
 @checked_with(
@@ -296,6 +322,15 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
         ``l2`` and ``linf``: norms of the difference of the float images, pixels in [0, 1].
         ``l2_8bit`` and ``linf_8bit``: the same of the 8-bit images, in levels of 0 to 255. ``psnr``
         and ``ssim``: see `picture_similarity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import image_distances
+    >>> reference = np.zeros((3, 16, 16), dtype=np.float32)
+    >>> distances = image_distances(reference + np.float32(0.2), reference)
+    >>> round(distances["linf"], 4), distances["linf_8bit"], round(distances["psnr"], 2)
+    (0.2, 51.0, 13.98)
     """
     change = np.asarray(image, dtype=np.float64) - reference
     levels = to_8bit(image).astype(np.float64) - to_8bit(reference)
@@ -375,6 +410,20 @@ def write_stimuli(
     ------
     InputError
         When an id cannot name a file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_stimuli
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in write_stimuli(photographs, folder).iterdir())
+    ['contact_sheet.png', 'png', 'provenance.json', 'stimuli.csv', 'stimuli.h5']
     """
     write_pictures(stimuli, folder, png16=png16)
     return write_records(stimuli, folder)
@@ -407,6 +456,20 @@ def write_pictures(
     ------
     InputError
         When an id cannot name a file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_pictures
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in (write_pictures(photographs, folder) / "png").iterdir())
+    ['a.png', 'b.png']
     """
     folder = Path(folder)
     names = [file_name(stimulus_id) for stimulus_id in stimuli.ids]
@@ -422,7 +485,9 @@ def write_pictures(
 
 @checked
 def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
-    """Write the float pixels, the table and the provenance: ``stimuli.h5``, ``stimuli.csv``, ``provenance.json``.
+    """Write the float pixels, the table and the provenance.
+
+    The files are ``stimuli.h5``, ``stimuli.csv`` and ``provenance.json``.
 
     Parameters
     ----------
@@ -435,6 +500,20 @@ def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
     -------
     Path
         The folder.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_records
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in write_records(photographs, folder).iterdir())
+    ['provenance.json', 'stimuli.csv', 'stimuli.h5']
     """
     folder = Path(folder)
     write_hdf5(
@@ -467,6 +546,20 @@ def write_contact_sheet(
     -------
     Path
         The file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_contact_sheet
+    >>> with TemporaryDirectory() as folder:
+    ...     write_contact_sheet(f"{folder}/sheet.png", photographs, side=64).name
+    'sheet.png'
     """
     from PIL import Image, ImageDraw
 
@@ -483,19 +576,22 @@ def write_contact_sheet(
         small.thumbnail((side, side))
         left, top = row % columns * cell + 4, row // columns * (cell + text) + 4
         sheet.paste(small, (left, top))
-        draw.text(
-            (left, top + side),
-            _fitting(stimulus_id, lambda words: draw.textlength(words, font) <= side),
-            "black",
-            font,
-        )
+        shown, keep = stimulus_id, len(stimulus_id)
+        while draw.textlength(shown, font) > side and keep > 2:
+            keep -= 1  # the middle goes: the end of an id tells the kind of image
+            end = stimulus_id[len(stimulus_id) - keep + keep // 2 :]
+            shown = f"{stimulus_id[: keep // 2]}...{end}"
+        draw.text((left, top + side), shown, "black", font)
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
 
 
 def _sheet_font(names: Sequence[str]) -> Any:
-    """Choose Pillow's own font where it has all letters, else one with Greek, Cyrillic, Arabic and others."""
+    """Choose a font that has all letters of the names.
+
+    It is Pillow's own, or one with Greek, Cyrillic, Arabic and others.
+    """
     from PIL import ImageFont
 
     if all(name.isascii() for name in names):
@@ -503,16 +599,6 @@ def _sheet_font(names: Sequence[str]) -> Any:
     from matplotlib import get_data_path
 
     return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size=10)
-
-
-def _fitting(words: str, fits: Callable[[str], bool]) -> str:
-    """Cut the middle out of a long id: its end tells the kind of image."""
-    shown = words
-    keep = len(words)
-    while not fits(shown) and keep > 2:
-        keep -= 1
-        shown = f"{words[: keep // 2]}...{words[len(words) - keep + keep // 2 :]}"
-    return shown
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -583,6 +669,20 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True)
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import read_stimuli, write_stimuli
+    >>> with TemporaryDirectory() as folder:
+    ...     read_stimuli(write_stimuli(photographs, folder)).digest == photographs.digest
+    True
     """
     file = Path(path) / "stimuli.h5" if Path(path).is_dir() else Path(path)
     table = read_hdf5_table(file, "table")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,23 @@ def choose_targets(
     ------
     InputError
         When a class is unknown or out of range, or ids are missing, repeated or unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import choose_targets, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> choose_targets("3", photographs, model)
+    {'a': 3, 'b': 3}
     """
     ids = references.ids
     if isinstance(rule, str) and rule in ("own", "random", "least_likely"):
@@ -85,7 +103,10 @@ def choose_targets(
 def _given_targets(
     rule: str | int | Mapping[str, Any], references: StimulusSet
 ) -> Mapping[str, Any]:
-    """Read the targets that a mapping, the photographs' table or a file gives; anything else is a class for all."""
+    """Read the targets that a mapping, the table of photographs or a file gives.
+
+    Any other value is the class for all photographs.
+    """
     if isinstance(rule, Mapping):
         return dict(zip(_as_spelled(rule, references.ids), rule.values(), strict=True))
     if isinstance(rule, str) and rule == "given":
@@ -104,7 +125,10 @@ def _given_targets(
 
 
 def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:
-    """Spell names as the ids are, which may be in the other Unicode normalization: file systems and editors differ."""
+    """Spell names as the ids are, which may be in the other Unicode normalization.
+
+    File systems and editors differ in it.
+    """
     spelled = {unicodedata.normalize("NFC", stimulus_id): stimulus_id for stimulus_id in ids}
     return [spelled.get(unicodedata.normalize("NFC", str(name)), str(name)) for name in names]
 
@@ -135,19 +159,16 @@ def _of_another_category(
 ) -> dict[str, int]:
     """Draw a class of another category than the photograph's, over classes, not over categories."""
     own = [int(index) for index in predict(model, references.images).argmax(axis=1)]
-    known: Mapping[int, Collection[str]]
+    known: dict[int, set[str]]
     if categories is None and references.table["category"].astype(str).str.len().any():
         given = _given_categories(references)
-        known = {
-            index: {given[row] for row, index_of_row in enumerate(own) if index_of_row == index}
-            for index in own
-        }
+        known = defaultdict(set)
+        for index, category in zip(own, given, strict=True):
+            known[index].add(category)
     else:
         table = categories or _sixteen_of(model)
-        given, known = (
-            [table.get(index, "") for index in own],
-            {index: {name} for index, name in table.items()},
-        )
+        given = [table.get(index, "") for index in own]
+        known = {index: {name} for index, name in table.items()}
     if wrong := [index for index in known if not 0 <= index < model.n_classes]:
         raise InputError(
             f"categories name the class(es) {name_ids(wrong)}; {model.name} has the classes 0 to "
@@ -160,9 +181,8 @@ def _of_another_category(
         ]
         if not others:
             raise InputError(
-                f"no class of another category than '{category}' for '{reference_id}'; give photographs of "
-                "at least two "
-                "categories, other targets, or 'random'."
+                f"no class of another category than '{category}' for '{reference_id}'; give "
+                "photographs of at least two categories, other targets, or 'random'."
             )
         chosen[reference_id] = others[
             int(generator(seed, "target", reference_id).integers(len(others)))
@@ -178,15 +198,13 @@ def _given_categories(references: StimulusSet) -> list[str]:
         if not category
     ]:
         raise InputError(
-            f"target 'another_category': no category is given for {name_ids(missing)}; fill in the "
-            "column category "
-            "for all photographs, or for none."
+            f"target 'another_category': no category is given for {name_ids(missing)}; fill in "
+            "the column category for all photographs, or for none."
         )
     if len(set(given)) == 1:
         raise InputError(
             f"target 'another_category': all photographs are of the category '{given[0]}'; give "
-            "photographs of at "
-            "least two categories, other targets, or 'random'."
+            "photographs of at least two categories, other targets, or 'random'."
         )
     return given
 
@@ -195,10 +213,8 @@ def _sixteen_of(model: StagedModel) -> dict[int, str]:
     if model.n_classes != N_IMAGENET:
         raise InputError(
             "target 'another_category' needs categories: the column category in the table of "
-            "photographs, or class "
-            f"index → category (the 16 everyday ones are of ImageNet's {N_IMAGENET:,} classes, "
-            f"{model.name} has "
-            f"{model.n_classes})."
+            "photographs, or class index → category (the 16 everyday ones are of ImageNet's "
+            f"{N_IMAGENET:,} classes, {model.name} has {model.n_classes})."
         )
     return sixteen_classes()
 
@@ -221,15 +237,14 @@ def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         rules = ", ".join(TARGET_RULES)
         raise InputError(
-            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index from "
-            "0 to "
-            f"{model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns id and "
-            "target."
+            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index "
+            f"from 0 to {model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns "
+            "id and target."
         ) from None
     if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
         raise InputError(
-            f"target {text} of '{stimulus_id}' is out of range; "
-            f"{model.name} has the classes 0 to {model.n_classes - 1}."
+            f"target {text} of '{stimulus_id}' is out of range; {model.name} has the classes 0 to "
+            f"{model.n_classes - 1}."
         )
     return int(number)
 
@@ -261,6 +276,5 @@ def refuse_own_class(
     ]:
         raise InputError(
             f"the target is the network's own class for {name_ids(same)}; interference needs a "
-            "wrong class: "
-            "choose another, or the target 'random'."
+            "wrong class: choose another, or the target 'random'."
         )

@@ -1,4 +1,4 @@
-"""Is it a metamer? The network's responses and classes for an image and for its reference, judged against a null.
+"""Judge metamers by the network's responses and classes, against a null distribution.
 
 Feather et al. (2023) keep an image when the network that it was made for gives it the same of 16
 categories as its reference, and its responses match the reference's better than those of any pair
@@ -67,6 +67,19 @@ def same_class(
     ------
     InputError
         When the numbers of images differ, or a probability is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import same_class, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> same_class(model, images, images)["same_class_1000"].tolist()
+    [True, True]
     """
     from stimuli_gen.models import predict
 
@@ -99,10 +112,8 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
             ("same_class_16", "same_class_16_mean_prob"), pd.array([pd.NA] * len(first), "boolean")
         )
         categories = (np.full(len(first), ""), np.full(len(first), ""))
-    columns |= {
-        "top1_reference": [model.class_names[i] for i in first],
-        "top1": [model.class_names[i] for i in now],
-    }
+    columns["top1_reference"] = [model.class_names[index] for index in first]
+    columns["top1"] = [model.class_names[index] for index in now]
     columns |= {"category16_reference": categories[0], "category16": categories[1]}
     flags = [name for name in columns if name.startswith("same_class")]
     return pd.DataFrame(columns).astype(dict.fromkeys(flags, "boolean"))
@@ -125,7 +136,7 @@ def judge(
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Judge metamers by the criteria of Feather et al. (2023), as float images and as 8-bit pictures.
+    """Judge metamers by the criteria of Feather et al. (2023), on float and on 8-bit images.
 
     Parameters
     ----------
@@ -166,6 +177,27 @@ def judge(
     InputError
         When ids do not join, a stage is unknown, a null is of none of the networks, or a picture is
         missing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import judge, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table["kind"], table["reference_id"] = "metamer", ["b", "a"]
+    >>> table["id"] = ["b_metamer", "a_metamer"]
+    >>> metamers = StimulusSet(images=images[::-1].copy(), table=table)
+    >>> judged = judge([(model, "1")], photographs, metamers)
+    >>> judged["float_loss"].tolist(), judged["null_pairs"].tolist()
+    ([0.0, 0.0], [0, 0])
     """
     from stimuli_gen.batches import batch_shape
 
@@ -217,7 +249,10 @@ def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarra
 def _match_nulls(
     models: Sequence[tuple[StagedModel, str]], nulls: Sequence[NullDistribution]
 ) -> list[NullDistribution | None]:
-    """Join nulls to networks and stages; each null must be of some use, and none of them doubtful."""
+    """Join null distributions to networks and stages.
+
+    Each null must belong to one of them, and no stage may have two.
+    """
     if not models:
         raise InputError("no networks to judge with.")
     for model, stage in models:
@@ -228,11 +263,12 @@ def _match_nulls(
             names = name_ids(f"{model.name} {stage}" for model, stage in models)
             raise InputError(
                 f"a null distribution is of {null.provenance.get('model')} "
-                f"({null.provenance.get('weights')}), "
-                f"{', '.join(null.stages)}, which is none of: {names}; make one for each network "
-                "and stage."
+                f"({null.provenance.get('weights')}), {', '.join(null.stages)}, which is none of: "
+                f"{names}; make one for each network and stage."
             )
-    fitting = [[null for null in nulls if null.stage_of(model, stage)] for model, stage in models]
+    fitting = []
+    for model, stage in models:
+        fitting.append([null for null in nulls if null.stage_of(model, stage)])
     if again := [
         f"{model.name} {stage}"
         for (model, stage), own in zip(models, fitting, strict=True)
@@ -319,10 +355,12 @@ def _run(
     from stimuli_gen.batches import in_batches
     from stimuli_gen.models import predict
 
-    def _values(batch: Any) -> Any:
-        return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
-
-    batches = in_batches(_values, images, batch_size, model.device)
+    batches = in_batches(
+        lambda batch: model.activations(batch, [stage])[stage].flatten(1).float().cpu(),
+        images,
+        batch_size,
+        model.device,
+    )
     responses = np.concatenate(
         [values[: rows.stop - rows.start].numpy() for rows, values in batches]
     )
@@ -338,16 +376,13 @@ def _beside(
     measured: np.ndarray,
 ) -> dict[str, Any]:
     if null is None or stage is None:
-        return {"above_null": _missing(len(measured)), "exceedance": np.full(len(measured), np.nan)}
+        missing = pd.Series([pd.NA] * len(measured), dtype="boolean")
+        return {"above_null": missing, "exceedance": np.full(len(measured), np.nan)}
     above = measured > null.limit(stage, metric, quantile)
     return {
         "above_null": pd.Series(above, dtype="boolean"),
         "exceedance": null.exceedance(stage, metric, measured),
     }
-
-
-def _missing(n: int) -> pd.Series:
-    return pd.Series([pd.NA] * n, dtype="boolean")
 
 
 def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
@@ -371,7 +406,9 @@ def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
 
 
 def unmet(row: pd.Series, kind: str) -> list[str]:
-    """Say which criteria of Feather et al. (2023) an image does not meet, of those that can be judged.
+    """Say which criteria of Feather et al. (2023) an image does not meet.
+
+    Criteria that cannot be judged are left out.
 
     Parameters
     ----------

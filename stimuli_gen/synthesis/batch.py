@@ -1,4 +1,4 @@
-"""Images at work: chunks of places of a fixed shape, lent to the images of a queue, saved and resumed."""
+"""Hold the images at work in chunks of a fixed shape; queue, save and resume them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State
 Result = TypeVar("Result")
 
 CPU_CHUNK = 4
-"""Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50, EfficientNet-Lite0
-54 against 74, ResNet-50 up to its third block group 191 against 190), and at the end fewer places
-stay empty."""
+"""Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50,
+EfficientNet-Lite0 54 against 74, ResNet-50 up to its third block group 191 against 190), and at the
+end fewer places stay empty."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -375,7 +375,10 @@ class Batch:
             todo.extendleft(reversed(halves))
 
     def refill(self) -> None:
-        """Lend free places to the next images; without any, move images together and drop what stays empty."""
+        """Give free slots to the next images of the queue.
+
+        When the queue is empty, images move together and empty chunks are dropped.
+        """
         for chunk in self.chunks:
             for place in chunk.free:
                 if self._queue:

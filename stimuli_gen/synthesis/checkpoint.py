@@ -1,4 +1,4 @@
-"""What a long run keeps on disk: finished images, the state of unfinished ones, and how it is stopped from outside."""
+"""Keep finished and unfinished images of a long run on disk, and stop the run from outside."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def stacked(made: dict[str, Descended], ids: Sequence[str]) -> np.ndarray:
 
 
 class Checkpoint:
-    """One small file a finished image, and one an unfinished image; each named by the digest of what makes it.
+    """Files of finished and of unfinished images, one each.
+
+    A file is named by the digest of what makes its image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Limits on how far an image may go from its anchor: L2 and L∞ balls, and a mask of the pixels that may change."""
+"""Limit how far an image may go from its anchor: L2 and L∞ balls, and a mask of pixels."""
 
 from __future__ import annotations
 
@@ -123,10 +123,9 @@ def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = N
     if radius >= largest:
         raise InputError(
             f"a radius of {radius:g} holds every image: pixels are in [0, 1], and no two such "
-            "images have a larger "
-            f"{BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 to 255, divide by "
-            f"255: {radius:g}/255 = "
-            f"{radius / 255:.4g}; for no limit at all, leave the ball out."
+            f"images have a larger {BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 "
+            f"to 255, divide by 255: {radius:g}/255 = {radius / 255:.4g}; for no limit at all, "
+            "leave the ball out."
         )
 
 
@@ -219,7 +218,9 @@ def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
 
 
 def linf_on_8_bits(radius: float) -> float:
-    """Shrink an L∞ radius to whole 8-bit levels, where rounding an 8-bit photograph's neighbor cannot leave the ball.
+    """Shrink an L∞ radius to whole 8-bit levels.
+
+    Rounding an image near an 8-bit photograph then cannot leave the ball.
 
     Parameters
     ----------
@@ -256,7 +257,9 @@ def within_mask(objective: Objective) -> Objective:
 
 
 def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
-    """Keep images in the ball around ``context["anchor"]``, for `stimuli_gen.synthesis.loop.descend`.
+    """Keep images in the ball around ``context["anchor"]``.
+
+    The function is for `stimuli_gen.synthesis.loop.descend`.
 
     Clipping to what can be shown afterwards brings an image nearer to every anchor that can be
     shown, so both hold.

@@ -1,4 +1,6 @@
-"""The gradient loop that every generator uses: objective, step rule, projection, a stop for each image, resume.
+"""Run the gradient loop that every generator uses.
+
+It takes an objective, a step rule and a projection, stops each image on its own, and resumes.
 
 One image's result never depends on its companions. A convolution library may choose other kernels
 for another batch shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image
@@ -144,7 +146,9 @@ def descend(
     on_step: Callable[[Pass], None] | None = None,
     on_frame: OnFrame | None = None,
 ) -> dict[str, Descended]:
-    """Lower the loss of each image by gradient steps until its score, once rounded to 8 bits, reaches the threshold.
+    """Lower the loss of each image by gradient steps until its score reaches the threshold.
+
+    The score must reach it on the image rounded to 8 bits, too.
 
     Parameters
     ----------
@@ -223,6 +227,21 @@ def descend(
         stimulus), or memory is too small for one image.
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import descend
+    >>> from stimuli_gen.synthesis.loop import Start
+    >>> def distance_to_gray(images, context):
+    ...     loss = (images - 0.5).flatten(1).norm(dim=1)
+    ...     return loss, -loss
+    >>> def black(stimulus_id):
+    ...     return Start(image=np.zeros((3, 8, 8), dtype=np.float32), context={})
+    >>> settings = {"threshold": -0.1, "step_size": 0.5, "max_steps": 50}
+    >>> result = descend(distance_to_gray, ["a"], black, **settings)["a"]
+    >>> result.reached, result.steps
+    (True, 14)
     """
     objectives = Objectives(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
     plan = _Plan(
@@ -315,7 +334,10 @@ class _Plan:
     keep: str
 
     def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:
-        """Ask the schedule for each image; places without an image count on, so they are held at the last step."""
+        """Compute the length of the next step of each image.
+
+        Slots without an image count on, so they are held at the last step.
+        """
         if not callable(self.step_size):
             return self.step_size
         return per_image([self.step_size(min(taken, self.max_steps - 1)) for taken in steps], like)
@@ -337,8 +359,8 @@ def _check_settings(
         (callable(plan.step_size) or plan.step_size > 0) and plan.max_steps >= 1 and batch_size >= 1
     ):
         raise InputError(
-            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size ({batch_size}) "
-            "must be positive."
+            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size "
+            f"({batch_size}) must be positive."
         )
     if not 0 < finish <= 1:
         raise InputError(
@@ -349,9 +371,8 @@ def _check_settings(
     if plan.optimizer == "lbfgs" and not plain:
         raise InputError(
             "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the "
-            "parametrization "
-            f"'pixels' and the solver 'joint', not '{plan.step_rule}', '{parametrization}' and "
-            f"'{plan.solver}'."
+            f"parametrization 'pixels' and the solver 'joint', not '{plan.step_rule}', "
+            f"'{parametrization}' and '{plan.solver}'."
         )
 
 
@@ -417,8 +438,8 @@ def _check_finite(chunk: Chunk, losses: Sequence[float]) -> None:
     for stimulus_id, steps, value in zip(chunk.ids, chunk.steps, losses, strict=True):
         if stimulus_id is not None and not math.isfinite(value):
             raise InputError(
-                f"the loss of '{stimulus_id}' is {value} at step {steps}; use a smaller step size, "
-                "and check the network with check_model. Finished images are kept."
+                f"the loss of '{stimulus_id}' is {value} at step {steps}; use a smaller step "
+                "size, and check the network with check_model. Finished images are kept."
             )
 
 
@@ -478,15 +499,12 @@ def _finished(
 def _frames(chunk: Chunk, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
     frames = []
     for place, stimulus_id in enumerate(chunk.ids):
-        if stimulus_id is not None and stimulus_id in finished:
+        if stimulus_id is None:
+            continue
+        step = chunk.steps[place]
+        if stimulus_id in finished:
             frames.append((stimulus_id, finished[stimulus_id].steps, finished[stimulus_id].image))
-        elif stimulus_id is not None and _worth_a_frame(chunk.steps[place]):
-            frames.append(
-                (stimulus_id, chunk.steps[place], chunk.images[place].cpu().numpy().copy())
-            )
+        elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
+            # four frames each time the steps double
+            frames.append((stimulus_id, step, chunk.images[place].cpu().numpy().copy()))
     return frames
-
-
-def _worth_a_frame(step: int) -> bool:
-    """Four frames each time the steps double."""
-    return step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4))

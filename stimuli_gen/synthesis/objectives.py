@@ -1,4 +1,7 @@
-"""What the images of a batch follow: one objective, several together or in turn, or cheap drafts of them first."""
+"""Evaluate what the images of a batch follow.
+
+It is one objective, several together or in turn, or cheap drafts of them first.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from torch import Tensor
 from neurometamer.store import InputError, unknown_name
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
-"""(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score (b,), to reach
-the threshold. Neither may mix images. The context holds what `Start.context` gave, stacked over
-images, and ``step`` (b,): the steps that each has taken."""
+"""(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score
+(b,), to reach the threshold. Neither may mix images. The context holds what `Start.context` gave,
+stacked over images, and ``step`` (b,): the steps that each has taken."""
 
 SOLVERS = ("joint", "round_robin")
 KEEP = ("best", "last")

@@ -21,12 +21,14 @@ STEP_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sign": torch.sign,
     "raw": lambda gradient: gradient,
 }
-"""Gradient (b, 3, height, width) → direction: scaled to unit L2 norm per image, its sign, or as it is."""
+"""Gradient (b, 3, height, width) → direction: scaled to unit L2 norm per image, its sign, or as it
+is."""
 
 # --------------------------------------------------------------------------------------- optimizers
 
 State = dict[str, Tensor]
-"""What an optimizer keeps from step to step: each tensor has one row an image, zero when an image begins."""
+"""What an optimizer keeps from step to step: each tensor has one row an image, zero when an image
+begins."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,14 +104,18 @@ def _adam(here: Situation, state: State) -> Tensor:
 
 
 LBFGS_MEMORY = 10
-"""Pairs of steps and gradient changes that L-BFGS keeps of each image; each takes two images of memory."""
+"""Pairs of steps and gradient changes that L-BFGS keeps of each image; each takes two images of
+memory."""
 
 _CURVATURE = 1e-6
 """A pair is kept when its cosine is above this: in float32, a smaller one is rounding."""
 
 
 def _lbfgs(here: Situation, state: State) -> Tensor:
-    """Two-loop recursion (Nocedal & Wright 2006, algorithm 7.4), each image with its own pairs and no line search."""
+    """Take an L-BFGS step, each image with its own pairs and no line search.
+
+    The two-loop recursion is algorithm 7.4 of Nocedal & Wright (2006).
+    """
     n, gradient = len(here.images), here.direction.flatten(1)
     if "moves" not in state:
         shape = (n, LBFGS_MEMORY, gradient.shape[1])
@@ -134,7 +140,10 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
 
 
 def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
-    """Keep what the last step (after projection) did to the gradient, where it shows curvature upward."""
+    """Keep the change of image and gradient by the last step, where curvature is upward.
+
+    The change is taken after projection.
+    """
     images = here.images.flatten(1)
     move, change = images - state["last_image"], gradient - state["last_gradient"]
     curved = (move * change).sum(dim=1) > _CURVATURE * move.norm(dim=1) * change.norm(dim=1)
@@ -150,7 +159,10 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
 
 
 def _two_loops(gradient: Tensor, state: State) -> Tensor:
-    """Multiply the gradient with the inverse Hessian that the pairs tell; images with few pairs use those."""
+    """Multiply the gradient with the inverse Hessian that the pairs give.
+
+    Images with few pairs use those.
+    """
     rows, towards = torch.arange(len(gradient), device=gradient.device), gradient
     tiny = torch.finfo(gradient.dtype).tiny
     seen = []
@@ -179,10 +191,10 @@ OPTIMIZERS: Mapping[str, Callable[[Situation, State], Tensor]] = {
     "adam": _adam,
     "lbfgs": _lbfgs,
 }
-"""Situation and state → what to subtract from the images. ``sgd`` is plain; ``momentum`` adds .9 of the last
-direction, as torch does; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8; ``lbfgs``
-(rule ``raw``, pixels) takes the step that the curvature of the last `LBFGS_MEMORY` steps tells, at
-most as long (L2) as the length."""
+"""Situation and state → what to subtract from the images. ``sgd`` is plain; ``momentum`` adds .9 of
+the last direction, as torch does; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8;
+``lbfgs`` (rule ``raw``, pixels) takes the step that the curvature of the last `LBFGS_MEMORY` steps
+tells, at most as long (L2) as the length."""
 
 # --------------------------------------------------------------------------------- parametrizations
 
@@ -206,14 +218,19 @@ class Space:
 
 
 OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))
-"""Axes of color, of no unit length: light - dark, red - blue, green - purple (Ohta, Kanade & Sakai 1980)."""
+"""Axes of color, of no unit length: light - dark, red - blue, green - purple (Ohta, Kanade & Sakai
+1980)."""
 
 OPPONENT_SD = (0.38, 0.11, 0.05)
-"""Standard deviations along the unit axes within an image: mean of 185 photographs at 224 x 224, pixels in [0, 1]."""
+"""Standard deviations along the unit axes within an image: mean of 185 photographs at 224 x 224,
+pixels in [0, 1]."""
 
 
 def _hartley(images: Tensor) -> Tensor:
-    """Transform the last two axes by the orthonormal Hartley transform, a real Fourier transform that undoes itself."""
+    """Transform the last two axes by the orthonormal Hartley transform.
+
+    It is a real Fourier transform and its own inverse.
+    """
     transformed = torch.fft.fft2(images, norm="ortho")
     return transformed.real - transformed.imag
 
@@ -243,7 +260,7 @@ PARAMETRIZATIONS: Mapping[str, Callable[[torch.Size, torch.device], Space]] = {
     ),
     "fourier": _fourier,
 }
-"""Shape of the images and device → `Space`. ``fourier``: z are amplitudes per spatial frequency f and color axis;
-pixels are made of them with weights 1/f and with the spread of colors in photographs (Olah,
-Mordvintsev & Schubert 2017, Feature Visualization, Distill), so that coarse patterns change
-first."""
+"""Shape of the images and device → `Space`. ``fourier``: z are amplitudes per spatial frequency f
+and color axis; pixels are made of them with weights 1/f and with the spread of colors in
+photographs (Olah, Mordvintsev & Schubert 2017, Feature Visualization, Distill), so that coarse
+patterns change first."""

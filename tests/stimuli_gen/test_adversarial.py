@@ -229,7 +229,10 @@ def test_sixteen_real_photographs_hold_on_the_png(name, make, shared_data, reque
 
 
 def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
-    """In the public code's own units: pixels of 0 to 255 minus the mean, rate and wanted rise as written there."""
+    """Take a step in the public code's own units.
+
+    Pixels are of 0 to 255 minus the mean; rate and wanted rise are as written there.
+    """
     references = some(photographs, 2)
     rule = Progress(early=0.03, late=0.1, decay=0.01)
     options = {
@@ -274,7 +277,10 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
 
 
 def _of_the_set(lite0, photographs, own):
-    """By default the categories of the photographs' table, where it has them; else the 16 everyday ones."""
+    """Use the categories of the photographs' table, where it has them.
+
+    Otherwise the 16 everyday categories are used.
+    """
     table = photographs.table
     halves = table.assign(category=["a" if row % 2 else "b" for row in range(len(table))])
     given = dict(zip(halves["id"], halves["category"], strict=True))

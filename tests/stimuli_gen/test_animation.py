@@ -20,7 +20,10 @@ def frames(photographs):
 
 
 def read_back(path):
-    """Pixels (n, height, width, 3) uint8, milliseconds (n,) and the palette as it stands in the file."""
+    """Read a GIF back.
+
+    Returns pixels (n, height, width, 3) uint8, milliseconds (n,) and the palette of the file.
+    """
     pixels, times = [], []
     with Image.open(path) as animation:
         assert animation.format == "GIF" and animation.info["loop"] == 0  # for ever

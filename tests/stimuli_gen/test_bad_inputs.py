@@ -1,4 +1,7 @@
-"""What goes wrong while images are made: a clear error, finished images kept, and the next run goes on from them."""
+"""Test what goes wrong while images are made.
+
+Errors are clear, finished images are kept, and the next run continues from them.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ MAKERS = {
 
 
 class Network(nn.Module):
-    """A small network whose arithmetic can break: output row `bad_row` is NaN from call `breaks_at` on."""
+    """A small network whose arithmetic can break.
+
+    Output row `bad_row` is NaN from call `breaks_at` on.
+    """
 
     def __init__(self, cut="none"):
         super().__init__()
@@ -231,7 +237,7 @@ soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 def fill(done, total):
     if done == 1:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))  # the system refuses longer files from now on
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))  # longer files are refused
 
 for kind in sys.argv[3:]:
     try:

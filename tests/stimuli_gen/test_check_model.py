@@ -98,7 +98,10 @@ def shufflenet():
 
 
 class Wandering(Net):
-    """Which way an image takes depends on the image, which torch.fx cannot trace; one layer is for training only."""
+    """A network whose path depends on the image, which torch.fx cannot trace.
+
+    One layer is for training only.
+    """
 
     def __init__(self):
         super().__init__()

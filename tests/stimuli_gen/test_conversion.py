@@ -1,4 +1,7 @@
-"""What becomes of the levels of image files: bits, color profiles, transparency, sizes; and what is said of it."""
+"""Test the levels of converted image files and the notes on them.
+
+Bits, color profiles, transparency and sizes are covered.
+"""
 
 import io
 import resource
@@ -218,7 +221,8 @@ LIMITED = """
 import resource, sys
 from PIL import Image
 from stimuli_gen import Preprocessing, load_photographs
-p = Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", mean=(.5,) * 3, std=(.5,) * 3)
+gray = {"mean": (.5,) * 3, "std": (.5,) * 3}
+p = Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", **gray)
 load_photographs([sys.argv[1] + "/plain.png"], p)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in ("thin", "flat"):

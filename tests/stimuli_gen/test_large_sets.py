@@ -198,7 +198,8 @@ from stimuli_gen import load_photographs
 from stimuli_gen.stimuli import write_records
 
 def peak():
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1e6
 
 model = load_model("squeezenet1_0", weights="random", device="cpu")
@@ -207,7 +208,8 @@ photographs = load_photographs(Path(sys.argv[1]) / "in", model.preprocessing)
 photographs.digest
 loaded = peak()
 some = photographs.select(ids=photographs.ids[::100])
-compute_activations(model, some, stages=list(model.stages)[-1:], path=Path(sys.argv[1]) / "activations.h5")
+path = Path(sys.argv[1]) / "activations.h5"
+compute_activations(model, some, stages=list(model.stages)[-1:], path=path)
 write_records(photographs.select(ids=photographs.ids[:2000]), Path(sys.argv[1]) / "out")
 print(photographs.images.shape[0], before, loaded, peak())
 """

@@ -1,4 +1,7 @@
-"""What a long run must survive: being stopped anywhere, running out of memory, drafts that are wrong."""
+"""Test what a long run must survive.
+
+It is stopped anywhere, runs out of memory, or follows wrong drafts.
+"""
 
 import os
 import signal
@@ -194,7 +197,8 @@ descent.Checkpoint = lambda folder, keys: plain(folder, keys, every_s=0.0)
 def watch(seen):
     if seen.number == {after}:
         import os; os.kill(os.getpid(), {signal})
-run(list(GOALS), optimizer="adam", step_size=0.02, keys=KEYS, resume={folder!r}, on_step=watch, batch_size=4)
+settings = dict(optimizer="adam", step_size=0.02, keys=KEYS, resume={folder!r}, batch_size=4)
+run(list(GOALS), on_step=watch, **settings)
 """
 
 

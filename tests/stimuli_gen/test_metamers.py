@@ -96,7 +96,10 @@ def quick(**more):
 
 
 def test_a_linear_networks_metamer_is_the_start_with_the_row_space_of_the_photograph(pictures):
-    """‖Wx - Wx₀‖ has no gradient in the null space of W: descent keeps the start's part there, to rounding."""
+    """‖Wx - Wx₀‖ has no gradient in the null space of W.
+
+    So descent keeps the start's part there, to rounding.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         head = nn.Linear(3 * SIZE * SIZE, 20, bias=False)
@@ -277,7 +280,10 @@ def test_a_straight_through_relu_has_the_forward_of_a_relu_and_the_gradient_of_t
     assert torch.equal(plain.activations(images)["3"], straight.activations(images)["3"])
 
     def by_hand(images):
-        """Layers 0 to 2 give the input of the ReLU; the error's gradient for its output is handed to the input."""
+        """Compute the gradient through layers 0 to 2, which give the input of the ReLU.
+
+        The error's gradient for the ReLU's output is handed to its input.
+        """
         layers = list(model.network.children())
         before = layers[2](torch.relu(layers[0](images)))
         after = torch.relu(before).detach().requires_grad_(True)
@@ -370,7 +376,10 @@ def test_an_image_that_is_good_enough_is_finished_early_on_its_8_bit_version(tin
     ],
 )
 def test_images_that_earlier_versions_finished_are_found_again(tmp_path, preset, key):
-    """Options that came later have defaults that leave the digest as it was: here, of before there were any."""
+    """Later options have defaults that leave the digest as it was.
+
+    The digests here are of before there were any.
+    """
     head = nn.Linear(192, 10, bias=False)
     head.weight.data = torch.linspace(-0.1, 0.1, 1920).reshape(10, 192)
     model = stage_model(
@@ -793,7 +802,10 @@ def test_lite0_sees_the_photograph_in_its_metamer(lite0, shared_data):
 
 @pytest.mark.data
 def test_a_metamer_of_a_trained_networks_stage_matches_its_later_stages(squeezenet, shared_data):
-    """Started near the photograph, so that few steps reach a small error; later stages then see nearly the same."""
+    """Make metamers from starts near the photograph, so that few steps reach a small error.
+
+    Later stages then see nearly the same.
+    """
     files = sorted((shared_data / "photos_ccby").glob("*.jpg"))[:2]
     photographs = load_photographs(files, squeezenet.preprocessing)
     random = np.random.default_rng(0)

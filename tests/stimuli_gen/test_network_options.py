@@ -1,4 +1,4 @@
-"""Radii in the wrong unit, networks that cannot be used as they are, and priors that make images look natural."""
+"""Test radii in the wrong unit, networks that cannot be used, and priors of images."""
 
 import numpy as np
 import pandas as pd

@@ -110,10 +110,7 @@ def test_cells_of_tables_stay_what_they_are(tmp_path):
     for name in ("a", "b", "c"):
         save(tmp_path / f"{name}.png")
     (tmp_path / "list.csv").write_text(
-        "file,id,category,class,age,weight,seen,target\n"
-        "a.png,007,001,010,3,0.5,True,01\n"
-        "b.png,1e2,NA,2,4,1e-05,False,2\n"
-        "c.png,None,,3,5,,True,1e2\n"
+        "file,id,category,class,age,weight,seen,target\na.png,007,001,010,3,0.5,True,01\nb.png,1e2,NA,2,4,1e-05,False,2\nc.png,None,,3,5,,True,1e2\n"
     )
     table = load_photographs(tmp_path / "list.csv", SMALL).table
     assert table["id"].tolist() == ["007", "1e2", "None"]

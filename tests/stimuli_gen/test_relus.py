@@ -1,4 +1,7 @@
-"""The ReLUs that a stage ends in, whatever its module is called, and the gradient straight through them."""
+"""Test the ReLUs that a stage ends in, and the gradient straight through them.
+
+The class names of the modules do not matter.
+"""
 
 import numpy as np
 import pandas as pd
@@ -194,7 +197,10 @@ def test_a_relu_that_is_written_over_is_not_the_end():
 
 
 class Laid(nn.Module):
-    """A ReLU whose output is laid out in another way, with the number of images in the arguments."""
+    """A ReLU whose output is laid out in another way.
+
+    The number of images is among the arguments.
+    """
 
     def __init__(self, how):
         super().__init__()

@@ -1,4 +1,7 @@
-"""What images made for one network do to another is measured, beside a control, and never assumed."""
+"""Test what images made for one network do to another.
+
+The effect is measured, beside a control, and never assumed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Validity of metamers: numbers against scipy and brute force, classes against the published list, kills, bad input."""
+"""Test the validity of metamers.
+
+Numbers are compared with scipy and brute force, classes with the published list; kills and bad
+input are tested.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,10 @@ COUNTS = {
 
 
 class Waves(nn.Module):
-    """Responses with a period of 1.5 gray levels: alike for images 1.5 levels apart, not once both are rounded."""
+    """A network whose responses have a period of 1.5 gray levels.
+
+    They are alike for images 1.5 levels apart, but not once both are rounded.
+    """
 
     def forward(self, images):
         return torch.sin(2 * torch.pi * 255 * images / 1.5)
@@ -113,7 +120,10 @@ def responses(model, images, stage, batch_size=8):
 
 
 def reference_code(first, second):
-    """What the code of Feather et al. (2023) computes for a pair, in float64: distance_measures.py and null script."""
+    """Compute, in float64, what the code of Feather et al. (2023) computes for a pair.
+
+    The code is distance_measures.py and the null script.
+    """
     first, second = first.astype(float), second.astype(float)
     if not first.any() or not second.any():
         return [0, 0, 0, 0]
@@ -308,7 +318,10 @@ def test_share_of_pairs_at_least_as_alike():
 
 
 def test_identical_responses_of_different_images_make_the_null_infinite():
-    """A stage that answers every image alike can show nothing: no finite ratio is above such a null."""
+    """A stage that answers every image alike can show nothing.
+
+    No finite ratio is above such a null.
+    """
 
     class Deaf(nn.Module):
         def forward(self, images):
@@ -332,7 +345,8 @@ def progress(done, total):
     if done > {stop} * total:
         os.kill(os.getpid(), signal.SIGKILL)
 photographs = here.image_set(here.lattice(17))
-here.null_distribution(here.tiny_model(), photographs, ["early", "late"], path={path!r}, progress=progress)
+model, stages = here.tiny_model(), ["early", "late"]
+here.null_distribution(model, photographs, stages, path={path!r}, progress=progress)
 """
 
 
@@ -608,7 +622,10 @@ def test_judge_refuses_what_does_not_join():
 
 
 def test_photographs_and_a_trained_network(lite0, photographs):
-    """Faint noise leaves an image a metamer at an early stage; another photograph is a metamer of nothing."""
+    """Faint noise leaves an image a metamer at an early stage.
+
+    Another photograph is a metamer of nothing.
+    """
     null = null_distribution(lite0, photographs, ["blocks.1"])
     noise = np.random.default_rng(0).normal(0, 0.01, photographs.images.shape)
     ids = list(photographs.ids)

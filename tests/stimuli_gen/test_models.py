@@ -183,7 +183,10 @@ def test_a_greyscale_view_is_a_network_of_its_own():
 
 @pytest.mark.parametrize("which", ["tiny", "alexnet"])
 def test_a_greyscale_views_gradient_has_no_color(which, request):
-    """Of any stage it is one map times the luma weights, so that it is 0 along all changes that keep the luma."""
+    """The gradient of any stage is one map times the luma weights.
+
+    So it is 0 along all changes that keep the luma.
+    """
     model = stage() if which == "tiny" else request.getfixturevalue("alexnet")
     images = pictures(2, model.preprocessing.size[0]).requires_grad_(True)
     weights = torch.tensor(LUMA["rec601"], dtype=torch.float64).view(1, 3, 1, 1)

@@ -258,7 +258,10 @@ def test_joint_gradients_are_the_sum_of_the_single_ones():
 
 
 def test_turns_go_by_the_image_not_by_its_companions():
-    """Images that stop at different steps leave their slot to images that are at another turn than the rest."""
+    """Images that stop at different steps leave their slots.
+
+    The next images are then at another turn than the rest.
+    """
 
     def objectives():
         def first(images, context):

@@ -1,4 +1,7 @@
-"""Metamers whose 8-bit file breaks a criterion: mended where that can be, reported where it cannot."""
+"""Test metamers whose 8-bit file breaks a criterion.
+
+They are mended where that can be, and reported where it cannot.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def near(pictures):
-    """Good matches that rounding makes worse: half a level from the photographs, and a little more."""
+    """Make good matches that rounding makes worse.
+
+    They are a little more than half a level from the photographs.
+    """
     signs = np.random.default_rng(1).choice([-0.52, 0.52], pictures.images.shape)
     images = (pictures.images + signs / 255).astype(np.float32)
     return dict(zip(pictures.ids, images, strict=True))
@@ -197,7 +203,7 @@ def test_an_error_that_rounding_breaks_is_mended(net, pictures, near, tmp_path):
 
 
 def boundary(net, photograph, other):
-    """Find an image, on the way from one picture to another, whose class is the photograph's only until it is rounded.
+    """Find an image between two pictures whose class changes only when it is rounded.
 
     Halving the interval leads to the boundary; around it, float pixels and rounded ones decide
     otherwise.
@@ -246,7 +252,10 @@ def test_a_class_that_rounding_flips_is_mended_without_a_worse_match(net, pictur
 
 
 def test_what_no_file_can_meet_is_reported_and_the_float_image_kept():
-    """At the pixels themselves, half a level from every file, each 8-bit image is half a level wrong."""
+    """Test images whose pixels are half a level from every file.
+
+    Each 8-bit image is half a level wrong.
+    """
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 10, bias=False))
     model = stage_model(
         network,
@@ -280,7 +289,7 @@ def test_what_no_file_can_meet_is_reported_and_the_float_image_kept():
 
 
 def null_between(model, photographs, stage, starts):
-    """A null whose largest values lie between those of the float images and those of their files."""
+    """Make a null whose maxima lie between those of float images and those of their files."""
     ids = list(photographs.ids)
     images = np.stack([starts[one] for one in ids])
     table = pd.DataFrame(

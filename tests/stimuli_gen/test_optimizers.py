@@ -51,7 +51,10 @@ def test_momentum_agrees_with_torch():
 
 
 def test_lbfgs_agrees_with_torch_where_no_step_is_cut():
-    """With the first step of the same length and none cut, both are algorithm 7.4 without a line search."""
+    """Both are algorithm 7.4 without a line search.
+
+    The first step has the same length, and none is cut.
+    """
     scales = torch.linspace(0.5, 4, 48).view(3, 4, 4)
     goals = {"a": 0.62, "b": 0.41}
     objective = bowl(scales, None)
