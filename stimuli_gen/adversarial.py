@@ -338,10 +338,10 @@ def adversarial_interference(
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
     photographs = references.images
-    place = {reference_id: row for row, reference_id in enumerate(references.ids)}
+    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
     def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
-        photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
+        photograph = photographs[slice(row_of[reference_id], row_of[reference_id] + 1)][0]
         return photograph, photograph
 
     run = _Run(

@@ -189,11 +189,11 @@ def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
     """
 
     def _keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
-        place = Path(folder) / file_name(stimulus_id)
+        subfolder = Path(folder) / file_name(stimulus_id)
         if step == 0:
-            for old in _frames(place).values():
+            for old in _frames(subfolder).values():
                 old.unlink()
-        write_png(place / f"{step:06d}.png", np.clip(image, 0, 1))
+        write_png(subfolder / f"{step:06d}.png", np.clip(image, 0, 1))
 
     return _keep
 
@@ -241,8 +241,12 @@ def animate_folder(
     ['cat_AI']
     """
     source = Path(folder)
-    places = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
-    frames_of = {subfolder.name: frames for subfolder in places if (frames := _frames(subfolder))}
+    subfolders = (
+        sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
+    )
+    frames_of = {
+        subfolder.name: frames for subfolder in subfolders if (frames := _frames(subfolder))
+    }
     if not frames_of:
         raise InputError(
             f"{folder} holds no frames (<id>/<step>.png); record some with frame_recorder."
@@ -260,11 +264,11 @@ def animate_folder(
     return made
 
 
-def _frames(place: Path) -> dict[int, Path]:
+def _frames(subfolder: Path) -> dict[int, Path]:
     """Step → file, by step."""
     return {
         int(file.stem): file
-        for file in sorted(place.glob("*.png"), key=_step)
+        for file in sorted(subfolder.glob("*.png"), key=_step)
         if file.stem.isdecimal()
     }
 

@@ -182,8 +182,10 @@ def _shuffled(phase: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """
     rows, columns = np.indices(phase.shape)
     partner = (-rows % phase.shape[0]) * phase.shape[1] + -columns % phase.shape[1]
-    place, partner = np.arange(phase.size), partner.ravel()
-    half = place[place < partner]  # one of each pair; frequencies that are their own partner stay
+    position, partner = np.arange(phase.size), partner.ravel()
+    half = position[
+        position < partner
+    ]  # one of each pair; frequencies that are their own partner stay
     shuffled = phase.ravel().copy()
     shuffled[half] = random.permutation(shuffled[half])
     shuffled[partner[half]] = -shuffled[half]

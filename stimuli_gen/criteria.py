@@ -158,9 +158,9 @@ def judge_metamers(
         losses[match.model.name] = loss["png"]
     below = {match.model.name: np.zeros(len(stimuli), dtype=bool) for match in matches}
     if nulls:
-        places = judged_at(networks, matches)
+        models_and_stages = judged_at(networks, matches)
         judged = judge(
-            places,
+            models_and_stages,
             references,
             stimuli,
             nulls=nulls,
@@ -168,7 +168,7 @@ def judge_metamers(
             folder=folder,
             batch_size=BATCH,
         )
-        columns |= validity_columns(judged, places, stimuli.ids, len(matches))
+        columns |= validity_columns(judged, models_and_stages, stimuli.ids, len(matches))
         _add_unmet(judged, stimuli.ids, reasons, below)
     return Judgment(columns=columns, reasons=reasons, losses=losses, below_null=below)
 
@@ -197,9 +197,9 @@ def _add_unmet(
     reasons: Mapping[str, list[list[str]]],
     below: Mapping[str, np.ndarray],
 ) -> None:
-    place = {stimulus_id: row for row, stimulus_id in enumerate(ids)}
+    row_of = {stimulus_id: row for row, stimulus_id in enumerate(ids)}
     for _, line in judged.iterrows():
-        row = place[line["id"]]
+        row = row_of[line["id"]]
         for kind in KINDS:
             reasons[kind][row] += [
                 f"{line['model']} {line['stage']}: {reason}" for reason in unmet(line, kind)
@@ -252,7 +252,7 @@ def judged_at(
 
 def validity_columns(
     judged: pd.DataFrame,
-    places: Sequence[tuple[StagedModel, str]],
+    models_and_stages: Sequence[tuple[StagedModel, str]],
     ids: Sequence[str],
     n_networks: int,
 ) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def validity_columns(
     ----------
     judged : pandas.DataFrame
         One row a metamer, network and stage.
-    places : sequence of (StagedModel, str)
+    models_and_stages : sequence of (StagedModel, str)
         See `judged_at`.
     ids : sequence of str
         Of the stimulus table.
@@ -277,14 +277,14 @@ def validity_columns(
         stage where there are several.
     """
     columns: dict[str, Any] = {}
-    for model, stage in places:
+    for model, stage in models_and_stages:
         part = (
             judged[(judged["model"] == model.name) & (judged["stage"] == stage)]
             .set_index("id")
             .loc[list(ids)]
         )
         end = f"_{model.name}" if n_networks > 1 else ""
-        end += f"_{stage}" if len(places) > n_networks else ""
+        end += f"_{stage}" if len(models_and_stages) > n_networks else ""
         for metric in (*METRICS, "same_class_16"):
             columns |= {
                 f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in KINDS

@@ -429,12 +429,12 @@ def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any
 
 def _cuts(order: list[Any]) -> set[Any]:
     """Find the nodes that every path passes: no edge leads past them."""
-    place = {node: number for number, node in enumerate(order)}
+    position = {node: number for number, node in enumerate(order)}
     farthest, cuts = 0, set()
     for number, node in enumerate(order):
         if farthest <= number:
             cuts.add(node)
-        reached = [place[other] for other, _ in node.next_functions if other in place]
+        reached = [position[other] for other, _ in node.next_functions if other in position]
         farthest = max([farthest, *reached])
     return cuts
 
@@ -538,7 +538,9 @@ def _blocks(seen: _Pass) -> list[str]:
     repeated = {
         path for path, module in blocks.items() if path in solid and counts[type(module)] > 1
     }
-    return _with_stem(seen, [path for path in blocks if _root(path) in roots or path in repeated])
+    return _with_first_sequences(
+        seen, [path for path in blocks if _root(path) in roots or path in repeated]
+    )
 
 
 def _is_member(seen: _Pass, path: str) -> bool:
@@ -568,14 +570,14 @@ def _root(path: str) -> str:
     return path.split(".")[0] if "." in path else ""
 
 
-def _with_stem(seen: _Pass, blocks: list[str]) -> list[str]:
+def _with_first_sequences(seen: _Pass, blocks: list[str]) -> list[str]:
     """Add sequences of several layers before the first block, in the same list, to the blocks.
 
     V1 of CORnet-S is an example.
     """
     parents = {path.rpartition(".")[0] for path in blocks}
     first = min(seen.calls.index(path) for path in blocks)
-    stems = [
+    sequences = [
         path
         for path in seen.calls[:first]
         if path in seen.cuts
@@ -583,7 +585,7 @@ def _with_stem(seen: _Pass, blocks: list[str]) -> list[str]:
         and isinstance(seen.modules[path], nn.Sequential)
         and len(list(seen.inside(path))) > 1
     ]
-    return [*stems, *blocks]
+    return [*sequences, *blocks]
 
 
 def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:

@@ -48,7 +48,7 @@ def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
     -------
     supported : bool
         True when its instructions include products of bfloat16 matrices.
-    told : str
+    reason : str
         Why, for the user. Taken from what the device says of itself; nothing is timed.
     """
     kind = torch.device(device).type

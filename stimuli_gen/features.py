@@ -239,7 +239,7 @@ def gabor_energy(
     energy = np.empty((len(light), len(bank), size, size))
     for row, picture in enumerate(light):
         spectrum = fft.fft2(picture.astype(np.float32), padded)
-        for place, filtered in enumerate(transfer):
+        for index, filtered in enumerate(transfer):
             response = fft.ifft2(spectrum * filtered)[:height, :width]
-            energy[row, place] = _pool(response.real**2 + response.imag**2, size)
+            energy[row, index] = _pool(response.real**2 + response.imag**2, size)
     return energy.reshape(len(light), len(bank) * size**2)

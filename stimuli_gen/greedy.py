@@ -152,10 +152,10 @@ def greedy_interference(
         )
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
-    place = {reference_id: row for row, reference_id in enumerate(references.ids)}
+    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
     def _photograph(reference_id: str) -> np.ndarray:
-        return references.images[slice(place[reference_id], place[reference_id] + 1)][0]
+        return references.images[slice(row_of[reference_id], row_of[reference_id] + 1)][0]
 
     search = _Search(
         model=model,
@@ -221,7 +221,7 @@ class _Search:
 
 @dataclass(kw_only=True)
 class _Slot:
-    """A place of the batch, lent to one image; with the id None it is computed and ignored."""
+    """A index of the batch, lent to one image; with the id None it is computed and ignored."""
 
     stimulus_id: str | None = None
     random: np.random.Generator | None = None
@@ -280,7 +280,7 @@ def _run(
 
 
 class _Work:
-    """The images at work, in a batch of fixed shape, and those that wait for a place."""
+    """The images at work, in a batch of fixed shape, and those that wait for a index."""
 
     def __init__(self, search: _Search, queue: deque[str], n_slots: int) -> None:
         self._search, self._queue, self.settings = search, queue, search.settings
@@ -294,17 +294,17 @@ class _Work:
 
     def fill(self) -> bool:
         """Lend the free places to the images that wait; tell whether there is anything to do."""
-        for place, slot in enumerate(self.slots):
+        for index, slot in enumerate(self.slots):
             if slot.stimulus_id is None and self._queue:
-                self._lend(place, self._queue.popleft())
+                self._lend(index, self._queue.popleft())
         return any(slot.stimulus_id for slot in self.slots)
 
-    def _lend(self, place: int, stimulus_id: str) -> None:
+    def _lend(self, index: int, stimulus_id: str) -> None:
         """Begin an image, or go on where it was saved.
 
         The first candidate is the photograph itself, without noise: the score to beat.
         """
-        slot, image, best = self.slots[place], self._search.photograph(stimulus_id), -np.inf
+        slot, image, best = self.slots[index], self._search.photograph(stimulus_id), -np.inf
         slot.stimulus_id, slot.tries, slot.accepted = stimulus_id, -1, -1
         slot.random = generator(self._search.settings["seed"], "greedy", f"{stimulus_id}_AI")
         saved = self._search.checkpoint.load(stimulus_id)
@@ -312,8 +312,8 @@ class _Work:
             image, best = saved[0]["image"], float(saved[0]["best"])
             slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
             slot.random.bit_generator.state = saved[1]["random"]
-        self.images[place] = torch.from_numpy(image).to(self.images)
-        self.target[place], self.best[place] = self._search.targets[stimulus_id], best
+        self.images[index] = torch.from_numpy(image).to(self.images)
+        self.target[index], self.best[index] = self._search.targets[stimulus_id], best
 
     def attempt(self) -> list[bool]:
         """Try one candidate of each image, keep those that are better, and say which."""
@@ -348,19 +348,19 @@ class _Work:
         """Give the on_frame its frames: of each image when its tries have doubled, and the last."""
         for stimulus_id, (result, _) in finished.items():
             on_frame(stimulus_id, result.steps, result.image)
-        for place, slot in enumerate(self.slots):
+        for index, slot in enumerate(self.slots):
             if slot.stimulus_id is not None and slot.tries & (slot.tries - 1) == 0:
-                on_frame(slot.stimulus_id, slot.tries, self.images[place].cpu().numpy().copy())
+                on_frame(slot.stimulus_id, slot.tries, self.images[index].cpu().numpy().copy())
 
     def save(self) -> None:
         """Save pixels, score, tries and the state of the random generator of each image."""
-        for place, slot in enumerate(self.slots):
+        for index, slot in enumerate(self.slots):
             if slot.stimulus_id is not None and slot.random is not None:
                 self._search.checkpoint.save(
                     slot.stimulus_id,
                     {
-                        "image": self.images[place].cpu().numpy(),
-                        "best": self.best[place].cpu().numpy(),
+                        "image": self.images[index].cpu().numpy(),
+                        "best": self.best[index].cpu().numpy(),
                     },
                     tries=slot.tries,
                     accepted=slot.accepted,
@@ -370,9 +370,9 @@ class _Work:
 
 def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
     noise = np.zeros(tuple(images.shape), dtype=np.float32)
-    for place, slot in enumerate(slots):
+    for index, slot in enumerate(slots):
         if slot.random is not None and slot.tries >= 0:
-            noise[place] = search.noise(slot.random, tuple(images.shape[1:]))
+            noise[index] = search.noise(slot.random, tuple(images.shape[1:]))
     return torch.from_numpy(noise).to(images)
 
 
@@ -399,13 +399,13 @@ def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int
         return {}
     score_shown = work.log_probability(shown(images)).exp().tolist()
     finished = {}
-    for place, slot in enumerate(slots):
-        reached = min(score[place], score_shown[place]) > wanted
-        if slot.stimulus_id is not None and ask[place] and (reached or late[place]):
+    for index, slot in enumerate(slots):
+        reached = min(score[index], score_shown[index]) > wanted
+        if slot.stimulus_id is not None and ask[index] and (reached or late[index]):
             result = Descended(
-                image=images[place].cpu().numpy().copy(),
-                score=score[place],
-                score_shown=score_shown[place],
+                image=images[index].cpu().numpy().copy(),
+                score=score[index],
+                score_shown=score_shown[index],
                 steps=slot.tries,
                 reached=reached,
             )

@@ -494,6 +494,6 @@ def metamer_objectives(
 
     once = recipe.solver == "joint"
     return [
-        _objective(match, () if once and place else penalties)
-        for place, match in enumerate(matches)
+        _objective(match, () if once and number else penalties)
+        for number, match in enumerate(matches)
     ]

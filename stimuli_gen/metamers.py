@@ -363,7 +363,7 @@ class _Starts:
         seed: int,
     ) -> None:
         self._images, self._recipe, self._given, self._seed = references.images, recipe, given, seed
-        self._place = {reference_id: row for row, reference_id in enumerate(references.ids)}
+        self._row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
         if isinstance(given, Mapping) and (
             missing := [
                 reference_id for reference_id in references.ids if reference_id not in given
@@ -374,7 +374,7 @@ class _Starts:
             )
 
     def photograph(self, reference_id: str) -> np.ndarray:
-        image = self._images[slice(self._place[reference_id], self._place[reference_id] + 1)][0]
+        image = self._images[slice(self._row_of[reference_id], self._row_of[reference_id] + 1)][0]
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError(
                 f"the photograph '{reference_id}' leaves [0, 1] or is not finite; scale by 1/255 "

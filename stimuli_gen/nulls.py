@@ -456,11 +456,11 @@ def _check(
         )
     if n_pairs < 1:
         raise InputError(f"a null distribution needs at least 1 pair, not {n_pairs}.")
-    looks = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
-    if same := set(duplicates(looks)):
+    pixel_digests = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
+    if same := set(duplicates(pixel_digests)):
         ids = [
             stimulus_id
-            for stimulus_id, pixels in zip(stimuli.ids, looks, strict=True)
+            for stimulus_id, pixels in zip(stimuli.ids, pixel_digests, strict=True)
             if pixels in same
         ]
         raise InputError(

@@ -351,10 +351,10 @@ class _Prepare:
             masks,
             settings,
         )
-        self._place = {reference_id: row for row, reference_id in enumerate(references.ids)}
+        self._row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
     def photograph(self, reference_id: str) -> np.ndarray:
-        return self._images[slice(self._place[reference_id], self._place[reference_id] + 1)][0]
+        return self._images[slice(self._row_of[reference_id], self._row_of[reference_id] + 1)][0]
 
     def __call__(self, reference_id: str) -> Start:
         photograph, mask, settings = (

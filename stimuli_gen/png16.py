@@ -108,14 +108,17 @@ def _decode(data: bytes) -> tuple[tuple[int, int], bytes]:
     """Check and join the chunks: (width, height), filter bytes and pixels."""
     if not data.startswith(_SIGNATURE):
         raise ValueError("no PNG signature")
-    place, chunks = len(_SIGNATURE), {b"IHDR": b"", b"IDAT": b""}
-    while place < len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        name, content = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        if struct.unpack_from(">I", data, place + 8 + length) != (zlib.crc32(name + content),):
+    position, chunks = len(_SIGNATURE), {b"IHDR": b"", b"IDAT": b""}
+    while position < len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        name, content = (
+            data[position + 4 : position + 8],
+            data[position + 8 : position + 8 + length],
+        )
+        if struct.unpack_from(">I", data, position + 8 + length) != (zlib.crc32(name + content),):
             raise ValueError("damaged chunk")
         chunks[name] = chunks.get(name, b"") + content
-        place += 12 + length
+        position += 12 + length
     header, body = chunks[b"IHDR"], zlib.decompress(chunks[b"IDAT"])
     size = struct.unpack(">II", header[:8])
     if header[8:] != _KIND or b"IEND" not in chunks or any(body[:: 1 + 6 * size[0]]):

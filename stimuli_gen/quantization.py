@@ -395,7 +395,7 @@ class _Asking:
         self._categories = {
             match.model.name: _categories(match.model, photographs) for match in matches
         }
-        self._place = {reference_id: place for place, reference_id in enumerate(row_of)}
+        self._position = {reference_id: position for position, reference_id in enumerate(row_of)}
 
     def __call__(self, images: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         names = [self._stimuli.ids[self._row_of[reference_id]] for reference_id in images]
@@ -418,8 +418,8 @@ class _Asking:
                         judgment.below_null[name][row],
                         nulls,
                     ),
-                    top_class=int(self._classes[name][self._place[reference_id]]),
-                    category=int(self._categories[name][self._place[reference_id]])
+                    top_class=int(self._classes[name][self._position[reference_id]]),
+                    category=int(self._categories[name][self._position[reference_id]])
                     if nulls
                     else -1,
                 )

@@ -150,14 +150,14 @@ class StimulusSet:
         """
         rows = np.arange(len(self))
         if ids is not None:
-            place = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
-            if missing := [stimulus_id for stimulus_id in ids if stimulus_id not in place]:
+            row_of = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
+            if missing := [stimulus_id for stimulus_id in ids if stimulus_id not in row_of]:
                 raise InputError(
                     f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
                 )
             if again := duplicates(ids):
                 raise InputError(f"id(s) asked for more than once: {name_ids(again)}.")
-            rows = np.array([place[stimulus_id] for stimulus_id in ids], dtype=int)
+            rows = np.array([row_of[stimulus_id] for stimulus_id in ids], dtype=int)
         if kind is not None:
             rows = rows[(self.table["kind"].to_numpy() == kind)[rows]]
         images = (

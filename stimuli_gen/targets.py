@@ -222,14 +222,14 @@ def _sixteen_of(model: StagedModel) -> dict[int, str]:
 def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
     """Find a class by index or by its exact name."""
     text = str(wanted).strip()
-    places = [i for i, name in enumerate(model.class_names) if name == text]
-    if len(places) > 1:
+    indices = [i for i, name in enumerate(model.class_names) if name == text]
+    if len(indices) > 1:
         raise InputError(
-            f"target '{text}' of '{stimulus_id}' names {len(places)} classes; use an index: "
-            f"{places}."
+            f"target '{text}' of '{stimulus_id}' names {len(indices)} classes; use an index: "
+            f"{indices}."
         )
-    if places:
-        return places[0]
+    if indices:
+        return indices[0]
     try:
         number = float(text)
     except ValueError:

@@ -235,15 +235,15 @@ def judge(
 def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     if not len(metamers):
         raise InputError("no metamers to judge.")
-    place = {reference_id: row for row, reference_id in enumerate(references.ids)}
+    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
     wanted = metamers.table["reference_id"].tolist()
     if missing := [
-        reference_id for reference_id in dict.fromkeys(wanted) if reference_id not in place
+        reference_id for reference_id in dict.fromkeys(wanted) if reference_id not in row_of
     ]:
         raise InputError(
             f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}."
         )
-    return np.array([place[reference_id] for reference_id in wanted])
+    return np.array([row_of[reference_id] for reference_id in wanted])
 
 
 def _match_nulls(

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 CPU_CHUNK = 4
 """Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50,
 EfficientNet-Lite0 54 against 74, ResNet-50 up to its third block group 191 against 190), and at the
-end fewer places stay empty."""
+end fewer slots stay empty."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,14 +64,14 @@ class Terms:
 
 
 class Chunk:
-    """A fixed number of places, lent to images; a place with the id None is computed and ignored.
+    """A fixed number of slots for images; a slot with the id None is computed and ignored.
 
     Parameters
     ----------
     size : int
-        Places.
+        Number of slots.
     first : Start
-        Fills them all until they are lent.
+        Fills all slots until an image gets them.
     terms : Terms
         Of the run.
     device : torch.device
@@ -96,14 +96,14 @@ class Chunk:
 
     @property
     def free(self) -> list[int]:
-        """Places without an image.
+        """Slots without an image.
 
         Returns
         -------
         list of int
             In order.
         """
-        return [place for place, stimulus_id in enumerate(self.ids) if stimulus_id is None]
+        return [slot for slot, stimulus_id in enumerate(self.ids) if stimulus_id is None]
 
     def full_context(self) -> dict[str, Tensor]:
         """Lay out the context for objectives.
@@ -111,7 +111,7 @@ class Chunk:
         Returns
         -------
         dict of str to Tensor
-            What `Start.context` gave, one row a place, and ``step`` (b,).
+            What `Start.context` gave, one row a slot, and ``step`` (b,).
         """
         return {**self.context, "step": torch.tensor(self.steps, device=self.images.device)}
 
@@ -121,7 +121,7 @@ class Chunk:
         Returns
         -------
         list of bool or None
-            None for a place without an image.
+            None for a slot without an image.
         """
         self.exact = [
             exact or steps >= self._terms.exact_from
@@ -132,33 +132,33 @@ class Chunk:
             for stimulus_id, exact in zip(self.ids, self.exact, strict=True)
         ]
 
-    def begin(self, place: int, stimulus_id: str, start: Start) -> None:
-        """Lend a place to an image that begins.
+    def begin(self, slot: int, stimulus_id: str, start: Start) -> None:
+        """Give a slot to an image that begins.
 
         Parameters
         ----------
-        place : int
+        slot : int
             A free one.
         stimulus_id : str
             Its id.
         start : Start
             Where it begins.
         """
-        self.ids[place], self.steps[place] = stimulus_id, 0
-        self.exact[place] = not self._terms.drafted
-        self.images[place] = torch.from_numpy(start.image).to(self.images)
+        self.ids[slot], self.steps[slot] = stimulus_id, 0
+        self.exact[slot] = not self._terms.drafted
+        self.images[slot] = torch.from_numpy(start.image).to(self.images)
         for name, value in start.context.items():
-            self.context[name][place] = torch.as_tensor(value).to(self.context[name])
-        self.best_score[place] = -torch.inf
+            self.context[name][slot] = torch.as_tensor(value).to(self.context[name])
+        self.best_score[slot] = -torch.inf
         for kept in self.state.values():
-            kept[place] = 0
+            kept[slot] = 0
 
-    def row(self, place: int) -> dict[str, Tensor]:
+    def row(self, slot: int) -> dict[str, Tensor]:
         """Give all that is of one image but its context.
 
         Parameters
         ----------
-        place : int
+        slot : int
             Where it is.
 
         Returns
@@ -168,26 +168,26 @@ class Chunk:
             of the optimizer.
         """
         return {
-            "image": self.images[place],
-            "best": self.best[place],
-            "best_score": self.best_score[place],
-            "steps": torch.tensor(self.steps[place]),
-            "exact": torch.tensor(self.exact[place]),
-            **{f"optimizer {name}": kept[place] for name, kept in self.state.items()},
+            "image": self.images[slot],
+            "best": self.best[slot],
+            "best_score": self.best_score[slot],
+            "steps": torch.tensor(self.steps[slot]),
+            "exact": torch.tensor(self.exact[slot]),
+            **{f"optimizer {name}": kept[slot] for name, kept in self.state.items()},
         }
 
-    def put(self, place: int, row: Mapping[str, Tensor]) -> None:
+    def put(self, slot: int, row: Mapping[str, Tensor]) -> None:
         """Go on with an image where `row` left it.
 
         Parameters
         ----------
-        place : int
+        slot : int
             Where it is now.
         row : mapping of str to Tensor
             What `row` gave.
         """
         for kept in self.state.values():
-            kept[place] = 0
+            kept[slot] = 0
         for name, value in row.items():
             if name.startswith("optimizer "):
                 own = name.removeprefix("optimizer ")
@@ -196,38 +196,38 @@ class Chunk:
                     self.state[own] = torch.zeros(
                         shape, dtype=value.dtype, device=self.images.device
                     )
-                self.state[own][place] = value.to(self.state[own])
-        self.images[place], self.best[place] = (
+                self.state[own][slot] = value.to(self.state[own])
+        self.images[slot], self.best[slot] = (
             row["image"].to(self.images),
             row["best"].to(self.best),
         )
-        self.best_score[place] = row["best_score"].to(self.best_score)
-        self.steps[place], self.exact[place] = int(row["steps"]), bool(row["exact"])
+        self.best_score[slot] = row["best_score"].to(self.best_score)
+        self.steps[slot], self.exact[slot] = int(row["steps"]), bool(row["exact"])
 
-    def adopt(self, place: int, other: Chunk, there: int) -> None:
+    def adopt(self, slot: int, other: Chunk, there: int) -> None:
         """Take over an image from another chunk.
 
         Parameters
         ----------
-        place : int
+        slot : int
             A free one.
         other : Chunk
             Where the image is.
         there : int
-            Its place in it, which becomes free.
+            Its slot in it, which becomes free.
         """
-        self.ids[place], other.ids[there] = other.ids[there], None
-        self.put(place, other.row(there))
+        self.ids[slot], other.ids[there] = other.ids[there], None
+        self.put(slot, other.row(there))
         for name, value in other.context.items():
-            self.context[name][place] = value[there]
+            self.context[name][slot] = value[there]
 
     def halves(self) -> list[Chunk]:
-        """Split the places between two chunks.
+        """Split the slots between two chunks.
 
         Returns
         -------
         list of Chunk
-            Two; the second may have one place more.
+            Two; the second may have one slot more.
         """
         cut = self.size // 2
         halves = []
@@ -263,7 +263,9 @@ class Chunk:
 
 
 class Batch:
-    """All chunks: lends their places to the images of a queue, and drops those that no image needs.
+    """All chunks, whose slots are given to the images of a queue.
+
+    Chunks that no image needs are dropped.
 
     Parameters
     ----------
@@ -276,7 +278,7 @@ class Batch:
     checkpoint : Checkpoint
         Where unfinished images are.
     batch_size : int
-        Places in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
+        Slots in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
     device : torch.device
         Where to compute.
     """
@@ -299,22 +301,22 @@ class Batch:
         self.chunks: list[Chunk] = []
         if not queue:
             return
-        places = batch_shape(batch_size)
-        size = min(places, CPU_CHUNK) if device.type == "cpu" else places
-        self.chunks = self._open(min(places, len(queue)), size, prepare(queue[0]), device)
+        n_slots = batch_shape(batch_size)
+        size = min(n_slots, CPU_CHUNK) if device.type == "cpu" else n_slots
+        self.chunks = self._open(min(n_slots, len(queue)), size, prepare(queue[0]), device)
         self.refill()
 
-    def _open(self, places: int, size: int, first: Start, device: torch.device) -> list[Chunk]:
-        """Make empty chunks for so many places, smaller ones where memory does not hold them."""
+    def _open(self, n_slots: int, size: int, first: Start, device: torch.device) -> list[Chunk]:
+        """Make empty chunks for so many slots, smaller ones where memory does not hold them."""
         while True:
             try:
-                return [Chunk(size, first, self._terms, device) for _ in range(-(-places // size))]
+                return [Chunk(size, first, self._terms, device) for _ in range(-(-n_slots // size))]
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if size == 1 and places == 1:
+                if size == 1 and n_slots == 1:
                     raise too_large(first.image.shape[1:], device) from error
-            size, places = (half_shape(size), places) if size > 1 else (1, half_shape(places))
+            size, n_slots = (half_shape(size), n_slots) if size > 1 else (1, half_shape(n_slots))
             release_memory(device)
 
     def steps(self) -> dict[str, int]:
@@ -380,33 +382,33 @@ class Batch:
         When the queue is empty, images move together and empty chunks are dropped.
         """
         for chunk in self.chunks:
-            for place in chunk.free:
+            for slot in chunk.free:
                 if self._queue:
-                    self._begin(chunk, place, self._queue.popleft())
+                    self._begin(chunk, slot, self._queue.popleft())
         while self.chunks:
             last = self.chunks[-1]
-            moving = [place for place in range(last.size) if last.ids[place] is not None]
-            room = [(chunk, place) for chunk in self.chunks[:-1] for place in chunk.free]
+            moving = [slot for slot in range(last.size) if last.ids[slot] is not None]
+            room = [(chunk, slot) for chunk in self.chunks[:-1] for slot in chunk.free]
             if len(moving) > len(room):
                 return
-            for place, (chunk, free) in zip(moving, room):
-                chunk.adopt(free, last, place)
+            for slot, (chunk, free) in zip(moving, room):
+                chunk.adopt(free, last, slot)
             self.chunks.pop()
 
-    def _begin(self, chunk: Chunk, place: int, stimulus_id: str) -> None:
+    def _begin(self, chunk: Chunk, slot: int, stimulus_id: str) -> None:
         start = self._prepare(stimulus_id)
-        chunk.begin(place, stimulus_id, start)
+        chunk.begin(slot, stimulus_id, start)
         saved = self._checkpoint.load(stimulus_id)
         if saved is None:
             return
         row, terms = saved
         if terms == asdict(self._terms) and row["image"].shape == start.image.shape:
-            chunk.put(place, {name: torch.from_numpy(value) for name, value in row.items()})
+            chunk.put(slot, {name: torch.from_numpy(value) for name, value in row.items()})
 
     def save(self) -> None:
         """Write the state of every image at work."""
         for chunk in self.chunks:
-            for place, stimulus_id in enumerate(chunk.ids):
+            for slot, stimulus_id in enumerate(chunk.ids):
                 if stimulus_id is not None:
-                    row = {name: value.cpu().numpy() for name, value in chunk.row(place).items()}
+                    row = {name: value.cpu().numpy() for name, value in chunk.row(slot).items()}
                     self._checkpoint.save(stimulus_id, row, **asdict(self._terms))

@@ -167,8 +167,8 @@ class Checkpoint:
         Returns
         -------
         tuple of Descended and dict, or None
-            The image and what else was told of it; None when it is not there, or is damaged in any
-            way: then it is made again, with a note.
+            The image and what else was saved with it; None when it is not there, or is damaged in
+            any way: then it is made again, with a note.
         """
         if self._folder is None:
             return None
@@ -197,8 +197,8 @@ class Checkpoint:
             Its id.
         result : Descended
             What became of it.
-        **told : object
-            What else to tell of it, as JSON.
+        **extra : object
+            What else to save with it, as JSON.
         """
         if self._folder is None:
             return
@@ -223,7 +223,7 @@ class Checkpoint:
         Returns
         -------
         tuple of dict and dict, or None
-            The arrays and what else was told; None when it is not there or is damaged: then the
+            The arrays and what else was saved; None when it is not there or is damaged: then the
             image begins anew.
         """
         if self._folder is None:
@@ -247,7 +247,7 @@ class Checkpoint:
             Its id.
         arrays : mapping of str to ndarray
             All that is needed to go on as if nothing had happened.
-        **told : object
+        **extra : object
             What else, as JSON.
         """
         if self._folder is not None:

@@ -4,11 +4,11 @@ It takes an objective, a step rule and a projection, stops each image on its own
 
 One image's result never depends on its companions. A convolution library may choose other kernels
 for another batch shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image
-batch by about 1e-6), but with one fixed shape whose places all get the same arithmetic (see
+batch by about 1e-6), but with one fixed shape whose slots all get the same arithmetic (see
 `stimuli_gen.batches.batch_shape`) each image's numbers are exactly its own. So images are computed
-in chunks of a fixed number of places: 4 on a CPU, where larger ones are no faster, the whole batch
-elsewhere. A finished image leaves its place to the next one in the queue; when the queue is empty,
-images move together and chunks without any are dropped; places that stay empty are computed and
+in chunks of a fixed number of slots: 4 on a CPU, where larger ones are no faster, the whole batch
+elsewhere. A finished image leaves its slot to the next one in the queue; when the queue is empty,
+images move together and chunks without any are dropped; slots that stay empty are computed and
 ignored. Chunk size, device and number of threads themselves choose kernels, so they may change
 results, by float rounding that many steps can amplify; with these three unchanged, results are
 equal bit for bit.
@@ -159,7 +159,7 @@ def descend(
     ids : sequence of str
         Which images to make.
     prepare : callable
-        Id → `Start`; called when the image gets its place.
+        Id → `Start`; called when the image gets its slot.
     threshold : float
         An image is finished when its float version and its 8-bit version both score at least this.
     step_size : float or callable
@@ -485,26 +485,26 @@ def _finished(
         scores_shown = objectives.score(shown(images), context).tolist()
     return {
         stimulus_id: Descended(
-            image=images[place].cpu().contiguous().numpy().copy(),
-            score=scores[place],
-            score_shown=scores_shown[place],
-            steps=chunk.steps[place],
-            reached=reached[place],
+            image=images[slot].cpu().contiguous().numpy().copy(),
+            score=scores[slot],
+            score_shown=scores_shown[slot],
+            steps=chunk.steps[slot],
+            reached=reached[slot],
         )
-        for place, stimulus_id in enumerate(chunk.ids)
-        if stimulus_id is not None and (reached[place] or late[place])
+        for slot, stimulus_id in enumerate(chunk.ids)
+        if stimulus_id is not None and (reached[slot] or late[slot])
     }
 
 
 def _frames(chunk: Chunk, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
     frames = []
-    for place, stimulus_id in enumerate(chunk.ids):
+    for slot, stimulus_id in enumerate(chunk.ids):
         if stimulus_id is None:
             continue
-        step = chunk.steps[place]
+        step = chunk.steps[slot]
         if stimulus_id in finished:
             frames.append((stimulus_id, finished[stimulus_id].steps, finished[stimulus_id].image))
         elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
             # four frames each time the steps double
-            frames.append((stimulus_id, step, chunk.images[place].cpu().numpy().copy()))
+            frames.append((stimulus_id, step, chunk.images[slot].cpu().numpy().copy()))
     return frames

@@ -131,7 +131,7 @@ class Objectives:
         steps : sequence of int
             Taken by each.
         drafting : sequence of bool or None
-            Whether each follows the drafts; None for a place without an image, whose numbers do not
+            Whether each follows the drafts; None for a slot without an image, whose numbers do not
             count.
 
         Returns

@@ -96,7 +96,7 @@ def _adam(here: Situation, state: State) -> Tensor:
         per_image([1 / (1 - first ** (n + 1)) for n in here.steps], here.direction) * here.length
     )
     change = torch.empty_like(state["square"])
-    # All memory is at hand now. In place from here on: memory traffic is what takes the time.
+    # All memory is at hand now. In pair from here on: memory traffic is what takes the time.
     mean = state["mean"].mul_(first).add_(here.direction, alpha=1 - first)
     square = state["square"].mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
     torch.sqrt(square, out=change)
@@ -149,9 +149,9 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
     curved = (move * change).sum(dim=1) > _CURVATURE * move.norm(dim=1) * change.norm(dim=1)
     kept = curved & torch.tensor([steps > 0 for steps in here.steps], device=gradient.device)
     rows = kept.nonzero()[:, 0]
-    place = state["pairs"][rows] % LBFGS_MEMORY
+    pair = state["pairs"][rows] % LBFGS_MEMORY
     now = images.clone(), gradient.clone()
-    state["moves"][rows, place], state["changes"][rows, place] = move[rows], change[rows]
+    state["moves"][rows, pair], state["changes"][rows, pair] = move[rows], change[rows]
     state["pairs"] = state["pairs"] + kept
     state["last_image"], state["last_gradient"] = (
         now  # taken again from here, no pair is kept twice
@@ -168,8 +168,8 @@ def _two_loops(gradient: Tensor, state: State) -> Tensor:
     seen = []
     for age in range(LBFGS_MEMORY):
         there = (state["pairs"] > age)[:, None]
-        place = (state["pairs"] - 1 - age) % LBFGS_MEMORY
-        move, change = state["moves"][rows, place], state["changes"][rows, place]
+        pair = (state["pairs"] - 1 - age) % LBFGS_MEMORY
+        move, change = state["moves"][rows, pair], state["changes"][rows, pair]
         inverse = torch.where(
             there, 1 / (move * change).sum(dim=1, keepdim=True).clamp_min(tiny), 0.0
         )
