@@ -272,16 +272,16 @@ def adversarial_interference(
     ball : {"none", "l2", "linf"}
         Keep the image within a ball around the photograph.
     radius : float, optional
-        Of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the L∞ ball,
-        whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball rounding may
-        add half a level a value.
+        Radius of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the
+        L∞ ball, whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball
+        rounding may add half a level a value.
     mask : ndarray or mapping of str to ndarray, optional
         (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
         as they are.
     mode : {"exact", "fast"}
         See `stimuli_gen.fast.draft_model`.
     seed : int
-        Of random targets.
+        Seed of random targets.
     batch_size : int
         See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional

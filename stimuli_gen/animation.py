@@ -105,7 +105,7 @@ def write_animation(
 
 
 def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray:
-    """(n, height, width, 3) uint8."""
+    """Read frames as 8-bit levels, (n, height, width, 3) uint8."""
     if not len(frames):
         raise InputError("an animation needs at least one frame.")
     if not isinstance(frames, np.ndarray):
@@ -165,7 +165,7 @@ def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
     ----------
     folder : path-like
         Gets ``<id>/<step>.png``, the step with leading zeros. Each frame is written atomically. A
-        run that goes on adds to the frames that are there; one that begins an image anew (step 0)
+        run that goes on adds to the frames that are there; one that starts an image again (step 0)
         first removes those of that image.
 
     Returns
@@ -265,7 +265,7 @@ def animate_folder(
 
 
 def _frames(subfolder: Path) -> dict[int, Path]:
-    """Step → file, by step."""
+    """Map each step to its file, in order of the steps."""
     return {
         int(file.stem): file
         for file in sorted(subfolder.glob("*.png"), key=_step)

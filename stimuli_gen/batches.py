@@ -91,7 +91,7 @@ def padded_batches(
     Yields
     ------
     rows : slice
-        Which images these are.
+        Rows of these images.
     batch : Tensor
         (``batch_shape(batch_size)``, 3, height, width); only the first ``rows.stop - rows.start``
         count.
@@ -132,7 +132,7 @@ def in_batches(
     Yields
     ------
     rows : slice
-        Which images these are.
+        Rows of these images.
     result : object
         What `run` returned; only its first ``rows.stop - rows.start`` rows count.
 
@@ -305,7 +305,7 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
     Parameters
     ----------
     device : torch.device
-        Of the network.
+        Device of the network.
 
     Returns
     -------

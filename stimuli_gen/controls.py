@@ -49,7 +49,7 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         L2 norm of the vector, pixels in [0, 1]; above 0.
 
@@ -75,7 +75,7 @@ def random_linf(image: np.ndarray, random: np.random.Generator, level: float) ->
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         The amount, pixels in [0, 1]; above 0.
 
@@ -95,7 +95,7 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image; each value has its own draw.
+        Generator of this image; each value has its own draw.
     level : float
         SSNR, in [0, 1]: 1 is the image, 0 noise alone.
 
@@ -121,7 +121,7 @@ def fourier_noise(
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         SSNR, in [0, 1]: 1 is the image, 0 noise alone.
     amplitude : ndarray, optional
@@ -148,7 +148,17 @@ def fourier_noise(
         raise InputError(
             f"the amplitude spectrum is {spectrum.shape}, the images are {image.shape[1:]} pixels."
         )
-    phase = _shuffled(np.angle(np.fft.fft2(image.mean(axis=0, dtype=float))), random)
+    phase = np.angle(np.fft.fft2(image.mean(axis=0, dtype=float)))
+    rows, columns = np.indices(phase.shape)
+    partner = (-rows % phase.shape[0]) * phase.shape[1] + -columns % phase.shape[1]
+    position, partner = np.arange(phase.size), partner.ravel()
+    # one of each pair of opposite frequencies, which keep opposite phases; frequencies that are
+    # their own partner stay
+    half = position[position < partner]
+    shuffled = phase.ravel().copy()
+    shuffled[half] = random.permutation(shuffled[half])
+    shuffled[partner[half]] = -shuffled[half]
+    phase = shuffled.reshape(phase.shape)
     noise = spectrum * np.exp(1j * phase)
     noise[0, 0] = 0
     return (image - 0.5) * level + 0.5 + (1 - level) * np.fft.ifft2(noise).real
@@ -171,25 +181,6 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
         [np.abs(np.fft.fft2(np.asarray(image, dtype=float))).mean(axis=0) for image in images],
         axis=0,
     )
-
-
-def _shuffled(phase: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Shuffle the phases of a real image over frequencies.
-
-    Opposite frequencies keep opposite phases.
-
-    Opposite frequencies keep opposite phases.
-    """
-    rows, columns = np.indices(phase.shape)
-    partner = (-rows % phase.shape[0]) * phase.shape[1] + -columns % phase.shape[1]
-    position, partner = np.arange(phase.size), partner.ravel()
-    half = position[
-        position < partner
-    ]  # one of each pair; frequencies that are their own partner stay
-    shuffled = phase.ravel().copy()
-    shuffled[half] = random.permutation(shuffled[half])
-    shuffled[partner[half]] = -shuffled[half]
-    return shuffled.reshape(phase.shape)
 
 
 def blur(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -260,7 +251,7 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         Not used.
 

@@ -40,7 +40,7 @@ class Judgment:
     Parameters
     ----------
     columns : mapping of str to sequence
-        Of the stimulus table.
+        Columns of the stimulus table.
     reasons : mapping of str to list of list of str
         ``float`` and ``png`` → for each image what is not met.
     losses : mapping of str to ndarray
@@ -129,7 +129,7 @@ def judge_metamers(
         networks and stages that have one; the 16 categories where the network has ImageNet's
         classes.
     quantile : float
-        Of the nulls.
+        Quantile of the nulls, in (0, 1].
 
     Returns
     -------
@@ -169,7 +169,13 @@ def judge_metamers(
             batch_size=BATCH,
         )
         columns |= validity_columns(judged, models_and_stages, stimuli.ids, len(matches))
-        _add_unmet(judged, stimuli.ids, reasons, below)
+        row_of = {stimulus_id: row for row, stimulus_id in enumerate(stimuli.ids)}
+        for _, line in judged.iterrows():
+            row, where = row_of[line["id"]], f"{line['model']} {line['stage']}"
+            for kind in KINDS:
+                reasons[kind][row] += [f"{where}: {reason}" for reason in unmet(line, kind)]
+            not_above = [reason.startswith("not above") for reason in unmet(line, "png")]
+            below[line["model"]][row] |= any(not_above)
     return Judgment(columns=columns, reasons=reasons, losses=losses, below_null=below)
 
 
@@ -191,31 +197,13 @@ def _add_reasons(
             reason.append(f"{match.model.name}: loss {loss[row]:.4f} above {limits[row]:g}")
 
 
-def _add_unmet(
-    judged: pd.DataFrame,
-    ids: Sequence[str],
-    reasons: Mapping[str, list[list[str]]],
-    below: Mapping[str, np.ndarray],
-) -> None:
-    row_of = {stimulus_id: row for row, stimulus_id in enumerate(ids)}
-    for _, line in judged.iterrows():
-        row = row_of[line["id"]]
-        for kind in KINDS:
-            reasons[kind][row] += [
-                f"{line['model']} {line['stage']}: {reason}" for reason in unmet(line, kind)
-            ]
-        below[line["model"]][row] |= any(
-            reason.startswith("not above") for reason in unmet(line, "png")
-        )
-
-
 def ends(matches: Sequence[Match]) -> list[str]:
     """Name the ends of the columns of each network.
 
     Parameters
     ----------
     matches : sequence of Match
-        One a network.
+        Matches, one a network.
 
     Returns
     -------
@@ -235,7 +223,7 @@ def judged_at(
     networks : sequence of StagedModel
         As they were given.
     matches : sequence of Match
-        One a network.
+        Matches, one a network.
 
     Returns
     -------
@@ -265,7 +253,7 @@ def validity_columns(
     models_and_stages : sequence of (StagedModel, str)
         See `judged_at`.
     ids : sequence of str
-        Of the stimulus table.
+        Ids of the stimulus table.
     n_networks : int
         In the set.
 

@@ -57,7 +57,14 @@ def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
             return True, "this GPU computes in bfloat16"
         return False, "this GPU has no bfloat16 arithmetic"
     if kind == "mps":
-        return _mps_support()
+        try:
+            number = torch.ones(1, 1, dtype=torch.bfloat16, device="mps")
+            works = bool((number @ number).item() == 1)
+        except (RuntimeError, TypeError):  # macOS before 14
+            works = False
+        if works:
+            return True, "this GPU computes in bfloat16"
+        return False, "this GPU or this macOS has no bfloat16 arithmetic"
     if kind != "cpu":
         return False, f"bfloat16 on '{kind}' is not known"
     for name, flag in _CPU_FLAGS.items():
@@ -75,17 +82,6 @@ def _cpu_has(flag: str) -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     probe = getattr(torch.cpu, _CPU_PROBES.get(flag, ""), lambda: False)
     return bool(capabilities.get(flag, False)) or bool(probe())
-
-
-def _mps_support() -> tuple[bool, str]:
-    try:
-        number = torch.ones(1, 1, dtype=torch.bfloat16, device="mps")
-        works = bool((number @ number).item() == 1)
-    except (RuntimeError, TypeError):  # macOS before 14
-        works = False
-    if works:
-        return True, "this GPU computes in bfloat16"
-    return False, "this GPU or this macOS has no bfloat16 arithmetic"
 
 
 def fast_notice(model: StagedModel) -> str:
@@ -123,9 +119,9 @@ def fast_model(
     model : StagedModel
         The exact network; it is not touched.
     precision : {"bfloat16", "float32"}, optional
-        Of weights and activations inside the network. By default bfloat16 where the device computes
-        in it and the network runs in it, else float32. Images, logits, activations and gradients
-        are float32 in any case.
+        Type of weights and activations inside the network. By default bfloat16 where the device
+        computes in it and the network runs in it, else float32. Images, logits, activations and
+        gradients are float32 in any case.
 
     Returns
     -------
@@ -145,30 +141,26 @@ def fast_model(
     if model.precision is not None:
         raise InputError(f"{model.name} is a fast copy already; make one of the exact network.")
     with for_one_image(model.preprocessing.size, model.device), gradients_on():
-        return _fast_model(model, precision)
-
-
-def _fast_model(
-    model: StagedModel, precision: Literal["bfloat16", "float32"] | None
-) -> StagedModel:
-    fast = replace(_folded(model), precision="float32")
-    wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
-    if wanted == "float32":
+        fast = replace(_folded(model), precision="float32")
+        wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
+        if wanted == "float32":
+            return fast
+        halved = replace(fast, network=_halved(fast), precision="bfloat16")
+        try:
+            image = _test_image(model).requires_grad_(True)
+            (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
+            works, why = bool(torch.isfinite(gradient).all()), "its gradient is not finite"
+        except (
+            RuntimeError
+        ) as error:  # an operation that has no bfloat16 kernel, or a constant in float32
+            works, why = False, str(error).splitlines()[0]
+        if works:
+            return halved
+        if precision == "bfloat16":
+            raise InputError(
+                f"{model.name} does not run in bfloat16 ({why}); use precision float32."
+            )
         return fast
-    halved = replace(fast, network=_halved(fast), precision="bfloat16")
-    try:
-        image = _test_image(model).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
-        works, why = bool(torch.isfinite(gradient).all()), "its gradient is not finite"
-    except (
-        RuntimeError
-    ) as error:  # an operation that has no bfloat16 kernel, or a constant in float32
-        works, why = False, str(error).splitlines()[0]
-    if works:
-        return halved
-    if precision == "bfloat16":
-        raise InputError(f"{model.name} does not run in bfloat16 ({why}); use precision float32.")
-    return fast
 
 
 def _halved(model: StagedModel) -> nn.Module:
@@ -186,7 +178,7 @@ def _halved(model: StagedModel) -> nn.Module:
 
 
 def _test_image(model: StagedModel) -> Tensor:
-    """One image of noise, always the same; torch's random numbers are not touched."""
+    """Make an image of noise, always the same; torch's random numbers are not touched."""
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
     return torch.from_numpy(noise).to(model.device)
 

@@ -90,7 +90,7 @@ def greedy_interference(
         Candidates after which an image is given up; it stays in the set with ``success = False``.
         Not stated in the paper.
     seed : int
-        Of noise and random targets.
+        Seed of noise and random targets.
     batch_size : int
         Images side by side; rounded up by `stimuli_gen.batches.batch_shape`.
     resume : path-like, optional
@@ -221,7 +221,7 @@ class _Search:
 
 @dataclass(kw_only=True)
 class _Slot:
-    """A index of the batch, lent to one image; with the id None it is computed and ignored."""
+    """A slot of the batch for one image; with the id None it is computed and ignored."""
 
     stimulus_id: str | None = None
     random: np.random.Generator | None = None
@@ -280,7 +280,7 @@ def _run(
 
 
 class _Work:
-    """The images at work, in a batch of fixed shape, and those that wait for a index."""
+    """The images at work, in a batch of fixed shape, and those that wait for a slot."""
 
     def __init__(self, search: _Search, queue: deque[str], n_slots: int) -> None:
         self._search, self._queue, self.settings = search, queue, search.settings
@@ -293,27 +293,23 @@ class _Work:
         self.parts = Parts(n_slots, search.model.preprocessing.size, device)
 
     def fill(self) -> bool:
-        """Lend the free places to the images that wait; tell whether there is anything to do."""
+        """Give free slots to waiting images, new or saved; tell whether there is anything to do."""
         for index, slot in enumerate(self.slots):
-            if slot.stimulus_id is None and self._queue:
-                self._lend(index, self._queue.popleft())
+            if slot.stimulus_id is not None or not self._queue:
+                continue
+            slot.stimulus_id = stimulus_id = self._queue.popleft()
+            image, best = self._search.photograph(stimulus_id), -np.inf
+            # the first candidate is the photograph itself, without noise: the score to beat
+            slot.tries, slot.accepted = -1, -1
+            slot.random = generator(self._search.settings["seed"], "greedy", f"{stimulus_id}_AI")
+            saved = self._search.checkpoint.load(stimulus_id)
+            if saved is not None and saved[0]["image"].shape == image.shape:
+                image, best = saved[0]["image"], float(saved[0]["best"])
+                slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
+                slot.random.bit_generator.state = saved[1]["random"]
+            self.images[index] = torch.from_numpy(image).to(self.images)
+            self.target[index], self.best[index] = self._search.targets[stimulus_id], best
         return any(slot.stimulus_id for slot in self.slots)
-
-    def _lend(self, index: int, stimulus_id: str) -> None:
-        """Begin an image, or go on where it was saved.
-
-        The first candidate is the photograph itself, without noise: the score to beat.
-        """
-        slot, image, best = self.slots[index], self._search.photograph(stimulus_id), -np.inf
-        slot.stimulus_id, slot.tries, slot.accepted = stimulus_id, -1, -1
-        slot.random = generator(self._search.settings["seed"], "greedy", f"{stimulus_id}_AI")
-        saved = self._search.checkpoint.load(stimulus_id)
-        if saved is not None and saved[0]["image"].shape == image.shape:
-            image, best = saved[0]["image"], float(saved[0]["best"])
-            slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
-            slot.random.bit_generator.state = saved[1]["random"]
-        self.images[index] = torch.from_numpy(image).to(self.images)
-        self.target[index], self.best[index] = self._search.targets[stimulus_id], best
 
     def attempt(self) -> list[bool]:
         """Try one candidate of each image, keep those that are better, and say which."""

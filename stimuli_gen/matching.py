@@ -1,4 +1,4 @@
-"""What of which network a metamer shall match, and the loss that says how well it does."""
+"""Stages of networks that a metamer must match, and the loss that measures the match."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Stages = Stage | Sequence[Stage]
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Match:
-    """What of one network shall be matched.
+    """Stages of one network that are to be matched.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Match:
     stages : tuple of str
         Early to late.
     weights : tuple of float
-        Of the stages' errors in the loss; their sum is 1.
+        Weights of the stages' errors in the loss; their sum is 1.
     relus : mapping of str to Ending
         Stages that end in a ReLU whose gradient is passed as if it were the identity, and how
         (`relu_endings`).
@@ -45,7 +45,7 @@ class Match:
     notes : tuple of str
         What must be known of stages that were asked for by depth.
     digest : str
-        Of the model as it was given.
+        Digest of the model as it was given.
     """
 
     model: StagedModel
@@ -177,7 +177,7 @@ def match_stages(
     stage_weights: Sequence[float] | None = None,
     straight_through_relu: bool = False,
 ) -> tuple[Match, ...]:
-    """Say which stages of which networks shall be matched.
+    """Choose the stages of networks that are to be matched.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def match_stages(
         A stage or several; see `stimuli_gen.depth.resolve_stage`. A mapping gives each model's name
         its own.
     stage_weights : sequence of float, optional
-        One for each stage asked for, of its error in the loss; equal by default. Scaled to the sum
+        Weight of the error of each stage in the loss, above 0; equal by default. Scaled to the sum
         1.
     straight_through_relu : bool
         At matched stages whose last operation is a ReLU (also those of several that are put
@@ -286,7 +286,7 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, stimulus_id: str) -
     Parameters
     ----------
     matches : sequence of Match
-        What shall be matched.
+        Stages that are to be matched.
     image : ndarray
         (3, height, width) float32: a first image.
     stimulus_id : str
@@ -472,10 +472,10 @@ def metamer_objectives(
     Parameters
     ----------
     matches : sequence of Match
-        What shall be matched.
+        Stages that are to be matched.
     recipe : Recipe
-        Of it, the solver (penalties count in every turn, but once in a sum) and the jitter (of what
-        the network sees, not of what penalties see).
+        Recipe, of which two settings count: the solver (penalties count in every turn, but once in
+        a sum) and the jitter (of what the network sees, not of what penalties see).
     penalties : sequence of Penalty
         Terms of the loss.
 

@@ -95,7 +95,7 @@ def model_metamers(
         See `stimuli_gen.presets.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images
         that makes metamers easier to recognize; the others have none.
     stage_weights : sequence of float, optional
-        Of several stages; equal by default.
+        Weights of several stages; equal by default.
     penalties : sequence of Penalty
         Terms added to the loss.
     start_images : ndarray or mapping of str to ndarray, optional
@@ -105,10 +105,10 @@ def model_metamers(
         An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at
         most this, on the 8-bit version too. In no paper; by default all steps are taken.
     nulls : sequence of NullDistribution
-        Of these networks and stages: an image can only succeed when it meets the criteria of
-        Feather et al. (2023), too. See `stimuli_gen.validity.judge`.
+        Null distributions of these networks and stages: an image can only succeed when it meets the
+        criteria of Feather et al. (2023), too. See `stimuli_gen.validity.judge`.
     null_quantile : float
-        Of the nulls, that a match must be above; 1, the maximum, in the paper.
+        Quantile of the nulls, in (0, 1], that a match must be above; 1, the maximum, in the paper.
     file_rounds : int
         An image that meets every criterion until it is rounded to 8 bits goes on for at most so
         many rounds of `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none.
@@ -121,7 +121,7 @@ def model_metamers(
     finish : float
         Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     suffix : str
-        Of the ids, after ``_metamer``, to tell sets apart.
+        End of the ids, after ``_metamer``, to tell sets apart.
     seed : int
         Each image draws its start from its own generator, the same for all stages and networks.
     batch_size : int
@@ -410,7 +410,7 @@ class _Anchors:
     ) -> None:
         on_cpu = (
             matches[0].model.device.type == "cpu"
-        )  # as in the loop: there the batch size shall change nothing
+        )  # as in the loop: there the batch size must change nothing
         self._matches, self._starts = matches, starts
         self._batch_size = min(batch_size, CPU_CHUNK) if on_cpu else batch_size
         self._images, self._ids = references.images, references.ids
@@ -420,7 +420,14 @@ class _Anchors:
         if reference_id not in self._kept:
             first = self._ids.index(reference_id)
             rows = slice(first, min(first + self._batch_size, len(self._ids)))
-            values = self._compute(rows)
+            parts: dict[str, list[np.ndarray]] = {}
+            images, device = self._images[rows], self._matches[0].model.device
+            for match in self._matches:
+                for part, anchors in in_batches(match.anchors, images, self._batch_size, device):
+                    for name, value in anchors.items():
+                        kept = value[: part.stop - part.start].cpu().numpy()
+                        parts.setdefault(name, []).append(kept)
+            values = {name: np.concatenate(arrays) for name, arrays in parts.items()}
             _check_anchors(values, self._ids[rows])
             if not self._kept:  # the first time
                 check_reach(self._matches, self._starts(reference_id), reference_id)
@@ -428,15 +435,6 @@ class _Anchors:
             for row, name in enumerate(self._ids[rows]):
                 self._kept[name] = {key: value[row] for key, value in values.items()}
         return self._kept[reference_id]
-
-    def _compute(self, rows: slice) -> dict[str, np.ndarray]:
-        parts: dict[str, list[np.ndarray]] = {}
-        images, device = self._images[rows], self._matches[0].model.device
-        for match in self._matches:
-            for part, anchors in in_batches(match.anchors, images, self._batch_size, device):
-                for name, value in anchors.items():
-                    parts.setdefault(name, []).append(value[: part.stop - part.start].cpu().numpy())
-        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 class _Context:
@@ -511,8 +509,26 @@ def _collect(
     stage: Stages | Mapping[str, Stages],
     prior: str,
 ) -> StimulusSet:
-    images = _without_tint(matches, settings, stacked(made, references.ids))
-    models = [_identified(match) for match in matches]
+    images = stacked(made, references.ids)
+    luma = {match.model.luma for match in matches}
+    if len(luma) == 1 and None not in luma and settings["ball"] == "none":
+        # The color of metamers of grayscale views is left over from the steps, so it is removed. A
+        # ball holds the color image, not its gray.
+        gray = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
+        images = np.repeat(np.clip(gray, 0, 1)[:, None], 3, axis=1)
+    models = []
+    for match in matches:
+        models.append(
+            {
+                "name": match.model.name,
+                "weights": match.model.weights,
+                "trained": match.model.trained,
+                "digest": match.digest,
+                "modules": dict(match.model.stages),
+            }
+        )
+        if match.notes:
+            models[-1]["notes"] = list(match.notes)
     record = provenance(
         settings,
         models=models,
@@ -527,32 +543,6 @@ def _collect(
     steps = [made[reference_id].steps for reference_id in references.ids]
     table = _describe(matches, references, settings, steps, images).assign(image_prior=prior)
     return StimulusSet(images=images, table=table, provenance=record)
-
-
-def _without_tint(
-    matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray
-) -> np.ndarray:
-    """Turn metamers of grayscale views gray: their color is left over from the steps."""
-    luma = {match.model.luma for match in matches}
-    if (
-        len(luma) > 1 or None in luma or settings["ball"] != "none"
-    ):  # a ball holds the color image, not its gray
-        return images
-    gray = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
-    return np.repeat(np.clip(gray, 0, 1)[:, None], 3, axis=1)
-
-
-def _identified(match: Match) -> dict[str, Any]:
-    """Describe a network and the modules of its matched stages for the provenance."""
-    model = match.model
-    record = {
-        "name": model.name,
-        "weights": model.weights,
-        "trained": model.trained,
-        "digest": match.digest,
-    }
-    notes = {"notes": list(match.notes)} if match.notes else {}
-    return record | {"modules": dict(model.stages)} | notes
 
 
 def cuts_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -649,7 +639,7 @@ def _describe(
 
 
 def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:
-    """Distance of each 8-bit image from its photograph, in gray levels."""
+    """Measure the distance of each 8-bit image from its photograph, in gray levels."""
     distances: dict[str, list[float]] = {"l2_8bit": [], "linf_8bit": []}
     for row, image in enumerate(images):
         photograph = references.images[slice(row, row + 1)][0]

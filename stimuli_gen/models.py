@@ -66,19 +66,19 @@ class StagedModel:
     preprocessing : Preprocessing
         Input size, resize rule, mean and std.
     class_names : tuple of str
-        One an output.
+        Names of the classes, one an output.
     name, weights : str
         What to call the network and its weights in tables.
     trained : bool
         False stamps "untrained" on everything made with it.
     precision : {"bfloat16", "float32"}, optional
-        Of a fast copy (`stimuli_gen.fast.fast_model`): what its weights were cast to. Images,
+        Type that the weights of a fast copy (`stimuli_gen.fast.fast_model`) were cast to. Images,
         activations, logits and gradients are float32 in any case. Not given for the exact network.
     folded : frozenset of str
         Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be
         stages.
     luma : tuple of float, optional
-        Of a grayscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the
+        Weights, in a grayscale view (`stimuli_gen.greyscale_view`), of red, green and blue in the
         gray value that all three channels of the network get. Not given for a network that sees
         color.
     assumed : tuple of str
@@ -149,7 +149,7 @@ class StagedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are.
+        """Device of the weights.
 
         Returns
         -------
@@ -528,13 +528,14 @@ def stage_model(
         network has one; else ImageNet's mean and standard deviation, bilinear, at 224 pixels or,
         where the network does not run on these, the first common input size at which it does.
     class_names : sequence of str, optional
-        One name an output. By default, or where it is empty, the outputs are numbered from 0.
+        Names of the classes, one an output. By default, or where it is empty, the outputs are
+        numbered from 0.
     name : str, optional
         Name of the network in tables; by default that of its class.
     weights : str
         Name of the weights in tables.
     trained : bool, optional
-        Whether the weights were learnt. By default False, so that nothing made with weights of
+        Whether the weights were trained. By default False, so that nothing made with weights of
         unknown origin passes for the work of a trained network.
     device : str or torch.device
         Where the copy goes.
@@ -578,7 +579,7 @@ def stage_model(
     if weights == UNKNOWN_WEIGHTS:
         assumed.append(f"weights are called '{UNKNOWN_WEIGHTS}'")
     if trained is None:
-        assumed.append("trained is False; say trained=True where the weights were learnt")
+        assumed.append("trained is False; say trained=True where the weights were trained")
     quicken(private)
     model = StagedModel(
         network=private,

@@ -70,7 +70,7 @@ class NullDistribution:
     Parameters
     ----------
     ids : tuple of str
-        Of the images.
+        Ids of the images.
     pairs : ndarray
         (n_pairs, 2) int, places in `ids`: the first image is the signal of the signal-to-noise
         ratio.
@@ -114,7 +114,7 @@ class NullDistribution:
 
     @property
     def model_digest(self) -> str:
-        """Which network it is of.
+        """Digest of the network that was measured.
 
         Returns
         -------
@@ -157,7 +157,8 @@ class NullDistribution:
         stage, metric : str
             See `read`.
         quantile : float
-            Of the values, above 0; 1 is their maximum, the criterion of Feather et al. (2023).
+            Quantile of the values, in (0, 1]; 1 is their maximum, the criterion of Feather et al.
+            (2023).
 
         Returns
         -------
@@ -275,7 +276,7 @@ def null_distribution(
         than that, n · (n - 1). Feather et al. (2023) draw 1,000,000 from ImageNet's training
         images.
     seed : int
-        Of the draw.
+        Seed of the draw.
     path : path-like, optional
         HDF5 file that keeps the result. If it is there and of the same model, images, stages, pairs
         and seed, it is read and nothing is computed; if it is damaged, it is made again. While it
@@ -479,7 +480,7 @@ def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
     n_pairs : int
         Pairs to draw; all n · (n - 1) if there are no more.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
@@ -677,7 +678,7 @@ def _checksum(path: Path, n_bytes: int) -> hashlib._Hash:
 
 
 def _kinds(units: int) -> tuple[np.dtype, np.dtype]:
-    """Types of the stored responses and of their ranks."""
+    """Give the types of the stored responses and of their ranks."""
     return np.dtype(np.float32), np.dtype(np.float32 if units < EXACT_FLOAT32 else np.float64)
 
 
@@ -739,7 +740,7 @@ class _Responses:
         )
 
     def _products(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Inner products of centered ranks and of centered values: (2, n_pairs)."""
+        """Compute inner products of centered ranks and of centered values: (2, n_pairs)."""
         rows, at_row = np.unique(low, return_inverse=True)
         columns, at_column = np.unique(high, return_inverse=True)
         products = np.zeros((2, len(rows), len(columns)))
@@ -754,7 +755,7 @@ class _Responses:
         return products[:, at_row, at_column]
 
     def _noise(self, low: np.ndarray, high: np.ndarray, product: np.ndarray) -> np.ndarray:
-        """Squared distances of the pairs, from their centered inner products."""
+        """Compute squared distances of the pairs from their centered inner products."""
         noise = self.spread[low] + self.spread[high] - 2 * product
         noise += self.n_units * np.square(self.mean[low] - self.mean[high])
         for i in np.flatnonzero(noise <= DOUBTFUL * (self.square[low] + self.square[high])):

@@ -85,7 +85,7 @@ def attack_images(
     attack : {"pgd_l2", "pgd_linf"}
         L2 ball with L2-normalized steps, or L∞ ball with sign steps.
     radius : float, optional
-        Of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
+        Radius of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
     target : str, int or mapping, optional
         Class to reach, see `stimuli_gen.choose_targets`; untargeted by default: away from `label`.
     label : str, int or mapping
@@ -106,7 +106,7 @@ def attack_images(
     mode : {"exact", "fast"}
         See `stimuli_gen.fast.draft_model`.
     seed : int
-        Of random starts and random targets; each image has its own generator.
+        Seed of random starts and random targets; each image has its own generator.
     batch_size : int
         See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional

@@ -116,7 +116,18 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
         When there are none, a table lacks a file or an id, or ids repeat.
     """
     if isinstance(source, (str, os.PathLike)):
-        listing = _list_path(Path(source))
+        path = Path(source)
+        if path.is_dir():
+            listing = _list_folder(path)
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            listing = _list_table(path)
+        elif path.is_file():
+            listing = _list_files([path])
+        else:
+            raise InputError(
+                f"{path} does not exist; give a folder of images, a CSV with the column file, or "
+                "image files."
+            )
     elif isinstance(source, Sequence) and all(
         isinstance(file, (str, os.PathLike)) for file in source
     ):
@@ -135,19 +146,6 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
             "id."
         )
     return listing
-
-
-def _list_path(path: Path) -> Listing:
-    if path.is_dir():
-        return _list_folder(path)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _list_table(path)
-    if path.is_file():
-        return _list_files([path])
-    raise InputError(
-        f"{path} does not exist; give a folder of images, a CSV with the column file, or image "
-        "files."
-    )
 
 
 def _list_files(files: Sequence[Path]) -> Listing:

@@ -192,7 +192,7 @@ def load_photographs(
         are classes, as in ImageNet: their name is the ``category``, also of images in folders
         further in.
     preprocessing : Preprocessing
-        Of the network that will see them.
+        Preprocessing of the network that will see the photographs.
     bits : int, optional
         How many bits of 16-bit gray files hold data, 8 to 16; or for each file, the column ``bits``
         of a table. See `stimuli_gen.conversion.convert_photograph`.
@@ -291,13 +291,13 @@ class PhotographFiles(ImagesOnDisk):
     Parameters
     ----------
     files : tuple of tuple
-        Of each: its path, bits, way with color profiles, and the digest of its levels.
+        For each file: its path, bits, way with color profiles, and the digest of its levels.
     reader : callable
         From the first three of these to levels (3, height, width) uint8 and a note.
     shape : tuple of int
         (n, 3, height, width).
     rows : tuple of int, optional
-        Which of the files these images are; all by default.
+        Positions in `files` of these images; all by default.
     rounded : bool
         Changes nothing: the images have 8 bits.
     """
@@ -329,7 +329,12 @@ def _load(
     table = _with_kinds(listing.table)
     check_file_names(table["id"].astype(str))
     reader = _Reader(preprocessing=preprocessing, finished="kind" in listing.table.columns)
-    files = list(zip(table["file"], _each_bits(table, bits), _each_icc(table, icc), strict=True))
+    ways = [icc] * len(table)
+    if "icc" in table.columns:
+        ways = table["icc"].fillna(icc).astype(str).tolist()
+    for way in dict.fromkeys(ways):
+        check_reading(None, way)
+    files = list(zip(table["file"], _each_bits(table, bits), ways, strict=True))
     images, notes, pixels = _read_all(files, reader, (len(files), 3, *preprocessing.size))
     given = table["note"].fillna("").astype(str) if "note" in table.columns else [""] * len(table)
     table = table.assign(
@@ -403,18 +408,6 @@ def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
     return each
 
 
-def _each_icc(table: pd.DataFrame, icc: str) -> list[str]:
-    """Take each file's way with color profiles from the table, or the setting for all."""
-    each = (
-        [icc] * len(table)
-        if "icc" not in table.columns
-        else table["icc"].fillna(icc).astype(str).tolist()
-    )
-    for way in dict.fromkeys(each):
-        check_reading(None, way)
-    return each
-
-
 @checked
 def read_images(
     sources: Sequence[str | os.PathLike[str]],
@@ -479,7 +472,7 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     Parameters
     ----------
     preprocessing : Preprocessing
-        Of the network that will see them.
+        Preprocessing of the network that will see the photographs.
 
     Returns
     -------

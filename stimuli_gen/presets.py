@@ -71,7 +71,7 @@ class Recipe:
     start : str
         See `STARTS`, or ``"image"``: images of the caller.
     start_level, start_spread : float
-        Of the start; pixels in [0, 1].
+        Level and spread of the start; pixels in [0, 1].
     steps : int
         Gradient steps.
     budget : {"per_model", "total"}
@@ -84,9 +84,9 @@ class Recipe:
     schedule : {"constant", "halving", "exponential"}
         See `SCHEDULES`.
     halvings : int
-        Of the schedule ``halving``.
+        Number of halvings of the schedule ``halving``.
     last_step_size : float
-        Of the schedule ``exponential``.
+        Length of the last step of the schedule ``exponential``.
     solver : {"round_robin", "joint"}
         Networks in turn, or the sum of their gradients.
     turn : int
@@ -94,9 +94,9 @@ class Recipe:
     ball : {"none", "l2", "linf"}
         Keep the image within this distance.
     radius : float
-        Of the ball; pixels in [0, 1].
+        Radius of the ball; pixels in [0, 1].
     center : {"start", "reference"}
-        Of the ball.
+        Center of the ball.
     straight_through_relu : bool
         At a matched stage whose last operation is a ReLU, let the gradient pass as if it were the
         identity.
@@ -105,7 +105,7 @@ class Recipe:
     jitter : int
         Largest shift in pixels, up, down, left and right, of what the networks see at each step; 0
         for none. Pixels that leave at one border come in at the other. The photograph is not
-        shifted, so that the image shall match it wherever it stands: a stage that keeps places
+        shifted, so the image must match it at any position: a stage that keeps positions
         cannot be matched exactly, choose a late one. In no paper.
     open_choices : tuple of str
         What the source leaves open, and what is chosen here.
@@ -229,7 +229,7 @@ def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     settings : mapping
-        Of a metamer.
+        Settings of a metamer.
 
     Returns
     -------
@@ -256,7 +256,7 @@ def draw_shifts(largest: int, n_steps: int, random: np.random.Generator) -> np.n
     n_steps : int
         Steps.
     random : numpy.random.Generator
-        Of the image.
+        Generator of the image.
 
     Returns
     -------
@@ -450,8 +450,8 @@ class Penalty:
     pixel_scale : float
         Pixels are multiplied by it first; 255 to use weights that were made for 8-bit levels.
     low, high : float
-        Of ``range``. All images are clipped to [0, 1] anyway, so only a narrower range does
-        anything.
+        Limits of the penalty ``range``. All images are clipped to [0, 1] anyway, so only a narrower
+        range does anything.
 
     Raises
     ------

@@ -111,7 +111,7 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
     Parameters
     ----------
     matches : sequence of Match
-        What shall be matched.
+        Stages that are to be matched.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def _file_objective(match: Match) -> Objective:
 
 
 def _lead(values: Tensor, wanted: Tensor) -> Tensor:
-    """By how much the wanted column is above the best of the others: (b,)."""
+    """Compute by how much the wanted column is above the best of the others: (b,)."""
     mine = torch.nn.functional.one_hot(wanted, values.shape[1]).bool()
     return values[mine] - values.masked_fill(mine, -torch.inf).amax(dim=1)
 
@@ -410,32 +410,19 @@ class _Asking:
             wanted[reference_id] = {}
             for match in self._matches:
                 name = match.model.name
+                loss, position = judgment.losses[name][row], self._position[reference_id]
+                error = limits[row] * (1 - 1e-4)  # another batch size rounds otherwise
+                if judgment.below_null[name][row]:
+                    error = np.fmin(error, 0.8 * loss)
+                elif nulls or np.isnan(limits[row]):
+                    error = np.fmin(error, loss)
                 wanted[reference_id] |= asked_of(
                     match,
-                    error=_asked_error(
-                        judgment.losses[name][row],
-                        limits[row],
-                        judgment.below_null[name][row],
-                        nulls,
-                    ),
-                    top_class=int(self._classes[name][self._position[reference_id]]),
-                    category=int(self._categories[name][self._position[reference_id]])
-                    if nulls
-                    else -1,
+                    error=float(error),
+                    top_class=int(self._classes[name][position]),
+                    category=int(self._categories[name][position]) if nulls else -1,
                 )
         return wanted
-
-
-def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> float:
-    """Choose the largest error that the file of an image may have.
-
-    It is `max_error` and, where a null distribution is compared with, no more than the present
-    error, or less where the match is not above the null.
-    """
-    within = limit * (1 - 1e-4)  # another batch size rounds otherwise
-    if below_null:
-        return float(np.fmin(within, 0.8 * loss))
-    return float(np.fmin(within, loss)) if nulls or np.isnan(limit) else within
 
 
 def _categories(model: StagedModel, photographs: Any) -> np.ndarray:

@@ -248,8 +248,12 @@ class _Following(TorchFunctionMode):
                 if isinstance(value, Tensor) and value.is_floating_point():
                     before.append(value.detach().clone())  # the operation may overwrite it
         result = func(*args, **kwargs)
-        if made_of is not None:
-            self._note_parts(result, *made_of)
+        if made_of is not None and isinstance(result, Tensor):
+            self._note(result, *made_of)
+        elif made_of is not None:
+            ending, without = made_of
+            for part, tensor in enumerate(result):
+                self._note(tensor, ending, None if without is None else without[part])
         elif isinstance(result, Tensor) and any(_is_relu_of(result, tensor) for tensor in before):
             self._seeming[id(result)] = result
         return result
@@ -301,13 +305,6 @@ class _Following(TorchFunctionMode):
         if isinstance(value, dict):
             return {name: self._without(item, numbers) for name, item in value.items()}
         return value
-
-    def _note_parts(self, result: Any, ending: Ending, before: Any) -> None:
-        if isinstance(result, Tensor):
-            self._note(result, ending, before)
-            return
-        for part, tensor in enumerate(result):
-            self._note(tensor, ending, None if before is None else before[part])
 
     def _note(self, result: Tensor, ending: Ending, before: Tensor | None) -> None:
         self._known[id(result)] = (result, result._version, ending, before)

@@ -244,9 +244,9 @@ def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> No
     values : ndarray
         (n, units).
     what : str
-        Whose they are.
+        Description of the responses for the message.
     ids : sequence
-        One name a row.
+        Names, one a row.
 
     Raises
     ------

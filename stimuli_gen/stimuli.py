@@ -561,7 +561,7 @@ def write_contact_sheet(
     ...     write_contact_sheet(f"{folder}/sheet.png", photographs, side=64).name
     'sheet.png'
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     if side < 1:
         raise InputError(f"side is {side}; a thumbnail needs at least 1 pixel.")
@@ -569,7 +569,13 @@ def write_contact_sheet(
     columns = int(np.ceil(np.sqrt(n)))
     cell, text = side + 8, 14
     sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (cell + text)), "white")
-    draw, font = ImageDraw.Draw(sheet), _sheet_font(stimuli.ids[:n])
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    if not all(stimulus_id.isascii() for stimulus_id in stimuli.ids[:n]):
+        from matplotlib import get_data_path
+
+        # a font with Greek, Cyrillic, Arabic and other letters
+        file = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+        font = ImageFont.truetype(file, size=10)
     for row, stimulus_id in enumerate(stimuli.ids[:n]):
         levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
         small = Image.fromarray(np.ascontiguousarray(levels))
@@ -585,20 +591,6 @@ def write_contact_sheet(
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
-
-
-def _sheet_font(names: Sequence[str]) -> Any:
-    """Choose a font that has all letters of the names.
-
-    It is Pillow's own, or one with Greek, Cyrillic, Arabic and others.
-    """
-    from PIL import ImageFont
-
-    if all(name.isascii() for name in names):
-        return ImageFont.load_default()
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size=10)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

@@ -83,7 +83,7 @@ class ImagesOnDisk:
     shape : tuple of int
         (n, 3, height, width).
     rows : tuple of int, optional
-        Which of the images in the source these are; all by default.
+        Rows of the source that these images are; all by default.
     rounded : bool
         Round to 8 bits on reading.
     """
@@ -138,15 +138,13 @@ class ImagesOnDisk:
             # numpy takes an empty list for floats
             rows = np.asarray(first, dtype=int if np.size(first) == 0 else None)
         chosen = np.arange(len(self))[rows]
-        images = self._read_rows(np.atleast_1d(chosen))
+        rows = np.atleast_1d(chosen)
+        images = np.zeros((0, *self.shape[1:]), np.float32)
+        if len(rows):
+            images = self._read(rows if self.rows is None else np.asarray(self.rows)[rows])
+            images = from_8bit(to_8bit(images)) if self.rounded else images
         images = images if np.ndim(chosen) else images[0]
         return images[(slice(None),) * np.ndim(chosen) + tuple(others)] if others else images
-
-    def _read_rows(self, rows: np.ndarray) -> np.ndarray:
-        if not len(rows):
-            return np.zeros((0, *self.shape[1:]), np.float32)
-        images = self._read(rows if self.rows is None else np.asarray(self.rows)[rows])
-        return from_8bit(to_8bit(images)) if self.rounded else images
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         """Read rows of the source, in any order: (m, 3, height, width) float32."""
@@ -247,11 +245,11 @@ class PictureFiles(ImagesOnDisk):
     Parameters
     ----------
     files : tuple of Path
-        One 8-bit RGB file an image.
+        8-bit RGB files, one an image.
     shape : tuple of int
         (n, 3, height, width).
     rows : tuple of int, optional
-        Which of the files these images are; all by default.
+        Positions in `files` of these images; all by default.
     rounded : bool
         The files hold 8 bits already.
     """
@@ -275,7 +273,7 @@ class JoinedImages(ImagesOnDisk):
     shape : tuple of int
         (n, 3, height, width) of all together.
     rows : tuple of int, optional
-        Which of them these images are; all by default.
+        Positions of these images among all of them; all by default.
     rounded : bool
         Round to 8 bits on reading.
     """
@@ -377,9 +375,9 @@ def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[
     parts : iterator of ndarray
         The array's blocks along the first axis, in order.
     dtype : numpy.dtype
-        Of the array.
+        Type of the array.
     shape : sequence of int
-        Of the array.
+        Shape of the array.
 
     Returns
     -------

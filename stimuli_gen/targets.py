@@ -1,4 +1,4 @@
-"""Which class an adversarial image shall be given by the network."""
+"""Choose the class that the network is to give an adversarial image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose_targets(
     seed: int = 0,
     categories: Mapping[int, str] | None = None,
 ) -> dict[str, int]:
-    """Choose the class that each adversarial image shall be given by the network.
+    """Choose the class that the network is to give each adversarial image.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def choose_targets(
     model : StagedModel
         The network.
     seed : int
-        Of ``"random"`` and ``"another_category"``.
+        Seed of ``"random"`` and ``"another_category"``.
     categories : mapping of int to str, optional
         Class index → category, for ``"another_category"``; classes without a category are never
         chosen, and a photograph's category is that of the network's own first choice. By default

@@ -150,8 +150,8 @@ def judge(
         Joined to the networks by their digest and stage. Without one, nothing is above it, and
         ``valid`` is missing.
     quantile : float
-        Of the null, in (0, 1], that a match must be above: 1, the maximum, in Feather et al.
-        (2023).
+        Quantile of the null, in (0, 1], that a match must be above: 1, the maximum, in Feather et
+        al. (2023).
     folder : path-like, optional
         Where `stimuli_gen.write_stimuli` wrote the metamers: the pictures are then the files, read
         back. Otherwise the images are rounded as the files would be.
@@ -351,7 +351,7 @@ def _judge_batch(
 def _run(
     model: StagedModel, stage: str, images: np.ndarray, ids: Sequence[str], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Responses (n, units) and class probabilities of one batch."""
+    """Compute responses (n, units) and class probabilities of one batch."""
     from stimuli_gen.batches import in_batches
     from stimuli_gen.models import predict
 
@@ -387,17 +387,24 @@ def _beside(
 
 def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
     """Put the criteria together, and say which were not met."""
-    reasons = {}
+    reasons: dict[str, list[str]] = {}
     for prefix in ("float", "png"):
         wanted = ["same_class_16", *(f"{name}_above_null" for name in CRITERIA)]
         flags = table[[f"{prefix}_{name}" for name in wanted]]
         unknown = flags.isna().any(axis=1)
         valid = flags.fillna(False).astype(bool).all(axis=1).astype("boolean").mask(unknown)
         table = table.assign(**{f"{prefix}_valid": valid})
-        reasons[prefix] = [
-            "; ".join([*_unknown(row, prefix, model), *unmet(row, prefix)])
-            for _, row in table.iterrows()
-        ]
+        reasons[prefix] = []
+        for _, row in table.iterrows():
+            parts = []
+            if row["null_pairs"] == 0:
+                parts.append("no null distribution was given for this network and stage")
+            if pd.isna(row[f"{prefix}_same_class_16"]):
+                parts.append(
+                    f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories "
+                    "are made"
+                )
+            reasons[prefix].append("; ".join([*parts, *unmet(row, prefix)]))
     explanations = [
         f"{ONLY_IN_FLOAT}: {shown}" if shown and not as_float else shown
         for as_float, shown in zip(reasons["float"], reasons["png"], strict=True)
@@ -413,7 +420,7 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
     Parameters
     ----------
     row : pandas.Series
-        Of the table of `judge`.
+        Row of the table of `judge`.
     kind : {"float", "png"}
         The float pixels or the picture.
 
@@ -430,16 +437,5 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
     if failed[f"{kind}_same_class_16"]:
         reasons.append(
             f"{row[f'{kind}_category16']} to the network, not {row[f'{kind}_category16_reference']}"
-        )
-    return reasons
-
-
-def _unknown(row: pd.Series, kind: str, model: StagedModel) -> list[str]:
-    reasons = []
-    if row["null_pairs"] == 0:
-        reasons.append("no null distribution was given for this network and stage")
-    if pd.isna(row[f"{kind}_same_class_16"]):
-        reasons.append(
-            f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories are made"
         )
     return reasons

@@ -47,9 +47,9 @@ class Terms:
     Parameters
     ----------
     optimizer, parametrization : str
-        A saved state is one of these.
+        Optimizer and parametrization of a saved state.
     max_steps : int
-        And of so many steps.
+        Largest number of steps.
     drafted : bool
         Whether images begin with drafts.
     exact_from : int
@@ -73,7 +73,7 @@ class Chunk:
     first : Start
         Fills all slots until an image gets them.
     terms : Terms
-        Of the run.
+        Terms of the run.
     device : torch.device
         Where to compute.
     """
@@ -270,7 +270,7 @@ class Batch:
     Parameters
     ----------
     terms : Terms
-        Of the run.
+        Terms of the run.
     queue : deque of str
         Ids of the images to make; it is emptied.
     prepare : callable

@@ -59,7 +59,7 @@ def stacked(made: dict[str, Descended], ids: Sequence[str]) -> np.ndarray:
     Parameters
     ----------
     made : dict of str to Descended
-        By id; afterwards their images are parts of the array.
+        Results by id; afterwards their images are parts of the array.
     ids : sequence of str
         Which, in this order.
 
@@ -224,7 +224,7 @@ class Checkpoint:
         -------
         tuple of dict and dict, or None
             The arrays and what else was saved; None when it is not there or is damaged: then the
-            image begins anew.
+            image starts again.
         """
         if self._folder is None:
             return None

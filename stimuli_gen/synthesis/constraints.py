@@ -73,11 +73,11 @@ def random_in_ball(
     Parameters
     ----------
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     shape : tuple of int
         (3, height, width).
     ball : {"l2", "linf"}
-        Which.
+        Kind of ball.
     radius : float
         In the unit of the pixels.
 
@@ -269,7 +269,7 @@ def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str
     ball : str
         See `BALLS`.
     radius : float, optional
-        Of the ball.
+        Radius of the ball, pixels in [0, 1].
 
     Returns
     -------

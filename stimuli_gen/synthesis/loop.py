@@ -157,7 +157,7 @@ def descend(
         averaged. Of several, losses are added and the lowest score counts; their gradients are
         computed one after another, so that memory is that of one.
     ids : sequence of str
-        Which images to make.
+        Ids of the images to make.
     prepare : callable
         Id → `Start`; called when the image gets its slot.
     threshold : float
@@ -175,8 +175,8 @@ def descend(
         Space in which steps are taken; lengths are in its unit. See
         `stimuli_gen.synthesis.optimizers.PARAMETRIZATIONS`.
     solver : {"joint", "round_robin"}
-        Of several objectives: follow the sum of their gradients, or each in turn. Turns go by the
-        image's own steps, and the threshold is asked after each full round.
+        How several objectives are followed: the sum of their gradients, or each in turn.
+        Turns go by the image's own steps, and the threshold is asked after each full round.
     turn : int
         Steps that one objective has before the next (``round_robin``).
     draft : callable or sequence of callable, optional
@@ -194,7 +194,7 @@ def descend(
     project : callable
         Applied after each step.
     keep : {"best", "last"}
-        Which iterate of an image that was given up.
+        Iterate that is kept of an image that was given up.
     batch_size : int
         Images in work, rounded up by `stimuli_gen.batches.batch_shape`. On a CPU, all sizes from 4
         up give the same results; elsewhere another one rounds differently. Order of `ids`,

@@ -93,7 +93,7 @@ class Progressing:
         images : Tensor
             (b, 3, height, width).
         context : mapping of str to Tensor
-            Of the objective.
+            Context of the objective.
 
         Returns
         -------

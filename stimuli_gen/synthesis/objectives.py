@@ -27,7 +27,7 @@ class Objectives:
     Parameters
     ----------
     objective : callable or sequence of callable
-        The exact ones.
+        Exact objectives.
     draft : callable or sequence of callable, optional
         Cheaper stand-ins, one for each.
     solver : {"joint", "round_robin"}
@@ -35,7 +35,7 @@ class Objectives:
     turn : int
         Steps that one objective has before the next.
     keep : {"best", "last"}
-        Which iterate is kept.
+        Iterate that is kept.
     rescore : bool
         Whether the score of a pass with gradients is not the image's own.
 
@@ -104,7 +104,7 @@ class Objectives:
         Parameters
         ----------
         steps : int
-            Taken.
+            Steps taken.
 
         Returns
         -------
@@ -127,9 +127,9 @@ class Objectives:
         images : Tensor
             (b, 3, height, width).
         context : mapping of str to Tensor
-            Of the images.
+            Context of the images.
         steps : sequence of int
-            Taken by each.
+            Steps taken by each image.
         drafting : sequence of bool or None
             Whether each follows the drafts; None for a slot without an image, whose numbers do not
             count.
@@ -165,7 +165,7 @@ class Objectives:
         images : Tensor
             (b, 3, height, width).
         context : mapping of str to Tensor
-            Of the images.
+            Context of the images.
 
         Returns
         -------
@@ -184,7 +184,7 @@ def _several(objective: Objective | Sequence[Objective]) -> tuple[Objective, ...
 def _sum(
     group: Sequence[Objective], images: Tensor, context: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One after another, so that memory is that of one."""
+    """Evaluate objectives one after another, so that memory is that of one."""
     loss, score, gradient = _one(group[0], images, context)
     for objective in group[1:]:
         more = _one(objective, images, context)

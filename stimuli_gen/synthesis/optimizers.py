@@ -59,9 +59,9 @@ def per_image(values: Sequence[float], like: Tensor) -> Tensor:
     Parameters
     ----------
     values : sequence of float
-        One an image.
+        Numbers, one an image.
     like : Tensor
-        Whose type and device.
+        Tensor whose type and device are taken.
 
     Returns
     -------

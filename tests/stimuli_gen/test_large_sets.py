@@ -57,7 +57,7 @@ def small(monkeypatch):
     """Say that nothing is small enough to be held."""
 
     def limit(size):
-        for module in ("regular", "stored_images", "stimuli"):
+        for module in ("photographs", "stored_images", "stimuli"):
             monkeypatch.setattr(f"stimuli_gen.{module}.LARGEST_IN_MEMORY", size)
 
     return limit
@@ -99,7 +99,8 @@ def test_a_large_set_has_the_numbers_of_one_that_is_held(both, tmp_path):
     model = network()
     np.testing.assert_array_equal(predict(model, stored.images), predict(model, held.images))
     ours, theirs = (
-        compute_activations(model, one, stages=["conv"]).read("conv") for one in (stored, held)
+        compute_activations(model, images_of, stages=["conv"]).read("conv")
+        for images_of in (stored, held)
     )
     np.testing.assert_array_equal(ours, theirs)
     write_stimuli(stored, tmp_path / "stored")
@@ -122,12 +123,12 @@ def test_a_large_set_has_the_numbers_of_one_that_is_held(both, tmp_path):
     ids=["control", "noise", "metamer"],
 )
 def test_what_is_made_of_a_large_set_is_the_same(both, make):
-    held, stored = (one.select(ids=["03", "69", "00"]) for one in both)
+    held, stored = (stimuli.select(ids=["03", "69", "00"]) for stimuli in both)
     assert make(stored).digest == make(held).digest
 
 
 def test_images_on_disk_are_indexed_as_arrays(both):
-    held, stored = (one.images for one in both)
+    held, stored = (stimuli.images for stimuli in both)
     assert (stored.shape, stored.dtype, stored.ndim, len(stored)) == (
         held.shape,
         held.dtype,

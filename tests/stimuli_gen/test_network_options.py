@@ -62,7 +62,7 @@ def photographs():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (
             lambda *given: attack_images(*given, "pgd_linf", radius=8, steps=1),
@@ -84,8 +84,8 @@ def photographs():
         ),
     ],
 )
-def test_radii_in_levels_are_refused_with_the_conversion(make, told, model, photographs):
-    with pytest.raises(InputError, match=told):
+def test_radii_in_levels_are_refused_with_the_conversion(make, message, model, photographs):
+    with pytest.raises(InputError, match=message):
         make(model, photographs)
 
 

@@ -163,8 +163,8 @@ def test_what_a_folder_holds_beside_is_told(tmp_path):
     os.mkfifo(tmp_path / "waits.png")
     photographs = load_photographs(tmp_path, SMALL)
     assert photographs.ids == ("a",)
-    told = photographs.provenance["folder"]["left_out"]
-    assert told == [
+    left_out = photographs.provenance["folder"]["left_out"]
+    assert left_out == [
         "4 hidden, or of the operating system: .hidden.png, Thumbs.db, __MACOSX, deep/.git",
         "2 of a format that cannot be read here (convert them to PNG): drawing.svg, raw.CR2",
         "2 no regular file (a broken link or a device): gone.png, waits.png",
