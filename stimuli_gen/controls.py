@@ -431,11 +431,9 @@ def _check_control(
     ]
     for name in settings:
         if name not in known:
-            raise (
-                unknown_name(f"setting of {control}", name, known)
-                if known
-                else InputError(f"{control} has no setting '{name}'; it has none.")
-            )
+            if not known:
+                raise InputError(f"{control} has no setting '{name}'; it has none.")
+            raise unknown_name(f"setting of {control}", name, known)
     if levels is None or (np.ndim(levels) and not len(levels)):  # type: ignore[arg-type]
         return [kind.default], False
     if not kind.level:
@@ -444,13 +442,9 @@ def _check_control(
     if bad := [
         value for value in wanted if not (kind.low <= value <= kind.high and np.isfinite(value))
     ]:
-        what = (
-            "above 0"
-            if kind.low > 0
-            else f"between 0 and {kind.high:g}"
-            if np.isfinite(kind.high)
-            else "at least 0"
-        )
+        what = "above 0" if kind.low > 0 else "at least 0"
+        if kind.low <= 0 and np.isfinite(kind.high):
+            what = f"between 0 and {kind.high:g}"
         raise InputError(f"level {bad[0]:g} of {control} ({kind.level}) must be {what}.")
     if len({f"{value:g}" for value in wanted}) < len(wanted):
         raise InputError(
