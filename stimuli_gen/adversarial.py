@@ -731,7 +731,15 @@ def confirm_saved(
         ):
             table.loc[made, column] = ours.table[column].to_numpy()
         return replace(stimuli, table=table)
-    _check_made_for(model, stimuli.table)
+    needed = ("target_index", "criterion", "confidence_float", "steps")
+    table = stimuli.table
+    need_columns(table, needed, "the stimulus table", "It is not an adversarial set.")
+    others = table["id"][(table["model"] != model.name) | (table["weights"] != model.weights)]
+    if len(others):
+        raise InputError(
+            f"made for another network than {model.name} ({model.weights}): {name_ids(others)}; "
+            "confirm them with the network they were made for."
+        )
     pictures = np.empty((len(stimuli), 3, *model.preprocessing.size), np.float32)
     for row, stimulus_id in enumerate(stimuli.ids):
         path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
@@ -743,14 +751,3 @@ def confirm_saved(
             )
         pictures[row] = picture
     return judge_adversarial(model, stimuli, pictures, confirmed=True)
-
-
-def _check_made_for(model: StagedModel, table: pd.DataFrame) -> None:
-    needed = ("target_index", "criterion", "confidence_float", "steps")
-    need_columns(table, needed, "the stimulus table", "It is not an adversarial set.")
-    others = table["id"][(table["model"] != model.name) | (table["weights"] != model.weights)]
-    if len(others):
-        raise InputError(
-            f"made for another network than {model.name} ({model.weights}): {name_ids(others)}; "
-            "confirm them with the network they were made for."
-        )

@@ -185,7 +185,11 @@ def model_metamers(
     _check(matches, references, recipe, preset, start_images, max_error, file_rounds)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
-    drafts = _drafts(matches, mode)
+    drafts = []  # fast copies with the same names, compared with the networks' own answers
+    for match in matches:
+        draft = draft_model(match.model, mode)
+        if draft is not None:
+            drafts.append(replace(match, model=draft))
     settings = {
         "kind": "metamer",
         "preset": preset,
@@ -267,19 +271,6 @@ def _stages(matches: Sequence[Match]) -> dict[str, Any]:
         "stage_weights": weights,
         "straight_through_at": straight_through,
     }
-
-
-def _drafts(matches: Sequence[Match], mode: str) -> tuple[Match, ...]:
-    """Make the fast copy of each network, with the same name.
-
-    The copy is thus compared with the network's own answers.
-    """
-    drafts = [draft_model(match.model, mode) for match in matches]
-    return tuple(
-        replace(match, model=draft)
-        for match, draft in zip(matches, drafts, strict=True)
-        if draft is not None
-    )
 
 
 def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:

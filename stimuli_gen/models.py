@@ -572,7 +572,12 @@ def stage_model(
     assumed = [f"name is '{label}', its class"] if name is None else []
     if preprocessing is None:
         preprocessing = _usual_preprocessing(private, label)
-        assumed.append(_preprocessing_sentence(preprocessing))
+        height, width = preprocessing.size
+        assumed.append(
+            f"preprocessing is resize to {preprocessing.resize} pixels "
+            f"({preprocessing.interpolation}), center {height} x {width}, mean "
+            f"{preprocessing.mean}, std {preprocessing.std}"
+        )
     if not class_names:
         class_names = _numbered_outputs(private, label, preprocessing.size)
         assumed.append(f"class_names are the numbers 0 to {len(class_names) - 1}")
@@ -668,14 +673,6 @@ def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> t
         )
     (logits,) = rows.values()
     return tuple(map(str, range(logits.shape[1])))
-
-
-def _preprocessing_sentence(preprocessing: Preprocessing) -> str:
-    height, width = preprocessing.size
-    return (
-        f"preprocessing is resize to {preprocessing.resize} pixels ({preprocessing.interpolation}),"
-        f" center {height} x {width}, mean {preprocessing.mean}, std {preprocessing.std}"
-    )
 
 
 def _differentiable_once(model: StagedModel) -> tuple[str, ...]:

@@ -658,23 +658,18 @@ class _Work:
         checksums = {}
         for index, units in enumerate(saved["sizes"]):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
-                checksums[path] = _checksum(path, saved["n_images"] * units * kind.itemsize)
+                checksum, n_bytes = hashlib.sha256(), saved["n_images"] * units * kind.itemsize
+                if path.is_file():  # its beginning, as much of it as there is
+                    with path.open("rb") as file:
+                        while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
+                            checksum.update(part)
+                            n_bytes -= len(part)
+                checksums[path] = checksum
                 if checksums[path].hexdigest() != saved["checksums"][path.name]:
                     note_remade(path)
                     return False
         self.checksums = checksums
         return True
-
-
-def _checksum(path: Path, n_bytes: int) -> hashlib._Hash:
-    """Digest the beginning of a file, as much of it as there is."""
-    checksum = hashlib.sha256()
-    if path.is_file():
-        with path.open("rb") as file:
-            while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
-                checksum.update(part)
-                n_bytes -= len(part)
-    return checksum
 
 
 def _kinds(units: int) -> tuple[np.dtype, np.dtype]:

@@ -173,7 +173,13 @@ def _list_folder(folder: Path) -> Listing:
     if not files:
         beside = f" There is: {'; '.join(left_out)}." if left_out else ""
         raise InputError(f"no images in {folder}; give files such as {', '.join(_COMMON)}.{beside}")
-    inner = _inner_folders([file.relative_to(folder).parts[:-1] for file in files])
+    folders = [file.relative_to(folder).parts[:-1] for file in files]
+    shared = 0  # outer folders that all files share are left out, unless they are all there is
+    while all(len(parts) > shared + 1 for parts in folders):
+        if len({parts[shared] for parts in folders}) > 1:
+            break
+        shared += 1
+    inner = [parts[shared:] for parts in folders]
     ids, layout = _ids_and_layout(files, inner)
     table = pd.DataFrame({"file": pd.Series(files, dtype=object), "id": ids})
     if any(inner):
@@ -251,16 +257,6 @@ def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
     if suffix in _OTHER_IMAGES:
         return "of a format that cannot be read here (convert them to PNG)"
     return "no image by its ending"
-
-
-def _inner_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Leave out the outer folders that all files share, unless they are all there is."""
-    depth = 0
-    while all(len(parts) > depth + 1 for parts in folders):
-        if len({parts[depth] for parts in folders}) > 1:
-            break
-        depth += 1
-    return [parts[depth:] for parts in folders]
 
 
 def _ids_and_layout(

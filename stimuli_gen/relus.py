@@ -129,7 +129,12 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
         ending = watch.ending(output)
         if ending is not None:
             endings[stage] = ending
-        elif watch.seems_relu(output) or _hides_operation(output):
+            return
+        node = output.grad_fn
+        written = getattr(type(node), "_forward_cls", None)  # of a hand-written autograd function
+        foreign = written is not None and not written.__module__.startswith("stimuli_gen.")
+        hidden = node is not None and (foreign or node.name().startswith(_HIDDEN))
+        if hidden or watch.seems_relu(output):
             undecided.append(stage)
 
     image = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device)
@@ -138,13 +143,6 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     with here, gradients_on(), _watched(model.network, paths, lambda _: _Following(), _judge):
         model.logits(image.clone().requires_grad_(True))
     return endings, tuple(undecided)
-
-
-def _hides_operation(output: Tensor) -> bool:
-    node = output.grad_fn
-    written = getattr(type(node), "_forward_cls", None)  # of a hand-written autograd function
-    foreign = written is not None and not written.__module__.startswith("stimuli_gen.")
-    return node is not None and (foreign or node.name().startswith(_HIDDEN))
 
 
 @contextmanager

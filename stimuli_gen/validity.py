@@ -341,8 +341,13 @@ def _judge_batch(
         numbers: dict[str, Any] = {"loss": inversion_loss(before, after)}
         for name, metric in METRICS.items():
             numbers[name] = metric(before, after)
-            beside = _beside(null, of_null, name, quantile, numbers[name])
-            numbers |= {f"{name}_{what}": values for what, values in beside.items()}
+            above = pd.Series([pd.NA] * len(numbers[name]), dtype="boolean")
+            exceedance = np.full(len(numbers[name]), np.nan)
+            if null is not None and of_null is not None:
+                limit = null.limit(of_null, name, quantile)
+                above = pd.Series(numbers[name] > limit, dtype="boolean")
+                exceedance = null.exceedance(of_null, name, numbers[name])
+            numbers |= {f"{name}_above_null": above, f"{name}_exceedance": exceedance}
         classes = _class_columns(model, before_classes, after_classes)
         columns.append(pd.concat([pd.DataFrame(numbers), classes], axis=1).add_prefix(f"{prefix}_"))
     return pd.concat(columns, axis=1)
@@ -366,23 +371,6 @@ def _run(
     )
     finite_responses(responses, f"{model.name}, stage '{stage}'", ids)
     return responses, predict(model, images, batch_size)
-
-
-def _beside(
-    null: NullDistribution | None,
-    stage: str | None,
-    metric: str,
-    quantile: float,
-    measured: np.ndarray,
-) -> dict[str, Any]:
-    if null is None or stage is None:
-        missing = pd.Series([pd.NA] * len(measured), dtype="boolean")
-        return {"above_null": missing, "exceedance": np.full(len(measured), np.nan)}
-    above = measured > null.limit(stage, metric, quantile)
-    return {
-        "above_null": pd.Series(above, dtype="boolean"),
-        "exceedance": null.exceedance(stage, metric, measured),
-    }
 
 
 def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
