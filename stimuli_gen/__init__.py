@@ -1,4 +1,9 @@
-"""Make the images: photographs, adversarial images, metamers, controls. Names are loaded when first used."""
+"""Make the images: photographs, adversarial images, metamers, controls.
+
+Names are loaded when they are first used.
+
+Names are loaded when they are first used.
+"""
 
 import lazy_loader
 

@@ -40,7 +40,7 @@ from neurometamer.store import (
 from stimuli_gen.batches import arithmetic
 from stimuli_gen.fast import draft_model
 from stimuli_gen.models import StagedModel, predict
-from stimuli_gen.stimuli import StimulusSet, from_8bit, likeness, read_png, to_8bit
+from stimuli_gen.stimuli import StimulusSet, from_8bit, picture_similarity, read_png, to_8bit
 from stimuli_gen.stored_images import blocks
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import (
@@ -51,12 +51,13 @@ from stimuli_gen.synthesis.constraints import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.synthesis.loop import Descended, Film, Objective, Pass, Start, box, descend
+from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, box, descend
 from stimuli_gen.synthesis.nguyen import Progress, Progressing
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 MEAN_IMAGE = (0.485, 0.456, 0.406)
-"""The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization is."""
+"""The ImageNet mean color, red, green, blue in [0, 1]; whatever the network's own normalization
+is."""
 
 OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log_probability": lambda logits, target: logits.log_softmax(dim=1).gather(1, target[:, None])[
@@ -65,13 +66,14 @@ OBJECTIVES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "probability": lambda logits, target: logits.softmax(dim=1).gather(1, target[:, None])[:, 0],
     "logit": lambda logits, target: logits.gather(1, target[:, None])[:, 0],
 }
-"""What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the probability; its
-logarithm has the same maximum and a gradient that does not vanish where the class is still
-unlikely."""
+"""What is raised: logits (b, n_classes), target (b,) → (b,). Zhang et al. (2021) raise the
+probability; its logarithm has the same maximum and a gradient that does not vanish where the class
+is still unlikely."""
 
 _SLACK = 0.01
-"""Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the rounding differences of
-another batch shape or device cannot turn a success into a failure when the PNG is read back."""
+"""Part of the allowed doubt (1 - confidence) kept in hand while making an image, so that the
+rounding differences of another batch shape or device cannot turn a success into a failure when the
+PNG is read back."""
 
 
 # ------------------------------------------------------------------------------------------- making
@@ -96,12 +98,16 @@ def adversarial_noise(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Make adversarial noise: from a noisy mean image up to a confident class (Zhang 2021, eq. 1; Nguyen 2015).
+    """Make adversarial noise: from a noisy mean image to an image of a confident class.
 
-    Raises log P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1].
+    The procedure is that of Zhang et al. (2021, equation 1) and Nguyen et al. (2015). It raises log
+    P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1].
+
+    Raises log P(target) - `pull` · ‖I - mean image‖² by gradient steps within [0, 1] (Zhang et al.
+    2021, equation 1; Nguyen et al. 2015).
 
     Parameters
     ----------
@@ -141,7 +147,7 @@ def adversarial_noise(
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
-    watch, film : callable, optional
+    on_step, on_frame : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -150,12 +156,30 @@ def adversarial_noise(
         Kind ``AN``. ``confidence_float`` is of the float pixels, ``confidence_png`` of the 8-bit
         ones; ``l2_8bit`` and ``linf_8bit`` are distances of the 8-bit image to the mean image, in
         levels of 0 to 255; ``psnr`` and ``ssim`` compare it with the photograph, see
-        `stimuli_gen.stimuli.likeness`.
+        `stimuli_gen.stimuli.picture_similarity`.
 
     Raises
     ------
     InputError
         When the references are not photographs of the network's input size, or a setting is wrong.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import adversarial_noise, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = adversarial_noise(model, photographs, confidence=0.9)
+    >>> made.ids, made.table["success"].tolist()
+    (('a_AN', 'b_AN'), [True, True])
     """
     settings: dict[str, Any] = {
         "kind": "AN",
@@ -186,7 +210,12 @@ def adversarial_noise(
         return np.clip(mean + noise_sd * noise, 0, 1).astype(np.float32), mean
 
     run = _Run(
-        mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film
+        mode=mode,
+        batch_size=batch_size,
+        resume=resume,
+        progress=progress,
+        on_step=on_step,
+        on_frame=on_frame,
     )
     return _make(model, references, targets, settings, _start, run)
 
@@ -211,10 +240,10 @@ def adversarial_interference(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Make adversarial interference: from a photograph to a wrong class, as near to the photograph as possible.
+    """Make adversarial interference: change a photograph as little as possible to a wrong class.
 
     Raises log P(target) - `pull` · ‖I - photograph‖² by gradient steps within [0, 1] (Zhang 2021,
     control of Supplementary Figure 4).
@@ -243,23 +272,23 @@ def adversarial_interference(
     ball : {"none", "l2", "linf"}
         Keep the image within a ball around the photograph.
     radius : float, optional
-        Of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the L∞ ball,
-        whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball rounding may
-        add half a level a value.
+        Radius of the ball, pixels in [0, 1]. The float image is in it; so is the 8-bit one in the
+        L∞ ball, whose radius is lowered to whole levels of 1/255 for that, while in the L2 ball
+        rounding may add half a level a value.
     mask : ndarray or mapping of str to ndarray, optional
         (height, width), 1 where pixels may change, for all or by reference id. Others stay exactly
         as they are.
     mode : {"exact", "fast"}
         See `stimuli_gen.fast.draft_model`.
     seed : int
-        Of random targets.
+        Seed of random targets.
     batch_size : int
         See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
-    watch, film : callable, optional
+    on_step, on_frame : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -271,6 +300,24 @@ def adversarial_interference(
     ------
     InputError
         As for `adversarial_noise`, and when a target is the network's own class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import adversarial_interference, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = adversarial_interference(model, photographs, target="2", confidence=0.9)
+    >>> made.ids, made.table["success"].tolist(), made.table["top1_name"].tolist()
+    (('a_AI', 'b_AI'), [True, True], ['2', '2'])
     """
     settings = {
         "kind": "AI",
@@ -291,14 +338,19 @@ def adversarial_interference(
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
     photographs = references.images
-    place = {one: row for row, one in enumerate(references.ids)}
+    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
     def _start(reference_id: str) -> tuple[np.ndarray, np.ndarray]:
-        photograph = photographs[slice(place[reference_id], place[reference_id] + 1)][0]
+        photograph = photographs[slice(row_of[reference_id], row_of[reference_id] + 1)][0]
         return photograph, photograph
 
     run = _Run(
-        mode=mode, batch_size=batch_size, resume=resume, progress=progress, watch=watch, film=film
+        mode=mode,
+        batch_size=batch_size,
+        resume=resume,
+        progress=progress,
+        on_step=on_step,
+        on_frame=on_frame,
     )
     return _make(model, references, targets, settings, _start, run, limits)
 
@@ -327,8 +379,7 @@ def check_photographs(model: StagedModel, references: StimulusSet) -> None:
     if tuple(references.images.shape[2:]) != model.preprocessing.size:
         raise InputError(
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees "
-            f"{model.preprocessing.size}; "
-            "load them with its preprocessing."
+            f"{model.preprocessing.size}; load them with its preprocessing."
         )
 
 
@@ -359,8 +410,8 @@ class _Run:
     batch_size: int
     resume: str | os.PathLike[str] | None
     progress: Callable[[int, int], None] | None
-    watch: Callable[[Pass], None] | None
-    film: Film | None
+    on_step: Callable[[Pass], None] | None
+    on_frame: OnFrame | None
 
 
 def _limits(
@@ -371,7 +422,11 @@ def _limits(
         return _Limits()
     if ball == "linf" and radius is not None:
         radius = linf_on_8_bits(radius)
-    return _Limits(ball=ball, radius=radius, masks={one: read_mask(mask, one, size) for one in ids})
+    return _Limits(
+        ball=ball,
+        radius=radius,
+        masks={reference_id: read_mask(mask, reference_id, size) for reference_id in ids},
+    )
 
 
 def _class_objective(model: StagedModel, objective: str, pull: float) -> Objective:
@@ -400,9 +455,9 @@ def _make(
     settings = {**settings, **({} if draft is None else {"mode": run.mode, "draft": draft.digest})}
     made = _descend(model, draft, references, targets, settings, start, run, limits)
     images = stacked(made, references.ids)
-    anchors = {one: start(one)[1] for one in references.ids}
+    anchors = {reference_id: start(reference_id)[1] for reference_id in references.ids}
     table = describe_adversarial(model, references, targets, settings, made, anchors)
-    told = provenance(
+    record = provenance(
         settings,
         model=model.name,
         weights=model.weights,
@@ -412,7 +467,7 @@ def _make(
         **arithmetic(model.device),
     )
     return judge_adversarial(
-        model, StimulusSet(images=images, table=table, provenance=told), images
+        model, StimulusSet(images=images, table=table, provenance=record), images
     )
 
 
@@ -436,10 +491,15 @@ def _descend(
         )
 
     keys = {
-        one: digest(
-            settings, model.digest, one, targets[one], *start(one), *([parts[one]] if parts else [])
+        reference_id: digest(
+            settings,
+            model.digest,
+            reference_id,
+            targets[reference_id],
+            *start(reference_id),
+            *([parts[reference_id]] if parts else []),
         )
-        for one in references.ids
+        for reference_id in references.ids
     }
     follows_progress = settings["step_rule"] == "progress"
     objective, project = _objective(model, settings, masked=bool(parts))
@@ -459,8 +519,8 @@ def _descend(
         keys=keys,
         resume=run.resume,
         progress=run.progress,
-        watch=run.watch,
-        film=run.film,
+        on_step=run.on_step,
+        on_frame=run.on_frame,
     )
 
 
@@ -509,24 +569,26 @@ def describe_adversarial(
         One row a photograph, in their order.
     """
     rows = []
-    for row, (one, category) in enumerate(
+    for row, (reference_id, category) in enumerate(
         zip(references.ids, references.table["category"], strict=True)
     ):
-        change = to_8bit(made[one].image).astype(np.float64) - 255.0 * anchors[one]
+        change = (
+            to_8bit(made[reference_id].image).astype(np.float64) - 255.0 * anchors[reference_id]
+        )
         rows.append(
             {
-                "id": f"{one}_{settings['kind']}",
+                "id": f"{reference_id}_{settings['kind']}",
                 "kind": settings["kind"],
-                "reference_id": one,
+                "reference_id": reference_id,
                 "category": category,
-                "target_index": targets[one],
-                "target_name": model.class_names[targets[one]],
-                "confidence_float": made[one].score,
-                "confidence_png": made[one].score_shown,
+                "target_index": targets[reference_id],
+                "target_name": model.class_names[targets[reference_id]],
+                "confidence_float": made[reference_id].score,
+                "confidence_png": made[reference_id].score_shown,
                 "criterion": settings["confidence"],
                 "top1_index": -1,
                 "top1_name": "",
-                "steps": made[one].steps,
+                "steps": made[reference_id].steps,
                 "success": False,
                 "confirmed": False,
                 "why_not": "",
@@ -535,7 +597,9 @@ def describe_adversarial(
                 "weights": model.weights,
                 "l2_8bit": float(np.sqrt(np.square(change).sum())),
                 "linf_8bit": float(np.abs(change).max()),
-                **likeness(made[one].image, references.images[slice(row, row + 1)][0]),
+                **picture_similarity(
+                    made[reference_id].image, references.images[slice(row, row + 1)][0]
+                ),
                 "note": "" if model.trained else "untrained network",
             }
         )
@@ -548,7 +612,7 @@ def describe_adversarial(
 def judge_adversarial(
     model: StagedModel, stimuli: StimulusSet, pictures: np.ndarray, *, confirmed: bool = False
 ) -> StimulusSet:
-    """Fill in what the network says to the 8-bit pictures, and whether that meets each row's criterion.
+    """Fill in the network's answer to the 8-bit pictures and whether each row's criterion is met.
 
     Parameters
     ----------
@@ -567,24 +631,25 @@ def judge_adversarial(
         With the columns of `confirm_saved`.
     """
     shown = (from_8bit(to_8bit(block)) for block in blocks(pictures))
-    found = np.concatenate([predict(model, block) for block in shown]).astype(np.float64)
+    probabilities = np.concatenate([predict(model, block) for block in shown]).astype(np.float64)
     table = stimuli.table
     target = table["target_index"].to_numpy(dtype=int)
-    reached = found[np.arange(len(found)), target]
-    top = found.argmax(axis=1)
+    reached = probabilities[np.arange(len(probabilities)), target]
+    top = probabilities.argmax(axis=1)
     success = reached >= table["criterion"].to_numpy(dtype=float)
-    told = zip(
+    outcomes = zip(
         success, reached, table["confidence_float"], table["criterion"], table["steps"], strict=True
     )
+    names = [model.class_names[index] for index in top]
     return replace(
         stimuli,
         table=table.assign(
             confidence_png=reached,
             top1_index=top,
-            top1_name=[model.class_names[i] for i in top],
+            top1_name=names,
             success=success,
             confirmed=confirmed,
-            why_not=["" if ok else _why_not(*numbers) for ok, *numbers in told],
+            why_not=["" if ok else _why_not(*numbers) for ok, *numbers in outcomes],
         ),
     )
 
@@ -604,7 +669,7 @@ def _why_not(shown: float, as_float: float, criterion: float, steps: int) -> str
 def confirm_saved(
     model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]
 ) -> StimulusSet:
-    """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
+    """Read the written PNG files back and judge them, because people are shown these files.
 
     Parameters
     ----------
@@ -627,6 +692,28 @@ def confirm_saved(
     InputError
         When a PNG is missing, cannot be decoded or has another size, or the images were made for
         another network.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import adversarial_interference, confirm_saved, write_stimuli
+    >>> made = adversarial_interference(model, photographs, confidence=0.9)
+    >>> with TemporaryDirectory() as folder:
+    ...     confirmed = confirm_saved(model, made, write_stimuli(made, folder))
+    >>> confirmed.table[["success", "confirmed"]].values.tolist()
+    [[True, True], [True, True]]
     """
     made = stimuli.table["kind"].isin(["AN", "AI"]).to_numpy()
     if not made.any():
@@ -644,10 +731,18 @@ def confirm_saved(
         ):
             table.loc[made, column] = ours.table[column].to_numpy()
         return replace(stimuli, table=table)
-    _check_made_for(model, stimuli.table)
+    needed = ("target_index", "criterion", "confidence_float", "steps")
+    table = stimuli.table
+    need_columns(table, needed, "the stimulus table", "It is not an adversarial set.")
+    others = table["id"][(table["model"] != model.name) | (table["weights"] != model.weights)]
+    if len(others):
+        raise InputError(
+            f"made for another network than {model.name} ({model.weights}): {name_ids(others)}; "
+            "confirm them with the network they were made for."
+        )
     pictures = np.empty((len(stimuli), 3, *model.preprocessing.size), np.float32)
-    for row, one in enumerate(stimuli.ids):
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
+    for row, stimulus_id in enumerate(stimuli.ids):
+        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
         picture = read_png(path)
         if picture.shape[1:] != model.preprocessing.size:
             raise InputError(
@@ -656,14 +751,3 @@ def confirm_saved(
             )
         pictures[row] = picture
     return judge_adversarial(model, stimuli, pictures, confirmed=True)
-
-
-def _check_made_for(model: StagedModel, table: pd.DataFrame) -> None:
-    needed = ("target_index", "criterion", "confidence_float", "steps")
-    need_columns(table, needed, "the stimulus table", "It is not an adversarial set.")
-    others = table["id"][(table["model"] != model.name) | (table["weights"] != model.weights)]
-    if len(others):
-        raise InputError(
-            f"made for another network than {model.name} ({model.weights}): {name_ids(others)}; "
-            "confirm them with the network they were made for."
-        )

@@ -21,7 +21,7 @@ from stimuli_gen.stimuli import read_png, to_8bit, write_png
 if TYPE_CHECKING:
     from PIL import Image
 
-    from stimuli_gen.synthesis.loop import Film
+    from stimuli_gen.synthesis.loop import OnFrame
 
 _SAMPLE = 2**18
 """Pixels, evenly over all frames, from which the palette is chosen."""
@@ -68,6 +68,16 @@ def write_animation(
     InputError
         When there are no frames, they differ in size or leave [0, 1], captions are not one a frame,
         or a time is not between 0.01 and 655 seconds.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from stimuli_gen import write_animation
+    >>> frames = np.linspace(0, 1, 3 * 3 * 8 * 8).reshape(3, 3, 8, 8)
+    >>> with TemporaryDirectory() as folder:
+    ...     write_animation(frames, f"{folder}/ramp.gif", captions=["1", "2", "3"]).name
+    'ramp.gif'
     """
     from PIL import Image
 
@@ -81,9 +91,10 @@ def write_animation(
             raise InputError(f"{name} must be between 10 and 655350 milliseconds, not {value}.")
     palette = _palette(levels)
     pictures = [
-        _picture(one, None if captions is None else captions[row]) for row, one in enumerate(levels)
+        _picture(frame, None if captions is None else captions[row])
+        for row, frame in enumerate(levels)
     ]
-    drawn = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]
+    drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     middle = [10 * round(frame_ms / 10)] * len(drawn)
     middle[0] = middle[-1] = 10 * round(hold_ms / 10)
     with atomic_path(path) as part:
@@ -94,15 +105,15 @@ def write_animation(
 
 
 def _levels(frames: np.ndarray | Sequence[str | os.PathLike[str]]) -> np.ndarray:
-    """(n, height, width, 3) uint8."""
+    """Read frames as 8-bit levels, (n, height, width, 3) uint8."""
     if not len(frames):
         raise InputError("an animation needs at least one frame.")
     if not isinstance(frames, np.ndarray):
-        images = [read_png(Path(one)) for one in frames]
-        for file, one in zip(frames, images, strict=True):
-            if one.shape != images[0].shape:
+        images = [read_png(Path(file)) for file in frames]
+        for file, image in zip(frames, images, strict=True):
+            if image.shape != images[0].shape:
                 raise InputError(
-                    f"{file} is {one.shape[1:]} pixels, the first frame {images[0].shape[1:]}."
+                    f"{file} is {image.shape[1:]} pixels, the first frame {images[0].shape[1:]}."
                 )
         frames = np.stack(images)
     if frames.ndim != 4 or frames.shape[1] != 3:
@@ -143,32 +154,46 @@ def _picture(levels: np.ndarray, caption: str | None) -> Image.Image:
     return sheet
 
 
-# ----------------------------------------------------------------------------- films of a synthesis
+# ---------------------------------------------------------------------------- frames of a synthesis
 
 
 @checked
-def frame_recorder(folder: str | os.PathLike[str]) -> Film:
-    """Make the ``film`` of a generator: it keeps each frame that it gets as a PNG.
+def frame_recorder(folder: str | os.PathLike[str]) -> OnFrame:
+    """Make the ``on_frame`` of a generator: it keeps each frame that it gets as a PNG.
 
     Parameters
     ----------
     folder : path-like
         Gets ``<id>/<step>.png``, the step with leading zeros. Each frame is written atomically. A
-        run that goes on adds to the frames that are there; one that begins an image anew (step 0)
+        run that goes on adds to the frames that are there; one that starts an image again (step 0)
         first removes those of that image.
 
     Returns
     -------
     callable
         (stimulus id, step, image (3, height, width) float in [0, 1]) → None.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).random((3, 32, 32), dtype="float32")
+    >>> from pathlib import Path
+    >>> from stimuli_gen import frame_recorder
+    >>> with TemporaryDirectory() as folder:
+    ...     on_frame = frame_recorder(folder)
+    ...     on_frame("cat_AI", 0, image)
+    ...     on_frame("cat_AI", 16, image)
+    ...     sorted(path.name for path in Path(folder, "cat_AI").iterdir())
+    ['000000.png', '000016.png']
     """
 
     def _keep(stimulus_id: str, step: int, image: np.ndarray) -> None:
-        place = Path(folder) / file_name(stimulus_id)
+        subfolder = Path(folder) / file_name(stimulus_id)
         if step == 0:
-            for old in _frames(place).values():
+            for old in _frames(subfolder).values():
                 old.unlink()
-        write_png(place / f"{step:06d}.png", np.clip(image, 0, 1))
+        write_png(subfolder / f"{step:06d}.png", np.clip(image, 0, 1))
 
     return _keep
 
@@ -203,31 +228,48 @@ def animate_folder(
     ------
     InputError
         When there are no frames, or one cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).random((3, 32, 32), dtype="float32")
+    >>> from stimuli_gen import animate_folder, frame_recorder
+    >>> with TemporaryDirectory() as folder:
+    ...     frame_recorder(f"{folder}/frames")("cat_AI", 0, image)
+    ...     list(animate_folder(f"{folder}/frames", folder))
+    ['cat_AI']
     """
     source = Path(folder)
-    places = sorted(one for one in source.iterdir() if one.is_dir()) if source.is_dir() else []
-    films = {one.name: found for one in places if (found := _frames(one))}
-    if not films:
+    subfolders = (
+        sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
+    )
+    frames_of = {
+        subfolder.name: frames for subfolder in subfolders if (frames := _frames(subfolder))
+    }
+    if not frames_of:
         raise InputError(
             f"{folder} holds no frames (<id>/<step>.png); record some with frame_recorder."
         )
     made = {}
-    for one, found in films.items():
-        known = (losses or {}).get(one, {})
+    for stimulus_id, frames in frames_of.items():
+        known = (losses or {}).get(stimulus_id, {})
         captions = [
             f"step {step}" + (f", loss {known[step]:.4g}" if step in known else "")
-            for step in found
+            for step in frames
         ]
-        made[one] = write_animation(
-            list(found.values()), Path(out) / f"{one}.gif", captions=captions, **settings
+        made[stimulus_id] = write_animation(
+            list(frames.values()), Path(out) / f"{stimulus_id}.gif", captions=captions, **settings
         )
     return made
 
 
-def _frames(place: Path) -> dict[int, Path]:
-    """Step → file, by step."""
+def _frames(subfolder: Path) -> dict[int, Path]:
+    """Map each step to its file, in order of the steps."""
     return {
-        int(one.stem): one for one in sorted(place.glob("*.png"), key=_step) if one.stem.isdecimal()
+        int(file.stem): file
+        for file in sorted(subfolder.glob("*.png"), key=_step)
+        if file.stem.isdecimal()
     }
 
 

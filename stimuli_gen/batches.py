@@ -23,8 +23,8 @@ _WORDS = (
     "failed to allocate",
     "unable to allocate",
 )
-"""CUDA, ROCm and MPS say the first, the CPU's allocator one of the next two, cuBLAS and cuDNN the fourth; others come
-from oneDNN and libraries beside torch."""
+"""CUDA, ROCm and MPS say the first, the CPU's allocator one of the next two, cuBLAS and cuDNN the
+fourth; others come from oneDNN and libraries beside torch."""
 
 
 def batch_shape(batch_size: int) -> int:
@@ -73,7 +73,11 @@ def half_shape(size: int) -> int:
 def padded_batches(
     images: Any, batch_size: int, device: torch.device
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Cut images into batches of one fixed shape, so that no image's numbers depend on its companions.
+    """Cut images into batches of one fixed shape.
+
+    No image's numbers depend on the other images of its batch.
+
+    No image's numbers depend on the other images of its batch.
 
     Parameters
     ----------
@@ -87,7 +91,7 @@ def padded_batches(
     Yields
     ------
     rows : slice
-        Which images these are.
+        Rows of these images.
     batch : Tensor
         (``batch_shape(batch_size)``, 3, height, width); only the first ``rows.stop - rows.start``
         count.
@@ -107,7 +111,11 @@ def _padded(images: Any, rows: slice, size: int, device: torch.device) -> Tensor
 def in_batches(
     run: Callable[..., Result], images: Any, batch_size: int, device: torch.device
 ) -> Iterator[tuple[slice, Result]]:
-    """Run a function on images, batch by batch, without gradients; where memory runs out, on smaller batches.
+    """Run a function on images, batch by batch, without gradients.
+
+    Where memory runs out, the batches become smaller.
+
+    Where memory runs out, the batches become smaller.
 
     Parameters
     ----------
@@ -124,7 +132,7 @@ def in_batches(
     Yields
     ------
     rows : slice
-        Which images these are.
+        Rows of these images.
     result : object
         What `run` returned; only its first ``rows.stop - rows.start`` rows count.
 
@@ -139,7 +147,7 @@ def in_batches(
         rows = slice(start, min(start + size, n))
         try:
             with torch.no_grad():
-                result = run(*(_padded(one, rows, size, device) for one in arrays))
+                result = run(*(_padded(array, rows, size, device) for array in arrays))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -156,7 +164,7 @@ def in_batches(
 
 
 class Parts:
-    """Compute rows of a batch all at once, or in parts of the size that memory was last found to hold.
+    """Compute rows of a batch at once, or in parts of a size that memory holds.
 
     Parameters
     ----------
@@ -243,9 +251,8 @@ def too_large(size: tuple[int, ...], device: torch.device) -> InputError:
         To be raised by the caller.
     """
     return InputError(
-        f"there is not enough memory on {device} for one image of {size} pixels; free some, or use "
-        "a smaller network "
-        "or an earlier stage. Finished images are kept."
+        f"there is not enough memory on {device} for one image of {size} pixels; free some, or "
+        "use a smaller network or an earlier stage. Finished images are kept."
     )
 
 
@@ -298,7 +305,7 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
     Parameters
     ----------
     device : torch.device
-        Of the network.
+        Device of the network.
 
     Returns
     -------
@@ -310,19 +317,19 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
         return {"device": device.type}
     kinds = {"convolutions": torch.backends.cudnn, "matrix products": torch.backends.cuda.matmul}
-    return {"device": "cuda", "tf32": {name: _tf32(backend) for name, backend in kinds.items()}}
-
-
-def _tf32(backend: Any) -> bool:
-    precision = getattr(
-        getattr(backend, "conv", backend), "fp32_precision", None
-    )  # torch 2.9 and later
-    return bool(backend.allow_tf32) if precision in (None, "none") else precision == "tf32"
+    tf32 = {}
+    for name, backend in kinds.items():
+        settings = getattr(backend, "conv", backend)
+        precision = getattr(settings, "fp32_precision", None)  # torch 2.9 and later
+        tf32[name] = precision == "tf32"
+        if precision in (None, "none"):
+            tf32[name] = bool(backend.allow_tf32)  # type: ignore[attr-defined]
+    return {"device": "cuda", "tf32": tf32}
 
 
 @contextmanager
 def gradients_on() -> Iterator[None]:
-    """Compute gradients inside the block, also where the caller is in ``torch.no_grad`` or ``inference_mode``.
+    """Compute gradients inside the block, also inside ``torch.no_grad`` or ``inference_mode``.
 
     Yields
     ------

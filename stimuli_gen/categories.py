@@ -1,4 +1,4 @@
-"""Sixteen everyday categories (Geirhos et al. 2019; Feather et al. 2023) in the 1,000 ImageNet classes.
+"""Map the 1,000 ImageNet classes to sixteen everyday categories.
 
 The categories are those of 16-class-ImageNet: ImageNet classes below one WordNet noun each, as far
 as their names are unambiguous (which is why some breeds of dog are left out). Of the 231 WordNet
@@ -47,7 +47,7 @@ _RANGES: Mapping[str, str] = {
 
 
 def _indices(ranges: str) -> list[int]:
-    ends = [(one.split("-")[0], one.split("-")[-1]) for one in ranges.split()]
+    ends = [(span.split("-")[0], span.split("-")[-1]) for span in ranges.split()]
     return [index for first, last in ends for index in range(int(first), int(last) + 1)]
 
 
@@ -79,24 +79,22 @@ def sixteen_classes() -> dict[int, str]:
 def _first_mapped(scores: np.ndarray) -> np.ndarray:
     table = sixteen_classes()
     mapped = np.array(list(table))
-    categories = np.array([CATEGORIES.index(one) for one in table.values()])
+    categories = np.array([CATEGORIES.index(category) for category in table.values()])
     return categories[scores[:, mapped].argmax(axis=1)]
 
 
 def _mean_prob(scores: np.ndarray) -> np.ndarray:
-    return np.stack(
-        [scores[:, _indices(ranges)].mean(axis=1) for ranges in _RANGES.values()], axis=1
-    ).argmax(axis=1)
+    means = [scores[:, _indices(ranges)].mean(axis=1) for ranges in _RANGES.values()]
+    return np.stack(means, axis=1).argmax(axis=1)
 
 
 RULES_16: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "first_mapped": _first_mapped,
     "mean_prob": _mean_prob,
 }
-"""Rule name to the function from class probabilities (n, 1000) float64 to places in `CATEGORIES` (n,).
-
-``first_mapped`` (Feather et al. 2023): walk the classes from the likeliest down, the first that
-belongs to a category wins. ``mean_prob`` (Geirhos et al.'s model-vs-human): the category whose
+"""Rule name to the function from class probabilities (n, 1000) float64 to places in `CATEGORIES`
+(n,). ``first_mapped`` (Feather et al. 2023): walk the classes from the likeliest down, the first
+that belongs to a category wins. ``mean_prob`` (Geirhos et al.'s model-vs-human): the category whose
 classes have the largest mean probability."""
 
 
@@ -121,6 +119,15 @@ def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndar
     ------
     InputError
         When the rule is unknown, there are not 1,000 classes, or a value is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import to_sixteen
+    >>> probabilities = np.zeros((2, 1000))
+    >>> probabilities[0, 404], probabilities[1, 281] = 1, 1  # airliner, tabby
+    >>> to_sixteen(probabilities).tolist()
+    ['airplane', 'cat']
     """
     if rule not in RULES_16:
         raise unknown_name("16-category rule", rule, RULES_16)
@@ -128,8 +135,7 @@ def to_sixteen(probabilities: np.ndarray, rule: str = "first_mapped") -> np.ndar
     if scores.ndim != 2 or scores.shape[1] != N_IMAGENET:
         raise InputError(
             "16 categories are made of the 1,000 ImageNet classes, (n, 1000), not of "
-            f"{scores.shape}; "
-            "use a network with ImageNet's classes."
+            f"{scores.shape}; use a network with ImageNet's classes."
         )
     if not np.isfinite(scores).all():
         raise InputError(

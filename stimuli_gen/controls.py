@@ -34,7 +34,8 @@ LUMA: Mapping[str, tuple[float, float, float]] = {
     "rec709": (0.2126, 0.7152, 0.0722),
     "mean": (1 / 3, 1 / 3, 1 / 3),
 }
-"""Weights of red, green and blue in a gray value: ITU-R BT.601 (Pillow's, torchvision's), BT.709, or equal."""
+"""Weights of red, green and blue in a gray value: ITU-R BT.601 (Pillow's, torchvision's), BT.709,
+or equal."""
 
 
 # ------------------------------------------------------------------------------------- on one image
@@ -48,7 +49,7 @@ def random_l2(image: np.ndarray, random: np.random.Generator, level: float) -> n
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         L2 norm of the vector, pixels in [0, 1]; above 0.
 
@@ -74,7 +75,7 @@ def random_linf(image: np.ndarray, random: np.random.Generator, level: float) ->
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         The amount, pixels in [0, 1]; above 0.
 
@@ -94,7 +95,7 @@ def gaussian_noise(image: np.ndarray, random: np.random.Generator, level: float)
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image; each value has its own draw.
+        Generator of this image; each value has its own draw.
     level : float
         SSNR, in [0, 1]: 1 is the image, 0 noise alone.
 
@@ -120,7 +121,7 @@ def fourier_noise(
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         SSNR, in [0, 1]: 1 is the image, 0 noise alone.
     amplitude : ndarray, optional
@@ -147,7 +148,17 @@ def fourier_noise(
         raise InputError(
             f"the amplitude spectrum is {spectrum.shape}, the images are {image.shape[1:]} pixels."
         )
-    phase = _shuffled(np.angle(np.fft.fft2(image.mean(axis=0, dtype=float))), random)
+    phase = np.angle(np.fft.fft2(image.mean(axis=0, dtype=float)))
+    rows, columns = np.indices(phase.shape)
+    partner = (-rows % phase.shape[0]) * phase.shape[1] + -columns % phase.shape[1]
+    position, partner = np.arange(phase.size), partner.ravel()
+    # one of each pair of opposite frequencies, which keep opposite phases; frequencies that are
+    # their own partner stay
+    half = position[position < partner]
+    shuffled = phase.ravel().copy()
+    shuffled[half] = random.permutation(shuffled[half])
+    shuffled[partner[half]] = -shuffled[half]
+    phase = shuffled.reshape(phase.shape)
     noise = spectrum * np.exp(1j * phase)
     noise[0, 0] = 0
     return (image - 0.5) * level + 0.5 + (1 - level) * np.fft.ifft2(noise).real
@@ -167,20 +178,9 @@ def mean_amplitude(images: np.ndarray) -> np.ndarray:
         (height, width) float64, in the order of ``numpy.fft.fft2``.
     """
     return np.mean(
-        [np.abs(np.fft.fft2(np.asarray(one, dtype=float))).mean(axis=0) for one in images], axis=0
+        [np.abs(np.fft.fft2(np.asarray(image, dtype=float))).mean(axis=0) for image in images],
+        axis=0,
     )
-
-
-def _shuffled(phase: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Shuffle the phases of a real image over frequencies; opposite frequencies keep opposite phases."""
-    rows, columns = np.indices(phase.shape)
-    partner = (-rows % phase.shape[0]) * phase.shape[1] + -columns % phase.shape[1]
-    place, partner = np.arange(phase.size), partner.ravel()
-    half = place[place < partner]  # one of each pair; frequencies that are their own partner stay
-    shuffled = phase.ravel().copy()
-    shuffled[half] = random.permutation(shuffled[half])
-    shuffled[partner[half]] = -shuffled[half]
-    return shuffled.reshape(phase.shape)
 
 
 def blur(image: np.ndarray, random: np.random.Generator, level: float) -> np.ndarray:
@@ -251,7 +251,7 @@ def phase_scramble(image: np.ndarray, random: np.random.Generator, level: float)
     image : ndarray
         (3, height, width) in [0, 1].
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     level : float
         Not used.
 
@@ -309,7 +309,8 @@ CONTROLS: Mapping[str, Control] = {
     "grayscale": Control(make=grayscale),
     "phase_scramble": Control(make=phase_scramble),
 }
-"""Name → control. The defaults are examples: radii of Feather's attacks, levels of the public code."""
+"""Name → control. The defaults are examples: radii of Feather's attacks, levels of the public
+code."""
 
 
 @checked
@@ -354,34 +355,51 @@ def control_images(
     ------
     InputError
         When the control, a setting or a level makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import CONTROLS, control_images
+    >>> list(CONTROLS)[:3]
+    ['random_l2', 'random_linf', 'gaussian_noise']
+    >>> made = control_images(photographs, "blur", levels=[1, 2])
+    >>> made.ids
+    ('a_blur-1', 'a_blur-2', 'b_blur-1', 'b_blur-2')
     """
     wanted, several = _check_control(control, levels, settings)
-    told = {
+    recorded = {
         name: digest(value) if isinstance(value, np.ndarray) else value
         for name, value in settings.items()
     }
     rows, images = [], []
-    for row, (one, category) in enumerate(
+    for row, (reference_id, category) in enumerate(
         zip(references.ids, references.table["category"], strict=True)
     ):
         reference = references.images[slice(row, row + 1)][0]
         for level in wanted:
             raw = CONTROLS[control].make(
                 reference.astype(np.float64),
-                generator(seed, "control", control, one),
+                generator(seed, "control", control, reference_id),
                 level,
                 **settings,
             )
             images.append(np.clip(raw, 0, 1).astype(np.float32))
             rows.append(
                 {
-                    "id": f"{one}_{control}-{level:g}" if several else f"{one}_{control}",
+                    "id": f"{reference_id}_{control}-{level:g}"
+                    if several
+                    else f"{reference_id}_{control}",
                     "kind": "control",
-                    "reference_id": one,
+                    "reference_id": reference_id,
                     "category": category,
                     "control": control,
                     "level": level if CONTROLS[control].level else np.nan,
-                    "settings": json.dumps(told, sort_keys=True),
+                    "settings": json.dumps(recorded, sort_keys=True),
                     "seed": seed,
                     "clipped": float(np.mean((raw < 0) | (raw > 1))),
                     **image_distances(images[-1], reference),
@@ -390,7 +408,8 @@ def control_images(
             if progress is not None:
                 progress(len(rows), len(references) * len(wanted))
     made = provenance(
-        {"control": control, "levels": wanted, "seed": seed, **told}, references=references.digest
+        {"control": control, "levels": wanted, "seed": seed, **recorded},
+        references=references.digest,
     )
     return StimulusSet(images=np.stack(images), table=pd.DataFrame(rows), provenance=made)
 
@@ -398,36 +417,37 @@ def control_images(
 def _check_control(
     control: str, levels: float | Sequence[float] | None, settings: Mapping[str, Any]
 ) -> tuple[list[float], bool]:
-    """Check everything before the first image is made; return the levels and whether there are several."""
+    """Check all settings before the first image is made.
+
+    Returns the levels, and whether several levels were given.
+    """
     if control not in CONTROLS:
         raise unknown_name("control", control, CONTROLS)
     kind = CONTROLS[control]
     known = [
-        one.name
-        for one in inspect.signature(kind.make).parameters.values()
-        if one.kind == one.KEYWORD_ONLY
+        parameter.name
+        for parameter in inspect.signature(kind.make).parameters.values()
+        if parameter.kind == parameter.KEYWORD_ONLY
     ]
     for name in settings:
         if name not in known:
-            raise (
-                unknown_name(f"setting of {control}", name, known)
-                if known
-                else InputError(f"{control} has no setting '{name}'; it has none.")
-            )
+            if not known:
+                raise InputError(f"{control} has no setting '{name}'; it has none.")
+            raise unknown_name(f"setting of {control}", name, known)
     if levels is None or (np.ndim(levels) and not len(levels)):  # type: ignore[arg-type]
         return [kind.default], False
     if not kind.level:
         raise InputError(f"{control} has no levels; leave them out.")
-    wanted = [float(one) for one in np.atleast_1d(levels)]
-    if bad := [one for one in wanted if not (kind.low <= one <= kind.high and np.isfinite(one))]:
-        what = (
-            "above 0"
-            if kind.low > 0
-            else f"between 0 and {kind.high:g}"
-            if np.isfinite(kind.high)
-            else "at least 0"
-        )
+    wanted = [float(value) for value in np.atleast_1d(levels)]
+    if bad := [
+        value for value in wanted if not (kind.low <= value <= kind.high and np.isfinite(value))
+    ]:
+        what = "above 0" if kind.low > 0 else "at least 0"
+        if kind.low <= 0 and np.isfinite(kind.high):
+            what = f"between 0 and {kind.high:g}"
         raise InputError(f"level {bad[0]:g} of {control} ({kind.level}) must be {what}.")
-    if len({f"{one:g}" for one in wanted}) < len(wanted):
-        raise InputError(f"levels of {control} repeat: {', '.join(f'{one:g}' for one in wanted)}.")
+    if len({f"{value:g}" for value in wanted}) < len(wanted):
+        raise InputError(
+            f"levels of {control} repeat: {', '.join(f'{value:g}' for value in wanted)}."
+        )
     return wanted, len(wanted) > 1

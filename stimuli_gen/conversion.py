@@ -1,4 +1,4 @@
-"""From any image file to 8-bit RGB, with a note of what was done, or the reason why it cannot be."""
+"""Convert any image file to 8-bit RGB and note what was done, or say why it cannot be done."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BACKGROUND = 128
-"""Gray level (0 to 255) that shows through transparent pixels: mid-gray, the usual background in the scanner."""
+"""Gray level (0 to 255) that shows through transparent pixels: mid-gray, the usual background in
+the scanner."""
 PROFILES = ("ignore", "convert")
-"""What to do with a color profile (ICC) other than sRGB: take the levels as they are, or convert them to sRGB."""
+"""What to do with a color profile (ICC) other than sRGB: take the levels as they are, or convert
+them to sRGB."""
 DARK_16BIT = 2**14
-"""A 16-bit image whose levels all are below this holds data of 8 to 14 bits, or is too dark to be seen."""
+"""A 16-bit image whose levels all are below this holds data of 8 to 14 bits, or is too dark to be
+seen."""
 ALMOST_BLACK = 16
 """An 8-bit image whose levels all are below this is told."""
 SRGB_TOLERANCE = 2
 """Levels of 255 by which a profile may differ from sRGB and still be called sRGB."""
 _NOT_DECODED = frozenset({"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"})
-"""What Pillow identifies but does not decode itself: it has no decoder, or starts another program (EPS, WMF)."""
+"""What Pillow identifies but does not decode itself: it has no decoder, or starts another program
+(EPS, WMF)."""
 _ORIENTATION, _EXIF_IFD, _COLOR_SPACE, _INTEROPERABILITY = 0x0112, 0x8769, 0xA001, 0xA005
 _TURNED = range(2, 9)
 """Orientations of EXIF other than upright; other numbers mean nothing."""
@@ -130,7 +134,11 @@ def open_photograph(
 
 
 def cannot_use(path: Path, problem: InputError, cure: str) -> InputError:
-    """Build the error for a file that `open_photograph` refused, where bits and profiles cannot be chosen.
+    """Build the error for a file that `open_photograph` refused.
+
+    It is for callers where bits and profiles cannot be chosen.
+
+    It is for callers where bits and profiles cannot be chosen.
 
     Parameters
     ----------
@@ -211,10 +219,8 @@ def convert_photograph(
     if deep_color and brightest < DARK_16BIT // 256 and bits != 16:
         raise InputError(
             f"none of its 16-bit levels is above {256 * brightest + 255}: it is almost black, or "
-            "holds fewer bits than "
-            "its file; save it with 8 bits a channel, or say that it has 16 (bits = 16, --bits 16, "
-            "or 16 in the "
-            "column bits of a CSV with the column file)"
+            "holds fewer bits than its file; save it with 8 bits a channel, or say that it has 16 "
+            "(bits = 16, --bits 16, or 16 in the column bits of a CSV with the column file)"
         )
     if brightest < ALMOST_BLACK:
         notes.append(f"almost black: its brightest level is {brightest} of 255")
@@ -241,7 +247,7 @@ def check_reading(bits: int | None, icc: str) -> None:
 
 
 def _bits(photograph: Image.Image) -> int:
-    """Bits a channel of a TIFF (tag 258) or PNG (byte 24 of the file, in the header chunk); 0 for other files."""
+    """Read the bits a channel of a TIFF (tag 258) or PNG (byte 24); 0 for other files."""
     if photograph.format == "TIFF":
         return max(photograph.tag_v2.get(258, (0,)))  # type: ignore[attr-defined]
     stream = getattr(photograph, "fp", None)
@@ -266,9 +272,8 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
         held = max(8, 2 * -(-int(brightest).bit_length() // 2))
         raise InputError(
             f"its 16-bit levels go to {brightest} of 65535 only, as data of {held} bits do; say "
-            "how many bits hold "
-            f"data (bits = {held}, --bits {held}, or a CSV with the columns file and bits), or "
-            "that it is dark (16)"
+            f"how many bits hold data (bits = {held}, --bits {held}, or a CSV with the columns "
+            "file and bits), or that it is dark (16)"
         )
     bits = 16 if bits is None else bits
     white = 2**bits - 1
@@ -283,23 +288,20 @@ def _from_deep_gray(photograph: Image.Image, bits: int | None) -> tuple[Image.Im
 
 def _to_rgb(photograph: Image.Image) -> tuple[Image.Image, str]:
     """Convert 8-bit images of any mode."""
+    from PIL import Image
+
     mode = photograph.mode
     if mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in photograph.info:
-        return _from_transparent(photograph)
+        rgba = photograph.convert("RGBA")
+        if rgba.getchannel("A").getextrema()[0] == 255:
+            return rgba.convert("RGB"), "opaque alpha channel dropped"
+        ground = Image.new("RGBA", rgba.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
+        opaque = Image.alpha_composite(ground, rgba)
+        return opaque.convert("RGB"), "transparency put on mid-gray"
     if mode == "RGB":
         return photograph.convert("RGB"), ""
     words = {"L": "gray", "1": "black and white", "P": "palette"}.get(mode, mode)
     return photograph.convert("RGB"), f"{words} converted to RGB"
-
-
-def _from_transparent(photograph: Image.Image) -> tuple[Image.Image, str]:
-    from PIL import Image
-
-    rgba = photograph.convert("RGBA")
-    if rgba.getchannel("A").getextrema()[0] == 255:
-        return rgba.convert("RGB"), "opaque alpha channel dropped"
-    ground = Image.new("RGBA", rgba.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
-    return Image.alpha_composite(ground, rgba).convert("RGB"), "transparency put on mid-gray"
 
 
 # ----------------------------------------------------------------------------------- color profiles
@@ -347,7 +349,11 @@ def _with_profile(photograph: Image.Image, profile: bytes, icc: str) -> tuple[Im
 
 @lru_cache(maxsize=32)
 def _describe_profile(profile: bytes) -> tuple[str, str, bool]:
-    """Tell the Pillow mode that a profile is for ("" when damaged), its name, and whether it is sRGB by its numbers."""
+    """Describe a color profile.
+
+    Returns the Pillow mode that the profile is for ("" when it is damaged), its name, and whether
+    its numbers are those of sRGB.
+    """
     from PIL import Image, ImageCms
 
     try:

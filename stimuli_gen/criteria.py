@@ -1,4 +1,6 @@
-"""Did a metamer succeed? One judgement of float pixels and of the 8-bit picture, for the generator and for its files.
+"""Judge metamers on their float pixels and on their 8-bit pictures.
+
+The generator and the check of its files use the same functions.
 
 Batches have one size here, whatever the generator's: so the picture in memory and the file read
 back get the same numbers to the last digit, and what is reported as a success is one when the file
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import in_batches
@@ -33,13 +34,13 @@ KINDS = ("float", "png")
 
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Verdict:
+class Judgment:
     """What each network says to metamers, and which criteria they do not meet.
 
     Parameters
     ----------
     columns : mapping of str to sequence
-        Of the stimulus table.
+        Columns of the stimulus table.
     reasons : mapping of str to list of list of str
         ``float`` and ``png`` → for each image what is not met.
     losses : mapping of str to ndarray
@@ -68,7 +69,7 @@ class Verdict:
         ]
 
     def on(self, stimuli: StimulusSet, *, confirmed: bool) -> StimulusSet:
-        """Write the verdict into the table.
+        """Write the judgment into the table.
 
         Parameters
         ----------
@@ -83,24 +84,20 @@ class Verdict:
             With the columns, ``success``, ``confirmed`` and ``why_not``.
         """
         steps = stimuli.table.get("file_steps", pd.Series(0, index=stimuli.table.index))
-        told: dict[str, Any] = {
-            "success": [not one for one in self.reasons["png"]],
-            "confirmed": confirmed,
-            "why_not": [
-                self._why_not("; ".join(reasons), only, taken)
-                for reasons, only, taken in zip(
-                    self.reasons["png"], self.only_in_float, steps, strict=True
-                )
-            ],
-        }
-        return replace(stimuli, table=stimuli.table.assign(**self.columns, **told))
-
-    @staticmethod
-    def _why_not(reasons: str, only_in_float: bool, file_steps: int) -> str:
-        if not only_in_float:
-            return reasons
-        tried = f", nor after {file_steps} steps on rounded images" if file_steps else ""
-        return f"{ONLY_IN_FLOAT}{tried}: {reasons}"
+        success, why_not = [], []
+        for reasons, only_in_float, taken in zip(
+            self.reasons["png"], self.only_in_float, steps, strict=True
+        ):
+            text = "; ".join(reasons)
+            if only_in_float:
+                tried = f", nor after {taken} steps on rounded images" if taken else ""
+                text = f"{ONLY_IN_FLOAT}{tried}: {text}"
+            success.append(not reasons)
+            why_not.append(text)
+        table = stimuli.table.assign(
+            **self.columns, success=success, confirmed=confirmed, why_not=why_not
+        )
+        return replace(stimuli, table=table)
 
 
 def judge_metamers(
@@ -112,7 +109,7 @@ def judge_metamers(
     folder: str | os.PathLike[str] | None = None,
     nulls: Sequence[NullDistribution] = (),
     quantile: float = 1.0,
-) -> Verdict:
+) -> Judgment:
     """Judge metamers by every criterion that was asked for.
 
     Parameters
@@ -132,23 +129,25 @@ def judge_metamers(
         networks and stages that have one; the 16 categories where the network has ImageNet's
         classes.
     quantile : float
-        Of the nulls.
+        Quantile of the nulls, in (0, 1].
 
     Returns
     -------
-    Verdict
+    Judgment
         Of several networks, columns end in the network's name; where several stages are matched,
         those of the criteria of Feather et al. in the stage, too.
     """
     images = {"float": stimuli.images, "png": shown_pictures(stimuli, folder)}
-    reasons: dict[str, list[list[str]]] = {kind: [[] for _ in stimuli.ids] for kind in KINDS}
+    reasons: dict[str, list[list[str]]] = {}
+    for kind in KINDS:
+        reasons[kind] = [[] for _ in stimuli.ids]
     limits = stimuli.table["max_error"].to_numpy(dtype=float)
     columns: dict[str, Any] = {}
     losses = {}
     for end, match in zip(ends(matches), matches, strict=True):
         own = top_class(match.model, references.images)
-        seen = {kind: top_class(match.model, one) for kind, one in images.items()}
-        loss = {kind: _errors(match, references.images, one) for kind, one in images.items()}
+        seen = {kind: top_class(match.model, shown) for kind, shown in images.items()}
+        loss = {kind: _errors(match, references.images, shown) for kind, shown in images.items()}
         columns |= {f"loss_{kind}{end}": loss[kind] for kind in KINDS}
         columns |= {
             f"same_class_1000{end}": own == seen["png"],
@@ -157,11 +156,11 @@ def judge_metamers(
         for kind in KINDS:
             _add_reasons(reasons[kind], match, own, seen[kind], loss[kind], limits)
         losses[match.model.name] = loss["png"]
-    below = {one.model.name: np.zeros(len(stimuli), dtype=bool) for one in matches}
+    below = {match.model.name: np.zeros(len(stimuli), dtype=bool) for match in matches}
     if nulls:
-        places = judged_at(networks, matches)
-        found = judge(
-            places,
+        models_and_stages = judged_at(networks, matches)
+        judged = judge(
+            models_and_stages,
             references,
             stimuli,
             nulls=nulls,
@@ -169,9 +168,15 @@ def judge_metamers(
             folder=folder,
             batch_size=BATCH,
         )
-        columns |= validity_columns(found, places, stimuli.ids, len(matches))
-        _add_unmet(found, stimuli.ids, reasons, below)
-    return Verdict(columns=columns, reasons=reasons, losses=losses, below_null=below)
+        columns |= validity_columns(judged, models_and_stages, stimuli.ids, len(matches))
+        row_of = {stimulus_id: row for row, stimulus_id in enumerate(stimuli.ids)}
+        for _, line in judged.iterrows():
+            row, where = row_of[line["id"]], f"{line['model']} {line['stage']}"
+            for kind in KINDS:
+                reasons[kind][row] += [f"{where}: {reason}" for reason in unmet(line, kind)]
+            not_above = [reason.startswith("not above") for reason in unmet(line, "png")]
+            below[line["model"]][row] |= any(not_above)
+    return Judgment(columns=columns, reasons=reasons, losses=losses, below_null=below)
 
 
 def _add_reasons(
@@ -192,36 +197,20 @@ def _add_reasons(
             reason.append(f"{match.model.name}: loss {loss[row]:.4f} above {limits[row]:g}")
 
 
-def _add_unmet(
-    found: pd.DataFrame,
-    ids: Sequence[str],
-    reasons: Mapping[str, list[list[str]]],
-    below: Mapping[str, np.ndarray],
-) -> None:
-    place = {one: row for row, one in enumerate(ids)}
-    for _, line in found.iterrows():
-        row = place[line["id"]]
-        for kind in KINDS:
-            reasons[kind][row] += [
-                f"{line['model']} {line['stage']}: {one}" for one in unmet(line, kind)
-            ]
-        below[line["model"]][row] |= any(one.startswith("not above") for one in unmet(line, "png"))
-
-
 def ends(matches: Sequence[Match]) -> list[str]:
     """Name the ends of the columns of each network.
 
     Parameters
     ----------
     matches : sequence of Match
-        One a network.
+        Matches, one a network.
 
     Returns
     -------
     list of str
         Empty for one network alone.
     """
-    return [""] if len(matches) == 1 else [f"_{one.model.name}" for one in matches]
+    return [""] if len(matches) == 1 else [f"_{match.model.name}" for match in matches]
 
 
 def judged_at(
@@ -234,7 +223,7 @@ def judged_at(
     networks : sequence of StagedModel
         As they were given.
     matches : sequence of Match
-        One a network.
+        Matches, one a network.
 
     Returns
     -------
@@ -243,15 +232,15 @@ def judged_at(
         of it that does.
     """
     return [
-        (network if set(one.stages) <= set(network.stages) else one.model, stage)
-        for network, one in zip(networks, matches, strict=True)
-        for stage in one.stages
+        (network if set(match.stages) <= set(network.stages) else match.model, stage)
+        for network, match in zip(networks, matches, strict=True)
+        for stage in match.stages
     ]
 
 
 def validity_columns(
-    found: pd.DataFrame,
-    places: Sequence[tuple[StagedModel, str]],
+    judged: pd.DataFrame,
+    models_and_stages: Sequence[tuple[StagedModel, str]],
     ids: Sequence[str],
     n_networks: int,
 ) -> dict[str, Any]:
@@ -259,12 +248,12 @@ def validity_columns(
 
     Parameters
     ----------
-    found : pandas.DataFrame
+    judged : pandas.DataFrame
         One row a metamer, network and stage.
-    places : sequence of (StagedModel, str)
+    models_and_stages : sequence of (StagedModel, str)
         See `judged_at`.
     ids : sequence of str
-        Of the stimulus table.
+        Ids of the stimulus table.
     n_networks : int
         In the set.
 
@@ -276,14 +265,14 @@ def validity_columns(
         stage where there are several.
     """
     columns: dict[str, Any] = {}
-    for model, stage in places:
+    for model, stage in models_and_stages:
         part = (
-            found[(found["model"] == model.name) & (found["stage"] == stage)]
+            judged[(judged["model"] == model.name) & (judged["stage"] == stage)]
             .set_index("id")
             .loc[list(ids)]
         )
         end = f"_{model.name}" if n_networks > 1 else ""
-        end += f"_{stage}" if len(places) > n_networks else ""
+        end += f"_{stage}" if len(models_and_stages) > n_networks else ""
         for metric in (*METRICS, "same_class_16"):
             columns |= {
                 f"{metric}_{kind}{end}": part[f"{kind}_{metric}"].to_numpy() for kind in KINDS
@@ -297,10 +286,12 @@ def validity_columns(
 
 
 def _errors(match: Match, references: Any, images: Any) -> np.ndarray:
-    def _error(photographs: Tensor, batch: Tensor) -> Tensor:
-        return match.error(batch, match.anchors(photographs)).cpu()
-
-    batches = in_batches(_error, (references, images), BATCH, match.model.device)
+    batches = in_batches(
+        lambda photographs, batch: match.error(batch, match.anchors(photographs)).cpu(),
+        (references, images),
+        BATCH,
+        match.model.device,
+    )
     errors = [error[: rows.stop - rows.start].numpy() for rows, error in batches]
     return np.concatenate(errors).astype(np.float64)
 

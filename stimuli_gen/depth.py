@@ -47,8 +47,8 @@ _SAME_AS = {"DenseLayer": "_DenseLayer"}  # timm's and torchvision's
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 _NO_BLOCKS = ("PatchMerging", "ClassAttention", "LayerScaleBlockClassAttn", "ClassBlock")
-"""Beginnings of class names of what stands among or after the blocks and is none: what shrinks the map in torchvision's
-Swin, and class attention (XCiT, CaiT, VOLO), which reads out one token."""
+"""Beginnings of class names of what stands among or after the blocks and is none: what shrinks the
+map in torchvision's Swin, and class attention (XCiT, CaiT, VOLO), which reads out one token."""
 _FEWEST_BLOCKS = 3
 _ACTIVATIONS = (
     "Relu",
@@ -118,7 +118,8 @@ def depth_units(
     Examples
     --------
     >>> from torch import nn
-    >>> depth_units(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)), size=(4, 4))
+    >>> layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)
+    >>> depth_units(nn.Sequential(*layers), size=(4, 4))
     ('1', '3')
     """
     return tuple(_units(_pass(network, size)))
@@ -148,9 +149,20 @@ def resolve_stage(model: StagedModel, stage: str | float) -> tuple[str, str]:
     InputError
         When the name is unknown, or the fraction out of range or before the first unit, or the
         network has no units.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import resolve_stage, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> resolve_stage(model, "middle"), resolve_stage(model, 1.0)
+    (('1', '1'), ('3', '3'))
     """
-    found = find_stage(model, stage)
-    return found.name, found.path
+    resolved = find_stage(model, stage)
+    return resolved.name, resolved.path
 
 
 def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
@@ -201,6 +213,31 @@ def find_stage(model: StagedModel, stage: str | float) -> FoundStage:
     return FoundStage(name=name, path=path, note=note)
 
 
+def stages_at_cuts(model: StagedModel) -> dict[str, str]:
+    """List the units of depth that every path from the image to the logits passes, as stages.
+
+    Parameters
+    ----------
+    model : StagedModel
+        The network; one gray image is passed through it.
+
+    Returns
+    -------
+    dict of str to str
+        Module path → the same path, in the order in which the modules run. Where no unit is such a
+        cut (the dense layers of DenseNet), all units.
+
+    Raises
+    ------
+    InputError
+        When the network has no units of depth.
+    """
+    seen = _pass(model)
+    units = _units(seen)
+    cuts = {path: path for path in units if path in seen.cuts}
+    return cuts or {path: path for path in units}
+
+
 def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
     """Order modules as they run, early to late.
 
@@ -237,7 +274,7 @@ def run_order(model: StagedModel, paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class _Outputs:
-    """Modules in the order in which they put out, and where their outputs are in the graph of gradients."""
+    """Record modules in the order of their outputs, with their nodes in the graph of gradients."""
 
     def __init__(self, network: nn.Module, paths: Collection[str]) -> None:
         self._network, self._paths = network, paths
@@ -283,7 +320,12 @@ class _Pass:
                 yield module
 
     def is_gate(self, path: str) -> bool:
-        """Tell whether a module weights channels by what it computes of their means, as squeeze-excite gates do."""
+        """Tell whether a module weights channels by what it computes of the channels' means.
+
+        Squeeze-and-excitation gates do so.
+
+        Squeeze-and-excitation gates do so.
+        """
         shape = self.shapes.get(path, ())
         if len(shape) != 4 or math.prod(shape[2:]) == 1:
             return False
@@ -295,13 +337,18 @@ class _Pass:
 
 
 def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) -> _Pass:
-    """Run a gray image through a network in evaluation mode and follow its gradient back from the logits."""
+    """Run a gray image through a network and follow its gradient back from the logits.
+
+    The network is in evaluation mode.
+
+    The network is in evaluation mode.
+    """
     module = network.network if isinstance(network, StagedModel) else network
     run = network.logits if isinstance(network, StagedModel) else network
     size = network.preprocessing.size if isinstance(network, StagedModel) else size
     modules = dict(module.named_modules())
     outputs = _Outputs(module, [path for path in modules if path])
-    device = next((one.device for one in module.parameters()), torch.device("cpu"))
+    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
     with for_one_image(size, device), gradients_on(), _evaluating(module), outputs.noted():
         image = torch.full((1, 3, *size), 0.5, device=device, requires_grad=True)
         try:
@@ -309,11 +356,10 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
         except Exception as error:  # a user's code may raise anything
             if isinstance(error, InputError) or out_of_memory(error):
                 raise
-            told = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"{type(module).__name__} does not run on images of (1, 3, {size[0]}, {size[1]}): "
-                f"{told}; "
-                "give the size that it sees."
+                f"{reason}; give the size that it sees."
             ) from error
         if not isinstance(logits, Tensor):
             raise InputError(
@@ -339,17 +385,17 @@ def _pass(network: nn.Module | StagedModel, size: tuple[int, int] = (224, 224)) 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode for a while."""
-    training = [one for one in module.modules() if one.training]
+    training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         yield
     finally:
-        for one in training:
-            one.training = True
+        for part in training:
+            part.training = True
 
 
 def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any]]]:
-    """List the nodes of the graph of gradients between logits and image, and who uses each node's output.
+    """List the nodes of the graph of gradients between logits and image, and their users.
 
     Returns
     -------
@@ -383,18 +429,18 @@ def _between(root: Any, image: Tensor) -> tuple[list[Any], Mapping[Any, list[Any
 
 def _cuts(order: list[Any]) -> set[Any]:
     """Find the nodes that every path passes: no edge leads past them."""
-    place = {node: number for number, node in enumerate(order)}
+    position = {node: number for number, node in enumerate(order)}
     farthest, cuts = 0, set()
     for number, node in enumerate(order):
         if farthest <= number:
             cuts.add(node)
-        reached = [place[other] for other, _ in node.next_functions if other in place]
+        reached = [position[other] for other, _ in node.next_functions if other in position]
         farthest = max([farthest, *reached])
     return cuts
 
 
 def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
-    """Tell whether the next thing that happens to an output, normalization aside, is an activation."""
+    """Tell whether the next operation on an output, except normalization, is an activation."""
     while len(users.get(node, ())) == 1:
         (node,) = users[node]
         if node.name().startswith(_ACTIVATIONS):
@@ -408,12 +454,15 @@ def _activation_follows(node: Any, users: Mapping[Any, list[Any]]) -> bool:
 
 
 def _units(seen: _Pass) -> dict[str, str]:
-    """List the units of depth in the order in which they run, each with what must be known of it."""
+    """List the units of depth in the order in which they run, each with its note."""
     blocks = _blocks(seen)
     if len(blocks) >= _FEWEST_BLOCKS:
-        units = {path: _why_no_cut(seen, path) for path in blocks}
+        units = dict.fromkeys(blocks, "")
+        for path in blocks:
+            if path not in seen.cuts:
+                units[path] = NO_CUTS[_class_of(seen.modules[path])]
     else:
-        units = {path: "" for path in blocks} | _layers(seen, blocks)
+        units = dict.fromkeys(blocks, "") | _layers(seen, blocks)
     unseen = [
         path
         for path in _weighted(seen)
@@ -422,8 +471,8 @@ def _units(seen: _Pass) -> dict[str, str]:
     if not units or 2 * len(unseen) > len(_weighted(seen)):
         raise InputError(
             f"{seen.name} has no units of depth: the outputs of {len(unseen)} of its "
-            f"{len(_weighted(seen))} layers lie "
-            "beside other paths from the image to the logits, at every level; name a stage instead."
+            f"{len(_weighted(seen))} layers lie beside other paths from the image to the logits, "
+            "at every level; name a stage instead."
         )
     return {path: units[path] for path in seen.calls if path in units}
 
@@ -434,7 +483,12 @@ def _weighted(seen: _Pass) -> list[str]:
 
 
 def _cut_around(seen: _Pass, path: str) -> str | None:
-    """Find the smallest module around a layer, or itself, whose output is a cut; None when it is the network."""
+    """Find the smallest module around a layer, or the layer itself, whose output is a cut.
+
+    Returns None when that module is the network.
+
+    Returns None when that module is the network.
+    """
     while path and path not in seen.cuts:
         path = path.rpartition(".")[0]
     return path or None
@@ -449,12 +503,11 @@ def _class_of(module: nn.Module) -> str:
     return _SAME_AS.get(name, name)
 
 
-def _why_no_cut(seen: _Pass, path: str) -> str:
-    return "" if path in seen.cuts else NO_CUTS[_class_of(seen.modules[path])]
-
-
 def _blocks(seen: _Pass) -> list[str]:
-    """Find the blocks: the smallest cuts around parallel paths, and what stands beside them in a list of modules."""
+    """Find the blocks of a network.
+
+    These are the smallest cuts around parallel paths, and the modules beside them in a list.
+    """
     modules, once = (
         seen.modules,
         {path for path, count in Counter(seen.calls).items() if count == 1},
@@ -485,11 +538,13 @@ def _blocks(seen: _Pass) -> list[str]:
     repeated = {
         path for path, module in blocks.items() if path in solid and counts[type(module)] > 1
     }
-    return _with_stem(seen, [path for path in blocks if _root(path) in roots or path in repeated])
+    return _with_first_sequences(
+        seen, [path for path in blocks if _root(path) in roots or path in repeated]
+    )
 
 
 def _is_member(seen: _Pass, path: str) -> bool:
-    """Tell whether a module of several layers with weights is in a list of modules, and no list itself."""
+    """Tell whether a module has several layers with weights and belongs to a list of modules."""
     module, parent = seen.modules[path], seen.modules[path.rpartition(".")[0]]
     listed = isinstance(parent, _CONTAINERS) and not isinstance(module, _CONTAINERS)
     return listed and len(list(seen.inside(path))) > 1
@@ -498,7 +553,12 @@ def _is_member(seen: _Pass, path: str) -> bool:
 def _is_group(
     path: str, candidates: Mapping[str, nn.Module], kinds: Collection[type[nn.Module]]
 ) -> bool:
-    """Tell whether a candidate is a list of blocks; one with parallel paths is only if blocks in it are no cuts."""
+    """Tell whether a candidate is a list of blocks.
+
+    A candidate with parallel paths is one only if the blocks in it are no cuts.
+
+    A candidate with parallel paths is one only if the blocks in it are no cuts.
+    """
     inside = [module for other, module in candidates.items() if other.startswith(f"{path}.")]
     if type(candidates[path]) in kinds:
         inside = [module for module in inside if _class_of(module) in NO_CUTS]
@@ -510,11 +570,14 @@ def _root(path: str) -> str:
     return path.split(".")[0] if "." in path else ""
 
 
-def _with_stem(seen: _Pass, blocks: list[str]) -> list[str]:
-    """Count a sequence of several layers before the first block, in the same list, as a block: V1 of CORnet-S."""
+def _with_first_sequences(seen: _Pass, blocks: list[str]) -> list[str]:
+    """Add sequences of several layers before the first block, in the same list, to the blocks.
+
+    V1 of CORnet-S is an example.
+    """
     parents = {path.rpartition(".")[0] for path in blocks}
     first = min(seen.calls.index(path) for path in blocks)
-    stems = [
+    sequences = [
         path
         for path in seen.calls[:first]
         if path in seen.cuts
@@ -522,11 +585,14 @@ def _with_stem(seen: _Pass, blocks: list[str]) -> list[str]:
         and isinstance(seen.modules[path], nn.Sequential)
         and len(list(seen.inside(path))) > 1
     ]
-    return [*stems, *blocks]
+    return [*sequences, *blocks]
 
 
 def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
-    """List the outputs of convolutions and matrix products outside of blocks, after the activation that follows."""
+    """List the outputs of layers with weights outside of blocks.
+
+    Where an activation module follows a layer, the output of the activation counts.
+    """
     units: dict[str, str] = {}
     last = ""  # the layer whose activation has not run yet
     for path in seen.calls:
@@ -535,18 +601,16 @@ def _layers(seen: _Pass, blocks: Collection[str]) -> dict[str, str]:
             continue
         if isinstance(module, _WEIGHTED):
             last = path
-            told = (
+            note = (
                 "its activation is a function of the network or serves several layers, so the "
                 "stage is before it"
             )
-            units[path] = told if path in seen.functional else ""
-        elif last and _is_activation(module):
+            units[path] = note if path in seen.functional else ""
+        elif (
+            last
+            and type(module).__module__ == "torch.nn.modules.activation"
+            and not list(module.children())
+        ):
             del units[last]
             units[path], last = "", ""
     return units
-
-
-def _is_activation(module: nn.Module) -> bool:
-    return type(module).__module__ == "torch.nn.modules.activation" and not any(
-        True for _ in module.children()
-    )

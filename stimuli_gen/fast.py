@@ -29,7 +29,8 @@ from stimuli_gen.models import StagedModel
 
 _LOG = logging.getLogger(__name__)
 _SAME = 1e-4
-"""Largest relative difference (L2) that counts as rounding of folded weights; measured: 1e-7 to 3e-6."""
+"""Largest relative difference (L2) that counts as rounding of folded weights; measured: 1e-7 to
+3e-6."""
 
 
 # ------------------------------------------------------------------------------------- this machine
@@ -47,7 +48,7 @@ def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
     -------
     supported : bool
         True when its instructions include products of bfloat16 matrices.
-    told : str
+    reason : str
         Why, for the user. Taken from what the device says of itself; nothing is timed.
     """
     kind = torch.device(device).type
@@ -56,7 +57,14 @@ def bfloat16_support(device: str | torch.device) -> tuple[bool, str]:
             return True, "this GPU computes in bfloat16"
         return False, "this GPU has no bfloat16 arithmetic"
     if kind == "mps":
-        return _mps_support()
+        try:
+            number = torch.ones(1, 1, dtype=torch.bfloat16, device="mps")
+            works = bool((number @ number).item() == 1)
+        except (RuntimeError, TypeError):  # macOS before 14
+            works = False
+        if works:
+            return True, "this GPU computes in bfloat16"
+        return False, "this GPU or this macOS has no bfloat16 arithmetic"
     if kind != "cpu":
         return False, f"bfloat16 on '{kind}' is not known"
     for name, flag in _CPU_FLAGS.items():
@@ -76,20 +84,6 @@ def _cpu_has(flag: str) -> bool:
     return bool(capabilities.get(flag, False)) or bool(probe())
 
 
-def _mps_support() -> tuple[bool, str]:
-    try:
-        one = torch.ones(1, 1, dtype=torch.bfloat16, device="mps")
-        works = bool((one @ one).item() == 1)
-    except (RuntimeError, TypeError):  # macOS before 14
-        works = False
-    return (
-        works,
-        "this GPU computes in bfloat16"
-        if works
-        else "this GPU or this macOS has no bfloat16 arithmetic",
-    )
-
-
 def fast_notice(model: StagedModel) -> str:
     """Say in one line what the fast mode does with a network on this machine.
 
@@ -103,13 +97,13 @@ def fast_notice(model: StagedModel) -> str:
     str
         Precision and why.
     """
-    supported, told = bfloat16_support(model.device)
+    supported, reason = bfloat16_support(model.device)
     folded = f", {len(model.folded)} BatchNorms folded" if model.folded else ""
     if model.precision == "bfloat16" or (model.precision is None and supported):
-        return f"bfloat16, finished in float32: {told}{folded}"
+        return f"bfloat16, finished in float32: {reason}{folded}"
     if supported:
-        told = f"{model.name} does not run in bfloat16, or float32 was asked for"
-    return f"float32: {told}{folded}"
+        reason = f"{model.name} does not run in bfloat16, or float32 was asked for"
+    return f"float32: {reason}{folded}"
 
 
 # ----------------------------------------------------------------------------------------- the copy
@@ -125,9 +119,9 @@ def fast_model(
     model : StagedModel
         The exact network; it is not touched.
     precision : {"bfloat16", "float32"}, optional
-        Of weights and activations inside the network. By default bfloat16 where the device computes
-        in it and the network runs in it, else float32. Images, logits, activations and gradients
-        are float32 in any case.
+        Type of weights and activations inside the network. By default bfloat16 where the device
+        computes in it and the network runs in it, else float32. Images, logits, activations and
+        gradients are float32 in any case.
 
     Returns
     -------
@@ -147,30 +141,26 @@ def fast_model(
     if model.precision is not None:
         raise InputError(f"{model.name} is a fast copy already; make one of the exact network.")
     with for_one_image(model.preprocessing.size, model.device), gradients_on():
-        return _fast_model(model, precision)
-
-
-def _fast_model(
-    model: StagedModel, precision: Literal["bfloat16", "float32"] | None
-) -> StagedModel:
-    fast = replace(_folded(model), precision="float32")
-    wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
-    if wanted == "float32":
+        fast = replace(_folded(model), precision="float32")
+        wanted = precision or ("bfloat16" if bfloat16_support(model.device)[0] else "float32")
+        if wanted == "float32":
+            return fast
+        halved = replace(fast, network=_halved(fast), precision="bfloat16")
+        try:
+            image = _test_image(model).requires_grad_(True)
+            (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
+            works, why = bool(torch.isfinite(gradient).all()), "its gradient is not finite"
+        except (
+            RuntimeError
+        ) as error:  # an operation that has no bfloat16 kernel, or a constant in float32
+            works, why = False, str(error).splitlines()[0]
+        if works:
+            return halved
+        if precision == "bfloat16":
+            raise InputError(
+                f"{model.name} does not run in bfloat16 ({why}); use precision float32."
+            )
         return fast
-    halved = replace(fast, network=_halved(fast), precision="bfloat16")
-    try:
-        image = _test_image(model).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(halved.logits(image).square().sum(), image)
-        works, why = bool(torch.isfinite(gradient).all()), "its gradient is not finite"
-    except (
-        RuntimeError
-    ) as error:  # an operation that has no bfloat16 kernel, or a constant in float32
-        works, why = False, str(error).splitlines()[0]
-    if works:
-        return halved
-    if precision == "bfloat16":
-        raise InputError(f"{model.name} does not run in bfloat16 ({why}); use precision float32.")
-    return fast
 
 
 def _halved(model: StagedModel) -> nn.Module:
@@ -188,7 +178,7 @@ def _halved(model: StagedModel) -> nn.Module:
 
 
 def _test_image(model: StagedModel) -> Tensor:
-    """One image of noise, always the same; torch's random numbers are not touched."""
+    """Make an image of noise, always the same; torch's random numbers are not touched."""
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
     return torch.from_numpy(noise).to(model.device)
 
@@ -245,14 +235,20 @@ class _Pair:
     weight: Tensor
     bias: Tensor
     node: Any
-    """The convolution's place in the graph of gradients; the norm must be the only one that uses it."""
+    """The convolution's place in the graph of gradients; the norm must be the only one that uses
+    it."""
 
 
 def _folded(model: StagedModel) -> StagedModel:
-    """Copy the network with its BatchNorms folded, or as it is where the copy does not compute the same."""
+    """Copy a network with its BatchNorms folded.
+
+    Nothing is folded where the folded copy does not compute the same.
+    """
     private = replace(model, network=copy.deepcopy(model.network))
     image = _test_image(model)
-    pairs = [one for one in _pairs(private, image) if one.convolution not in model.stages.values()]
+    pairs = [
+        pair for pair in _pairs(private, image) if pair.convolution not in model.stages.values()
+    ]
     if not pairs:
         return private
     for pair in pairs:
@@ -260,34 +256,27 @@ def _folded(model: StagedModel) -> StagedModel:
         for name, value in (("weight", pair.weight), ("bias", pair.bias)):
             convolution.register_parameter(name, nn.Parameter(value, requires_grad=False))
         parent, _, name = pair.norm.rpartition(".")
-        setattr(
-            private.network.get_submodule(parent),
-            name,
-            _what_is_left(private.network.get_submodule(pair.norm)),
-        )
-    folded = replace(private, folded=frozenset(one.convolution for one in pairs))
-    return (
-        folded
-        if _compute_the_same(model, folded, image)
-        else replace(model, network=copy.deepcopy(model.network))
-    )
-
-
-def _compute_the_same(model: StagedModel, folded: StagedModel, image: Tensor) -> bool:
+        norm, rest = private.network.get_submodule(pair.norm), nn.Identity()
+        if type(norm) is not nn.BatchNorm2d:  # timm's has dropout and activation inside
+            rest = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)).eval()  # type: ignore
+        setattr(private.network.get_submodule(parent), name, rest)  # its path stays valid
+    folded = replace(private, folded=frozenset(pair.convolution for pair in pairs))
     stages = list(model.stages)
     with torch.no_grad():
         expected = [model.logits(image), *model.activations(image, stages).values()]
-        found = [folded.logits(image), *folded.activations(image, stages).values()]
-    return all(_near(one, other) for one, other in zip(expected, found, strict=True))
+        computed = [folded.logits(image), *folded.activations(image, stages).values()]
+    if all(_near(exact, other) for exact, other in zip(expected, computed, strict=True)):
+        return folded
+    return replace(model, network=copy.deepcopy(model.network))
 
 
-def _near(expected: Tensor, found: Tensor) -> bool:
-    off = torch.linalg.vector_norm((found - expected).flatten())
+def _near(expected: Tensor, computed: Tensor) -> bool:
+    off = torch.linalg.vector_norm((computed - expected).flatten())
     return bool(off <= _SAME * torch.linalg.vector_norm(expected.flatten()))
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Tell whether a module is a BatchNorm of which the rest is known; other subclasses are left alone."""
+    """Tell whether a module is a BatchNorm of a known class; other subclasses are left alone."""
     kind = type(module)
     known = kind is nn.BatchNorm2d or (
         kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
@@ -295,26 +284,23 @@ def _is_norm(module: nn.Module) -> bool:
     return known and getattr(module, "running_mean", None) is not None
 
 
-def _what_is_left(norm: nn.Module) -> nn.Module:
-    """Fill a folded BatchNorm's place, so that its path stays valid: timm's has an activation inside."""
-    if type(norm) is nn.BatchNorm2d:
-        return nn.Identity()
-    return nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)).eval()  # type: ignore[arg-type]
-
-
 def _untouched(module: nn.Module) -> bool:
-    """Tell whether a module's weights are what they look like: no hooks and no parametrization (spectral norm …)."""
+    """Tell whether a module has neither hooks nor parametrized weights (spectral norm …)."""
     return not (
         module._forward_hooks or module._forward_pre_hooks or parametrize.is_parametrized(module)
     )
 
 
 def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
-    """Find convolutions whose output goes to one BatchNorm and nowhere else, in one forward pass."""
-    modules = {path: one for path, one in model.network.named_modules() if path and _untouched(one)}
+    """Find convolutions whose output goes to one BatchNorm only, in one forward pass."""
+    modules = {
+        path: module
+        for path, module in model.network.named_modules()
+        if path and _untouched(module)
+    }
     outputs: dict[int, tuple[str, Tensor, Tensor, int]] = {}
     runs: Counter[str] = Counter()
-    found: list[_Pair] = []
+    pairs: list[_Pair] = []
 
     def _after_convolution(module: nn.Conv2d, given: Any, output: Tensor, *, path: str) -> None:
         runs[path] += 1
@@ -326,7 +312,7 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
         if output is given[0] and output._version == version:
             pair = _fold(modules[convolution], module, before, output)
             if pair is not None:
-                found.append(_Pair(convolution, path, *pair, output.grad_fn))
+                pairs.append(_Pair(convolution, path, *pair, output.grad_fn))
 
     with ExitStack() as hooks:
         for path, module in modules.items():
@@ -338,19 +324,27 @@ def _pairs(model: StagedModel, image: Tensor) -> list[_Pair]:
                     module.register_forward_pre_hook(partial(_before_norm, path=path)).remove
                 )
         logits = model.logits(image.clone().requires_grad_(True))
-    users = Counter(node for one in _graph(logits.grad_fn) for node, _ in one.next_functions)
-    return [one for one in found if runs[one.convolution] == runs[one.norm] == users[one.node] == 1]
+    users = Counter(
+        node for node_before in _graph(logits.grad_fn) for node, _ in node_before.next_functions
+    )
+    return [
+        pair for pair in pairs if runs[pair.convolution] == runs[pair.norm] == users[pair.node] == 1
+    ]
 
 
 def _fold(
     convolution: nn.Conv2d, norm: nn.BatchNorm2d, before: Tensor, output: Tensor
 ) -> tuple[Tensor, Tensor] | None:
-    """Fold one pair; nothing where the convolution does more with its weights than to convolve (weight norm …)."""
+    """Fold a BatchNorm into the convolution before it.
+
+    Returns None where the convolution does more with its weights than convolve (weight norm …).
+    """
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         return None
     gain, shift = (
-        None if one is None else one.detach().cpu().double() for one in (norm.weight, norm.bias)
+        None if parameter is None else parameter.detach().cpu().double()
+        for parameter in (norm.weight, norm.bias)
     )
     bias = None if convolution.bias is None else convolution.bias.cpu().double()
     folded = fuse_conv_bn_weights(
@@ -362,7 +356,7 @@ def _fold(
         gain,
         shift,
     )
-    weight, bias = (one.detach().to(convolution.weight) for one in folded)
+    weight, bias = (parameter.detach().to(convolution.weight) for parameter in folded)
     weight = weight.contiguous(memory_format=torch.channels_last)
     probe = copy.copy(convolution)  # shares all but its table of parameters
     probe._parameters = {"weight": nn.Parameter(weight, False), "bias": nn.Parameter(bias, False)}

@@ -1,4 +1,6 @@
-"""Image features below objects: luma, pixels, Gabor energy. Controls for RSA, and what simulated early areas follow.
+"""Compute image features below objects: luma, pixels, Gabor energy.
+
+They are controls for RSA, and simulated early areas follow them.
 
 References
 ----------
@@ -18,7 +20,8 @@ from neurometamer.arguments import checked
 from neurometamer.store import InputError
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green, blue (ITU-R BT.601), on gamma-coded values as stored; Pillow's gray conversion."""
+"""Weights of red, green, blue (ITU-R BT.601), on gamma-coded values as stored; Pillow's gray
+conversion."""
 
 
 def gray(images: np.ndarray) -> np.ndarray:
@@ -62,6 +65,13 @@ def luminance(images: np.ndarray) -> np.ndarray:
         (n, 2) float64: mean luma, and its standard deviation over pixels (root-mean-square
         contrast). Luma of gamma-coded values, not candela per square metre, which depend on the
         screen.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import luminance
+    >>> luminance(np.full((1, 3, 8, 8), 0.25)).round(4)
+    array([[0.25, 0.  ]])
     """
     light = gray(images)
     return np.stack([light.mean(axis=(1, 2)), light.std(axis=(1, 2))], axis=1)
@@ -89,13 +99,23 @@ def pixel_features(images: np.ndarray, size: int = 16, *, color: bool = False) -
     ------
     InputError
         When the grid is finer than the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import pixel_features
+    >>> pixel_features(np.full((2, 3, 8, 8), 0.25), size=4).shape
+    (2, 16)
     """
     maps = np.asarray(images, dtype=np.float64) if color else gray(images)[:, None]
     return _pool(maps, size).reshape(len(maps), maps.shape[1] * size**2)
 
 
 def _pool(maps: np.ndarray, size: int) -> np.ndarray:
-    """Average (…, height, width) over a size × size grid of cells that differ by at most one pixel a side."""
+    """Average (…, height, width) over a size × size grid of nearly equal cells.
+
+    Cells differ by at most one pixel a side.
+    """
     height, width = maps.shape[-2:]
     if not 1 <= size <= min(height, width):
         raise InputError(
@@ -148,7 +168,9 @@ def gabor_energy(
     size: int = 7,
     bandwidth: float = 1.0,
 ) -> np.ndarray:
-    """Measure contrast energy by orientation, scale and place: a bank of quadrature Gabor filters, squared and pooled.
+    """Measure contrast energy by orientation, scale and position.
+
+    A bank of quadrature Gabor filters is applied; the responses are squared and pooled.
 
     Parameters
     ----------
@@ -175,6 +197,16 @@ def gabor_energy(
     InputError
         When a wavelength is below 2 pixels, there is no filter, or the grid is finer than the
         image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import gabor_energy
+    >>> columns = np.indices((32, 32))[1]
+    >>> grating = 0.5 + 0.4 * np.sin(2 * np.pi * columns / 8)
+    >>> energy = gabor_energy(np.stack([grating] * 3)[None], wavelengths=[8], size=1)
+    >>> int(energy[0].argmax())  # orientation 0: vertical gratings
+    0
     """
     from scipy import fft
 
@@ -188,32 +220,26 @@ def gabor_energy(
     light = gray(images)
     light -= light.mean(axis=(1, 2), keepdims=True)
     height, width = light.shape[1:]
-    bank = [
-        _without_mean(gabor(1 / wavelength, np.pi * k / n_orientations, bandwidth))
-        for wavelength in wavelengths
-        for k in range(n_orientations)
-    ]
-    side = max(len(one) for one in bank)
+    bank = []
+    for wavelength in wavelengths:
+        for number in range(n_orientations):
+            kernel = gabor(1 / wavelength, np.pi * number / n_orientations, bandwidth)
+            envelope = np.abs(kernel)
+            # without the envelope's share, so that uniform light gives no response
+            bank.append(kernel - envelope * kernel.sum() / envelope.sum())
+    side = max(len(kernel) for kernel in bank)
     # So far that nothing wraps around into the image, and that a filter larger than the image fits.
     padded = tuple(fft.next_fast_len(max(length + side // 2, side)) for length in (height, width))
-    transfer = [fft.fft2(_centred(one, padded)).astype(np.complex64) for one in bank]
+    transfer = []
+    for kernel in bank:
+        grid = np.zeros(padded, dtype=complex)
+        grid[: kernel.shape[0], : kernel.shape[1]] = kernel
+        center = -(kernel.shape[0] // 2), -(kernel.shape[1] // 2)
+        transfer.append(fft.fft2(np.roll(grid, center, axis=(0, 1))).astype(np.complex64))
     energy = np.empty((len(light), len(bank), size, size))
-    for row, one in enumerate(light):
-        spectrum = fft.fft2(one.astype(np.float32), padded)
-        for place, filtered in enumerate(transfer):
+    for row, picture in enumerate(light):
+        spectrum = fft.fft2(picture.astype(np.float32), padded)
+        for index, filtered in enumerate(transfer):
             response = fft.ifft2(spectrum * filtered)[:height, :width]
-            energy[row, place] = _pool(response.real**2 + response.imag**2, size)
+            energy[row, index] = _pool(response.real**2 + response.imag**2, size)
     return energy.reshape(len(light), len(bank) * size**2)
-
-
-def _without_mean(kernel: np.ndarray) -> np.ndarray:
-    """Take off the envelope's share so that uniform light gives no response."""
-    envelope = np.abs(kernel)
-    return kernel - envelope * kernel.sum() / envelope.sum()
-
-
-def _centred(kernel: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Lay a kernel on a larger grid with its centre at the origin, wrapping around."""
-    grid = np.zeros(shape, dtype=complex)
-    grid[: kernel.shape[0], : kernel.shape[1]] = kernel
-    return np.roll(grid, [-(kernel.shape[0] // 2), -(kernel.shape[1] // 2)], axis=(0, 1))

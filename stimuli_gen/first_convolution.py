@@ -20,7 +20,7 @@ _FEW = 4
 """Input channels up to which this pays."""
 
 
-class StemConv2d(nn.Conv2d):
+class FirstConv2d(nn.Conv2d):
     """A convolution whose gradient for its input is computed in blocks, on a CPU; see `quicken`."""
 
     digest_name = "Conv2d"  # computes the same
@@ -41,14 +41,16 @@ class StemConv2d(nn.Conv2d):
         learns = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
         if learns or not images.requires_grad or images.device.type != "cpu":
             return super().forward(images)
-        found: Tensor = _InBlocks.apply(
+        output: Tensor = _InBlocks.apply(
             images, self.weight, self.bias, self.stride[0], self.padding[0]
         )
-        return found
+        return output
 
 
 def quicken(network: nn.Module) -> None:
-    """Give a frozen network's first convolutions the fast gradient; nothing else changes, and its digest neither.
+    """Give a frozen network's first convolutions the fast gradient.
+
+    Nothing else changes, and the network's digest neither.
 
     Parameters
     ----------
@@ -58,11 +60,13 @@ def quicken(network: nn.Module) -> None:
     """
     for module in network.modules():
         if type(module) is nn.Conv2d and _fits(module):
-            module.__class__ = StemConv2d
+            module.__class__ = FirstConv2d
 
 
 def _fits(module: nn.Conv2d) -> bool:
-    square = all(len(set(one)) == 1 for one in (module.kernel_size, module.stride, module.dilation))
+    square = all(
+        len(set(sides)) == 1 for sides in (module.kernel_size, module.stride, module.dilation)
+    )
     padded = (
         isinstance(module.padding, tuple)
         and len(set(module.padding)) == 1
@@ -73,7 +77,11 @@ def _fits(module: nn.Conv2d) -> bool:
 
 
 class _InBlocks(torch.autograd.Function):
-    """The gradient is made of operations that torch differentiates, so it has derivatives of any order."""
+    """Convolve with a gradient that is computed in blocks.
+
+    The gradient consists of operations that torch differentiates, so it has derivatives of any
+    order.
+    """
 
     generate_vmap_rule = True
 
@@ -110,7 +118,11 @@ class _InBlocks(torch.autograd.Function):
 def _for_the_input(
     gradient: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int
 ) -> Tensor:
-    """Convolve the gradient with the turned kernel, block by block, and lay the blocks out as pixels again."""
+    """Compute the gradient for the input of a convolution.
+
+    The gradient for the output is convolved with the turned kernel, block by block, and the blocks
+    are laid out as pixels again.
+    """
     channels, length = weight.shape[1], weight.shape[-1]
     blocks = -(-length // stride)
     more = blocks * stride - length
@@ -118,16 +130,19 @@ def _for_the_input(
         _to_blocks(functional.pad(weight, (0, more, 0, more)), stride).flip(2, 3).transpose(0, 1)
     )
     turned = turned.contiguous(memory_format=torch.channels_last)
-    found = _from_blocks(functional.conv2d(gradient, turned, padding=blocks - 1), stride, channels)
+    pixels = _from_blocks(functional.conv2d(gradient, turned, padding=blocks - 1), stride, channels)
     height, width = size
-    found = found[:, :, padding : padding + height, padding : padding + width]
-    if found.shape[2:] != size:  # the last pixels that no kernel reaches
-        found = functional.pad(found, (0, width - found.shape[3], 0, height - found.shape[2]))
-    return found
+    pixels = pixels[:, :, padding : padding + height, padding : padding + width]
+    if pixels.shape[2:] != size:  # the last pixels that no kernel reaches
+        pixels = functional.pad(pixels, (0, width - pixels.shape[3], 0, height - pixels.shape[2]))
+    return pixels
 
 
 def _to_blocks(images: Tensor, stride: int) -> Tensor:
-    """(b, channels, height, width) → (b, stride · stride · channels, height / stride, width / stride)."""
+    """Lay blocks of stride × stride pixels out as channels.
+
+    (b, channels, height, width) → (b, stride · stride · channels, height / stride, width / stride).
+    """
     n, channels, height, width = images.shape
     cut = images.permute(0, 2, 3, 1).reshape(
         n, height // stride, stride, width // stride, stride * channels

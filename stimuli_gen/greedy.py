@@ -1,4 +1,6 @@
-"""Adversarial interference (AI) by greedy random search, without gradients: the AI images of Zhang et al. (2021).
+"""Make adversarial interference (AI) by greedy random search, without gradients.
+
+This is the procedure of the AI images of Zhang et al. (2021).
 
 References
 ----------
@@ -35,12 +37,13 @@ from stimuli_gen.adversarial import (
 from stimuli_gen.batches import Parts, arithmetic, batch_shape
 from stimuli_gen.models import StagedModel
 from stimuli_gen.stimuli import StimulusSet
-from stimuli_gen.synthesis.checkpoint import Descended, Journal, stacked
-from stimuli_gen.synthesis.loop import Film, Pass, box, shown
+from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended, stacked
+from stimuli_gen.synthesis.loop import OnFrame, Pass, box, shown
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 _SLACK = 1e-4
-"""Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes and devices."""
+"""Part of the allowed doubt kept in hand, against the rounding differences of other batch shapes
+and devices."""
 
 
 @checked
@@ -57,10 +60,12 @@ def greedy_interference(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Make adversarial interference by trial and error: add noise, keep it when the wrong class gets likelier.
+    """Make adversarial interference by trial and error.
+
+    Noise is added and kept when the wrong class becomes more probable.
 
     One candidate at a time for each image. Images run side by side, each with its own generator,
     and do not influence each other.
@@ -85,7 +90,7 @@ def greedy_interference(
         Candidates after which an image is given up; it stays in the set with ``success = False``.
         Not stated in the paper.
     seed : int
-        Of noise and random targets.
+        Seed of noise and random targets.
     batch_size : int
         Images side by side; rounded up by `stimuli_gen.batches.batch_shape`.
     resume : path-like, optional
@@ -93,10 +98,10 @@ def greedy_interference(
         same call goes on from there and ends with the same images.
     progress : callable, optional
         Called with (images done, images in all).
-    watch : callable, optional
+    on_step : callable, optional
         Called after each try with a `stimuli_gen.synthesis.loop.Pass`: the tries of each image, and
         minus the logarithm of the probability that it has come to.
-    film : callable, optional
+    on_frame : callable, optional
         Called with (id, tries, image) at the photograph, at 1, 2, 4, 8 … tries, and at the end.
 
     Returns
@@ -111,6 +116,24 @@ def greedy_interference(
         When the references are not photographs of the network's input size, or a setting is wrong.
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import greedy_interference, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = greedy_interference(model, photographs, confidence=0.25, max_tries=500)
+    >>> made.ids, made.table["success"].tolist()
+    (('a_AI', 'b_AI'), [True, True])
     """
     settings = {
         "kind": "AI",
@@ -124,38 +147,44 @@ def greedy_interference(
     check_photographs(model, references)
     if not (0 < confidence < 1 and 0 < amplitude < 255 and max_tries >= 1):
         raise InputError(
-            f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between 0 "
-            "and 255, "
-            f"and max_tries ({max_tries}) at least 1."
+            f"confidence ({confidence}) must be between 0 and 1, amplitude ({amplitude}) between "
+            f"0 and 255, and max_tries ({max_tries}) at least 1."
         )
     targets = choose_targets(target, references, model, seed)
     refuse_own_class(model, references, targets)
-    place = {one: row for row, one in enumerate(references.ids)}
+    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
-    def _photograph(one: str) -> np.ndarray:
-        return references.images[slice(place[one], place[one] + 1)][0]
+    def _photograph(reference_id: str) -> np.ndarray:
+        return references.images[slice(row_of[reference_id], row_of[reference_id] + 1)][0]
 
     search = _Search(
         model=model,
         targets=targets,
         settings=settings,
         photograph=_photograph,
-        journal=Journal(
+        checkpoint=Checkpoint(
             resume,
             {
-                one: digest(settings, model.digest, one, targets[one], _photograph(one))
-                for one in references.ids
+                reference_id: digest(
+                    settings,
+                    model.digest,
+                    reference_id,
+                    targets[reference_id],
+                    _photograph(reference_id),
+                )
+                for reference_id in references.ids
             },
         ),
     )
-    found = _run(search, references.ids, batch_shape(batch_size), progress, watch, film)
-    made = {one: result for one, (result, _) in found.items()}
-    anchors = {one: _photograph(one) for one in references.ids}
+    results = _run(search, references.ids, batch_shape(batch_size), progress, on_step, on_frame)
+    made = {reference_id: result for reference_id, (result, _) in results.items()}
+    anchors = {reference_id: _photograph(reference_id) for reference_id in references.ids}
+    tries = [made[reference_id].steps for reference_id in references.ids]
+    accepted = [results[reference_id][1] for reference_id in references.ids]
     table = describe_adversarial(model, references, targets, settings, made, anchors).assign(
-        tries=[made[one].steps for one in references.ids],
-        accepted=[found[one][1] for one in references.ids],
+        tries=tries, accepted=accepted
     )
-    told = provenance(
+    record = provenance(
         settings,
         model=model.name,
         weights=model.weights,
@@ -166,7 +195,7 @@ def greedy_interference(
     )
     images = stacked(made, references.ids)
     return judge_adversarial(
-        model, StimulusSet(images=images, table=table, provenance=told), images
+        model, StimulusSet(images=images, table=table, provenance=record), images
     )
 
 
@@ -178,10 +207,13 @@ class _Search:
     targets: Mapping[str, int]
     settings: Mapping[str, Any]
     photograph: Callable[[str], np.ndarray]
-    journal: Journal
+    checkpoint: Checkpoint
 
     def noise(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw one candidate's noise, in [0, 1] pixels: (3, height, width), or (1, height, width) when shared."""
+        """Draw the noise of one candidate, pixels in [0, 1].
+
+        The shape is (3, height, width), or (1, height, width) where channels share their noise.
+        """
         channels = 1 if self.settings["shared_channels"] else 3
         drawn = random.random((channels, *shape[1:]), dtype=np.float32)
         return (2 * drawn - 1) * np.float32(self.settings["amplitude"] / 255)
@@ -189,9 +221,9 @@ class _Search:
 
 @dataclass(kw_only=True)
 class _Slot:
-    """A place of the batch, lent to one image; with the id None it is computed and ignored."""
+    """A slot of the batch for one image; with the id None it is computed and ignored."""
 
-    one: str | None = None
+    stimulus_id: str | None = None
     random: np.random.Generator | None = None
     tries: int = 0
     accepted: int = 0
@@ -202,51 +234,53 @@ def _run(
     ids: tuple[str, ...],
     n_slots: int,
     progress: Callable[[int, int], None] | None,
-    watch: Callable[[Pass], None] | None,
-    film: Film | None,
+    on_step: Callable[[Pass], None] | None,
+    on_frame: OnFrame | None,
 ) -> dict[str, tuple[Descended, int]]:
     done = {
-        one: (found[0], int(found[1]["accepted"]))
-        for one in ids
-        if (found := search.journal.get(one)) is not None
+        reference_id: (finished_before[0], int(finished_before[1]["accepted"]))
+        for reference_id in ids
+        if (finished_before := search.checkpoint.get(reference_id)) is not None
     }
     if progress is not None and done:
         progress(len(done), len(ids))
-    work = _Work(search, deque(one for one in ids if one not in done), n_slots)
+    work = _Work(
+        search, deque(reference_id for reference_id in ids if reference_id not in done), n_slots
+    )
     number = 0
-    with torch.no_grad(), search.journal.at_work() as stop:
+    with torch.no_grad(), search.checkpoint.at_work() as stop:
         while work.fill():
             number += 1
             better = work.attempt()
-            tries, losses = work.told()
+            tries, losses = work.tries_and_losses()
             finished = _finished(work, better)
-            if film is not None:
-                work.show(film, finished)
-            for one, (result, accepted) in finished.items():
-                search.journal.put(one, result, accepted=accepted)
-                done[one] = result, accepted
+            if on_frame is not None:
+                work.show(on_frame, finished)
+            for reference_id, (result, accepted) in finished.items():
+                search.checkpoint.put(reference_id, result, accepted=accepted)
+                done[reference_id] = result, accepted
                 if progress is not None:
                     progress(len(done), len(ids))
-            if watch is not None:
-                watch(
+            if on_step is not None:
+                on_step(
                     Pass(
                         number=number,
                         steps=tries,
                         losses=losses,
                         done=len(done),
                         total=len(ids),
-                        places=n_slots,
+                        n_computed=n_slots,
                     )
                 )
-            if search.journal.due() or stop.asked:
+            if search.checkpoint.due() or stop.requested:
                 work.save()
-            if stop.asked:
+            if stop.requested:
                 stop.stop()
-    return {one: done[one] for one in ids}
+    return {reference_id: done[reference_id] for reference_id in ids}
 
 
 class _Work:
-    """The images at work, in a batch of fixed shape, and those that wait for a place."""
+    """The images at work, in a batch of fixed shape, and those that wait for a slot."""
 
     def __init__(self, search: _Search, queue: deque[str], n_slots: int) -> None:
         self._search, self._queue, self.settings = search, queue, search.settings
@@ -259,27 +293,23 @@ class _Work:
         self.parts = Parts(n_slots, search.model.preprocessing.size, device)
 
     def fill(self) -> bool:
-        """Lend the free places to the images that wait; tell whether there is anything to do."""
-        for place, slot in enumerate(self.slots):
-            if slot.one is None and self._queue:
-                self._lend(place, self._queue.popleft())
-        return any(slot.one for slot in self.slots)
-
-    def _lend(self, place: int, one: str) -> None:
-        """Begin an image, or go on where it was saved.
-
-        The first candidate is the photograph itself, without noise: the score to beat.
-        """
-        slot, image, best = self.slots[place], self._search.photograph(one), -np.inf
-        slot.one, slot.tries, slot.accepted = one, -1, -1
-        slot.random = generator(self._search.settings["seed"], "greedy", f"{one}_AI")
-        saved = self._search.journal.load(one)
-        if saved is not None and saved[0]["image"].shape == image.shape:
-            image, best = saved[0]["image"], float(saved[0]["best"])
-            slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
-            slot.random.bit_generator.state = saved[1]["random"]
-        self.images[place] = torch.from_numpy(image).to(self.images)
-        self.target[place], self.best[place] = self._search.targets[one], best
+        """Give free slots to waiting images, new or saved; tell whether there is anything to do."""
+        for index, slot in enumerate(self.slots):
+            if slot.stimulus_id is not None or not self._queue:
+                continue
+            slot.stimulus_id = stimulus_id = self._queue.popleft()
+            image, best = self._search.photograph(stimulus_id), -np.inf
+            # the first candidate is the photograph itself, without noise: the score to beat
+            slot.tries, slot.accepted = -1, -1
+            slot.random = generator(self._search.settings["seed"], "greedy", f"{stimulus_id}_AI")
+            saved = self._search.checkpoint.load(stimulus_id)
+            if saved is not None and saved[0]["image"].shape == image.shape:
+                image, best = saved[0]["image"], float(saved[0]["best"])
+                slot.tries, slot.accepted = saved[1]["tries"], saved[1]["accepted"]
+                slot.random.bit_generator.state = saved[1]["random"]
+            self.images[index] = torch.from_numpy(image).to(self.images)
+            self.target[index], self.best[index] = self._search.targets[stimulus_id], best
+        return any(slot.stimulus_id for slot in self.slots)
 
     def attempt(self) -> list[bool]:
         """Try one candidate of each image, keep those that are better, and say which."""
@@ -302,34 +332,31 @@ class _Work:
 
         return self.parts(_of_rows)
 
-    def told(self) -> tuple[dict[str, int], dict[str, float]]:
+    def tries_and_losses(self) -> tuple[dict[str, int], dict[str, float]]:
         """Say for each image at work how many tries it had and what its loss, -log P(wrong), is."""
-        at_work = [
-            (slot, best)
-            for slot, best in zip(self.slots, self.best.tolist(), strict=True)
-            if slot.one
-        ]
-        return {str(slot.one): slot.tries for slot, _ in at_work}, {
-            str(slot.one): -best for slot, best in at_work
-        }
+        tries, losses = {}, {}
+        for slot, best in zip(self.slots, self.best.tolist(), strict=True):
+            if slot.stimulus_id:
+                tries[slot.stimulus_id], losses[slot.stimulus_id] = slot.tries, -best
+        return tries, losses
 
-    def show(self, film: Film, finished: Mapping[str, tuple[Descended, int]]) -> None:
-        """Give the film its frames: of each image when its tries have doubled, and the last."""
-        for one, (result, _) in finished.items():
-            film(one, result.steps, result.image)
-        for place, slot in enumerate(self.slots):
-            if slot.one is not None and slot.tries & (slot.tries - 1) == 0:
-                film(slot.one, slot.tries, self.images[place].cpu().numpy().copy())
+    def show(self, on_frame: OnFrame, finished: Mapping[str, tuple[Descended, int]]) -> None:
+        """Give the on_frame its frames: of each image when its tries have doubled, and the last."""
+        for stimulus_id, (result, _) in finished.items():
+            on_frame(stimulus_id, result.steps, result.image)
+        for index, slot in enumerate(self.slots):
+            if slot.stimulus_id is not None and slot.tries & (slot.tries - 1) == 0:
+                on_frame(slot.stimulus_id, slot.tries, self.images[index].cpu().numpy().copy())
 
     def save(self) -> None:
-        """Write where each image is: pixels, score, tries, and the state of its random generator."""
-        for place, slot in enumerate(self.slots):
-            if slot.one is not None and slot.random is not None:
-                self._search.journal.save(
-                    slot.one,
+        """Save pixels, score, tries and the state of the random generator of each image."""
+        for index, slot in enumerate(self.slots):
+            if slot.stimulus_id is not None and slot.random is not None:
+                self._search.checkpoint.save(
+                    slot.stimulus_id,
                     {
-                        "image": self.images[place].cpu().numpy(),
-                        "best": self.best[place].cpu().numpy(),
+                        "image": self.images[index].cpu().numpy(),
+                        "best": self.best[index].cpu().numpy(),
                     },
                     tries=slot.tries,
                     accepted=slot.accepted,
@@ -339,46 +366,45 @@ class _Work:
 
 def _noise(search: _Search, slots: list[_Slot], images: Tensor) -> Tensor:
     noise = np.zeros(tuple(images.shape), dtype=np.float32)
-    for place, slot in enumerate(slots):
+    for index, slot in enumerate(slots):
         if slot.random is not None and slot.tries >= 0:
-            noise[place] = search.noise(slot.random, tuple(images.shape[1:]))
+            noise[index] = search.noise(slot.random, tuple(images.shape[1:]))
     return torch.from_numpy(noise).to(images)
 
 
 def _check_finite(slots: list[_Slot], score: Tensor) -> None:
     for slot, value in zip(slots, score.tolist(), strict=True):
-        if slot.one is not None and not np.isfinite(value):
+        if slot.stimulus_id is not None and not np.isfinite(value):
             raise InputError(
-                f"the probability of '{slot.one}' is not a number at try {slot.tries + 1}; check "
-                "the network with "
-                "check_model. Finished images are kept."
+                f"the probability of '{slot.stimulus_id}' is not a number at try "
+                f"{slot.tries + 1}; check the network with check_model. Finished images are kept."
             )
 
 
 def _finished(work: _Work, better: list[bool]) -> dict[str, tuple[Descended, int]]:
-    """Return the images whose target is likely enough once rounded to 8 bits, or that have no tries left."""
+    """Find the images whose target is probable enough in 8 bits, or that have no tries left."""
     settings, slots, images = work.settings, work.slots, work.images
     wanted = settings["confidence"] + (1 - settings["confidence"]) * _SLACK
     score = work.best.exp().tolist()
     late = [slot.tries >= settings["max_tries"] for slot in slots]
     ask = [
-        slot.one is not None and (out or (kept and value > wanted))
+        slot.stimulus_id is not None and (out or (kept and value > wanted))
         for slot, out, kept, value in zip(slots, late, better, score, strict=True)
     ]
     if not any(ask):
         return {}
     score_shown = work.log_probability(shown(images)).exp().tolist()
     finished = {}
-    for place, slot in enumerate(slots):
-        reached = min(score[place], score_shown[place]) > wanted
-        if slot.one is not None and ask[place] and (reached or late[place]):
+    for index, slot in enumerate(slots):
+        reached = min(score[index], score_shown[index]) > wanted
+        if slot.stimulus_id is not None and ask[index] and (reached or late[index]):
             result = Descended(
-                image=images[place].cpu().numpy().copy(),
-                score=score[place],
-                score_shown=score_shown[place],
+                image=images[index].cpu().numpy().copy(),
+                score=score[index],
+                score_shown=score_shown[index],
                 steps=slot.tries,
                 reached=reached,
             )
-            finished[slot.one] = (result, slot.accepted)
-            slot.one, slot.random = None, None
+            finished[slot.stimulus_id] = (result, slot.accepted)
+            slot.stimulus_id, slot.random = None, None
     return finished

@@ -1,4 +1,4 @@
-"""What of which network a metamer shall match, and the loss that says how well it does."""
+"""Stages of networks that a metamer must match, and the loss that measures the match."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Stages = Stage | Sequence[Stage]
 @short_repr
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Match:
-    """What of one network shall be matched.
+    """Stages of one network that are to be matched.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Match:
     stages : tuple of str
         Early to late.
     weights : tuple of float
-        Of the stages' errors in the loss; their sum is 1.
+        Weights of the stages' errors in the loss; their sum is 1.
     relus : mapping of str to Ending
         Stages that end in a ReLU whose gradient is passed as if it were the identity, and how
         (`relu_endings`).
@@ -45,7 +45,7 @@ class Match:
     notes : tuple of str
         What must be known of stages that were asked for by depth.
     digest : str
-        Of the model as it was given.
+        Digest of the model as it was given.
     """
 
     model: StagedModel
@@ -96,7 +96,12 @@ class Match:
             outputs = self.model.stage_outputs(images, self.stages)
         for stage, value in inputs.items():
             outputs[stage] = value + (outputs[stage] - value).detach()
-        return {stage: _flat(value) for stage, value in outputs.items()}
+        flat = {}
+        for stage, value in outputs.items():
+            # the order in which channels-last maps lie in memory, so without a copy
+            ordered = value.permute(0, 2, 3, 1) if value.ndim == 4 else value
+            flat[stage] = ordered.flatten(1)
+        return flat
 
     def key(self, stage: str) -> str:
         """Name a stage among those of all networks.
@@ -128,10 +133,10 @@ class Match:
         Tensor
             (b,).
         """
-        found = self.activations(images)
+        activations = self.activations(images)
         parts = [
             weight
-            * torch.linalg.vector_norm(found[stage] - context[self.key(stage)], dim=1)
+            * torch.linalg.vector_norm(activations[stage] - context[self.key(stage)], dim=1)
             / context[f"{self.key(stage)} norm"]
             for stage, weight in zip(self.stages, self.weights, strict=True)
         ]
@@ -151,20 +156,14 @@ class Match:
             Activations (b, n_units) and their norms (b,).
         """
         with torch.no_grad():
-            found = {
+            activations = {
                 self.key(stage): value.detach() for stage, value in self.activations(images).items()
             }
-        return {
-            **found,
-            **{f"{name} norm": torch.linalg.vector_norm(one, dim=1) for name, one in found.items()},
+        norms = {
+            f"{name} norm": torch.linalg.vector_norm(values, dim=1)
+            for name, values in activations.items()
         }
-
-
-def _flat(activations: Tensor) -> Tensor:
-    """Flatten each image's activations in the order in which channels-last maps lie in memory, so without a copy."""
-    if activations.ndim == 4:
-        activations = activations.permute(0, 2, 3, 1)
-    return activations.flatten(1)
+        return {**activations, **norms}
 
 
 # ------------------------------------------------------------------------------------ what to match
@@ -178,7 +177,7 @@ def match_stages(
     stage_weights: Sequence[float] | None = None,
     straight_through_relu: bool = False,
 ) -> tuple[Match, ...]:
-    """Say which stages of which networks shall be matched.
+    """Choose the stages of networks that are to be matched.
 
     Parameters
     ----------
@@ -188,7 +187,7 @@ def match_stages(
         A stage or several; see `stimuli_gen.depth.resolve_stage`. A mapping gives each model's name
         its own.
     stage_weights : sequence of float, optional
-        One for each stage asked for, of its error in the loss; equal by default. Scaled to the sum
+        Weight of the error of each stage in the loss, above 0; equal by default. Scaled to the sum
         1.
     straight_through_relu : bool
         At matched stages whose last operation is a ReLU (also those of several that are put
@@ -203,73 +202,94 @@ def match_stages(
     ------
     InputError
         When networks or stages do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import match_stages, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> (match,) = match_stages(model, ["1", 1.0], stage_weights=[3, 1])
+    >>> match.stages, match.weights
+    (('1', '3'), (0.75, 0.25))
     """
     networks = (models,) if isinstance(models, StagedModel) else tuple(models)
     if not networks:
         raise InputError("metamers need at least one network.")
-    if again := duplicates([one.name for one in networks]):
+    if again := duplicates([network.name for network in networks]):
         raise InputError(f"networks with the same name: {name_ids(again)}; name each its own way.")
-    sizes = {one.name: one.preprocessing.size for one in networks}
+    sizes = {network.name: network.preprocessing.size for network in networks}
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
+        listed = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
         raise InputError(
-            f"networks see images of different sizes ({told}); give them one size (at_size)."
+            f"networks see images of different sizes ({listed}); give them one size (at_size)."
         )
-    if len({str(one.device) for one in networks}) > 1:
+    if len({str(network.device) for network in networks}) > 1:
         raise InputError("networks are on different devices; load them on one.")
     if isinstance(stage, Mapping):
-        wrong = [name for name in sizes if name not in stage] + [
-            name for name in stage if name not in sizes
-        ]
+        wrong = [name for name in sizes if name not in stage]
+        wrong += [name for name in stage if name not in sizes]
         if wrong:
             raise InputError(
                 f"stages are given by network, but not for each or for others: {name_ids(wrong)}."
             )
         return tuple(
-            _match(one, stage[one.name], stage_weights, straight_through_relu) for one in networks
+            _match(network, stage[network.name], stage_weights, straight_through_relu)
+            for network in networks
         )
-    return tuple(_match(one, stage, stage_weights, straight_through_relu) for one in networks)
+    return tuple(
+        _match(network, stage, stage_weights, straight_through_relu) for network in networks
+    )
 
 
 def _match(
     model: StagedModel, stage: Stages, weights: Sequence[float] | None, straight_through: bool
 ) -> Match:
-    asked = [stage] if isinstance(stage, (str, int, float)) else list(stage)
-    given = [1.0] * len(asked) if weights is None else [float(one) for one in weights]
-    if not asked or len(given) != len(asked) or min(given) <= 0:
+    wanted = [stage] if isinstance(stage, (str, int, float)) else list(stage)
+    given = [1.0] * len(wanted) if weights is None else [float(value) for value in weights]
+    if not wanted or len(given) != len(wanted) or min(given) <= 0:
         raise InputError(
-            f"{model.name}: {len(asked)} stage(s) and {len(given)} weight(s); one above 0 for each "
-            "stage."
+            f"{model.name}: {len(wanted)} stage(s) and {len(given)} weight(s); one above 0 for "
+            "each stage."
         )
-    found = [find_stage(model, one) for one in asked]
-    if again := duplicates([one.name for one in found]):
+    resolved = [find_stage(model, name_or_depth) for name_or_depth in wanted]
+    if again := duplicates([found_stage.name for found_stage in resolved]):
         raise InputError(f"{model.name}: stage {name_ids(again)} is asked for more than once.")
-    name_of = {one.path: one.name for one in found}
-    weight_of = {one.path: weight / sum(given) for one, weight in zip(found, given, strict=True)}
+    name_of = {found_stage.path: found_stage.name for found_stage in resolved}
+    weight_of = {
+        found_stage.path: weight / sum(given)
+        for found_stage, weight in zip(resolved, given, strict=True)
+    }
     paths = run_order(model, tuple(name_of))
     view = replace(model, stages={name_of[path]: path for path in paths})
     relus, undecided = relu_endings(view) if straight_through else ({}, ())
+    noted = [found_stage for found_stage in resolved if found_stage.note]
+    notes = [f"{model.name} at {found_stage.name}: {found_stage.note}" for found_stage in noted]
     return Match(
         model=view,
         stages=tuple(view.stages),
         weights=tuple(weight_of[path] for path in paths),
         relus=relus,
         undecided=undecided,
-        notes=tuple(f"{model.name} at {one.name}: {one.note}" for one in found if one.note),
+        notes=tuple(notes),
         digest=model.digest,
     )
 
 
-def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
-    """Check that the gradient of each matched stage reaches the image; else no step would change it.
+def check_reach(matches: Sequence[Match], image: np.ndarray, stimulus_id: str) -> None:
+    """Check that the gradient of each matched stage reaches the image.
+
+    Without a gradient no step would change the image.
 
     Parameters
     ----------
     matches : sequence of Match
-        What shall be matched.
+        Stages that are to be matched.
     image : ndarray
         (3, height, width) float32: a first image.
-    one : str
+    stimulus_id : str
         Its id, for the message.
 
     Raises
@@ -282,14 +302,14 @@ def check_reach(matches: Sequence[Match], image: np.ndarray, one: str) -> None:
         with for_one_image(tuple(image.shape[1:]), match.model.device), gradients_on():
             images = torch.from_numpy(image)[None].to(match.model.device).requires_grad_(True)
             for stage, values in match.activations(images).items():
-                if why := _unreached(values, images, one):
+                if why := _unreached(values, images, stimulus_id):
                     raise InputError(
-                        f"{match.key(stage)}: no gradient reaches the image ({why}); match another "
-                        "stage."
+                        f"{match.key(stage)}: no gradient reaches the image ({why}); match "
+                        "another stage."
                     )
 
 
-def _unreached(values: Tensor, images: Tensor, one: str) -> str:
+def _unreached(values: Tensor, images: Tensor, stimulus_id: str) -> str:
     """Say why no gradient goes from a stage to the image; empty when one does."""
     why = "its module, or one before it, uses detach(), no_grad() or whole numbers"
     if not values.requires_grad:
@@ -301,7 +321,9 @@ def _unreached(values: Tensor, images: Tensor, one: str) -> str:
         return why
     if gradient.count_nonzero():
         return ""
-    return f"it is zero everywhere for '{one}': the stage rounds, thresholds, or is dead there"
+    return (
+        f"it is zero everywhere for '{stimulus_id}': the stage rounds, thresholds, or is dead there"
+    )
 
 
 @checked
@@ -324,6 +346,15 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
     ------
     InputError
         When the network takes no such images.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from stimuli_gen import at_size, stage_model
+    >>> layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    >>> model = stage_model(nn.Sequential(*layers, nn.Linear(4, 10)))
+    >>> at_size(model, 64).preprocessing.size
+    (64, 64)
     """
     old = model.preprocessing
     resized = replace(
@@ -337,9 +368,9 @@ def at_size(model: StagedModel, size: int) -> StagedModel:
         AssertionError,
         ValueError,
     ) as error:  # whatever its layers say to another size
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{model.name} cannot see {size} x {size} pixels ({told}); choose another size."
+            f"{model.name} cannot see {size} x {size} pixels ({reason}); choose another size."
         ) from error
     return changed
 
@@ -376,6 +407,18 @@ def greyscale_view(model: StagedModel) -> StagedModel:
     is never matched: an image's color is what its start and those weights leave (green moves most),
     and means nothing. `model_metamers` turns metamers of views gray, where no ball confines them;
     the view itself sees the same.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import greyscale_view, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> view = greyscale_view(model)
+    >>> view.name, view.luma
+    ('Sequential_grey', (0.299, 0.587, 0.114))
     """
     if model.luma is not None:
         raise InputError(
@@ -415,8 +458,8 @@ def shifted(images: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     now = shifts[torch.arange(len(images), device=images.device), step].tolist()
     return torch.stack(
         [
-            one.roll((down, right), dims=(1, 2))
-            for one, (down, right) in zip(images, now, strict=True)
+            image.roll((down, right), dims=(1, 2))
+            for image, (down, right) in zip(images, now, strict=True)
         ]
     )
 
@@ -429,10 +472,10 @@ def metamer_objectives(
     Parameters
     ----------
     matches : sequence of Match
-        What shall be matched.
+        Stages that are to be matched.
     recipe : Recipe
-        Of it, the solver (penalties count in every turn, but once in a sum) and the jitter (of what
-        the network sees, not of what penalties see).
+        Recipe, of which two settings count: the solver (penalties count in every turn, but once in
+        a sum) and the jitter (of what the network sees, not of what penalties see).
     penalties : sequence of Penalty
         Terms of the loss.
 
@@ -451,6 +494,6 @@ def metamer_objectives(
 
     once = recipe.solver == "joint"
     return [
-        _objective(match, () if once and place else penalties)
-        for place, match in enumerate(matches)
+        _objective(match, () if once and number else penalties)
+        for number, match in enumerate(matches)
     ]

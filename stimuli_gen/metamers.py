@@ -46,7 +46,7 @@ from stimuli_gen.stored_images import digest_levels
 from stimuli_gen.synthesis.batch import CPU_CHUNK
 from stimuli_gen.synthesis.checkpoint import stacked
 from stimuli_gen.synthesis.constraints import BALLS, check_ball
-from stimuli_gen.synthesis.loop import Descended, Film, Pass, Start, descend
+from stimuli_gen.synthesis.loop import Descended, OnFrame, Pass, Start, descend
 
 if TYPE_CHECKING:
     from stimuli_gen.nulls import NullDistribution
@@ -75,8 +75,8 @@ def model_metamers(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
     **overrides: Any,
 ) -> StimulusSet:
     """Make metamers of photographs for one network or a set of networks.
@@ -95,7 +95,7 @@ def model_metamers(
         See `stimuli_gen.presets.PRESETS`. ``fast`` takes Fourier steps, a prior of natural images
         that makes metamers easier to recognize; the others have none.
     stage_weights : sequence of float, optional
-        Of several stages; equal by default.
+        Weights of several stages; equal by default.
     penalties : sequence of Penalty
         Terms added to the loss.
     start_images : ndarray or mapping of str to ndarray, optional
@@ -105,10 +105,10 @@ def model_metamers(
         An image is finished early, and can only succeed, when ‖a' - a‖ / ‖a‖ of every network is at
         most this, on the 8-bit version too. In no paper; by default all steps are taken.
     nulls : sequence of NullDistribution
-        Of these networks and stages: an image can only succeed when it meets the criteria of
-        Feather et al. (2023), too. See `stimuli_gen.validity.judge`.
+        Null distributions of these networks and stages: an image can only succeed when it meets the
+        criteria of Feather et al. (2023), too. See `stimuli_gen.validity.judge`.
     null_quantile : float
-        Of the nulls, that a match must be above; 1, the maximum, in the paper.
+        Quantile of the nulls, in (0, 1], that a match must be above; 1, the maximum, in the paper.
     file_rounds : int
         An image that meets every criterion until it is rounded to 8 bits goes on for at most so
         many rounds of `stimuli_gen.quantization.ROUND_STEPS` steps on rounded images; 0 for none.
@@ -121,7 +121,7 @@ def model_metamers(
     finish : float
         Share of the steps, in (0, 1], that follows the networks themselves in the mode ``fast``.
     suffix : str
-        Of the ids, after ``_metamer``, to tell sets apart.
+        End of the ids, after ``_metamer``, to tell sets apart.
     seed : int
         Each image draws its start from its own generator, the same for all stages and networks.
     batch_size : int
@@ -130,7 +130,7 @@ def model_metamers(
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
-    watch, film : callable, optional
+    on_step, on_frame : callable, optional
         See `stimuli_gen.synthesis.loop.descend`; of the steps before `file_rounds`.
     **overrides : object
         Fields of `stimuli_gen.presets.Recipe`, in place of the preset's.
@@ -153,6 +153,24 @@ def model_metamers(
     InputError
         When photographs, networks, stages or settings do not fit; when activations are not finite
         or all zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import model_metamers, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> made = model_metamers(model, photographs, stage="late", preset="pixels", steps=100)
+    >>> made.ids, bool((made.table["loss_png"] < 0.05).all()), made.table["success"].tolist()
+    (('a_metamer', 'b_metamer'), True, [True, True])
     """
     if start_images is not None:
         overrides = {"start": "image", **overrides}
@@ -167,16 +185,20 @@ def model_metamers(
     _check(matches, references, recipe, preset, start_images, max_error, file_rounds)
     if overrides.get("straight_through_relu"):
         _check_straight_through(matches)
-    drafts = _drafts(matches, mode)
+    drafts = []  # fast copies with the same names, compared with the networks' own answers
+    for match in matches:
+        draft = draft_model(match.model, mode)
+        if draft is not None:
+            drafts.append(replace(match, model=draft))
     settings = {
         "kind": "metamer",
         "preset": preset,
         **asdict(recipe),
         "open_choices": list(recipe.open_choices),
         **_stages(matches),
-        "penalties": [asdict(one) for one in penalties],
+        "penalties": [asdict(penalty) for penalty in penalties],
         "max_error": max_error,
-        "nulls": [_identity(one) for one in nulls],
+        "nulls": [_identity(null) for null in nulls],
         "null_quantile": null_quantile,
         "file_rounds": file_rounds,
         "suffix": suffix,
@@ -198,30 +220,30 @@ def model_metamers(
     made = descend(
         metamer_objectives(matches, recipe, penalties),
         references.ids,
-        lambda one: Start(image=starts(one), context=context(one)),
+        lambda reference_id: Start(image=starts(reference_id), context=context(reference_id)),
         threshold=float("inf") if max_error is None else -max_error,
         draft=metamer_objectives(drafts, recipe, penalties) if drafts else None,
         finish=finish,
         keep="last",
         progress=progress,
-        watch=watch,
-        film=film,
+        on_step=on_step,
+        on_frame=on_frame,
         **_steps(recipe, len(matches)),
         **run,
     )
     stimuli = _collect(matches, references, settings, made, stage, prior)
     judge = partial(judge_metamers, networks, matches, nulls=nulls, quantile=null_quantile)
-    verdict = judge(stimuli, references)
-    if file_rounds and any(verdict.only_in_float):
+    judgment = judge(stimuli, references)
+    if file_rounds and any(judgment.only_in_float):
         stimuli = mend_metamers(
-            matches, stimuli, references, verdict, judge, context, rounds=file_rounds, **run
+            matches, stimuli, references, judgment, judge, context, rounds=file_rounds, **run
         )
         stimuli = replace(
             stimuli,
             table=stimuli.table.assign(**_distances(np.asarray(stimuli.images), references)),
         )
-        verdict = judge(stimuli, references)
-    return verdict.on(stimuli, confirmed=False)
+        judgment = judge(stimuli, references)
+    return judgment.on(stimuli, confirmed=False)
 
 
 def _steps(recipe: Recipe, n_models: int) -> dict[str, Any]:
@@ -239,32 +261,27 @@ def _steps(recipe: Recipe, n_models: int) -> dict[str, Any]:
 
 
 def _stages(matches: Sequence[Match]) -> dict[str, Any]:
+    stages, weights, straight_through = {}, {}, {}
+    for match in matches:
+        name = match.model.name
+        stages[name], weights[name] = list(match.stages), list(match.weights)
+        straight_through[name] = list(match.straight_through)
     return {
-        "stages": {one.model.name: list(one.stages) for one in matches},
-        "stage_weights": {one.model.name: list(one.weights) for one in matches},
-        "straight_through_at": {one.model.name: list(one.straight_through) for one in matches},
+        "stages": stages,
+        "stage_weights": weights,
+        "straight_through_at": straight_through,
     }
-
-
-def _drafts(matches: Sequence[Match], mode: str) -> tuple[Match, ...]:
-    """Give each network its fast copy, with the same name, so that it is compared with the network's own answers."""
-    drafts = [draft_model(one.model, mode) for one in matches]
-    return tuple(
-        replace(one, model=draft)
-        for one, draft in zip(matches, drafts, strict=True)
-        if draft is not None
-    )
 
 
 def _fast_settings(drafts: Sequence[Match], finish: float) -> dict[str, Any]:
     """List what the mode adds; nothing for ``exact``, whose digests are older than the mode."""
     if not drafts:
         return {}
-    told = {
-        one.model.name: {"precision": one.model.precision, "digest": one.model.digest}
-        for one in drafts
+    copies = {
+        draft.model.name: {"precision": draft.model.precision, "digest": draft.model.digest}
+        for draft in drafts
     }
-    return {"mode": "fast", "finish": finish, "drafts": told}
+    return {"mode": "fast", "finish": finish, "drafts": copies}
 
 
 def _identity(null: NullDistribution) -> dict[str, Any]:
@@ -298,8 +315,7 @@ def _check(
     if tuple(references.images.shape[2:]) != model.preprocessing.size:
         raise InputError(
             f"the photographs are {references.images.shape[2:]} pixels, {model.name} sees "
-            f"{model.preprocessing.size}; "
-            "load them with its preprocessing."
+            f"{model.preprocessing.size}; load them with its preprocessing."
         )
     if (
         recipe.ball != "none" and recipe.radius != PRESETS[preset].radius
@@ -314,14 +330,13 @@ def _check(
 
 
 def _check_straight_through(matches: Sequence[Match]) -> None:
-    if hidden := [one.key(stage) for one in matches for stage in one.undecided]:
+    if hidden := [match.key(stage) for match in matches for stage in match.undecided]:
         raise InputError(
             f"straight_through_relu: the last operation of {name_ids(hidden)} is hidden in a "
-            "compiled module or a "
-            "hand-written gradient; build the network without torch.compile, or match another "
-            "stage."
+            "compiled module or a hand-written gradient; build the network without torch.compile, "
+            "or match another stage."
         )
-    if others := [one.key(one.stage) for one in matches if not one.straight_through]:
+    if others := [match.key(match.stage) for match in matches if not match.straight_through]:
         raise InputError(
             "straight_through_relu needs a stage that ends in a ReLU; these do not: "
             f"{name_ids(others)}."
@@ -339,81 +354,82 @@ class _Starts:
         seed: int,
     ) -> None:
         self._images, self._recipe, self._given, self._seed = references.images, recipe, given, seed
-        self._place = {one: row for row, one in enumerate(references.ids)}
+        self._row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
         if isinstance(given, Mapping) and (
-            missing := [one for one in references.ids if one not in given]
+            missing := [
+                reference_id for reference_id in references.ids if reference_id not in given
+            ]
         ):
             raise InputError(
                 f"no start image for {name_ids(missing)}; give one for each photograph."
             )
 
-    def photograph(self, one: str) -> np.ndarray:
-        image = self._images[slice(self._place[one], self._place[one] + 1)][0]
+    def photograph(self, reference_id: str) -> np.ndarray:
+        image = self._images[slice(self._row_of[reference_id], self._row_of[reference_id] + 1)][0]
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError(
-                f"the photograph '{one}' leaves [0, 1] or is not finite; scale by 1/255 or clip."
+                f"the photograph '{reference_id}' leaves [0, 1] or is not finite; scale by 1/255 "
+                "or clip."
             )
         return image
 
-    def __call__(self, one: str) -> np.ndarray:
-        photograph, recipe = self.photograph(one), self._recipe
+    def __call__(self, reference_id: str) -> np.ndarray:
+        photograph, recipe = self.photograph(reference_id), self._recipe
         if self._given is None:
-            random = generator(self._seed, "metamer start", one)
+            random = generator(self._seed, "metamer start", reference_id)
             first = STARTS[recipe.start](
                 photograph, random, recipe.start_level, recipe.start_spread
             )
             return np.clip(first, 0, 1).astype(np.float32)
         image = np.asarray(
-            self._given[one] if isinstance(self._given, Mapping) else self._given, dtype=np.float32
+            self._given[reference_id] if isinstance(self._given, Mapping) else self._given,
+            dtype=np.float32,
         )
         if image.shape != photograph.shape or not (image.min() >= 0 and image.max() <= 1):
             raise InputError(
-                f"the start image of '{one}' must be {photograph.shape} in [0, 1], not "
+                f"the start image of '{reference_id}' must be {photograph.shape} in [0, 1], not "
                 f"{image.shape}."
             )
         return image
 
 
 class _Anchors:
-    """Activations to the photographs, computed once each, a batch at a time in the order of the loop."""
+    """Compute the activations to the photographs once each, a batch at a time."""
 
     def __init__(
         self, matches: Sequence[Match], references: StimulusSet, batch_size: int, starts: _Starts
     ) -> None:
         on_cpu = (
             matches[0].model.device.type == "cpu"
-        )  # as in the loop: there the batch size shall change nothing
+        )  # as in the loop: there the batch size must change nothing
         self._matches, self._starts = matches, starts
         self._batch_size = min(batch_size, CPU_CHUNK) if on_cpu else batch_size
         self._images, self._ids = references.images, references.ids
         self._kept: dict[str, dict[str, np.ndarray]] = {}
 
-    def __call__(self, one: str) -> Mapping[str, np.ndarray]:
-        if one not in self._kept:
-            first = self._ids.index(one)
+    def __call__(self, reference_id: str) -> Mapping[str, np.ndarray]:
+        if reference_id not in self._kept:
+            first = self._ids.index(reference_id)
             rows = slice(first, min(first + self._batch_size, len(self._ids)))
-            values = self._compute(rows)
+            parts: dict[str, list[np.ndarray]] = {}
+            images, device = self._images[rows], self._matches[0].model.device
+            for match in self._matches:
+                for part, anchors in in_batches(match.anchors, images, self._batch_size, device):
+                    for name, value in anchors.items():
+                        kept = value[: part.stop - part.start].cpu().numpy()
+                        parts.setdefault(name, []).append(kept)
+            values = {name: np.concatenate(arrays) for name, arrays in parts.items()}
             _check_anchors(values, self._ids[rows])
             if not self._kept:  # the first time
-                check_reach(self._matches, self._starts(one), one)
-            self._kept = {
-                name: {key: value[row] for key, value in values.items()}
-                for row, name in enumerate(self._ids[rows])
-            }
-        return self._kept[one]
-
-    def _compute(self, rows: slice) -> dict[str, np.ndarray]:
-        parts: dict[str, list[np.ndarray]] = {}
-        images, device = self._images[rows], self._matches[0].model.device
-        for match in self._matches:
-            for part, anchors in in_batches(match.anchors, images, self._batch_size, device):
-                for name, value in anchors.items():
-                    parts.setdefault(name, []).append(value[: part.stop - part.start].cpu().numpy())
-        return {name: np.concatenate(values) for name, values in parts.items()}
+                check_reach(self._matches, self._starts(reference_id), reference_id)
+            self._kept = {}
+            for row, name in enumerate(self._ids[rows]):
+                self._kept[name] = {key: value[row] for key, value in values.items()}
+        return self._kept[reference_id]
 
 
 class _Context:
-    """What the objectives must know of an image: anchors, center of the ball, shifts of all steps."""
+    """Give anchors, center of the ball and shifts of all steps of an image to the objectives."""
 
     def __init__(
         self, recipe: Recipe, starts: _Starts, anchors: _Anchors, n_models: int, seed: int
@@ -421,28 +437,32 @@ class _Context:
         self._recipe, self._starts, self._anchors, self._seed = recipe, starts, anchors, seed
         self._n_steps = recipe.total_steps(n_models)
 
-    def __call__(self, one: str) -> dict[str, np.ndarray]:
-        found = dict(self._anchors(one))
+    def __call__(self, reference_id: str) -> dict[str, np.ndarray]:
+        context = dict(self._anchors(reference_id))
         if self._recipe.ball != "none":
             from_photograph = self._recipe.center == "reference"
-            found["center"] = self._starts.photograph(one) if from_photograph else self._starts(one)
-        if self._recipe.jitter:
-            found["shifts"] = draw_shifts(
-                self._recipe.jitter, self._n_steps, generator(self._seed, "jitter", one)
+            context["center"] = (
+                self._starts.photograph(reference_id)
+                if from_photograph
+                else self._starts(reference_id)
             )
-        return found
+        if self._recipe.jitter:
+            context["shifts"] = draw_shifts(
+                self._recipe.jitter, self._n_steps, generator(self._seed, "jitter", reference_id)
+            )
+        return context
 
 
-def _check_anchors(found: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
-    for name, norms in found.items():
+def _check_anchors(anchors: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
+    for name, norms in anchors.items():
         if norms.ndim > 1:
             continue
         stage = name.removesuffix(" norm")
-        if bad := [one for one, norm in zip(ids, norms) if not np.isfinite(norm)]:
+        if bad := [reference_id for reference_id, norm in zip(ids, norms) if not np.isfinite(norm)]:
             raise InputError(
                 f"{stage}: activations are not finite for {name_ids(bad)}; check the network."
             )
-        if bad := [one for one, norm in zip(ids, norms) if norm == 0]:
+        if bad := [reference_id for reference_id, norm in zip(ids, norms) if norm == 0]:
             raise InputError(
                 f"{stage}: activations are all zero for {name_ids(bad)}; match another stage."
             )
@@ -457,11 +477,19 @@ def _confine(recipe: Recipe) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 def _keys(
     settings: Mapping[str, Any], matches: Sequence[Match], starts: _Starts, ids: Sequence[str]
 ) -> dict[str, str]:
-    """Hash all that makes each image's pixels before they are rounded; what only names or judges them is left out."""
+    """Hash all that makes each image's pixels before they are rounded.
+
+    Settings that only name or judge the images are left out.
+    """
     no_matter = ("preset", "open_choices", "suffix", "nulls", "null_quantile", "file_rounds")
     recipe = {name: value for name, value in chosen(settings).items() if name not in no_matter}
-    models = [one.digest for one in matches]
-    return {one: digest(recipe, models, one, starts.photograph(one), starts(one)) for one in ids}
+    models = [match.digest for match in matches]
+    return {
+        reference_id: digest(
+            recipe, models, reference_id, starts.photograph(reference_id), starts(reference_id)
+        )
+        for reference_id in ids
+    }
 
 
 def _collect(
@@ -472,11 +500,30 @@ def _collect(
     stage: Stages | Mapping[str, Stages],
     prior: str,
 ) -> StimulusSet:
-    images = _without_tint(matches, settings, stacked(made, references.ids))
-    told = provenance(
+    images = stacked(made, references.ids)
+    luma = {match.model.luma for match in matches}
+    if len(luma) == 1 and None not in luma and settings["ball"] == "none":
+        # The color of metamers of grayscale views is left over from the steps, so it is removed. A
+        # ball holds the color image, not its gray.
+        gray = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
+        images = np.repeat(np.clip(gray, 0, 1)[:, None], 3, axis=1)
+    models = []
+    for match in matches:
+        models.append(
+            {
+                "name": match.model.name,
+                "weights": match.model.weights,
+                "trained": match.model.trained,
+                "digest": match.digest,
+                "modules": dict(match.model.stages),
+            }
+        )
+        if match.notes:
+            models[-1]["notes"] = list(match.notes)
+    record = provenance(
         settings,
-        models=[_told(one) for one in matches],
-        model_digest=digest([one.digest for one in matches]),
+        models=models,
+        model_digest=digest([match.digest for match in matches]),
         references=references.digest,
         reference_pixels=digest_levels(references.images),
         reference_cuts=cuts_of(references.provenance),
@@ -484,43 +531,17 @@ def _collect(
         image_prior=prior,
         **arithmetic(matches[0].model.device),
     )
-    steps = [made[one].steps for one in references.ids]
+    steps = [made[reference_id].steps for reference_id in references.ids]
     table = _describe(matches, references, settings, steps, images).assign(image_prior=prior)
-    return StimulusSet(images=images, table=table, provenance=told)
+    return StimulusSet(images=images, table=table, provenance=record)
 
 
-def _without_tint(
-    matches: Sequence[Match], settings: Mapping[str, Any], images: np.ndarray
-) -> np.ndarray:
-    """Give metamers of grayscale views the gray that these see: their color is left over from the steps."""
-    luma = {one.model.luma for one in matches}
-    if (
-        len(luma) > 1 or None in luma or settings["ball"] != "none"
-    ):  # a ball holds the color image, not its gray
-        return images
-    gray = np.tensordot(images, np.array(luma.pop(), dtype=np.float32), axes=(1, 0))
-    return np.repeat(np.clip(gray, 0, 1)[:, None], 3, axis=1)
-
-
-def _told(match: Match) -> dict[str, Any]:
-    """Say of a network what it is, and where in it the stages are that "early" or 0.8 were resolved to."""
-    model = match.model
-    record = {
-        "name": model.name,
-        "weights": model.weights,
-        "trained": model.trained,
-        "digest": match.digest,
-    }
-    notes = {"notes": list(match.notes)} if match.notes else {}
-    return record | {"modules": dict(model.stages)} | notes
-
-
-def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cuts_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Find how photographs were cut, in the provenance of a set of them or of several put together.
 
     Parameters
     ----------
-    told : mapping
+    record : mapping
         Provenance.
 
     Returns
@@ -529,17 +550,17 @@ def cuts_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
         Each size, resize and interpolation once, with bits and icc where they were given; none
         where nothing tells.
     """
-    settings = told.get("settings", {})
+    settings = record.get("settings", {})
     own = settings.get("preprocessing")
     levels = {name: settings[name] for name in ("bits", "icc") if name in settings}
-    found = (
+    cuts = (
         []
         if own is None
         else [{name: own[name] for name in ("size", "resize", "interpolation")} | levels]
     )
-    for part in told.get("parts", []):
-        found += [one for one in cuts_of(part) if one not in found]
-    return found
+    for part in record.get("parts", []):
+        cuts += [cut for cut in cuts_of(part) if cut not in cuts]
+    return cuts
 
 
 def stage_words(stage: Stages | Mapping[str, Stages]) -> str:
@@ -556,7 +577,7 @@ def stage_words(stage: Stages | Mapping[str, Stages]) -> str:
         ``"late"``, ``"0.8"``, several joined by ``+``; empty where networks have different ones.
     """
     if isinstance(stage, Mapping):
-        words = {stage_words(one) for one in stage.values()}
+        words = {stage_words(words_of) for words_of in stage.values()}
         return words.pop() if len(words) == 1 else ""
     return str(stage) if isinstance(stage, (str, int, float)) else "+".join(map(str, stage))
 
@@ -568,53 +589,55 @@ def _describe(
     steps: Sequence[int],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    table = pd.DataFrame({"id": [f"{one}_metamer{settings['suffix']}" for one in references.ids]})
+    table = pd.DataFrame(
+        {"id": [f"{reference_id}_metamer{settings['suffix']}" for reference_id in references.ids]}
+    )
+    names = [match.model.name for match in matches]
+    weights = [match.model.weights for match in matches]
+    stages = {f"stage{end}": match.stage for end, match in zip(ends(matches), matches, strict=True)}
+    notes = [] if all(match.model.trained for match in matches) else ["untrained network"]
+    straight, drafts = [], {}
+    for match in matches:
+        notes += match.notes
+        straight += [match.key(stage) for stage in match.straight_through]
+    for match in matches:
+        straight += [f"undecided at {match.key(stage)}" for stage in match.undecided]
+    straight_through = "no"
+    if settings["straight_through_relu"]:
+        # stages at which the gradient passes a ReLU as if it were the identity
+        straight_through = ", ".join(straight) or "not applicable"
+    if "drafts" in settings:
+        precisions = [draft["precision"] for draft in settings["drafts"].values()]
+        drafts = {"draft_precision": ", ".join(dict.fromkeys(precisions))}
     return table.assign(
         kind="metamer",
         reference_id=list(references.ids),
         category=references.table["category"].to_numpy(),
-        model="+".join(one.model.name for one in matches),
-        weights="; ".join(one.model.weights for one in matches),
-        **{f"stage{end}": one.stage for end, one in zip(ends(matches), matches, strict=True)},
+        model="+".join(names),
+        weights="; ".join(weights),
+        **stages,
         preset=settings["preset"],
-        straight_through=_straight_through(matches) if settings["straight_through_relu"] else "no",
+        straight_through=straight_through,
         max_error=np.nan if settings["max_error"] is None else settings["max_error"],
         seed=settings["seed"],
-        note=_notes(matches),
+        note="; ".join(notes),
         mode=settings.get("mode", "exact"),
-        **({"draft_precision": _precisions(settings["drafts"])} if "drafts" in settings else {}),
+        **drafts,
         steps=list(steps),
         file_steps=0,
         **_distances(images, references),
     )
 
 
-def _notes(matches: Sequence[Match]) -> str:
-    untrained = () if all(one.model.trained for one in matches) else ("untrained network",)
-    return "; ".join([*untrained, *(note for one in matches for note in one.notes)])
-
-
-def _straight_through(matches: Sequence[Match]) -> str:
-    """Say at which stages the gradient passes a ReLU as if it were the identity."""
-    parts = [one.key(stage) for one in matches for stage in one.straight_through]
-    parts += [f"undecided at {one.key(stage)}" for one in matches for stage in one.undecided]
-    return ", ".join(parts) or "not applicable"
-
-
-def _precisions(drafts: Mapping[str, Mapping[str, str]]) -> str:
-    return ", ".join(dict.fromkeys(one["precision"] for one in drafts.values()))
-
-
 def _distances(images: np.ndarray, references: StimulusSet) -> dict[str, list[float]]:
-    """Distance of each 8-bit image from its photograph, in gray levels."""
-    changes = [
-        to_8bit(image).astype(np.float64) - 255.0 * references.images[slice(row, row + 1)][0]
-        for row, image in enumerate(images)
-    ]
-    return {
-        "l2_8bit": [float(np.sqrt(np.square(one).sum())) for one in changes],
-        "linf_8bit": [float(np.abs(one).max()) for one in changes],
-    }
+    """Measure the distance of each 8-bit image from its photograph, in gray levels."""
+    distances: dict[str, list[float]] = {"l2_8bit": [], "linf_8bit": []}
+    for row, image in enumerate(images):
+        photograph = references.images[slice(row, row + 1)][0]
+        change = to_8bit(image).astype(np.float64) - 255.0 * photograph
+        distances["l2_8bit"].append(float(np.sqrt(np.square(change).sum())))
+        distances["linf_8bit"].append(float(np.abs(change).max()))
+    return distances
 
 
 # ------------------------------------------------------------------------------------------ judging
@@ -654,31 +677,53 @@ def confirm_metamers(
     InputError
         When a PNG is missing, cannot be decoded or has another size, or the images were made for
         other networks or judged with other nulls.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import confirm_metamers, model_metamers, write_stimuli
+    >>> made = model_metamers(model, photographs, stage="1", preset="pixels", steps=20)
+    >>> with TemporaryDirectory() as folder:
+    ...     confirmed = confirm_metamers(model, made, photographs, write_stimuli(made, folder))
+    >>> confirmed.table["confirmed"].tolist()
+    [True, True]
     """
     networks = [models] if isinstance(models, StagedModel) else list(models)
     settings = stimuli.provenance.get("settings", {})
-    made_for = [one["digest"] for one in stimuli.provenance.get("models", [])]
+    made_for = [record["digest"] for record in stimuli.provenance.get("models", [])]
     if not made_for or set(stimuli.table["kind"]) != {"metamer"}:
         raise InputError("no metamers to confirm; give a set that the metamer generator made.")
-    if made_for != [one.digest for one in networks]:
+    if made_for != [network.digest for network in networks]:
         raise InputError(
             "the metamers were made for other networks; confirm them with those, in the same order."
         )
-    if [_identity(one) for one in nulls] != settings.get("nulls", []):
+    if [_identity(null) for null in nulls] != settings.get("nulls", []):
         raise InputError(
             "the metamers were judged with other null distributions; confirm them with the same."
         )
     matches = [
         match_stages(
-            one,
-            settings["stages"][one.name],
-            stage_weights=settings["stage_weights"][one.name],
+            network,
+            settings["stages"][network.name],
+            stage_weights=settings["stage_weights"][network.name],
         )[0]
-        for one in networks
+        for network in networks
     ]
     photographs = references.select(ids=stimuli.table["reference_id"].tolist())
     quantile = settings.get("null_quantile", 1.0)
-    verdict = judge_metamers(
+    judgment = judge_metamers(
         networks, matches, stimuli, photographs, folder=folder, nulls=nulls, quantile=quantile
     )
-    return verdict.on(stimuli, confirmed=True)
+    return judgment.on(stimuli, confirmed=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +21,24 @@ from neurometamer.store import InputError, digest, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 from stimuli_gen.batches import for_one_image, gradients_on, in_batches, out_of_memory
 from stimuli_gen.first_convolution import quicken
-from stimuli_gen.photographs import Preprocessing
+from stimuli_gen.photographs import INTERPOLATIONS, Preprocessing
 from stimuli_gen.stored_images import ImagesOnDisk
 
 SOFTMAX = "softmax"
 """A stage with this path is the softmax of the network's output."""
 
+UNKNOWN_WEIGHTS = "unknown weights"
+"""Tag of weights that `stage_model` is told nothing about."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_LOG = logging.getLogger(__name__)
+_INPUT_SIZES = (224, 299, 256, 32, 64, 96, 128, 160, 192, 384, 512)
+"""Sides of square inputs (pixels) that are tried in this order where a network does not say its
+own."""
+_SIZES_OF_CLASSES = {"Inception3": 299, "InceptionV3": 299, "InceptionV4": 299}
+_SHARE_CUT = 0.875
+"""Input size over the shorter side of the resized photograph: 224 of 256 pixels."""
 _SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
 _LARGEST = 2.0
 """Of a mean or std for pixels in [0, 1]; those for pixels of 0 to 255 are around 100."""
@@ -53,21 +66,23 @@ class StagedModel:
     preprocessing : Preprocessing
         Input size, resize rule, mean and std.
     class_names : tuple of str
-        One an output.
+        Names of the classes, one an output.
     name, weights : str
         What to call the network and its weights in tables.
     trained : bool
         False stamps "untrained" on everything made with it.
     precision : {"bfloat16", "float32"}, optional
-        Of a fast copy (`stimuli_gen.fast.fast_model`): what its weights were cast to. Images,
+        Type that the weights of a fast copy (`stimuli_gen.fast.fast_model`) were cast to. Images,
         activations, logits and gradients are float32 in any case. Not given for the exact network.
     folded : frozenset of str
         Paths of a fast copy's convolutions that contain the BatchNorm after them, so cannot be
         stages.
     luma : tuple of float, optional
-        Of a grayscale view (`stimuli_gen.greyscale_view`): weights of red, green and blue in the
+        Weights, in a grayscale view (`stimuli_gen.greyscale_view`), of red, green and blue in the
         gray value that all three channels of the network get. Not given for a network that sees
         color.
+    assumed : tuple of str
+        What `stage_model` assumed because it was not given, one sentence an argument.
     once : tuple of str
         Names of hand-written operations in the network whose second derivatives are wrong or
         unknown, as `stage_model` found them: gradients are right, but differentiating them again is
@@ -78,6 +93,18 @@ class StagedModel:
     Derivatives of any order are those of the network (`torch.func`, `torch.autograd.functional`).
     Torch's fused attention has first derivatives in reverse mode only, and says so; inside
     ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` it has all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> images = torch.rand(2, 3, 32, 32)
+    >>> model.logits(images).shape, model.activations(images, ["1"])["1"].shape
+    (torch.Size([2, 5]), torch.Size([2, 4, 15, 15]))
     """
 
     network: nn.Module
@@ -91,6 +118,7 @@ class StagedModel:
     folded: frozenset[str] = frozenset()
     luma: tuple[float, float, float] | None = None
     once: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -121,18 +149,20 @@ class StagedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are.
+        """Device of the weights.
 
         Returns
         -------
         torch.device
             The CPU for a network without weights.
         """
-        return next((one.device for one in self.network.parameters()), torch.device("cpu"))
+        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
 
     @cached_property
     def digest(self) -> str:
-        """Hash of weights, modules and their settings, preprocessing, stages and luma; the same on every device.
+        """Hash weights, modules and their settings, preprocessing, stages and luma.
+
+        The hash is the same on every device.
 
         Returns
         -------
@@ -231,7 +261,9 @@ class StagedModel:
         }
 
     def stage_module(self, stage: str) -> nn.Module:
-        """Make a torch module from images to one stage, for libraries that want one (plenoptic, captum …).
+        """Make a torch module from images to one stage.
+
+        It is for libraries that want a module (plenoptic, captum …).
 
         Parameters
         ----------
@@ -254,7 +286,7 @@ class StagedModel:
         return _Stage(self, stage).eval()
 
     def stage_outputs(self, images: Tensor, stages: Sequence[str]) -> dict[str, Tensor]:
-        """Compute `activations` without laying them out anew: in whatever memory order the modules give them.
+        """Compute `activations` in whatever memory order the modules give them.
 
         Parameters
         ----------
@@ -273,19 +305,19 @@ class StagedModel:
         InputError
             When a stage is unknown.
         """
-        for one in stages:
-            if one not in self.stages:
-                raise unknown_name(f"stage of {self.name}", one, self.stages)
-        order = [one for one in self.stages if one in set(stages)]
+        for stage in stages:
+            if stage not in self.stages:
+                raise unknown_name(f"stage of {self.name}", stage, self.stages)
+        order = [stage for stage in self.stages if stage in set(stages)]
         if not order:
             return {}
         recorded: dict[str, Tensor] = {}
         deepest = order[-1]
         with ExitStack() as hooks:
-            for one in order:
-                if self.stages[one] != SOFTMAX:
-                    module = self.network.get_submodule(self.stages[one])
-                    hook = partial(_record, recorded=recorded, stage=one, last=one == deepest)
+            for stage in order:
+                if self.stages[stage] != SOFTMAX:
+                    module = self.network.get_submodule(self.stages[stage])
+                    hook = partial(_record, recorded=recorded, stage=stage, last=stage == deepest)
                     hooks.callback(module.register_forward_hook(hook).remove)
             try:
                 output = _logits_in(self.network(self._normalized(images)), self.n_classes)
@@ -295,18 +327,18 @@ class StagedModel:
                 if self.precision == "bfloat16":
                     output = output.float()
                 recorded |= {
-                    one: output.softmax(dim=1) for one in order if self.stages[one] == SOFTMAX
+                    stage: output.softmax(dim=1) for stage in order if self.stages[stage] == SOFTMAX
                 }
         if self.precision == "bfloat16":
-            return {one: recorded[one].float() for one in stages}
-        return {one: recorded[one] for one in stages}
+            return {stage: recorded[stage].float() for stage in stages}
+        return {stage: recorded[stage] for stage in stages}
 
     def _normalized(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, *self.preprocessing.size):
             raise InputError(
                 f"{self.name} sees images of (b, 3, {self.preprocessing.size[0]}, "
-                f"{self.preprocessing.size[1]}), "
-                f"not {tuple(images.shape)}; load them with its preprocessing."
+                f"{self.preprocessing.size[1]}), not {tuple(images.shape)}; load them with its "
+                "preprocessing."
             )
         if self.luma is not None:
             red, green, blue = self.luma
@@ -330,17 +362,17 @@ def _logits_in(output: Any, n_classes: int) -> Any:
     if isinstance(named.get("logits"), Tensor):
         return named["logits"]
     alike = [
-        one
-        for one in named.values()
-        if isinstance(one, Tensor) and tuple(one.shape[1:]) == (n_classes,)
+        value
+        for value in named.values()
+        if isinstance(value, Tensor) and tuple(value.shape[1:]) == (n_classes,)
     ]
-    return alike[0] if len({id(one) for one in alike}) == 1 else output
+    return alike[0] if len({id(value) for value in alike}) == 1 else output
 
 
 def _entries(output: Any) -> dict[str, Any]:
     """Name what is in a tuple, list, mapping or dataclass."""
     if isinstance(output, Mapping):
-        return {str(name): one for name, one in output.items()}
+        return {str(name): value for name, value in output.items()}
     if isinstance(output, (tuple, list)):
         return dict(
             zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True)
@@ -349,7 +381,9 @@ def _entries(output: Any) -> dict[str, Any]:
 
 
 class _Normalize(torch.autograd.Function):
-    """(images - mean) / std in channels-last order: each number is touched once less than by the plain formula.
+    """Compute (images - mean) / std in channels-last order.
+
+    Each number is touched once less than by the plain formula.
 
     Its gradient is the same operation in the order of the images, so it has derivatives of any
     order.
@@ -386,7 +420,10 @@ class _Normalize(torch.autograd.Function):
 
 
 class _DifferentiableOnce(torch.autograd.Function):
-    """The identity, whose gradient cannot be differentiated again: not even where torch would give zeros."""
+    """The identity, whose gradient cannot be differentiated again.
+
+    That holds also where torch would give zeros.
+    """
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, names: str) -> Tensor:
@@ -420,8 +457,8 @@ class _NotAgain(torch.autograd.Function):
 def _not_again(names: str) -> InputError:
     return InputError(
         f"{names} (hand-written) has no right second derivative; write its backward with "
-        "operations that torch "
-        "differentiates and with save_for_backward, or use first derivatives only."
+        "operations that torch differentiates and with save_for_backward, or use first "
+        "derivatives only."
     )
 
 
@@ -451,7 +488,10 @@ class _Stage(nn.Module):
 def _record(
     _: nn.Module, __: Any, output: Any, *, recorded: dict[str, Tensor], stage: str, last: bool
 ) -> None:
-    """Forward hook: keep the output; a copy unless the network stops here, because it may overwrite its own."""
+    """Keep the output of a module, as a forward hook.
+
+    The output is copied unless the network stops here, because the network may overwrite it.
+    """
     recorded[stage] = output if last else output.clone()
     if last:
         raise _Reached
@@ -464,12 +504,12 @@ def _record(
 def stage_model(
     network: nn.Module,
     *,
-    stages: Mapping[str, str],
-    preprocessing: Preprocessing,
-    class_names: Sequence[str],
-    name: str,
-    weights: str,
-    trained: bool,
+    stages: Mapping[str, str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str | None = None,
+    weights: str = UNKNOWN_WEIGHTS,
+    trained: bool | None = None,
     device: str | torch.device = "cpu",
 ) -> StagedModel:
     """Make a `StagedModel` of a private copy of a network; the caller's module is not touched.
@@ -479,51 +519,164 @@ def stage_model(
     network : torch.nn.Module
         Any image classifier that takes normalized images and returns logits, alone or among other
         things (see `StagedModel`).
-    stages : mapping of str to str
-        Stage name → module path, early to late; ``"softmax"`` for the softmax of the output.
-    preprocessing : Preprocessing
-        Of the network.
-    class_names : sequence of str
-        One an output. Outputs that are no classes need names, too, such as ``unit0``, ``unit1`` ….
-    name, weights : str
-        Tags for tables.
-    trained : bool
-        Whether the weights were learnt.
+    stages : mapping of str to str, optional
+        Stage name → module path, early to late; ``"softmax"`` for the softmax of the output. By
+        default the units of depth (`stimuli_gen.depth_units`) through which every path from the
+        image to the logits passes, each under its module path, in the order in which they run.
+    preprocessing : Preprocessing, optional
+        Preprocessing of the network. By default what timm's ``pretrained_cfg`` says, where the
+        network has one; else ImageNet's mean and standard deviation, bilinear, at 224 pixels or,
+        where the network does not run on these, the first common input size at which it does.
+    class_names : sequence of str, optional
+        Names of the classes, one an output. By default, or where it is empty, the outputs are
+        numbered from 0.
+    name : str, optional
+        Name of the network in tables; by default that of its class.
+    weights : str
+        Name of the weights in tables.
+    trained : bool, optional
+        Whether the weights were trained. By default False, so that nothing made with weights of
+        unknown origin passes for the work of a trained network.
     device : str or torch.device
         Where the copy goes.
 
     Returns
     -------
     StagedModel
-        In evaluation mode, float32, frozen, channels-last (faster convolutions), and checked.
+        In evaluation mode, float32, frozen, channels-last (faster convolutions), and checked. Its
+        ``assumed`` lists every default that was used; the same is logged as a warning.
 
     Raises
     ------
     InputError
-        When the network is no module or cannot be copied, the device is not there, or see
-        `check_model`.
+        When the network is no module or cannot be copied, the device is not there, no default can
+        be found, or see `check_model`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    >>> model = stage_model(nn.Sequential(*layers, nn.Linear(4, 10)))
+    >>> model.name, model.stages, model.preprocessing.size
+    ('Sequential', {'1': '1', '4': '4'}, (224, 224))
+    >>> model.class_names[:3], model.trained
+    (('0', '1', '2'), False)
     """
     if isinstance(device, str) or device.type == "cuda":
         device = resolve_device(str(device))
+    label = type(network).__name__ if name is None else name
     with torch.inference_mode(False):  # weights made in it could not be differentiated through
-        private = _copied(network, name).float().eval().requires_grad_(False)
+        private = _copied(network, label).float().eval().requires_grad_(False)
         private = private.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assumed = [f"name is '{label}', its class"] if name is None else []
+    if preprocessing is None:
+        preprocessing = _usual_preprocessing(private, label)
+        height, width = preprocessing.size
+        assumed.append(
+            f"preprocessing is resize to {preprocessing.resize} pixels "
+            f"({preprocessing.interpolation}), center {height} x {width}, mean "
+            f"{preprocessing.mean}, std {preprocessing.std}"
+        )
+    if not class_names:
+        class_names = _numbered_outputs(private, label, preprocessing.size)
+        assumed.append(f"class_names are the numbers 0 to {len(class_names) - 1}")
+    if weights == UNKNOWN_WEIGHTS:
+        assumed.append(f"weights are called '{UNKNOWN_WEIGHTS}'")
+    if trained is None:
+        assumed.append("trained is False; say trained=True where the weights were trained")
     quicken(private)
     model = StagedModel(
         network=private,
-        stages=stages,
+        stages={SOFTMAX: SOFTMAX} if stages is None else stages,
         preprocessing=preprocessing,
         class_names=tuple(class_names),
-        name=name,
+        name=label,
         weights=weights,
-        trained=trained,
+        trained=bool(trained),
     )
+    if stages is None:
+        from stimuli_gen.depth import stages_at_cuts  # a module that needs StagedModel
+
+        _check_settings(model)
+        model = replace(model, stages=stages_at_cuts(model))
+        assumed.append(f"stages are its units of depth: {name_ids(model.stages)}")
     check_model(model)
-    return replace(model, once=_differentiable_once(model))
+    if assumed:
+        _LOG.warning("%s: assumed that %s.", label, "; ".join(assumed))
+    return replace(model, once=_differentiable_once(model), assumed=tuple(assumed))
+
+
+def _usual_preprocessing(network: nn.Module, name: str) -> Preprocessing:
+    """Read the preprocessing that a network says it has, or take ImageNet's where it runs."""
+    config = getattr(network, "pretrained_cfg", None)
+    config = config if isinstance(config, Mapping) else {}
+    size = _usual_size(network, name, config)
+    share = float(config.get("crop_pct") or _SHARE_CUT)
+    interpolation = config.get("interpolation")
+    return Preprocessing(
+        size=size,
+        resize=max(int(max(size) / share), *size),
+        interpolation=interpolation if interpolation in INTERPOLATIONS else "bilinear",
+        mean=config.get("mean") or IMAGENET_MEAN,
+        std=config.get("std") or IMAGENET_STD,
+    )
+
+
+def _usual_size(network: nn.Module, name: str, config: Mapping[str, Any]) -> tuple[int, int]:
+    """Find the input size (height, width) in pixels that a network says, or at which it runs."""
+    own = _SIZES_OF_CLASSES.get(type(network).__name__, getattr(network, "image_size", None))
+    sides = [own, *_INPUT_SIZES] if isinstance(own, int) else list(_INPUT_SIZES)
+    sizes = [(side, side) for side in sides]
+    if "input_size" in config:
+        _, height, width = config["input_size"]
+        sizes.insert(0, (height, width))
+    refusals = []
+    for size in dict.fromkeys(sizes):
+        try:
+            _gray_output(network, size)
+        except Exception as error:  # a user's code may raise anything
+            if out_of_memory(error):
+                raise
+            refusals.append(_refusal(name, network, size, error))
+        else:
+            return size
+    tried = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(sizes))
+    raise InputError(
+        f"{refusals[0]} No input of {tried} pixels works either; give the network's preprocessing."
+    )
+
+
+def _gray_output(network: nn.Module, size: tuple[int, int]) -> Any:
+    """Run a network on one image of the mean color."""
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    with for_one_image(size, device), _random_states_kept(device), torch.no_grad():
+        return network(torch.zeros((1, 3, *size), device=device))
+
+
+def _numbered_outputs(network: nn.Module, name: str, size: tuple[int, int]) -> tuple[str, ...]:
+    """Name the outputs of a network by their numbers."""
+    try:
+        output = _gray_output(network, size)
+    except Exception as error:  # a user's code may raise anything
+        if out_of_memory(error):
+            raise
+        raise _refusal(name, network, size, error) from error
+    entries = {"logits": output} if isinstance(output, Tensor) else _entries(output)
+    candidates = [entries["logits"]] if "logits" in entries else list(entries.values())
+    tensors = [value for value in candidates if isinstance(value, Tensor)]
+    rows = {id(value): value for value in tensors if value.ndim == 2 and len(value) == 1}
+    if len(rows) != 1:
+        raise InputError(
+            f"{name} gives {_described(output)} for one image, so the number of its classes is not "
+            "clear; give class_names, or a module around it that returns logits (1, n_classes)."
+        )
+    (logits,) = rows.values()
+    return tuple(map(str, range(logits.shape[1])))
 
 
 def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
-    """Name hand-written operations in a network that torch differentiates once only, or wrongly twice.
+    """Name hand-written operations that torch differentiates only once, or wrongly twice.
 
     Only a network that has some is tried: a product of its Hessian and a direction, in double
     precision, against the difference of two gradients.
@@ -534,8 +687,16 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
         _random_states_kept(model.device),
         gradients_on(),
     ):
-        image, direction = (torch.from_numpy(one).to(model.device) for one in noise)
-        names = _hand_written(model.logits(image.float().requires_grad_(True)))
+        image, direction = (torch.from_numpy(values).to(model.device) for values in noise)
+        output = model.logits(image.float().requires_grad_(True))
+        classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
+        foreign = [
+            function.__name__
+            for function in classes
+            if function is not None and not function.__module__.startswith("stimuli_gen.")
+        ]
+        names = tuple(dict.fromkeys(foreign))
+        del output
         if not names:
             return ()
         try:
@@ -552,85 +713,79 @@ def _differentiable_once(model: StagedModel) -> tuple[str, ...]:
     return () if right else names
 
 
-def _hand_written(output: Tensor) -> tuple[str, ...]:
-    """Name the autograd functions of others between an output and the image."""
-    classes = [getattr(type(node), "_forward_cls", None) for node in _nodes(output)]
-    names = [
-        one.__name__
-        for one in classes
-        if one is not None and not one.__module__.startswith("stimuli_gen.")
-    ]
-    return tuple(dict.fromkeys(names))
-
-
 def _second_derivative_is_right(model: StagedModel, image: Tensor, direction: Tensor) -> bool:
     step = 1e-8  # so small that hardly a ReLU switches on the way
 
     def _gradient(images: Tensor, create_graph: bool = False) -> Tensor:
-        (found,) = torch.autograd.grad(
+        (gradient,) = torch.autograd.grad(
             model.logits(images).square().sum(), images, create_graph=create_graph
         )
-        return found
+        return gradient
 
     ends = [_gradient((image + sign * step * direction).requires_grad_(True)) for sign in (1, -1)]
     expected = (ends[0] - ends[1]) / (2 * step)
     tracked = image.clone().requires_grad_(True)
     slope = (_gradient(tracked, create_graph=True) * direction).sum()
-    (found,) = torch.autograd.grad(slope, tracked, allow_unused=True)
-    found = torch.zeros_like(image) if found is None else found
-    off = torch.linalg.vector_norm(found - expected)
+    (product,) = torch.autograd.grad(slope, tracked, allow_unused=True)
+    product = torch.zeros_like(image) if product is None else product
+    off = torch.linalg.vector_norm(product - expected)
     return bool(off <= 1e-3 * torch.linalg.vector_norm(expected))
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:
-    """Copy a network, also one that keeps results of an earlier pass, which torch refuses to copy."""
+    """Copy a network, also one that keeps results of an earlier pass.
+
+    Torch refuses to copy such a network.
+    """
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{name}: give the network, a torch.nn.Module, not a {type(network).__name__}; load "
             "weights into it first."
         )
     if scripted := [
-        path or "the network" for path, one in network.named_modules() if isinstance(one, _SCRIPTED)
+        path or "the network"
+        for path, module in network.named_modules()
+        if isinstance(module, _SCRIPTED)
     ]:
         raise InputError(
             f"{name} is a TorchScript module, whose inside cannot be watched "
-            f"({name_ids(scripted)}); give the Python "
-            "module that it was made of, with its weights."
+            f"({name_ids(scripted)}); give the Python module that it was made of, with its "
+            "weights."
         )
     values = dict([*network.named_parameters(), *network.named_buffers()])
     if shapeless := [
         path
-        for path, one in values.items()
-        if isinstance(one, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
+        for path, value in values.items()
+        if isinstance(value, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer)
     ]:
         raise InputError(
             f"{name}: {name_ids(shapeless)} have no shape yet; run the network on an image first."
         )
-    if empty := [path for path, one in values.items() if one.is_meta]:
+    if empty := [path for path, value in values.items() if value.is_meta]:
         raise InputError(
             f"{name}: {name_ids(empty)} are on the device 'meta', without values; load weights "
             "first."
         )
     kept = [
-        one
+        value
         for module in network.modules()
-        for one in vars(module).values()
-        if isinstance(one, Tensor)
+        for value in vars(module).values()
+        if isinstance(value, Tensor)
     ]
     try:
         return copy.deepcopy(
-            network, {id(one): one.detach().clone() for one in kept if not one.is_leaf}
+            network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
         )
     except (RuntimeError, TypeError) as error:  # such tensors inside lists, open files, locks …
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{name} cannot be copied; delete what it keeps beside its weights: {told}"
+            f"{name} cannot be copied; delete what it keeps beside its weights: {reason}"
         ) from error
 
 
 @checked
 def check_model(model: StagedModel) -> None:
-    """Check that a model can be used: runs one image of noise forward and backward, and forward once more.
+    """Check that a model can be used: run noise forward and backward, and forward once more.
 
     Parameters
     ----------
@@ -646,6 +801,16 @@ def check_model(model: StagedModel) -> None:
         class names, a stage does not run exactly once, does not give a tensor, or comes out of
         order, no gradient reaches the image, or the same image gives another output the second time
         (compared exactly on a CPU, elsewhere to rounding). The message says what to do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import check_model, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> check_model(model)  # raises an error if the model cannot be used
     """
     _check_settings(model)
     noise = np.random.default_rng(0).random((1, 3, *model.preprocessing.size), dtype=np.float32)
@@ -653,7 +818,13 @@ def check_model(model: StagedModel) -> None:
     with here, _random_states_kept(model.device), gradients_on():
         image = torch.from_numpy(noise).to(model.device).requires_grad_(True)
         with _calls(model) as calls:
-            output = _first_logits(model, image)
+            try:
+                output = model.logits(image)
+            except Exception as error:  # a user's code may raise anything
+                if isinstance(error, InputError) or out_of_memory(error):
+                    raise
+                size = model.preprocessing.size
+                raise _refusal(model.name, model.network, size, error) from error
         _check_calls(model, calls)
         _check_output(model, image, output)
         first = output.detach().clone()
@@ -667,37 +838,26 @@ def check_model(model: StagedModel) -> None:
     ):
         raise InputError(
             f"{model.name} gives another output for the same image each time; take what is random "
-            "(dropout with "
-            "training=True, torch.rand) or remembered from pass to pass out of its forward."
+            "(dropout with training=True, torch.rand) or remembered from pass to pass out of its "
+            "forward."
         )
 
 
-def _first_logits(model: StagedModel, image: Tensor) -> Tensor:
-    """Run the network for the first time; whatever it says against such an image is told."""
-    try:
-        return model.logits(image)
-    except Exception as error:  # a user's code may raise anything
-        if isinstance(error, InputError) or out_of_memory(error):
-            raise
-        raise _refusal(model, error) from error
-
-
-def _refusal(model: StagedModel, error: Exception) -> InputError:
-    told = (str(error).splitlines() or [type(error).__name__])[0]
-    height, width = model.preprocessing.size
-    channels = next(
-        (one.in_channels for one in model.network.modules() if isinstance(one, nn.Conv2d)), 3
-    )
+def _refusal(name: str, network: nn.Module, size: tuple[int, int], error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    height, width = size
+    convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    first = next(convolutions, None)
+    channels = 3 if first is None else first.in_channels
     cure = "it must take such images and nothing else, and return logits"
     if channels != 3:
         cure = (
-            f"its first convolution sees {channels} channel(s), images have 3: put a module before "
-            "it that makes "
-            f"{channels} of 3, for example nn.Conv2d(3, {channels}, 1, bias=False) with the "
-            "weights of the colors"
+            f"its first convolution sees {channels} channel(s), images have 3: put a module "
+            f"before it that makes {channels} of 3, for example nn.Conv2d(3, {channels}, 1, "
+            "bias=False) with the weights of the colors"
         )
     return InputError(
-        f"{model.name} cannot run on images of (1, 3, {height}, {width}): {told}; {cure}."
+        f"{name} cannot run on images of (1, 3, {height}, {width}): {reason}; {cure}."
     )
 
 
@@ -705,12 +865,14 @@ def _check_settings(model: StagedModel) -> None:
     """Check what needs no forward pass."""
     cure = "build it with stage_model"
     if training := [
-        path or "the network" for path, one in model.network.named_modules() if one.training
+        path or "the network" for path, module in model.network.named_modules() if module.training
     ]:
         raise InputError(
             f"{model.name} is in training mode; call .eval(), or {cure} ({name_ids(training)})."
         )
-    if trainable := [path for path, one in model.network.named_parameters() if one.requires_grad]:
+    if trainable := [
+        path for path, weight in model.network.named_parameters() if weight.requires_grad
+    ]:
         raise InputError(
             f"{model.name} has trainable weights; call .requires_grad_(False), or {cure} "
             f"({name_ids(trainable)})."
@@ -721,9 +883,13 @@ def _check_settings(model: StagedModel) -> None:
             f"{model.name}: mean {mean} and std {std} are for pixels of 0 to 255; divide by 255: "
             "pixels are in [0, 1]."
         )
-    bad = [path for path, one in model.network.named_parameters() if not torch.isfinite(one).all()]
-    for path, one in model.network.named_buffers():
-        numbers = torch.view_as_real(one) if one.is_complex() else one
+    bad = [
+        path
+        for path, weight in model.network.named_parameters()
+        if not torch.isfinite(weight).all()
+    ]
+    for path, buffer in model.network.named_buffers():
+        numbers = torch.view_as_real(buffer) if buffer.is_complex() else buffer
         if (numbers.isnan() | numbers.isposinf()).any():  # -inf: attention's masks
             bad.append(path)
     if bad:
@@ -779,14 +945,13 @@ def _check_calls(model: StagedModel, calls: list[str]) -> None:
         if stage not in calls:
             raise InputError(
                 f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) is not "
-                "called in a forward pass; "
-                "name one that is, for example the block around it."
+                "called in a forward pass; name one that is, for example the block around it."
             )
         if calls.count(stage) != 1:
             raise InputError(
                 f"{model.name}: the module of stage '{stage}' ({model.stages[stage]}) runs "
-                f"{calls.count(stage)} times "
-                "in one forward pass; name one that runs once, for example the block around it."
+                f"{calls.count(stage)} times in one forward pass; name one that runs once, for "
+                "example the block around it."
             )
     if calls != expected:
         raise InputError(
@@ -801,8 +966,8 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
     if not isinstance(output, Tensor):
         raise InputError(
             f"{model.name} gives {_described(output)} for one image; the logits, a tensor of (1, "
-            f"{model.n_classes}), "
-            "are not clear in it; put a module around it whose forward returns them alone."
+            f"{model.n_classes}), are not clear in it; put a module around it whose forward "
+            "returns them alone."
         )
     if tuple(output.shape) != (1, model.n_classes):
         cure = "give one name for each output"
@@ -816,23 +981,22 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
         )
     if not torch.isfinite(output).all():
         raise InputError(
-            f"{model.name} gives outputs that are not finite for an image of noise; check weights, "
-            "mean, std."
+            f"{model.name} gives outputs that are not finite for an image of noise; check "
+            "weights, mean, std."
         )
     if not output.requires_grad:
         raise InputError(
             f"{model.name}: no gradient reaches the image; remove detach(), no_grad(), argmax and "
-            "whole numbers "
-            "from its forward."
+            "whole numbers from its forward."
         )
     try:
         (gradient,) = torch.autograd.grad(output.square().sum(), image)
     except RuntimeError as error:
         if out_of_memory(error):
             raise
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{model.name}: its gradient cannot be computed; mend its forward: {told}"
+            f"{model.name}: its gradient cannot be computed; mend its forward: {reason}"
         ) from error
     if not torch.isfinite(gradient).all():
         raise InputError(
@@ -842,10 +1006,10 @@ def _check_output(model: StagedModel, image: Tensor, output: Any) -> None:
 
 def _described(output: Any) -> str:
     """Say what a network returned, with the shapes in it."""
-    shapes = [
-        f"{name} {tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
-        for name, one in _entries(output).items()
-    ]
+    shapes = []
+    for name, value in _entries(output).items():
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        shapes.append(f"{name} {shape}")
     name = "nothing" if output is None else f"a {type(output).__name__}"
     return f"{name} ({name_ids(shapes)})" if shapes else name
 
@@ -868,6 +1032,12 @@ def resolve_device(name: str = "auto") -> torch.device:
     ------
     InputError
         When the name is unknown or the device is not there.
+
+    Examples
+    --------
+    >>> from stimuli_gen import resolve_device
+    >>> resolve_device("cpu")
+    device(type='cpu')
     """
     there = {
         "cuda": torch.cuda.is_available(),
@@ -908,10 +1078,23 @@ def predict(
     -------
     ndarray
         (n, n_classes) float32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import predict, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> images = np.zeros((2, 3, 32, 32), dtype=np.float32)
+    >>> predict(model, images).sum(axis=1).round(4)
+    array([1., 1.], dtype=float32)
     """
     probabilities = np.zeros((len(images), model.n_classes), dtype=np.float32)
     for rows, batch in in_batches(
-        lambda one: model.probabilities(one).cpu(), images, batch_size, model.device
+        lambda batch: model.probabilities(batch).cpu(), images, batch_size, model.device
     ):
         probabilities[rows] = batch[: rows.stop - rows.start].numpy()
     return probabilities

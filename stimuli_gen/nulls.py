@@ -1,4 +1,6 @@
-"""How alike a network's responses to two different photographs are: the null distribution of a metamer's match.
+"""Measure how alike a network's responses to two different photographs are.
+
+The values are the null distribution of a metamer's match.
 
 Every image runs through the network once. What pairs need then are inner products: those of the
 responses give Pearson's r and the signal-to-noise ratio, those of their centered ranks Spearman's
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +58,8 @@ SAVE_SECONDS = 60.0
 EXACT_FLOAT32 = 2**23
 """Below so many units a centered average rank (a multiple of one half) is exact in float32."""
 DOUBTFUL = 1e-9
-"""Squared distances below this share of the squared norms lost digits in the subtraction: taken again, directly."""
+"""Squared distances below this share of the squared norms lost digits in the subtraction: taken
+again, directly."""
 
 
 @short_repr
@@ -67,7 +70,7 @@ class NullDistribution:
     Parameters
     ----------
     ids : tuple of str
-        Of the images.
+        Ids of the images.
     pairs : ndarray
         (n_pairs, 2) int, places in `ids`: the first image is the signal of the signal-to-noise
         ratio.
@@ -83,6 +86,16 @@ class NullDistribution:
     ------
     InputError
         When the shapes do not belong together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import NullDistribution
+    >>> pairs = np.array([[0, 1], [1, 0], [0, 2], [2, 0]])
+    >>> values = np.tile([0.1, 0.2, 0.3, 0.4], (1, 4, 1))
+    >>> null = NullDistribution(ids=("a", "b", "c"), pairs=pairs, stages=("late",), values=values)
+    >>> null.limit("late", "pearson"), null.limit("late", "pearson", quantile=0.5)
+    (0.4, 0.2)
     """
 
     ids: tuple[str, ...]
@@ -101,7 +114,7 @@ class NullDistribution:
 
     @property
     def model_digest(self) -> str:
-        """Which network it is of.
+        """Digest of the network that was measured.
 
         Returns
         -------
@@ -144,7 +157,8 @@ class NullDistribution:
         stage, metric : str
             See `read`.
         quantile : float
-            Of the values, above 0; 1 is their maximum, the criterion of Feather et al. (2023).
+            Quantile of the values, in (0, 1]; 1 is their maximum, the criterion of Feather et al.
+            (2023).
 
         Returns
         -------
@@ -180,21 +194,21 @@ class NullDistribution:
             None where the null is of another network, of other weights or of another input size, or
             lacks the stage.
         """
-        told, path = self.provenance, model.stages[stage]
-        if told.get("network_digest") == model.network_digest:
+        record, path = self.provenance, model.stages[stage]
+        if record.get("network_digest") == model.network_digest:
             return next(
-                (one for one, known in told.get("modules", {}).items() if known == path), None
+                (name for name, known in record.get("modules", {}).items() if known == path), None
             )
         return stage if self.model_digest == model.digest and stage in self.stages else None
 
-    def exceedance(self, stage: str, metric: str, found: np.ndarray) -> np.ndarray:
+    def exceedance(self, stage: str, metric: str, values: np.ndarray) -> np.ndarray:
         """Tell how often a pair of different images is at least as alike.
 
         Parameters
         ----------
         stage, metric : str
             See `read`.
-        found : ndarray
+        values : ndarray
             (n,) values of that metric.
 
         Returns
@@ -205,7 +219,7 @@ class NullDistribution:
         """
         ordered = np.sort(self.read(stage, metric))
         at_least = len(ordered) - np.searchsorted(
-            ordered, np.asarray(found, dtype=np.float64), side="left"
+            ordered, np.asarray(values, dtype=np.float64), side="left"
         )
         return (1 + at_least) / (1 + len(ordered))
 
@@ -217,21 +231,21 @@ class NullDistribution:
         pandas.DataFrame
             One row a stage and metric: stage, metric, n_images, n_pairs, mean, sd, q95, max.
         """
-        rows = [
-            {
-                "stage": stage,
-                "metric": metric,
-                "n_images": len(self.ids),
-                "n_pairs": len(self.pairs),
-                "mean": one.mean(),
-                "sd": one.std() if np.isfinite(one).all() else np.nan,
-                "q95": np.quantile(one, 0.95, method="lower"),
-                "max": one.max(),
-            }
-            for stage in self.stages
-            for metric in METRICS
-            for one in [self.read(stage, metric)]
-        ]
+        rows = []
+        for stage, metric in product(self.stages, METRICS):
+            values = self.read(stage, metric)
+            rows.append(
+                {
+                    "stage": stage,
+                    "metric": metric,
+                    "n_images": len(self.ids),
+                    "n_pairs": len(self.pairs),
+                    "mean": values.mean(),
+                    "sd": values.std() if np.isfinite(values).all() else np.nan,
+                    "q95": np.quantile(values, 0.95, method="lower"),
+                    "max": values.max(),
+                }
+            )
         return pd.DataFrame(rows)
 
 
@@ -262,7 +276,7 @@ def null_distribution(
         than that, n · (n - 1). Feather et al. (2023) draw 1,000,000 from ImageNet's training
         images.
     seed : int
-        Of the draw.
+        Seed of the draw.
     path : path-like, optional
         HDF5 file that keeps the result. If it is there and of the same model, images, stages, pairs
         and seed, it is read and nothing is computed; if it is damaged, it is made again. While it
@@ -288,6 +302,24 @@ def null_distribution(
     -----
     Feather et al. (2023) draw pairs of augmented training crops; here the images are used as they
     are. All-zero responses give 0 for every metric, as in their code.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import null_distribution, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> null = null_distribution(model, photographs, stages=["1"])
+    >>> null.pairs.tolist(), null.stages
+    ([[0, 1], [1, 0]], ('1',))
     """
     ordered = _check(model, stimuli, stages, n_pairs)
     identity = {
@@ -306,7 +338,7 @@ def null_distribution(
         values = _Work(model, stimuli, ordered, pairs, folder, digest(identity, TILE)).run(
             batch_size, progress
         )
-        told = provenance(
+        record = provenance(
             identity,
             content=CONTENT,
             model=model.name,
@@ -318,13 +350,13 @@ def null_distribution(
             **identity,
         )
         made = NullDistribution(
-            ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=told
+            ids=stimuli.ids, pairs=pairs, stages=ordered, values=values, provenance=record
         )
         if path is not None:
             write_hdf5(
                 path,
                 arrays={"values": values, "pairs": pairs, "ids": np.array(stimuli.ids)},
-                attributes={"content": CONTENT, "metrics": list(METRICS), "provenance": told},
+                attributes={"content": CONTENT, "metrics": list(METRICS), "provenance": record},
             )
     return made
 
@@ -347,9 +379,30 @@ def read_null(path: str | os.PathLike[str]) -> NullDistribution:
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import null_distribution, read_null, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> with TemporaryDirectory() as folder:
+    ...     path = f"{folder}/null.h5"
+    ...     null = null_distribution(model, photographs, stages=["1"], path=path)
+    ...     read_null(path).stages
+    ('1',)
     """
     attributes = _attributes(path)
-    told = attributes["provenance"]
+    record = attributes["provenance"]
     if attributes.get("metrics") != list(METRICS):
         raise InputError(
             f"{path} holds other metrics ({attributes.get('metrics')}); make the null again."
@@ -357,9 +410,9 @@ def read_null(path: str | os.PathLike[str]) -> NullDistribution:
     return NullDistribution(
         ids=tuple(read_hdf5_array(path, "ids").tolist()),
         pairs=read_hdf5_array(path, "pairs"),
-        stages=tuple(told["stages"]),
+        stages=tuple(record["stages"]),
         values=read_hdf5_array(path, "values"),
-        provenance=told,
+        provenance=record,
     )
 
 
@@ -371,12 +424,15 @@ def _attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _kept(path: str | os.PathLike[str], identity: Mapping[str, Any]) -> NullDistribution | None:
-    """Read what an earlier call made: None when there is nothing, or it is damaged; refused when made otherwise."""
+    """Read the result of an earlier call.
+
+    Returns None when there is no file or it is damaged; a result of other settings is refused.
+    """
     if not Path(path).exists():
         return None
     try:
-        told = _attributes(path)["provenance"]
-        if differing := [name for name, value in identity.items() if told.get(name) != value]:
+        record = _attributes(path)["provenance"]
+        if differing := [name for name, value in identity.items() if record.get(name) != value]:
             raise InputError(
                 f"{path} holds a null distribution made otherwise (other {name_ids(differing)}); "
                 "choose another."
@@ -401,9 +457,13 @@ def _check(
         )
     if n_pairs < 1:
         raise InputError(f"a null distribution needs at least 1 pair, not {n_pairs}.")
-    looks = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
-    if same := set(duplicates(looks)):
-        ids = [one for one, look in zip(stimuli.ids, looks, strict=True) if look in same]
+    pixel_digests = [digest(stimuli.images[slice(i, i + 1)]) for i in range(len(stimuli))]
+    if same := set(duplicates(pixel_digests)):
+        ids = [
+            stimulus_id
+            for stimulus_id, pixels in zip(stimuli.ids, pixel_digests, strict=True)
+            if pixels in same
+        ]
         raise InputError(
             f"images with the same pixels: {name_ids(ids)}; a pair must be of different images."
         )
@@ -420,7 +480,7 @@ def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
     n_pairs : int
         Pairs to draw; all n · (n - 1) if there are no more.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
@@ -438,7 +498,10 @@ def draw_pairs(n: int, n_pairs: int, seed: int) -> np.ndarray:
 
 @contextmanager
 def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Give a folder for the responses; one beside `path` outlives an interruption, but no bad input."""
+    """Provide a folder for the responses.
+
+    A folder beside `path` outlives an interruption, but no bad input.
+    """
     if path is None:
         with tempfile.TemporaryDirectory(prefix="neurometamer-null-") as name:
             yield Path(name)
@@ -455,7 +518,10 @@ def _scratch(path: str | os.PathLike[str] | None) -> Iterator[Path]:
 
 
 class _Work:
-    """One null distribution being made: responses on disk, then tile after tile; the state is saved now and then."""
+    """Make one null distribution: responses on disk, then tile after tile.
+
+    The state is saved at intervals.
+    """
 
     def __init__(
         self,
@@ -490,7 +556,7 @@ class _Work:
                         self._save()
                     if progress is not None:
                         progress(self.n_images + self.n_done, total)
-                    if stop.asked:
+                    if stop.requested:
                         stop.stop()
         except BaseException:  # Ctrl-C included
             self._save()
@@ -498,12 +564,14 @@ class _Work:
         return self.values
 
     def _run_images(self, batch_size: int) -> Iterator[None]:
-        """Run every image once; append its responses and their centered ranks to the files of each stage."""
+        """Run every image once and append its responses and their centered ranks to files."""
         from stimuli_gen.batches import batch_shape, in_batches
 
         def _responses(batch: Any) -> dict[str, Any]:
             values = self.model.activations(batch, self.stages)
-            return {stage: one.flatten(1).float().cpu() for stage, one in values.items()}
+            return {
+                stage: activations.flatten(1).float().cpu() for stage, activations in values.items()
+            }
 
         size = batch_shape(batch_size)
         while self.n_images < len(self.stimuli):
@@ -536,7 +604,10 @@ class _Work:
             if (index + 1) * len(self.pairs) <= self.n_done:
                 continue
             responses = _Responses(*self._files(index), len(self.stimuli), units)
-            for part in _tiles(self.pairs):
+            tiles = np.sort(self.pairs, axis=1) // TILE
+            changes = (tiles[1:] != tiles[:-1]).any(axis=1)
+            cuts = (np.flatnonzero(changes) + 1).tolist()
+            for part in map(slice, [0, *cuts], [*cuts, len(self.pairs)]):
                 if (done := index * len(self.pairs) + part.stop) > self.n_done:
                     self.values[index, :, part] = responses.compare(self.pairs[part])
                     self.n_done = done
@@ -550,27 +621,30 @@ class _Work:
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
         checksums = {path.name: checksum.hexdigest() for path, checksum in self.checksums.items()}
-        told = {
+        progress = {
             "key": self.key,
             "n_images": self.n_images,
             "n_done": self.n_done,
             "sizes": self.sizes,
         }
-        attributes = {**told, "checksums": checksums}
+        attributes = {**progress, "checksums": checksums}
         write_hdf5(self.folder / "state.h5", arrays={"values": self.values}, attributes=attributes)
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
-        """Take up the state of the same work, and cut the files back to it; otherwise begin with empty files."""
+        """Continue from the saved state of the same work; otherwise begin with empty files.
+
+        The files are cut back to the saved state.
+        """
         state = self.folder / "state.h5"
         try:
-            told = read_hdf5_attributes(state) if state.is_file() else {}
-            if told.get("key") == self.key and self._check_files(told):
+            saved = read_hdf5_attributes(state) if state.is_file() else {}
+            if saved.get("key") == self.key and self._check_files(saved):
                 self.values = read_hdf5_array(state, "values")
                 self.n_images, self.n_done, self.sizes = (
-                    told["n_images"],
-                    told["n_done"],
-                    told["sizes"],
+                    saved["n_images"],
+                    saved["n_done"],
+                    saved["sizes"],
                 )
         except DamagedFile:
             note_remade(state)
@@ -579,32 +653,27 @@ class _Work:
                 path.touch()
                 os.truncate(path, self.n_images * units * kind.itemsize)
 
-    def _check_files(self, told: Mapping[str, Any]) -> bool:
-        """Compare the stored responses with their checksums, and take these up; tell whether all are as written."""
+    def _check_files(self, saved: Mapping[str, Any]) -> bool:
+        """Compare the stored responses with their checksums and tell whether all are as written."""
         checksums = {}
-        for index, units in enumerate(told["sizes"]):
+        for index, units in enumerate(saved["sizes"]):
             for path, kind in zip(self._files(index), _kinds(units), strict=True):
-                checksums[path] = _checksum(path, told["n_images"] * units * kind.itemsize)
-                if checksums[path].hexdigest() != told["checksums"][path.name]:
+                checksum, n_bytes = hashlib.sha256(), saved["n_images"] * units * kind.itemsize
+                if path.is_file():  # its beginning, as much of it as there is
+                    with path.open("rb") as file:
+                        while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
+                            checksum.update(part)
+                            n_bytes -= len(part)
+                checksums[path] = checksum
+                if checksums[path].hexdigest() != saved["checksums"][path.name]:
                     note_remade(path)
                     return False
         self.checksums = checksums
         return True
 
 
-def _checksum(path: Path, n_bytes: int) -> hashlib._Hash:
-    """Digest the beginning of a file, as much of it as there is."""
-    checksum = hashlib.sha256()
-    if path.is_file():
-        with path.open("rb") as file:
-            while n_bytes > 0 and (part := file.read(min(n_bytes, 2**20))):
-                checksum.update(part)
-                n_bytes -= len(part)
-    return checksum
-
-
 def _kinds(units: int) -> tuple[np.dtype, np.dtype]:
-    """Types of the stored responses and of their ranks."""
+    """Give the types of the stored responses and of their ranks."""
     return np.dtype(np.float32), np.dtype(np.float32 if units < EXACT_FLOAT32 else np.float64)
 
 
@@ -626,13 +695,6 @@ def centered_ranks(values: np.ndarray) -> np.ndarray:
     units = values.shape[1]
     ranks = np.stack([rankdata(row) - (units + 1) / 2 for row in values])
     return ranks.astype(_kinds(units)[1])
-
-
-def _tiles(pairs: np.ndarray) -> Iterator[slice]:
-    """Cut ordered pairs where the tile changes."""
-    tiles = np.sort(pairs, axis=1) // TILE
-    cuts = np.flatnonzero((tiles[1:] != tiles[:-1]).any(axis=1)) + 1
-    yield from map(slice, [0, *cuts.tolist()], [*cuts.tolist(), len(pairs)])
 
 
 class _Responses:
@@ -673,7 +735,7 @@ class _Responses:
         )
 
     def _products(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Inner products of centered ranks and of centered values: (2, n_pairs)."""
+        """Compute inner products of centered ranks and of centered values: (2, n_pairs)."""
         rows, at_row = np.unique(low, return_inverse=True)
         columns, at_column = np.unique(high, return_inverse=True)
         products = np.zeros((2, len(rows), len(columns)))
@@ -688,7 +750,7 @@ class _Responses:
         return products[:, at_row, at_column]
 
     def _noise(self, low: np.ndarray, high: np.ndarray, product: np.ndarray) -> np.ndarray:
-        """Squared distances of the pairs, from their centered inner products."""
+        """Compute squared distances of the pairs from their centered inner products."""
         noise = self.spread[low] + self.spread[high] - 2 * product
         noise += self.n_units * np.square(self.mean[low] - self.mean[high])
         for i in np.flatnonzero(noise <= DOUBTFUL * (self.square[low] + self.square[high])):

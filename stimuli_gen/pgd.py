@@ -1,4 +1,4 @@
-"""Projected gradient descent (PGD): the strongest change within a ball, as a measure of how robust a network is.
+"""Attack networks by projected gradient descent (PGD) within a ball around a photograph.
 
 References
 ----------
@@ -39,14 +39,15 @@ from stimuli_gen.synthesis.constraints import (
     read_mask,
     within_mask,
 )
-from stimuli_gen.synthesis.loop import Descended, Film, Objective, Pass, Start, descend
+from stimuli_gen.synthesis.loop import Descended, Objective, OnFrame, Pass, Start, descend
 from stimuli_gen.targets import choose_targets, refuse_own_class
 
 ATTACKS: Mapping[str, tuple[str, float, str]] = {
     "pgd_l2": ("l2", 3.0, "l2"),
     "pgd_linf": ("linf", 4 / 255, "sign"),
 }
-"""Name → ball, default radius (pixels in [0, 1]), step rule of `stimuli_gen.synthesis.loop.STEP_RULES`."""
+"""Name → ball, default radius (pixels in [0, 1]), step rule of
+`stimuli_gen.synthesis.loop.STEP_RULES`."""
 
 
 @checked
@@ -68,10 +69,12 @@ def attack_images(
     batch_size: int = 8,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> StimulusSet:
-    """Change photographs within a ball so that a network errs, by projected gradient steps on the cross-entropy.
+    """Change photographs within a ball so that a network errs.
+
+    Projected gradient steps are taken on the cross-entropy.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def attack_images(
     attack : {"pgd_l2", "pgd_linf"}
         L2 ball with L2-normalized steps, or L∞ ball with sign steps.
     radius : float, optional
-        Of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
+        Radius of the ball, pixels in [0, 1]; by default 3 (L2) or 4/255 (L∞).
     target : str, int or mapping, optional
         Class to reach, see `stimuli_gen.choose_targets`; untargeted by default: away from `label`.
     label : str, int or mapping
@@ -103,14 +106,14 @@ def attack_images(
     mode : {"exact", "fast"}
         See `stimuli_gen.fast.draft_model`.
     seed : int
-        Of random starts and random targets; each image has its own generator.
+        Seed of random starts and random targets; each image has its own generator.
     batch_size : int
         See `stimuli_gen.synthesis.loop.descend`.
     resume : path-like, optional
         Folder for finished images and the state of unfinished ones, to go on after an interruption.
     progress : callable, optional
         Called with (images done, images in all).
-    watch, film : callable, optional
+    on_step, on_frame : callable, optional
         See `stimuli_gen.synthesis.loop.descend`.
 
     Returns
@@ -127,6 +130,26 @@ def attack_images(
     ------
     InputError
         When a setting, a class or a mask is wrong.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import ATTACKS, attack_images, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> list(ATTACKS)
+    ['pgd_l2', 'pgd_linf']
+    >>> made = attack_images(model, photographs, "pgd_l2", steps=10)
+    >>> made.ids, made.table["success"].tolist()
+    (('a_pgd_l2', 'b_pgd_l2'), [True, True])
     """
     radius, settings = _settings(attack, radius, steps, step_size, seed, model.preprocessing.size)
     settings |= {
@@ -138,7 +161,10 @@ def attack_images(
     settings |= {} if draft is None else {"mode": mode, "draft": draft.digest}
     check_photographs(model, references)
     classes = choose_targets(label if target is None else target, references, model, seed)
-    masks = {one: read_mask(mask, one, model.preprocessing.size) for one in references.ids}
+    masks = {
+        reference_id: read_mask(mask, reference_id, model.preprocessing.size)
+        for reference_id in references.ids
+    }
     if target is not None:
         refuse_own_class(model, references, classes)
     prepare = _Prepare(references, classes, masks, settings)
@@ -161,17 +187,22 @@ def attack_images(
         batch_size=batch_size,
         device=model.device,
         keys={
-            one: digest(
-                settings, model.digest, one, classes[one], masks[one], prepare.photograph(one)
+            reference_id: digest(
+                settings,
+                model.digest,
+                reference_id,
+                classes[reference_id],
+                masks[reference_id],
+                prepare.photograph(reference_id),
             )
-            for one in references.ids
+            for reference_id in references.ids
         },
         resume=resume,
         progress=progress,
-        watch=watch,
-        film=film,
+        on_step=on_step,
+        on_frame=on_frame,
     )
-    told = provenance(
+    record = provenance(
         settings,
         model=model.name,
         weights=model.weights,
@@ -183,14 +214,14 @@ def attack_images(
     )
     images = stacked(made, references.ids)
     table = _describe(model, references, classes, settings, made, images)
-    return StimulusSet(images=images, table=table, provenance=told)
+    return StimulusSet(images=images, table=table, provenance=record)
 
 
 @checked
 def confirm_attacks(
     model: StagedModel, stimuli: StimulusSet, folder: str | os.PathLike[str]
 ) -> StimulusSet:
-    """Read the written PNG files back and judge them: what people will be shown is what must fool the network.
+    """Read the written PNG files back and judge them, because people are shown these files.
 
     Parameters
     ----------
@@ -212,6 +243,28 @@ def confirm_attacks(
     InputError
         When a PNG is missing, cannot be decoded or has another size, or another network was
         attacked.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import attack_images, confirm_attacks, write_stimuli
+    >>> made = attack_images(model, photographs, "pgd_l2", steps=10)
+    >>> with TemporaryDirectory() as folder:
+    ...     confirmed = confirm_attacks(model, made, write_stimuli(made, folder))
+    >>> confirmed.table["confirmed"].tolist()
+    [True, True]
     """
     lacking = [
         name for name in ("class_index", "class_name", "targeted") if name not in stimuli.table
@@ -222,8 +275,8 @@ def confirm_attacks(
             "theirs."
         )
     pictures = np.empty(stimuli.images.shape, np.float32)
-    for row, one in enumerate(stimuli.ids):
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
+    for row, stimulus_id in enumerate(stimuli.ids):
+        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
         picture = read_png(path)
         if picture.shape != pictures.shape[1:]:
             raise InputError(
@@ -239,23 +292,20 @@ def confirm_attacks(
 def _say(
     model: StagedModel, pictures: np.ndarray, classes: np.ndarray, targeted: np.ndarray
 ) -> dict[str, Any]:
-    """Ask the network about 8-bit pictures: one column each of what it says, and whether it errs as wanted."""
-    found = predict(model, pictures).astype(np.float64)
-    top = found.argmax(axis=1)
+    """Run the network on 8-bit pictures and tell whether it errs as wanted."""
+    probabilities = predict(model, pictures).astype(np.float64)
+    top = probabilities.argmax(axis=1)
     success = (top == classes) == targeted
-    told = zip(success, targeted, classes, strict=True)
+    why_not = []
+    for good, aimed, index in zip(success, targeted, classes, strict=True):
+        answer = "does not say" if aimed else "still says"
+        why_not.append("" if good else f"the network {answer} '{model.class_names[index]}'")
     return {
-        "class_probability_png": found[np.arange(len(found)), classes],
+        "class_probability_png": probabilities[np.arange(len(probabilities)), classes],
         "top1_index": top,
         "top1_name": [model.class_names[index] for index in top],
         "success": success,
-        "why_not": [
-            ""
-            if good
-            else f"the network {'does not say' if aimed else 'still says'} "
-            f"'{model.class_names[index]}'"
-            for good, aimed, index in told
-        ],
+        "why_not": why_not,
     }
 
 
@@ -271,14 +321,14 @@ def _settings(
     if attack not in ATTACKS:
         raise unknown_name("attack", attack, ATTACKS)
     ball, default, _ = ATTACKS[attack]
-    asked = default if radius is None else radius
-    check_ball(ball, asked, image_size)
-    kept = linf_on_8_bits(asked) if ball == "linf" else asked
+    wanted = default if radius is None else radius
+    check_ball(ball, wanted, image_size)
+    kept = linf_on_8_bits(wanted) if ball == "linf" else wanted
     size = kept / 4 if step_size is None else step_size
     return kept, {
         "control": attack,
         "radius": kept,
-        "radius_asked": asked,
+        "radius_asked": wanted,
         "steps": steps,
         "step_size": size,
         "seed": seed,
@@ -301,23 +351,31 @@ class _Prepare:
             masks,
             settings,
         )
-        self._place = {one: row for row, one in enumerate(references.ids)}
+        self._row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
 
-    def photograph(self, one: str) -> np.ndarray:
-        return self._images[slice(self._place[one], self._place[one] + 1)][0]
+    def photograph(self, reference_id: str) -> np.ndarray:
+        return self._images[slice(self._row_of[reference_id], self._row_of[reference_id] + 1)][0]
 
-    def __call__(self, one: str) -> Start:
-        photograph, mask, settings = self.photograph(one), self._masks[one], self._settings
+    def __call__(self, reference_id: str) -> Start:
+        photograph, mask, settings = (
+            self.photograph(reference_id),
+            self._masks[reference_id],
+            self._settings,
+        )
         image = photograph
         if settings["random_start"]:
             attack, radius = settings["control"], settings["radius"]
             ball = ATTACKS[attack][0]
-            random = generator(settings["seed"], attack, one)
+            random = generator(settings["seed"], attack, reference_id)
             drawn = mask * random_in_ball(random, photograph.shape, ball, radius)
             image = _confine(photograph + drawn, photograph, ball, radius)
         return Start(
             image=image,
-            context={"class": np.array(self._classes[one]), "anchor": photograph, "mask": mask},
+            context={
+                "class": np.array(self._classes[reference_id]),
+                "anchor": photograph,
+                "mask": mask,
+            },
         )
 
 
@@ -332,7 +390,10 @@ def _confine(image: np.ndarray, anchor: np.ndarray, ball: str, radius: float) ->
 
 
 def _objective(model: StagedModel, *, targeted: bool) -> Objective:
-    """Lower the log-probability of the label, or raise that of the target; the score is the margin in logits."""
+    """Make the objective: the log-probability of the label, or its negative for a target.
+
+    The score is the margin in logits.
+    """
     sign = -1.0 if targeted else 1.0
 
     def evaluate(images: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -352,28 +413,28 @@ def _describe(
     made: Mapping[str, Descended],
     images: np.ndarray,
 ) -> pd.DataFrame:
-    order = np.array([classes[one] for one in references.ids])
+    order = np.array([classes[reference_id] for reference_id in references.ids])
     targeted = np.full(len(order), bool(settings["targeted"]))
     said = pd.DataFrame(_say(model, from_8bit(to_8bit(images)), order, targeted)).to_dict("records")
     rows = []
-    for row, (one, category) in enumerate(
+    for row, (reference_id, category) in enumerate(
         zip(references.ids, references.table["category"], strict=True)
     ):
-        index = classes[one]
+        index = classes[reference_id]
         rows.append(
             {
-                "id": f"{one}_{settings['control']}",
+                "id": f"{reference_id}_{settings['control']}",
                 "kind": "control",
-                "reference_id": one,
+                "reference_id": reference_id,
                 "category": category,
                 "control": settings["control"],
                 "level": settings["radius"],
                 "targeted": str(bool(settings["targeted"])),
                 "class_index": index,
                 "class_name": model.class_names[index],
-                "margin_float": made[one].score,
+                "margin_float": made[reference_id].score,
                 **{str(name): value for name, value in said[row].items()},
-                "steps": made[one].steps,
+                "steps": made[reference_id].steps,
                 "confirmed": False,
                 "seed": settings["seed"],
                 "model": model.name,

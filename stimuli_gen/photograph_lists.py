@@ -1,4 +1,4 @@
-"""Which files are photographs, and what they are called: folders, folders of classes, tables and lists of files."""
+"""List photographs of folders, folders of classes, tables and lists of files, and name them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ _OTHER_IMAGES = frozenset(
         ".jxr",
     }
 )
-"""Endings of image formats that may not be readable here; other files in a folder are taken for no images."""
+"""Endings of image formats that may not be readable here; other files in a folder are taken for no
+images."""
 _COMMON = (".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp", ".gif")
 
 
@@ -86,14 +87,14 @@ class Listing:
         folders of classes, category.
     shown : sequence of str
         The files as they are named in tables: relative to the folder.
-    told : mapping of str to list of str
+    notes : mapping of str to list of str
         ``left_out``: what of a folder was not taken, and why. ``layout``: what categories and ids
         were made of. Both are absent where there is nothing to tell.
     """
 
     table: pd.DataFrame
     shown: Sequence[str]
-    told: Mapping[str, list[str]] = field(default_factory=dict)
+    notes: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Listing:
@@ -115,7 +116,18 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
         When there are none, a table lacks a file or an id, or ids repeat.
     """
     if isinstance(source, (str, os.PathLike)):
-        listing = _list_path(Path(source))
+        path = Path(source)
+        if path.is_dir():
+            listing = _list_folder(path)
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            listing = _list_table(path)
+        elif path.is_file():
+            listing = _list_files([path])
+        else:
+            raise InputError(
+                f"{path} does not exist; give a folder of images, a CSV with the column file, or "
+                "image files."
+            )
     elif isinstance(source, Sequence) and all(
         isinstance(file, (str, os.PathLike)) for file in source
     ):
@@ -130,23 +142,10 @@ def list_photographs(source: str | os.PathLike[str] | Sequence[str | os.PathLike
         files = table.loc[table["id"] == again[0], "file"]
         raise InputError(
             f"duplicate stimulus id(s): {name_ids(again)} (for example "
-            f"{' and '.join(map(str, files[:2]))}); "
-            "rename a file or give a CSV with the column id."
+            f"{' and '.join(map(str, files[:2]))}); rename a file or give a CSV with the column "
+            "id."
         )
     return listing
-
-
-def _list_path(path: Path) -> Listing:
-    if path.is_dir():
-        return _list_folder(path)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _list_table(path)
-    if path.is_file():
-        return _list_files([path])
-    raise InputError(
-        f"{path} does not exist; give a folder of images, a CSV with the column file, or image "
-        "files."
-    )
 
 
 def _list_files(files: Sequence[Path]) -> Listing:
@@ -174,22 +173,28 @@ def _list_folder(folder: Path) -> Listing:
     if not files:
         beside = f" There is: {'; '.join(left_out)}." if left_out else ""
         raise InputError(f"no images in {folder}; give files such as {', '.join(_COMMON)}.{beside}")
-    inner = _inner_folders([file.relative_to(folder).parts[:-1] for file in files])
+    folders = [file.relative_to(folder).parts[:-1] for file in files]
+    shared = 0  # outer folders that all files share are left out, unless they are all there is
+    while all(len(parts) > shared + 1 for parts in folders):
+        if len({parts[shared] for parts in folders}) > 1:
+            break
+        shared += 1
+    inner = [parts[shared:] for parts in folders]
     ids, layout = _ids_and_layout(files, inner)
     table = pd.DataFrame({"file": pd.Series(files, dtype=object), "id": ids})
     if any(inner):
         table["category"] = [parts[0] if parts else "" for parts in inner]
     for line in (*left_out, *layout[1:]):
         _tell_once(f"{folder}: {line}")
-    told = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
+    notes = {name: lines for name, lines in (("left_out", left_out), ("layout", layout)) if lines}
     return Listing(
-        table=table, shown=[file.relative_to(folder).as_posix() for file in files], told=told
+        table=table, shown=[file.relative_to(folder).as_posix() for file in files], notes=notes
     )
 
 
 @cache
 def _tell_once(line: str) -> None:
-    """Log what is taken otherwise than somebody may think; without handlers it goes to standard error."""
+    """Log a choice that may surprise, once."""
     quiet = _HIDDEN in line
     logging.getLogger(__name__).log(logging.INFO if quiet else logging.WARNING, line)
 
@@ -215,7 +220,10 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _entries(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """Go through a folder in order of names, its files first; a folder that holds itself by a link is entered once."""
+    """List the entries of a folder in order of names, its files first.
+
+    A folder that contains itself by a link is entered once.
+    """
     status = folder.stat()
     here = above | {(status.st_dev, status.st_ino)}
     if len(here) == len(above):
@@ -251,17 +259,6 @@ def _why_left_out(path: Path, suffixes: frozenset[str]) -> str:
     return "no image by its ending"
 
 
-def _inner_folders(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Leave out the outer folders that all files share, unless they are all there is."""
-    depth = 0
-    while (
-        all(len(parts) > depth + 1 for parts in folders)
-        and len({parts[depth] for parts in folders}) == 1
-    ):
-        depth += 1
-    return [parts[depth:] for parts in folders]
-
-
 def _ids_and_layout(
     files: Sequence[Path], inner: Sequence[tuple[str, ...]]
 ) -> tuple[list[str], list[str]]:
@@ -295,13 +292,20 @@ def _list_table(path: Path) -> Listing:
     files = [_as_spelled_on_disk(path.parent / name) for name in table["file"]]
     typed = {name: _typed(table[name]) for name in table.columns if name not in NAMES}
     if "target" in typed:
-        typed["target"] = _indices_or_names(table["target"])
+        # class indices become whole numbers; a class name may look like any other number
+        cells = table["target"].dropna().astype(str)
+        integers = cells.str.fullmatch(r"0|[1-9]\d{0,17}").all()
+        whole_numbers = len(cells) == len(table) and integers
+        typed["target"] = table["target"].astype("int64") if whole_numbers else table["target"]
     table = table.assign(**typed)
     return Listing(table=table.assign(file=pd.Series(files, dtype=object), id=ids), shown=shown)
 
 
 def _as_spelled_on_disk(path: Path) -> Path:
-    """Find a file whose name is written in the other Unicode normalization, as macOS and spreadsheets differ in it."""
+    """Find a file whose name is written in the other Unicode normalization.
+
+    macOS and spreadsheets differ in it.
+    """
     if path.name.isascii() or path.exists() or not path.parent.is_dir():
         return path
     wanted = unicodedata.normalize("NFC", path.name)
@@ -323,14 +327,7 @@ def _typed(column: pd.Series) -> pd.Series:
         return column.map({"True": True, "False": False})
     if not cells.map(lambda cell: _NUMBER.fullmatch(cell) is not None).all():
         return column
-    whole = len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all()
-    return column.map(int if whole else float, na_action="ignore").astype(
-        "int64" if whole else "float64"
+    integers = len(cells) == len(column) and cells.str.fullmatch(r"[+-]?\d{1,18}").all()
+    return column.map(int if integers else float, na_action="ignore").astype(
+        "int64" if integers else "float64"
     )
-
-
-def _indices_or_names(column: pd.Series) -> pd.Series:
-    """Make whole numbers of a column of class indices; a class name may look like any other number."""
-    cells = column.dropna().astype(str)
-    whole = len(cells) == len(column) and cells.str.fullmatch(r"0|[1-9]\d{0,17}").all()
-    return column.astype("int64") if whole else column

@@ -1,4 +1,4 @@
-"""Regular images (RE): photographs cut to what a network sees, exactly as the network was trained to see them."""
+"""Load regular images (RE): photographs cut as they were for the training of the network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from neurometamer.store import (
 from neurometamer.summaries import short_repr
 from stimuli_gen.conversion import check_reading, open_photograph
 from stimuli_gen.photograph_lists import Listing, list_photographs
-from stimuli_gen.stimuli import StimulusSet
+from stimuli_gen.stimuli import StimulusSet, concat_stimuli, read_stimuli
 from stimuli_gen.stored_images import LARGEST_IN_MEMORY, ImagesOnDisk, digest_blocks, from_8bit
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 LARGEST_RESIZED = 2**24
-"""Pixels; 256 x 65,536 for example. Resizing to more would cost memory for what the cut throws away."""
+"""Pixels; 256 x 65,536 for example. Resizing to more would cost memory for what the cut throws
+away."""
 KINDS = ("RE", "AN", "AI", "metamer", "control")
 """Regular image, adversarial noise, adversarial interference, metamer, control image."""
 
@@ -56,13 +57,16 @@ PACKAGED: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "retina": (_SKIMAGE, "retina.jpg", "texture"),
     "rocket": (_SKIMAGE, "rocket.jpg", "object"),
 }
-"""Photographs inside the scikit-image and scikit-learn wheels: id → (package folder, file, rough category)."""
+"""Photographs inside the scikit-image and scikit-learn wheels: id → (package folder, file, rough
+category)."""
 
 
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a photograph becomes a network's input: resize the shorter side, cut the centre, normalize.
+    """Settings that make a network's input of a photograph.
+
+    The shorter side is resized, the center is cut out, and the pixels are normalized.
 
     Parameters
     ----------
@@ -80,6 +84,15 @@ class Preprocessing:
     ------
     InputError
         When a value makes no sense.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from stimuli_gen import Preprocessing
+    >>> gray = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    >>> preprocessing = Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", **gray)
+    >>> preprocessing.cut(Image.new("RGB", (640, 480), "white")).shape
+    (3, 224, 224)
     """
 
     size: tuple[int, int]
@@ -163,7 +176,9 @@ def load_photographs(
     bits: int | None = None,
     icc: str = "ignore",
 ) -> StimulusSet:
-    """Load photographs as regular images (kind ``RE``), or images made elsewhere with what a table says of them.
+    """Load photographs as regular images (kind ``RE``), or images that were made elsewhere.
+
+    Images made elsewhere keep what a table says of them.
 
     Parameters
     ----------
@@ -177,7 +192,7 @@ def load_photographs(
         are classes, as in ImageNet: their name is the ``category``, also of images in folders
         further in.
     preprocessing : Preprocessing
-        Of the network that will see them.
+        Preprocessing of the network that will see the photographs.
     bits : int, optional
         How many bits of 16-bit gray files hold data, 8 to 16; or for each file, the column ``bits``
         of a table. See `stimuli_gen.conversion.convert_photograph`.
@@ -199,6 +214,19 @@ def load_photographs(
         When there are no images, files are missing or cannot be decoded, ids repeat, cannot name a
         file or differ in case only, a kind is unknown, a reference id is no image of the table, or
         that of a photograph is not its own.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> from stimuli_gen import Preprocessing, load_photographs
+    >>> gray = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    >>> preprocessing = Preprocessing(size=(32, 32), resize=36, interpolation="bilinear", **gray)
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("L", (640, 480), 128).save(f"{folder}/plain.png")
+    ...     photographs = load_photographs(folder, preprocessing)
+    >>> photographs.ids, photographs.table["note"].tolist()
+    (('plain',), ['gray converted to RGB'])
     """
     if not isinstance(preprocessing, Preprocessing):
         raise InputError(
@@ -210,7 +238,7 @@ def load_photographs(
 
 
 def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
-    """Fill in kind and reference id where the table does not give them, and check that they fit together."""
+    """Fill in kind and reference id where the table lacks them, and check them."""
     ids = listing["id"].astype(str)
     kind = (
         listing["kind"].fillna("RE")
@@ -222,9 +250,8 @@ def _with_kinds(listing: pd.DataFrame) -> pd.DataFrame:
         raise unknown_name(f"kind of '{ids[unknown.index[0]]}'", unknown.iloc[0], KINDS)
     if len(lost := reference[~reference.isin(ids)]):
         raise InputError(
-            f"the reference id(s) {name_ids(lost)} of {name_ids(ids[lost.index])} are no images of "
-            "the table; "
-            "add the photographs they were made from."
+            f"the reference id(s) {name_ids(lost)} of {name_ids(ids[lost.index])} are no images "
+            "of the table; add the photographs they were made from."
         )
     if len(astray := ids[(kind == "RE") & (reference != ids)]):
         raise InputError(
@@ -250,7 +277,11 @@ class _Reader:
             if fits
             else self.preprocessing.cut_levels(photograph)
         )
-        return levels, "; ".join(filter(None, [note, _enlarged(photograph, self.preprocessing)]))
+        width, height = photograph.size
+        if width < self.preprocessing.size[1] or height < self.preprocessing.size[0]:
+            enlarged = f"enlarged: only {width} x {height} pixels"
+            note = f"{note}; {enlarged}" if note else enlarged
+        return levels, note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,13 +291,13 @@ class PhotographFiles(ImagesOnDisk):
     Parameters
     ----------
     files : tuple of tuple
-        Of each: its path, bits, way with color profiles, and the digest of its levels.
+        For each file: its path, bits, way with color profiles, and the digest of its levels.
     reader : callable
         From the first three of these to levels (3, height, width) uint8 and a note.
     shape : tuple of int
         (n, 3, height, width).
     rows : tuple of int, optional
-        Which of the files these images are; all by default.
+        Positions in `files` of these images; all by default.
     rounded : bool
         Changes nothing: the images have 8 bits.
     """
@@ -298,7 +329,12 @@ def _load(
     table = _with_kinds(listing.table)
     check_file_names(table["id"].astype(str))
     reader = _Reader(preprocessing=preprocessing, finished="kind" in listing.table.columns)
-    files = list(zip(table["file"], _each_bits(table, bits), _each_icc(table, icc), strict=True))
+    ways = [icc] * len(table)
+    if "icc" in table.columns:
+        ways = table["icc"].fillna(icc).astype(str).tolist()
+    for way in dict.fromkeys(ways):
+        check_reading(None, way)
+    files = list(zip(table["file"], _each_bits(table, bits), ways, strict=True))
     images, notes, pixels = _read_all(files, reader, (len(files), 3, *preprocessing.size))
     given = table["note"].fillna("").astype(str) if "note" in table.columns else [""] * len(table)
     table = table.assign(
@@ -310,16 +346,19 @@ def _load(
     settings: dict[str, Any] = {"preprocessing": asdict(preprocessing)}
     settings |= {} if bits is None else {"bits": bits}
     settings |= {} if icc == "ignore" else {"icc": icc}
-    told = {"folder": dict(listing.told)} if listing.told else {}
+    folder = {"folder": dict(listing.notes)} if listing.notes else {}
     return StimulusSet(
-        images=images, table=table, provenance=provenance(settings, images=pixels, **told)
+        images=images, table=table, provenance=provenance(settings, images=pixels, **folder)
     )
 
 
 def _read_all(
     files: Sequence[tuple[Path, int | None, str]], reader: _Reader, shape: tuple[int, int, int, int]
 ) -> tuple[np.ndarray | PhotographFiles, list[str], str]:
-    """Decode every file once: the images, held in memory when they are few, their notes, and the digest of all."""
+    """Decode every file once.
+
+    Returns the images, held in memory when they are few, their notes, and the digest of all.
+    """
     few = 4 * math.prod(shape) <= LARGEST_IN_MEMORY
     images = np.empty(shape if few else (0, *shape[1:]), np.float32)
     digests: list[str] = []
@@ -355,7 +394,7 @@ def _read_all(
 
 
 def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
-    """Take the bits of each file from the table's column; where that is empty, from the setting for all."""
+    """Take the bits of each file from the table's column, or from the setting for all."""
     if "bits" not in table.columns:
         return [bits] * len(table)
     try:
@@ -369,25 +408,6 @@ def _each_bits(table: pd.DataFrame, bits: int | None) -> list[int | None]:
     return each
 
 
-def _each_icc(table: pd.DataFrame, icc: str) -> list[str]:
-    """Take the way with color profiles of each file from the table's column; where that is empty, the one for all."""
-    each = (
-        [icc] * len(table)
-        if "icc" not in table.columns
-        else table["icc"].fillna(icc).astype(str).tolist()
-    )
-    for way in dict.fromkeys(each):
-        check_reading(None, way)
-    return each
-
-
-def _enlarged(photograph: Image.Image, preprocessing: Preprocessing) -> str:
-    """Say so where a photograph has fewer pixels than the network's input."""
-    width, height = photograph.size
-    small = width < preprocessing.size[1] or height < preprocessing.size[0]
-    return f"enlarged: only {width} x {height} pixels" if small else ""
-
-
 @checked
 def read_images(
     sources: Sequence[str | os.PathLike[str]],
@@ -396,7 +416,7 @@ def read_images(
     bits: int | None = None,
     icc: str = "ignore",
 ) -> StimulusSet:
-    """Read images from any mix of stimulus folders, photograph folders and CSV files, as people are shown them.
+    """Read images of stimulus folders, photograph folders and CSV files, as people see them.
 
     Parameters
     ----------
@@ -417,26 +437,32 @@ def read_images(
     ------
     InputError
         When there is nothing to read, ids repeat or sizes differ.
-    """
-    from stimuli_gen.stimuli import concat_stimuli
 
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> from stimuli_gen import Preprocessing, read_images
+    >>> gray = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    >>> preprocessing = Preprocessing(size=(32, 32), resize=36, interpolation="bilinear", **gray)
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (640, 480), "white").save(f"{folder}/white.png")
+    ...     float(read_images([folder], preprocessing).images.min())
+    1.0
+    """
     if not sources:
         raise InputError(
             "no images given; give folders or tables (images, --images FOLDER or --images "
             "TABLE.csv)."
         )
     check_reading(bits, icc)
-    return concat_stimuli([_read_one(Path(source), preprocessing, bits, icc) for source in sources])
-
-
-def _read_one(
-    source: Path, preprocessing: Preprocessing, bits: int | None, icc: str
-) -> StimulusSet:
-    from stimuli_gen.stimuli import read_stimuli
-
-    if source.is_dir() and (source / "stimuli.h5").is_file():
-        return read_stimuli(source, in_memory=None).as_shown()
-    return load_photographs(source, preprocessing, bits=bits, icc=icc)
+    sets = []
+    for source in map(Path, sources):
+        if source.is_dir() and (source / "stimuli.h5").is_file():
+            sets.append(read_stimuli(source, in_memory=None).as_shown())
+        else:
+            sets.append(load_photographs(source, preprocessing, bits=bits, icc=icc))
+    return concat_stimuli(sets)
 
 
 @checked
@@ -446,7 +472,7 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     Parameters
     ----------
     preprocessing : Preprocessing
-        Of the network that will see them.
+        Preprocessing of the network that will see the photographs.
 
     Returns
     -------
@@ -457,6 +483,15 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
     ------
     InputError
         When a package or one of its files is missing.
+
+    Examples
+    --------
+    >>> from stimuli_gen import Preprocessing, packaged_photographs
+    >>> gray = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    >>> preprocessing = Preprocessing(size=(32, 32), resize=36, interpolation="bilinear", **gray)
+    >>> photographs = packaged_photographs(preprocessing)
+    >>> photographs.images.shape, photographs.ids[:3]
+    ((16, 3, 32, 32), ('astronaut', 'brick', 'camera'))
     """
     files = {
         name: _package_folder(parts[0]).joinpath(*parts[1:], file)
@@ -475,11 +510,10 @@ def packaged_photographs(preprocessing: Preprocessing) -> StimulusSet:
 
 def _package_folder(package: str) -> Path:
     """Find an installed package without importing it."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         raise InputError(
             f"the packaged photographs need {package}; install it with: pip install "
-            "'neurometamer[demo]', "
-            "or give your own images."
+            "'neurometamer[demo]', or give your own images."
         )
-    return Path(found.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0])

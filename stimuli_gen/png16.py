@@ -40,6 +40,16 @@ def write_png16(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     -------
     Path
         The file; viewers that know only 8 bits show its high 8 bits.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).random((3, 32, 32), dtype="float32")
+    >>> from stimuli_gen import write_png16
+    >>> with TemporaryDirectory() as folder:
+    ...     write_png16(f"{folder}/image.png", image).name
+    'image.png'
     """
     levels = np.rint(np.asarray(image, dtype=np.float64).transpose(1, 2, 0) * _LEVELS).astype(">u2")
     height, width = levels.shape[:2]
@@ -48,14 +58,13 @@ def write_png16(path: str | os.PathLike[str], image: np.ndarray) -> Path:
         [np.zeros((height, 1), np.uint8), lines]
     ).tobytes()  # a line begins with its filter: 0, none
     header = struct.pack(">II", width, height) + _KIND
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(body, 6)), (b"IEND", b""))
+    file = _SIGNATURE
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(body, 6)), (b"IEND", b"")):
+        checksum = zlib.crc32(name + data)
+        file += struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
     with atomic_path(path) as part:
-        part.write_bytes(_SIGNATURE + b"".join(_chunk(name, data) for name, data in chunks))
+        part.write_bytes(file)
     return Path(path)
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 @checked
@@ -76,6 +85,17 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
     ------
     InputError
         When the file is missing, damaged or of another kind.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).random((3, 32, 32), dtype="float32")
+    >>> from stimuli_gen import read_png16, write_png16
+    >>> with TemporaryDirectory() as folder:
+    ...     again = read_png16(write_png16(f"{folder}/image.png", image))
+    >>> bool(np.abs(again - image).max() <= 0.5 / 65535 + 1e-7)
+    True
     """
     with reading(path, "a 16-bit PNG of ours") as plain:
         (width, height), body = _decode(plain.read_bytes())
@@ -88,14 +108,17 @@ def _decode(data: bytes) -> tuple[tuple[int, int], bytes]:
     """Check and join the chunks: (width, height), filter bytes and pixels."""
     if not data.startswith(_SIGNATURE):
         raise ValueError("no PNG signature")
-    place, chunks = len(_SIGNATURE), {b"IHDR": b"", b"IDAT": b""}
-    while place < len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        name, content = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        if struct.unpack_from(">I", data, place + 8 + length) != (zlib.crc32(name + content),):
+    position, chunks = len(_SIGNATURE), {b"IHDR": b"", b"IDAT": b""}
+    while position < len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        name, content = (
+            data[position + 4 : position + 8],
+            data[position + 8 : position + 8 + length],
+        )
+        if struct.unpack_from(">I", data, position + 8 + length) != (zlib.crc32(name + content),):
             raise ValueError("damaged chunk")
         chunks[name] = chunks.get(name, b"") + content
-        place += 12 + length
+        position += 12 + length
     header, body = chunks[b"IHDR"], zlib.decompress(chunks[b"IDAT"])
     size = struct.unpack(">II", header[:8])
     if header[8:] != _KIND or b"IEND" not in chunks or any(body[:: 1 + 6 * size[0]]):

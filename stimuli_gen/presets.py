@@ -21,7 +21,10 @@ from stimuli_gen.synthesis.loop import OPTIMIZERS, PARAMETRIZATIONS, SOLVERS, ST
 def _l1_ball(
     reference: np.ndarray, random: np.random.Generator, level: float, spread: float
 ) -> np.ndarray:
-    """Draw uniformly from the L1 ball: exponential lengths share the radius, one share is left unused."""
+    """Draw uniformly from the L1 ball.
+
+    Exponential lengths share the radius, and one share is left unused.
+    """
     lengths = random.exponential(size=reference.size + 1)
     shares = (lengths[:-1] / lengths.sum()).reshape(reference.shape)
     return level + spread * shares * random.choice([-1.0, 1.0], size=reference.shape)
@@ -38,10 +41,10 @@ STARTS: Mapping[str, Callable[[np.ndarray, np.random.Generator, float, float], n
     "constant": lambda reference, random, level, spread: np.full(reference.shape, level),
     "reference": lambda reference, random, level, spread: reference,
 }
-"""Reference (3, height, width), random generator, level and spread → first image, clipped to [0, 1] afterwards:
-Gaussian with standard deviation `spread`; uniform in the L1 ball of radius `spread` around the
-level (in 150,528 dimensions that is gray: no pixel moves by a gray level); uniform ± `spread`; the
-level; the reference."""
+"""Reference (3, height, width), random generator, level and spread → first image, clipped to [0, 1]
+afterwards: Gaussian with standard deviation `spread`; uniform in the L1 ball of radius `spread`
+around the level (in 150,528 dimensions that is gray: no pixel moves by a gray level); uniform ±
+`spread`; the level; the reference."""
 
 # ---------------------------------------------------------------------------------------- schedules
 
@@ -54,8 +57,8 @@ SCHEDULES: Mapping[str, Callable[[float, Recipe], float]] = {
         recipe.step_size * (recipe.last_step_size / recipe.step_size) ** done
     ),
 }
-"""Part of the run that is done, in [0, 1], and recipe → length of a step: halved `halvings` times in blocks of equal
-length, or falling exponentially to `last_step_size`."""
+"""Part of the run that is done, in [0, 1], and recipe → length of a step: halved `halvings` times
+in blocks of equal length, or falling exponentially to `last_step_size`."""
 
 
 @short_repr
@@ -68,7 +71,7 @@ class Recipe:
     start : str
         See `STARTS`, or ``"image"``: images of the caller.
     start_level, start_spread : float
-        Of the start; pixels in [0, 1].
+        Level and spread of the start; pixels in [0, 1].
     steps : int
         Gradient steps.
     budget : {"per_model", "total"}
@@ -81,9 +84,9 @@ class Recipe:
     schedule : {"constant", "halving", "exponential"}
         See `SCHEDULES`.
     halvings : int
-        Of the schedule ``halving``.
+        Number of halvings of the schedule ``halving``.
     last_step_size : float
-        Of the schedule ``exponential``.
+        Length of the last step of the schedule ``exponential``.
     solver : {"round_robin", "joint"}
         Networks in turn, or the sum of their gradients.
     turn : int
@@ -91,9 +94,9 @@ class Recipe:
     ball : {"none", "l2", "linf"}
         Keep the image within this distance.
     radius : float
-        Of the ball; pixels in [0, 1].
+        Radius of the ball; pixels in [0, 1].
     center : {"start", "reference"}
-        Of the ball.
+        Center of the ball.
     straight_through_relu : bool
         At a matched stage whose last operation is a ReLU, let the gradient pass as if it were the
         identity.
@@ -102,7 +105,7 @@ class Recipe:
     jitter : int
         Largest shift in pixels, up, down, left and right, of what the networks see at each step; 0
         for none. Pixels that leave at one border come in at the other. The photograph is not
-        shifted, so that the image shall match it wherever it stands: a stage that keeps places
+        shifted, so the image must match it at any position: a stage that keeps positions
         cannot be matched exactly, choose a late one. In no paper.
     open_choices : tuple of str
         What the source leaves open, and what is chosen here.
@@ -111,6 +114,14 @@ class Recipe:
     ------
     InputError
         When a name is unknown or a number out of range.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from stimuli_gen import PRESETS
+    >>> recipe = replace(PRESETS["boehm2025"], steps=1000)
+    >>> recipe.total_steps(n_models=2), recipe.step_length(0, n_models=2)
+    (2000, 1.0)
     """
 
     start: str
@@ -162,13 +173,16 @@ class Recipe:
             self._check_lbfgs()
 
     def _check_lbfgs(self) -> None:
-        """Curvature is estimated from one objective's plain gradients in pixels; all else is refused."""
+        """Refuse settings that do not go with L-BFGS.
+
+        L-BFGS estimates curvature from one objective's plain gradients in pixels.
+        """
         needed = {"step_rule": "raw", "parametrization": "pixels", "solver": "joint", "jitter": 0}
         if wrong := {name: value for name, value in needed.items() if getattr(self, name) != value}:
-            told = ", ".join(
+            needs = ", ".join(
                 f"{name}={value!r}, not {getattr(self, name)!r}" for name, value in wrong.items()
             )
-            raise InputError(f"optimizer='lbfgs' needs {told}.")
+            raise InputError(f"optimizer='lbfgs' needs {needs}.")
 
     def total_steps(self, n_models: int) -> int:
         """Count the gradient steps of an image.
@@ -210,19 +224,23 @@ class Recipe:
 
 
 def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the settings that came later than others and have their default, so that old digests stay.
+    """Leave out the later settings that have their default, so that old digests stay.
 
     Parameters
     ----------
     settings : mapping
-        Of a metamer.
+        Settings of a metamer.
 
     Returns
     -------
     dict
         The rest.
     """
-    later = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
+    later = {
+        setting.name: setting.default
+        for setting in fields(Recipe)
+        if setting.default is not MISSING
+    }
     return {
         name: value for name, value in settings.items() if name not in later or value != later[name]
     }
@@ -238,7 +256,7 @@ def draw_shifts(largest: int, n_steps: int, random: np.random.Generator) -> np.n
     n_steps : int
         Steps.
     random : numpy.random.Generator
-        Of the image.
+        Generator of the image.
 
     Returns
     -------
@@ -257,9 +275,8 @@ PRESETS: Mapping[str, Recipe] = {
         solver="round_robin", turn=10, ball="l2", radius=100_000.0, center="start",
         straight_through_relu=True,
         open_choices=(
-            "the ball is around the first image throughout, in their code around the first of each "
-            "3,000 steps; "
-            "it is never reached",
+            "the ball is around the first image throughout, in their code around the first of "
+            "each 3,000 steps; it is never reached",
             "each image has its own start noise, the same for every stage; in their code all have "
             "the same",
             "sets of networks are not theirs: they take turns of 10 steps as in boehm2025",
@@ -275,8 +292,8 @@ PRESETS: Mapping[str, Recipe] = {
             "the update is written as an ascent; the loss is descended",
             "'SGD' with rate 1: the gradient is scaled to unit L2 norm for each image; "
             "step_rule='raw' is plain",
-            "'uniform L1 ball' is taken at its word, which is plain gray; start='uniform' is +-0.1 "
-            "per pixel",
+            "'uniform L1 ball' is taken at its word, which is plain gray; start='uniform' is "
+            "+-0.1 per pixel",
             "radius 10,000, infinite and L-inf are all named and none is ever reached: no ball, "
             "clipped to [0, 1]",
             "the center of a ball is written in two ways: the start; center='reference' is the "
@@ -309,16 +326,15 @@ PRESETS: Mapping[str, Recipe] = {
             "of no paper: few steps of Adam, taken in Fourier space, along the sum of all "
             "networks' gradients",
             "Fourier steps make the spectrum and the colors of photographs likely whatever the "
-            "network does, so that "
-            "its images are recognized more often than those of steps on pixels; use 'pixels' to "
-            "ask about that",
+            "network does, so that its images are recognized more often than those of steps on "
+            "pixels; use 'pixels' to ask about that",
         ),
     ),
 }
 # fmt: on
-"""Ways to make metamers, every number in its place; any can be overridden. Sources: the public code of Feather et al.
-(2023), Nature Neuroscience 26; Boehm et al. (2025), arXiv 2504.01739. Of these only ``fast``
-carries a prior of natural images, see `image_prior`."""
+"""Ways to make metamers, every number in its place; any can be overridden. Sources: the public code
+of Feather et al. (2023), Nature Neuroscience 26; Boehm et al. (2025), arXiv 2504.01739. Of these
+only ``fast`` carries a prior of natural images, see `image_prior`."""
 
 
 def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
@@ -343,7 +359,7 @@ def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    known = [one.name for one in fields(Recipe) if one.name != "open_choices"]
+    known = [setting.name for setting in fields(Recipe) if setting.name != "open_choices"]
     for name in overrides:
         if name not in known:
             raise unknown_name("setting of a metamer", name, known)
@@ -377,7 +393,7 @@ def image_prior(recipe: Recipe, penalties: Sequence[Penalty] = ()) -> str:
     priors = []
     if recipe.parametrization == "fourier":
         priors.append("Fourier steps (1/f amplitudes, colors of photographs)")
-    priors += [PENALTY_PRIORS[one.kind] for one in penalties if one.weight > 0]
+    priors += [PENALTY_PRIORS[penalty.kind] for penalty in penalties if penalty.weight > 0]
     return "; ".join(dict.fromkeys(priors)) or "none"
 
 
@@ -413,8 +429,9 @@ PENALTIES: Mapping[str, Callable[[Tensor, Penalty], Tensor]] = {
         .sum(dim=1)
     ),
 }
-"""Images (b, 3, height, width) in [0, 1] and penalty → (b,), with s the pixel scale and q the power:
-Σ (dx² + dy²)^(q/2) of s·I; Σ |s·(I - 0.5)|^q; Σ (s·excess)^q of what lies outside [low, high]."""
+"""Images (b, 3, height, width) in [0, 1] and penalty → (b,), with s the pixel scale and q the
+power: Σ (dx² + dy²)^(q/2) of s·I; Σ |s·(I - 0.5)|^q; Σ (s·excess)^q of what lies outside [low,
+high]."""
 
 
 @short_repr
@@ -433,13 +450,23 @@ class Penalty:
     pixel_scale : float
         Pixels are multiplied by it first; 255 to use weights that were made for 8-bit levels.
     low, high : float
-        Of ``range``. All images are clipped to [0, 1] anyway, so only a narrower range does
-        anything.
+        Limits of the penalty ``range``. All images are clipped to [0, 1] anyway, so only a narrower
+        range does anything.
 
     Raises
     ------
     InputError
         When a name is unknown or a number out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from stimuli_gen import Penalty
+    >>> smooth = Penalty(kind="total_variation", weight=2.0, power=2)
+    >>> images = torch.zeros(1, 3, 4, 4)
+    >>> images[0, 0, 1, 1] = 0.5
+    >>> float(smooth(images))
+    2.0
     """
 
     kind: str
@@ -458,9 +485,8 @@ class Penalty:
         ):
             raise InputError(
                 f"penalty {self.kind}: weight ({self.weight}) must not be negative, power "
-                f"({self.power}) at least 1, "
-                f"pixel scale ({self.pixel_scale}) above 0, and low ({self.low}) below high "
-                f"({self.high})."
+                f"({self.power}) at least 1, pixel scale ({self.pixel_scale}) above 0, and low "
+                f"({self.low}) below high ({self.high})."
             )
 
     def __call__(self, images: Tensor) -> Tensor:

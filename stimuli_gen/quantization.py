@@ -25,7 +25,7 @@ from torch import Tensor
 
 from neurometamer.store import InputError, digest
 from stimuli_gen.categories import CATEGORIES, N_IMAGENET, sixteen_classes, to_sixteen
-from stimuli_gen.criteria import BATCH, Verdict, top_class
+from stimuli_gen.criteria import BATCH, Judgment, top_class
 from stimuli_gen.matching import Match
 from stimuli_gen.models import StagedModel, predict
 from stimuli_gen.stimuli import StimulusSet, from_8bit, to_8bit
@@ -34,11 +34,13 @@ from stimuli_gen.synthesis.loop import Objective, Start, descend, shown
 ROUND_STEPS = 20
 """Steps before the images are judged again."""
 STEP_LEVELS = 0.01
-"""First step of every pixel, along the sign of its gradient, in gray levels; halved each round. About one pixel in a
-hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps halve the error that
-rounding brings; steps of one L2 norm do as well at best, ten times longer ones undo it.)"""
+"""First step of every pixel, along the sign of its gradient, in gray levels; halved each round.
+About one pixel in a hundred is then rounded to another level. (SqueezeNet at features.9: 60 steps
+halve the error that rounding brings; steps of one L2 norm do as well at best, ten times longer ones
+undo it.)"""
 LEAD = 1e-3
-"""By how much the wanted class must lead, in standard deviations of the logits, so that another batch agrees."""
+"""By how much the wanted class must lead, in standard deviations of the logits, so that another
+batch agrees."""
 PUSH = 0.05
 """Up to which lead the wanted class is pushed."""
 
@@ -109,7 +111,7 @@ def file_objectives(matches: Sequence[Match]) -> list[Objective]:
     Parameters
     ----------
     matches : sequence of Match
-        What shall be matched.
+        Stages that are to be matched.
 
     Returns
     -------
@@ -133,7 +135,8 @@ def _file_objective(match: Match) -> Objective:
         lead = _lead(logits, context[f"{name}, asked class"]) / scale
         if categories is not None:
             wanted = context[f"{name}, asked category"]
-            of_sixteen = _lead(_best_of_categories(logits, categories), wanted.clamp_min(0)) / scale
+            best = _best_of_categories(logits, categories)
+            of_sixteen = _lead(best, wanted.clamp_min(0)) / scale
             lead = torch.minimum(lead, torch.where(wanted >= 0, of_sixteen, torch.inf))
         score = torch.minimum(1 - error / context[f"{name}, asked error"], lead - LEAD)
         return error + (PUSH - lead).relu(), score
@@ -142,7 +145,7 @@ def _file_objective(match: Match) -> Objective:
 
 
 def _lead(values: Tensor, wanted: Tensor) -> Tensor:
-    """By how much the wanted column is above the best of the others: (b,)."""
+    """Compute by how much the wanted column is above the best of the others: (b,)."""
     mine = torch.nn.functional.one_hot(wanted, values.shape[1]).bool()
     return values[mine] - values.masked_fill(mine, -torch.inf).amax(dim=1)
 
@@ -152,13 +155,19 @@ def _classes_of_categories(match: Match) -> list[Tensor] | None:
     if match.model.n_classes != N_IMAGENET:
         return None
     table = sixteen_classes()
-    classes = [[index for index, name in table.items() if name == one] for one in CATEGORIES]
-    return [torch.tensor(one, device=match.model.device) for one in classes]
+    classes = []
+    for category in CATEGORIES:
+        indices = [index for index, of_class in table.items() if of_class == category]
+        classes.append(torch.tensor(indices, device=match.model.device))
+    return classes
 
 
 def _best_of_categories(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
-    """Best logit of each category's classes, (b, 16): the category of the largest is that of ``first_mapped``."""
-    return torch.stack([logits[:, one].amax(dim=1) for one in classes], dim=1)
+    """Find the best logit of each category's classes, (b, 16).
+
+    The category of the largest is that of ``first_mapped``.
+    """
+    return torch.stack([logits[:, indices].amax(dim=1) for indices in classes], dim=1)
 
 
 # ------------------------------------------------------------------------------------------ mending
@@ -242,15 +251,15 @@ def mend_files(
             f"rounds ({rounds}) must not be negative, and have at least 1 step, not {round_steps}."
         )
     behind, taken = dict(images), dict.fromkeys(images, 0)
-    asked = ask(behind) if rounds else {one: {} for one in images}
+    wanted = ask(behind) if rounds else {reference_id: {} for reference_id in images}
     for number in range(rounds):
-        if not asked:
+        if not wanted:
             break
         length = STEP_LEVELS / 255 * 0.5**number
-        found = descend(
+        results = descend(
             objective,
-            list(asked),
-            _starts(behind, asked, context),
+            list(wanted),
+            _starts(behind, wanted, context),
             threshold=0.0,
             step_size=length,
             step_rule="sign",
@@ -258,30 +267,36 @@ def mend_files(
             confine=confine,
             batch_size=batch_size,
             device=device,
-            keys=_keys(asked, behind, keys, length, round_steps),
+            keys=_keys(wanted, behind, keys, length, round_steps),
             resume=resume,
         )
-        behind |= {one: result.image for one, result in found.items()}
-        taken |= {one: taken[one] + result.steps for one, result in found.items()}
-        asked = ask({one: behind[one] for one in asked})
+        behind |= {reference_id: result.image for reference_id, result in results.items()}
+        taken |= {
+            reference_id: taken[reference_id] + result.steps
+            for reference_id, result in results.items()
+        }
+        wanted = ask({reference_id: behind[reference_id] for reference_id in wanted})
     return {
-        one: Mended(
-            image=None if one in asked else from_8bit(to_8bit(behind[one])), steps=taken[one]
+        reference_id: Mended(
+            image=None if reference_id in wanted else from_8bit(to_8bit(behind[reference_id])),
+            steps=taken[reference_id],
         )
-        for one in images
+        for reference_id in images
     }
 
 
 def _starts(
     images: Mapping[str, np.ndarray],
-    asked: Mapping[str, Mapping[str, np.ndarray]],
+    wanted: Mapping[str, Mapping[str, np.ndarray]],
     context: Callable[[str], Mapping[str, np.ndarray]],
 ) -> Callable[[str], Start]:
-    return lambda one: Start(image=images[one], context={**context(one), **asked[one]})
+    return lambda reference_id: Start(
+        image=images[reference_id], context={**context(reference_id), **wanted[reference_id]}
+    )
 
 
 def _keys(
-    asked: Mapping[str, Mapping[str, np.ndarray]],
+    wanted: Mapping[str, Mapping[str, np.ndarray]],
     images: Mapping[str, np.ndarray],
     keys: Mapping[str, str] | None,
     length: float,
@@ -290,11 +305,19 @@ def _keys(
     """Hash what makes a round's image: the whole image before it, and what is asked."""
     if keys is None:
         return None
-    told = {
-        one: {name: value.item() for name, value in wanted.items()} for one, wanted in asked.items()
-    }
+    numbers = {}
+    for reference_id, values in wanted.items():
+        numbers[reference_id] = {name: value.item() for name, value in values.items()}
     return {
-        one: digest("file", keys[one], images[one], told[one], length, round_steps) for one in asked
+        reference_id: digest(
+            "file",
+            keys[reference_id],
+            images[reference_id],
+            numbers[reference_id],
+            length,
+            round_steps,
+        )
+        for reference_id in wanted
     }
 
 
@@ -305,14 +328,16 @@ def mend_metamers(
     matches: Sequence[Match],
     stimuli: StimulusSet,
     references: StimulusSet,
-    verdict: Verdict,
-    judge: Callable[[StimulusSet, StimulusSet], Verdict],
+    judgment: Judgment,
+    judge: Callable[[StimulusSet, StimulusSet], Judgment],
     context: Callable[[str], Mapping[str, np.ndarray]],
     *,
     rounds: int,
     **run: Any,
 ) -> StimulusSet:
-    """Go on with metamers that are good only as float pixels; those whose files become good replace them.
+    """Continue metamers that meet their criteria only as float pixels.
+
+    Those whose files then meet the criteria replace the former ones.
 
     Parameters
     ----------
@@ -322,10 +347,10 @@ def mend_metamers(
         Metamers, with the column ``file_steps``.
     references : StimulusSet
         Their photographs, row by row.
-    verdict : Verdict
+    judgment : Judgment
         On all of them.
     judge : callable
-        Metamers and their photographs → verdict.
+        Metamers and their photographs → judgment.
     context : callable
         Photograph's id → anchors, and the center of the ball.
     rounds : int
@@ -339,16 +364,16 @@ def mend_metamers(
         With ``file_steps``; an image whose file did not become good is as it was.
     """
     images = np.array(stimuli.images)
-    row_of = {references.ids[row]: row for row, only in enumerate(verdict.only_in_float) if only}
-    broken = {one: images[row] for one, row in row_of.items()}
+    row_of = {references.ids[row]: row for row, only in enumerate(judgment.only_in_float) if only}
+    broken = {reference_id: images[row] for reference_id, row in row_of.items()}
     ask = _Asking(matches, stimuli, references, judge, row_of)
     steps = stimuli.table["file_steps"].to_numpy(copy=True)
-    for one, found in mend_files(
+    for reference_id, mended in mend_files(
         file_objectives(matches), broken, ask, context, rounds=rounds, **run
     ).items():
-        steps[row_of[one]] = found.steps
-        if found.image is not None:
-            images[row_of[one]] = found.image
+        steps[row_of[reference_id]] = mended.steps
+        if mended.image is not None:
+            images[row_of[reference_id]] = mended.image
     return replace(stimuli, images=images, table=stimuli.table.assign(file_steps=steps))
 
 
@@ -360,51 +385,49 @@ class _Asking:
         matches: Sequence[Match],
         stimuli: StimulusSet,
         references: StimulusSet,
-        judge: Callable[[StimulusSet, StimulusSet], Verdict],
+        judge: Callable[[StimulusSet, StimulusSet], Judgment],
         row_of: Mapping[str, int],
     ) -> None:
         self._matches, self._stimuli, self._references = matches, stimuli, references
         self._judge, self._row_of = judge, row_of
         photographs = references.select(ids=list(row_of)).images
-        self._classes = {one.model.name: top_class(one.model, photographs) for one in matches}
-        self._categories = {one.model.name: _categories(one.model, photographs) for one in matches}
-        self._place = {one: place for place, one in enumerate(row_of)}
+        self._classes = {match.model.name: top_class(match.model, photographs) for match in matches}
+        self._categories = {
+            match.model.name: _categories(match.model, photographs) for match in matches
+        }
+        self._position = {reference_id: position for position, reference_id in enumerate(row_of)}
 
     def __call__(self, images: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-        names = [self._stimuli.ids[self._row_of[one]] for one in images]
+        names = [self._stimuli.ids[self._row_of[reference_id]] for reference_id in images]
         part = replace(self._stimuli.select(ids=names), images=np.stack(list(images.values())))
-        verdict = self._judge(part, self._references.select(ids=list(images)))
+        judgment = self._judge(part, self._references.select(ids=list(images)))
         limits = part.table["max_error"].to_numpy(dtype=float)
-        nulls = any(name.startswith("valid") for name in verdict.columns)
-        asked: dict[str, dict[str, np.ndarray]] = {}
-        for row, one in enumerate(images):
-            if not verdict.reasons["png"][row]:
+        nulls = any(name.startswith("valid") for name in judgment.columns)
+        wanted: dict[str, dict[str, np.ndarray]] = {}
+        for row, reference_id in enumerate(images):
+            if not judgment.reasons["png"][row]:
                 continue
-            asked[one] = {}
+            wanted[reference_id] = {}
             for match in self._matches:
                 name = match.model.name
-                asked[one] |= asked_of(
+                loss, position = judgment.losses[name][row], self._position[reference_id]
+                error = limits[row] * (1 - 1e-4)  # another batch size rounds otherwise
+                if judgment.below_null[name][row]:
+                    error = np.fmin(error, 0.8 * loss)
+                elif nulls or np.isnan(limits[row]):
+                    error = np.fmin(error, loss)
+                wanted[reference_id] |= asked_of(
                     match,
-                    error=_asked_error(
-                        verdict.losses[name][row], limits[row], verdict.below_null[name][row], nulls
-                    ),
-                    top_class=int(self._classes[name][self._place[one]]),
-                    category=int(self._categories[name][self._place[one]]) if nulls else -1,
+                    error=float(error),
+                    top_class=int(self._classes[name][position]),
+                    category=int(self._categories[name][position]) if nulls else -1,
                 )
-        return asked
-
-
-def _asked_error(loss: float, limit: float, below_null: bool, nulls: bool) -> float:
-    """Ask for `max_error` and, in an image that a null judges, for a match no worse, and a better one if need be."""
-    within = limit * (1 - 1e-4)  # another batch size rounds otherwise
-    if below_null:
-        return float(np.fmin(within, 0.8 * loss))
-    return float(np.fmin(within, loss)) if nulls or np.isnan(limit) else within
+        return wanted
 
 
 def _categories(model: StagedModel, photographs: Any) -> np.ndarray:
     if model.n_classes != N_IMAGENET:
         return np.full(len(photographs), -1)
     return np.array(
-        [CATEGORIES.index(one) for one in to_sixteen(predict(model, photographs, BATCH))]
+        [CATEGORIES.index(category) for category in to_sixteen(predict(model, photographs, BATCH))]
     )

@@ -97,10 +97,12 @@ _REARRANGE = {
 }
 """Operations that put numbers elsewhere and do not change them."""
 _HIDDEN = ("ReluBackward", "ThresholdBackward", "ClampMinBackward", "CompiledFunctionBackward")
-"""Gradients of operations that end a stage although no call of them was seen: a compiled or scripted module."""
+"""Gradients of operations that end a stage although no call of them was seen: a compiled or
+scripted module."""
 
 Ending = frozenset[int]
-"""The ReLUs that the output of a stage is made of: numbers of their calls among those in one pass of the stage."""
+"""The ReLUs that the output of a stage is made of: numbers of their calls among those in one pass
+of the stage."""
 
 
 def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]]:
@@ -127,7 +129,12 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
         ending = watch.ending(output)
         if ending is not None:
             endings[stage] = ending
-        elif watch.seems_relu(output) or _hides_operation(output):
+            return
+        node = output.grad_fn
+        written = getattr(type(node), "_forward_cls", None)  # of a hand-written autograd function
+        foreign = written is not None and not written.__module__.startswith("stimuli_gen.")
+        hidden = node is not None and (foreign or node.name().startswith(_HIDDEN))
+        if hidden or watch.seems_relu(output):
             undecided.append(stage)
 
     image = torch.full((1, 3, *model.preprocessing.size), 0.5, device=model.device)
@@ -136,13 +143,6 @@ def relu_endings(model: StagedModel) -> tuple[dict[str, Ending], tuple[str, ...]
     with here, gradients_on(), _watched(model.network, paths, lambda _: _Following(), _judge):
         model.logits(image.clone().requires_grad_(True))
     return endings, tuple(undecided)
-
-
-def _hides_operation(output: Tensor) -> bool:
-    node = output.grad_fn
-    written = getattr(type(node), "_forward_cls", None)  # of a hand-written autograd function
-    foreign = written is not None and not written.__module__.startswith("stimuli_gen.")
-    return node is not None and (foreign or node.name().startswith(_HIDDEN))
 
 
 @contextmanager
@@ -224,7 +224,8 @@ class _Following(TorchFunctionMode):
         self._wanted = wanted
         self._n_relus = 0
         self._known: dict[int, tuple[Tensor, int, Ending, Tensor | None]] = {}
-        """By address of a tensor: itself, its version, the ReLUs that it is made of, and what it would be without."""
+        """By address of a tensor: itself, its version, the ReLUs that it is made of, and what it
+        would be without."""
         self._seeming: dict[int, Tensor] = {}
 
     def __torch_function__(
@@ -238,13 +239,20 @@ class _Following(TorchFunctionMode):
         source = _relu_input(func, args, kwargs)
         if source is not None:
             return self._relu(source, func, args, kwargs)
-        found = self._made_of(func, args, kwargs) if func in _REARRANGE else None
-        given = _floats(args, kwargs) if self._wanted is None and func not in _BOUNDED else []
-        before = [one.detach().clone() for one in given]  # the operation may overwrite it
+        made_of = self._made_of(func, args, kwargs) if func in _REARRANGE else None
+        before = []
+        if self._wanted is None and func not in _BOUNDED:
+            for value in (*args, *kwargs.values()):
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    before.append(value.detach().clone())  # the operation may overwrite it
         result = func(*args, **kwargs)
-        if found is not None:
-            self._note_parts(result, *found)
-        elif isinstance(result, Tensor) and any(_is_relu_of(result, one) for one in before):
+        if made_of is not None and isinstance(result, Tensor):
+            self._note(result, *made_of)
+        elif made_of is not None:
+            ending, without = made_of
+            for part, tensor in enumerate(result):
+                self._note(tensor, ending, None if without is None else without[part])
+        elif isinstance(result, Tensor) and any(_is_relu_of(result, tensor) for tensor in before):
             self._seeming[id(result)] = result
         return result
 
@@ -270,7 +278,10 @@ class _Following(TorchFunctionMode):
     def _made_of(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Ending, Any] | None:
-        """Say which ReLUs the tensors are made of, and do the same to their inputs; None for another tensor."""
+        """Find the ReLUs that the tensors consist of, and apply the function to their inputs.
+
+        Returns None where a tensor does not come from a ReLU.
+        """
         numbers: set[int] = set()
         try:
             without = self._without((tuple(args), dict(kwargs)), numbers)
@@ -288,23 +299,19 @@ class _Following(TorchFunctionMode):
             numbers |= ending
             return before
         if isinstance(value, (tuple, list)):
-            return tuple(self._without(one, numbers) for one in value)
+            return tuple(self._without(item, numbers) for item in value)
         if isinstance(value, dict):
-            return {name: self._without(one, numbers) for name, one in value.items()}
+            return {name: self._without(item, numbers) for name, item in value.items()}
         return value
-
-    def _note_parts(self, result: Any, ending: Ending, before: Any) -> None:
-        if isinstance(result, Tensor):
-            self._note(result, ending, before)
-            return
-        for part, one in enumerate(result):
-            self._note(one, ending, None if before is None else before[part])
 
     def _note(self, result: Tensor, ending: Ending, before: Tensor | None) -> None:
         self._known[id(result)] = (result, result._version, ending, before)
 
     def ending(self, output: Tensor) -> Ending | None:
-        """Say which ReLUs a tensor is made of, if of nothing else and if it was not written over since."""
+        """Find the ReLUs that a tensor consists of; None where it holds anything else.
+
+        A tensor that was overwritten since gives None, too.
+        """
         _, version, ending, _ = self._known.get(id(output), (output, -1, None, None))
         return ending if version == output._version else None
 
@@ -339,21 +346,12 @@ def _relu_input(
 
 def _beside_zeros(given: Sequence[Any]) -> Tensor | None:
     """Give the tensor of which, with zeros, the maximum is taken."""
-    if len(given) != 2 or not all(isinstance(one, Tensor) for one in given):
+    if len(given) != 2 or not all(isinstance(value, Tensor) for value in given):
         return None
-    for one, other in (given, given[::-1]):
-        if not other.requires_grad and other.numel() <= one.numel() and not other.any():
-            return one
+    for values, other in (given, given[::-1]):
+        if not other.requires_grad and other.numel() <= values.numel() and not other.any():
+            return values
     return None
-
-
-def _floats(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """List the tensors of real numbers among arguments."""
-    return [
-        one
-        for one in (*args, *kwargs.values())
-        if isinstance(one, Tensor) and one.is_floating_point()
-    ]
 
 
 def _is_relu_of(result: Tensor, given: Tensor) -> bool:

@@ -1,4 +1,6 @@
-"""How alike responses to two images are: rank and linear correlation, and the signal-to-noise ratio of Feather et al.
+"""Measure how alike responses to two images are.
+
+The measures are rank and linear correlation, and the signal-to-noise ratio of Feather et al.
 
 References
 ----------
@@ -37,6 +39,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import spearman
+    >>> spearman(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 10.0, 100.0]])).round(6)
+    array([1.])
     """
     from scipy.stats import rankdata
 
@@ -62,6 +71,13 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import pearson
+    >>> pearson(np.array([[1.0, 2.0, 3.0]]), np.array([[2.0, 4.0, 6.0]])).round(6)
+    array([1.])
     """
     a, b = _rows(a, b)
     constant = (np.ptp(a, axis=1) == 0) | (
@@ -70,13 +86,15 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products = np.einsum("nu,nu->n", a, b)
-    found = np.divide(products, scale, out=np.zeros(len(a)), where=(scale > 0) & ~constant)
-    return np.clip(found, -1, 1)
+    correlations = np.divide(products, scale, out=np.zeros(len(a)), where=(scale > 0) & ~constant)
+    return np.clip(correlations, -1, 1)
 
 
 @checked
 def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Measure the signal-to-noise ratio as a ratio of powers, row by row: 10 · log10(‖a‖² / ‖a − b‖²).
+    """Measure the signal-to-noise ratio as a ratio of powers, row by row.
+
+    The value is 10 · log10(‖a‖² / ‖a − b‖²).
 
     Parameters
     ----------
@@ -95,6 +113,13 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import snr_db_power
+    >>> snr_db_power(np.array([[10.0, 0.0]]), np.array([[9.0, 0.0]])).round(6)
+    array([20.])
     """
     a, b = _rows(a, b)
     signal, noise = np.square(a).sum(axis=1), np.square(a - b).sum(axis=1)
@@ -104,7 +129,9 @@ def snr_db_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @checked
 def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Measure the signal-to-noise ratio in the form of the reference code: 10 · log10(‖a‖ / ‖a − b‖).
+    """Measure the signal-to-noise ratio in the form of the reference code, row by row.
+
+    The value is 10 · log10(‖a‖ / ‖a − b‖).
 
     Parameters
     ----------
@@ -122,6 +149,13 @@ def snr_db_amplitude(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import snr_db_amplitude
+    >>> snr_db_amplitude(np.array([[10.0, 0.0]]), np.array([[9.0, 0.0]])).round(6)
+    array([10.])
     """
     return snr_db_power(a, b) / 2
 
@@ -159,7 +193,9 @@ def snr_from_squares(signal: np.ndarray, noise: np.ndarray, silent: np.ndarray) 
 
 @checked
 def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Measure the relative error of the responses, row by row: ‖b − a‖ / ‖a‖, the loss that metamers minimize.
+    """Measure the relative error of the responses, row by row: ‖b − a‖ / ‖a‖.
+
+    This is the loss that metamers minimize.
 
     Parameters
     ----------
@@ -175,6 +211,13 @@ def inversion_loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ------
     InputError
         When the shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import inversion_loss
+    >>> inversion_loss(np.array([[3.0, 4.0]]), np.array([[3.0, 3.0]]))
+    array([0.2])
     """
     a, b = _rows(a, b)
     error, size = np.linalg.norm(a - b, axis=1), np.linalg.norm(a, axis=1)
@@ -188,8 +231,8 @@ def _rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"responses are compared row by row: two arrays (n, units), not {a.shape} and "
             f"{b.shape}."
         )
-    for one in (a, b):
-        finite_responses(one, "responses", range(len(one)))
+    for responses in (a, b):
+        finite_responses(responses, "responses", range(len(responses)))
     return a, b
 
 
@@ -201,9 +244,9 @@ def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> No
     values : ndarray
         (n, units).
     what : str
-        Whose they are.
+        Description of the responses for the message.
     ids : sequence
-        One name a row.
+        Names, one a row.
 
     Raises
     ------
@@ -212,7 +255,7 @@ def finite_responses(values: np.ndarray, what: str, ids: Sequence[object]) -> No
     """
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        names = name_ids([one for one, wrong in zip(ids, bad, strict=True) if wrong])
+        names = name_ids([name for name, wrong in zip(ids, bad, strict=True) if wrong])
         raise InputError(
             f"{what}: not finite for {names}; check the network's weights and the images."
         )

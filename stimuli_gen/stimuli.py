@@ -7,7 +7,7 @@ adversarial images); the float pixels are kept beside it in HDF5.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,17 @@ class StimulusSet:
     ------
     InputError
         When shape, type or range of the images is wrong, a column is missing, or ids repeat.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> photographs.ids, photographs.select(ids=["b"]).images.shape
+    (('a', 'b'), (1, 3, 32, 32))
     """
 
     images: np.ndarray | ImagesOnDisk
@@ -139,14 +150,14 @@ class StimulusSet:
         """
         rows = np.arange(len(self))
         if ids is not None:
-            place = {one: row for row, one in enumerate(self.ids)}
-            if missing := [one for one in ids if one not in place]:
+            row_of = {stimulus_id: row for row, stimulus_id in enumerate(self.ids)}
+            if missing := [stimulus_id for stimulus_id in ids if stimulus_id not in row_of]:
                 raise InputError(
                     f"no stimulus has the id(s) {name_ids(missing)}; known: {name_ids(self.ids)}."
                 )
             if again := duplicates(ids):
                 raise InputError(f"id(s) asked for more than once: {name_ids(again)}.")
-            rows = np.array([place[one] for one in ids], dtype=int)
+            rows = np.array([row_of[stimulus_id] for stimulus_id in ids], dtype=int)
         if kind is not None:
             rows = rows[(self.table["kind"].to_numpy() == kind)[rows]]
         images = (
@@ -178,7 +189,7 @@ def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
     if images.dtype != np.float32:
         raise InputError(f"images are {images.dtype}; they must be float32 in [0, 1].")
     if len(images) and not (images.min() >= 0 and images.max() <= 1):  # also catches NaN
-        bad = [i for i, one in enumerate(images) if not (one.min() >= 0 and one.max() <= 1)]
+        bad = [i for i, image in enumerate(images) if not (image.min() >= 0 and image.max() <= 1)]
         raise InputError(
             f"images leave [0, 1] or are not finite in row(s) {name_ids(bad)}; scale by 1/255 or "
             "clip."
@@ -186,7 +197,10 @@ def _check_images(images: np.ndarray | ImagesOnDisk) -> None:
 
 
 def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
-    """Check the table and give every known column its one type, so that it survives writing and reading."""
+    """Check the table and give every known column its type.
+
+    The table thus survives writing and reading.
+    """
     need_columns(table, REQUIRED_COLUMNS, "the stimulus table")
     if len(table) != n_images:
         raise InputError(
@@ -211,7 +225,7 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
         (_WHOLE, _whole, "whole numbers"),
         (_YES_NO, _yes_no, "True or False"),
     ):
-        for name in (one for one in names if one in tidy.columns):
+        for name in (column for column in names if column in tidy.columns):
             try:
                 columns[name] = convert(tidy[name])
             except (ValueError, TypeError, KeyError) as error:
@@ -225,22 +239,22 @@ def _tidy_table(table: pd.DataFrame, n_images: int) -> pd.DataFrame:
     if pairs := same_file_names(columns["id"]):
         raise InputError(
             "ids that differ in case or Unicode normalization only: "
-            f"{name_ids(map(' and '.join, pairs))}; their files "
-            "would overwrite each other on macOS and Windows. Give each image an id of its own."
+            f"{name_ids(map(' and '.join, pairs))}; their files would overwrite each other on "
+            "macOS and Windows. Give each image an id of its own."
         )
     return tidy.assign(**columns)
 
 
 def _whole(column: pd.Series) -> pd.Series:
-    whole = pd.to_numeric(column).astype("Int64")  # refuses fractions, which int64 would cut off
-    return whole if column.isna().any() else whole.astype("int64")
+    numbers = pd.to_numeric(column).astype("Int64")  # refuses fractions, which int64 would cut off
+    return numbers if column.isna().any() else numbers.astype("int64")
 
 
 def _yes_no(column: pd.Series) -> pd.Series:
     known = {"True": True, "False": False}
     values = [
-        None if missing else known[str(one)]
-        for one, missing in zip(column, column.isna(), strict=True)
+        None if missing else known[str(cell)]
+        for cell, missing in zip(column, column.isna(), strict=True)
     ]
     return pd.Series(values, index=column.index, dtype="boolean" if None in values else "bool")
 
@@ -264,19 +278,31 @@ def concat_stimuli(sets: Sequence[StimulusSet]) -> StimulusSet:
     ------
     InputError
         When ids repeat, sizes differ, or there is no set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import concat_stimuli
+    >>> first, second = photographs.select(ids=["a"]), photographs.select(ids=["b"])
+    >>> concat_stimuli([second, first]).ids
+    ('b', 'a')
     """
     if not sets:
         raise InputError("no stimulus sets to put together.")
-    sizes = sorted({one.images.shape[2:] for one in sets})
+    sizes = sorted({part.images.shape[2:] for part in sets})
     if len(sizes) > 1:
         raise InputError(
             f"stimulus sets have different image sizes: {sizes}; make them for one network."
         )
-    return StimulusSet(
-        images=join_images([one.images for one in sets]),
-        table=pd.concat([one.table for one in sets], ignore_index=True),
-        provenance={"parts": [dict(one.provenance) for one in sets]},
-    )
+    images = join_images([part.images for part in sets])
+    table = pd.concat([part.table for part in sets], ignore_index=True)
+    provenances = [dict(part.provenance) for part in sets]
+    return StimulusSet(images=images, table=table, provenance={"parts": provenances})
 
 
 @checked_with(
@@ -295,7 +321,16 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
     dict of str to float
         ``l2`` and ``linf``: norms of the difference of the float images, pixels in [0, 1].
         ``l2_8bit`` and ``linf_8bit``: the same of the 8-bit images, in levels of 0 to 255. ``psnr``
-        and ``ssim``: see `likeness`.
+        and ``ssim``: see `picture_similarity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import image_distances
+    >>> reference = np.zeros((3, 16, 16), dtype=np.float32)
+    >>> distances = image_distances(reference + np.float32(0.2), reference)
+    >>> round(distances["linf"], 4), distances["linf_8bit"], round(distances["psnr"], 2)
+    (0.2, 51.0, 13.98)
     """
     change = np.asarray(image, dtype=np.float64) - reference
     levels = to_8bit(image).astype(np.float64) - to_8bit(reference)
@@ -304,11 +339,11 @@ def image_distances(image: np.ndarray, reference: np.ndarray) -> dict[str, float
         "linf": float(np.abs(change).max()),
         "l2_8bit": float(np.sqrt(np.square(levels).sum())),
         "linf_8bit": float(np.abs(levels).max()),
-        **likeness(image, reference),
+        **picture_similarity(image, reference),
     }
 
 
-def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def picture_similarity(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Measure how like its reference an image looks, both rounded to 8 bits as people see them.
 
     Parameters
@@ -325,7 +360,9 @@ def likeness(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """
     from skimage.metrics import structural_similarity
 
-    seen, original = (from_8bit(to_8bit(one)).astype(np.float64) for one in (image, reference))
+    seen, original = (
+        from_8bit(to_8bit(picture)).astype(np.float64) for picture in (image, reference)
+    )
     error = float(np.mean(np.square(seen - original)))
     ssim = np.nan
     if min(image.shape[1:]) >= _SSIM_WINDOW:
@@ -373,6 +410,20 @@ def write_stimuli(
     ------
     InputError
         When an id cannot name a file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_stimuli
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in write_stimuli(photographs, folder).iterdir())
+    ['contact_sheet.png', 'png', 'provenance.json', 'stimuli.csv', 'stimuli.h5']
     """
     write_pictures(stimuli, folder, png16=png16)
     return write_records(stimuli, folder)
@@ -385,7 +436,7 @@ def write_pictures(
     """Write what is seen: the PNG files and the contact sheet.
 
     A set that is judged on its files is written in two parts: the pictures, and then, with the
-    verdict in the table, the rest (`write_records`).
+    judgment in the table, the rest (`write_records`).
 
     Parameters
     ----------
@@ -405,9 +456,23 @@ def write_pictures(
     ------
     InputError
         When an id cannot name a file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_pictures
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in (write_pictures(photographs, folder) / "png").iterdir())
+    ['a.png', 'b.png']
     """
     folder = Path(folder)
-    names = [file_name(one) for one in stimuli.ids]
+    names = [file_name(stimulus_id) for stimulus_id in stimuli.ids]
     for row, name in enumerate(names):
         image = stimuli.images[slice(row, row + 1)][0]
         write_png(folder / "png" / f"{name}.png", image)
@@ -420,7 +485,9 @@ def write_pictures(
 
 @checked
 def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
-    """Write the float pixels, the table and the provenance: ``stimuli.h5``, ``stimuli.csv``, ``provenance.json``.
+    """Write the float pixels, the table and the provenance.
+
+    The files are ``stimuli.h5``, ``stimuli.csv`` and ``provenance.json``.
 
     Parameters
     ----------
@@ -433,6 +500,20 @@ def write_records(stimuli: StimulusSet, folder: str | os.PathLike[str]) -> Path:
     -------
     Path
         The folder.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_records
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in write_records(photographs, folder).iterdir())
+    ['provenance.json', 'stimuli.csv', 'stimuli.h5']
     """
     folder = Path(folder)
     write_hdf5(
@@ -465,8 +546,22 @@ def write_contact_sheet(
     -------
     Path
         The file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import write_contact_sheet
+    >>> with TemporaryDirectory() as folder:
+    ...     write_contact_sheet(f"{folder}/sheet.png", photographs, side=64).name
+    'sheet.png'
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     if side < 1:
         raise InputError(f"side is {side}; a thumbnail needs at least 1 pixel.")
@@ -474,43 +569,28 @@ def write_contact_sheet(
     columns = int(np.ceil(np.sqrt(n)))
     cell, text = side + 8, 14
     sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (cell + text)), "white")
-    draw, font = ImageDraw.Draw(sheet), _sheet_font(stimuli.ids[:n])
-    for row, one in enumerate(stimuli.ids[:n]):
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    if not all(stimulus_id.isascii() for stimulus_id in stimuli.ids[:n]):
+        from matplotlib import get_data_path
+
+        # a font with Greek, Cyrillic, Arabic and other letters
+        file = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+        font = ImageFont.truetype(file, size=10)
+    for row, stimulus_id in enumerate(stimuli.ids[:n]):
         levels = to_8bit(stimuli.images[slice(row, row + 1)][0]).transpose(1, 2, 0)
         small = Image.fromarray(np.ascontiguousarray(levels))
         small.thumbnail((side, side))
         left, top = row % columns * cell + 4, row // columns * (cell + text) + 4
         sheet.paste(small, (left, top))
-        draw.text(
-            (left, top + side),
-            _fitting(one, lambda words: draw.textlength(words, font) <= side),
-            "black",
-            font,
-        )
+        shown, keep = stimulus_id, len(stimulus_id)
+        while draw.textlength(shown, font) > side and keep > 2:
+            keep -= 1  # the middle goes: the end of an id tells the kind of image
+            end = stimulus_id[len(stimulus_id) - keep + keep // 2 :]
+            shown = f"{stimulus_id[: keep // 2]}...{end}"
+        draw.text((left, top + side), shown, "black", font)
     with atomic_path(path) as part:
         sheet.save(part, format="PNG")
     return Path(path)
-
-
-def _sheet_font(names: Sequence[str]) -> Any:
-    """Choose Pillow's own font where it has all letters, else one with Greek, Cyrillic, Arabic and others."""
-    from PIL import ImageFont
-
-    if all(name.isascii() for name in names):
-        return ImageFont.load_default()
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size=10)
-
-
-def _fitting(words: str, fits: Callable[[str], bool]) -> str:
-    """Cut the middle out of a long id: its end tells the kind of image."""
-    shown = words
-    keep = len(words)
-    while not fits(shown) and keep > 2:
-        keep -= 1
-        shown = f"{words[: keep // 2]}...{words[len(words) - keep + keep // 2 :]}"
-    return shown
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -581,6 +661,20 @@ def read_stimuli(path: str | os.PathLike[str], *, in_memory: bool | None = True)
     ------
     InputError
         When the file is missing or holds something else.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import read_stimuli, write_stimuli
+    >>> with TemporaryDirectory() as folder:
+    ...     read_stimuli(write_stimuli(photographs, folder)).digest == photographs.digest
+    True
     """
     file = Path(path) / "stimuli.h5" if Path(path).is_dir() else Path(path)
     table = read_hdf5_table(file, "table")

@@ -1,4 +1,7 @@
-"""Images that stay on disk and are read when indexed, and the step between 8-bit levels and values in [0, 1]."""
+"""Keep images on disk and read them when they are indexed.
+
+The step between 8-bit levels and values in [0, 1] is here, too.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from neurometamer.store import open_hdf5
 from neurometamer.summaries import short_repr
 
 LARGEST_IN_MEMORY = 2**28
-"""Bytes of float32 images that are held in memory, 445 of 224 x 224 pixels; larger sets are read when needed."""
+"""Bytes of float32 images that are held in memory, 445 of 224 x 224 pixels; larger sets are read
+when needed."""
 BLOCK = 64
 """Images read at once where a whole set is gone through."""
 
@@ -70,14 +74,16 @@ def _parts(images: np.ndarray) -> Iterator[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesOnDisk:
-    """Images that are read when indexed, as an array would be: ``images[3]``, ``images[10:20]``, ``images[rows]``.
+    """Images that are read when indexed, as an array would be.
+
+    An index is ``images[3]``, ``images[10:20]`` or ``images[rows]``.
 
     Parameters
     ----------
     shape : tuple of int
         (n, 3, height, width).
     rows : tuple of int, optional
-        Which of the images in the source these are; all by default.
+        Rows of the source that these images are; all by default.
     rounded : bool
         Round to 8 bits on reading.
     """
@@ -127,17 +133,18 @@ class ImagesOnDisk:
         first, *others = index if isinstance(index, tuple) else (index,)
         if first is Ellipsis:
             first, *others = [slice(None)] * (self.ndim - len(others)) + others
-        rows = first if isinstance(first, slice) else np.asarray(first, dtype=_index_type(first))
+        rows = first
+        if not isinstance(first, slice):
+            # numpy takes an empty list for floats
+            rows = np.asarray(first, dtype=int if np.size(first) == 0 else None)
         chosen = np.arange(len(self))[rows]
-        images = self._read_rows(np.atleast_1d(chosen))
+        rows = np.atleast_1d(chosen)
+        images = np.zeros((0, *self.shape[1:]), np.float32)
+        if len(rows):
+            images = self._read(rows if self.rows is None else np.asarray(self.rows)[rows])
+            images = from_8bit(to_8bit(images)) if self.rounded else images
         images = images if np.ndim(chosen) else images[0]
         return images[(slice(None),) * np.ndim(chosen) + tuple(others)] if others else images
-
-    def _read_rows(self, rows: np.ndarray) -> np.ndarray:
-        if not len(rows):
-            return np.zeros((0, *self.shape[1:]), np.float32)
-        images = self._read(rows if self.rows is None else np.asarray(self.rows)[rows])
-        return from_8bit(to_8bit(images)) if self.rounded else images
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         """Read rows of the source, in any order: (m, 3, height, width) float32."""
@@ -187,11 +194,6 @@ class ImagesOnDisk:
         return replace(self, rows=tuple(inside.tolist()), shape=(len(inside), *self.shape[1:]))
 
 
-def _index_type(index: Any) -> type | None:
-    """Say which type the rows named by an index have, where numpy does not know: those of an empty list."""
-    return int if np.size(index) == 0 else None
-
-
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class StoredImages(ImagesOnDisk):
@@ -207,6 +209,21 @@ class StoredImages(ImagesOnDisk):
         The rows of the file that these images are; all by default.
     rounded : bool
         Round to 8 bits on reading.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> from stimuli_gen import read_stimuli, write_stimuli
+    >>> with TemporaryDirectory() as folder:
+    ...     stored = read_stimuli(write_stimuli(photographs, folder), in_memory=False).images
+    ...     type(stored).__name__, stored.shape, np.array_equal(stored[1], images[1])
+    ('StoredImages', (2, 3, 32, 32), True)
     """
 
     path: Path
@@ -228,11 +245,11 @@ class PictureFiles(ImagesOnDisk):
     Parameters
     ----------
     files : tuple of Path
-        One 8-bit RGB file an image.
+        8-bit RGB files, one an image.
     shape : tuple of int
         (n, 3, height, width).
     rows : tuple of int, optional
-        Which of the files these images are; all by default.
+        Positions in `files` of these images; all by default.
     rounded : bool
         The files hold 8 bits already.
     """
@@ -256,7 +273,7 @@ class JoinedImages(ImagesOnDisk):
     shape : tuple of int
         (n, 3, height, width) of all together.
     rows : tuple of int, optional
-        Which of them these images are; all by default.
+        Positions of these images among all of them; all by default.
     rounded : bool
         Round to 8 bits on reading.
     """
@@ -331,7 +348,9 @@ def digest_images(images: np.ndarray | ImagesOnDisk) -> str:
 
 
 def digest_levels(images: np.ndarray | ImagesOnDisk) -> str:
-    """Hash the 8-bit levels of images: `neurometamer.store.digest` of ``to_8bit(images)``, block by block.
+    """Hash the 8-bit levels of images, block by block.
+
+    The hash is `neurometamer.store.digest` of ``to_8bit(images)``.
 
     Parameters
     ----------
@@ -356,9 +375,9 @@ def digest_blocks(parts: Iterator[np.ndarray], dtype: np.dtype, shape: Sequence[
     parts : iterator of ndarray
         The array's blocks along the first axis, in order.
     dtype : numpy.dtype
-        Of the array.
+        Type of the array.
     shape : sequence of int
-        Of the array.
+        Shape of the array.
 
     Returns
     -------

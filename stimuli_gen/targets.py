@@ -1,10 +1,11 @@
-"""Which class an adversarial image shall be given by the network."""
+"""Choose the class that the network is to give an adversarial image."""
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def choose_targets(
     seed: int = 0,
     categories: Mapping[int, str] | None = None,
 ) -> dict[str, int]:
-    """Choose the class that each adversarial image shall be given by the network.
+    """Choose the class that the network is to give each adversarial image.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def choose_targets(
     model : StagedModel
         The network.
     seed : int
-        Of ``"random"`` and ``"another_category"``.
+        Seed of ``"random"`` and ``"another_category"``.
     categories : mapping of int to str, optional
         Class index → category, for ``"another_category"``; classes without a category are never
         chosen, and a photograph's category is that of the network's own first choice. By default
@@ -59,6 +60,23 @@ def choose_targets(
     ------
     InputError
         When a class is unknown or out of range, or ids are missing, repeated or unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import choose_targets, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> choose_targets("3", photographs, model)
+    {'a': 3, 'b': 3}
     """
     ids = references.ids
     if isinstance(rule, str) and rule in ("own", "random", "least_likely"):
@@ -66,24 +84,29 @@ def choose_targets(
     if isinstance(rule, str) and rule == "another_category":
         return _of_another_category(categories, references, model, seed)
     rule = _given_targets(rule, references)
-    if missing := [one for one in ids if one not in rule]:
+    if missing := [reference_id for reference_id in ids if reference_id not in rule]:
         raise InputError(
             f"no target for the photograph(s) {name_ids(missing)}; add a row for each."
         )
-    if unknown := [one for one in rule if one not in set(ids)]:
+    if unknown := [reference_id for reference_id in rule if reference_id not in set(ids)]:
         raise InputError(
             f"targets for id(s) that are no photographs: {name_ids(unknown)}; known: "
             f"{name_ids(ids)}."
         )
-    if empty := [one for one in ids if pd.isna(rule[one])]:
+    if empty := [reference_id for reference_id in ids if pd.isna(rule[reference_id])]:
         raise InputError(f"the target of the photograph(s) {name_ids(empty)} is empty; fill it in.")
-    return {one: _class_index(rule[one], one, model) for one in ids}
+    return {
+        reference_id: _class_index(rule[reference_id], reference_id, model) for reference_id in ids
+    }
 
 
 def _given_targets(
     rule: str | int | Mapping[str, Any], references: StimulusSet
 ) -> Mapping[str, Any]:
-    """Read the targets that a mapping, the photographs' table or a file gives; anything else is a class for all."""
+    """Read the targets that a mapping, the table of photographs or a file gives.
+
+    Any other value is the class for all photographs.
+    """
     if isinstance(rule, Mapping):
         return dict(zip(_as_spelled(rule, references.ids), rule.values(), strict=True))
     if isinstance(rule, str) and rule == "given":
@@ -102,81 +125,86 @@ def _given_targets(
 
 
 def _as_spelled(names: Iterable[object], ids: Sequence[str]) -> list[str]:
-    """Spell names as the ids are, which may be in the other Unicode normalization: file systems and editors differ."""
-    spelled = {unicodedata.normalize("NFC", one): one for one in ids}
+    """Spell names as the ids are, which may be in the other Unicode normalization.
+
+    File systems and editors differ in it.
+    """
+    spelled = {unicodedata.normalize("NFC", stimulus_id): stimulus_id for stimulus_id in ids}
     return [spelled.get(unicodedata.normalize("NFC", str(name)), str(name)) for name in names]
 
 
 def _targets_by_network(
     rule: str, references: StimulusSet, model: StagedModel, seed: int = 0
 ) -> dict[str, int]:
-    found = predict(model, references.images)
-    own, least = found.argmax(axis=1), found.argmin(axis=1)
+    probabilities = predict(model, references.images)
+    own, least = probabilities.argmax(axis=1), probabilities.argmin(axis=1)
     if rule == "random":
         draws = [
-            int(generator(seed, "target", one).integers(model.n_classes - 1))
-            for one in references.ids
+            int(generator(seed, "target", reference_id).integers(model.n_classes - 1))
+            for reference_id in references.ids
         ]
         chosen = [
             draw + (draw >= first) for draw, first in zip(draws, own, strict=True)
         ]  # skip the own class
     else:
         chosen = list(own if rule == "own" else least)
-    return {one: int(target) for one, target in zip(references.ids, chosen, strict=True)}
+    return {
+        reference_id: int(target)
+        for reference_id, target in zip(references.ids, chosen, strict=True)
+    }
 
 
 def _of_another_category(
     categories: Mapping[int, str] | None, references: StimulusSet, model: StagedModel, seed: int
 ) -> dict[str, int]:
     """Draw a class of another category than the photograph's, over classes, not over categories."""
-    own = [int(one) for one in predict(model, references.images).argmax(axis=1)]
-    known: Mapping[int, Collection[str]]
+    own = [int(index) for index in predict(model, references.images).argmax(axis=1)]
+    known: dict[int, set[str]]
     if categories is None and references.table["category"].astype(str).str.len().any():
         given = _given_categories(references)
-        known = {
-            index: {given[row] for row, one in enumerate(own) if one == index} for index in own
-        }
+        known = defaultdict(set)
+        for index, category in zip(own, given, strict=True):
+            known[index].add(category)
     else:
         table = categories or _sixteen_of(model)
-        given, known = (
-            [table.get(index, "") for index in own],
-            {index: {name} for index, name in table.items()},
-        )
-    if wrong := [one for one in known if not 0 <= one < model.n_classes]:
+        given = [table.get(index, "") for index in own]
+        known = {index: {name} for index, name in table.items()}
+    if wrong := [index for index in known if not 0 <= index < model.n_classes]:
         raise InputError(
             f"categories name the class(es) {name_ids(wrong)}; {model.name} has the classes 0 to "
             f"{model.n_classes - 1}."
         )
     chosen = {}
-    for one, first, category in zip(references.ids, own, given, strict=True):
+    for reference_id, first, category in zip(references.ids, own, given, strict=True):
         others = [
             index for index in sorted(known) if index != first and category not in known[index]
         ]
         if not others:
             raise InputError(
-                f"no class of another category than '{category}' for '{one}'; give photographs of "
-                "at least two "
-                "categories, other targets, or 'random'."
+                f"no class of another category than '{category}' for '{reference_id}'; give "
+                "photographs of at least two categories, other targets, or 'random'."
             )
-        chosen[one] = others[int(generator(seed, "target", one).integers(len(others)))]
+        chosen[reference_id] = others[
+            int(generator(seed, "target", reference_id).integers(len(others)))
+        ]
     return chosen
 
 
 def _given_categories(references: StimulusSet) -> list[str]:
-    given = [str(one) for one in references.table["category"]]
+    given = [str(category) for category in references.table["category"]]
     if missing := [
-        one for one, category in zip(references.ids, given, strict=True) if not category
+        reference_id
+        for reference_id, category in zip(references.ids, given, strict=True)
+        if not category
     ]:
         raise InputError(
-            f"target 'another_category': no category is given for {name_ids(missing)}; fill in the "
-            "column category "
-            "for all photographs, or for none."
+            f"target 'another_category': no category is given for {name_ids(missing)}; fill in "
+            "the column category for all photographs, or for none."
         )
     if len(set(given)) == 1:
         raise InputError(
             f"target 'another_category': all photographs are of the category '{given[0]}'; give "
-            "photographs of at "
-            "least two categories, other targets, or 'random'."
+            "photographs of at least two categories, other targets, or 'random'."
         )
     return given
 
@@ -185,25 +213,23 @@ def _sixteen_of(model: StagedModel) -> dict[int, str]:
     if model.n_classes != N_IMAGENET:
         raise InputError(
             "target 'another_category' needs categories: the column category in the table of "
-            "photographs, or class "
-            f"index → category (the 16 everyday ones are of ImageNet's {N_IMAGENET:,} classes, "
-            f"{model.name} has "
-            f"{model.n_classes})."
+            "photographs, or class index → category (the 16 everyday ones are of ImageNet's "
+            f"{N_IMAGENET:,} classes, {model.name} has {model.n_classes})."
         )
     return sixteen_classes()
 
 
-def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
+def _class_index(wanted: Any, stimulus_id: str, model: StagedModel) -> int:
     """Find a class by index or by its exact name."""
-    text = str(asked).strip()
-    places = [i for i, name in enumerate(model.class_names) if name == text]
-    if len(places) > 1:
+    text = str(wanted).strip()
+    indices = [i for i, name in enumerate(model.class_names) if name == text]
+    if len(indices) > 1:
         raise InputError(
-            f"target '{text}' of '{stimulus_id}' names {len(places)} classes; use an index: "
-            f"{places}."
+            f"target '{text}' of '{stimulus_id}' names {len(indices)} classes; use an index: "
+            f"{indices}."
         )
-    if places:
-        return places[0]
+    if indices:
+        return indices[0]
     try:
         number = float(text)
     except ValueError:
@@ -211,15 +237,14 @@ def _class_index(asked: Any, stimulus_id: str, model: StagedModel) -> int:
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         rules = ", ".join(TARGET_RULES)
         raise InputError(
-            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index from "
-            "0 to "
-            f"{model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns id and "
-            "target."
+            f"unknown target '{text}' of '{stimulus_id}'; {hint}Give a class name or an index "
+            f"from 0 to {model.n_classes - 1}, a rule ({rules}), or a CSV file with the columns "
+            "id and target."
         ) from None
     if number != int(number if np.isfinite(number) else -1) or not 0 <= number < model.n_classes:
         raise InputError(
-            f"target {text} of '{stimulus_id}' is out of range; "
-            f"{model.name} has the classes 0 to {model.n_classes - 1}."
+            f"target {text} of '{stimulus_id}' is out of range; {model.name} has the classes 0 to "
+            f"{model.n_classes - 1}."
         )
     return int(number)
 
@@ -244,9 +269,12 @@ def refuse_own_class(
         When one is; the message names the photographs.
     """
     own = _targets_by_network("own", references, model)
-    if same := [one for one in references.ids if own[one] == targets[one]]:
+    if same := [
+        reference_id
+        for reference_id in references.ids
+        if own[reference_id] == targets[reference_id]
+    ]:
         raise InputError(
             f"the target is the network's own class for {name_ids(same)}; interference needs a "
-            "wrong class: "
-            "choose another, or the target 'random'."
+            "wrong class: choose another, or the target 'random'."
         )

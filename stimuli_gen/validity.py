@@ -1,4 +1,4 @@
-"""Is it a metamer? The network's responses and classes for an image and for its reference, judged against a null.
+"""Judge metamers by the network's responses and classes, against a null distribution.
 
 Feather et al. (2023) keep an image when the network that it was made for gives it the same of 16
 categories as its reference, and its responses match the reference's better than those of any pair
@@ -67,6 +67,19 @@ def same_class(
     ------
     InputError
         When the numbers of images differ, or a probability is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import same_class, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> same_class(model, images, images)["same_class_1000"].tolist()
+    [True, True]
     """
     from stimuli_gen.models import predict
 
@@ -80,8 +93,10 @@ def same_class(
 
 
 def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
-    for one in (before, after):
-        finite_responses(one, f"{model.name}, class probabilities", range(len(one)))
+    for probabilities in (before, after):
+        finite_responses(
+            probabilities, f"{model.name}, class probabilities", range(len(probabilities))
+        )
     first, now = before.argmax(axis=1), after.argmax(axis=1)
     columns: dict[str, Any] = {"same_class_1000": first == now}
     if model.n_classes == N_IMAGENET:
@@ -97,10 +112,8 @@ def _class_columns(model: StagedModel, before: np.ndarray, after: np.ndarray) ->
             ("same_class_16", "same_class_16_mean_prob"), pd.array([pd.NA] * len(first), "boolean")
         )
         categories = (np.full(len(first), ""), np.full(len(first), ""))
-    columns |= {
-        "top1_reference": [model.class_names[i] for i in first],
-        "top1": [model.class_names[i] for i in now],
-    }
+    columns["top1_reference"] = [model.class_names[index] for index in first]
+    columns["top1"] = [model.class_names[index] for index in now]
     columns |= {"category16_reference": categories[0], "category16": categories[1]}
     flags = [name for name in columns if name.startswith("same_class")]
     return pd.DataFrame(columns).astype(dict.fromkeys(flags, "boolean"))
@@ -123,7 +136,7 @@ def judge(
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Judge metamers by the criteria of Feather et al. (2023), as float images and as 8-bit pictures.
+    """Judge metamers by the criteria of Feather et al. (2023), on float and on 8-bit images.
 
     Parameters
     ----------
@@ -137,8 +150,8 @@ def judge(
         Joined to the networks by their digest and stage. Without one, nothing is above it, and
         ``valid`` is missing.
     quantile : float
-        Of the null, in (0, 1], that a match must be above: 1, the maximum, in Feather et al.
-        (2023).
+        Quantile of the null, in (0, 1], that a match must be above: 1, the maximum, in Feather et
+        al. (2023).
     folder : path-like, optional
         Where `stimuli_gen.write_stimuli` wrote the metamers: the pictures are then the files, read
         back. Otherwise the images are rounded as the files would be.
@@ -164,6 +177,27 @@ def judge(
     InputError
         When ids do not join, a stage is unknown, a null is of none of the networks, or a picture is
         missing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from stimuli_gen import judge, stage_model
+    >>> _ = torch.manual_seed(0)
+    >>> layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 5)
+    >>> model = stage_model(nn.Sequential(*layers))
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from stimuli_gen import StimulusSet
+    >>> images = np.random.default_rng(0).random((2, 3, 32, 32), dtype="float32")
+    >>> table = pd.DataFrame({"id": ["a", "b"], "kind": "RE", "reference_id": ["a", "b"]})
+    >>> photographs = StimulusSet(images=images, table=table)
+    >>> table["kind"], table["reference_id"] = "metamer", ["b", "a"]
+    >>> table["id"] = ["b_metamer", "a_metamer"]
+    >>> metamers = StimulusSet(images=images[::-1].copy(), table=table)
+    >>> judged = judge([(model, "1")], photographs, metamers)
+    >>> judged["float_loss"].tolist(), judged["null_pairs"].tolist()
+    ([0.0, 0.0], [0, 0])
     """
     from stimuli_gen.batches import batch_shape
 
@@ -185,7 +219,7 @@ def judge(
             )
             if progress is not None:
                 progress(number * len(metamers) + part.stop, total)
-        told = {
+        identity = {
             "id": metamers.ids,
             "reference_id": metamers.table["reference_id"].to_numpy(),
             "model": model.name,
@@ -193,27 +227,32 @@ def judge(
             "stage": stage,
             "null_pairs": 0 if null is None else len(null.pairs),
         }
-        table = pd.concat([pd.DataFrame(told), pd.concat(parts, ignore_index=True)], axis=1)
-        tables.append(_verdict(table, model))
+        table = pd.concat([pd.DataFrame(identity), pd.concat(parts, ignore_index=True)], axis=1)
+        tables.append(_with_validity(table, model))
     return pd.concat(tables, ignore_index=True)
 
 
 def _reference_rows(references: StimulusSet, metamers: StimulusSet) -> np.ndarray:
     if not len(metamers):
         raise InputError("no metamers to judge.")
-    place = {one: row for row, one in enumerate(references.ids)}
+    row_of = {reference_id: row for row, reference_id in enumerate(references.ids)}
     wanted = metamers.table["reference_id"].tolist()
-    if missing := [one for one in dict.fromkeys(wanted) if one not in place]:
+    if missing := [
+        reference_id for reference_id in dict.fromkeys(wanted) if reference_id not in row_of
+    ]:
         raise InputError(
             f"no reference has the id(s) {name_ids(missing)}; known: {name_ids(references.ids)}."
         )
-    return np.array([place[one] for one in wanted])
+    return np.array([row_of[reference_id] for reference_id in wanted])
 
 
 def _match_nulls(
     models: Sequence[tuple[StagedModel, str]], nulls: Sequence[NullDistribution]
 ) -> list[NullDistribution | None]:
-    """Join nulls to networks and stages; each null must be of some use, and none of them doubtful."""
+    """Join null distributions to networks and stages.
+
+    Each null must belong to one of them, and no stage may have two.
+    """
     if not models:
         raise InputError("no networks to judge with.")
     for model, stage in models:
@@ -224,11 +263,12 @@ def _match_nulls(
             names = name_ids(f"{model.name} {stage}" for model, stage in models)
             raise InputError(
                 f"a null distribution is of {null.provenance.get('model')} "
-                f"({null.provenance.get('weights')}), "
-                f"{', '.join(null.stages)}, which is none of: {names}; make one for each network "
-                "and stage."
+                f"({null.provenance.get('weights')}), {', '.join(null.stages)}, which is none of: "
+                f"{names}; make one for each network and stage."
             )
-    fitting = [[null for null in nulls if null.stage_of(model, stage)] for model, stage in models]
+    fitting = []
+    for model, stage in models:
+        fitting.append([null for null in nulls if null.stage_of(model, stage)])
     if again := [
         f"{model.name} {stage}"
         for (model, stage), own in zip(models, fitting, strict=True)
@@ -264,8 +304,8 @@ def shown_pictures(metamers: StimulusSet, folder: str | os.PathLike[str] | None 
     if folder is None:
         return metamers.as_shown().images
     pictures = np.empty(metamers.images.shape, np.float32)
-    for row, one in enumerate(metamers.ids):
-        path = Path(folder) / "png" / f"{file_name(one)}.png"
+    for row, stimulus_id in enumerate(metamers.ids):
+        path = Path(folder) / "png" / f"{file_name(stimulus_id)}.png"
         picture = read_png(path)
         if picture.shape != pictures.shape[1:]:
             size = tuple(metamers.images.shape[2:])
@@ -301,8 +341,13 @@ def _judge_batch(
         numbers: dict[str, Any] = {"loss": inversion_loss(before, after)}
         for name, metric in METRICS.items():
             numbers[name] = metric(before, after)
-            beside = _beside(null, of_null, name, quantile, numbers[name])
-            numbers |= {f"{name}_{what}": one for what, one in beside.items()}
+            above = pd.Series([pd.NA] * len(numbers[name]), dtype="boolean")
+            exceedance = np.full(len(numbers[name]), np.nan)
+            if null is not None and of_null is not None:
+                limit = null.limit(of_null, name, quantile)
+                above = pd.Series(numbers[name] > limit, dtype="boolean")
+                exceedance = null.exceedance(of_null, name, numbers[name])
+            numbers |= {f"{name}_above_null": above, f"{name}_exceedance": exceedance}
         classes = _class_columns(model, before_classes, after_classes)
         columns.append(pd.concat([pd.DataFrame(numbers), classes], axis=1).add_prefix(f"{prefix}_"))
     return pd.concat(columns, axis=1)
@@ -311,14 +356,16 @@ def _judge_batch(
 def _run(
     model: StagedModel, stage: str, images: np.ndarray, ids: Sequence[str], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Responses (n, units) and class probabilities of one batch."""
+    """Compute responses (n, units) and class probabilities of one batch."""
     from stimuli_gen.batches import in_batches
     from stimuli_gen.models import predict
 
-    def _values(batch: Any) -> Any:
-        return model.activations(batch, [stage])[stage].flatten(1).float().cpu()
-
-    batches = in_batches(_values, images, batch_size, model.device)
+    batches = in_batches(
+        lambda batch: model.activations(batch, [stage])[stage].flatten(1).float().cpu(),
+        images,
+        batch_size,
+        model.device,
+    )
     responses = np.concatenate(
         [values[: rows.stop - rows.start].numpy() for rows, values in batches]
     )
@@ -326,53 +373,42 @@ def _run(
     return responses, predict(model, images, batch_size)
 
 
-def _beside(
-    null: NullDistribution | None,
-    stage: str | None,
-    metric: str,
-    quantile: float,
-    found: np.ndarray,
-) -> dict[str, Any]:
-    if null is None or stage is None:
-        return {"above_null": _missing(len(found)), "exceedance": np.full(len(found), np.nan)}
-    above = found > null.limit(stage, metric, quantile)
-    return {
-        "above_null": pd.Series(above, dtype="boolean"),
-        "exceedance": null.exceedance(stage, metric, found),
-    }
-
-
-def _missing(n: int) -> pd.Series:
-    return pd.Series([pd.NA] * n, dtype="boolean")
-
-
-def _verdict(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
+def _with_validity(table: pd.DataFrame, model: StagedModel) -> pd.DataFrame:
     """Put the criteria together, and say which were not met."""
-    reasons = {}
+    reasons: dict[str, list[str]] = {}
     for prefix in ("float", "png"):
         wanted = ["same_class_16", *(f"{name}_above_null" for name in CRITERIA)]
         flags = table[[f"{prefix}_{name}" for name in wanted]]
         unknown = flags.isna().any(axis=1)
         valid = flags.fillna(False).astype(bool).all(axis=1).astype("boolean").mask(unknown)
         table = table.assign(**{f"{prefix}_valid": valid})
-        reasons[prefix] = [
-            "; ".join([*_unknown(row, prefix, model), *unmet(row, prefix)])
-            for _, row in table.iterrows()
-        ]
-    told = [
+        reasons[prefix] = []
+        for _, row in table.iterrows():
+            parts = []
+            if row["null_pairs"] == 0:
+                parts.append("no null distribution was given for this network and stage")
+            if pd.isna(row[f"{prefix}_same_class_16"]):
+                parts.append(
+                    f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories "
+                    "are made"
+                )
+            reasons[prefix].append("; ".join([*parts, *unmet(row, prefix)]))
+    explanations = [
         f"{ONLY_IN_FLOAT}: {shown}" if shown and not as_float else shown
         for as_float, shown in zip(reasons["float"], reasons["png"], strict=True)
     ]
-    return table.assign(valid=table["png_valid"], why_not=told)
+    return table.assign(valid=table["png_valid"], why_not=explanations)
 
 
 def unmet(row: pd.Series, kind: str) -> list[str]:
-    """Say which criteria of Feather et al. (2023) an image does not meet, of those that can be judged.
+    """Say which criteria of Feather et al. (2023) an image does not meet.
+
+    Criteria that cannot be judged are left out.
 
     Parameters
     ----------
     row : pandas.Series
-        Of the table of `judge`.
+        Row of the table of `judge`.
     kind : {"float", "png"}
         The float pixels or the picture.
 
@@ -389,16 +425,5 @@ def unmet(row: pd.Series, kind: str) -> list[str]:
     if failed[f"{kind}_same_class_16"]:
         reasons.append(
             f"{row[f'{kind}_category16']} to the network, not {row[f'{kind}_category16_reference']}"
-        )
-    return reasons
-
-
-def _unknown(row: pd.Series, kind: str, model: StagedModel) -> list[str]:
-    reasons = []
-    if row["null_pairs"] == 0:
-        reasons.append("no null distribution was given for this network and stage")
-    if pd.isna(row[f"{kind}_same_class_16"]):
-        reasons.append(
-            f"{model.name} has not ImageNet's 1,000 classes, of which the 16 categories are made"
         )
     return reasons

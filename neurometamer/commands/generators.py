@@ -8,9 +8,9 @@ from typing import Any
 
 from neurometamer.store import InputError
 
-WISHES = {"mode": "exact", "film": None}
+WISHES = {"mode": "exact", "on_frame": None}
 """Option → the value that every generator has without being asked."""
-EXTRAS = ("watch", "nulls")
+EXTRAS = ("on_step", "nulls")
 """Options that change no pixels where a generator does not take them."""
 
 
@@ -22,7 +22,7 @@ def only_asked(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
     make : callable
         The generator.
     **options : object
-        ``mode``, ``film``, ``watch``, ``nulls``.
+        ``mode``, ``on_frame``, ``on_step``, ``nulls``.
 
     Returns
     -------

@@ -141,7 +141,7 @@ def make_stimuli(
     told["progress"] = (
         None if options.get("progress_rule") is None else asdict(options["progress_rule"])
     )
-    wishes = only_asked(make, mode=mode, watch=watch, film=recorder(out) if animate else None)
+    wishes = only_asked(make, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None)
     _refuse_others(
         out,
         network.digest,
@@ -275,7 +275,7 @@ def make_controls(
             )
         network = load_model(model, weights=weights, device=device, seed=seed)
         wishes = only_asked(
-            attack_images, mode=mode, watch=watch, film=recorder(out) if animate else None
+            attack_images, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None
         )
         radius = levels[0] if levels else None
         if fresh:
@@ -455,7 +455,7 @@ def make_metamers(
     told["start_images"] = None if first is None else digest(first)
     settings = {**told, "preset": preset, "stages": matched, "seed": seed, "mode": mode}
     wishes = only_asked(
-        model_metamers, mode=mode, watch=watch, film=recorder(out) if animate else None
+        model_metamers, mode=mode, on_step=watch, on_frame=recorder(out) if animate else None
     )
     _refuse_others(out, _digest_of_set(networks), photographs, settings, fresh)
     if fresh:

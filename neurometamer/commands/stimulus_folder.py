@@ -69,7 +69,7 @@ def recorder(out: str | Path) -> Callable[[str, int, np.ndarray], None]:
     Returns
     -------
     callable
-        For ``film`` of a generator. It begins anew with an image that begins anew.
+        For ``on_frame`` of a generator. It begins anew with an image that begins anew.
     """
     from stimuli_gen.animation import frame_recorder
 

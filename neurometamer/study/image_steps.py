@@ -52,7 +52,7 @@ def adversarial(work: Workspace, progress: Progress, *, kind: str) -> Iterable[P
         work.model,
         photographs(work),
         **options,
-        **only_asked(make, mode=getattr(work.settings, kind).mode, watch=progress.watch),
+        **only_asked(make, mode=getattr(work.settings, kind).mode, on_step=progress.watch),
         seed=work.settings.study.seed,
         batch_size=work.settings.run.batch_size,
         resume=work.state("finished", kind),

@@ -61,7 +61,7 @@ def make_set(work: Workspace, progress: Progress, *, number: int) -> Iterable[Pa
         batch_size=batch_size,
         resume=work.state("finished", "metamers"),
         progress=progress,
-        **only_asked(model_metamers, mode=chosen.mode, watch=progress.watch, nulls=nulls),
+        **only_asked(model_metamers, mode=chosen.mode, on_step=progress.watch, nulls=nulls),
         **options,
     )
     folder = work.path("metamers", set_name(names))

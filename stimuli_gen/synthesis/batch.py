@@ -1,4 +1,4 @@
-"""Images at work: chunks of places of a fixed shape, lent to the images of a queue, saved and resumed."""
+"""Hold the images at work in chunks of a fixed shape; queue, save and resume them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from stimuli_gen.batches import batch_shape, half_shape, out_of_memory, release_memory, too_large
-from stimuli_gen.synthesis.checkpoint import Journal
+from stimuli_gen.synthesis.checkpoint import Checkpoint
 from stimuli_gen.synthesis.optimizers import PARAMETRIZATIONS, Space, State
 
 Result = TypeVar("Result")
 
 CPU_CHUNK = 4
-"""Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50, EfficientNet-Lite0
-54 against 74, ResNet-50 up to its third block group 191 against 190), and at the end fewer places
-stay empty."""
+"""Images computed at once on a CPU. Time an image is that of 8 or less (AlexNet 51 ms against 50,
+EfficientNet-Lite0 54 against 74, ResNet-50 up to its third block group 191 against 190), and at the
+end fewer slots stay empty."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,9 +47,9 @@ class Terms:
     Parameters
     ----------
     optimizer, parametrization : str
-        A saved state is one of these.
+        Optimizer and parametrization of a saved state.
     max_steps : int
-        And of so many steps.
+        Largest number of steps.
     drafted : bool
         Whether images begin with drafts.
     exact_from : int
@@ -64,16 +64,16 @@ class Terms:
 
 
 class Chunk:
-    """A fixed number of places, lent to images; a place with the id None is computed and ignored.
+    """A fixed number of slots for images; a slot with the id None is computed and ignored.
 
     Parameters
     ----------
     size : int
-        Places.
+        Number of slots.
     first : Start
-        Fills them all until they are lent.
+        Fills all slots until an image gets them.
     terms : Terms
-        Of the run.
+        Terms of the run.
     device : torch.device
         Where to compute.
     """
@@ -96,22 +96,22 @@ class Chunk:
 
     @property
     def free(self) -> list[int]:
-        """Places without an image.
+        """Slots without an image.
 
         Returns
         -------
         list of int
             In order.
         """
-        return [place for place, one in enumerate(self.ids) if one is None]
+        return [slot for slot, stimulus_id in enumerate(self.ids) if stimulus_id is None]
 
-    def told(self) -> dict[str, Tensor]:
+    def full_context(self) -> dict[str, Tensor]:
         """Lay out the context for objectives.
 
         Returns
         -------
         dict of str to Tensor
-            What `Start.context` gave, one row a place, and ``step`` (b,).
+            What `Start.context` gave, one row a slot, and ``step`` (b,).
         """
         return {**self.context, "step": torch.tensor(self.steps, device=self.images.device)}
 
@@ -121,44 +121,44 @@ class Chunk:
         Returns
         -------
         list of bool or None
-            None for a place without an image.
+            None for a slot without an image.
         """
         self.exact = [
             exact or steps >= self._terms.exact_from
             for exact, steps in zip(self.exact, self.steps, strict=True)
         ]
         return [
-            None if one is None else not exact
-            for one, exact in zip(self.ids, self.exact, strict=True)
+            None if stimulus_id is None else not exact
+            for stimulus_id, exact in zip(self.ids, self.exact, strict=True)
         ]
 
-    def begin(self, place: int, one: str, start: Start) -> None:
-        """Lend a place to an image that begins.
+    def begin(self, slot: int, stimulus_id: str, start: Start) -> None:
+        """Give a slot to an image that begins.
 
         Parameters
         ----------
-        place : int
+        slot : int
             A free one.
-        one : str
+        stimulus_id : str
             Its id.
         start : Start
             Where it begins.
         """
-        self.ids[place], self.steps[place] = one, 0
-        self.exact[place] = not self._terms.drafted
-        self.images[place] = torch.from_numpy(start.image).to(self.images)
+        self.ids[slot], self.steps[slot] = stimulus_id, 0
+        self.exact[slot] = not self._terms.drafted
+        self.images[slot] = torch.from_numpy(start.image).to(self.images)
         for name, value in start.context.items():
-            self.context[name][place] = torch.as_tensor(value).to(self.context[name])
-        self.best_score[place] = -torch.inf
+            self.context[name][slot] = torch.as_tensor(value).to(self.context[name])
+        self.best_score[slot] = -torch.inf
         for kept in self.state.values():
-            kept[place] = 0
+            kept[slot] = 0
 
-    def row(self, place: int) -> dict[str, Tensor]:
+    def row(self, slot: int) -> dict[str, Tensor]:
         """Give all that is of one image but its context.
 
         Parameters
         ----------
-        place : int
+        slot : int
             Where it is.
 
         Returns
@@ -168,26 +168,26 @@ class Chunk:
             of the optimizer.
         """
         return {
-            "image": self.images[place],
-            "best": self.best[place],
-            "best_score": self.best_score[place],
-            "steps": torch.tensor(self.steps[place]),
-            "exact": torch.tensor(self.exact[place]),
-            **{f"optimizer {name}": kept[place] for name, kept in self.state.items()},
+            "image": self.images[slot],
+            "best": self.best[slot],
+            "best_score": self.best_score[slot],
+            "steps": torch.tensor(self.steps[slot]),
+            "exact": torch.tensor(self.exact[slot]),
+            **{f"optimizer {name}": kept[slot] for name, kept in self.state.items()},
         }
 
-    def put(self, place: int, row: Mapping[str, Tensor]) -> None:
+    def put(self, slot: int, row: Mapping[str, Tensor]) -> None:
         """Go on with an image where `row` left it.
 
         Parameters
         ----------
-        place : int
+        slot : int
             Where it is now.
         row : mapping of str to Tensor
             What `row` gave.
         """
         for kept in self.state.values():
-            kept[place] = 0
+            kept[slot] = 0
         for name, value in row.items():
             if name.startswith("optimizer "):
                 own = name.removeprefix("optimizer ")
@@ -196,41 +196,41 @@ class Chunk:
                     self.state[own] = torch.zeros(
                         shape, dtype=value.dtype, device=self.images.device
                     )
-                self.state[own][place] = value.to(self.state[own])
-        self.images[place], self.best[place] = (
+                self.state[own][slot] = value.to(self.state[own])
+        self.images[slot], self.best[slot] = (
             row["image"].to(self.images),
             row["best"].to(self.best),
         )
-        self.best_score[place] = row["best_score"].to(self.best_score)
-        self.steps[place], self.exact[place] = int(row["steps"]), bool(row["exact"])
+        self.best_score[slot] = row["best_score"].to(self.best_score)
+        self.steps[slot], self.exact[slot] = int(row["steps"]), bool(row["exact"])
 
-    def adopt(self, place: int, other: Chunk, there: int) -> None:
+    def adopt(self, slot: int, other: Chunk, there: int) -> None:
         """Take over an image from another chunk.
 
         Parameters
         ----------
-        place : int
+        slot : int
             A free one.
         other : Chunk
             Where the image is.
         there : int
-            Its place in it, which becomes free.
+            Its slot in it, which becomes free.
         """
-        self.ids[place], other.ids[there] = other.ids[there], None
-        self.put(place, other.row(there))
+        self.ids[slot], other.ids[there] = other.ids[there], None
+        self.put(slot, other.row(there))
         for name, value in other.context.items():
-            self.context[name][place] = value[there]
+            self.context[name][slot] = value[there]
 
     def halves(self) -> list[Chunk]:
-        """Split the places between two chunks.
+        """Split the slots between two chunks.
 
         Returns
         -------
         list of Chunk
-            Two; the second may have one place more.
+            Two; the second may have one slot more.
         """
         cut = self.size // 2
-        found = []
+        halves = []
         for rows in (slice(0, cut), slice(cut, self.size)):
             half = object.__new__(Chunk)
             half.size, half._terms, half.space = rows.stop - rows.start, self._terms, self.space
@@ -242,8 +242,8 @@ class Chunk:
             half.context = {name: value[rows] for name, value in self.context.items()}
             half.state = {name: value[rows] for name, value in self.state.items()}
             half.steps, half.exact, half.ids = self.steps[rows], self.exact[rows], self.ids[rows]
-            found.append(half)
-        return found
+            halves.append(half)
+        return halves
 
     def remember(self, score: Tensor, drafting: Sequence[bool | None]) -> None:
         """Keep the best iterate of every image.
@@ -263,20 +263,22 @@ class Chunk:
 
 
 class Batch:
-    """All chunks: lends their places to the images of a queue, and drops those that no image needs.
+    """All chunks, whose slots are given to the images of a queue.
+
+    Chunks that no image needs are dropped.
 
     Parameters
     ----------
     terms : Terms
-        Of the run.
+        Terms of the run.
     queue : deque of str
         Ids of the images to make; it is emptied.
     prepare : callable
         Id → `Start`.
-    journal : Journal
+    checkpoint : Checkpoint
         Where unfinished images are.
     batch_size : int
-        Places in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
+        Slots in all, see `stimuli_gen.batches.batch_shape`; no more chunks than images need.
     device : torch.device
         Where to compute.
     """
@@ -286,30 +288,35 @@ class Batch:
         terms: Terms,
         queue: deque[str],
         prepare: Callable[[str], Start],
-        journal: Journal,
+        checkpoint: Checkpoint,
         batch_size: int,
         device: torch.device,
     ) -> None:
-        self._terms, self._queue, self._prepare, self._journal = terms, queue, prepare, journal
+        self._terms, self._queue, self._prepare, self._checkpoint = (
+            terms,
+            queue,
+            prepare,
+            checkpoint,
+        )
         self.chunks: list[Chunk] = []
         if not queue:
             return
-        places = batch_shape(batch_size)
-        size = min(places, CPU_CHUNK) if device.type == "cpu" else places
-        self.chunks = self._open(min(places, len(queue)), size, prepare(queue[0]), device)
+        n_slots = batch_shape(batch_size)
+        size = min(n_slots, CPU_CHUNK) if device.type == "cpu" else n_slots
+        self.chunks = self._open(min(n_slots, len(queue)), size, prepare(queue[0]), device)
         self.refill()
 
-    def _open(self, places: int, size: int, first: Start, device: torch.device) -> list[Chunk]:
-        """Make empty chunks for so many places, smaller ones where memory does not hold them."""
+    def _open(self, n_slots: int, size: int, first: Start, device: torch.device) -> list[Chunk]:
+        """Make empty chunks for so many slots, smaller ones where memory does not hold them."""
         while True:
             try:
-                return [Chunk(size, first, self._terms, device) for _ in range(-(-places // size))]
+                return [Chunk(size, first, self._terms, device) for _ in range(-(-n_slots // size))]
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if size == 1 and places == 1:
+                if size == 1 and n_slots == 1:
                     raise too_large(first.image.shape[1:], device) from error
-            size, places = (half_shape(size), places) if size > 1 else (1, half_shape(places))
+            size, n_slots = (half_shape(size), n_slots) if size > 1 else (1, half_shape(n_slots))
             release_memory(device)
 
     def steps(self) -> dict[str, int]:
@@ -321,10 +328,10 @@ class Batch:
             By id.
         """
         return {
-            one: steps
+            stimulus_id: steps
             for chunk in self.chunks
-            for one, steps in zip(chunk.ids, chunk.steps, strict=True)
-            if one is not None
+            for stimulus_id, steps in zip(chunk.ids, chunk.steps, strict=True)
+            if stimulus_id is not None
         }
 
     def each(self, work: Callable[[Chunk], Result]) -> Iterator[tuple[Chunk, Result]]:
@@ -370,35 +377,38 @@ class Batch:
             todo.extendleft(reversed(halves))
 
     def refill(self) -> None:
-        """Lend free places to the next images; without any, move images together and drop what stays empty."""
+        """Give free slots to the next images of the queue.
+
+        When the queue is empty, images move together and empty chunks are dropped.
+        """
         for chunk in self.chunks:
-            for place in chunk.free:
+            for slot in chunk.free:
                 if self._queue:
-                    self._begin(chunk, place, self._queue.popleft())
+                    self._begin(chunk, slot, self._queue.popleft())
         while self.chunks:
             last = self.chunks[-1]
-            moving = [place for place in range(last.size) if last.ids[place] is not None]
-            room = [(chunk, place) for chunk in self.chunks[:-1] for place in chunk.free]
+            moving = [slot for slot in range(last.size) if last.ids[slot] is not None]
+            room = [(chunk, slot) for chunk in self.chunks[:-1] for slot in chunk.free]
             if len(moving) > len(room):
                 return
-            for place, (chunk, free) in zip(moving, room):
-                chunk.adopt(free, last, place)
+            for slot, (chunk, free) in zip(moving, room):
+                chunk.adopt(free, last, slot)
             self.chunks.pop()
 
-    def _begin(self, chunk: Chunk, place: int, one: str) -> None:
-        start = self._prepare(one)
-        chunk.begin(place, one, start)
-        found = self._journal.load(one)
-        if found is None:
+    def _begin(self, chunk: Chunk, slot: int, stimulus_id: str) -> None:
+        start = self._prepare(stimulus_id)
+        chunk.begin(slot, stimulus_id, start)
+        saved = self._checkpoint.load(stimulus_id)
+        if saved is None:
             return
-        row, told = found
-        if told == asdict(self._terms) and row["image"].shape == start.image.shape:
-            chunk.put(place, {name: torch.from_numpy(value) for name, value in row.items()})
+        row, terms = saved
+        if terms == asdict(self._terms) and row["image"].shape == start.image.shape:
+            chunk.put(slot, {name: torch.from_numpy(value) for name, value in row.items()})
 
     def save(self) -> None:
         """Write the state of every image at work."""
         for chunk in self.chunks:
-            for place, one in enumerate(chunk.ids):
-                if one is not None:
-                    row = {name: value.cpu().numpy() for name, value in chunk.row(place).items()}
-                    self._journal.save(one, row, **asdict(self._terms))
+            for slot, stimulus_id in enumerate(chunk.ids):
+                if stimulus_id is not None:
+                    row = {name: value.cpu().numpy() for name, value in chunk.row(slot).items()}
+                    self._checkpoint.save(stimulus_id, row, **asdict(self._terms))

@@ -1,4 +1,4 @@
-"""What a long run keeps on disk: finished images, the state of unfinished ones, and how it is stopped from outside."""
+"""Keep finished and unfinished images of a long run on disk, and stop the run from outside."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def stacked(made: dict[str, Descended], ids: Sequence[str]) -> np.ndarray:
     Parameters
     ----------
     made : dict of str to Descended
-        By id; afterwards their images are parts of the array.
+        Results by id; afterwards their images are parts of the array.
     ids : sequence of str
         Which, in this order.
 
@@ -69,14 +69,16 @@ def stacked(made: dict[str, Descended], ids: Sequence[str]) -> np.ndarray:
         (n, 3, height, width) float32.
     """
     images = np.empty((len(ids), *made[ids[0]].image.shape), np.float32)
-    for row, one in enumerate(ids):
-        images[row] = made[one].image
-        made[one] = replace(made[one], image=images[row])
+    for row, stimulus_id in enumerate(ids):
+        images[row] = made[stimulus_id].image
+        made[stimulus_id] = replace(made[stimulus_id], image=images[row])
     return images
 
 
-class Journal:
-    """One small file a finished image, and one an unfinished image; each named by the digest of what makes it.
+class Checkpoint:
+    """Files of finished and of unfinished images, one each.
+
+    A file is named by the digest of what makes its image.
 
     Parameters
     ----------
@@ -154,49 +156,49 @@ class Journal:
         self._saved_at = time.monotonic()
         return True
 
-    def get(self, one: str) -> tuple[Descended, dict[str, Any]] | None:
+    def get(self, stimulus_id: str) -> tuple[Descended, dict[str, Any]] | None:
         """Read a finished image.
 
         Parameters
         ----------
-        one : str
+        stimulus_id : str
             Its id.
 
         Returns
         -------
         tuple of Descended and dict, or None
-            The image and what else was told of it; None when it is not there, or is damaged in any
-            way: then it is made again, with a note.
+            The image and what else was saved with it; None when it is not there, or is damaged in
+            any way: then it is made again, with a note.
         """
         if self._folder is None:
             return None
-        path = self._folder / f"{self._keys[one]}.h5"
+        path = self._folder / f"{self._keys[stimulus_id]}.h5"
         if not path.is_file():
             return None
         try:
-            told = dict(read_hdf5_attributes(path)["result"])
-            fixed = {name: told.pop(name) for name in ("score", "score_shown", "steps", "reached")}
+            extra = dict(read_hdf5_attributes(path)["result"])
+            fixed = {name: extra.pop(name) for name in ("score", "score_shown", "steps", "reached")}
             image = read_hdf5_array(path, "image")
             if (
                 image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1
             ):  # NaN is neither
-                return Descended(image=image, **fixed), told
+                return Descended(image=image, **fixed), extra
         except (InputError, KeyError, TypeError, ValueError):
             pass
         note_remade(path)
         return None
 
-    def put(self, one: str, result: Descended, **told: Any) -> None:
+    def put(self, stimulus_id: str, result: Descended, **extra: Any) -> None:
         """Write a finished image atomically; its unfinished state goes.
 
         Parameters
         ----------
-        one : str
+        stimulus_id : str
             Its id.
         result : Descended
             What became of it.
-        **told : object
-            What else to tell of it, as JSON.
+        **extra : object
+            What else to save with it, as JSON.
         """
         if self._folder is None:
             return
@@ -204,57 +206,61 @@ class Journal:
             name: getattr(result, name) for name in ("score", "score_shown", "steps", "reached")
         }
         write_hdf5(
-            self._folder / f"{self._keys[one]}.h5",
+            self._folder / f"{self._keys[stimulus_id]}.h5",
             arrays={"image": result.image},
-            attributes={"result": {**fixed, **told}, "id": one},
+            attributes={"result": {**fixed, **extra}, "id": stimulus_id},
         )
-        self._state(one).unlink(missing_ok=True)
+        self._state(stimulus_id).unlink(missing_ok=True)
 
-    def load(self, one: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    def load(self, stimulus_id: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Read the state of an unfinished image.
 
         Parameters
         ----------
-        one : str
+        stimulus_id : str
             Its id.
 
         Returns
         -------
         tuple of dict and dict, or None
-            The arrays and what else was told; None when it is not there or is damaged: then the
-            image begins anew.
+            The arrays and what else was saved; None when it is not there or is damaged: then the
+            image starts again.
         """
         if self._folder is None:
             return None
-        path = self._state(one)
+        path = self._state(stimulus_id)
         if not path.is_file():
             return None
         try:
-            told = dict(read_hdf5_attributes(path)["state"])
-            return {name: read_hdf5_array(path, name) for name in told.pop("names")}, told
+            extra = dict(read_hdf5_attributes(path)["state"])
+            return {name: read_hdf5_array(path, name) for name in extra.pop("names")}, extra
         except (InputError, KeyError, TypeError, ValueError):
             note_remade(path)
             return None
 
-    def save(self, one: str, arrays: Mapping[str, np.ndarray], **told: Any) -> None:
+    def save(self, stimulus_id: str, arrays: Mapping[str, np.ndarray], **extra: Any) -> None:
         """Write the state of an unfinished image atomically.
 
         Parameters
         ----------
-        one : str
+        stimulus_id : str
             Its id.
         arrays : mapping of str to ndarray
             All that is needed to go on as if nothing had happened.
-        **told : object
+        **extra : object
             What else, as JSON.
         """
         if self._folder is not None:
-            state = {**told, "names": sorted(arrays)}
-            write_hdf5(self._state(one), arrays=arrays, attributes={"state": state, "id": one})
+            state = {**extra, "names": sorted(arrays)}
+            write_hdf5(
+                self._state(stimulus_id),
+                arrays=arrays,
+                attributes={"state": state, "id": stimulus_id},
+            )
 
-    def _state(self, one: str) -> Path:
+    def _state(self, stimulus_id: str) -> Path:
         assert self._folder is not None
-        return self._folder / f"{self._keys[one]}.state.h5"
+        return self._folder / f"{self._keys[stimulus_id]}.state.h5"
 
 
 @dataclass
@@ -263,13 +269,13 @@ class Interrupt:
 
     Parameters
     ----------
-    asked : bool
+    requested : bool
         Set by Ctrl-C and by SIGTERM.
     terminated : bool
         It was SIGTERM.
     """
 
-    asked: bool = False
+    requested: bool = False
     terminated: bool = False
 
     def stop(self) -> None:
@@ -312,7 +318,7 @@ def deferred_interrupt() -> Iterator[Interrupt]:
         }
 
     def _wait(number: int, _: object) -> None:
-        wish.asked, wish.terminated = True, number == signal.SIGTERM
+        wish.requested, wish.terminated = True, number == signal.SIGTERM
         signal.signal(number, before[number])
 
     for number in before:

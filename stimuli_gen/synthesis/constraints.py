@@ -1,4 +1,4 @@
-"""Limits on how far an image may go from its anchor: L2 and L∞ balls, and a mask of the pixels that may change."""
+"""Limit how far an image may go from its anchor: L2 and L∞ balls, and a mask of pixels."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def random_in_ball(
     Parameters
     ----------
     random : numpy.random.Generator
-        Of this image.
+        Generator of this image.
     shape : tuple of int
         (3, height, width).
     ball : {"l2", "linf"}
-        Which.
+        Kind of ball.
     radius : float
         In the unit of the pixels.
 
@@ -123,15 +123,14 @@ def check_ball(ball: str, radius: float | None, size: tuple[int, int] | None = N
     if radius >= largest:
         raise InputError(
             f"a radius of {radius:g} holds every image: pixels are in [0, 1], and no two such "
-            "images have a larger "
-            f"{BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 to 255, divide by "
-            f"255: {radius:g}/255 = "
-            f"{radius / 255:.4g}; for no limit at all, leave the ball out."
+            f"images have a larger {BALL_NAMES[ball]} distance than {largest:.6g}. In levels of 0 "
+            f"to 255, divide by 255: {radius:g}/255 = {radius / 255:.4g}; for no limit at all, "
+            "leave the ball out."
         )
 
 
 def read_mask(
-    mask: np.ndarray | Mapping[str, np.ndarray] | None, one: str, size: tuple[int, int]
+    mask: np.ndarray | Mapping[str, np.ndarray] | None, reference_id: str, size: tuple[int, int]
 ) -> np.ndarray:
     """Find the mask of one image.
 
@@ -140,7 +139,7 @@ def read_mask(
     mask : ndarray, mapping of str to ndarray, or None
         (height, width), True or 1 where pixels may change; one for all, or one for each reference
         id.
-    one : str
+    reference_id : str
         Reference id.
     size : tuple of int
         (height, width) of the images.
@@ -159,17 +158,17 @@ def read_mask(
     if mask is None:
         return np.ones((1, *size), dtype=np.float32)
     if isinstance(mask, Mapping):
-        if one not in mask:
-            raise InputError(f"no mask for '{one}'; give one for each photograph.")
-        mask = mask[one]
+        if reference_id not in mask:
+            raise InputError(f"no mask for '{reference_id}'; give one for each photograph.")
+        mask = mask[reference_id]
     values = np.asarray(mask)
     if values.shape != size:
         raise InputError(
-            f"the mask of '{one}' is {values.shape}; it must be {size} (height, width)."
+            f"the mask of '{reference_id}' is {values.shape}; it must be {size} (height, width)."
         )
     if not np.isin(values, (0, 1)).all() or not values.any():
         raise InputError(
-            f"the mask of '{one}' must hold 0 and 1 only, and at least one 1 (may change)."
+            f"the mask of '{reference_id}' must hold 0 and 1 only, and at least one 1 (may change)."
         )
     return values.astype(np.float32)[None]
 
@@ -212,12 +211,16 @@ def digest_masks(mask: np.ndarray | Mapping[str, np.ndarray]) -> str:
         16 hexadecimal digits; the same for numbers and for truth values.
     """
     if isinstance(mask, Mapping):
-        return digest([[one, digest_masks(mask[one])] for one in sorted(mask)])
+        return digest(
+            [[reference_id, digest_masks(mask[reference_id])] for reference_id in sorted(mask)]
+        )
     return digest(np.asarray(mask).astype(np.uint8))
 
 
 def linf_on_8_bits(radius: float) -> float:
-    """Shrink an L∞ radius to whole 8-bit levels, where rounding an 8-bit photograph's neighbor cannot leave the ball.
+    """Shrink an L∞ radius to whole 8-bit levels.
+
+    Rounding an image near an 8-bit photograph then cannot leave the ball.
 
     Parameters
     ----------
@@ -254,7 +257,9 @@ def within_mask(objective: Objective) -> Objective:
 
 
 def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
-    """Keep images in the ball around ``context["anchor"]``, for `stimuli_gen.synthesis.loop.descend`.
+    """Keep images in the ball around ``context["anchor"]``.
+
+    The function is for `stimuli_gen.synthesis.loop.descend`.
 
     Clipping to what can be shown afterwards brings an image nearer to every anchor that can be
     shown, so both hold.
@@ -264,7 +269,7 @@ def confine_to(ball: str, radius: float | None) -> Callable[[Tensor, Mapping[str
     ball : str
         See `BALLS`.
     radius : float, optional
-        Of the ball.
+        Radius of the ball, pixels in [0, 1].
 
     Returns
     -------

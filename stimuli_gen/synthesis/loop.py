@@ -1,12 +1,14 @@
-"""The gradient loop that every generator uses: objective, step rule, projection, a stop for each image, resume.
+"""Run the gradient loop that every generator uses.
+
+It takes an objective, a step rule and a projection, stops each image on its own, and resumes.
 
 One image's result never depends on its companions. A convolution library may choose other kernels
 for another batch shape (on a CPU, gradients of a 1-image batch differ from those of an 8-image
-batch by about 1e-6), but with one fixed shape whose places all get the same arithmetic (see
+batch by about 1e-6), but with one fixed shape whose slots all get the same arithmetic (see
 `stimuli_gen.batches.batch_shape`) each image's numbers are exactly its own. So images are computed
-in chunks of a fixed number of places: 4 on a CPU, where larger ones are no faster, the whole batch
-elsewhere. A finished image leaves its place to the next one in the queue; when the queue is empty,
-images move together and chunks without any are dropped; places that stay empty are computed and
+in chunks of a fixed number of slots: 4 on a CPU, where larger ones are no faster, the whole batch
+elsewhere. A finished image leaves its slot to the next one in the queue; when the queue is empty,
+images move together and chunks without any are dropped; slots that stay empty are computed and
 ignored. Chunk size, device and number of threads themselves choose kernels, so they may change
 results, by float rounding that many steps can amplify; with these three unchanged, results are
 equal bit for bit.
@@ -29,8 +31,8 @@ from neurometamer.arguments import checked_with
 from neurometamer.store import InputError, duplicates, name_ids, unknown_name
 from stimuli_gen.batches import Parts, gradients_on
 from stimuli_gen.synthesis.batch import Batch, Chunk, Start, Terms
-from stimuli_gen.synthesis.checkpoint import Descended, Journal
-from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Aims, Objective
+from stimuli_gen.synthesis.checkpoint import Checkpoint, Descended
+from stimuli_gen.synthesis.objectives import KEEP, SOLVERS, Objective, Objectives
 from stimuli_gen.synthesis.optimizers import (
     OPTIMIZERS,
     PARAMETRIZATIONS,
@@ -54,13 +56,13 @@ __all__ = [
     "shown",
 ]
 
-Film = Callable[[str, int, np.ndarray], None]
+OnFrame = Callable[[str, int, np.ndarray], None]
 """Id, steps taken, image (3, height, width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One pass of the loop, for those who watch.
+    """One pass of the loop, as `on_step` gets it.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ class Pass:
         Id → loss, as it is computed (that of the draft, or of the objective whose turn it is).
     done, total : int
         Images that are finished, and all.
-    places : int
+    n_computed : int
         Images computed at once; smaller than before when memory ran out.
     """
 
@@ -81,7 +83,7 @@ class Pass:
     losses: Mapping[str, float]
     done: int
     total: int
-    places: int
+    n_computed: int
 
 
 def box(images: Tensor) -> Tensor:
@@ -141,10 +143,12 @@ def descend(
     keys: Mapping[str, str] | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[Pass], None] | None = None,
-    film: Film | None = None,
+    on_step: Callable[[Pass], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> dict[str, Descended]:
-    """Lower the loss of each image by gradient steps until its score, once rounded to 8 bits, reaches the threshold.
+    """Lower the loss of each image by gradient steps until its score reaches the threshold.
+
+    The score must reach it on the image rounded to 8 bits, too.
 
     Parameters
     ----------
@@ -153,9 +157,9 @@ def descend(
         averaged. Of several, losses are added and the lowest score counts; their gradients are
         computed one after another, so that memory is that of one.
     ids : sequence of str
-        Which images to make.
+        Ids of the images to make.
     prepare : callable
-        Id → `Start`; called when the image gets its place.
+        Id → `Start`; called when the image gets its slot.
     threshold : float
         An image is finished when its float version and its 8-bit version both score at least this.
     step_size : float or callable
@@ -171,8 +175,8 @@ def descend(
         Space in which steps are taken; lengths are in its unit. See
         `stimuli_gen.synthesis.optimizers.PARAMETRIZATIONS`.
     solver : {"joint", "round_robin"}
-        Of several objectives: follow the sum of their gradients, or each in turn. Turns go by the
-        image's own steps, and the threshold is asked after each full round.
+        How several objectives are followed: the sum of their gradients, or each in turn.
+        Turns go by the image's own steps, and the threshold is asked after each full round.
     turn : int
         Steps that one objective has before the next (``round_robin``).
     draft : callable or sequence of callable, optional
@@ -190,7 +194,7 @@ def descend(
     project : callable
         Applied after each step.
     keep : {"best", "last"}
-        Which iterate of an image that was given up.
+        Iterate that is kept of an image that was given up.
     batch_size : int
         Images in work, rounded up by `stimuli_gen.batches.batch_shape`. On a CPU, all sizes from 4
         up give the same results; elsewhere another one rounds differently. Order of `ids`,
@@ -205,9 +209,9 @@ def descend(
         Unfinished ones are written once a minute and on Ctrl-C, and go on from there, bit for bit.
     progress : callable, optional
         Called with (images done, images in all) after each finished image is safe.
-    watch : callable, optional
+    on_step : callable, optional
         Called with a `Pass` after each pass.
-    film : callable, optional
+    on_frame : callable, optional
         Called with id, steps taken and image at the start, at steps in geometric progression, and
         at the end.
 
@@ -223,10 +227,25 @@ def descend(
         stimulus), or memory is too small for one image.
     KeyboardInterrupt
         On Ctrl-C, after unfinished images are saved.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stimuli_gen import descend
+    >>> from stimuli_gen.synthesis.loop import Start
+    >>> def distance_to_gray(images, context):
+    ...     loss = (images - 0.5).flatten(1).norm(dim=1)
+    ...     return loss, -loss
+    >>> def black(stimulus_id):
+    ...     return Start(image=np.zeros((3, 8, 8), dtype=np.float32), context={})
+    >>> settings = {"threshold": -0.1, "step_size": 0.5, "max_steps": 50}
+    >>> result = descend(distance_to_gray, ["a"], black, **settings)["a"]
+    >>> result.reached, result.steps
+    (True, 14)
     """
-    aims = Aims(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
+    objectives = Objectives(objective, draft, solver=solver, turn=turn, keep=keep, rescore=rescore)
     plan = _Plan(
-        aims=aims,
+        objectives=objectives,
         threshold=threshold,
         step_size=step_size,
         max_steps=max_steps,
@@ -242,50 +261,58 @@ def descend(
         optimizer=optimizer,
         parametrization=parametrization,
         max_steps=max_steps,
-        drafted=aims.drafted,
-        exact_from=math.ceil((1 - finish) * max_steps) if aims.drafted else 0,
+        drafted=objectives.drafted,
+        exact_from=math.ceil((1 - finish) * max_steps) if objectives.drafted else 0,
     )
-    journal = Journal(resume, keys)
-    done = {one: found[0] for one in ids if (found := journal.get(one)) is not None}
-    queue = deque(one for one in ids if one not in done)
+    checkpoint = Checkpoint(resume, keys)
+    done = {
+        stimulus_id: saved[0]
+        for stimulus_id in ids
+        if (saved := checkpoint.get(stimulus_id)) is not None
+    }
+    queue = deque(stimulus_id for stimulus_id in ids if stimulus_id not in done)
     if progress is not None and done:
         progress(len(done), len(ids))
     number = 0
-    with gradients_on(), journal.at_work() as stop:
-        batch = Batch(terms, queue, prepare, journal, batch_size, torch.device(device))
+    with gradients_on(), checkpoint.at_work() as stop:
+        batch = Batch(terms, queue, prepare, checkpoint, batch_size, torch.device(device))
         while batch.chunks:
             number, steps = number + 1, batch.steps()
             losses: dict[str, float] = {}
-            for chunk, seen in batch.each(partial(_pass, plan, film is not None)):
+            for chunk, seen in batch.each(partial(_pass, plan, on_frame is not None)):
                 losses |= {
-                    one: loss for one, loss in zip(chunk.ids, seen.losses) if one is not None
+                    stimulus_id: loss
+                    for stimulus_id, loss in zip(chunk.ids, seen.losses)
+                    if stimulus_id is not None
                 }
-                for one, result in seen.finished.items():
-                    journal.put(one, result)
-                    done[one] = result
+                for stimulus_id, result in seen.finished.items():
+                    checkpoint.put(stimulus_id, result)
+                    done[stimulus_id] = result
                     if progress is not None:
                         progress(len(done), len(ids))
                 for frame in seen.frames:
-                    film(*frame)  # type: ignore[misc]
-                chunk.ids = [None if one in seen.finished else one for one in chunk.ids]
-            if watch is not None:
-                places = batch.chunks[0].size
-                watch(
+                    on_frame(*frame)  # type: ignore[misc]
+                chunk.ids = [
+                    None if stimulus_id in seen.finished else stimulus_id
+                    for stimulus_id in chunk.ids
+                ]
+            if on_step is not None:
+                on_step(
                     Pass(
                         number=number,
                         steps=steps,
                         losses=losses,
                         done=len(done),
                         total=len(ids),
-                        places=places,
+                        n_computed=batch.chunks[0].size,
                     )
                 )
             batch.refill()
-            if journal.due() or stop.asked:
+            if checkpoint.due() or stop.requested:
                 batch.save()
-            if stop.asked:
+            if stop.requested:
                 stop.stop()
-    return {one: done[one] for one in ids}
+    return {stimulus_id: done[stimulus_id] for stimulus_id in ids}
 
 
 # ----------------------------------------------------------------------------------------- settings
@@ -295,7 +322,7 @@ def descend(
 class _Plan:
     """What is the same for all images."""
 
-    aims: Aims
+    objectives: Objectives
     threshold: float
     step_size: float | Callable[[int], float]
     max_steps: int
@@ -307,10 +334,13 @@ class _Plan:
     keep: str
 
     def lengths(self, steps: Sequence[int], like: Tensor) -> float | Tensor:
-        """Ask the schedule for each image; places without an image count on, so they are held at the last step."""
+        """Compute the length of the next step of each image.
+
+        Slots without an image count on, so they are held at the last step.
+        """
         if not callable(self.step_size):
             return self.step_size
-        return per_image([self.step_size(min(one, self.max_steps - 1)) for one in steps], like)
+        return per_image([self.step_size(min(taken, self.max_steps - 1)) for taken in steps], like)
 
 
 def _check_settings(
@@ -329,8 +359,8 @@ def _check_settings(
         (callable(plan.step_size) or plan.step_size > 0) and plan.max_steps >= 1 and batch_size >= 1
     ):
         raise InputError(
-            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size ({batch_size}) "
-            "must be positive."
+            f"step size ({plan.step_size}), steps ({plan.max_steps}) and batch size "
+            f"({batch_size}) must be positive."
         )
     if not 0 < finish <= 1:
         raise InputError(
@@ -341,9 +371,8 @@ def _check_settings(
     if plan.optimizer == "lbfgs" and not plain:
         raise InputError(
             "L-BFGS measures curvature along its own steps: it needs the step rule 'raw', the "
-            "parametrization "
-            f"'pixels' and the solver 'joint', not '{plan.step_rule}', '{parametrization}' and "
-            f"'{plan.solver}'."
+            f"parametrization 'pixels' and the solver 'joint', not '{plan.step_rule}', "
+            f"'{parametrization}' and '{plan.solver}'."
         )
 
 
@@ -359,18 +388,18 @@ class _Seen:
     frames: list[tuple[str, int, np.ndarray]]
 
 
-def _pass(plan: _Plan, filmed: bool, chunk: Chunk) -> _Seen:
+def _pass(plan: _Plan, with_frames: bool, chunk: Chunk) -> _Seen:
     """Evaluate the images of a chunk, then let all of them take a step."""
-    drafting, context = chunk.drafting(), chunk.told()
+    drafting, context = chunk.drafting(), chunk.full_context()
     exact = chunk.exact
-    loss, score, gradient = plan.aims.evaluate(chunk.images, context, chunk.steps, drafting)
+    loss, score, gradient = plan.objectives.evaluate(chunk.images, context, chunk.steps, drafting)
     if plan.keep == "best":
         chunk.remember(score, drafting)
     losses = loss.tolist()
     _check_finite(chunk, losses)
     finished = _finished(plan, chunk, score, drafting, context)
     seen = _Seen(
-        losses=losses, finished=finished, frames=_frames(chunk, finished) if filmed else []
+        losses=losses, finished=finished, frames=_frames(chunk, finished) if with_frames else []
     )
     del loss, score, context
     try:
@@ -406,11 +435,11 @@ def _step(plan: _Plan, chunk: Chunk, gradient: Tensor) -> None:
 
 
 def _check_finite(chunk: Chunk, losses: Sequence[float]) -> None:
-    for one, steps, value in zip(chunk.ids, chunk.steps, losses, strict=True):
-        if one is not None and not math.isfinite(value):
+    for stimulus_id, steps, value in zip(chunk.ids, chunk.steps, losses, strict=True):
+        if stimulus_id is not None and not math.isfinite(value):
             raise InputError(
-                f"the loss of '{one}' is {value} at step {steps}; use a smaller step size, "
-                "and check the network with check_model. Finished images are kept."
+                f"the loss of '{stimulus_id}' is {value} at step {steps}; use a smaller step "
+                "size, and check the network with check_model. Finished images are kept."
             )
 
 
@@ -422,10 +451,10 @@ def _finished(
     context: Mapping[str, Tensor],
 ) -> dict[str, Descended]:
     """Find the images that reached the threshold, rounded ones included, or have no steps left."""
-    aims, threshold = plan.aims, plan.threshold
+    objectives, threshold = plan.objectives, plan.threshold
     late = [steps >= plan.max_steps for steps in chunk.steps]
     may = [
-        draft is False and (out or aims.asked(taken))
+        draft is False and (out or objectives.round_is_complete(taken))
         for draft, out, taken in zip(drafting, late, chunk.steps, strict=True)
     ]
     scores = score.tolist()
@@ -434,17 +463,17 @@ def _finished(
         exact or (draft is True and value >= threshold)
         for exact, draft, value in zip(chunk.exact, drafting, scores, strict=True)
     ]
-    if not aims.direct:
+    if not objectives.direct:
         if not any(
             now and (out or threshold < torch.inf) for now, out in zip(may, late, strict=True)
         ):
             return {}
-        score = aims.score(chunk.images, context)
+        score = objectives.score(chunk.images, context)
         scores = score.tolist()
     good = [now and value >= threshold for now, value in zip(may, scores, strict=True)]
     if not any(now and (out or fine) for now, out, fine in zip(may, late, good, strict=True)):
         return {}
-    scores_shown = aims.score(shown(chunk.images), context).tolist()
+    scores_shown = objectives.score(shown(chunk.images), context).tolist()
     reached = [fine and value >= threshold for fine, value in zip(good, scores_shown, strict=True)]
     images = chunk.images
     if plan.keep == "best" and any(
@@ -453,30 +482,29 @@ def _finished(
         ok = torch.tensor(reached, device=images.device)
         images = torch.where(ok.view(-1, 1, 1, 1), images, chunk.best)
         scores = torch.where(ok, score, chunk.best_score).tolist()
-        scores_shown = aims.score(shown(images), context).tolist()
+        scores_shown = objectives.score(shown(images), context).tolist()
     return {
-        one: Descended(
-            image=images[place].cpu().contiguous().numpy().copy(),
-            score=scores[place],
-            score_shown=scores_shown[place],
-            steps=chunk.steps[place],
-            reached=reached[place],
+        stimulus_id: Descended(
+            image=images[slot].cpu().contiguous().numpy().copy(),
+            score=scores[slot],
+            score_shown=scores_shown[slot],
+            steps=chunk.steps[slot],
+            reached=reached[slot],
         )
-        for place, one in enumerate(chunk.ids)
-        if one is not None and (reached[place] or late[place])
+        for slot, stimulus_id in enumerate(chunk.ids)
+        if stimulus_id is not None and (reached[slot] or late[slot])
     }
 
 
 def _frames(chunk: Chunk, finished: Mapping[str, Descended]) -> list[tuple[str, int, np.ndarray]]:
     frames = []
-    for place, one in enumerate(chunk.ids):
-        if one is not None and one in finished:
-            frames.append((one, finished[one].steps, finished[one].image))
-        elif one is not None and _worth_a_frame(chunk.steps[place]):
-            frames.append((one, chunk.steps[place], chunk.images[place].cpu().numpy().copy()))
+    for slot, stimulus_id in enumerate(chunk.ids):
+        if stimulus_id is None:
+            continue
+        step = chunk.steps[slot]
+        if stimulus_id in finished:
+            frames.append((stimulus_id, finished[stimulus_id].steps, finished[stimulus_id].image))
+        elif step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4)):
+            # four frames each time the steps double
+            frames.append((stimulus_id, step, chunk.images[slot].cpu().numpy().copy()))
     return frames
-
-
-def _worth_a_frame(step: int) -> bool:
-    """Four frames each time the steps double."""
-    return step == 0 or step == round(2 ** (round(4 * math.log2(step)) / 4))

@@ -23,7 +23,7 @@ from stimuli_gen.synthesis.loop import Objective, box
 @short_repr
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a step goes: rate = min(max_rate, wanted / ‖g‖²), wanted = min(early, late · (1 - p)).
+    """Length of a step: rate = min(max_rate, rise / ‖g‖²), rise = min(early, late · (1 - p)).
 
     The defaults are those of the public code; its run without regularization has decay 0, early
     .02, max_rate 1e7.
@@ -43,6 +43,12 @@ class Progress:
     ------
     InputError
         When a value makes no sense.
+
+    Examples
+    --------
+    >>> from stimuli_gen import Progress
+    >>> Progress(decay=0.0)
+    Progress(decay=0.0)
     """
 
     early: float = 0.03
@@ -59,7 +65,9 @@ class Progress:
 
 
 class Progressing:
-    """An objective (minus a probability, with the probability as score) that scales its own gradient.
+    """An objective that scales its own gradient.
+
+    Its loss is minus a probability, its score the probability.
 
     With the step rule ``raw`` and the step size 1, the loop of `stimuli_gen.synthesis.loop` then
     makes Nguyen's steps.
@@ -85,7 +93,7 @@ class Progressing:
         images : Tensor
             (b, 3, height, width).
         context : mapping of str to Tensor
-            Of the objective.
+            Context of the objective.
 
         Returns
         -------
@@ -100,7 +108,11 @@ class Progressing:
         return loss, score
 
     def _rate(self, gradient: Tensor, score: Tensor) -> Tensor:
-        """(b, 1, 1, 1); g and the step are 255 times smaller and larger on the scale of 0 to 255, so 255² cancels."""
+        """Compute the rate of each image, (b, 1, 1, 1).
+
+        On the scale of 0 to 255, g is 255 times smaller and the step 255 times larger, so 255²
+        cancels.
+        """
         wanted = torch.clamp(self._rule.late * (1 - score), max=self._rule.early)
         square = (
             gradient.double()

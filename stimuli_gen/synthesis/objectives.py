@@ -1,4 +1,7 @@
-"""What the images of a batch follow: one objective, several together or in turn, or cheap drafts of them first."""
+"""Evaluate what the images of a batch follow.
+
+It is one objective, several together or in turn, or cheap drafts of them first.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ from torch import Tensor
 from neurometamer.store import InputError, unknown_name
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
-"""(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score (b,), to reach
-the threshold. Neither may mix images. The context holds what `Start.context` gave, stacked over
-images, and ``step`` (b,): the steps that each has taken."""
+"""(images (b, 3, height, width), context) → per-image loss (b,), to be lowered, and per-image score
+(b,), to reach the threshold. Neither may mix images. The context holds what `Start.context` gave,
+stacked over images, and ``step`` (b,): the steps that each has taken."""
 
 SOLVERS = ("joint", "round_robin")
 KEEP = ("best", "last")
 
 
-class Aims:
+class Objectives:
     """The objectives, and which of them an image follows now.
 
     Parameters
     ----------
     objective : callable or sequence of callable
-        The exact ones.
+        Exact objectives.
     draft : callable or sequence of callable, optional
         Cheaper stand-ins, one for each.
     solver : {"joint", "round_robin"}
@@ -32,7 +35,7 @@ class Aims:
     turn : int
         Steps that one objective has before the next.
     keep : {"best", "last"}
-        Which iterate is kept.
+        Iterate that is kept.
     rescore : bool
         Whether the score of a pass with gradients is not the image's own.
 
@@ -81,7 +84,7 @@ class Aims:
 
     def _cut(self, objectives: tuple[Objective, ...]) -> list[tuple[Objective, ...]]:
         if self._in_turn or not objectives:
-            return [(one,) for one in objectives]
+            return [(objective,) for objective in objectives]
         return [objectives]
 
     @property
@@ -95,13 +98,13 @@ class Aims:
         """
         return not (self._in_turn or self._rescore)
 
-    def asked(self, steps: int) -> bool:
+    def round_is_complete(self, steps: int) -> bool:
         """Tell whether an image that has taken so many steps may be finished.
 
         Parameters
         ----------
         steps : int
-            Taken.
+            Steps taken.
 
         Returns
         -------
@@ -124,11 +127,11 @@ class Aims:
         images : Tensor
             (b, 3, height, width).
         context : mapping of str to Tensor
-            Of the images.
+            Context of the images.
         steps : sequence of int
-            Taken by each.
+            Steps taken by each image.
         drafting : sequence of bool or None
-            Whether each follows the drafts; None for a place without an image, whose numbers do not
+            Whether each follows the drafts; None for a slot without an image, whose numbers do not
             count.
 
         Returns
@@ -145,10 +148,10 @@ class Aims:
             else (taken // self._turn) % round_length + (round_length if draft else 0)
             for taken, draft in zip(steps, drafting, strict=True)
         ]
-        needed = sorted({one for one in whose if one is not None})
+        needed = sorted({group for group in whose if group is not None})
         loss, score, gradient = _sum(self._groups[needed[0]], images, context)
         for group in needed[1:]:  # images that began at other times are elsewhere
-            mine = torch.tensor([one == group for one in whose], device=loss.device)
+            mine = torch.tensor([followed == group for followed in whose], device=loss.device)
             more = _sum(self._groups[group], images, context)
             loss, score = torch.where(mine, more[0], loss), torch.where(mine, more[1], score)
             gradient = torch.where(mine.view(-1, 1, 1, 1), more[2], gradient)
@@ -162,7 +165,7 @@ class Aims:
         images : Tensor
             (b, 3, height, width).
         context : mapping of str to Tensor
-            Of the images.
+            Context of the images.
 
         Returns
         -------
@@ -170,7 +173,7 @@ class Aims:
             (b,).
         """
         with torch.no_grad():
-            scores = [one(images, context)[1] for one in self._exact]
+            scores = [objective(images, context)[1] for objective in self._exact]
         return scores[0] if len(scores) == 1 else torch.stack(scores).amin(dim=0)
 
 
@@ -181,7 +184,7 @@ def _several(objective: Objective | Sequence[Objective]) -> tuple[Objective, ...
 def _sum(
     group: Sequence[Objective], images: Tensor, context: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One after another, so that memory is that of one."""
+    """Evaluate objectives one after another, so that memory is that of one."""
     loss, score, gradient = _one(group[0], images, context)
     for objective in group[1:]:
         more = _one(objective, images, context)

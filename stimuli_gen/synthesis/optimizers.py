@@ -21,12 +21,14 @@ STEP_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sign": torch.sign,
     "raw": lambda gradient: gradient,
 }
-"""Gradient (b, 3, height, width) → direction: scaled to unit L2 norm per image, its sign, or as it is."""
+"""Gradient (b, 3, height, width) → direction: scaled to unit L2 norm per image, its sign, or as it
+is."""
 
 # --------------------------------------------------------------------------------------- optimizers
 
 State = dict[str, Tensor]
-"""What an optimizer keeps from step to step: each tensor has one row an image, zero when an image begins."""
+"""What an optimizer keeps from step to step: each tensor has one row an image, zero when an image
+begins."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,9 +59,9 @@ def per_image(values: Sequence[float], like: Tensor) -> Tensor:
     Parameters
     ----------
     values : sequence of float
-        One an image.
+        Numbers, one an image.
     like : Tensor
-        Whose type and device.
+        Tensor whose type and device are taken.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def _adam(here: Situation, state: State) -> Tensor:
         per_image([1 / (1 - first ** (n + 1)) for n in here.steps], here.direction) * here.length
     )
     change = torch.empty_like(state["square"])
-    # All memory is at hand now. In place from here on: memory traffic is what takes the time.
+    # All memory is at hand now. In pair from here on: memory traffic is what takes the time.
     mean = state["mean"].mul_(first).add_(here.direction, alpha=1 - first)
     square = state["square"].mul_(second).addcmul_(here.direction, here.direction, value=1 - second)
     torch.sqrt(square, out=change)
@@ -102,14 +104,18 @@ def _adam(here: Situation, state: State) -> Tensor:
 
 
 LBFGS_MEMORY = 10
-"""Pairs of steps and gradient changes that L-BFGS keeps of each image; each takes two images of memory."""
+"""Pairs of steps and gradient changes that L-BFGS keeps of each image; each takes two images of
+memory."""
 
 _CURVATURE = 1e-6
 """A pair is kept when its cosine is above this: in float32, a smaller one is rounding."""
 
 
 def _lbfgs(here: Situation, state: State) -> Tensor:
-    """Two-loop recursion (Nocedal & Wright 2006, algorithm 7.4), each image with its own pairs and no line search."""
+    """Take an L-BFGS step, each image with its own pairs and no line search.
+
+    The two-loop recursion is algorithm 7.4 of Nocedal & Wright (2006).
+    """
     n, gradient = len(here.images), here.direction.flatten(1)
     if "moves" not in state:
         shape = (n, LBFGS_MEMORY, gradient.shape[1])
@@ -134,15 +140,18 @@ def _lbfgs(here: Situation, state: State) -> Tensor:
 
 
 def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
-    """Keep what the last step (after projection) did to the gradient, where it shows curvature upward."""
+    """Keep the change of image and gradient by the last step, where curvature is upward.
+
+    The change is taken after projection.
+    """
     images = here.images.flatten(1)
     move, change = images - state["last_image"], gradient - state["last_gradient"]
     curved = (move * change).sum(dim=1) > _CURVATURE * move.norm(dim=1) * change.norm(dim=1)
     kept = curved & torch.tensor([steps > 0 for steps in here.steps], device=gradient.device)
     rows = kept.nonzero()[:, 0]
-    place = state["pairs"][rows] % LBFGS_MEMORY
+    pair = state["pairs"][rows] % LBFGS_MEMORY
     now = images.clone(), gradient.clone()
-    state["moves"][rows, place], state["changes"][rows, place] = move[rows], change[rows]
+    state["moves"][rows, pair], state["changes"][rows, pair] = move[rows], change[rows]
     state["pairs"] = state["pairs"] + kept
     state["last_image"], state["last_gradient"] = (
         now  # taken again from here, no pair is kept twice
@@ -150,14 +159,17 @@ def _remember_pair(here: Situation, gradient: Tensor, state: State) -> None:
 
 
 def _two_loops(gradient: Tensor, state: State) -> Tensor:
-    """Multiply the gradient with the inverse Hessian that the pairs tell; images with few pairs use those."""
+    """Multiply the gradient with the inverse Hessian that the pairs give.
+
+    Images with few pairs use those.
+    """
     rows, towards = torch.arange(len(gradient), device=gradient.device), gradient
     tiny = torch.finfo(gradient.dtype).tiny
     seen = []
     for age in range(LBFGS_MEMORY):
         there = (state["pairs"] > age)[:, None]
-        place = (state["pairs"] - 1 - age) % LBFGS_MEMORY
-        move, change = state["moves"][rows, place], state["changes"][rows, place]
+        pair = (state["pairs"] - 1 - age) % LBFGS_MEMORY
+        move, change = state["moves"][rows, pair], state["changes"][rows, pair]
         inverse = torch.where(
             there, 1 / (move * change).sum(dim=1, keepdim=True).clamp_min(tiny), 0.0
         )
@@ -179,10 +191,10 @@ OPTIMIZERS: Mapping[str, Callable[[Situation, State], Tensor]] = {
     "adam": _adam,
     "lbfgs": _lbfgs,
 }
-"""Situation and state → what to subtract from the images. ``sgd`` is plain; ``momentum`` adds .9 of the last
-direction, as torch does; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8; ``lbfgs``
-(rule ``raw``, pixels) takes the step that the curvature of the last `LBFGS_MEMORY` steps tells, at
-most as long (L2) as the length."""
+"""Situation and state → what to subtract from the images. ``sgd`` is plain; ``momentum`` adds .9 of
+the last direction, as torch does; ``adam`` has Kingma & Ba's (2015) constants .9, .999 and 1e-8;
+``lbfgs`` (rule ``raw``, pixels) takes the step that the curvature of the last `LBFGS_MEMORY` steps
+tells, at most as long (L2) as the length."""
 
 # --------------------------------------------------------------------------------- parametrizations
 
@@ -206,16 +218,21 @@ class Space:
 
 
 OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))
-"""Axes of color, of no unit length: light - dark, red - blue, green - purple (Ohta, Kanade & Sakai 1980)."""
+"""Axes of color, of no unit length: light - dark, red - blue, green - purple (Ohta, Kanade & Sakai
+1980)."""
 
 OPPONENT_SD = (0.38, 0.11, 0.05)
-"""Standard deviations along the unit axes within an image: mean of 185 photographs at 224 x 224, pixels in [0, 1]."""
+"""Standard deviations along the unit axes within an image: mean of 185 photographs at 224 x 224,
+pixels in [0, 1]."""
 
 
 def _hartley(images: Tensor) -> Tensor:
-    """Transform the last two axes by the orthonormal Hartley transform, a real Fourier transform that undoes itself."""
-    found = torch.fft.fft2(images, norm="ortho")
-    return found.real - found.imag
+    """Transform the last two axes by the orthonormal Hartley transform.
+
+    It is a real Fourier transform and its own inverse.
+    """
+    transformed = torch.fft.fft2(images, norm="ortho")
+    return transformed.real - transformed.imag
 
 
 def _fourier(shape: torch.Size, device: torch.device) -> Space:
@@ -243,7 +260,7 @@ PARAMETRIZATIONS: Mapping[str, Callable[[torch.Size, torch.device], Space]] = {
     ),
     "fourier": _fourier,
 }
-"""Shape of the images and device → `Space`. ``fourier``: z are amplitudes per spatial frequency f and color axis;
-pixels are made of them with weights 1/f and with the spread of colors in photographs (Olah,
-Mordvintsev & Schubert 2017, Feature Visualization, Distill), so that coarse patterns change
-first."""
+"""Shape of the images and device → `Space`. ``fourier``: z are amplitudes per spatial frequency f
+and color axis; pixels are made of them with weights 1/f and with the spread of colors in
+photographs (Olah, Mordvintsev & Schubert 2017, Feature Visualization, Distill), so that coarse
+patterns change first."""

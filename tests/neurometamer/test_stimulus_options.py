@@ -82,15 +82,15 @@ def test_stages_are_one_several_or_by_network():
 
 
 def test_a_generator_is_asked_only_what_it_can_do():
-    assert only_asked(control_images, mode="exact", film=None, watch=print) == {}
-    assert only_asked(adversarial_noise, mode="fast", watch=print) == {
+    assert only_asked(control_images, mode="exact", on_frame=None, on_step=print) == {}
+    assert only_asked(adversarial_noise, mode="fast", on_step=print) == {
         "mode": "fast",
-        "watch": print,
+        "on_step": print,
     }
     with pytest.raises(InputError, match="control images has no mode 'fast'"):
         only_asked(control_images, mode="fast")
     with pytest.raises(InputError, match="no animation"):
-        only_asked(control_images, film=print)
+        only_asked(control_images, on_frame=print)
 
 
 def test_a_set_is_as_good_as_its_worst_network():

@@ -1,4 +1,7 @@
-"""Networks that these tests share: EfficientNet-Lite0 and SqueezeNet with ImageNet weights, random AlexNet."""
+"""Networks that these tests share.
+
+EfficientNet-Lite0 and SqueezeNet have ImageNet weights; AlexNet has random ones.
+"""
 
 from __future__ import annotations
 

@@ -69,7 +69,10 @@ def test_noise_and_interference_hold_on_the_saved_png(lite0, photographs, tmp_pa
     assert table["target_index"][3:6].tolist() == own.tolist()
     assert (table["target_index"][6:].to_numpy() != own).all()
     pixels = np.stack(
-        [np.asarray(Image.open(tmp_path / "png" / f"{one}.png")) for one in table["id"]]
+        [
+            np.asarray(Image.open(tmp_path / "png" / f"{stimulus_id}.png"))
+            for stimulus_id in table["id"]
+        ]
     ).astype(float)
     change = pixels[6:] - pixels[:3]
     np.testing.assert_allclose(made["l2_8bit"][3:], np.sqrt((change**2).sum(axis=(1, 2, 3))))
@@ -143,14 +146,17 @@ def test_images_of_another_network_are_not_confirmed(lite0, alexnet, photographs
 
 def test_targets_by_rule(lite0, photographs, tmp_path):
     references = some(photographs)
-    found = predict(lite0, references.images)
-    assert list(choose_targets("own", references, lite0).values()) == found.argmax(axis=1).tolist()
+    probabilities = predict(lite0, references.images)
+    assert (
+        list(choose_targets("own", references, lite0).values())
+        == probabilities.argmax(axis=1).tolist()
+    )
     assert (
         list(choose_targets("least_likely", references, lite0).values())
-        == found.argmin(axis=1).tolist()
+        == probabilities.argmin(axis=1).tolist()
     )
     draws = [choose_targets("random", references, lite0, seed)["moon"] for seed in range(5)]
-    assert len(set(draws)) > 1 and found[2].argmax() not in draws
+    assert len(set(draws)) > 1 and probabilities[2].argmax() not in draws
     assert draws[2] == choose_targets("random", references.select(ids=["moon"]), lite0, 2)["moon"]
     assert choose_targets("class 7", references, lite0) == dict.fromkeys(references.ids, 7)
     assert choose_targets(7, references, lite0) == choose_targets("7", references, lite0)
@@ -218,7 +224,9 @@ def test_bad_requests_are_refused(lite0, photographs):
 def test_sixteen_real_photographs_hold_on_the_png(name, make, shared_data, request, tmp_path):
     model = request.getfixturevalue(name)
     labels = read_table(shared_data / "photos_ccby" / "labels.csv", required=("file",))
-    files = [shared_data / "photos_ccby" / one for one in labels["file"][:: len(labels) // 16][:16]]
+    files = [
+        shared_data / "photos_ccby" / file for file in labels["file"][:: len(labels) // 16][:16]
+    ]
     stimuli = make(model, load_photographs(files, model.preprocessing))
     write_stimuli(stimuli, tmp_path)
     table = confirm_saved(model, stimuli, tmp_path).table
@@ -229,7 +237,10 @@ def test_sixteen_real_photographs_hold_on_the_png(name, make, shared_data, reque
 
 
 def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
-    """In the public code's own units: pixels of 0 to 255 minus the mean, rate and wanted rise as written there."""
+    """Take a step in the public code's own units.
+
+    Pixels are of 0 to 255 minus the mean; rate and wanted rise are as written there.
+    """
     references = some(photographs, 2)
     rule = Progress(early=0.03, late=0.1, decay=0.01)
     options = {
@@ -243,7 +254,10 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
     own = torch.from_numpy(predict(lite0, references.images).argmax(axis=1))
     mean = np.array(MEAN_IMAGE, dtype=np.float32).reshape(3, 1, 1)
     noise = np.stack(
-        [generator(1, "noise", one).standard_normal((3, 224, 224)) for one in made.ids]
+        [
+            generator(1, "noise", stimulus_id).standard_normal((3, 224, 224))
+            for stimulus_id in made.ids
+        ]
     )
     start = torch.from_numpy((mean + noise / 255).clip(0, 1).astype(np.float32)).requires_grad_(
         True
@@ -274,14 +288,17 @@ def test_steps_of_nguyen_are_those_of_the_formula(lite0, photographs):
 
 
 def _of_the_set(lite0, photographs, own):
-    """By default the categories of the photographs' table, where it has them; else the 16 everyday ones."""
+    """Use the categories of the photographs' table, where it has them.
+
+    Otherwise the 16 everyday categories are used.
+    """
     table = photographs.table
     halves = table.assign(category=["a" if row % 2 else "b" for row in range(len(table))])
     given = dict(zip(halves["id"], halves["category"], strict=True))
     chosen = choose_targets("another_category", replace(photographs, table=halves), lite0, 1)
-    for one, target in chosen.items():
+    for stimulus_id, target in chosen.items():
         like = {given[other] for other in own if own[other] == target}
-        assert like and given[one] not in like
+        assert like and given[stimulus_id] not in like
     with pytest.raises(InputError, match="all photographs are of the category 'a'"):
         choose_targets(
             "another_category", replace(photographs, table=table.assign(category="a")), lite0
@@ -293,7 +310,9 @@ def _of_the_set(lite0, photographs, own):
         "another_category", replace(photographs, table=table.assign(category="")), lite0
     )
     names = sixteen_classes()
-    assert all(names[target] != names.get(own[one]) for one, target in everyday.items())
+    assert all(
+        names[target] != names.get(own[stimulus_id]) for stimulus_id, target in everyday.items()
+    )
 
 
 def test_targets_of_another_category(lite0, photographs):
@@ -303,7 +322,9 @@ def test_targets_of_another_category(lite0, photographs):
     assert chosen == choose_targets(
         "another_category", photographs, lite0, 4, categories=categories
     )
-    assert all(categories[chosen[one]] != categories.get(own[one]) for one in own)
+    assert all(
+        categories[chosen[stimulus_id]] != categories.get(own[stimulus_id]) for stimulus_id in own
+    )
     assert len(set(chosen.values())) > 10
     _of_the_set(lite0, photographs, own)
     with pytest.raises(InputError, match=r"class\(es\) 1000; .* 0 to 999"):

@@ -20,7 +20,10 @@ def frames(photographs):
 
 
 def read_back(path):
-    """Pixels (n, height, width, 3) uint8, milliseconds (n,) and the palette as it stands in the file."""
+    """Read a GIF back.
+
+    Returns pixels (n, height, width, 3) uint8, milliseconds (n,) and the palette of the file.
+    """
     pixels, times = [], []
     with Image.open(path) as animation:
         assert animation.format == "GIF" and animation.info["loop"] == 0  # for ever
@@ -45,7 +48,7 @@ def test_frames_times_size_and_colors_come_back(frames, tmp_path):
     assert (
         error[-1] < 5 and error.max() < 18
     )  # levels: uniform noise alone would ask for 40 levels a color and channel
-    assert [one.name for one in path.parent.iterdir()] == ["coffee.gif"]  # no half files
+    assert [file.name for file in path.parent.iterdir()] == ["coffee.gif"]  # no half files
     first = path.read_bytes()
     assert write_animation(frames, path).read_bytes() == first
 
@@ -128,7 +131,7 @@ def test_a_recorded_film_becomes_an_animation_for_each_image(frames, tmp_path):
         film("coffee_AN", step, frame)
     for step in (0, 1):
         film("cat_AN", step, frames[step])
-    assert sorted(one.name for one in (tmp_path / "film" / "coffee_AN").iterdir())[:3] == [
+    assert sorted(file.name for file in (tmp_path / "film" / "coffee_AN").iterdir())[:3] == [
         "000000.png",
         "000001.png",
         "000002.png",
@@ -139,7 +142,10 @@ def test_a_recorded_film_becomes_an_animation_for_each_image(frames, tmp_path):
     made = animate_folder(
         tmp_path / "film", tmp_path / "gif", losses={"coffee_AN": {0: 3.5, 100: 0.25}}, hold_ms=500
     )
-    assert made == {one: tmp_path / "gif" / f"{one}.gif" for one in ("cat_AN", "coffee_AN")}
+    assert made == {
+        stimulus_id: tmp_path / "gif" / f"{stimulus_id}.gif"
+        for stimulus_id in ("cat_AN", "coffee_AN")
+    }
     pixels, times, _ = read_back(made["coffee_AN"])
     captions = [f"step {step}" for step in steps]
     captions[0], captions[-1] = "step 0, loss 3.5", "step 100, loss 0.25"
@@ -152,17 +158,20 @@ def test_a_recorded_film_becomes_an_animation_for_each_image(frames, tmp_path):
 
 def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
     references = photographs.select(ids=["camera", "cat"])
-    target = {one: np.array(7) for one in references.ids}
+    target = {stimulus_id: np.array(7) for stimulus_id in references.ids}
     images = dict(zip(references.ids, references.images, strict=True))
 
-    def prepare(one):
-        return Start(image=images[one], context={"target": target[one], "anchor": images[one]})
+    def prepare(stimulus_id):
+        return Start(
+            image=images[stimulus_id],
+            context={"target": target[stimulus_id], "anchor": images[stimulus_id]},
+        )
 
-    losses = {one: {} for one in references.ids}
+    losses = {stimulus_id: {} for stimulus_id in references.ids}
 
     def watch(seen):
-        for one, step in seen.steps.items():
-            losses[one][step] = seen.losses[one]
+        for stimulus_id, step in seen.steps.items():
+            losses[stimulus_id][step] = seen.losses[stimulus_id]
 
     made = descend(
         _class_objective(lite0, "log_probability", 0.0),
@@ -173,15 +182,15 @@ def test_the_film_of_a_real_descent(lite0, photographs, tmp_path):
         max_steps=4,
         keep="last",
         batch_size=2,
-        watch=watch,
-        film=frame_recorder(tmp_path / "film"),
+        on_step=watch,
+        on_frame=frame_recorder(tmp_path / "film"),
     )
-    for one in references.ids:
-        first, *_, last = sorted((tmp_path / "film" / one).iterdir())
+    for stimulus_id in references.ids:
+        first, *_, last = sorted((tmp_path / "film" / stimulus_id).iterdir())
         assert (first.name, last.name) == ("000000.png", "000004.png")
-        np.testing.assert_allclose(read_png(first), images[one], atol=0.5 / 255 + 1e-6)
-        np.testing.assert_allclose(read_png(last), made[one].image, atol=0.5 / 255 + 1e-6)
-        assert losses[one][4] < losses[one][0]
+        np.testing.assert_allclose(read_png(first), images[stimulus_id], atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(read_png(last), made[stimulus_id].image, atol=0.5 / 255 + 1e-6)
+        assert losses[stimulus_id][4] < losses[stimulus_id][0]
     _, times, _ = read_back(animate_folder(tmp_path / "film", tmp_path, losses=losses)["cat"])
     assert (
         len(times) == len(list((tmp_path / "film" / "cat").iterdir()))
@@ -196,10 +205,10 @@ def test_a_run_that_goes_on_adds_and_one_that_begins_anew_replaces(frames, tmp_p
     frame_recorder(tmp_path)("moon", 4, frames[8])  # resumed at step 3, came to 4 again
     frame_recorder(tmp_path)("moon", 8, frames[8])
     there = sorted((tmp_path / "moon").iterdir())
-    assert [one.stem for one in there] == ["000000", "000001", "000002", "000004", "000008"]
+    assert [file.stem for file in there] == ["000000", "000001", "000002", "000004", "000008"]
     np.testing.assert_array_equal(read_png(there[3]), read_png(there[4]))
     frame_recorder(tmp_path)("moon", 0, frames[3])
-    assert [one.stem for one in (tmp_path / "moon").iterdir()] == ["000000"]
+    assert [file.stem for file in (tmp_path / "moon").iterdir()] == ["000000"]
 
 
 def test_a_folder_without_frames_and_an_id_that_leaves_it_are_refused(frames, tmp_path):

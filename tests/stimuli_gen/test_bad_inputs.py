@@ -1,4 +1,7 @@
-"""What goes wrong while images are made: a clear error, finished images kept, and the next run goes on from them."""
+"""Test what goes wrong while images are made.
+
+Errors are clear, finished images are kept, and the next run continues from them.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ MAKERS = {
 
 
 class Network(nn.Module):
-    """A small network whose arithmetic can break: output row `bad_row` is NaN from call `breaks_at` on."""
+    """A small network whose arithmetic can break.
+
+    Output row `bad_row` is NaN from call `breaks_at` on.
+    """
 
     def __init__(self, cut="none"):
         super().__init__()
@@ -58,17 +64,17 @@ class Network(nn.Module):
 
     def forward(self, images):
         self.calls += 1
-        found = self.conv(images)
+        response = self.conv(images)
         if self.breaks_at is not None and self.calls >= self.breaks_at:
-            broken = torch.zeros(len(found))
+            broken = torch.zeros(len(response))
             broken[self.bad_row] = torch.nan
-            found = found + broken[:, None, None, None]
+            response = response + broken[:, None, None, None]
         # another way from image to output, so that check_model finds nothing wrong with what is cut
         # off
-        found = self.stage(
-            {"none": found, "detach": found.detach(), "round": found.round()}[self.cut]
+        response = self.stage(
+            {"none": response, "detach": response.detach(), "round": response.round()}[self.cut]
         )
-        return self.head(self.relu(found).flatten(1) + images.mean(dim=(1, 2, 3))[:, None])
+        return self.head(self.relu(response).flatten(1) + images.mean(dim=(1, 2, 3))[:, None])
 
 
 def staged(cut="none"):
@@ -99,7 +105,7 @@ def test_nan_in_the_middle_of_a_run_names_the_image_and_keeps_the_finished_ones(
     whole_network = staged()
     whole_network.network.calls = 0
     at = []
-    whole = make(
+    uninterrupted = make(
         whole_network, pictures, progress=lambda done, total: at.append(whole_network.network.calls)
     )
     model = staged()
@@ -108,14 +114,14 @@ def test_nan_in_the_middle_of_a_run_names_the_image_and_keeps_the_finished_ones(
         InputError, match=rf"'{IDS[1]}' is (nan|not a number) at (step|try) [1-9].*images are kept"
     ):
         make(model, pictures, resume=tmp_path)
-    kept = sorted(one for one in tmp_path.iterdir() if not one.name.endswith(".state.h5"))
+    kept = sorted(file for file in tmp_path.iterdir() if not file.name.endswith(".state.h5"))
     assert len(kept) == 1  # the first image
     stamp = kept[0].stat().st_mtime_ns
     model.network.breaks_at = None  # mended; the weights are the same
     heard = []
-    resumed = make(model, pictures, resume=tmp_path, progress=lambda *told: heard.append(told))
+    resumed = make(model, pictures, resume=tmp_path, progress=lambda *counts: heard.append(counts))
     assert heard[0] == (1, 3) and heard[-1] == (3, 3)
-    assert resumed.digest == whole.digest
+    assert resumed.digest == uninterrupted.digest
     assert kept[0].stat().st_mtime_ns == stamp  # not made again
 
 
@@ -125,7 +131,7 @@ def test_nan_of_one_image_of_a_batch_is_told_of_that_image(kind, pictures):
     model.network.bad_row = 1
     calls = []
     MAKERS[kind](
-        model, pictures, batch_size=3, progress=lambda *told: calls.append(model.network.calls)
+        model, pictures, batch_size=3, progress=lambda *counts: calls.append(model.network.calls)
     )
     begun = staged()
     begun.network.bad_row, begun.network.breaks_at = (
@@ -158,11 +164,16 @@ def test_a_weights_file_with_nan_is_refused_by_name(make, tmp_path):
     network = (
         {"model": "squeezenet1_0"} if make.func is make_stimuli else {"models": "squeezenet1_0"}
     )
-    asked = {"images": tmp_path / "gray.png", "out": tmp_path / "out", "device": "cpu", **network}
+    requests = {
+        "images": tmp_path / "gray.png",
+        "out": tmp_path / "out",
+        "device": "cpu",
+        **network,
+    }
     with pytest.raises(
         InputError, match=r"weights that are not finite \(classifier\.1\.bias, 1 in all\)"
     ):
-        make(weights=str(tmp_path / "damaged.pth"), **asked)
+        make(weights=str(tmp_path / "damaged.pth"), **requests)
     assert not (tmp_path / "out").exists()
 
 
@@ -231,7 +242,7 @@ soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 def fill(done, total):
     if done == 1:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))  # the system refuses longer files from now on
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))  # longer files are refused
 
 for kind in sys.argv[3:]:
     try:
@@ -259,7 +270,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(pictures, tmp_path, request
         assert len(kept) == 1 and kept[0].suffix == ".h5"  # and no half file
         heard = []
         make = partial(maker, staged(), pictures, batch_size=1, seed=1)
-        resumed = make(resume=tmp_path / kind, progress=lambda *told: heard.append(told))  # noqa: B023
+        resumed = make(resume=tmp_path / kind, progress=lambda *counts: heard.append(counts))  # noqa: B023
         assert heard == [(1, 3), (2, 3), (3, 3)]
         assert resumed.digest == make().digest
 
@@ -281,9 +292,9 @@ def test_what_the_system_refused_is_read_back_as_it_was_written(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert sink.refusal is not None and sink.refusal.errno == errno.EFBIG
         sink.seek(80)
-        found = bytearray(b"?" * 140)
-        assert sink.readinto(found) == 140
-        assert bytes(found) == b"a" * 10 + b"b" * 15 + b"c" * 10 + bytes(85) + b"d" + bytes(19)
+        contents = bytearray(b"?" * 140)
+        assert sink.readinto(contents) == 140
+        assert bytes(contents) == b"a" * 10 + b"b" * 15 + b"c" * 10 + bytes(85) + b"d" + bytes(19)
     assert (tmp_path / "full").stat().st_size == 100
 
 
@@ -300,7 +311,7 @@ def test_a_command_on_a_full_disk_says_so_in_one_line_and_goes_on_when_there_is_
     for level in (60, 200):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.new("RGB", (227, 227), (level, 90, 120)).save(tmp_path / "in" / f"{level}.png")
-    asked = [
+    requests = [
         *(
             "stimuli",
             "interference",
@@ -314,7 +325,7 @@ def test_a_command_on_a_full_disk_says_so_in_one_line_and_goes_on_when_there_is_
         *("--images", "in", "--target", "7", "--max-steps", "1", "--out", "out"),
     ]
     limit = int(1.5 * 4 * 3 * 227 * 227)  # room for each image, not for the file of both
-    command = [sys.executable, "-c", COMMAND, str(limit), *asked]
+    command = [sys.executable, "-c", COMMAND, str(limit), *requests]
     full = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
     assert (
@@ -323,7 +334,7 @@ def test_a_command_on_a_full_disk_says_so_in_one_line_and_goes_on_when_there_is_
     )
     out = tmp_path / "out"
     assert not (out / "stimuli.h5").exists() and not list(out.rglob(".part-*"))
-    stamps = {one.name: one.stat().st_mtime_ns for one in (out / ".finished").glob("*.h5")}
+    stamps = {file.name: file.stat().st_mtime_ns for file in (out / ".finished").glob("*.h5")}
     assert len(stamps) == 2
     heard = []
     table = make_stimuli(
@@ -335,7 +346,7 @@ def test_a_command_on_a_full_disk_says_so_in_one_line_and_goes_on_when_there_is_
         out=out,
         target="7",
         max_steps=1,
-        progress=lambda *told: heard.append(told),
+        progress=lambda *counts: heard.append(counts),
     )
     assert heard == [(2, 2)] and len(table) == len(read_table(out / "stimuli.csv")) == 2
-    assert {one.name: one.stat().st_mtime_ns for one in (out / ".finished").iterdir()} == stamps
+    assert {file.name: file.stat().st_mtime_ns for file in (out / ".finished").iterdir()} == stamps

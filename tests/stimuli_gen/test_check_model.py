@@ -56,8 +56,8 @@ class Net(nn.Module):
     def features(self, images):
         return self.relu(self.conv2(self.relu(self.norm(self.conv(images)))))
 
-    def between(self, found):
-        return found
+    def between(self, values):
+        return values
 
 
 def seeded(build):
@@ -98,23 +98,26 @@ def shufflenet():
 
 
 class Wandering(Net):
-    """Which way an image takes depends on the image, which torch.fx cannot trace; one layer is for training only."""
+    """A network whose path depends on the image, which torch.fx cannot trace.
+
+    One layer is for training only.
+    """
 
     def __init__(self):
         super().__init__()
         self.dark, self.light = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
         self.auxiliary = nn.Linear(8, 10)
 
-    def between(self, found):
-        if found.mean() > 1e6:
-            found = self.light(found)
-        for _ in range(1 + int(found.amax() > 1e6)):
-            found = self.dark(found)
-        return found
+    def between(self, results):
+        if results.mean() > 1e6:
+            results = self.light(results)
+        for _ in range(1 + int(results.amax() > 1e6)):
+            results = self.dark(results)
+        return results
 
 
 def staged(network, stages=("conv",), preprocessing=SEES, **more):
-    stages = stages if isinstance(stages, dict) else {one: one for one in stages}
+    stages = stages if isinstance(stages, dict) else {stage: stage for stage in stages}
     return stage_model(network, stages=stages, preprocessing=preprocessing, **{**TELLS, **more})
 
 
@@ -153,7 +156,9 @@ def test_stimuli_for_any_network_and_its_owner_finds_it_unchanged(kind, pictures
     network = seeded(build)
     before = everything(network)
     model = staged(network, [named], name=kind)
-    assert [resolve_stage(model, one)[1] for one in ("early", "middle", "late", 0.6)] == resolved
+    assert [
+        resolve_stage(model, depth)[1] for depth in ("early", "middle", "late", 0.6)
+    ] == resolved
     made = model_metamers(
         model,
         pictures,
@@ -173,7 +178,7 @@ def test_stimuli_for_any_network_and_its_owner_finds_it_unchanged(kind, pictures
     assert everything(network) == before
     write_stimuli(made, tmp_path)
     assert read_stimuli(tmp_path).provenance["models"][0]["modules"] == {
-        one: one for one in resolved[1:3]
+        path_of_stage: path_of_stage for path_of_stage in resolved[1:3]
     }
 
 
@@ -181,27 +186,27 @@ def everything(network):
     """List all that an owner could find changed, down to where in memory each number is."""
     weights = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {
-        "values": {name: one.detach().numpy().tobytes() for name, one in weights.items()},
+        "values": {name: weight.detach().numpy().tobytes() for name, weight in weights.items()},
         "tensors": {
             name: (
-                id(one),
-                one.data_ptr(),
-                one.stride(),
-                one.dtype,
-                one.requires_grad,
-                one.grad,
-                one._version,
+                id(weight),
+                weight.data_ptr(),
+                weight.stride(),
+                weight.dtype,
+                weight.requires_grad,
+                weight.grad,
+                weight._version,
             )
-            for name, one in weights.items()
+            for name, weight in weights.items()
         },
         "modules": {
             path: (
-                id(one),
-                one.training,
-                sorted(vars(one)),
-                *(list(value) for name, value in vars(one).items() if "_hooks" in name),
+                id(module),
+                module.training,
+                sorted(vars(module)),
+                *(list(value) for name, value in vars(module).items() if "_hooks" in name),
             )
-            for path, one in network.named_modules()
+            for path, module in network.named_modules()
         },
     }
 
@@ -242,9 +247,9 @@ def test_tokens_of_a_transformer_and_the_paths_of_named_stages(pictures):
 
 def test_a_network_that_keeps_results_of_an_earlier_pass():
     class Keeping(Net):
-        def between(self, found):
-            self.seen = found
-            return found
+        def between(self, values):
+            self.seen = values
+            return values
 
     network = seeded(Keeping)
     network(torch.zeros(1, 3, 32, 32))
@@ -282,20 +287,20 @@ def test_pixels_of_0_to_255_and_a_network_that_normalizes_itself():
 
 def changed(function, module=Net):
     """Build a network that does something else between features and classifier."""
-    return seeded(type("Changed", (module,), {"between": lambda self, found: function(found)}))
+    return seeded(type("Changed", (module,), {"between": lambda self, values: function(values)}))
 
 
-def python_noise(found):
-    return found + random.random() * 1e-3
+def python_noise(values):
+    return values + random.random() * 1e-3
 
 
-def numpy_noise(found):
-    return found + float(np.random.rand()) * 1e-3  # noqa: NPY002
+def numpy_noise(values):
+    return values + float(np.random.rand()) * 1e-3  # noqa: NPY002
 
 
 STOCHASTIC = {
-    "dropout": lambda found: nn.functional.dropout(found, 0.5, training=True),
-    "torch.rand": lambda found: found + 1e-3 * torch.rand_like(found),
+    "dropout": lambda values: nn.functional.dropout(values, 0.5, training=True),
+    "torch.rand": lambda values: values + 1e-3 * torch.rand_like(values),
     "numpy": numpy_noise,
     "python": python_noise,
 }
@@ -313,16 +318,16 @@ def test_stochastic_output_is_found_and_nobody_elses_random_numbers_change(kind)
     ):
         staged(network)
     assert states() == before and everything(network) == owners
-    staged(changed(lambda found: nn.functional.dropout(found, 0.5, training=False)))
+    staged(changed(lambda values: nn.functional.dropout(values, 0.5, training=False)))
     assert states() == before
 
 
 def test_what_is_remembered_from_pass_to_pass_is_found():
     passes = []
 
-    def remember(found):
+    def remember(values):
         passes.append(1)
-        return found * len(passes)
+        return values * len(passes)
 
     with pytest.raises(InputError, match="remembered from pass to pass"):
         staged(changed(remember))
@@ -330,15 +335,15 @@ def test_what_is_remembered_from_pass_to_pass_is_found():
 
 
 @torch.no_grad()
-def without_gradient(found):
-    return found * 2
+def without_gradient(values):
+    return values * 2
 
 
-def one_hot(found):
-    return nn.functional.one_hot(found.argmax(dim=1), 8).permute(0, 3, 1, 2).float()
+def one_hot(values):
+    return nn.functional.one_hot(values.argmax(dim=1), 8).permute(0, 3, 1, 2).float()
 
 
-@pytest.mark.parametrize("cut", [lambda found: found.detach(), without_gradient, one_hot])
+@pytest.mark.parametrize("cut", [lambda values: values.detach(), without_gradient, one_hot])
 def test_missing_gradient(cut):
     network = changed(cut)
     before = everything(network)
@@ -373,9 +378,9 @@ def test_nan_in_weights(path):
 
 def test_nan_in_outputs_and_in_gradients_and_masks_of_minus_infinity():
     with pytest.raises(InputError, match="outputs that are not finite for an image of noise"):
-        staged(changed(lambda found: (found - 1e4).log()))
+        staged(changed(lambda values: (values - 1e4).log()))
     with pytest.raises(InputError, match="gradient for the image is not finite"):
-        staged(changed(lambda found: found + (found.amin().detach() - found.amin()).sqrt()))
+        staged(changed(lambda values: values + (values.amin().detach() - values.amin()).sqrt()))
     masked = seeded(Net)
     masked.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1), persistent=False)
     staged(masked)
@@ -482,8 +487,8 @@ def test_logits_among_other_things_are_found(form, pictures):
     network = Returns(FORMS[form])
     plain = Returns(lambda logits, features: logits)
     plain.load_state_dict(network.state_dict())
-    found, expected = (predict(staged(one), pictures.images) for one in (network, plain))
-    np.testing.assert_array_equal(found, expected)
+    results, expected = (predict(staged(network), pictures.images) for network in (network, plain))
+    np.testing.assert_array_equal(results, expected)
 
 
 def _raise(error):

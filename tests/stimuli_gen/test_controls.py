@@ -59,7 +59,7 @@ def test_noise_by_ssnr(image):
     amplitude = mean_amplitude(image[None])
     amplitude[0, 0] = 0
     np.testing.assert_allclose(np.abs(np.fft.fft2(noise)), np.stack([amplitude] * 3), atol=1e-9)
-    own, shuffled = (np.angle(np.fft.fft2(one)) for one in (image.mean(axis=0), noise[0]))
+    own, shuffled = (np.angle(np.fft.fft2(channel)) for channel in (image.mean(axis=0), noise[0]))
     rest = np.ones(own.shape, dtype=bool)
     rest[0, 0] = False
     # the same phases at other frequencies; what the inverse transform gave was real, so that
@@ -114,7 +114,7 @@ def test_phase_scrambling_keeps_amplitudes_and_relations_of_channels(image):
 @pytest.mark.parametrize("control", CONTROLS)
 def test_every_control_is_the_same_alone_and_in_company_and_tells_what_it_did(photographs, control):
     made = control_images(photographs, control, seed=5)
-    assert made.ids == tuple(f"{one}_{control}" for one in photographs.ids)
+    assert made.ids == tuple(f"{stimulus_id}_{control}" for stimulus_id in photographs.ids)
     assert set(made.table["kind"]) == {"control"}
     assert made.table["reference_id"].tolist() == list(photographs.ids)
     alone = control_images(photographs.select(ids=["moon"]), control, seed=5)

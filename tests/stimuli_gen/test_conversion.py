@@ -1,4 +1,7 @@
-"""What becomes of the levels of image files: bits, color profiles, transparency, sizes; and what is said of it."""
+"""Test the levels of converted image files and the notes on them.
+
+Bits, color profiles, transparency and sizes are covered.
+"""
 
 import io
 import resource
@@ -67,17 +70,20 @@ def test_few_bits_in_a_16_bit_file_are_scaled_only_when_asked_for(
         match=rf"go to {brightest} of 65535 only, as data of {bits} bits do.*bits = {bits}",
     ):
         load_photographs(tmp_path, SMALL)
-    asked = load_photographs(tmp_path, SMALL, bits=bits)
+    photographs_read = load_photographs(tmp_path, SMALL, bits=bits)
     np.testing.assert_array_equal(
-        np.rint(255 * asked.images[0, 0]), np.rint(levels * (255 / brightest))
+        np.rint(255 * photographs_read.images[0, 0]), np.rint(levels * (255 / brightest))
     )
-    assert asked.images.max() == 1 and f"{bits}-bit gray in a 16-bit file" in asked.table["note"][0]
-    assert asked.provenance["settings"]["bits"] == bits
+    assert (
+        photographs_read.images.max() == 1
+        and f"{bits}-bit gray in a 16-bit file" in photographs_read.table["note"][0]
+    )
+    assert photographs_read.provenance["settings"]["bits"] == bits
     pd.DataFrame({"file": [f"a.{suffix}"], "bits": [bits]}).to_csv(
         tmp_path / "list.csv", index=False
     )
     np.testing.assert_array_equal(
-        load_photographs(tmp_path / "list.csv", SMALL).images, asked.images
+        load_photographs(tmp_path / "list.csv", SMALL).images, photographs_read.images
     )
     dark = load_photographs(tmp_path, SMALL, bits=16)
     np.testing.assert_array_equal(np.rint(255 * dark.images[0, 0]), np.rint(levels / 257))
@@ -115,9 +121,14 @@ def test_few_bits_in_a_16_bit_color_file_are_refused(tmp_path):
 
 def test_a_wide_gamut_is_told_and_converted_when_asked_for(tmp_path):
     Image.new("RGB", (8, 8), (200, 60, 40)).save(tmp_path / "a.png", icc_profile=display_p3())
-    told = load_photographs(tmp_path, SMALL)
-    assert "color profile" in told.table["note"][0] and "not applied" in told.table["note"][0]
-    np.testing.assert_array_equal(255 * told.images[0, :, 0, 0], [200, 60, 40])  # as torchvision
+    photographs_read = load_photographs(tmp_path, SMALL)
+    assert (
+        "color profile" in photographs_read.table["note"][0]
+        and "not applied" in photographs_read.table["note"][0]
+    )
+    np.testing.assert_array_equal(
+        255 * photographs_read.images[0, :, 0, 0], [200, 60, 40]
+    )  # as torchvision
     converted = load_photographs(tmp_path, SMALL, icc="convert")
     assert "converted to sRGB" in converted.table["note"][0]
     # by hand: linear light in P3, to XYZ (D50), to linear sRGB, to levels
@@ -208,17 +219,18 @@ def test_extreme_sizes_equal_a_resize_of_all_within_a_level(size, monkeypatch):
             transforms.ToTensor(),
         ]
     )
-    whole = theirs(photograph).numpy()
-    np.testing.assert_array_equal(cut.cut(photograph), whole)
+    resized = theirs(photograph).numpy()
+    np.testing.assert_array_equal(cut.cut(photograph), resized)
     monkeypatch.setattr("stimuli_gen.photographs.LARGEST_RESIZED", 0)
-    assert np.abs(255 * (cut.cut(photograph) - whole)).max() <= 1.001
+    assert np.abs(255 * (cut.cut(photograph) - resized)).max() <= 1.001
 
 
 LIMITED = """
 import resource, sys
 from PIL import Image
 from stimuli_gen import Preprocessing, load_photographs
-p = Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", mean=(.5,) * 3, std=(.5,) * 3)
+gray = {"mean": (.5,) * 3, "std": (.5,) * 3}
+p = Preprocessing(size=(224, 224), resize=256, interpolation="bilinear", **gray)
 load_photographs([sys.argv[1] + "/plain.png"], p)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in ("thin", "flat"):

@@ -1,4 +1,7 @@
-"""Which stage a fraction of depth means: known architectures with random weights, and small networks made for it."""
+"""Test which stage a fraction of depth means.
+
+The networks are known architectures with random weights, and small ones made for the tests.
+"""
 
 import logging
 
@@ -111,7 +114,10 @@ def build(library, name):
 
 
 def on_meta(library, name):
-    """Shapes only, which is all that a graph needs; some networks compute numbers while they are built."""
+    """Make a network of shapes only, which is all that a graph needs.
+
+    Some networks compute numbers while they are built.
+    """
     try:
         with torch.device("meta"):
             return build(library, name)
@@ -152,7 +158,10 @@ def assert_cuts(network, units, size):
 
 
 class Area(nn.Module):
-    """A recurrent area of CORnet-S (Kubilius et al. 2019): one bottleneck, run several times, with a skip."""
+    """A recurrent area of CORnet-S (Kubilius et al. 2019).
+
+    One bottleneck runs several times, with a skip.
+    """
 
     scale = 2
 

@@ -9,7 +9,7 @@ from torch.autograd import functional as reverse
 
 from neurometamer.store import InputError
 from stimuli_gen import Preprocessing, greyscale_view, stage_model
-from stimuli_gen.first_convolution import StemConv2d
+from stimuli_gen.first_convolution import FirstConv2d
 from stimuli_gen.matching import match_stages
 
 pytestmark = pytest.mark.filterwarnings(
@@ -43,7 +43,7 @@ def model():
         weights="random",
         trained=False,
     )
-    assert isinstance(made.network[0], StemConv2d)  # whose gradient is written by hand
+    assert isinstance(made.network[0], FirstConv2d)  # whose gradient is written by hand
     made.network.double()
     return made
 
@@ -92,13 +92,13 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(model, poi
         dual = run(forward_ad.make_dual(image, direction))
         torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, slope, **close)
     torch.testing.assert_close(grad(error)(image), gradient(image), **close)
-    for found in (
+    for results in (
         reverse.hvp(error, image, direction)[1],
         reverse.vhp(error, image, direction)[1],
         jvp(grad(error), (image,), (direction,))[1],
         vjp(grad(error), image)[1](direction)[0],
     ):
-        torch.testing.assert_close(found, bend, **close)
+        torch.testing.assert_close(results, bend, **close)
 
 
 def test_whole_hessians_jacobians_and_batches_of_gradients_agree(model, point):
@@ -116,8 +116,10 @@ def test_whole_hessians_jacobians_and_batches_of_gradients_agree(model, point):
     torch.testing.assert_close((hessian @ direction.flatten()).view_as(image), expected)
     torch.testing.assert_close(hessian, hessian.T)
     torch.testing.assert_close(torch.func.jacrev(run)(image), torch.func.jacfwd(run)(image))
-    alone = torch.stack([torch.func.grad(lambda one: error(one[None]))(one) for one in point[0]])
-    together = torch.func.vmap(torch.func.grad(lambda one: error(one[None])))(point[0])
+    alone = torch.stack(
+        [torch.func.grad(lambda pixels: error(pixels[None]))(pixels) for pixels in point[0]]
+    )
+    together = torch.func.vmap(torch.func.grad(lambda pixels: error(pixels[None])))(point[0])
     torch.testing.assert_close(together, alone)
 
 
@@ -188,13 +190,13 @@ def test_eigendistortions_of_plenoptic_are_those_of_the_jacobian(model):
     model.network.float()
     try:
         image = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(2))
-        found = plenoptic.Eigendistortion(image, model.stage_module("late"))
-        found.synthesize(method="power", max_iter=2000)
+        results = plenoptic.Eigendistortion(image, model.stage_module("late"))
+        results.synthesize(method="power", max_iter=2000)
         jacobian = reverse.jacobian(
-            lambda one: model.stage_module("late")(one).flatten(), image
+            lambda images: model.stage_module("late")(images).flatten(), image
         ).flatten(1)
         largest = torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1]
-        torch.testing.assert_close(found.eigenvalues[0], largest, rtol=1e-3, atol=0)
+        torch.testing.assert_close(results.eigenvalues[0], largest, rtol=1e-3, atol=0)
     finally:
         model.network.double()
 
@@ -258,7 +260,7 @@ def test_hand_written_operations_are_right_twice_or_refused(operation, point):
         return torch.autograd.grad(error(images), images)[0]
 
     ends = [gradient((image + sign * 1e-5 * direction).requires_grad_(True)) for sign in (1, -1)]
-    assert all(one.abs().max() > 0 for one in ends)
+    assert all(end.abs().max() > 0 for end in ends)
     if operation is _Square:
         assert made.once == ()
         torch.testing.assert_close(

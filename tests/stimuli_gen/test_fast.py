@@ -16,8 +16,8 @@ def pictures(model, n=1):
     )
 
 
-def off(expected, found):
-    return float(torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected))
+def off(expected, computed):
+    return float(torch.linalg.vector_norm(computed - expected) / torch.linalg.vector_norm(expected))
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,10 @@ def test_float32_is_the_same_network(which, n_folded, request):
     assert len(fast.folded) == n_folded  # of ResNet-18's 20, one convolution is a stage
     assert fast.digest != model.digest and fast.stages == model.stages
     with torch.no_grad():
-        expected, found = (one.activations(images, list(model.stages)) for one in (model, fast))
-    assert max(off(expected[stage], found[stage]) for stage in expected) < 1e-4
+        expected, computed = (
+            network.activations(images, list(model.stages)) for network in (model, fast)
+        )
+    assert max(off(expected[stage], computed[stage]) for stage in expected) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -65,18 +67,20 @@ def test_bfloat16_is_near_and_gives_float32(which, least, request):
     fast, images = fast_model(model, precision="bfloat16"), pictures(model)
     stage = list(model.stages)[2]
     gradients = []
-    for one in (model, fast):
+    for network in (model, fast):
         seen = images.clone().requires_grad_(True)
-        found = one.activations(seen, [stage])[stage]
-        assert found.dtype == one.logits(images).dtype == torch.float32
-        gradients.append(torch.autograd.grad(found.square().sum(), seen)[0])
+        computed = network.activations(seen, [stage])[stage]
+        assert computed.dtype == network.logits(images).dtype == torch.float32
+        gradients.append(torch.autograd.grad(computed.square().sum(), seen)[0])
     assert gradients[1].dtype == torch.float32 and torch.isfinite(gradients[1]).all()
     assert torch.corrcoef(torch.stack(gradients).flatten(1))[0, 1] > least  # Lite0: 0.985
     with torch.no_grad():
-        expected, found = (one.activations(images, [stage])[stage] for one in (model, fast))
+        expected, computed = (
+            network.activations(images, [stage])[stage] for network in (model, fast)
+        )
     # A bfloat16 has 8 bits: 2^-9 of rounding a layer. Early stages pass few layers, so 5 % is far
     # above it.
-    assert off(expected, found) < 0.05
+    assert off(expected, computed) < 0.05
 
 
 def test_without_bfloat16_it_is_float32(resnet, monkeypatch):
@@ -114,8 +118,8 @@ def test_strided_depthwise_convolutions_stay_in_float32_inside_a_bfloat16_networ
     """On a CPU they crawl in bfloat16."""
     draft = fast_model(lite0, precision="bfloat16")
     kinds = {
-        (max(one.stride) > 1, str(one.weight.dtype))
-        for one in draft.network.modules()
-        if isinstance(one, nn.Conv2d) and one.groups > 1
+        (max(module.stride) > 1, str(module.weight.dtype))
+        for module in draft.network.modules()
+        if isinstance(module, nn.Conv2d) and module.groups > 1
     }
     assert kinds == {(True, "torch.float32"), (False, "torch.bfloat16")}

@@ -18,7 +18,7 @@ from stimuli_gen import (
     write_stimuli,
 )
 from stimuli_gen.photographs import Preprocessing
-from stimuli_gen.synthesis.checkpoint import Journal
+from stimuli_gen.synthesis.checkpoint import Checkpoint
 
 IDS = ["camera", "motorcycle", "moon"]
 
@@ -59,9 +59,9 @@ def references(photographs):
     return replace(photographs.select(ids=IDS), images=(levels / 255).astype(np.float32))
 
 
-def by_hand(model, image, target, one, *, confidence, seed, shared=False):
+def by_hand(model, image, target, stimulus_id, *, confidence, seed, shared=False):
     """The procedure as the paper tells it, one image, one candidate at a time."""
-    random = generator(seed, "greedy", f"{one}_AI")
+    random = generator(seed, "greedy", f"{stimulus_id}_AI")
 
     def probability(picture):
         return torch.log_softmax(
@@ -77,8 +77,8 @@ def by_hand(model, image, target, one, *, confidence, seed, shared=False):
         drawn = random.random((1 if shared else 3, 6, 6), dtype=np.float32)
         candidate = np.clip(image + (2 * drawn - 1) * np.float32(5 / 255), 0, 1)
         tries += 1
-        if (found := probability(candidate)) > best:
-            image, best, accepted = candidate, found, accepted + 1
+        if (results := probability(candidate)) > best:
+            image, best, accepted = candidate, results, accepted + 1
     return image, tries, accepted
 
 
@@ -87,14 +87,14 @@ def test_the_search_is_that_of_the_paper_whatever_the_company(small, references,
     options = {"seed": 2, "batch_size": 4, "target": "least_likely", "shared_channels": shared}
     made = greedy_interference(small, references, **options)
     table = made.table
-    assert made.ids == tuple(f"{one}_AI" for one in IDS)
-    for row, one in enumerate(IDS):
+    assert made.ids == tuple(f"{stimulus_id}_AI" for stimulus_id in IDS)
+    for row, stimulus_id in enumerate(IDS):
         index = table["target_index"][row]
         image, tries, accepted = by_hand(
             small,
             references.images[row],
             index,
-            one,
+            stimulus_id,
             confidence=0.5 + 0.5e-4,
             seed=2,
             shared=shared,
@@ -119,7 +119,7 @@ def test_the_search_is_that_of_the_paper_whatever_the_company(small, references,
 
 def test_finished_images_are_kept_and_given_up_ones_explained(small, references, tmp_path):
     options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
-    whole = greedy_interference(small, references, **options)
+    uninterrupted = greedy_interference(small, references, **options)
 
     class Killed(Exception):
         pass
@@ -133,10 +133,10 @@ def test_finished_images_are_kept_and_given_up_ones_explained(small, references,
     assert len(list(tmp_path.iterdir())) == 2
     heard = []
     resumed = greedy_interference(
-        small, references, resume=tmp_path, progress=lambda *told: heard.append(told), **options
+        small, references, resume=tmp_path, progress=lambda *counts: heard.append(counts), **options
     )
     assert heard == [(2, 3), (3, 3)]
-    assert resumed.digest == whole.digest
+    assert resumed.digest == uninterrupted.digest
 
     short = greedy_interference(small, references, **(options | {"max_tries": 3})).table
     assert (short["tries"] == 3).all() and not short["success"].any()
@@ -149,8 +149,8 @@ def test_finished_images_are_kept_and_given_up_ones_explained(small, references,
 @pytest.mark.parametrize("after", [1, 2, 30])
 def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(small, references, after, tmp_path):
     options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
-    whole = greedy_interference(small, references, **options)
-    assert whole.table["tries"].max() > 30
+    uninterrupted = greedy_interference(small, references, **options)
+    assert uninterrupted.table["tries"].max() > 30
     heard = []
 
     def press(seen):
@@ -159,14 +159,16 @@ def test_ctrl_c_keeps_unfinished_images_and_they_end_the_same(small, references,
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        greedy_interference(small, references, resume=tmp_path, watch=press, **options)
+        greedy_interference(small, references, resume=tmp_path, on_step=press, **options)
     assert heard[-1].number == after and list(tmp_path.glob("*.state.h5"))
     again = []
-    resumed = greedy_interference(small, references, resume=tmp_path, watch=again.append, **options)
-    assert resumed.digest == whole.digest
-    for one, tries in heard[-1].steps.items():
-        assert again[0].steps.get(one, tries + 1) == tries + 1  # goes on where it was
-    assert len(again) < whole.table["tries"].sum() and not list(tmp_path.glob("*.state.h5"))
+    resumed = greedy_interference(
+        small, references, resume=tmp_path, on_step=again.append, **options
+    )
+    assert resumed.digest == uninterrupted.digest
+    for stimulus_id, tries in heard[-1].steps.items():
+        assert again[0].steps.get(stimulus_id, tries + 1) == tries + 1  # goes on where it was
+    assert len(again) < uninterrupted.table["tries"].sum() and not list(tmp_path.glob("*.state.h5"))
 
 
 @pytest.mark.parametrize("harm", ["none", "cut"])
@@ -175,7 +177,7 @@ def test_a_killed_search_goes_on_from_what_was_saved(
 ):
     """Saved after every try here; a state that cannot be read is not used."""
     options = {"seed": 5, "batch_size": 4, "target": "least_likely"}
-    whole = greedy_interference(small, references, **options)
+    uninterrupted = greedy_interference(small, references, **options)
 
     class Killed(Exception):
         pass
@@ -185,8 +187,8 @@ def test_a_killed_search_goes_on_from_what_was_saved(
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(greedy, "Journal", partial(Journal, every_s=0.0))
-        greedy_interference(small, references, resume=tmp_path, watch=kill, **options)
+        patch.setattr(greedy, "Checkpoint", partial(Checkpoint, every_s=0.0))
+        greedy_interference(small, references, resume=tmp_path, on_step=kill, **options)
     states = list(tmp_path.glob("*.state.h5"))
     assert states
     if harm == "cut":
@@ -195,9 +197,9 @@ def test_a_killed_search_goes_on_from_what_was_saved(
     again = []
     assert (
         greedy_interference(
-            small, references, resume=tmp_path, watch=again.append, **options
+            small, references, resume=tmp_path, on_step=again.append, **options
         ).digest
-        == whole.digest
+        == uninterrupted.digest
     )
     assert set(again[0].steps.values()) == (
         {11} if harm == "none" else {0}
@@ -210,18 +212,22 @@ def test_who_watches_sees_the_probability_rise_and_who_films_the_images(
     passes, frames = [], []
     options = {"seed": 5, "batch_size": 2, "target": "least_likely"}
     made = greedy_interference(
-        small, references, watch=passes.append, film=lambda *frame: frames.append(frame), **options
+        small,
+        references,
+        on_step=passes.append,
+        on_frame=lambda *frame: frames.append(frame),
+        **options,
     )
     assert made.digest == greedy_interference(small, references, **options).digest
     assert (passes[-1].done, passes[-1].total, passes[-1].number) == (3, 3, len(passes))
-    for row, one in enumerate(IDS):
-        tries = [seen.steps[one] for seen in passes if one in seen.steps]
-        losses = [seen.losses[one] for seen in passes if one in seen.losses]
+    for row, stimulus_id in enumerate(IDS):
+        tries = [seen.steps[stimulus_id] for seen in passes if stimulus_id in seen.steps]
+        losses = [seen.losses[stimulus_id] for seen in passes if stimulus_id in seen.losses]
         assert tries == list(range(made.table["tries"][row] + 1))
         assert (np.diff(losses) <= 0).all() and np.exp(-losses[-1]) == pytest.approx(
             made.table["confidence_float"][row]
         )
-        shown = {step: image for name, step, image in frames if name == one}
+        shown = {step: image for name, step, image in frames if name == stimulus_id}
         last = made.table["tries"][row]
         assert set(shown) == {
             step for step in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if step < last

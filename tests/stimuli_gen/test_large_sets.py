@@ -57,7 +57,7 @@ def small(monkeypatch):
     """Say that nothing is small enough to be held."""
 
     def limit(size):
-        for module in ("regular", "stored_images", "stimuli"):
+        for module in ("photographs", "stored_images", "stimuli"):
             monkeypatch.setattr(f"stimuli_gen.{module}.LARGEST_IN_MEMORY", size)
 
     return limit
@@ -99,7 +99,8 @@ def test_a_large_set_has_the_numbers_of_one_that_is_held(both, tmp_path):
     model = network()
     np.testing.assert_array_equal(predict(model, stored.images), predict(model, held.images))
     ours, theirs = (
-        compute_activations(model, one, stages=["conv"]).read("conv") for one in (stored, held)
+        compute_activations(model, images_of, stages=["conv"]).read("conv")
+        for images_of in (stored, held)
     )
     np.testing.assert_array_equal(ours, theirs)
     write_stimuli(stored, tmp_path / "stored")
@@ -122,12 +123,12 @@ def test_a_large_set_has_the_numbers_of_one_that_is_held(both, tmp_path):
     ids=["control", "noise", "metamer"],
 )
 def test_what_is_made_of_a_large_set_is_the_same(both, make):
-    held, stored = (one.select(ids=["03", "69", "00"]) for one in both)
+    held, stored = (stimuli.select(ids=["03", "69", "00"]) for stimuli in both)
     assert make(stored).digest == make(held).digest
 
 
 def test_images_on_disk_are_indexed_as_arrays(both):
-    held, stored = (one.images for one in both)
+    held, stored = (stimuli.images for stimuli in both)
     assert (stored.shape, stored.dtype, stored.ndim, len(stored)) == (
         held.shape,
         held.dtype,
@@ -198,7 +199,8 @@ from stimuli_gen import load_photographs
 from stimuli_gen.stimuli import write_records
 
 def peak():
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1e6
 
 model = load_model("squeezenet1_0", weights="random", device="cpu")
@@ -207,7 +209,8 @@ photographs = load_photographs(Path(sys.argv[1]) / "in", model.preprocessing)
 photographs.digest
 loaded = peak()
 some = photographs.select(ids=photographs.ids[::100])
-compute_activations(model, some, stages=list(model.stages)[-1:], path=Path(sys.argv[1]) / "activations.h5")
+path = Path(sys.argv[1]) / "activations.h5"
+compute_activations(model, some, stages=list(model.stages)[-1:], path=path)
 write_records(photographs.select(ids=photographs.ids[:2000]), Path(sys.argv[1]) / "out")
 print(photographs.images.shape[0], before, loaded, peak())
 """

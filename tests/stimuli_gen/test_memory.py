@@ -87,8 +87,8 @@ def photographs():
     )
 
 
-def pixels(found):
-    return np.asarray(found.images)
+def pixels(results):
+    return np.asarray(results.images)
 
 
 PLACES = {
@@ -141,8 +141,8 @@ def test_judging_against_a_null(photographs):
     )
     null = null_distribution(network(), photographs, ["late"])
     expected = judge([(network(), "late")], photographs, made, nulls=[null])
-    found = judge([(network(1), "late")], photographs, made, nulls=[null])
-    pd.testing.assert_frame_equal(found, expected, atol=1e-6)
+    results = judge([(network(1), "late")], photographs, made, nulls=[null])
+    pd.testing.assert_frame_equal(results, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -171,8 +171,8 @@ def test_a_step_is_taken_once_although_memory_ran_out_in_it(optimizer, fails_at,
         return descend(
             objective,
             [str(number) for number in range(4)],
-            lambda one: Start(
-                image=np.full((3, 8, 8), 0.1 * int(one), dtype=np.float32), context={}
+            lambda stimulus_id: Start(
+                image=np.full((3, 8, 8), 0.1 * int(stimulus_id), dtype=np.float32), context={}
             ),
             threshold=torch.inf,
             step_size=0.05,
@@ -187,10 +187,10 @@ def test_a_step_is_taken_once_although_memory_ran_out_in_it(optimizer, fails_at,
     expected = run()
     monkeypatch.setitem(OPTIMIZERS, optimizer, holding_two)
     limit = 1
-    found = run()
-    for one, result in expected.items():
-        np.testing.assert_allclose(found[one].image, result.image, atol=1e-6)
-        assert found[one].steps == result.steps == 8
+    results = run()
+    for stimulus_id, result in expected.items():
+        np.testing.assert_allclose(results[stimulus_id].image, result.image, atol=1e-6)
+        assert results[stimulus_id].steps == result.steps == 8
 
 
 def test_chunks_are_opened_smaller_when_their_buffers_do_not_fit(photographs, monkeypatch):
@@ -241,8 +241,8 @@ def test_images_are_made_where_the_caller_has_no_gradients(context, photographs)
         fast = pixels(attack_images(network(), photographs, steps=2, mode="fast"))
         gradients = torch.is_grad_enabled()
     assert not gradients and np.isfinite(fast).all()
-    for place, found in inside.items():
-        np.testing.assert_allclose(found, expected[place], atol=1e-6, err_msg=place)
+    for place, results in inside.items():
+        np.testing.assert_allclose(results, expected[place], atol=1e-6, err_msg=place)
     made_inside = network()
     with context():
         made_inside = network()

@@ -1,4 +1,4 @@
-"""Radii in the wrong unit, networks that cannot be used as they are, and priors that make images look natural."""
+"""Test radii in the wrong unit, networks that cannot be used, and priors of images."""
 
 import numpy as np
 import pandas as pd
@@ -62,7 +62,7 @@ def photographs():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (
             lambda *given: attack_images(*given, "pgd_linf", radius=8, steps=1),
@@ -84,8 +84,8 @@ def photographs():
         ),
     ],
 )
-def test_radii_in_levels_are_refused_with_the_conversion(make, told, model, photographs):
-    with pytest.raises(InputError, match=told):
+def test_radii_in_levels_are_refused_with_the_conversion(make, message, model, photographs):
+    with pytest.raises(InputError, match=message):
         make(model, photographs)
 
 

@@ -73,14 +73,17 @@ def test_projections_are_those_of_the_formula_and_leave_no_ball(seed, radius, sp
         "none": images,
     }
     for ball, project in BALLS.items():
-        found = project(torch.from_numpy(images), torch.from_numpy(anchors), radius).numpy()
-        np.testing.assert_allclose(found, expected[ball], atol=1e-12)
+        results = project(torch.from_numpy(images), torch.from_numpy(anchors), radius).numpy()
+        np.testing.assert_allclose(results, expected[ball], atol=1e-12)
 
 
 def test_random_starts_fill_the_ball():
-    for ball, norm in (("l2", np.linalg.norm), ("linf", lambda one: np.abs(one).max())):
+    for ball, norm in (
+        ("l2", np.linalg.norm),
+        ("linf", lambda stimulus_id: np.abs(stimulus_id).max()),
+    ):
         drawn = [random_in_ball(np.random.default_rng(i), (3, 1, 1), ball, 2.0) for i in range(300)]
-        lengths = np.array([norm(one) for one in drawn])
+        lengths = np.array([norm(change) for change in drawn])
         assert lengths.max() <= 2
         assert (
             abs(np.mean(lengths < 2 * 0.5 ** (1 / 3)) - 0.5) < 0.1
@@ -97,7 +100,10 @@ def test_the_attack_on_a_linear_network_is_the_known_best_one(linear, grays):
         radius = 8 / 255 if attack == "pgd_linf" else 0.5
         made = attack_images(linear, grays, attack, radius=radius, steps=100, batch_size=2)
         np.testing.assert_allclose(made.images - grays.images, toward * change, atol=1e-5)
-        target = {one: int(1 - found) for one, found in zip(grays.ids, own, strict=True)}
+        target = {
+            stimulus_id: int(1 - results)
+            for stimulus_id, results in zip(grays.ids, own, strict=True)
+        }
         aimed = attack_images(
             linear, grays, attack, radius=radius, target=target, steps=100, batch_size=2
         )
@@ -115,7 +121,7 @@ def test_attacks_fool_a_trained_network_inside_their_ball(lite0, photographs, tm
         made = attack_images(
             lite0, references, attack, radius=radius, **options, resume=tmp_path / attack
         )
-        assert made.ids == tuple(f"{one}_{attack}" for one in IDS)
+        assert made.ids == tuple(f"{stimulus_id}_{attack}" for stimulus_id in IDS)
         table = made.table
         assert table["success"].all() and (table["top1_index"].to_numpy() != own).all()
         assert (table["steps"] == 4).all() and set(table["kind"]) == {"control"}

@@ -110,10 +110,7 @@ def test_cells_of_tables_stay_what_they_are(tmp_path):
     for name in ("a", "b", "c"):
         save(tmp_path / f"{name}.png")
     (tmp_path / "list.csv").write_text(
-        "file,id,category,class,age,weight,seen,target\n"
-        "a.png,007,001,010,3,0.5,True,01\n"
-        "b.png,1e2,NA,2,4,1e-05,False,2\n"
-        "c.png,None,,3,5,,True,1e2\n"
+        "file,id,category,class,age,weight,seen,target\na.png,007,001,010,3,0.5,True,01\nb.png,1e2,NA,2,4,1e-05,False,2\nc.png,None,,3,5,,True,1e2\n"
     )
     table = load_photographs(tmp_path / "list.csv", SMALL).table
     assert table["id"].tolist() == ["007", "1e2", "None"]
@@ -150,7 +147,7 @@ def test_names_that_repeat_get_their_folders_before_them(tmp_path):
     for name in ("cat/1", "dog/1", "dog/old/2", "3"):
         save(tmp_path / f"{name}.png")
     assert listing(tmp_path) == {"3": "", "cat_1": "cat", "dog_1": "dog", "dog_old_2": "dog"}
-    layout = "; ".join(list_photographs(tmp_path).told["layout"])
+    layout = "; ".join(list_photographs(tmp_path).notes["layout"])
     assert "inside those, of the outer one's category: 2" in layout
     assert "beside the folders, without a category: 3" in layout
     assert "id: folder and name of the file" in layout
@@ -166,8 +163,8 @@ def test_what_a_folder_holds_beside_is_told(tmp_path):
     os.mkfifo(tmp_path / "waits.png")
     photographs = load_photographs(tmp_path, SMALL)
     assert photographs.ids == ("a",)
-    told = photographs.provenance["folder"]["left_out"]
-    assert told == [
+    left_out = photographs.provenance["folder"]["left_out"]
+    assert left_out == [
         "4 hidden, or of the operating system: .hidden.png, Thumbs.db, __MACOSX, deep/.git",
         "2 of a format that cannot be read here (convert them to PNG): drawing.svg, raw.CR2",
         "2 no regular file (a broken link or a device): gone.png, waits.png",

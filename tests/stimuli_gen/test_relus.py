@@ -1,4 +1,7 @@
-"""The ReLUs that a stage ends in, whatever its module is called, and the gradient straight through them."""
+"""Test the ReLUs that a stage ends in, and the gradient straight through them.
+
+The class names of the modules do not matter.
+"""
 
 import numpy as np
 import pandas as pd
@@ -194,7 +197,10 @@ def test_a_relu_that_is_written_over_is_not_the_end():
 
 
 class Laid(nn.Module):
-    """A ReLU whose output is laid out in another way, with the number of images in the arguments."""
+    """A ReLU whose output is laid out in another way.
+
+    The number of images is among the arguments.
+    """
 
     def __init__(self, how):
         super().__init__()
@@ -208,23 +214,27 @@ class Laid(nn.Module):
 
 
 LAYOUTS = {
-    "view": lambda one, n, size: (
-        torch.relu(one).view(n, 2, 3, *size).transpose(1, 2).reshape(n, 6, *size)
+    "view": lambda values, n, size: (
+        torch.relu(values).view(n, 2, 3, *size).transpose(1, 2).reshape(n, 6, *size)
     ),
-    "reshape": lambda one, n, size: torch.relu(one).reshape(n, -1),
-    "split": lambda one, n, size: torch.cat(torch.split(torch.relu(one), n, dim=0)),
-    "shuffle": lambda one, n, size: nn.functional.channel_shuffle(torch.relu(one), 2),
-    "index": lambda one, n, size: torch.relu(one)[:, None].squeeze(1)[:, ::2],
-    "stack": lambda one, n, size: torch.stack([torch.relu(one), nn.functional.relu(-one)], 1),
-    "keywords": lambda one, n, size: torch.cat(tensors=[torch.relu(one), torch.relu(-one)], dim=1),
-    "threshold": lambda one, n, size: nn.functional.threshold(one, 0, 0),
-    "maximum": lambda one, n, size: torch.maximum(torch.zeros(()), one),
-    "no ReLU in keywords": lambda one, n, size: torch.flatten(input=one, start_dim=2),
-    "half a ReLU in keywords": lambda one, n, size: torch.cat(
-        tensors=[torch.relu(one), one], dim=1
+    "reshape": lambda values, n, size: torch.relu(values).reshape(n, -1),
+    "split": lambda values, n, size: torch.cat(torch.split(torch.relu(values), n, dim=0)),
+    "shuffle": lambda values, n, size: nn.functional.channel_shuffle(torch.relu(values), 2),
+    "index": lambda values, n, size: torch.relu(values)[:, None].squeeze(1)[:, ::2],
+    "stack": lambda values, n, size: torch.stack(
+        [torch.relu(values), nn.functional.relu(-values)], 1
     ),
-    "where": lambda one, n, size: torch.where(one > 0, one, torch.zeros_like(one)),
-    "bounded": lambda one, n, size: nn.functional.relu6(one),
+    "keywords": lambda values, n, size: torch.cat(
+        tensors=[torch.relu(values), torch.relu(-values)], dim=1
+    ),
+    "threshold": lambda values, n, size: nn.functional.threshold(values, 0, 0),
+    "maximum": lambda values, n, size: torch.maximum(torch.zeros(()), values),
+    "no ReLU in keywords": lambda values, n, size: torch.flatten(input=values, start_dim=2),
+    "half a ReLU in keywords": lambda values, n, size: torch.cat(
+        tensors=[torch.relu(values), values], dim=1
+    ),
+    "where": lambda values, n, size: torch.where(values > 0, values, torch.zeros_like(values)),
+    "bounded": lambda values, n, size: nn.functional.relu6(values),
 }
 
 
@@ -234,17 +244,17 @@ def test_a_layout_that_names_the_number_of_images_serves_every_batch(how):
     network = nn.Sequential(nn.Conv2d(3, 6, 5, 4), Laid(how), nn.Flatten(), nn.LazyLinear(1000))
     network(torch.zeros(1, 3, 64, 64))
     plain, straight = (
-        match_stages(staged(network, "1"), "1", straight_through_relu=one)[0]
-        for one in (False, True)
+        match_stages(staged(network, "1"), "1", straight_through_relu=inplace)[0]
+        for inplace in (False, True)
     )
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    found = straight.activations(images)["1"]
-    assert torch.equal(found, plain.activations(images)["1"])
+    results = straight.activations(images)["1"]
+    assert torch.equal(results, plain.activations(images)["1"])
     expected = {"where": ((), ("1",)), "bounded": ((), ())}
     expected |= dict.fromkeys(("no ReLU in keywords", "half a ReLU in keywords"), ((), ()))
     assert (straight.straight_through, straight.undecided) == expected.get(how, (("1",), ()))
-    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
-    ordinary, through = (gradient_of(one, images, weights) for one in (plain, straight))
+    weights = torch.randn(results.shape, generator=torch.Generator().manual_seed(2))
+    ordinary, through = (gradient_of(match, images, weights) for match in (plain, straight))
     assert torch.equal(ordinary, through) == (how in expected)
 
 
@@ -256,7 +266,7 @@ def gradient_of(match, images, weights):
 def test_a_batch_passes_the_channel_shuffle_of_shufflenet():
     model = staged(architecture("shufflenet_v2_x0_5"), "stage2")
     plain, straight = (
-        match_stages(model, "stage2", straight_through_relu=one)[0] for one in (False, True)
+        match_stages(model, "stage2", straight_through_relu=inplace)[0] for inplace in (False, True)
     )
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     assert straight.straight_through == ("stage2",)

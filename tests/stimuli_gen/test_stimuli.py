@@ -49,8 +49,8 @@ def test_pngs_show_the_rounded_images(tmp_path):
     for stimuli in (read_stimuli(tmp_path), read_stimuli(tmp_path, in_memory=False)):
         images = np.asarray(stimuli.as_shown().images)
         assert np.abs(images - made.images).max() <= 0.5 / 255 + 1e-7
-        for one, image in zip(stimuli.ids, images, strict=True):
-            pixels = np.asarray(Image.open(tmp_path / "png" / f"{one}.png"))
+        for stimulus_id, image in zip(stimuli.ids, images, strict=True):
+            pixels = np.asarray(Image.open(tmp_path / "png" / f"{stimulus_id}.png"))
             np.testing.assert_array_equal(pixels.transpose(2, 0, 1).astype(np.float32) / 255, image)
 
 
@@ -90,9 +90,9 @@ def test_a_folder_holds_provenance_contact_sheet_and_16_bits_when_asked_for(tmp_
     made = make()
     write_stimuli(made, tmp_path, png16=True)
     assert json.loads((tmp_path / "provenance.json").read_text()) == {"made": "here"}
-    for one, image in zip(made.ids, made.images, strict=True):
+    for stimulus_id, image in zip(made.ids, made.images, strict=True):
         assert (
-            np.abs(read_png16(tmp_path / "png16" / f"{one}.png") - image).max()
+            np.abs(read_png16(tmp_path / "png16" / f"{stimulus_id}.png") - image).max()
             <= 0.5 / 65535 + 1e-7
         )
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
@@ -108,12 +108,14 @@ def test_distances_are_those_of_scikit_image():
 
     rng = np.random.default_rng(1)
     image, reference = rng.random((2, 3, 20, 24), dtype=np.float32)
-    found = image_distances(image, reference)
-    seen = [np.rint(one * 255) / 255 for one in (image.astype(float), reference.astype(float))]
-    assert found["psnr"] == pytest.approx(
+    distances = image_distances(image, reference)
+    seen = [
+        np.rint(picture * 255) / 255 for picture in (image.astype(float), reference.astype(float))
+    ]
+    assert distances["psnr"] == pytest.approx(
         peak_signal_noise_ratio(seen[0], seen[1], data_range=1), rel=1e-6
     )
-    assert found["l2_8bit"] == pytest.approx(255 * np.linalg.norm(seen[0] - seen[1]), rel=1e-6)
+    assert distances["l2_8bit"] == pytest.approx(255 * np.linalg.norm(seen[0] - seen[1]), rel=1e-6)
     same = image_distances(image, image)
     assert same["psnr"] == np.inf and same["ssim"] == pytest.approx(1) and same["linf"] == 0
     assert np.isnan(image_distances(image[:, :8], reference[:, :8])["ssim"])

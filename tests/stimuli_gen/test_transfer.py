@@ -1,4 +1,7 @@
-"""What images made for one network do to another is measured, beside a control, and never assumed."""
+"""Test what images made for one network do to another.
+
+The effect is measured, beside a control, and never assumed.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +36,15 @@ def lite1():
 def by_hand(model, pictures):
     """The network's own module on normalized pixels, one image at a time, without our batches."""
     mean, std = (
-        torch.tensor(one).view(1, 3, 1, 1)
-        for one in (model.preprocessing.mean, model.preprocessing.std)
+        torch.tensor(values).view(1, 3, 1, 1)
+        for values in (model.preprocessing.mean, model.preprocessing.std)
     )
     with torch.no_grad():
-        found = [
-            model.network((torch.from_numpy(one)[None] - mean) / std).softmax(dim=1)[0]
-            for one in pictures
+        probabilities = [
+            model.network((torch.from_numpy(picture)[None] - mean) / std).softmax(dim=1)[0]
+            for picture in pictures
         ]
-    return torch.stack(found).numpy()
+    return torch.stack(probabilities).numpy()
 
 
 def test_transfer_to_a_second_network_is_measured_beside_a_random_change(
@@ -54,21 +57,25 @@ def test_transfer_to_a_second_network_is_measured_beside_a_random_change(
         np.square(interference.as_shown().images - references.images).sum(axis=(1, 2, 3))
     )
     controls = [
-        control_images(references.select(ids=[one]), "random_l2", levels=length)
-        for one, length in zip(IDS, change, strict=True)
+        control_images(references.select(ids=[stimulus_id]), "random_l2", levels=length)
+        for stimulus_id, length in zip(IDS, change, strict=True)
     ]
     everything = concat_stimuli([references, interference, noise, *controls])
     write_stimuli(everything, tmp_path)
-    pictures = np.stack([read_png(tmp_path / "png" / f"{one}.png") for one in everything.ids])
+    pictures = np.stack(
+        [read_png(tmp_path / "png" / f"{stimulus_id}.png") for stimulus_id in everything.ids]
+    )
     wrong = interference.table["target_index"].to_numpy(dtype=int)
     own = predict(lite0, references.images).argmax(axis=1)
     measured = {}
     for network in (lite0, lite1):
-        found = predict(network, pictures)
+        probabilities = predict(network, pictures)
         # other batches: float32 sums in another order
-        np.testing.assert_allclose(found, by_hand(network, pictures), rtol=2e-3, atol=2e-5)
+        np.testing.assert_allclose(probabilities, by_hand(network, pictures), rtol=2e-3, atol=2e-5)
         parts = dict(
-            zip(("photograph", "AI", "AN", "random change"), np.split(found, 4), strict=True)
+            zip(
+                ("photograph", "AI", "AN", "random change"), np.split(probabilities, 4), strict=True
+            )
         )
         rows = {
             kind: {
@@ -89,5 +96,5 @@ def test_transfer_to_a_second_network_is_measured_beside_a_random_change(
     assert made_for.loc["AI", "p_wrong"] >= 0.9 and made_for.loc["AI", "same_class"] == 0
     assert made_for.loc["AN", "p_own"] >= 0.9
     assert made_for.loc["random change", "p_wrong"] < 0.1  # of the same length, and no interference
-    lengths = [one.table["l2"][0] for one in controls]
+    lengths = [control.table["l2"][0] for control in controls]
     np.testing.assert_allclose(lengths, change, rtol=0.05)  # clipping to [0, 1] takes a little

@@ -1,4 +1,8 @@
-"""Validity of metamers: numbers against scipy and brute force, classes against the published list, kills, bad input."""
+"""Test the validity of metamers.
+
+Numbers are compared with scipy and brute force, classes with the published list; kills and bad
+input are tested.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,10 @@ COUNTS = {
 
 
 class Waves(nn.Module):
-    """Responses with a period of 1.5 gray levels: alike for images 1.5 levels apart, not once both are rounded."""
+    """A network whose responses have a period of 1.5 gray levels.
+
+    They are alike for images 1.5 levels apart, but not once both are rounded.
+    """
 
     def forward(self, images):
         return torch.sin(2 * torch.pi * 255 * images / 1.5)
@@ -113,7 +120,10 @@ def responses(model, images, stage, batch_size=8):
 
 
 def reference_code(first, second):
-    """What the code of Feather et al. (2023) computes for a pair, in float64: distance_measures.py and null script."""
+    """Compute, in float64, what the code of Feather et al. (2023) computes for a pair.
+
+    The code is distance_measures.py and the null script.
+    """
     first, second = first.astype(float), second.astype(float)
     if not first.any() or not second.any():
         return [0, 0, 0, 0]
@@ -137,10 +147,10 @@ def test_metrics_equal_scipy_and_the_reference_code_ties_included(seed):
         seed
     )  # half of it zero, more ties with fewer digits
     b = np.maximum(a + random.standard_normal(a.shape), 0).astype(np.float32)
-    found = np.stack([metric(a, b) for metric in METRICS.values()], axis=1)
-    assert found.dtype == np.float64
+    judged = np.stack([metric(a, b) for metric in METRICS.values()], axis=1)
+    assert judged.dtype == np.float64
     np.testing.assert_allclose(
-        found, [reference_code(x, y) for x, y in zip(a, b, strict=True)], atol=1e-12, rtol=0
+        judged, [reference_code(x, y) for x, y in zip(a, b, strict=True)], atol=1e-12, rtol=0
     )
     np.testing.assert_allclose(inversion_loss(a, b), 10 ** (-snr_db_power(a, b) / 20), rtol=1e-12)
 
@@ -270,8 +280,8 @@ def test_null_equals_the_reference_code_pair_by_pair_silent_images_included(tile
         (i, j) for i in range(11) for j in range(11) if i != j
     ]
     for stage in null.stages:
-        found = responses(model, images, stage)
-        expected = np.array([reference_code(found[i], found[j]) for i, j in null.pairs])
+        judged = responses(model, images, stage)
+        expected = np.array([reference_code(judged[i], judged[j]) for i, j in null.pairs])
         got = np.stack([null.read(stage, metric) for metric in METRICS], axis=1)
         np.testing.assert_allclose(
             got, expected, atol=1e-10, rtol=0
@@ -298,9 +308,9 @@ def test_pairs_are_drawn_by_seed_without_repetition():
 def test_share_of_pairs_at_least_as_alike():
     null = null_distribution(tiny_model(), image_set(lattice(5)), ["early"])
     values = np.sort(null.read("early", "pearson"))
-    found = null.exceedance("early", "pearson", np.array([-2, values[0], values[-1], 2]))
+    judged = null.exceedance("early", "pearson", np.array([-2, values[0], values[-1], 2]))
     above = np.array([20, 20, np.sum(values == values[-1]), 0])
-    assert found == pytest.approx((1 + above) / 21)
+    assert judged == pytest.approx((1 + above) / 21)
     with pytest.raises(InputError, match="unknown stage"):
         null.read("middle", "pearson")
     with pytest.raises(InputError, match="did you mean 'pearson'"):
@@ -308,7 +318,10 @@ def test_share_of_pairs_at_least_as_alike():
 
 
 def test_identical_responses_of_different_images_make_the_null_infinite():
-    """A stage that answers every image alike can show nothing: no finite ratio is above such a null."""
+    """A stage that answers every image alike can show nothing.
+
+    No finite ratio is above such a null.
+    """
 
     class Deaf(nn.Module):
         def forward(self, images):
@@ -332,7 +345,8 @@ def progress(done, total):
     if done > {stop} * total:
         os.kill(os.getpid(), signal.SIGKILL)
 photographs = here.image_set(here.lattice(17))
-here.null_distribution(here.tiny_model(), photographs, ["early", "late"], path={path!r}, progress=progress)
+model, stages = here.tiny_model(), ["early", "late"]
+here.null_distribution(model, photographs, stages, path={path!r}, progress=progress)
 """
 
 
@@ -340,7 +354,7 @@ here.null_distribution(here.tiny_model(), photographs, ["early", "late"], path={
 def test_killed_and_resumed_equals_uninterrupted(stop, tmp_path, monkeypatch):
     monkeypatch.setattr(nulls, "TILE", 4)
     model, photographs = tiny_model(), image_set(lattice(17))
-    whole = null_distribution(model, photographs, ["early", "late"])
+    uninterrupted = null_distribution(model, photographs, ["early", "late"])
     path = tmp_path / "null.h5"
     code = KILLED.format(folder=str(Path(__file__).parent), path=str(path), stop=stop)
     killed = subprocess.run(
@@ -371,16 +385,16 @@ def test_killed_and_resumed_equals_uninterrupted(stop, tmp_path, monkeypatch):
     assert len(passes) == (
         2 if stop < 0.1 else 0
     )  # of 3 batches: no image runs again that was saved
-    assert np.array_equal(resumed.values, whole.values)
-    assert np.array_equal(read_null(path).values, whole.values)
-    assert [one.name for one in tmp_path.iterdir()] == ["null.h5"]
+    assert np.array_equal(resumed.values, uninterrupted.values)
+    assert np.array_equal(read_null(path).values, uninterrupted.values)
+    assert [file.name for file in tmp_path.iterdir()] == ["null.h5"]
 
 
 @pytest.mark.parametrize("harmed", ["000-values.bin", "001-ranks.bin", "state.h5"])
 def test_damaged_responses_of_a_stopped_null_are_made_again(harmed, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(nulls, "TILE", 4)
     model, photographs = tiny_model(), image_set(lattice(17))
-    whole = null_distribution(model, photographs, ["early", "late"])
+    uninterrupted = null_distribution(model, photographs, ["early", "late"])
 
     def interrupt(done, total):
         if done > 0.3 * total:
@@ -395,7 +409,7 @@ def test_damaged_responses_of_a_stopped_null_are_made_again(harmed, tmp_path, mo
     contents[len(contents) // 2] ^= 1
     path.write_bytes(contents)
     again = null_distribution(model, photographs, ["early", "late"], path=tmp_path / "null.h5")
-    assert np.array_equal(again.values, whole.values)
+    assert np.array_equal(again.values, uninterrupted.values)
     assert f"{harmed} is damaged" in caplog.text
 
 
@@ -501,7 +515,7 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
     )
     null = null_distribution(model, photographs, ["early"])
     heard = []
-    found = judge(
+    judged = judge(
         [(model, "early"), (other, "late")],
         photographs,
         made,
@@ -510,9 +524,9 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
         progress=lambda *done: heard.append(done),
     )
     assert heard[-1] == (54, 54)
-    assert found["model"].tolist() == ["tiny"] * 27 + ["other"] * 27
-    assert found["id"].tolist() == list(made.ids) * 2
-    same, close, wrong = (found.iloc[start : start + 9] for start in (0, 9, 18))
+    assert judged["model"].tolist() == ["tiny"] * 27 + ["other"] * 27
+    assert judged["id"].tolist() == list(made.ids) * 2
+    same, close, wrong = (judged.iloc[start : start + 9] for start in (0, 9, 18))
     for kind in ("float", "png"):
         assert (same[f"{kind}_loss"] == 0).all()
         assert np.isinf(same[f"{kind}_snr_db_power"]).all()
@@ -522,7 +536,7 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
         assert (
             not wrong[f"{kind}_valid"].drop(index=22).any()
         )  # 22: the middle of the reversed list is itself
-    assert found["valid"][22]
+    assert judged["valid"][22]
     a, b = (
         responses(model, images, "early"),
         responses(model, made.as_shown().images, "early")[9:18],
@@ -534,7 +548,7 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
     assert (close["float_loss"].to_numpy() != close["png_loss"].to_numpy()).all()
     assert (same["why_not"] == "").all()
     assert wrong["why_not"].iloc[0].startswith("not above the null in spearman")
-    unjudged = found.iloc[27:]
+    unjudged = judged.iloc[27:]
     assert unjudged["valid"].isna().all()
     assert unjudged["png_pearson_above_null"].isna().all()
     assert unjudged["png_pearson_exceedance"].isna().all()
@@ -548,15 +562,16 @@ def test_judge_joins_by_id_and_tells_metamers_from_others(tmp_path):
         nulls=[null],
         batch_size=4,
     )
-    pd.testing.assert_frame_equal(turned, found.iloc[:27])
+    pd.testing.assert_frame_equal(turned, judged.iloc[:27])
     written = write_stimuli(made, tmp_path)
     read_back = judge(
         [(model, "early")], photographs, made, nulls=[null], batch_size=4, folder=written
     )
-    pd.testing.assert_frame_equal(read_back, found.iloc[:27])
+    pd.testing.assert_frame_equal(read_back, judged.iloc[:27])
     on_disk = read_stimuli(written, in_memory=False)
     pd.testing.assert_frame_equal(
-        judge([(model, "early")], photographs, on_disk, nulls=[null], batch_size=4), found.iloc[:27]
+        judge([(model, "early")], photographs, on_disk, nulls=[null], batch_size=4),
+        judged.iloc[:27],
     )
     (tmp_path / "png" / "m3.png").unlink()
     with pytest.raises(InputError, match=r"m3\.png does not exist"):
@@ -569,13 +584,13 @@ def test_rounding_that_breaks_a_metamer_is_seen():
     photographs = image_set(levels / 255)
     made = image_set((levels + 1.5) / 255, "m", list(photographs.ids), "metamer")
     null = null_distribution(model, photographs, ["early"])
-    found = judge([(model, "early")], photographs, made, nulls=[null])
-    assert found["float_valid"].all()
-    assert (found["float_pearson"] > 0.999).all()
-    assert not found["png_pearson_above_null"].any()
-    assert not found["valid"].any()
+    judged = judge([(model, "early")], photographs, made, nulls=[null])
+    assert judged["float_valid"].all()
+    assert (judged["float_pearson"] > 0.999).all()
+    assert not judged["png_pearson_above_null"].any()
+    assert not judged["valid"].any()
     assert (
-        found["why_not"]
+        judged["why_not"]
         .str.startswith("valid in float, but not once rounded to 8 bits: not above the null")
         .all()
     )
@@ -600,24 +615,27 @@ def test_judge_refuses_what_does_not_join():
     with pytest.raises(InputError, match="at least 1"):
         judge([(model, "early")], photographs, made, batch_size=0)
     ten = tiny_model(n_classes=10)
-    found = judge(
+    judged = judge(
         [(ten, "early")], photographs, made, nulls=[null_distribution(ten, photographs, ["early"])]
     )
-    assert found["valid"].isna().all()
-    assert found["why_not"].str.contains("has not ImageNet's 1,000 classes").all()
+    assert judged["valid"].isna().all()
+    assert judged["why_not"].str.contains("has not ImageNet's 1,000 classes").all()
 
 
 def test_photographs_and_a_trained_network(lite0, photographs):
-    """Faint noise leaves an image a metamer at an early stage; another photograph is a metamer of nothing."""
+    """Faint noise leaves an image a metamer at an early stage.
+
+    Another photograph is a metamer of nothing.
+    """
     null = null_distribution(lite0, photographs, ["blocks.1"])
     noise = np.random.default_rng(0).normal(0, 0.01, photographs.images.shape)
     ids = list(photographs.ids)
     faint = image_set(np.clip(photographs.images + noise, 0, 1), "n", ids, "control")
     swapped = image_set(np.roll(photographs.images, 1, axis=0), "s", ids, "control")
-    found = judge([(lite0, "blocks.1")], photographs, faint, nulls=[null])
+    judged = judge([(lite0, "blocks.1")], photographs, faint, nulls=[null])
     criteria = [f"png_{metric}_above_null" for metric in METRICS]
-    assert found[criteria].all(axis=None)
-    assert found["valid"].sum() >= 12  # of 16: the category of textures without one may change
+    assert judged[criteria].all(axis=None)
+    assert judged["valid"].sum() >= 12  # of 16: the category of textures without one may change
     other = judge([(lite0, "blocks.1")], photographs, swapped, nulls=[null])
     assert not other[criteria].any(axis=None)  # they are pairs of the null themselves
     assert not other["valid"].any()
@@ -631,7 +649,7 @@ def test_the_command_and_its_twin(tmp_path):
 
     source = Path(find_spec("skimage").submodule_search_locations[0]) / "data"
     files = [source / name for name in ("astronaut.png", "coffee.png", "rocket.jpg")]
-    (tmp_path / "photographs.csv").write_text("file\n" + "".join(f"{one}\n" for one in files))
+    (tmp_path / "photographs.csv").write_text("file\n" + "".join(f"{file}\n" for file in files))
     options = [
         "--model",
         "alexnet",

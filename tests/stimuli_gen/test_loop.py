@@ -18,9 +18,9 @@ def towards_goal(images, context):
     return difference.square().flatten(1).sum(1), -difference.abs().flatten(1).amax(1)
 
 
-def at_half(one):
+def at_half(stimulus_id):
     image = np.full((3, 2, 2), 0.5, np.float32)
-    return Start(image=image, context={"goal": np.array(GOALS[one], np.float32)})
+    return Start(image=image, context={"goal": np.array(GOALS[stimulus_id], np.float32)})
 
 
 def run(ids, **more):
@@ -35,19 +35,24 @@ def run(ids, **more):
 
 
 def test_every_image_stops_on_its_own_step():
-    found = run(list(GOALS))
-    for one in ("near", "far", "there", "dark"):
-        distance = abs(GOALS[one] - 0.5)
+    results = run(list(GOALS))
+    for stimulus_id in ("near", "far", "there", "dark"):
+        distance = abs(GOALS[stimulus_id] - 0.5)
         expected = 0 if distance < 0.01 else int(np.ceil(np.log(0.01 / distance) / np.log(0.8)))
         # the 8-bit version must be as near: rounding may take a few steps more
-        assert expected <= found[one].steps <= expected + 6, one
+        assert expected <= results[stimulus_id].steps <= expected + 6, stimulus_id
         np.testing.assert_allclose(
-            found[one].image, GOALS[one] + (0.5 - GOALS[one]) * 0.8 ** found[one].steps, rtol=1e-5
+            results[stimulus_id].image,
+            GOALS[stimulus_id] + (0.5 - GOALS[stimulus_id]) * 0.8 ** results[stimulus_id].steps,
+            rtol=1e-5,
         )
-        assert found[one].reached and min(found[one].score, found[one].score_shown) >= -0.01
-    assert not found["out"].reached and found["out"].steps == 40  # beyond the box
-    np.testing.assert_array_equal(found["out"].image, 1)
-    assert found["out"].score == -0.5
+        assert (
+            results[stimulus_id].reached
+            and min(results[stimulus_id].score, results[stimulus_id].score_shown) >= -0.01
+        )
+    assert not results["out"].reached and results["out"].steps == 40  # beyond the box
+    np.testing.assert_array_equal(results["out"].image, 1)
+    assert results["out"].score == -0.5
 
 
 def test_best_or_last_iterate_of_an_image_that_was_given_up():
@@ -63,8 +68,8 @@ def test_best_or_last_iterate_of_an_image_that_was_given_up():
 
 def test_step_rules_have_their_length():
     for rule, length in (("l2", 0.05 / np.sqrt(12)), ("sign", 0.05), ("raw", 2 * 0.4 * 0.05)):
-        found = run(["far"], step_rule=rule, step_size=0.05, max_steps=1, keep="last")["far"]
-        np.testing.assert_allclose(found.image, 0.5 + length, rtol=1e-5)
+        results = run(["far"], step_rule=rule, step_size=0.05, max_steps=1, keep="last")["far"]
+        np.testing.assert_allclose(results.image, 0.5 + length, rtol=1e-5)
 
 
 def test_rounding_is_the_same_as_for_files():
@@ -80,8 +85,8 @@ def test_an_image_alone_in_a_batch_and_shuffled_is_the_same(name, request):
     model = request.getfixturevalue(name)
     ids = [f"image {i}" for i in range(4)]
 
-    def prepare(one):
-        random = generator(0, one)
+    def prepare(stimulus_id):
+        random = generator(0, stimulus_id)
         image = random.uniform(0, 1, (3, 224, 224)).astype(np.float32)
         return Start(image=image, context={"target": random.integers(1000), "anchor": image})
 
@@ -99,9 +104,9 @@ def test_an_image_alone_in_a_batch_and_shuffled_is_the_same(name, request):
         )
 
     together, shuffled, alone = make(ids), make(ids[::-1]), make(ids[3:])
-    for one in ids:
-        np.testing.assert_array_equal(together[one].image, shuffled[one].image)
-        assert together[one].score_shown == shuffled[one].score_shown
+    for stimulus_id in ids:
+        np.testing.assert_array_equal(together[stimulus_id].image, shuffled[stimulus_id].image)
+        assert together[stimulus_id].score_shown == shuffled[stimulus_id].score_shown
     np.testing.assert_array_equal(together["image 3"].image, alone["image 3"].image)
     assert np.abs(together["image 3"].image - prepare("image 3").image).max() > 0
 
@@ -112,8 +117,8 @@ class Killed(Exception):
 
 def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
     ids = ["near", "far", "dark", "out"]
-    whole = run(ids)
-    keys = {one: f"key-{one}" for one in ids}
+    uninterrupted = run(ids)
+    keys = {stimulus_id: f"key-{stimulus_id}" for stimulus_id in ids}
 
     def kill(done, total):
         if done == 2:
@@ -122,11 +127,11 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
     with pytest.raises(Killed):
         run(ids, keys=keys, resume=tmp_path, progress=kill)
     assert len(list(tmp_path.iterdir())) == 2
-    begun, told = [], []
+    begun, steps_taken = [], []
 
-    def prepare(one):
-        begun.append(one)
-        return at_half(one)
+    def prepare(stimulus_id):
+        begun.append(stimulus_id)
+        return at_half(stimulus_id)
 
     again = descend(
         towards_goal,
@@ -139,21 +144,21 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path):
         batch_size=2,
         keys=keys,
         resume=tmp_path,
-        progress=lambda *done: told.append(done),
+        progress=lambda *done: steps_taken.append(done),
     )
-    assert len(set(begun)) == 2 and told == [(2, 4), (3, 4), (4, 4)]
+    assert len(set(begun)) == 2 and steps_taken == [(2, 4), (3, 4), (4, 4)]
     assert list(again) == ids
-    for one in ids:
-        np.testing.assert_array_equal(again[one].image, whole[one].image)
-        assert (again[one].steps, again[one].score, again[one].reached) == (
-            whole[one].steps,
-            whole[one].score,
-            whole[one].reached,
+    for stimulus_id in ids:
+        np.testing.assert_array_equal(again[stimulus_id].image, uninterrupted[stimulus_id].image)
+        assert (again[stimulus_id].steps, again[stimulus_id].score, again[stimulus_id].reached) == (
+            uninterrupted[stimulus_id].steps,
+            uninterrupted[stimulus_id].score,
+            uninterrupted[stimulus_id].reached,
         )
     damaged = tmp_path / "key-far.h5"
     damaged.write_bytes(damaged.read_bytes()[:100])  # a damaged file is made again
     np.testing.assert_array_equal(
-        run(ids, keys=keys, resume=tmp_path)["far"].image, whole["far"].image
+        run(ids, keys=keys, resume=tmp_path)["far"].image, uninterrupted["far"].image
     )
 
 
@@ -217,7 +222,7 @@ def pulls(goals, record=None):
 
 
 def test_objectives_in_turn_follow_one_another_and_end_where_arithmetic_says():
-    asked = []
+    requests = []
     given = {
         "threshold": torch.inf,
         "step_size": 0.1,
@@ -226,13 +231,13 @@ def test_objectives_in_turn_follow_one_another_and_end_where_arithmetic_says():
         "batch_size": 1,
     }
     more = {"max_steps": 13, "solver": "round_robin", "turn": 3}
-    found = descend(pulls([0.2, 0.7], asked), ["near"], at_half, **given, **more)
-    assert asked[:13] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
+    results = descend(pulls([0.2, 0.7], requests), ["near"], at_half, **given, **more)
+    assert requests[:13] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
     value = 0.5
-    for number in asked[:13]:
+    for number in requests[:13]:
         value += 0.2 * ((0.2, 0.7)[number] - value)
-    np.testing.assert_allclose(found["near"].image, value, rtol=1e-5)
-    assert found["near"].score == pytest.approx(
+    np.testing.assert_allclose(results["near"].image, value, rtol=1e-5)
+    assert results["near"].score == pytest.approx(
         -max(abs(value - 0.2), abs(value - 0.7)), rel=1e-4
     )  # the worst counts
     joint = descend(pulls([0.2, 0.7]), ["near"], at_half, **given, max_steps=40)["near"]
@@ -258,7 +263,10 @@ def test_joint_gradients_are_the_sum_of_the_single_ones():
 
 
 def test_turns_go_by_the_image_not_by_its_companions():
-    """Images that stop at different steps leave their slot to images that are at another turn than the rest."""
+    """Images that stop at different steps leave their slots.
+
+    The next images are then at another turn than the rest.
+    """
 
     def objectives():
         def first(images, context):
@@ -279,15 +287,15 @@ def test_turns_go_by_the_image_not_by_its_companions():
     }
     given |= {"solver": "round_robin", "turn": 2, "optimizer": "adam", "batch_size": 2}
     together = descend(objectives(), list(GOALS), at_half, **given)
-    assert len({one.steps for one in together.values()}) > 2
-    assert all(one.steps % 4 == 0 or one.steps == 25 for one in together.values())
-    for one in GOALS:
-        alone = descend(objectives(), [one], at_half, **given)[one]
-        np.testing.assert_array_equal(alone.image, together[one].image)
+    assert len({result.steps for result in together.values()}) > 2
+    assert all(result.steps % 4 == 0 or result.steps == 25 for result in together.values())
+    for stimulus_id in GOALS:
+        alone = descend(objectives(), [stimulus_id], at_half, **given)[stimulus_id]
+        np.testing.assert_array_equal(alone.image, together[stimulus_id].image)
         assert (alone.steps, alone.score, alone.reached) == (
-            together[one].steps,
-            together[one].score,
-            together[one].reached,
+            together[stimulus_id].steps,
+            together[stimulus_id].score,
+            together[stimulus_id].reached,
         )
 
 
@@ -299,18 +307,18 @@ def test_adam_agrees_with_torch():
         "step_rule": "raw",
         "keep": "last",
     }
-    found = descend(
+    results = descend(
         towards_goal, ["far", "dark", "near"], at_half, **given, optimizer="adam", batch_size=2
     )
-    for one in ("far", "dark", "near"):
+    for stimulus_id in ("far", "dark", "near"):
         image = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
         adam = torch.optim.Adam([image], lr=0.02)
         for _ in range(30):
             adam.zero_grad()
-            (image - GOALS[one]).square().sum().backward()
+            (image - GOALS[stimulus_id]).square().sum().backward()
             adam.step()
         # the same formula, operations in another order: float32 rounding of 30 steps
-        np.testing.assert_allclose(found[one].image, image.detach().numpy()[0], rtol=1e-5)
+        np.testing.assert_allclose(results[stimulus_id].image, image.detach().numpy()[0], rtol=1e-5)
 
 
 def test_a_schedule_is_asked_for_each_image_by_its_own_steps():
@@ -322,11 +330,11 @@ def test_a_schedule_is_asked_for_each_image_by_its_own_steps():
         "keep": "last",
         "batch_size": 1,
     }
-    found = descend(
+    results = descend(
         towards_goal, ["far", "dark"], at_half, step_size=lambda step: lengths[step], **given
     )
-    np.testing.assert_allclose(found["far"].image, 0.5 + sum(lengths), rtol=1e-6)
-    np.testing.assert_allclose(found["dark"].image, 0.5 - sum(lengths), rtol=1e-5)
+    np.testing.assert_allclose(results["far"].image, 0.5 + sum(lengths), rtol=1e-6)
+    np.testing.assert_allclose(results["dark"].image, 0.5 - sum(lengths), rtol=1e-5)
 
 
 def test_balls_are_nearest_points_and_leave_what_is_inside_alone():

@@ -69,14 +69,16 @@ def test_in_place_operations_do_not_reach_recorded_activations(alexnet, alexnet_
         normalized = (images - mean) / std
         conv1 = reference.features[0](normalized)
         features = reference.features(normalized).flatten(1)
-        found = alexnet.activations(images, ["probability", "relu1", "conv1", "fc6"])
-        assert list(found) == ["probability", "relu1", "conv1", "fc6"]
+        activations = alexnet.activations(images, ["probability", "relu1", "conv1", "fc6"])
+        assert list(activations) == ["probability", "relu1", "conv1", "fc6"]
         close = {"rtol": 1e-4, "atol": 1e-6}  # channels-last kernels round differently
-        torch.testing.assert_close(found["conv1"], conv1, **close)
-        torch.testing.assert_close(found["relu1"], conv1.relu(), **close)
-        torch.testing.assert_close(found["fc6"], reference.classifier[1](features), **close)
-        torch.testing.assert_close(found["probability"], reference(normalized).softmax(1), **close)
-    assert found["conv1"].min() < 0
+        torch.testing.assert_close(activations["conv1"], conv1, **close)
+        torch.testing.assert_close(activations["relu1"], conv1.relu(), **close)
+        torch.testing.assert_close(activations["fc6"], reference.classifier[1](features), **close)
+        torch.testing.assert_close(
+            activations["probability"], reference(normalized).softmax(1), **close
+        )
+    assert activations["conv1"].min() < 0
 
 
 def test_the_callers_network_is_left_alone():
@@ -84,7 +86,7 @@ def test_the_callers_network_is_left_alone():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     model = stage(network)
     model.activations(pictures(1, 8), ["conv"])
-    assert network.training and all(one.requires_grad for one in network.parameters())
+    assert network.training and all(weight.requires_grad for weight in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert not network.conv._forward_hooks and network.ran == 0
 
@@ -104,8 +106,10 @@ def test_early_exit_and_hooks_removed_even_on_error():
 
 def test_activations_carry_the_gradient(alexnet):
     images = pictures(1, 224).requires_grad_(True)
-    found = alexnet.activations(images, ["conv1", "conv5"])
-    (gradient,) = torch.autograd.grad(found["conv1"].sum() + found["conv5"].square().sum(), images)
+    activations = alexnet.activations(images, ["conv1", "conv5"])
+    (gradient,) = torch.autograd.grad(
+        activations["conv1"].sum() + activations["conv5"].square().sum(), images
+    )
     assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
 
 
@@ -147,14 +151,14 @@ def test_a_greyscale_view_sees_what_the_greyscale_control_makes():
     model = stage(preprocessing=skewed, trained=True)
     view, images = greyscale_view(model), pictures(3, 8)
     gray = torch.from_numpy(
-        np.stack([grayscale(one, None, 0) for one in images.double().numpy()])
+        np.stack([grayscale(image, None, 0) for image in images.double().numpy()])
     ).float()
     before = model.activations(gray, list(model.stages))
-    for name, found in view.activations(images, list(model.stages)).items():
+    for name, activations in view.activations(images, list(model.stages)).items():
         torch.testing.assert_close(
-            found, before[name], rtol=1e-5, atol=1e-6
+            activations, before[name], rtol=1e-5, atol=1e-6
         )  # float32 rounding of the gray value
-        assert not torch.equal(found, model.activations(images, [name])[name])
+        assert not torch.equal(activations, model.activations(images, [name])[name])
     np.testing.assert_allclose(
         predict(view, images.numpy(), 2), predict(model, gray.numpy(), 2), rtol=1e-5
     )
@@ -183,12 +187,15 @@ def test_a_greyscale_view_is_a_network_of_its_own():
 
 @pytest.mark.parametrize("which", ["tiny", "alexnet"])
 def test_a_greyscale_views_gradient_has_no_color(which, request):
-    """Of any stage it is one map times the luma weights, so that it is 0 along all changes that keep the luma."""
+    """The gradient of any stage is one map times the luma weights.
+
+    So it is 0 along all changes that keep the luma.
+    """
     model = stage() if which == "tiny" else request.getfixturevalue("alexnet")
     images = pictures(2, model.preprocessing.size[0]).requires_grad_(True)
     weights = torch.tensor(LUMA["rec601"], dtype=torch.float64).view(1, 3, 1, 1)
-    for name, found in greyscale_view(model).activations(images, list(model.stages)).items():
-        (gradient,) = torch.autograd.grad(found.square().sum(), images, retain_graph=True)
+    for name, activations in greyscale_view(model).activations(images, list(model.stages)).items():
+        (gradient,) = torch.autograd.grad(activations.square().sum(), images, retain_graph=True)
         shares = gradient.double() / weights
         size = shares.abs().max()
         assert size > 0 and (shares - shares[:, :1]).abs().max() < 1e-6 * size, name

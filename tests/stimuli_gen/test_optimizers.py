@@ -23,15 +23,15 @@ def bowl(scales, goal):
 
 
 def start(goals):
-    return lambda one: Start(
+    return lambda stimulus_id: Start(
         image=np.full((3, 4, 4), 0.5, np.float32),
-        context={"goal": np.array(goals[one], np.float32)},
+        context={"goal": np.array(goals[stimulus_id], np.float32)},
     )
 
 
 def test_momentum_agrees_with_torch():
     goals = {"a": 0.7, "b": 0.3, "c": 0.55}
-    found = descend(
+    results = descend(
         bowl(1.0, None),
         list(goals),
         start(goals),
@@ -40,23 +40,26 @@ def test_momentum_agrees_with_torch():
         step_size=0.02,
         max_steps=9,
     )
-    for one, goal in goals.items():
+    for stimulus_id, goal in goals.items():
         image = torch.full((1, 3, 4, 4), 0.5, requires_grad=True)
         peer = torch.optim.SGD([image], lr=0.02, momentum=0.9)
         for _ in range(9):
             peer.zero_grad()
             (image - goal).square().sum().backward()
             peer.step()
-        np.testing.assert_allclose(found[one].image, image.detach().numpy()[0], rtol=1e-5)
+        np.testing.assert_allclose(results[stimulus_id].image, image.detach().numpy()[0], rtol=1e-5)
 
 
 def test_lbfgs_agrees_with_torch_where_no_step_is_cut():
-    """With the first step of the same length and none cut, both are algorithm 7.4 without a line search."""
+    """Both are algorithm 7.4 without a line search.
+
+    The first step has the same length, and none is cut.
+    """
     scales = torch.linspace(0.5, 4, 48).view(3, 4, 4)
     goals = {"a": 0.62, "b": 0.41}
     objective = bowl(scales, None)
     steps = LBFGS_MEMORY // 2
-    for one, goal in goals.items():
+    for stimulus_id, goal in goals.items():
         image = torch.full((1, 3, 4, 4), 0.5, requires_grad=True)
         first = None
 
@@ -77,23 +80,24 @@ def test_lbfgs_agrees_with_torch_where_no_step_is_cut():
         peer.param_groups[0]["lr"] = 1.0
         for _ in range(steps - 1):
             peer.step(closure)
-        found = descend(
+        results = descend(
             objective,
-            [one],
+            [stimulus_id],
             start(goals),
             **GIVEN,
             optimizer="lbfgs",
             max_steps=steps,
             step_size=lambda step, first=length: 9.0 if step else first,
             project=lambda images: images,
-        )[one]
-        np.testing.assert_allclose(found.image, image.detach().numpy()[0], atol=2e-5)
+        )[stimulus_id]
+        np.testing.assert_allclose(results.image, image.detach().numpy()[0], atol=2e-5)
 
 
 def test_lbfgs_needs_far_fewer_steps_than_descent_in_a_narrow_valley():
     scales = torch.logspace(0, 2, 48).view(3, 4, 4)
     goals = {
-        one: level / 255 for one, level in zip("abcde", (180, 90, 128, 25, 230), strict=True)
+        stimulus_id: level / 255
+        for stimulus_id, level in zip("abcde", (180, 90, 128, 25, 230), strict=True)
     }  # 8-bit levels
     given = {**GIVEN, "threshold": -1e-6, "max_steps": 2000}
     quick = descend(
@@ -102,10 +106,10 @@ def test_lbfgs_needs_far_fewer_steps_than_descent_in_a_narrow_valley():
     plain = descend(
         bowl(scales, None), list(goals), start(goals), **given, optimizer="sgd", step_size=0.009
     )
-    for one in goals:
-        assert quick[one].score >= -1e-6 and quick[one].steps <= 80
-        if one != "c":
-            assert plain[one].steps > 2 * quick[one].steps
+    for stimulus_id in goals:
+        assert quick[stimulus_id].score >= -1e-6 and quick[stimulus_id].steps <= 80
+        if stimulus_id != "c":
+            assert plain[stimulus_id].steps > 2 * quick[stimulus_id].steps
     alone = descend(
         bowl(scales, None), ["d"], start(goals), **given, optimizer="lbfgs", step_size=0.5
     )["d"]
@@ -123,7 +127,7 @@ def test_lbfgs_never_steps_further_than_the_limit():
         optimizer="lbfgs",
         step_size=0.05,
         max_steps=30,
-        film=lambda one, step, image: seen.append((step, image)),
+        on_frame=lambda stimulus_id, step, image: seen.append((step, image)),
     )
     for (step, image), (later, other) in itertools.pairwise(seen):
         assert np.linalg.norm(other - image) <= 0.05 * (later - step) * (1 + 1e-4)
@@ -189,7 +193,7 @@ def test_in_fourier_space_coarse_and_light_come_before_fine_and_colored():
 def test_a_step_in_fourier_space_descends():
     goals = {"a": 0.8, "b": 0.2}
     given = {**GIVEN, "step_rule": "raw", "optimizer": "adam", "max_steps": 60}
-    found = descend(
+    results = descend(
         bowl(1.0, None),
         list(goals),
         start(goals),
@@ -197,8 +201,8 @@ def test_a_step_in_fourier_space_descends():
         step_size=0.02,
         parametrization="fourier",
     )
-    for one, goal in goals.items():
-        assert np.abs(found[one].image - goal).max() < 0.1 * abs(0.5 - goal)
+    for stimulus_id, goal in goals.items():
+        assert np.abs(results[stimulus_id].image - goal).max() < 0.1 * abs(0.5 - goal)
     with pytest.raises(InputError, match="unknown parametrization 'wavelet'"):
         descend(
             bowl(1.0, None), ["a"], start(goals), **given, step_size=0.02, parametrization="wavelet"

@@ -1,4 +1,7 @@
-"""Metamers whose 8-bit file breaks a criterion: mended where that can be, reported where it cannot."""
+"""Test metamers whose 8-bit file breaks a criterion.
+
+They are mended where that can be, and reported where it cannot.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def near(pictures):
-    """Good matches that rounding makes worse: half a level from the photographs, and a little more."""
+    """Make good matches that rounding makes worse.
+
+    They are a little more than half a level from the photographs.
+    """
     signs = np.random.default_rng(1).choice([-0.52, 0.52], pictures.images.shape)
     images = (pictures.images + signs / 255).astype(np.float32)
     return dict(zip(pictures.ids, images, strict=True))
@@ -122,7 +128,7 @@ def test_the_leading_category_is_that_of_the_walk_from_the_top():
     best = _best_of_categories(logits, _classes_of_categories(match_stages(model, "late")[0]))
     walked = to_sixteen(logits.softmax(dim=1).numpy(), "first_mapped")
     assert [CATEGORIES[place] for place in best.argmax(dim=1)] == walked.tolist()
-    mine = torch.tensor([CATEGORIES.index(one) for one in walked])
+    mine = torch.tensor([CATEGORIES.index(image) for image in walked])
     assert (_lead(best, mine) > 0).all() and (_lead(best, (mine + 1) % 16) < 0).all()
     assert _classes_of_categories(match_stages(small_net(), "late")[0]) is None
 
@@ -133,10 +139,12 @@ def test_the_score_is_met_only_when_error_class_and_category_of_the_file_are(pic
     (objective,) = file_objectives([match])
     images = torch.from_numpy(pictures.images)
     own = model.logits(images).argmax(dim=1)
-    category = [CATEGORIES.index(one) for one in to_sixteen(model.probabilities(images).numpy())]
+    category = [
+        CATEGORIES.index(category) for category in to_sixteen(model.probabilities(images).numpy())
+    ]
 
     def score(error=0.1, turn=0, shift=None):
-        asked = [
+        requests = [
             asked_of(
                 match,
                 error=error,
@@ -146,7 +154,8 @@ def test_the_score_is_met_only_when_error_class_and_category_of_the_file_are(pic
             for row in range(5)
         ]
         context = {
-            name: torch.from_numpy(np.stack([one[name] for one in asked])) for name in asked[0]
+            name: torch.from_numpy(np.stack([request[name] for request in requests]))
+            for name in requests[0]
         }
         moved = images + 0.3 / 255  # rounds back to the photograph
         return objective(moved, {**match.anchors(images), **context})[1]
@@ -197,7 +206,7 @@ def test_an_error_that_rounding_breaks_is_mended(net, pictures, near, tmp_path):
 
 
 def boundary(net, photograph, other):
-    """Find an image, on the way from one picture to another, whose class is the photograph's only until it is rounded.
+    """Find an image between two pictures whose class changes only when it is rounded.
 
     Halving the interval leads to the boundary; around it, float pixels and rounded ones decide
     otherwise.
@@ -224,11 +233,11 @@ def boundary(net, photograph, other):
 
 def test_a_class_that_rounding_flips_is_mended_without_a_worse_match(net, pictures):
     starts = {}
-    for one, photograph in zip(pictures.ids, pictures.images, strict=True):
+    for stimulus_id, photograph in zip(pictures.ids, pictures.images, strict=True):
         for other in pictures.images[::-1]:
-            found = boundary(net, photograph, other)
-            if found is not None:
-                starts[one] = found
+            judged = boundary(net, photograph, other)
+            if judged is not None:
+                starts[stimulus_id] = judged
     assert len(starts) >= 2
     broken_ids = list(starts)
     given = {"stage": "late", "start_images": starts, **STILL}
@@ -246,7 +255,10 @@ def test_a_class_that_rounding_flips_is_mended_without_a_worse_match(net, pictur
 
 
 def test_what_no_file_can_meet_is_reported_and_the_float_image_kept():
-    """At the pixels themselves, half a level from every file, each 8-bit image is half a level wrong."""
+    """Test images whose pixels are half a level from every file.
+
+    Each 8-bit image is half a level wrong.
+    """
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 10, bias=False))
     model = stage_model(
         network,
@@ -280,17 +292,21 @@ def test_what_no_file_can_meet_is_reported_and_the_float_image_kept():
 
 
 def null_between(model, photographs, stage, starts):
-    """A null whose largest values lie between those of the float images and those of their files."""
+    """Make a null whose maxima lie between those of float images and those of their files."""
     ids = list(photographs.ids)
-    images = np.stack([starts[one] for one in ids])
+    images = np.stack([starts[stimulus_id] for stimulus_id in ids])
     table = pd.DataFrame(
-        {"id": [f"m {one}" for one in ids], "kind": "metamer", "reference_id": ids}
+        {"id": [f"m {stimulus_id}" for stimulus_id in ids], "kind": "metamer", "reference_id": ids}
     )
-    found = judge(
+    judged = judge(
         [(model, stage)], photographs, StimulusSet(images=images, table=table), batch_size=4
     )
-    values = [(found[f"float_{one}"].min() + found[f"png_{one}"].max()) / 2 for one in METRICS]
-    assert all(found[f"float_{one}"].min() > found[f"png_{one}"].max() for one in METRICS)
+    values = [
+        (judged[f"float_{metric}"].min() + judged[f"png_{metric}"].max()) / 2 for metric in METRICS
+    ]
+    assert all(
+        judged[f"float_{metric}"].min() > judged[f"png_{metric}"].max() for metric in METRICS
+    )
     return NullDistribution(
         ids=photographs.ids,
         pairs=np.array([[0, 1], [1, 0]]),
@@ -341,23 +357,25 @@ def test_mending_does_not_depend_on_companions_and_goes_on_where_it_was(
 ):
     given = {"stage": "late", "start_images": near, **STILL, "file_rounds": 3}
     limit = between(model_metamers(net, pictures, **given, max_error=1e-9))
-    whole = model_metamers(net, pictures, **given, max_error=limit)
-    mended = whole.table.index[whole.table["file_steps"] > 0]
+    uninterrupted = model_metamers(net, pictures, **given, max_error=limit)
+    mended = uninterrupted.table.index[uninterrupted.table["file_steps"] > 0]
     assert len(mended) >= 2
-    one = pictures.ids[mended[-1]]
-    alone = model_metamers(net, pictures.select(ids=[one]), **given, max_error=limit, batch_size=4)
-    np.testing.assert_array_equal(alone.images[0], whole.images[mended[-1]])
-    assert alone.table["file_steps"][0] == whole.table["file_steps"][mended[-1]]
+    stimulus_id = pictures.ids[mended[-1]]
+    alone = model_metamers(
+        net, pictures.select(ids=[stimulus_id]), **given, max_error=limit, batch_size=4
+    )
+    np.testing.assert_array_equal(alone.images[0], uninterrupted.images[mended[-1]])
+    assert alone.table["file_steps"][0] == uninterrupted.table["file_steps"][mended[-1]]
 
     first = model_metamers(
         net, pictures, **{**given, "file_rounds": 1}, max_error=limit, resume=tmp_path
     )
-    kept = {one.name for one in tmp_path.iterdir()}
+    kept = {file.name for file in tmp_path.iterdir()}
     assert len(kept) == 5 + len(mended)
     again = model_metamers(net, pictures, **given, max_error=limit, resume=tmp_path)
-    np.testing.assert_array_equal(again.images, whole.images)
-    pd.testing.assert_frame_equal(again.table, whole.table)
-    assert (first.table["file_steps"] <= whole.table["file_steps"]).all()
+    np.testing.assert_array_equal(again.images, uninterrupted.images)
+    pd.testing.assert_frame_equal(again.table, uninterrupted.table)
+    assert (first.table["file_steps"] <= uninterrupted.table["file_steps"]).all()
     monkeypatch.setattr(
         "stimuli_gen.matching.Match.error", lambda *given: pytest.fail("computed again")
     )

@@ -67,9 +67,9 @@ def test_packaged_photographs_are_sixteen_real_ones():
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "skimage" else found(name)
+        importlib.util, "find_spec", lambda name: None if name == "skimage" else find_spec(name)
     )
     with pytest.raises(
         InputError, match=r"need skimage; install it with: pip install 'neurometamer\[demo\]'"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stimuli_gen import Preprocessing, stage_model
-from stimuli_gen.first_convolution import StemConv2d, quicken
+from stimuli_gen.first_convolution import FirstConv2d, quicken
 
 SHAPES = {
     "alexnet": (nn.Conv2d(3, 16, 11, 4, 2), (64, 60)),
@@ -28,16 +28,16 @@ def test_the_forward_pass_is_the_same_and_the_gradient_is_the_same_sum(name, pre
         weights = torch.randn_like(plain(images))
     quick = nn.Sequential(copy.deepcopy(plain))
     quicken(quick)
-    assert type(quick[0]) is StemConv2d
-    found = []
+    assert type(quick[0]) is FirstConv2d
+    results = []
     for network in (plain, quick):
         given = images.clone().contiguous(memory_format=torch.channels_last).requires_grad_(True)
         output = network(given)
-        found.append((output.detach(), *torch.autograd.grad((output * weights).sum(), given)))
-    assert torch.equal(found[0][0], found[1][0])
+        results.append((output.detach(), *torch.autograd.grad((output * weights).sum(), given)))
+    assert torch.equal(results[0][0], results[1][0])
     # another order of summation
     within = 1e-12 if precision == torch.float64 else 2e-6
-    assert (found[0][1] - found[1][1]).abs().max() <= within * found[0][1].abs().max()
+    assert (results[0][1] - results[1][1]).abs().max() <= within * results[0][1].abs().max()
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,16 @@ def test_the_callers_network_stays_plain_and_the_digest_is_that_of_the_plain_one
     sees = Preprocessing(
         size=(32, 32), resize=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
     )
-    told = {
+    settings = {
         "stages": {"relu": "1"},
         "preprocessing": sees,
         "class_names": list("abcde"),
         "weights": "random",
     }
-    model = stage_model(network, **told, name="small", trained=False)
-    assert type(network[0]) is nn.Conv2d and type(model.network[0]) is StemConv2d
+    model = stage_model(network, **settings, name="small", trained=False)
+    assert type(network[0]) is nn.Conv2d and type(model.network[0]) is FirstConv2d
     before = model.digest
     model.network[0].__class__ = nn.Conv2d
-    again = stage_model(network, **told, name="small", trained=False)
+    again = stage_model(network, **settings, name="small", trained=False)
     again.network[0].__class__ = nn.Conv2d
     assert again.digest == before

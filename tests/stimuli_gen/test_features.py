@@ -24,14 +24,16 @@ def test_energy_equals_direct_convolution():
     from scipy.signal import convolve
 
     images = np.random.default_rng(0).random((2, 3, 40, 36), dtype=np.float32)
-    found = gabor_energy(images, wavelengths=[6], n_orientations=2, size=1)
+    energy = gabor_energy(images, wavelengths=[6], n_orientations=2, size=1)
     for row, light in enumerate(gray(images)):
         for place, angle in enumerate((0, np.pi / 2)):
             kernel = gabor(1 / 6, angle)
             kernel = kernel - np.abs(kernel) * kernel.sum() / np.abs(kernel).sum()
             response = convolve(light - light.mean(), kernel, mode="same", method="direct")
             # single-precision Fourier transforms: relative error about 1e-6
-            np.testing.assert_allclose(found[row, place], np.mean(np.abs(response) ** 2), rtol=1e-5)
+            np.testing.assert_allclose(
+                energy[row, place], np.mean(np.abs(response) ** 2), rtol=1e-5
+            )
 
 
 def test_filters_larger_than_the_image_do_not_wrap_around():
