@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from neurometamer.store import InputError, name_ids
+from neurometamer.store import InputError, name_ids, unknown_name
 from neurometamer.summaries import short_repr
 
 CHUNK = 4096
@@ -457,6 +457,46 @@ MEASURES: dict[str, Measure] = {
     ),
 }
 """Measure name to its definition; the first is the default."""
+
+MEASURE_ALIASES = {
+    measure.rsatoolbox: name
+    for name, measure in MEASURES.items()
+    if measure.rsatoolbox and measure.rsatoolbox not in MEASURES
+}
+"""Name of a measure in rsatoolbox to its name here, where the two differ.
+
+``"euclidean"`` is in both and keeps its meaning here, the length of the difference; what rsatoolbox
+calls so is ``"squared-euclidean"``.
+"""
+
+
+def find_measure(name: str) -> Measure:
+    """Look a measure up.
+
+    Parameters
+    ----------
+    name : str
+        One of `MEASURES`, or a name of rsatoolbox (`MEASURE_ALIASES`).
+
+    Returns
+    -------
+    Measure
+        Its definition.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name.
+
+    Examples
+    --------
+    >>> find_measure("correlation").label
+    '1 - Pearson'
+    """
+    name = MEASURE_ALIASES.get(name, name)
+    if name not in MEASURES:
+        raise unknown_name("RDM measure", name, MEASURES)
+    return MEASURES[name]
 
 
 def check_ranges(

@@ -19,8 +19,21 @@ from scipy.stats import rankdata, spearmanr
 
 import neurometamer.rsa.measures as measures
 from fmri.patterns import Patterns
-from neurometamer.rsa.compute import compute_rdm, pattern_rdms, select_kind
-from neurometamer.rsa.measures import MEASURES, mid_ranks, ranks_from_zero
+from neurometamer.activations import Activations
+from neurometamer.rsa.compute import (
+    activation_rdms,
+    compute_rdm,
+    compute_rdms,
+    pattern_rdms,
+    select_kind,
+)
+from neurometamer.rsa.measures import (
+    MEASURE_ALIASES,
+    MEASURES,
+    find_measure,
+    mid_ranks,
+    ranks_from_zero,
+)
 from neurometamer.rsa.noise import SHRINKAGE, crossnobis_rdm, estimate_noise, no_noise, residuals_of
 from neurometamer.store import InputError
 
@@ -463,3 +476,113 @@ def test_the_part_of_one_kind_is_its_rdm_for_crossnobis_too():
         {"S1": patterns.select(conditions=list(few["id"]))}, few, measure="crossnobis", noise="none"
     )
     np.testing.assert_allclose(part.dissimilarities, alone.dissimilarities, atol=1e-13)
+
+
+def some_dataset(n=6, runs=3, p=12):
+    """A dataset of rsatoolbox: every stimulus once a run, all values of zero or more."""
+    random = np.random.default_rng(5)
+    names = np.array([f"s{i}" for i in range(n)] * runs)
+    folds = np.repeat([f"r{i}" for i in range(runs)], n)
+    values = np.abs(random.standard_normal((n * runs, p)))
+    return Dataset(values, obs_descriptors={"image": names, "run": folds})
+
+
+THEIRS = {
+    "correlation": "correlation",
+    "squared-euclidean": "euclidean",
+    "poisson": "poisson",
+    "mahalanobis": "mahalanobis",
+    "crossnobis": "crossnobis",
+}
+"""Our name or alias of a measure to rsatoolbox's."""
+
+
+@pytest.mark.parametrize("name", list(THEIRS))
+def test_rdms_of_a_dataset_are_rsatoolboxs(name):
+    data = some_dataset()
+    needs_noise = name in ("mahalanobis", "crossnobis")
+    theirs = rsatoolbox.rdm.calc_rdm(
+        data,
+        method=THEIRS[name],
+        descriptor="image",
+        noise=prec_from_unbalanced(data, "image") if needs_noise else None,
+        cv_descriptor="run" if name == "crossnobis" else None,
+    )
+    ours = compute_rdms(data, measure=name, descriptor="image")
+    assert ours.pattern_descriptors["condition"] == list(theirs.pattern_descriptors["image"])
+    np.testing.assert_allclose(ours.dissimilarities, theirs.dissimilarities, atol=1e-12)
+    order = ["s3", "s0", "s5", "s1", "s2", "s4"]
+    moved = compute_rdms(data, measure=name, descriptor="image", ids=order)
+    assert moved.pattern_descriptors["condition"] == order
+    rows = [int(name[1:]) for name in order]
+    expected = squareform(theirs.dissimilarities[0], checks=False)[np.ix_(rows, rows)]
+    np.testing.assert_allclose(moved.get_matrices()[0], expected, atol=1e-12)
+
+
+def test_every_name_of_rsatoolbox_is_known_and_none_is_shadowed():
+    named = {measure.rsatoolbox: name for name, measure in MEASURES.items() if measure.rsatoolbox}
+    for theirs, ours in named.items():
+        expected = "euclidean" if theirs == "euclidean" else ours  # the same name, another measure
+        assert find_measure(theirs) is MEASURES[expected]
+    assert dict(MEASURE_ALIASES) == {"correlation": "pearson"}
+
+
+def test_rdms_of_an_array_take_their_ids_and_labels():
+    values, ids = relu_values(6, 40), list("fedcba")
+    theirs = rsatoolbox.rdm.calc_rdm(Dataset(values.astype(float)), method="correlation")
+    ours = compute_rdms(values, measure="correlation", ids=ids)
+    np.testing.assert_allclose(ours.dissimilarities, theirs.dissimilarities, atol=1e-12)
+    assert ours.pattern_descriptors["condition"] == ids
+    assert ours.dissimilarity_measure == MEASURES["pearson"].label
+    assert compute_rdms(values.tolist(), ids=ids) == compute_rdms(values.astype(float), ids=ids)
+    table = pd.DataFrame({"id": sorted(ids), "kind": "RE", "reference_id": list("abcdef")})
+    labelled = compute_rdms(values, ids=ids, table=table)
+    assert labelled.pattern_descriptors["reference_id"] == ids  # labels follow the ids, not rows
+    noise = estimate_noise(np.random.default_rng(0).standard_normal((60, 40)))
+    whitened = compute_rdms(values, measure="mahalanobis", ids=ids, noise=noise)
+    expected = compute_rdm(values, "mahalanobis", noise=noise)
+    np.testing.assert_array_equal(whitened.dissimilarities[0], expected)
+
+
+def test_rdms_of_patterns_and_activations_are_those_of_their_own_functions():
+    patterns, table = some_patterns()
+    for measure in ("spearman", "crossnobis"):
+        alone = pattern_rdms({"S1": patterns}, table, measure=measure)
+        assert compute_rdms({"S1": patterns}, measure=measure, table=table) == alone
+    bare = compute_rdms({"S1": patterns}, ids=list(table["id"]))
+    assert "kind" not in bare.pattern_descriptors
+    ids = tuple(table["id"])
+    values = relu_values(len(ids), 30)
+    activations = Activations(
+        ids=ids, stages=("late",), n_units={"late": 30}, arrays={"late": values}
+    )
+    alone = activation_rdms(activations, table)
+    assert compute_rdms(activations, table=table) == alone
+    back = compute_rdms(activations, ids=ids[::-1])
+    assert back.pattern_descriptors["condition"] == list(ids[::-1])
+    np.testing.assert_allclose(back.get_matrices()[0], alone.get_matrices()[0, ::-1, ::-1])
+
+
+def test_rdms_of_something_else_say_what_to_give():
+    patterns, table = some_patterns()
+    values = relu_values(6, 40)
+    with pytest.raises(InputError, match=r"shape \(6, 40\) does not name its stimuli; give ids="):
+        compute_rdms(values)
+    with pytest.raises(InputError, match=r"patterns are given as \{'S1': patterns\}"):
+        compute_rdms(patterns)
+    with pytest.raises(InputError, match="read_activations and fmri"):
+        compute_rdms("activations.h5")
+    with pytest.raises(InputError, match=r"must hold Patterns.*S2 \(ndarray\)"):
+        compute_rdms({"S1": patterns, "S2": values})
+    with pytest.raises(InputError, match="not nothing"):
+        compute_rdms({})
+    with pytest.raises(InputError, match="unknown observation descriptor of the dataset 'cond"):
+        compute_rdms(some_dataset())
+    with pytest.raises(InputError, match="missing from the dataset: s9"):
+        compute_rdms(some_dataset(), descriptor="image", ids=["s0", "s1", "s2", "s3", "s4", "s9"])
+    with pytest.raises(InputError, match="independent repeats"):
+        compute_rdms(values, measure="crossnobis", ids=list("abcdef"))
+    with pytest.raises(InputError, match="unknown RDM measure 'correlatoin'"):
+        compute_rdms(values, measure="correlatoin", ids=list("abcdef"))
+    with pytest.raises(InputError, match="the stimulus table and the ids given"):
+        compute_rdms(values, ids=list("abcdef"), table=table)
